@@ -1,0 +1,149 @@
+//! What the broker tells an adapter to do, and the facts that come back.
+
+use crate::Shell;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// How a holder reaches what it leased: string keys (see [`access`]) to string values.
+pub type Access = BTreeMap<String, String>;
+
+/// The keys of [`Access`] that clients understand.
+pub mod access {
+    /// `local` (commands run on the machine of the broker) or `ssh`.
+    pub const TRANSPORT: &str = "transport";
+    /// Host name or address.
+    pub const ADDRESS: &str = "address";
+    /// TCP port of the SSH server.
+    pub const PORT: &str = "port";
+    /// User to log in as.
+    pub const USER: &str = "user";
+    /// The host's public key in OpenSSH format; the only one that a client may accept.
+    pub const HOST_KEY: &str = "host_key";
+    /// Private key for the holder in OpenSSH format, where the pool hands one out. Secret.
+    pub const PRIVATE_KEY: &str = "private_key";
+    /// Command whose standard input and output carry the SSH connection, with `%h` and `%p` filled in.
+    pub const PROXY_COMMAND: &str = "proxy_command";
+    /// Absolute path of the working copy, or of the host's scratch directory.
+    pub const PATH: &str = "path";
+    /// Full object name of the commit that is checked out.
+    pub const COMMIT: &str = "commit";
+    /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).
+    pub const BOOT_ID: &str = "boot_id";
+}
+
+/// One resource, as the broker knows it.
+#[derive(Clone)]
+pub struct ResourceJob {
+    /// Name of the pool.
+    pub pool: String,
+    /// The resource's id (`res_…`): unique for ever, safe in file names.
+    pub resource: String,
+    /// Number of this operation. The same number again is the same operation, repeated after a crash.
+    pub op: u64,
+    /// Name of the inventory entry, for pools that have an inventory.
+    pub item: Option<String>,
+    /// What [`Provisioned::handle`] said when the resource was made; `None` before.
+    pub handle: Option<String>,
+    /// The host that it lies on, for children.
+    pub parent: Option<ParentHost>,
+}
+
+impl fmt::Debug for ResourceJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResourceJob")
+            .field("pool", &self.pool)
+            .field("resource", &self.resource)
+            .field("op", &self.op)
+            .field("item", &self.item)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The host under a child resource.
+#[derive(Clone)]
+pub struct ParentHost {
+    /// The host resource's id.
+    pub resource: String,
+    /// How to reach it; the child's access is this plus its own.
+    pub access: Access,
+    /// Runs commands on it.
+    pub shell: Arc<dyn Shell>,
+}
+
+/// Make a resource.
+#[derive(Clone, Debug)]
+pub struct ProvisionJob {
+    /// Which.
+    pub resource: ResourceJob,
+    /// How many times this was tried before, for this resource.
+    pub attempt: u32,
+}
+
+/// A resource that was made and proved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provisioned {
+    /// Whatever the adapter needs to find it again and to recognise it (JSON by custom); at most 16 KiB. No secrets.
+    pub handle: String,
+    /// How a holder reaches it. Never holds secrets: those are added by [`crate::Adapter::prepare`].
+    pub access: Access,
+    /// Facts found on the way (`arch`, `os`, `cpus`), added to the resource's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a holder wants to do with its slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HolderWork {
+    /// The lease's id (`lse_…`).
+    pub lease: String,
+    /// Slot number on the resource, from 0.
+    pub slot: u32,
+    /// The fencing token: grows with every lease of this slot.
+    pub token: u64,
+    /// What the request asked for, by key; working copies: see the `copies` adapter.
+    pub params: BTreeMap<String, String>,
+}
+
+/// Make a slot ready for its holder.
+#[derive(Clone, Debug)]
+pub struct PrepareJob {
+    /// Where.
+    pub resource: ResourceJob,
+    /// For whom.
+    pub work: HolderWork,
+}
+
+/// A slot that is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Added to the resource's access, for this holder alone (`path`, `commit`, `private_key`).
+    pub access: Access,
+}
+
+/// How the former lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedHow {
+    /// Released; all was well.
+    Ok,
+    /// Released; the work failed.
+    Failed,
+    /// Released; the holder knows that the resource is mangled.
+    Tainted,
+    /// The holder vanished.
+    Expired,
+    /// Ended against the holder's will: its processes may still run.
+    Broken,
+}
+
+/// Make a slot fit for the next holder.
+#[derive(Clone, Debug)]
+pub struct CleanJob {
+    /// Where.
+    pub resource: ResourceJob,
+    /// Whose.
+    pub work: HolderWork,
+    /// How it ended.
+    pub ended: EndedHow,
+}

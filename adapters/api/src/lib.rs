@@ -1,0 +1,93 @@
+//! The contract between the broker and the outside world.
+//!
+//! An [`Adapter`] makes, checks, repairs and destroys resources of one kind, and reports [`Notice`]s. It knows nothing
+//! of leases' queues, of the store or of gRPC: it is told what to do and answers with facts. It decides nothing that
+//! the broker could decide for all adapters: retries, back-off, what a verdict means.
+//!
+//! Three rules hold for every call:
+//!
+//! 1. **Idempotent.** The broker may repeat any call with the same `op` after a crash. The second call finds what the
+//!    first one did and goes on from there.
+//! 2. **Gone is success for destroy.** What is not there any more needs no clean-up.
+//! 3. **Silence is no verdict.** A check that could not be carried out (an API error, a throttle) is an `Err`, never
+//!    [`Verdict::Gone`].
+//!
+//! Dropping the future of a call cancels it; what it started on a host is then killed.
+
+mod failure;
+mod job;
+mod notice;
+mod shell;
+mod verdict;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use failure::{Blame, Failure};
+pub use job::{
+    Access, CleanJob, EndedHow, HolderWork, ParentHost, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, access,
+};
+pub use notice::{Notice, NoticeKind, NoticeSink, NoticeTarget};
+pub use shell::{Command, Exit, Output, OutputSink, Shell, ShellError, Stream, quote};
+pub use verdict::Verdict;
+
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// What an adapter can do, so that the broker asks for nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// A lease needs [`Adapter::prepare`] before its holder may use the resource.
+    pub prepares: bool,
+    /// A slot needs [`Adapter::clean`] before it may be given again.
+    pub cleans: bool,
+    /// A mangled resource may be mended by [`Adapter::repair`]; otherwise it is recycled.
+    pub repairs: bool,
+    /// Worth probing while nothing is wrong (hosts: yes; working copies: no, they are checked after failure).
+    pub probes: bool,
+}
+
+/// Code that knows one kind of resource. One value serves one pool.
+#[async_trait]
+pub trait Adapter: Send + Sync + 'static {
+    /// What this adapter can do. Constant over its life.
+    fn traits(&self) -> Traits;
+
+    /// Makes the resource, or finds the one that an earlier call with the same `job.resource.op` made, and **proves**
+    /// it: reached, identity checked, fit for use. On `Err` nothing is left behind that [`Adapter::destroy`] with the
+    /// same resource id would not find.
+    async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure>;
+
+    /// Makes the slot ready for this holder's work (a working copy: checks out the wanted commit).
+    ///
+    /// [`Blame::Request`] fails the lease and taints nothing; [`Blame::Resource`] sends the lease back to its place in
+    /// the queue and puts the resource in doubt.
+    async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure>;
+
+    /// Ends whatever the former holder left running, and brings the slot into a state that [`Adapter::prepare`] can
+    /// start from. When this returns `Ok` the former holder can do no more harm through this slot.
+    async fn clean(&self, job: &CleanJob) -> Result<(), Failure>;
+
+    /// The thorough question: is this the resource that we made, and is it fit to be leased?
+    async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure>;
+
+    /// The cheap question, asked every few seconds while nothing is wrong. Defaults to [`Adapter::check`].
+    async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        self.check(job).await
+    }
+
+    /// Mends a mangled resource in the smallest step that helps. A check follows, so `Ok` is no proof.
+    async fn repair(&self, job: &ResourceJob) -> Result<(), Failure>;
+
+    /// Removes the resource and all that it left. Already gone is `Ok`.
+    async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure>;
+
+    /// A way to run commands on this resource. Hosts have one; working copies use their host's.
+    async fn shell(&self, job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure>;
+
+    /// Hands the adapter the place to which it reports what the world says unasked. Called once, before any other
+    /// call; an adapter that reports nothing keeps the default.
+    fn subscribe(&self, sink: NoticeSink) {
+        let _ = sink;
+    }
+}

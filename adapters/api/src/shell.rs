@@ -1,0 +1,198 @@
+//! Running commands on a host.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A command to run on a host. It runs in a process group of its own, with standard input from `stdin` or empty.
+#[derive(Clone, Debug, Default)]
+pub struct Command {
+    /// Program and arguments. Not a shell line: each argument arrives as it is, whatever is in it.
+    pub argv: Vec<String>,
+    /// Directory to run in; the user's home if absent. Not there: [`ShellError::NotStarted`].
+    pub cwd: Option<String>,
+    /// Added to the environment.
+    pub env: BTreeMap<String, String>,
+    /// Fed to standard input, then closed.
+    pub stdin: Option<Bytes>,
+    /// The whole process group is killed after this time; `None`: never.
+    pub timeout: Option<Duration>,
+}
+
+impl Command {
+    /// A command from its program and arguments.
+    pub fn new<I, S>(argv: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        Self { argv: argv.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// A line for `/bin/sh -c`; what comes from outside must be passed through [`quote`].
+    pub fn sh(line: impl Into<String>) -> Self {
+        Self::new(["/bin/sh".to_string(), "-c".to_string(), line.into()])
+    }
+
+    /// Runs in this directory.
+    pub fn cwd(mut self, dir: impl Into<String>) -> Self {
+        self.cwd = Some(dir.into());
+        self
+    }
+
+    /// Adds a variable to the environment.
+    pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(key.into(), value.into());
+        self
+    }
+
+    /// Kills the process group after this time.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Feeds standard input.
+    pub fn stdin(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+}
+
+/// Which stream a chunk of output came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Where output goes while the command runs. Bounded: a slow reader slows the command, not the memory.
+pub type OutputSink = mpsc::Sender<(Stream, Bytes)>;
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code.
+    Code(i32),
+    /// By this signal (`KILL`, `TERM`).
+    Signal(String),
+    /// Killed after [`Command::timeout`].
+    TimedOut,
+}
+
+impl Exit {
+    /// Whether it ended with code 0.
+    pub fn success(&self) -> bool {
+        matches!(self, Exit::Code(0))
+    }
+}
+
+/// A command that ran to its end, with what it printed (each stream cut at 1 MiB, its end kept).
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// How it ended.
+    pub exit: Exit,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Standard output as text, trimmed.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim().to_string()
+    }
+
+    /// The end of standard error (at most 2 KiB) as text, trimmed, for messages.
+    pub fn complaint(&self) -> String {
+        let text = String::from_utf8_lossy(&self.stderr);
+        let text = text.trim();
+        let mut start = text.len().saturating_sub(2048);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        text[start..].to_string()
+    }
+}
+
+/// Why a command could not be run, or its end is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShellError {
+    /// The host does not answer, or the connection broke while the command ran. It may have run.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The host answers, but it is not the host that is expected (another host key).
+    #[error("{0}")]
+    WrongHost(String),
+    /// The host refuses us: wrong user or key.
+    #[error("{0}")]
+    Refused(String),
+    /// The command could not be started: no such program or directory.
+    #[error("{0}")]
+    NotStarted(String),
+    /// A file could not be read or written.
+    #[error("{0}")]
+    File(String),
+}
+
+/// Runs commands on one host and moves files. Cheap to clone behind an `Arc`; any number of commands at once, within
+/// the limits of the adapter.
+#[async_trait]
+pub trait Shell: Send + Sync + 'static {
+    /// Runs the command and streams its output. Dropping the future kills the command's process group.
+    async fn stream(&self, command: Command, output: OutputSink) -> Result<Exit, ShellError>;
+
+    /// Runs the command and collects its output.
+    async fn run(&self, command: Command) -> Result<Output, ShellError> {
+        let (tx, mut rx) = mpsc::channel(64);
+        let collect = async move {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            while let Some((stream, bytes)) = rx.recv().await {
+                let buffer = match stream {
+                    Stream::Stdout => &mut out,
+                    Stream::Stderr => &mut err,
+                };
+                buffer.extend_from_slice(&bytes);
+                const KEEP: usize = 1 << 20;
+                if buffer.len() > 2 * KEEP {
+                    buffer.drain(..buffer.len() - KEEP);
+                }
+            }
+            (out, err)
+        };
+        let (exit, (stdout, stderr)) = futures::future::join(self.stream(command, tx), collect).await;
+        Ok(Output { exit: exit?, stdout, stderr })
+    }
+
+    /// Writes a file (at most 64 MiB), atomically by rename, with this mode.
+    async fn put(&self, path: &str, content: Bytes, mode: u32) -> Result<(), ShellError>;
+
+    /// Reads a file of at most `limit` bytes; a longer one is an error.
+    async fn get(&self, path: &str, limit: usize) -> Result<Bytes, ShellError>;
+}
+
+/// Quotes one word for a POSIX shell.
+pub fn quote(word: &str) -> String {
+    if !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&b)) {
+        return word.to_string();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn words_survive_the_shell() {
+        assert_eq!(quote("plain-1.0/x"), "plain-1.0/x");
+        assert_eq!(quote(""), "''");
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's $HOME"), "'it'\\''s $HOME'");
+    }
+}

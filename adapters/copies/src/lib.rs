@@ -1,0 +1,1 @@
+//! Git working copies on leased hosts

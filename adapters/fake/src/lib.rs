@@ -1,0 +1,1 @@
+//! A scriptable in-memory adapter

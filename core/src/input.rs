@@ -1,0 +1,285 @@
+//! What comes in.
+
+use crate::{LeaseId, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// One thing that happened. All of it is data: the core asks for nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A client wants something.
+    Lease(LeaseRequest),
+    /// A holder is done, or does not want to wait any more. Releasing twice is fine.
+    Release {
+        /// Which lease; its whole group goes with it unless its members are independent.
+        lease: LeaseId,
+        /// Who says so.
+        principal: Arc<str>,
+        /// How the work went.
+        outcome: Outcome,
+        /// In words.
+        note: Arc<str>,
+    },
+    /// A holder is still there.
+    Renew {
+        /// Which lease.
+        lease: LeaseId,
+        /// Who says so.
+        principal: Arc<str>,
+        /// A new TTL from now on; `None`: the one asked for.
+        ttl: Option<Millis>,
+    },
+    /// An operator acts.
+    Admin(AdminRequest),
+    /// An adapter made a resource, or did not.
+    Provisioned {
+        /// Which.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// What came of it.
+        result: Result<Made, CallFailure>,
+    },
+    /// An adapter made a slot ready, or did not.
+    Prepared {
+        /// For which lease.
+        lease: LeaseId,
+        /// The operation's number.
+        op: Op,
+        /// The access to add.
+        result: Result<Texts, CallFailure>,
+    },
+    /// An adapter cleaned a slot, or did not.
+    Cleaned {
+        /// After which lease.
+        lease: LeaseId,
+        /// The operation's number.
+        op: Op,
+        /// What came of it.
+        result: Result<(), CallFailure>,
+    },
+    /// A check came back.
+    Checked {
+        /// Of which resource.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// The verdict; an error is no verdict.
+        result: Result<Verdict, CallFailure>,
+    },
+    /// A probe came back.
+    Probed {
+        /// Of which resource.
+        resource: ResourceId,
+        /// The verdict; an error is no verdict.
+        result: Result<Verdict, CallFailure>,
+    },
+    /// A repair came back.
+    Repaired {
+        /// Of which resource.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// What came of it.
+        result: Result<(), CallFailure>,
+    },
+    /// A destroy came back.
+    Destroyed {
+        /// Of which resource.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// What came of it.
+        result: Result<(), CallFailure>,
+    },
+    /// The world said something unasked.
+    Notice(Notice),
+    /// The configuration, whole, in the order of the file. Already checked.
+    Configure(Vec<PoolConfig>),
+    /// Nothing but time.
+    Tick,
+}
+
+/// A request for one or several leases: all or nothing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LeaseRequest {
+    /// Chosen by the client.
+    pub request_id: Arc<str>,
+    /// Who asks, authenticated.
+    pub principal: Arc<str>,
+    /// Who asks, in their own words.
+    pub holder: Arc<str>,
+    /// What is wanted; at least one.
+    pub claims: Vec<Claim>,
+    /// Higher goes first.
+    pub priority: i32,
+    /// `None`: the pool's default.
+    pub ttl: Option<Millis>,
+    /// How long to stay in line; `None`: for ever.
+    pub queue_for: Option<Millis>,
+    /// Fail at once if it can't be granted at once.
+    pub no_queue: bool,
+    /// How long the work is likely to take.
+    pub expected: Option<Millis>,
+    /// For people.
+    pub tags: Arc<Texts>,
+    /// Members are released and broken on their own.
+    pub independent: bool,
+    /// When it breaks, queue a successor at once.
+    pub replace: bool,
+}
+
+/// One kind of thing wanted by a request.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Claim {
+    /// Of what.
+    pub selector: Arc<Selector>,
+    /// So many, each on a slot of its own.
+    pub count: u32,
+    /// For the adapter.
+    pub params: Arc<Texts>,
+}
+
+/// What an adapter made.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Made {
+    /// What the adapter needs to find it again.
+    pub handle: Option<Arc<str>>,
+    /// How to reach it.
+    pub access: Texts,
+    /// Labels found on the way.
+    pub labels: Texts,
+}
+
+/// Who must act so that a call can work.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Blame {
+    /// The holder.
+    Request,
+    /// The resource.
+    Resource,
+    /// The provider.
+    Provider,
+    /// The operator.
+    Configuration,
+    /// Us.
+    Bug,
+}
+
+/// A call to an adapter that did not work.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallFailure {
+    /// Who must act.
+    pub blame: Blame,
+    /// A stable code.
+    pub reason: Arc<str>,
+    /// In words.
+    pub message: Arc<str>,
+    /// Not before this long from now.
+    pub retry_after: Option<Millis>,
+}
+
+/// The answer to a check or probe.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Verdict {
+    /// Fit for use.
+    Healthy,
+    /// Answers, but not fit for use.
+    Mangled {
+        /// Whether a repair is worth a try.
+        repairable: bool,
+        /// A stable code and what is wrong.
+        detail: Arc<str>,
+    },
+    /// No answer.
+    Unreachable {
+        /// A stable code and what was tried.
+        detail: Arc<str>,
+    },
+    /// Proved to exist no more.
+    Gone {
+        /// A stable code and the proof.
+        detail: Arc<str>,
+    },
+}
+
+/// What the outside world says.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Notice {
+    /// Of which pool.
+    pub pool: Arc<str>,
+    /// About what.
+    pub target: NoticeTarget,
+    /// What.
+    pub kind: NoticeKind,
+    /// Which source spoke.
+    pub source: Arc<str>,
+    /// In its own words.
+    pub detail: Arc<str>,
+}
+
+/// About what a notice is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum NoticeTarget {
+    /// A resource.
+    Resource(ResourceId),
+    /// An inventory entry.
+    Item(Arc<str>),
+}
+
+/// Kinds of notices.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum NoticeKind {
+    /// It will be taken away at this time.
+    Interruption(Timestamp),
+    /// It may be taken away.
+    AtRisk,
+    /// Planned work on it at this time.
+    Maintenance(Timestamp),
+    /// What was announced is called off.
+    Cancelled,
+    /// The kept connection broke: check at once.
+    ConnectionLost,
+    /// The provider says that it is no more.
+    Gone,
+}
+
+/// An operator's word.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AdminRequest {
+    /// Who.
+    pub principal: Arc<str>,
+    /// Why, in their words.
+    pub reason: Arc<str>,
+    /// What.
+    pub verb: AdminVerb,
+}
+
+/// What an operator can say. Each is valid in every state: what can't apply any more changes nothing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum AdminVerb {
+    /// No new leases in this pool.
+    CordonPool(Arc<str>),
+    /// New leases in this pool again.
+    UncordonPool(Arc<str>),
+    /// No new leases on this resource.
+    Cordon(ResourceId),
+    /// New leases again; a drain by an operator ends.
+    Uncordon(ResourceId),
+    /// No new leases; destroyed when the last one ends, or at the deadline.
+    Drain(ResourceId, Option<Millis>),
+    /// Check it now.
+    Check(ResourceId),
+    /// It is mangled: check, repair or recycle.
+    Taint(ResourceId),
+    /// Keep it as it is; its leases are broken.
+    Quarantine(ResourceId),
+    /// Back from quarantine, by way of a check.
+    Recover(ResourceId),
+    /// Destroy it now and make another.
+    Recycle(ResourceId),
+    /// End this lease.
+    Break(LeaseId),
+    /// Forget it, whatever it is: its clean-up becomes a debt and its capacity is free.
+    ForceDestroy(ResourceId),
+}

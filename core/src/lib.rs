@@ -1,0 +1,50 @@
+//! The lease core: every decision is made here, and nothing else is.
+//!
+//! The crate is `no_std` without dependencies, so the compiler proves that no clock, socket, thread, file or random
+//! hash can even be named. Time comes in with each input; the same inputs at the same times give the same outputs,
+//! byte for byte.
+//!
+//! # The contract
+//!
+//! ```text
+//! let mut core = Core::recover(snapshot, limits, now);     // from what is stored
+//! loop {
+//!     for input in inputs { replies.push(core.step(now, input)); }
+//!     let batch = core.take_batch();                       // what all of them changed
+//!     store.commit(&batch);                                // one transaction
+//!     // only now: replies, watch events, batch.effects
+//!     // wake up again at core.next_deadline()
+//! }
+//! ```
+//!
+//! If a commit fails or is in doubt, the core is thrown away and recovered from the store.
+#![no_std]
+
+extern crate alloc;
+
+mod cause;
+mod effect;
+mod event;
+mod id;
+mod input;
+mod label;
+mod lease;
+mod pool;
+mod resource;
+mod step;
+mod time;
+
+pub use cause::{CauseChain, Link, Reason, Source};
+pub use effect::{Effect, Work};
+pub use event::Event;
+pub use id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
+pub use input::{
+    AdminRequest, AdminVerb, Blame, CallFailure, Claim, Input, LeaseRequest, Made, Notice, NoticeKind, NoticeTarget,
+    Verdict,
+};
+pub use label::{Labels, Selector};
+pub use lease::{Cleanup, Ended, FailReason, Hold, Lease, LeaseSpec, LeaseState, Outcome, Texts};
+pub use pool::{Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
+pub use resource::{Parent, Resource, ResourceState};
+pub use step::{Batch, Rejection, RejectionKind, Reply, Snapshot};
+pub use time::{Millis, Timestamp};

@@ -1,0 +1,135 @@
+//! Where the truth is kept: one transaction per batch, real tables with real columns.
+//!
+//! A store knows transactions and nothing of gRPC, the engine or adapters. Three kinds: SQLite (embedded, the default),
+//! memory (for simulation and tests). The conformance suite in `conformance.rs` says what each must do.
+
+mod memory;
+mod row;
+mod sqlite;
+
+#[cfg(test)]
+mod conformance;
+
+pub use memory::{Fault, MemoryStore};
+pub use sqlite::SqliteStore;
+
+use async_trait::async_trait;
+use wharfinger_core::{Batch, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot};
+
+/// Which leader writes. A commit with another epoch than the store's is refused: a deposed leader can't write.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Epoch(pub u64);
+
+/// Holds what was committed. One writer, which awaits each commit before it starts the next.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Takes the store over: raises the epoch and returns it. Commits with an older one are refused from now on.
+    async fn acquire(&self) -> Result<Epoch, StoreError>;
+
+    /// All that is kept, as of one revision.
+    async fn load(&self) -> Result<Snapshot, StoreError>;
+
+    /// Stores a batch in one transaction, durably, if `batch.base` is the stored revision and the epoch is current.
+    async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError>;
+
+    /// What changed after a revision, oldest first, each thing in its latest state; at most `limit` rows.
+    /// An error [`StoreError::Compacted`] if `after` is below the floor.
+    async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError>;
+
+    /// Entries of the audit trail, oldest first.
+    async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError>;
+}
+
+/// What changed since a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Everything up to here is in these changes and those before.
+    pub revision: Revision,
+    /// There may be more after `revision`.
+    pub more: bool,
+    /// Leases, by revision.
+    pub leases: Vec<Lease>,
+    /// Resources, by revision.
+    pub resources: Vec<Resource>,
+    /// Pools, by revision.
+    pub pools: Vec<PoolRow>,
+}
+
+/// Which entries of the audit trail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Only of this pool and what is in it.
+    pub pool: Option<String>,
+    /// Only of this resource and leases on it.
+    pub resource: Option<ResourceId>,
+    /// Only of this lease.
+    pub lease: Option<LeaseId>,
+    /// After this revision.
+    pub after: Revision,
+    /// The newest entries first, instead of the oldest.
+    pub newest_first: bool,
+    /// At most so many (1 to 10,000).
+    pub limit: usize,
+}
+
+/// An entry of the audit trail as stored. `kind` is a stable name, see [`wharfinger_core::Event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// The change that it tells of.
+    pub revision: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at_unix_ms: i64,
+    /// Stable name.
+    pub kind: String,
+    /// Who did it.
+    pub actor: String,
+    /// The id or name of what it happened to.
+    pub subject: String,
+    /// The pool.
+    pub pool: Option<String>,
+    /// The resource.
+    pub resource: Option<ResourceId>,
+    /// The lease.
+    pub lease: Option<LeaseId>,
+    /// In words.
+    pub detail: String,
+}
+
+/// A store that does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file is not a database of ours, or of a newer version. The operator must act.
+    #[error("{0}")]
+    Configuration(String),
+    /// The disk is full, the file can't be read or written, the database is down.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What is stored makes no sense to this version.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The revision is older than what is kept.
+    #[error("revision {after} is older than the oldest that is kept, {floor}")]
+    Compacted {
+        /// What was asked for.
+        after: Revision,
+        /// What is there.
+        floor: Revision,
+    },
+}
+
+/// A commit that did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Certainly nothing was stored.
+    #[error("nothing was stored: {0}")]
+    NotCommitted(#[source] StoreError),
+    /// It may or may not have been stored.
+    #[error("it is not known whether it was stored: {0}")]
+    InDoubt(#[source] StoreError),
+    /// Another server leads now.
+    #[error("another server took over with epoch {current:?}")]
+    Deposed {
+        /// The store's epoch.
+        current: Epoch,
+    },
+}
