@@ -1,1 +1,5 @@
-//! Wharfinger
+//! Wharfinger: leases build infrastructure over gRPC, and notices when it is gone.
+
+pub mod pb;
+#[cfg(feature = "server")]
+pub mod engine;

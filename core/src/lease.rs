@@ -19,6 +19,8 @@ pub struct Lease {
     pub spec: Arc<LeaseSpec>,
     /// Where it stands.
     pub state: LeaseState,
+    /// The pool that serves it; `None` while it is in line.
+    pub pool: Option<Arc<str>>,
     /// When it was asked for. With the priority, its place in the line.
     pub created_at: Timestamp,
     /// The revision at which it was asked for: breaks ties between equal ages.

@@ -23,6 +23,7 @@
 extern crate alloc;
 
 mod cause;
+mod core_;
 mod effect;
 mod event;
 mod id;
@@ -33,8 +34,10 @@ mod pool;
 mod resource;
 mod step;
 mod time;
+mod view;
 
 pub use cause::{CauseChain, Link, Reason, Source};
+pub use core_::{Core, Limits};
 pub use effect::{Effect, Work};
 pub use event::Event;
 pub use id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
@@ -48,3 +51,4 @@ pub use pool::{Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits}
 pub use resource::{Parent, Resource, ResourceState};
 pub use step::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use time::{Millis, Timestamp};
+pub use view::{Blocker, Explanation, ItemView, PoolView};

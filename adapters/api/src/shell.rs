@@ -149,9 +149,9 @@ pub trait Shell: Send + Sync + 'static {
 
     /// Runs the command and collects its output.
     async fn run(&self, command: Command) -> Result<Output, ShellError> {
-        let (tx, mut rx) = mpsc::channel(64);
+        let (tx, mut rx) = mpsc::channel::<(Stream, Bytes)>(64);
         let collect = async move {
-            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let (mut out, mut err) = (Vec::<u8>::new(), Vec::<u8>::new());
             while let Some((stream, bytes)) = rx.recv().await {
                 let buffer = match stream {
                     Stream::Stdout => &mut out,

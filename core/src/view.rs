@@ -1,0 +1,67 @@
+//! What is told to those who ask: views made for a reader, stored nowhere.
+
+use crate::{Cordon, PoolConfig, ResourceId};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// A pool as it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PoolView {
+    /// Its configuration; of a removed pool, the last one known.
+    pub config: Arc<PoolConfig>,
+    /// Still in the configuration.
+    pub configured: bool,
+    /// By an operator's word.
+    pub cordoned: Option<Cordon>,
+    /// Resources by state; see [`crate::ResourceState::as_str`].
+    pub by_state: BTreeMap<&'static str, u32>,
+    /// Slots that could be leased now.
+    pub free_slots: u32,
+    /// Live leases on it.
+    pub leases: u32,
+    /// Leases in line that it could serve.
+    pub waiting: u32,
+    /// Its inventory.
+    pub items: Vec<ItemView>,
+    /// Why it can't grow, if it should.
+    pub trouble: Option<String>,
+}
+
+/// One machine of an inventory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ItemView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it may be used.
+    pub enabled: bool,
+    /// What stands for it now.
+    pub resource: Option<ResourceId>,
+}
+
+/// Why a lease waits, or what became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Explanation {
+    /// In one sentence.
+    pub summary: String,
+    /// Place among those that want the same, from 1; 0 if it is not in line.
+    pub position: u32,
+    /// Whether the present configuration can ever meet it.
+    pub satisfiable: bool,
+    /// Pool by pool.
+    pub blockers: Vec<Blocker>,
+}
+
+/// What keeps a lease from being granted by one pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Blocker {
+    /// Which pool.
+    pub pool: Arc<str>,
+    /// Stable code.
+    pub code: &'static str,
+    /// What is the case.
+    pub detail: String,
+    /// What a person can do.
+    pub remedy: String,
+}
