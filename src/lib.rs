@@ -1,5 +1,3 @@
 //! Wharfinger: leases build infrastructure over gRPC, and notices when it is gone.
 
 pub mod pb;
-#[cfg(feature = "server")]
-pub mod engine;
