@@ -1,5 +1,9 @@
 //! Wharfinger: leases build infrastructure over gRPC, and notices when it is gone.
 
-pub mod pb;
 #[cfg(feature = "server")]
 pub mod engine;
+pub mod pb;
+#[cfg(feature = "server")]
+pub mod rpc;
+#[cfg(feature = "server")]
+pub mod store;
