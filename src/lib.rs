@@ -1,5 +1,6 @@
 //! Wharfinger: leases build infrastructure over gRPC, and notices when it is gone.
 
+pub mod client;
 #[cfg(feature = "server")]
 pub mod engine;
 pub mod pb;
