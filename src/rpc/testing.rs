@@ -45,6 +45,8 @@ pub(crate) fn queued(id: u128, revision: u64) -> Lease {
         seq: revision,
         expires_at: None,
         attempts: 0,
+        delays: 0,
+        not_before: None,
         avoid: Vec::new(),
         trouble: None,
         ends_at: None,

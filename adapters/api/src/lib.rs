@@ -17,6 +17,8 @@
 mod failure;
 mod job;
 mod notice;
+pub mod proof;
+pub mod reaper;
 mod shell;
 mod verdict;
 
@@ -25,7 +27,8 @@ pub mod conformance;
 
 pub use failure::{Blame, Failure};
 pub use job::{
-    Access, CleanJob, EndedHow, HolderWork, ParentHost, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, access,
+    Access, CleanJob, EndedHow, HolderWork, ParentHost, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
+    access,
 };
 pub use notice::{Notice, NoticeKind, NoticeSink, NoticeTarget};
 pub use shell::{Command, Exit, Output, OutputSink, Shell, ShellError, Stream, quote};

@@ -1,1 +1,43 @@
-//! Git working copies on leased hosts
+//! Git working copies on leased hosts.
+//!
+//! A copy is a child of a host: the broker hands over the host's [`Shell`](wharfinger_adapter::Shell), and all work is
+//! done by that host's `/bin/sh` and `git` (2.36 or newer). On the host it looks like this:
+//!
+//! ```text
+//! <root>/<resource id>/tree/   what the holder gets; nothing of ours lies in it
+//! <root>/<resource id>/meta/   ours: marker, config, format, lease, suspect
+//! ```
+//!
+//! # What a lease may ask for
+//!
+//! At most one of `branch`, `tag`, `ref`, `commit` ([`Wanted`]); none is the default branch. `HEAD` is always detached at
+//! the commit, whose full name is in [`access::COMMIT`](wharfinger_adapter::access::COMMIT): a build that needs a branch
+//! makes one. Branches of the remote are there as `refs/remotes/origin/*`, the wanted tag under its name, other tags not.
+//! Submodules are not filled.
+//!
+//! # What is promised
+//!
+//! [`prepare`](wharfinger_adapter::Adapter::prepare) trusts nothing that a former holder could write. `.git` is reduced to
+//! objects, fetched refs and `HEAD`; its configuration is written anew; git runs with no configuration but ours, no hooks,
+//! no prompts. Then it **proves** the tree: from the commit's name, through the directory listings, to the bytes of each
+//! file, every hash is computed again. What cannot be proved is fetched again once, and otherwise never handed out.
+//!
+//! When a lease begins and when it ends, every process is ended that carries the lease's mark, or whose directory or program
+//! lies in the tree: an operator's own shell too, if it stands there.
+//!
+//! What it cannot find: a process of a former holder that has shed the lease's mark from its environment and has neither its
+//! directory nor its program in the copy. Hosts whose holders are not trusted need a user, or a container, for each.
+
+mod adapter;
+mod clean;
+mod config;
+mod error;
+mod git;
+mod params;
+mod prepare;
+mod probe;
+mod provision;
+
+pub use adapter::CopiesAdapter;
+pub use config::{Clean, Config};
+pub use params::Wanted;

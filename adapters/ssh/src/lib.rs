@@ -1,1 +1,23 @@
-//! SSH machines as hosts
+//! SSH machines as hosts.
+//!
+//! An inventory in the configuration says which machines there are and which **host key** each of them has; no other
+//! key is ever accepted. One connection per host is kept open, and its end is reported at once: that is how the broker
+//! learns of a dead host within milliseconds instead of at the next probe. Commands whose output goes to a reader that
+//! may be slow get a connection of their own (`connection.rs` says why), so that nothing can hold up a probe.
+//!
+//! What runs on the host is POSIX sh and coreutils; nothing is installed there.
+
+mod adapter;
+mod config;
+mod connection;
+mod error;
+mod key;
+mod notices;
+mod probe;
+mod proxy;
+mod remote;
+mod shell;
+
+pub use adapter::SshAdapter;
+pub use config::{Config, Host};
+pub use shell::{KeySource, Target, connect_shell};

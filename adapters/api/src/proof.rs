@@ -1,0 +1,278 @@
+//! Proves that a host is fit to be leased. One script for every kind of host, run through its [`Shell`].
+
+use crate::reaper::failure;
+use crate::{Command, Exit, Failure, Output, Shell, Verdict};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The oldest git that the working copies can live with (`major`, `minor`).
+pub const GIT_VERSION_MIN: (u32, u32) = (2, 36);
+
+/// What a host must have.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// Absolute path of the scratch directory of this resource. Made by [`prove`], looked for by [`examine`].
+    pub scratch: String,
+    /// Free space that the scratch directory's file system must have, in MiB.
+    pub free_disk_mb: u64,
+}
+
+/// What was found on a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// `/proc/sys/kernel/random/boot_id`: another one is another boot. Empty where the kernel has none.
+    pub boot_id: String,
+    /// Who we are there.
+    pub user: String,
+    /// `os`, `arch`, `cpus`: what the broker adds to the labels.
+    pub labels: BTreeMap<String, String>,
+    /// `git --version`, or empty.
+    pub git: String,
+    /// Free space for us under the scratch directory, in MiB; `None` if it could not be told.
+    pub free_disk_mb: Option<u64>,
+    /// Why the scratch directory can not be used; `None` if it can.
+    pub scratch_fault: Option<String>,
+    /// Whether the scratch directory is there.
+    pub scratch_exists: bool,
+}
+
+const SCRIPT: &str = r#"
+scratch=$1 make=$2
+echo "os=$(uname -s)"
+echo "arch=$(uname -m)"
+echo "cpus=$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
+echo "user=$(id -un)"
+echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+echo "git=$(git --version 2>/dev/null)"
+[ "$make" = no ] || mkdir -p -- "$scratch" 2>/dev/null
+near=$scratch
+while [ ! -d "$near" ]; do near=$(dirname -- "$near"); done
+echo "free_kb=$(df -Pk -- "$near" 2>/dev/null | awk 'NR > 1 { print $4; exit }')"
+if [ -d "$scratch" ]; then
+  echo "scratch=yes"
+  test_file=$scratch/.wharfinger-proof.$$
+  if fault=$( (umask 077; echo proof >"$test_file") 2>&1 ); then :; else echo "fault=can not write in it: $fault" | tr '\n' ' '; fi
+  rm -f -- "$test_file"
+else
+  echo "scratch=no"
+  [ "$make" = no ] || echo "fault=can not make it: $(mkdir -p -- "$scratch" 2>&1 | tr '\n' ' ')"
+fi
+echo
+echo "end=yes"
+"#;
+
+/// Asks the host for its facts. With `make`, makes the scratch directory first.
+///
+/// # Errors
+/// If the host could not be asked.
+pub async fn facts(shell: &dyn Shell, scratch: &str, make: bool, limit: Duration) -> Result<Facts, Failure> {
+    let output = shell.run(facts_command(scratch, make, limit)).await.map_err(failure)?;
+    read_facts(&output)
+}
+
+/// The command behind [`facts`], for adapters that run it their own way.
+pub fn facts_command(scratch: &str, make: bool, limit: Duration) -> Command {
+    Command::new(["/bin/sh", "-c", SCRIPT, "proof", scratch, if make { "yes" } else { "no" }]).timeout(limit)
+}
+
+/// Reads what [`facts_command`] printed.
+///
+/// # Errors
+/// `PROOF_FAILED` (resource) if the script did not run to its end.
+pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    if output.exit != Exit::Code(0) || !lines.contains_key("end") {
+        return Err(Failure::resource(
+            "PROOF_FAILED",
+            format!("the script that proves the host ended with {:?}: {}", output.exit, output.complaint()),
+        ));
+    }
+    let value = |key: &str| lines.get(key).copied().unwrap_or_default().trim();
+    let mut labels = BTreeMap::new();
+    for key in ["os", "arch", "cpus"] {
+        if !value(key).is_empty() {
+            labels.insert(key.to_string(), value(key).to_lowercase());
+        }
+    }
+    Ok(Facts {
+        boot_id: value("boot_id").to_string(),
+        user: value("user").to_string(),
+        labels,
+        git: value("git").to_string(),
+        free_disk_mb: value("free_kb").parse::<u64>().ok().map(|kb| kb / 1024),
+        scratch_fault: lines.get("fault").map(|fault| fault.trim().to_string()),
+        scratch_exists: value("scratch") == "yes",
+    })
+}
+
+/// Makes the scratch directory and proves the host: git is new enough, the directory can be written, the disk has room.
+///
+/// # Errors
+/// `GIT_MISSING`, `GIT_TOO_OLD`, `SCRATCH_UNUSABLE` (configuration), `DISK_FULL` (resource), or what kept us from asking.
+pub async fn prove(shell: &dyn Shell, host: &str, needs: &Needs, limit: Duration) -> Result<Facts, Failure> {
+    let facts = facts(shell, &needs.scratch, true, limit).await?;
+    judge(host, &facts, needs)?;
+    Ok(facts)
+}
+
+/// What [`prove`] says of facts that are there already.
+///
+/// # Errors
+/// As [`prove`].
+pub fn judge(host: &str, facts: &Facts, needs: &Needs) -> Result<(), Failure> {
+    let (major, minor) = GIT_VERSION_MIN;
+    if facts.git.is_empty() {
+        return Err(Failure::configuration(
+            "GIT_MISSING",
+            format!("host {host} has no git in the PATH of {}; install git {major}.{minor} or later", facts.user),
+        ));
+    }
+    match git_version(&facts.git) {
+        Some(version) if version < GIT_VERSION_MIN => {
+            return Err(Failure::configuration(
+                "GIT_TOO_OLD",
+                format!("host {host} has {:?}; install git {major}.{minor} or later", facts.git),
+            ));
+        }
+        Some(_) | None => {}
+    }
+    // A full disk is often the reason why nothing can be written, so it speaks first.
+    if let Some(free) = facts.free_disk_mb
+        && free < needs.free_disk_mb
+    {
+        return Err(Failure::resource("DISK_FULL", disk_text(host, free, needs)));
+    }
+    if let Some(fault) = &facts.scratch_fault {
+        return Err(Failure::configuration(
+            "SCRATCH_UNUSABLE",
+            format!("host {host}: directory {}: {fault}; let {} write there", needs.scratch, facts.user),
+        ));
+    }
+    Ok(())
+}
+
+/// The thorough check of a host that was proved before: same boot, scratch directory there and writable, disk free.
+///
+/// `boot_id` is what [`prove`] found then; an empty one on either side is not compared.
+pub fn examine(host: &str, facts: &Facts, boot_id: &str, needs: &Needs) -> Verdict {
+    if !boot_id.is_empty() && !facts.boot_id.is_empty() && facts.boot_id != boot_id {
+        return Verdict::Gone {
+            reason: "REBOOTED",
+            detail: format!("host {host} has boot id {}, and had {boot_id} when it was made ready", facts.boot_id),
+        };
+    }
+    if let Some(free) = facts.free_disk_mb
+        && free < needs.free_disk_mb
+    {
+        return Verdict::Mangled { repairable: false, reason: "DISK_FULL", detail: disk_text(host, free, needs) };
+    }
+    if !facts.scratch_exists {
+        return Verdict::Mangled {
+            repairable: true,
+            reason: "SCRATCH_MISSING",
+            detail: format!("host {host}: directory {} is not there", needs.scratch),
+        };
+    }
+    if let Some(fault) = &facts.scratch_fault {
+        return Verdict::Mangled {
+            repairable: true,
+            reason: "SCRATCH_UNUSABLE",
+            detail: format!("host {host}: directory {}: {fault}", needs.scratch),
+        };
+    }
+    if facts.git.is_empty() {
+        return Verdict::Mangled {
+            repairable: false,
+            reason: "GIT_MISSING",
+            detail: format!("host {host} has no git in the PATH of {} any more", facts.user),
+        };
+    }
+    Verdict::Healthy
+}
+
+/// Removes a directory and all in it, also where the leftovers are not writable. Not there is `Ok`.
+///
+/// # Errors
+/// `SCRATCH_NOT_REMOVED` (resource) if something is still there, or what kept us from asking.
+pub async fn remove_tree(shell: &dyn Shell, path: &str, limit: Option<Duration>) -> Result<(), Failure> {
+    // Module caches (Go's) are read-only by design, so a plain rm -rf is not enough for their owner.
+    const REMOVE: &str = r#"
+[ -e "$1" ] || [ -L "$1" ] || exit 0
+rm -rf -- "$1" 2>/dev/null && exit 0
+chmod -R u+rwX -- "$1" 2>/dev/null
+exec rm -rf -- "$1""#;
+    let command = Command { timeout: limit, ..Command::new(["/bin/sh", "-c", REMOVE, "remove", path]) };
+    let output = shell.run(command).await.map_err(failure)?;
+    match output.exit {
+        Exit::Code(0) => Ok(()),
+        ref exit => Err(Failure::resource(
+            "SCRATCH_NOT_REMOVED",
+            format!("removing {path} ended with {exit:?}: {}", output.complaint()),
+        )),
+    }
+}
+
+fn disk_text(host: &str, free: u64, needs: &Needs) -> String {
+    format!(
+        "host {host} has {free} MiB free under {}, less than min_free_disk_mb = {}",
+        needs.scratch, needs.free_disk_mb
+    )
+}
+
+/// `git version 2.47.3 (Apple Git-155)` -> `(2, 47)`.
+fn git_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("git version ")?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Facts {
+        Facts {
+            boot_id: "b1".into(),
+            user: "build".into(),
+            git: "git version 2.47.3".into(),
+            free_disk_mb: Some(9000),
+            scratch_exists: true,
+            ..Facts::default()
+        }
+    }
+
+    fn needs() -> Needs {
+        Needs { scratch: "/s".into(), free_disk_mb: 512 }
+    }
+
+    #[test]
+    fn git_versions_are_read() {
+        assert_eq!(git_version("git version 2.47.3"), Some((2, 47)));
+        assert_eq!(git_version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(git_version("git version 2.50.GIT"), Some((2, 50)));
+        assert_eq!(git_version("nonsense"), None);
+    }
+
+    #[test]
+    fn each_fault_has_its_reason() {
+        let reason = |facts: Facts| judge("h", &facts, &needs()).map_err(|f| f.reason);
+        assert_eq!(reason(good()), Ok(()));
+        assert_eq!(reason(Facts { git: String::new(), ..good() }), Err("GIT_MISSING"));
+        assert_eq!(reason(Facts { git: "git version 2.35.1".into(), ..good() }), Err("GIT_TOO_OLD"));
+        assert_eq!(reason(Facts { free_disk_mb: Some(511), ..good() }), Err("DISK_FULL"));
+        assert_eq!(reason(Facts { scratch_fault: Some("no".into()), ..good() }), Err("SCRATCH_UNUSABLE"));
+    }
+
+    #[test]
+    fn another_boot_is_another_host() {
+        assert_eq!(examine("h", &good(), "b1", &needs()), Verdict::Healthy);
+        assert!(matches!(examine("h", &good(), "b0", &needs()), Verdict::Gone { reason: "REBOOTED", .. }));
+        let missing = Facts { scratch_exists: false, ..good() };
+        assert!(matches!(examine("h", &missing, "b1", &needs()), Verdict::Mangled { repairable: true, .. }));
+        let full = Facts { free_disk_mb: Some(3), ..good() };
+        assert!(matches!(
+            examine("h", &full, "b1", &needs()),
+            Verdict::Mangled { repairable: false, reason: "DISK_FULL", .. }
+        ));
+    }
+}

@@ -1,0 +1,76 @@
+//! The [`Adapter`] of working copies: which step comes when is in the modules beside it.
+
+use crate::config::Config;
+use crate::git::Copy;
+use crate::{clean, prepare, probe, provision};
+use async_trait::async_trait;
+use std::sync::Arc;
+use wharfinger_adapter::{
+    Adapter, CleanJob, Failure, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, Shell, Traits, Verdict,
+};
+
+/// Makes and keeps git working copies on the hosts that its jobs name.
+#[derive(Clone, Debug)]
+pub struct CopiesAdapter {
+    pool: String,
+    config: Config,
+}
+
+impl CopiesAdapter {
+    /// An adapter for one pool. Bad settings are [`wharfinger_adapter::Blame::Configuration`], with the setting's name.
+    pub fn new(pool: String, config: Config) -> Result<Self, Failure> {
+        config.validate().map_err(|mut failure| {
+            failure.message = format!("pool {pool:?}: {}", failure.message);
+            failure
+        })?;
+        Ok(Self { pool, config })
+    }
+
+    /// The pool's name.
+    pub fn pool(&self) -> &str {
+        &self.pool
+    }
+
+    /// The pool's settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+#[async_trait]
+impl Adapter for CopiesAdapter {
+    fn traits(&self) -> Traits {
+        Traits { prepares: true, cleans: true, repairs: true, probes: false }
+    }
+
+    async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
+        let copy = Copy::of(&job.resource, &self.config)?;
+        Ok(provision::provision(&copy, job.resource.op).await?)
+    }
+
+    async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
+        let copy = Copy::of(&job.resource, &self.config)?;
+        Ok(prepare::prepare(&copy, &job.work).await?)
+    }
+
+    async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
+        let copy = Copy::of(&job.resource, &self.config)?;
+        Ok(clean::clean(&copy, job).await?)
+    }
+
+    async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        probe::check(&Copy::of(job, &self.config)?).await
+    }
+
+    async fn repair(&self, job: &ResourceJob) -> Result<(), Failure> {
+        Ok(probe::repair(&Copy::of(job, &self.config)?, job.op).await?)
+    }
+
+    async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
+        Ok(provision::destroy(&Copy::of(job, &self.config)?).await?)
+    }
+
+    async fn shell(&self, job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {
+        Ok(Copy::of(job, &self.config)?.shell)
+    }
+}

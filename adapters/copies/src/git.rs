@@ -1,0 +1,239 @@
+//! Commands on one copy's host, hardened: every git that this crate runs goes through here.
+//!
+//! The commands are POSIX shell scripts (`src/sh`), so that one step is one round trip to the host. Arguments reach them
+//! as positional parameters, never as shell text. What all of them set, and why, stands in `prelude.sh`.
+
+use crate::config::{Config, check_root};
+use crate::error::{State, Trouble};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access};
+
+/// Exit code by which a script says that its output is a [`State`].
+const SAID: i32 = 93;
+/// What the shell says of a program that is not there.
+const NOT_FOUND: i32 = 127;
+
+const PRELUDE: &str = include_str!("sh/prelude.sh");
+
+/// A script of `src/sh`.
+#[derive(Clone, Copy)]
+pub(crate) struct Script {
+    /// For messages.
+    name: &'static str,
+    text: &'static str,
+}
+
+macro_rules! scripts {
+    ($($constant:ident = $file:literal;)*) => {
+        $(pub(crate) const $constant: Script = Script { name: $file, text: include_str!(concat!("sh/", $file, ".sh")) };)*
+    };
+}
+
+scripts! {
+    BEGIN = "begin";
+    CLONE = "clone";
+    DESTROY = "destroy";
+    EMPTY = "empty";
+    INSPECT = "inspect";
+    INSTALL = "install";
+    NORMALISE = "normalise";
+    PROVE = "prove";
+    REBUILD = "rebuild";
+    REMOTE = "remote";
+    STOP = "stop";
+}
+
+/// What the broker keeps of a copy, as JSON in [`wharfinger_adapter::Provisioned::handle`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Handle {
+    /// The working copy.
+    pub(crate) path: String,
+    /// What it was cloned from.
+    pub(crate) repository: String,
+    /// `sha1` or `sha256`. Kept here and not read from the copy, whose holders can write everything in it.
+    pub(crate) object_format: String,
+}
+
+/// One copy on its host.
+pub(crate) struct Copy {
+    pub(crate) shell: Arc<dyn Shell>,
+    /// Absolute directory of the copy: `tree` and `meta` lie in it.
+    pub(crate) dir: String,
+    pub(crate) resource: String,
+    pub(crate) handle: Option<Handle>,
+    pub(crate) config: Config,
+}
+
+impl Copy {
+    /// Finds out where the job's copy lies.
+    pub(crate) fn of(job: &ResourceJob, config: &Config) -> Result<Self, Failure> {
+        let Some(parent) = &job.parent else {
+            return Err(Failure::bug(
+                "NO_PARENT",
+                format!("working copy {} came without the host it lies on", job.resource),
+            ));
+        };
+        let safe = job.resource.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        if job.resource.is_empty() || !safe || job.resource.starts_with('-') {
+            return Err(Failure::bug(
+                "BAD_RESOURCE_ID",
+                format!("resource id {:?} is not safe in a file name", job.resource),
+            ));
+        }
+        let handle = match job.handle.as_deref() {
+            None | Some("") => None,
+            Some(text) => Some(serde_json::from_str::<Handle>(text).map_err(|error| {
+                Failure::bug("BAD_HANDLE", format!("cannot read the handle of {}: {error}", job.resource))
+            })?),
+        };
+        // A copy stays where it was made, also when the pool's root is changed meanwhile.
+        let dir = match handle.as_ref().and_then(|handle| handle.path.strip_suffix("/tree")) {
+            Some(dir) => dir.to_string(),
+            None => {
+                let base = match (&config.root, parent.access.get(access::PATH)) {
+                    (Some(root), _) => root.trim_end_matches('/').to_string(),
+                    (None, Some(path)) => format!("{}/copies", path.trim_end_matches('/')),
+                    (None, None) => {
+                        return Err(Failure::configuration(
+                            "NO_ROOT",
+                            format!(
+                                "host {} has no path to put working copies in; set root in the pool",
+                                parent.resource
+                            ),
+                        ));
+                    }
+                };
+                format!("{base}/{}", job.resource)
+            }
+        };
+        check_root(&dir)?;
+        Ok(Self {
+            shell: Arc::clone(&parent.shell),
+            dir,
+            resource: job.resource.clone(),
+            handle,
+            config: config.clone(),
+        })
+    }
+
+    /// The directory that holders get.
+    pub(crate) fn tree(&self) -> String {
+        format!("{}/tree", self.dir)
+    }
+
+    /// A file of our own beside it.
+    pub(crate) fn meta(&self, name: &str) -> String {
+        format!("{}/meta/{name}", self.dir)
+    }
+
+    /// The whole of `.git/config`, as it must be before git is run in the copy.
+    pub(crate) async fn pinned(&self) -> Result<String, Trouble> {
+        let format = match &self.handle {
+            Some(handle) => handle.object_format.clone(),
+            None => String::from_utf8_lossy(&self.shell.get(&self.meta("format"), 64).await?).trim().to_string(),
+        };
+        Ok(pinned(&self.config.repository, &format))
+    }
+
+    /// Runs a script and hands back all there is to know.
+    pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
+        let text = format!("{PRELUDE}\n{}", script.text);
+        let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
+        argv.extend([self.dir.clone(), self.resource.clone()]);
+        argv.extend(args.iter().map(|arg| (*arg).to_string()));
+        let output = self.shell.run(Command::new(argv).timeout(limit)).await?;
+        tracing::debug!(resource = %self.resource, script = script.name, exit = ?output.exit, "ran");
+        if output.exit == Exit::Code(NOT_FOUND) {
+            return Err(Failure::configuration(
+                "GIT_MISSING",
+                format!(
+                    "the host has no git, or a tool that {} needs is missing: {}; install git 2.36 or newer",
+                    script.name,
+                    output.complaint()
+                ),
+            )
+            .into());
+        }
+        Ok(output)
+    }
+
+    /// Runs a script that says in what state it found the copy.
+    pub(crate) async fn ask(
+        &self,
+        script: Script,
+        args: &[&str],
+        limit: Duration,
+    ) -> Result<Result<String, State>, Trouble> {
+        let output = self.raw(script, args, limit).await?;
+        match &output.exit {
+            Exit::Code(0) => Ok(Ok(output.text())),
+            Exit::Code(SAID) => match State::parse(&String::from_utf8_lossy(&output.stdout)) {
+                Some(state) => Ok(Err(state)),
+                None => Err(Failure::bug("UNREADABLE_STATE", format!("{} said {:?}", script.name, output.text())).into()),
+            },
+            Exit::TimedOut => Err(Failure::resource(
+                "STEP_TIMED_OUT",
+                format!("step {} on {} was not done within {} s; look at the host's load and disk, or raise the pool's limit", script.name, self.dir, limit.as_secs()),
+            )
+            .into()),
+            other => Err(Failure::resource(
+                "STEP_FAILED",
+                format!("step {} on {} ended with {other:?}: {}", script.name, self.dir, output.complaint()),
+            )
+            .into()),
+        }
+    }
+
+    /// Runs a script that must find all well.
+    pub(crate) async fn must(&self, script: Script, args: &[&str], limit: Duration) -> Result<String, Trouble> {
+        Ok(self.ask(script, args, limit).await??)
+    }
+
+    /// Notes that the copy let us down in a way that no look at it may find again, so that the next check says so and
+    /// the copy is made anew. Without this a blind check would hand it out for ever.
+    pub(crate) async fn doubt(&self, state: &State) -> Result<(), Trouble> {
+        let text = format!("{}: {}", state.reason, state.detail);
+        Ok(self.shell.put(&self.meta("suspect"), text.into_bytes().into(), 0o600).await?)
+    }
+
+    /// Ends what a former holder, or an earlier call, left running on the host.
+    pub(crate) async fn stop(&self, lease: &str) -> Result<(), Trouble> {
+        self.must(STOP, &[lease], self.config.command_timeout()).await.map(drop)
+    }
+
+    /// Runs git against the remote, in the copy or in no repository at all.
+    pub(crate) async fn remote(&self, inside: bool, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
+        let mut all = vec![if inside { "tree" } else { "none" }, self.local()];
+        all.extend_from_slice(args);
+        self.raw(REMOTE, &all, limit).await
+    }
+
+    /// Runs git in the copy, on the host alone.
+    pub(crate) async fn git(&self, args: &[&str]) -> Result<Output, Trouble> {
+        let mut all = vec!["tree", ""];
+        all.extend_from_slice(args);
+        self.raw(REMOTE, &all, self.config.command_timeout()).await
+    }
+
+    pub(crate) fn local(&self) -> &'static str {
+        if self.config.is_local() { "local" } else { "" }
+    }
+}
+
+/// `.git/config` as it must be. Made from the pool's settings and not read from the host: a holder can write whatever
+/// lies there.
+pub(crate) fn pinned(repository: &str, object_format: &str) -> String {
+    let (version, extensions) = match object_format {
+        "sha256" => ("1", "[extensions]\n\tobjectformat = sha256\n"),
+        _ => ("0", ""),
+    };
+    let url = repository.replace('\\', "\\\\").replace('"', "\\\"");
+    // Housekeeping in the background would outlive the holder's own git, and the lease.
+    format!(
+        "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n{extensions}\
+         [remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n\
+         [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
+    )
+}

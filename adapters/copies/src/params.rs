@@ -1,0 +1,172 @@
+//! What a lease may ask of a working copy.
+
+use std::collections::BTreeMap;
+use wharfinger_adapter::Failure;
+
+/// The commit that a holder wants, by the name it gave. At most one of these keys may be in a lease's parameters; none
+/// means the pool's default branch. Keys that begin with `x-` are the holder's own and are not looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// None given: the default branch.
+    Default,
+    /// `branch`: the tip of this branch, without `refs/heads/`.
+    Branch(String),
+    /// `tag`: the commit of this tag, without `refs/tags/`.
+    Tag(String),
+    /// `ref`: a full name (`refs/pull/7/head`), or a short one that is either a branch or a tag.
+    Ref(String),
+    /// `commit`: 40 or 64 hexadecimal digits, or at least 7 that are the beginning of only one commit on a branch.
+    Commit(String),
+}
+
+impl Wanted {
+    /// Reads a lease's parameters.
+    pub fn parse(params: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let mut found: Option<(&str, Wanted)> = None;
+        for (key, value) in params {
+            let wanted = match key.as_str() {
+                "branch" => Wanted::Branch(named(key, value, "refs/heads/")?),
+                "tag" => Wanted::Tag(named(key, value, "refs/tags/")?),
+                "ref" if value == "HEAD" => Wanted::Default,
+                "ref" => Wanted::Ref(named(key, value, "")?),
+                "commit" => Wanted::Commit(commit(value)?),
+                other if other.starts_with("x-") => continue,
+                other => {
+                    return Err(Failure::request(
+                        "UNKNOWN_PARAMETER",
+                        format!("working copies have no parameter {other:?}; use one of branch, tag, commit, ref"),
+                    ));
+                }
+            };
+            if let Some((former, _)) = found {
+                return Err(Failure::request(
+                    "CONFLICTING_PARAMETERS",
+                    format!("both {former} and {key} say what to check out; give one of them"),
+                ));
+            }
+            found = Some((key, wanted));
+        }
+        Ok(found.map_or(Wanted::Default, |(_, wanted)| wanted))
+    }
+
+    /// In words, for messages.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Wanted::Default => "the default branch".to_string(),
+            Wanted::Branch(name) => format!("branch {name:?}"),
+            Wanted::Tag(name) => format!("tag {name:?}"),
+            Wanted::Ref(name) => format!("ref {name:?}"),
+            Wanted::Commit(name) => format!("commit {name}"),
+        }
+    }
+}
+
+fn named(key: &str, value: &str, prefix: &str) -> Result<String, Failure> {
+    let name = value.strip_prefix(prefix).unwrap_or(value);
+    check_ref_name(name).map_err(|why| {
+        Failure::request("BAD_REF_NAME", format!("{key} {value:?} {why}; give a name that git allows"))
+    })?;
+    Ok(name.to_string())
+}
+
+fn commit(value: &str) -> Result<String, Failure> {
+    let fits = matches!(value.len(), 7..=40 | 64) && value.bytes().all(|b| b.is_ascii_hexdigit());
+    if fits {
+        return Ok(value.to_ascii_lowercase());
+    }
+    Err(Failure::request(
+        "BAD_COMMIT",
+        format!(
+            "commit {value:?} is not 7 to 40, or 64, hexadecimal digits; names of branches and tags go into branch, tag or ref"
+        ),
+    ))
+}
+
+/// The rules of git-check-ref-format(1) for a name of one or more levels, and no `-` in front, which git only forbids
+/// for branches. Says what is wrong.
+pub(crate) fn check_ref_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("is empty");
+    }
+    if name.len() > 1024 {
+        return Err("is longer than 1024 bytes");
+    }
+    if name.starts_with('-') {
+        return Err("begins with '-'");
+    }
+    if name.chars().any(|c| c.is_control() || " ~^:?*[\\".contains(c)) {
+        return Err("has a blank, a control character or one of ~^:?*[\\");
+    }
+    if name == "@" || name.contains("@{") {
+        return Err("is or has an '@' that git reads as something else");
+    }
+    if name.contains("..") {
+        return Err("has '..'");
+    }
+    if name.ends_with('.') {
+        return Err("ends with '.'");
+    }
+    for part in name.split('/') {
+        if part.is_empty() {
+            return Err("has an empty part between slashes");
+        }
+        if part.starts_with('.') || part.ends_with(".lock") {
+            return Err("has a part that begins with '.' or ends with '.lock'");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    #[test]
+    fn names_are_read() {
+        for (pairs, wanted) in [
+            (&[][..], Wanted::Default),
+            (&[("x-build", "--anything")], Wanted::Default),
+            (&[("branch", "main")], Wanted::Branch("main".into())),
+            (&[("branch", "refs/heads/feat/x")], Wanted::Branch("feat/x".into())),
+            (&[("tag", "v1.0"), ("x-a", "b")], Wanted::Tag("v1.0".into())),
+            (&[("ref", "refs/pull/7/head")], Wanted::Ref("refs/pull/7/head".into())),
+            (&[("ref", "HEAD")], Wanted::Default),
+            (&[("commit", "ABCDEF1")], Wanted::Commit("abcdef1".into())),
+        ] {
+            assert_eq!(Wanted::parse(&params(pairs)), Ok(wanted), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_the_requests_fault() {
+        for (pairs, reason) in [
+            (&[("branch", "--upload-pack=x")][..], "BAD_REF_NAME"),
+            (&[("branch", "")], "BAD_REF_NAME"),
+            (&[("branch", "a..b")], "BAD_REF_NAME"),
+            (&[("branch", "a b")], "BAD_REF_NAME"),
+            (&[("branch", "a/.b")], "BAD_REF_NAME"),
+            (&[("branch", "a.lock/b")], "BAD_REF_NAME"),
+            (&[("branch", "a//b")], "BAD_REF_NAME"),
+            (&[("branch", "a/")], "BAD_REF_NAME"),
+            (&[("branch", "*")], "BAD_REF_NAME"),
+            (&[("tag", "-d")], "BAD_REF_NAME"),
+            (&[("tag", "v1^{}")], "BAD_REF_NAME"),
+            (&[("ref", "refs/heads/a:refs/heads/b")], "BAD_REF_NAME"),
+            (&[("ref", "@")], "BAD_REF_NAME"),
+            (&[("ref", "main@{1}")], "BAD_REF_NAME"),
+            (&[("branch", "a\nb")], "BAD_REF_NAME"),
+            (&[("commit", "abc")], "BAD_COMMIT"),
+            (&[("commit", "main")], "BAD_COMMIT"),
+            (&[("commit", "--all000")], "BAD_COMMIT"),
+            (&[("branch", "a"), ("tag", "b")], "CONFLICTING_PARAMETERS"),
+            (&[("brnach", "a")], "UNKNOWN_PARAMETER"),
+        ] {
+            let failure = Wanted::parse(&params(pairs)).expect_err(&format!("{pairs:?}"));
+            assert_eq!((failure.blame, failure.reason), (wharfinger_adapter::Blame::Request, reason), "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Is this the copy that we made, and is it fit for use? And the smallest step that mends it.
+
+use crate::error::{State, Trouble};
+use crate::git::{Copy, EMPTY, INSPECT, NORMALISE, pinned};
+use crate::provision;
+use wharfinger_adapter::{Failure, ShellError, Verdict};
+
+/// How far an inspection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Files and `HEAD`; some milliseconds.
+    Quick,
+    /// Also whether every object is there that a ref needs; as long as history is.
+    Deep,
+}
+
+/// What state the copy is in; `Ok(Ok(()))` is a good one.
+pub(crate) async fn inspect(copy: &Copy, pinned: &str, depth: Depth) -> Result<Result<(), State>, Trouble> {
+    let min = copy.config.min_free_disk_mb.to_string();
+    let (word, limit) = match depth {
+        Depth::Quick => ("quick", copy.config.command_timeout()),
+        Depth::Deep => ("deep", copy.config.clone_timeout()),
+    };
+    Ok(copy.ask(INSPECT, &[pinned, &min, word], limit).await?.map(drop))
+}
+
+/// The configuration to expect. A copy whose notes are gone is not ours any more; the inspection says how.
+async fn expected(copy: &Copy) -> Result<String, Trouble> {
+    match copy.pinned().await {
+        Err(Trouble::Shell(ShellError::File(_))) => Ok(pinned(&copy.config.repository, "sha1")),
+        other => other,
+    }
+}
+
+/// The thorough question, with the host's silence and the copy's state told apart.
+pub(crate) async fn check(copy: &Copy) -> Result<Verdict, Failure> {
+    let answer = async {
+        let pinned = expected(copy).await?;
+        match inspect(copy, &pinned, Depth::Quick).await? {
+            Ok(()) => inspect(copy, &pinned, Depth::Deep).await,
+            bad => Ok(bad),
+        }
+    };
+    match answer.await {
+        Ok(Ok(())) => Ok(Verdict::Healthy),
+        Ok(Err(State { reason: reason @ ("DIRECTORY_MISSING" | "OTHER_RESOURCE"), detail })) => {
+            Ok(Verdict::Gone { reason, detail })
+        }
+        Ok(Err(State { reason, detail })) => {
+            Ok(Verdict::Mangled { repairable: reason != "MOUNT_INSIDE", reason, detail })
+        }
+        Err(Trouble::Shell(ShellError::Unreachable(detail))) => {
+            Ok(Verdict::Unreachable { reason: "HOST_UNREACHABLE", detail })
+        }
+        Err(Trouble::Shell(ShellError::WrongHost(detail))) => Ok(Verdict::Gone { reason: "HOST_REPLACED", detail }),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Mends the copy: what a look at `.git` can mend first, a new clone if that is not enough.
+pub(crate) async fn repair(copy: &Copy, op: u64) -> Result<(), Trouble> {
+    copy.stop("").await?;
+    let pinned = expected(copy).await?;
+    let state = match inspect(copy, &pinned, Depth::Deep).await? {
+        Ok(()) => return Ok(()),
+        Err(state) => state,
+    };
+    let small = match state.reason {
+        // Not ours to make again under this id: the broker makes another.
+        "DIRECTORY_MISSING" | "OTHER_RESOURCE" => return Err(state.into()),
+        "DISK_FULL" => copy.ask(EMPTY, &[], copy.config.command_timeout()).await?.is_ok(),
+        "CONFIG_CHANGED" | "HEAD_BROKEN" | "NOT_A_REPOSITORY" | "OBJECTS_BROKEN" => {
+            // Room is asked for by the inspection that follows.
+            copy.ask(NORMALISE, &[&pinned, "mend", "0"], copy.config.command_timeout()).await?.is_ok()
+        }
+        _ => false,
+    };
+    if small && inspect(copy, &pinned, Depth::Deep).await?.is_ok() {
+        tracing::info!(resource = %copy.resource, found = state.reason, "mended in place");
+        return Ok(());
+    }
+    if state.reason == "DISK_FULL" {
+        return Err(state.into());
+    }
+    tracing::info!(resource = %copy.resource, found = state.reason, "cloning anew");
+    provision::clone(copy, op).await.map(drop)
+}

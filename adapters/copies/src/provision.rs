@@ -1,0 +1,85 @@
+//! Making a copy, making it anew, removing it.
+
+use crate::error::Trouble;
+use crate::git::{BEGIN, CLONE, Copy, DESTROY, Handle, INSTALL, pinned};
+use crate::prepare::reach;
+use crate::probe::{Depth, inspect};
+use wharfinger_adapter::{Access, Exit, Failure, Provisioned, access};
+
+/// Makes the copy, or goes on with what an earlier call made.
+pub(crate) async fn provision(copy: &Copy, op: u64) -> Result<Provisioned, Trouble> {
+    copy.stop("").await?;
+    begin(copy).await?;
+    // A tree under the final name is whole: it got there by a rename, after the clone.
+    let format = match format_of(copy).await? {
+        Some(format) if found_well(copy, &format).await? => format,
+        _ => clone(copy, op).await?,
+    };
+    let handle = Handle { path: copy.tree(), repository: copy.config.repository.clone(), object_format: format };
+    let handle = serde_json::to_string(&handle).map_err(|error| Failure::bug("BAD_HANDLE", error.to_string()))?;
+    Ok(Provisioned {
+        handle,
+        access: Access::from([(access::PATH.to_string(), copy.tree())]),
+        ..Provisioned::default()
+    })
+}
+
+/// The object format that an earlier call wrote down, if it got that far.
+async fn format_of(copy: &Copy) -> Result<Option<String>, Trouble> {
+    match copy.shell.get(&copy.meta("format"), 64).await {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_string())),
+        Err(wharfinger_adapter::ShellError::File(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn found_well(copy: &Copy, format: &str) -> Result<bool, Trouble> {
+    Ok(inspect(copy, &pinned(&copy.config.repository, format), Depth::Deep).await?.is_ok())
+}
+
+async fn begin(copy: &Copy) -> Result<(), Trouble> {
+    let min = copy.config.min_free_disk_mb.to_string();
+    copy.must(BEGIN, &[&min], copy.config.command_timeout()).await.map(drop)
+}
+
+/// Clones into the tree's place, whatever is there, and proves the result. Says the object format.
+pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
+    begin(copy).await?;
+    reach(copy).await?;
+    // A clone of an earlier call that is still running somewhere fails by itself: its directory was removed under it,
+    // and it does not know this name.
+    let new = format!("new.{op}");
+    let limit = copy.config.clone_timeout();
+    let output = copy.raw(CLONE, &[&new, &copy.config.repository, copy.local()], limit).await?;
+    if output.exit != Exit::Code(0) {
+        begin(copy).await?; // removes the half clone, and says so if the disk is full
+        if output.exit == Exit::TimedOut {
+            return Err(Failure::provider(
+                "CLONE_TIMED_OUT",
+                format!(
+                    "cloning {} took more than {} s; raise clone_timeout_ms of the pool",
+                    copy.config.repository,
+                    limit.as_secs()
+                ),
+            )
+            .into());
+        }
+        reach(copy).await?;
+        return Err(Failure::resource(
+            "CLONE_FAILED",
+            format!("cannot clone {} on this host: {}", copy.config.repository, output.complaint()),
+        )
+        .into());
+    }
+    let format = output.text();
+    let config = pinned(&copy.config.repository, &format);
+    copy.must(INSTALL, &[&new, &config, &format], limit).await?;
+    inspect(copy, &config, Depth::Deep).await??;
+    Ok(format)
+}
+
+/// Removes the copy. What runs in it goes first, or it would write on.
+pub(crate) async fn destroy(copy: &Copy) -> Result<(), Trouble> {
+    copy.stop("").await?;
+    copy.must(DESTROY, &[], copy.config.clone_timeout()).await.map(drop)
+}

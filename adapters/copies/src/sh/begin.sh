@@ -1,0 +1,23 @@
+# Makes the copy's directory with its marker, and removes half-made trees. $1: MB that must be free.
+have_git
+v=$(git version) || exit 127
+v=${v#git version }
+major=${v%%.*}
+rest=${v#*.}
+minor=${rest%%.*}
+case $major$minor in *[!0-9]* | '') say GIT_TOO_OLD "cannot read the version of git: $v" ;; esac
+if [ "$major" -lt 2 ] || { [ "$major" = 2 ] && [ "$minor" -lt 36 ]; }; then
+  say GIT_TOO_OLD "git is $v, 2.36 or newer is wanted"
+fi
+[ ! -L "$D" ] || rm -f -- "$D"
+if [ -e "$D" ] && [ ! -d "$D" ]; then remove "$D"; fi
+if [ -d "$D" ]; then
+  guard_mounts
+  m=$(cat "$M/marker" 2>/dev/null)
+  if [ "$m" != "$R" ] || [ -L "$M" ]; then remove "$D"; fi
+fi
+e=$(mkdir -p -- "$M" 2>&1) || say CANNOT_CREATE "$e"
+chmod 700 "$M"
+for f in "$D"/new.*; do remove "$f"; done
+guard_disk "$D" "$1"
+e=$({ printf '%s\n' "$R" >"$M/marker.new" && mv -f -- "$M/marker.new" "$M/marker"; } 2>&1) || say CANNOT_CREATE "$e"

@@ -1,0 +1,73 @@
+# Brings .git back to what we know, before any of it is trusted: all that is not needed goes, whatever it is called.
+# Leaves HEAD detached at the former commit, or on a branch without one. $1: pinned configuration, $2: "mend" also
+# replaces a broken HEAD, $3: MB that must be free.
+guard_mounts
+if [ "$2" = mend ] && [ -d "$G" ] && [ ! -L "$G" ]; then
+  # Only so that the guards pass: both are written anew below.
+  { [ -f "$G/config" ] && [ ! -L "$G/config" ]; } || { remove "$G/config"; : >"$G/config"; }
+fi
+guard
+have_git
+[ "$2" = mend ] || [ ! -e "$M/suspect" ] || say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
+[ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
+[ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
+rm -f -- "$M/lease"
+unlock "$T"
+for f in "$G"/* "$G"/.[!.]* "$G"/..?*; do
+  [ -e "$f" ] || [ -L "$f" ] || continue
+  case ${f##*/} in
+  HEAD | config | objects | refs) ;;
+  packed-refs) if [ -L "$f" ] || [ ! -f "$f" ]; then remove "$f"; fi ;;
+  *) remove "$f" ;;
+  esac
+done
+mkdir -p "$G/info" "$G/hooks" || say CANNOT_REMOVE "cannot write below $G"
+guard_disk "$D" "$3"
+e=$({ printf '%s' "$1" >"$G/config.new" && mv -f -- "$G/config.new" "$G/config"; } 2>&1) || say CANNOT_REMOVE "$e"
+
+# Alternates, commit graphs, bitmaps and promisor marks can all lie about objects; none is needed.
+remove "$G/objects/info"
+find "$G/objects" -type l -exec rm -f -- {} +
+if [ -d "$G/objects/pack" ]; then
+  find "$G/objects/pack" -type f ! -name '*.pack' ! -name '*.idx' -exec rm -f -- {} +
+fi
+
+# Keeps the packed refs that match. Their header line goes: it promises an order and peeled tags, which somebody else may
+# have spoilt; any other garbage would stop every git.
+refs() {
+  [ -f "$G/packed-refs" ] || return 0
+  sed -n "\|$1|p" "$G/packed-refs" >"$G/packed-refs.new" && mv -f -- "$G/packed-refs.new" "$G/packed-refs"
+}
+refs '^[0-9a-f]\{40,64\} refs/[^ ]*$'
+
+if [ "$2" = mend ]; then
+  (guard_head) >/dev/null || { remove "$G/HEAD"; printf 'ref: refs/heads/none\n' >"$G/HEAD"; }
+fi
+guard_head
+e=$(g rev-parse --git-dir 2>&1) || say NOT_A_REPOSITORY "$e"
+old=$(g rev-parse -q --verify 'HEAD^{commit}' 2>/dev/null) || old=
+case $h in
+ref:*) ;;
+*)
+  if [ -z "$old" ]; then
+    [ "$2" = mend ] || say HEAD_BROKEN "commit $h is missing"
+  fi
+  ;;
+esac
+
+# Branches, tags and notes of former holders are none of the next one's. What we fetched ourselves stays: the next fetch
+# has less to load.
+for f in "$G"/refs/* "$G"/refs/.[!.]*; do
+  [ "${f##*/}" = remotes ] && [ -d "$f" ] && [ ! -L "$f" ] || remove "$f"
+done
+for f in "$G"/refs/remotes/* "$G"/refs/remotes/.[!.]*; do
+  [ "${f##*/}" = origin ] && [ -d "$f" ] && [ ! -L "$f" ] || remove "$f"
+done
+mkdir -p "$G/refs/heads" "$G/refs/tags"
+if [ -d "$G/refs/remotes/origin" ]; then
+  find "$G/refs/remotes/origin" \( -type l -o -name '*.lock' \) -exec rm -rf -- {} +
+  grep -rl '^ref:' "$G/refs/remotes/origin" 2>/dev/null | while IFS= read -r f; do rm -f -- "$f"; done
+fi
+refs '^[0-9a-f]\{40,64\} refs/remotes/origin/[^ ]*$'
+{ printf '%s\n' "${old:-ref: refs/heads/none}" >"$G/HEAD.new" && mv -f -- "$G/HEAD.new" "$G/HEAD"; } ||
+  say CANNOT_REMOVE "cannot write $G/HEAD"

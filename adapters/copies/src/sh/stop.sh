@@ -1,0 +1,98 @@
+# Ends the processes that a former holder, or an earlier call of ours, left behind: those that carry the lease's id, or
+# whose directory or program lies in the tree. $1: lease id, or empty.
+L=$1
+unset WHARFINGER_COPY
+[ -r /proc/self/status ] || say NO_PROC "/proc is not mounted, so left-over processes cannot be found"
+
+base=$(cd -P -- "$D" 2>/dev/null && pwd -P) || base=$D
+tree=$base/tree
+
+# We and those that started us are never among the victims, whatever their environment says.
+spare=" $$ "
+p=$$
+while [ "$p" -gt 1 ]; do
+  up=0
+  while read -r k v; do
+    if [ "$k" = PPid: ]; then up=$v; break; fi
+  done 2>/dev/null <"/proc/$p/status"
+  p=$up
+  spare="$spare$p "
+done
+
+# The first search takes one process for all of /proc; only what it finds is looked at closely.
+marked() {
+  grep -alF -e "$1" /proc/[0-9]*/environ 2>/dev/null | while IFS= read -r f; do
+    if tr '\0' '\n' 2>/dev/null <"$f" | grep -qxF -e "$1"; then
+      f=${f#/proc/}
+      printf '%s\n' "${f%%/*}"
+    fi
+  done
+}
+
+inside() {
+  ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null |
+    sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p' |
+    while read -r pid path; do
+      case $path in "$tree" | "$tree/"* | "$tree (deleted)") printf '%s\n' "$pid" ;; esac
+    done
+}
+
+# Whoever is in the process group of one of them is theirs, marked or not. The groups are remembered: the leader may be
+# the first to die.
+groups=' '
+note_groups() {
+  for pid in $left; do
+    line=
+    read -r line 2>/dev/null <"/proc/$pid/stat" || continue
+    set -- ${line##*) }
+    [ "${3:-}" != "$pid" ] || groups="$groups$pid "
+  done
+}
+members() {
+  [ "$groups" != ' ' ] || return 0
+  cat /proc/[0-9]*/stat 2>/dev/null | sed -n 's/^\([0-9]*\) (.*) [^ZX] [0-9]* \([0-9]*\) .*/\1 \2/p' |
+    while read -r pid group; do
+      case $groups in *" $group "*) printf '%s\n' "$pid" ;; esac
+    done
+}
+
+victims() {
+  { marked "WHARFINGER_COPY=$R"; inside; members; if [ -n "$L" ]; then marked "WHARFINGER_LEASE=$L"; fi; } | sort -u |
+    while read -r pid; do
+      case $spare in
+      *" $pid "*) ;;
+      *) [ -d "/proc/$pid" ] && printf '%s ' "$pid" ;;
+      esac
+    done
+}
+
+left=$(victims)
+[ -z "$left" ] && exit 0
+note_groups
+left=$(victims)
+for pid in $left; do kill -TERM "$pid" 2>/dev/null; done
+i=0
+while [ $i -lt 20 ]; do
+  sleep 0.1 2>/dev/null || sleep 1
+  left=$(victims)
+  [ -z "$left" ] && exit 0
+  note_groups
+  i=$((i + 1))
+done
+# A killed parent's children may have been started after we looked: until none is left.
+i=0
+while [ $i -lt 30 ]; do
+  for pid in $left; do kill -KILL "$pid" 2>/dev/null; done
+  left=$(victims)
+  note_groups
+  [ -z "$left" ] && exit 0
+  sleep 0.1 2>/dev/null || sleep 1
+  i=$((i + 1))
+done
+names=
+for pid in $left; do
+  c=
+  read -r c 2>/dev/null <"/proc/$pid/comm" || :
+  names="$names $pid($c)"
+done
+say PROCESS_SURVIVES "cannot end the processes$names"

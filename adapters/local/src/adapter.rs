@@ -1,0 +1,110 @@
+//! The adapter's calls.
+
+use crate::config::Config;
+use crate::probe::{self, LIMIT};
+use crate::shell::LocalShell;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use wharfinger_adapter::proof::{self, Needs};
+use wharfinger_adapter::{
+    Access, Adapter, CleanJob, Failure, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, Shell, Traits,
+    Verdict, access, reaper,
+};
+
+/// Leases this machine. See the crate's documentation.
+#[derive(Clone, Debug)]
+pub struct LocalAdapter {
+    pool: String,
+    config: Config,
+}
+
+/// What is remembered of a resource.
+#[derive(Debug, Serialize, Deserialize)]
+struct Handle {
+    boot_id: String,
+    path: String,
+}
+
+impl LocalAdapter {
+    /// An adapter for this pool. [`Config::validate`] says whether the settings are good.
+    pub fn new(pool: String, config: Config) -> Self {
+        Self { pool, config }
+    }
+
+    fn needs(&self, job: &ResourceJob) -> Needs {
+        probe::scratch(&self.config, &job.resource)
+    }
+
+    /// How messages call this machine.
+    fn host() -> String {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        if name.trim().is_empty() { "localhost".to_string() } else { name.trim().to_string() }
+    }
+}
+
+fn handle(job: &ResourceJob) -> Result<Handle, Failure> {
+    let text =
+        job.handle.as_deref().ok_or_else(|| Failure::bug("HANDLE_MISSING", "check of a host that was not made"))?;
+    serde_json::from_str(text).map_err(|error| Failure::bug("HANDLE_UNREADABLE", format!("handle {text:?}: {error}")))
+}
+
+#[async_trait]
+impl Adapter for LocalAdapter {
+    fn traits(&self) -> Traits {
+        Traits { prepares: false, cleans: true, repairs: true, probes: true }
+    }
+
+    async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
+        let needs = self.needs(&job.resource);
+        let host = Self::host();
+        let facts = proof::prove(&LocalShell, &host, &needs, LIMIT).await?;
+        tracing::debug!(pool = self.pool, resource = job.resource.resource, "local host is ready");
+        let handle = Handle { boot_id: facts.boot_id.clone(), path: needs.scratch.clone() };
+        let handle = serde_json::to_string(&handle).map_err(|e| Failure::bug("HANDLE_UNWRITABLE", e.to_string()))?;
+        let access = Access::from(
+            [
+                (access::TRANSPORT, "local".to_string()),
+                (access::ADDRESS, host),
+                (access::USER, facts.user),
+                (access::PATH, needs.scratch),
+                (access::BOOT_ID, facts.boot_id),
+            ]
+            .map(|(key, value)| (key.to_string(), value)),
+        );
+        Ok(Provisioned { handle, access, labels: facts.labels })
+    }
+
+    async fn prepare(&self, _job: &PrepareJob) -> Result<Prepared, Failure> {
+        Ok(Prepared::default())
+    }
+
+    async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
+        let killed = reaper::kill_lease_processes(&LocalShell, &job.work.lease).await?;
+        if killed > 0 {
+            tracing::info!(pool = self.pool, lease = job.work.lease, killed, "ended what a lease left running");
+        }
+        Ok(())
+    }
+
+    async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        probe::check(&LocalShell, &Self::host(), &handle(job)?.boot_id, &self.needs(job)).await
+    }
+
+    async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        probe::probe(&Self::host(), &handle(job)?.boot_id, &self.needs(job)).await
+    }
+
+    async fn repair(&self, job: &ResourceJob) -> Result<(), Failure> {
+        proof::prove(&LocalShell, &Self::host(), &self.needs(job), LIMIT).await.map(|_| ())
+    }
+
+    async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
+        // No limit: a big tree takes its time, and dropping the call ends it.
+        proof::remove_tree(&LocalShell, &self.needs(job).scratch, None).await
+    }
+
+    async fn shell(&self, _job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {
+        Ok(Arc::new(LocalShell))
+    }
+}

@@ -1,0 +1,40 @@
+//! What a pool of kind `local` says in the configuration.
+
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// Settings of one pool.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Directory for the scratch directories (`<root>/hosts/<resource>`); absolute. Made if it is not there.
+    pub root: PathBuf,
+    /// Free space that the file system of `root` must have, in MiB.
+    #[serde(default = "min_free_disk_mb")]
+    pub min_free_disk_mb: u64,
+}
+
+fn min_free_disk_mb() -> u64 {
+    512
+}
+
+impl Config {
+    /// Settings with all defaults.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), min_free_disk_mb: min_free_disk_mb() }
+    }
+
+    /// What is wrong with it, in words that say how to mend it.
+    ///
+    /// # Errors
+    /// If `root` is not an absolute path of UTF-8 text.
+    pub fn validate(&self) -> Result<(), String> {
+        if !self.root.is_absolute() {
+            return Err(format!("root = {:?} must be an absolute path", self.root));
+        }
+        if self.root.to_str().is_none() {
+            return Err(format!("root = {:?} must be UTF-8 text", self.root));
+        }
+        Ok(())
+    }
+}

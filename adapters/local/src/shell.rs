@@ -1,0 +1,278 @@
+//! Commands on this machine.
+
+use crate::error::{file, not_started};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use wharfinger_adapter::{Command, Exit, OutputSink, Shell, ShellError, Stream};
+
+/// Between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long output may stay away after the command's end before what still holds it open is left behind.
+const AFTERGLOW: Duration = Duration::from_millis(500);
+
+/// Runs commands on this machine, as the broker's user.
+///
+/// They get the broker's environment without its `WHARFINGER_*` variables: those are settings and secrets of the
+/// broker, or the mark of an outer lease.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalShell;
+
+#[async_trait]
+impl Shell for LocalShell {
+    async fn stream(&self, command: Command, output: OutputSink) -> Result<Exit, ShellError> {
+        let (child, group) = start(&command)?;
+        // A task of its own, so that a caller that drops us leaves someone behind who ends the group with grace.
+        let cancel = CancellationToken::new();
+        let guard = cancel.clone().drop_guard();
+        let limit = command.timeout;
+        let stdin = command.stdin;
+        let task = tokio::spawn(async move { attend(child, group, stdin, limit, output, cancel).await });
+        let result = task.await;
+        drop(guard);
+        result.unwrap_or_else(|error| Err(ShellError::Unreachable(format!("the command's task ended early: {error}"))))
+    }
+
+    async fn put(&self, path: &str, content: Bytes, mode: u32) -> Result<(), ShellError> {
+        let path = path.to_string();
+        blocking(move || write_file(&path, &content, mode).map_err(|e| file("write", &path, &e))).await
+    }
+
+    async fn get(&self, path: &str, limit: usize) -> Result<Bytes, ShellError> {
+        let path = path.to_string();
+        blocking(move || read_file(&path, limit).map_err(|e| file("read", &path, &e))).await
+    }
+}
+
+/// The process group of a running command. Dropped while armed (the runtime goes down), it is killed at once.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.0 {
+            // No such group: it is gone, which is what we want.
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        self.0.is_some_and(|pid| test_kill_process_group(pid) != Err(rustix::io::Errno::SRCH))
+    }
+
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+fn start(command: &Command) -> Result<(Child, Group), ShellError> {
+    let Some((program, arguments)) = command.argv.split_first() else {
+        return Err(ShellError::NotStarted("the command is empty: it must name a program".to_string()));
+    };
+    if let Some(name) = command.env.keys().find(|name| name.is_empty() || !name.bytes().all(is_name)) {
+        return Err(ShellError::NotStarted(format!("{name:?} can not name an environment variable")));
+    }
+    let dir = command.cwd.as_ref().map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_else(|| "/".into());
+    if !dir.is_dir() {
+        return Err(ShellError::NotStarted(format!("directory {dir:?} is not there on this machine")));
+    }
+    let mut process = tokio::process::Command::new(program);
+    process.args(arguments).current_dir(dir).process_group(0);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("WHARFINGER_")) {
+            process.env_remove(name);
+        }
+    }
+    process.envs(&command.env);
+    process.stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    process.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = process.spawn().map_err(|error| not_started(program, &error))?;
+    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+    Ok((child, group))
+}
+
+/// What POSIX allows in the name of a variable, so that every kind of host takes the same ones.
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Feeds the command, passes its output on, and sees it to its end.
+async fn attend(
+    mut child: Child,
+    mut group: Group,
+    stdin: Option<Bytes>,
+    limit: Option<Duration>,
+    output: OutputSink,
+    cancel: CancellationToken,
+) -> Result<Exit, ShellError> {
+    let exited = CancellationToken::new();
+    let mut pump = tokio::spawn(pump(child.stdout.take(), child.stderr.take(), output, exited.clone()));
+    if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), stdin) {
+        // A command that does not read its input closes the pipe; that is its own business.
+        tokio::spawn(async move {
+            let _ = pipe.write_all(&bytes).await;
+        });
+    }
+    let expired = async {
+        match limit {
+            Some(limit) => sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let status = tokio::select! {
+        status = child.wait() => Some(status),
+        () = expired => None,
+        () = cancel.cancelled() => None,
+    };
+    exited.cancel();
+    let Some(status) = status else {
+        end_group(&mut child, &mut group).await;
+        // What was printed before is still on its way to the reader; a reader that takes nothing gets no more.
+        if cancel.is_cancelled() || timeout(GRACE, &mut pump).await.is_err() {
+            pump.abort();
+        }
+        return Ok(Exit::TimedOut);
+    };
+    group.disarm();
+    // From here on only the reader can be slow, and it may.
+    tokio::select! {
+        _ = &mut pump => {}
+        () = cancel.cancelled() => pump.abort(),
+    }
+    status.map(exit_of).map_err(|error| ShellError::Unreachable(format!("the command's end is not known: {error}")))
+}
+
+/// SIGTERM, up to two seconds of grace, SIGKILL.
+async fn end_group(child: &mut Child, group: &mut Group) {
+    group.signal(Signal::TERM);
+    let end = Instant::now() + GRACE;
+    while Instant::now() < end {
+        // Reaped early, so that a zombie does not keep the group looking alive.
+        let _ = child.try_wait();
+        if !group.is_alive() {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    group.signal(Signal::KILL);
+    group.disarm();
+    let _ = child.wait().await;
+}
+
+/// Passes both streams on until both end.
+async fn pump(stdout: Option<ChildStdout>, stderr: Option<ChildStderr>, output: OutputSink, exited: CancellationToken) {
+    let out = carry(stdout, Stream::Stdout, output.clone(), &exited);
+    let err = carry(stderr, Stream::Stderr, output, &exited);
+    tokio::join!(out, err);
+}
+
+/// Passes one stream on; when nobody listens any more, reads on and throws away, so that the command goes on.
+async fn carry(pipe: Option<impl AsyncRead + Unpin>, stream: Stream, output: OutputSink, exited: &CancellationToken) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(32 * 1024);
+        // What a command leaves behind in the background may hold its output open for ever.
+        let left_behind = async {
+            exited.cancelled().await;
+            sleep(AFTERGLOW).await;
+        };
+        let read = tokio::select! {
+            read = pipe.read_buf(&mut buffer) => read,
+            () = left_behind => return,
+        };
+        match read {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let _ = output.send((stream, buffer.split().freeze())).await;
+            }
+        }
+    }
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal_name(signal)),
+        (None, None) => Exit::Signal("UNKNOWN".to_string()),
+    }
+}
+
+/// The name without SIG, as SSH says it too (RFC 4254, section 6.10).
+fn signal_name(number: i32) -> String {
+    let name = match number {
+        1 => "HUP",
+        2 => "INT",
+        3 => "QUIT",
+        4 => "ILL",
+        5 => "TRAP",
+        6 => "ABRT",
+        7 => "BUS",
+        8 => "FPE",
+        9 => "KILL",
+        10 => "USR1",
+        11 => "SEGV",
+        12 => "USR2",
+        13 => "PIPE",
+        14 => "ALRM",
+        15 => "TERM",
+        24 => "XCPU",
+        25 => "XFSZ",
+        31 => "SYS",
+        other => return other.to_string(),
+    };
+    name.to_string()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ShellError> + Send + 'static,
+) -> Result<T, ShellError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(ShellError::File(format!("the file task ended early: {error}"))))
+}
+
+fn write_file(path: &str, content: &[u8], mode: u32) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let unique = COUNT.fetch_add(1, Ordering::Relaxed);
+    let temporary = format!("{path}.wharfinger-{}-{unique}", std::process::id());
+    let result = (|| {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        // By hand and not at creation, where the umask would take bits away.
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        std::fs::rename(&temporary, path)
+    })();
+    if result.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn read_file(path: &str, limit: usize) -> io::Result<Bytes> {
+    use std::io::Read;
+    let mut content = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    std::fs::File::open(path)?.take(most).read_to_end(&mut content)?;
+    if content.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {limit} bytes")));
+    }
+    Ok(content.into())
+}

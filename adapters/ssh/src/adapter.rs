@@ -1,0 +1,305 @@
+//! The adapter's calls.
+
+use crate::config::{Config, Host};
+use crate::connection::{Connection, Endpoint};
+use crate::error::Kind;
+use crate::key::{self, fingerprint};
+use crate::notices::Reporter;
+use crate::probe::{self, Known};
+use crate::shell::SshShell;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use wharfinger_adapter::proof::{self, Needs};
+use wharfinger_adapter::{
+    Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
+    Shell, Traits, Verdict, access, reaper,
+};
+
+/// Leases the machines of an inventory. See the crate's documentation.
+pub struct SshAdapter {
+    pool: String,
+    reporter: Arc<Reporter>,
+    /// Held for moments only, never over an await.
+    inventory: Mutex<Inventory>,
+    prepares: bool,
+}
+
+struct Inventory {
+    config: Config,
+    connections: BTreeMap<String, Arc<Connection>>,
+    /// Hosts that were taken out of the inventory while they were leased, made from their resource's handle.
+    retired: BTreeMap<String, Arc<Connection>>,
+}
+
+/// What is remembered of a resource. Enough to find a host that is no longer in the inventory: its live leases still
+/// need their clean-up. Paths of keys, never keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Handle {
+    item: String,
+    boot_id: String,
+    /// Fingerprint of the host key.
+    host_key: String,
+    /// The host key itself.
+    pinned: String,
+    address: String,
+    port: u16,
+    user: String,
+    key: PathBuf,
+    #[serde(default)]
+    proxy_command: Option<String>,
+}
+
+impl SshAdapter {
+    /// An adapter for this pool.
+    ///
+    /// # Errors
+    /// `BAD_CONFIG` (configuration), naming the host and the remedy.
+    pub fn new(pool: String, config: Config) -> Result<Self, Failure> {
+        let reporter = Arc::new(Reporter::new(pool.clone()));
+        let connections = connect_all(config.endpoints()?, &reporter);
+        let prepares = config.holder_key.is_some();
+        let inventory = Mutex::new(Inventory { config, connections, retired: BTreeMap::new() });
+        Ok(Self { pool, reporter, inventory, prepares })
+    }
+
+    /// Takes a changed inventory. Connections to hosts that are no longer there, or whose settings changed, are closed
+    /// when their last command has ended; they are made again when somebody asks for them.
+    ///
+    /// # Errors
+    /// `BAD_CONFIG` (configuration); then everything stays as it was.
+    pub fn reconfigure(&self, config: Config) -> Result<(), Failure> {
+        if config.holder_key.is_some() != self.prepares {
+            return Err(Failure::configuration(
+                "BAD_CONFIG",
+                "holder_key can not be set or taken away while the broker runs, since a pool's traits are fixed; restart it",
+            ));
+        }
+        let endpoints = config.endpoints()?;
+        let mut inventory = self.inventory_lock();
+        let mut connections = BTreeMap::new();
+        for (name, endpoint) in endpoints {
+            let connection = match inventory.connections.remove(&name) {
+                Some(connection) if connection.endpoint == endpoint => connection,
+                Some(_) | None => Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter)))),
+            };
+            inventory.retired.remove(&name);
+            connections.insert(name, connection);
+        }
+        inventory.connections = connections;
+        inventory.config = config;
+        Ok(())
+    }
+
+    /// The machines of the inventory, in its order, disabled ones among them.
+    pub fn inventory(&self) -> Vec<Host> {
+        self.inventory_lock().config.hosts.clone()
+    }
+}
+
+/// A connection for each host, none of them made yet.
+fn connect_all(endpoints: BTreeMap<String, Endpoint>, reporter: &Arc<Reporter>) -> BTreeMap<String, Arc<Connection>> {
+    endpoints
+        .into_iter()
+        .map(|(name, endpoint)| (name, Arc::new(Connection::new(endpoint, Some(Arc::clone(reporter))))))
+        .collect()
+}
+
+fn read_handle(job: &ResourceJob) -> Result<Option<Handle>, Failure> {
+    let Some(text) = job.handle.as_deref() else { return Ok(None) };
+    let handle = serde_json::from_str(text)
+        .map_err(|error| Failure::bug("HANDLE_UNREADABLE", format!("handle {text:?}: {error}")))?;
+    Ok(Some(handle))
+}
+
+fn needed_handle(job: &ResourceJob) -> Result<Handle, Failure> {
+    read_handle(job)?.ok_or_else(|| Failure::bug("HANDLE_MISSING", "a host that was not made was to be checked"))
+}
+
+impl SshAdapter {
+    fn inventory_lock(&self) -> std::sync::MutexGuard<'_, Inventory> {
+        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The host of this job: from the inventory, or from the handle if it was taken out since.
+    fn connection(&self, job: &ResourceJob) -> Result<Arc<Connection>, Failure> {
+        let handle = read_handle(job)?;
+        let Some(item) = job.item.clone().or_else(|| handle.as_ref().map(|handle| handle.item.clone())) else {
+            return Err(Failure::bug(
+                "ITEM_MISSING",
+                format!("resource {} names no host of the inventory", job.resource),
+            ));
+        };
+        let mut inventory = self.inventory_lock();
+        if let Some(connection) = inventory.connections.get(&item).or_else(|| inventory.retired.get(&item)) {
+            return Ok(Arc::clone(connection));
+        }
+        let Some(handle) = handle else {
+            return Err(Failure::configuration(
+                "HOST_UNKNOWN",
+                format!(
+                    "host {item:?} is not in the inventory of pool {:?}; add it, or let the resource go",
+                    self.pool
+                ),
+            ));
+        };
+        let unusable = |why: String| {
+            let text = format!(
+                "host {item:?} was taken out of the inventory, and can not be reached by what is known of it: {why}"
+            );
+            Failure::configuration("HOST_UNKNOWN", text)
+        };
+        let endpoint = Endpoint {
+            name: item.clone(),
+            address: handle.address,
+            port: handle.port,
+            user: handle.user,
+            key: Arc::new(key::read_private(&handle.key).map_err(&unusable)?),
+            key_path: Some(handle.key),
+            host_key: key::parse_host_key(&handle.pinned).map_err(&unusable)?,
+            proxy_command: handle.proxy_command,
+            limits: inventory.config.limits(),
+        };
+        let connection = Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter))));
+        inventory.retired.insert(item, Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    fn needs(&self, job: &ResourceJob) -> Needs {
+        let inventory = self.inventory_lock();
+        let work_dir = inventory.config.work_dir.trim_end_matches('/');
+        Needs { scratch: format!("{work_dir}/hosts/{}", job.resource), free_disk_mb: inventory.config.min_free_disk_mb }
+    }
+}
+
+#[async_trait]
+impl Adapter for SshAdapter {
+    fn traits(&self) -> Traits {
+        // A machine of an inventory is its owner's: what is wrong with it, its owner mends.
+        Traits { prepares: self.prepares, cleans: true, repairs: false, probes: true }
+    }
+
+    async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
+        let job = &job.resource;
+        let connection = self.connection(job)?;
+        let endpoint = &connection.endpoint;
+        connection.kept().await?;
+        let shell = SshShell { connection: Arc::clone(&connection) };
+        let needs = self.needs(job);
+        let limit = probe::proof_limit(&connection);
+        let output = shell.run_kept(&proof::facts_command(&needs.scratch, true, limit)).await?;
+        let facts = proof::read_facts(&output)?;
+        proof::judge(&endpoint.name, &facts, &needs)?;
+        tracing::debug!(pool = self.pool, host = endpoint.name, resource = job.resource, "host is proved");
+
+        let pinned = endpoint.host_key.to_openssh().map_err(|e| Failure::bug("HOST_KEY", e.to_string()))?;
+        let handle = Handle {
+            item: endpoint.name.clone(),
+            boot_id: facts.boot_id.clone(),
+            host_key: fingerprint(&endpoint.host_key),
+            pinned: pinned.clone(),
+            address: endpoint.address.clone(),
+            port: endpoint.port,
+            user: endpoint.user.clone(),
+            key: endpoint.key_path.clone().unwrap_or_default(),
+            proxy_command: endpoint.proxy_command.clone(),
+        };
+        let handle = serde_json::to_string(&handle).map_err(|e| Failure::bug("HANDLE_UNWRITABLE", e.to_string()))?;
+        let mut access = Access::from(
+            [
+                (access::TRANSPORT, "ssh".to_string()),
+                (access::ADDRESS, endpoint.address.clone()),
+                (access::PORT, endpoint.port.to_string()),
+                (access::USER, endpoint.user.clone()),
+                (access::HOST_KEY, pinned),
+                (access::PATH, needs.scratch),
+                (access::BOOT_ID, facts.boot_id),
+            ]
+            .map(|(key, value)| (key.to_string(), value)),
+        );
+        if let Some(command) = &endpoint.proxy_command {
+            access.insert(access::PROXY_COMMAND.to_string(), command.clone());
+        }
+        Ok(Provisioned { handle, access, labels: facts.labels })
+    }
+
+    async fn prepare(&self, _job: &PrepareJob) -> Result<Prepared, Failure> {
+        let Some(path) = self.inventory_lock().config.holder_key.clone() else { return Ok(Prepared::default()) };
+        let bad = |why: String| Failure::configuration("HOLDER_KEY_UNUSABLE", format!("holder_key {path:?}: {why}"));
+        let text = tokio::fs::read_to_string(&path)
+            .await
+            .map_err(|error| bad(format!("{error}; give a file that the broker may read")))?;
+        key::parse_private(&text).map_err(bad)?;
+        Ok(Prepared { access: Access::from([(access::PRIVATE_KEY.to_string(), text)]) })
+    }
+
+    async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
+        let connection = self.connection(&job.resource)?;
+        // Asked first for its typed answer; what the shell says later is coarser.
+        connection.kept().await?;
+        let shell = SshShell { connection };
+        let killed = reaper::kill_lease_processes(&shell, &job.work.lease).await?;
+        if killed > 0 {
+            let host = &shell.connection.endpoint.name;
+            tracing::info!(pool = self.pool, host, lease = job.work.lease, killed, "ended what a lease left running");
+        }
+        Ok(())
+    }
+
+    async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        let handle = needed_handle(job)?;
+        let shell = SshShell { connection: self.connection(job)? };
+        let known = Known { boot_id: &handle.boot_id, host_key: &handle.host_key };
+        probe::check(&shell, &self.needs(job), &known).await
+    }
+
+    async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        let handle = needed_handle(job)?;
+        let known = Known { boot_id: &handle.boot_id, host_key: &handle.host_key };
+        probe::probe(&self.connection(job)?, &known).await
+    }
+
+    async fn repair(&self, _job: &ResourceJob) -> Result<(), Failure> {
+        Err(Failure::bug("NO_REPAIR", "ssh hosts are not repaired by the broker"))
+    }
+
+    /// Forgets the host. Its scratch directory is removed if it answers; a machine that is not there, or is another by
+    /// now, needs no clean-up, and the inventory will say whether it comes back.
+    async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
+        let connection = match self.connection(job) {
+            Ok(connection) => connection,
+            // Neither inventory nor handle knows it: nothing was ever made.
+            Err(_) if job.handle.is_none() => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        let shell = SshShell { connection: Arc::clone(&connection) };
+        let removed = match connection.kept().await {
+            Ok(_) => match proof::remove_tree(&shell, &self.needs(job).scratch, Some(REMOVE_LIMIT)).await {
+                Err(failure) if failure.reason == "UNREACHABLE" => Ok(()),
+                other => other,
+            },
+            Err(error) if error.unreachable_reason().is_some() => Ok(()),
+            Err(error) if matches!(error.kind, Kind::WrongHost { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if removed.is_ok() {
+            connection.close().await;
+            self.inventory_lock().retired.remove(&connection.endpoint.name);
+        }
+        removed
+    }
+
+    async fn shell(&self, job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {
+        Ok(Arc::new(SshShell { connection: self.connection(job)? }))
+    }
+
+    fn subscribe(&self, sink: NoticeSink) {
+        self.reporter.subscribe(sink);
+    }
+}
+
+/// A big tree on a slow disk takes its time.
+const REMOVE_LIMIT: Duration = Duration::from_secs(600);

@@ -1,0 +1,230 @@
+//! What a pool of kind `ssh` says in the configuration: the inventory.
+
+use crate::connection::Endpoint;
+use crate::key;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use wharfinger_adapter::Failure;
+
+/// Settings of one pool.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// User to log in as, for hosts that name none.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// File of the private key to log in with (OpenSSH format, no passphrase), for hosts that name none.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// Port, for hosts that name none.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// File of a private key that is handed to holders; without it they use what they have. Read at each lease.
+    #[serde(default)]
+    pub holder_key: Option<PathBuf>,
+    /// Absolute directory on the hosts for scratch directories.
+    #[serde(default = "default_work_dir")]
+    pub work_dir: String,
+    /// Time for TCP, key exchange and login together, and for each probe, in milliseconds.
+    #[serde(default = "default_timing_ms")]
+    pub connect_timeout_ms: u64,
+    /// After this long without a word from the host we ask whether it is there, in milliseconds.
+    #[serde(default = "default_timing_ms")]
+    pub keepalive_interval_ms: u64,
+    /// So many questions in a row without an answer end the connection.
+    #[serde(default = "default_keepalive_max")]
+    pub keepalive_max: usize,
+    /// Free space that the file system of `work_dir` must have, in MiB.
+    #[serde(default = "default_min_free_disk_mb")]
+    pub min_free_disk_mb: u64,
+    /// Commands at once on the kept connection. Two more are kept back for probes and kills, so that this plus two
+    /// must not pass MaxSessions of the host's sshd (OpenSSH's default: 10).
+    #[serde(default = "default_max_sessions")]
+    pub max_sessions: usize,
+    /// Command whose standard input and output carry the connection; `%h`, `%p` and `%%` are filled in.
+    #[serde(default)]
+    pub proxy_command: Option<String>,
+    /// The inventory; in TOML: `[[pool.host]]`.
+    #[serde(default, rename = "host")]
+    pub hosts: Vec<Host>,
+}
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Its name in the inventory; unique in the pool.
+    pub name: String,
+    /// Host name or address.
+    pub address: String,
+    /// Port, if not the pool's.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// User, if not the pool's.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Private key file, if not the pool's.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The machine's public key (`ssh-ed25519 AAAA…`): the only one that is accepted.
+    pub host_key: String,
+    /// Added to the resource's labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// How many leases at once, if not the pool's.
+    #[serde(default)]
+    pub slots: Option<u32>,
+    /// `false`: no new leases; live ones run to their end.
+    #[serde(default = "default_enabled")]
+    pub enabled: bool,
+    /// Proxy command, if not the pool's.
+    #[serde(default)]
+    pub proxy_command: Option<String>,
+}
+
+fn default_port() -> u16 {
+    22
+}
+
+fn default_work_dir() -> String {
+    "/var/tmp/wharfinger".to_string()
+}
+
+fn default_timing_ms() -> u64 {
+    5000
+}
+
+fn default_keepalive_max() -> usize {
+    2
+}
+
+fn default_min_free_disk_mb() -> u64 {
+    512
+}
+
+fn default_max_sessions() -> usize {
+    8
+}
+
+fn default_enabled() -> bool {
+    true
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            user: None,
+            key: None,
+            port: default_port(),
+            holder_key: None,
+            work_dir: default_work_dir(),
+            connect_timeout_ms: default_timing_ms(),
+            keepalive_interval_ms: default_timing_ms(),
+            keepalive_max: default_keepalive_max(),
+            min_free_disk_mb: default_min_free_disk_mb(),
+            max_sessions: default_max_sessions(),
+            proxy_command: None,
+            hosts: Vec::new(),
+        }
+    }
+}
+
+/// Times and limits of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) connect: Duration,
+    pub(crate) keepalive_interval: Duration,
+    pub(crate) keepalive_max: usize,
+    pub(crate) sessions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Config::default().limits()
+    }
+}
+
+fn bad(message: impl Into<String>) -> Failure {
+    Failure::configuration("BAD_CONFIG", message)
+}
+
+impl Config {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            connect: Duration::from_millis(self.connect_timeout_ms),
+            keepalive_interval: Duration::from_millis(self.keepalive_interval_ms),
+            keepalive_max: self.keepalive_max,
+            sessions: self.max_sessions,
+        }
+    }
+
+    /// Proves the settings and reads the keys.
+    pub(crate) fn endpoints(&self) -> Result<BTreeMap<String, Endpoint>, Failure> {
+        if !self.work_dir.starts_with('/') {
+            return Err(bad(format!("work_dir = {:?} must be an absolute path on the hosts", self.work_dir)));
+        }
+        for (name, value) in [
+            ("connect_timeout_ms", self.connect_timeout_ms),
+            ("keepalive_interval_ms", self.keepalive_interval_ms),
+            ("keepalive_max", self.keepalive_max as u64),
+            ("max_sessions", self.max_sessions as u64),
+        ] {
+            if !(1..=3_600_000).contains(&value) {
+                return Err(bad(format!("{name} = {value} must be at least 1 and at most 3600000")));
+            }
+        }
+        let mut names = BTreeSet::new();
+        let mut keys = BTreeMap::new();
+        let mut endpoints = BTreeMap::new();
+        for host in &self.hosts {
+            if host.name.is_empty() {
+                return Err(bad(format!("a host at {:?} has no name; give it one", host.address)));
+            }
+            if !names.insert(host.name.as_str()) {
+                return Err(bad(format!("two hosts are called {:?}; names must be unique in a pool", host.name)));
+            }
+            let endpoint = self.endpoint(host, &mut keys).map_err(|why| bad(format!("host {:?}: {why}", host.name)))?;
+            endpoints.insert(host.name.clone(), endpoint);
+        }
+        Ok(endpoints)
+    }
+
+    fn endpoint(
+        &self,
+        host: &Host,
+        keys: &mut BTreeMap<PathBuf, Arc<russh::keys::PrivateKey>>,
+    ) -> Result<Endpoint, String> {
+        let Some(user) = host.user.as_ref().or(self.user.as_ref()) else {
+            return Err("no user to log in as; set user for the pool or for the host".to_string());
+        };
+        let Some(path) = host.key.as_ref().or(self.key.as_ref()) else {
+            return Err("no private key to log in with; set key for the pool or for the host".to_string());
+        };
+        // A thousand hosts share one key: read it once.
+        let key = match keys.get(path) {
+            Some(key) => Arc::clone(key),
+            None => {
+                let key = Arc::new(key::read_private(path)?);
+                keys.insert(path.clone(), Arc::clone(&key));
+                key
+            }
+        };
+        if host.address.is_empty() || host.address.starts_with('-') {
+            return Err(format!("address = {:?} is no host name or address", host.address));
+        }
+        Ok(Endpoint {
+            name: host.name.clone(),
+            address: host.address.clone(),
+            port: host.port.unwrap_or(self.port),
+            user: user.clone(),
+            key,
+            key_path: Some(path.clone()),
+            host_key: key::parse_host_key(&host.host_key)?,
+            proxy_command: host.proxy_command.clone().or_else(|| self.proxy_command.clone()),
+            limits: self.limits(),
+        })
+    }
+}

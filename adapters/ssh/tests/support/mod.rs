@@ -1,0 +1,247 @@
+//! A real sshd for tests: its own address in 127.77.0.0/16, its own host key, configuration and folder.
+//!
+//! Needs nothing but std and tempfile, so that other test binaries can take it in by `#[path]`.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part of it, in a module of its own"
+)]
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything here may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One sshd and the key that it lets in. Dropped, it is killed with all its sessions.
+pub struct Sshd {
+    dir: tempfile::TempDir,
+    child: Option<Child>,
+    options: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port.
+    pub port: u16,
+    /// Who may log in.
+    pub user: String,
+}
+
+/// Why no sshd can be had here, or `None`. Says so loudly, since a skipped test looks like a passed one.
+pub fn skip(test: &str) -> bool {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+    let why = if !root {
+        "it needs root"
+    } else if !Path::new("/usr/sbin/sshd").exists() {
+        "/usr/sbin/sshd is missing; install openssh-server"
+    } else {
+        return false;
+    };
+    eprintln!("\n**** SKIP {test}: {why} ****\n");
+    true
+}
+
+impl Sshd {
+    /// Starts one with all defaults.
+    pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts one with these lines in front of its configuration (the first value of a keyword counts).
+    pub fn start_with(options: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // By process too, so that test binaries that run at once keep apart.
+        let [.., low] = (std::process::id() % 250).to_be_bytes();
+        let address = Ipv4Addr::new(127, 77, low + 1, u8::try_from(count % 250).unwrap() + 1);
+        let dir = tempfile::Builder::new().prefix("wharfinger-sshd-").tempdir().unwrap();
+        let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        std::fs::create_dir_all("/run/sshd").unwrap();
+        let mut sshd = Self { dir, child: None, options: options.to_string(), address, port, user: "root".to_string() };
+        make_key(&sshd.path("host_key"), "ed25519");
+        make_key(&sshd.path("client_key"), "ed25519");
+        make_key(&sshd.path("stranger_key"), "ed25519");
+        std::fs::copy(sshd.path("client_key.pub"), sshd.path("authorized_keys")).unwrap();
+        sshd.run();
+        sshd
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A folder that is there as long as this value.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The private key that it lets in.
+    pub fn key(&self) -> PathBuf {
+        self.path("client_key")
+    }
+
+    /// A private key that it does not know.
+    pub fn strange_key(&self) -> PathBuf {
+        self.path("stranger_key")
+    }
+
+    /// Its host key now, as it would be pinned: type and base64.
+    pub fn host_key(&self) -> String {
+        public_key(&self.path("host_key.pub"))
+    }
+
+    /// A public key that is not its own.
+    pub fn other_host_key(&self) -> String {
+        public_key(&self.path("stranger_key.pub"))
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Lets nobody in any more, or the usual key again. Connections that are open stay.
+    pub fn revoke(&self, revoked: bool) {
+        if revoked {
+            std::fs::write(self.path("authorized_keys"), "").unwrap();
+        } else {
+            std::fs::copy(self.path("client_key.pub"), self.path("authorized_keys")).unwrap();
+        }
+    }
+
+    /// Starts it, or starts it again at the same address.
+    pub fn run(&mut self) {
+        // Of this keyword the last value counts, against sshd_config(5).
+        let max_startups = if self.options.contains("MaxStartups") { "" } else { "MaxStartups 100" };
+        let config = format!(
+            "{}\nListenAddress {}:{}\nHostKey {}\nPidFile {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+             PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n{max_startups}\n\
+             LogLevel VERBOSE\nUseDNS no\n",
+            self.options,
+            self.address,
+            self.port,
+            self.path("host_key").display(),
+            self.path("pid").display(),
+            self.path("authorized_keys").display()
+        );
+        std::fs::write(self.path("config"), config).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        // In a mount namespace of its own, where root's .bashrc is empty: what the start-up files of whoever runs the
+        // tests do (half a second for pyenv, say) is no part of them.
+        let hermetic = "[ ! -e /root/.bashrc ] || mount --bind /dev/null /root/.bashrc; exec /usr/sbin/sshd \"$@\"";
+        let child = Command::new("unshare")
+            .args(["-m", "/bin/sh", "-c", hermetic, "sshd", "-D", "-e", "-f"])
+            .arg(self.path("config"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let begun = Instant::now();
+        while TcpStream::connect((self.address, self.port)).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "sshd does not come up: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The sshd itself and the sshd processes of its sessions, not what runs in them.
+    pub fn processes(&self) -> Vec<u32> {
+        let Some(child) = &self.child else { return Vec::new() };
+        let mut found = vec![child.id()];
+        let mut next = 0;
+        while next < found.len() {
+            let parent = found[next];
+            found.extend(children(parent).into_iter().filter(|pid| is_sshd(*pid)));
+            next += 1;
+        }
+        found
+    }
+
+    fn signal(&self, name: &str, processes: &[u32]) {
+        let processes = processes.iter().map(u32::to_string);
+        let _ = Command::new("kill").arg("-s").arg(name).args(processes).stderr(Stdio::null()).status();
+    }
+
+    /// Kills it and its sessions: every connection to it is reset.
+    pub fn kill_hard(&mut self) {
+        // Stopped first, so that it makes no new session while we look.
+        if let Some(child) = &self.child {
+            self.signal("STOP", &[child.id()]);
+        }
+        self.signal("KILL", &self.processes());
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    /// Kills the sshd that listens, and leaves its sessions alive.
+    pub fn kill_listener(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// The host hangs: nothing answers, nothing is closed.
+    pub fn stop(&self) {
+        self.signal("STOP", &self.processes());
+    }
+
+    /// It goes on.
+    pub fn go_on(&self) {
+        self.signal("CONT", &self.processes());
+    }
+
+    /// Another machine at the same address: new host key, same users.
+    pub fn restart_with_new_host_key(&mut self) {
+        self.kill_hard();
+        make_key(&self.path("host_key"), "ed25519");
+        self.run();
+    }
+
+    /// The same, with a host key of this type (`ecdsa`, `rsa`).
+    pub fn restart_with_host_key_of(&mut self, kind: &str) {
+        self.kill_hard();
+        make_key(&self.path("host_key"), kind);
+        self.run();
+    }
+
+    /// The same machine with other lines in front of its configuration.
+    pub fn restart_with(&mut self, options: &str) {
+        self.kill_hard();
+        self.options = options.to_string();
+        self.run();
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.kill_hard();
+    }
+}
+
+/// Makes a key pair, in place of one that may be there.
+pub fn make_key(path: &Path, kind: &str) {
+    let _ = std::fs::remove_file(path);
+    let status = Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-f"]).arg(path).status().unwrap();
+    assert!(status.success(), "ssh-keygen failed");
+}
+
+fn public_key(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn is_sshd(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("sshd"))
+}

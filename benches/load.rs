@@ -1,0 +1,90 @@
+//! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
+//! is installed, in one run. Medians of five.
+//!
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 --smoke]`. Everything listens on loopback and ends by itself.
+
+#[path = "load/empty.rs"]
+mod empty;
+#[path = "load/etcd.rs"]
+mod etcd;
+#[path = "load/meter.rs"]
+mod meter;
+#[path = "load/wharf.rs"]
+mod wharf;
+
+use meter::{Figure, Plan, median};
+use std::time::Duration;
+
+const CONNECTIONS: usize = 4;
+const IN_FLIGHT: usize = 64;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let number = |name: &str, default: u64| {
+        let at = args.iter().position(|arg| arg == name);
+        at.and_then(|at| args.get(at + 1)).and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let smoke = args.iter().any(|arg| arg == "--smoke");
+    let plan = Plan {
+        connections: CONNECTIONS,
+        in_flight: IN_FLIGHT,
+        span: Duration::from_millis(if smoke { 300 } else { number("--seconds", 3) * 1000 }),
+    };
+    let rounds = if smoke { 1 } else { number("--rounds", 5) as usize };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be made");
+    runtime.block_on(run(plan, rounds));
+}
+
+async fn run(plan: Plan, rounds: usize) {
+    let folder = tempfile::tempdir_in(".").expect("the current folder can be written: the database must be on a real disk");
+    let empty = empty::Empty::start().await;
+    let wharf = wharf::Wharf::start(&folder.path().join("bench.db")).await;
+    let etcd = etcd::Etcd::start(&folder.path().join("etcd")).await;
+
+    let mut figures: Vec<(&str, Vec<Figure>)> = Vec::new();
+    let mut add = |name: &'static str, figure: Figure| match figures.iter_mut().find(|(own, _)| *own == name) {
+        Some((_, all)) => all.push(figure),
+        None => figures.push((name, vec![figure])),
+    };
+    let alone = Plan { connections: 1, in_flight: 1, ..plan };
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        add("empty unary call", empty.load(plan).await);
+        add("Lease", wharf.lease(plan).await);
+        add("Lease+Release", wharf.cycle(plan).await);
+        add("Lease, one alone", wharf.lease(alone).await);
+        if let Some(etcd) = &etcd {
+            add("etcd LeaseGrant", etcd.grant(plan).await);
+            add("etcd grant+revoke", etcd.cycle(plan).await);
+            add("etcd LeaseGrant, one alone", etcd.grant(alone).await);
+        }
+    }
+    println!("\n{CONNECTIONS} connections x {IN_FLIGHT} in flight, medians of {rounds}; SQLite synchronous=FULL\n");
+    println!("{:<28} {:>12} {:>12} {:>12}", "what", "per second", "p50", "p99");
+    for (name, all) in &figures {
+        let rate = median(all.iter().map(|f| f.rate).collect());
+        let p50 = median(all.iter().map(|f| f.p50.as_secs_f64() * 1e3).collect());
+        let p99 = median(all.iter().map(|f| f.p99.as_secs_f64() * 1e3).collect());
+        println!("{name:<28} {rate:>12.0} {p50:>9.2} ms {p99:>9.2} ms");
+    }
+    let rate = |name: &str| {
+        figures.iter().find(|(own, _)| *own == name).map(|(_, all)| median(all.iter().map(|f| f.rate).collect()))
+    };
+    let p50 = |name: &str| {
+        figures.iter().find(|(own, _)| *own == name).map(|(_, all)| median(all.iter().map(|f| f.p50.as_secs_f64()).collect()))
+    };
+    println!();
+    let ratio = |what: &str, a: Option<f64>, b: Option<f64>, budget: &str| {
+        if let (Some(a), Some(b)) = (a, b) {
+            println!("{what:<48} {:>6.2}   budget {budget}", a / b);
+        }
+    };
+    ratio("Lease / empty call", rate("Lease"), rate("empty unary call"), ">= 0.5");
+    ratio("Lease / etcd LeaseGrant", rate("Lease"), rate("etcd LeaseGrant"), ">= 3");
+    ratio("Lease+Release / etcd grant+revoke", rate("Lease+Release"), rate("etcd grant+revoke"), ">= 5");
+    ratio("one Lease alone / one etcd grant alone (p50)", p50("Lease, one alone"), p50("etcd LeaseGrant, one alone"), "<= 1.2");
+    if etcd.is_none() {
+        println!("etcd is not installed (apt-get install etcd-server): not compared");
+    }
+}

@@ -1,0 +1,105 @@
+//! Wharfinger itself: engine, SQLite, gRPC, over a fake pool whose leases need no preparation.
+
+use crate::meter::{Figure, Plan, connect, measure};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig};
+use wharfinger::pb::lease_service_client::LeaseServiceClient;
+use wharfinger::pb::{LeaseRequest, LeaseState, ReleaseRequest, Selector};
+use wharfinger::rpc::{self, RpcLimits};
+use wharfinger::store::SqliteStore;
+use wharfinger_adapter::Traits;
+use wharfinger_core::{DoubtPolicy, Labels, Limits, Millis, PoolConfig, Timeouts};
+use wharfinger_fake::Fake;
+
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) struct Wharf {
+    address: String,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Wharf {
+    pub(crate) async fn start(database: &Path) -> Self {
+        let traits = Traits { prepares: false, cleans: false, repairs: false, probes: false };
+        let pool = PoolConfig {
+            name: Arc::from("bench"),
+            adapter: Arc::from("fake"),
+            labels: Labels::new(),
+            enabled: true,
+            on: Vec::new(),
+            inventory: None,
+            min_ready: 1,
+            max: 1,
+            max_per_parent: None,
+            slots: 10_000_000,
+            idle: None,
+            max_age: None,
+            max_uses: None,
+            traits: wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: false },
+            doubt: DoubtPolicy::default(),
+            default_ttl: Millis::secs(3600),
+            max_ttl: Millis::secs(3600),
+            attempts: 5,
+            timeouts: Timeouts::default(),
+        };
+        let adapters = Adapters::default();
+        adapters.insert("bench", Arc::new(Fake::new("bench", traits)));
+        let store = SqliteStore::open(database).await.expect("a fresh database");
+        let stop = CancellationToken::new();
+        let config = EngineConfig {
+            store: Arc::new(store),
+            pools: vec![pool],
+            limits: Limits::default(),
+            adapters,
+            effects: EffectLimits::default(),
+        };
+        let engine = engine::start(config, stop.clone()).await.expect("the engine starts");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(rpc::serve(listener, engine.handle, RpcLimits::default(), stop.clone()));
+        let wharf = Self { address, _stop: stop.drop_guard() };
+        let mut client = LeaseServiceClient::connect(wharf.address.clone()).await.expect("the server listens");
+        lease(&mut client, true).await;
+        wharf
+    }
+
+    pub(crate) async fn lease(&self, plan: Plan) -> Figure {
+        let clients = self.clients(plan).await;
+        measure(plan, clients, |mut client| async move {
+            lease(&mut client, false).await;
+        })
+        .await
+    }
+
+    pub(crate) async fn cycle(&self, plan: Plan) -> Figure {
+        let clients = self.clients(plan).await;
+        measure(plan, clients, |mut client| async move {
+            let lease_id = lease(&mut client, false).await;
+            client.release(ReleaseRequest { lease_id, ..ReleaseRequest::default() }).await.expect("it is released");
+        })
+        .await
+    }
+
+    async fn clients(&self, plan: Plan) -> Vec<LeaseServiceClient<Channel>> {
+        connect(&self.address, plan.connections).await.into_iter().map(LeaseServiceClient::new).collect()
+    }
+}
+
+/// One durable lease.
+async fn lease(client: &mut LeaseServiceClient<Channel>, wait: bool) -> String {
+    let request = LeaseRequest {
+        request_id: format!("bench-{}", REQUESTS.fetch_add(1, Ordering::Relaxed)),
+        holder: "bench".into(),
+        selector: Some(Selector { pool: "bench".into(), ..Selector::default() }),
+        wait: wait.then_some(prost_types::Duration { seconds: 10, nanos: 0 }),
+        ..LeaseRequest::default()
+    };
+    let lease = client.lease(request).await.expect("a lease").into_inner().lease.expect("the answer has a lease");
+    assert_eq!(lease.state(), LeaseState::Active, "each lease is granted at once");
+    lease.id
+}

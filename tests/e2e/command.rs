@@ -1,0 +1,92 @@
+//! The command line as people and scripts use it.
+
+use crate::support::{LOCAL, local, signal, text};
+use std::process::Stdio;
+
+#[test]
+fn tables_for_people_and_no_colour_off_a_terminal() {
+    let server = local();
+    for args in [&["pools"][..], &["resources"], &["ls"], &["events"]] {
+        let output = server.cli(args);
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(!output.stdout.contains(&0x1b), "no escape codes off a terminal: {}", text(&output));
+    }
+    let pools = String::from_utf8_lossy(&server.cli(&["pools"]).stdout).to_string();
+    assert!(pools.contains("hosts") && pools.contains("copies"), "{pools}");
+}
+
+#[test]
+fn interrupting_run_kills_the_command_and_releases_the_lease() {
+    let server = local();
+    let marker = server.folder.path().join("pid");
+    let script = format!("echo $$ > {}; exec sleep 300", marker.display());
+    let mut run = server
+        .command(&["run", "--pool", "copies", "--", "sh", "-c", &script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = server.wait("the command to run", || {
+        std::fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse::<u32>().ok())
+    });
+    signal(run.id(), "INT");
+    server.wait("the run to end", || run.try_wait().unwrap());
+    server.wait("the command to be gone", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        (status.is_empty() || status.contains("State:\tZ")).then_some(())
+    });
+    server.wait("the lease to be released", || {
+        let leases = server.json(&["ls", "--pool", "copies"]);
+        leases["leases"].as_array().unwrap().is_empty().then_some(())
+    });
+}
+
+#[test]
+fn exec_local_runs_here_with_the_lease_in_its_environment() {
+    let server = local();
+    let output = server.cli(&["exec", "--local", "--pool", "copies", "--", "sh", "-c", "cat $WHARFINGER_PATH/hello.txt; env"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let printed = String::from_utf8_lossy(&output.stdout).to_string();
+    for word in ["hello\n", "WHARFINGER_LEASE=lse_", "WHARFINGER_TOKEN=", "WHARFINGER_POOL=copies"] {
+        assert!(printed.contains(word), "{word:?} is not in {printed}");
+    }
+}
+
+#[test]
+fn a_reload_disables_a_pool_and_its_waiters_wait() {
+    let server = local();
+    server.wait_for_state("hosts", "READY", 1);
+    server.configure("", &LOCAL.replace("name = \"copies\"", "name = \"copies\"\nenabled = false"));
+    server.reload();
+    server.wait("the pool to be disabled", || {
+        let pools = server.json(&["pools"]);
+        pools["pools"].as_array().unwrap().iter().any(|p| p["name"] == "copies" && p["enabled"] == false).then_some(())
+    });
+    let lease = server.json(&["lease", "--pool", "copies", "--holder", "test"]);
+    let id = lease["lease"]["id"].as_str().unwrap();
+    let explained = server.json(&["explain", id]);
+    assert!(explained.to_string().contains("DISABLED"), "{explained}");
+    server.configure("", LOCAL);
+    server.reload();
+    server.wait("the lease to be served", || (server.json(&["get", id])["lease"]["state"] == "ACTIVE").then_some(()));
+}
+
+#[test]
+fn a_reload_with_a_mistake_keeps_what_runs() {
+    let server = local();
+    server.configure("", "[[pool]]\nname = \"broken\"\n");
+    server.reload();
+    server.wait("the log to say so", || server.log().contains("broken").then_some(()));
+    assert!(server.cli(&["run", "--pool", "copies", "--", "true"]).status.success());
+}
+
+#[test]
+fn a_graceful_stop_ends_open_watches() {
+    let mut server = local();
+    let watch = server.command(&["--json", "watch"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    server.wait_for_state("hosts", "READY", 1);
+    assert!(server.stop().success());
+    let mut watch = watch;
+    let _ = watch.kill();
+    let _ = watch.wait();
+}

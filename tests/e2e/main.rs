@@ -1,0 +1,13 @@
+//! End to end: the real binary with real sshd, git, grpcurl and a Python client. Each test has a server, a database and
+//! folders of its own; what a test starts, it ends by its own id. Tests that need root or a program say so and skip.
+
+mod bad_input;
+mod command;
+mod copies;
+mod grpcurl;
+mod hosts;
+mod kill;
+mod python;
+mod support;
+#[path = "../../adapters/ssh/tests/support/mod.rs"]
+mod sshd;

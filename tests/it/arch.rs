@@ -1,0 +1,73 @@
+//! The arrows of docs/ARCHITECTURE.md, read from the sources: a tidy test.
+
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        for entry in entries.map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                walk(&entry, found);
+            } else if entry.extension().is_some_and(|e| e == "rs") {
+                found.push((entry.clone(), std::fs::read_to_string(&entry).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
+    assert!(!found.is_empty(), "{folder} has sources");
+    found
+}
+
+/// No source of the folder names the crate or module, outside of comments.
+fn never_names(folder: &str, name: &str) {
+    for (path, text) in sources(folder) {
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or("");
+            let named = code.match_indices(name).any(|(at, _)| {
+                let before = code[..at].chars().next_back();
+                let after = code[at + name.len()..].chars().next();
+                !before.is_some_and(|c| c.is_alphanumeric() || c == '_') && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+            });
+            assert!(!named, "{}:{} names {name}: {line}", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn each_layer_names_only_what_it_may() {
+    never_names("src/store", "tonic");
+    never_names("src/rpc", "sqlx");
+    never_names("src/engine", "tonic");
+    never_names("src/engine", "sqlx");
+    never_names("src/client", "wharfinger_core");
+    for adapter in ["adapters/api/src", "adapters/local/src", "adapters/ssh/src", "adapters/copies/src", "adapters/fake/src"] {
+        never_names(adapter, "wharfinger_core");
+        never_names(adapter, "tonic");
+        never_names(adapter, "sqlx");
+    }
+    for folder in ["src/engine", "src/store", "src/rpc", "src/client", "src/telemetry"] {
+        for adapter in ["wharfinger_local", "wharfinger_ssh", "wharfinger_copies"] {
+            never_names(folder, adapter);
+        }
+    }
+}
+
+#[test]
+fn the_core_is_pure() {
+    let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("core/Cargo.toml")).unwrap();
+    let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split('[').next().unwrap();
+    assert_eq!(dependencies.trim(), "", "the core has no dependency");
+    let lib = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("core/src/lib.rs")).unwrap();
+    assert!(lib.contains("#![no_std]"), "the compiler proves it");
+    never_names("core/src", "std");
+}
+
+#[test]
+fn no_file_is_too_long_to_be_one_idea() {
+    for folder in ["src", "core/src", "adapters", "tests"] {
+        for (path, text) in sources(folder) {
+            assert!(text.lines().count() <= 800, "{} has {} lines", path.display(), text.lines().count());
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The engine with a fake adapter and a memory store: what leaves it, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, SubmitError};
+use wharfinger::store::{Fault, MemoryStore};
+use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict};
+use wharfinger_core::{
+    Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig,
+    Reply, ResourceState, Selector, Texts, Timeouts,
+};
+use wharfinger_fake::{Call, Fake};
+
+const ALL: Traits = Traits { prepares: true, cleans: true, repairs: true, probes: false };
+
+fn pool(max: u32, slots: u32) -> PoolConfig {
+    PoolConfig {
+        name: Arc::from("pool"),
+        adapter: Arc::from("fake"),
+        labels: Labels::new(),
+        enabled: true,
+        on: Vec::new(),
+        inventory: None,
+        min_ready: 0,
+        max,
+        max_per_parent: None,
+        slots,
+        idle: None,
+        max_age: None,
+        max_uses: None,
+        traits: wharfinger_core::Traits { prepares: true, cleans: true, repairs: true, probes: false },
+        doubt: DoubtPolicy { retry_interval: Millis(20), over: Millis(50), ..DoubtPolicy::default() },
+        default_ttl: Millis::secs(60),
+        max_ttl: Millis::secs(3600),
+        attempts: 5,
+        timeouts: Timeouts::default(),
+    }
+}
+
+struct World {
+    engine: Engine,
+    fake: Fake,
+    store: MemoryStore,
+    stop: CancellationToken,
+}
+
+async fn world(pool: PoolConfig) -> World {
+    let fake = Fake::new("pool", ALL);
+    let store = MemoryStore::new();
+    let adapters = Adapters::default();
+    adapters.insert("pool", Arc::new(fake.clone()));
+    let stop = CancellationToken::new();
+    let config = EngineConfig {
+        store: Arc::new(store.clone()),
+        pools: vec![pool],
+        limits: Limits::default(),
+        adapters,
+        effects: EffectLimits::default(),
+    };
+    let engine = engine::start(config, stop.clone()).await.unwrap();
+    wharfinger_adapter::Adapter::subscribe(&fake, engine.notices.clone());
+    World { engine, fake, store, stop }
+}
+
+fn request(id: &str) -> LeaseRequest {
+    LeaseRequest {
+        request_id: Arc::from(id),
+        principal: Arc::from("test"),
+        holder: Arc::from(id),
+        claims: vec![Claim { selector: Arc::new(Selector::pool("pool")), count: 1, params: Arc::new(Texts::new()) }],
+        priority: 0,
+        ttl: None,
+        queue_for: None,
+        no_queue: false,
+        expected: None,
+        tags: Arc::new(Texts::new()),
+        independent: false,
+        replace: false,
+    }
+}
+
+impl World {
+    async fn lease(&self, id: &str) -> LeaseId {
+        loop {
+            match self.engine.handle.submit(Input::Lease(request(id))).await {
+                Ok(Reply::Leases(leases)) => return leases[0].id,
+                Ok(other) => panic!("{other:?}"),
+                // As a client would: the same request again.
+                Err(SubmitError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    async fn get(&self, id: LeaseId) -> Arc<Lease> {
+        loop {
+            if let Ok(found) = self.engine.handle.read(move |core, _| core.lease(id).cloned()).await {
+                return found.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn wait(&self, id: LeaseId, what: &str, condition: impl Fn(&Lease) -> bool) -> Arc<Lease> {
+        let waiting = async {
+            loop {
+                let lease = self.get(id).await;
+                if condition(&lease) {
+                    return lease;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(20), waiting).await {
+            Ok(lease) => lease,
+            Err(_) => panic!("waited in vain for {what}: {:?}", self.get(id).await),
+        }
+    }
+
+    async fn active(&self, id: LeaseId) -> Arc<Lease> {
+        self.wait(id, "ACTIVE", |lease| matches!(lease.state, LeaseState::Active { .. })).await
+    }
+
+    async fn release(&self, lease: LeaseId, outcome: Outcome) {
+        let input = Input::Release { lease, principal: Arc::from("test"), outcome, note: Arc::from("") };
+        self.engine.handle.submit(input).await.unwrap();
+    }
+
+    async fn state_of(&self, lease: &Lease) -> ResourceState {
+        let id = lease.hold().unwrap().resource;
+        self.engine.handle.read(move |core, _| core.resource(id).unwrap().state.clone()).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_exclusive_pool_keeps_its_waiter_while_a_check_is_under_way() {
+    let world = world(pool(1, 1)).await;
+    let first = world.lease("first").await;
+    world.active(first).await;
+    world.fake.hold(Call::Check);
+    world.release(first, Outcome::Failed).await;
+    world.fake.wait_for(|calls| calls.iter().any(|made| made.call == Call::Check)).await;
+    let second = world.lease("second").await;
+    assert!(matches!(world.get(second).await.state, LeaseState::Queued), "nothing is granted on what is in doubt");
+    let why = world.engine.handle.read(move |core, now| core.explain(second, now)).await.unwrap().unwrap();
+    assert_eq!(why.blockers[0].code, "IN_DOUBT", "{why:?}");
+    world.fake.let_go(Call::Check);
+    world.active(second).await;
+    assert_eq!(world.fake.count(Call::Provision), 1, "the same resource, cleared");
+}
+
+#[tokio::test]
+async fn five_leases_and_one_pending_host_are_one_host() {
+    let world = world(pool(5, 5)).await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(world.lease(&format!("n{n}")).await);
+    }
+    for id in ids {
+        world.active(id).await;
+    }
+    assert_eq!(world.fake.count(Call::Provision), 1);
+}
+
+#[tokio::test]
+async fn a_cleaning_ends_the_preparation_that_still_runs() {
+    let world = world(pool(1, 1)).await;
+    world.fake.hold(Call::Prepare);
+    let first = world.lease("first").await;
+    world.fake.wait_for(|calls| calls.iter().any(|made| made.call == Call::Prepare)).await;
+    world.release(first, Outcome::Ok).await;
+    world.fake.wait_for(|calls| calls.iter().any(|made| made.call == Call::Clean)).await;
+    world.fake.let_go(Call::Prepare);
+    let second = world.lease("second").await;
+    world.active(second).await;
+}
+
+#[tokio::test]
+async fn what_the_request_did_wrong_fails_it_and_taints_nothing() {
+    let world = world(pool(1, 1)).await;
+    world.fake.fail_next(Call::Prepare, Failure::request("REF_NOT_FOUND", "no such branch"));
+    let first = world.lease("first").await;
+    let failed = world.wait(first, "FAILED", |lease| lease.ended()).await;
+    assert!(format!("{:?}", failed.state).contains("REF_NOT_FOUND"), "{:?}", failed.state);
+    let second = world.lease("second").await;
+    world.active(second).await;
+    assert_eq!(world.fake.count(Call::Check), 0, "no doubt");
+    assert_eq!(world.fake.count(Call::Provision), 1);
+}
+
+#[tokio::test]
+async fn a_dud_sends_the_lease_to_another_resource() {
+    let world = world(pool(2, 1)).await;
+    world.fake.hold(Call::Check);
+    world.fake.fail_next(Call::Prepare, Failure::resource("MANGLED", "no .git"));
+    let lease = world.lease("first").await;
+    let active = world.active(lease).await;
+    assert_eq!(active.attempts, 1);
+    assert!(!active.avoid.contains(&active.hold().unwrap().resource), "it was served elsewhere");
+}
+
+#[tokio::test]
+async fn unreachable_is_told_as_doubt_and_becomes_a_break_by_evidence() {
+    let world = world(pool(1, 1)).await;
+    let first = world.lease("first").await;
+    let active = world.active(first).await;
+    let resource = active.hold().unwrap().resource.to_string();
+    world.fake.hold(Call::Check);
+    world.fake.set_truth(&resource, Verdict::Unreachable { reason: "TIMEOUT", detail: "no answer".into() });
+    assert!(world.fake.notice(NoticeTarget::Resource(resource), NoticeKind::ConnectionLost, "reset").await);
+    let told = world.wait(first, "doubt", |lease| lease.doubt.is_some()).await;
+    assert!(matches!(told.state, LeaseState::Active { .. }), "doubt breaks nothing");
+    assert!(matches!(world.state_of(&told).await, ResourceState::Suspect { .. }));
+    world.fake.let_go(Call::Check);
+    let broken = world.wait(first, "BROKEN", |lease| lease.ended()).await;
+    assert!(format!("{:?}", broken.state).contains("times in a row"), "{:?}", broken.state);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_loses_nothing_that_was_acknowledged() {
+    let world = world(pool(3, 10)).await;
+    for (n, fault) in [Fault::NotCommitted, Fault::InDoubtLost, Fault::InDoubtStored].into_iter().enumerate() {
+        let before = world.lease(&format!("before{n}")).await;
+        world.active(before).await;
+        world.store.inject(fault);
+        let after = world.lease(&format!("after{n}")).await;
+        world.active(after).await;
+        world.active(before).await;
+    }
+    assert_eq!(world.fake.count(Call::Provision), 1, "nothing is launched twice");
+}
+
+#[tokio::test]
+async fn what_was_under_way_goes_on_after_a_restart() {
+    let world = world(pool(1, 1)).await;
+    world.fake.hold(Call::Provision);
+    let first = world.lease("first").await;
+    world.fake.wait_for(|calls| calls.iter().any(|made| made.call == Call::Provision)).await;
+    world.stop.cancel();
+    world.engine.task.await.unwrap();
+
+    let adapters = Adapters::default();
+    adapters.insert("pool", Arc::new(world.fake.clone()));
+    let config = EngineConfig {
+        store: Arc::new(world.store.clone()),
+        pools: vec![pool(1, 1)],
+        limits: Limits::default(),
+        adapters,
+        effects: EffectLimits::default(),
+    };
+    let engine = engine::start(config, CancellationToken::new()).await.unwrap();
+    let again = World { engine, fake: world.fake, store: world.store, stop: CancellationToken::new() };
+    again.fake.let_go(Call::Provision);
+    again.active(first).await;
+    let calls = again.fake.calls();
+    let ops: Vec<u64> = calls.iter().filter(|made| made.call == Call::Provision).map(|made| made.op).collect();
+    assert!(ops.iter().all(|op| *op == ops[0]), "the same operation, by its number: {ops:?}");
+}
