@@ -273,7 +273,11 @@ impl Core {
         let Some(entry) = self.resources.get(&id) else { return };
         let Some(pool) = self.pools.get(&entry.row.pool) else { return };
         let policy = pool.config.doubt;
-        if !pool.config.traits.probes || policy.probe_interval == Millis::ZERO || entry.row.parent.is_some() {
+        if !pool.config.traits.probes || policy.probe_interval == Millis::ZERO {
+            return;
+        }
+        // A child that nobody uses is checked when it matters; its host is probed anyway.
+        if entry.row.parent.is_some() && self.live_on(id).is_empty() {
             return;
         }
         let quick = entry.liveness.misses > 0 || (soon && matches!(entry.row.state, ResourceState::Draining { .. }));
@@ -295,6 +299,10 @@ impl Core {
         let op = self.next_op();
         let Some(entry) = self.resources.get_mut(&id) else { return };
         if entry.liveness.in_flight || entry.liveness.next.is_none_or(|at| at > now) {
+            return;
+        }
+        if entry.row.parent.is_some() && entry.slots.len() == 0 {
+            entry.liveness.next = None;
             return;
         }
         entry.liveness.next = None;

@@ -24,7 +24,8 @@ impl Core {
         let now = self.now;
         let hold = lease.hold().copied();
         let cleanup = hold.filter(|hold| self.needs_cleaning(&lease, hold.resource)).map(|hold| {
-            let op = self.next_op();
+            // What is in quarantine is kept as it is: its slot is cleaned when it has recovered.
+            let op = if self.is_quarantined(hold.resource) { Op(0) } else { self.next_op() };
             Cleanup { hold, op }
         });
         let detail = ended_detail(&how);
@@ -35,6 +36,7 @@ impl Core {
         });
         self.event(kind, actor, Subject::Lease(id), detail);
         match (hold, cleanup) {
+            (Some(_), Some(cleanup)) if cleanup.op == Op(0) => {}
             (Some(_), Some(cleanup)) => self.call(Call::Lease(id, cleanup.op)),
             (Some(hold), None) => self.vacate(hold.resource, hold.slot, id),
             (None, _) => {}
@@ -78,6 +80,10 @@ impl Core {
         use crate::ResourceState as S;
         self.resource(id)
             .is_none_or(|row| matches!(row.state, S::Destroying { .. } | S::Orphaned { .. } | S::Gone { .. }))
+    }
+
+    fn is_quarantined(&self, id: ResourceId) -> bool {
+        self.resource(id).is_some_and(|row| matches!(row.state, crate::ResourceState::Quarantined { .. }))
     }
 
     /// Whether the way in which a lease ended puts its resource in doubt.
@@ -283,7 +289,10 @@ impl Core {
             let id = LeaseId(self.mint());
             let mut avoid = lease.avoid.clone();
             avoid.extend(lost);
-            let spec = LeaseSpec { group, index: index as u32, replaces: Some(lease.id), ..(*lease.spec).clone() };
+            // It may wait as long as the first might, from now on.
+            let wait_until = lease.spec.wait_until.map(|until| self.now.after(until.since(lease.created_at)));
+            let spec =
+                LeaseSpec { group, index: index as u32, replaces: Some(lease.id), wait_until, ..(*lease.spec).clone() };
             key.push(spec.selector.clone());
             place = place.or(Some((Reverse(spec.priority), lease.seq)));
             self.insert_lease(Lease {
@@ -291,6 +300,7 @@ impl Core {
                 spec: Arc::new(spec),
                 state: LeaseState::Queued,
                 pool: None,
+                created_at: self.now,
                 expires_at: None,
                 ends_at: None,
                 doubt: None,

@@ -68,6 +68,8 @@ impl Core {
                 row.trouble = Some(Arc::from(text.as_str()));
             });
             self.own_event("resource.provision-failed", Subject::Resource(id), format!("{text}; again in {wait}"));
+            // Who avoided what is free in the hope of this one hopes no more.
+            self.dirty.insert(row.pool.clone());
             return;
         }
         if let Some(pool) = self.pools.get_mut(&row.pool) {
@@ -203,8 +205,9 @@ impl Core {
             | ResourceState::Quarantined { .. }
             | ResourceState::Draining { .. } => {}
         }
-        let never_began = matches!(row.state, ResourceState::Provisioning { op: None, attempt: 0, .. })
-            && row.parent.is_none_or(|p| p.host.is_none());
+        let waits_for_host = row.parent.is_some_and(|parent| parent.host.is_none());
+        let never_began =
+            waits_for_host || matches!(row.state, ResourceState::Provisioning { op: None, attempt: 0, .. });
         let on_lost_host = self.host_is_lost(id)
             || (dead && row.parent.is_some() && cause.first().is_some_and(|l| l.reason == Reason::ParentGone));
         let op = self.next_op();

@@ -6,7 +6,7 @@
 
 use crate::machine::Core;
 use crate::queue::{ClassKey, Place};
-use crate::{Hold, LeaseId, LeaseState, ResourceId, Selector, Subject};
+use crate::{Hold, LeaseId, LeaseState, ResourceId, ResourceState, Selector, Subject};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
@@ -34,7 +34,7 @@ impl Core {
             }
         }
         let mut spoken = Spoken::new();
-        let mut looked: BTreeMap<ClassKey, usize> = BTreeMap::new();
+        let mut looked: BTreeMap<ClassKey, Looked> = BTreeMap::new();
         while let Some((place, key)) = line.pop_first() {
             let Some(class) = self.queue.classes.get(&key) else { continue };
             let Some(waiter) = class.waiters.get(&place) else { continue };
@@ -58,16 +58,14 @@ impl Core {
                     for resource in &short.found {
                         *spoken.entry(*resource).or_default() += 1;
                     }
-                    let first = looked.get(&key).copied().unwrap_or(0) == 0;
-                    if let Some(class) = self.queue.classes.get_mut(&key)
-                        && first
-                    {
-                        class.missing = class.leases - short.found.len() as u32;
-                    }
                     let looked = looked.entry(key.clone()).or_default();
-                    *looked += 1;
+                    looked.waiters += 1;
+                    looked.covered += short.found.len() as u32 + short.put_off;
+                    if let Some(class) = self.queue.classes.get_mut(&key) {
+                        class.missing = class.leases.saturating_sub(looked.covered);
+                    }
                     if short.own_wish
-                        && *looked < LOOK_BEHIND
+                        && looked.waiters < LOOK_BEHIND
                         && let Some(next) = next
                     {
                         line.insert((next, key));
@@ -82,22 +80,31 @@ impl Core {
         let mut taken = spoken.clone();
         let mut found = Vec::new();
         let mut own_wish = false;
+        let mut put_off = 0;
         for (lease, selector) in leases.iter().zip(key) {
             match self.find_slot(*lease, selector, &taken) {
                 Ok(resource) => {
                     *taken.entry(resource).or_default() += 1;
                     found.push(resource);
                 }
-                Err(wish) => own_wish |= wish,
+                Err(wish) => {
+                    own_wish |= wish;
+                    put_off += u32::from(self.is_put_off(*lease));
+                }
             }
         }
-        if found.len() == leases.len() { Ok(found) } else { Err(Short { found, own_wish }) }
+        if found.len() == leases.len() { Ok(found) } else { Err(Short { found, own_wish, put_off }) }
+    }
+
+    /// In line, but not to be served yet: nothing need be made for it.
+    fn is_put_off(&self, id: LeaseId) -> bool {
+        self.lease(id).and_then(|lease| lease.not_before).is_some_and(|at| at > self.now)
     }
 
     /// The best free resource for a lease; `Err(true)` if there are some, but not for it.
     fn find_slot(&self, id: LeaseId, selector: &Arc<Selector>, taken: &Spoken) -> Result<ResourceId, bool> {
         let Some(lease) = self.lease(id) else { return Err(false) };
-        if lease.not_before.is_some_and(|at| at > self.now) {
+        if self.is_put_off(id) {
             return Err(true);
         }
         let mut second = None;
@@ -112,6 +119,7 @@ impl Core {
                     continue;
                 }
                 if self.too_many_siblings(lease.spec.child, *resource) {
+                    own_wish = true;
                     continue;
                 }
                 if let (Some(ends_at), Some(expected)) = (row.ends_at, lease.spec.expected)
@@ -140,7 +148,11 @@ impl Core {
         let Some(row) = child.and_then(|child| self.resource(child)) else { return false };
         let Some(most) = self.pools.get(&row.pool).and_then(|pool| pool.config.max_per_parent) else { return false };
         let Some(entry) = self.resources.get(&host) else { return true };
-        let siblings = entry.children.iter().filter(|id| self.resource(**id).is_some_and(|r| r.pool == row.pool));
+        // A debt takes no capacity.
+        let counts = |id: &&ResourceId| {
+            self.resources.get(*id).is_some_and(|entry| entry.row.pool == row.pool && entry.counted.capacity)
+        };
+        let siblings = entry.children.iter().filter(counts);
         siblings.count() as u32 >= most
     }
 
@@ -151,8 +163,25 @@ impl Core {
         named.into_iter().flatten().chain(any.iter().filter_map(|name| self.pools.get(name)))
     }
 
+    /// Slots that could be free for a selector some day, without a word of an operator.
+    fn reachable(&self, selector: &Selector) -> u64 {
+        let slots = |pool: &crate::tables::Pool| match &pool.config.inventory {
+            Some(items) => items
+                .iter()
+                .filter(|item| item.enabled)
+                .map(|item| u64::from(item.slots.unwrap_or(pool.config.slots).max(1)))
+                .sum(),
+            None => u64::from(pool.config.max) * u64::from(pool.config.slots.max(1)),
+        };
+        self.pools_for(selector).filter(|pool| pool.open() && self.could_serve(pool, selector)).map(slots).sum()
+    }
+
     fn could_grow(&self, selector: &Selector) -> bool {
-        self.pools_for(selector).any(|pool| pool.open() && pool.total.coming > 0 || self.room(pool) > 0)
+        // One that failed to be made before may fail for ever.
+        let hope = |id: &ResourceId| {
+            self.resource(*id).is_some_and(|row| matches!(row.state, ResourceState::Provisioning { attempt: 0, .. }))
+        };
+        self.pools_for(selector).any(|pool| pool.open() && pool.members.iter().any(hope) || self.room(pool) > 0)
     }
 
     /// Gives a lease in no line a slot of this resource.
@@ -199,6 +228,9 @@ impl Core {
         if let Some(child) = child {
             self.host_found(child, resource);
         }
+        if row.parent.is_some() {
+            self.schedule_probe(resource, false);
+        }
     }
 }
 
@@ -208,4 +240,14 @@ struct Short {
     found: Vec<ResourceId>,
     /// Something is free, but not for this request.
     own_wish: bool,
+    /// Leases of it that are put off.
+    put_off: u32,
+}
+
+/// What was seen of a class in one round.
+#[derive(Default)]
+struct Looked {
+    waiters: usize,
+    /// Leases for which nothing need be made: something is free, or they are put off.
+    covered: u32,
 }

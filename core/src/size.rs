@@ -18,7 +18,13 @@ const RECLAIM_AFTER: Millis = Millis::secs(5);
 
 impl Core {
     pub(crate) fn size(&mut self, dirty: &BTreeSet<Arc<str>>) {
-        for name in dirty {
+        // Where one pool is full, the next that fits the same labels may have to grow.
+        let by_label = dirty.iter().flat_map(|name| self.queue.classes_for(name)).flatten();
+        let by_label = by_label.filter(|selector| selector.pool.is_none());
+        let others: BTreeSet<Arc<str>> = by_label
+            .flat_map(|s| self.pools_for(&s).map(|pool| pool.config.name.clone()).collect::<Vec<_>>())
+            .collect();
+        for name in dirty.union(&others) {
             self.grow(name);
             self.reclaim(name);
         }
@@ -55,9 +61,10 @@ impl Core {
         for key in self.queue.classes_for(name) {
             let Some(class) = self.queue.classes.get(&key) else { continue };
             let wants = key.iter().filter(|selector| {
-                self.pools_for(selector)
-                    .find(|pool| pool.open() && self.could_serve(pool, selector))
-                    .is_some_and(|pool| pool.config.name == *name)
+                let fitting = || self.pools_for(selector).filter(|p| p.open() && self.could_serve(p, selector));
+                // One that is full lets the next one grow.
+                let grows = fitting().find(|pool| pool.total.coming > 0 || self.room(pool) > 0);
+                grows.or_else(|| fitting().next()).is_some_and(|pool| pool.config.name == *name)
             });
             // A class of several selectors is missing a share of each.
             let share = wants.count() as u32;
@@ -300,7 +307,7 @@ impl Core {
                 Some(format!("idle for {idle}"))
             } else {
                 // Kept as part of the minimum; asked again later.
-                let later = self.now.after(idle);
+                let later = self.now.after(idle.max(Millis::secs(1)));
                 if let Some(entry) = self.resources.get_mut(&id) {
                     entry.idle_recheck = later;
                 }

@@ -52,6 +52,8 @@ pub(crate) struct Count {
     pub(crate) free: u32,
     /// Slots that will be leasable when it is made.
     pub(crate) coming: u32,
+    /// Whether new leases may be given on it, were there room: what its children's standing depends on.
+    pub(crate) leasable: bool,
     /// Leasable and without a lease.
     pub(crate) idle: bool,
     /// Its place among the leasable; see [`Core::rank`].
@@ -298,6 +300,7 @@ impl Core {
             ),
             free,
             coming,
+            leasable,
             idle: leasable && used == 0,
             rank: (free > 0).then(|| Self::rank(pool, used, id)),
         };

@@ -209,7 +209,8 @@ impl Executor {
     fn adapter(&self, resource: &Resource) -> Result<Arc<dyn Adapter>, Failure> {
         self.adapters.get(&resource.pool).ok_or_else(|| {
             let pool = &resource.pool;
-            let message = format!("pool {pool} is not in the configuration any more: put it back to reach {}", resource.id);
+            let message =
+                format!("pool {pool} is not in the configuration any more: put it back to reach {}", resource.id);
             Failure::configuration("POOL_REMOVED", message)
         })
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use wharfinger_adapter as adapter;
 use wharfinger_adapter::{Failure, Prepared, Provisioned};
 use wharfinger_core::{
-    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeKind, NoticeTarget, Texts, Timestamp, Verdict,
-    Work,
+    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeKind, NoticeTarget, Texts, Timestamp,
+    Verdict, Work,
 };
 
 pub(crate) fn texts(texts: &Texts) -> BTreeMap<String, String> {
@@ -99,9 +99,15 @@ pub(crate) fn not_called(effect: &Effect, reason: Failure) -> Input {
 pub(crate) fn timed_out(effect: &Effect) -> Input {
     let message = format!("gave up after {}", effect.timeout);
     match &effect.work {
-        Work::Check | Work::Probe | Work::Provision(_) | Work::Prepare(_) | Work::Clean(_) | Work::Repair | Work::Destroy => {
-            not_called(effect, Failure::resource("TIMEOUT", message))
-        }
+        // A walk over a long history may just take longer; the host under it is asked by its own probes.
+        Work::Check if effect.host.is_some() => checked(effect, Err(Failure::resource("TIMEOUT", message))),
+        Work::Check
+        | Work::Probe
+        | Work::Provision(_)
+        | Work::Prepare(_)
+        | Work::Clean(_)
+        | Work::Repair
+        | Work::Destroy => not_called(effect, Failure::resource("TIMEOUT", message)),
     }
 }
 

@@ -40,7 +40,7 @@ impl CopiesAdapter {
 #[async_trait]
 impl Adapter for CopiesAdapter {
     fn traits(&self) -> Traits {
-        Traits { prepares: true, cleans: true, repairs: true, probes: false }
+        Traits { prepares: true, cleans: true, repairs: true, probes: self.config.probe_leased }
     }
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
@@ -60,6 +60,10 @@ impl Adapter for CopiesAdapter {
 
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         probe::check(&Copy::of(job, &self.config)?).await
+    }
+
+    async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        probe::probe(&Copy::of(job, &self.config)?).await
     }
 
     async fn repair(&self, job: &ResourceJob) -> Result<(), Failure> {

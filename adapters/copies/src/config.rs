@@ -46,6 +46,11 @@ pub struct Config {
     /// A copy is neither made nor prepared with less room than this on its file system, in MiB.
     #[serde(default = "min_free_disk")]
     pub min_free_disk_mb: u64,
+    /// Look at leased copies too, every `probe_interval` of the pool: one whose `.git` is removed or broken under a
+    /// build is noticed then, and its lease broken, instead of after the build. Off by default: it costs a command on
+    /// the host each time, and a build that removes its own `.git` on purpose would be broken.
+    #[serde(default)]
+    pub probe_leased: bool,
 }
 
 fn clone_timeout() -> u64 {
@@ -76,6 +81,7 @@ impl Config {
             fetch_timeout_ms: fetch_timeout(),
             command_timeout_ms: command_timeout(),
             min_free_disk_mb: min_free_disk(),
+            probe_leased: false,
         }
     }
 

@@ -41,7 +41,20 @@ pub(crate) async fn check(copy: &Copy) -> Result<Verdict, Failure> {
             bad => Ok(bad),
         }
     };
-    match answer.await {
+    verdict(answer.await)
+}
+
+/// The cheap question, asked while a build works in the copy.
+pub(crate) async fn probe(copy: &Copy) -> Result<Verdict, Failure> {
+    let answer = async {
+        let pinned = expected(copy).await?;
+        inspect(copy, &pinned, Depth::Quick).await
+    };
+    verdict(answer.await)
+}
+
+fn verdict(answer: Result<Result<(), State>, Trouble>) -> Result<Verdict, Failure> {
+    match answer {
         Ok(Ok(())) => Ok(Verdict::Healthy),
         Ok(Err(State { reason: reason @ ("DIRECTORY_MISSING" | "OTHER_RESOURCE"), detail })) => {
             Ok(Verdict::Gone { reason, detail })

@@ -86,7 +86,7 @@ fn start(command: &Command) -> Result<(Child, Group), ShellError> {
     let Some((program, arguments)) = command.argv.split_first() else {
         return Err(ShellError::NotStarted("the command is empty: it must name a program".to_string()));
     };
-    if let Some(name) = command.env.keys().find(|name| name.is_empty() || !name.bytes().all(is_name)) {
+    if let Some(name) = command.env.keys().find(|name| !is_name(name)) {
         return Err(ShellError::NotStarted(format!("{name:?} can not name an environment variable")));
     }
     let dir = command.cwd.as_ref().map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_else(|| "/".into());
@@ -109,8 +109,10 @@ fn start(command: &Command) -> Result<(Child, Group), ShellError> {
 }
 
 /// What POSIX allows in the name of a variable, so that every kind of host takes the same ones.
-fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Feeds the command, passes its output on, and sees it to its end.

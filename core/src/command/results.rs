@@ -47,7 +47,9 @@ impl Core {
                 let Some(row) = self.resource(hold.resource) else { return Ok(Reply::Done) };
                 let mut access: Texts = (*row.access).clone();
                 access.extend(own_access);
-                let ends_at = row.ends_at;
+                // What is announced of its host holds for a copy on it.
+                let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host));
+                let ends_at = row.ends_at.into_iter().chain(host.and_then(|host| host.ends_at)).min();
                 // It was put in doubt meanwhile: the holder is told with the grant.
                 let doubt = match &row.state {
                     ResourceState::Suspect { cause, .. } => cause.first().map(|link| link.detail.clone()),

@@ -1,0 +1,156 @@
+//! A lease's life: time to live, renewal, expiry, a paused broker; and the clean-up of its slot.
+
+use crate::world::{Kind, NO_OP, World, copies, inventory, lease_on_copy, want};
+use wharfinger_core::{Blame, DoubtPolicy, Input, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig};
+
+#[test]
+fn a_holder_that_vanishes_expires_and_leaves_doubt() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    let host = w.on(lease);
+    let waiter = w.lease("hosts");
+
+    w.pass(Millis::secs(59));
+    assert_eq!(w.state(lease), "ACTIVE");
+    w.pass(Millis::secs(2));
+
+    assert_eq!(w.states(&[lease, waiter]), ["EXPIRED", "QUEUED"]);
+    assert_eq!(w.stands(host), "SUSPECT", "it said nothing of the state it left");
+    assert!(w.explain(waiter).contains("IN_DOUBT"), "{}", w.explain(waiter));
+    w.works(Kind::Check);
+    assert_eq!(w.state(waiter), "ACTIVE");
+}
+
+#[test]
+fn doubt_after_a_lost_holder_can_be_switched_off() {
+    let doubt = DoubtPolicy { after_lost: false, after_failed: false, ..DoubtPolicy::default() };
+    let mut w = World::new(vec![PoolConfig { doubt, ..inventory("hosts", &["h1"]) }]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    let host = w.on(lease);
+    w.pass(Millis::secs(61));
+    assert_eq!((w.state(lease), w.stands(host)), ("EXPIRED", "READY"));
+    let lease = w.lease("hosts");
+    w.release(lease, Outcome::Failed);
+    assert_eq!(w.stands(host), "READY");
+}
+
+#[test]
+fn a_holder_that_renews_lives_on() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    for _ in 0..10 {
+        w.pass(Millis::secs(50));
+        w.renew(lease).unwrap();
+    }
+    assert_eq!(w.state(lease), "ACTIVE");
+    let long = Input::Renew { lease, principal: "ann".into(), ttl: Some(Millis::secs(86_400)) };
+    assert_eq!(w.step(long).unwrap_err().reason, "TTL_TOO_LONG");
+}
+
+#[test]
+fn a_paused_broker_expires_nobody() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let lease = w.lease("hosts");
+    w.all_works();
+
+    w.freeze(Millis::secs(3000));
+    assert_eq!(w.state(lease), "ACTIVE", "nobody could renew while the broker did not listen");
+    w.pass(Millis::secs(29));
+    assert_eq!(w.state(lease), "ACTIVE");
+    w.renew(lease).unwrap();
+    w.pass(Millis::secs(10));
+    assert_eq!(w.state(lease), "ACTIVE");
+    w.pass(Millis::secs(61));
+    assert_eq!(w.state(lease), "EXPIRED", "the grace ends");
+}
+
+#[test]
+fn a_restarted_broker_expires_nobody_before_the_grace_is_over() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    w.now = w.now.after(Millis::secs(3000));
+    w.restart();
+    w.pass(Millis::secs(29));
+    assert_eq!(w.state(lease), "ACTIVE");
+    w.pass(Millis::secs(2));
+    assert_eq!(w.state(lease), "EXPIRED");
+}
+
+#[test]
+fn a_clock_that_runs_backwards_is_not_believed() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    let expires = w.row(lease).expires_at;
+    w.now = wharfinger_core::Timestamp(0);
+    w.step(Input::Tick).unwrap();
+    w.restart();
+    assert_eq!(w.row(lease).expires_at, expires);
+    assert!(w.last.now.0 > 0);
+}
+
+#[test]
+fn the_slot_of_a_copy_is_held_until_it_is_clean() {
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    w.configure(vec![inventory("hosts", &["h1", "h2"]), copies("copies", "hosts", 1)]);
+    let next = w.lease("copies");
+
+    w.release(lease, Outcome::Ok);
+    assert_eq!(w.states(&[lease, next]), ["RELEASED", "QUEUED"], "no two writers");
+    assert_eq!(w.on(lease), copy, "it keeps others out");
+    w.works(Kind::Clean);
+    assert_eq!(w.state(next), "PREPARING");
+    w.works(Kind::Prepare);
+
+    assert_eq!(w.state(next), "ACTIVE");
+    assert!(w.row(lease).hold().is_none());
+}
+
+#[test]
+fn a_copy_that_can_not_be_cleaned_is_checked_cleaned_again_and_at_last_replaced() {
+    let (mut w, lease, copy, _) = lease_on_copy(2);
+    w.release(lease, Outcome::Ok);
+    for _ in 0..2 {
+        w.fails(Kind::Clean, Blame::Resource);
+        assert_eq!(w.stands(copy), "SUSPECT");
+        let LeaseState::Ended { cleanup: Some(cleanup), .. } = w.row(lease).state else { panic!() };
+        assert_eq!(cleanup.op, NO_OP, "the slot is kept, and waits for the check");
+        w.works(Kind::Check);
+    }
+    w.fails(Kind::Clean, Blame::Resource);
+    assert_eq!(w.stands(copy), "DESTROYING");
+    assert!(w.row(lease).hold().is_none());
+}
+
+#[test]
+fn a_late_answer_to_an_operation_that_nobody_waits_for_is_dropped() {
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    w.release(lease, Outcome::Failed);
+    let clean = w.works(Kind::Clean);
+    let check = w.works(Kind::Check);
+    assert_eq!(w.stands(copy), "READY");
+
+    let before = w.core.revision();
+    w.answer(&clean, Some(crate::world::failure(Blame::Resource)));
+    w.answer(&check, None);
+    w.step(Input::Checked { resource: copy, op: check.op, result: Ok(crate::world::vanished()) }).unwrap();
+    assert_eq!(w.core.revision(), before, "nothing changed");
+}
+
+#[test]
+fn what_ended_is_forgotten_after_the_retention_and_the_floor_rises() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let request = LeaseRequest { request_id: "r".into(), ..want("hosts") };
+    let lease = w.ask(request.clone());
+    w.all_works();
+    w.release(lease, Outcome::Ok);
+    let last = w.row(lease).revision;
+    w.pass(Millis::secs(3601));
+    assert!(w.core.lease(lease).is_none());
+    assert!(w.core.floor() >= last, "a watch can't resume from before what is forgotten");
+    assert_ne!(w.ask(request), lease);
+}

@@ -1,0 +1,15 @@
+//! Scenarios of the field over the bare core: what happens at the wharf, in the order in which it happens.
+//!
+//! Each step is committed to a store in memory, compared with it, and followed by `check_invariants()`.
+
+mod groups;
+mod life;
+mod line;
+mod loss;
+mod notices;
+mod operator;
+mod pools;
+mod restart;
+mod retry;
+mod sizing;
+mod world;

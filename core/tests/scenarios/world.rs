@@ -1,0 +1,419 @@
+//! A small world around the core: a clock, a store, and the calls that adapters have not answered yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use wharfinger_core::{
+    AdminRequest, AdminVerb, Batch, Blame, CallFailure, CauseChain, Claim, Core, DoubtPolicy, Effect, Ended, Input,
+    Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Op,
+    Outcome, PoolConfig, PoolRow, Rejection, Reply, Resource, ResourceId, ResourceState, Selector, Snapshot, Texts,
+    Timeouts, Timestamp, Traits, Verdict, Work,
+};
+
+pub const START: Timestamp = Timestamp(1_000_000);
+
+/// A pool of machines that are listed one by one.
+pub fn inventory(name: &str, items: &[&str]) -> PoolConfig {
+    let items =
+        items.iter().map(|name| Item { name: Arc::from(*name), labels: Labels::new(), slots: None, enabled: true });
+    let items: Vec<Item> = items.collect();
+    PoolConfig { max: items.len() as u32, inventory: Some(items), ..made_at_will(name, 0) }
+}
+
+/// A pool whose adapter makes resources as they are wanted.
+pub fn made_at_will(name: &str, max: u32) -> PoolConfig {
+    PoolConfig {
+        name: Arc::from(name),
+        adapter: Arc::from("simulated"),
+        labels: Labels::new(),
+        enabled: true,
+        on: Vec::new(),
+        inventory: None,
+        min_ready: 0,
+        max,
+        max_per_parent: None,
+        slots: 1,
+        idle: None,
+        max_age: None,
+        max_uses: None,
+        traits: Traits { prepares: false, cleans: false, repairs: false, probes: false },
+        doubt: DoubtPolicy::default(),
+        default_ttl: Millis::secs(60),
+        max_ttl: Millis::secs(3600),
+        attempts: 5,
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// Working copies on the hosts of another pool.
+pub fn copies(name: &str, on: &str, max: u32) -> PoolConfig {
+    PoolConfig {
+        on: vec![Arc::from(on)],
+        traits: Traits { prepares: true, cleans: true, repairs: true, probes: false },
+        ..made_at_will(name, max)
+    }
+}
+
+pub fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect()
+}
+
+pub fn failure(blame: Blame) -> CallFailure {
+    CallFailure { blame, reason: Arc::from("BAD_DAY"), message: Arc::from("it did not work"), retry_after: None }
+}
+
+/// A request for one lease of this pool, by the principal `ann`; change what differs.
+pub fn want(pool: &str) -> LeaseRequest {
+    want_by(Selector::pool(pool), 1)
+}
+
+pub fn want_by(selector: Selector, count: u32) -> LeaseRequest {
+    LeaseRequest {
+        request_id: Arc::from(""),
+        principal: Arc::from("ann"),
+        holder: Arc::from("build 7"),
+        claims: vec![Claim { selector: Arc::new(selector), count, params: Arc::new(Texts::new()) }],
+        priority: 0,
+        ttl: None,
+        queue_for: None,
+        no_queue: false,
+        expected: None,
+        tags: Arc::new(Texts::new()),
+        independent: false,
+        replace: false,
+    }
+}
+
+/// What an adapter is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Provision,
+    Prepare,
+    Clean,
+    Check,
+    Probe,
+    Repair,
+    Destroy,
+}
+
+fn kind(effect: &Effect) -> Kind {
+    match effect.work {
+        Work::Provision(_) => Kind::Provision,
+        Work::Prepare(_) => Kind::Prepare,
+        Work::Clean(_) => Kind::Clean,
+        Work::Check => Kind::Check,
+        Work::Probe => Kind::Probe,
+        Work::Repair => Kind::Repair,
+        Work::Destroy => Kind::Destroy,
+    }
+}
+
+pub struct World {
+    pub core: Core,
+    pub now: Timestamp,
+    pub pools: Vec<PoolConfig>,
+    /// Calls that left and were not answered.
+    pub calls: Vec<Effect>,
+    /// The batch of the last step.
+    pub last: Batch,
+    store: Stored,
+    requests: u32,
+}
+
+#[derive(Clone, Default)]
+struct Stored {
+    revision: wharfinger_core::Revision,
+    floor: wharfinger_core::Revision,
+    now: Timestamp,
+    leases: BTreeMap<LeaseId, Arc<Lease>>,
+    resources: BTreeMap<ResourceId, Arc<Resource>>,
+    pools: BTreeMap<Arc<str>, Arc<PoolRow>>,
+}
+
+impl World {
+    pub fn new(pools: Vec<PoolConfig>) -> Self {
+        let core = Core::recover(Snapshot::default(), pools.clone(), Limits::default(), START);
+        let mut world = Self {
+            core,
+            now: START,
+            pools,
+            calls: Vec::new(),
+            last: Batch::default(),
+            store: Stored::default(),
+            requests: 0,
+        };
+        world.commit();
+        world
+    }
+
+    /// One input, one commit.
+    pub fn step(&mut self, input: Input) -> Result<Reply, Rejection> {
+        let reply = self.core.step(self.now, input);
+        self.commit();
+        reply
+    }
+
+    fn commit(&mut self) {
+        let batch = self.core.take_batch();
+        assert_eq!(batch.base, self.store.revision, "a batch builds on what is stored");
+        let store = &mut self.store;
+        store.revision = batch.revision;
+        store.floor = batch.floor;
+        store.now = batch.now;
+        store.leases.extend(batch.leases.iter().map(|row| (row.id, row.clone())));
+        store.resources.extend(batch.resources.iter().map(|row| (row.id, row.clone())));
+        store.pools.extend(batch.pools.iter().map(|row| (row.name.clone(), row.clone())));
+        batch.forgotten_leases.iter().for_each(|id| drop(store.leases.remove(id)));
+        batch.forgotten_resources.iter().for_each(|id| drop(store.resources.remove(id)));
+        self.calls.extend(batch.effects.iter().cloned());
+        self.last = batch;
+        self.core.check_invariants().unwrap();
+        assert!(self.core.leases(None).eq(self.store.leases.values()), "what is stored is what is in memory");
+        let states = |row: &Arc<Resource>| (row.id, row.revision, row.state.clone());
+        assert!(self.core.resources(None).map(states).eq(self.store.resources.values().map(states)));
+    }
+
+    /// The broker dies and comes back: all that it knew is what it stored.
+    pub fn restart(&mut self) {
+        let store = &self.store;
+        let snapshot = Snapshot {
+            revision: store.revision,
+            floor: store.floor,
+            now: store.now,
+            salt: 0,
+            leases: store.leases.values().map(|row| Lease::clone(row)).collect(),
+            resources: store.resources.values().map(|row| Resource::clone(row)).collect(),
+            pools: store.pools.values().map(|row| PoolRow::clone(row)).collect(),
+        };
+        self.core = Core::recover(snapshot, self.pools.clone(), Limits::default(), self.now);
+        self.calls.clear();
+        self.commit();
+    }
+
+    pub fn configure(&mut self, pools: Vec<PoolConfig>) {
+        self.pools.clone_from(&pools);
+        self.step(Input::Configure(pools)).unwrap();
+    }
+
+    /// Time goes by; whatever becomes due meanwhile happens at its own time. The broker looks at the clock every
+    /// second, as the engine does.
+    pub fn pass(&mut self, span: Millis) {
+        let until = self.now.after(span);
+        while self.now < until {
+            let due = self.core.next_deadline().unwrap_or(until).max(Timestamp(self.now.0 + 1));
+            self.now = due.min(until).min(self.now.after(Millis::secs(1)));
+            self.step(Input::Tick).unwrap();
+        }
+    }
+
+    /// Nobody looks at the clock for this long, as if the process had been stopped.
+    pub fn freeze(&mut self, span: Millis) {
+        self.now = self.now.after(span);
+        self.step(Input::Tick).unwrap();
+    }
+
+    // Holders.
+
+    pub fn ask_all(&mut self, request: LeaseRequest) -> Vec<LeaseId> {
+        match self.try_ask(request) {
+            Ok(leases) => leases,
+            Err(rejection) => panic!("refused: {rejection:?}"),
+        }
+    }
+
+    pub fn try_ask(&mut self, mut request: LeaseRequest) -> Result<Vec<LeaseId>, Rejection> {
+        if request.request_id.is_empty() {
+            self.requests += 1;
+            request.request_id = Arc::from(format!("request-{}", self.requests));
+        }
+        match self.step(Input::Lease(request))? {
+            Reply::Leases(leases) => Ok(leases.iter().map(|lease| lease.id).collect()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn ask(&mut self, request: LeaseRequest) -> LeaseId {
+        self.ask_all(request)[0]
+    }
+
+    pub fn lease(&mut self, pool: &str) -> LeaseId {
+        self.ask(want(pool))
+    }
+
+    pub fn release(&mut self, lease: LeaseId, outcome: Outcome) {
+        self.step(Input::Release { lease, principal: Arc::from("ann"), outcome, note: Arc::from("") }).unwrap();
+    }
+
+    pub fn renew(&mut self, lease: LeaseId) -> Result<Reply, Rejection> {
+        self.step(Input::Renew { lease, principal: Arc::from("ann"), ttl: None })
+    }
+
+    // Operators and the world.
+
+    pub fn admin(&mut self, verb: AdminVerb) -> Result<Reply, Rejection> {
+        self.step(Input::Admin(AdminRequest { principal: Arc::from("op"), reason: Arc::from("because"), verb }))
+    }
+
+    pub fn notice(&mut self, resource: ResourceId, kind: NoticeKind) {
+        let pool = self.resource(resource).pool.clone();
+        let target = NoticeTarget::Resource(resource);
+        let (source, detail) = (Arc::from("cloud"), Arc::from("said so"));
+        self.step(Input::Notice(Notice { pool, target, kind, source, detail })).unwrap();
+    }
+
+    // Adapters.
+
+    /// Takes the oldest unanswered call of this kind.
+    pub fn take(&mut self, wanted: Kind) -> Effect {
+        let Some(at) = self.calls.iter().position(|call| kind(call) == wanted) else {
+            panic!("no {wanted:?} among {:?}", self.calls.iter().map(kind).collect::<Vec<_>>());
+        };
+        self.calls.remove(at)
+    }
+
+    pub fn waits_for(&self, wanted: Kind) -> usize {
+        self.calls.iter().filter(|call| kind(call) == wanted).count()
+    }
+
+    pub fn answer(&mut self, call: &Effect, failure: Option<CallFailure>) {
+        let (resource, op) = (call.resource.id, call.op);
+        let plain = failure.clone().map_or(Ok(()), Err);
+        let input = match &call.work {
+            Work::Provision(_) => {
+                let made = Made { access: texts("address", &resource.to_string()), ..Made::default() };
+                Input::Provisioned { resource, op, result: failure.map_or(Ok(made), Err) }
+            }
+            Work::Prepare(lease) => {
+                Input::Prepared { lease: lease.id, op, result: failure.map_or(Ok(texts("path", "/w")), Err) }
+            }
+            Work::Clean(lease) => Input::Cleaned { lease: lease.id, op, result: plain },
+            Work::Check => Input::Checked { resource, op, result: failure.map_or(Ok(Verdict::Healthy), Err) },
+            Work::Probe => Input::Probed { resource, result: failure.map_or(Ok(Verdict::Healthy), Err) },
+            Work::Repair => Input::Repaired { resource, op, result: plain },
+            Work::Destroy => Input::Destroyed { resource, op, result: plain },
+        };
+        self.step(input).unwrap();
+    }
+
+    /// The oldest call of this kind works.
+    pub fn works(&mut self, wanted: Kind) -> Effect {
+        let call = self.take(wanted);
+        self.answer(&call, None);
+        call
+    }
+
+    /// The oldest call of this kind fails by this blame.
+    pub fn fails(&mut self, wanted: Kind, blame: Blame) -> Effect {
+        let call = self.take(wanted);
+        self.answer(&call, Some(failure(blame)));
+        call
+    }
+
+    /// The oldest check comes back with this verdict.
+    pub fn verdict(&mut self, verdict: Verdict) -> Effect {
+        let call = self.take(Kind::Check);
+        self.step(Input::Checked { resource: call.resource.id, op: call.op, result: Ok(verdict) }).unwrap();
+        call
+    }
+
+    /// The oldest probe comes back with this verdict.
+    pub fn probed(&mut self, verdict: Verdict) {
+        let call = self.take(Kind::Probe);
+        self.step(Input::Probed { resource: call.resource.id, result: Ok(verdict) }).unwrap();
+    }
+
+    /// Every call works, and what follows from that, until nothing is asked any more.
+    pub fn all_works(&mut self) {
+        for _ in 0..10_000 {
+            let Some(call) = self.calls.pop() else { return };
+            self.answer(&call, None);
+        }
+        panic!("the calls never end");
+    }
+
+    // What is the case.
+
+    pub fn row(&self, lease: LeaseId) -> &Lease {
+        self.core.lease(lease).expect("the lease is kept")
+    }
+
+    pub fn resource(&self, id: ResourceId) -> &Resource {
+        self.core.resource(id).expect("the resource is kept")
+    }
+
+    pub fn state(&self, lease: LeaseId) -> &'static str {
+        match &self.row(lease).state {
+            LeaseState::Queued => "QUEUED",
+            LeaseState::Preparing { .. } => "PREPARING",
+            LeaseState::Active { .. } => "ACTIVE",
+            LeaseState::Ended { how, .. } => how.as_str(),
+        }
+    }
+
+    pub fn states(&self, leases: &[LeaseId]) -> Vec<&'static str> {
+        leases.iter().map(|lease| self.state(*lease)).collect()
+    }
+
+    pub fn stands(&self, id: ResourceId) -> &'static str {
+        self.resource(id).state.as_str()
+    }
+
+    /// The resource that a lease holds.
+    pub fn on(&self, lease: LeaseId) -> ResourceId {
+        self.row(lease).hold().expect("it holds a slot").resource
+    }
+
+    pub fn token(&self, lease: LeaseId) -> u64 {
+        self.row(lease).hold().expect("it holds a slot").token
+    }
+
+    pub fn cause(&self, lease: LeaseId) -> &CauseChain {
+        match &self.row(lease).state {
+            LeaseState::Ended { how: Ended::Broken { cause, .. }, .. } => cause,
+            other => panic!("not broken: {other:?}"),
+        }
+    }
+
+    pub fn resources_of(&self, pool: &str) -> Vec<ResourceId> {
+        let live = |row: &&Arc<Resource>| !matches!(row.state, ResourceState::Gone { .. });
+        self.core.resources(None).filter(live).filter(|row| &*row.pool == pool).map(|row| row.id).collect()
+    }
+
+    pub fn explain(&self, lease: LeaseId) -> String {
+        let explanation = self.core.explain(lease, self.now).expect("the lease is kept");
+        let mut text = explanation.summary;
+        for blocker in explanation.blockers {
+            text.push_str(&format!("\n{} {}: {} ({})", blocker.pool, blocker.code, blocker.detail, blocker.remedy));
+        }
+        text
+    }
+}
+
+pub fn texts(key: &str, value: &str) -> Texts {
+    [(Arc::from(key), Arc::from(value))].into()
+}
+
+pub fn mangled(repairable: bool) -> Verdict {
+    Verdict::Mangled { repairable, detail: Arc::from("GIT_GONE: .git is missing") }
+}
+
+pub fn silent() -> Verdict {
+    Verdict::Unreachable { detail: Arc::from("NO_ROUTE: no answer") }
+}
+
+pub fn vanished() -> Verdict {
+    Verdict::Gone { detail: Arc::from("TERMINATED: the provider says so") }
+}
+
+/// One host with working copies on it, and a lease on one of them that is ready to work.
+pub fn lease_on_copy(slots: u32) -> (World, LeaseId, ResourceId, ResourceId) {
+    let mut w =
+        World::new(vec![PoolConfig { slots, ..inventory("hosts", &["h1", "h2"]) }, copies("copies", "hosts", 4)]);
+    let lease = w.lease("copies");
+    w.all_works();
+    assert_eq!(w.state(lease), "ACTIVE");
+    let copy = w.on(lease);
+    let host = w.resource(copy).parent.unwrap().host.unwrap();
+    (w, lease, copy, host)
+}
+
+pub const NO_OP: Op = Op(0);
