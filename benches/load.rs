@@ -31,13 +31,17 @@ fn main() {
         span: Duration::from_millis(if smoke { 300 } else { number("--seconds", 3) * 1000 }),
     };
     let rounds = if smoke { 1 } else { number("--rounds", 5) as usize };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be made");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
     runtime.block_on(run(plan, rounds));
 }
 
 async fn run(plan: Plan, rounds: usize) {
-    let folder = tempfile::tempdir_in(".").expect("the current folder can be written: the database must be on a real disk");
+    let folder =
+        tempfile::tempdir_in(".").expect("the current folder can be written: the database must be on a real disk");
     let empty = empty::Empty::start().await;
     let wharf = wharf::Wharf::start(&folder.path().join("bench.db")).await;
     let etcd = etcd::Etcd::start(&folder.path().join("etcd")).await;
@@ -72,7 +76,10 @@ async fn run(plan: Plan, rounds: usize) {
         figures.iter().find(|(own, _)| *own == name).map(|(_, all)| median(all.iter().map(|f| f.rate).collect()))
     };
     let p50 = |name: &str| {
-        figures.iter().find(|(own, _)| *own == name).map(|(_, all)| median(all.iter().map(|f| f.p50.as_secs_f64()).collect()))
+        figures
+            .iter()
+            .find(|(own, _)| *own == name)
+            .map(|(_, all)| median(all.iter().map(|f| f.p50.as_secs_f64()).collect()))
     };
     println!();
     let ratio = |what: &str, a: Option<f64>, b: Option<f64>, budget: &str| {
@@ -83,7 +90,12 @@ async fn run(plan: Plan, rounds: usize) {
     ratio("Lease / empty call", rate("Lease"), rate("empty unary call"), ">= 0.5");
     ratio("Lease / etcd LeaseGrant", rate("Lease"), rate("etcd LeaseGrant"), ">= 3");
     ratio("Lease+Release / etcd grant+revoke", rate("Lease+Release"), rate("etcd grant+revoke"), ">= 5");
-    ratio("one Lease alone / one etcd grant alone (p50)", p50("Lease, one alone"), p50("etcd LeaseGrant, one alone"), "<= 1.2");
+    ratio(
+        "one Lease alone / one etcd grant alone (p50)",
+        p50("Lease, one alone"),
+        p50("etcd LeaseGrant, one alone"),
+        "<= 1.2",
+    );
     if etcd.is_none() {
         println!("etcd is not installed (apt-get install etcd-server): not compared");
     }

@@ -62,7 +62,8 @@ pub(crate) fn median(mut all: Vec<f64>) -> f64 {
 pub(crate) async fn connect(address: &str, count: usize) -> Vec<tonic::transport::Channel> {
     let mut channels = Vec::new();
     for _ in 0..count {
-        let endpoint = tonic::transport::Endpoint::from_shared(address.to_string()).expect("a good address").tcp_nodelay(true);
+        let endpoint =
+            tonic::transport::Endpoint::from_shared(address.to_string()).expect("a good address").tcp_nodelay(true);
         channels.push(endpoint.connect().await.expect("the server listens"));
     }
     channels

@@ -56,7 +56,10 @@ fn a_holder_of_ten_megabytes_is_refused_and_disturbs_nobody() {
         api.lease(request).await.unwrap_err()
     });
     assert!(
-        matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::ResourceExhausted | tonic::Code::InvalidArgument),
+        matches!(
+            status.code(),
+            tonic::Code::OutOfRange | tonic::Code::ResourceExhausted | tonic::Code::InvalidArgument
+        ),
         "{status}"
     );
     assert!(server.cli(&["pools"]).status.success());
@@ -65,7 +68,11 @@ fn a_holder_of_ten_megabytes_is_refused_and_disturbs_nobody() {
 #[test]
 fn garbage_on_the_port_disturbs_nobody() {
     let server = local();
-    for garbage in [&b"\x00\xff\xfe garbage \r\n\r\n"[..], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff"] {
+    for garbage in [
+        &b"\x00\xff\xfe garbage \r\n\r\n"[..],
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff",
+    ] {
         let mut stream = TcpStream::connect(server.address.strip_prefix("http://").unwrap()).unwrap();
         stream.write_all(garbage).unwrap();
     }
@@ -83,9 +90,11 @@ fn serve(config: &str) -> Output {
 #[test]
 fn configurations() {
     refused(&serve("[server]\nlissten = \"127.0.0.1:1\"\n"), 78, &["wharfinger.toml", "lissten", "2"]);
-    refused(&serve("[server]\nlisten = \"127.0.0.1:0\"\n[[pool]]\nname = \"x\"\nadapter = \"spaceship\"\n"), 78, &[
-        "spaceship",
-    ]);
+    refused(
+        &serve("[server]\nlisten = \"127.0.0.1:0\"\n[[pool]]\nname = \"x\"\nadapter = \"spaceship\"\n"),
+        78,
+        &["spaceship"],
+    );
     refused(
         &serve("[[pool]]\nname = \"c\"\nadapter = \"copies\"\non = \"nowhere\"\n[pool.copies]\nrepository = \"/x\"\n"),
         78,
@@ -100,7 +109,11 @@ fn a_database_that_is_none() {
     let config = folder.path().join("wharfinger.toml");
     let pools = LOCAL.replace("{folder}", &folder.path().display().to_string());
     std::fs::write(&config, format!("[server]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"w.db\"\n{pools}")).unwrap();
-    std::fs::write(folder.path().join("w.db"), "this is a text file, and a long one, of no use to anybody\n".repeat(50)).unwrap();
+    std::fs::write(
+        folder.path().join("w.db"),
+        "this is a text file, and a long one, of no use to anybody\n".repeat(50),
+    )
+    .unwrap();
     let output =
         Command::new(env!("CARGO_BIN_EXE_wharfinger")).args(["serve", "--config"]).arg(&config).output().unwrap();
     refused(&output, 78, &["w.db"]);

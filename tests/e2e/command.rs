@@ -44,7 +44,8 @@ fn interrupting_run_kills_the_command_and_releases_the_lease() {
 #[test]
 fn exec_local_runs_here_with_the_lease_in_its_environment() {
     let server = local();
-    let output = server.cli(&["exec", "--local", "--pool", "copies", "--", "sh", "-c", "cat $WHARFINGER_PATH/hello.txt; env"]);
+    let output =
+        server.cli(&["exec", "--local", "--pool", "copies", "--", "sh", "-c", "cat $WHARFINGER_PATH/hello.txt; env"]);
     assert!(output.status.success(), "{}", text(&output));
     let printed = String::from_utf8_lossy(&output.stdout).to_string();
     for word in ["hello\n", "WHARFINGER_LEASE=lse_", "WHARFINGER_TOKEN=", "WHARFINGER_POOL=copies"] {

@@ -40,13 +40,16 @@ fn list_describe_lease_watch_release() {
 
     let request = r#"{"requestId":"g1","holder":"grpcurl","selector":{"pool":"copies"},"wait":"60s"}"#;
     let leased = call(&server, "Lease", request).unwrap();
-    let lease: serde_json::Value = serde_json::from_slice(&leased.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&leased)));
+    let lease: serde_json::Value =
+        serde_json::from_slice(&leased.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&leased)));
     assert_eq!(lease["lease"]["state"], "LEASE_STATE_ACTIVE", "{lease}");
     let id = lease["lease"]["id"].as_str().unwrap();
 
-    let watch = grpcurl(&server, &["-max-time", "5", "-d", &format!(r#"{{"leaseIds":["{id}"]}}"#)], &[
-        "wharfinger.v1.LeaseService/Watch",
-    ]);
+    let watch = grpcurl(
+        &server,
+        &["-max-time", "5", "-d", &format!(r#"{{"leaseIds":["{id}"]}}"#)],
+        &["wharfinger.v1.LeaseService/Watch"],
+    );
     let watch = watch.unwrap().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let released = call(&server, "Release", &format!(r#"{{"leaseId":"{id}"}}"#)).unwrap();
     assert!(released.status.success(), "{}", text(&released));

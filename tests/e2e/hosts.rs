@@ -96,9 +96,8 @@ fn a_wrong_key_is_told_and_the_lease_waits() {
     // The operator mends it; nobody has to do anything else.
     a.revoke(false);
     let lease = server.json(&["ls"])["leases"][0]["id"].as_str().unwrap().to_string();
-    server.wait("the lease to be served", || {
-        (server.json(&["get", &lease])["lease"]["state"] == "ACTIVE").then_some(())
-    });
+    server
+        .wait("the lease to be served", || (server.json(&["get", &lease])["lease"]["state"] == "ACTIVE").then_some(()));
 }
 
 /// A lease on the pool waits, and `explain` names the trouble.
@@ -176,7 +175,9 @@ fn a_watcher_is_told_of_the_break_with_its_cause() {
     let mut a = Sshd::start();
     let work = tempfile::tempdir().unwrap();
     let server = serve(&[("a", &a)], work.path());
-    let lease = server.json(&["lease", "--pool", "copies", "--wait", "60s", "--holder", "test", "--ttl", "10m"])["lease"].clone();
+    let lease =
+        server.json(&["lease", "--pool", "copies", "--wait", "60s", "--holder", "test", "--ttl", "10m"])["lease"]
+            .clone();
     assert_eq!(lease["state"], "ACTIVE", "{lease}");
     let id = lease["id"].as_str().unwrap();
     let watch = server

@@ -112,10 +112,10 @@ async fn client(address: String, told: Arc<Mutex<Told>>, stop: Arc<AtomicBool>, 
                 Some(_) | None => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
-        told.lock().unwrap().active.insert(
-            lease.id.clone(),
-            (lease.resource_id.clone(), lease.slot, lease.fencing_token),
-        );
+        told.lock()
+            .unwrap()
+            .active
+            .insert(lease.id.clone(), (lease.resource_id.clone(), lease.slot, lease.fencing_token));
         loop {
             let released = async {
                 let mut api = LeaseServiceClient::connect(address.clone()).await.ok()?;

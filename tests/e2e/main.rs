@@ -8,6 +8,6 @@ mod grpcurl;
 mod hosts;
 mod kill;
 mod python;
-mod support;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]
 mod sshd;
+mod support;

@@ -42,8 +42,7 @@ impl Server {
     pub(crate) fn start_with(head: &str, pools: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let mut server =
-            Self { address: format!("http://127.0.0.1:{port}"), folder, child: None, log: Arc::default() };
+        let mut server = Self { address: format!("http://127.0.0.1:{port}"), folder, child: None, log: Arc::default() };
         server.configure(head, pools);
         server.run();
         server
@@ -158,7 +157,12 @@ impl Server {
             if let Some(found) = condition() {
                 return found;
             }
-            assert!(start.elapsed() < PATIENCE, "waited in vain: {what}\nresources: {:#?}\n{}", self.resources(), self.log());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited in vain: {what}\nresources: {:#?}\n{}",
+                self.resources(),
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -232,12 +236,8 @@ repository = "{folder}/origin"
 /// A server with [`LOCAL`] and its repository.
 pub(crate) fn local() -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server {
-        address: format!("http://127.0.0.1:{}", free_port()),
-        folder,
-        child: None,
-        log: Arc::default(),
-    };
+    let mut server =
+        Server { address: format!("http://127.0.0.1:{}", free_port()), folder, child: None, log: Arc::default() };
     repository(&server.folder.path().join("origin"));
     server.configure("", LOCAL);
     server.run();

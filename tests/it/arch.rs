@@ -27,7 +27,8 @@ fn never_names(folder: &str, name: &str) {
             let named = code.match_indices(name).any(|(at, _)| {
                 let before = code[..at].chars().next_back();
                 let after = code[at + name.len()..].chars().next();
-                !before.is_some_and(|c| c.is_alphanumeric() || c == '_') && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+                !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+                    && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
             });
             assert!(!named, "{}:{} names {name}: {line}", path.display(), number + 1);
         }
@@ -41,7 +42,9 @@ fn each_layer_names_only_what_it_may() {
     never_names("src/engine", "tonic");
     never_names("src/engine", "sqlx");
     never_names("src/client", "wharfinger_core");
-    for adapter in ["adapters/api/src", "adapters/local/src", "adapters/ssh/src", "adapters/copies/src", "adapters/fake/src"] {
+    for adapter in
+        ["adapters/api/src", "adapters/local/src", "adapters/ssh/src", "adapters/copies/src", "adapters/fake/src"]
+    {
         never_names(adapter, "wharfinger_core");
         never_names(adapter, "tonic");
         never_names(adapter, "sqlx");
