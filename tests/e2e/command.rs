@@ -69,7 +69,7 @@ fn a_reload_disables_a_pool_and_its_waiters_wait() {
     assert!(explained.to_string().contains("DISABLED"), "{explained}");
     server.configure("", LOCAL);
     server.reload();
-    server.wait("the lease to be served", || (server.json(&["get", id])["lease"]["state"] == "ACTIVE").then_some(()));
+    server.wait("the lease to be served", || (server.json(&["get", id])["state"] == "ACTIVE").then_some(()));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_copy_recycled_under_a_build_breaks_the_lease_and_the_build_is_retried() {
     let told = String::from_utf8_lossy(&output.stderr).to_string();
     assert!(told.contains("OPERATOR"), "the break is told with its cause: {told}");
     let broken = server.json(&["get", lease["id"].as_str().unwrap()]);
-    assert_eq!(broken["lease"]["state"], "BROKEN", "{broken}");
+    assert_eq!(broken["state"], "BROKEN", "{broken}");
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn a_wrong_key_is_told_and_the_lease_waits() {
     a.revoke(false);
     let lease = server.json(&["ls"])["leases"][0]["id"].as_str().unwrap().to_string();
     server
-        .wait("the lease to be served", || (server.json(&["get", &lease])["lease"]["state"] == "ACTIVE").then_some(()));
+        .wait("the lease to be served", || (server.json(&["get", &lease])["state"] == "ACTIVE").then_some(()));
 }
 
 /// A lease on the pool waits, and `explain` names the trouble.
@@ -108,7 +108,7 @@ fn waits_with(server: &Server, reason: &str) {
         let explained = server.json(&["explain", &id]);
         explained.to_string().contains(reason).then_some(())
     });
-    assert_eq!(server.json(&["get", &id])["lease"]["state"], "QUEUED");
+    assert_eq!(server.json(&["get", &id])["state"], "QUEUED");
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn a_host_dies_under_a_build_and_the_build_is_retried_on_the_other() {
     server.wait("the first try to run", || marker.exists().then_some(()));
     let leases = server.json(&["ls"]);
     let build = leases["leases"].as_array().unwrap().iter().find(|l| l["pool"] == "copies").unwrap().clone();
-    let copy = server.json(&["resource", build["resource_id"].as_str().unwrap()])["resource"].clone();
-    let host = server.json(&["resource", copy["parent_id"].as_str().unwrap()])["resource"].clone();
+    let copy = server.json(&["resource", build["resource_id"].as_str().unwrap()]);
+    let host = server.json(&["resource", copy["parent_id"].as_str().unwrap()]);
     let killed = if host["item"] == "a" { &mut a } else { &mut b };
     killed.kill_hard();
 
@@ -148,7 +148,7 @@ fn a_host_dies_under_a_build_and_the_build_is_retried_on_the_other() {
 
     // The lease, the copy and its lease on the host broke in the commit in which the host was given up.
     let id = build["id"].as_str().unwrap();
-    let broken = server.json(&["get", id])["lease"].clone();
+    let broken = server.json(&["get", id]);
     if broken["state"] == "BROKEN" {
         let subjects: Vec<_> = broken["causes"].as_array().unwrap().iter().map(|c| c["subject"].clone()).collect();
         assert_eq!(subjects.first(), Some(&copy["id"]), "the nearest cause is the copy: {broken}");
@@ -158,7 +158,7 @@ fn a_host_dies_under_a_build_and_the_build_is_retried_on_the_other() {
         assert_eq!(broken["outcome"], "TAINTED", "{broken}");
     }
     server.wait("the copy on the dead host to be gone", || {
-        let state = server.json(&["resource", copy["id"].as_str().unwrap()])["resource"]["state"].clone();
+        let state = server.json(&["resource", copy["id"].as_str().unwrap()])["state"].clone();
         (state == "GONE").then_some(())
     });
     let events = server.json(&["events", "--resource", host["id"].as_str().unwrap(), "--limit", "1000"]);
@@ -181,7 +181,7 @@ fn a_watcher_is_told_of_the_break_with_its_cause() {
     assert_eq!(lease["state"], "ACTIVE", "{lease}");
     let id = lease["id"].as_str().unwrap();
     let watch = server
-        .command(&["--json", "watch", "--lease", id, "--until-ended"])
+        .command(&["--json", "watch", id, "--until-ended"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
