@@ -38,7 +38,7 @@ pub(super) trait Columns {
 }
 
 /// Columns of the table of leases, in the order in which they are written and read.
-pub(super) const LEASE: [&str; 37] = [
+pub(super) const LEASE: [&str; 40] = [
     "id",
     "revision",
     "state",
@@ -64,6 +64,9 @@ pub(super) const LEASE: [&str; 37] = [
     "seq",
     "expires_at",
     "attempts",
+    "delays",
+    "not_before",
+    "served_by",
     "avoid",
     "trouble",
     "ends_at",

@@ -87,6 +87,9 @@ pub(in crate::store) fn put_lease(lease: &Lease, sink: &mut impl Sink) {
     put.number(lease.seq);
     put.time(lease.expires_at);
     put.int(lease.attempts);
+    put.int(lease.delays);
+    put.time(lease.not_before);
+    put.maybe(lease.pool.as_ref());
     let avoid: Vec<String> = lease.avoid.iter().map(ResourceId::to_string).collect();
     put.json((!avoid.is_empty()).then_some(&avoid));
     put.maybe(lease.trouble.as_ref());

@@ -152,6 +152,9 @@ pub(in crate::store) fn take_lease(row: &impl Columns, shared: &mut Shared) -> R
     let seq = take.number("seq")?;
     let expires_at = take.time("expires_at")?;
     let attempts = take.small("attempts")?;
+    let delays = take.small("delays")?;
+    let not_before = take.time("not_before")?;
+    let served_by = take.text("served_by")?.map(|name| shared.text(name));
     let avoid = take.json::<Vec<String>>("avoid")?.unwrap_or_default();
     let avoid = avoid
         .iter()
@@ -208,6 +211,9 @@ pub(in crate::store) fn take_lease(row: &impl Columns, shared: &mut Shared) -> R
         seq,
         expires_at,
         attempts,
+        delays,
+        not_before,
+        pool: served_by,
         avoid,
         trouble,
         ends_at,

@@ -38,6 +38,9 @@ CREATE TABLE leases (
     seq          INTEGER NOT NULL,
     expires_at   INTEGER,
     attempts     INTEGER NOT NULL,
+    delays       INTEGER NOT NULL,
+    not_before   INTEGER,          -- in line, but not to be served before
+    served_by    TEXT,             -- the pool of its resource
     avoid        TEXT,             -- ["res_…"]
     trouble      TEXT,
     ends_at      INTEGER,
