@@ -1,7 +1,20 @@
 //! SQLite, embedded: the default. One file, one connection that writes, a few that read.
 //!
-//! A statement costs a hop to the connection's thread and back (some 20 us), a row of a lease and one of the audit trail
-//! about 8 us together, a commit the disk's fsync. So the rows of a batch go by statements of 64, 16, 4 and 1 rows.
+//! A statement costs a hop to the connection's thread and back, so few statements carry many rows. Medians of a sketch
+//! on two cores with an fsync of 0.6 ms, for a batch of 256 leases with as many entries of the audit trail, from the
+//! core's types to the end of COMMIT, and for a single lease:
+//!
+//! | rows by                              | 256     | 1       |
+//! |--------------------------------------|---------|---------|
+//! | VALUES of 64 rows (here: and fewer)  | 3.6 ms  | 0.45 ms |
+//! | VALUES of 256 rows                   | 4.3 ms  |         |
+//! | VALUES of 16 rows                    | 4.7 ms  |         |
+//! | one JSON text and `jsonb_each`       | 5.4 ms  | 0.50 ms |
+//! | one JSON text and `json_each`        | 11.3 ms | 0.55 ms |
+//!
+//! With the checkpoints that is 17 us a lease, some 60,000 a second. Pages of 8 KiB, `WITHOUT ROWID` and
+//! `INSERT OR REPLACE` change nothing or for the worse. Leases picked at random among a million cost three to five
+//! times as much as neighbours: each has a page of the table and one of the index of revisions to itself.
 
 mod cells;
 mod error;

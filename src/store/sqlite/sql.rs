@@ -9,7 +9,8 @@ macro_rules! lease_columns {
     () => {
         "id, revision, state, pool, labels, holder, principal, request_id, fingerprint, priority, ttl_ms, wait_until, \
          expected_ms, params, tags, group_id, group_index, independent, child, successor, replaces, created_at, seq, \
-         expires_at, attempts, delays, not_before, served_by, avoid, trouble, ends_at, doubt, resource, slot, token, op, since, access, ended_at, ended"
+         expires_at, attempts, delays, not_before, served_by, avoid, trouble, ends_at, doubt, resource, slot, token, \
+         op, since, access, ended_at, ended"
     };
 }
 
@@ -35,7 +36,8 @@ macro_rules! event_columns {
 
 macro_rules! lease_row {
     () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+         ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 
@@ -63,7 +65,8 @@ macro_rules! put_leases {
              group_id = excluded.group_id, group_index = excluded.group_index, independent = excluded.independent, \
              child = excluded.child, successor = excluded.successor, replaces = excluded.replaces, \
              created_at = excluded.created_at, seq = excluded.seq, expires_at = excluded.expires_at, \
-             attempts = excluded.attempts, delays = excluded.delays, not_before = excluded.not_before, served_by = excluded.served_by, avoid = excluded.avoid, trouble = excluded.trouble, \
+             attempts = excluded.attempts, delays = excluded.delays, not_before = excluded.not_before, \
+             served_by = excluded.served_by, avoid = excluded.avoid, trouble = excluded.trouble, \
              ends_at = excluded.ends_at, doubt = excluded.doubt, resource = excluded.resource, slot = excluded.slot, \
              token = excluded.token, op = excluded.op, since = excluded.since, access = excluded.access, \
              ended_at = excluded.ended_at, ended = excluded.ended"

@@ -245,6 +245,32 @@ async fn a_foreign_lock_is_waited_for() {
     commit.await.unwrap().unwrap();
 }
 
+/// A commit whose fsync failed may lie in the log without counting, and count after a crash: so before anybody is told
+/// what is stored, another write goes over it.
+#[tokio::test]
+async fn a_commit_in_doubt_is_settled_before_a_load() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    store.commit(&leases(0, 3), epoch).await.unwrap();
+    let settled = async || {
+        let mut conn = open::reader(&path).connect().await.unwrap();
+        sqlx::query("SELECT settled FROM meta").fetch_one(&mut conn).await.unwrap().get::<i64, _>(0)
+    };
+    store.load().await.unwrap();
+    assert_eq!(settled().await, 0);
+    {
+        let mut writer = store.inner.writer.lock().await;
+        writer.in_doubt = true;
+        writer.close().await;
+    }
+    store.load().await.unwrap();
+    assert_eq!(settled().await, 1);
+    store.load().await.unwrap();
+    assert_eq!(settled().await, 1, "once is enough");
+    store.commit(&leases(3, 1), epoch).await.unwrap();
+}
+
 /// Commits run while the log is moved; the log does not grow without end; readers see whole commits only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_is_moved_beside_the_commits() {

@@ -146,7 +146,8 @@ fn id_list(ids: impl Iterator<Item = String>) -> String {
 pub(super) struct Writer {
     path: PathBuf,
     conn: Option<SqliteConnection>,
-    in_doubt: bool,
+    /// A commit failed on its way to the disk, and no write has followed it.
+    pub(super) in_doubt: bool,
     /// Rows written since the last checkpoint.
     pub(super) unsaved: usize,
 }
