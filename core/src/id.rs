@@ -7,6 +7,17 @@ use core::str::FromStr;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/// The value of each character; 255: none.
+const DIGITS: [u8; 256] = {
+    let mut digits = [255u8; 256];
+    let mut value = 0;
+    while value < 32 {
+        digits[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+
 /// An id's text could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdError {
@@ -40,8 +51,11 @@ fn read_text(prefix: &'static str, text: &str) -> Result<u128, IdError> {
     }
     let mut value = 0u128;
     for byte in digits.bytes() {
-        let digit = ALPHABET.iter().position(|c| *c == byte).ok_or(err)?;
-        value = (value << 5) | digit as u128;
+        let digit = DIGITS[byte as usize];
+        if digit > 31 {
+            return Err(err);
+        }
+        value = (value << 5) | u128::from(digit);
     }
     Ok(value)
 }
