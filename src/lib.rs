@@ -2,10 +2,15 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod engine;
 pub mod pb;
+#[cfg(feature = "server")]
+pub mod rpc;
+#[cfg(feature = "server")]
+pub mod store;
 #[cfg(feature = "cli")]
 pub mod telemetry;

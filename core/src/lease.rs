@@ -29,6 +29,10 @@ pub struct Lease {
     pub expires_at: Option<Timestamp>,
     /// How many times it was sent back to the queue.
     pub attempts: u32,
+    /// How many times it was put off through nobody's fault here: the remote or the provider was down.
+    pub delays: u32,
+    /// In line, but not to be served before this.
+    pub not_before: Option<Timestamp>,
     /// Resources that failed it, newest last; at most [`Lease::MAX_AVOID`].
     pub avoid: Vec<ResourceId>,
     /// What went wrong the last time, for `explain`.

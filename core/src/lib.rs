@@ -23,21 +23,34 @@
 extern crate alloc;
 
 mod cause;
-mod core_;
+mod command;
+mod doubt;
 mod effect;
+mod ending;
 mod event;
+mod explain;
+mod fate;
 mod id;
 mod input;
+mod invariant;
 mod label;
 mod lease;
+mod machine;
+mod pending;
+mod place;
 mod pool;
+mod queue;
+mod recover;
 mod resource;
+mod size;
+mod slots;
 mod step;
+mod tables;
 mod time;
+mod timer;
 mod view;
 
 pub use cause::{CauseChain, Link, Reason, Source};
-pub use core_::{Core, Limits};
 pub use effect::{Effect, Work};
 pub use event::Event;
 pub use id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
@@ -47,6 +60,7 @@ pub use input::{
 };
 pub use label::{Labels, Selector};
 pub use lease::{Cleanup, Ended, FailReason, Hold, Lease, LeaseSpec, LeaseState, Outcome, Texts};
+pub use machine::{Core, Limits};
 pub use pool::{Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
 pub use resource::{Parent, Resource, ResourceState};
 pub use step::{Batch, Rejection, RejectionKind, Reply, Snapshot};

@@ -2,8 +2,16 @@
 //!
 //! It names neither tonic nor sqlx: it talks to [`crate::store::Store`] and to adapters by their traits.
 
+mod clock;
+mod cycle;
+mod effects;
+mod facts;
 mod handle;
 mod hub;
+mod run;
 
-pub use handle::{Handle, Message, SubmitError};
+pub use cycle::{Answer, Cycle, Turn, TurnError};
+pub use effects::{Adapters, EffectLimits};
+pub use handle::{Handle, Message, Read, SubmitError};
 pub use hub::{Filter, Hub, Subscription, Told};
+pub use run::{Engine, EngineConfig, start};

@@ -1,14 +1,17 @@
 //! Where the truth is kept: one transaction per batch, real tables with real columns.
 //!
-//! A store knows transactions and nothing of gRPC, the engine or adapters. Three kinds: SQLite (embedded, the default),
-//! memory (for simulation and tests). The conformance suite in `conformance.rs` says what each must do.
+//! A store knows transactions and nothing of gRPC, the engine or adapters. Two kinds: SQLite (embedded, the default)
+//! and memory (for simulation and tests). The conformance suite in `conformance.rs` says what each must do.
 
 mod memory;
+mod page;
 mod row;
 mod sqlite;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod samples;
 
 pub use memory::{Fault, MemoryStore};
 pub use sqlite::SqliteStore;
@@ -32,7 +35,8 @@ pub trait Store: Send + Sync + 'static {
     /// Stores a batch in one transaction, durably, if `batch.base` is the stored revision and the epoch is current.
     async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError>;
 
-    /// What changed after a revision, oldest first, each thing in its latest state; at most `limit` rows.
+    /// What changed after a revision, oldest first, each thing in its latest state; at most `limit` rows, unless a single
+    /// revision has more: it is told whole, so that who resumes from [`Changes::revision`] misses nothing.
     /// An error [`StoreError::Compacted`] if `after` is below the floor.
     async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError>;
 
@@ -70,6 +74,15 @@ pub struct EventQuery {
     pub newest_first: bool,
     /// At most so many (1 to 10,000).
     pub limit: usize,
+}
+
+impl EventQuery {
+    /// The most entries of one answer.
+    pub const MAX: usize = 10_000;
+
+    fn capped(&self) -> usize {
+        self.limit.clamp(1, Self::MAX)
+    }
 }
 
 /// An entry of the audit trail as stored. `kind` is a stable name, see [`wharfinger_core::Event`].

@@ -1,0 +1,178 @@
+//! An operator acts. Every verb is valid in every state; what can't apply any more changes nothing but the audit trail.
+
+use super::{reject, unknown_lease, unknown_resource};
+use crate::machine::Core;
+use crate::{
+    AdminRequest, AdminVerb, CauseChain, Cordon, Link, Reason, Rejection, RejectionKind, Reply, ResourceId,
+    ResourceState, Source, Subject,
+};
+use alloc::format;
+use alloc::sync::Arc;
+
+impl Core {
+    pub(crate) fn on_admin(&mut self, request: AdminRequest) -> Result<Reply, Rejection> {
+        let AdminRequest { principal, reason, verb } = request;
+        let said = |id: ResourceId, reason_kind: Reason, core: &Core| -> CauseChain {
+            alloc::vec![Link {
+                subject: Subject::Resource(id),
+                reason: reason_kind,
+                detail: reason.clone(),
+                source: Source::Operator(principal.clone()),
+                at: core.now,
+            }]
+        };
+        let cordon = Cordon { by: principal.clone(), reason: reason.clone() };
+        match verb {
+            AdminVerb::CordonPool(name) => self.cordon_pool(&name, Some(cordon), &principal, &reason),
+            AdminVerb::UncordonPool(name) => self.cordon_pool(&name, None, &principal, &reason),
+            AdminVerb::Cordon(id) => {
+                self.must_exist(id)?;
+                self.edit_resource(id, |row| row.cordoned = Some(cordon));
+                self.event("resource.cordoned", &principal, Subject::Resource(id), &*reason);
+                self.resource_reply(id)
+            }
+            AdminVerb::Uncordon(id) => {
+                self.must_exist(id)?;
+                self.edit_resource(id, |row| row.cordoned = None);
+                self.event("resource.uncordoned", &principal, Subject::Resource(id), &*reason);
+                let link = said(id, Reason::Operator, self).remove(0);
+                self.undrain(id, &[Reason::Operator], link);
+                self.resource_reply(id)
+            }
+            AdminVerb::Drain(id, deadline) => {
+                self.must_exist(id)?;
+                self.event("resource.drain-asked", &principal, Subject::Resource(id), &*reason);
+                let chain = said(id, Reason::Operator, self);
+                self.drain(id, chain, deadline.map(|span| self.now.after(span)));
+                self.resource_reply(id)
+            }
+            AdminVerb::Check(id) => {
+                self.must_exist(id)?;
+                self.event("resource.check-asked", &principal, Subject::Resource(id), &*reason);
+                let chain = said(id, Reason::Operator, self);
+                self.suspect(id, chain);
+                self.resource_reply(id)
+            }
+            AdminVerb::Taint(id) => {
+                self.must_exist(id)?;
+                self.event("resource.tainted", &principal, Subject::Resource(id), &*reason);
+                let chain = said(id, Reason::HolderTainted, self);
+                self.suspect(id, chain);
+                self.resource_reply(id)
+            }
+            AdminVerb::Quarantine(id) => {
+                self.must_exist(id)?;
+                self.quarantine(id, cordon, said(id, Reason::Operator, self), &principal);
+                self.resource_reply(id)
+            }
+            AdminVerb::Recover(id) => {
+                self.must_exist(id)?;
+                self.event("resource.recover-asked", &principal, Subject::Resource(id), &*reason);
+                if self.resource(id).is_some_and(|row| matches!(row.state, ResourceState::Quarantined { .. })) {
+                    let chain = said(id, Reason::Operator, self);
+                    self.edit_resource(id, |row| row.state = ResourceState::Ready);
+                    self.suspect(id, chain);
+                }
+                self.resource_reply(id)
+            }
+            AdminVerb::Recycle(id) => {
+                self.must_exist(id)?;
+                self.event("resource.recycle-asked", &principal, Subject::Resource(id), &*reason);
+                let chain = said(id, Reason::Operator, self);
+                self.remove(id, chain, false, &principal);
+                self.resource_reply(id)
+            }
+            AdminVerb::ForceDestroy(id) => {
+                self.must_exist(id)?;
+                self.event("resource.force-destroy-asked", &principal, Subject::Resource(id), &*reason);
+                let chain = said(id, Reason::Operator, self);
+                self.force_destroy(id, chain, &principal);
+                self.resource_reply(id)
+            }
+            AdminVerb::Break(id) => {
+                let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+                if let Some(child) = lease.spec.child {
+                    let message = format!("{id} is held by {child}: recycle that resource instead");
+                    return Err(reject(RejectionKind::Precondition, "HELD_BY_BROKER", "lease_id", message));
+                }
+                let link = Link {
+                    subject: Subject::Lease(id),
+                    reason: Reason::Operator,
+                    detail: reason,
+                    source: Source::Operator(principal.clone()),
+                    at: self.now,
+                };
+                self.break_lease(id, alloc::vec![link], &principal);
+                Ok(Reply::Leases(self.lease(id).cloned().into_iter().collect()))
+            }
+        }
+    }
+
+    fn must_exist(&self, id: ResourceId) -> Result<(), Rejection> {
+        self.resource(id).map(|_| ()).ok_or_else(|| unknown_resource(id))
+    }
+
+    fn resource_reply(&self, id: ResourceId) -> Result<Reply, Rejection> {
+        self.resource(id).cloned().map(Reply::Resource).ok_or_else(|| unknown_resource(id))
+    }
+
+    fn cordon_pool(
+        &mut self,
+        name: &Arc<str>,
+        cordon: Option<Cordon>,
+        principal: &Arc<str>,
+        reason: &Arc<str>,
+    ) -> Result<Reply, Rejection> {
+        let revision = crate::Revision(self.revision.0 + 1);
+        let Some(pool) = self.pools.get_mut(name) else {
+            let message = format!("no pool {name:?}: list them with `wharfinger pools`");
+            return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message));
+        };
+        let kind = if cordon.is_some() { "pool.cordoned" } else { "pool.uncordoned" };
+        pool.cordoned = cordon;
+        pool.revision = revision;
+        self.revision = revision;
+        self.pending.pools.insert(name.clone());
+        self.event(kind, principal, Subject::Pool(name.clone()), &**reason);
+        self.reindex_members(name);
+        Ok(Reply::Pool(name.clone()))
+    }
+
+    pub(crate) fn reindex_members(&mut self, name: &Arc<str>) {
+        let members = self.pools.get(name).map(|pool| pool.members.clone()).unwrap_or_default();
+        for id in members {
+            self.reindex(id);
+            let children = self.resources.get(&id).map(|entry| entry.children.clone()).unwrap_or_default();
+            for child in children {
+                self.reindex(child);
+            }
+        }
+        self.dirty.insert(name.clone());
+    }
+
+    fn quarantine(&mut self, id: ResourceId, cordon: Cordon, chain: CauseChain, principal: &Arc<str>) {
+        if self.is_leaving(id) {
+            return;
+        }
+        let since = self.now;
+        let detail = cordon.reason.clone();
+        self.edit_resource(id, |row| row.state = ResourceState::Quarantined { cordon, since });
+        self.event("resource.quarantined", principal, Subject::Resource(id), &*detail);
+        for lease in self.live_on(id) {
+            self.break_on_resource(lease, &chain, principal);
+        }
+    }
+
+    /// Its capacity is free at once; what is left of it is the janitor's.
+    fn force_destroy(&mut self, id: ResourceId, chain: CauseChain, principal: &Arc<str>) {
+        self.remove(id, chain.clone(), true, principal);
+        let Some(row) = self.resource(id).cloned() else { return };
+        if let ResourceState::Destroying { op, attempt, retry_at, .. } = row.state {
+            self.edit_resource(id, |row| {
+                row.state = ResourceState::Orphaned { op, attempt, retry_at, cause: chain };
+            });
+            self.event("resource.orphaned", principal, Subject::Resource(id), "by force; the janitor tries on");
+            self.leave_host_slot(id);
+        }
+    }
+}

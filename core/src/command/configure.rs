@@ -1,0 +1,100 @@
+//! The configuration came, at the start or by a reload. Waiting leases are never failed by it.
+
+use crate::machine::Core;
+use crate::tables::Pool;
+use crate::{PoolConfig, ResourceId, ResourceState, Subject};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+impl Core {
+    pub(crate) fn configure(&mut self, pools: Vec<PoolConfig>) {
+        let names: BTreeSet<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
+        let mut order: Vec<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
+        for config in pools {
+            let name = config.name.clone();
+            match self.pools.get_mut(&name) {
+                Some(pool) => {
+                    let changed = *pool.config != config;
+                    pool.config = Arc::new(config);
+                    pool.configured = true;
+                    if changed {
+                        pool.backoff = crate::tables::Backoff::default();
+                        self.own_event("pool.configured", Subject::Pool(name), "");
+                    }
+                }
+                None => {
+                    self.pools.insert(name.clone(), Pool::new(Arc::new(config)));
+                    self.own_event("pool.configured", Subject::Pool(name), "");
+                }
+            }
+        }
+        let removed: Vec<Arc<str>> = self
+            .pools
+            .values()
+            .filter(|p| p.configured && !names.contains(&p.config.name))
+            .map(|p| p.config.name.clone())
+            .collect();
+        for name in removed {
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.configured = false;
+            }
+            self.own_event("pool.removed", Subject::Pool(name.clone()), "what is left of it drains");
+        }
+        order.extend(self.pools.keys().filter(|name| !names.contains(*name)).cloned());
+        self.order = order;
+        self.drop_empty_pools();
+        self.reindex_all();
+        let ids: Vec<ResourceId> = self.resources.keys().copied().collect();
+        for id in ids {
+            self.follow_configuration(id);
+            self.arm_resource(id);
+        }
+    }
+
+    /// Drains what the configuration no longer has: a pool or machine that was removed or disabled; and takes over new
+    /// labels and slots.
+    pub(crate) fn follow_configuration(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        if matches!(
+            row.state,
+            ResourceState::Gone { .. } | ResourceState::Destroying { .. } | ResourceState::Orphaned { .. }
+        ) {
+            return;
+        }
+        let Some(pool) = self.pools.get(&row.pool) else { return };
+        let config = pool.config.clone();
+        let item = row.item.as_ref().and_then(|name| {
+            config.inventory.as_ref().and_then(|items| items.iter().find(|item| item.name == *name)).cloned()
+        });
+        let why: Option<String> = if !pool.configured {
+            Some(String::from("its pool was removed from the configuration"))
+        } else if !config.enabled {
+            Some(String::from("its pool is disabled in the configuration"))
+        } else {
+            match (&row.item, &item) {
+                (Some(name), None) => Some(format!("{name} was removed from the inventory")),
+                (Some(name), Some(item)) if !item.enabled => Some(format!("{name} is disabled in the inventory")),
+                (Some(_) | None, _) => None,
+            }
+        };
+        if let Some(why) = why {
+            let link = self.policy_link(id, &why);
+            self.drain(id, alloc::vec![link], None);
+            return;
+        }
+        let slots = item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1);
+        let labels_differ =
+            item.as_ref().is_some_and(|item| item.labels.iter().any(|(key, value)| row.labels.get(key) != Some(value)));
+        if slots != row.slots || labels_differ {
+            self.edit_resource(id, |row| {
+                row.slots = slots;
+                if let Some(item) = item {
+                    row.labels.extend(item.labels);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! A client wants something.
+
+use super::{reject, retry_in};
+use crate::machine::Core;
+use crate::queue::ClassKey;
+use crate::{
+    GroupId, Labels, Lease, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind, Reply,
+    Selector, Subject, Texts,
+};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+impl Core {
+    pub(crate) fn on_lease(&mut self, request: LeaseRequest) -> Result<Reply, Rejection> {
+        let fingerprint = fingerprint(&request);
+        if let Some(first) = self.by_request.get(&request.request_id).copied() {
+            let known = self.lease(first).map(|lease| (lease.spec.fingerprint, lease.spec.principal.clone()));
+            return match known {
+                Some((same, principal)) if same == fingerprint && principal == request.principal => {
+                    Ok(Reply::Leases(self.with_group(first)))
+                }
+                _ => Err(reject(
+                    RejectionKind::Conflict,
+                    "REQUEST_ID_CONFLICT",
+                    "request_id",
+                    format!(
+                        "request id {:?} was used for another request: choose a new one for each request, and repeat \
+                         it only with the same content",
+                        request.request_id
+                    ),
+                )),
+            };
+        }
+        let wanted = self.validate(&request)?;
+        let ids = self.enter(&request, fingerprint, &wanted);
+        if request.no_queue {
+            let dirty = core::mem::take(&mut self.dirty);
+            self.place(&dirty);
+            self.dirty = dirty;
+            if ids.iter().any(|id| self.lease(*id).is_some_and(|lease| matches!(lease.state, LeaseState::Queued))) {
+                self.withdraw(&ids);
+                let message = format!(
+                    "nothing is free now for {}: leave out no_queue to wait in line, or try again",
+                    wanted[0].selector
+                );
+                let rejection = reject(RejectionKind::Exhausted, "NO_CAPACITY", "", message);
+                return Err(retry_in(rejection, Millis::secs(5)));
+            }
+        }
+        Ok(Reply::Leases(ids.iter().filter_map(|id| self.lease(*id).cloned()).collect()))
+    }
+
+    /// Checks a request against the pools; returns each wanted lease.
+    fn validate(&self, request: &LeaseRequest) -> Result<Vec<Wanted>, Rejection> {
+        let invalid = |reason, field: &str, message| Err(reject(RejectionKind::Invalid, reason, field, message));
+        let total: u32 = request.claims.iter().fold(0, |sum, claim| sum.saturating_add(claim.count));
+        if total == 0 {
+            return invalid("NOTHING_WANTED", "selector", String::from("the request asks for nothing"));
+        }
+        if total > self.limits.claims {
+            let message = format!("{total} leases at once; at most {}", self.limits.claims);
+            return invalid("TOO_MANY_CLAIMS", "count", message);
+        }
+        if self.queue.len() + total as usize > self.limits.queue {
+            let message = format!("{} leases are in line, which is the limit: try again later", self.queue.len());
+            let rejection = reject(RejectionKind::Exhausted, "QUEUE_FULL", "", message);
+            return Err(retry_in(rejection, Millis::secs(10)));
+        }
+        let mut wanted = Vec::new();
+        for (index, claim) in request.claims.iter().enumerate() {
+            let field = |name: &str| {
+                if request.claims.len() == 1 {
+                    format!("selector.{name}")
+                } else {
+                    format!("claims[{index}].selector.{name}")
+                }
+            };
+            self.known(&claim.selector, &field)?;
+            let longest = self.pools_for(&claim.selector).map(|pool| pool.config.max_ttl).max().unwrap_or(Millis::ZERO);
+            let usual = self.pools_for(&claim.selector).map(|pool| pool.config.default_ttl).next();
+            let ttl = request.ttl.or(usual).unwrap_or(Millis::secs(60));
+            if ttl <= Millis::ZERO {
+                return invalid("TTL_NOT_POSITIVE", "ttl", String::from("ttl must be longer than 0"));
+            }
+            if ttl > longest {
+                let message = format!("ttl {ttl} is longer than {longest}, the longest here: ask for less and renew");
+                return invalid("TTL_TOO_LONG", "ttl", message);
+            }
+            self.attainable(&claim.selector, claim.count, &field)?;
+            for _ in 0..claim.count {
+                wanted.push(Wanted { selector: claim.selector.clone(), ttl, params: claim.params.clone() });
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether the pool and the labels exist at all.
+    fn known(&self, selector: &Selector, field: &dyn Fn(&str) -> String) -> Result<(), Rejection> {
+        if let Some(pool) = &selector.pool
+            && !self.pools.contains_key(pool)
+        {
+            let names: Vec<&str> = self.order.iter().map(|name| &**name).collect();
+            let message = format!("no pool {pool:?}; there are: {}", listed(&names));
+            return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", &field("pool"), message));
+        }
+        for (key, value) in &selector.labels {
+            let values = self.values_of(key);
+            if values.is_empty() {
+                let message =
+                    format!("no pool or resource has a label {key:?}; there are: {}", listed(&self.label_keys()));
+                return Err(reject(
+                    RejectionKind::NotFound,
+                    "UNKNOWN_LABEL",
+                    &field(&format!("labels[{key}]")),
+                    message,
+                ));
+            }
+            if !values.iter().any(|known| *known == &**value) {
+                let message = format!("no pool or resource has {key}={value}; values there are: {}", listed(&values));
+                return Err(reject(
+                    RejectionKind::NotFound,
+                    "UNKNOWN_LABEL",
+                    &field(&format!("labels[{key}]")),
+                    message,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn all_labels(&self) -> impl Iterator<Item = &Labels> {
+        let pools = self.pools.values().map(|pool| &pool.config.labels);
+        let items = self.pools.values().filter_map(|p| p.config.inventory.as_ref()).flatten().map(|item| &item.labels);
+        let members = self.pools.values().flat_map(|pool| &pool.members).filter_map(|id| self.resource(*id));
+        pools.chain(items).chain(members.map(|row| &row.labels))
+    }
+
+    fn values_of(&self, key: &str) -> Vec<&str> {
+        let mut values: Vec<&str> = self.all_labels().filter_map(|labels| labels.get(key).map(|v| &**v)).collect();
+        values.sort_unstable();
+        values.dedup();
+        values
+    }
+
+    fn label_keys(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> = self.all_labels().flat_map(|labels| labels.keys().map(|key| &**key)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Whether the configuration could ever meet it, be it busy or switched off now.
+    fn attainable(&self, selector: &Selector, count: u32, field: &dyn Fn(&str) -> String) -> Result<(), Rejection> {
+        let most = self.most_slots(selector);
+        if most == 0 {
+            let message = format!("no pool has anything with {selector} at once: each label exists, but not together");
+            return Err(reject(RejectionKind::Precondition, "UNSATISFIABLE", &field("labels"), message));
+        }
+        if u64::from(count) > most {
+            let message = format!("{count} wanted, but {selector} can never have more than {most} slots");
+            return Err(reject(RejectionKind::Precondition, "UNSATISFIABLE", "count", message));
+        }
+        Ok(())
+    }
+
+    /// Slots that the configuration can have at most for a selector; of a removed pool, what is left of it.
+    pub(crate) fn most_slots(&self, selector: &Selector) -> u64 {
+        let mut most = 0u64;
+        for pool in self.pools_for(selector) {
+            let config = &pool.config;
+            match &config.inventory {
+                Some(items) => {
+                    let fitting = items.iter().filter(|item| {
+                        selector.matches(&config.name, &config.labels, &item.labels)
+                            || pool.members.iter().filter_map(|id| self.resource(*id)).any(|row| {
+                                row.item.as_ref() == Some(&item.name)
+                                    && selector.matches(&config.name, &config.labels, &row.labels)
+                            })
+                    });
+                    most += fitting.map(|item| u64::from(item.slots.unwrap_or(config.slots).max(1))).sum::<u64>();
+                }
+                None => {
+                    if self.could_serve(pool, selector) {
+                        most += u64::from(config.max) * u64::from(config.slots.max(1));
+                    }
+                }
+            }
+        }
+        most
+    }
+
+    /// Puts the leases of a request in line.
+    fn enter(&mut self, request: &LeaseRequest, fingerprint: u64, wanted: &[Wanted]) -> Vec<LeaseId> {
+        let group = (wanted.len() > 1).then(|| GroupId(self.mint()));
+        let seq = self.revision.0 + 1;
+        let mut ids = Vec::new();
+        for (index, want) in wanted.iter().enumerate() {
+            let id = LeaseId(self.mint());
+            let spec = LeaseSpec {
+                request_id: request.request_id.clone(),
+                fingerprint,
+                principal: request.principal.clone(),
+                holder: request.holder.clone(),
+                selector: want.selector.clone(),
+                priority: request.priority,
+                ttl: want.ttl,
+                wait_until: request.queue_for.map(|span| self.now.after(span)),
+                expected: request.expected,
+                params: want.params.clone(),
+                tags: request.tags.clone(),
+                group,
+                index: index as u32,
+                independent: request.independent,
+                child: None,
+                replace: request.replace,
+                replaces: None,
+            };
+            self.insert_lease(Lease {
+                id,
+                revision: crate::Revision(0),
+                spec: Arc::new(spec),
+                state: LeaseState::Queued,
+                pool: None,
+                created_at: self.now,
+                // Members keep their own place if they come back one by one.
+                seq: seq + index as u64,
+                expires_at: None,
+                attempts: 0,
+                delays: 0,
+                not_before: None,
+                avoid: Vec::new(),
+                trouble: None,
+                ends_at: None,
+                doubt: None,
+            });
+            self.event("lease.queued", &request.principal, Subject::Lease(id), "");
+            self.mark_dirty_for(id);
+            ids.push(id);
+        }
+        let key: ClassKey = wanted.iter().map(|want| want.selector.clone()).collect();
+        self.queue.push(key, (Reverse(request.priority), seq), ids.clone());
+        ids
+    }
+
+    /// As if the request had never been made.
+    fn withdraw(&mut self, ids: &[LeaseId]) {
+        if let Some(first) = ids.first() {
+            self.queue.remove(*first);
+        }
+        for id in ids {
+            if let Some(entry) = self.leases.remove(id) {
+                self.timers.remove(&(entry.timer, crate::timer::Timer::Lease(*id)));
+                self.by_revision.remove(&entry.row.revision);
+                self.by_request.remove(&entry.row.spec.request_id);
+                if let Some(group) = entry.row.spec.group {
+                    self.by_group.remove(&group);
+                }
+            }
+            self.pending.leases.remove(id);
+            let gone = Subject::Lease(*id);
+            self.pending.events.retain(|event| event.subject != gone);
+        }
+    }
+}
+
+struct Wanted {
+    selector: Arc<Selector>,
+    ttl: Millis,
+    params: Arc<Texts>,
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() {
+        return String::from("none");
+    }
+    let mut text = names.iter().take(20).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > 20 {
+        text.push_str(", …");
+    }
+    text
+}
+
+/// FNV-1a over all that the request says: the same content gives the same number in every version.
+fn fingerprint(request: &LeaseRequest) -> u64 {
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    hash.text(&request.holder);
+    for claim in &request.claims {
+        hash.text(claim.selector.pool.as_deref().unwrap_or(""));
+        hash.texts(&claim.selector.labels);
+        hash.number(i64::from(claim.count));
+        hash.texts(&claim.params);
+    }
+    hash.number(i64::from(request.priority));
+    hash.number(request.ttl.map_or(-1, |span| span.0));
+    hash.number(request.queue_for.map_or(-1, |span| span.0));
+    hash.number(i64::from(request.no_queue));
+    hash.number(request.expected.map_or(-1, |span| span.0));
+    hash.texts(&request.tags);
+    hash.number(i64::from(request.independent));
+    hash.number(i64::from(request.replace));
+    hash.0
+}
+
+struct Fnv(u64);
+
+impl Fnv {
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as i64);
+        self.bytes(text.as_bytes());
+    }
+
+    fn texts(&mut self, texts: &Texts) {
+        self.number(texts.len() as i64);
+        for (key, value) in texts {
+            self.text(key);
+            self.text(value);
+        }
+    }
+
+    fn number(&mut self, number: i64) {
+        self.bytes(&number.to_le_bytes());
+    }
+}

@@ -1,0 +1,59 @@
+//! One file a kind of input.
+
+mod admin;
+mod configure;
+mod lease;
+mod notice;
+mod release;
+mod results;
+
+use crate::machine::Core;
+use crate::{Input, LeaseId, Millis, Rejection, RejectionKind, Reply, ResourceId};
+use alloc::format;
+use alloc::string::String;
+
+impl Core {
+    pub(crate) fn command(&mut self, input: Input) -> Result<Reply, Rejection> {
+        match input {
+            Input::Lease(request) => self.on_lease(request),
+            Input::Release { lease, principal, outcome, note } => self.on_release(lease, &principal, outcome, note),
+            Input::Renew { lease, principal, ttl } => self.on_renew(lease, &principal, ttl),
+            Input::Admin(request) => self.on_admin(request),
+            Input::Provisioned { resource, op, result } => self.on_provisioned(resource, op, result),
+            Input::Prepared { lease, op, result } => self.on_prepared(lease, op, result),
+            Input::Cleaned { lease, op, result } => self.on_cleaned(lease, op, result),
+            Input::Checked { resource, op, result } => self.on_checked(resource, op, result),
+            Input::Probed { resource, result } => {
+                self.probed(resource, result);
+                Ok(Reply::Done)
+            }
+            Input::Repaired { resource, op, result } => self.on_repaired(resource, op, result),
+            Input::Destroyed { resource, op, result } => self.on_destroyed(resource, op, result),
+            Input::Notice(notice) => self.on_notice(notice),
+            Input::Configure(pools) => {
+                self.configure(pools);
+                Ok(Reply::Done)
+            }
+            Input::Tick => Ok(Reply::Done),
+        }
+    }
+}
+
+pub(crate) fn reject(kind: RejectionKind, reason: &'static str, field: &str, message: String) -> Rejection {
+    Rejection { kind, reason, field: String::from(field), message, retry_after: None }
+}
+
+pub(crate) fn unknown_lease(id: LeaseId) -> Rejection {
+    let message = format!("no lease {id}: it never was, or it ended so long ago that it is no longer kept");
+    reject(RejectionKind::NotFound, "UNKNOWN_LEASE", "lease_id", message)
+}
+
+pub(crate) fn unknown_resource(id: ResourceId) -> Rejection {
+    let message = format!("no resource {id}: list them with `wharfinger resources`");
+    reject(RejectionKind::NotFound, "UNKNOWN_RESOURCE", "resource_id", message)
+}
+
+pub(crate) fn retry_in(mut rejection: Rejection, wait: Millis) -> Rejection {
+    rejection.retry_after = Some(wait);
+    rejection
+}

@@ -1,0 +1,93 @@
+//! The world said something unasked. Notices come late, twice, out of order and for strangers: each is harmless.
+
+use crate::machine::Core;
+use crate::pending::SELF;
+use crate::{
+    Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId, ResourceState, Source, Subject,
+    Timestamp,
+};
+use alloc::format;
+use alloc::sync::Arc;
+
+impl Core {
+    pub(crate) fn on_notice(&mut self, notice: Notice) -> Result<Reply, Rejection> {
+        let Some(id) = self.target_of(&notice) else { return Ok(Reply::Done) };
+        let link = |reason, at| Link {
+            subject: Subject::Resource(id),
+            reason,
+            detail: notice.detail.clone(),
+            source: Source::Notice(notice.source.clone()),
+            at,
+        };
+        let now = self.now;
+        match notice.kind {
+            NoticeKind::ConnectionLost => self.suspect(id, alloc::vec![link(Reason::ConnectionLost, now)]),
+            NoticeKind::Gone => {
+                self.lose(id, alloc::vec![link(Reason::ResourceGone, now)], &Arc::from(SELF));
+            }
+            NoticeKind::AtRisk => {
+                self.own_event("resource.at-risk", Subject::Resource(id), &*notice.detail);
+            }
+            NoticeKind::Interruption(at) => self.announce_end(id, at, link(Reason::Interrupted, now)),
+            NoticeKind::Maintenance(at) => self.announce_end(id, at, link(Reason::Notice, now)),
+            NoticeKind::Cancelled => self.call_off(id, link(Reason::Notice, now)),
+        }
+        Ok(Reply::Done)
+    }
+
+    fn target_of(&self, notice: &Notice) -> Option<ResourceId> {
+        let pool = self.pools.get(&notice.pool)?;
+        match &notice.target {
+            NoticeTarget::Resource(id) => pool.members.contains(id).then_some(*id),
+            NoticeTarget::Item(item) => pool.members.iter().copied().find(|id| {
+                self.resource(*id).is_some_and(|row| {
+                    row.item.as_ref() == Some(item)
+                        && !matches!(row.state, ResourceState::Destroying { .. } | ResourceState::Orphaned { .. })
+                })
+            }),
+        }
+    }
+
+    /// Its end is known: holders are told at once, no new leases, and at that time it is over.
+    fn announce_end(&mut self, id: ResourceId, at: Timestamp, link: Link) {
+        let Some(row) = self.resource(id) else { return };
+        if row.ends_at.is_some_and(|known| known <= at) {
+            return;
+        }
+        self.edit_resource(id, |row| row.ends_at = Some(at));
+        self.own_event("resource.ends", Subject::Resource(id), format!("in {}: {}", at.since(self.now), link.detail));
+        for lease in self.live_below(id) {
+            self.edit_lease(lease, |lease| lease.ends_at = Some(at));
+        }
+        self.drain(id, alloc::vec![link], Some(at));
+    }
+
+    /// What was announced will not happen: it serves again once a check has passed.
+    fn call_off(&mut self, id: ResourceId, link: Link) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        if row.ends_at.is_none() {
+            return;
+        }
+        self.edit_resource(id, |row| row.ends_at = None);
+        for lease in self.live_below(id) {
+            self.edit_lease(lease, |lease| lease.ends_at = None);
+        }
+        self.undrain(id, &[Reason::Interrupted, Reason::Notice], link);
+    }
+
+    /// Ends a drain that was begun for one of these reasons, and that of its children, by way of a check.
+    pub(crate) fn undrain(&mut self, id: ResourceId, reasons: &[Reason], link: Link) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let ResourceState::Draining { cause, .. } = &row.state else { return };
+        if !cause.iter().any(|link| reasons.contains(&link.reason)) {
+            return;
+        }
+        self.edit_resource(id, |row| row.state = ResourceState::Ready);
+        self.suspect(id, alloc::vec![Link { subject: Subject::Resource(id), ..link.clone() }]);
+        let children: alloc::vec::Vec<ResourceId> =
+            self.resources.get(&id).map(|entry| entry.children.iter().copied().collect()).unwrap_or_default();
+        for child in children {
+            self.undrain(child, reasons, link.clone());
+        }
+    }
+}

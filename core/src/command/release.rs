@@ -1,0 +1,97 @@
+//! A holder is done, does not want to wait any more, or is still there.
+
+use super::{reject, unknown_lease};
+use crate::machine::Core;
+use crate::{Ended, LeaseId, LeaseState, Millis, Outcome, Rejection, RejectionKind, Reply};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+impl Core {
+    pub(crate) fn on_release(
+        &mut self,
+        id: LeaseId,
+        principal: &Arc<str>,
+        outcome: Outcome,
+        note: Arc<str>,
+    ) -> Result<Reply, Rejection> {
+        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+        self.theirs(&lease, principal)?;
+        if !lease.ended() {
+            let mut all = self.companions(id);
+            all.insert(0, id);
+            for member in all {
+                let active = self.lease(member).is_some_and(|l| matches!(l.state, LeaseState::Active { .. }));
+                // How the work went is said of the lease that is named; the others of the group just end.
+                let (how, kind) = if active {
+                    let outcome = if member == id || outcome != Outcome::Tainted { outcome } else { Outcome::Failed };
+                    (Ended::Released { outcome, note: note.clone() }, "lease.released")
+                } else {
+                    (Ended::Cancelled, "lease.cancelled")
+                };
+                self.end_lease(member, how, principal, kind);
+            }
+        }
+        Ok(Reply::Leases(self.named_first(id)))
+    }
+
+    pub(crate) fn on_renew(
+        &mut self,
+        id: LeaseId,
+        principal: &Arc<str>,
+        ttl: Option<Millis>,
+    ) -> Result<Reply, Rejection> {
+        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+        self.theirs(&lease, principal)?;
+        match &lease.state {
+            LeaseState::Active { .. } => {}
+            // In line there is no TTL yet: nothing to renew, and nothing wrong.
+            LeaseState::Queued | LeaseState::Preparing { .. } => return Ok(Reply::Leases(alloc::vec![lease])),
+            LeaseState::Ended { how, .. } => {
+                let message = format!("{id} is {}: what ended can't be renewed; ask for a new lease", how.as_str());
+                return Err(reject(RejectionKind::Precondition, "LEASE_ENDED", "lease_id", message));
+            }
+        }
+        let ttl = ttl.unwrap_or(lease.spec.ttl);
+        let longest = lease.pool.as_ref().and_then(|pool| self.pools.get(pool)).map(|pool| pool.config.max_ttl);
+        if ttl <= Millis::ZERO {
+            let message = String::from("ttl must be longer than 0");
+            return Err(reject(RejectionKind::Invalid, "TTL_NOT_POSITIVE", "ttl", message));
+        }
+        if let Some(longest) = longest
+            && ttl > longest
+        {
+            let message = format!("ttl {ttl} is longer than {longest}, the longest here: ask for less and renew");
+            return Err(reject(RejectionKind::Invalid, "TTL_TOO_LONG", "ttl", message));
+        }
+        let until = self.now.after(ttl);
+        // The whole group is renewed: it lives and dies as one.
+        let mut all = self.companions(id);
+        all.insert(0, id);
+        for member in all {
+            if self.lease(member).is_some_and(|l| matches!(l.state, LeaseState::Active { .. })) {
+                self.edit_lease(member, |lease| lease.expires_at = Some(until));
+            }
+        }
+        Ok(Reply::Leases(self.named_first(id)))
+    }
+
+    fn named_first(&self, id: LeaseId) -> alloc::vec::Vec<Arc<crate::Lease>> {
+        let mut all = self.with_group(id);
+        all.sort_by_key(|lease| lease.id != id);
+        all
+    }
+
+    /// A lease belongs to the principal that asked for it; one held by a working copy is the broker's own.
+    fn theirs(&self, lease: &crate::Lease, principal: &Arc<str>) -> Result<(), Rejection> {
+        if let Some(child) = lease.spec.child {
+            let message = format!("{} is held by {child}: recycle or drain that resource instead", lease.id);
+            return Err(reject(RejectionKind::Denied, "HELD_BY_BROKER", "lease_id", message));
+        }
+        if lease.spec.principal != *principal {
+            let message = format!("{} belongs to {:?}, not to {principal:?}", lease.id, lease.spec.principal);
+            return Err(reject(RejectionKind::Denied, "NOT_YOURS", "lease_id", message));
+        }
+        Ok(())
+    }
+}

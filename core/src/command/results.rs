@@ -1,0 +1,200 @@
+//! What adapters answered. A result that carries another number than the row is of an operation that nobody waits for
+//! any more: it is dropped.
+
+use crate::machine::Core;
+use crate::{
+    Blame, CallFailure, FailReason, LeaseId, LeaseState, Made, Millis, Op, Reason, Rejection, Reply, ResourceId,
+    ResourceState, Source, Subject, Texts, Verdict,
+};
+use alloc::format;
+use alloc::sync::Arc;
+
+/// Cleanings that fail this often in a row make the resource be replaced.
+const CLEAN_TRIES: u32 = 3;
+
+impl Core {
+    pub(crate) fn on_provisioned(
+        &mut self,
+        id: ResourceId,
+        op: Op,
+        result: Result<Made, CallFailure>,
+    ) -> Result<Reply, Rejection> {
+        let current = self
+            .resource(id)
+            .is_some_and(|row| matches!(row.state, ResourceState::Provisioning { op: Some(own), .. } if own == op));
+        if current {
+            match result {
+                Ok(made) => self.made(id, made),
+                Err(failure) => self.not_made(id, &failure),
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn on_prepared(
+        &mut self,
+        id: LeaseId,
+        op: Op,
+        result: Result<Texts, CallFailure>,
+    ) -> Result<Reply, Rejection> {
+        let Some(lease) = self.lease(id).cloned() else { return Ok(Reply::Done) };
+        let LeaseState::Preparing { hold, op: own } = lease.state else { return Ok(Reply::Done) };
+        if own != op {
+            return Ok(Reply::Done);
+        }
+        match result {
+            Ok(own_access) => {
+                let Some(row) = self.resource(hold.resource) else { return Ok(Reply::Done) };
+                let mut access: Texts = (*row.access).clone();
+                access.extend(own_access);
+                let ends_at = row.ends_at;
+                // It was put in doubt meanwhile: the holder is told with the grant.
+                let doubt = match &row.state {
+                    ResourceState::Suspect { cause, .. } => cause.first().map(|link| link.detail.clone()),
+                    ResourceState::Provisioning { .. }
+                    | ResourceState::Ready
+                    | ResourceState::Repairing { .. }
+                    | ResourceState::Quarantined { .. }
+                    | ResourceState::Draining { .. }
+                    | ResourceState::Destroying { .. }
+                    | ResourceState::Orphaned { .. }
+                    | ResourceState::Gone { .. } => None,
+                };
+                if doubt.is_some() {
+                    self.requeue(id, "its resource fell into doubt while it was prepared");
+                    return Ok(Reply::Done);
+                }
+                let now = self.now;
+                self.edit_lease(id, |lease| {
+                    lease.expires_at = Some(now.after(lease.spec.ttl));
+                    lease.trouble = None;
+                    lease.ends_at = ends_at;
+                    lease.state = LeaseState::Active { hold, since: now, access: Arc::new(access) };
+                });
+                self.own_event("lease.active", Subject::Lease(id), format!("slot {}, token {}", hold.slot, hold.token));
+            }
+            Err(failure) => self.prepare_failed(id, hold.resource, &failure),
+        }
+        Ok(Reply::Done)
+    }
+
+    fn prepare_failed(&mut self, id: LeaseId, resource: ResourceId, failure: &CallFailure) {
+        let text = format!("{}: {}", failure.reason, failure.message);
+        match failure.blame {
+            Blame::Request => {
+                self.fail_lease(id, FailReason::Request, &failure.reason, &failure.message);
+            }
+            Blame::Provider | Blame::Configuration => {
+                // Neither the work nor the resource is at fault, and another resource would not help.
+                self.put_off(id, &text, failure.retry_after.unwrap_or(Millis::ZERO));
+            }
+            Blame::Resource | Blame::Bug => {
+                self.requeue(id, &text);
+                let link = self.link(resource, Reason::PrepareFailed, &text, Source::Adapter);
+                self.suspect(resource, alloc::vec![link]);
+            }
+        }
+    }
+
+    pub(crate) fn on_cleaned(
+        &mut self,
+        id: LeaseId,
+        op: Op,
+        result: Result<(), CallFailure>,
+    ) -> Result<Reply, Rejection> {
+        let Some(lease) = self.lease(id).cloned() else { return Ok(Reply::Done) };
+        let LeaseState::Ended { cleanup: Some(cleanup), .. } = &lease.state else { return Ok(Reply::Done) };
+        if cleanup.op != op {
+            return Ok(Reply::Done);
+        }
+        let resource = cleanup.hold.resource;
+        match result {
+            Ok(()) => {
+                if let Some(entry) = self.resources.get_mut(&resource) {
+                    entry.clean_failures = 0;
+                }
+                self.free_slot(id);
+            }
+            Err(failure) => {
+                let text = format!("the slot of {id} could not be cleaned: {}: {}", failure.reason, failure.message);
+                self.edit_lease(id, |lease| {
+                    if let LeaseState::Ended { cleanup: Some(cleanup), .. } = &mut lease.state {
+                        cleanup.op = Op(0);
+                    }
+                });
+                self.own_event("resource.clean-failed", Subject::Resource(resource), text.as_str());
+                let failures = match self.resources.get_mut(&resource) {
+                    Some(entry) => {
+                        entry.clean_failures += 1;
+                        entry.clean_failures
+                    }
+                    None => return Ok(Reply::Done),
+                };
+                let link = self.link(resource, Reason::CleanFailed, &text, Source::Adapter);
+                if failures >= CLEAN_TRIES {
+                    self.drain(resource, alloc::vec![link], None);
+                } else {
+                    self.suspect(resource, alloc::vec![link]);
+                    self.after_vacated(resource);
+                }
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn on_checked(
+        &mut self,
+        id: ResourceId,
+        op: Op,
+        result: Result<Verdict, CallFailure>,
+    ) -> Result<Reply, Rejection> {
+        let current = self
+            .resource(id)
+            .is_some_and(|row| matches!(row.state, ResourceState::Suspect { op: Some(own), .. } if own == op));
+        if current {
+            self.checked(id, result);
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn on_repaired(
+        &mut self,
+        id: ResourceId,
+        op: Op,
+        result: Result<(), CallFailure>,
+    ) -> Result<Reply, Rejection> {
+        let current = self
+            .resource(id)
+            .is_some_and(|row| matches!(row.state, ResourceState::Repairing { op: own, .. } if own == op));
+        if current {
+            self.repaired(id, result);
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn on_destroyed(
+        &mut self,
+        id: ResourceId,
+        op: Op,
+        result: Result<(), CallFailure>,
+    ) -> Result<Reply, Rejection> {
+        let current = self.resource(id).is_some_and(|row| match row.state {
+            ResourceState::Destroying { op: Some(own), .. } | ResourceState::Orphaned { op: Some(own), .. } => {
+                own == op
+            }
+            ResourceState::Provisioning { .. }
+            | ResourceState::Ready
+            | ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Draining { .. }
+            | ResourceState::Destroying { .. }
+            | ResourceState::Orphaned { .. }
+            | ResourceState::Gone { .. } => false,
+        });
+        if current {
+            self.destroyed(id, result);
+        }
+        Ok(Reply::Done)
+    }
+}

@@ -1,0 +1,371 @@
+//! Doubt: which resource is suspect, when it is checked, and what evidence ends a lease.
+//!
+//! Suspicion and its event are one commit. Waiters stay in line meanwhile. Silence is no verdict: only misses in a row
+//! over some time, or a verdict, end anything.
+
+use crate::machine::Core;
+use crate::pending::{Call, SELF};
+use crate::tables::Liveness;
+use crate::{
+    CallFailure, CauseChain, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState, Source, Subject,
+    Verdict,
+};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+impl Core {
+    /// Puts a READY resource in doubt and starts its check. One that drains or is being made is looked after already.
+    pub(crate) fn suspect(&mut self, id: ResourceId, cause: CauseChain) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        match row.state {
+            ResourceState::Ready => {}
+            // A graver doubt adds its reason: a tainted one is mended even if the check passes.
+            ResourceState::Suspect { .. } => {
+                if cause.first().is_some_and(|link| link.reason == Reason::HolderTainted) {
+                    self.edit_resource(id, |row| {
+                        if let ResourceState::Suspect { cause: before, .. } = &mut row.state {
+                            *before = cause;
+                        }
+                    });
+                }
+                return;
+            }
+            ResourceState::Draining { .. } => {
+                self.schedule_probe(id, true);
+                return;
+            }
+            ResourceState::Provisioning { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Destroying { .. }
+            | ResourceState::Orphaned { .. }
+            | ResourceState::Gone { .. } => return,
+        }
+        let now = self.now;
+        let detail =
+            cause.first().map_or_else(String::new, |link| format!("{}: {}", link.reason.as_str(), link.detail));
+        self.edit_resource(id, |row| {
+            row.state = ResourceState::Suspect {
+                since: now,
+                cause,
+                op: None,
+                retry_at: None,
+                misses: 0,
+                first_miss: None,
+                repairs: 0,
+            };
+            row.trouble = Some(Arc::from(detail.as_str()));
+        });
+        self.own_event("resource.suspect", Subject::Resource(id), detail.as_str());
+        if let Some(entry) = self.resources.get_mut(&id) {
+            entry.liveness = Liveness::default();
+        }
+        for lease in self.live_below(id) {
+            self.edit_lease(lease, |lease| lease.doubt = Some(Arc::from(detail.as_str())));
+        }
+        self.start_check(id);
+    }
+
+    /// Active leases of clients on it and on what lies on it.
+    pub(crate) fn live_below(&self, id: ResourceId) -> Vec<LeaseId> {
+        let mut found = Vec::new();
+        for lease in self.live_on(id) {
+            let Some(row) = self.lease(lease) else { continue };
+            match row.spec.child {
+                Some(child) => found.extend(self.live_below(child)),
+                None if matches!(row.state, LeaseState::Active { .. }) => found.push(lease),
+                None => {}
+            }
+        }
+        found
+    }
+
+    /// Starts the check of a suspect resource; that of a working copy waits until its slot has been cleaned.
+    pub(crate) fn start_check(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        if !matches!(row.state, ResourceState::Suspect { op: None, .. }) {
+            return;
+        }
+        let cleaning = row.parent.is_some()
+            && self.unclean_on(id).iter().any(|lease| {
+                self.lease(*lease)
+                    .is_some_and(|l| matches!(l.state, LeaseState::Ended { cleanup: Some(c), .. } if c.op != Op(0)))
+            });
+        if cleaning {
+            return;
+        }
+        let fresh = self.next_op();
+        self.edit_resource(id, |row| {
+            if let ResourceState::Suspect { op, retry_at, .. } = &mut row.state {
+                *op = Some(fresh);
+                *retry_at = None;
+            }
+        });
+        self.call(Call::Resource(id, fresh));
+    }
+
+    /// A check of a suspect resource came back.
+    pub(crate) fn checked(&mut self, id: ResourceId, result: Result<Verdict, CallFailure>) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let ResourceState::Suspect { cause, misses, first_miss, repairs, .. } = &row.state else { return };
+        let Some(pool) = self.pools.get(&row.pool) else { return };
+        let config = pool.config.clone();
+        let actor: Arc<str> = Arc::from(SELF);
+        match result {
+            Ok(Verdict::Healthy) => {
+                let tainted = cause.iter().any(|link| link.reason == Reason::HolderTainted);
+                if tainted && *repairs == 0 {
+                    self.mend_or_recycle(id, cause.clone(), true, *repairs);
+                } else {
+                    self.clear(id);
+                }
+            }
+            Ok(Verdict::Mangled { repairable, detail }) => {
+                let mut chain = alloc::vec![self.link(id, Reason::ResourceMangled, &detail, Source::Check)];
+                chain.extend(cause.iter().cloned());
+                self.mend_or_recycle(id, chain, repairable, *repairs);
+            }
+            Ok(Verdict::Unreachable { detail }) => {
+                let retry_at = Some(self.now.after(config.doubt.retry_interval));
+                let host = row.parent.and_then(|parent| parent.host);
+                let misses = *misses + 1;
+                let first = first_miss.unwrap_or(self.now);
+                // A copy that does not answer says nothing of itself: its host is asked.
+                let lost =
+                    host.is_none() && misses >= config.doubt.misses && self.now.since(first) >= config.doubt.over;
+                if lost {
+                    let span = self.now.since(first);
+                    let text = format!("no answer {misses} times in a row over {span}; the last: {detail}");
+                    let mut chain = alloc::vec![self.link(id, Reason::ResourceUnreachable, &text, Source::Check)];
+                    chain.extend(cause.iter().cloned());
+                    self.lose(id, chain, &actor);
+                    return;
+                }
+                self.edit_resource(id, |row| {
+                    if let ResourceState::Suspect { op, retry_at: at, misses: m, first_miss: f, .. } = &mut row.state {
+                        *op = None;
+                        *at = retry_at;
+                        *m = misses;
+                        *f = Some(first);
+                    }
+                    row.trouble = Some(detail.clone());
+                });
+                if let Some(host) = host {
+                    let text = format!("{id} on it does not answer: {detail}");
+                    let link = self.link(host, Reason::ProbeMissed, &text, Source::Check);
+                    self.suspect(host, alloc::vec![link]);
+                }
+            }
+            Ok(Verdict::Gone { detail }) => {
+                let mut chain = alloc::vec![self.link(id, Reason::ResourceGone, &detail, Source::Check)];
+                chain.extend(cause.iter().cloned());
+                self.lose(id, chain, &actor);
+            }
+            Err(failure) => {
+                let wait =
+                    config.doubt.retry_interval.max(Millis::secs(1)).max(failure.retry_after.unwrap_or(Millis::ZERO));
+                let retry_at = Some(self.now.after(wait));
+                let text = format!("the check could not be carried out: {}: {}", failure.reason, failure.message);
+                self.edit_resource(id, |row| {
+                    if let ResourceState::Suspect { op, retry_at: at, misses, first_miss, .. } = &mut row.state {
+                        *op = None;
+                        *at = retry_at;
+                        // It answered something, or nobody asked it: no misses in a row.
+                        *misses = 0;
+                        *first_miss = None;
+                    }
+                    row.trouble = Some(Arc::from(text.as_str()));
+                });
+                if row.trouble.as_deref() != Some(text.as_str()) {
+                    self.own_event("resource.no-verdict", Subject::Resource(id), text);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn link(&self, id: ResourceId, reason: Reason, detail: &str, source: Source) -> Link {
+        Link { subject: Subject::Resource(id), reason, detail: Arc::from(detail), source, at: self.now }
+    }
+
+    /// It was checked and is fit for use.
+    fn clear(&mut self, id: ResourceId) {
+        let below = self.live_below(id);
+        let now = self.now;
+        self.edit_resource(id, |row| {
+            row.state = ResourceState::Ready;
+            row.trouble = None;
+            row.ready_at = row.ready_at.or(Some(now));
+        });
+        self.own_event("resource.cleared", Subject::Resource(id), "a check found it fit for use");
+        for lease in below {
+            self.edit_lease(lease, |lease| lease.doubt = None);
+        }
+        self.clean_again(id);
+        self.schedule_probe(id, false);
+        self.follow_configuration(id);
+        self.after_vacated(id);
+    }
+
+    /// It answers but is not fit for use: its leases are broken; it is repaired if that is worth a try, else replaced.
+    pub(crate) fn mend_or_recycle(&mut self, id: ResourceId, chain: CauseChain, repairable: bool, repairs: u32) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let Some(pool) = self.pools.get(&row.pool) else { return };
+        let config = pool.config.clone();
+        let actor: Arc<str> = Arc::from(SELF);
+        let only_tainted = !chain.iter().any(|link| link.reason == Reason::ResourceMangled);
+        if repairable && config.traits.repairs && repairs < config.doubt.repairs {
+            if !only_tainted {
+                for lease in self.live_on(id) {
+                    self.break_on_resource(lease, &chain, &actor);
+                }
+            }
+            let op = self.next_op();
+            let detail = chain.first().map_or_else(String::new, |link| String::from(&*link.detail));
+            self.edit_resource(id, |row| {
+                row.state = ResourceState::Repairing { op, cause: chain, repairs: repairs + 1 };
+                row.trouble = Some(Arc::from(detail.as_str()));
+            });
+            self.own_event("resource.repairing", Subject::Resource(id), detail);
+            self.call(Call::Resource(id, op));
+        } else if only_tainted {
+            // A check found nothing: those who work on it may finish.
+            self.drain(id, chain, None);
+        } else {
+            self.destroy(id, chain, false);
+        }
+    }
+
+    /// A repair came back: a check tells whether it helped.
+    pub(crate) fn repaired(&mut self, id: ResourceId, result: Result<(), CallFailure>) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let ResourceState::Repairing { cause, repairs, .. } = &row.state else { return };
+        match result {
+            Ok(()) => {
+                let (now, cause, repairs) = (self.now, cause.clone(), *repairs);
+                self.edit_resource(id, |row| {
+                    row.state = ResourceState::Suspect {
+                        since: now,
+                        cause,
+                        op: None,
+                        retry_at: None,
+                        misses: 0,
+                        first_miss: None,
+                        repairs,
+                    };
+                });
+                self.own_event("resource.repaired", Subject::Resource(id), "a check follows");
+                self.start_check(id);
+            }
+            Err(failure) => {
+                let text = format!("the repair failed: {}: {}", failure.reason, failure.message);
+                let mut chain = alloc::vec![self.link(id, Reason::ResourceMangled, &text, Source::Adapter)];
+                chain.extend(cause.iter().cloned());
+                self.own_event("resource.repair-failed", Subject::Resource(id), text);
+                self.destroy(id, chain, false);
+            }
+        }
+    }
+
+    /// When the next probe starts: at once, or after the interval, spread by the resource's id.
+    pub(crate) fn schedule_probe(&mut self, id: ResourceId, soon: bool) {
+        let Some(entry) = self.resources.get(&id) else { return };
+        let Some(pool) = self.pools.get(&entry.row.pool) else { return };
+        let policy = pool.config.doubt;
+        if !pool.config.traits.probes || policy.probe_interval == Millis::ZERO || entry.row.parent.is_some() {
+            return;
+        }
+        let quick = entry.liveness.misses > 0 || (soon && matches!(entry.row.state, ResourceState::Draining { .. }));
+        let span = if quick { policy.retry_interval } else { policy.probe_interval };
+        // A tenth either way, so that a farm that started at once is not probed at once.
+        let jitter = (id.0 as u64 ^ (id.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
+        let jitter = jitter as i64 % (span.0 / 5).max(1) - span.0 / 10;
+        let next = self.now.after(Millis((span.0 + jitter).max(1)));
+        if let Some(entry) = self.resources.get_mut(&id)
+            && !entry.liveness.in_flight
+        {
+            entry.liveness.next = Some(next);
+        }
+        self.arm_resource(id);
+    }
+
+    pub(crate) fn probe_due(&mut self, id: ResourceId) {
+        let now = self.now;
+        let op = self.next_op();
+        let Some(entry) = self.resources.get_mut(&id) else { return };
+        if entry.liveness.in_flight || entry.liveness.next.is_none_or(|at| at > now) {
+            return;
+        }
+        entry.liveness.next = None;
+        entry.liveness.in_flight = true;
+        self.call(Call::Probe(id, op));
+    }
+
+    /// A probe came back.
+    pub(crate) fn probed(&mut self, id: ResourceId, result: Result<Verdict, CallFailure>) {
+        let Some(entry) = self.resources.get_mut(&id) else { return };
+        entry.liveness.in_flight = false;
+        let row = entry.row.clone();
+        let ready = matches!(row.state, ResourceState::Ready);
+        if !ready && !matches!(row.state, ResourceState::Draining { .. }) {
+            return;
+        }
+        let actor: Arc<str> = Arc::from(SELF);
+        match result {
+            Ok(Verdict::Healthy) => {
+                entry.liveness.misses = 0;
+                entry.liveness.first_miss = None;
+            }
+            // No verdict; asked again.
+            Err(_) => {}
+            Ok(Verdict::Gone { detail }) => {
+                let link = self.link(id, Reason::ResourceGone, &detail, Source::Check);
+                self.lose(id, alloc::vec![link], &actor);
+                return;
+            }
+            Ok(Verdict::Mangled { detail, .. }) => {
+                if ready {
+                    let link = self.link(id, Reason::ResourceMangled, &detail, Source::Check);
+                    self.suspect(id, alloc::vec![link]);
+                    return;
+                }
+            }
+            Ok(Verdict::Unreachable { detail }) => {
+                if ready {
+                    let link = self.link(id, Reason::ProbeMissed, &detail, Source::Check);
+                    self.suspect(id, alloc::vec![link]);
+                    self.first_miss(id);
+                    return;
+                }
+                let now = self.now;
+                let policy = match self.pools.get(&row.pool) {
+                    Some(pool) => pool.config.doubt,
+                    None => return,
+                };
+                let Some(entry) = self.resources.get_mut(&id) else { return };
+                let liveness = &mut entry.liveness;
+                liveness.misses += 1;
+                let first = *liveness.first_miss.get_or_insert(now);
+                if liveness.misses >= policy.misses && now.since(first) >= policy.over {
+                    let text = format!("no answer {} times in a row; the last: {detail}", liveness.misses);
+                    let link = self.link(id, Reason::ResourceUnreachable, &text, Source::Check);
+                    self.lose(id, alloc::vec![link], &actor);
+                    return;
+                }
+            }
+        }
+        self.schedule_probe(id, false);
+    }
+
+    /// The probe that raised the doubt was the first miss.
+    fn first_miss(&mut self, id: ResourceId) {
+        let now = self.now;
+        self.edit_resource(id, |row| {
+            if let ResourceState::Suspect { misses, first_miss, .. } = &mut row.state {
+                *misses = 1;
+                *first_miss = Some(now);
+            }
+        });
+    }
+}

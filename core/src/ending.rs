@@ -1,0 +1,389 @@
+//! How leases end, go back to the line, or are broken.
+
+use crate::machine::Core;
+use crate::pending::{Call, SELF};
+use crate::queue::ClassKey;
+use crate::{
+    CauseChain, Cleanup, Ended, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Op, Outcome,
+    Reason, ResourceId, Source, Subject,
+};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+impl Core {
+    /// Ends a lease, whatever its state; its slot stays held until it is clean. Nothing happens to one that is over.
+    pub(crate) fn end_lease(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>, kind: &'static str) {
+        let Some(lease) = self.lease(id).cloned() else { return };
+        if lease.ended() {
+            return;
+        }
+        self.leave_line(id);
+        let now = self.now;
+        let hold = lease.hold().copied();
+        let cleanup = hold.filter(|hold| self.needs_cleaning(&lease, hold.resource)).map(|hold| {
+            let op = self.next_op();
+            Cleanup { hold, op }
+        });
+        let detail = ended_detail(&how);
+        let doubt = self.doubt_after(&lease, &how);
+        self.edit_lease(id, |lease| {
+            lease.state = LeaseState::Ended { how, at: now, cleanup };
+            lease.doubt = None;
+        });
+        self.event(kind, actor, Subject::Lease(id), detail);
+        match (hold, cleanup) {
+            (Some(_), Some(cleanup)) => self.call(Call::Lease(id, cleanup.op)),
+            (Some(hold), None) => self.vacate(hold.resource, hold.slot, id),
+            (None, _) => {}
+        }
+        if let (Some(hold), Some(link)) = (hold, doubt) {
+            self.suspect(hold.resource, alloc::vec![link]);
+        }
+    }
+
+    /// Takes a lease out of the line; the others of its request stay in it, and keep their place.
+    fn leave_line(&mut self, id: LeaseId) {
+        let Some((key, place)) = self.queue.place(id).cloned() else { return };
+        let Some(waiter) = self.queue.remove(id) else { return };
+        for selector in &key {
+            for pool in self.pools_for(selector).map(|pool| pool.config.name.clone()).collect::<Vec<_>>() {
+                self.dirty.insert(pool);
+            }
+        }
+        let rest: Vec<(LeaseId, Arc<crate::Selector>)> =
+            waiter.leases.into_iter().zip(key).filter(|(lease, _)| *lease != id).collect();
+        if !rest.is_empty() {
+            let key: ClassKey = rest.iter().map(|(_, selector)| selector.clone()).collect();
+            let seq = rest.iter().filter_map(|(lease, _)| self.lease(*lease)).map(|l| l.seq).min().unwrap_or(place.1);
+            self.queue.push(key, (place.0, seq), rest.into_iter().map(|(lease, _)| lease).collect());
+        }
+    }
+
+    fn needs_cleaning(&self, lease: &Lease, resource: ResourceId) -> bool {
+        if lease.spec.child.is_some() {
+            return false;
+        }
+        let Some(row) = self.resource(resource) else { return false };
+        let cleans = self.pools.get(&row.pool).is_some_and(|pool| pool.config.traits.cleans);
+        // A preparation may still run on the slot; the clean-up ends it.
+        let preparing = matches!(lease.state, LeaseState::Preparing { .. });
+        (cleans || preparing) && !self.is_leaving(resource)
+    }
+
+    /// Being removed or removed: nothing on it is cleaned any more.
+    pub(crate) fn is_leaving(&self, id: ResourceId) -> bool {
+        use crate::ResourceState as S;
+        self.resource(id)
+            .is_none_or(|row| matches!(row.state, S::Destroying { .. } | S::Orphaned { .. } | S::Gone { .. }))
+    }
+
+    /// Whether the way in which a lease ended puts its resource in doubt.
+    fn doubt_after(&self, lease: &Lease, how: &Ended) -> Option<Link> {
+        if lease.spec.child.is_some() || !matches!(lease.state, LeaseState::Active { .. }) {
+            return None;
+        }
+        let hold = lease.hold()?;
+        let row = self.resource(hold.resource)?;
+        let policy = self.pools.get(&row.pool)?.config.doubt;
+        let (reason, detail, source) = match how {
+            Ended::Released { outcome: Outcome::Failed, note } if policy.after_failed => {
+                (Reason::HolderFailed, worded("the work failed", note), Source::Holder)
+            }
+            Ended::Released { outcome: Outcome::Tainted, note } => {
+                (Reason::HolderTainted, worded("the holder says that it is mangled", note), Source::Holder)
+            }
+            Ended::Expired if policy.after_lost => (
+                Reason::HolderExpired,
+                String::from("its holder vanished and said nothing of the state it left"),
+                Source::Broker,
+            ),
+            Ended::Broken { .. } if policy.after_lost => (
+                Reason::LeaseBroken,
+                String::from("a lease on it was broken and may have left anything behind"),
+                Source::Broker,
+            ),
+            Ended::Released { .. }
+            | Ended::Expired
+            | Ended::Broken { .. }
+            | Ended::Cancelled
+            | Ended::Failed { .. } => return None,
+        };
+        Some(Link {
+            subject: Subject::Resource(hold.resource),
+            reason,
+            detail: Arc::from(format!("{detail} ({})", lease.id)),
+            source,
+            at: self.now,
+        })
+    }
+
+    /// The other members of the lease's group that go where it goes.
+    pub(crate) fn companions(&self, id: LeaseId) -> Vec<LeaseId> {
+        let Some(lease) = self.lease(id) else { return Vec::new() };
+        if lease.spec.independent {
+            return Vec::new();
+        }
+        let Some(members) = lease.spec.group.and_then(|group| self.by_group.get(&group)) else { return Vec::new() };
+        members.iter().copied().filter(|other| *other != id && self.lease(*other).is_some_and(|l| !l.ended())).collect()
+    }
+
+    /// Fails a lease that can't become active, and its companions with it.
+    pub(crate) fn fail_lease(&mut self, id: LeaseId, reason: FailReason, code: &Arc<str>, detail: &str) {
+        let actor: Arc<str> = Arc::from(SELF);
+        let companions = self.companions(id);
+        let how = Ended::Failed { reason, code: code.clone(), detail: Arc::from(detail) };
+        self.end_lease(id, how, &actor, "lease.failed");
+        for other in companions {
+            let detail = Arc::from(format!("{id}, asked for together with it, failed: {detail}"));
+            let how = Ended::Failed { reason: FailReason::Group, code: code.clone(), detail };
+            self.end_lease(other, how, &actor, "lease.failed");
+        }
+    }
+
+    /// Sends a lease that met a dud back to its place in the line, or fails it if that happened too often.
+    pub(crate) fn requeue(&mut self, id: LeaseId, trouble: &str) {
+        let Some(lease) = self.lease(id).cloned() else { return };
+        let Some(hold) = lease.hold().copied() else { return };
+        let budget =
+            self.resource(hold.resource).and_then(|row| self.pools.get(&row.pool)).map_or(5, |p| p.config.attempts);
+        if lease.attempts + 1 >= budget {
+            let detail = format!("tried {budget} times; the last time: {trouble}");
+            self.fail_lease(id, FailReason::BudgetSpent, &Arc::from("ATTEMPTS"), &detail);
+            return;
+        }
+        self.edit_lease(id, |lease| {
+            lease.state = LeaseState::Queued;
+            lease.pool = None;
+            lease.attempts += 1;
+            lease.trouble = Some(Arc::from(trouble));
+            lease.ends_at = None;
+            lease.doubt = None;
+            lease.avoid.retain(|other| *other != hold.resource);
+            lease.avoid.push(hold.resource);
+            if lease.avoid.len() > Lease::MAX_AVOID {
+                lease.avoid.remove(0);
+            }
+        });
+        self.own_event("lease.requeued", Subject::Lease(id), trouble);
+        self.queue.push(
+            alloc::vec![lease.spec.selector.clone()],
+            (Reverse(lease.spec.priority), lease.seq),
+            alloc::vec![id],
+        );
+        self.mark_dirty_for(id);
+        self.vacate(hold.resource, hold.slot, id);
+    }
+
+    /// Puts a lease off through nobody's fault here: it keeps its place, its budget and its liking for the resource.
+    pub(crate) fn put_off(&mut self, id: LeaseId, trouble: &str, at_least: Millis) {
+        let Some(lease) = self.lease(id).cloned() else { return };
+        let Some(hold) = lease.hold().copied() else { return };
+        let wait = crate::fate::backoff(lease.delays + 1, Millis::secs(60)).max(at_least);
+        let until = self.now.after(wait);
+        self.edit_lease(id, |lease| {
+            lease.state = LeaseState::Queued;
+            lease.pool = None;
+            lease.delays += 1;
+            lease.not_before = Some(until);
+            lease.trouble = Some(Arc::from(trouble));
+            lease.ends_at = None;
+            lease.doubt = None;
+        });
+        self.own_event("lease.delayed", Subject::Lease(id), format!("{trouble}; again in {wait}"));
+        self.queue.push(
+            alloc::vec![lease.spec.selector.clone()],
+            (Reverse(lease.spec.priority), lease.seq),
+            alloc::vec![id],
+        );
+        self.mark_dirty_for(id);
+        self.vacate(hold.resource, hold.slot, id);
+    }
+
+    /// Marks the pools that could serve a lease.
+    pub(crate) fn mark_dirty_for(&mut self, id: LeaseId) {
+        let Some(lease) = self.lease(id) else { return };
+        let selector = lease.spec.selector.clone();
+        let pools: Vec<Arc<str>> = self.pools_for(&selector).map(|pool| pool.config.name.clone()).collect();
+        self.dirty.extend(pools);
+    }
+
+    /// Breaks one lease on a resource: an active one ends, one being prepared goes back to its place, a child's takes
+    /// the child with it. `chain` tells what happened to the resource.
+    pub(crate) fn break_on_resource(&mut self, id: LeaseId, chain: &CauseChain, actor: &Arc<str>) {
+        let Some(lease) = self.lease(id).cloned() else { return };
+        match (&lease.state, lease.spec.child) {
+            (LeaseState::Queued | LeaseState::Ended { .. }, _) => {}
+            (LeaseState::Active { .. } | LeaseState::Preparing { .. }, Some(child)) => {
+                let host = lease.hold().map(|hold| hold.resource);
+                let mut own = alloc::vec![Link {
+                    subject: Subject::Resource(child),
+                    reason: Reason::ParentGone,
+                    detail: Arc::from(match host {
+                        Some(host) => format!("its host {host} is gone"),
+                        None => String::from("its host is gone"),
+                    }),
+                    source: Source::Broker,
+                    at: self.now,
+                }];
+                own.extend(chain.iter().cloned());
+                let how = Ended::Broken { cause: chain.clone(), replacement: None };
+                self.end_lease(id, how, actor, "lease.broken");
+                self.lose(child, own, actor);
+            }
+            (LeaseState::Preparing { .. }, None) => {
+                let why = chain.first().map_or_else(String::new, |link| String::from(&*link.detail));
+                self.requeue(id, &format!("its resource was lost: {why}"));
+            }
+            (LeaseState::Active { .. }, None) => self.break_lease(id, chain.clone(), actor),
+        }
+    }
+
+    /// Ends a lease against its holder's will, its companions with it, and queues successors where they were asked for.
+    pub(crate) fn break_lease(&mut self, id: LeaseId, cause: CauseChain, actor: &Arc<str>) {
+        let Some(lease) = self.lease(id).cloned() else { return };
+        if lease.ended() {
+            return;
+        }
+        let companions = self.companions(id);
+        let lost = lease.hold().map(|hold| hold.resource);
+        let mut all = alloc::vec![id];
+        all.extend(companions.iter().copied());
+        let replacements = if lease.spec.replace { self.queue_successors(&all, lost) } else { Vec::new() };
+        let replacement = |n: usize| replacements.get(n).copied();
+        for (n, other) in all.into_iter().enumerate() {
+            let chain = if n == 0 {
+                cause.clone()
+            } else {
+                let mut chain = alloc::vec![Link {
+                    subject: Subject::Lease(id),
+                    reason: Reason::GroupBroken,
+                    detail: Arc::from(format!("{id}, asked for together with it, was broken")),
+                    source: Source::Broker,
+                    at: self.now,
+                }];
+                chain.extend(cause.iter().cloned());
+                chain
+            };
+            let how = Ended::Broken { cause: chain, replacement: replacement(n) };
+            self.end_lease(other, how, actor, "lease.broken");
+        }
+    }
+
+    /// Queues a lease in the stead of each of these, as one request, in the old place.
+    fn queue_successors(&mut self, old: &[LeaseId], lost: Option<ResourceId>) -> Vec<LeaseId> {
+        let group = (old.len() > 1).then(|| GroupId(self.mint()));
+        let mut fresh = Vec::new();
+        let mut key = ClassKey::new();
+        let mut place = None;
+        for (index, id) in old.iter().enumerate() {
+            let Some(lease) = self.lease(*id).cloned() else { continue };
+            let id = LeaseId(self.mint());
+            let mut avoid = lease.avoid.clone();
+            avoid.extend(lost);
+            let spec = LeaseSpec { group, index: index as u32, replaces: Some(lease.id), ..(*lease.spec).clone() };
+            key.push(spec.selector.clone());
+            place = place.or(Some((Reverse(spec.priority), lease.seq)));
+            self.insert_lease(Lease {
+                id,
+                spec: Arc::new(spec),
+                state: LeaseState::Queued,
+                pool: None,
+                expires_at: None,
+                ends_at: None,
+                doubt: None,
+                trouble: None,
+                avoid,
+                ..(*lease).clone()
+            });
+            self.own_event("lease.queued", Subject::Lease(id), format!("in the stead of {}", lease.id));
+            self.mark_dirty_for(id);
+            fresh.push(id);
+        }
+        if let Some(place) = place {
+            self.queue.push(key, place, fresh.clone());
+        }
+        fresh
+    }
+
+    /// Starts the clean-ups of a resource's slots that failed before, now that it is cleared.
+    pub(crate) fn clean_again(&mut self, resource: ResourceId) {
+        for id in self.unclean_on(resource) {
+            let op = self.next_op();
+            let mut started = false;
+            let waits = self.lease(id).is_some_and(
+                |lease| matches!(lease.state, LeaseState::Ended { cleanup: Some(c), .. } if c.op == Op(0)),
+            );
+            if waits {
+                started = self.edit_lease(id, |lease| {
+                    if let LeaseState::Ended { cleanup: Some(cleanup), .. } = &mut lease.state {
+                        cleanup.op = op;
+                    }
+                });
+            }
+            if started {
+                self.call(Call::Lease(id, op));
+            }
+        }
+    }
+
+    pub(crate) fn lease_due(&mut self, id: LeaseId) {
+        let Some(lease) = self.lease(id).cloned() else { return };
+        let actor: Arc<str> = Arc::from(SELF);
+        match &lease.state {
+            LeaseState::Queued => {
+                if lease.spec.wait_until.is_some_and(|until| until <= self.now) {
+                    let waited = self.now.since(lease.created_at);
+                    let detail = format!("it waited {waited}, as long as it was asked to");
+                    self.fail_lease(id, FailReason::WaitDeadline, &Arc::from("WAIT_DEADLINE"), &detail);
+                } else if lease.not_before.is_some_and(|at| at <= self.now) {
+                    self.edit_lease(id, |lease| lease.not_before = None);
+                    self.mark_dirty_for(id);
+                }
+            }
+            LeaseState::Active { .. } => {
+                if lease.expires_at.is_some_and(|at| at <= self.now) && self.grace_until <= self.now {
+                    let companions = self.companions(id);
+                    self.end_lease(id, Ended::Expired, &actor, "lease.expired");
+                    for other in companions {
+                        self.end_lease(other, Ended::Expired, &actor, "lease.expired");
+                    }
+                }
+            }
+            LeaseState::Ended { at, cleanup: None, .. } => {
+                if at.after(self.limits.retention) <= self.now {
+                    self.forget_lease(id);
+                }
+            }
+            LeaseState::Preparing { .. } | LeaseState::Ended { .. } => {}
+        }
+    }
+}
+
+fn worded(what: &str, note: &str) -> String {
+    if note.is_empty() { String::from(what) } else { format!("{what}: {note}") }
+}
+
+fn ended_detail(how: &Ended) -> String {
+    match how {
+        Ended::Released { outcome, note } => worded(outcome.as_str(), note),
+        Ended::Expired => String::from("its TTL ran out"),
+        Ended::Broken { cause, replacement } => {
+            let mut text = String::new();
+            for link in cause {
+                if !text.is_empty() {
+                    text.push_str("; ");
+                }
+                text.push_str(&format!("{}: {} ({})", link.subject, link.reason.as_str(), link.detail));
+            }
+            if let Some(replacement) = replacement {
+                text.push_str(&format!("; in its stead: {replacement}"));
+            }
+            text
+        }
+        Ended::Cancelled => String::from("by its holder"),
+        Ended::Failed { reason, detail, .. } => format!("{}: {detail}", reason.as_str()),
+    }
+}

@@ -1,0 +1,274 @@
+//! Why a lease waits, in words that a person can act on; and what pools look like.
+
+use crate::machine::Core;
+use crate::tables::Pool;
+use crate::{
+    Blocker, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Selector, Timestamp,
+};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+impl Core {
+    /// All pools in the order of the configuration, then those removed from it of which something is left.
+    pub fn pools(&self) -> Vec<PoolView> {
+        self.order.iter().filter_map(|name| self.pool(name)).collect()
+    }
+
+    /// One pool.
+    pub fn pool(&self, name: &str) -> Option<PoolView> {
+        let pool = self.pools.get(name)?;
+        let mut by_state: BTreeMap<&'static str, u32> = BTreeMap::new();
+        let mut leases = 0;
+        let mut items: BTreeMap<Arc<str>, ItemView> = BTreeMap::new();
+        for item in pool.config.inventory.iter().flatten() {
+            let view = ItemView { name: item.name.clone(), enabled: item.enabled, resource: None };
+            items.insert(item.name.clone(), view);
+        }
+        for id in &pool.members {
+            let Some(entry) = self.resources.get(id) else { continue };
+            *by_state.entry(entry.row.state.as_str()).or_default() += 1;
+            leases += entry.slots.len();
+            if let Some(view) = entry.row.item.as_ref().and_then(|item| items.get_mut(item)) {
+                view.resource = Some(*id);
+            }
+        }
+        let waiting = self
+            .queue
+            .classes_for(&pool.config.name)
+            .iter()
+            .filter(|key| key.iter().any(|selector| self.could_serve(pool, selector)))
+            .filter_map(|key| self.queue.classes.get(key))
+            .map(|class| class.leases)
+            .sum();
+        let order = pool.config.inventory.iter().flatten().filter_map(|item| items.remove(&item.name)).collect();
+        Some(PoolView {
+            config: pool.config.clone(),
+            configured: pool.configured,
+            cordoned: pool.cordoned.clone(),
+            by_state,
+            free_slots: pool.total.free_slots,
+            leases,
+            waiting,
+            items: order,
+            trouble: self.pool_trouble(pool),
+        })
+    }
+
+    fn pool_trouble(&self, pool: &Pool) -> Option<String> {
+        if let (Some(until), Some(why)) = (pool.backoff.until, &pool.backoff.why)
+            && until > self.now
+        {
+            return Some(format!("making one failed {} times: {why}", pool.backoff.failures));
+        }
+        pool.members.iter().filter_map(|id| self.resource(*id)).find_map(|row| match row.state {
+            ResourceState::Provisioning { attempt, .. } if attempt > 0 => {
+                let name = row.item.as_deref().map_or_else(|| format!("{}", row.id), String::from);
+                row.trouble.as_ref().map(|why| format!("{name} can't be made ready ({attempt} tries): {why}"))
+            }
+            ResourceState::Provisioning { .. }
+            | ResourceState::Ready
+            | ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Draining { .. }
+            | ResourceState::Destroying { .. }
+            | ResourceState::Orphaned { .. }
+            | ResourceState::Gone { .. } => None,
+        })
+    }
+
+    /// Why a lease waits, or what became of it.
+    pub fn explain(&self, id: LeaseId, now: Timestamp) -> Option<Explanation> {
+        let lease = self.lease(id)?;
+        let plain = |summary| Explanation { summary, position: 0, satisfiable: true, blockers: Vec::new() };
+        Some(match &lease.state {
+            LeaseState::Queued => self.explain_waiting(lease, now),
+            LeaseState::Preparing { hold, .. } => {
+                plain(format!("slot {} of {} is being made ready for it", hold.slot, hold.resource))
+            }
+            LeaseState::Active { hold, .. } => {
+                let left = lease.expires_at.map(|at| format!(", {} left", at.since(now))).unwrap_or_default();
+                let doubt =
+                    lease.doubt.as_ref().map(|why| format!("; the resource is in doubt: {why}")).unwrap_or_default();
+                plain(format!("active on slot {} of {}{left}{doubt}", hold.slot, hold.resource))
+            }
+            LeaseState::Ended { how, cleanup, .. } => {
+                let mut summary = match how {
+                    Ended::Released { outcome, .. } => format!("released by its holder: {}", outcome.as_str()),
+                    Ended::Expired => String::from("its TTL ran out: the holder did not renew it"),
+                    Ended::Broken { cause, replacement } => {
+                        let mut text = String::from("broken");
+                        for (n, link) in cause.iter().enumerate() {
+                            text.push_str(if n == 0 { ": " } else { " ← " });
+                            text.push_str(&format!("{} {}: {}", link.subject, link.reason.as_str(), link.detail));
+                        }
+                        if let Some(replacement) = replacement {
+                            text.push_str(&format!("; in its stead: {replacement}"));
+                        }
+                        text
+                    }
+                    Ended::Cancelled => String::from("cancelled by its holder before it was active"),
+                    Ended::Failed { reason, detail, .. } => format!("failed ({}): {detail}", reason.as_str()),
+                };
+                if cleanup.is_some() {
+                    summary.push_str("; its slot is being cleaned");
+                }
+                plain(summary)
+            }
+        })
+    }
+
+    fn explain_waiting(&self, lease: &Lease, now: Timestamp) -> Explanation {
+        let selector = &lease.spec.selector;
+        let position = self.queue.place(lease.id).map_or(0, |(key, place)| {
+            self.queue.classes.get(key).map_or(0, |class| class.waiters.range(..=*place).count() as u32)
+        });
+        let satisfiable = self.most_slots(selector) > 0;
+        let mut blockers = Vec::new();
+        if let Some(at) = lease.not_before
+            && at > now
+        {
+            let why = lease.trouble.as_deref().unwrap_or("a call to the outside failed");
+            blockers.push(Blocker {
+                pool: selector.pool.clone().unwrap_or_else(|| Arc::from("*")),
+                code: "DELAYED",
+                detail: format!("put off for {}: {why}", at.since(now)),
+                remedy: String::from("mend what it says, or wait"),
+            });
+        }
+        for pool in self.pools_for(selector) {
+            if selector.pool.is_some() || self.could_serve(pool, selector) {
+                self.blockers_of(pool, lease, now, &mut blockers);
+            }
+        }
+        let waited = now.since(lease.created_at);
+        let summary = if !satisfiable {
+            format!("waits for {selector}, which the present configuration can never meet: it waits for a new one")
+        } else {
+            let first = blockers.first().map(|b| format!(": {}", b.detail)).unwrap_or_default();
+            format!("number {position} in line for {selector}, for {waited}{first}")
+        };
+        Explanation { summary, position, satisfiable, blockers }
+    }
+
+    fn blockers_of(&self, pool: &Pool, lease: &Lease, now: Timestamp, blockers: &mut Vec<Blocker>) {
+        let name = pool.config.name.clone();
+        let mut add = |code, detail: String, remedy: &str| {
+            blockers.push(Blocker { pool: name.clone(), code, detail, remedy: String::from(remedy) });
+        };
+        if !pool.configured {
+            add(
+                "REMOVED",
+                format!("pool {name} was removed from the configuration"),
+                "put it back, or release the lease",
+            );
+            return;
+        }
+        if !pool.config.enabled {
+            add("DISABLED", format!("pool {name} is disabled in the configuration"), "set enabled = true and reload");
+            return;
+        }
+        if let Some(cordon) = &pool.cordoned {
+            let why = &cordon.reason;
+            add("CORDONED", format!("pool {name} is cordoned by {}: {why}", cordon.by), "wharfinger uncordon --pool");
+            return;
+        }
+        let states = self.states(pool, &lease.spec.selector);
+        let busy = states.ready_full;
+        if states.free > 0 && lease.avoid.iter().any(|id| pool.free.iter().any(|(_, free)| free == id)) {
+            add("AVOIDED", String::from("what is free failed this lease before; another one is being made"), "wait");
+        }
+        if states.free > 0
+            && lease.spec.expected.is_some()
+            && pool.free.iter().any(|(_, id)| self.resource(*id).is_some_and(|r| r.ends_at.is_some()))
+        {
+            add("ENDS_TOO_SOON", String::from("what is free ends before the work would"), "wait, or expect less");
+        }
+        if states.provisioning > 0 {
+            let tail = self.pool_trouble(pool).map(|why| format!("; {why}")).unwrap_or_default();
+            let remedy = if tail.is_empty() { "wait" } else { "mend what it says; it is tried again by itself" };
+            add("PROVISIONING", format!("{} being made ready{tail}", states.provisioning), remedy);
+        }
+        if states.doubt > 0 {
+            add(
+                "IN_DOUBT",
+                format!("{} in doubt or being repaired; a check is under way{}", states.doubt, states.why),
+                "wait for the check",
+            );
+        }
+        if states.held > 0 {
+            add(
+                "HELD",
+                format!("{} cordoned, draining or quarantined", states.held),
+                "wharfinger resources shows by whom",
+            );
+        }
+        if let (Some(until), Some(why)) = (pool.backoff.until, &pool.backoff.why)
+            && until > now
+        {
+            let detail =
+                format!("making one failed {} times, again in {}: {why}", pool.backoff.failures, until.since(now));
+            add("BACKING_OFF", detail, "mend what it says; it is tried again by itself");
+        }
+        if busy > 0 {
+            let most = pool.config.max;
+            let detail = if pool.total.capacity >= most {
+                format!("all {busy} in use, and pool {name} may have no more than {most}")
+            } else {
+                format!("all {busy} in use")
+            };
+            add("BUSY", detail, "wait for a release, or raise max");
+        } else if pool.config.max == 0 {
+            add("AT_MAX", format!("pool {name} may have none: max = 0"), "raise max");
+        }
+    }
+
+    fn states(&self, pool: &Pool, selector: &Selector) -> States {
+        let mut states = States::default();
+        for row in pool.members.iter().filter_map(|id| self.resource(*id)) {
+            if !selector.matches(&pool.config.name, &pool.config.labels, &row.labels)
+                && !matches!(row.state, ResourceState::Provisioning { .. })
+            {
+                continue;
+            }
+            match &row.state {
+                ResourceState::Provisioning { .. } => states.provisioning += 1,
+                ResourceState::Ready => {
+                    let counted = self.resources.get(&row.id).map(|entry| entry.counted).unwrap_or_default();
+                    if counted.free > 0 {
+                        states.free += 1;
+                    } else if self.leasable(row) {
+                        states.ready_full += 1;
+                    } else if row.parent.is_some() && row.cordoned.is_none() {
+                        states.doubt += 1;
+                        states.why = String::from(" (its host is)");
+                    } else {
+                        states.held += 1;
+                    }
+                }
+                ResourceState::Suspect { .. } | ResourceState::Repairing { .. } => {
+                    states.doubt += 1;
+                    if let Some(why) = &row.trouble {
+                        states.why = format!(": {why}");
+                    }
+                }
+                ResourceState::Quarantined { .. } | ResourceState::Draining { .. } => states.held += 1,
+                ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } | ResourceState::Gone { .. } => {}
+            }
+        }
+        states
+    }
+}
+
+#[derive(Default)]
+struct States {
+    free: u32,
+    ready_full: u32,
+    provisioning: u32,
+    doubt: u32,
+    held: u32,
+    why: String,
+}

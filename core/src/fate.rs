@@ -1,0 +1,379 @@
+//! What becomes of resources: made, drained, lost, removed.
+
+use crate::machine::Core;
+use crate::pending::{Call, SELF};
+use crate::{
+    Blame, CallFailure, CauseChain, Ended, LeaseState, Link, Made, Millis, Op, Outcome, Reason, ResourceId,
+    ResourceState, Source, Subject, Texts, Timestamp,
+};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// A destroy that failed this often is a debt: the capacity is free, the janitor tries on.
+const DESTROY_TRIES: u32 = 3;
+
+/// Doubles from one second up to `most`.
+pub(crate) fn backoff(failures: u32, most: Millis) -> Millis {
+    Millis((1000i64 << failures.saturating_sub(1).min(20)).min(most.0))
+}
+
+impl Core {
+    /// An adapter made a resource and proved it.
+    pub(crate) fn made(&mut self, id: ResourceId, made: Made) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let now = self.now;
+        let mut access: Texts = match row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host)) {
+            Some(host) => (*host.access).clone(),
+            None => Texts::new(),
+        };
+        access.extend(made.access);
+        if let Some(pool) = self.pools.get_mut(&row.pool) {
+            pool.backoff = crate::tables::Backoff::default();
+        }
+        self.edit_resource(id, |row| {
+            row.state = ResourceState::Ready;
+            row.handle = made.handle;
+            row.access = Arc::new(access);
+            for (key, value) in made.labels {
+                row.labels.entry(key).or_insert(value);
+            }
+            row.ready_at = Some(now);
+            row.idle_since = Some(now);
+            row.trouble = None;
+        });
+        self.own_event("resource.ready", Subject::Resource(id), "");
+        self.schedule_probe(id, true);
+        // What was drained while it was being made is looked at now.
+        self.follow_configuration(id);
+    }
+
+    /// A resource could not be made.
+    pub(crate) fn not_made(&mut self, id: ResourceId, failure: &CallFailure) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let ResourceState::Provisioning { attempt, .. } = row.state else { return };
+        let text = format!("{}: {}", failure.reason, failure.message);
+        let attempt = attempt + 1;
+        let wait = backoff(attempt, Millis::secs(60)).max(failure.retry_after.unwrap_or(Millis::ZERO));
+        let lasting = match failure.blame {
+            // Another attempt at the same thing may work: the machine comes back, the operator mends the key.
+            Blame::Configuration | Blame::Provider | Blame::Request => true,
+            Blame::Resource | Blame::Bug => row.item.is_some(),
+        };
+        if lasting {
+            let retry_at = Some(self.now.after(wait));
+            self.edit_resource(id, |row| {
+                row.state = ResourceState::Provisioning { op: None, attempt, retry_at };
+                row.trouble = Some(Arc::from(text.as_str()));
+            });
+            self.own_event("resource.provision-failed", Subject::Resource(id), format!("{text}; again in {wait}"));
+            return;
+        }
+        if let Some(pool) = self.pools.get_mut(&row.pool) {
+            pool.backoff.failures += 1;
+            let wait = backoff(pool.backoff.failures, Millis::secs(60));
+            pool.backoff.until = Some(self.now.after(wait));
+            pool.backoff.why = Some(Arc::from(text.as_str()));
+        }
+        self.edit_resource(id, |row| row.trouble = Some(Arc::from(text.as_str())));
+        self.own_event("resource.provision-failed", Subject::Resource(id), text.as_str());
+        let link = Link {
+            subject: Subject::Resource(id),
+            reason: Reason::ProvisionFailed,
+            detail: Arc::from(text.as_str()),
+            source: Source::Adapter,
+            at: self.now,
+        };
+        let host = row.parent.and_then(|parent| parent.host);
+        self.destroy(id, alloc::vec![link.clone()], false);
+        if let Some(host) = host {
+            self.suspect(host, alloc::vec![Link { subject: Subject::Resource(host), ..link }]);
+        }
+    }
+
+    /// No new leases; live ones run to their end, at the latest to `deadline`; then it is removed.
+    pub(crate) fn drain(&mut self, id: ResourceId, cause: CauseChain, deadline: Option<Timestamp>) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        match row.state {
+            ResourceState::Gone { .. } | ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } => return,
+            ResourceState::Draining { deadline: before, .. } => {
+                let sooner = match (before, deadline) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+                if sooner != before {
+                    self.edit_resource(id, |row| {
+                        if let ResourceState::Draining { deadline, .. } = &mut row.state {
+                            *deadline = sooner;
+                        }
+                    });
+                }
+            }
+            ResourceState::Provisioning { .. }
+            | ResourceState::Ready
+            | ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. } => {
+                let detail = cause.first().map_or_else(String::new, |link| String::from(&*link.detail));
+                self.edit_resource(id, |row| row.state = ResourceState::Draining { cause: cause.clone(), deadline });
+                self.own_event("resource.draining", Subject::Resource(id), detail);
+                self.schedule_probe(id, false);
+            }
+        }
+        let children: Vec<ResourceId> =
+            self.resources.get(&id).map(|e| e.children.iter().copied().collect()).unwrap_or_default();
+        for child in children {
+            let mut own = alloc::vec![Link {
+                subject: Subject::Resource(child),
+                reason: Reason::ParentLost,
+                detail: Arc::from(format!("its host {id} is drained")),
+                source: Source::Broker,
+                at: self.now,
+            }];
+            own.extend(cause.iter().cloned());
+            self.drain(child, own, deadline);
+        }
+        self.after_vacated(id);
+    }
+
+    /// A slot became free, or it began to drain: is there anything left to wait for?
+    pub(crate) fn after_vacated(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        match &row.state {
+            ResourceState::Draining { cause, .. } => {
+                let running = self.resources.get(&id).is_some_and(|entry| {
+                    entry.slots.used().any(|(_, lease)| {
+                        self.lease(lease).is_some_and(|lease| match &lease.state {
+                            LeaseState::Queued => false,
+                            LeaseState::Preparing { .. } | LeaseState::Active { .. } => true,
+                            LeaseState::Ended { cleanup, .. } => cleanup.is_some_and(|c| c.op != Op(0)),
+                        })
+                    })
+                });
+                if !running {
+                    let cause = cause.clone();
+                    self.destroy(id, cause, false);
+                }
+            }
+            ResourceState::Ready => self.consider_retiring(id),
+            ResourceState::Suspect { op: None, retry_at: None, .. } => self.start_check(id),
+            ResourceState::Provisioning { .. }
+            | ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Destroying { .. }
+            | ResourceState::Orphaned { .. }
+            | ResourceState::Gone { .. } => {}
+        }
+    }
+
+    /// It is proved dead, or lies on what is: its leases are broken, its children lost, its capacity free, at once.
+    pub(crate) fn lose(&mut self, id: ResourceId, cause: CauseChain, actor: &Arc<str>) {
+        self.remove(id, cause, true, actor);
+    }
+
+    /// Removes a resource that may well be alive; its leases are broken.
+    pub(crate) fn destroy(&mut self, id: ResourceId, cause: CauseChain, dead: bool) {
+        self.remove(id, cause, dead, &Arc::from(SELF));
+    }
+
+    pub(crate) fn remove(&mut self, id: ResourceId, cause: CauseChain, dead: bool, actor: &Arc<str>) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        match row.state {
+            ResourceState::Gone { .. } | ResourceState::Orphaned { .. } => return,
+            ResourceState::Destroying { dead: before, .. } => {
+                // It dies while it is being removed: the capacity is free now.
+                if dead && !before {
+                    self.edit_resource(id, |row| {
+                        if let ResourceState::Destroying { dead, .. } = &mut row.state {
+                            *dead = true;
+                        }
+                    });
+                    if self.host_is_lost(id) {
+                        self.gone(id, cause);
+                    }
+                }
+                return;
+            }
+            ResourceState::Provisioning { .. }
+            | ResourceState::Ready
+            | ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Draining { .. } => {}
+        }
+        let never_began = matches!(row.state, ResourceState::Provisioning { op: None, attempt: 0, .. })
+            && row.parent.is_none_or(|p| p.host.is_none());
+        let on_lost_host = self.host_is_lost(id)
+            || (dead && row.parent.is_some() && cause.first().is_some_and(|l| l.reason == Reason::ParentGone));
+        let op = self.next_op();
+        let detail =
+            cause.first().map_or_else(String::new, |link| format!("{}: {}", link.reason.as_str(), link.detail));
+        self.edit_resource(id, |row| {
+            row.state =
+                ResourceState::Destroying { op: Some(op), attempt: 0, retry_at: None, cause: cause.clone(), dead };
+        });
+        self.event("resource.destroying", actor, Subject::Resource(id), detail);
+        for lease in self.live_on(id) {
+            self.break_on_resource(lease, &cause, actor);
+        }
+        // With the resource goes what a former holder left on its slots.
+        for lease in self.unclean_on(id) {
+            self.free_slot(lease);
+        }
+        if never_began || on_lost_host {
+            self.gone(id, cause);
+        } else {
+            self.call(Call::Resource(id, op));
+        }
+    }
+
+    /// Its host is not there any more, so there is nothing to remove.
+    fn host_is_lost(&self, id: ResourceId) -> bool {
+        let Some(parent) = self.resource(id).and_then(|row| row.parent) else { return false };
+        let Some(host) = parent.host else { return false };
+        self.resource(host).is_none_or(|host| {
+            matches!(
+                host.state,
+                ResourceState::Gone { .. } | ResourceState::Destroying { .. } | ResourceState::Orphaned { .. }
+            )
+        })
+    }
+
+    /// It is no more: its lease on its host ends.
+    pub(crate) fn gone(&mut self, id: ResourceId, cause: CauseChain) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let now = self.now;
+        self.edit_resource(id, |row| {
+            row.state = ResourceState::Gone { at: now, cause };
+            row.handle = None;
+            row.access = Arc::new(Texts::new());
+        });
+        self.own_event("resource.gone", Subject::Resource(id), "");
+        self.leave_host(id, row.parent);
+        self.dirty.insert(row.pool.clone());
+        self.drop_empty_pools();
+    }
+
+    fn leave_host(&mut self, id: ResourceId, parent: Option<crate::Parent>) {
+        let Some(parent) = parent else { return };
+        if let Some(host) = parent.host.and_then(|host| self.resources.get_mut(&host)) {
+            host.children.remove(&id);
+        }
+        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is gone") };
+        self.end_lease(parent.lease, how, &Arc::from(SELF), "lease.released");
+    }
+
+    /// A destroy came back.
+    pub(crate) fn destroyed(&mut self, id: ResourceId, result: Result<(), CallFailure>) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let (attempt, cause) = match &row.state {
+            ResourceState::Destroying { attempt, cause, .. } | ResourceState::Orphaned { attempt, cause, .. } => {
+                (*attempt + 1, cause.clone())
+            }
+            ResourceState::Provisioning { .. }
+            | ResourceState::Ready
+            | ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Draining { .. }
+            | ResourceState::Gone { .. } => return,
+        };
+        let failure = match result {
+            Ok(()) => return self.gone(id, cause),
+            Err(failure) => failure,
+        };
+        let text = format!("{}: {}", failure.reason, failure.message);
+        let wait = backoff(attempt, Millis::secs(600)).max(failure.retry_after.unwrap_or(Millis::ZERO));
+        let retry_at = Some(self.now.after(wait));
+        let orphaned = matches!(row.state, ResourceState::Orphaned { .. });
+        if orphaned || attempt >= DESTROY_TRIES {
+            self.edit_resource(id, |row| {
+                row.state = ResourceState::Orphaned { op: None, attempt, retry_at, cause };
+                row.trouble = Some(Arc::from(text.as_str()));
+            });
+            if !orphaned {
+                self.own_event("resource.orphaned", Subject::Resource(id), format!("{text}; the janitor tries on"));
+                // Its slot on the host is free: only the debt remains.
+                self.leave_host_slot(id);
+            }
+        } else {
+            self.edit_resource(id, |row| {
+                if let ResourceState::Destroying { op, attempt: tries, retry_at: at, .. } = &mut row.state {
+                    *op = None;
+                    *tries = attempt;
+                    *at = retry_at;
+                }
+                row.trouble = Some(Arc::from(text.as_str()));
+            });
+            self.own_event("resource.destroy-failed", Subject::Resource(id), format!("{text}; again in {wait}"));
+        }
+    }
+
+    /// Frees the host's slot but keeps the tie, so that the debt can still be paid there.
+    pub(crate) fn leave_host_slot(&mut self, id: ResourceId) {
+        let Some(parent) = self.resource(id).and_then(|row| row.parent) else { return };
+        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is an orphan") };
+        self.end_lease(parent.lease, how, &Arc::from(SELF), "lease.released");
+    }
+
+    pub(crate) fn resource_due(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let now = self.now;
+        match row.state {
+            ResourceState::Provisioning { op: None, retry_at: Some(at), .. } if at <= now => {
+                let op = self.next_op();
+                self.edit_resource(id, |row| {
+                    if let ResourceState::Provisioning { op: slot, retry_at, .. } = &mut row.state {
+                        *slot = Some(op);
+                        *retry_at = None;
+                    }
+                });
+                self.call(Call::Resource(id, op));
+            }
+            ResourceState::Suspect { op: None, retry_at: Some(at), .. } if at <= now => self.start_check(id),
+            ResourceState::Destroying { op: None, retry_at: Some(at), .. }
+            | ResourceState::Orphaned { op: None, retry_at: Some(at), .. }
+                if at <= now =>
+            {
+                if self.host_is_lost(id) {
+                    let cause = match row.state {
+                        ResourceState::Destroying { ref cause, .. } | ResourceState::Orphaned { ref cause, .. } => {
+                            cause.clone()
+                        }
+                        _ => Vec::new(),
+                    };
+                    self.gone(id, cause);
+                    return;
+                }
+                let fresh = self.next_op();
+                self.edit_resource(id, |row| {
+                    if let ResourceState::Destroying { op, retry_at, .. }
+                    | ResourceState::Orphaned { op, retry_at, .. } = &mut row.state
+                    {
+                        *op = Some(fresh);
+                        *retry_at = None;
+                    }
+                });
+                self.call(Call::Resource(id, fresh));
+            }
+            ResourceState::Draining { ref cause, deadline: Some(at) } if at <= now => {
+                let cause = cause.clone();
+                self.destroy(id, cause, false);
+            }
+            ResourceState::Gone { at, .. } if at.after(self.limits.retention) <= now => self.forget_resource(id),
+            ResourceState::Ready | ResourceState::Draining { .. } => {
+                self.probe_due(id);
+                self.consider_retiring(id);
+            }
+            ResourceState::Provisioning { .. }
+            | ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Destroying { .. }
+            | ResourceState::Orphaned { .. }
+            | ResourceState::Gone { .. } => {}
+        }
+    }
+}

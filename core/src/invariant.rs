@@ -1,0 +1,145 @@
+//! What must hold after every step; asked by tests and by the simulator, never in production.
+
+use crate::machine::Core;
+use crate::{LeaseId, LeaseState, ResourceId, ResourceState};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+
+impl Core {
+    /// Checks the state against the invariants and the indices against the tables.
+    ///
+    /// # Errors
+    ///
+    /// The first violation, in words.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.check_slots()?;
+        self.check_families()?;
+        self.check_line()?;
+        self.check_counters()
+    }
+
+    /// 1: a slot is held by at most one live lease, and each holder stands in its resource's table.
+    fn check_slots(&self) -> Result<(), String> {
+        let mut held: BTreeMap<(ResourceId, u32), LeaseId> = BTreeMap::new();
+        for entry in self.leases.values() {
+            let lease = &entry.row;
+            let Some(hold) = lease.hold() else { continue };
+            if let Some(other) = held.insert((hold.resource, hold.slot), lease.id) {
+                return Err(format!("slot {} of {} is held by {other} and {}", hold.slot, hold.resource, lease.id));
+            }
+            let Some(resource) = self.resources.get(&hold.resource) else {
+                return Err(format!("{} holds a slot of {}, which is not there", lease.id, hold.resource));
+            };
+            if !resource.slots.used().any(|(slot, by)| slot == hold.slot && by == lease.id) {
+                return Err(format!(
+                    "{} holds slot {} of {}, which does not know it",
+                    lease.id, hold.slot, hold.resource
+                ));
+            }
+            if !lease.ended()
+                && matches!(
+                    resource.row.state,
+                    ResourceState::Provisioning { .. }
+                        | ResourceState::Quarantined { .. }
+                        | ResourceState::Destroying { .. }
+                        | ResourceState::Orphaned { .. }
+                        | ResourceState::Gone { .. }
+                )
+            {
+                let state = resource.row.state.as_str();
+                return Err(format!("{} is live on {}, which is {state}", lease.id, hold.resource));
+            }
+        }
+        for (id, entry) in &self.resources {
+            for (slot, lease) in entry.slots.used() {
+                if held.get(&(*id, slot)) != Some(&lease) {
+                    return Err(format!("{id} says that {lease} holds its slot {slot}; it does not"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// 8: a child lives no longer than its host, and each knows the other.
+    fn check_families(&self) -> Result<(), String> {
+        for (id, entry) in &self.resources {
+            let row = &entry.row;
+            let Some(parent) = row.parent else { continue };
+            let over = matches!(
+                row.state,
+                ResourceState::Gone { .. } | ResourceState::Orphaned { .. } | ResourceState::Destroying { .. }
+            );
+            let Some(host) = parent.host else { continue };
+            if over {
+                continue;
+            }
+            let Some(host) = self.resources.get(&host) else {
+                return Err(format!("{id} lives, its host {host} is not there"));
+            };
+            if matches!(
+                host.row.state,
+                ResourceState::Gone { .. } | ResourceState::Orphaned { .. } | ResourceState::Destroying { .. }
+            ) {
+                return Err(format!(
+                    "{id} is {}, its host {} is {}",
+                    row.state.as_str(),
+                    host.row.id,
+                    host.row.state.as_str()
+                ));
+            }
+            if !host.children.contains(id) {
+                return Err(format!("{} does not know its child {id}", host.row.id));
+            }
+            let holds = self.lease(parent.lease).is_some_and(|lease| matches!(lease.state, LeaseState::Active { .. }));
+            if !holds {
+                return Err(format!("{id} lives without its lease {} on its host", parent.lease));
+            }
+        }
+        Ok(())
+    }
+
+    /// 10: who is queued stands in the line, once, and nobody else does.
+    fn check_line(&self) -> Result<(), String> {
+        let mut seen: BTreeSet<LeaseId> = BTreeSet::new();
+        for (key, class) in &self.queue.classes {
+            let mut count = 0;
+            for waiter in class.waiters.values() {
+                if waiter.leases.len() != key.len() {
+                    return Err(format!("a request of {} leases in a class of {}", waiter.leases.len(), key.len()));
+                }
+                for lease in &waiter.leases {
+                    count += 1;
+                    if !seen.insert(*lease) {
+                        return Err(format!("{lease} stands in line twice"));
+                    }
+                    if !self.lease(*lease).is_some_and(|row| matches!(row.state, LeaseState::Queued)) {
+                        return Err(format!("{lease} stands in line and is not queued"));
+                    }
+                }
+            }
+            if count != class.leases {
+                return Err(format!("a class counts {} leases and has {count}", class.leases));
+            }
+        }
+        for entry in self.leases.values() {
+            if matches!(entry.row.state, LeaseState::Queued) && !seen.contains(&entry.row.id) {
+                return Err(format!("{} is queued and stands in no line", entry.row.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The counters are what counting anew gives; no pool is above its maximum but by a reload that lowered it.
+    fn check_counters(&self) -> Result<(), String> {
+        let mut again = self.clone();
+        again.reindex_all();
+        for (name, pool) in &self.pools {
+            let fresh = &again.pools[name];
+            if pool.total != fresh.total || pool.free != fresh.free {
+                return Err(format!("pool {name} counts {:?}, and has {:?}", pool.total, fresh.total));
+            }
+        }
+        Ok(())
+    }
+}

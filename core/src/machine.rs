@@ -1,0 +1,184 @@
+//! The state machine's outside: what the shell calls. Inputs are taken apart in `command/`; what follows from them
+//! (placing, sizing, doubt, breaking) has a file each.
+
+use crate::pending::Pending;
+use crate::queue::Queue;
+use crate::tables::{LeaseEntry, Pool, ResourceEntry};
+use crate::timer::Timer;
+use crate::{
+    Batch, GroupId, Input, Lease, LeaseId, Millis, Rejection, Reply, Resource, ResourceId, Revision, Timestamp,
+};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// Limits of the whole deployment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Leases in line at once.
+    pub queue: usize,
+    /// Leases of one request.
+    pub claims: u32,
+    /// How long ended leases and gone resources are kept.
+    pub retention: Millis,
+    /// After a restart or a pause no lease expires for so long.
+    pub grace: Millis,
+    /// A gap between two steps longer than this counts as a pause of the broker.
+    pub pause: Millis,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queue: 100_000,
+            claims: 64,
+            retention: Millis::secs(3600),
+            grace: Millis::secs(30),
+            pause: Millis::secs(5),
+        }
+    }
+}
+
+/// All of the broker's state, and every decision.
+#[derive(Clone)]
+pub struct Core {
+    pub(crate) limits: Limits,
+    pub(crate) salt: u16,
+    pub(crate) now: Timestamp,
+    pub(crate) revision: Revision,
+    pub(crate) floor: Revision,
+    /// No lease expires before this.
+    pub(crate) grace_until: Timestamp,
+    pub(crate) pools: BTreeMap<Arc<str>, Pool>,
+    /// Names in the order of the configuration, then those removed from it of which something is left.
+    pub(crate) order: Vec<Arc<str>>,
+    pub(crate) leases: BTreeMap<LeaseId, LeaseEntry>,
+    pub(crate) resources: BTreeMap<ResourceId, ResourceEntry>,
+    /// The first lease of each request.
+    pub(crate) by_request: BTreeMap<Arc<str>, LeaseId>,
+    pub(crate) by_group: BTreeMap<GroupId, BTreeSet<LeaseId>>,
+    pub(crate) by_revision: BTreeMap<Revision, LeaseId>,
+    pub(crate) queue: Queue,
+    pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
+    /// Pools whose supply or demand changed since the last placing.
+    pub(crate) dirty: BTreeSet<Arc<str>>,
+    pub(crate) pending: Pending,
+}
+
+impl Core {
+    /// Takes one input. What it changes is in the next [`Core::take_batch`], also what time alone changes by `now`.
+    /// A refused input changes nothing (but time may have).
+    pub fn step(&mut self, now: Timestamp, input: Input) -> Result<Reply, Rejection> {
+        self.advance(now);
+        let answer = self.command(input);
+        self.settle();
+        answer.map(|reply| self.refresh(reply))
+    }
+
+    /// Hands over what all steps since the last call changed.
+    pub fn take_batch(&mut self) -> Batch {
+        self.collect_batch()
+    }
+
+    /// When the next step must come, if nothing else comes before.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The revision of the latest change, committed or not.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The oldest revision from which a watch can resume.
+    pub fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    /// One lease.
+    pub fn lease(&self, id: LeaseId) -> Option<&Arc<Lease>> {
+        self.leases.get(&id).map(|entry| &entry.row)
+    }
+
+    /// A lease and the others of its group, by index.
+    pub fn with_group(&self, id: LeaseId) -> Vec<Arc<Lease>> {
+        let Some(lease) = self.lease(id) else { return Vec::new() };
+        let Some(members) = lease.spec.group.and_then(|group| self.by_group.get(&group)) else {
+            return alloc::vec![lease.clone()];
+        };
+        let mut all: Vec<Arc<Lease>> = members.iter().filter_map(|id| self.lease(*id).cloned()).collect();
+        all.sort_by_key(|lease| lease.spec.index);
+        all
+    }
+
+    /// All leases that are kept, by id, from after this one.
+    pub fn leases(&self, after: Option<LeaseId>) -> impl Iterator<Item = &Arc<Lease>> {
+        self.leases.range((bound(after), core::ops::Bound::Unbounded)).map(|(_, entry)| &entry.row)
+    }
+
+    /// Leases that changed after a revision, in order of revision.
+    pub fn leases_changed_after(&self, after: Revision) -> impl Iterator<Item = &Arc<Lease>> {
+        self.by_revision
+            .range((core::ops::Bound::Excluded(after), core::ops::Bound::Unbounded))
+            .filter_map(|(_, id)| self.lease(*id))
+    }
+
+    /// One resource.
+    pub fn resource(&self, id: ResourceId) -> Option<&Arc<Resource>> {
+        self.resources.get(&id).map(|entry| &entry.row)
+    }
+
+    /// All resources that are kept, by id, from after this one.
+    pub fn resources(&self, after: Option<ResourceId>) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.range((bound(after), core::ops::Bound::Unbounded)).map(|(_, entry)| &entry.row)
+    }
+
+    /// The leases that hold slots of a resource, by slot.
+    pub fn leases_on(&self, id: ResourceId) -> Vec<Arc<Lease>> {
+        let Some(entry) = self.resources.get(&id) else { return Vec::new() };
+        entry.slots.used().filter_map(|(_, lease)| self.lease(lease).cloned()).collect()
+    }
+
+    /// Time first: what became due happens before the input, so that an input never sees a lease that ran out.
+    fn advance(&mut self, now: Timestamp) {
+        let before = self.now;
+        self.now = before.max(now);
+        if self.now.since(before) > self.limits.pause {
+            // Nobody could renew while the broker did not listen.
+            self.grace_until = self.grace_until.max(self.now.after(self.limits.grace));
+        }
+        self.fire_timers();
+    }
+
+    /// Places waiters and sizes pools until nothing changes any more.
+    pub(crate) fn settle(&mut self) {
+        // Each round either grants, starts or destroys something; the bound is a seat belt.
+        for _ in 0..1000 {
+            if self.dirty.is_empty() {
+                return;
+            }
+            let dirty = core::mem::take(&mut self.dirty);
+            self.place(&dirty);
+            self.size(&dirty);
+        }
+        self.dirty.clear();
+    }
+
+    /// The rows of a reply as they are after settling: a request that was granted at once says so.
+    fn refresh(&self, reply: Reply) -> Reply {
+        match reply {
+            Reply::Leases(leases) => {
+                Reply::Leases(leases.into_iter().map(|lease| self.lease(lease.id).cloned().unwrap_or(lease)).collect())
+            }
+            Reply::Resource(resource) => Reply::Resource(self.resource(resource.id).cloned().unwrap_or(resource)),
+            Reply::Done | Reply::Pool(_) => reply,
+        }
+    }
+}
+
+fn bound<T>(after: Option<T>) -> core::ops::Bound<T> {
+    match after {
+        Some(id) => core::ops::Bound::Excluded(id),
+        None => core::ops::Bound::Unbounded,
+    }
+}

@@ -1,0 +1,174 @@
+//! From what is stored to a running state machine: nothing is lost, nothing is granted twice, what was under way is
+//! started again with its old number.
+
+use crate::machine::{Core, Limits};
+use crate::pending::{Call, Pending};
+use crate::queue::{ClassKey, Queue};
+use crate::tables::Pool;
+use crate::{
+    GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, ResourceId, ResourceState, Snapshot, Timestamp,
+};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+impl Core {
+    /// From what is stored. The first batch holds what the restart itself changes, and the effects that were under
+    /// way, each to be started again with its old number.
+    pub fn recover(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
+        let now = now.max(snapshot.now);
+        let mut core = Core {
+            grace_until: if snapshot.leases.is_empty() { Timestamp(0) } else { now.after(limits.grace) },
+            limits,
+            salt: snapshot.salt,
+            now,
+            revision: snapshot.revision,
+            floor: snapshot.floor,
+            pools: BTreeMap::new(),
+            order: Vec::new(),
+            leases: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            by_request: BTreeMap::new(),
+            by_group: BTreeMap::new(),
+            by_revision: BTreeMap::new(),
+            queue: Queue::default(),
+            timers: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            pending: Pending { base: snapshot.revision, ..Pending::default() },
+        };
+        let mut names = BTreeSet::new();
+        for config in pools {
+            names.insert(config.name.clone());
+            core.order.push(config.name.clone());
+            core.pools.insert(config.name.clone(), Pool::new(Arc::new(config)));
+        }
+        for row in snapshot.pools {
+            if let Some(pool) = core.pools.get_mut(&row.name) {
+                pool.cordoned = row.cordoned;
+                pool.revision = row.revision;
+            }
+        }
+        // A pool that is no longer configured, but of which something is left.
+        for row in &snapshot.resources {
+            if !matches!(row.state, ResourceState::Gone { .. }) && !core.pools.contains_key(&row.pool) {
+                let mut pool = Pool::new(Arc::new(unconfigured(&row.pool, row.item.is_some(), row.parent.is_some())));
+                pool.configured = false;
+                core.pools.insert(row.pool.clone(), pool);
+                core.order.push(row.pool.clone());
+            }
+        }
+        // Hosts before children, so that each child finds its host.
+        let (children, hosts): (Vec<_>, Vec<_>) = snapshot.resources.into_iter().partition(|row| row.parent.is_some());
+        for row in hosts.into_iter().chain(children) {
+            core.index_resource(Arc::new(row));
+        }
+        for lease in snapshot.leases {
+            if let Some(hold) = lease.hold()
+                && let Some(entry) = core.resources.get_mut(&hold.resource)
+            {
+                entry.slots.restore(hold.slot, lease.id);
+            }
+            core.index_lease(Arc::new(lease));
+        }
+        core.line_up();
+        core.reindex_all();
+        core.restart_work();
+        core.settle();
+        core
+    }
+
+    /// The line as it was: requests as they were made, and members that came back one by one.
+    fn line_up(&mut self) {
+        let mut together: BTreeMap<GroupId, Vec<Arc<Lease>>> = BTreeMap::new();
+        let mut alone: Vec<Arc<Lease>> = Vec::new();
+        for entry in self.leases.values() {
+            let lease = &entry.row;
+            if !matches!(lease.state, LeaseState::Queued) {
+                continue;
+            }
+            // A member that came back alone waits alone; all others wait with their group.
+            match lease.spec.group {
+                Some(group) if lease.attempts == 0 || lease.spec.replaces.is_some() => {
+                    together.entry(group).or_default().push(lease.clone());
+                }
+                Some(_) | None => alone.push(lease.clone()),
+            }
+        }
+        let mut requests: Vec<Vec<Arc<Lease>>> = together.into_values().collect();
+        requests.extend(alone.into_iter().map(|lease| alloc::vec![lease]));
+        for mut members in requests {
+            members.sort_by_key(|lease| lease.spec.index);
+            let Some(seq) = members.iter().map(|lease| lease.seq).min() else { continue };
+            let key: ClassKey = members.iter().map(|lease| lease.spec.selector.clone()).collect();
+            let place = (Reverse(members[0].spec.priority), seq);
+            let ids: Vec<LeaseId> = members.iter().map(|lease| lease.id).collect();
+            self.queue.push(key, place, ids);
+        }
+        for class in self.queue.classes.values_mut() {
+            class.missing = class.leases;
+        }
+    }
+
+    fn restart_work(&mut self) {
+        let resources: Vec<ResourceId> = self.resources.keys().copied().collect();
+        for id in resources {
+            let Some(row) = self.resource(id).cloned() else { continue };
+            let op = match &row.state {
+                ResourceState::Provisioning { op, .. }
+                | ResourceState::Suspect { op, .. }
+                | ResourceState::Destroying { op, .. }
+                | ResourceState::Orphaned { op, .. } => *op,
+                ResourceState::Repairing { op, .. } => Some(*op),
+                ResourceState::Ready
+                | ResourceState::Quarantined { .. }
+                | ResourceState::Draining { .. }
+                | ResourceState::Gone { .. } => None,
+            };
+            if let Some(op) = op {
+                self.call(Call::Resource(id, op));
+            }
+            self.schedule_probe(id, true);
+            self.arm_resource(id);
+            self.follow_configuration(id);
+            self.after_vacated(id);
+        }
+        let leases: Vec<LeaseId> = self.leases.keys().copied().collect();
+        for id in leases {
+            self.arm_lease(id);
+            let op = match self.lease(id).map(|lease| &lease.state) {
+                Some(LeaseState::Preparing { op, .. }) => Some(*op),
+                Some(LeaseState::Ended { cleanup: Some(cleanup), .. }) if cleanup.op != Op(0) => Some(cleanup.op),
+                Some(LeaseState::Queued | LeaseState::Active { .. } | LeaseState::Ended { .. }) | None => None,
+            };
+            if let Some(op) = op {
+                self.call(Call::Lease(id, op));
+            }
+        }
+    }
+}
+
+/// What is left of a pool that nobody configures any more: it drains.
+fn unconfigured(name: &Arc<str>, inventory: bool, hosted: bool) -> PoolConfig {
+    PoolConfig {
+        name: name.clone(),
+        adapter: Arc::from("unknown"),
+        labels: crate::Labels::new(),
+        enabled: false,
+        on: if hosted { alloc::vec![Arc::from("?")] } else { Vec::new() },
+        inventory: inventory.then(Vec::new),
+        min_ready: 0,
+        max: 0,
+        max_per_parent: None,
+        slots: 1,
+        idle: None,
+        max_age: None,
+        max_uses: None,
+        traits: crate::Traits { prepares: false, cleans: false, repairs: false, probes: false },
+        doubt: crate::DoubtPolicy::default(),
+        default_ttl: Millis::secs(60),
+        max_ttl: Millis::secs(86_400),
+        attempts: 5,
+        timeouts: crate::Timeouts::default(),
+    }
+}

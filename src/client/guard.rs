@@ -1,0 +1,349 @@
+//! A lease that is kept: renewed in the background, watched, and known to be lost when it is.
+
+use crate::client::error::ClientError;
+use crate::client::retry::{Backoff, jittered};
+use crate::client::watch::{WatchStream, Watched};
+use crate::client::{Client, limited};
+use crate::pb;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What becomes of a lease that is kept.
+#[derive(Clone, Debug)]
+pub enum LeaseStatus {
+    /// In line, or being prepared; its `trouble` says what went wrong the last time.
+    Waiting(Arc<pb::Lease>),
+    /// The holder may work.
+    Active(Arc<pb::Lease>),
+    /// The holder may work; the resource is in doubt, its `doubt` says why.
+    Doubt(Arc<pb::Lease>),
+    /// The holder may work until the resource ends at this time.
+    EndsAt(Arc<pb::Lease>, SystemTime),
+    /// The holder must stop.
+    Lost(Lost),
+}
+
+/// How a lease was lost.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Lost {
+    /// It ended without this guard's doing: its state, causes and replacement say how.
+    Ended(Arc<pb::Lease>),
+    /// The broker knows nothing of it any more; this is what it last was.
+    Forgotten(Arc<pb::Lease>),
+    /// No renewal came through for a whole TTL: it must be assumed that the broker has given the slot away.
+    NoContact(Arc<pb::Lease>),
+}
+
+impl Lost {
+    /// The lease as it was last known.
+    pub fn lease(&self) -> &Arc<pb::Lease> {
+        match self {
+            Lost::Ended(lease) | Lost::Forgotten(lease) | Lost::NoContact(lease) => lease,
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::Ended(lease) => {
+                write!(f, "lease {} is {}", lease.id, state_name(lease.state()))?;
+                // The root, and what it did to this lease.
+                match (lease.causes.first(), lease.causes.last()) {
+                    (Some(near), Some(root)) if lease.causes.len() > 1 => {
+                        write!(f, ": {} ({}), because of {}: {}", near.reason, near.detail, root.reason, root.detail)
+                    }
+                    (Some(only), _) => write!(f, ": {} ({})", only.reason, only.detail),
+                    (None, _) if !lease.fail_detail.is_empty() => write!(f, ": {}", lease.fail_detail),
+                    (None, _) => Ok(()),
+                }
+            }
+            Lost::Forgotten(lease) => write!(f, "the broker no longer knows lease {}", lease.id),
+            Lost::NoContact(lease) => {
+                write!(f, "no contact with the broker for the whole TTL of lease {}: take it for lost", lease.id)
+            }
+        }
+    }
+}
+
+fn state_name(state: pb::LeaseState) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("LEASE_STATE_").unwrap_or(name)
+}
+
+/// Keeps a lease: renews it at a third of its TTL and watches it.
+///
+/// Dropping the guard stops the renewals and **releases nothing**: whoever drops it in a panic does not know what state
+/// the work left the resource in. The lease then ends by its TTL, and the broker checks the resource. Call
+/// [`LeaseGuard::release`] to end it properly. A lease still in line when its guard is dropped stays in line; release it.
+#[derive(Debug)]
+pub struct LeaseGuard {
+    client: Client,
+    id: String,
+    status: watch::Receiver<LeaseStatus>,
+    keeper: AbortOnDropHandle<()>,
+}
+
+impl LeaseGuard {
+    pub(crate) fn new(client: Client, lease: pb::Lease) -> Self {
+        let id = lease.id.clone();
+        let (mut keeper, status) = Keeper::new(client.clone(), lease);
+        let task = tokio::spawn(async move { keeper.run().await });
+        Self { client, id, status, keeper: AbortOnDropHandle::new(task) }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The lease as it was last told.
+    pub fn lease(&self) -> Arc<pb::Lease> {
+        match &*self.status.borrow() {
+            LeaseStatus::Waiting(lease)
+            | LeaseStatus::Active(lease)
+            | LeaseStatus::Doubt(lease)
+            | LeaseStatus::EndsAt(lease, _) => lease.clone(),
+            LeaseStatus::Lost(lost) => lost.lease().clone(),
+        }
+    }
+
+    /// What becomes of it; changes with every news.
+    pub fn status(&self) -> watch::Receiver<LeaseStatus> {
+        self.status.clone()
+    }
+
+    /// Waits until the holder may work.
+    ///
+    /// # Errors
+    /// [`Lost`] if it ends before.
+    pub async fn active(&self) -> Result<Arc<pb::Lease>, Lost> {
+        let settled = |status: &LeaseStatus| !matches!(status, LeaseStatus::Waiting(_));
+        match self.wait_for(settled).await {
+            LeaseStatus::Lost(lost) => Err(lost),
+            LeaseStatus::Waiting(lease)
+            | LeaseStatus::Active(lease)
+            | LeaseStatus::Doubt(lease)
+            | LeaseStatus::EndsAt(lease, _) => Ok(lease),
+        }
+    }
+
+    /// Waits until the lease is lost. Never returns while it is held.
+    pub async fn broken(&self) -> Lost {
+        loop {
+            if let LeaseStatus::Lost(lost) = self.wait_for(|status| matches!(status, LeaseStatus::Lost(_))).await {
+                return lost;
+            }
+        }
+    }
+
+    /// Ends the lease and the others of its group. While the broker is unavailable this is tried again for as long as
+    /// the client's options say.
+    ///
+    /// # Errors
+    /// As [`Client::release`]; the lease then ends by its TTL.
+    pub async fn release(self, outcome: pb::Outcome, note: &str) -> Result<pb::Lease, ClientError> {
+        self.keeper.abort();
+        Ok(self.client.release(&self.id, outcome, note).await?.lease.unwrap_or_default())
+    }
+
+    async fn wait_for(&self, wanted: impl FnMut(&LeaseStatus) -> bool) -> LeaseStatus {
+        let mut status = self.status.clone();
+        match status.wait_for(wanted).await {
+            Ok(status) => status.clone(),
+            // The keeper is gone without a last word: nobody renews any more.
+            Err(_) => LeaseStatus::Lost(Lost::NoContact(self.lease())),
+        }
+    }
+}
+
+/// The answer to a renewal, and when it was sent.
+type Renewal = Pin<Box<dyn Future<Output = (Instant, Result<pb::Lease, ClientError>)> + Send>>;
+
+struct Keeper {
+    client: Client,
+    lease: Arc<pb::Lease>,
+    status: watch::Sender<LeaseStatus>,
+    watch: Option<WatchStream>,
+    renewal: Option<Renewal>,
+    renew_at: Option<Instant>,
+    /// Until then the slot is the holder's, whatever happens to the connection.
+    held_until: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Keeper {
+    fn new(client: Client, lease: pb::Lease) -> (Self, watch::Receiver<LeaseStatus>) {
+        let lease = Arc::new(lease);
+        let (status, told) = watch::channel(LeaseStatus::Waiting(lease.clone()));
+        let request = pb::WatchRequest { lease_ids: vec![lease.id.clone()], ..pb::WatchRequest::default() };
+        let watch = Some(client.watch(request));
+        // Short against the TTL: several tries fit into what is left after the first.
+        let backoff = Backoff::new(Duration::from_millis(100), (ttl(&lease) / 10).max(Duration::from_millis(200)));
+        let mut keeper =
+            Self { client, lease, status, watch, renewal: None, renew_at: None, held_until: None, backoff };
+        if let Some(lost) = keeper.told() {
+            keeper.status.send_replace(LeaseStatus::Lost(lost));
+            keeper.watch = None;
+        }
+        (keeper, told)
+    }
+
+    async fn run(&mut self) {
+        while !matches!(*self.status.borrow(), LeaseStatus::Lost(_)) {
+            let lost = tokio::select! {
+                biased;
+                watched = next(&mut self.watch) => self.watched(watched),
+                (sent, answer) = optional(&mut self.renewal) => {
+                    self.renewal = None;
+                    self.renewed(sent, answer)
+                }
+                () = at(self.renew_at), if self.renewal.is_none() => {
+                    self.renewal = Some(renew(self.client.clone(), &self.lease));
+                    None
+                }
+                () = at(self.held_until) => Some(Lost::NoContact(self.lease.clone())),
+            };
+            if let Some(lost) = lost {
+                self.status.send_replace(LeaseStatus::Lost(lost));
+            }
+        }
+    }
+
+    fn watched(&mut self, watched: Result<Watched, ClientError>) -> Option<Lost> {
+        match watched {
+            Ok(Watched::Lease(lease)) => self.news(*lease),
+            Ok(Watched::Synced { .. } | Watched::Bookmark { .. } | Watched::Resync) => None,
+            Err(ClientError::NotFound(_)) => Some(Lost::Forgotten(self.lease.clone())),
+            Err(error) => {
+                // Renewals still tell of the end, only later.
+                tracing::warn!(lease = %self.lease.id, %error, "a lease can't be watched");
+                self.watch = None;
+                // Without a watch nobody tells that it became active.
+                self.renew_at.get_or_insert_with(Instant::now);
+                None
+            }
+        }
+    }
+
+    fn renewed(&mut self, sent: Instant, answer: Result<pb::Lease, ClientError>) -> Option<Lost> {
+        match answer {
+            Ok(lease) => {
+                self.backoff.reset();
+                if lease.state() == pb::LeaseState::Active {
+                    // From when it was sent: the broker counts from when it came, which is later.
+                    self.held_until = Some(sent + ttl(&lease));
+                }
+                self.renew_at = Some(Instant::now() + third(ttl(&lease)));
+                self.news(lease)
+            }
+            Err(ClientError::NotFound(_)) => Some(Lost::Forgotten(self.lease.clone())),
+            Err(error) => {
+                tracing::debug!(lease = %self.lease.id, %error, "a renewal failed");
+                self.renew_at = Some(Instant::now() + self.backoff.wait(None));
+                None
+            }
+        }
+    }
+
+    /// The same lease again, maybe changed; renewals and the watch may cross.
+    fn news(&mut self, lease: pb::Lease) -> Option<Lost> {
+        if lease.revision < self.lease.revision {
+            return None;
+        }
+        self.lease = Arc::new(lease);
+        self.told()
+    }
+
+    fn told(&mut self) -> Option<Lost> {
+        let lease = self.lease.clone();
+        let status = match lease.state() {
+            pb::LeaseState::Unspecified | pb::LeaseState::Queued | pb::LeaseState::Preparing => {
+                LeaseStatus::Waiting(lease)
+            }
+            pb::LeaseState::Active => {
+                self.held_until.get_or_insert_with(|| Instant::now() + ttl(&lease));
+                self.renew_at.get_or_insert_with(|| Instant::now() + first_renewal(&lease));
+                match lease.ends_at.and_then(|at| SystemTime::try_from(at).ok()) {
+                    Some(at) => LeaseStatus::EndsAt(lease, at),
+                    None if !lease.doubt.is_empty() => LeaseStatus::Doubt(lease),
+                    None => LeaseStatus::Active(lease),
+                }
+            }
+            pb::LeaseState::Released
+            | pb::LeaseState::Expired
+            | pb::LeaseState::Broken
+            | pb::LeaseState::Cancelled
+            | pb::LeaseState::Failed => return Some(Lost::Ended(lease)),
+        };
+        self.status.send_replace(status);
+        None
+    }
+}
+
+/// One try. Of a lease that can't be renewed any more (or not yet), what it is now.
+fn renew(client: Client, lease: &pb::Lease) -> Renewal {
+    let (id, timeout) = (lease.id.clone(), third(ttl(lease)).max(Duration::from_millis(500)));
+    Box::pin(async move {
+        let sent = Instant::now();
+        let request = pb::RenewRequest { lease_id: id.clone(), ttl: None };
+        let mut calls = client.lease.clone();
+        let answer = match calls.renew(limited(request, timeout)).await.map_err(ClientError::from) {
+            Ok(answer) => Ok(answer.into_inner().lease.unwrap_or_default()),
+            Err(ClientError::State(_)) => {
+                let answer = calls.get(limited(pb::GetRequest { lease_id: id }, timeout)).await;
+                answer.map(|answer| answer.into_inner().lease.unwrap_or_default()).map_err(ClientError::from)
+            }
+            Err(error) => Err(error),
+        };
+        (sent, answer)
+    })
+}
+
+fn ttl(lease: &pb::Lease) -> Duration {
+    let ttl = lease.ttl.and_then(|ttl| Duration::try_from(ttl).ok());
+    ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(Duration::from_secs(60))
+}
+
+fn third(ttl: Duration) -> Duration {
+    jittered(ttl / 3, 0.8)
+}
+
+/// A lease that became active long ago (an old request was repeated) has less than a TTL left: it is renewed at once.
+/// So it is if the clocks of the two machines differ: how much is left is then not known.
+fn first_renewal(lease: &pb::Lease) -> Duration {
+    let ttl = ttl(lease);
+    let expires_at = lease.expires_at.and_then(|at| SystemTime::try_from(at).ok());
+    let left = expires_at.and_then(|at| at.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+    if left >= ttl.mul_f64(0.9) && left <= ttl.mul_f64(1.1) { third(ttl) } else { Duration::ZERO }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next(watch: &mut Option<WatchStream>) -> Result<Watched, ClientError> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn optional(renewal: &mut Option<Renewal>) -> (Instant, Result<pb::Lease, ClientError>) {
+    match renewal {
+        Some(renewal) => renewal.await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+//! The client: leases that renew themselves, watches that resume, errors by who must act.
+//!
+//! ```no_run
+//! use wharfinger::client::Client;
+//! use wharfinger::pb::{LeaseRequest, Outcome, Selector};
+//!
+//! # async fn build() {}
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("127.0.0.1:7411").await?;
+//! let guard = client.acquire(LeaseRequest {
+//!     holder: "build 17".into(),
+//!     selector: Some(Selector { pool: "copies".into(), ..Selector::default() }),
+//!     ..LeaseRequest::default()
+//! }).await?;
+//! let lease = guard.active().await?;
+//! println!("work in {}", lease.access["path"]);
+//! tokio::select! {
+//!     () = build() => { guard.release(Outcome::Ok, "").await?; }
+//!     lost = guard.broken() => eprintln!("start again elsewhere: {lost}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each client has two connections: one for calls, and one for its watches, so that a slow watcher never holds a
+//! renewal up. Both are kept alive while idle and come back by themselves. Needs a Tokio runtime, and none of the
+//! server's features.
+
+mod error;
+mod guard;
+mod retry;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+pub use error::{ClientError, Violation, reason, violations};
+pub use guard::{LeaseGuard, LeaseStatus, Lost};
+pub use watch::{WatchStream, Watched};
+
+use crate::pb;
+use crate::pb::admin_service_client::AdminServiceClient;
+use crate::pb::lease_service_client::LeaseServiceClient;
+use retry::Backoff;
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+/// Bytes of one response: as many as the broker sends.
+const MAX_RESPONSE: usize = 16 * 1024 * 1024;
+
+/// How patient a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// For a connection to stand.
+    pub connect_timeout: Duration,
+    /// For one try of a call, beyond what it asks to wait.
+    pub call_timeout: Duration,
+    /// For all tries of a call that finds the broker unavailable, beyond what it asks to wait. Zero: one try.
+    pub retry_for: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(20),
+            retry_for: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A broker's client. Cheap to clone; the clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    lease: LeaseServiceClient<Channel>,
+    admin: AdminServiceClient<Channel>,
+    /// On a connection of its own.
+    watch: LeaseServiceClient<Channel>,
+    options: ClientOptions,
+}
+
+impl Client {
+    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`; several with commas between are tried in turn.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`], or [`ClientError::Unavailable`] if there is only one address and nobody answers there.
+    pub async fn connect(endpoints: &str) -> Result<Self, ClientError> {
+        Self::connect_with(endpoints, ClientOptions::default()).await
+    }
+
+    /// Connects with this patience.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_with(endpoints: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        let parsed = parse(endpoints, &options)?;
+        let [endpoint] = &parsed[..] else { return Self::connect_lazy(endpoints, options) };
+        let unreachable = |error| ClientError::Unavailable(Status::from_error(Box::new(error)));
+        let calls = endpoint.connect().await.map_err(unreachable)?;
+        Ok(Self::over(calls, endpoint.connect_lazy(), options))
+    }
+
+    /// Connects at the first call. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn connect_lazy(endpoints: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        let parsed = parse(endpoints, &options)?;
+        let channel = || match &parsed[..] {
+            [endpoint] => endpoint.connect_lazy(),
+            several => Channel::balance_list(several.iter().cloned()),
+        };
+        Ok(Self::over(channel(), channel(), options))
+    }
+
+    fn over(calls: Channel, watches: Channel, options: ClientOptions) -> Self {
+        Self {
+            lease: LeaseServiceClient::new(calls.clone()).max_decoding_message_size(MAX_RESPONSE),
+            admin: AdminServiceClient::new(calls).max_decoding_message_size(MAX_RESPONSE),
+            watch: LeaseServiceClient::new(watches).max_decoding_message_size(MAX_RESPONSE),
+            options,
+        }
+    }
+
+    /// Asks for leases. Without a `request_id` one is chosen; while the broker is unavailable the same request is
+    /// repeated, so that nothing is leased twice.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; after [`ClientError::Unavailable`] the leases may have been granted: ask again with the same
+    /// `request_id`, or they expire.
+    pub async fn lease(&self, mut request: pb::LeaseRequest) -> Result<pb::LeaseResponse, ClientError> {
+        if request.request_id.is_empty() {
+            request.request_id = retry::request_id();
+        }
+        let wait = request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
+        let end = Instant::now() + wait;
+        self.repeat(wait, |timeout| {
+            let mut request = request.clone();
+            if request.wait.is_some() {
+                // What is left of it; the broker's own limit on it stays the broker's to tell.
+                let left = if wait.is_zero() { request.wait } else { span(end - Instant::now()) };
+                request.wait = left;
+            }
+            let (mut client, request) = (self.lease.clone(), limited(request, timeout));
+            async move { client.lease(request).await }
+        })
+        .await
+    }
+
+    /// Asks for one lease and keeps it: see [`LeaseGuard`]. Returns as soon as the lease is in line;
+    /// [`LeaseGuard::active`] waits for it. If several are asked for, only the first is kept: use [`Client::acquire_all`].
+    ///
+    /// # Errors
+    /// As [`Client::lease`].
+    pub async fn acquire(&self, request: pb::LeaseRequest) -> Result<LeaseGuard, ClientError> {
+        let lease = self.lease(request).await?.lease;
+        lease
+            .map(|lease| self.keep(lease))
+            .ok_or_else(|| ClientError::Bug(Status::internal("an answer without a lease")))
+    }
+
+    /// Asks for several leases and keeps each.
+    ///
+    /// # Errors
+    /// As [`Client::lease`].
+    pub async fn acquire_all(&self, request: pb::LeaseRequest) -> Result<Vec<LeaseGuard>, ClientError> {
+        Ok(self.lease(request).await?.leases.into_iter().map(|lease| self.keep(lease)).collect())
+    }
+
+    /// Keeps a lease that was asked for before, in whatever state it is. Must be called within a Tokio runtime.
+    pub fn keep(&self, lease: pb::Lease) -> LeaseGuard {
+        LeaseGuard::new(self.clone(), lease)
+    }
+
+    /// Ends a lease and the others of its group. Releasing twice is fine.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn release(
+        &self,
+        lease_id: &str,
+        outcome: pb::Outcome,
+        note: &str,
+    ) -> Result<pb::ReleaseResponse, ClientError> {
+        let request = pb::ReleaseRequest { lease_id: lease_id.into(), outcome: outcome.into(), note: note.into() };
+        self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.release(request).await }
+        })
+        .await
+    }
+
+    /// Says once that the holder is still there. `ttl`: a new one from now on.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn renew(&self, lease_id: &str, ttl: Option<Duration>) -> Result<pb::Lease, ClientError> {
+        let request = pb::RenewRequest { lease_id: lease_id.into(), ttl: ttl.and_then(span) };
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.renew(request).await }
+        });
+        Ok(answer.await?.lease.unwrap_or_default())
+    }
+
+    /// One lease.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn get(&self, lease_id: &str) -> Result<pb::Lease, ClientError> {
+        let request = pb::GetRequest { lease_id: lease_id.into() };
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.get(request).await }
+        });
+        Ok(answer.await?.lease.unwrap_or_default())
+    }
+
+    /// A page of leases.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn list(&self, request: pb::ListRequest) -> Result<pb::ListResponse, ClientError> {
+        self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.list(request).await }
+        })
+        .await
+    }
+
+    /// Why a lease waits, or what became of it.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn explain(&self, lease_id: &str) -> Result<pb::ExplainResponse, ClientError> {
+        let request = pb::ExplainRequest { lease_id: lease_id.into() };
+        self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.explain(request).await }
+        })
+        .await
+    }
+
+    /// Watches leases; the stream resumes by itself. It connects when it is first asked.
+    pub fn watch(&self, request: pb::WatchRequest) -> WatchStream {
+        WatchStream::new(self.watch.clone(), request)
+    }
+
+    /// The operator's service as generated; each call is one try. Turn its statuses into [`ClientError`].
+    pub fn admin(&self) -> AdminServiceClient<Channel> {
+        self.admin.clone()
+    }
+
+    /// Calls until it works, until it fails for good, or until the patience is at its end.
+    async fn repeat<T, F>(&self, wait: Duration, mut call: impl FnMut(Duration) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let give_up = Instant::now() + wait + self.options.retry_for;
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+        loop {
+            let error = match call(wait + self.options.call_timeout).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => ClientError::from(status),
+            };
+            let again = Instant::now() + backoff.wait(error.retry_after());
+            if !error.is_unavailable() || again > give_up {
+                return Err(error);
+            }
+            tokio::time::sleep_until(again).await;
+        }
+    }
+}
+
+/// A request that the server and this side give up after this time.
+fn limited<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+fn span(time: Duration) -> Option<prost_types::Duration> {
+    time.try_into().ok()
+}
+
+fn parse(endpoints: &str, options: &ClientOptions) -> Result<Vec<Endpoint>, ClientError> {
+    endpoints
+        .split(',')
+        .map(|text| {
+            let text = text.trim();
+            let wrong = || ClientError::Address(format!("{text:?}"));
+            let uri = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+            let endpoint = Endpoint::from_shared(uri).map_err(|_| wrong())?;
+            // TLS is not built in yet: better said here than found by a handshake that fails.
+            let complete = endpoint.uri().scheme_str() == Some("http") && endpoint.uri().port().is_some();
+            if !complete {
+                return Err(wrong());
+            }
+            Ok(endpoint
+                .connect_timeout(options.connect_timeout)
+                .tcp_nodelay(true)
+                .tcp_keepalive(Some(Duration::from_secs(60)))
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .keep_alive_timeout(Duration::from_secs(10))
+                .keep_alive_while_idle(true))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_are_checked_before_anything_is_tried() {
+        let lazily = |text: &str| Client::connect_lazy(text, ClientOptions::default());
+        assert!(lazily("127.0.0.1:7411").is_ok());
+        assert!(lazily("http://broker:7411, broker2:7411").is_ok());
+        for wrong in ["", "broker", "https://broker:1", "http://", "a b:1", "x:1,,y:2"] {
+            let error = lazily(wrong).unwrap_err();
+            assert!(matches!(error, ClientError::Address(_)), "{wrong}: {error}");
+            assert!(error.to_string().ends_with("several with commas between"));
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_said_with_the_reason() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = Client::connect(&address.to_string()).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error:?}");
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}

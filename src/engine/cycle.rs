@@ -1,0 +1,159 @@
+//! One turn of the engine: step the core through a batch of inputs, commit what they changed, hand out what may leave.
+//!
+//! It has no clock, no timer and no task, so that the simulator runs the very same code as the server.
+
+use crate::engine::handle::{Message, SubmitError};
+use crate::store::{CommitError, Epoch, Store, StoreError};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use wharfinger_core::{Batch, Core, Input, Limits, PoolConfig, Reply, Timestamp};
+
+/// The core, the store, and who we are to it.
+pub struct Cycle {
+    store: Arc<dyn Store>,
+    epoch: Epoch,
+    core: Core,
+    pools: Vec<PoolConfig>,
+    limits: Limits,
+}
+
+/// What may leave after a commit.
+pub struct Turn {
+    /// What changed, and the effects to run.
+    pub batch: Batch,
+    /// Send these.
+    pub answers: Vec<Answer>,
+}
+
+/// An answer that was held back until the commit.
+pub enum Answer {
+    /// To an input.
+    Input(oneshot::Sender<Result<Reply, SubmitError>>, Box<Result<Reply, SubmitError>>),
+    /// To a question.
+    Read(Box<dyn FnOnce() + Send>),
+}
+
+impl Answer {
+    /// Sends it. Whoever asked may be gone; that is no error.
+    pub fn send(self) {
+        match self {
+            Answer::Input(to, answer) => {
+                let _ = to.send(*answer);
+            }
+            Answer::Read(send) => send(),
+        }
+    }
+}
+
+/// A turn that did not end in a commit. Nothing of it was told; whoever asked got UNAVAILABLE.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    /// Memory may be ahead of disk: call [`Cycle::recover`] before the next turn.
+    #[error("the commit failed: {error}")]
+    Lost {
+        /// Why.
+        error: CommitError,
+        /// What nobody would say again (notices, the configuration): to be taken again after the recovery.
+        again: Vec<Input>,
+    },
+    /// Another server leads: stop.
+    #[error("another server leads now")]
+    Deposed,
+}
+
+impl Cycle {
+    /// Takes the store over and recovers from it. The batch holds what the restart changed; it is committed.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read or written.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        pools: Vec<PoolConfig>,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Result<(Self, Batch), StoreError> {
+        let epoch = store.acquire().await?;
+        let core = Core::recover(store.load().await?, pools.clone(), limits.clone(), now);
+        let mut cycle = Self { store, epoch, core, pools, limits };
+        let batch = cycle.commit_recovery().await?;
+        Ok((cycle, batch))
+    }
+
+    /// Throws the memory away and recovers from the store, as leader still.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read or written; try again later.
+    pub async fn recover(&mut self, now: Timestamp) -> Result<Batch, StoreError> {
+        let snapshot = self.store.load().await?;
+        self.core = Core::recover(snapshot, self.pools.clone(), self.limits.clone(), now);
+        self.commit_recovery().await
+    }
+
+    async fn commit_recovery(&mut self) -> Result<Batch, StoreError> {
+        let batch = self.core.take_batch();
+        if !batch.is_empty() {
+            self.store.commit(&batch, self.epoch).await.map_err(|error| match error {
+                CommitError::NotCommitted(error) | CommitError::InDoubt(error) => error,
+                CommitError::Deposed { .. } => StoreError::Unavailable("another server took over meanwhile".into()),
+            })?;
+        }
+        Ok(batch)
+    }
+
+    /// Steps the core through all messages, commits, and returns what may leave.
+    ///
+    /// # Errors
+    ///
+    /// See [`TurnError`]; all messages are answered with UNAVAILABLE then.
+    pub async fn turn(&mut self, now: Timestamp, messages: Vec<Message>) -> Result<Turn, TurnError> {
+        let mut answers = Vec::with_capacity(messages.len());
+        let mut again = Vec::new();
+        if messages.is_empty() {
+            let _ = self.core.step(now, Input::Tick);
+        }
+        for message in messages {
+            match message {
+                Message::Input(input, to) => {
+                    if let Input::Configure(pools) = &*input {
+                        self.pools.clone_from(pools);
+                        again.push((*input).clone());
+                    }
+                    if let Input::Notice(_) = &*input {
+                        again.push((*input).clone());
+                    }
+                    let answer = self.core.step(now, *input).map_err(SubmitError::Rejected);
+                    if let Some(to) = to {
+                        answers.push(Answer::Input(to, Box::new(answer)));
+                    }
+                }
+                Message::Read(read) => answers.push(Answer::Read(read(&self.core, now))),
+            }
+        }
+        let batch = self.core.take_batch();
+        if batch.is_empty() {
+            return Ok(Turn { batch, answers });
+        }
+        match self.store.commit(&batch, self.epoch).await {
+            Ok(()) => Ok(Turn { batch, answers }),
+            Err(error) => {
+                for answer in answers {
+                    if let Answer::Input(to, _) = answer {
+                        let why = "the store failed; the broker recovers from it: repeat the request";
+                        let _ = to.send(Err(SubmitError::Unavailable(why.into())));
+                    }
+                }
+                Err(match error {
+                    CommitError::Deposed { .. } => TurnError::Deposed,
+                    CommitError::NotCommitted(_) | CommitError::InDoubt(_) => TurnError::Lost { error, again },
+                })
+            }
+        }
+    }
+
+    /// The state, to be looked at between turns.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+}

@@ -1,0 +1,140 @@
+//! Adapters' answers as inputs of the core.
+
+use crate::engine::effects::unreachable;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use wharfinger_adapter as adapter;
+use wharfinger_adapter::{Failure, Prepared, Provisioned};
+use wharfinger_core::{
+    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeKind, NoticeTarget, Texts, Timestamp, Verdict,
+    Work,
+};
+
+pub(crate) fn texts(texts: &Texts) -> BTreeMap<String, String> {
+    texts.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn core_texts(texts: BTreeMap<String, String>) -> Texts {
+    texts.into_iter().map(|(key, value)| (Arc::from(key), Arc::from(value))).collect()
+}
+
+fn failure(failure: Failure) -> CallFailure {
+    CallFailure {
+        blame: match failure.blame {
+            adapter::Blame::Request => Blame::Request,
+            adapter::Blame::Resource => Blame::Resource,
+            adapter::Blame::Provider => Blame::Provider,
+            adapter::Blame::Configuration => Blame::Configuration,
+            adapter::Blame::Bug => Blame::Bug,
+        },
+        reason: Arc::from(failure.reason),
+        message: Arc::from(failure.message),
+        retry_after: failure.retry_after.map(|span| Millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))),
+    }
+}
+
+fn verdict(verdict: adapter::Verdict) -> Verdict {
+    let worded = |reason: &str, detail: String| Arc::from(format!("{reason}: {detail}"));
+    match verdict {
+        adapter::Verdict::Healthy => Verdict::Healthy,
+        adapter::Verdict::Mangled { repairable, reason, detail } => {
+            Verdict::Mangled { repairable, detail: worded(reason, detail) }
+        }
+        adapter::Verdict::Unreachable { reason, detail } => Verdict::Unreachable { detail: worded(reason, detail) },
+        adapter::Verdict::Gone { reason, detail } => Verdict::Gone { detail: worded(reason, detail) },
+    }
+}
+
+pub(crate) fn provisioned(effect: &Effect, result: Result<Provisioned, Failure>) -> Input {
+    let result = result.map_err(failure).map(|made| Made {
+        handle: (!made.handle.is_empty()).then(|| Arc::from(made.handle)),
+        access: core_texts(made.access),
+        labels: core_texts(made.labels),
+    });
+    Input::Provisioned { resource: effect.resource.id, op: effect.op, result }
+}
+
+pub(crate) fn prepared(effect: &Effect, lease: &Lease, result: Result<Prepared, Failure>) -> Input {
+    let result = result.map_err(failure).map(|made| core_texts(made.access));
+    Input::Prepared { lease: lease.id, op: effect.op, result }
+}
+
+pub(crate) fn cleaned(effect: &Effect, lease: &Lease, result: Result<(), Failure>) -> Input {
+    Input::Cleaned { lease: lease.id, op: effect.op, result: result.map_err(failure) }
+}
+
+pub(crate) fn checked(effect: &Effect, result: Result<adapter::Verdict, Failure>) -> Input {
+    Input::Checked { resource: effect.resource.id, op: effect.op, result: result.map(verdict).map_err(failure) }
+}
+
+pub(crate) fn probed(effect: &Effect, result: Result<adapter::Verdict, Failure>) -> Input {
+    Input::Probed { resource: effect.resource.id, result: result.map(verdict).map_err(failure) }
+}
+
+pub(crate) fn repaired(effect: &Effect, result: Result<(), Failure>) -> Input {
+    Input::Repaired { resource: effect.resource.id, op: effect.op, result: result.map_err(failure) }
+}
+
+pub(crate) fn destroyed(effect: &Effect, result: Result<(), Failure>) -> Input {
+    Input::Destroyed { resource: effect.resource.id, op: effect.op, result: result.map_err(failure) }
+}
+
+/// The adapter could not even be asked.
+pub(crate) fn not_called(effect: &Effect, reason: Failure) -> Input {
+    match &effect.work {
+        // The host under it does not answer: that is an answer, of the host.
+        Work::Check if reason.blame == adapter::Blame::Resource => checked(effect, Ok(unreachable(&reason))),
+        Work::Probe if reason.blame == adapter::Blame::Resource => probed(effect, Ok(unreachable(&reason))),
+        Work::Provision(_) => provisioned(effect, Err(reason)),
+        Work::Prepare(lease) => prepared(effect, lease, Err(reason)),
+        Work::Clean(lease) => cleaned(effect, lease, Err(reason)),
+        Work::Check => checked(effect, Err(reason)),
+        Work::Probe => probed(effect, Err(reason)),
+        Work::Repair => repaired(effect, Err(reason)),
+        Work::Destroy => destroyed(effect, Err(reason)),
+    }
+}
+
+/// It took too long and was given up.
+pub(crate) fn timed_out(effect: &Effect) -> Input {
+    let message = format!("gave up after {}", effect.timeout);
+    match &effect.work {
+        Work::Check | Work::Probe | Work::Provision(_) | Work::Prepare(_) | Work::Clean(_) | Work::Repair | Work::Destroy => {
+            not_called(effect, Failure::resource("TIMEOUT", message))
+        }
+    }
+}
+
+/// It was ended on purpose.
+pub(crate) fn cancelled(effect: &Effect) -> Input {
+    not_called(effect, Failure::resource("CANCELLED", "the call was ended for another on the same resource"))
+}
+
+/// The adapter panicked.
+pub(crate) fn panicked(effect: &Effect, why: &str) -> Input {
+    tracing::error!(resource = %effect.resource.id, pool = %effect.resource.pool, why, "an adapter panicked");
+    not_called(effect, Failure::bug("ADAPTER_PANICKED", format!("the adapter panicked: {why}; please report it")))
+}
+
+/// A notice as an input; `None` if its resource id is none.
+pub(crate) fn notice(notice: adapter::Notice) -> Option<Input> {
+    let target = match notice.target {
+        adapter::NoticeTarget::Resource(id) => NoticeTarget::Resource(id.parse().ok()?),
+        adapter::NoticeTarget::Item(item) => NoticeTarget::Item(Arc::from(item)),
+    };
+    let kind = match notice.kind {
+        adapter::NoticeKind::Interruption { at_unix_ms } => NoticeKind::Interruption(Timestamp(at_unix_ms)),
+        adapter::NoticeKind::AtRisk => NoticeKind::AtRisk,
+        adapter::NoticeKind::Maintenance { at_unix_ms } => NoticeKind::Maintenance(Timestamp(at_unix_ms)),
+        adapter::NoticeKind::Cancelled => NoticeKind::Cancelled,
+        adapter::NoticeKind::ConnectionLost => NoticeKind::ConnectionLost,
+        adapter::NoticeKind::Gone => NoticeKind::Gone,
+    };
+    Some(Input::Notice(Notice {
+        pool: Arc::from(notice.pool),
+        target,
+        kind,
+        source: Arc::from(notice.source),
+        detail: Arc::from(notice.detail),
+    }))
+}

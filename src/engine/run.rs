@@ -1,0 +1,197 @@
+//! The loop: collect what has come, take a turn, let the answers out; recover when the store failed.
+
+use crate::engine::cycle::{Cycle, Turn, TurnError};
+use crate::engine::effects::{Adapters, EffectLimits, Executor};
+use crate::engine::handle::{Handle, Message, SubmitError};
+use crate::engine::{Hub, clock, facts};
+use crate::store::{Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wharfinger_adapter::{Notice, NoticeSink};
+use wharfinger_core::{Batch, Input, Limits, PoolConfig};
+
+/// Inputs of one turn: enough that an fsync is shared by many, few enough that nobody waits long.
+const BATCH: usize = 512;
+/// Inputs that wait for a turn; beyond it, senders wait.
+const MAILBOX: usize = 4096;
+/// Without any input the engine still looks at the time this often: a longer gap is a pause (see `Limits::pause`).
+const TICK: Duration = Duration::from_millis(1000);
+
+/// All that the engine needs.
+pub struct EngineConfig {
+    /// Where the truth is kept.
+    pub store: Arc<dyn Store>,
+    /// Pools as configured, in order.
+    pub pools: Vec<PoolConfig>,
+    /// Limits of the deployment.
+    pub limits: Limits,
+    /// The adapter of each pool.
+    pub adapters: Adapters,
+    /// Calls at once.
+    pub effects: EffectLimits,
+}
+
+/// A running engine.
+pub struct Engine {
+    /// The way in.
+    pub handle: Handle,
+    /// Where adapters report what the world says.
+    pub notices: NoticeSink,
+    /// Ends when the engine has stopped.
+    pub task: JoinHandle<()>,
+}
+
+/// Recovers from the store and starts the loop, which ends when `stop` is cancelled: what is in the mailbox then is
+/// still done.
+///
+/// # Errors
+///
+/// The store can't be taken over or read.
+pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engine, StoreError> {
+    let EngineConfig { store, pools, limits, adapters, effects } = config;
+    let (cycle, batch) = Cycle::start(store.clone(), pools, limits, clock::now()).await?;
+    let hub = Hub::new(cycle.core().revision());
+    let (mailbox, inputs) = mpsc::channel(MAILBOX);
+    let handle = Handle::new(mailbox, hub.clone(), store);
+    let executor = Executor::new(adapters, handle.clone(), effects);
+    let (notices, notice_inputs) = mpsc::channel(1024);
+    tokio::spawn(carry_notices(notice_inputs, handle.clone()));
+    let engine = Loop { cycle, hub, executor, inputs, stop, kept: Vec::new() };
+    let task = tokio::spawn(engine.run(batch));
+    Ok(Engine { handle, notices, task })
+}
+
+async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
+    while let Some(notice) = notices.recv().await {
+        tracing::info!(pool = notice.pool, source = notice.source, detail = notice.detail, kind = ?notice.kind, "notice");
+        if let Some(input) = facts::notice(notice)
+            && handle.report(input).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+struct Loop {
+    cycle: Cycle,
+    hub: Hub,
+    executor: Executor,
+    inputs: mpsc::Receiver<Message>,
+    stop: CancellationToken,
+    /// Notices that came while the store was away.
+    kept: Vec<Input>,
+}
+
+impl Loop {
+    async fn run(mut self, first: Batch) {
+        self.release(Turn { batch: first, answers: Vec::new() });
+        loop {
+            let mut messages = Vec::new();
+            let wait = self.until_deadline();
+            tokio::select! {
+                biased;
+                count = self.inputs.recv_many(&mut messages, BATCH) => {
+                    if count == 0 { return; }
+                }
+                () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => {
+                    self.inputs.close();
+                    while self.inputs.recv_many(&mut messages, BATCH).await > 0 {}
+                    let _ = self.turn(messages).await;
+                    return;
+                }
+            }
+            if !self.turn(messages).await {
+                return;
+            }
+        }
+    }
+
+    fn until_deadline(&self) -> Duration {
+        let Some(at) = self.cycle.core().next_deadline() else { return TICK };
+        let wait = at.0.saturating_sub(clock::now().0).max(0);
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(TICK)
+    }
+
+    /// Takes a turn. False: stop.
+    async fn turn(&mut self, messages: Vec<Message>) -> bool {
+        match self.cycle.turn(clock::now(), messages).await {
+            Ok(turn) => {
+                self.release(turn);
+                true
+            }
+            Err(TurnError::Deposed) => {
+                tracing::error!("another server leads now; this one stops");
+                false
+            }
+            Err(TurnError::Lost { error, again }) => {
+                tracing::error!(error = %error, "the commit failed; recovering from the store");
+                self.recover().await && self.take_again(again).await
+            }
+        }
+    }
+
+    async fn take_again(&mut self, mut again: Vec<Input>) -> bool {
+        again.append(&mut self.kept);
+        if again.is_empty() {
+            return true;
+        }
+        let messages = again.into_iter().map(|input| Message::Input(Box::new(input), None)).collect();
+        // A store that fails twice in a row brings us back here, with the same inputs.
+        Box::pin(self.turn(messages)).await
+    }
+
+    async fn recover(&mut self) -> bool {
+        let mut wait = Duration::from_millis(20);
+        loop {
+            match self.cycle.recover(clock::now()).await {
+                Ok(batch) => {
+                    tracing::info!(revision = %batch.revision, "recovered from the store");
+                    self.release(Turn { batch, answers: Vec::new() });
+                    return true;
+                }
+                Err(error) => tracing::warn!(error = %error, "the store can't be read; trying again"),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(Duration::from_secs(2));
+            self.refuse_waiting();
+        }
+    }
+
+    /// Whoever asks while the store is away is told so, instead of being left to wait.
+    fn refuse_waiting(&mut self) {
+        while let Ok(message) = self.inputs.try_recv() {
+            match message {
+                Message::Input(_, Some(to)) => {
+                    let why = "the store does not answer; the broker recovers from it: repeat the request";
+                    let _ = to.send(Err(SubmitError::Unavailable(why.into())));
+                }
+                // What the world said once is kept. An adapter's answer is not: the call is made again after the
+                // recovery, with its number.
+                Message::Input(input, None) => {
+                    if matches!(*input, Input::Notice(_)) {
+                        self.kept.push(*input);
+                    }
+                }
+                Message::Read(_) => {}
+            }
+        }
+    }
+
+    /// After the commit: tell watchers, answer, act.
+    fn release(&self, turn: Turn) {
+        self.hub.publish(&turn.batch);
+        for answer in turn.answers {
+            answer.send();
+        }
+        for effect in turn.batch.effects {
+            self.executor.start(effect);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What all services share.
+
+use crate::engine::Handle;
+use crate::rpc::limits::{Gate, RpcLimits};
+use crate::rpc::status::RpcError;
+use std::future::Future;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Response, Status};
+
+/// What all services share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) handle: Handle,
+    pub(crate) calls: Gate,
+    pub(crate) waits: Gate,
+    pub(crate) watches: Gate,
+    pub(crate) call_timeout: Duration,
+    /// Ends what stays.
+    pub(crate) stop: CancellationToken,
+    /// Tasks of watches.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Context {
+    pub(crate) fn new(handle: Handle, limits: &RpcLimits, stop: CancellationToken) -> Self {
+        Self {
+            handle,
+            calls: Gate::new(limits.max_calls),
+            waits: Gate::new(limits.max_waits),
+            watches: Gate::new(limits.max_watches),
+            call_timeout: limits.call_timeout,
+            stop,
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Answers a call that wants an answer now.
+    pub(crate) async fn answer<T>(
+        &self,
+        work: impl Future<Output = Result<T, RpcError>>,
+    ) -> Result<Response<T>, Status> {
+        Ok(Response::new(self.within(work).await?))
+    }
+
+    /// Does a call's work with the limits of one that wants an answer now.
+    pub(crate) async fn within<T>(&self, work: impl Future<Output = Result<T, RpcError>>) -> Result<T, RpcError> {
+        let _place = self.calls.enter_call()?;
+        tokio::time::timeout(self.call_timeout, work).await.map_err(|_| RpcError::TimedOut(self.call_timeout))?
+    }
+}

@@ -1,0 +1,371 @@
+//! Messages to inputs of the core. Each function tells all problems of its message at once.
+
+use crate::engine::Filter;
+use crate::pb;
+use crate::rpc::check::{Id, Lines, MAX_TEXT, MAX_VALUE, Problems, Span, quoted};
+use crate::rpc::status::RpcError;
+use crate::store::EventQuery;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use wharfinger_core::{
+    AdminRequest, AdminVerb, Claim, Input, LeaseId, LeaseRequest, Millis, Outcome, ResourceId, Revision, Selector,
+    Texts,
+};
+
+const MAX_HOLDER: usize = 1024;
+const MAX_REQUEST_ID: usize = 128;
+const MAX_COUNT: u32 = 64;
+const MAX_CLAIMS: usize = 64;
+const PRIORITY: std::ops::RangeInclusive<i32> = -100..=100;
+const DEFAULT_PAGE: u32 = 100;
+const MAX_PAGE: u32 = 1000;
+const DEFAULT_BOOKMARKS: Millis = Millis::secs(5);
+
+/// A lease request, and how long its call may wait.
+pub(crate) fn lease(request: &pb::LeaseRequest, principal: Arc<str>) -> Result<(Input, Duration), RpcError> {
+    let mut p = Problems::default();
+    let request_id = &request.request_id;
+    if request_id.is_empty() {
+        p.add("request_id", "is required: choose one for each request, and use it again when you repeat the request");
+    } else if request_id.len() > MAX_REQUEST_ID || !request_id.bytes().all(|b| b.is_ascii_graphic()) {
+        p.add("request_id", format!("must be 1 to {MAX_REQUEST_ID} visible ASCII characters, without spaces"));
+    }
+    if !PRIORITY.contains(&request.priority) {
+        p.add("priority", format!("must be from -100 to 100; got {}", request.priority));
+    }
+    if request.no_queue && request.queue_for.is_some() {
+        p.add("queue_for", "makes no sense with no_queue; set one of them");
+    }
+    let wanted = LeaseRequest {
+        request_id: Arc::from(request_id.as_str()),
+        principal,
+        holder: p.text("holder", &request.holder, MAX_HOLDER, Lines::One),
+        claims: claims(&mut p, request),
+        priority: request.priority,
+        ttl: p.span("ttl", request.ttl.as_ref(), &Span::LONG),
+        queue_for: p.span("queue_for", request.queue_for.as_ref(), &Span::LONG),
+        no_queue: request.no_queue,
+        expected: p.span("expected_duration", request.expected_duration.as_ref(), &Span::LONG),
+        tags: Arc::new(p.texts("tags", &request.tags, MAX_VALUE, Lines::One)),
+        independent: request.independent,
+        replace: request.replace,
+    };
+    let wait = p.span("wait", request.wait.as_ref(), &Span::WAIT).unwrap_or(Millis::ZERO);
+    p.finish((Input::Lease(wanted), duration(wait)))
+}
+
+fn claims(p: &mut Problems, request: &pb::LeaseRequest) -> Vec<Claim> {
+    if request.claims.is_empty() {
+        if request.selector.is_none() {
+            p.add("selector", "is required: name a pool, labels, or both (or give claims)");
+            return Vec::new();
+        }
+        return vec![claim(p, "", request.selector.as_ref(), request.count, &request.params)];
+    }
+    if request.selector.is_some() {
+        p.add("claims", "exclude selector: put it into the claims");
+    }
+    if request.count != 0 {
+        p.add("count", "belongs to selector; each claim has its own");
+    }
+    if !request.params.is_empty() {
+        p.add("params", "belong to selector; each claim has its own");
+    }
+    if request.claims.len() > MAX_CLAIMS {
+        p.add("claims", format!("has {} entries; at most {MAX_CLAIMS} are taken", request.claims.len()));
+        return Vec::new();
+    }
+    let each = request.claims.iter().enumerate();
+    each.map(|(i, c)| claim(p, &format!("claims[{i}]."), c.selector.as_ref(), c.count, &c.params)).collect()
+}
+
+/// `at` is the path of what has the fields, with its dot.
+fn claim(
+    p: &mut Problems,
+    at: &str,
+    selector: Option<&pb::Selector>,
+    count: u32,
+    params: &HashMap<String, String>,
+) -> Claim {
+    if count > MAX_COUNT {
+        p.add(format!("{at}count"), format!("must be at most {MAX_COUNT}; got {count}"));
+    }
+    let selector = match selector {
+        Some(selector) if selector.pool.is_empty() && selector.labels.is_empty() => {
+            p.add(format!("{at}selector"), "is empty: name a pool, labels, or both");
+            Selector::default()
+        }
+        Some(selector) => Selector {
+            pool: optional(p.text(format!("{at}selector.pool"), &selector.pool, MAX_VALUE, Lines::One)),
+            labels: p.texts(&format!("{at}selector.labels"), &selector.labels, MAX_VALUE, Lines::One),
+        },
+        None => {
+            p.add(format!("{at}selector"), "is required: name a pool, labels, or both");
+            Selector::default()
+        }
+    };
+    let params: Texts = p.texts(&format!("{at}params"), params, MAX_TEXT, Lines::Many);
+    Claim { selector: Arc::new(selector), count: count.max(1), params: Arc::new(params) }
+}
+
+/// The end of a lease by its holder.
+pub(crate) fn release(request: &pb::ReleaseRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
+    let mut p = Problems::default();
+    let lease = p.id("lease_id", &request.lease_id);
+    let outcome = match pb::Outcome::try_from(request.outcome) {
+        Ok(pb::Outcome::Unspecified | pb::Outcome::Ok) => Outcome::Ok,
+        Ok(pb::Outcome::Failed) => Outcome::Failed,
+        Ok(pb::Outcome::Tainted) => Outcome::Tainted,
+        Err(_) => {
+            p.add("outcome", format!("{} is unknown; use OK, FAILED or TAINTED", request.outcome));
+            Outcome::Ok
+        }
+    };
+    let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);
+    let lease = p.found(lease)?;
+    Ok((lease, Input::Release { lease, principal, outcome, note }))
+}
+
+/// A sign of life from a holder.
+pub(crate) fn renew(request: &pb::RenewRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
+    let mut p = Problems::default();
+    let lease = p.id("lease_id", &request.lease_id);
+    let ttl = p.span("ttl", request.ttl.as_ref(), &Span::LONG);
+    let lease = p.found(lease)?;
+    Ok((lease, Input::Renew { lease, principal, ttl }))
+}
+
+/// The one id of a request that has nothing else.
+pub(crate) fn id<T: Id>(field: &str, text: &str) -> Result<T, RpcError> {
+    let mut p = Problems::default();
+    let id = p.id(field, text);
+    p.found(id)
+}
+
+impl Problems {
+    /// An id that was read, if nothing at all was wrong.
+    fn found<T>(self, id: Option<T>) -> Result<T, RpcError> {
+        self.finish(())?;
+        id.ok_or(RpcError::Bug("an id was neither read nor refused"))
+    }
+}
+
+/// What a watch wants.
+pub(crate) struct Watching {
+    pub(crate) filter: Filter,
+    /// 0: the current state first.
+    pub(crate) from: Revision,
+    pub(crate) include_ended: bool,
+    pub(crate) bookmarks: Duration,
+}
+
+/// A watch.
+pub(crate) fn watch(request: &pb::WatchRequest) -> Result<Watching, RpcError> {
+    let mut p = Problems::default();
+    let leases = p.each("lease_ids", &request.lease_ids, |p, at, text| p.id(at, text));
+    let filter = Filter {
+        leases: leases.into_iter().flatten().collect(),
+        holders: names(&mut p, "holders", &request.holders, MAX_HOLDER),
+        pools: names(&mut p, "pools", &request.pools, MAX_VALUE),
+    };
+    let bookmarks = p.span("bookmark_interval", request.bookmark_interval.as_ref(), &Span::BOOKMARK);
+    p.finish(Watching {
+        filter,
+        from: Revision(request.from_revision),
+        include_ended: request.include_ended,
+        bookmarks: duration(bookmarks.unwrap_or(DEFAULT_BOOKMARKS)),
+    })
+}
+
+fn names(p: &mut Problems, field: &str, values: &[String], max: usize) -> BTreeSet<Arc<str>> {
+    p.each(field, values, |p, at, text| p.text(at, text, max, Lines::One)).into_iter().collect()
+}
+
+/// A page of leases.
+pub(crate) struct Listing {
+    pub(crate) filter: Filter,
+    /// Empty: those that have not ended.
+    pub(crate) states: BTreeSet<pb::LeaseState>,
+    pub(crate) resource: Option<ResourceId>,
+    pub(crate) size: usize,
+    pub(crate) after: Option<LeaseId>,
+}
+
+/// A list of leases.
+pub(crate) fn list(request: &pb::ListRequest) -> Result<Listing, RpcError> {
+    let mut p = Problems::default();
+    let mut states = BTreeSet::new();
+    for (i, state) in request.states.iter().enumerate() {
+        match pb::LeaseState::try_from(*state) {
+            Ok(state) if state != pb::LeaseState::Unspecified => {
+                states.insert(state);
+            }
+            Ok(_) | Err(_) => p.add(format!("states[{i}]"), format!("{state} is no state of a lease")),
+        }
+    }
+    let filter = Filter {
+        leases: BTreeSet::new(),
+        holders: names(&mut p, "holders", &request.holders, MAX_HOLDER),
+        pools: names(&mut p, "pools", &request.pools, MAX_VALUE),
+    };
+    let resource = p.optional_id("resource_id", &request.resource_id);
+    let (size, after) = page(&mut p, request.page_size, &request.page_token);
+    p.finish(Listing { filter, states, resource, size, after })
+}
+
+/// A page of resources.
+pub(crate) struct ResourceListing {
+    pub(crate) pools: BTreeSet<Arc<str>>,
+    /// Empty: those that are not gone.
+    pub(crate) states: BTreeSet<pb::ResourceState>,
+    pub(crate) size: usize,
+    pub(crate) after: Option<ResourceId>,
+}
+
+/// A list of resources.
+pub(crate) fn list_resources(request: &pb::ListResourcesRequest) -> Result<ResourceListing, RpcError> {
+    let mut p = Problems::default();
+    let mut states = BTreeSet::new();
+    for (i, state) in request.states.iter().enumerate() {
+        match pb::ResourceState::try_from(*state) {
+            Ok(state) if state != pb::ResourceState::Unspecified => {
+                states.insert(state);
+            }
+            Ok(_) | Err(_) => p.add(format!("states[{i}]"), format!("{state} is no state of a resource")),
+        }
+    }
+    let pools = names(&mut p, "pools", &request.pools, MAX_VALUE);
+    let (size, after) = page(&mut p, request.page_size, &request.page_token);
+    p.finish(ResourceListing { pools, states, size, after })
+}
+
+/// A page's size, and after which id it begins: the token is the last id of the page before.
+fn page<T: Id>(p: &mut Problems, size: u32, token: &str) -> (usize, Option<T>) {
+    let after = if token.is_empty() {
+        None
+    } else {
+        let after = token.parse().ok();
+        if after.is_none() {
+            p.add("page_token", format!("{} is none of ours: pass next_page_token of the page before", quoted(token)));
+        }
+        after
+    };
+    (limit(p, "page_size", size), after)
+}
+
+fn limit(p: &mut Problems, field: &str, asked: u32) -> usize {
+    if asked > MAX_PAGE {
+        p.add(field, format!("must be at most {MAX_PAGE}; got {asked}"));
+    }
+    let size = if asked == 0 { DEFAULT_PAGE } else { asked.min(MAX_PAGE) };
+    usize::try_from(size).unwrap_or(1)
+}
+
+/// Whether a verb must be explained.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Required,
+    Optional,
+}
+
+/// What an operator does to a resource, or to a pool.
+pub(crate) fn admin(
+    request: &pb::TargetRequest,
+    principal: Arc<str>,
+    verb: fn(ResourceId) -> AdminVerb,
+    pool_verb: Option<fn(Arc<str>) -> AdminVerb>,
+) -> Result<(Target, Input), RpcError> {
+    let mut p = Problems::default();
+    let target = match (request.pool.is_empty(), pool_verb) {
+        (false, Some(pool_verb)) => {
+            if !request.resource_id.is_empty() {
+                p.add("pool", "excludes resource_id; name one of them");
+            }
+            let name = p.text("pool", &request.pool, MAX_VALUE, Lines::One);
+            Some((Target::Pool(name.clone()), pool_verb(name)))
+        }
+        (false, None) => {
+            p.add("pool", "only Cordon and Uncordon take a whole pool; name a resource_id");
+            None
+        }
+        (true, pool_verb) => {
+            if request.resource_id.is_empty() && pool_verb.is_some() {
+                p.add("resource_id", "is required, or a pool");
+                None
+            } else {
+                let id = p.id("resource_id", &request.resource_id);
+                id.map(|id| (Target::Resource(id), verb(id)))
+            }
+        }
+    };
+    let why = match &target {
+        Some((_, AdminVerb::Quarantine(_) | AdminVerb::ForceDestroy(_))) => Why::Required,
+        Some(_) | None => Why::Optional,
+    };
+    let reason = reason(&mut p, &request.reason, why);
+    let (target, verb) = p.found(target)?;
+    Ok((target, Input::Admin(AdminRequest { principal, reason, verb })))
+}
+
+/// To what an operator does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Resource(ResourceId),
+    Pool(Arc<str>),
+}
+
+/// A drain.
+pub(crate) fn drain(request: &pb::DrainRequest, principal: Arc<str>) -> Result<(Target, Input), RpcError> {
+    let mut p = Problems::default();
+    let id = p.id("resource_id", &request.resource_id);
+    let reason = reason(&mut p, &request.reason, Why::Optional);
+    let deadline = p.span("deadline", request.deadline.as_ref(), &Span::FROM_NOW);
+    let id = p.found(id)?;
+    let verb = AdminVerb::Drain(id, deadline);
+    Ok((Target::Resource(id), Input::Admin(AdminRequest { principal, reason, verb })))
+}
+
+/// The end of a lease by an operator.
+pub(crate) fn break_lease(request: &pb::BreakRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
+    let mut p = Problems::default();
+    let id = p.id("lease_id", &request.lease_id);
+    let reason = reason(&mut p, &request.reason, Why::Required);
+    let id = p.found(id)?;
+    Ok((id, Input::Admin(AdminRequest { principal, reason, verb: AdminVerb::Break(id) })))
+}
+
+fn reason(p: &mut Problems, text: &str, why: Why) -> Arc<str> {
+    match why {
+        Why::Required => {
+            p.required_text("reason", text, MAX_TEXT, Lines::Many, "it takes something from a holder, who is told why")
+        }
+        Why::Optional => p.text("reason", text, MAX_TEXT, Lines::Many),
+    }
+}
+
+/// Entries of the audit trail.
+pub(crate) fn events(request: &pb::EventsRequest) -> Result<EventQuery, RpcError> {
+    let mut p = Problems::default();
+    let pool = p.text("pool", &request.pool, MAX_VALUE, Lines::One);
+    let query = EventQuery {
+        pool: optional(pool).map(|pool| pool.to_string()),
+        resource: p.optional_id("resource_id", &request.resource_id),
+        lease: p.optional_id("lease_id", &request.lease_id),
+        after: Revision(request.after_revision),
+        newest_first: request.newest_first,
+        limit: limit(&mut p, "limit", request.limit),
+    };
+    p.finish(query)
+}
+
+fn optional(text: Arc<str>) -> Option<Arc<str>> {
+    if text.is_empty() { None } else { Some(text) }
+}
+
+fn duration(span: Millis) -> Duration {
+    Duration::from_millis(span.0.max(0).unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+use super::*;
+
+fn who() -> Arc<str> {
+    Arc::from("local")
+}
+
+fn wanted() -> pb::LeaseRequest {
+    pb::LeaseRequest {
+        request_id: "build-17".into(),
+        selector: Some(pb::Selector { pool: "linux".into(), ..pb::Selector::default() }),
+        ..pb::LeaseRequest::default()
+    }
+}
+
+fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+/// `field: description` of each problem.
+fn problems<T>(result: Result<T, RpcError>) -> Vec<String> {
+    match result {
+        Ok(_) => Vec::new(),
+        Err(RpcError::Invalid(problems)) => {
+            problems.into_iter().map(|p| format!("{}: {}", p.field, p.description)).collect()
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn a_small_request_becomes_one_claim() {
+    let request = pb::LeaseRequest { wait: seconds(2), ttl: seconds(60), ..wanted() };
+    let (input, wait) = lease(&request, who()).unwrap();
+    let Input::Lease(lease) = input else { panic!() };
+    assert_eq!(wait, Duration::from_secs(2));
+    assert_eq!((lease.ttl, lease.queue_for), (Some(Millis::secs(60)), None));
+    let [claim] = &lease.claims[..] else { panic!() };
+    assert_eq!((claim.count, claim.selector.pool.as_deref()), (1, Some("linux")));
+}
+
+#[test]
+fn claims_keep_their_order_and_counts() {
+    let selector = |pool: &str| Some(pb::Selector { pool: pool.into(), ..pb::Selector::default() });
+    let claims = vec![
+        pb::Claim { selector: selector("a"), count: 3, ..pb::Claim::default() },
+        pb::Claim { selector: selector("b"), ..pb::Claim::default() },
+    ];
+    let request = pb::LeaseRequest { selector: None, claims, ..wanted() };
+    let Input::Lease(lease) = lease(&request, who()).unwrap().0 else { panic!() };
+    let told: Vec<_> = lease.claims.iter().map(|c| (c.selector.pool.as_deref(), c.count)).collect();
+    assert_eq!(told, [(Some("a"), 3), (Some("b"), 1)]);
+}
+
+#[test]
+fn all_problems_of_a_request_are_told_at_once_with_their_paths() {
+    let labels = [("os".to_owned(), "x".repeat(257)), (String::new(), "v".into())].into();
+    let claim = pb::Claim {
+        selector: Some(pb::Selector { pool: String::new(), labels }),
+        count: 65,
+        params: [("script".to_owned(), "line\nline\u{7}".to_owned())].into(),
+    };
+    let request = pb::LeaseRequest {
+        request_id: "two words".into(),
+        holder: "h".repeat(1025),
+        selector: Some(pb::Selector::default()),
+        count: 2,
+        claims: vec![pb::Claim::default(), claim],
+        priority: 101,
+        ttl: seconds(0),
+        wait: seconds(601),
+        queue_for: seconds(-5),
+        no_queue: true,
+        expected_duration: seconds(366 * 24 * 3600),
+        ..pb::LeaseRequest::default()
+    };
+    assert_eq!(
+        problems(lease(&request, who())),
+        [
+            "request_id: must be 1 to 128 visible ASCII characters, without spaces",
+            "priority: must be from -100 to 100; got 101",
+            "queue_for: makes no sense with no_queue; set one of them",
+            "holder: has 1025 bytes; at most 1024 are kept",
+            "claims: exclude selector: put it into the claims",
+            "count: belongs to selector; each claim has its own",
+            "claims[0].selector: is required: name a pool, labels, or both",
+            "claims[1].count: must be at most 64; got 65",
+            "claims[1].selector.labels[\"\"]: the key must have 1 to 63 bytes, without spaces",
+            "claims[1].selector.labels[\"os\"]: has 257 bytes; at most 256 are kept",
+            "claims[1].params[\"script\"]: has the control character \\u{7}; remove it",
+            "ttl: must be more than 0 and at most 365 days; got 0s",
+            "queue_for: must be more than 0 and at most 365 days; got -5s",
+            "expected_duration: must be more than 0 and at most 365 days; got 31622400s",
+            "wait: must be from 0 to 10 minutes; for longer, call again or watch; got 601s",
+        ]
+    );
+}
+
+#[test]
+fn what_is_absent_is_told_as_absent() {
+    let empty = pb::LeaseRequest::default();
+    assert_eq!(
+        problems(lease(&empty, who())),
+        [
+            "request_id: is required: choose one for each request, and use it again when you repeat the request",
+            "selector: is required: name a pool, labels, or both (or give claims)",
+        ]
+    );
+    let anything = pb::LeaseRequest { selector: Some(pb::Selector::default()), ..wanted() };
+    assert_eq!(problems(lease(&anything, who())), ["selector: is empty: name a pool, labels, or both"]);
+}
+
+#[test]
+fn a_ttl_of_ten_years_and_a_broken_duration_are_refused() {
+    let ten_years = pb::LeaseRequest { ttl: seconds(10 * 365 * 24 * 3600), ..wanted() };
+    assert_eq!(problems(lease(&ten_years, who())), ["ttl: must be more than 0 and at most 365 days; got 315360000s"]);
+    let broken = Some(prost_types::Duration { seconds: 1, nanos: -1 });
+    let request = pb::LeaseRequest { ttl: broken, ..wanted() };
+    assert_eq!(
+        problems(lease(&request, who())),
+        ["ttl: is no duration: seconds and nanos must have the same sign, nanos below one second"]
+    );
+}
+
+#[test]
+fn a_release_takes_the_known_outcomes() {
+    let id = "lse_01JDEFG7T1000000000000002A".to_owned();
+    let request = |outcome| pb::ReleaseRequest { lease_id: id.clone(), outcome, note: "two\nlines".into() };
+    for (told, outcome) in [(0, Outcome::Ok), (1, Outcome::Ok), (2, Outcome::Failed), (3, Outcome::Tainted)] {
+        let (_, input) = release(&request(told), who()).unwrap();
+        assert!(matches!(input, Input::Release { outcome: found, .. } if found == outcome));
+    }
+    assert_eq!(problems(release(&request(9), who())), ["outcome: 9 is unknown; use OK, FAILED or TAINTED"]);
+    let both = pb::ReleaseRequest { lease_id: "x".into(), outcome: 9, ..pb::ReleaseRequest::default() };
+    assert_eq!(problems(release(&both, who())).len(), 2);
+}
+
+#[test]
+fn a_watch_has_bounds() {
+    let request = pb::WatchRequest {
+        lease_ids: vec!["lse_01JDEFG7T1000000000000002A".into(), "lse_1".into()],
+        pools: vec![String::new(); 1001],
+        bookmark_interval: Some(prost_types::Duration { seconds: 0, nanos: 99_000_000 }),
+        ..pb::WatchRequest::default()
+    };
+    let told = problems(watch(&request));
+    assert!(told[0].starts_with("lease_ids[1]: \"lse_1\" is not a lease id"), "{told:?}");
+    assert_eq!(
+        told[1..],
+        [
+            "pools: has 1001 values; at most 1000 are taken",
+            "bookmark_interval: must be from 100 ms to 60 s; got 0.099s"
+        ]
+    );
+    let everything = watch(&pb::WatchRequest::default()).unwrap();
+    assert_eq!((everything.from, everything.bookmarks), (Revision(0), Duration::from_secs(5)));
+}
+
+#[test]
+fn a_page_has_a_size_and_a_token_of_ours() {
+    let request = pb::ListRequest {
+        states: vec![3, 0, 99],
+        page_size: 1001,
+        page_token: "res_01JDEFG7T1000000000000002A".into(),
+        ..pb::ListRequest::default()
+    };
+    assert_eq!(
+        problems(list(&request)),
+        [
+            "states[1]: 0 is no state of a lease",
+            "states[2]: 99 is no state of a lease",
+            "page_token: \"res_01JDEFG7T1000000000000002A\" is none of ours: pass next_page_token of the page before",
+            "page_size: must be at most 1000; got 1001",
+        ]
+    );
+    assert_eq!(list(&pb::ListRequest::default()).unwrap().size, 100);
+    assert_eq!(list_resources(&pb::ListResourcesRequest { page_size: 7, ..Default::default() }).unwrap().size, 7);
+}
+
+#[test]
+fn only_a_cordon_takes_a_pool_and_what_takes_from_a_holder_needs_a_reason() {
+    let id = "res_01JDEFG7T1000000000000002A".to_owned();
+    let one = pb::TargetRequest { resource_id: id.clone(), ..pb::TargetRequest::default() };
+    let pool = pb::TargetRequest { pool: "linux".into(), ..pb::TargetRequest::default() };
+    let both = pb::TargetRequest { pool: "linux".into(), ..one.clone() };
+    let cordon = |request| admin(request, who(), AdminVerb::Cordon, Some(AdminVerb::CordonPool));
+
+    assert_eq!(cordon(&pool).unwrap().0, Target::Pool("linux".into()));
+    assert_eq!(cordon(&one).unwrap().0, Target::Resource(id.parse().unwrap()));
+    assert_eq!(problems(cordon(&both)), ["pool: excludes resource_id; name one of them"]);
+    assert_eq!(problems(cordon(&pb::TargetRequest::default())), ["resource_id: is required, or a pool"]);
+    let check = admin(&pool, who(), AdminVerb::Check, None);
+    assert_eq!(problems(check), ["pool: only Cordon and Uncordon take a whole pool; name a resource_id"]);
+    assert!(admin(&one, who(), AdminVerb::Check, None).is_ok());
+
+    let reason = "reason: is required: it takes something from a holder, who is told why";
+    assert_eq!(problems(admin(&one, who(), AdminVerb::Quarantine, None)), [reason]);
+    assert_eq!(problems(admin(&one, who(), AdminVerb::ForceDestroy, None)), [reason]);
+    let told = problems(break_lease(&pb::BreakRequest { lease_id: "x".into(), reason: " ".into() }, who()));
+    assert!(told[0].starts_with("lease_id: \"x\" is not a lease id") && told[1] == reason, "{told:?}");
+}

@@ -1,0 +1,318 @@
+//! The core's things to messages.
+
+use crate::pb;
+use crate::store::StoredEvent;
+use std::collections::HashMap;
+use std::sync::Arc;
+use wharfinger_core::{
+    CauseChain, Cordon, Ended, Explanation, FailReason, Lease, LeaseState, Millis, Outcome, PoolView, Resource,
+    ResourceState, Revision, Selector, Subject, Texts, Timestamp,
+};
+
+/// Whether what lets one in is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    /// To the holder: Lease, Get, Renew, Watch.
+    Told,
+    /// To all others.
+    Withheld,
+}
+
+/// A lease.
+pub(crate) fn lease(lease: &Lease, secrets: Secrets) -> pb::Lease {
+    let spec = &lease.spec;
+    let mut told = pb::Lease {
+        id: lease.id.to_string(),
+        revision: lease.revision.0,
+        state: lease_state(&lease.state).into(),
+        request_id: spec.request_id.to_string(),
+        principal: spec.principal.to_string(),
+        holder: spec.holder.to_string(),
+        selector: Some(selector(&spec.selector)),
+        priority: spec.priority,
+        params: texts(&spec.params),
+        tags: texts(&spec.tags),
+        ttl: Some(span(spec.ttl)),
+        created_at: Some(time(lease.created_at)),
+        expires_at: lease.expires_at.map(time),
+        wait_until: spec.wait_until.map(time),
+        pool: lease.pool.as_deref().unwrap_or_default().to_owned(),
+        ends_at: lease.ends_at.map(time),
+        doubt: text(lease.doubt.as_ref()),
+        attempts: lease.attempts,
+        trouble: text(lease.trouble.as_ref()),
+        group_id: spec.group.map(|id| id.to_string()).unwrap_or_default(),
+        group_index: spec.index,
+        replaces_id: spec.replaces.map(|id| id.to_string()).unwrap_or_default(),
+        child_resource_id: spec.child.map(|id| id.to_string()).unwrap_or_default(),
+        independent: spec.independent,
+        expected_duration: spec.expected.map(span),
+        ..pb::Lease::default()
+    };
+    if let Some(hold) = lease.hold() {
+        told.resource_id = hold.resource.to_string();
+        told.slot = hold.slot;
+        told.fencing_token = hold.token;
+    }
+    match &lease.state {
+        LeaseState::Queued | LeaseState::Preparing { .. } => {}
+        LeaseState::Active { since, access, .. } => {
+            told.active_at = Some(time(*since));
+            told.access = self::access(access, secrets);
+        }
+        LeaseState::Ended { how, at, cleanup } => {
+            told.ended_at = Some(time(*at));
+            told.cleaning = cleanup.is_some();
+            ended(&mut told, how);
+        }
+    }
+    told
+}
+
+fn ended(told: &mut pb::Lease, how: &Ended) {
+    match how {
+        Ended::Released { outcome, note } => {
+            told.outcome = match outcome {
+                Outcome::Ok => pb::Outcome::Ok,
+                Outcome::Failed => pb::Outcome::Failed,
+                Outcome::Tainted => pb::Outcome::Tainted,
+            }
+            .into();
+            told.note = note.to_string();
+        }
+        Ended::Expired | Ended::Cancelled => {}
+        Ended::Broken { cause, replacement } => {
+            told.causes = causes(cause);
+            told.replacement_id = replacement.map(|id| id.to_string()).unwrap_or_default();
+        }
+        Ended::Failed { reason, code, detail } => {
+            told.fail_reason = match reason {
+                FailReason::WaitDeadline => pb::FailReason::WaitDeadline,
+                FailReason::Request => pb::FailReason::Request,
+                FailReason::BudgetSpent => pb::FailReason::BudgetSpent,
+                FailReason::Group => pb::FailReason::Group,
+            }
+            .into();
+            told.fail_code = code.to_string();
+            told.fail_detail = detail.to_string();
+        }
+    }
+}
+
+/// A lease's state.
+pub(crate) fn lease_state(state: &LeaseState) -> pb::LeaseState {
+    match state {
+        LeaseState::Queued => pb::LeaseState::Queued,
+        LeaseState::Preparing { .. } => pb::LeaseState::Preparing,
+        LeaseState::Active { .. } => pb::LeaseState::Active,
+        LeaseState::Ended { how, .. } => match how {
+            Ended::Released { .. } => pb::LeaseState::Released,
+            Ended::Expired => pb::LeaseState::Expired,
+            Ended::Broken { .. } => pb::LeaseState::Broken,
+            Ended::Cancelled => pb::LeaseState::Cancelled,
+            Ended::Failed { .. } => pb::LeaseState::Failed,
+        },
+    }
+}
+
+/// A resource with the leases that hold its slots.
+pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resource {
+    let mut told = pb::Resource {
+        id: resource.id.to_string(),
+        revision: resource.revision.0,
+        pool: resource.pool.to_string(),
+        item: text(resource.item.as_ref()),
+        state: resource_state(&resource.state).into(),
+        labels: texts(&resource.labels),
+        slots: resource.slots,
+        slots_in_use: u32::try_from(leases.len()).unwrap_or(u32::MAX),
+        created_at: Some(time(resource.created_at)),
+        ready_at: resource.ready_at.map(time),
+        idle_since: resource.idle_since.map(time),
+        uses: resource.uses,
+        access: access(&resource.access, Secrets::Withheld),
+        ends_at: resource.ends_at.map(time),
+        trouble: text(resource.trouble.as_ref()),
+        lease_ids: leases.iter().map(|lease| lease.id.to_string()).collect(),
+        ..pb::Resource::default()
+    };
+    if let Some(parent) = &resource.parent {
+        told.parent_lease_id = parent.lease.to_string();
+        told.parent_id = parent.host.map(|id| id.to_string()).unwrap_or_default();
+    }
+    match &resource.state {
+        ResourceState::Ready => {}
+        ResourceState::Provisioning { attempt, retry_at, .. } => {
+            told.attempt = *attempt;
+            told.retry_at = retry_at.map(time);
+        }
+        ResourceState::Suspect { cause, retry_at, misses, .. } => {
+            told.causes = causes(cause);
+            told.retry_at = retry_at.map(time);
+            told.misses = *misses;
+        }
+        ResourceState::Repairing { cause, repairs, .. } => {
+            told.causes = causes(cause);
+            told.attempt = *repairs;
+        }
+        ResourceState::Quarantined { cordon, .. } => cordoned(&mut told, Some(cordon)),
+        ResourceState::Draining { cause, deadline } => {
+            told.causes = causes(cause);
+            told.deadline = deadline.map(time);
+        }
+        ResourceState::Destroying { attempt, retry_at, cause, .. }
+        | ResourceState::Orphaned { attempt, retry_at, cause, .. } => {
+            told.causes = causes(cause);
+            told.attempt = *attempt;
+            told.retry_at = retry_at.map(time);
+        }
+        ResourceState::Gone { cause, .. } => told.causes = causes(cause),
+    }
+    cordoned(&mut told, resource.cordoned.as_ref());
+    told
+}
+
+fn cordoned(told: &mut pb::Resource, cordon: Option<&Cordon>) {
+    if let Some(cordon) = cordon {
+        told.cordoned = true;
+        told.cordoned_by = cordon.by.to_string();
+        told.cordon_reason = cordon.reason.to_string();
+    }
+}
+
+/// A resource's state.
+pub(crate) fn resource_state(state: &ResourceState) -> pb::ResourceState {
+    match state {
+        ResourceState::Provisioning { .. } => pb::ResourceState::Provisioning,
+        ResourceState::Ready => pb::ResourceState::Ready,
+        ResourceState::Suspect { .. } => pb::ResourceState::Suspect,
+        ResourceState::Repairing { .. } => pb::ResourceState::Repairing,
+        ResourceState::Quarantined { .. } => pb::ResourceState::Quarantined,
+        ResourceState::Draining { .. } => pb::ResourceState::Draining,
+        ResourceState::Destroying { .. } => pb::ResourceState::Destroying,
+        ResourceState::Orphaned { .. } => pb::ResourceState::Orphaned,
+        ResourceState::Gone { .. } => pb::ResourceState::Gone,
+    }
+}
+
+/// A pool.
+pub(crate) fn pool(pool: &PoolView) -> pb::Pool {
+    let config = &pool.config;
+    pb::Pool {
+        name: config.name.to_string(),
+        adapter: config.adapter.to_string(),
+        labels: texts(&config.labels),
+        enabled: config.enabled,
+        configured: pool.configured,
+        cordoned: pool.cordoned.is_some(),
+        cordoned_by: pool.cordoned.as_ref().map(|cordon| cordon.by.to_string()).unwrap_or_default(),
+        cordon_reason: pool.cordoned.as_ref().map(|cordon| cordon.reason.to_string()).unwrap_or_default(),
+        on: config.on.iter().map(ToString::to_string).collect(),
+        min_ready: config.min_ready,
+        max: config.max,
+        slots: config.slots,
+        resources: pool.by_state.iter().map(|(state, count)| ((*state).to_owned(), *count)).collect(),
+        free_slots: pool.free_slots,
+        leases: pool.leases,
+        waiting: pool.waiting,
+        items: pool
+            .items
+            .iter()
+            .map(|item| pb::Item {
+                name: item.name.to_string(),
+                enabled: item.enabled,
+                resource_id: item.resource.map(|id| id.to_string()).unwrap_or_default(),
+            })
+            .collect(),
+        trouble: pool.trouble.clone().unwrap_or_default(),
+    }
+}
+
+/// Why a lease waits.
+pub(crate) fn explanation(told: pb::Lease, why: Explanation, history: Vec<pb::Event>) -> pb::ExplainResponse {
+    let blockers = why.blockers.into_iter().map(|blocker| pb::Blocker {
+        pool: blocker.pool.to_string(),
+        code: blocker.code.to_owned(),
+        detail: blocker.detail,
+        remedy: blocker.remedy,
+    });
+    pb::ExplainResponse {
+        lease: Some(told),
+        summary: why.summary,
+        position: why.position,
+        satisfiable: why.satisfiable,
+        blockers: blockers.collect(),
+        history,
+    }
+}
+
+/// An entry of the audit trail.
+pub(crate) fn event(event: StoredEvent) -> pb::Event {
+    pb::Event {
+        revision: event.revision,
+        at: Some(time(Timestamp(event.at_unix_ms))),
+        kind: event.kind,
+        actor: event.actor,
+        subject: event.subject,
+        pool: event.pool.unwrap_or_default(),
+        resource_id: event.resource.map(|id| id.to_string()).unwrap_or_default(),
+        lease_id: event.lease.map(|id| id.to_string()).unwrap_or_default(),
+        detail: event.detail,
+    }
+}
+
+/// A bookmark of a watch.
+pub(crate) fn bookmark(revision: Revision, at: std::time::SystemTime, synced: bool) -> pb::WatchResponse {
+    let bookmark = pb::Bookmark { at: Some(at.into()), synced };
+    pb::WatchResponse { revision: revision.0, event: Some(pb::watch_response::Event::Bookmark(bookmark)) }
+}
+
+fn causes(chain: &CauseChain) -> Vec<pb::Cause> {
+    chain
+        .iter()
+        .map(|link| pb::Cause {
+            subject: match &link.subject {
+                pool @ Subject::Pool(_) => pool.to_string(),
+                Subject::Resource(id) => id.to_string(),
+                Subject::Lease(id) => id.to_string(),
+            },
+            reason: link.reason.as_str().to_owned(),
+            detail: link.detail.to_string(),
+            source: link.source.text(),
+            at: Some(time(link.at)),
+        })
+        .collect()
+}
+
+fn access(access: &Texts, secrets: Secrets) -> HashMap<String, String> {
+    let mut told = texts(access);
+    if secrets == Secrets::Withheld {
+        told.remove(wharfinger_adapter::access::PRIVATE_KEY);
+    }
+    told
+}
+
+fn selector(selector: &Selector) -> pb::Selector {
+    pb::Selector { pool: selector.pool.as_deref().unwrap_or_default().to_owned(), labels: texts(&selector.labels) }
+}
+
+fn texts(texts: &Texts) -> HashMap<String, String> {
+    texts.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn text(text: Option<&Arc<str>>) -> String {
+    text.map(ToString::to_string).unwrap_or_default()
+}
+
+fn time(at: Timestamp) -> prost_types::Timestamp {
+    let nanos = i32::try_from(at.0.rem_euclid(1000) * 1_000_000).unwrap_or(0);
+    prost_types::Timestamp { seconds: at.0.div_euclid(1000), nanos }
+}
+
+fn span(span: Millis) -> prost_types::Duration {
+    let nanos = i32::try_from(span.0 % 1000 * 1_000_000).unwrap_or(0);
+    prost_types::Duration { seconds: span.0 / 1000, nanos }
+}
+
+#[cfg(test)]
+mod tests;

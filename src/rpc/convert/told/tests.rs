@@ -1,0 +1,87 @@
+use super::*;
+use crate::rpc::testing;
+use wharfinger_core::{LeaseId, Link, Parent, Reason, ResourceId, Source};
+
+fn link(subject: Subject, reason: Reason) -> Link {
+    Link { subject, reason, detail: "why".into(), source: Source::Operator("ann".into()), at: Timestamp(-1) }
+}
+
+#[test]
+fn an_active_lease_is_told_with_its_slot_and_with_secrets_only_to_its_holder() {
+    let core = testing::active(7, 42);
+    let told = lease(&core, Secrets::Told);
+    assert_eq!(told.state(), pb::LeaseState::Active);
+    assert_eq!((told.revision, told.slot, told.fencing_token), (42, 3, 42));
+    assert_eq!(told.resource_id, ResourceId(9).to_string());
+    assert_eq!(told.ttl, Some(prost_types::Duration { seconds: 60, nanos: 500_000_000 }));
+    assert_eq!(told.created_at, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
+    assert_eq!(told.access["private_key"], "secret");
+    let withheld = lease(&core, Secrets::Withheld);
+    assert_eq!(withheld.access.keys().collect::<Vec<_>>(), ["address"]);
+}
+
+#[test]
+fn each_end_is_told_with_what_belongs_to_it() {
+    let told = |how| lease(&testing::ended(1, 2, how), Secrets::Told);
+
+    let released = lease(&testing::released(1, 2), Secrets::Told);
+    assert_eq!((released.state(), released.outcome()), (pb::LeaseState::Released, pb::Outcome::Failed));
+    assert_eq!((released.note.as_str(), released.cleaning, released.access.len()), ("exit 1", false, 0));
+
+    let cause = vec![
+        link(Subject::Lease(LeaseId(1)), Reason::ParentGone),
+        link(Subject::Pool("linux".into()), Reason::Operator),
+    ];
+    let broken = told(Ended::Broken { cause, replacement: Some(LeaseId(5)) });
+    assert_eq!((broken.state(), broken.replacement_id), (pb::LeaseState::Broken, LeaseId(5).to_string()));
+    let [near, root] = &broken.causes[..] else { panic!() };
+    assert_eq!((near.subject.clone(), near.reason.as_str()), (LeaseId(1).to_string(), "PARENT_GONE"));
+    assert_eq!((root.subject.as_str(), root.source.as_str()), ("pool linux", "operator:ann"));
+    assert_eq!(root.at, Some(prost_types::Timestamp { seconds: -1, nanos: 999_000_000 }));
+
+    let reason = FailReason::Request;
+    let failed = told(Ended::Failed { reason, code: "NO_SUCH_REF".into(), detail: "no branch x".into() });
+    assert_eq!((failed.state(), failed.fail_reason()), (pb::LeaseState::Failed, pb::FailReason::Request));
+    assert_eq!((failed.fail_code.as_str(), failed.fail_detail.as_str()), ("NO_SUCH_REF", "no branch x"));
+    assert_eq!(told(Ended::Expired).state(), pb::LeaseState::Expired);
+    assert_eq!(told(Ended::Cancelled).state(), pb::LeaseState::Cancelled);
+}
+
+#[test]
+fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
+    let access = [("private_key".into(), "secret".into()), ("user".into(), "ci".into())].into();
+    let core = Resource {
+        id: ResourceId(9),
+        revision: Revision(3),
+        pool: "copies".into(),
+        item: None,
+        labels: Default::default(),
+        slots: 4,
+        parent: Some(Parent { lease: LeaseId(2), host: None }),
+        state: ResourceState::Suspect {
+            since: Timestamp(0),
+            cause: vec![link(Subject::Resource(ResourceId(9)), Reason::ProbeMissed)],
+            op: None,
+            retry_at: Some(Timestamp(5_000)),
+            misses: 2,
+            first_miss: None,
+            repairs: 0,
+        },
+        cordoned: Some(Cordon { by: "ann".into(), reason: "triage".into() }),
+        created_at: Timestamp(0),
+        ready_at: None,
+        idle_since: None,
+        uses: 1,
+        handle: None,
+        access: Arc::new(access),
+        ends_at: None,
+        trouble: None,
+    };
+    let told = resource(&core, &[Arc::new(testing::active(7, 1))]);
+    assert_eq!(told.state(), pb::ResourceState::Suspect);
+    assert_eq!((told.slots_in_use, told.lease_ids), (1, vec![LeaseId(7).to_string()]));
+    assert_eq!(told.access.keys().collect::<Vec<_>>(), ["user"]);
+    assert_eq!((told.misses, told.causes[0].reason.as_str()), (2, "PROBE_MISSED"));
+    assert_eq!((told.parent_lease_id, told.parent_id), (LeaseId(2).to_string(), String::new()));
+    assert_eq!((told.cordoned, told.cordoned_by.as_str(), told.cordon_reason.as_str()), (true, "ann", "triage"));
+}

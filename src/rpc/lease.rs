@@ -1,0 +1,220 @@
+//! `LeaseService`.
+
+use crate::engine::{Filter, Told};
+use crate::pb;
+use crate::rpc::context::Context;
+use crate::rpc::convert::{self, Listing, Secrets, tell_lease};
+use crate::rpc::principal;
+use crate::rpc::source::scan;
+use crate::rpc::status::RpcError;
+use crate::rpc::watch;
+use crate::store::EventQuery;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, async_trait};
+use wharfinger_core::{Lease, LeaseId, LeaseState, Reply, Revision};
+
+/// Entries of its history that `Explain` tells, the latest ones.
+const HISTORY: usize = 200;
+
+/// `LeaseService`.
+pub(crate) struct LeaseApi(pub(crate) Context);
+
+#[async_trait]
+impl pb::lease_service_server::LeaseService for LeaseApi {
+    async fn lease(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseResponse>, Status> {
+        let principal = principal::of(&request)?;
+        let (input, wait) = convert::lease(request.get_ref(), principal)?;
+        // Before anything is done: who is refused here is not in line either.
+        let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
+        let deadline = Instant::now() + wait;
+        let mut leases = self.0.within(async { leases_of(self.0.handle.submit(input).await?) }).await?;
+        if place.is_some() && !settled(&leases) {
+            leases = self.wait(leases, deadline).await?;
+        }
+        let leases: Vec<_> = leases.iter().map(|lease| tell_lease(lease, Secrets::Told)).collect();
+        Ok(Response::new(pb::LeaseResponse { lease: leases.first().cloned(), leases }))
+    }
+
+    async fn release(&self, request: Request<pb::ReleaseRequest>) -> Result<Response<pb::ReleaseResponse>, Status> {
+        let (id, input) = convert::release(request.get_ref(), principal::of(&request)?)?;
+        let work = async {
+            let leases = leases_of(self.0.handle.submit(input).await?)?;
+            let lease = one_of(&leases, id)?;
+            let leases = leases.iter().map(|lease| tell_lease(lease, Secrets::Withheld)).collect();
+            Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, Secrets::Withheld)), leases })
+        };
+        self.0.answer(work).await
+    }
+
+    async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
+        let (id, input) = convert::renew(request.get_ref(), principal::of(&request)?)?;
+        let work = async {
+            let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
+            Ok(pb::RenewResponse { lease: Some(tell_lease(&lease, Secrets::Told)) })
+        };
+        self.0.answer(work).await
+    }
+
+    type WatchStream = ReceiverStream<watch::Message>;
+
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let asked = convert::watch(request.get_ref())?;
+        if self.0.stop.is_cancelled() {
+            return Err(RpcError::Stopping.into());
+        }
+        let place = self.0.watches.enter_stay("watches")?;
+        let (out, stream) = mpsc::channel(watch::CHANNEL);
+        let (handle, stop) = (self.0.handle.clone(), self.0.stop.clone());
+        self.0.tasks.spawn(async move {
+            let _place = place;
+            watch::run(handle, asked, out, stop).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
+        let work = async {
+            let lease = self.0.handle.read(move |core, _| core.lease(id).cloned()).await?;
+            let lease = lease.ok_or_else(|| RpcError::no_lease(id))?;
+            Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::Told)) })
+        };
+        self.0.answer(work).await
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let asked = Arc::new(convert::list(request.get_ref())?);
+        self.0.answer(self.list_page(asked)).await
+    }
+
+    async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
+        let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
+        let work = async {
+            let read = move |core: &wharfinger_core::Core, now| core.lease(id).cloned().zip(core.explain(id, now));
+            let (lease, why) = self.0.handle.read(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
+            let query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
+            let history = self.0.handle.events(&query).await?.into_iter().rev().map(convert::event).collect();
+            Ok(convert::explanation(tell_lease(&lease, Secrets::Withheld), why, history))
+        };
+        self.0.answer(work).await
+    }
+}
+
+impl LeaseApi {
+    /// Waits until all are active or one has ended, or for the deadline. A client that goes away cancels nothing: it
+    /// finds its leases again by its request id.
+    async fn wait(&self, mut leases: Vec<Arc<Lease>>, deadline: Instant) -> Result<Vec<Arc<Lease>>, RpcError> {
+        let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
+        let filter = Filter { leases: ids.iter().copied().collect(), ..Filter::default() };
+        // First subscribe, then read: what happens between is in both and lost in neither.
+        let mut changes = self.0.handle.hub().subscribe(filter, ids.len() * 4);
+        self.refresh(&mut leases).await?;
+        while !settled(&leases) {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => break,
+                () = self.0.stop.cancelled() => return Err(RpcError::Stopping),
+                told = changes.recv() => match told {
+                    Told::Lease(lease) => update(&mut leases, lease),
+                    Told::Lagged => self.refresh(&mut leases).await?,
+                },
+            }
+        }
+        Ok(leases)
+    }
+
+    async fn refresh(&self, leases: &mut [Arc<Lease>]) -> Result<(), RpcError> {
+        let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
+        let read = move |core: &wharfinger_core::Core, _now| {
+            ids.into_iter().filter_map(|id| core.lease(id).cloned()).collect::<Vec<_>>()
+        };
+        self.0.handle.read(read).await?.into_iter().for_each(|lease| update(leases, lease));
+        Ok(())
+    }
+
+    /// Several short reads rather than a long one.
+    async fn list_page(&self, asked: Arc<Listing>) -> Result<pb::ListResponse, RpcError> {
+        let mut told = pb::ListResponse::default();
+        let mut after = asked.after;
+        loop {
+            let (want, room) = (asked.clone(), asked.size - told.leases.len());
+            let read = move |core: &wharfinger_core::Core, _now| {
+                (scan(core.leases(after), |lease| listed(&want, lease), room), core.revision())
+            };
+            let ((leases, last), Revision(revision)) = self.0.handle.read(read).await?;
+            if told.revision == 0 {
+                told.revision = revision; // of the first read: what changed since can be watched from there
+            }
+            told.leases.extend(leases.iter().map(|lease| tell_lease(lease, Secrets::Withheld)));
+            let Some(last) = last else { return Ok(told) };
+            if told.leases.len() >= asked.size {
+                told.next_page_token = last.id.to_string();
+                return Ok(told);
+            }
+            after = Some(last.id);
+        }
+    }
+}
+
+fn listed(asked: &Listing, lease: &Lease) -> bool {
+    let state = if asked.states.is_empty() {
+        !lease.ended()
+    } else {
+        asked.states.contains(&convert::lease_state(&lease.state))
+    };
+    let there = asked.resource.is_none_or(|resource| lease.hold().is_some_and(|hold| hold.resource == resource));
+    state && there && asked.filter.matches(lease)
+}
+
+/// Nothing to wait for: all are active, or the request has failed.
+fn settled(leases: &[Arc<Lease>]) -> bool {
+    leases.iter().any(|lease| lease.ended())
+        || leases.iter().all(|lease| matches!(lease.state, LeaseState::Active { .. }))
+}
+
+fn update(leases: &mut [Arc<Lease>], newer: Arc<Lease>) {
+    if let Some(lease) = leases.iter_mut().find(|lease| lease.id == newer.id && lease.revision < newer.revision) {
+        *lease = newer;
+    }
+}
+
+/// The leases of a reply.
+pub(crate) fn leases_of(reply: Reply) -> Result<Vec<Arc<Lease>>, RpcError> {
+    match reply {
+        Reply::Leases(leases) if !leases.is_empty() => Ok(leases),
+        Reply::Leases(_) | Reply::Done | Reply::Resource(_) | Reply::Pool(_) => {
+            Err(RpcError::Bug("the core answered without a lease"))
+        }
+    }
+}
+
+/// The lease that was asked for, among its group.
+pub(crate) fn one_of(leases: &[Arc<Lease>], id: LeaseId) -> Result<Arc<Lease>, RpcError> {
+    leases.iter().find(|lease| lease.id == id).cloned().ok_or(RpcError::Bug("the core answered with another lease"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::testing;
+
+    #[test]
+    fn a_group_is_settled_when_all_are_active_or_one_has_ended() {
+        let [queued, active, ended] =
+            [testing::queued(1, 1), testing::active(2, 2), testing::released(3, 3)].map(Arc::new);
+        assert!(settled(&[active.clone(), active.clone()]));
+        assert!(!settled(&[active.clone(), queued.clone()]));
+        assert!(settled(&[queued, ended]));
+    }
+
+    #[test]
+    fn an_older_state_never_replaces_a_newer_one() {
+        let mut leases = vec![Arc::new(testing::active(1, 5))];
+        update(&mut leases, Arc::new(testing::queued(1, 4)));
+        assert_eq!(leases[0].revision, Revision(5));
+        update(&mut leases, Arc::new(testing::released(1, 6)));
+        assert_eq!(leases[0].revision, Revision(6));
+    }
+}

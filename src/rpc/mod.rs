@@ -1,0 +1,31 @@
+//! The gRPC services: lease, admin, watch, with reflection and health.
+//!
+//! This layer translates and protects, and decides nothing: a request is checked for its shape and becomes an input of
+//! the core; what the core says becomes an answer. It never touches the store but for the audit trail.
+//!
+//! * `convert`: messages to inputs, with all problems of a request at once; the core's things to messages.
+//! * `status`: the only map from errors to statuses.
+//! * `principal`: the only place that says who calls.
+//! * `limits`: how much at once; too much is refused, never queued.
+//! * `lease`, `admin`, `watch`: the services.
+//! * `server`, `connection`: the port, and how it is closed.
+
+mod admin;
+mod check;
+mod connection;
+mod context;
+mod convert;
+mod lease;
+mod limits;
+mod principal;
+mod server;
+mod source;
+mod status;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+pub use limits::RpcLimits;
+pub use principal::Principal;
+pub use server::{ServeError, serve};
+pub use status::{DOMAIN, RpcError};

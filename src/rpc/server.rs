@@ -1,0 +1,132 @@
+//! The port: services, limits, and the order in which all of it ends.
+
+use crate::engine::Handle;
+use crate::pb;
+use crate::pb::admin_service_server::AdminServiceServer;
+use crate::pb::lease_service_server::LeaseServiceServer;
+use crate::rpc::admin::AdminApi;
+use crate::rpc::connection;
+use crate::rpc::context::Context;
+use crate::rpc::lease::LeaseApi;
+use crate::rpc::limits::RpcLimits;
+use crate::rpc::principal::identify;
+use crate::rpc::status::explained;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::Response;
+use tonic::server::NamedService;
+use tonic::service::InterceptorLayer;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
+
+/// After the cut: how long tasks get to see it.
+const AFTER_CUT: Duration = Duration::from_secs(1);
+
+/// The port can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptors that were built in can't be served: a mistake of ours.
+    #[error("the reflection service can't be made")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("the gRPC port can't be served")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves both services, reflection and health on a bound port until `shutdown` is cancelled.
+///
+/// Then, in this order: health says NOT_SERVING, no connection is accepted any more, every watch and every waiting
+/// `Lease` ends with UNAVAILABLE and reason `STOPPING`, calls under way are answered; what is still open after
+/// [`RpcLimits::stop_grace`] is cut. The engine must run until this returns.
+pub async fn serve(
+    listener: TcpListener,
+    handle: Handle,
+    limits: RpcLimits,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+    // Whatever way this ends, nothing of it lives on.
+    let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
+    let context = Context::new(handle, &limits, stop.clone());
+    let (mut reporter, health) = tonic_health::server::health_reporter();
+    for name in SERVICES {
+        reporter.set_service_status(name, ServingStatus::Serving).await;
+    }
+    let (reflection, reflection_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+    let max = limits.max_request_bytes;
+    let lease = LeaseServiceServer::new(LeaseApi(context.clone()))
+        .max_decoding_message_size(max)
+        .max_encoding_message_size(limits.max_response_bytes);
+    let admin = AdminServiceServer::new(AdminApi(context.clone()))
+        .max_decoding_message_size(max)
+        .max_encoding_message_size(limits.max_response_bytes);
+    let incoming = connection::accept(listener, &limits, cut.clone());
+    let serving = Server::builder()
+        .http2_keepalive_interval(Some(limits.keepalive_interval))
+        .http2_keepalive_timeout(Some(limits.keepalive_timeout))
+        .max_concurrent_streams(limits.max_streams)
+        .layer(InterceptorLayer::new(identify))
+        .layer(MapResponseLayer::new(move |response| explain(response, max)))
+        .add_service(lease)
+        .add_service(admin)
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(reflection_alpha)
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let mut serving = pin!(serving);
+
+    tokio::select! {
+        done = &mut serving => return Ok(done?),
+        () = shutdown.cancelled() => {}
+    }
+    not_serving(&mut reporter).await;
+    stop.cancel();
+    if let Ok(done) = tokio::time::timeout(limits.stop_grace, &mut serving).await {
+        done?;
+    } else {
+        tracing::info!(grace = ?limits.stop_grace, "connections are still open and are cut now");
+        cut.cancel();
+        let _ = tokio::time::timeout(AFTER_CUT, serving).await;
+    }
+    context.tasks.close();
+    let _ = tokio::time::timeout(AFTER_CUT, context.tasks.wait()).await;
+    Ok(())
+}
+
+/// Names that the health service knows; the empty one is the whole server.
+const SERVICES: [&str; 3] =
+    ["", <LeaseServiceServer<LeaseApi> as NamedService>::NAME, <AdminServiceServer<AdminApi> as NamedService>::NAME];
+
+/// Says so, then ends the health service's own watches: they would hold the stop up. (They see the last word first.)
+async fn not_serving(reporter: &mut HealthReporter) {
+    for name in SERVICES {
+        reporter.set_service_status(name, ServingStatus::NotServing).await;
+    }
+    for name in SERVICES {
+        reporter.clear_service_status(name).await;
+    }
+}
+
+fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Gives what tonic itself refuses the same kind of status as everything else.
+fn explain(response: Response<Body>, max_request_bytes: usize) -> Response<Body> {
+    let status = Status::from_header_map(response.headers());
+    match status.and_then(|status| explained(&status, max_request_bytes)) {
+        Some(status) => status.into_http(),
+        None => response,
+    }
+}
+
+#[cfg(test)]
+mod tests;

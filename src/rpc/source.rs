@@ -1,0 +1,139 @@
+//! What a watch reads: pages of the core, small enough that no read holds the engine up.
+
+use crate::engine::{Filter, Handle, Hub, SubmitError};
+use std::future::Future;
+use std::ops::Bound;
+use std::sync::Arc;
+use wharfinger_core::{Core, Lease, LeaseId, Revision};
+
+/// Leases that one read returns.
+const MAX_FOUND: usize = 500;
+/// Leases that one read looks at: most of them may be filtered out.
+const MAX_SEEN: usize = 5000;
+
+/// Where a read goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cursor {
+    /// The current state, by id, from after this one.
+    State(Option<LeaseId>),
+    /// What changed, by revision, from after this one.
+    Changes(Revision),
+}
+
+/// Some leases.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) leases: Vec<Arc<Lease>>,
+    /// Named by the filter, and not there.
+    pub(crate) missing: Option<LeaseId>,
+    /// Where to go on; `None`: this was all.
+    pub(crate) next: Option<Cursor>,
+    /// What this page shows: all changes up to here, and none after.
+    pub(crate) revision: Revision,
+    /// The oldest revision from which changes can be read.
+    pub(crate) floor: Revision,
+}
+
+/// Where a watch reads and is told.
+pub(crate) trait Source: Clone + Send + Sync + 'static {
+    /// Tells what changes.
+    fn hub(&self) -> &Hub;
+    /// Reads what is. Of the state, ended leases only if `ended` or named by id.
+    fn page(
+        &self,
+        from: Cursor,
+        filter: Arc<Filter>,
+        ended: bool,
+    ) -> impl Future<Output = Result<Page, SubmitError>> + Send;
+}
+
+impl Source for Handle {
+    fn hub(&self) -> &Hub {
+        Handle::hub(self)
+    }
+
+    async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {
+        self.read(move |core, _now| match from {
+            Cursor::State(after) if !filter.leases.is_empty() => named(core, after, &filter),
+            Cursor::State(after) => {
+                let wanted = |lease: &Lease| (ended || !lease.ended()) && filter.matches(lease);
+                page(core, core.leases(after), wanted, |lease| Cursor::State(Some(lease.id)))
+            }
+            Cursor::Changes(after) => {
+                let wanted = |lease: &Lease| filter.matches(lease);
+                page(core, core.leases_changed_after(after), wanted, |lease| Cursor::Changes(lease.revision))
+            }
+        })
+        .await
+    }
+}
+
+/// Leases by id, ended or not: who names one wants to know what became of it.
+fn named(core: &Core, after: Option<LeaseId>, filter: &Filter) -> Page {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut page = Page { revision: core.revision(), floor: core.floor(), ..Page::default() };
+    for id in filter.leases.range((from, Bound::Unbounded)) {
+        if page.leases.len() == MAX_FOUND {
+            page.next = page.leases.last().map(|lease| Cursor::State(Some(lease.id)));
+            break;
+        }
+        match core.lease(*id) {
+            Some(lease) if filter.matches(lease) => page.leases.push(lease.clone()),
+            Some(_) => {}
+            None => page.missing = page.missing.or(Some(*id)),
+        }
+    }
+    page
+}
+
+fn page<'a>(
+    core: &Core,
+    leases: impl Iterator<Item = &'a Arc<Lease>>,
+    wanted: impl Fn(&Lease) -> bool,
+    cursor: impl Fn(&Lease) -> Cursor,
+) -> Page {
+    let (leases, last) = scan(leases, wanted, MAX_FOUND);
+    Page {
+        leases,
+        missing: None,
+        next: last.map(|lease| cursor(&lease)),
+        revision: core.revision(),
+        floor: core.floor(),
+    }
+}
+
+/// Those that are wanted, at most `room`, and the last one seen if there may be more after it.
+pub(crate) fn scan<'a, T: 'a>(
+    items: impl Iterator<Item = &'a Arc<T>>,
+    wanted: impl Fn(&T) -> bool,
+    room: usize,
+) -> (Vec<Arc<T>>, Option<Arc<T>>) {
+    let mut found = Vec::new();
+    for (seen, item) in items.enumerate() {
+        if wanted(item) {
+            found.push(item.clone());
+        }
+        if found.len() >= room.min(MAX_FOUND) || seen + 1 == MAX_SEEN {
+            return (found, Some(item.clone()));
+        }
+    }
+    (found, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_stops_when_it_has_found_or_seen_enough() {
+        let numbers: Vec<_> = (0..20_000).map(Arc::new).collect();
+        let run = |from: usize, wanted: fn(&i32) -> bool| scan(numbers[from..].iter(), wanted, 1000);
+
+        let (found, last) = run(0, |_| true);
+        assert_eq!((found.len(), last.as_deref()), (MAX_FOUND, Some(&499)));
+        let (found, last) = run(0, |n| *n == 4999);
+        assert_eq!((found.len(), last.as_deref()), (1, Some(&4999)));
+        let (found, last) = run(15_001, |n| *n == 19_999);
+        assert_eq!((found.len(), last), (1, None));
+    }
+}

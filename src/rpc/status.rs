@@ -1,0 +1,400 @@
+//! The only map from errors to gRPC statuses.
+//!
+//! Every status that leaves here has an `ErrorInfo` with a stable reason and the domain [`DOMAIN`]; `BadRequest` names
+//! the fields at fault, `RetryInfo` says when another try is worth it.
+
+use crate::engine::SubmitError;
+use crate::rpc::check::{Problem, quoted};
+use crate::store::StoreError;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::time::Duration;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use wharfinger_core::{LeaseId, Millis, Rejection, RejectionKind, ResourceId, Revision};
+
+/// The domain of all reasons.
+pub const DOMAIN: &str = "wharfinger";
+
+/// When to come back if nothing better is known.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Problems of one request that are told: the details travel in a header of limited size.
+const MAX_PROBLEMS: usize = 32;
+/// Problems that the message itself names.
+const MAX_IN_MESSAGE: usize = 4;
+/// Bytes of a message: it travels in a header too.
+const MAX_MESSAGE: usize = 2000;
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub enum RpcError {
+    /// The engine said no.
+    Submit(SubmitError),
+    /// The store did not answer.
+    Store(StoreError),
+    /// The request's shape is wrong.
+    Invalid(Vec<Problem>),
+    /// There is no such thing.
+    NotFound {
+        /// Its kind: `lease`, `resource`, `pool`.
+        what: &'static str,
+        /// Its id or name.
+        id: String,
+        /// How to find the right one.
+        remedy: &'static str,
+    },
+    /// A watch wants to resume from a revision that is no longer kept.
+    Compacted {
+        /// What was asked for.
+        after: Revision,
+        /// What is kept.
+        floor: Revision,
+    },
+    /// A watch wants to resume from a revision that never was.
+    FromTheFuture {
+        /// What was asked for.
+        after: Revision,
+        /// Where the broker is.
+        revision: Revision,
+    },
+    /// Too much of this at once.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Too many calls at once; nothing was done.
+    Overloaded {
+        /// How many there may be.
+        max: usize,
+    },
+    /// The engine took too long.
+    TimedOut(Duration),
+    /// The server is going down.
+    Stopping,
+    /// The message is longer than what is read.
+    MessageTooLarge {
+        /// How many bytes are read.
+        max: usize,
+    },
+    /// The message is no protobuf of the right kind.
+    Malformed(String),
+    /// A mistake of ours.
+    Bug(&'static str),
+}
+
+impl RpcError {
+    /// There is no such lease.
+    pub(crate) fn no_lease(id: LeaseId) -> Self {
+        let remedy = "it never was, or it ended and is no longer kept; see its events for what became of it";
+        RpcError::NotFound { what: "lease", id: id.to_string(), remedy }
+    }
+
+    /// There is no such resource.
+    pub(crate) fn no_resource(id: ResourceId) -> Self {
+        let remedy = "it never was, or it is gone and no longer kept; see its events for what became of it";
+        RpcError::NotFound { what: "resource", id: id.to_string(), remedy }
+    }
+
+    /// There is no such pool.
+    pub(crate) fn no_pool(name: &str) -> Self {
+        RpcError::NotFound { what: "pool", id: quoted(name), remedy: "see ListPools for those that are configured" }
+    }
+}
+
+impl From<SubmitError> for RpcError {
+    fn from(error: SubmitError) -> Self {
+        RpcError::Submit(error)
+    }
+}
+
+impl From<StoreError> for RpcError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Compacted { after, floor } => RpcError::Compacted { after, floor },
+            StoreError::Configuration(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+                RpcError::Store(error)
+            }
+        }
+    }
+}
+
+impl From<RpcError> for Status {
+    fn from(error: RpcError) -> Self {
+        match error {
+            RpcError::Submit(SubmitError::Rejected(rejection)) => rejected(rejection),
+            RpcError::Submit(SubmitError::Unavailable(message)) => {
+                Answer::new(Code::Unavailable, "UNAVAILABLE", message).retry(SOON).status()
+            }
+            RpcError::Store(error) => store(&error),
+            RpcError::Invalid(problems) => invalid(problems),
+            RpcError::NotFound { what, id, remedy } => Answer::new(
+                Code::NotFound,
+                &format!("UNKNOWN_{}", what.to_uppercase()),
+                format!("no {what} {id}: {remedy}"),
+            )
+            .with(what, id)
+            .status(),
+            RpcError::Compacted { after, floor } => Answer::new(
+                Code::OutOfRange,
+                "REVISION_TOO_OLD",
+                format!(
+                    "revision {after} is older than the oldest that is kept, {floor}; watch from the current state"
+                ),
+            )
+            .with("oldest_revision", floor)
+            .status(),
+            RpcError::FromTheFuture { after, revision } => Answer::new(
+                Code::OutOfRange,
+                "REVISION_FROM_THE_FUTURE",
+                format!(
+                    "revision {after} is not reached yet, the broker is at {revision}: it is another deployment or a \
+                     restored database; watch from the current state"
+                ),
+            )
+            .with("revision", revision)
+            .status(),
+            RpcError::TooMany { what, max } => Answer::new(
+                Code::ResourceExhausted,
+                "TOO_MANY",
+                format!("there are {max} {what} already, and no more are taken; one watch can have many filters"),
+            )
+            .with("limit", max)
+            .retry(SOON * 5)
+            .status(),
+            RpcError::Overloaded { max } => Answer::new(
+                Code::Unavailable,
+                "OVERLOADED",
+                format!("{max} calls are under way, and no more are taken; nothing was done, try again"),
+            )
+            .retry(SOON)
+            .status(),
+            RpcError::TimedOut(after) => Answer::new(
+                Code::Unavailable,
+                "TIMED_OUT",
+                format!("no answer from the engine within {after:?}; it may have been done, repeat it as it is"),
+            )
+            .retry(SOON)
+            .status(),
+            RpcError::Stopping => {
+                Answer::new(Code::Unavailable, "STOPPING", "the server is stopping; try again".into())
+                    .retry(SOON)
+                    .status()
+            }
+            RpcError::MessageTooLarge { max } => Answer::new(
+                Code::InvalidArgument,
+                "MESSAGE_TOO_LARGE",
+                format!("the request is longer than {max} bytes; a holder has at most 1024, a parameter 4096"),
+            )
+            .with("limit", max)
+            .status(),
+            RpcError::Malformed(message) => Answer::new(
+                Code::InvalidArgument,
+                "MALFORMED",
+                format!("the request can't be read ({message}); use the proto files of this server's version"),
+            )
+            .status(),
+            RpcError::Bug(what) => {
+                tracing::error!(what, "a call came to a place that should not be reached");
+                Answer::new(Code::Internal, "BUG", format!("{what}; please report this")).status()
+            }
+        }
+    }
+}
+
+fn rejected(rejection: Rejection) -> Status {
+    let Rejection { kind, reason, field, message, retry_after } = rejection;
+    let code = match kind {
+        RejectionKind::Invalid => Code::InvalidArgument,
+        RejectionKind::NotFound => Code::NotFound,
+        RejectionKind::Conflict => Code::AlreadyExists,
+        RejectionKind::Denied => Code::PermissionDenied,
+        RejectionKind::Exhausted => Code::ResourceExhausted,
+        RejectionKind::Precondition => Code::FailedPrecondition,
+    };
+    let mut answer = Answer::new(code, reason, message.clone());
+    if !field.is_empty() {
+        answer.details.set_bad_request(vec![FieldViolation::new(field, message)]);
+    }
+    let delay = match (retry_after, kind) {
+        (Some(Millis(ms)), _) => Some(Duration::from_millis(ms.max(0).unsigned_abs())),
+        (None, RejectionKind::Exhausted) => Some(SOON),
+        (None, _) => None,
+    };
+    match delay {
+        Some(delay) => answer.retry(delay).status(),
+        None => answer.status(),
+    }
+}
+
+fn store(error: &StoreError) -> Status {
+    match error {
+        StoreError::Unavailable(message) => {
+            Answer::new(Code::Unavailable, "STORE_UNAVAILABLE", message.clone()).retry(SOON).status()
+        }
+        StoreError::Configuration(message) => {
+            Answer::new(Code::FailedPrecondition, "STORE_CONFIGURATION", message.clone()).status()
+        }
+        StoreError::Corrupt(message) => Answer::new(Code::DataLoss, "STORE_CORRUPT", message.clone()).status(),
+        StoreError::Compacted { after, floor } => RpcError::Compacted { after: *after, floor: *floor }.into(),
+    }
+}
+
+fn invalid(problems: Vec<Problem>) -> Status {
+    let count = problems.len();
+    let mut message: Vec<_> = problems
+        .iter()
+        .take(MAX_IN_MESSAGE)
+        .map(|problem| format!("{}: {}", problem.field, problem.description))
+        .collect();
+    if count > MAX_IN_MESSAGE {
+        message.push(format!("and {} more", count - MAX_IN_MESSAGE));
+    }
+    let mut answer = Answer::new(Code::InvalidArgument, "INVALID_REQUEST", message.join("; "));
+    if count > MAX_PROBLEMS {
+        answer = answer.with("problems", count);
+    }
+    let violations = problems.into_iter().take(MAX_PROBLEMS);
+    answer.details.set_bad_request(violations.map(|p| FieldViolation::new(p.field, p.description)).collect::<Vec<_>>());
+    answer.status()
+}
+
+/// Turns what tonic itself refused into a status like ours. Ours all have details, so one without is tonic's.
+pub(crate) fn explained(status: &Status, max_request_bytes: usize) -> Option<Status> {
+    if status.code() == Code::Ok || !status.details().is_empty() {
+        return None;
+    }
+    match status.code() {
+        // The decoder's word for a message over the limit.
+        Code::OutOfRange => Some(RpcError::MessageTooLarge { max: max_request_bytes }.into()),
+        // The decoder's word for bytes that are no such message.
+        Code::Internal => Some(RpcError::Malformed(shortened(status.message().to_owned())).into()),
+        _ => None,
+    }
+}
+
+/// A status in the making.
+struct Answer {
+    code: Code,
+    message: String,
+    reason: String,
+    metadata: HashMap<String, String>,
+    details: ErrorDetails,
+}
+
+impl Answer {
+    fn new(code: Code, reason: &str, message: String) -> Self {
+        Self { code, message, reason: reason.to_owned(), metadata: HashMap::new(), details: ErrorDetails::new() }
+    }
+
+    fn with(mut self, key: &str, value: impl Display) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.details.set_retry_info(Some(after));
+        self
+    }
+
+    fn status(mut self) -> Status {
+        self.details.set_error_info(self.reason, DOMAIN, self.metadata);
+        Status::with_error_details(self.code, shortened(self.message), self.details)
+    }
+}
+
+fn shortened(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(status: &Status) -> String {
+        let info = status.get_error_details().error_info().cloned().unwrap();
+        assert_eq!(info.domain, DOMAIN);
+        info.reason
+    }
+
+    fn rejection(kind: RejectionKind) -> RpcError {
+        SubmitError::Rejected(Rejection {
+            kind,
+            reason: "WHY",
+            field: "selector.pool".into(),
+            message: "no pool x; pools: a, b".into(),
+            retry_after: None,
+        })
+        .into()
+    }
+
+    #[test]
+    fn each_kind_of_rejection_has_its_code_with_reason_and_field() {
+        for (kind, code) in [
+            (RejectionKind::Invalid, Code::InvalidArgument),
+            (RejectionKind::NotFound, Code::NotFound),
+            (RejectionKind::Conflict, Code::AlreadyExists),
+            (RejectionKind::Denied, Code::PermissionDenied),
+            (RejectionKind::Exhausted, Code::ResourceExhausted),
+            (RejectionKind::Precondition, Code::FailedPrecondition),
+        ] {
+            let status = Status::from(rejection(kind));
+            assert_eq!((status.code(), reason(&status).as_str()), (code, "WHY"));
+            assert_eq!(status.message(), "no pool x; pools: a, b");
+            let details = status.get_error_details();
+            assert_eq!(details.bad_request().unwrap().field_violations[0].field, "selector.pool");
+            assert_eq!(details.retry_info().is_some(), kind == RejectionKind::Exhausted);
+        }
+    }
+
+    #[test]
+    fn unavailable_says_when_to_come_back() {
+        for (error, why) in [
+            (RpcError::Submit(SubmitError::Unavailable("stopping".into())), "UNAVAILABLE"),
+            (RpcError::Store(StoreError::Unavailable("disk full".into())), "STORE_UNAVAILABLE"),
+            (RpcError::Stopping, "STOPPING"),
+            (RpcError::Overloaded { max: 3 }, "OVERLOADED"),
+            (RpcError::TimedOut(Duration::from_secs(5)), "TIMED_OUT"),
+        ] {
+            let status = Status::from(error);
+            assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, why));
+            assert!(status.get_error_details().retry_info().unwrap().retry_delay.is_some());
+        }
+    }
+
+    #[test]
+    fn a_revision_out_of_range_names_the_oldest() {
+        let status = Status::from(RpcError::from(StoreError::Compacted { after: Revision(3), floor: Revision(9) }));
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::OutOfRange, "REVISION_TOO_OLD"));
+        assert_eq!(status.get_error_details().error_info().unwrap().metadata["oldest_revision"], "9");
+    }
+
+    #[test]
+    fn a_thousand_problems_fit_into_a_header() {
+        let problem =
+            |n| Problem { field: format!("claims[{n}].selector.labels[\"key\"]"), description: "x".repeat(120) };
+        let status = Status::from(RpcError::Invalid((0..1000).map(problem).collect()));
+
+        let details = status.get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations.len(), MAX_PROBLEMS);
+        assert_eq!(details.error_info().unwrap().metadata["problems"], "1000");
+        assert!(status.message().ends_with("and 996 more"), "{}", status.message());
+        assert!(status.details().len() + status.message().len() < 8192, "{}", status.details().len());
+    }
+
+    #[test]
+    fn what_tonic_refuses_is_explained_and_ours_is_left_alone() {
+        let large = explained(&Status::out_of_range("Error, decoded message length too large"), 1000).unwrap();
+        assert_eq!((large.code(), reason(&large).as_str()), (Code::InvalidArgument, "MESSAGE_TOO_LARGE"));
+        let broken = explained(&Status::internal("failed to decode Protobuf message"), 1000).unwrap();
+        assert_eq!((broken.code(), reason(&broken).as_str()), (Code::InvalidArgument, "MALFORMED"));
+        assert!(explained(&RpcError::Bug("x").into(), 1000).is_none());
+        assert!(explained(&Status::unimplemented("no such method"), 1000).is_none());
+    }
+}

@@ -1,0 +1,146 @@
+//! For the tests of this layer: leases to tell of, and an engine that answers as it is told.
+
+use crate::engine::{Handle, Hub, Message, SubmitError};
+use crate::rpc::{RpcLimits, ServeError, serve};
+use crate::store::{Changes, CommitError, Epoch, EventQuery, Store, StoreError, StoredEvent};
+use async_trait::async_trait;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wharfinger_core::{
+    Batch, Ended, Hold, Input, Lease, LeaseId, LeaseSpec, LeaseState, Millis, Outcome, Reply, ResourceId, Revision,
+    Selector, Snapshot, Texts, Timestamp,
+};
+
+/// A lease in line for pool `p`, of holder `h`.
+pub(crate) fn queued(id: u128, revision: u64) -> Lease {
+    Lease {
+        id: LeaseId(id),
+        revision: Revision(revision),
+        spec: Arc::new(LeaseSpec {
+            request_id: "r".into(),
+            fingerprint: 0,
+            principal: "local".into(),
+            holder: "h".into(),
+            selector: Arc::new(Selector::pool("p")),
+            priority: 0,
+            ttl: Millis(60_500),
+            wait_until: None,
+            expected: None,
+            params: Arc::new(Texts::new()),
+            tags: Arc::new(Texts::new()),
+            group: None,
+            index: 0,
+            independent: false,
+            child: None,
+            replace: false,
+            replaces: None,
+        }),
+        state: LeaseState::Queued,
+        pool: None,
+        created_at: Timestamp(1_500),
+        seq: revision,
+        expires_at: None,
+        attempts: 0,
+        avoid: Vec::new(),
+        trouble: None,
+        ends_at: None,
+        doubt: None,
+    }
+}
+
+/// One that has a slot, with a secret.
+pub(crate) fn active(id: u128, revision: u64) -> Lease {
+    let access = [("address", "10.0.0.1"), ("private_key", "secret")];
+    let access = access.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+    Lease {
+        state: LeaseState::Active {
+            hold: Hold { resource: ResourceId(9), slot: 3, token: revision },
+            since: Timestamp(2_000),
+            access: Arc::new(access),
+        },
+        pool: Some("p".into()),
+        expires_at: Some(Timestamp(62_500)),
+        ..queued(id, revision)
+    }
+}
+
+/// One that its holder ended.
+pub(crate) fn released(id: u128, revision: u64) -> Lease {
+    ended(id, revision, Ended::Released { outcome: Outcome::Failed, note: "exit 1".into() })
+}
+
+/// One that has ended so.
+pub(crate) fn ended(id: u128, revision: u64, how: Ended) -> Lease {
+    Lease { state: LeaseState::Ended { how, at: Timestamp(3_000), cleanup: None }, ..active(id, revision) }
+}
+
+/// A server on a port of its own, with an engine that answers inputs by a script and leaves questions open.
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) served: JoinHandle<Result<(), ServeError>>,
+}
+
+pub(crate) type Script = fn(Input) -> Result<Reply, SubmitError>;
+
+pub(crate) async fn start(limits: RpcLimits, script: Script) -> TestServer {
+    let (mailbox, mut messages) = mpsc::channel(64);
+    let handle = Handle::new(mailbox, Hub::new(Revision(0)), Arc::new(NoStore));
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Some(message) = messages.recv().await {
+            match message {
+                Message::Input(input, Some(answer)) => drop(answer.send(script(*input))),
+                Message::Input(_, None) => {}
+                Message::Read(read) => open.push(read),
+            }
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let served = tokio::spawn(serve(listener, handle, limits, shutdown.clone()));
+    TestServer { address, shutdown, served }
+}
+
+/// Says yes to each lease request and no to everything else.
+pub(crate) fn grant(input: Input) -> Result<Reply, SubmitError> {
+    match input {
+        Input::Lease(request) => {
+            let mut lease = active(1, 1);
+            Arc::make_mut(&mut lease.spec).holder = request.holder;
+            Arc::make_mut(&mut lease.spec).principal = request.principal;
+            Ok(Reply::Leases(vec![Arc::new(lease)]))
+        }
+        _ => Err(SubmitError::Unavailable("not in this test".into())),
+    }
+}
+
+struct NoStore;
+
+#[async_trait]
+impl Store for NoStore {
+    async fn acquire(&self) -> Result<Epoch, StoreError> {
+        Err(unavailable())
+    }
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        Err(unavailable())
+    }
+    async fn commit(&self, _batch: &Batch, _epoch: Epoch) -> Result<(), CommitError> {
+        Err(CommitError::NotCommitted(unavailable()))
+    }
+    async fn changes_since(&self, _after: Revision, _limit: usize) -> Result<Changes, StoreError> {
+        Err(unavailable())
+    }
+    async fn events(&self, _query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+        Err(unavailable())
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable("there is no store in this test".into())
+}

@@ -1,0 +1,430 @@
+//! What every store must do: one suite, run on each.
+
+use super::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
+use super::{CommitError, Epoch, EventQuery, MemoryStore, SqliteStore, Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use wharfinger_core::{Batch, Lease, LeaseId, Resource, Revision, Snapshot, Subject, Timestamp};
+
+/// Where a kind of store keeps its data, so that it can be closed and opened again.
+trait Bench: Sized {
+    type Store: Store;
+    fn new() -> Self;
+    async fn open(&self) -> Self::Store;
+    async fn close(&self, store: Self::Store);
+}
+
+struct OnDisk(TempDir);
+
+impl Bench for OnDisk {
+    type Store = SqliteStore;
+    fn new() -> Self {
+        OnDisk(tempfile::tempdir().unwrap())
+    }
+    async fn open(&self) -> SqliteStore {
+        SqliteStore::open(&self.0.path().join("w.db")).await.unwrap()
+    }
+    async fn close(&self, store: SqliteStore) {
+        store.close().await;
+    }
+}
+
+struct InMemory(MemoryStore);
+
+impl Bench for InMemory {
+    type Store = MemoryStore;
+    fn new() -> Self {
+        InMemory(MemoryStore::new())
+    }
+    async fn open(&self) -> MemoryStore {
+        self.0.clone()
+    }
+    async fn close(&self, _store: MemoryStore) {}
+}
+
+/// Each scenario, on each store.
+macro_rules! on_every_store {
+    ($($name:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test] async fn $name() { super::$name::<super::InMemory>().await })+
+        }
+        mod sqlite {
+            $(#[tokio::test] async fn $name() { super::$name::<super::OnDisk>().await })+
+        }
+    };
+}
+
+on_every_store!(
+    a_new_store_is_empty,
+    every_state_comes_back,
+    the_latest_state_wins,
+    another_revision_is_refused,
+    an_older_epoch_is_refused,
+    forgotten_rows_vanish,
+    floor_and_time_never_go_back,
+    changes_come_in_order_and_in_pages,
+    a_crowded_revision_is_told_whole,
+    changes_below_the_floor_are_refused,
+    events_are_found_by_what_they_are_about,
+    events_of_a_batch_that_only_forgets_are_kept,
+    events_are_limited,
+    many_rows_in_one_batch,
+    a_dropped_commit_leaves_nothing_open,
+);
+
+fn snapshot(store: &Snapshot) -> Snapshot {
+    let mut sorted = store.clone();
+    sorted.leases.sort_by_key(|lease| lease.id);
+    sorted.resources.sort_by_key(|resource| resource.id);
+    sorted.pools.sort_by(|a, b| a.name.cmp(&b.name));
+    sorted
+}
+
+fn batch(base: u64, revision: u64) -> Batch {
+    Batch { base: Revision(base), revision: Revision(revision), now: Timestamp(5000), ..Batch::default() }
+}
+
+fn with_leases(base: u64, leases: impl IntoIterator<Item = Lease>) -> Batch {
+    let leases: Vec<_> = leases.into_iter().map(Arc::new).collect();
+    let revision = leases.iter().map(|lease| lease.revision.0).max().unwrap_or(base);
+    Batch { leases, ..batch(base, revision) }
+}
+
+async fn a_new_store_is_empty<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let found = store.load().await.unwrap();
+    assert_eq!(found, Snapshot { salt: found.salt, ..Snapshot::default() });
+    assert!(store.events(&EventQuery { limit: 10, ..EventQuery::default() }).await.unwrap().is_empty());
+    let changes = store.changes_since(Revision(0), 10).await.unwrap();
+    assert_eq!((changes.revision, changes.more), (Revision(0), false));
+}
+
+async fn every_state_comes_back<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(17);
+    let mut all = batch(0, 1000);
+    for round in 0..20 {
+        all.leases.extend((0..LEASE_STATES).map(|s| Arc::new(samples.lease(s, round * 20 + s + 1))));
+        all.resources.extend((0..RESOURCE_STATES).map(|s| Arc::new(samples.resource(s, round * 20 + s + 1))));
+    }
+    all.pools.push(Arc::new(samples.pool("linux", 999)));
+    all.pools.push(Arc::new(samples.pool("Grüße \"π\"", 1000)));
+    all.floor = Revision(3);
+    store.commit(&all, epoch).await.unwrap();
+
+    let before = store.load().await.unwrap();
+    let expected = Snapshot {
+        revision: Revision(1000),
+        floor: Revision(3),
+        now: Timestamp(5000),
+        salt: before.salt,
+        leases: all.leases.iter().map(|l| Lease::clone(l)).collect(),
+        resources: all.resources.iter().map(|r| Resource::clone(r)).collect(),
+        pools: all.pools.iter().map(|p| wharfinger_core::PoolRow::clone(p)).collect(),
+    };
+    assert_eq!(snapshot(&before), snapshot(&expected));
+
+    bench.close(store).await;
+    let again = bench.open().await;
+    assert_eq!(snapshot(&again.load().await.unwrap()), snapshot(&expected), "after it was opened again");
+    assert_eq!(again.acquire().await.unwrap(), Epoch(epoch.0 + 1), "the epoch goes on");
+}
+
+async fn the_latest_state_wins<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(4);
+    let first = samples.lease(0, 1);
+    store.commit(&with_leases(0, [first.clone()]), epoch).await.unwrap();
+    let mut base = 1;
+    for state in 0..LEASE_STATES {
+        let other = samples.lease(state, base + 1);
+        let now = Lease { id: first.id, ..other };
+        store.commit(&with_leases(base, [now.clone()]), epoch).await.unwrap();
+        assert_eq!(store.load().await.unwrap().leases, [now]);
+        base += 1;
+    }
+    let resource = samples.resource(0, base + 1);
+    let id = resource.id;
+    store.commit(&Batch { resources: vec![Arc::new(resource)], ..batch(base, base + 1) }, epoch).await.unwrap();
+    let resource = Resource { id, ..samples.resource(8, base + 2) };
+    let later = Batch { resources: vec![Arc::new(resource.clone())], ..batch(base + 1, base + 2) };
+    store.commit(&later, epoch).await.unwrap();
+    assert_eq!(store.load().await.unwrap().resources, [resource]);
+}
+
+async fn another_revision_is_refused<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(5);
+    store.commit(&with_leases(0, [samples.lease(0, 1)]), epoch).await.unwrap();
+    let before = store.load().await.unwrap();
+    for base in [0, 2] {
+        let refused = store.commit(&with_leases(base, [samples.lease(0, 3)]), epoch).await;
+        assert!(matches!(refused, Err(CommitError::NotCommitted(StoreError::Corrupt(_)))), "{refused:?}");
+    }
+    assert_eq!(store.load().await.unwrap(), before);
+    store.commit(&with_leases(1, [samples.lease(0, 2)]), epoch).await.expect("the store goes on");
+}
+
+async fn an_older_epoch_is_refused<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let old = store.acquire().await.unwrap();
+    let mut samples = Samples::new(6);
+    store.commit(&with_leases(0, [samples.lease(0, 1)]), old).await.unwrap();
+    let new = store.acquire().await.unwrap();
+    assert!(new > old);
+    let before = store.load().await.unwrap();
+    match store.commit(&with_leases(1, [samples.lease(0, 2)]), old).await {
+        Err(CommitError::Deposed { current }) => assert_eq!(current, new),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(store.load().await.unwrap(), before);
+    store.commit(&with_leases(1, [samples.lease(0, 2)]), new).await.unwrap();
+}
+
+async fn forgotten_rows_vanish<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(7);
+    let leases: Vec<Lease> = (1..=5).map(|n| samples.lease(3, n)).collect();
+    let resources: Vec<_> = (1..=3).map(|n| Arc::new(samples.resource(8, n))).collect();
+    let first = Batch { resources: resources.clone(), ..with_leases(0, leases.clone()) };
+    store.commit(&first, epoch).await.unwrap();
+    let forget = Batch {
+        forgotten_leases: vec![leases[0].id, leases[3].id, LeaseId(1)],
+        forgotten_resources: vec![resources[1].id],
+        floor: Revision(4),
+        ..batch(5, 5)
+    };
+    store.commit(&forget, epoch).await.unwrap();
+    let found = snapshot(&store.load().await.unwrap());
+    let kept = |ids: &[usize]| {
+        let mut kept: Vec<LeaseId> = ids.iter().map(|n| leases[*n].id).collect();
+        kept.sort();
+        kept
+    };
+    assert_eq!(found.leases.iter().map(|l| l.id).collect::<Vec<_>>(), kept(&[1, 2, 4]));
+    assert_eq!(found.resources.len(), 2);
+    assert_eq!((found.revision, found.floor), (Revision(5), Revision(4)));
+}
+
+async fn floor_and_time_never_go_back<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    store.commit(&Batch { floor: Revision(3), now: Timestamp(900), ..batch(0, 4) }, epoch).await.unwrap();
+    store.commit(&Batch { floor: Revision(1), now: Timestamp(100), ..batch(4, 5) }, epoch).await.unwrap();
+    let found = store.load().await.unwrap();
+    assert_eq!((found.revision, found.floor, found.now), (Revision(5), Revision(3), Timestamp(900)));
+}
+
+async fn changes_come_in_order_and_in_pages<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(8);
+    // Revisions 1 to 30: two of three are leases, then resources; 31 is a pool; 32 changes the lease of 1 again.
+    let mut all = batch(0, 31);
+    for n in 1..=30 {
+        if n % 3 == 0 {
+            all.resources.push(Arc::new(samples.resource(1, n)));
+        } else {
+            all.leases.push(Arc::new(samples.lease(0, n)));
+        }
+    }
+    all.pools.push(Arc::new(samples.pool("linux", 31)));
+    store.commit(&all, epoch).await.unwrap();
+    let again = Lease { revision: Revision(32), ..Lease::clone(&all.leases[0]) };
+    store.commit(&with_leases(31, [again]), epoch).await.unwrap();
+
+    let whole = store.changes_since(Revision(0), 1000).await.unwrap();
+    assert_eq!((whole.revision, whole.more), (Revision(32), false));
+    assert_eq!((whole.leases.len(), whole.resources.len(), whole.pools.len()), (20, 10, 1));
+    assert!(whole.leases.is_sorted_by_key(|l| l.revision) && whole.resources.is_sorted_by_key(|r| r.revision));
+    assert_eq!(whole.leases.last().unwrap().id, all.leases[0].id);
+
+    for limit in [1, 2, 7, 30, 31] {
+        let mut after = Revision(0);
+        let mut seen = Vec::new();
+        loop {
+            let page = store.changes_since(after, limit).await.unwrap();
+            let rows = (page.leases.iter().map(|l| l.revision.0))
+                .chain(page.resources.iter().map(|r| r.revision.0))
+                .chain(page.pools.iter().map(|p| p.revision.0));
+            let mut rows: Vec<u64> = rows.collect();
+            assert!(rows.len() <= limit);
+            rows.sort_unstable();
+            assert!(rows.iter().all(|n| *n > after.0 && *n <= page.revision.0));
+            seen.extend(rows);
+            if !page.more {
+                assert_eq!(page.revision, Revision(32));
+                break;
+            }
+            assert!(page.revision > after, "no progress");
+            after = page.revision;
+        }
+        assert_eq!(seen, (2..=32).collect::<Vec<_>>(), "limit {limit}");
+    }
+    let none = store.changes_since(Revision(32), 5).await.unwrap();
+    assert_eq!((none.revision, none.more, none.leases.len()), (Revision(32), false, 0));
+}
+
+async fn a_crowded_revision_is_told_whole<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(9);
+    let mut all = with_leases(0, (0..10).map(|_| samples.lease(5, 2)));
+    all.leases.push(Arc::new(samples.lease(0, 3)));
+    all.resources.push(Arc::new(samples.resource(8, 2)));
+    all.revision = Revision(3);
+    store.commit(&all, epoch).await.unwrap();
+    let page = store.changes_since(Revision(0), 4).await.unwrap();
+    assert_eq!((page.leases.len(), page.resources.len()), (10, 1));
+    assert_eq!((page.revision, page.more), (Revision(2), true));
+    let page = store.changes_since(page.revision, 4).await.unwrap();
+    assert_eq!((page.leases.len(), page.revision, page.more), (1, Revision(3), false));
+}
+
+async fn changes_below_the_floor_are_refused<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    store.commit(&Batch { floor: Revision(7), ..batch(0, 9) }, epoch).await.unwrap();
+    let refused = store.changes_since(Revision(6), 5).await;
+    assert!(matches!(refused, Err(StoreError::Compacted { after: Revision(6), floor: Revision(7) })), "{refused:?}");
+    assert!(store.changes_since(Revision(7), 5).await.is_ok(), "the floor itself is kept");
+}
+
+async fn events_are_found_by_what_they_are_about<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(10);
+    let (lease, other) = (samples.lease(0, 1).id, samples.lease(0, 1).id);
+    let resource = samples.resource(1, 1).id;
+    let mut all = batch(0, 9);
+    all.events.push(event(1, Subject::Pool(Arc::from("linux"))));
+    let mut granted = event(2, Subject::Lease(lease));
+    (granted.pool, granted.resource) = (Some(Arc::from("linux")), Some(resource));
+    all.events.push(granted);
+    let mut doubted = event(2, Subject::Resource(resource));
+    doubted.pool = Some(Arc::from("linux"));
+    all.events.push(doubted);
+    all.events.push(event(5, Subject::Lease(lease)));
+    all.events.push(event(9, Subject::Lease(other)));
+    store.commit(&all, epoch).await.unwrap();
+
+    let query = EventQuery { limit: 100, ..EventQuery::default() };
+    let revisions = async |query: EventQuery| {
+        let found = store.events(&query).await.unwrap();
+        found.iter().map(|event| event.revision).collect::<Vec<_>>()
+    };
+    assert_eq!(revisions(query.clone()).await, [1, 2, 2, 5, 9]);
+    assert_eq!(revisions(EventQuery { newest_first: true, limit: 2, ..query.clone() }).await, [9, 5]);
+    assert_eq!(revisions(EventQuery { after: Revision(2), ..query.clone() }).await, [5, 9]);
+    let of_pool = EventQuery { pool: Some("linux".to_owned()), ..query.clone() };
+    assert_eq!(revisions(of_pool.clone()).await, [1, 2, 2]);
+    assert_eq!(revisions(EventQuery { resource: Some(resource), ..query.clone() }).await, [2, 2]);
+    let of_lease = EventQuery { lease: Some(lease), ..query.clone() };
+    assert_eq!(revisions(of_lease.clone()).await, [2, 5]);
+    assert_eq!(revisions(EventQuery { newest_first: true, ..of_lease.clone() }).await, [5, 2]);
+    assert_eq!(revisions(EventQuery { after: Revision(2), ..of_lease.clone() }).await, [5]);
+    let both = EventQuery { pool: Some("linux".to_owned()), lease: Some(lease), ..query.clone() };
+    assert_eq!(revisions(both).await, [2]);
+    assert!(revisions(EventQuery { pool: Some("windows".to_owned()), ..query.clone() }).await.is_empty());
+
+    let one = &store.events(&of_lease).await.unwrap()[0];
+    assert_eq!((one.at_unix_ms, &*one.kind, &*one.actor), (1002, "lease.active", "ann"));
+    assert_eq!((one.subject.clone(), one.pool.as_deref()), (lease.to_string(), Some("linux")));
+    assert_eq!((one.resource, one.lease, &*one.detail), (Some(resource), Some(lease), "entry of 2"));
+}
+
+async fn events_of_a_batch_that_only_forgets_are_kept<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let pool = |n: u64, detail: &str| {
+        let mut event = event(n, Subject::Pool(Arc::from("linux")));
+        event.detail = Arc::from(detail);
+        event
+    };
+    store.commit(&Batch { events: vec![pool(1, "a"), pool(1, "b")], ..batch(0, 1) }, epoch).await.unwrap();
+    store.commit(&Batch { events: vec![pool(1, "c"), pool(1, "d")], ..batch(1, 1) }, epoch).await.unwrap();
+    store.commit(&Batch { events: vec![pool(1, "e"), pool(2, "f")], ..batch(1, 2) }, epoch).await.unwrap();
+    let found = store.events(&EventQuery { limit: 10, ..EventQuery::default() }).await.unwrap();
+    assert_eq!(found.iter().map(|event| &*event.detail).collect::<String>(), "abcdef");
+}
+
+async fn events_are_limited<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let events = (1..=10_050).map(|n| event(n, Subject::Pool(Arc::from("linux")))).collect();
+    store.commit(&Batch { events, ..batch(0, 10_050) }, epoch).await.unwrap();
+    for (limit, found) in [(0, 1), (1, 1), (17, 17), (usize::MAX, 10_000)] {
+        let query = EventQuery { limit, ..EventQuery::default() };
+        assert_eq!(store.events(&query).await.unwrap().len(), found, "limit {limit}");
+    }
+}
+
+/// More rows than any one statement takes, and every remainder.
+async fn many_rows_in_one_batch<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(11);
+    let (mut base, mut total) = (0, 0);
+    for size in [1, 2, 3, 5, 15, 16, 17, 63, 64, 65, 85, 1500] {
+        let to = base + size;
+        let mut all = with_leases(base, (base + 1..=to).map(|n| samples.lease(n % LEASE_STATES, n)));
+        all.resources = (base + 1..=to).map(|n| Arc::new(samples.resource(n % RESOURCE_STATES, n))).collect();
+        all.events = (base + 1..=to).map(|n| event(n, Subject::Pool(Arc::from("linux")))).collect();
+        store.commit(&all, epoch).await.unwrap();
+        base = to;
+        total += size as usize;
+        let found = store.load().await.unwrap();
+        assert_eq!((found.leases.len(), found.resources.len(), found.revision), (total, total, Revision(to)));
+        let changes = store.changes_since(Revision(to - size), usize::MAX).await.unwrap();
+        assert!(changes.leases.iter().eq(all.leases.iter().map(|l| &**l)));
+        assert!(changes.resources.iter().eq(all.resources.iter().map(|r| &**r)));
+    }
+}
+
+async fn a_dropped_commit_leaves_nothing_open<B: Bench>() {
+    let bench = B::new();
+    let store = bench.open().await;
+    let mut samples = Samples::new(12);
+    let mut revision = 0;
+    for round in 0..40_u64 {
+        let epoch = store.acquire().await.unwrap();
+        let dropped = with_leases(revision, [samples.lease(0, revision + 1)]);
+        {
+            // Polled as often as the round says, then dropped where it is.
+            let mut commit = store.commit(&dropped, epoch);
+            for _ in 0..round % 8 {
+                if futures::poll!(&mut commit).is_ready() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_micros(50 * (round % 5))).await;
+            }
+        }
+        // The next write waits for it, so that it is certain then whether it was stored.
+        let epoch = store.acquire().await.unwrap();
+        let found = store.load().await.unwrap().revision.0;
+        assert!(found == revision || found == revision + 1);
+        let next = with_leases(found, [samples.lease(0, found + 1)]);
+        store.commit(&next, epoch).await.unwrap();
+        revision = found + 1;
+        assert_eq!(store.load().await.unwrap().leases.len() as u64, revision);
+    }
+}

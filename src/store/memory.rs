@@ -1,0 +1,265 @@
+//! A store in memory, for simulation and tests: the same rules, nothing durable, faults on demand.
+
+use super::page::{Trimmed, trim};
+use super::row::About;
+use super::{Changes, CommitError, Epoch, EventQuery, Store, StoreError, StoredEvent};
+use async_trait::async_trait;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wharfinger_core::{Batch, Event, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
+
+/// What goes wrong with the next commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing is stored, and that is certain.
+    NotCommitted,
+    /// The commit is in doubt, and was not stored.
+    InDoubtLost,
+    /// The commit is in doubt, and was stored.
+    InDoubtStored,
+}
+
+/// A store in memory. Clones share what is stored, so one can be kept over the death of the server that used another.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    data: Arc<Mutex<Data>>,
+}
+
+#[derive(Debug, Default)]
+struct Data {
+    revision: Revision,
+    floor: Revision,
+    now: Timestamp,
+    salt: u16,
+    epoch: Epoch,
+    leases: BTreeMap<LeaseId, Arc<Lease>>,
+    resources: BTreeMap<ResourceId, Arc<Resource>>,
+    pools: BTreeMap<Arc<str>, Arc<PoolRow>>,
+    events: Vec<StoredEvent>,
+    faults: VecDeque<Fault>,
+}
+
+impl MemoryStore {
+    /// An empty store, with salt 0.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty store with this salt.
+    pub fn with_salt(salt: u16) -> Self {
+        let store = Self::default();
+        store.data().salt = salt;
+        store
+    }
+
+    /// Lets one of the next commits fail: faults are taken in the order in which they were injected, one a commit.
+    pub fn inject(&self, fault: Fault) {
+        self.data().faults.push_back(fault);
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        // A panic elsewhere does not make the data wrong: each change is checked before it is begun.
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Store::acquire`], at once.
+    pub fn acquire_now(&self) -> Epoch {
+        let mut data = self.data();
+        data.epoch.0 += 1;
+        data.epoch
+    }
+
+    /// [`Store::load`], at once.
+    pub fn load_now(&self) -> Snapshot {
+        let data = self.data();
+        Snapshot {
+            revision: data.revision,
+            floor: data.floor,
+            now: data.now,
+            salt: data.salt,
+            leases: data.leases.values().map(|lease| Lease::clone(lease)).collect(),
+            resources: data.resources.values().map(|resource| Resource::clone(resource)).collect(),
+            pools: data.pools.values().map(|pool| PoolRow::clone(pool)).collect(),
+        }
+    }
+
+    /// [`Store::commit`], at once.
+    ///
+    /// # Errors
+    /// The same as of [`Store::commit`], and those injected.
+    pub fn commit_now(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
+        let mut data = self.data();
+        let fault = data.faults.pop_front();
+        let doubt =
+            || CommitError::InDoubt(StoreError::Unavailable("an injected fault: the answer was lost".to_owned()));
+        match fault {
+            Some(Fault::NotCommitted) => {
+                return Err(CommitError::NotCommitted(StoreError::Unavailable("an injected fault".to_owned())));
+            }
+            Some(Fault::InDoubtLost) => return Err(doubt()),
+            Some(Fault::InDoubtStored) | None => {}
+        }
+        if data.epoch != epoch {
+            return Err(CommitError::Deposed { current: data.epoch });
+        }
+        if data.revision != batch.base {
+            return Err(CommitError::NotCommitted(StoreError::Corrupt(format!(
+                "the store is at revision {}, but the change builds on {}: something else writes to it",
+                data.revision, batch.base
+            ))));
+        }
+        data.apply(batch);
+        if fault.is_some() { Err(doubt()) } else { Ok(()) }
+    }
+
+    /// [`Store::changes_since`], at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] below the floor.
+    pub fn changes_now(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
+        let data = self.data();
+        if after < data.floor {
+            return Err(StoreError::Compacted { after, floor: data.floor });
+        }
+        let mut changes = data.changed(after, Revision(u64::MAX));
+        changes.revision = data.revision;
+        if let Trimmed::Whole(crowded) = trim(&mut changes, limit.max(1)) {
+            changes = data.changed(after, crowded);
+            changes.more = crowded < data.revision;
+            changes.revision = crowded;
+        }
+        Ok(changes)
+    }
+
+    /// [`Store::events`], at once.
+    pub fn events_now(&self, query: &EventQuery) -> Vec<StoredEvent> {
+        let data = self.data();
+        let fits = |event: &&StoredEvent| {
+            event.revision > query.after.0
+                && (query.pool.is_none() || event.pool == query.pool)
+                && (query.resource.is_none() || event.resource == query.resource)
+                && (query.lease.is_none() || event.lease == query.lease)
+        };
+        if query.newest_first {
+            data.events.iter().rev().filter(fits).take(query.capped()).cloned().collect()
+        } else {
+            data.events.iter().filter(fits).take(query.capped()).cloned().collect()
+        }
+    }
+}
+
+impl Data {
+    fn apply(&mut self, batch: &Batch) {
+        self.revision = batch.revision;
+        self.floor = self.floor.max(batch.floor);
+        self.now = self.now.max(batch.now);
+        self.leases.extend(batch.leases.iter().map(|lease| (lease.id, lease.clone())));
+        self.resources.extend(batch.resources.iter().map(|resource| (resource.id, resource.clone())));
+        self.pools.extend(batch.pools.iter().map(|pool| (pool.name.clone(), pool.clone())));
+        for id in &batch.forgotten_leases {
+            self.leases.remove(id);
+        }
+        for id in &batch.forgotten_resources {
+            self.resources.remove(id);
+        }
+        for event in &batch.events {
+            let place = self.events.partition_point(|known| known.revision <= event.revision.0);
+            self.events.insert(place, stored(event));
+        }
+    }
+
+    fn changed(&self, after: Revision, to: Revision) -> Changes {
+        let among = |revision: Revision| after < revision && revision <= to;
+        let mut changes = Changes {
+            leases: self.leases.values().filter(|l| among(l.revision)).map(|l| Lease::clone(l)).collect(),
+            resources: self.resources.values().filter(|r| among(r.revision)).map(|r| Resource::clone(r)).collect(),
+            pools: self.pools.values().filter(|p| among(p.revision)).map(|p| PoolRow::clone(p)).collect(),
+            ..Changes::default()
+        };
+        changes.leases.sort_by_key(|lease| lease.revision);
+        changes.resources.sort_by_key(|resource| resource.revision);
+        changes.pools.sort_by_key(|pool| pool.revision);
+        changes
+    }
+}
+
+fn stored(event: &Event) -> StoredEvent {
+    let about = About::of(event);
+    StoredEvent {
+        revision: event.revision.0,
+        at_unix_ms: event.at.0,
+        kind: event.kind.to_owned(),
+        actor: event.actor.to_string(),
+        subject: event.subject.key(),
+        pool: about.pool.map(ToString::to_string),
+        resource: about.resource,
+        lease: about.lease,
+        detail: event.detail.to_string(),
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn acquire(&self) -> Result<Epoch, StoreError> {
+        Ok(self.acquire_now())
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        Ok(self.load_now())
+    }
+
+    async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
+        self.commit_now(batch, epoch)
+    }
+
+    async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
+        self.changes_now(after, limit)
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+        Ok(self.events_now(query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::samples::Samples;
+
+    fn batch(base: u64) -> Batch {
+        Batch {
+            base: Revision(base),
+            revision: Revision(base + 1),
+            leases: vec![Arc::new(Samples::new(base + 1).lease(0, base + 1))],
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn faults_come_one_a_commit_and_in_order() {
+        let store = MemoryStore::with_salt(7);
+        let epoch = store.acquire_now();
+        for fault in [Fault::NotCommitted, Fault::InDoubtLost, Fault::InDoubtStored] {
+            store.inject(fault);
+        }
+        assert!(matches!(store.commit_now(&batch(0), epoch), Err(CommitError::NotCommitted(_))));
+        assert_eq!(store.load_now().revision, Revision(0));
+        assert!(matches!(store.commit_now(&batch(0), epoch), Err(CommitError::InDoubt(_))));
+        assert_eq!(store.load_now().revision, Revision(0));
+        assert!(matches!(store.commit_now(&batch(0), epoch), Err(CommitError::InDoubt(_))));
+        let found = store.load_now();
+        assert_eq!((found.revision, found.leases.len(), found.salt), (Revision(1), 1, 7));
+        store.commit_now(&batch(1), epoch).expect("no fault is left");
+        assert_eq!(store.clone().load_now().revision, Revision(2), "clones share what is stored");
+    }
+
+    #[test]
+    fn a_fault_does_not_store_what_is_refused() {
+        let store = MemoryStore::new();
+        let old = store.acquire_now();
+        let new = store.acquire_now();
+        store.inject(Fault::InDoubtStored);
+        assert!(matches!(store.commit_now(&batch(0), old), Err(CommitError::Deposed { current }) if current == new));
+        assert_eq!(store.load_now().revision, Revision(0));
+    }
+}

@@ -1,0 +1,33 @@
+//! A page of changes never ends within a revision: who resumes from its end would miss the rest.
+
+use super::Changes;
+use wharfinger_core::Revision;
+
+/// What [`trim`] made of the rows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trimmed {
+    /// They are a page now.
+    Page,
+    /// All of the first `limit` rows and more are of this revision, which must be told whole.
+    Whole(Revision),
+}
+
+/// Makes a page of at most `limit` rows from the oldest rows of each kind, of each at least `limit + 1` if there are so
+/// many. `revision` of the changes is the store's on the way in.
+pub(super) fn trim(changes: &mut Changes, limit: usize) -> Trimmed {
+    let mut revisions: Vec<Revision> = (changes.leases.iter().map(|l| l.revision))
+        .chain(changes.resources.iter().map(|r| r.revision))
+        .chain(changes.pools.iter().map(|p| p.revision))
+        .collect();
+    revisions.sort_unstable();
+    let Some(&first_left_out) = revisions.get(limit) else { return Trimmed::Page };
+    if revisions.first() == Some(&first_left_out) {
+        return Trimmed::Whole(first_left_out);
+    }
+    changes.leases.retain(|l| l.revision < first_left_out);
+    changes.resources.retain(|r| r.revision < first_left_out);
+    changes.pools.retain(|p| p.revision < first_left_out);
+    changes.revision = Revision(first_left_out.0 - 1);
+    changes.more = true;
+    Trimmed::Page
+}

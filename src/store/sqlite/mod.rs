@@ -1,0 +1,173 @@
+//! SQLite, embedded: the default. One file, one connection that writes, a few that read.
+//!
+//! A statement costs a hop to the connection's thread and back (some 20 us), a row of a lease and one of the audit trail
+//! about 8 us together, a commit the disk's fsync. So the rows of a batch go by statements of 64, 16, 4 and 1 rows.
+
+mod cells;
+mod error;
+mod open;
+mod read;
+mod sql;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use super::{Changes, CommitError, Epoch, EventQuery, Store, StoreError, StoredEvent};
+use async_trait::async_trait;
+use error::sorted;
+use read::Reading;
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
+use std::fs::File;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use wharfinger_core::{Batch, Revision, Snapshot};
+use write::{Plan, Writer};
+
+/// After so many rows the log is moved into the database: some 15 to 100 MB, which a restart reads in a moment.
+const CHECKPOINT_ROWS: usize = 8192;
+
+/// What may be moved between two commits, in pages of 4 KiB: about as long as a few commits.
+const CHECKPOINT_PAGES: i64 = 1000;
+
+/// So many times at most to get below that beside the commits.
+const CHECKPOINT_PASSES: usize = 5;
+
+/// Connections for reads. Each is a thread.
+const READERS: u32 = 3;
+
+/// A store in a SQLite file.
+#[derive(Clone)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    writer: Arc<Mutex<Writer>>,
+    readers: SqlitePool,
+    checkpointing: AtomicBool,
+    /// Held for as long as the store lives.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the database in this file, creates it if there is none (readable and writable by its owner only), and
+    /// brings its schema up to this version.
+    ///
+    /// # Errors
+    /// [`StoreError::Configuration`] if the file is no database of ours, of a newer version, without a folder, or
+    /// served by another process; [`StoreError::Unavailable`] if it can't be read or written.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let path = open::resolve(path)?;
+        open::look(&path)?;
+        let lock = open::lock(&path)?;
+        open::probe(&path).await?;
+        let writer = Writer::open(path.clone()).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(0)
+            .test_before_acquire(false)
+            .connect_lazy_with(open::reader(&path));
+        let writer = Arc::new(Mutex::new(writer));
+        Ok(SqliteStore {
+            inner: Arc::new(Inner { path, writer, readers, checkpointing: AtomicBool::new(false), _lock: lock }),
+        })
+    }
+
+    /// Waits for what is being written, moves the log into the database and closes it. Without it nothing is lost, but
+    /// the next start reads the log.
+    pub async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writer.lock().await.close().await;
+    }
+
+    /// Runs to its end whatever becomes of the caller: a transaction must not stay open because a future was dropped.
+    async fn write<T, F>(
+        &self,
+        work: impl FnOnce(OwnedMutexGuard<Writer>) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send,
+    {
+        let writer = self.inner.writer.clone();
+        let task = tokio::spawn(async move { work(writer.lock_owned().await).await });
+        task.await.map_err(|e| StoreError::Unavailable(format!("the task that writes to the database ended: {e}")))
+    }
+
+    /// Moves the log into the database beside the commits: most of it by a connection of its own, while commits go on;
+    /// then, between two commits, the little that came meanwhile, so that the log starts from its beginning again.
+    fn checkpoint(&self) {
+        if self.inner.checkpointing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = self.inner.clone();
+        tokio::spawn(async move {
+            let mut other = Writer::beside(inner.path.clone());
+            let moved = async {
+                let mut before = 0;
+                for _ in 0..CHECKPOINT_PASSES {
+                    let done = other.checkpoint().await?;
+                    if done - before <= CHECKPOINT_PAGES {
+                        break;
+                    }
+                    before = done;
+                }
+                inner.writer.lock().await.checkpoint().await
+            };
+            if let Err(error) = moved.await {
+                tracing::warn!(%error, "the database's log could not be moved into the database; it grows meanwhile");
+            }
+            other.close().await;
+            inner.checkpointing.store(false, Ordering::Release);
+        });
+    }
+}
+
+/// Runs some reads in one transaction on one connection. Dropped half-way, the transaction ends with it.
+macro_rules! reading {
+    ($self:ident, $reading:ident => $work:expr) => {{
+        let path = &$self.inner.path;
+        let mut transaction = $self.inner.readers.begin().await.map_err(|e| sorted(path, &e))?;
+        let mut $reading = Reading { path, conn: &mut transaction };
+        let found = $work?;
+        transaction.rollback().await.map_err(|e| sorted(path, &e))?;
+        Ok(found)
+    }};
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn acquire(&self) -> Result<Epoch, StoreError> {
+        self.write(|mut writer| async move { writer.acquire().await }).await?
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        self.write(|mut writer| async move { writer.settle().await }).await??;
+        reading!(self, reading => reading.load().await)
+    }
+
+    async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
+        let plan = Plan::new(batch, epoch).map_err(CommitError::NotCommitted)?;
+        let done = self.write(move |mut writer| async move {
+            let done = writer.commit(plan, epoch).await;
+            (done, writer.unsaved)
+        });
+        let (done, unsaved) = done.await.map_err(CommitError::InDoubt)?;
+        if unsaved >= CHECKPOINT_ROWS {
+            self.checkpoint();
+        }
+        done
+    }
+
+    async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
+        reading!(self, reading => reading.changes(after, limit).await)
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+        reading!(self, reading => reading.events(query).await)
+    }
+}

@@ -1,0 +1,199 @@
+//! Opening: is it a database, is it ours, is nobody else at it; then the schema.
+
+use super::error::{sorted, sorted_io};
+use super::sql;
+use crate::store::StoreError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Row};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long to wait for a foreign reader (a shell, a backup) to let go.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The first bytes of each SQLite database (https://sqlite.org/fileformat.html).
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+fn configuration(message: String) -> StoreError {
+    StoreError::Configuration(message)
+}
+
+/// The path without symbolic links, so that two names of one file are one lock.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(configuration(format!("the database path {shown} is a folder: name a file in it")));
+    }
+    match fs::canonicalize(path) {
+        Ok(real) => return Ok(real),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+            return Err(configuration(format!("the database path {shown} leads through a file: choose another")));
+        }
+        Err(e) => return Err(sorted_io(path, "open the database", &e)),
+    }
+    let Some(name) = path.file_name() else {
+        return Err(configuration(format!("the database path {shown} names no file: name one")));
+    };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let folder = fs::canonicalize(folder).map_err(|_| {
+        configuration(format!(
+            "there is no folder {} for the database {shown}: create it, or choose another path",
+            folder.display()
+        ))
+    })?;
+    Ok(folder.join(name))
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Refuses a file that is not a database of ours, as far as its first bytes tell; creates it if there is none.
+/// SQLite itself would not do: it changes some files before it says that they are not its own.
+pub(super) fn look(path: &Path) -> Result<(), StoreError> {
+    let file = path.display();
+    let mut header = Vec::with_capacity(100);
+    let found = private().open(path).and_then(|f| f.take(100).read_to_end(&mut header));
+    found.map_err(|e| sorted_io(path, "open the database", &e))?;
+    if header.is_empty() {
+        return Ok(());
+    }
+    if !header.starts_with(MAGIC) {
+        return Err(configuration(format!(
+            "{file} is not a SQLite database: name another file, or move this one out of the way"
+        )));
+    }
+    let id = header.get(68..72).map(|b| b.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)));
+    match id {
+        Some(sql::OURS) | Some(0) => Ok(()),
+        _ => Err(foreign(path)),
+    }
+}
+
+fn foreign(path: &Path) -> StoreError {
+    configuration(format!(
+        "{} is the SQLite database of another program: name another file, or move this one out of the way",
+        path.display()
+    ))
+}
+
+/// Keeps other servers out for as long as the file lives. The lock goes with the process, however it ends.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let mut file = private().open(&name).map_err(|e| sorted_io(&name, "open the lock file", &e))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // The number is only for the message: without it there is one all the same.
+            let _ = file.take(20).read_to_string(&mut pid);
+            let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() };
+            return Err(configuration(format!(
+                "another wharfinger serves the database {} (pid {pid}): stop it, or name another file",
+                path.display()
+            )));
+        }
+        Err(TryLockError::Error(e)) => return Err(sorted_io(&name, "lock", &e)),
+    }
+    let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    if let Err(error) = noted {
+        tracing::warn!(%error, file = %name.display(), "could not note the process id in the lock file");
+    }
+    Ok(file)
+}
+
+/// For the connection that writes. One that commits waits for the disk (FULL).
+pub(super) fn writer(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // Only macOS knows it: there a plain fsync does not reach the disk.
+        .pragma("fullfsync", "ON")
+        .foreign_keys(false)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", "-65536")
+        // Checkpoints are made beside the commits, see `checkpoint`. This one, within a commit, is for when those fail.
+        .pragma("wal_autocheckpoint", "32768")
+        .statement_cache_capacity(64)
+        .thread_name(|n| format!("sqlite-write-{n}"))
+        .disable_statement_logging()
+}
+
+/// For the connections that only read.
+pub(super) fn reader(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(1024)
+        .thread_name(|n| format!("sqlite-read-{n}"))
+        .disable_statement_logging()
+}
+
+async fn number(conn: &mut SqliteConnection, text: &'static str) -> Result<i64, sqlx::Error> {
+    sqlx::query(text).fetch_one(conn).await?.try_get(0)
+}
+
+/// Refuses a database of another program or a newer version. Changes nothing.
+pub(super) async fn probe(path: &Path) -> Result<(), StoreError> {
+    let wrong = |e: sqlx::Error| match sorted(path, &e) {
+        StoreError::Corrupt(message) => configuration(message),
+        other => other,
+    };
+    if fs::metadata(path).is_ok_and(|m| m.len() == 0) {
+        return Ok(());
+    }
+    let mut conn = reader(path).connect().await.map_err(wrong)?;
+    let id = number(&mut conn, sql::APPLICATION_ID).await.map_err(wrong)?;
+    let version = number(&mut conn, sql::USER_VERSION).await.map_err(wrong)?;
+    let tables = number(&mut conn, sql::TABLES).await.map_err(wrong)?;
+    conn.close().await.map_err(wrong)?;
+    let fresh = id == 0 && version == 0 && tables == 0;
+    if !fresh && id != i64::from(sql::OURS) {
+        return Err(foreign(path));
+    }
+    let newest = sql::MIGRATIONS.len() as i64;
+    if version > newest {
+        return Err(configuration(format!(
+            "the database {} is of schema version {version}, this wharfinger knows {newest} and older: start the newer \
+             wharfinger, or restore a backup of before the upgrade",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Brings the schema up to this version, in one transaction.
+pub(super) async fn migrate(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(sql::BEGIN).execute(&mut *conn).await?;
+    let version = number(conn, sql::USER_VERSION).await?;
+    let done = usize::try_from(version).unwrap_or(0);
+    for script in sql::MIGRATIONS.iter().copied().skip(done) {
+        sqlx::raw_sql(script).execute(&mut *conn).await?;
+    }
+    if done == 0 {
+        sqlx::query(sql::CREATE).bind(i64::from(salt())).execute(&mut *conn).await?;
+    }
+    sqlx::query(sql::COMMIT).execute(&mut *conn).await?;
+    Ok(())
+}
+
+/// A number that differs from one database to the next. Nothing secret hangs on it.
+fn salt() -> u16 {
+    (RandomState::new().hash_one(std::process::id()) & 0xffff) as u16
+}

@@ -1,0 +1,164 @@
+//! What is asked of the store, each answer as of one revision.
+
+use super::cells::{Cells, rows};
+use super::error::sorted;
+use super::sql;
+use crate::store::page::{Trimmed, trim};
+use crate::store::row::{Shared, take_event, take_lease, take_pool, take_resource};
+use crate::store::{Changes, EventQuery, StoreError, StoredEvent};
+use futures::future::join;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use std::path::Path;
+use wharfinger_core::{Revision, Snapshot, Timestamp};
+
+/// Reads within one transaction of a connection.
+pub(super) struct Reading<'c> {
+    pub(super) path: &'c Path,
+    pub(super) conn: &'c mut SqliteConnection,
+}
+
+impl Reading<'_> {
+    fn error(&self, error: &sqlx::Error) -> StoreError {
+        sorted(self.path, error)
+    }
+
+    async fn one(&mut self, text: &'static str) -> Result<SqliteRow, StoreError> {
+        let row = sqlx::query(text).fetch_one(&mut *self.conn).await;
+        row.map_err(|e| self.error(&e))
+    }
+
+    fn number(&self, row: &SqliteRow, column: usize) -> Result<i64, StoreError> {
+        row.try_get(column).map_err(|e| self.error(&e))
+    }
+
+    /// A whole table. The next page is fetched while this one is read.
+    async fn each<T>(
+        &mut self,
+        text: &'static str,
+        room: i64,
+        mut take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut all = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
+        let mut page = self.page(text, i64::MIN).await?;
+        while let (Some(last), Some(rows_as_text)) = page {
+            let read = async {
+                for row in rows(&rows_as_text) {
+                    all.push(take(&row.map_err(|e| unreadable(&e))?)?);
+                }
+                Ok::<(), StoreError>(())
+            };
+            let (next, read) = join(self.page(text, last), read).await;
+            read?;
+            page = next?;
+        }
+        Ok(all)
+    }
+
+    async fn page(&mut self, text: &'static str, after: i64) -> Result<(Option<i64>, Option<String>), StoreError> {
+        let row = sqlx::query(text).bind(after).fetch_one(&mut *self.conn).await.map_err(|e| self.error(&e))?;
+        let parts = row.try_get(0).and_then(|last| Ok((last, row.try_get(1)?)));
+        parts.map_err(|e| self.error(&e))
+    }
+
+    pub(super) async fn load(&mut self) -> Result<Snapshot, StoreError> {
+        let meta = self.one(sql::META).await?;
+        let counts = self.one(sql::COUNT).await?;
+        let (leases, resources) = (self.number(&counts, 0)?, self.number(&counts, 1)?);
+        let salt = self.number(&meta, 3)?;
+        let mut shared = Shared::new();
+        Ok(Snapshot {
+            revision: Revision(self.number(&meta, 0)?.cast_unsigned()),
+            floor: Revision(self.number(&meta, 1)?.cast_unsigned()),
+            now: Timestamp(self.number(&meta, 2)?),
+            salt: u16::try_from(salt)
+                .map_err(|_| crate::store::row::corrupt("meta", "1", "salt", &format!("{salt} is out of range")))?,
+            leases: self.each(sql::LEASES, leases, |row| take_lease(row, &mut shared)).await?,
+            resources: self.each(sql::RESOURCES, resources, |row| take_resource(row, &mut shared)).await?,
+            pools: self.each(sql::POOLS, 0, |row| take_pool(row)).await?,
+        })
+    }
+
+    pub(super) async fn changes(&mut self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
+        let meta = self.one(sql::META).await?;
+        let revision = Revision(self.number(&meta, 0)?.cast_unsigned());
+        let floor = Revision(self.number(&meta, 1)?.cast_unsigned());
+        if after < floor {
+            return Err(StoreError::Compacted { after, floor });
+        }
+        let limit = limit.max(1);
+        let enough = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let mut changes = self.changed(after, Revision(i64::MAX as u64), enough).await?;
+        changes.revision = revision;
+        if let Trimmed::Whole(crowded) = trim(&mut changes, limit) {
+            changes = self.changed(after, crowded, i64::MAX).await?;
+            changes.more = crowded < revision;
+            changes.revision = crowded;
+        }
+        Ok(changes)
+    }
+
+    async fn changed(&mut self, after: Revision, to: Revision, limit: i64) -> Result<Changes, StoreError> {
+        let mut shared = Shared::new();
+        Ok(Changes {
+            leases: self.between(sql::CHANGED_LEASES, after, to, limit, |row| take_lease(row, &mut shared)).await?,
+            resources: self
+                .between(sql::CHANGED_RESOURCES, after, to, limit, |row| take_resource(row, &mut shared))
+                .await?,
+            pools: self.between(sql::CHANGED_POOLS, after, to, limit, |row| take_pool(row)).await?,
+            ..Changes::default()
+        })
+    }
+
+    async fn between<T>(
+        &mut self,
+        text: &'static str,
+        after: Revision,
+        to: Revision,
+        limit: i64,
+        take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let query = sqlx::query(text).bind(after.0.cast_signed()).bind(to.0.cast_signed()).bind(limit);
+        let found = query.fetch_all(&mut *self.conn).await.map_err(|e| self.error(&e))?;
+        self.read_all(&found, take)
+    }
+
+    pub(super) async fn events(&mut self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+        let texts = match query {
+            EventQuery { lease: Some(_), .. } => sql::EVENTS_OF_LEASE,
+            EventQuery { resource: Some(_), .. } => sql::EVENTS_OF_RESOURCE,
+            EventQuery { pool: Some(_), .. } => sql::EVENTS_OF_POOL,
+            _ => sql::EVENTS_OF_ALL,
+        };
+        let found = sqlx::query(if query.newest_first { texts.down } else { texts.up })
+            .bind(query.after.0.cast_signed())
+            .bind(query.pool.as_deref())
+            .bind(query.resource.map(|id| id.to_string()))
+            .bind(query.lease.map(|id| id.to_string()))
+            .bind(i64::try_from(query.capped()).unwrap_or(i64::MAX))
+            .fetch_all(&mut *self.conn)
+            .await
+            .map_err(|e| self.error(&e))?;
+        self.read_all(&found, |row| take_event(row))
+    }
+
+    /// Rows whose only column is the JSON array.
+    fn read_all<T>(
+        &self,
+        found: &[SqliteRow],
+        mut take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut all = Vec::with_capacity(found.len());
+        for row in found {
+            let text: &str = row.try_get(0).map_err(|e| self.error(&e))?;
+            for row in rows(text) {
+                all.push(take(&row.map_err(|e| unreadable(&e))?)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn unreadable(error: &serde_json::Error) -> StoreError {
+    StoreError::Corrupt(format!("the database gave a row that can't be read: {error}; restore a backup"))
+}

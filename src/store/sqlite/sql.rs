@@ -1,0 +1,280 @@
+//! Every statement, as static text.
+
+/// Four times the same rows.
+macro_rules! four {
+    ($($rows:tt)+) => { concat!($($rows)+, ", ", $($rows)+, ", ", $($rows)+, ", ", $($rows)+) };
+}
+
+macro_rules! lease_columns {
+    () => {
+        "id, revision, state, pool, labels, holder, principal, request_id, fingerprint, priority, ttl_ms, wait_until, \
+         expected_ms, params, tags, group_id, group_index, independent, child, successor, replaces, created_at, seq, \
+         expires_at, attempts, delays, not_before, served_by, avoid, trouble, ends_at, doubt, resource, slot, token, op, since, access, ended_at, ended"
+    };
+}
+
+macro_rules! resource_columns {
+    () => {
+        "id, revision, state, pool, item, labels, slots, parent_lease, parent_host, cordoned_by, cordon_reason, \
+         created_at, ready_at, idle_since, uses, handle, access, ends_at, trouble, op, attempt, retry_at, since, cause, \
+         detail"
+    };
+}
+
+macro_rules! pool_columns {
+    () => {
+        "name, revision, cordoned_by, cordon_reason"
+    };
+}
+
+macro_rules! event_columns {
+    () => {
+        "revision, ordinal, at, kind, actor, subject, pool, resource, lease, detail"
+    };
+}
+
+macro_rules! lease_row {
+    () => {
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    };
+}
+
+macro_rules! resource_row {
+    () => {
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    };
+}
+
+macro_rules! event_row {
+    () => {
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    };
+}
+
+macro_rules! put_leases {
+    ($($rows:tt)+) => {
+        concat!(
+            "INSERT INTO leases (", lease_columns!(), ") VALUES ", $($rows)+,
+            " ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, state = excluded.state, \
+             pool = excluded.pool, labels = excluded.labels, holder = excluded.holder, \
+             principal = excluded.principal, request_id = excluded.request_id, fingerprint = excluded.fingerprint, \
+             priority = excluded.priority, ttl_ms = excluded.ttl_ms, wait_until = excluded.wait_until, \
+             expected_ms = excluded.expected_ms, params = excluded.params, tags = excluded.tags, \
+             group_id = excluded.group_id, group_index = excluded.group_index, independent = excluded.independent, \
+             child = excluded.child, successor = excluded.successor, replaces = excluded.replaces, \
+             created_at = excluded.created_at, seq = excluded.seq, expires_at = excluded.expires_at, \
+             attempts = excluded.attempts, delays = excluded.delays, not_before = excluded.not_before, served_by = excluded.served_by, avoid = excluded.avoid, trouble = excluded.trouble, \
+             ends_at = excluded.ends_at, doubt = excluded.doubt, resource = excluded.resource, slot = excluded.slot, \
+             token = excluded.token, op = excluded.op, since = excluded.since, access = excluded.access, \
+             ended_at = excluded.ended_at, ended = excluded.ended"
+        )
+    };
+}
+
+macro_rules! put_resources {
+    ($($rows:tt)+) => {
+        concat!(
+            "INSERT INTO resources (", resource_columns!(), ") VALUES ", $($rows)+,
+            " ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, state = excluded.state, \
+             pool = excluded.pool, item = excluded.item, labels = excluded.labels, slots = excluded.slots, \
+             parent_lease = excluded.parent_lease, parent_host = excluded.parent_host, \
+             cordoned_by = excluded.cordoned_by, cordon_reason = excluded.cordon_reason, \
+             created_at = excluded.created_at, ready_at = excluded.ready_at, idle_since = excluded.idle_since, \
+             uses = excluded.uses, handle = excluded.handle, access = excluded.access, ends_at = excluded.ends_at, \
+             trouble = excluded.trouble, op = excluded.op, attempt = excluded.attempt, retry_at = excluded.retry_at, \
+             since = excluded.since, cause = excluded.cause, detail = excluded.detail"
+        )
+    };
+}
+
+macro_rules! put_events {
+    ($($rows:tt)+) => {
+        concat!("INSERT INTO events (", event_columns!(), ") VALUES ", $($rows)+)
+    };
+}
+
+/// One statement for so many rows. A statement costs a hop to the connection's thread and back, so most rows go by the
+/// largest, and the few left over by smaller ones.
+pub(super) struct Sized {
+    pub(super) rows: usize,
+    pub(super) text: &'static str,
+}
+
+pub(super) const PUT_LEASES: [Sized; 4] = [
+    Sized { rows: 64, text: put_leases!(four!(four!(four!(lease_row!())))) },
+    Sized { rows: 16, text: put_leases!(four!(four!(lease_row!()))) },
+    Sized { rows: 4, text: put_leases!(four!(lease_row!())) },
+    Sized { rows: 1, text: put_leases!(lease_row!()) },
+];
+
+pub(super) const PUT_RESOURCES: [Sized; 4] = [
+    Sized { rows: 64, text: put_resources!(four!(four!(four!(resource_row!())))) },
+    Sized { rows: 16, text: put_resources!(four!(four!(resource_row!()))) },
+    Sized { rows: 4, text: put_resources!(four!(resource_row!())) },
+    Sized { rows: 1, text: put_resources!(resource_row!()) },
+];
+
+pub(super) const PUT_EVENTS: [Sized; 4] = [
+    Sized { rows: 64, text: put_events!(four!(four!(four!(event_row!())))) },
+    Sized { rows: 16, text: put_events!(four!(four!(event_row!()))) },
+    Sized { rows: 4, text: put_events!(four!(event_row!())) },
+    Sized { rows: 1, text: put_events!(event_row!()) },
+];
+
+/// An entry that belongs to a revision of an earlier batch: goes behind those that are there.
+pub(super) const PUT_LATE_EVENT: &str = concat!(
+    "INSERT INTO events (",
+    event_columns!(),
+    ") SELECT ?1, (SELECT coalesce(max(ordinal), -1) + 1 FROM events WHERE revision = ?1) + ?2, \
+     ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10"
+);
+
+pub(super) const PUT_POOL: &str = concat!(
+    "INSERT INTO pools (",
+    pool_columns!(),
+    ") VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, \
+     cordoned_by = excluded.cordoned_by, cordon_reason = excluded.cordon_reason"
+);
+
+pub(super) const FORGET_LEASES: &str = "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))";
+pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SELECT value FROM json_each(?1))";
+
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+pub(super) const COMMIT: &str = "COMMIT";
+pub(super) const ROLLBACK: &str = "ROLLBACK";
+
+/// Opens the transaction and moves the revision on, in one hop. No row comes back if revision or epoch are others.
+/// Floor and time never go back, whatever a batch says.
+pub(super) const ADVANCE: &str = "BEGIN IMMEDIATE; \
+     UPDATE meta SET revision = ?1, floor = max(floor, ?2), now_ms = max(now_ms, ?3) \
+     WHERE revision = ?4 AND epoch = ?5 RETURNING revision";
+
+pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
+pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
+pub(super) const SETTLE: &str = "UPDATE meta SET settled = settled + 1";
+pub(super) const CREATE: &str =
+    "INSERT INTO meta (one, revision, floor, now_ms, salt, epoch, settled) VALUES (1, 0, 0, 0, ?, 0, 0)";
+
+pub(super) const META: &str = "SELECT revision, floor, now_ms, salt FROM meta";
+pub(super) const COUNT: &str = "SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM resources)";
+
+/// A thousand rows from behind ?1, each as a JSON array, all in one text; before it the last of their row ids. See
+/// `cells` for why.
+macro_rules! page_of {
+    ($columns:expr, $table:literal) => {
+        concat!(
+            "SELECT max(row), group_concat(json_array(",
+            $columns,
+            "), '') FROM (SELECT rowid AS row, * FROM ",
+            $table,
+            " WHERE rowid > ?1 ORDER BY rowid LIMIT 1000)"
+        )
+    };
+}
+pub(super) const LEASES: &str = page_of!(lease_columns!(), "leases");
+pub(super) const RESOURCES: &str = page_of!(resource_columns!(), "resources");
+pub(super) const POOLS: &str = page_of!(pool_columns!(), "pools");
+
+/// The rows of revisions ?1 (without it) to ?2, oldest first, at most ?3, each as a JSON array.
+macro_rules! changed {
+    ($columns:expr, $table:literal) => {
+        concat!(
+            "SELECT json_array(",
+            $columns,
+            ") FROM ",
+            $table,
+            " WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3"
+        )
+    };
+}
+pub(super) const CHANGED_LEASES: &str = changed!(lease_columns!(), "leases");
+pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resources");
+pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
+
+/// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
+/// ?1 after, ?2 pool, ?3 resource, ?4 lease, ?5 limit.
+macro_rules! events {
+    ($by:literal, $order:literal) => {
+        concat!(
+            "SELECT json_array(",
+            event_columns!(),
+            ") FROM events WHERE revision > ?1 AND ",
+            $by,
+            " ORDER BY revision ",
+            $order,
+            ", ordinal ",
+            $order,
+            " LIMIT ?5"
+        )
+    };
+}
+/// Oldest first, newest first.
+pub(super) struct Events {
+    pub(super) up: &'static str,
+    pub(super) down: &'static str,
+}
+
+pub(super) const EVENTS_OF_LEASE: Events = Events {
+    up: events!("lease = ?4 AND (?3 IS NULL OR resource = ?3) AND (?2 IS NULL OR pool = ?2)", "ASC"),
+    down: events!("lease = ?4 AND (?3 IS NULL OR resource = ?3) AND (?2 IS NULL OR pool = ?2)", "DESC"),
+};
+pub(super) const EVENTS_OF_RESOURCE: Events = Events {
+    up: events!("resource = ?3 AND ?4 IS NULL AND (?2 IS NULL OR pool = ?2)", "ASC"),
+    down: events!("resource = ?3 AND ?4 IS NULL AND (?2 IS NULL OR pool = ?2)", "DESC"),
+};
+pub(super) const EVENTS_OF_POOL: Events = Events {
+    up: events!("pool = ?2 AND ?3 IS NULL AND ?4 IS NULL", "ASC"),
+    down: events!("pool = ?2 AND ?3 IS NULL AND ?4 IS NULL", "DESC"),
+};
+pub(super) const EVENTS_OF_ALL: Events = Events {
+    up: events!("?2 IS NULL AND ?3 IS NULL AND ?4 IS NULL", "ASC"),
+    down: events!("?2 IS NULL AND ?3 IS NULL AND ?4 IS NULL", "DESC"),
+};
+
+pub(super) const APPLICATION_ID: &str = "PRAGMA application_id";
+pub(super) const USER_VERSION: &str = "PRAGMA user_version";
+pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_schema";
+pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+
+/// What the application_id of our files is: "WHFG".
+pub(super) const OURS: u32 = 0x5748_4647;
+
+/// One script a version, forward only; each sets user_version to its number.
+pub(super) const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_init.sql")];
+
+/// All statements but the migrations, so that a test can prepare each of them.
+#[cfg(test)]
+pub(super) fn all() -> Vec<&'static str> {
+    let sized = PUT_LEASES.iter().chain(&PUT_RESOURCES).chain(&PUT_EVENTS).map(|s| s.text);
+    let events = [EVENTS_OF_LEASE, EVENTS_OF_RESOURCE, EVENTS_OF_POOL, EVENTS_OF_ALL];
+    let events = events.into_iter().flat_map(|e| [e.up, e.down]);
+    sized
+        .chain(events)
+        .chain([
+            PUT_LATE_EVENT,
+            PUT_POOL,
+            FORGET_LEASES,
+            FORGET_RESOURCES,
+            BEGIN,
+            COMMIT,
+            ROLLBACK,
+            ADVANCE,
+            STANDING,
+            ACQUIRE,
+            SETTLE,
+            CREATE,
+            META,
+            COUNT,
+            LEASES,
+            RESOURCES,
+            POOLS,
+            CHANGED_LEASES,
+            CHANGED_RESOURCES,
+            CHANGED_POOLS,
+            APPLICATION_ID,
+            USER_VERSION,
+            TABLES,
+            CHECKPOINT,
+        ])
+        .collect()
+}

@@ -1,0 +1,385 @@
+//! What only a file can do wrong.
+
+use super::*;
+use crate::store::samples::{Samples, event};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqlSafeStr};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use tempfile::TempDir;
+use wharfinger_core::{Lease, Subject};
+
+fn leases(base: u64, count: u64) -> Batch {
+    let mut samples = Samples::new(base + 1);
+    let to = base + count;
+    Batch {
+        base: Revision(base),
+        revision: Revision(to),
+        leases: (base + 1..=to).map(|n| Arc::new(samples.lease(n % 13, n))).collect(),
+        events: (base + 1..=to).map(|n| event(n, Subject::Pool(Arc::from("linux")))).collect(),
+        ..Batch::default()
+    }
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.db");
+    (folder, path)
+}
+
+/// The message of a refusal that tells the operator to act.
+async fn refused(path: &Path) -> String {
+    match SqliteStore::open(path).await {
+        Err(StoreError::Configuration(message)) => message,
+        Err(other) => panic!("expected a configuration error, got {other:?}"),
+        Ok(_) => panic!("{} was opened", path.display()),
+    }
+}
+
+#[tokio::test]
+async fn every_statement_prepares() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let mut conn = open::writer(&path).connect().await.unwrap();
+    for text in sql::all() {
+        for part in text.split("; ") {
+            conn.prepare(AssertSqlSafe(part).into_sql_str()).await.unwrap_or_else(|e| panic!("{e}: {part}"));
+        }
+    }
+    // Columns are written by position, so the lists of names must be those of the statements.
+    for (text, names) in [
+        (sql::PUT_LEASES[3].text, &crate::store::row::LEASE[..]),
+        (sql::PUT_RESOURCES[3].text, &crate::store::row::RESOURCE[..]),
+        (sql::PUT_EVENTS[3].text, &crate::store::row::EVENT[..]),
+        (sql::PUT_POOL, &crate::store::row::POOL[..]),
+    ] {
+        let list = text.split_once(" (").unwrap().1.split_once(')').unwrap().0;
+        assert_eq!(list.split(", ").collect::<Vec<_>>(), names);
+        let updated: Vec<&str> = text.match_indices(" = excluded.").map(|(at, _)| &text[..at]).collect();
+        let updated = updated.iter().map(|before| before.rsplit([' ', ',']).next().unwrap());
+        assert!(updated.eq(names[1..].iter().copied().filter(|_| text.contains("excluded"))), "{text}");
+    }
+    drop(store);
+}
+
+#[tokio::test]
+async fn no_question_scans_a_table() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let mut conn = open::writer(&path).connect().await.unwrap();
+    let events = [sql::EVENTS_OF_LEASE, sql::EVENTS_OF_RESOURCE, sql::EVENTS_OF_POOL, sql::EVENTS_OF_ALL];
+    let texts = events.into_iter().flat_map(|e| [e.up, e.down]);
+    for text in texts.chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
+        let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut conn).await.unwrap();
+        for row in rows {
+            let step: String = row.get("detail");
+            assert!(step.starts_with("SEARCH") && !step.contains("TEMP B-TREE"), "{step}: {text}");
+        }
+    }
+    drop(store);
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_it() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    store.commit(&leases(0, 3), epoch).await.unwrap();
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?} has mode {mode:o}", entry.file_name());
+    }
+    drop(store);
+}
+
+#[tokio::test]
+async fn what_was_committed_survives_a_kill() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    let mut base = 0;
+    for count in [1, 64, 300, 7] {
+        store.commit(&leases(base, count), epoch).await.unwrap();
+        base += count;
+    }
+    let expected = store.load().await.unwrap();
+    assert_eq!(expected.leases.len() as u64, base);
+    // What a kill leaves: the files as they are, nothing closed.
+    let copy = folder.path().join("copy.db");
+    fs::copy(&path, &copy).unwrap();
+    fs::copy(folder.path().join("w.db-wal"), folder.path().join("copy.db-wal")).unwrap();
+    let again = SqliteStore::open(&copy).await.unwrap();
+    assert_eq!(again.load().await.unwrap(), expected);
+    let epoch = again.acquire().await.unwrap();
+    again.commit(&leases(base, 5), epoch).await.unwrap();
+    assert_eq!(store.load().await.unwrap(), expected, "the original has nothing of it");
+}
+
+#[tokio::test]
+async fn a_half_written_commit_never_was() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    store.commit(&leases(0, 20), epoch).await.unwrap();
+    let wal = folder.path().join("w.db-wal");
+    let whole = fs::metadata(&wal).unwrap().len();
+    let before = store.load().await.unwrap();
+    store.commit(&leases(20, 20), epoch).await.unwrap();
+    let copy = folder.path().join("copy.db");
+    let log = fs::read(&wal).unwrap();
+    assert!(log.len() as u64 > whole);
+    for cut in [log.len() - 1, log.len() - 4096, whole as usize + 1] {
+        fs::copy(&path, &copy).unwrap();
+        fs::write(folder.path().join("copy.db-wal"), &log[..cut]).unwrap();
+        let again = SqliteStore::open(&copy).await.unwrap();
+        assert_eq!(again.load().await.unwrap(), before, "cut at {cut} of {}", log.len());
+        again.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_kept() {
+    let (_folder, path) = folder();
+    for content in ["[pools]\nname = \"linux\"\n", "x", "SQLite format 2\0 and more of it"] {
+        fs::write(&path, content).unwrap();
+        let said = refused(&path).await;
+        assert!(said.contains("is not a SQLite database") && said.contains(&*path.to_string_lossy()), "{said}");
+        assert!(said.contains("name another file"), "{said}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn the_database_of_another_program_is_refused_and_kept() {
+    for script in [
+        "CREATE TABLE cookies (name TEXT); INSERT INTO cookies VALUES ('a')",
+        "CREATE TABLE cookies (name TEXT); PRAGMA application_id = 7",
+        "PRAGMA user_version = 3; CREATE TABLE cookies (name TEXT)",
+    ] {
+        let (_folder, path) = folder();
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut conn = options.connect().await.unwrap();
+        conn.execute(script).await.unwrap();
+        conn.close().await.unwrap();
+        let before = fs::read(&path).unwrap();
+        let said = refused(&path).await;
+        assert!(said.contains("database of another program"), "{said}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_kept() {
+    let (_folder, path) = folder();
+    SqliteStore::open(&path).await.unwrap().close().await;
+    let mut conn = open::writer(&path).connect().await.unwrap();
+    conn.execute("PRAGMA user_version = 99").await.unwrap();
+    conn.close().await.unwrap();
+    let before = fs::read(&path).unwrap();
+    let said = refused(&path).await;
+    assert!(said.contains("schema version 99") && said.contains("start the newer wharfinger"), "{said}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_path_that_leads_nowhere_is_refused() {
+    let (folder, path) = folder();
+    let said = refused(&folder.path().join("no/such/w.db")).await;
+    assert!(said.contains("there is no folder") && said.contains("create it"), "{said}");
+    let said = refused(folder.path()).await;
+    assert!(said.contains("is a folder"), "{said}");
+    fs::write(&path, "").unwrap();
+    let said = refused(&path.join("w.db")).await;
+    assert!(said.contains("leads through a file"), "{said}");
+    SqliteStore::open(&path).await.expect("an empty file is a new database");
+}
+
+#[tokio::test]
+async fn a_second_server_is_refused() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let link = folder.path().join("other-name.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for name in [&path, &link] {
+        let said = refused(name).await;
+        assert!(said.contains(&format!("(pid {})", std::process::id())), "{said}");
+        assert!(said.contains("another wharfinger serves the database"), "{said}");
+    }
+    let epoch = store.acquire().await.unwrap();
+    store.commit(&leases(0, 1), epoch).await.expect("the first is not disturbed");
+    store.close().await;
+    drop(store);
+    SqliteStore::open(&link).await.expect("free again");
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_named() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    let batch = leases(0, 3);
+    store.commit(&batch, epoch).await.unwrap();
+    let mut conn = open::writer(&path).connect().await.unwrap();
+    let id = batch.leases[1].id.to_string();
+    sqlx::query("UPDATE leases SET state = 'DREAMING' WHERE id = ?").bind(&id).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    match store.load().await {
+        Err(StoreError::Corrupt(said)) => assert!(said.contains(&format!("row {id}, column state")), "{said}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_lock_is_waited_for() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    let mut shell = open::writer(&path).connect().await.unwrap();
+    shell.execute("BEGIN IMMEDIATE").await.unwrap();
+    let other = store.clone();
+    let commit = tokio::spawn(async move { other.commit(&leases(0, 1), epoch).await });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(!commit.is_finished());
+    shell.execute("ROLLBACK").await.unwrap();
+    commit.await.unwrap().unwrap();
+}
+
+/// Commits run while the log is moved; the log does not grow without end; readers see whole commits only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_moved_beside_the_commits() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    let reader = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut last = 0;
+            while last < 40_000 {
+                let page = store.changes_since(Revision(last), 500).await.unwrap();
+                let told = page.leases.len() as u64;
+                assert_eq!(told, page.revision.0 - last, "a gap after {last}");
+                last = page.revision.0;
+                if told == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+            }
+        })
+    };
+    let mut base = 0;
+    while base < 40_000 {
+        store.commit(&leases(base, 250), epoch).await.unwrap();
+        base += 250;
+    }
+    reader.await.unwrap();
+    let log = fs::metadata(folder.path().join("w.db-wal")).unwrap().len();
+    let data = fs::metadata(&path).unwrap().len();
+    assert!(data > 10 << 20, "the database has {data} bytes");
+    assert!(log < 3 * data, "the log has {log} bytes, the database {data}");
+    store.close().await;
+    let again = SqliteStore::open(&path).await;
+    assert!(matches!(again, Err(StoreError::Configuration(_))), "the lock lives as long as the store");
+}
+
+/// A small file system of its own; `None` where this user may not mount one.
+struct Mount(TempDir);
+
+impl Mount {
+    fn new(size: &str) -> Option<Mount> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size},mode=0700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Mount(folder));
+        }
+        eprintln!("SKIP: only root can mount the small file system that this test fills: run it as root");
+        None
+    }
+
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(self.0.path()).status().unwrap().success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: the connection's thread may still be closing the file.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_and_heals() {
+    let Some(mount) = Mount::new("3m") else { return };
+    let path = mount.0.path().join("w.db");
+    let ballast = mount.0.path().join("ballast");
+    fs::write(&ballast, vec![1; 1 << 20]).unwrap();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    let mut base = 0;
+    let error = loop {
+        match store.commit(&leases(base, 50), epoch).await {
+            Ok(()) => base += 50,
+            Err(error) => break error,
+        }
+        assert!(base < 100_000, "the disk never filled");
+    };
+    let (CommitError::NotCommitted(why) | CommitError::InDoubt(why)) = error else { panic!("{error:?}") };
+    assert!(matches!(why, StoreError::Unavailable(_)), "{why:?}");
+    assert!(why.to_string().contains("no space left"), "{why}");
+
+    fs::remove_file(&ballast).unwrap();
+    let found = store.load().await.unwrap();
+    assert_eq!((found.revision, found.leases.len() as u64), (Revision(base), base), "all that was acknowledged");
+    store.commit(&leases(base, 50), epoch).await.expect("there is space again");
+    assert_eq!(store.load().await.unwrap().leases.len() as u64, base + 50);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_at_the_start_is_unavailable() {
+    let Some(mount) = Mount::new("64k") else { return };
+    // Leaves not even one page.
+    let _ = fs::write(mount.0.path().join("ballast"), vec![1; 1 << 20]);
+    match SqliteStore::open(&mount.0.path().join("w.db")).await {
+        Err(StoreError::Unavailable(why)) => assert!(why.contains("space") || why.contains("can't be"), "{why}"),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("opened without space"),
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_file_system_is_unavailable() {
+    let Some(mount) = Mount::new("8m") else { return };
+    let path = mount.0.path().join("w.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.close().await;
+    drop(store);
+    mount.remount("ro");
+    match SqliteStore::open(&path).await {
+        Err(StoreError::Unavailable(why)) => assert!(why.contains("read-only"), "{why}"),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("opened a read-only file"),
+    }
+}
+
+/// The columns that an operator asks for are there under the names of the documentation.
+#[tokio::test]
+async fn an_operator_can_ask() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    let batch = leases(0, 13);
+    store.commit(&batch, epoch).await.unwrap();
+    let mut conn = open::reader(&path).connect().await.unwrap();
+    let active: &Lease = batch.leases.iter().find(|lease| lease.hold().is_some() && !lease.ended()).unwrap();
+    let row = sqlx::query("SELECT state, holder, resource FROM leases WHERE id = ?")
+        .bind(active.id.to_string())
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(row.get::<&str, _>("holder"), &*active.spec.holder);
+    assert_eq!(row.get::<&str, _>("resource"), active.hold().unwrap().resource.to_string());
+    assert!(["PREPARING", "ACTIVE"].contains(&row.get::<&str, _>("state")));
+}

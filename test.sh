@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Runs every check and test. Installs what is missing (apt, a venv in target/venv), says what it does.
+#
+#   ./test.sh            everything; about 20 minutes cold on two cores
+#   ./test.sh --long     the same, with the long loops: thousands of seeds, twenty kills
+#   ./test.sh --fast     no lints, no end-to-end tests: the inner loop
+set -euo pipefail
+cd "$(dirname "$0")"
+
+long=0 fast=0
+for arg in "$@"; do
+  case "$arg" in
+    --long) long=1 ;;
+    --fast) fast=1 ;;
+    -h|--help) sed -n '2,7p' "$0" | cut -c3-; exit 0 ;;
+    *) echo "test.sh: unknown argument $arg (try --help)" >&2; exit 2 ;;
+  esac
+done
+
+step() { printf '\n==> %s\n' "$*"; }
+fail() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
+
+command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
+command -v git >/dev/null || fail "git is missing: apt-get install git"
+
+# shellcheck source=scripts/needs.sh
+. scripts/needs.sh
+need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft gcc:gcc
+need_venv
+
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+export SIM_SEEDS=${SIM_SEEDS:-$([ $long = 1 ] && echo 10000 || echo 2000)}
+export WHARFINGER_LONG=$long
+
+if [ $fast = 0 ]; then
+  step "formatting"
+  cargo fmt --all --check
+  step "lints"
+  cargo clippy --workspace --all-targets -- -D warnings
+  step "the client library builds without the server"
+  cargo check --no-default-features
+fi
+
+step "the core and the adapters"
+cargo test --workspace --exclude wharfinger
+
+step "the server, its stores and services"
+cargo test -p wharfinger --lib --bins --test it
+
+step "the simulator: $SIM_SEEDS seeds"
+cargo test -p wharfinger --profile sim --test sim
+
+if [ $fast = 0 ]; then
+  step "end to end: real sshd, git, grpcurl, Python"
+  cargo build -p wharfinger --bin wharfinger
+  cargo test -p wharfinger --test e2e
+fi
+
+step "all passed"
