@@ -48,7 +48,7 @@ impl Problems {
 
     /// In the order of the file; what was found twice is told once.
     pub(crate) fn into_sorted(mut self) -> Vec<Problem> {
-        self.0.sort_by(|a, b| (a.span.start, a.span.end).cmp(&(b.span.start, b.span.end)));
+        self.0.sort_by_key(|problem| (problem.span.start, problem.span.end));
         self.0.dedup();
         self.0
     }
