@@ -1,6 +1,10 @@
 //! Wharfinger: leases build infrastructure over gRPC, and notices when it is gone.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod client;
+#[cfg(feature = "server")]
+pub mod config;
 #[cfg(feature = "server")]
 pub mod engine;
 pub mod pb;
@@ -8,3 +12,5 @@ pub mod pb;
 pub mod rpc;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "cli")]
+pub mod telemetry;

@@ -1,0 +1,96 @@
+//! `check-config`: reads the configuration as a server would, and says what it makes of it.
+
+use super::error::Failure;
+use super::exit::Exit;
+use super::ui::Ui;
+use crate::config::{ConfigError, Loaded, duration};
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use wharfinger_core::{Millis, PoolConfig};
+
+/// `check-config`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckConfigArgs {
+    /// Which
+    #[arg(value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
+    config: PathBuf,
+}
+
+/// Loads a configuration; what is wrong with it is told in full.
+pub(crate) fn load(ui: &Ui, path: &Path) -> Result<Loaded, Failure> {
+    crate::config::load(path).map_err(|error| match error {
+        ConfigError::Invalid(report) => {
+            ui.err(&report.render(ui.color_err));
+            Failure::silent(Exit::Config)
+        }
+        other @ ConfigError::Unreadable { .. } => other.into(),
+    })
+}
+
+/// Checks and prints a summary.
+pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
+    let loaded = load(ui, &args.config)?;
+    if ui.json {
+        ui.document(&summary(&loaded))?;
+        return Ok(Exit::Ok);
+    }
+    ui.out(&format!("listen  {}", loaded.server.listen))?;
+    ui.out(&format!("store   {}", loaded.store.display()))?;
+    let mut table =
+        ui.table(&["POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "LABELS"]);
+    for pool in &loaded.pools {
+        let labels: Vec<String> = pool.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        table.add_row(vec![
+            pool.name.as_ref().into(),
+            pool.adapter.as_ref().into(),
+            if pool.on.is_empty() { "-".into() } else { pool.on.join(",").into() },
+            ui.state(if pool.enabled { "yes" } else { "no" }),
+            machines(pool).into(),
+            pool.min_ready.into(),
+            pool.max.into(),
+            pool.slots.into(),
+            format!("{} to {}", duration::format(pool.default_ttl), duration::format(pool.max_ttl)).into(),
+            pool.idle.map_or_else(|| "-".into(), duration::format).into(),
+            comfy_table::Cell::from(labels.join(" ")),
+        ]);
+    }
+    ui.out("")?;
+    ui.print(&table, "no pools: nothing can be leased until there is one")?;
+    ui.out(&format!("\n{} is fine", args.config.display()))?;
+    Ok(Exit::Ok)
+}
+
+/// `3`, or `2 of 3` if one is not enabled.
+fn machines(pool: &PoolConfig) -> String {
+    let Some(items) = &pool.inventory else { return "-".into() };
+    let enabled = items.iter().filter(|item| item.enabled).count();
+    if enabled == items.len() { enabled.to_string() } else { format!("{enabled} of {}", items.len()) }
+}
+
+fn summary(loaded: &Loaded) -> serde_json::Value {
+    let time = |span: Millis| duration::format(span);
+    let pools: Vec<serde_json::Value> = loaded
+        .pools
+        .iter()
+        .map(|pool| {
+            json!({
+                "name": &*pool.name,
+                "adapter": &*pool.adapter,
+                "on": pool.on.iter().map(|name| &**name).collect::<Vec<_>>(),
+                "enabled": pool.enabled,
+                "labels": pool.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<std::collections::BTreeMap<_, _>>(),
+                "machines": pool.inventory.as_ref().map(|items| {
+                    items.iter().map(|item| json!({ "name": &*item.name, "enabled": item.enabled })).collect::<Vec<_>>()
+                }),
+                "min_ready": pool.min_ready,
+                "max": pool.max,
+                "slots": pool.slots,
+                "default_ttl": time(pool.default_ttl),
+                "max_ttl": time(pool.max_ttl),
+                "idle": pool.idle.map(time),
+            })
+        })
+        .collect();
+    json!({ "listen": loaded.server.listen.to_string(), "store": loaded.store.display().to_string(), "pools": pools })
+}

@@ -1,0 +1,186 @@
+//! What went wrong, for people: a message, the details that help, a remedy, and the exit code.
+
+use super::exit::Exit;
+use crate::client::{ClientError, Violation};
+use crate::config::ConfigError;
+use std::fmt::Write as _;
+use tonic::{Code, Status};
+
+/// Why a command can't do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// Lower case, no full stop.
+    pub(crate) message: String,
+    /// A stable reason of the server's.
+    pub(crate) reason: Option<String>,
+    /// Fields at fault, causes: a line each.
+    pub(crate) details: Vec<String>,
+    /// What to do about it.
+    pub(crate) remedy: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), reason: None, details: Vec::new(), remedy: None }
+    }
+
+    pub(crate) fn remedy(mut self, text: impl Into<String>) -> Self {
+        self.remedy = Some(text.into());
+        self
+    }
+
+    pub(crate) fn detail(mut self, text: impl Into<String>) -> Self {
+        self.details.push(text.into());
+        self
+    }
+
+    /// Ends without a word: all has been said, or nobody listens.
+    pub(crate) fn silent(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
+    /// What the server said to a call. `server`: its address.
+    pub(crate) fn of(error: ClientError, server: &str) -> Self {
+        let reason = error.reason();
+        let violations = error.violations();
+        let exit = exit_of(&error);
+        let mut failure = Failure::new(exit, message_of(&error, &violations));
+        failure.reason = reason;
+        // A single violation is what the message says already.
+        if violations.len() > 1 || violations.iter().any(|v| !failure.message.contains(&v.description)) {
+            failure.details = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+        }
+        failure.remedy = remedy_of(&error, failure.reason.as_deref(), server);
+        failure
+    }
+
+    /// For standard error.
+    pub(crate) fn render(&self, color: bool) -> String {
+        let (red, bold, dim, off) =
+            if color { ("\u{1b}[1;31m", "\u{1b}[1m", "\u{1b}[2m", "\u{1b}[0m") } else { ("", "", "", "") };
+        let mut text = format!("{red}error{off}{bold}:{off} {}", self.message);
+        if let Some(reason) = &self.reason {
+            let _ = write!(text, " {dim}({reason}){off}");
+        }
+        for detail in &self.details {
+            let _ = write!(text, "\n  {detail}");
+        }
+        if let Some(remedy) = &self.remedy {
+            let _ = write!(text, "\n  {bold}try:{off} {remedy}");
+        }
+        text
+    }
+}
+
+fn exit_of(error: &ClientError) -> Exit {
+    match error {
+        ClientError::Address(_) | ClientError::Request(_) | ClientError::NotFound(_) | ClientError::Resync(_) => {
+            Exit::BadData
+        }
+        ClientError::State(status) => match status.code() {
+            Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
+            _ => Exit::BadData,
+        },
+        ClientError::Capacity(_) | ClientError::Unavailable(_) => Exit::Unavailable,
+        ClientError::Bug(_) => Exit::Internal,
+        #[expect(unreachable_patterns, reason = "the enum may grow; a kind that is not known here is our error")]
+        _ => Exit::Internal,
+    }
+}
+
+fn message_of(error: &ClientError, violations: &[Violation]) -> String {
+    let said = error.to_string();
+    match (said.is_empty(), violations.first()) {
+        (true, Some(first)) => format!("{}: {}", first.field, first.description),
+        (true, None) => format!("the server answered {}", error.status().map_or(Code::Unknown, Status::code)),
+        (false, _) => said,
+    }
+}
+
+fn remedy_of(error: &ClientError, reason: Option<&str>, server: &str) -> Option<String> {
+    let text = match (error, reason) {
+        (ClientError::Address(_), _) => "--server http://127.0.0.1:7411".to_string(),
+        (ClientError::Unavailable(_), Some("STOPPING" | "OVERLOADED" | "TIMED_OUT")) => {
+            "the same again in a moment".into()
+        }
+        (ClientError::Unavailable(_), _) => {
+            format!("is the server at {server} running? start it with: wharfinger serve --config wharfinger.toml")
+        }
+        (ClientError::Request(_) | ClientError::NotFound(_), Some("UNKNOWN_POOL")) => "wharfinger pools".into(),
+        (ClientError::NotFound(_), Some("UNKNOWN_LEASE")) => {
+            "wharfinger ls --all, or wharfinger events --lease ID".into()
+        }
+        (ClientError::NotFound(_), Some("UNKNOWN_RESOURCE")) => "wharfinger resources --all".into(),
+        (ClientError::Capacity(_), _) => {
+            let after = error.retry_after()?;
+            format!("again in {}", super::text::span_text(after))
+        }
+        (ClientError::Bug(_), _) => {
+            "wharfinger serve and this program should be of the same version; if they are, report it".into()
+        }
+        _ => return None,
+    };
+    Some(text)
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Failure::new(Exit::Config, error.to_string());
+        match error {
+            ConfigError::Unreadable { .. } => {
+                failure.remedy("name the file with --config; wharfinger.example.toml is one to start from")
+            }
+            ConfigError::Invalid(_) => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+    fn status(code: Code, reason: &str, message: &str) -> Status {
+        Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, "wharfinger", []))
+    }
+
+    #[test]
+    fn each_kind_has_its_exit_code_and_remedy() {
+        for (status, exit, text) in [
+            (
+                status(Code::InvalidArgument, "UNKNOWN_POOL", "no pool \"x\""),
+                65,
+                "error: no pool \"x\" (UNKNOWN_POOL)\n  try: wharfinger pools",
+            ),
+            (
+                status(Code::PermissionDenied, "NOT_YOURS", "the lease is another's"),
+                77,
+                "error: the lease is another's (NOT_YOURS)",
+            ),
+            (
+                status(Code::Unavailable, "STOPPING", "the server is stopping"),
+                69,
+                "error: the broker can't be reached or does not answer now: the server is stopping (STOPPING)\n  try: the same again in a moment",
+            ),
+            (status(Code::FailedPrecondition, "LEASE_ENDED", "it has ended"), 65, "error: it has ended (LEASE_ENDED)"),
+        ] {
+            let failure = Failure::of(status.into(), "http://x:1");
+            assert_eq!((failure.exit.code(), failure.render(false).as_str()), (exit, text));
+        }
+        let nobody = Failure::of(Status::unavailable("connection refused").into(), "http://x:1");
+        assert!(nobody.render(false).contains("is the server at http://x:1 running?"), "{}", nobody.render(false));
+    }
+
+    #[test]
+    fn all_fields_at_fault_are_told() {
+        let mut details = ErrorDetails::with_error_info("INVALID", "wharfinger", []);
+        details.set_bad_request(vec![
+            FieldViolation::new("ttl", "must be more"),
+            FieldViolation::new("holder", "too long"),
+        ]);
+        details.set_retry_info(None);
+        let failure = Failure::of(Status::with_error_details(Code::InvalidArgument, "2 fields", details).into(), "");
+        assert_eq!(failure.render(false), "error: 2 fields (INVALID)\n  ttl: must be more\n  holder: too long");
+    }
+}

@@ -1,0 +1,288 @@
+//! The API's messages for programs: `--json`. The only place that says how they look.
+//!
+//! Keys are the fields' names in the proto files; all of a message's keys are always there, `null` where a field is not
+//! set. Enums are their names without the prefix; times are RFC 3339 in UTC; lengths of time are seconds with an `s`, as
+//! in protobuf's own JSON. What changes here changes a contract.
+
+use super::text;
+use crate::pb;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashMap};
+
+/// A message that can be told to programs.
+pub(crate) trait Json {
+    /// The message.
+    fn json(&self) -> Value;
+}
+
+fn texts(map: &HashMap<String, String>) -> Value {
+    let sorted: BTreeMap<&String, &String> = map.iter().collect();
+    Value::Object(sorted.into_iter().map(|(key, value)| (key.clone(), json!(value))).collect())
+}
+
+fn time(at: Option<&prost_types::Timestamp>) -> Value {
+    at.and_then(text::rfc3339).map_or(Value::Null, Value::String)
+}
+
+fn span(span: Option<&prost_types::Duration>) -> Value {
+    let Some(span) = span else { return Value::Null };
+    if span.nanos == 0 {
+        return json!(format!("{}s", span.seconds));
+    }
+    let fraction = format!("{:09}", span.nanos.unsigned_abs());
+    json!(format!("{}.{}s", span.seconds, fraction.trim_end_matches('0')))
+}
+
+/// Optional text: empty is not set.
+fn some(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { json!(text) }
+}
+
+fn list<T: Json>(items: &[T]) -> Value {
+    Value::Array(items.iter().map(Json::json).collect())
+}
+
+fn chosen(name: &'static str) -> Value {
+    if name == "UNSPECIFIED" { Value::Null } else { json!(name) }
+}
+
+impl Json for pb::Selector {
+    fn json(&self) -> Value {
+        json!({ "pool": some(&self.pool), "labels": texts(&self.labels) })
+    }
+}
+
+impl Json for pb::Cause {
+    fn json(&self) -> Value {
+        json!({
+            "subject": self.subject,
+            "reason": self.reason,
+            "detail": self.detail,
+            "source": self.source,
+            "at": time(self.at.as_ref()),
+        })
+    }
+}
+
+impl Json for pb::Lease {
+    fn json(&self) -> Value {
+        let mut lease = Map::new();
+        let mut put = |key: &str, value: Value| {
+            lease.insert(key.into(), value);
+        };
+        put("id", json!(self.id));
+        put("revision", json!(self.revision));
+        put("state", chosen(text::lease_state(self)));
+        put("request_id", json!(self.request_id));
+        put("principal", json!(self.principal));
+        put("holder", json!(self.holder));
+        put("selector", self.selector.as_ref().map_or(Value::Null, Json::json));
+        put("priority", json!(self.priority));
+        put("params", texts(&self.params));
+        put("tags", texts(&self.tags));
+        put("ttl", span(self.ttl.as_ref()));
+        put("created_at", time(self.created_at.as_ref()));
+        put("active_at", time(self.active_at.as_ref()));
+        put("expires_at", time(self.expires_at.as_ref()));
+        put("ended_at", time(self.ended_at.as_ref()));
+        put("wait_until", time(self.wait_until.as_ref()));
+        put("resource_id", some(&self.resource_id));
+        put("pool", some(&self.pool));
+        put("slot", json!(self.slot));
+        put("fencing_token", json!(self.fencing_token));
+        put("access", texts(&self.access));
+        put("ends_at", time(self.ends_at.as_ref()));
+        put("doubt", some(&self.doubt));
+        put("attempts", json!(self.attempts));
+        put("trouble", some(&self.trouble));
+        put("group_id", some(&self.group_id));
+        put("group_index", json!(self.group_index));
+        put("outcome", chosen(text::outcome(self.outcome())));
+        put("note", some(&self.note));
+        put("causes", list(&self.causes));
+        put("replacement_id", some(&self.replacement_id));
+        put("replaces_id", some(&self.replaces_id));
+        put("fail_reason", chosen(text::fail_reason(self.fail_reason())));
+        put("fail_code", some(&self.fail_code));
+        put("fail_detail", some(&self.fail_detail));
+        put("cleaning", json!(self.cleaning));
+        put("child_resource_id", some(&self.child_resource_id));
+        put("independent", json!(self.independent));
+        put("expected_duration", span(self.expected_duration.as_ref()));
+        Value::Object(lease)
+    }
+}
+
+impl Json for pb::Resource {
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "revision": self.revision,
+            "pool": self.pool,
+            "item": some(&self.item),
+            "state": chosen(text::resource_state(self)),
+            "labels": texts(&self.labels),
+            "slots": self.slots,
+            "slots_in_use": self.slots_in_use,
+            "parent_id": some(&self.parent_id),
+            "parent_lease_id": some(&self.parent_lease_id),
+            "cordoned": self.cordoned,
+            "cordoned_by": some(&self.cordoned_by),
+            "cordon_reason": some(&self.cordon_reason),
+            "created_at": time(self.created_at.as_ref()),
+            "ready_at": time(self.ready_at.as_ref()),
+            "idle_since": time(self.idle_since.as_ref()),
+            "uses": self.uses,
+            "access": texts(&self.access),
+            "ends_at": time(self.ends_at.as_ref()),
+            "trouble": some(&self.trouble),
+            "causes": list(&self.causes),
+            "attempt": self.attempt,
+            "retry_at": time(self.retry_at.as_ref()),
+            "misses": self.misses,
+            "deadline": time(self.deadline.as_ref()),
+            "lease_ids": self.lease_ids,
+        })
+    }
+}
+
+impl Json for pb::Item {
+    fn json(&self) -> Value {
+        json!({ "name": self.name, "enabled": self.enabled, "resource_id": some(&self.resource_id) })
+    }
+}
+
+impl Json for pb::Pool {
+    fn json(&self) -> Value {
+        let counts: BTreeMap<&String, &u32> = self.resources.iter().collect();
+        json!({
+            "name": self.name,
+            "adapter": self.adapter,
+            "labels": texts(&self.labels),
+            "enabled": self.enabled,
+            "configured": self.configured,
+            "cordoned": self.cordoned,
+            "cordoned_by": some(&self.cordoned_by),
+            "cordon_reason": some(&self.cordon_reason),
+            "on": self.on,
+            "min_ready": self.min_ready,
+            "max": self.max,
+            "slots": self.slots,
+            "resources": counts,
+            "free_slots": self.free_slots,
+            "leases": self.leases,
+            "waiting": self.waiting,
+            "items": list(&self.items),
+            "trouble": some(&self.trouble),
+        })
+    }
+}
+
+impl Json for pb::Event {
+    fn json(&self) -> Value {
+        json!({
+            "revision": self.revision,
+            "at": time(self.at.as_ref()),
+            "kind": self.kind,
+            "actor": self.actor,
+            "subject": self.subject,
+            "pool": some(&self.pool),
+            "resource_id": some(&self.resource_id),
+            "lease_id": some(&self.lease_id),
+            "detail": self.detail,
+        })
+    }
+}
+
+impl Json for pb::Blocker {
+    fn json(&self) -> Value {
+        json!({ "pool": self.pool, "code": self.code, "detail": self.detail, "remedy": self.remedy })
+    }
+}
+
+impl Json for pb::ExplainResponse {
+    fn json(&self) -> Value {
+        json!({
+            "lease": self.lease.as_ref().map_or(Value::Null, Json::json),
+            "summary": self.summary,
+            "position": self.position,
+            "satisfiable": self.satisfiable,
+            "blockers": list(&self.blockers),
+            "history": list(&self.history),
+        })
+    }
+}
+
+/// The answer to a request for leases, or to a release.
+pub(crate) fn leases(leases: &[pb::Lease]) -> Value {
+    json!({ "lease": leases.first().map_or(Value::Null, Json::json), "leases": list(leases) })
+}
+
+/// A list under its name.
+pub(crate) fn listed<T: Json>(name: &str, items: &[T], revision: Option<u64>) -> Value {
+    let mut document = Map::from_iter([(name.to_string(), list(items))]);
+    if let Some(revision) = revision {
+        document.insert("revision".into(), json!(revision));
+    }
+    Value::Object(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_has_all_of_its_keys() {
+        let lease = pb::Lease {
+            id: "lse_1".into(),
+            state: pb::LeaseState::Active.into(),
+            ttl: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
+            active_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 }),
+            access: [("path".to_string(), "/srv".to_string())].into(),
+            ..pb::Lease::default()
+        };
+        let value = lease.json();
+        assert_eq!(value["state"], "ACTIVE");
+        assert_eq!(value["ttl"], "1.5s");
+        assert_eq!(value["active_at"], "2023-11-14T22:13:20.005Z");
+        assert_eq!(value["ended_at"], Value::Null);
+        assert_eq!(value["outcome"], Value::Null);
+        assert_eq!(value["access"]["path"], "/srv");
+    }
+
+    /// A field that is added to a message and forgotten here is found by this.
+    #[test]
+    fn every_field_of_the_api_is_told() {
+        let keys = |value: Value| -> Vec<String> {
+            let Value::Object(map) = value else { panic!("no object") };
+            map.keys().cloned().collect()
+        };
+        for (message, said) in [
+            ("Lease", keys(pb::Lease::default().json())),
+            ("Resource", keys(pb::Resource::default().json())),
+            ("Pool", keys(pb::Pool::default().json())),
+            ("Item", keys(pb::Item::default().json())),
+            ("Event", keys(pb::Event::default().json())),
+            ("Cause", keys(pb::Cause::default().json())),
+            ("Selector", keys(pb::Selector::default().json())),
+            ("Blocker", keys(pb::Blocker::default().json())),
+            ("ExplainResponse", keys(pb::ExplainResponse::default().json())),
+        ] {
+            let mut wanted = fields(message);
+            let mut said = said;
+            wanted.sort_unstable();
+            said.sort_unstable();
+            assert_eq!(said, wanted, "{message}");
+        }
+    }
+
+    /// The fields of a message by its descriptor.
+    fn fields(message: &str) -> Vec<String> {
+        use prost::Message as _;
+        let set = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
+        let found =
+            set.file.iter().filter(|file| file.package() == "wharfinger.v1").flat_map(|file| &file.message_type);
+        let message = found.into_iter().find(|m| m.name() == message).unwrap_or_else(|| panic!("no message {message}"));
+        message.field.iter().map(|field| field.name().to_string()).collect()
+    }
+}

@@ -1,0 +1,231 @@
+//! `lease`, `renew`, `release`: what a holder does, one call a command.
+
+use super::connect::Context;
+use super::error::Failure;
+use super::exit::Exit;
+use super::json::{self, Json};
+use super::look;
+use super::run::signals::Signals;
+use super::select::{Wanted, time, wire};
+use super::text;
+use super::ui::Spinner;
+use crate::client::{LeaseGuard, LeaseStatus, Lost};
+use crate::pb;
+use clap::{Args, ValueEnum};
+use std::time::Duration;
+
+/// `lease`.
+#[derive(Args, Debug)]
+pub(crate) struct LeaseArgs {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// How many, all or nothing
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "How")]
+    count: u32,
+    /// Wait so long for it to be active; the lease stays in line afterwards
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    wait: Option<Duration>,
+    /// Stay, renew it until interrupted, then release it
+    #[arg(long, conflicts_with_all = ["wait", "count"])]
+    keep: bool,
+}
+
+/// `renew`.
+#[derive(Args, Debug)]
+pub(crate) struct RenewArgs {
+    /// Which
+    #[arg(value_name = "LEASE", env = "WHARFINGER_LEASE")]
+    lease: String,
+    /// From now on; the TTL that was asked for if absent
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    ttl: Option<Duration>,
+}
+
+/// How the work went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Outcome {
+    /// Well.
+    Ok,
+    /// It failed: the resource is checked.
+    Failed,
+    /// The resource is mangled: it is repaired or replaced.
+    Tainted,
+}
+
+impl From<Outcome> for pb::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Ok => pb::Outcome::Ok,
+            Outcome::Failed => pb::Outcome::Failed,
+            Outcome::Tainted => pb::Outcome::Tainted,
+        }
+    }
+}
+
+/// `release`.
+#[derive(Args, Debug)]
+pub(crate) struct ReleaseArgs {
+    /// Which
+    #[arg(value_name = "LEASE", env = "WHARFINGER_LEASE")]
+    lease: String,
+    /// How the work went
+    #[arg(long, value_enum, default_value_t = Outcome::Ok)]
+    outcome: Outcome,
+    /// In words
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+}
+
+/// The longest that one call may wait; the server's limit.
+const ONE_WAIT: Duration = Duration::from_secs(300);
+
+/// Asks for leases and prints them.
+pub(crate) async fn lease(context: &Context, args: LeaseArgs) -> Result<Exit, Failure> {
+    let mut request = args.wanted.request();
+    request.count = args.count;
+    if args.keep {
+        return keep(context, request).await;
+    }
+    let client = context.connect().await?;
+    let end = tokio::time::Instant::now() + args.wait.unwrap_or_default();
+    let leases = loop {
+        let left = end.saturating_duration_since(tokio::time::Instant::now()).min(ONE_WAIT);
+        request.wait = if left.is_zero() { None } else { wire(left) };
+        let answer = client.lease(request.clone()).await.map_err(|error| context.failure(error))?;
+        let settled = answer.leases.iter().all(|l| l.state() == pb::LeaseState::Active || text::ended(l));
+        if settled || left.is_zero() || left < ONE_WAIT {
+            break answer.leases;
+        }
+    };
+    if context.ui.json {
+        context.ui.document(&json::leases(&leases))?;
+    } else {
+        for lease in &leases {
+            look::print_lease(context, lease)?;
+        }
+    }
+    Ok(leases.iter().find(|lease| text::ended(lease)).map_or(Exit::Ok, exit_of_ended))
+}
+
+/// What it means that a lease has ended before its holder wanted it to.
+pub(crate) fn exit_of_ended(lease: &pb::Lease) -> Exit {
+    match (lease.state(), lease.fail_reason()) {
+        (pb::LeaseState::Failed, pb::FailReason::Request) => Exit::BadData,
+        (pb::LeaseState::Failed, pb::FailReason::WaitDeadline) => Exit::Unavailable,
+        _ => Exit::Lost,
+    }
+}
+
+/// Leases, renews until interrupted, releases.
+async fn keep(context: &Context, request: pb::LeaseRequest) -> Result<Exit, Failure> {
+    let ui = context.ui;
+    let mut signals = Signals::listen()?;
+    let client = context.connect_patient().await?;
+    let guard = client.acquire(request).await.map_err(|error| context.failure(error))?;
+    let mut spinner = ui.spinner();
+    let mut spinning = true;
+    let mut status = guard.status();
+    status.mark_changed();
+    let mut said = String::new();
+    loop {
+        tokio::select! {
+            signal = signals.recv() => {
+                drop(spinner);
+                let id = guard.id().to_string();
+                guard.release(pb::Outcome::Ok, "its keeper was interrupted").await.map_err(|error| context.failure(error))?;
+                ui.event(&format!("lease {id} released ({})", signal.name()));
+                return Ok(Exit::Ok);
+            }
+            changed = status.changed() => {
+                if changed.is_err() {
+                    return Err(Failure::new(Exit::Internal, "the lease's keeper ended"));
+                }
+                let now = status.borrow_and_update().clone();
+                if !matches!(now, LeaseStatus::Waiting(_)) && spinning {
+                    spinner = Spinner::none();
+                    spinning = false;
+                }
+                match now {
+                    LeaseStatus::Waiting(_) => spinner.say(&ui, &waiting(&guard)),
+                    LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _) => {
+                        if said.is_empty() && !ui.json {
+                            look::print_lease(context, &lease)?;
+                        } else if ui.json && said != lease.revision.to_string() {
+                            ui.record(&lease.json())?;
+                        } else if !text::why(&lease).is_empty() {
+                            ui.event(&format!("lease {}: {}", lease.id, text::why(&lease)));
+                        }
+                        said = lease.revision.to_string();
+                    }
+                    LeaseStatus::Lost(lost) => return Err(lost_failure(&lost)),
+                }
+            }
+        }
+    }
+}
+
+fn waiting(guard: &LeaseGuard) -> String {
+    let lease = guard.lease();
+    let trouble =
+        if lease.trouble.is_empty() { String::new() } else { format!(": {}", text::one_line(&lease.trouble)) };
+    format!("lease {} is {}{trouble}", lease.id, text::lease_state(&lease).to_lowercase())
+}
+
+/// A lease that is lost, as an error with its cause chain.
+pub(crate) fn lost_failure(lost: &Lost) -> Failure {
+    let lease = lost.lease();
+    match lost {
+        Lost::Ended(_) => {
+            let state = text::lease_state(lease);
+            let mut failure = Failure::new(exit_of_ended(lease), format!("lease {} is {state}", lease.id));
+            if lease.causes.is_empty() {
+                let why = text::why(lease);
+                if !why.is_empty() {
+                    failure = failure.detail(why);
+                }
+            }
+            for cause in text::causes(&lease.causes) {
+                failure = failure.detail(cause);
+            }
+            failure
+        }
+        Lost::Forgotten(_) | Lost::NoContact(_) => Failure::new(Exit::Lost, lost.to_string()),
+    }
+}
+
+/// Renews once.
+pub(crate) async fn renew(context: &Context, args: RenewArgs) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let answer = client.renew(&args.lease, args.ttl).await;
+    let lease = answer.map_err(|error| {
+        let mut failure = context.failure(error);
+        if failure.reason.as_deref() == Some("LEASE_ENDED") {
+            // For a holder's script this is the point: the lease is lost.
+            failure.exit = Exit::Lost;
+        }
+        failure
+    })?;
+    if context.ui.json {
+        context.ui.document(&lease.json())?;
+    } else {
+        context.ui.out(&format!("{} expires in {}", lease.id, text::until(lease.expires_at.as_ref())))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Releases.
+pub(crate) async fn release(context: &Context, args: ReleaseArgs) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let answer =
+        client.release(&args.lease, args.outcome.into(), &args.note).await.map_err(|error| context.failure(error))?;
+    if context.ui.json {
+        context.ui.document(&json::leases(&answer.leases))?;
+        return Ok(Exit::Ok);
+    }
+    for lease in &answer.leases {
+        let why = text::why(lease);
+        let why = if why.is_empty() { why } else { format!(": {why}") };
+        context.ui.out(&format!("{} {}{why}", lease.id, text::lease_state(lease)))?;
+    }
+    Ok(Exit::Ok)
+}

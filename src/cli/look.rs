@@ -1,0 +1,478 @@
+//! `get`, `ls`, `explain`, `pools`, `resources`, `resource`, `events`: looking, and changing nothing.
+
+use super::connect::Context;
+use super::error::Failure;
+use super::exit::Exit;
+use super::json::{self, Json};
+use super::text;
+use crate::pb;
+use clap::{Args, ValueEnum};
+
+/// `get`, `explain`.
+#[derive(Args, Debug)]
+pub(crate) struct OneLease {
+    /// Which
+    #[arg(value_name = "LEASE")]
+    lease: String,
+}
+
+/// `ls`.
+#[derive(Args, Debug)]
+pub(crate) struct LsArgs {
+    /// Only of this pool; may be repeated
+    #[arg(long, short, value_name = "POOL")]
+    pool: Vec<String>,
+    /// Only of this holder; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    holder: Vec<String>,
+    /// Only in this state; may be repeated
+    #[arg(long, value_enum, value_name = "STATE", conflicts_with = "all")]
+    state: Vec<State>,
+    /// Only on this resource
+    #[arg(long, value_name = "RESOURCE", default_value = "")]
+    resource: String,
+    /// Those that have ended too, as long as they are kept
+    #[arg(long, short)]
+    all: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+}
+
+/// States of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum State {
+    /// In line.
+    Queued,
+    /// Being made ready.
+    Preparing,
+    /// Held.
+    Active,
+    /// Ended by its holder.
+    Released,
+    /// Its holder vanished.
+    Expired,
+    /// Ended against its holder's will.
+    Broken,
+    /// Left the line.
+    Cancelled,
+    /// Never came about.
+    Failed,
+}
+
+impl State {
+    const ALL: &[State] = &[
+        State::Queued,
+        State::Preparing,
+        State::Active,
+        State::Released,
+        State::Expired,
+        State::Broken,
+        State::Cancelled,
+        State::Failed,
+    ];
+
+    fn wire(self) -> i32 {
+        let state = match self {
+            State::Queued => pb::LeaseState::Queued,
+            State::Preparing => pb::LeaseState::Preparing,
+            State::Active => pb::LeaseState::Active,
+            State::Released => pb::LeaseState::Released,
+            State::Expired => pb::LeaseState::Expired,
+            State::Broken => pb::LeaseState::Broken,
+            State::Cancelled => pb::LeaseState::Cancelled,
+            State::Failed => pb::LeaseState::Failed,
+        };
+        state.into()
+    }
+}
+
+/// `resources`.
+#[derive(Args, Debug)]
+pub(crate) struct ResourcesArgs {
+    /// Only of this pool; may be repeated
+    #[arg(long, short, value_name = "POOL")]
+    pool: Vec<String>,
+    /// Those that are gone too, as long as they are kept
+    #[arg(long, short)]
+    all: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+}
+
+/// `resource`.
+#[derive(Args, Debug)]
+pub(crate) struct OneResource {
+    /// Which
+    #[arg(value_name = "RESOURCE")]
+    resource: String,
+}
+
+/// `events`.
+#[derive(Args, Debug)]
+pub(crate) struct EventsArgs {
+    /// Only of this pool
+    #[arg(long, short, value_name = "POOL", default_value = "")]
+    pool: String,
+    /// Only of this resource and the leases on it
+    #[arg(long, value_name = "RESOURCE", default_value = "")]
+    resource: String,
+    /// Only of this lease
+    #[arg(long, value_name = "LEASE", default_value = "")]
+    lease: String,
+    /// Only after this revision, oldest first; without it, the newest
+    #[arg(long, value_name = "REVISION")]
+    after: Option<u64>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+}
+
+const PAGE: u32 = 500;
+
+fn page_size(limit: usize, have: usize) -> u32 {
+    u32::try_from(limit.saturating_sub(have)).unwrap_or(PAGE).clamp(1, PAGE)
+}
+
+/// One lease.
+pub(crate) async fn get(context: &Context, args: OneLease) -> Result<Exit, Failure> {
+    let lease = context.connect().await?.get(&args.lease).await.map_err(|error| context.failure(error))?;
+    if context.ui.json {
+        context.ui.document(&lease.json())?
+    } else {
+        print_lease(context, &lease)?
+    }
+    Ok(Exit::Ok)
+}
+
+/// Leases.
+pub(crate) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let states: &[State] = if args.all { State::ALL } else { &args.state };
+    let mut request = pb::ListRequest {
+        pools: args.pool,
+        holders: args.holder,
+        states: states.iter().map(|state| state.wire()).collect(),
+        resource_id: args.resource,
+        ..pb::ListRequest::default()
+    };
+    let mut leases = Vec::new();
+    let (revision, more) = loop {
+        request.page_size = page_size(args.limit, leases.len());
+        let page = client.list(request.clone()).await.map_err(|error| context.failure(error))?;
+        leases.extend(page.leases);
+        if page.next_page_token.is_empty() || leases.len() >= args.limit {
+            break (page.revision, !page.next_page_token.is_empty());
+        }
+        request.page_token = page.next_page_token;
+    };
+    if context.ui.json {
+        context.ui.document(&json::listed("leases", &leases, Some(revision)))?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = context.ui.table(&["LEASE", "STATE", "POOL", "RESOURCE", "AGE", "EXPIRES", "HOLDER", "WHY"]);
+    for lease in &leases {
+        let pool = if lease.pool.is_empty() { text::selector(lease.selector.as_ref()) } else { lease.pool.clone() };
+        table.add_row(vec![
+            lease.id.as_str().into(),
+            context.ui.state(text::lease_state(lease)),
+            pool.into(),
+            dash(&lease.resource_id).into(),
+            text::ago(lease.created_at.as_ref()).into(),
+            if text::ended(lease) { "-".into() } else { text::until(lease.expires_at.as_ref()).into() },
+            text::one_line(&lease.holder).into(),
+            comfy_table::Cell::from(text::why(lease)),
+        ]);
+    }
+    context.ui.print(&table, "no leases")?;
+    more_is_there(context, more, args.limit);
+    Ok(Exit::Ok)
+}
+
+fn more_is_there(context: &Context, more: bool, limit: usize) {
+    if more {
+        context.ui.warn(&format!("there are more than {limit}; raise --limit to see them"));
+    }
+}
+
+/// Why a lease waits, or what became of it.
+pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, Failure> {
+    let said = context.connect().await?.explain(&args.lease).await.map_err(|error| context.failure(error))?;
+    let ui = context.ui;
+    if ui.json {
+        ui.document(&said.json())?;
+        return Ok(Exit::Ok);
+    }
+    let lease = said.lease.clone().unwrap_or_default();
+    ui.out(&format!(
+        "{} {}: {}",
+        lease.id,
+        ui.state_text(text::lease_state(&lease)).trim_end(),
+        text::one_line(&said.summary)
+    ))?;
+    if said.position > 0 {
+        ui.out(&format!("  place in line: {}", said.position))?;
+    }
+    if !said.satisfiable && !text::ended(&lease) {
+        ui.out("  can not be met with the present configuration")?;
+    }
+    for blocker in &said.blockers {
+        ui.out(&format!("  pool {}: {} ({})", blocker.pool, text::one_line(&blocker.detail), blocker.code))?;
+        if !blocker.remedy.is_empty() {
+            ui.out(&format!("    try: {}", text::one_line(&blocker.remedy)))?;
+        }
+    }
+    for cause in text::causes(&lease.causes) {
+        ui.out(&format!("  {cause}"))?;
+    }
+    if !said.history.is_empty() {
+        ui.out("")?;
+        print_events(context, &said.history)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Pools.
+pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
+    let mut admin = context.connect().await?.admin();
+    let answer = context.ask(admin.list_pools(pb::ListPoolsRequest {})).await?;
+    let ui = context.ui;
+    if ui.json {
+        ui.document(&json::listed("pools", &answer.pools, Some(answer.revision)))?;
+        return Ok(Exit::Ok);
+    }
+    let mut table =
+        ui.table(&["POOL", "ADAPTER", "ON", "LEASABLE", "MADE/MAX", "FREE", "LEASES", "WAITING", "LABELS", "TROUBLE"]);
+    for pool in &answer.pools {
+        let made: u32 = pool.resources.iter().filter(|(state, _)| *state != "GONE").map(|(_, count)| count).sum();
+        let leasable = match (pool.configured, pool.enabled, pool.cordoned) {
+            (false, _, _) => "removed",
+            (true, false, _) => "disabled",
+            (true, true, true) => "cordoned",
+            (true, true, false) => "yes",
+        };
+        table.add_row(vec![
+            pool.name.as_str().into(),
+            pool.adapter.as_str().into(),
+            dash(&pool.on.join(",")).into(),
+            ui.state(leasable),
+            format!("{made}/{}", pool.max).into(),
+            pool.free_slots.into(),
+            pool.leases.into(),
+            pool.waiting.into(),
+            text::pairs(&pool.labels).into(),
+            comfy_table::Cell::from(text::one_line(&pool.trouble)),
+        ]);
+    }
+    ui.print(&table, "no pools; add them to the server's configuration and send it SIGHUP")?;
+    Ok(Exit::Ok)
+}
+
+/// Resources.
+pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<Exit, Failure> {
+    let mut admin = context.connect().await?.admin();
+    let mut request = pb::ListResourcesRequest { pools: args.pool, ..pb::ListResourcesRequest::default() };
+    if args.all {
+        request.states = (1..=9).collect();
+    }
+    let mut resources = Vec::new();
+    let (revision, more) = loop {
+        request.page_size = page_size(args.limit, resources.len());
+        let page = context.ask(admin.list_resources(request.clone())).await?;
+        resources.extend(page.resources);
+        if page.next_page_token.is_empty() || resources.len() >= args.limit {
+            break (page.revision, !page.next_page_token.is_empty());
+        }
+        request.page_token = page.next_page_token;
+    };
+    let ui = context.ui;
+    if ui.json {
+        ui.document(&json::listed("resources", &resources, Some(revision)))?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = ui.table(&["RESOURCE", "STATE", "POOL", "ITEM", "SLOTS", "USES", "AGE", "ON", "WHY"]);
+    for resource in &resources {
+        table.add_row(vec![
+            resource.id.as_str().into(),
+            ui.state(text::resource_state(resource)),
+            resource.pool.as_str().into(),
+            dash(&resource.item).into(),
+            format!("{}/{}", resource.slots_in_use, resource.slots).into(),
+            resource.uses.into(),
+            text::ago(resource.created_at.as_ref()).into(),
+            dash(&resource.parent_id).into(),
+            comfy_table::Cell::from(resource_why(resource)),
+        ]);
+    }
+    ui.print(&table, "no resources; they are made when someone waits, or when a pool has min_ready")?;
+    more_is_there(context, more, args.limit);
+    Ok(Exit::Ok)
+}
+
+/// Why a resource is as it is, in a few words.
+pub(crate) fn resource_why(resource: &pb::Resource) -> String {
+    if resource.cordoned {
+        return format!("cordoned by {}: {}", resource.cordoned_by, text::one_line(&resource.cordon_reason));
+    }
+    match resource.causes.first() {
+        Some(cause) => format!("{}: {}", cause.reason, text::one_line(&cause.detail)),
+        None => text::one_line(&resource.trouble),
+    }
+}
+
+/// One resource.
+pub(crate) async fn resource(context: &Context, args: OneResource) -> Result<Exit, Failure> {
+    let mut admin = context.connect().await?.admin();
+    let request = pb::GetResourceRequest { resource_id: args.resource };
+    let resource = context.ask(admin.get_resource(request)).await?.resource.unwrap_or_default();
+    if context.ui.json {
+        context.ui.document(&resource.json())?;
+    } else {
+        print_resource(context, &resource)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The audit trail.
+pub(crate) async fn events(context: &Context, args: EventsArgs) -> Result<Exit, Failure> {
+    let mut admin = context.connect().await?.admin();
+    let request = pb::EventsRequest {
+        pool: args.pool,
+        resource_id: args.resource,
+        lease_id: args.lease,
+        after_revision: args.after.unwrap_or_default(),
+        newest_first: args.after.is_none(),
+        limit: args.limit,
+    };
+    let mut events = context.ask(admin.events(request)).await?.events;
+    if args.after.is_none() {
+        // Asked for as the newest, told as a story.
+        events.reverse();
+    }
+    if context.ui.json {
+        context.ui.document(&json::listed("events", &events, None))?;
+    } else {
+        print_events(context, &events)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn print_events(context: &Context, events: &[pb::Event]) -> Result<(), Failure> {
+    let mut table = context.ui.table(&["REVISION", "AT", "WHAT", "SUBJECT", "BY", "DETAIL"]);
+    for event in events {
+        table.add_row(vec![
+            event.revision.to_string(),
+            text::clock(event.at.as_ref()),
+            event.kind.clone(),
+            event.subject.clone(),
+            event.actor.clone(),
+            text::one_line(&event.detail),
+        ]);
+    }
+    context.ui.print(&table, "no events")
+}
+
+/// A lease, a line a fact.
+pub(crate) fn print_lease(context: &Context, lease: &pb::Lease) -> Result<(), Failure> {
+    let mut rows: Vec<(&str, String)> = vec![("lease", lease.id.clone()), ("state", text::lease_state(lease).into())];
+    let mut add = |name, value: String| {
+        if !value.is_empty() && value != "-" {
+            rows.push((name, value));
+        }
+    };
+    add("wanted", text::selector(lease.selector.as_ref()));
+    add("pool", lease.pool.clone());
+    add("resource", lease.resource_id.clone());
+    if lease.fencing_token > 0 {
+        add("token", lease.fencing_token.to_string());
+    }
+    add("holder", text::one_line(&lease.holder));
+    add("request id", text::one_line(&lease.request_id));
+    add("parameters", text::pairs(&lease.params));
+    add("tags", text::pairs(&lease.tags));
+    add("asked at", text::clock(lease.created_at.as_ref()));
+    add("active at", text::clock(lease.active_at.as_ref()));
+    if text::ended(lease) {
+        add("ended at", text::clock(lease.ended_at.as_ref()));
+    } else if lease.expires_at.is_some() {
+        let ttl = text::span(lease.ttl.as_ref());
+        add("expires in", format!("{} (TTL {ttl})", text::until(lease.expires_at.as_ref())));
+    }
+    add("ends at", text::clock(lease.ends_at.as_ref()));
+    add("why", if lease.causes.is_empty() { text::why(lease) } else { String::new() });
+    for cause in text::causes(&lease.causes) {
+        add("cause", cause);
+    }
+    add("replacement", lease.replacement_id.clone());
+    for (key, value) in sorted(&lease.access) {
+        add("access", access_line(key, value));
+    }
+    print_facts(context, &rows)
+}
+
+fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Failure> {
+    let mut rows: Vec<(&str, String)> =
+        vec![("resource", resource.id.clone()), ("state", text::resource_state(resource).into())];
+    let mut add = |name, value: String| {
+        if !value.is_empty() && value != "-" {
+            rows.push((name, value));
+        }
+    };
+    add("pool", resource.pool.clone());
+    add("item", resource.item.clone());
+    add("labels", text::pairs(&resource.labels));
+    add("slots", format!("{} of {} in use", resource.slots_in_use, resource.slots));
+    add("uses", resource.uses.to_string());
+    add("on", resource.parent_id.clone());
+    if resource.cordoned {
+        add("cordoned", format!("by {}: {}", resource.cordoned_by, text::one_line(&resource.cordon_reason)));
+    }
+    add("made at", text::clock(resource.created_at.as_ref()));
+    add("ready at", text::clock(resource.ready_at.as_ref()));
+    add("ends at", text::clock(resource.ends_at.as_ref()));
+    add("again at", text::clock(resource.retry_at.as_ref()));
+    add("drained by", text::clock(resource.deadline.as_ref()));
+    if resource.misses > 0 {
+        add("misses", resource.misses.to_string());
+    }
+    add("trouble", text::one_line(&resource.trouble));
+    for cause in text::causes(&resource.causes) {
+        add("cause", cause);
+    }
+    for (key, value) in sorted(&resource.access) {
+        add("access", access_line(key, value));
+    }
+    for lease in &resource.lease_ids {
+        add("lease", lease.clone());
+    }
+    print_facts(context, &rows)
+}
+
+fn print_facts(context: &Context, rows: &[(&str, String)]) -> Result<(), Failure> {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in rows {
+        if *name == "state" {
+            context.ui.out(&format!("{name:width$}  {}", context.ui.state_text(value).trim_end()))?;
+        } else {
+            context.ui.out(&format!("{name:width$}  {value}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn sorted(map: &std::collections::HashMap<String, String>) -> std::collections::BTreeMap<&String, &String> {
+    map.iter().collect()
+}
+
+/// A secret is for programs (`--json`), not for a screen that others see.
+fn access_line(key: &str, value: &str) -> String {
+    if key == wharfinger_adapter::access::PRIVATE_KEY {
+        return format!("{key}=(a secret; --json shows it)");
+    }
+    format!("{key}={}", text::one_line(value))
+}
+
+fn dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}

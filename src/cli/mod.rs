@@ -1,0 +1,180 @@
+//! The command line: one binary for the server, for build agents and for operators.
+//!
+//! Standard output is the answer: a table for people, one JSON document (or a line a record) with `--json`. Standard
+//! error is everything else. Exit codes are in `exit.rs`, how the API looks as JSON is in `json.rs`.
+
+mod admin;
+mod check_config;
+mod connect;
+mod error;
+mod exit;
+mod json;
+mod lease;
+mod look;
+mod run;
+mod select;
+mod serve;
+mod text;
+mod ui;
+mod watch;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use connect::Context;
+use error::Failure;
+use exit::Exit;
+use std::process::ExitCode;
+use ui::{ColorChoice, Ui};
+
+/// Leases build infrastructure, and notices when it is gone
+#[derive(Parser, Debug)]
+#[command(name = "wharfinger", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    /// The broker: HOST:PORT or http://HOST:PORT
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        env = "WHARFINGER_SERVER",
+        default_value = "http://127.0.0.1:7411",
+        help_heading = "Everywhere"
+    )]
+    server: String,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    json: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto, help_heading = "Everywhere")]
+    color: ColorChoice,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Serve: be the broker
+    Serve(serve::ServeArgs),
+    /// Lease, run a command on the leased host, release; on a break run it again elsewhere
+    ///
+    /// Exits with the command's code (128 and the signal's number if a signal ended it), or with 75 when the lease was
+    /// lost for good.
+    Run(run::RunArgs),
+    /// The same, but the command runs on this machine, with WHARFINGER_* in its environment
+    Exec(run::ExecArgs),
+    /// Lease, and print what was leased
+    Lease(lease::LeaseArgs),
+    /// Say once that the holder is still there
+    Renew(lease::RenewArgs),
+    /// End a lease
+    Release(lease::ReleaseArgs),
+    /// Print a line for each change of a lease
+    Watch(watch::WatchArgs),
+    /// Print one lease
+    Get(look::OneLease),
+    /// List leases
+    Ls(look::LsArgs),
+    /// Say why a lease waits, or what became of it
+    Explain(look::OneLease),
+    /// List pools
+    Pools,
+    /// List resources
+    Resources(look::ResourcesArgs),
+    /// Print one resource
+    Resource(look::OneResource),
+    /// Print the history of a pool, a resource, a lease or everything
+    Events(look::EventsArgs),
+    /// No new leases on a resource, or in a pool
+    Cordon(admin::OnResourceOrPool),
+    /// New leases again
+    Uncordon(admin::OnResourceOrPool),
+    /// No new leases on a resource; destroyed when the last one ends
+    Drain(admin::DrainArgs),
+    /// Check a resource now
+    Check(admin::OnResource),
+    /// Say that a resource is mangled: it is repaired or replaced
+    Taint(admin::OnResource),
+    /// Keep a resource as it is, for triage; its leases are broken
+    Quarantine(admin::OnResource),
+    /// Back from quarantine, by way of a check
+    Recover(admin::OnResource),
+    /// Destroy a resource and make another; its leases are broken
+    Recycle(admin::OnResource),
+    /// End a lease against its holder's will
+    Break(admin::BreakArgs),
+    /// Forget a resource at once, whatever it does
+    ForceDestroy(admin::OnResource),
+    /// Check a configuration, and print what a server would make of it
+    CheckConfig(check_config::CheckConfigArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ui = Ui::new(cli.json, cli.color);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            ui.err(&Failure::new(Exit::Internal, format!("no threads can be had: {error}")).render(ui.color_err));
+            return Exit::Internal.into();
+        }
+    };
+    let done = runtime.block_on(dispatch(cli, ui));
+    // A thread that waits for a reader of ours must not hold the end up.
+    runtime.shutdown_background();
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                ui.err(&failure.render(ui.color_err));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
+    let context = Context { server: cli.server, ui };
+    let context = &context;
+    match cli.verb {
+        Verb::Serve(args) => serve::serve(&ui, &args).await,
+        Verb::Run(args) => run::run(context, args).await,
+        Verb::Exec(args) => run::exec(context, args).await,
+        Verb::Lease(args) => lease::lease(context, args).await,
+        Verb::Renew(args) => lease::renew(context, args).await,
+        Verb::Release(args) => lease::release(context, args).await,
+        Verb::Watch(args) => watch::watch(context, args).await,
+        Verb::Get(args) => look::get(context, args).await,
+        Verb::Ls(args) => look::ls(context, args).await,
+        Verb::Explain(args) => look::explain(context, args).await,
+        Verb::Pools => look::pools(context).await,
+        Verb::Resources(args) => look::resources(context, args).await,
+        Verb::Resource(args) => look::resource(context, args).await,
+        Verb::Events(args) => look::events(context, args).await,
+        Verb::Cordon(args) => admin::cordon(context, args, true).await,
+        Verb::Uncordon(args) => admin::cordon(context, args, false).await,
+        Verb::Drain(args) => admin::drain(context, args).await,
+        Verb::Check(args) => admin::say(context, admin::Verb::Check, args).await,
+        Verb::Taint(args) => admin::say(context, admin::Verb::Taint, args).await,
+        Verb::Quarantine(args) => admin::say(context, admin::Verb::Quarantine, args).await,
+        Verb::Recover(args) => admin::say(context, admin::Verb::Recover, args).await,
+        Verb::Recycle(args) => admin::say(context, admin::Verb::Recycle, args).await,
+        Verb::Break(args) => admin::break_lease(context, args).await,
+        Verb::ForceDestroy(args) => admin::say(context, admin::Verb::ForceDestroy, args).await,
+        Verb::CheckConfig(args) => check_config::check(&ui, &args),
+        Verb::Completions { shell } => completions(&ui, shell),
+    }
+}
+
+fn completions(ui: &Ui, shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "wharfinger", &mut script);
+    ui.out(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,427 @@
+//! `run` and `exec --local`: lease, run a command, release with the right outcome; if the lease breaks, kill the command
+//! and run it again elsewhere.
+//!
+//! A command that fails is not always to blame. Before its lease is released the broker is asked to check the resource:
+//! if the check finds it mangled the lease breaks, and the command runs again elsewhere, as if the break had come first.
+
+mod env;
+mod here;
+mod place;
+pub(crate) mod signals;
+mod wait;
+
+use super::connect::Context;
+use super::error::Failure;
+use super::exit::Exit;
+use super::lease::{Outcome, lost_failure};
+use super::select::{Wanted, pair};
+use super::text;
+use crate::client::{Client, ClientError, LeaseGuard, LeaseStatus, Lost};
+use crate::pb;
+use clap::Args;
+use place::{Place, Printer, Work};
+use signals::{Signal, Signals};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use wait::Waited;
+use wharfinger_adapter::ShellError;
+
+/// How long the check of a resource whose command failed may take before we take the failure for the command's own.
+const CHECK_TIME: Duration = Duration::from_secs(30);
+
+/// What `run` and `exec` share.
+#[derive(Args, Debug)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Run it again so many times when the lease breaks
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    retries: u32,
+    /// Variable for the command; may be repeated
+    #[arg(long = "env", short, value_name = "KEY=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// What a failure of the command says about the resource
+    #[arg(long, value_enum, value_name = "OUTCOME", default_value_t = Outcome::Failed)]
+    outcome_on_failure: Outcome,
+    /// Take a failure for the command's own, without a check of the resource
+    #[arg(long)]
+    no_check: bool,
+    /// Say nothing of the lease's life; errors only
+    #[arg(long, short)]
+    quiet: bool,
+    /// What to run, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// `run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Private key to log in to the leased host with; without it the one that comes with the lease, then ~/.ssh/id_ed25519
+    #[arg(long, short, value_name = "KEYFILE")]
+    identity: Option<PathBuf>,
+}
+
+/// `exec`.
+#[derive(Args, Debug)]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Run it on this machine (run does it on the leased host)
+    #[arg(long, required = true)]
+    local: bool,
+}
+
+/// Runs a command on the leased host.
+pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failure> {
+    attempts(context, args.common, Where::There(args.identity)).await
+}
+
+/// Runs a command here.
+pub(crate) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Failure> {
+    attempts(context, args.common, Where::Here).await
+}
+
+enum Where {
+    There(Option<PathBuf>),
+    Here,
+}
+
+/// How one attempt ended, with its lease already ended too.
+enum Attempt {
+    /// Nothing more to do.
+    Done(Exit),
+    /// The lease or its host was lost, and another may do.
+    Again,
+}
+
+async fn attempts(context: &Context, args: Common, place: Where) -> Result<Exit, Failure> {
+    let mut context = context.clone();
+    context.ui.quiet = args.quiet;
+    let ui = context.ui;
+    let mut signals = Some(Signals::listen()?);
+    let client = context.connect_patient().await?;
+    let mut request = args.wanted.request();
+    let first_id = request.request_id.clone();
+    for attempt in 0..=args.retries {
+        if attempt > 0 {
+            // Told from the first, and still the same if all of this is started again with the same id.
+            request.request_id = format!("{first_id}-{}", attempt + 1);
+            ui.event(&format!("trying again elsewhere ({} of {})", attempt + 1, u64::from(args.retries) + 1));
+        }
+        let guard = client.acquire(request.clone()).await.map_err(|error| context.failure(error))?;
+        let one = One { context: &context, client: &client, args: &args, place: &place };
+        match one.attempt(guard, &mut signals).await? {
+            Attempt::Done(exit) => return Ok(exit),
+            Attempt::Again => {}
+        }
+    }
+    let times = if args.retries == 0 { "once".into() } else { format!("{} times", u64::from(args.retries) + 1) };
+    Err(Failure::new(Exit::Lost, format!("the lease was lost for good: tried {times}"))
+        .remedy("wharfinger events shows what happened; --retries N tries more often"))
+}
+
+struct One<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    args: &'a Common,
+    place: &'a Where,
+}
+
+impl One<'_> {
+    async fn attempt(&self, guard: LeaseGuard, signals: &mut Option<Signals>) -> Result<Attempt, Failure> {
+        let ui = self.context.ui;
+        let Some(heard) = signals.as_mut() else {
+            return Err(Failure::new(Exit::Internal, "a signal came before"));
+        };
+        let asked = guard.lease();
+        ui.event(&format!("lease {} asked for: {}", asked.id, text::selector(asked.selector.as_ref())));
+        let lease = match wait::active(self.context, self.client, &guard, heard).await {
+            Waited::Active(lease) => lease,
+            Waited::Lost(lost) => return self.lost(&lost),
+            Waited::Interrupted(signal) => return Ok(self.interrupted(guard, signal, signals).await),
+        };
+        ui.event(&format!("lease {} ACTIVE on {}{}", lease.id, lease.resource_id, at_path(&lease)));
+        let place = match self.place {
+            Where::Here => Place::Here,
+            Where::There(identity) => match Place::there(&lease, identity.as_deref()) {
+                Ok(place) => place,
+                Err(failure) => {
+                    // Nothing was done there.
+                    self.release(guard, pb::Outcome::Ok, "the host was not used").await;
+                    return Err(failure);
+                }
+            },
+        };
+        let ended = self.execute(&place, &guard, &lease, heard).await;
+        match ended {
+            Ended::Lost(lost) => self.lost(&lost),
+            Ended::Interrupted(signal) => Ok(self.interrupted(guard, signal, signals).await),
+            Ended::Exit(exit) if exit.success() => {
+                self.release(guard, pb::Outcome::Ok, "").await;
+                Ok(Attempt::Done(Exit::of(&exit)))
+            }
+            Ended::Exit(exit) => {
+                let said = describe(&exit);
+                ui.event(&format!("the command ended with {said}"));
+                self.failed(guard, &lease, &said, Exit::of(&exit), signals).await
+            }
+            Ended::Shell(error) => self.shell_failed(guard, &lease, error, signals).await,
+        }
+    }
+
+    /// Runs the command until it ends, or until it must end. What it left running is dead when this returns.
+    async fn execute(&self, place: &Place, guard: &LeaseGuard, lease: &Arc<pb::Lease>, signals: &mut Signals) -> Ended {
+        let server = &self.context.server;
+        let mut env = match place {
+            Place::There { .. } => env::variables(lease, server),
+            Place::Here => env::variables_with_access(lease, server),
+        };
+        env.extend(self.args.env.iter().cloned());
+        let printer = Printer::start();
+        let ended = {
+            let running = place.execute(Work { argv: self.args.command.clone(), env }, &printer);
+            tokio::pin!(running);
+            let mut status = guard.status();
+            let mut told = Told::default();
+            loop {
+                tokio::select! {
+                    // The end of a command that is known comes before the news that its lease is lost.
+                    biased;
+                    result = &mut running => break match result {
+                        Ok(exit) => Ended::Exit(exit),
+                        Err(error) => Ended::Shell(error),
+                    },
+                    signal = signals.recv() => break Ended::Interrupted(signal),
+                    changed = status.changed() => {
+                        let now = status.borrow_and_update().clone();
+                        match (changed, now) {
+                            (_, LeaseStatus::Lost(lost)) => break Ended::Lost(lost),
+                            (Err(_), _) => break Ended::Lost(Lost::NoContact(guard.lease())),
+                            (Ok(()), LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _)) => {
+                                told.tell(self.context, &lease);
+                            }
+                            (Ok(()), LeaseStatus::Waiting(_)) => {}
+                        }
+                    }
+                }
+            }
+        };
+        printer.settle().await;
+        ended
+    }
+
+    /// The lease was lost under the command, which is dead.
+    fn lost(&self, lost: &Lost) -> Result<Attempt, Failure> {
+        let lease = lost.lease();
+        let again = match lost {
+            Lost::Forgotten(_) | Lost::NoContact(_) => true,
+            Lost::Ended(lease) => match lease.state() {
+                pb::LeaseState::Broken | pb::LeaseState::Expired => true,
+                // It will never be, or its holder (who is us, or who says so) has ended it.
+                pb::LeaseState::Unspecified
+                | pb::LeaseState::Queued
+                | pb::LeaseState::Preparing
+                | pb::LeaseState::Active
+                | pb::LeaseState::Released
+                | pb::LeaseState::Cancelled
+                | pb::LeaseState::Failed => false,
+            },
+        };
+        if !again {
+            let failure = lost_failure(lost);
+            return Err(match lease.state() {
+                pb::LeaseState::Released | pb::LeaseState::Cancelled => {
+                    failure.remedy("someone else released it; with --request-id, use an id that was not used before")
+                }
+                _ => failure,
+            });
+        }
+        let ui = self.context.ui;
+        match lost {
+            Lost::Ended(lease) => ui.event(&format!("lease {} {}", lease.id, text::lease_state(lease))),
+            Lost::Forgotten(_) | Lost::NoContact(_) => ui.event(&lost.to_string()),
+        }
+        for cause in text::causes(&lease.causes) {
+            ui.event(&format!("  {cause}"));
+        }
+        Ok(Attempt::Again)
+    }
+
+    /// We were asked to stop: the command is dead, the resource may be in any state.
+    async fn interrupted(&self, guard: LeaseGuard, signal: Signal, signals: &mut Option<Signals>) -> Attempt {
+        if let Some(signals) = signals.take() {
+            signals.end_on_next();
+        }
+        let waiting = matches!(*guard.status().borrow(), LeaseStatus::Waiting(_));
+        let outcome = if waiting { pb::Outcome::Ok } else { pb::Outcome::Failed };
+        self.release(guard, outcome, &format!("interrupted by {}", signal.name())).await;
+        Attempt::Done(signal.exit())
+    }
+
+    /// The command failed. If the resource is to blame, it is run again elsewhere.
+    async fn failed(
+        &self,
+        guard: LeaseGuard,
+        lease: &pb::Lease,
+        note: &str,
+        exit: Exit,
+        signals: &mut Option<Signals>,
+    ) -> Result<Attempt, Failure> {
+        if !self.args.no_check
+            && self.args.outcome_on_failure == Outcome::Failed
+            && let Some(heard) = signals.as_mut()
+        {
+            match self.check(&guard, lease, note, heard).await {
+                Blamed::Resource(lost) => return self.lost(&lost),
+                Blamed::Interrupted(signal) => return Ok(self.interrupted(guard, signal, signals).await),
+                Blamed::Command => {}
+            }
+        }
+        self.release(guard, self.args.outcome_on_failure.into(), note).await;
+        Ok(Attempt::Done(exit))
+    }
+
+    /// Asks the broker to check the resource, and waits for what comes of it.
+    async fn check(&self, guard: &LeaseGuard, lease: &pb::Lease, note: &str, signals: &mut Signals) -> Blamed {
+        let mut admin = self.client.admin();
+        let look = async {
+            let reason = format!("the command of lease {} ended with {note}", lease.id);
+            let target = pb::TargetRequest { resource_id: lease.resource_id.clone(), pool: String::new(), reason };
+            admin.check(target).await?;
+            loop {
+                let request = pb::GetResourceRequest { resource_id: lease.resource_id.clone() };
+                let resource = admin.get_resource(request).await?.into_inner().resource.unwrap_or_default();
+                if resource.state() != pb::ResourceState::Suspect {
+                    return Ok::<_, tonic::Status>(resource);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            lost = guard.broken() => Blamed::Resource(lost),
+            signal = signals.recv() => Blamed::Interrupted(signal),
+            looked = tokio::time::timeout(CHECK_TIME, look) => match looked {
+                Ok(Ok(resource)) if resource.state() != pb::ResourceState::Ready => {
+                    // The verdict is in one commit with the break; the news of it is on its way.
+                    match tokio::time::timeout(Duration::from_secs(2), guard.broken()).await {
+                        Ok(lost) => Blamed::Resource(lost),
+                        Err(_) => Blamed::Command,
+                    }
+                }
+                Ok(Ok(resource)) => {
+                    self.context.ui.event(&format!("{} was checked and is healthy: the failure is the command's own", resource.id));
+                    Blamed::Command
+                }
+                Ok(Err(_)) | Err(_) => Blamed::Command,
+            },
+        }
+    }
+
+    /// The command could not be started, or its end is not known.
+    async fn shell_failed(
+        &self,
+        guard: LeaseGuard,
+        lease: &pb::Lease,
+        error: ShellError,
+        signals: &mut Option<Signals>,
+    ) -> Result<Attempt, Failure> {
+        let text = error.to_string();
+        match error {
+            ShellError::Unreachable(_) | ShellError::WrongHost(_) => {
+                self.context.ui.event(&format!("host lost: {text}"));
+                self.release(guard, pb::Outcome::Tainted, &text).await;
+                Ok(Attempt::Again)
+            }
+            ShellError::Refused(_) => {
+                self.release(guard, pb::Outcome::Ok, "the host refused the holder's key").await;
+                Err(place::refused(&error))
+            }
+            ShellError::NotStarted(_) | ShellError::File(_) => {
+                // No such program, which is the caller's; or no such directory, which is the resource's.
+                self.context.ui.warn(&text);
+                self.failed(guard, lease, &text, Exit::NotFound, signals).await
+            }
+        }
+    }
+
+    /// Releases; what does not work is told and is no error: the lease then ends by its TTL.
+    async fn release(&self, guard: LeaseGuard, outcome: pb::Outcome, note: &str) {
+        let ui = self.context.ui;
+        let id = guard.id().to_string();
+        match guard.release(outcome, note).await {
+            Ok(lease) => ui.event(&format!("lease {id} {}: {}", text::lease_state(&lease), text::outcome(outcome))),
+            // It ended in the same moment in another way.
+            Err(ClientError::State(_) | ClientError::NotFound(_)) => {}
+            Err(error) => ui.warn(&format!("lease {id} was not released and ends by its TTL: {error}")),
+        }
+    }
+}
+
+/// How the command ended.
+enum Ended {
+    Exit(wharfinger_adapter::Exit),
+    Shell(ShellError),
+    Lost(Lost),
+    Interrupted(Signal),
+}
+
+/// Who is to blame for a failure.
+enum Blamed {
+    Command,
+    Resource(Lost),
+    Interrupted(Signal),
+}
+
+/// What has been told of a lease while its command runs.
+#[derive(Default)]
+struct Told {
+    doubt: String,
+    ends_at: Option<prost_types::Timestamp>,
+}
+
+impl Told {
+    fn tell(&mut self, context: &Context, lease: &pb::Lease) {
+        if lease.doubt != self.doubt {
+            if lease.doubt.is_empty() {
+                context.ui.event(&format!("lease {}: {} is out of doubt", lease.id, lease.resource_id));
+            } else {
+                context.ui.event(&format!(
+                    "lease {}: {} is in doubt: {}",
+                    lease.id,
+                    lease.resource_id,
+                    text::one_line(&lease.doubt)
+                ));
+            }
+            self.doubt.clone_from(&lease.doubt);
+        }
+        if lease.ends_at != self.ends_at {
+            match &lease.ends_at {
+                Some(at) => context.ui.event(&format!(
+                    "lease {}: {} ends in {}",
+                    lease.id,
+                    lease.resource_id,
+                    text::until(Some(at))
+                )),
+                None => context.ui.event(&format!("lease {}: {} does not end after all", lease.id, lease.resource_id)),
+            }
+            self.ends_at = lease.ends_at;
+        }
+    }
+}
+
+fn at_path(lease: &pb::Lease) -> String {
+    lease.access.get(wharfinger_adapter::access::PATH).map(|path| format!(" in {path}")).unwrap_or_default()
+}
+
+fn describe(exit: &wharfinger_adapter::Exit) -> String {
+    match exit {
+        wharfinger_adapter::Exit::Code(code) => format!("exit code {code}"),
+        wharfinger_adapter::Exit::Signal(name) => format!("signal {name}"),
+        wharfinger_adapter::Exit::TimedOut => "a time-out".into(),
+    }
+}

@@ -1,0 +1,201 @@
+//! Where a command runs: on the leased host through a shell, or here.
+
+use super::here;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::pb;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use wharfinger_adapter::{Command, OutputSink, Shell, ShellError, Stream, access};
+use wharfinger_local::LocalShell;
+use wharfinger_ssh::{KeySource, Target, connect_shell};
+
+/// How long what a killed command left behind may take to end: the shells give it two seconds of grace.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+
+/// Where it runs.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// On the leased host, in the leased directory.
+    There { shell: Arc<dyn Shell>, dir: Option<String> },
+    /// On this machine, in this directory.
+    Here,
+}
+
+/// What runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+impl Place {
+    /// The leased host, by what the lease says of it.
+    pub(crate) fn there(lease: &pb::Lease, identity: Option<&Path>) -> Result<Self, Failure> {
+        let known = |key: &str| lease.access.get(key).cloned().filter(|value| !value.is_empty());
+        let dir = known(access::PATH);
+        let shell: Arc<dyn Shell> = match known(access::TRANSPORT).as_deref() {
+            Some("local") => {
+                same_machine(known(access::BOOT_ID).as_deref())?;
+                Arc::new(LocalShell)
+            }
+            Some("ssh") => ssh(lease, &known, identity)?,
+            Some(other) => {
+                return Err(Failure::new(Exit::Internal, format!("this version can not run commands over {other:?}"))
+                    .remedy("wharfinger exec --local -- COMMAND, which gets all it needs to know in WHARFINGER_*"));
+            }
+            None => {
+                return Err(Failure::new(
+                    Exit::BadData,
+                    format!("nothing can run on {}: it says no transport", lease.resource_id),
+                )
+                .remedy("lease from a pool of hosts or of working copies"));
+            }
+        };
+        Ok(Place::There { shell, dir })
+    }
+
+    /// Runs it to its end. Dropping the future kills it, and [`Place::settle`] waits until it is dead.
+    pub(crate) async fn execute(&self, work: Work, printer: &Printer) -> Result<wharfinger_adapter::Exit, ShellError> {
+        match self {
+            Place::There { shell, dir } => {
+                let command = Command { argv: work.argv, cwd: dir.clone(), env: work.env, ..Command::default() };
+                shell.stream(command, printer.sink()).await
+            }
+            Place::Here => here::execute(work, printer).await,
+        }
+    }
+}
+
+/// `local` means the broker's machine; the boot id tells whether that is this one.
+fn same_machine(boot_id: Option<&str>) -> Result<(), Failure> {
+    let own = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    match boot_id {
+        Some(other) if !own.is_empty() && own.trim() != other => Err(Failure::new(
+            Exit::Unavailable,
+            "the leased host is the machine that the broker runs on, and this is another",
+        )
+        .remedy("run this command on that machine, or lease from a pool of ssh machines")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn ssh(
+    lease: &pb::Lease,
+    known: &dyn Fn(&str) -> Option<String>,
+    identity: Option<&Path>,
+) -> Result<Arc<dyn Shell>, Failure> {
+    let needed = |key: &str| {
+        known(key).ok_or_else(|| {
+            Failure::new(Exit::Internal, format!("the access of lease {} has no {key}", lease.id))
+                .remedy("report it: an ssh host says address, user and host_key")
+        })
+    };
+    let address = needed(access::ADDRESS)?;
+    let key = match (identity, known(access::PRIVATE_KEY)) {
+        (Some(path), _) => KeySource::File(path.to_path_buf()),
+        (None, Some(text)) => KeySource::Text(text),
+        (None, None) => KeySource::File(own_key().ok_or_else(|| {
+            Failure::new(Exit::Denied, format!("there is no key to log in to {address} with"))
+                .remedy("--identity KEYFILE, or set holder_key for the pool, which hands a key to each holder")
+        })?),
+    };
+    let target = Target {
+        name: address.clone(),
+        port: known(access::PORT).and_then(|port| port.parse().ok()).unwrap_or(22),
+        user: needed(access::USER)?,
+        key,
+        host_key: needed(access::HOST_KEY)?,
+        proxy_command: known(access::PROXY_COMMAND),
+        address,
+    };
+    connect_shell(&target).map_err(|error| refused(&error))
+}
+
+/// What a host that refuses us means.
+pub(crate) fn refused(error: &ShellError) -> Failure {
+    Failure::new(Exit::Denied, error.to_string()).remedy("--identity KEYFILE with a key that the host takes")
+}
+
+fn own_key() -> Option<PathBuf> {
+    let folder = std::env::home_dir()?.join(".ssh");
+    ["id_ed25519", "id_ecdsa"].into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+/// Passes a command's output on as it is, in a thread of its own: a slow reader slows the command and nothing else.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    sink: OutputSink,
+    thread: tokio::task::JoinHandle<()>,
+}
+
+impl Printer {
+    pub(crate) fn start() -> Self {
+        let (sink, mut chunks): (OutputSink, _) = mpsc::channel(64);
+        let thread = tokio::task::spawn_blocking(move || {
+            while let Some((stream, bytes)) = chunks.blocking_recv() {
+                // A reader that has gone away is no reason to end a build: what it prints is lost, and that is all.
+                let _ = match stream {
+                    Stream::Stdout => put(&mut std::io::stdout().lock(), &bytes),
+                    Stream::Stderr => put(&mut std::io::stderr().lock(), &bytes),
+                };
+            }
+        });
+        Self { sink, thread }
+    }
+
+    pub(crate) fn sink(&self) -> OutputSink {
+        self.sink.clone()
+    }
+
+    /// Waits until all has been printed, which is when the command and what it started are dead.
+    pub(crate) async fn settle(self) {
+        drop(self.sink);
+        let _ = tokio::time::timeout(AFTER_KILL, self.thread).await;
+    }
+}
+
+fn put(out: &mut dyn Write, bytes: &[u8]) -> std::io::Result<()> {
+    out.write_all(bytes)?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(access: &[(&str, &str)]) -> pb::Lease {
+        let access = access.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        pb::Lease { id: "lse_1".into(), resource_id: "res_1".into(), access, ..pb::Lease::default() }
+    }
+
+    #[test]
+    fn what_can_not_be_reached_is_said_before_anything_runs() {
+        for (access, exit, says) in [
+            (&[][..], Exit::BadData, "it says no transport"),
+            (&[("transport", "winrm")], Exit::Internal, "can not run commands over \"winrm\""),
+            (&[("transport", "local"), ("boot_id", "another")], Exit::Unavailable, "and this is another"),
+            (&[("transport", "ssh"), ("address", "h"), ("private_key", "x")], Exit::Internal, "has no user"),
+            (
+                &[
+                    ("transport", "ssh"),
+                    ("address", "h"),
+                    ("user", "u"),
+                    ("private_key", "x"),
+                    ("host_key", "ssh-ed25519 A"),
+                ],
+                Exit::Denied,
+                "not a usable private key",
+            ),
+        ] {
+            let failure = Place::there(&lease(access), None).err().expect(says);
+            assert_eq!(failure.exit, exit, "{}", failure.message);
+            assert!(failure.message.contains(says), "{}", failure.message);
+        }
+        assert!(Place::there(&lease(&[("transport", "local")]), None).is_ok());
+    }
+}

@@ -1,0 +1,137 @@
+//! What to lease, as it is said on the command line: shared by `lease`, `run` and `exec`.
+
+use crate::config::duration;
+use crate::pb;
+use clap::Args;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+/// Of what, and how.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Wanted {
+    /// Pool to lease from
+    #[arg(long, short, value_name = "POOL", help_heading = "What to lease")]
+    pub(crate) pool: Option<String>,
+    /// Label that must match, as in os=linux; may be repeated
+    #[arg(long = "label", short, value_name = "KEY=VALUE", value_parser = pair, required_unless_present = "pool", help_heading = "What to lease")]
+    labels: Vec<(String, String)>,
+    /// Working copies: check out the tip of this branch
+    #[arg(long, value_name = "NAME", group = "checkout", help_heading = "What to lease")]
+    branch: Option<String>,
+    /// Working copies: check out this tag
+    #[arg(long, value_name = "NAME", group = "checkout", help_heading = "What to lease")]
+    tag: Option<String>,
+    /// Working copies: check out this commit
+    #[arg(long, value_name = "SHA", group = "checkout", help_heading = "What to lease")]
+    commit: Option<String>,
+    /// Working copies: check out this ref, as in refs/pull/7/head
+    #[arg(long = "ref", value_name = "REF", group = "checkout", help_heading = "What to lease")]
+    reference: Option<String>,
+    /// Parameter for the pool's adapter; may be repeated
+    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = pair, help_heading = "What to lease")]
+    params: Vec<(String, String)>,
+    /// Lease ends so long after the last sign of life of its holder; the pool's default if absent
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How")]
+    ttl: Option<Duration>,
+    /// Give up waiting in line after this time; without it, wait for ever
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How")]
+    queue_for: Option<Duration>,
+    /// Fail if nothing is free at once
+    #[arg(long, conflicts_with = "queue_for", help_heading = "How")]
+    no_queue: bool,
+    /// Higher goes first; -100 to 100
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100), help_heading = "How")]
+    priority: i32,
+    /// Who asks, for people: a build's URL, an agent's name
+    #[arg(long, value_name = "TEXT", env = "WHARFINGER_HOLDER", help_heading = "How")]
+    holder: Option<String>,
+    /// Unique for this request: the same again asks for the same lease
+    #[arg(long, value_name = "ID", help_heading = "How")]
+    request_id: Option<String>,
+    /// How long the work is likely to take: no host is given that ends before
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How")]
+    expected: Option<Duration>,
+    /// Note on the lease, for people: build number, ticket; may be repeated
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair, help_heading = "How")]
+    tags: Vec<(String, String)>,
+}
+
+impl Wanted {
+    /// The request, with a request id of its own.
+    pub(crate) fn request(&self) -> pb::LeaseRequest {
+        let mut params: HashMap<String, String> = self.params.iter().cloned().collect();
+        for (key, value) in
+            [("branch", &self.branch), ("tag", &self.tag), ("commit", &self.commit), ("ref", &self.reference)]
+        {
+            if let Some(value) = value {
+                params.insert(key.into(), value.clone());
+            }
+        }
+        pb::LeaseRequest {
+            request_id: self.request_id.clone().unwrap_or_else(request_id),
+            holder: self.holder.clone().unwrap_or_else(holder),
+            selector: Some(pb::Selector {
+                pool: self.pool.clone().unwrap_or_default(),
+                labels: self.labels.iter().cloned().collect(),
+            }),
+            params,
+            priority: self.priority,
+            ttl: self.ttl.and_then(wire),
+            queue_for: self.queue_for.and_then(wire),
+            no_queue: self.no_queue,
+            expected_duration: self.expected.and_then(wire),
+            tags: self.tags.iter().cloned().collect(),
+            ..pb::LeaseRequest::default()
+        }
+    }
+}
+
+/// A length of time for the wire.
+pub(crate) fn wire(span: Duration) -> Option<prost_types::Duration> {
+    span.try_into().ok()
+}
+
+/// `KEY=VALUE`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("write it as KEY=VALUE".into()),
+    }
+}
+
+/// `90s`, `5m`, `1h30m`.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let span = duration::parse(text)?;
+    Ok(Duration::from_millis(u64::try_from(span.0).unwrap_or(0)))
+}
+
+/// A request id that nobody else has.
+fn request_id() -> String {
+    // The standard library's only source of randomness: each new state is seeded differently.
+    let random = || RandomState::new().build_hasher().finish();
+    format!("cli-{:016x}{:016x}", random(), random())
+}
+
+/// Who asks, if nobody says: `user@machine`.
+fn holder() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".into());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .map(|name| name.trim().to_string())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .filter(|name| !name.is_empty());
+    machine.map_or_else(|| user.clone(), |machine| format!("{user}@{machine}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_have_a_key() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(pair("a="), Ok(("a".into(), String::new())));
+        assert!(pair("=b").is_err() && pair("a").is_err());
+    }
+}

@@ -1,0 +1,313 @@
+//! `serve`: the broker. The only place that makes adapters, and that knows all parts by name.
+
+use super::check_config::load;
+use super::error::Failure;
+use super::exit::Exit;
+use super::ui::Ui;
+use crate::config::{AdapterConfig, Loaded};
+use crate::engine::{Adapters, EffectLimits, Engine, EngineConfig, Handle};
+use crate::rpc::RpcLimits;
+use crate::store::{SqliteStore, StoreError};
+use crate::telemetry::{self, Format};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wharfinger_adapter::{Adapter, NoticeSink};
+use wharfinger_copies::CopiesAdapter;
+use wharfinger_core::{Input, PoolConfig, Traits};
+use wharfinger_local::LocalAdapter;
+use wharfinger_ssh::SshAdapter;
+
+/// `serve`.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// The configuration
+    #[arg(long, short, value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
+    config: PathBuf,
+    /// How events are written to standard error; WHARFINGER_LOG chooses which
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+}
+
+/// Serves until it is asked to stop.
+pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
+    let loaded = load(ui, &args.config)?;
+    telemetry::init(args.log_format, ui.color_err).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    let mut term = listen(SignalKind::terminate())?;
+    let mut int = listen(SignalKind::interrupt())?;
+    let mut hup = listen(SignalKind::hangup())?;
+    let mut running = Running::start(loaded).await?;
+    loop {
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+            _ = hup.recv() => {
+                running.reload(ui, args).await;
+                continue;
+            }
+            failure = running.failed() => return Err(failure),
+        };
+        tracing::info!(signal = name, "stopping");
+        // Someone who says it twice does not want to wait.
+        tokio::select! {
+            () = running.stop() => return Ok(Exit::Ok),
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::warn!("stopped at once; what is durable is not touched by it");
+        return Ok(Exit::Command(130));
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("signals can not be heard: {error}")))
+}
+
+/// An adapter, and what it was made from.
+struct Made {
+    config: AdapterConfig,
+    adapter: MadeAdapter,
+}
+
+/// Adapters by kind, where a change of their settings is to be told to them.
+enum MadeAdapter {
+    Ssh(Arc<SshAdapter>),
+    Other(Arc<dyn Adapter>),
+}
+
+impl MadeAdapter {
+    fn shared(&self) -> Arc<dyn Adapter> {
+        match self {
+            MadeAdapter::Ssh(adapter) => adapter.clone(),
+            MadeAdapter::Other(adapter) => adapter.clone(),
+        }
+    }
+}
+
+/// Makes the adapter of a pool.
+fn make(pool: &str, config: &AdapterConfig) -> Result<MadeAdapter, Failure> {
+    let failure = |error: wharfinger_adapter::Failure| Failure::new(Exit::Config, format!("pool {pool:?}: {error}"));
+    Ok(match config {
+        AdapterConfig::Local(config) => MadeAdapter::Other(Arc::new(LocalAdapter::new(pool.into(), config.clone()))),
+        AdapterConfig::Ssh(config) => {
+            MadeAdapter::Ssh(Arc::new(SshAdapter::new(pool.into(), config.clone()).map_err(failure)?))
+        }
+        AdapterConfig::Copies(config) => {
+            MadeAdapter::Other(Arc::new(CopiesAdapter::new(pool.into(), config.clone()).map_err(failure)?))
+        }
+    })
+}
+
+/// A running broker.
+struct Running {
+    loaded: Loaded,
+    made: BTreeMap<String, Made>,
+    adapters: Adapters,
+    notices: NoticeSink,
+    handle: Handle,
+    store: SqliteStore,
+    engine: JoinHandle<()>,
+    engine_stop: CancellationToken,
+    port: JoinHandle<Result<(), crate::rpc::ServeError>>,
+    port_stop: CancellationToken,
+}
+
+impl Running {
+    async fn start(mut loaded: Loaded) -> Result<Self, Failure> {
+        let mut made = BTreeMap::new();
+        let adapters = Adapters::default();
+        for (pool, config) in &loaded.adapters {
+            let adapter = make(pool, config)?;
+            adapters.insert(pool.clone(), adapter.shared());
+            made.insert(pool.clone(), Made { config: config.clone(), adapter });
+        }
+        take_traits(&mut loaded.pools, &made);
+        // Last of what may be refused: nobody is told that we are there before we are, and a second server on the same
+        // port says so before it touches the store.
+        let listener = bind(loaded.server.listen).await?;
+        let store = SqliteStore::open(&loaded.store).await.map_err(|error| store_failure(&error))?;
+        let engine_stop = CancellationToken::new();
+        let config = EngineConfig {
+            store: Arc::new(store.clone()),
+            pools: loaded.pools.clone(),
+            limits: loaded.limits.clone(),
+            adapters: adapters.clone(),
+            effects: EffectLimits::default(),
+        };
+        let Engine { handle, notices, task: engine } =
+            crate::engine::start(config, engine_stop.clone()).await.map_err(|error| store_failure(&error))?;
+        for made in made.values() {
+            made.adapter.shared().subscribe(notices.clone());
+        }
+        let address = listener.local_addr().map_or(loaded.server.listen, |address| address);
+        let port_stop = CancellationToken::new();
+        let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
+        let port = tokio::spawn(crate::rpc::serve(listener, handle.clone(), limits, port_stop.clone()));
+        tracing::info!(%address, store = %loaded.store.display(), pools = loaded.pools.len(), "serving");
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
+        }
+        Ok(Self { loaded, made, adapters, notices, handle, store, engine, engine_stop, port, port_stop })
+    }
+
+    /// Reads the configuration again. A mistake in it changes nothing.
+    async fn reload(&mut self, ui: &Ui, args: &ServeArgs) {
+        let loaded = match crate::config::load(&args.config) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                ui.err(&error.to_string());
+                tracing::error!("the configuration is not read again: it has mistakes; the one before stays");
+                return;
+            }
+        };
+        match self.take(loaded).await {
+            Ok(()) => tracing::info!(pools = self.loaded.pools.len(), "the configuration was read again"),
+            Err(failure) => {
+                tracing::error!("the configuration is not taken over: {}; the one before stays", failure.message);
+            }
+        }
+    }
+
+    async fn take(&mut self, mut loaded: Loaded) -> Result<(), Failure> {
+        // All that may be refused comes first, so that a refusal leaves nothing half done.
+        let mut fresh = Vec::new();
+        let mut changed = Vec::new();
+        for (pool, config) in &loaded.adapters {
+            match self.made.get(pool) {
+                Some(made) if made.config == *config => {}
+                Some(Made { adapter: MadeAdapter::Ssh(adapter), .. }) if matches!(config, AdapterConfig::Ssh(_)) => {
+                    changed.push((pool.clone(), config.clone(), adapter.clone()));
+                }
+                Some(_) | None => fresh.push((pool.clone(), config.clone(), make(pool, config)?)),
+            }
+        }
+        for (pool, config, adapter) in changed {
+            let AdapterConfig::Ssh(settings) = &config else { continue };
+            adapter
+                .reconfigure(settings.clone())
+                .map_err(|error| Failure::new(Exit::Config, format!("pool {pool:?}: {error}")))?;
+            self.made.insert(pool, Made { config, adapter: MadeAdapter::Ssh(adapter) });
+        }
+        for (pool, config, adapter) in fresh {
+            let shared = adapter.shared();
+            shared.subscribe(self.notices.clone());
+            self.adapters.insert(pool.clone(), shared);
+            self.made.insert(pool, Made { config, adapter });
+        }
+        // The adapter of a pool that is no longer configured stays: what is left of the pool drains by it.
+        take_traits(&mut loaded.pools, &self.made);
+        self.handle
+            .submit(Input::Configure(loaded.pools.clone()))
+            .await
+            .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
+        for change in self.loaded.needs_restart(&loaded) {
+            tracing::warn!("{change} has changed and counts from the next start on");
+        }
+        self.loaded.pools = loaded.pools;
+        self.loaded.adapters = loaded.adapters;
+        Ok(())
+    }
+
+    /// Waits until a part ends that should not.
+    async fn failed(&mut self) -> Failure {
+        tokio::select! {
+            ended = &mut self.port => {
+                let why = match ended {
+                    Ok(Ok(())) => "it ended by itself".to_string(),
+                    Ok(Err(error)) => std::error::Error::source(&error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+                    Err(error) => error.to_string(),
+                };
+                Failure::new(Exit::Internal, format!("the port is not served any more: {why}"))
+            }
+            ended = &mut self.engine => {
+                let why = ended.err().map_or_else(|| "its last words are in the log".to_string(), |error| error.to_string());
+                Failure::new(Exit::Internal, format!("the engine has ended: {why}"))
+            }
+        }
+    }
+
+    /// Calls under way are answered, watches are ended, what is in the mailbox is done, the store is closed.
+    async fn stop(&mut self) {
+        self.port_stop.cancel();
+        if let Err(error) = (&mut self.port).await {
+            tracing::error!(%error, "the port's task ended badly");
+        }
+        self.engine_stop.cancel();
+        if let Err(error) = (&mut self.engine).await {
+            tracing::error!(%error, "the engine's task ended badly");
+        }
+        self.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// What an adapter says of itself counts.
+fn take_traits(pools: &mut [PoolConfig], made: &BTreeMap<String, Made>) {
+    for pool in pools {
+        if let Some(made) = made.get(&*pool.name) {
+            let said = made.adapter.shared().traits();
+            pool.traits =
+                Traits { prepares: said.prepares, cleans: said.cleans, repairs: said.repairs, probes: said.probes };
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let failure = Failure::new(Exit::Unavailable, format!("{address} can not be listened on: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                failure.remedy("another server may be there already: wharfinger pools; or set another `listen`")
+            }
+            _ => failure,
+        }
+    })
+}
+
+fn store_failure(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Configuration(_) => {
+            Failure::new(Exit::Config, error.to_string()).remedy("set `path` in [store] to a file of its own")
+        }
+        StoreError::Unavailable(_) => Failure::new(Exit::Unavailable, error.to_string()),
+        StoreError::Corrupt(_) | StoreError::Compacted { .. } => Failure::new(Exit::Internal, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// A file can be checked where no adapter can be made, so the configuration says what each adapter will say.
+    #[test]
+    fn the_configuration_knows_the_adapters_traits() {
+        let source = r#"
+            [[pool]]
+            name = "here"
+            adapter = "local"
+            [[pool]]
+            name = "work"
+            adapter = "copies"
+            on = "here"
+            copies.repository = "/srv/a.git"
+        "#;
+        let loaded = crate::config::parse(Path::new("/srv/w/wharfinger.toml"), source).unwrap();
+        for pool in &loaded.pools {
+            let said = make(&pool.name, &loaded.adapters[&*pool.name]).unwrap().shared().traits();
+            let known = pool.traits;
+            assert_eq!(
+                (known.prepares, known.cleans, known.repairs, known.probes),
+                (said.prepares, said.cleans, said.repairs, said.probes),
+                "{}",
+                pool.name
+            );
+        }
+    }
+}

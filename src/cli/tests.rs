@@ -1,0 +1,45 @@
+//! What the command line takes, and what it refuses.
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, String> {
+    Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn a_command_comes_after_two_dashes() {
+    let cli = parse("wharfinger run --pool work --branch main -e A=b -- make -j test").unwrap();
+    assert!(matches!(cli.verb, Verb::Run(_)));
+    for (line, says) in [
+        ("wharfinger run --pool work", "required"),
+        ("wharfinger run --pool work make test", "unexpected argument 'make'"),
+        ("wharfinger run -- make", "--label <KEY=VALUE>"),
+        ("wharfinger run --pool a --branch b --tag c -- make", "cannot be used with"),
+        ("wharfinger run --pool a --ttl 90 -- make", "write \"90s\" for seconds"),
+        ("wharfinger run --pool a --priority 101 -- make", "101 is not in -100..=100"),
+        ("wharfinger run --pool a --param x -- make", "write it as KEY=VALUE"),
+        ("wharfinger run --pool a --no-queue --queue-for 1m -- make", "cannot be used with"),
+        ("wharfinger exec --pool a -- make", "--local"),
+        ("wharfinger cordon", "required"),
+        ("wharfinger cordon res_1 --pool a", "cannot be used with"),
+        ("wharfinger lease --pool a --keep --wait 1m", "cannot be used with"),
+        ("wharfinger events --limit 0", "0 is not in 1..=1000"),
+        ("wharfinger get", "required"),
+        ("wharfinger nonsense", "unrecognized subcommand"),
+    ] {
+        let error = parse(line).expect_err(line);
+        assert!(error.contains(says), "{line}: {error}");
+    }
+}
+
+#[test]
+fn what_is_global_may_stand_anywhere() {
+    let cli = parse("wharfinger ls --json --server http://broker:1 --all").unwrap();
+    assert!(cli.json);
+    assert_eq!(cli.server, "http://broker:1");
+}

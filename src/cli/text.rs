@@ -1,0 +1,212 @@
+//! How things are written for people: states, times, causes.
+
+use crate::config::duration;
+use crate::pb;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::time::Duration;
+use wharfinger_core::Millis;
+
+/// `ACTIVE`, without the prefix that protobuf wants.
+pub(crate) fn lease_state(lease: &pb::Lease) -> &'static str {
+    bare(lease.state().as_str_name(), "LEASE_STATE_")
+}
+
+/// `READY`.
+pub(crate) fn resource_state(resource: &pb::Resource) -> &'static str {
+    bare(resource.state().as_str_name(), "RESOURCE_STATE_")
+}
+
+/// `FAILED`.
+pub(crate) fn outcome(outcome: pb::Outcome) -> &'static str {
+    bare(outcome.as_str_name(), "OUTCOME_")
+}
+
+/// `REQUEST`.
+pub(crate) fn fail_reason(reason: pb::FailReason) -> &'static str {
+    bare(reason.as_str_name(), "FAIL_REASON_")
+}
+
+fn bare(name: &'static str, prefix: &str) -> &'static str {
+    name.strip_prefix(prefix).unwrap_or(name)
+}
+
+/// Whether nothing more can come of it.
+pub(crate) fn ended(lease: &pb::Lease) -> bool {
+    match lease.state() {
+        pb::LeaseState::Unspecified | pb::LeaseState::Queued | pb::LeaseState::Preparing | pb::LeaseState::Active => {
+            false
+        }
+        pb::LeaseState::Released
+        | pb::LeaseState::Expired
+        | pb::LeaseState::Broken
+        | pb::LeaseState::Cancelled
+        | pb::LeaseState::Failed => true,
+    }
+}
+
+/// What is asked for: `pool hosts, os=linux`.
+pub(crate) fn selector(selector: Option<&pb::Selector>) -> String {
+    let Some(selector) = selector else { return "anything".into() };
+    let mut parts = Vec::new();
+    if !selector.pool.is_empty() {
+        parts.push(format!("pool {}", selector.pool));
+    }
+    let mut labels: Vec<String> = selector.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.sort_unstable();
+    parts.extend(labels);
+    if parts.is_empty() { "anything".into() } else { parts.join(", ") }
+}
+
+/// Sorted `key=value` pairs.
+pub(crate) fn pairs<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    let mut pairs: Vec<String> = map.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.sort_unstable();
+    pairs.join(" ")
+}
+
+/// A moment, if it is one.
+pub(crate) fn timestamp(at: &prost_types::Timestamp) -> Option<Timestamp> {
+    Timestamp::new(at.seconds, at.nanos).ok()
+}
+
+/// RFC 3339, to the millisecond.
+pub(crate) fn rfc3339(at: &prost_types::Timestamp) -> Option<String> {
+    timestamp(at).map(|at| format!("{at:.3}"))
+}
+
+/// The time of day here, with the date if it is another day.
+pub(crate) fn clock(at: Option<&prost_types::Timestamp>) -> String {
+    let Some(at) = at.and_then(timestamp) else { return "-".into() };
+    let zone = TimeZone::system();
+    let (then, today) = (zone.to_datetime(at), zone.to_datetime(Timestamp::now()));
+    let format = if then.date() == today.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    then.strftime(format).to_string()
+}
+
+/// The time of day now and here, to the millisecond.
+pub(crate) fn clock_now() -> String {
+    TimeZone::system().to_datetime(Timestamp::now()).strftime("%H:%M:%S%.3f").to_string()
+}
+
+/// How long ago: `12s`, `3m`, `4h`, `5d`.
+pub(crate) fn ago(at: Option<&prost_types::Timestamp>) -> String {
+    at.and_then(timestamp).map_or_else(|| "-".into(), |at| short(Timestamp::now().duration_since(at).as_secs()))
+}
+
+/// How long until: `12s`; `now` if it is past.
+pub(crate) fn until(at: Option<&prost_types::Timestamp>) -> String {
+    let Some(at) = at.and_then(timestamp) else { return "-".into() };
+    let left = at.duration_since(Timestamp::now()).as_secs();
+    if left <= 0 { "now".into() } else { short(left) }
+}
+
+fn short(seconds: i64) -> String {
+    match seconds.max(0) {
+        s @ 0..=119 => format!("{s}s"),
+        s @ 120..=7199 => format!("{}m", s / 60),
+        s @ 7200..=172_799 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+/// `1m30s`.
+pub(crate) fn span_text(span: Duration) -> String {
+    duration::format(Millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+}
+
+/// `1m30s` of a protobuf duration; `-` if there is none.
+pub(crate) fn span(span: Option<&prost_types::Duration>) -> String {
+    span.and_then(|span| Duration::try_from(*span).ok()).map_or_else(|| "-".into(), span_text)
+}
+
+/// One link: `RESOURCE_MANGLED: .git is not there (res_…, said by check, 12:00:01)`.
+pub(crate) fn cause(cause: &pb::Cause) -> String {
+    let detail = if cause.detail.is_empty() { String::new() } else { format!(": {}", one_line(&cause.detail)) };
+    format!("{}{detail} ({}, said by {}, {})", cause.reason, cause.subject, cause.source, clock(cause.at.as_ref()))
+}
+
+/// A cause chain, a line each, from the nearest to the root.
+pub(crate) fn causes(causes: &[pb::Cause]) -> Vec<String> {
+    causes
+        .iter()
+        .enumerate()
+        .map(|(at, link)| if at == 0 { cause(link) } else { format!("because of {}", cause(link)) })
+        .collect()
+}
+
+/// Why a lease is where it is, in a few words; empty if there is nothing to say.
+pub(crate) fn why(lease: &pb::Lease) -> String {
+    match lease.state() {
+        pb::LeaseState::Broken => match (lease.causes.first(), lease.causes.last()) {
+            (Some(near), Some(root)) if lease.causes.len() > 1 => {
+                format!("{}, because of {}: {}", near.reason, root.reason, one_line(&root.detail))
+            }
+            (Some(only), _) => format!("{}: {}", only.reason, one_line(&only.detail)),
+            (None, _) => String::new(),
+        },
+        pb::LeaseState::Failed if lease.fail_code.is_empty() => {
+            format!("{}: {}", fail_reason(lease.fail_reason()), one_line(&lease.fail_detail))
+        }
+        pb::LeaseState::Failed => format!("{}: {}", lease.fail_code, one_line(&lease.fail_detail)),
+        pb::LeaseState::Released if lease.note.is_empty() => outcome(lease.outcome()).into(),
+        pb::LeaseState::Released => format!("{}: {}", outcome(lease.outcome()), one_line(&lease.note)),
+        pb::LeaseState::Active if !lease.doubt.is_empty() => format!("in doubt: {}", one_line(&lease.doubt)),
+        pb::LeaseState::Active if lease.ends_at.is_some() => format!("ends in {}", until(lease.ends_at.as_ref())),
+        pb::LeaseState::Queued | pb::LeaseState::Preparing => one_line(&lease.trouble),
+        pb::LeaseState::Unspecified | pb::LeaseState::Active | pb::LeaseState::Expired | pb::LeaseState::Cancelled => {
+            String::new()
+        }
+    }
+}
+
+/// Foreign text for a terminal: on one line, and without what a terminal would obey.
+pub(crate) fn one_line(text: &str) -> String {
+    text.trim().chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_can_not_drive_the_terminal() {
+        assert_eq!(one_line("a\u{1b}[2Jb\nc\r\t d "), "a[2Jb c  d");
+    }
+
+    #[test]
+    fn a_chain_reads_from_the_nearest_to_the_root() {
+        let link = |reason: &str, detail: &str| pb::Cause {
+            subject: "res_1".into(),
+            reason: reason.into(),
+            detail: detail.into(),
+            source: "check".into(),
+            at: None,
+        };
+        let lease = pb::Lease {
+            state: pb::LeaseState::Broken.into(),
+            causes: vec![link("PARENT_GONE", "the host is gone"), link("RESOURCE_GONE", "rebooted")],
+            ..pb::Lease::default()
+        };
+        assert_eq!(
+            causes(&lease.causes),
+            [
+                "PARENT_GONE: the host is gone (res_1, said by check, -)",
+                "because of RESOURCE_GONE: rebooted (res_1, said by check, -)"
+            ]
+        );
+        assert_eq!(why(&lease), "PARENT_GONE, because of RESOURCE_GONE: rebooted");
+    }
+
+    #[test]
+    fn selectors_are_written_in_one_order() {
+        let labels = [("os", "linux"), ("arch", "arm")].map(|(k, v)| (k.to_string(), v.to_string())).into();
+        assert_eq!(selector(Some(&pb::Selector { pool: "a".into(), labels })), "pool a, arch=arm, os=linux");
+        assert_eq!(selector(None), "anything");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        assert_eq!([5, 119, 120, 7200, 172_800].map(short), ["5s", "119s", "2m", "2h", "2d"]);
+    }
+}

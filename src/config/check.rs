@@ -1,0 +1,296 @@
+//! What no single value shows: names that clash, references that lead nowhere, numbers that contradict each other.
+
+use super::adapters::{self, Kind, Settings};
+use super::duration;
+use super::problem::Problems;
+use super::reader::closest;
+use super::types::{File, PoolSection};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use toml::Spanned;
+use wharfinger_core::Millis;
+
+/// Where the API is served unless the configuration says otherwise.
+pub(crate) const LISTEN: &str = "127.0.0.1:7411";
+/// The longest TTL unless the configuration says otherwise.
+pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
+
+/// What the checks found out on their way.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    pub(crate) listen: Option<SocketAddr>,
+    /// One a pool, in the order of the file; `None` where something is wrong.
+    pub(crate) pools: Vec<Option<(Kind, Settings)>>,
+}
+
+/// Checks the whole file.
+pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> Checked {
+    let mut checked = Checked { listen: check_listen(file, problems), pools: Vec::new() };
+    if let Some(path) = &file.store_path
+        && (path.get_ref().is_empty() || path.get_ref().ends_with('/'))
+    {
+        problems.add(path.span(), "`path` names no file", "name the database file, as in \"wharfinger.db\"");
+    }
+    let kinds: Vec<Option<Kind>> = file.pools.iter().map(|pool| check_kind(pool, problems)).collect();
+    check_names(&file.pools, problems);
+    for (pool, kind) in file.pools.iter().zip(&kinds) {
+        check_references(pool, *kind, &file.pools, &kinds, problems);
+        let settings = kind.and_then(|kind| check_table(pool, kind, folder, problems));
+        check_sizes(pool, settings.as_ref(), problems);
+        check_ttls(pool, file.limits.max_ttl.as_ref(), problems);
+        checked.pools.push(kind.zip(settings));
+    }
+    checked
+}
+
+fn check_listen(file: &File<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+    let Some(listen) = &file.listen else { return LISTEN.parse().ok() };
+    let text = listen.get_ref();
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let remedy = if text.starts_with("localhost") {
+            format!("write {:?}", text.replacen("localhost", "127.0.0.1", 1))
+        } else if text.parse::<std::net::IpAddr>().is_ok() {
+            format!("add the port: \"{text}:7411\"")
+        } else {
+            format!("write an IP address and a port, as in {LISTEN:?}")
+        };
+        problems.add(listen.span(), format!("`listen` is no address with a port: {text:?}"), remedy);
+        return None;
+    };
+    let allowed = file.allow_remote.as_ref().is_some_and(|allow| *allow.get_ref());
+    if !address.ip().is_loopback() && !allowed {
+        problems
+            .add(
+                listen.span(),
+                format!("`listen` is an address that other machines reach: {}", address.ip()),
+                "listen on 127.0.0.1 or [::1], or set `allow_remote = true` on a network where everyone may do everything: there is no TLS and no authentication yet",
+            )
+            .label("not a loopback address");
+    }
+    Some(address)
+}
+
+fn check_kind(pool: &PoolSection<'_>, problems: &mut Problems) -> Option<Kind> {
+    let Some(adapter) = &pool.adapter else {
+        if pool.missing.contains(&"adapter") {
+            problems.add(
+                pool.span.clone(),
+                "this pool has no `adapter`",
+                format!("add one of {}", Kind::listed("adapter = ")),
+            );
+        }
+        return None;
+    };
+    let text = adapter.get_ref();
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    if kind.is_none() {
+        if text == "ec2" {
+            problems
+                .add(
+                    adapter.span(),
+                    "the adapter \"ec2\" is not in this version",
+                    "list the machines under `adapter = \"ssh\"` meanwhile, or leave the pool out",
+                )
+                .label("to come");
+        } else {
+            let names = Kind::ALL.map(Kind::as_str);
+            let remedy = match closest(text, &names) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("use one of {}", Kind::listed("")),
+            };
+            problems.add(adapter.span(), format!("no adapter has the name {text:?}"), remedy);
+        }
+    }
+    kind
+}
+
+fn check_names(pools: &[PoolSection<'_>], problems: &mut Problems) {
+    let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
+    for pool in pools {
+        let Some(name) = &pool.name else {
+            if pool.missing.contains(&"name") {
+                problems.add(pool.span.clone(), "this pool has no `name`", "add one, as in name = \"hosts\"");
+            }
+            continue;
+        };
+        let text = name.get_ref().as_str();
+        if !is_name(text) {
+            problems.add(name.span(), format!("{text:?} is no name for a pool"), "use 1 to 63 of a to z, 0 to 9 and -");
+        }
+        if let Some(first) = seen.get(text) {
+            problems
+                .add(name.span(), format!("two pools have the name {text:?}"), "give one of them another name")
+                .label("again here")
+                .also(first.span(), "first here");
+        } else {
+            seen.insert(text, name);
+        }
+    }
+}
+
+/// `[a-z0-9-]{1,63}`: safe in file names, in host names and on command lines.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+}
+
+fn check_references(
+    pool: &PoolSection<'_>,
+    kind: Option<Kind>,
+    pools: &[PoolSection<'_>],
+    kinds: &[Option<Kind>],
+    problems: &mut Problems,
+) {
+    let Some(kind) = kind else { return };
+    let own = pool.name.as_ref().map(|name| name.get_ref().as_str());
+    if kind.is_host() {
+        if let Some(first) = pool.on.first() {
+            problems.add(
+                first.span(),
+                format!("`on` is for pools that lie on others; {} machines lie on nothing", kind.as_str()),
+                "take it out",
+            );
+        }
+        if let Some(limit) = &pool.max_per_parent {
+            problems.add(
+                limit.span(),
+                format!("`max_per_parent` is for pools that lie on others; {} machines lie on nothing", kind.as_str()),
+                "take it out",
+            );
+        }
+        return;
+    }
+    if pool.on.is_empty() {
+        problems.add(
+            pool.span.clone(),
+            format!("this pool of {} does not say which hosts they lie on", kind.as_str()),
+            "add the pools of hosts, as in on = [\"hosts\"]",
+        );
+    }
+    let names: Vec<&str> = pools.iter().filter_map(|p| p.name.as_ref()).map(|n| n.get_ref().as_str()).collect();
+    let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
+    for target in &pool.on {
+        let text = target.get_ref().as_str();
+        if let Some(first) = seen.insert(text, target) {
+            problems
+                .add(target.span(), format!("`on` names the pool {text:?} twice"), "take one out")
+                .also(first.span(), "first here");
+            continue;
+        }
+        let found = pools.iter().position(|p| p.name.as_ref().is_some_and(|name| name.get_ref() == text));
+        let Some(found) = found else {
+            let remedy = match closest(text, &names) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("pools in this file: {}", names.join(", ")),
+            };
+            problems.add(target.span(), format!("no pool has the name {text:?}"), remedy).label("not in this file");
+            continue;
+        };
+        if own == Some(text) {
+            problems.add(target.span(), format!("pool {text:?} lies on itself"), "name a pool of hosts");
+        } else if let Some(way) = own.and_then(|own| way_back(pools, found, own)) {
+            problems.add(
+                target.span(),
+                format!("the pools lie on each other in a circle: {} -> {way}", own.unwrap_or_default()),
+                "name a pool of hosts",
+            );
+        } else if kinds[found].is_some_and(|kind| !kind.is_host()) {
+            problems.add(
+                target.span(),
+                format!("pool {text:?} is no pool of hosts"),
+                "name a pool with the adapter \"ssh\" or \"local\"",
+            );
+        }
+    }
+}
+
+/// The way from this pool to the one called `goal`, over `on`.
+fn way_back(pools: &[PoolSection<'_>], from: usize, goal: &str) -> Option<String> {
+    let name = |at: usize| pools[at].name.as_ref().map(|n| n.get_ref().as_str()).unwrap_or_default();
+    let mut ways = vec![vec![from]];
+    let mut seen = vec![from];
+    while let Some(way) = ways.pop() {
+        let last = *way.last()?;
+        for target in &pools[last].on {
+            if target.get_ref() == goal {
+                let mut names: Vec<&str> = way.iter().map(|at| name(*at)).collect();
+                names.push(goal);
+                return Some(names.join(" -> "));
+            }
+            let next = (0..pools.len()).find(|at| name(*at) == target.get_ref());
+            if let Some(next) = next.filter(|next| !seen.contains(next)) {
+                seen.push(next);
+                ways.push(way.iter().copied().chain([next]).collect());
+            }
+        }
+    }
+    None
+}
+
+fn check_table(pool: &PoolSection<'_>, kind: Kind, folder: &Path, problems: &mut Problems) -> Option<Settings> {
+    for (other, table) in &pool.tables {
+        if *other != kind.as_str() {
+            problems.add(
+                table.span(),
+                format!("[pool.{other}] in a pool with the adapter \"{}\"", kind.as_str()),
+                format!("write [pool.{}], or adapter = \"{other}\"", kind.as_str()),
+            );
+        }
+    }
+    let table = pool.tables.get(kind.as_str()).copied();
+    adapters::read(kind, table, &pool.span, folder, problems)
+}
+
+fn check_sizes(pool: &PoolSection<'_>, settings: Option<&Settings>, problems: &mut Problems) {
+    if let (Some(min_ready), Some(max)) = (&pool.min_ready, &pool.max)
+        && min_ready.get_ref() > max.get_ref()
+    {
+        problems
+            .add(
+                min_ready.span(),
+                format!("`min_ready` is {}, more than `max`", min_ready.get_ref()),
+                format!("use at most {}, or raise `max`", max.get_ref()),
+            )
+            .also(max.span(), "the most there may be");
+    }
+    let items = settings.and_then(|settings| settings.items.as_ref());
+    if let (Some(items), Some(min_ready)) = (items, &pool.min_ready)
+        && usize::try_from(*min_ready.get_ref()).is_ok_and(|wanted| wanted > items.len())
+    {
+        problems.add(
+            min_ready.span(),
+            format!("`min_ready` is {}, more than the machines of the pool", min_ready.get_ref()),
+            format!("use at most {}, or leave it out: then all of them are kept ready", items.len()),
+        );
+    }
+}
+
+fn check_ttls(pool: &PoolSection<'_>, limit: Option<&Spanned<Millis>>, problems: &mut Problems) {
+    if let (Some(own), Some(limit)) = (&pool.max_ttl, limit)
+        && own.get_ref() > limit.get_ref()
+    {
+        problems
+            .add(
+                own.span(),
+                format!("`max_ttl` is {}, more than [limits] allows", duration::format(*own.get_ref())),
+                format!("use at most \"{}\", or raise `max_ttl` in [limits]", duration::format(*limit.get_ref())),
+            )
+            .also(limit.span(), "the most there may be");
+    }
+    let longest = pool.max_ttl.as_ref().or(limit);
+    let most = longest.map_or(MAX_TTL, |limit| *limit.get_ref());
+    if let Some(default) = &pool.default_ttl
+        && *default.get_ref() > most
+    {
+        let problem = problems.add(
+            default.span(),
+            format!("`default_ttl` is {}, more than the longest TTL", duration::format(*default.get_ref())),
+            format!("use at most \"{}\", or raise `max_ttl`", duration::format(most)),
+        );
+        if let Some(longest) = longest {
+            problem.also(longest.span(), "the longest TTL");
+        }
+    }
+}

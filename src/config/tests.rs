@@ -1,0 +1,303 @@
+//! Each kind of mistake with its exact message, and what a good file becomes.
+//!
+//! The messages are in `mistakes.txt`: a title, the file, what it is refused with. `BLESS=1 cargo test -p wharfinger
+//! config::tests` writes them anew; read the difference.
+
+use super::{AdapterConfig, ConfigError, load, parse};
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use wharfinger_core::{DoubtPolicy, Limits, Millis, Timeouts};
+
+const MISTAKES: &str = include_str!("mistakes.txt");
+
+fn refusal(source: &str) -> String {
+    match parse(Path::new("wharfinger.toml"), source) {
+        Ok(_) => "(accepted)".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn each_mistake_has_its_message() {
+    let mut written = String::new();
+    let mut wrong = String::new();
+    for case in MISTAKES.split("\n== ").map(|case| case.strip_prefix("== ").unwrap_or(case)) {
+        let (title, rest) = case.split_once('\n').expect("a case has a title");
+        let (source, wanted) = rest.split_once("-- refused with\n").expect("a case has a refusal");
+        let said = refusal(source);
+        if said.trim() != wanted.trim() {
+            writeln!(wrong, "== {title}\n{said}\n-- and not\n{wanted}").unwrap();
+        }
+        writeln!(written, "== {title}\n{source}-- refused with\n{}\n", said.trim()).unwrap();
+    }
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/mistakes.txt"),
+            written.trim_end().to_string() + "\n",
+        )
+        .unwrap();
+    } else {
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_a_server_without_pools() {
+    let loaded = parse(Path::new("/etc/wharfinger/wharfinger.toml"), "").unwrap();
+    assert_eq!(loaded.server.listen.to_string(), "127.0.0.1:7411");
+    assert_eq!(loaded.store, Path::new("/etc/wharfinger/wharfinger.db"));
+    assert_eq!(loaded.limits, Limits::default());
+    assert!(loaded.pools.is_empty());
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let source = r#"
+        [[pool]]
+        name = "here"
+        adapter = "local"
+        [[pool]]
+        name = "work"
+        adapter = "copies"
+        on = "here"
+        copies.repository = "/srv/a.git"
+    "#;
+    let loaded = parse(Path::new("/srv/w/wharfinger.toml"), source).unwrap();
+    let [here, work] = loaded.pools.as_slice() else { panic!("{:?}", loaded.pools) };
+    assert_eq!((here.max, here.min_ready, here.slots, here.attempts), (1, 0, 1, 5));
+    assert_eq!((here.default_ttl, here.max_ttl), (Millis::secs(60), Millis::secs(86_400)));
+    assert_eq!((here.doubt, here.timeouts), (DoubtPolicy::default(), Timeouts::default()));
+    assert_eq!((here.idle, here.max_age, here.max_uses), (None, None, None));
+    assert!(here.enabled && here.inventory.is_none() && here.on.is_empty());
+    assert_eq!((work.max, work.min_ready), (4, 0));
+    assert_eq!(work.on, [std::sync::Arc::from("here")]);
+    let AdapterConfig::Local(local) = &loaded.adapters["here"] else { panic!() };
+    assert_eq!(local.root, Path::new("/srv/w/wharfinger-scratch"));
+    let AdapterConfig::Copies(copies) = &loaded.adapters["work"] else { panic!() };
+    assert_eq!(copies.repository, "/srv/a.git");
+}
+
+#[test]
+fn all_that_can_be_said_is_taken() {
+    let source = r#"
+        [server]
+        listen = "0.0.0.0:17411"
+        allow_remote = true
+        stop_grace = "1m"
+        [store]
+        path = "state/w.db"
+        [limits]
+        queue = 500
+        claims = 8
+        retention = "2h"
+        grace = "1m"
+        pause = "10s"
+        max_ttl = "12h"
+        [[pool]]
+        name = "here"
+        adapter = "local"
+        labels = { os = "linux", "example.org/zone" = "a" }
+        enabled = false
+        slots = 4
+        min_ready = 1
+        max = 3
+        idle = "30m"
+        max_age = "24h"
+        max_uses = 100
+        default_ttl = "90s"
+        max_ttl = "6h"
+        attempts = 9
+        [pool.doubt]
+        after_failed = false
+        after_lost = false
+        probe_interval = "5s"
+        retry_interval = "250ms"
+        misses = 4
+        over = "20s"
+        repairs = 0
+        [pool.timeouts]
+        provision = "1m"
+        prepare = "2m"
+        clean = "3m"
+        check = "4s"
+        repair = "5m"
+        destroy = "6m"
+        [pool.local]
+        root = "hosts"
+        [[pool]]
+        name = "work"
+        adapter = "copies"
+        on = ["here"]
+        max_per_parent = 2
+        [pool.copies]
+        repository = "https://example.org/a.git"
+        default_branch = "main"
+        clean = "keep"
+    "#;
+    let loaded = parse(Path::new("/srv/w/wharfinger.toml"), source).unwrap();
+    assert!(loaded.server.allow_remote);
+    assert_eq!(loaded.server.stop_grace.as_secs(), 60);
+    assert_eq!(loaded.store, Path::new("/srv/w/state/w.db"));
+    assert_eq!(
+        loaded.limits,
+        Limits {
+            queue: 500,
+            claims: 8,
+            retention: Millis::secs(7200),
+            grace: Millis::secs(60),
+            pause: Millis::secs(10)
+        }
+    );
+    let here = &loaded.pools[0];
+    assert_eq!(here.labels.get("example.org/zone").map(|value| &**value), Some("a"));
+    assert_eq!((here.enabled, here.slots, here.min_ready, here.max), (false, 4, 1, 3));
+    assert_eq!((here.idle, here.max_age), (Some(Millis::secs(1800)), Some(Millis::secs(86_400))));
+    assert_eq!((here.max_uses, here.attempts), (Some(100), 9));
+    assert_eq!((here.default_ttl, here.max_ttl), (Millis::secs(90), Millis::secs(21_600)));
+    assert_eq!(here.doubt.retry_interval, Millis(250));
+    assert_eq!((here.doubt.misses, here.doubt.repairs, here.doubt.after_lost), (4, 0, false));
+    assert_eq!((here.timeouts.check, here.timeouts.destroy), (Millis::secs(4), Millis::secs(360)));
+    let work = &loaded.pools[1];
+    assert_eq!((work.max_per_parent, work.max_ttl), (Some(2), Millis::secs(43_200)));
+}
+
+#[test]
+fn a_file_that_is_not_there_says_so() {
+    let error = load(Path::new("/nowhere/wharfinger.toml")).expect_err("it is not there");
+    assert!(matches!(error, ConfigError::Unreadable { .. }));
+    assert!(error.to_string().starts_with("the configuration /nowhere/wharfinger.toml can not be read: No such file"));
+}
+
+#[test]
+fn what_needs_a_restart_is_named() {
+    let path = Path::new("/srv/w/wharfinger.toml");
+    let one = parse(path, "").unwrap();
+    let other = parse(path, "store.path = \"other.db\"\n[server]\nlisten = \"127.0.0.1:1\"").unwrap();
+    assert_eq!(one.needs_restart(&one), [""; 0]);
+    assert_eq!(one.needs_restart(&other), ["[server]", "[store] path"]);
+}
+
+#[test]
+fn a_key_file_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let fault = |path: &Path| {
+        super::adapters::key_file_fault(path).map(|(what, remedy)| {
+            (
+                what.replace(&folder.path().display().to_string(), "F"),
+                remedy.replace(&folder.path().display().to_string(), "F"),
+            )
+        })
+    };
+    assert_eq!(
+        fault(&path),
+        Some(("the key file F/key is not there".into(), "make one with: ssh-keygen -t ed25519 -f F/key".into()))
+    );
+    std::fs::write(&path, "x").unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    assert_eq!(
+        fault(&path),
+        Some(("the key file F/key has mode 0644, so others may use it".into(), "run: chmod 600 F/key".into()))
+    );
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(fault(&path), None);
+    assert_eq!(
+        fault(folder.path()),
+        Some(("the key file F is no file".into(), "name the file with the private key".into()))
+    );
+}
+
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+/// A folder with a good key, and what a file in it with these ssh machines becomes.
+fn with_ssh(ssh: &str) -> (tempfile::TempDir, Result<super::Loaded, String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let made =
+        std::process::Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+    assert!(made.unwrap().success());
+    let source =
+        format!("[[pool]]\nname = \"hosts\"\nadapter = \"ssh\"\n[pool.ssh]\n{ssh}").replace("HOSTKEY", HOST_KEY);
+    let loaded = parse(&folder.path().join("wharfinger.toml"), &source)
+        .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "F"));
+    (folder, loaded)
+}
+
+#[test]
+fn ssh_machines_are_an_inventory() {
+    let (folder, loaded) = with_ssh(
+        r#"
+user = "build"
+key = "key"
+[[pool.ssh.host]]
+name = "one"
+address = "10.0.0.1"
+host_key = "HOSTKEY"
+labels = { cpu = "big" }
+slots = 3
+[[pool.ssh.host]]
+name = "two"
+address = "10.0.0.2"
+host_key = "HOSTKEY"
+enabled = false
+"#,
+    );
+    let loaded = loaded.unwrap();
+    let hosts = &loaded.pools[0];
+    assert_eq!((hosts.max, hosts.min_ready), (2, 1));
+    let items = hosts.inventory.as_ref().unwrap();
+    assert_eq!((&*items[0].name, items[0].slots, items[0].enabled), ("one", Some(3), true));
+    assert_eq!((&*items[1].name, items[1].slots, items[1].enabled), ("two", None, false));
+    assert_eq!(items[0].labels.get("cpu").map(|value| &**value), Some("big"));
+    let AdapterConfig::Ssh(ssh) = &loaded.adapters["hosts"] else { panic!() };
+    assert_eq!(ssh.key.as_deref(), Some(folder.path().join("key").as_path()));
+}
+
+#[test]
+fn all_that_is_wrong_with_ssh_machines_is_told_at_once() {
+    let (_folder, loaded) = with_ssh(
+        r#"
+key = "key"
+[[pool.ssh.host]]
+name = "one"
+address = "10.0.0.1"
+user = "build"
+host_key = "ssh-ed25519 nonsense"
+labels = { "a b" = "c" }
+slots = 0
+[[pool.ssh.host]]
+name = "one"
+address = "-oProxyCommand=x"
+user = "build"
+host_key = "HOSTKEY"
+[[pool.ssh.host]]
+name = "Three"
+address = "10.0.0.3"
+host_key = "HOSTKEY"
+[[pool.ssh.host]]
+name = "four"
+address = "10.0.0.4"
+user = "build"
+key = "elsewhere"
+host_key = "HOSTKEY"
+"#,
+    );
+    let said = loaded.expect_err("all of it is wrong");
+    let mut rest = said.as_str();
+    for wanted in [
+        "host_key \"ssh-ed25519 nonsense\" is not a public key",
+        "wharfinger.toml:11:12",
+        "\"a b\" is no name for a label",
+        "`slots` is 0",
+        "two machines have the name \"one\"",
+        "address = \"-oProxyCommand=x\" is no host name or address",
+        "no user to log in as",
+        "\"Three\" is no name for a machine",
+        "the key file F/elsewhere is not there",
+        "8 mistakes",
+    ] {
+        let at = rest.find(wanted).unwrap_or_else(|| panic!("{wanted:?} is not in, or not at its place in:\n{said}"));
+        rest = &rest[at..];
+    }
+}
