@@ -56,7 +56,7 @@ pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
         ]);
     }
     ui.out("")?;
-    ui.print(&table, "no pools: nothing can be leased until there is one")?;
+    ui.print(table, "no pools: nothing can be leased until there is one")?;
     ui.out(&format!("\n{} is fine", args.config.display()))?;
     Ok(Exit::Ok)
 }

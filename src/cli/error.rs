@@ -67,7 +67,7 @@ impl Failure {
             let _ = write!(text, "\n  {detail}");
         }
         if let Some(remedy) = &self.remedy {
-            let _ = write!(text, "\n  {bold}try:{off} {remedy}");
+            let _ = write!(text, "\n  {bold}help:{off} {remedy}");
         }
         text
     }
@@ -100,21 +100,21 @@ fn message_of(error: &ClientError, violations: &[Violation]) -> String {
 
 fn remedy_of(error: &ClientError, reason: Option<&str>, server: &str) -> Option<String> {
     let text = match (error, reason) {
-        (ClientError::Address(_), _) => "--server http://127.0.0.1:7411".to_string(),
+        (ClientError::Address(_), _) => "write it as in --server http://127.0.0.1:7411".to_string(),
         (ClientError::Unavailable(_), Some("STOPPING" | "OVERLOADED" | "TIMED_OUT")) => {
-            "the same again in a moment".into()
+            "do the same again in a moment".into()
         }
         (ClientError::Unavailable(_), _) => {
-            format!("is the server at {server} running? start it with: wharfinger serve --config wharfinger.toml")
+            format!("is the server at {server} running? start it: wharfinger serve --config wharfinger.toml")
         }
-        (ClientError::Request(_) | ClientError::NotFound(_), Some("UNKNOWN_POOL")) => "wharfinger pools".into(),
+        (ClientError::Request(_) | ClientError::NotFound(_), Some("UNKNOWN_POOL")) => "see wharfinger pools".into(),
         (ClientError::NotFound(_), Some("UNKNOWN_LEASE")) => {
-            "wharfinger ls --all, or wharfinger events --lease ID".into()
+            "see wharfinger ls --all, or wharfinger events --lease ID".into()
         }
-        (ClientError::NotFound(_), Some("UNKNOWN_RESOURCE")) => "wharfinger resources --all".into(),
+        (ClientError::NotFound(_), Some("UNKNOWN_RESOURCE")) => "see wharfinger resources --all".into(),
         (ClientError::Capacity(_), _) => {
             let after = error.retry_after()?;
-            format!("again in {}", super::text::span_text(after))
+            format!("try again in {}", super::text::span_text(after))
         }
         (ClientError::Bug(_), _) => {
             "wharfinger serve and this program should be of the same version; if they are, report it".into()
@@ -151,7 +151,7 @@ mod tests {
             (
                 status(Code::InvalidArgument, "UNKNOWN_POOL", "no pool \"x\""),
                 65,
-                "error: no pool \"x\" (UNKNOWN_POOL)\n  try: wharfinger pools",
+                "error: no pool \"x\" (UNKNOWN_POOL)\n  help: see wharfinger pools",
             ),
             (
                 status(Code::PermissionDenied, "NOT_YOURS", "the lease is another's"),
@@ -161,7 +161,7 @@ mod tests {
             (
                 status(Code::Unavailable, "STOPPING", "the server is stopping"),
                 69,
-                "error: the broker can't be reached or does not answer now: the server is stopping (STOPPING)\n  try: the same again in a moment",
+                "error: the broker can't be reached or does not answer now: the server is stopping (STOPPING)\n  help: do the same again in a moment",
             ),
             (status(Code::FailedPrecondition, "LEASE_ENDED", "it has ended"), 65, "error: it has ended (LEASE_ENDED)"),
         ] {

@@ -185,7 +185,7 @@ pub(crate) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure>
             comfy_table::Cell::from(text::why(lease)),
         ]);
     }
-    context.ui.print(&table, "no leases")?;
+    context.ui.print(table, "no leases")?;
     more_is_there(context, more, args.limit);
     Ok(Exit::Ok)
 }
@@ -265,7 +265,7 @@ pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
             comfy_table::Cell::from(text::one_line(&pool.trouble)),
         ]);
     }
-    ui.print(&table, "no pools; add them to the server's configuration and send it SIGHUP")?;
+    ui.print(table, "no pools; add them to the server's configuration and send it SIGHUP")?;
     Ok(Exit::Ok)
 }
 
@@ -305,7 +305,7 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
             comfy_table::Cell::from(resource_why(resource)),
         ]);
     }
-    ui.print(&table, "no resources; they are made when someone waits, or when a pool has min_ready")?;
+    ui.print(table, "no resources; they are made when someone waits, or when a pool has min_ready")?;
     more_is_there(context, more, args.limit);
     Ok(Exit::Ok)
 }
@@ -313,12 +313,17 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
 /// Why a resource is as it is, in a few words.
 pub(crate) fn resource_why(resource: &pb::Resource) -> String {
     if resource.cordoned {
-        return format!("cordoned by {}: {}", resource.cordoned_by, text::one_line(&resource.cordon_reason));
+        return cordoned(resource);
     }
     match resource.causes.first() {
-        Some(cause) => format!("{}: {}", cause.reason, text::one_line(&cause.detail)),
+        Some(cause) => text::cause_short(cause),
         None => text::one_line(&resource.trouble),
     }
+}
+
+fn cordoned(resource: &pb::Resource) -> String {
+    let by = format!("cordoned by {}", resource.cordoned_by);
+    if resource.cordon_reason.is_empty() { by } else { format!("{by}: {}", text::one_line(&resource.cordon_reason)) }
 }
 
 /// One resource.
@@ -370,7 +375,7 @@ fn print_events(context: &Context, events: &[pb::Event]) -> Result<(), Failure> 
             text::one_line(&event.detail),
         ]);
     }
-    context.ui.print(&table, "no events")
+    context.ui.print(table, "no events")
 }
 
 /// A lease, a line a fact.
@@ -426,7 +431,7 @@ fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Fail
     add("uses", resource.uses.to_string());
     add("on", resource.parent_id.clone());
     if resource.cordoned {
-        add("cordoned", format!("by {}: {}", resource.cordoned_by, text::one_line(&resource.cordon_reason)));
+        add("cordoned", cordoned(resource));
     }
     add("made at", text::clock(resource.created_at.as_ref()));
     add("ready at", text::clock(resource.ready_at.as_ref()));

@@ -115,13 +115,25 @@ fn request_id() -> String {
 
 /// Who asks, if nobody says: `user@machine`.
 fn holder() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".into());
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| user());
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .map(|name| name.trim().to_string())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .filter(|name| !name.is_empty());
     machine.map_or_else(|| user.clone(), |machine| format!("{user}@{machine}"))
+}
+
+/// Our user by the kernel's word: services and containers often have no USER.
+fn user() -> String {
+    let id = rustix::process::getuid().as_raw().to_string();
+    let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let found = known.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| name.to_string())
+    });
+    found.unwrap_or_else(|| format!("user {id}"))
 }
 
 #[cfg(test)]

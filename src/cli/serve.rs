@@ -263,7 +263,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         let failure = Failure::new(Exit::Unavailable, format!("{address} can not be listened on: {error}"));
         match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                failure.remedy("another server may be there already: wharfinger pools; or set another `listen`")
+                failure.remedy("another server may be there already (see wharfinger pools); or set another `listen`")
             }
             _ => failure,
         }

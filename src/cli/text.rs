@@ -122,8 +122,17 @@ pub(crate) fn span(span: Option<&prost_types::Duration>) -> String {
 
 /// One link: `RESOURCE_MANGLED: .git is not there (res_…, said by check, 12:00:01)`.
 pub(crate) fn cause(cause: &pb::Cause) -> String {
-    let detail = if cause.detail.is_empty() { String::new() } else { format!(": {}", one_line(&cause.detail)) };
-    format!("{}{detail} ({}, said by {}, {})", cause.reason, cause.subject, cause.source, clock(cause.at.as_ref()))
+    let (subject, source) = (&cause.subject, &cause.source);
+    format!("{} ({subject}, said by {source}, {})", cause_short(cause), clock(cause.at.as_ref()))
+}
+
+/// One link without who and when: `RESOURCE_MANGLED: .git is not there`.
+pub(crate) fn cause_short(cause: &pb::Cause) -> String {
+    with_detail(&cause.reason, &cause.detail)
+}
+
+fn with_detail(what: &str, detail: &str) -> String {
+    if detail.is_empty() { what.to_string() } else { format!("{what}: {}", one_line(detail)) }
 }
 
 /// A cause chain, a line each, from the nearest to the root.
@@ -140,17 +149,16 @@ pub(crate) fn why(lease: &pb::Lease) -> String {
     match lease.state() {
         pb::LeaseState::Broken => match (lease.causes.first(), lease.causes.last()) {
             (Some(near), Some(root)) if lease.causes.len() > 1 => {
-                format!("{}, because of {}: {}", near.reason, root.reason, one_line(&root.detail))
+                format!("{}, because of {}", near.reason, cause_short(root))
             }
-            (Some(only), _) => format!("{}: {}", only.reason, one_line(&only.detail)),
+            (Some(only), _) => cause_short(only),
             (None, _) => String::new(),
         },
         pb::LeaseState::Failed if lease.fail_code.is_empty() => {
-            format!("{}: {}", fail_reason(lease.fail_reason()), one_line(&lease.fail_detail))
+            with_detail(fail_reason(lease.fail_reason()), &lease.fail_detail)
         }
-        pb::LeaseState::Failed => format!("{}: {}", lease.fail_code, one_line(&lease.fail_detail)),
-        pb::LeaseState::Released if lease.note.is_empty() => outcome(lease.outcome()).into(),
-        pb::LeaseState::Released => format!("{}: {}", outcome(lease.outcome()), one_line(&lease.note)),
+        pb::LeaseState::Failed => with_detail(&lease.fail_code, &lease.fail_detail),
+        pb::LeaseState::Released => with_detail(outcome(lease.outcome()), &lease.note),
         pb::LeaseState::Active if !lease.doubt.is_empty() => format!("in doubt: {}", one_line(&lease.doubt)),
         pb::LeaseState::Active if lease.ends_at.is_some() => format!("ends in {}", until(lease.ends_at.as_ref())),
         pb::LeaseState::Queued | pb::LeaseState::Preparing => one_line(&lease.trouble),

@@ -116,8 +116,15 @@ impl Ui {
     }
 
     /// Prints a table; `nothing` if it has no rows.
-    pub(crate) fn print(&self, table: &Table, nothing: &str) -> Result<(), Failure> {
-        if table.is_empty() { self.out(nothing) } else { self.out(&table.trim_fmt()) }
+    pub(crate) fn print(&self, table: Table, nothing: &str) -> Result<(), Failure> {
+        if table.is_empty() {
+            return self.out(nothing);
+        }
+        let mut table = table;
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        self.out(&table.trim_fmt())
     }
 
     fn strong(&self, text: &str) -> Cell {
@@ -188,6 +195,13 @@ impl Spinner {
     /// One that does not turn.
     pub(crate) fn none() -> Self {
         Self { bar: None, said: String::new(), said_at: None }
+    }
+
+    /// Says what we do, on a terminal only: it will not take long.
+    pub(crate) fn turn(&mut self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_string());
+        }
     }
 
     /// Says why we wait. Without a terminal each new reason is a line.

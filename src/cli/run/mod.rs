@@ -14,7 +14,7 @@ use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::lease::{Outcome, lost_failure};
-use super::select::{Wanted, pair};
+use super::select::{Wanted, pair, time};
 use super::text;
 use crate::client::{Client, ClientError, LeaseGuard, LeaseStatus, Lost};
 use crate::pb;
@@ -26,9 +26,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use wait::Waited;
 use wharfinger_adapter::ShellError;
-
-/// How long the check of a resource whose command failed may take before we take the failure for the command's own.
-const CHECK_TIME: Duration = Duration::from_secs(30);
 
 /// What `run` and `exec` share.
 #[derive(Args, Debug)]
@@ -47,6 +44,9 @@ pub(crate) struct Common {
     /// Take a failure for the command's own, without a check of the resource
     #[arg(long)]
     no_check: bool,
+    /// Take it for the command's own if that check takes longer
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "2m", conflicts_with = "no_check")]
+    check_for: Duration,
     /// Say nothing of the lease's life; errors only
     #[arg(long, short)]
     quiet: bool,
@@ -278,7 +278,7 @@ impl One<'_> {
             match self.check(&guard, lease, note, heard).await {
                 Blamed::Resource(lost) => return self.lost(&lost),
                 Blamed::Interrupted(signal) => return Ok(self.interrupted(guard, signal, signals).await),
-                Blamed::Command => {}
+                Blamed::Command { .. } => {}
             }
         }
         self.release(guard, self.args.outcome_on_failure.into(), note).await;
@@ -287,6 +287,8 @@ impl One<'_> {
 
     /// Asks the broker to check the resource, and waits for what comes of it.
     async fn check(&self, guard: &LeaseGuard, lease: &pb::Lease, note: &str, signals: &mut Signals) -> Blamed {
+        let mut spinner = self.context.ui.spinner();
+        spinner.turn(&format!("checking {} before the command is blamed", lease.resource_id));
         let mut admin = self.client.admin();
         let look = async {
             let reason = format!("the command of lease {} ended with {note}", lease.id);
@@ -301,25 +303,27 @@ impl One<'_> {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::select! {
+        let blamed = tokio::select! {
             biased;
             lost = guard.broken() => Blamed::Resource(lost),
             signal = signals.recv() => Blamed::Interrupted(signal),
-            looked = tokio::time::timeout(CHECK_TIME, look) => match looked {
+            looked = tokio::time::timeout(self.args.check_for, look) => match looked {
                 Ok(Ok(resource)) if resource.state() != pb::ResourceState::Ready => {
                     // The verdict is in one commit with the break; the news of it is on its way.
                     match tokio::time::timeout(Duration::from_secs(2), guard.broken()).await {
                         Ok(lost) => Blamed::Resource(lost),
-                        Err(_) => Blamed::Command,
+                        Err(_) => Blamed::Command { healthy: None },
                     }
                 }
-                Ok(Ok(resource)) => {
-                    self.context.ui.event(&format!("{} was checked and is healthy: the failure is the command's own", resource.id));
-                    Blamed::Command
-                }
-                Ok(Err(_)) | Err(_) => Blamed::Command,
+                Ok(Ok(resource)) => Blamed::Command { healthy: Some(resource.id) },
+                Ok(Err(_)) | Err(_) => Blamed::Command { healthy: None },
             },
+        };
+        drop(spinner);
+        if let Blamed::Command { healthy: Some(id) } = &blamed {
+            self.context.ui.event(&format!("{id} was checked and is healthy: the failure is the command's own"));
         }
+        blamed
     }
 
     /// The command could not be started, or its end is not known.
@@ -372,7 +376,10 @@ enum Ended {
 
 /// Who is to blame for a failure.
 enum Blamed {
-    Command,
+    /// The command; `healthy`: the resource, if its check said so.
+    Command {
+        healthy: Option<String>,
+    },
     Resource(Lost),
     Interrupted(Signal),
 }

@@ -46,7 +46,9 @@ impl Place {
             Some("ssh") => ssh(lease, &known, identity)?,
             Some(other) => {
                 return Err(Failure::new(Exit::Internal, format!("this version can not run commands over {other:?}"))
-                    .remedy("wharfinger exec --local -- COMMAND, which gets all it needs to know in WHARFINGER_*"));
+                    .remedy(
+                        "use wharfinger exec --local -- COMMAND, which gets all it needs to know in WHARFINGER_*",
+                    ));
             }
             None => {
                 return Err(Failure::new(
@@ -100,8 +102,9 @@ fn ssh(
         (Some(path), _) => KeySource::File(path.to_path_buf()),
         (None, Some(text)) => KeySource::Text(text),
         (None, None) => KeySource::File(own_key().ok_or_else(|| {
-            Failure::new(Exit::Denied, format!("there is no key to log in to {address} with"))
-                .remedy("--identity KEYFILE, or set holder_key for the pool, which hands a key to each holder")
+            Failure::new(Exit::Denied, format!("there is no key to log in to {address} with")).remedy(
+                "name one with --identity KEYFILE, or set holder_key for the pool, which hands a key to each holder",
+            )
         })?),
     };
     let target = Target {
@@ -118,7 +121,7 @@ fn ssh(
 
 /// What a host that refuses us means.
 pub(crate) fn refused(error: &ShellError) -> Failure {
-    Failure::new(Exit::Denied, error.to_string()).remedy("--identity KEYFILE with a key that the host takes")
+    Failure::new(Exit::Denied, error.to_string()).remedy("name a key that the host takes with --identity KEYFILE")
 }
 
 fn own_key() -> Option<PathBuf> {
