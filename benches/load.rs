@@ -1,7 +1,7 @@
 //! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
 //! is installed, in one run. Medians of five.
 //!
-//! `cargo bench --bench load [-- --seconds 3 --rounds 5 --smoke]`. Everything listens on loopback and ends by itself.
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --leases 1000000]`. Everything listens on loopback and ends by itself.
 
 #[path = "load/empty.rs"]
 mod empty;
@@ -9,6 +9,8 @@ mod empty;
 mod etcd;
 #[path = "load/meter.rs"]
 mod meter;
+#[path = "load/scale.rs"]
+mod scale;
 #[path = "load/wharf.rs"]
 mod wharf;
 
@@ -36,7 +38,12 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime can be made");
-    runtime.block_on(run(plan, rounds));
+    if args.iter().any(|arg| arg == "--leases") {
+        let folder = tempfile::tempdir_in(".").expect("the current folder can be written");
+        runtime.block_on(scale::run(folder.path(), number("--leases", 1_000_000) as usize, plan));
+    } else {
+        runtime.block_on(run(plan, rounds));
+    }
 }
 
 async fn run(plan: Plan, rounds: usize) {

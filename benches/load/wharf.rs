@@ -26,34 +26,13 @@ pub(crate) struct Wharf {
 impl Wharf {
     pub(crate) async fn start(database: &Path) -> Self {
         let traits = Traits { prepares: false, cleans: false, repairs: false, probes: false };
-        let pool = PoolConfig {
-            name: Arc::from("bench"),
-            adapter: Arc::from("fake"),
-            labels: Labels::new(),
-            enabled: true,
-            on: Vec::new(),
-            inventory: None,
-            min_ready: 1,
-            max: 1,
-            max_per_parent: None,
-            slots: 10_000_000,
-            idle: None,
-            max_age: None,
-            max_uses: None,
-            traits: wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: false },
-            doubt: DoubtPolicy::default(),
-            default_ttl: Millis::secs(3600),
-            max_ttl: Millis::secs(3600),
-            attempts: 5,
-            timeouts: Timeouts::default(),
-        };
         let adapters = Adapters::default();
         adapters.insert("bench", Arc::new(Fake::new("bench", traits)));
         let store = SqliteStore::open(database).await.expect("a fresh database");
         let stop = CancellationToken::new();
         let config = EngineConfig {
             store: Arc::new(store),
-            pools: vec![pool],
+            pools: vec![pool()],
             limits: Limits::default(),
             adapters,
             effects: EffectLimits::default(),
@@ -102,4 +81,29 @@ async fn lease(client: &mut LeaseServiceClient<Channel>, wait: bool) -> String {
     let lease = client.lease(request).await.expect("a lease").into_inner().lease.expect("the answer has a lease");
     assert_eq!(lease.state(), LeaseState::Active, "each lease is granted at once");
     lease.id
+}
+
+/// A pool of one resource with room for everybody.
+pub(crate) fn pool() -> PoolConfig {
+    PoolConfig {
+        name: Arc::from("bench"),
+        adapter: Arc::from("fake"),
+        labels: Labels::new(),
+        enabled: true,
+        on: Vec::new(),
+        inventory: None,
+        min_ready: 1,
+        max: 1,
+        max_per_parent: None,
+        slots: 10_000_000,
+        idle: None,
+        max_age: None,
+        max_uses: None,
+        traits: wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: false },
+        doubt: DoubtPolicy::default(),
+        default_ttl: Millis::secs(3600),
+        max_ttl: Millis::secs(3600),
+        attempts: 5,
+        timeouts: Timeouts::default(),
+    }
 }

@@ -187,6 +187,15 @@ impl Core {
         {
             add("ENDS_TOO_SOON", String::from("what is free ends before the work would"), "wait, or expect less");
         }
+        if let Some(waiting) = states.for_host {
+            let parts = self.explain_waiting(&waiting, now);
+            let why = parts
+                .blockers
+                .first()
+                .map_or_else(|| parts.summary.clone(), |b| format!("pool {}: {}", b.pool, b.detail));
+            let remedy = parts.blockers.first().map_or_else(|| String::from("wait"), |b| b.remedy.clone());
+            add("NO_HOST", format!("the next one waits for a slot on a host; {why}"), &remedy);
+        }
         if states.provisioning > 0 {
             let tail = self.pool_trouble(pool).map(|why| format!("; {why}")).unwrap_or_default();
             let remedy = if tail.is_empty() { "wait" } else { "mend what it says; it is tried again by itself" };
@@ -235,7 +244,13 @@ impl Core {
                 continue;
             }
             match &row.state {
-                ResourceState::Provisioning { .. } => states.provisioning += 1,
+                ResourceState::Provisioning { .. } => {
+                    let host = row.parent.and_then(|parent| self.lease(parent.lease));
+                    match host.filter(|lease| matches!(lease.state, LeaseState::Queued)) {
+                        Some(lease) => states.for_host = states.for_host.or_else(|| Some(lease.clone())),
+                        None => states.provisioning += 1,
+                    }
+                }
                 ResourceState::Ready => {
                     let counted = self.resources.get(&row.id).map(|entry| entry.counted).unwrap_or_default();
                     if counted.free > 0 {
@@ -270,5 +285,7 @@ struct States {
     provisioning: u32,
     doubt: u32,
     held: u32,
+    /// The lease on a host for which one that is to be made waits.
+    for_host: Option<Arc<Lease>>,
     why: String,
 }
