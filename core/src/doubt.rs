@@ -216,18 +216,19 @@ impl Core {
         let actor: Arc<str> = Arc::from(SELF);
         let only_tainted = !chain.iter().any(|link| link.reason == Reason::ResourceMangled);
         if repairable && config.traits.repairs && repairs < config.doubt.repairs {
+            let op = self.next_op();
+            let detail = chain.first().map_or_else(String::new, |link| String::from(&*link.detail));
+            self.edit_resource(id, |row| {
+                row.state = ResourceState::Repairing { op, cause: chain.clone(), repairs: repairs + 1 };
+                row.trouble = Some(Arc::from(detail.as_str()));
+            });
+            self.own_event("resource.repairing", Subject::Resource(id), detail);
+            // After the state, so that slots are cleaned when there is something to clean again.
             if !only_tainted {
                 for lease in self.live_on(id) {
                     self.break_on_resource(lease, &chain, &actor);
                 }
             }
-            let op = self.next_op();
-            let detail = chain.first().map_or_else(String::new, |link| String::from(&*link.detail));
-            self.edit_resource(id, |row| {
-                row.state = ResourceState::Repairing { op, cause: chain, repairs: repairs + 1 };
-                row.trouble = Some(Arc::from(detail.as_str()));
-            });
-            self.own_event("resource.repairing", Subject::Resource(id), detail);
             self.call(Call::Resource(id, op));
         } else if only_tainted {
             // A check found nothing: those who work on it may finish.

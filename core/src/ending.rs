@@ -24,8 +24,9 @@ impl Core {
         let now = self.now;
         let hold = lease.hold().copied();
         let cleanup = hold.filter(|hold| self.needs_cleaning(&lease, hold.resource)).map(|hold| {
-            // What is in quarantine is kept as it is: its slot is cleaned when it has recovered.
-            let op = if self.is_quarantined(hold.resource) { Op(0) } else { self.next_op() };
+            // What is in quarantine is kept as it is, and a repair has the resource to itself: the slot is cleaned when
+            // the resource is cleared.
+            let op = if self.is_set_apart(hold.resource) { Op(0) } else { self.next_op() };
             Cleanup { hold, op }
         });
         let detail = ended_detail(&how);
@@ -82,8 +83,9 @@ impl Core {
             .is_none_or(|row| matches!(row.state, S::Destroying { .. } | S::Orphaned { .. } | S::Gone { .. }))
     }
 
-    fn is_quarantined(&self, id: ResourceId) -> bool {
-        self.resource(id).is_some_and(|row| matches!(row.state, crate::ResourceState::Quarantined { .. }))
+    fn is_set_apart(&self, id: ResourceId) -> bool {
+        use crate::ResourceState as S;
+        self.resource(id).is_some_and(|row| matches!(row.state, S::Quarantined { .. } | S::Repairing { .. }))
     }
 
     /// Whether the way in which a lease ended puts its resource in doubt.

@@ -55,8 +55,12 @@ impl Core {
                     }
                 }
                 Err(short) => {
-                    for resource in &short.found {
-                        *spoken.entry(*resource).or_default() += 1;
+                    // Nothing is kept for a request that can't be met as things are switched now.
+                    let count = |wanted| key.iter().filter(|selector| *selector == wanted).count() as u64;
+                    if key.iter().all(|selector| count(selector) <= self.reachable(selector)) {
+                        for resource in &short.found {
+                            *spoken.entry(*resource).or_default() += 1;
+                        }
                     }
                     let looked = looked.entry(key.clone()).or_default();
                     looked.waiters += 1;

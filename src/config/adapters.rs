@@ -84,7 +84,9 @@ impl AdapterConfig {
             AdapterConfig::Ssh(config) => {
                 Traits { prepares: config.holder_key.is_some(), cleans: true, repairs: false, probes: true }
             }
-            AdapterConfig::Copies(_) => Traits { prepares: true, cleans: true, repairs: true, probes: false },
+            AdapterConfig::Copies(config) => {
+                Traits { prepares: true, cleans: true, repairs: true, probes: config.probe_leased }
+            }
         }
     }
 }

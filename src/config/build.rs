@@ -86,7 +86,7 @@ fn build_pool(
         default_ttl: or(&section.default_ttl, DEFAULT_TTL.min(max_ttl)),
         max_ttl,
         attempts: or(&section.attempts, ATTEMPTS),
-        timeouts: build_timeouts(&section.timeouts),
+        timeouts: build_timeouts(&section.timeouts, kind),
     }
 }
 
@@ -114,8 +114,12 @@ fn build_doubt(section: &DoubtSection) -> DoubtPolicy {
     }
 }
 
-fn build_timeouts(section: &TimeoutsSection) -> Timeouts {
-    let usual = Timeouts::default();
+fn build_timeouts(section: &TimeoutsSection, kind: Kind) -> Timeouts {
+    let usual = match kind {
+        // A thorough check walks over the whole history.
+        Kind::Copies => Timeouts { check: Millis::secs(900), ..Timeouts::default() },
+        Kind::Local | Kind::Ssh => Timeouts::default(),
+    };
     Timeouts {
         provision: or(&section.provision, usual.provision),
         prepare: or(&section.prepare, usual.prepare),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 use wharfinger_adapter::{
-    Adapter, CleanJob, EndedHow, Failure, HolderWork, ParentHost, PrepareJob, ProvisionJob, ResourceJob, Verdict,
+    Adapter, CleanJob, EndedHow, Failure, HolderWork, ParentHost, PrepareJob, Prepared, ProvisionJob, ResourceJob,
+    Verdict,
 };
 use wharfinger_core::{Effect, Ended, Input, Lease, LeaseId, LeaseState, Outcome, Resource, ResourceId, Work};
 
@@ -181,8 +182,7 @@ impl Executor {
                 facts::provisioned(effect, adapter.provision(&job).await)
             }
             Work::Prepare(lease) => {
-                let job = PrepareJob { resource, work: holder_work(lease) };
-                facts::prepared(effect, lease, adapter.prepare(&job).await)
+                facts::prepared(effect, lease, self.prepare(effect, adapter, resource, lease).await)
             }
             Work::Clean(lease) => {
                 let job = CleanJob { resource, work: holder_work(lease), ended: ended_how(lease) };
@@ -193,6 +193,29 @@ impl Executor {
             Work::Repair => facts::repaired(effect, adapter.repair(&resource).await),
             Work::Destroy => facts::destroyed(effect, adapter.destroy(&resource).await),
         }
+    }
+
+    /// Prepares a slot; that of a child on its host too, which may hand the holder what it needs to log in there.
+    async fn prepare(
+        &self,
+        effect: &Effect,
+        adapter: Arc<dyn Adapter>,
+        resource: ResourceJob,
+        lease: &Lease,
+    ) -> Result<Prepared, Failure> {
+        let mut on_host = Prepared::default();
+        if let Some(host) = &effect.host {
+            let host_adapter = self.adapter(host)?;
+            if host_adapter.traits().prepares {
+                let job = PrepareJob { resource: resource_job(host, effect.op.0), work: holder_work(lease) };
+                on_host = host_adapter.prepare(&job).await?;
+            }
+        }
+        let mut prepared = adapter.prepare(&PrepareJob { resource, work: holder_work(lease) }).await?;
+        for (key, value) in on_host.access {
+            prepared.access.entry(key).or_insert(value);
+        }
+        Ok(prepared)
     }
 
     /// Finds the adapter and, for a child, a way to run commands on its host.

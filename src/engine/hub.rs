@@ -42,7 +42,7 @@ fn pool_of(lease: &Lease) -> Option<&Arc<str>> {
 
 /// Whether a lease that is in no pool was in one before.
 fn left_a_pool(lease: &Lease) -> bool {
-    lease.attempts > 0
+    lease.attempts > 0 || lease.delays > 0
 }
 
 /// What a watcher gets.
@@ -93,22 +93,19 @@ impl Hub {
     }
 
     /// Tells a committed batch. Never waits.
+    ///
+    /// A batch that does not begin where the last one ended shows that something was committed and never published: a
+    /// commit was in doubt, and the recovery found it stored. Then every watcher is told to catch up by reading.
     pub fn publish(&self, batch: &Batch) {
-        if !batch.leases.is_empty() {
-            let index = lock(&self.index);
-            if index.watchers > 0 {
-                batch.leases.iter().for_each(|lease| index.offer(lease));
-            }
+        let gap = batch.base > *self.revision.borrow();
+        let index = lock(&self.index);
+        if gap {
+            index.each(Watcher::lag);
+        } else if index.watchers > 0 {
+            batch.leases.iter().for_each(|lease| index.offer(lease));
         }
+        drop(index);
         self.advance(batch.revision);
-    }
-
-    /// Tells every watcher to catch up by reading, and advances to this revision. For the engine after it recovered
-    /// from the store: a commit that was in doubt may turn out to be stored, and its changes were never published.
-    pub fn reset(&self, revision: Revision) {
-        lock(&self.index).each(|watcher| lock(&watcher.queue).lag());
-        lock(&self.index).each(|watcher| watcher.wake.notify_one());
-        self.advance(revision);
     }
 
     /// After the offers: who reads the revision and then finds its queue empty has been told all up to it.
@@ -171,6 +168,11 @@ impl Queue {
 }
 
 impl Watcher {
+    fn lag(&self) {
+        lock(&self.queue).lag();
+        self.wake.notify_one();
+    }
+
     fn offer(&self, lease: &Arc<Lease>) {
         if !self.filter.matches(lease) {
             return;

@@ -178,7 +178,7 @@ impl Problems {
         entries
             .into_iter()
             .map(|(key, value)| {
-                let at = format!("{field}[{}]", quoted(key));
+                let at = format!("{field}[{}]", shortened(key));
                 if key.is_empty() || key.len() > MAX_KEY || key.chars().any(|c| c.is_control() || c.is_whitespace()) {
                     self.add(&at, format!("the key must have 1 to {MAX_KEY} bytes, without spaces"));
                 }
@@ -214,12 +214,17 @@ fn looks<T: Id>() -> String {
 
 /// A foreign text, safe and short enough to be repeated in a message.
 pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", shortened(text))
+}
+
+/// The same without quotes, for paths.
+fn shortened(text: &str) -> String {
     const MAX: usize = 48;
     let mut short: String = text.chars().take(MAX).collect();
     if short.len() < text.len() {
         short.push('…');
     }
-    format!("\"{}\"", short.escape_debug())
+    short.escape_debug().to_string()
 }
 
 /// Rounded up, so that the least positive time is not none; `None` if it is no valid duration.

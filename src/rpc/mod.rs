@@ -23,6 +23,8 @@ mod source;
 mod status;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use limits::RpcLimits;

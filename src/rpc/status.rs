@@ -377,8 +377,7 @@ mod tests {
 
     #[test]
     fn a_thousand_problems_fit_into_a_header() {
-        let problem =
-            |n| Problem { field: format!("claims[{n}].selector.labels[\"key\"]"), description: "x".repeat(120) };
+        let problem = |n| Problem { field: format!("claims[{n}].selector.labels[key]"), description: "x".repeat(120) };
         let status = Status::from(RpcError::Invalid((0..1000).map(problem).collect()));
 
         let details = status.get_error_details();

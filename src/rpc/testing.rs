@@ -1,19 +1,21 @@
 //! For the tests of this layer: leases to tell of, and an engine that answers as it is told.
 
-use crate::engine::{Handle, Hub, Message, SubmitError};
+use crate::client::{Client, ClientOptions};
+use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Handle, Hub, Message, SubmitError};
 use crate::rpc::{RpcLimits, ServeError, serve};
-use crate::store::{Changes, CommitError, Epoch, EventQuery, Store, StoreError, StoredEvent};
+use crate::store::{Changes, CommitError, Epoch, EventQuery, MemoryStore, Store, StoreError, StoredEvent};
 use async_trait::async_trait;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use wharfinger_core::{
-    Batch, Ended, Hold, Input, Lease, LeaseId, LeaseSpec, LeaseState, Millis, Outcome, Reply, ResourceId, Revision,
-    Selector, Snapshot, Texts, Timestamp,
+    Batch, DoubtPolicy, Ended, Hold, Input, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Limits, Millis, Outcome,
+    PoolConfig, Reply, ResourceId, Revision, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits,
 };
+use wharfinger_fake::Fake;
 
 /// A lease in line for pool `p`, of holder `h`.
 pub(crate) fn queued(id: u128, revision: u64) -> Lease {
@@ -102,6 +104,10 @@ pub(crate) async fn start(limits: RpcLimits, script: Script) -> TestServer {
             }
         }
     });
+    serving(limits, handle).await
+}
+
+async fn serving(limits: RpcLimits, handle: Handle) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
@@ -119,6 +125,61 @@ pub(crate) fn grant(input: Input) -> Result<Reply, SubmitError> {
             Ok(Reply::Leases(vec![Arc::new(lease)]))
         }
         _ => Err(SubmitError::Unavailable("not in this test".into())),
+    }
+}
+
+/// The whole broker: a pool `p` of a fake adapter over a store in memory.
+pub(crate) struct Broker {
+    pub(crate) server: TestServer,
+    pub(crate) fake: Fake,
+    pub(crate) store: MemoryStore,
+    pub(crate) handle: Handle,
+    _engine: DropGuard,
+}
+
+/// A broker with so many resources of so many slots.
+pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
+    const ALL: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
+    let fake =
+        Fake::new("p", wharfinger_adapter::Traits { prepares: true, cleans: false, repairs: false, probes: false });
+    let (store, adapters, stop) = (MemoryStore::new(), Adapters::default(), CancellationToken::new());
+    adapters.insert("p", Arc::new(fake.clone()));
+    let pool = PoolConfig {
+        name: "p".into(),
+        adapter: "fake".into(),
+        labels: Labels::new(),
+        enabled: true,
+        on: Vec::new(),
+        inventory: None,
+        min_ready: 0,
+        max,
+        max_per_parent: None,
+        slots,
+        idle: None,
+        max_age: None,
+        max_uses: None,
+        traits: ALL,
+        doubt: DoubtPolicy::default(),
+        default_ttl: Millis::secs(60),
+        max_ttl: Millis::secs(3600),
+        attempts: 5,
+        timeouts: Timeouts::default(),
+    };
+    let config = EngineConfig {
+        store: Arc::new(store.clone()),
+        pools: vec![pool],
+        limits: Limits::default(),
+        adapters,
+        effects: EffectLimits::default(),
+    };
+    let engine = engine::start(config, stop.clone()).await.unwrap();
+    let server = serving(RpcLimits::default(), engine.handle.clone()).await;
+    Broker { server, fake, store, handle: engine.handle, _engine: stop.drop_guard() }
+}
+
+impl Broker {
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect_with(&self.server.address.to_string(), ClientOptions::default()).await.unwrap()
     }
 }
 

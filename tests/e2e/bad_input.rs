@@ -24,7 +24,8 @@ fn requests() {
     refused(&lease(&["--pool", "nope"]), 65, &["no pool \"nope\"", "copies", "hosts"]);
     refused(&lease(&["--label", "colour=red"]), 65, &["label \"colour\""]);
     refused(&lease(&["--pool", "hosts", "--ttl", "0s"]), 65, &["ttl"]);
-    refused(&lease(&["--pool", "hosts", "--ttl", "87600h"]), 65, &["ttl"]);
+    refused(&lease(&["--pool", "hosts", "--ttl", "2000h"]), 65, &["ttl", "longest"]);
+    refused(&lease(&["--pool", "hosts", "--ttl", "87600h"]), 2, &["ttl", "1000 days"]);
     refused(&server.cli(&["get", "lse_00000000000000000000000000"]), 65, &["no lease lse_00000000000000000000000000"]);
     refused(&server.cli(&["get", "nonsense"]), 65, &["lse_"]);
 
@@ -37,7 +38,7 @@ fn requests() {
     let id = first["lease"]["id"].as_str().unwrap();
     assert!(server.cli(&["release", id]).status.success());
     assert!(server.cli(&["release", id]).status.success(), "releasing twice is fine");
-    refused(&server.cli(&["renew", id]), 65, &["RELEASED"]);
+    refused(&server.cli(&["renew", id]), 75, &["RELEASED"]);
 }
 
 #[test]

@@ -96,8 +96,7 @@ fn a_wrong_key_is_told_and_the_lease_waits() {
     // The operator mends it; nobody has to do anything else.
     a.revoke(false);
     let lease = server.json(&["ls"])["leases"][0]["id"].as_str().unwrap().to_string();
-    server
-        .wait("the lease to be served", || (server.json(&["get", &lease])["state"] == "ACTIVE").then_some(()));
+    server.wait("the lease to be served", || (server.json(&["get", &lease])["state"] == "ACTIVE").then_some(()));
 }
 
 /// A lease on the pool waits, and `explain` names the trouble.

@@ -15,6 +15,7 @@ const HOSTS: &str = r#"
 name = "hosts"
 adapter = "local"
 slots = 40
+min_ready = 1
 default_ttl = "10m"
 [pool.local]
 root = "{folder}/hosts"

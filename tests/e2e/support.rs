@@ -221,6 +221,7 @@ pub(crate) const LOCAL: &str = r#"
 name = "hosts"
 adapter = "local"
 slots = 4
+min_ready = 1
 [pool.local]
 root = "{folder}/hosts"
 

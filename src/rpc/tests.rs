@@ -1,0 +1,277 @@
+//! The services over the whole broker: engine, store in memory, fake adapter, real connections.
+
+use crate::client::{Client, ClientError, LeaseStatus, Lost, WatchStream, Watched};
+use crate::pb;
+use crate::rpc::testing::{Broker, broker};
+use crate::store::Fault;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use tonic::Code;
+use wharfinger_fake::Call;
+
+fn wanted(id: &str) -> pb::LeaseRequest {
+    pb::LeaseRequest {
+        request_id: id.into(),
+        holder: id.into(),
+        selector: Some(pb::Selector { pool: "p".into(), ..pb::Selector::default() }),
+        ..pb::LeaseRequest::default()
+    }
+}
+
+fn waiting(id: &str, wait: Duration) -> pb::LeaseRequest {
+    pb::LeaseRequest { wait: wait.try_into().ok(), ..wanted(id) }
+}
+
+async fn active(client: &Client, id: &str) -> pb::Lease {
+    let lease = client.lease(waiting(id, Duration::from_secs(30))).await.unwrap().lease.unwrap();
+    assert_eq!(lease.state(), pb::LeaseState::Active);
+    lease
+}
+
+async fn until_called(broker: &Broker, call: Call) {
+    while broker.fake.count(call) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The next lease that a watch tells.
+async fn told(watch: &mut WatchStream) -> pb::Lease {
+    loop {
+        if let Watched::Lease(lease) = watch.next().await.unwrap() {
+            return *lease;
+        }
+    }
+}
+
+async fn synced(watch: &mut WatchStream) -> u64 {
+    loop {
+        if let Watched::Synced { revision } = watch.next().await.unwrap() {
+            return revision;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_call_is_answered_when_the_lease_is_active() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    broker.fake.hold(Call::Prepare);
+    let waiter = tokio::spawn({
+        let client = client.clone();
+        async move { active(&client, "a").await }
+    });
+    until_called(&broker, Call::Prepare).await;
+    assert!(!waiter.is_finished());
+    broker.fake.let_go(Call::Prepare);
+    assert!(waiter.await.unwrap().fencing_token > 0);
+}
+
+#[tokio::test]
+async fn at_the_end_of_its_wait_a_call_tells_the_present_state_and_the_lease_goes_on() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    let first = active(&client, "a").await;
+    let begun = Instant::now();
+    let second = client.lease(waiting("b", Duration::from_millis(100))).await.unwrap().lease.unwrap();
+    assert_eq!(second.state(), pb::LeaseState::Queued);
+    assert!(begun.elapsed() >= Duration::from_millis(100));
+
+    client.release(&first.id, pb::Outcome::Ok, "").await.unwrap();
+    // The same request again finds the same lease.
+    assert_eq!(active(&client, "b").await.id, second.id);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_it_waits_cancels_nothing() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    let first = active(&client, "a").await;
+    let impatient = client.lease(waiting("b", Duration::from_secs(60)));
+    assert!(tokio::time::timeout(Duration::from_millis(100), impatient).await.is_err());
+    client.release(&first.id, pb::Outcome::Ok, "").await.unwrap();
+    active(&client, "b").await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_a_waiting_call_with_a_word() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    active(&client, "a").await;
+    let mut raw = pb::lease_service_client::LeaseServiceClient::connect(format!("http://{}", broker.server.address))
+        .await
+        .unwrap();
+    let waiter = tokio::spawn(async move { raw.lease(waiting("b", Duration::from_secs(60))).await });
+    let in_line = pb::ListRequest { states: vec![pb::LeaseState::Queued.into()], ..pb::ListRequest::default() };
+    while client.list(in_line.clone()).await.unwrap().leases.is_empty() {}
+    // It waits for changes now, and not only in line.
+    while broker.handle.hub().watchers() == 0 {
+        tokio::task::yield_now().await;
+    }
+
+    broker.server.shutdown.cancel();
+    let status = waiter.await.unwrap().unwrap_err();
+    assert_eq!((status.code(), crate::client::reason(&status).as_deref()), (Code::Unavailable, Some("STOPPING")));
+    broker.server.served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_tells_a_life_and_resumes_behind_any_of_it() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    let mut watch = client.watch(pb::WatchRequest::default());
+    synced(&mut watch).await;
+
+    let lease = active(&client, "a").await;
+    client.release(&lease.id, pb::Outcome::Ok, "done").await.unwrap();
+    let mut states = Vec::new();
+    while states.last() != Some(&pb::LeaseState::Released) {
+        states.push(told(&mut watch).await.state());
+    }
+    assert!(states.contains(&pb::LeaseState::Active), "{states:?}");
+
+    let mut late = client.watch(pb::WatchRequest { from_revision: lease.revision, ..pb::WatchRequest::default() });
+    let end = told(&mut late).await;
+    assert_eq!((end.id.clone(), end.state(), end.note.as_str()), (lease.id.clone(), pb::LeaseState::Released, "done"));
+
+    // Whoever names it is told its end, though ended ones are left out otherwise.
+    let mut named = client.watch(pb::WatchRequest { lease_ids: vec![lease.id], ..pb::WatchRequest::default() });
+    assert_eq!(told(&mut named).await.state(), pb::LeaseState::Released);
+    let mut rest = client.watch(pb::WatchRequest::default());
+    assert!(matches!(rest.next().await.unwrap(), Watched::Synced { .. }));
+}
+
+#[tokio::test]
+async fn a_watch_from_another_deployment_starts_again_and_an_unknown_lease_is_not_found() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    let mut future = client.watch(pb::WatchRequest { from_revision: 1_000_000, ..pb::WatchRequest::default() });
+    assert_eq!(future.next().await.unwrap(), Watched::Resync);
+    synced(&mut future).await;
+
+    let id = "lse_00000000000000000000000000".to_owned();
+    let mut unknown = client.watch(pb::WatchRequest { lease_ids: vec![id.clone()], ..pb::WatchRequest::default() });
+    let error = unknown.next().await.unwrap_err();
+    assert!(matches!(error, ClientError::NotFound(_)) && error.to_string().contains(&id), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_committed_in_doubt_reaches_every_watcher() {
+    let broker = broker(1, 4).await;
+    let client = broker.client().await;
+    let lease = active(&client, "a").await;
+    let mut watch = client.watch(pb::WatchRequest::default());
+    synced(&mut watch).await;
+
+    // The release is stored, but the broker does not know; it recovers, and the client repeats its call.
+    broker.store.inject(Fault::InDoubtStored);
+    client.release(&lease.id, pb::Outcome::Ok, "").await.unwrap();
+
+    let end = told(&mut watch).await;
+    assert_eq!((end.id.clone(), end.state()), (lease.id, pb::LeaseState::Released));
+}
+
+#[tokio::test]
+async fn a_guard_tells_the_break_by_an_operator_with_the_reason() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    let guard = client.acquire(wanted("a")).await.unwrap();
+    let lease = guard.active().await.unwrap();
+    assert!(matches!(*guard.status().borrow(), LeaseStatus::Active(_)));
+
+    let mut admin = client.admin();
+    let nameless = pb::BreakRequest { lease_id: lease.id.clone(), ..pb::BreakRequest::default() };
+    assert_eq!(admin.r#break(nameless.clone()).await.unwrap_err().code(), Code::InvalidArgument);
+    let broken = admin.r#break(pb::BreakRequest { reason: "power cut".into(), ..nameless }).await.unwrap();
+    assert_eq!(broken.into_inner().lease.unwrap().state(), pb::LeaseState::Broken);
+
+    let lost = guard.broken().await;
+    let Lost::Ended(lease) = &lost else { panic!("{lost:?}") };
+    assert_eq!(lease.causes.last().unwrap().reason, "OPERATOR");
+    assert!(lost.to_string().contains("power cut"), "{lost}");
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_without_gap_or_repetition() {
+    let broker = broker(3, 700).await;
+    let client = broker.client().await;
+    for request in 0..30 {
+        let request = pb::LeaseRequest { count: 40, ..wanted(&format!("r{request}")) };
+        assert_eq!(client.lease(request).await.unwrap().leases.len(), 40);
+    }
+    let mut found = BTreeSet::new();
+    let mut request = pb::ListRequest { page_size: 700, ..pb::ListRequest::default() };
+    let mut sizes = Vec::new();
+    loop {
+        let page = client.list(request.clone()).await.unwrap();
+        sizes.push(page.leases.len());
+        found.extend(page.leases.into_iter().map(|lease| lease.id));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((sizes, found.len()), (vec![700, 500], 1200));
+
+    // And a watch of all of them takes more than one read.
+    let mut watch = client.watch(pb::WatchRequest { holders: vec!["r7".into()], ..pb::WatchRequest::default() });
+    let mut seen = BTreeSet::new();
+    while seen.len() < 40 {
+        seen.insert(told(&mut watch).await.id);
+    }
+
+    let mut admin = client.admin();
+    let one = pb::ListResourcesRequest { page_size: 1, ..pb::ListResourcesRequest::default() };
+    let first = admin.list_resources(one.clone()).await.unwrap().into_inner();
+    let next = pb::ListResourcesRequest { page_token: first.next_page_token, ..one };
+    let second = admin.list_resources(next).await.unwrap().into_inner();
+    assert!(first.resources[0].id < second.resources[0].id);
+}
+
+#[tokio::test]
+async fn an_operator_acts_on_pools_and_resources_and_finds_it_in_the_history() {
+    let broker = broker(1, 2).await;
+    let client = broker.client().await;
+    let lease = active(&client, "a").await;
+    let mut admin = client.admin();
+    let pool = pb::TargetRequest { pool: "p".into(), reason: "triage".into(), ..pb::TargetRequest::default() };
+
+    let cordoned = admin.cordon(pool.clone()).await.unwrap().into_inner().pool.unwrap();
+    assert_eq!(
+        (cordoned.cordoned, cordoned.cordoned_by.as_str(), cordoned.cordon_reason.as_str()),
+        (true, "local", "triage")
+    );
+    let waits = client.lease(wanted("b")).await.unwrap().lease.unwrap();
+    let why = client.explain(&waits.id).await.unwrap();
+    assert!(why.satisfiable && why.position == 1, "{why:?}");
+    assert!(!why.summary.is_empty() && !why.blockers.is_empty() && !why.history.is_empty(), "{why:?}");
+    assert!(!admin.uncordon(pool.clone()).await.unwrap().into_inner().pool.unwrap().cordoned);
+
+    let resource = pb::TargetRequest { resource_id: lease.resource_id.clone(), ..pb::TargetRequest::default() };
+    let told = admin.cordon(resource.clone()).await.unwrap().into_inner().resource.unwrap();
+    assert!(told.cordoned && told.lease_ids.contains(&lease.id), "{told:?}");
+    let unknown = pb::TargetRequest { pool: "nope".into(), ..pool };
+    assert_eq!(admin.cordon(unknown).await.unwrap_err().code(), Code::NotFound);
+
+    let ask = pb::EventsRequest { pool: "p".into(), newest_first: true, limit: 50, ..pb::EventsRequest::default() };
+    let events = admin.events(ask).await.unwrap().into_inner().events;
+    assert!(events.is_sorted_by_key(|event| std::cmp::Reverse(event.revision)));
+    assert!(events.iter().any(|event| event.actor == "local" && event.detail.contains("triage")), "{events:?}");
+}
+
+#[tokio::test]
+async fn refusals_of_the_core_come_with_their_reason_and_field() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    active(&client, "a").await;
+
+    let error = client.lease(pb::LeaseRequest { no_queue: true, ..wanted("b") }).await.unwrap_err();
+    assert!(matches!(error, ClientError::Capacity(_)) && error.retry_after().is_some(), "{error:?}");
+    let error = client.lease(pb::LeaseRequest { priority: 1, ..wanted("a") }).await.unwrap_err();
+    assert!(matches!(&error, ClientError::State(status) if status.code() == Code::AlreadyExists), "{error:?}");
+    let nowhere = pb::Selector { pool: "nope".into(), ..pb::Selector::default() };
+    let error = client.lease(pb::LeaseRequest { selector: Some(nowhere), ..wanted("c") }).await.unwrap_err();
+    assert_eq!(error.reason().as_deref(), Some("UNKNOWN_POOL"));
+    assert_eq!(error.violations()[0].field, "selector.pool");
+    let error = client.get("lse_00000000000000000000000000").await.unwrap_err();
+    assert_eq!(error.reason().as_deref(), Some("UNKNOWN_LEASE"));
+}
