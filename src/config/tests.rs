@@ -67,7 +67,8 @@ fn the_example_is_fine_as_it_is() {
         let wrong: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(wrong, ["error: the key file /etc/wharfinger/id_ed25519 is not there"], "{said}");
     }
-    let shown = parse(Path::new("/etc/wharfinger/wharfinger.toml"), all.split("# Machines by SSH").next().unwrap()).unwrap();
+    let shown =
+        parse(Path::new("/etc/wharfinger/wharfinger.toml"), all.split("# Machines by SSH").next().unwrap()).unwrap();
     assert_eq!((shown.limits, shown.server.stop_grace), (loaded.limits, loaded.server.stop_grace));
     assert_eq!(shown.pools[0].doubt, loaded.pools[0].doubt);
 }

@@ -184,7 +184,9 @@ impl One<'_> {
             Place::There { .. } => None,
             Place::Here => match env::KeyFile::write(lease) {
                 Ok(file) => file,
-                Err(error) => return Ended::Shell(ShellError::File(format!("the lease's key can not be kept: {error}"))),
+                Err(error) => {
+                    return Ended::Shell(ShellError::File(format!("the lease's key can not be kept: {error}")));
+                }
             },
         };
         if let Some(file) = &key_file {
