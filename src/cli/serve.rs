@@ -272,9 +272,8 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 fn store_failure(error: &StoreError) -> Failure {
     match error {
-        StoreError::Configuration(_) => {
-            Failure::new(Exit::Config, error.to_string()).remedy("set `path` in [store] to a file of its own")
-        }
+        // It says itself what to do.
+        StoreError::Configuration(_) => Failure::new(Exit::Config, error.to_string()),
         StoreError::Unavailable(_) => Failure::new(Exit::Unavailable, error.to_string()),
         StoreError::Corrupt(_) | StoreError::Compacted { .. } => Failure::new(Exit::Internal, error.to_string()),
     }

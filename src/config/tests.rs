@@ -52,6 +52,33 @@ fn an_empty_file_is_a_server_without_pools() {
 }
 
 #[test]
+fn the_example_is_fine_as_it_is() {
+    let source = include_str!("../../wharfinger.example.toml");
+    let loaded = parse(Path::new("/etc/wharfinger/wharfinger.toml"), source).unwrap();
+    let names: Vec<&str> = loaded.pools.iter().map(|pool| &*pool.name).collect();
+    assert_eq!(names, ["here", "copies"]);
+    // What it shows as the default is the default: only the comments may be taken out.
+    let all: String = source
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line).to_string() + "\n")
+        .collect();
+    if let Err(error) = parse(Path::new("/etc/wharfinger/wharfinger.toml"), &all) {
+        let said = error.to_string();
+        let wrong: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(wrong, ["error: the key file /etc/wharfinger/id_ed25519 is not there"], "{said}");
+    }
+    let shown =
+        parse(Path::new("/etc/wharfinger/wharfinger.toml"), all.split("# Machines by SSH").next().unwrap()).unwrap();
+    assert_eq!((shown.limits, shown.server.stop_grace), (loaded.limits, loaded.server.stop_grace));
+    assert_eq!(shown.pools[0].doubt, loaded.pools[0].doubt);
+}
+
+/// A line of the example that is a setting in a comment, and not a sentence.
+fn is_setting(line: &str) -> bool {
+    line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let source = r#"
         [[pool]]

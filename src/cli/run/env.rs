@@ -3,6 +3,9 @@
 use crate::cli::text;
 use crate::pb;
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use wharfinger_adapter::access;
 
 /// The variables of every command that runs under a lease. `server`: the address of the API.
@@ -29,9 +32,47 @@ pub(crate) fn variables(lease: &pb::Lease, server: &str) -> BTreeMap<String, Str
 pub(crate) fn variables_with_access(lease: &pb::Lease, server: &str) -> BTreeMap<String, String> {
     let mut vars = variables(lease, server);
     for (key, value) in &lease.access {
-        vars.insert(format!("WHARFINGER_{}", key.to_uppercase()), value.clone());
+        // Builds print their environment; a key belongs into a file: see [`KeyFile`].
+        if key != access::PRIVATE_KEY {
+            vars.insert(format!("WHARFINGER_{}", key.to_uppercase()), value.clone());
+        }
     }
     vars
+}
+
+/// The private key that came with a lease, in a file that only we can read; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct KeyFile(PathBuf);
+
+impl KeyFile {
+    /// The variable that names it.
+    pub(crate) const VARIABLE: &str = "WHARFINGER_PRIVATE_KEY_FILE";
+
+    /// Writes it, if there is one.
+    pub(crate) fn write(lease: &pb::Lease) -> std::io::Result<Option<Self>> {
+        let Some(key) = lease.access.get(access::PRIVATE_KEY).filter(|key| !key.is_empty()) else { return Ok(None) };
+        let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let path = folder.join(format!("wharfinger-{}-{}.key", lease.id, std::process::id()));
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let written = Self(path);
+        file.write_all(key.as_bytes())?;
+        // ssh does not take a key without its last line break.
+        if !key.ends_with('\n') {
+            file.write_all(b"\n")?;
+        }
+        Ok(Some(written))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +108,19 @@ mod tests {
         let vars = variables_with_access(&lease, "http://x:1");
         assert_eq!(vars["WHARFINGER_HOST_KEY"], "ssh-ed25519 AAAA");
         assert_eq!(vars["WHARFINGER_ADDRESS"], "10.0.0.1");
+    }
+    #[test]
+    fn a_key_is_in_a_file_and_not_in_the_environment() {
+        use std::os::unix::fs::PermissionsExt;
+        let access = [("private_key".to_string(), "secret".to_string())].into();
+        let lease = pb::Lease { id: "lse_key".into(), access, ..pb::Lease::default() };
+        assert!(variables_with_access(&lease, "").values().all(|value| !value.contains("secret")));
+        let file = KeyFile::write(&lease).unwrap().unwrap();
+        let path = file.path();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "secret\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(file);
+        assert!(!std::path::Path::new(&path).exists());
+        assert!(KeyFile::write(&pb::Lease::default()).unwrap().is_none());
     }
 }

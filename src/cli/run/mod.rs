@@ -180,6 +180,18 @@ impl One<'_> {
             Place::There { .. } => env::variables(lease, server),
             Place::Here => env::variables_with_access(lease, server),
         };
+        let key_file = match place {
+            Place::There { .. } => None,
+            Place::Here => match env::KeyFile::write(lease) {
+                Ok(file) => file,
+                Err(error) => {
+                    return Ended::Shell(ShellError::File(format!("the lease's key can not be kept: {error}")));
+                }
+            },
+        };
+        if let Some(file) = &key_file {
+            env.insert(env::KeyFile::VARIABLE.into(), file.path());
+        }
         env.extend(self.args.env.iter().cloned());
         let printer = Printer::start();
         let ended = {

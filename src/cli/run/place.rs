@@ -103,7 +103,7 @@ fn ssh(
         (None, Some(text)) => KeySource::Text(text),
         (None, None) => KeySource::File(own_key().ok_or_else(|| {
             Failure::new(Exit::Denied, format!("there is no key to log in to {address} with")).remedy(
-                "name one with --identity KEYFILE, or set holder_key for the pool, which hands a key to each holder",
+                "name one with --identity KEYFILE, or keep one in ~/.ssh/id_ed25519; a pool of hosts with holder_key hands one to each holder",
             )
         })?),
     };
