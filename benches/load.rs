@@ -1,7 +1,7 @@
 //! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
 //! is installed, in one run. Medians of five.
 //!
-//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --leases 1000000]`. Everything listens on loopback and ends by itself.
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile | --leases 1000000]`. Everything listens on loopback and ends by itself.
 
 #[path = "load/empty.rs"]
 mod empty;
@@ -38,12 +38,22 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime can be made");
-    if args.iter().any(|arg| arg == "--leases") {
+    if args.iter().any(|arg| arg == "--profile") {
+        runtime.block_on(profile(plan));
+    } else if args.iter().any(|arg| arg == "--leases") {
         let folder = tempfile::tempdir_in(".").expect("the current folder can be written");
         runtime.block_on(scale::run(folder.path(), number("--leases", 1_000_000) as usize, plan));
     } else {
         runtime.block_on(run(plan, rounds));
     }
+}
+
+/// Nothing but `Lease`, for a profiler.
+async fn profile(plan: Plan) {
+    let folder = tempfile::tempdir_in(".").expect("the current folder can be written");
+    let wharf = wharf::Wharf::start(&folder.path().join("bench.db")).await;
+    let figure = wharf.lease(plan).await;
+    println!("{:.0} per second on {:.2} cores", figure.rate, figure.cores);
 }
 
 async fn run(plan: Plan, rounds: usize) {
@@ -72,12 +82,13 @@ async fn run(plan: Plan, rounds: usize) {
         }
     }
     println!("\n{CONNECTIONS} connections x {IN_FLIGHT} in flight, medians of {rounds}; SQLite synchronous=FULL\n");
-    println!("{:<28} {:>12} {:>12} {:>12}", "what", "per second", "p50", "p99");
+    println!("{:<28} {:>12} {:>12} {:>12} {:>8}", "what", "per second", "p50", "p99", "cores");
     for (name, all) in &figures {
         let rate = median(all.iter().map(|f| f.rate).collect());
         let p50 = median(all.iter().map(|f| f.p50.as_secs_f64() * 1e3).collect());
         let p99 = median(all.iter().map(|f| f.p99.as_secs_f64() * 1e3).collect());
-        println!("{name:<28} {rate:>12.0} {p50:>9.2} ms {p99:>9.2} ms");
+        let cores = median(all.iter().map(|f| f.cores).collect());
+        println!("{name:<28} {rate:>12.0} {p50:>9.2} ms {p99:>9.2} ms {cores:>8.2}");
     }
     let rate = |name: &str| {
         figures.iter().find(|(own, _)| *own == name).map(|(_, all)| median(all.iter().map(|f| f.rate).collect()))

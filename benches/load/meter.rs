@@ -17,6 +17,17 @@ pub(crate) struct Figure {
     pub(crate) rate: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    /// Cores that this process kept busy meanwhile.
+    pub(crate) cores: f64,
+}
+
+/// Processor time of this process so far, in seconds.
+fn busy() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    // Fields 14 and 15 of proc(5): user and system time in ticks of 10 ms.
+    let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks as f64 / 100.0
 }
 
 /// Each client makes calls one after the other until the time is over. A call that fails ends the benchmark.
@@ -26,7 +37,7 @@ where
     F: Fn(C) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send,
 {
-    let start = Instant::now();
+    let (start, busy_before) = (Instant::now(), busy());
     let tasks: Vec<_> = clients
         .into_iter()
         .flat_map(|client| std::iter::repeat_n(client, plan.in_flight))
@@ -48,9 +59,10 @@ where
         times.extend(task.await.expect("a client task ended well"));
     }
     let span = start.elapsed();
+    let cores = (busy() - busy_before) / span.as_secs_f64();
     times.sort_unstable();
     let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
-    Figure { rate: times.len() as f64 / span.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
+    Figure { rate: times.len() as f64 / span.as_secs_f64(), p50: at(0.5), p99: at(0.99), cores }
 }
 
 pub(crate) fn median(mut all: Vec<f64>) -> f64 {

@@ -94,6 +94,12 @@ impl Core {
                     .is_some_and(|l| matches!(l.state, LeaseState::Ended { cleanup: Some(c), .. } if c.op != Op(0)))
             });
         if cleaning {
+            // The end of the clean-up starts it; a time that has passed would come again and again meanwhile.
+            self.edit_resource(id, |row| {
+                if let ResourceState::Suspect { retry_at, .. } = &mut row.state {
+                    *retry_at = None;
+                }
+            });
             return;
         }
         let fresh = self.next_op();

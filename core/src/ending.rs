@@ -259,6 +259,10 @@ impl Core {
         let lost = lease.hold().map(|hold| hold.resource);
         let mut all = alloc::vec![id];
         all.extend(companions.iter().copied());
+        if lease.spec.replace {
+            // Who is in line himself leaves it first: his successor takes that very place.
+            all.iter().for_each(|other| self.leave_line(*other));
+        }
         let replacements = if lease.spec.replace { self.queue_successors(&all, lost) } else { Vec::new() };
         let replacement = |n: usize| replacements.get(n).copied();
         for (n, other) in all.into_iter().enumerate() {

@@ -65,6 +65,22 @@ impl Core {
         self.event(kind, &Arc::from(SELF), subject, detail);
     }
 
+    /// Takes back the entry that says that a lease stands in line, if it is not stored yet: one entry then tells that it
+    /// was asked for and granted. Returns who asked.
+    pub(crate) fn asked_just_now(&mut self, id: LeaseId) -> Option<Arc<str>> {
+        let seq = self.lease(id)?.seq;
+        if seq <= self.pending.base.0 {
+            return None;
+        }
+        let events = &mut self.pending.events;
+        let recent = events.iter().rev().take_while(|event| event.revision.0 >= seq).count();
+        let from = events.len() - recent;
+        let at = events[from..]
+            .iter()
+            .position(|event| event.kind == "lease.queued" && event.subject == Subject::Lease(id))?;
+        Some(events.remove(from + at).actor)
+    }
+
     pub(crate) fn call(&mut self, call: Call) {
         self.pending.calls.push(call);
     }

@@ -192,8 +192,11 @@ impl Core {
     fn grant(&mut self, id: LeaseId, resource: ResourceId) {
         let Some(entry) = self.resources.get_mut(&resource) else { return };
         let slot = entry.slots.take(id);
-        let row = entry.row.clone();
-        let Some(pool) = self.pools.get(&row.pool) else { return };
+        // Not the row itself: a second owner of it would make the next change copy it.
+        let row = &entry.row;
+        let (pool_name, ends_at, access, hosted) =
+            (row.pool.clone(), row.ends_at, row.access.clone(), row.parent.is_some());
+        let Some(pool) = self.pools.get(&pool_name) else { return };
         let config = pool.config.clone();
         let Some(lease) = self.lease(id) else { return };
         let child = lease.spec.child;
@@ -203,14 +206,14 @@ impl Core {
         let prepare = config.traits.prepares && child.is_none();
         let op = self.next_op();
         self.edit_lease(id, |lease| {
-            lease.pool = Some(row.pool.clone());
-            lease.ends_at = row.ends_at;
+            lease.pool = Some(pool_name);
+            lease.ends_at = ends_at;
             lease.doubt = None;
             lease.state = if prepare {
                 LeaseState::Preparing { hold, op }
             } else {
                 lease.expires_at = child.is_none().then(|| now.after(ttl));
-                LeaseState::Active { hold, since: now, access: row.access.clone() }
+                LeaseState::Active { hold, since: now, access }
             };
         });
         let counts_uses = config.max_uses.is_some();
@@ -223,16 +226,16 @@ impl Core {
         } else {
             self.touch_resource(resource, used)
         }
+        let kind = if prepare { "lease.preparing" } else { "lease.active" };
+        let actor = self.asked_just_now(id).unwrap_or_else(|| Arc::from(crate::pending::SELF));
+        self.event(kind, &actor, Subject::Lease(id), format!("slot {slot}, token {}", hold.token));
         if prepare {
-            self.own_event("lease.preparing", Subject::Lease(id), format!("slot {slot}, token {}", hold.token));
             self.call(crate::pending::Call::Lease(id, op));
-        } else {
-            self.own_event("lease.active", Subject::Lease(id), format!("slot {slot}, token {}", hold.token));
         }
         if let Some(child) = child {
             self.host_found(child, resource);
         }
-        if row.parent.is_some() {
+        if hosted {
             self.schedule_probe(resource, false);
         }
     }

@@ -147,6 +147,13 @@ impl Client {
             async move { client.lease(request).await }
         })
         .await
+        .map(|mut answer| {
+            // One lease is not told twice on the wire; here `leases` are all of them in any case.
+            if answer.leases.is_empty() {
+                answer.leases.extend(answer.lease.clone());
+            }
+            answer
+        })
     }
 
     /// Asks for one lease and keeps it: see [`LeaseGuard`]. Returns as soon as the lease is in line;
@@ -190,6 +197,12 @@ impl Client {
             async move { client.release(request).await }
         })
         .await
+        .map(|mut answer| {
+            if answer.leases.is_empty() {
+                answer.leases.extend(answer.lease.clone());
+            }
+            answer
+        })
     }
 
     /// Says once that the holder is still there. `ttl`: a new one from now on.

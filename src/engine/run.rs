@@ -15,6 +15,8 @@ use wharfinger_core::{Batch, Input, Limits, PoolConfig};
 
 /// Inputs of one turn: enough that an fsync is shared by many, few enough that nobody waits long.
 const BATCH: usize = 512;
+/// How often the engine looks for more before a turn.
+const LOOKS: usize = 32;
 /// Inputs that wait for a turn; beyond it, senders wait.
 const MAILBOX: usize = 4096;
 /// Without any input the engine still looks at the time this often: a longer gap is a pause (see `Limits::pause`).
@@ -104,7 +106,25 @@ impl Loop {
                     return;
                 }
             }
+            self.gather(&mut messages).await;
             if !self.turn(messages).await {
+                return;
+            }
+        }
+    }
+
+    /// Lets whoever is about to say something say it, so that one fsync serves them too: as long as each look finds
+    /// more. With nobody else about it costs some microseconds.
+    async fn gather(&mut self, messages: &mut Vec<Message>) {
+        for _ in 0..LOOKS {
+            let before = messages.len();
+            tokio::task::yield_now().await;
+            while messages.len() < BATCH
+                && let Ok(message) = self.inputs.try_recv()
+            {
+                messages.push(message);
+            }
+            if messages.len() == before || messages.len() >= BATCH {
                 return;
             }
         }

@@ -34,8 +34,8 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         if place.is_some() && !settled(&leases) {
             leases = self.wait(leases, deadline).await?;
         }
-        let leases: Vec<_> = leases.iter().map(|lease| tell_lease(lease, Secrets::Told)).collect();
-        Ok(Response::new(pb::LeaseResponse { lease: leases.first().cloned(), leases }))
+        let (lease, leases) = tell_all(&leases, Secrets::Told);
+        Ok(Response::new(pb::LeaseResponse { lease, leases }))
     }
 
     async fn release(&self, request: Request<pb::ReleaseRequest>) -> Result<Response<pb::ReleaseResponse>, Status> {
@@ -43,7 +43,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let work = async {
             let leases = leases_of(self.0.handle.submit(input).await?)?;
             let lease = one_of(&leases, id)?;
-            let leases = leases.iter().map(|lease| tell_lease(lease, Secrets::Withheld)).collect();
+            let (_, leases) = tell_all(&leases, Secrets::Withheld);
             Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, Secrets::Withheld)), leases })
         };
         self.0.answer(work).await
@@ -193,6 +193,15 @@ pub(crate) fn leases_of(reply: Reply) -> Result<Vec<Arc<Lease>>, RpcError> {
 /// The lease that was asked for, among its group.
 pub(crate) fn one_of(leases: &[Arc<Lease>], id: LeaseId) -> Result<Arc<Lease>, RpcError> {
     leases.iter().find(|lease| lease.id == id).cloned().ok_or(RpcError::Bug("the core answered with another lease"))
+}
+
+/// The first lease, and all of them if there are several: most requests are for one, which need not be told twice.
+fn tell_all(leases: &[Arc<Lease>], secrets: Secrets) -> (Option<pb::Lease>, Vec<pb::Lease>) {
+    if let [one] = leases {
+        return (Some(tell_lease(one, secrets)), Vec::new());
+    }
+    let told: Vec<_> = leases.iter().map(|lease| tell_lease(lease, secrets)).collect();
+    (told.first().cloned(), told)
 }
 
 #[cfg(test)]

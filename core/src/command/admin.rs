@@ -151,7 +151,10 @@ impl Core {
     }
 
     fn quarantine(&mut self, id: ResourceId, cordon: Cordon, chain: CauseChain, principal: &Arc<str>) {
-        if self.is_leaving(id) {
+        // One that waits for its host has nothing to be looked at, and nothing to come back to.
+        let waits_for_host =
+            self.resource(id).is_some_and(|row| row.parent.is_some_and(|parent| parent.host.is_none()));
+        if self.is_leaving(id) || waits_for_host {
             return;
         }
         let since = self.now;

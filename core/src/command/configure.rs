@@ -2,7 +2,7 @@
 
 use crate::machine::Core;
 use crate::tables::Pool;
-use crate::{PoolConfig, ResourceId, ResourceState, Subject};
+use crate::{PoolConfig, Reason, ResourceId, ResourceState, Source, Subject};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -62,6 +62,17 @@ impl Core {
             row.state,
             ResourceState::Gone { .. } | ResourceState::Destroying { .. } | ResourceState::Orphaned { .. }
         ) {
+            return;
+        }
+        let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host)).cloned();
+        if let (Some(host), ResourceState::Ready) = (host, &row.state)
+            && let ResourceState::Draining { cause, deadline } = &host.state
+        {
+            // It came back while its host leaves: nobody could use it, and it would keep the host for ever.
+            let why = format!("its host {} is drained", host.id);
+            let mut chain = alloc::vec![self.link(id, Reason::ParentLost, &why, Source::Broker)];
+            chain.extend(cause.iter().cloned());
+            self.drain(id, chain, *deadline);
             return;
         }
         let Some(pool) = self.pools.get(&row.pool) else { return };
