@@ -280,14 +280,15 @@ impl Core {
         let Some(entry) = self.resources.get(&id) else { return };
         let Some(pool) = self.pools.get(&entry.row.pool) else { return };
         let policy = pool.config.doubt;
-        if !pool.config.traits.probes || policy.probe_interval == Millis::ZERO {
+        let quick = entry.liveness.misses > 0 || (soon && matches!(entry.row.state, ResourceState::Draining { .. }));
+        // One that drains has no other check: in doubt it is asked, though its pool does not probe while all is well.
+        if !quick && (!pool.config.traits.probes || policy.probe_interval == Millis::ZERO) {
             return;
         }
         // A child that nobody uses is checked when it matters; its host is probed anyway.
         if entry.row.parent.is_some() && self.live_on(id).is_empty() {
             return;
         }
-        let quick = entry.liveness.misses > 0 || (soon && matches!(entry.row.state, ResourceState::Draining { .. }));
         let span = if quick { policy.retry_interval } else { policy.probe_interval };
         // A tenth either way, so that a farm that started at once is not probed at once.
         let jitter = (id.0 as u64 ^ (id.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;

@@ -1,6 +1,8 @@
 //! End to end: the real binary with real sshd, git, grpcurl and a Python client. Each test has a server, a database and
 //! folders of its own; what a test starts, it ends by its own id. Tests that need root or a program say so and skip.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
+
 mod bad_input;
 mod command;
 mod copies;
