@@ -133,3 +133,71 @@ fn a_second_server_on_the_same_database() {
     assert_ne!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stderr).contains("w.db"), "{}", text(&output));
 }
+
+/// A small file system of its own, unmounted at the end.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: std::path::PathBuf, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&at).output().unwrap();
+        if !mounted.status.success() {
+            eprintln!("\n**** SKIP: no tmpfs can be mounted (not root?): {} ****\n", text(&mounted));
+            return None;
+        }
+        Some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_heals() {
+    let mut server = Server::prepared("disk/w.db");
+    let Some(disk) = SmallDisk::mount(server.folder.path().join("disk"), "size=4m") else { return };
+    server.configure("", LOCAL);
+    server.run();
+    server.wait_for_state("hosts", "READY", 1);
+    let ballast = disk.0.join("ballast");
+    let _ = std::fs::write(&ballast, vec![1u8; 8 << 20]);
+    let lease = |n: usize| {
+        server.cli(&["lease", "--pool", "hosts", "--no-queue", "--holder", "test", "--request-id", &format!("n{n}")])
+    };
+    // Some may still fit into what the database has already; then it is refused, clearly, and nothing is promised.
+    let refused_one = (0..200)
+        .map(|n| {
+            let output = lease(n);
+            if output.status.success() {
+                let id = serde_json::from_slice::<serde_json::Value>(
+                    &server
+                        .cli(&[
+                            "--json",
+                            "lease",
+                            "--pool",
+                            "hosts",
+                            "--no-queue",
+                            "--holder",
+                            "test",
+                            "--request-id",
+                            &format!("n{n}"),
+                        ])
+                        .stdout,
+                );
+                if let Ok(told) = id {
+                    let _ = server.cli(&["release", told["lease"]["id"].as_str().unwrap_or_default()]);
+                }
+            }
+            output
+        })
+        .find(|output| !output.status.success());
+    let told = refused_one.expect("a full disk is noticed");
+    refused(&told, 69, &["store"]);
+    std::fs::remove_file(&ballast).unwrap();
+    server.wait("a lease after there is room again", || lease(1000).status.success().then_some(()));
+    server.kill();
+    drop(disk);
+}

@@ -15,6 +15,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     pub(crate) folder: TempDir,
     pub(crate) address: String,
+    /// The database, relative to the folder.
+    pub(crate) store: &'static str,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
 }
@@ -42,18 +44,32 @@ impl Server {
     pub(crate) fn start_with(head: &str, pools: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let mut server = Self { address: format!("http://127.0.0.1:{port}"), folder, child: None, log: Arc::default() };
+        let mut server = Self {
+            address: format!("http://127.0.0.1:{port}"),
+            folder,
+            store: "w.db",
+            child: None,
+            log: Arc::default(),
+        };
         server.configure(head, pools);
         server.run();
         server
     }
 
+    /// One that was not started, for tests that set up more first.
+    pub(crate) fn prepared(store: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("http://127.0.0.1:{}", free_port());
+        Self { address, folder, store, child: None, log: Arc::default() }
+    }
+
     /// Writes the configuration anew; takes effect with [`Server::reload`] or the next start.
     pub(crate) fn configure(&self, head: &str, pools: &str) {
         let port = self.address.rsplit(':').next().unwrap();
+        let store = self.store;
         let pools = pools.replace("{folder}", &self.folder.path().display().to_string());
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\nstop_grace = \"2s\"\n[store]\npath = \"w.db\"\n{head}\n{pools}\n"
+            "[server]\nlisten = \"127.0.0.1:{port}\"\nstop_grace = \"2s\"\n[store]\npath = \"{store}\"\n{head}\n{pools}\n"
         );
         std::fs::write(self.config(), text).unwrap();
     }
@@ -237,8 +253,13 @@ repository = "{folder}/origin"
 /// A server with [`LOCAL`] and its repository.
 pub(crate) fn local() -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let mut server =
-        Server { address: format!("http://127.0.0.1:{}", free_port()), folder, child: None, log: Arc::default() };
+    let mut server = Server {
+        address: format!("http://127.0.0.1:{}", free_port()),
+        folder,
+        store: "w.db",
+        child: None,
+        log: Arc::default(),
+    };
     repository(&server.folder.path().join("origin"));
     server.configure("", LOCAL);
     server.run();
