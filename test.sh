@@ -48,7 +48,7 @@ step "the server, its stores and services"
 cargo test -p wharfinger --lib --bins --test it
 
 step "the simulator: $SIM_SEEDS seeds"
-cargo test -p wharfinger --profile sim --test sim
+cargo test -p wharfinger --test sim
 
 if [ $fast = 0 ]; then
   step "end to end: real sshd, git, grpcurl, Python"

@@ -104,10 +104,16 @@ impl Core {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
                 };
-                if sooner != before {
+                // Each reason is kept: one that is called off leaves the others.
+                let ResourceState::Draining { cause: known, .. } = &row.state else { return };
+                let same = |a: &Link, b: &Link| a.reason == b.reason && a.subject == b.subject;
+                let more: Vec<Link> =
+                    cause.iter().filter(|new| !known.iter().any(|old| same(old, new))).cloned().collect();
+                if sooner != before || !more.is_empty() {
                     self.edit_resource(id, |row| {
-                        if let ResourceState::Draining { deadline, .. } = &mut row.state {
+                        if let ResourceState::Draining { deadline, cause } = &mut row.state {
                             *deadline = sooner;
+                            cause.extend(more);
                         }
                     });
                 }

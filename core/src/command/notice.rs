@@ -3,8 +3,8 @@
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
-    Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId, ResourceState, Source, Subject,
-    Timestamp,
+    CauseChain, Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId, ResourceState, Source,
+    Subject, Timestamp,
 };
 use alloc::format;
 use alloc::sync::Arc;
@@ -72,14 +72,32 @@ impl Core {
         for lease in self.live_below(id) {
             self.edit_lease(lease, |lease| lease.ends_at = None);
         }
-        self.undrain(id, &[Reason::Interrupted, Reason::Notice], link);
+        self.undrain(id, id, &[Reason::Interrupted, Reason::Notice], &link, row.ends_at);
     }
 
-    /// Ends a drain that was begun for one of these reasons, and that of its children, by way of a check.
-    pub(crate) fn undrain(&mut self, id: ResourceId, reasons: &[Reason], link: Link) {
+    /// Takes back what was said of `root` for these reasons. A drain for which no other reason is left ends, and that of
+    /// its children with it, by way of a check. `announced` is the end that was called off.
+    pub(crate) fn undrain(
+        &mut self,
+        id: ResourceId,
+        root: ResourceId,
+        reasons: &[Reason],
+        link: &Link,
+        announced: Option<Timestamp>,
+    ) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let ResourceState::Draining { cause, .. } = &row.state else { return };
-        if !cause.iter().any(|link| reasons.contains(&link.reason)) {
+        let ResourceState::Draining { cause, deadline } = &row.state else { return };
+        let taken_back = |link: &Link| {
+            let of_root = reasons.contains(&link.reason) && link.subject == Subject::Resource(root);
+            of_root || (id != root && link.reason == Reason::ParentLost)
+        };
+        if !cause.iter().any(taken_back) {
+            return;
+        }
+        let rest: CauseChain = cause.iter().filter(|link| !taken_back(link)).cloned().collect();
+        let deadline = deadline.filter(|at| Some(*at) != announced);
+        if !rest.is_empty() {
+            self.edit_resource(id, |row| row.state = ResourceState::Draining { cause: rest, deadline });
             return;
         }
         self.edit_resource(id, |row| row.state = ResourceState::Ready);
@@ -87,7 +105,7 @@ impl Core {
         let children: alloc::vec::Vec<ResourceId> =
             self.resources.get(&id).map(|entry| entry.children.iter().copied().collect()).unwrap_or_default();
         for child in children {
-            self.undrain(child, reasons, link.clone());
+            self.undrain(child, root, reasons, link, announced);
         }
     }
 }

@@ -290,3 +290,80 @@ fn copies_of_a_silent_host_wait_for_what_their_host_says() {
     }
     assert_eq!(w.states(&leases), ["BROKEN"; 2], "the host is gone by evidence, and both copies with it");
 }
+
+#[test]
+fn no_copy_of_a_host_in_doubt_is_granted_though_the_host_has_no_slot_to_give() {
+    let (mut w, lease, copy, host) = lease_on_copy(1);
+    w.release(lease, Outcome::Ok);
+    w.all_works();
+    w.notice(host, NoticeKind::ConnectionLost);
+    assert_eq!((w.stands(host), w.stands(copy)), ("SUSPECT", "READY"));
+    w.configure(vec![inventory("hosts", &["h1"]), copies("copies", "hosts", 1)]);
+    let waiter = w.lease("copies");
+    assert_eq!(w.state(waiter), "QUEUED", "its host is in doubt");
+    w.works(Kind::Check);
+    assert_eq!(w.on(waiter), copy);
+}
+
+#[test]
+fn a_check_that_is_due_while_a_slot_is_cleaned_waits_for_the_clean_up() {
+    let config = PoolConfig { slots: 2, ..copies("copies", "hosts", 1) };
+    let mut w = World::new(vec![inventory("hosts", &["h1"]), config]);
+    let (first, second) = (w.lease("copies"), w.lease("copies"));
+    w.all_works();
+    let copy = w.on(first);
+    w.admin(AdminVerb::Check(copy)).unwrap();
+    w.verdict(silent());
+    w.works(Kind::Check);
+    w.release(second, Outcome::Ok);
+    w.pass(Millis::secs(5));
+    assert_eq!((w.stands(copy), w.waits_for(Kind::Check)), ("SUSPECT", 0));
+    w.works(Kind::Clean);
+    w.works(Kind::Check);
+    assert_eq!((w.stands(copy), w.state(first)), ("READY", "ACTIVE"));
+}
+
+#[test]
+fn the_number_of_a_probe_is_that_of_no_other_call() {
+    let traits = Traits { prepares: false, cleans: false, repairs: false, probes: true };
+    let mut w = World::new(vec![PoolConfig { traits, ..inventory("hosts", &["h1"]) }]);
+    let lease = w.lease("hosts");
+    w.works(Kind::Provision);
+    let host = w.on(lease);
+    w.pass(Millis::secs(12));
+    let probe = w.take(Kind::Probe);
+    w.notice(host, NoticeKind::Gone);
+    assert_ne!(w.take(Kind::Destroy).op, probe.op, "who runs calls takes the same number for the same call");
+}
+
+#[test]
+fn the_successor_of_one_that_is_still_in_line_takes_its_place() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let holder = w.lease("hosts");
+    w.all_works();
+    let waiter = w.ask(LeaseRequest { replace: true, ..want("hosts") });
+    let behind = w.lease("hosts");
+    w.admin(AdminVerb::Break(waiter)).unwrap();
+    let LeaseState::Ended { how: Ended::Broken { replacement: Some(successor), .. }, .. } = w.row(waiter).state else {
+        panic!("{:?}", w.row(waiter).state)
+    };
+    w.release(holder, Outcome::Ok);
+    assert_eq!(w.states(&[successor, behind]), ["ACTIVE", "QUEUED"]);
+}
+
+#[test]
+fn a_draining_host_in_doubt_is_asked_though_its_pool_does_not_probe() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    let host = w.on(lease);
+    w.admin(AdminVerb::Drain(host, None)).unwrap();
+    w.notice(host, NoticeKind::ConnectionLost);
+    for _ in 0..10 {
+        w.pass(Millis::secs(2));
+        if w.waits_for(Kind::Probe) > 0 {
+            w.probed(silent());
+        }
+    }
+    assert_eq!(w.state(lease), "BROKEN", "or its holder never learns");
+}

@@ -1,6 +1,7 @@
 //! Scenarios of the field over the bare core: what happens at the wharf, in the order in which it happens.
 //!
 //! Each step is committed to a store in memory, compared with it, and followed by `check_invariants()`.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a wrong turn of the story ends it")]
 
 mod groups;
 mod life;

@@ -125,7 +125,6 @@ fn a_machine_is_meant_by_the_name_of_its_entry() {
 }
 
 #[test]
-#[ignore = "open: a drain keeps only its first reason, so calling that off ends the operator's drain too"]
 fn an_operators_drain_outlives_a_notice_that_is_called_off() {
     let mut w = World::new(vec![inventory("hosts", &["h1"])]);
     let lease = w.lease("hosts");

@@ -258,3 +258,31 @@ fn a_released_lease_can_be_released_by_an_operator_too() {
     w.admin(AdminVerb::Break(lease)).unwrap();
     assert_eq!(w.state(lease), "RELEASED");
 }
+
+#[test]
+fn a_copy_that_waits_for_its_host_can_not_be_kept_for_triage() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"]), copies("copies", "hosts", 1)]);
+    let lease = w.lease("copies");
+    let copy = w.resources_of("copies")[0];
+    w.admin(AdminVerb::Quarantine(copy)).unwrap();
+    w.admin(AdminVerb::Recover(copy)).unwrap();
+    assert_eq!(w.stands(copy), "PROVISIONING", "there is nothing to look at");
+    w.all_works();
+    assert_eq!(w.state(lease), "ACTIVE");
+}
+
+#[test]
+fn a_copy_that_recovers_on_a_host_that_leaves_goes_with_it() {
+    let mut w = World::new(vec![PoolConfig { slots: 2, ..inventory("hosts", &["h1"]) }, copies("copies", "hosts", 2)]);
+    let leases = [w.lease("copies"), w.lease("copies")];
+    w.all_works();
+    let copies = [w.on(leases[0]), w.on(leases[1])];
+    let host = w.resource(copies[0]).parent.unwrap().host.unwrap();
+    w.admin(AdminVerb::Drain(host, None)).unwrap();
+    w.admin(AdminVerb::Quarantine(copies[0])).unwrap();
+    w.admin(AdminVerb::Recover(copies[0])).unwrap();
+    w.all_works();
+    w.release(leases[1], Outcome::Ok);
+    w.all_works();
+    assert_eq!([w.stands(copies[0]), w.stands(copies[1]), w.stands(host)], ["GONE"; 3]);
+}

@@ -9,10 +9,10 @@ use wharfinger_core::{
     Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
-pub const START: Timestamp = Timestamp(1_000_000);
+pub(crate) const START: Timestamp = Timestamp(1_000_000);
 
 /// A pool of machines that are listed one by one.
-pub fn inventory(name: &str, items: &[&str]) -> PoolConfig {
+pub(crate) fn inventory(name: &str, items: &[&str]) -> PoolConfig {
     let items =
         items.iter().map(|name| Item { name: Arc::from(*name), labels: Labels::new(), slots: None, enabled: true });
     let items: Vec<Item> = items.collect();
@@ -20,7 +20,7 @@ pub fn inventory(name: &str, items: &[&str]) -> PoolConfig {
 }
 
 /// A pool whose adapter makes resources as they are wanted.
-pub fn made_at_will(name: &str, max: u32) -> PoolConfig {
+pub(crate) fn made_at_will(name: &str, max: u32) -> PoolConfig {
     PoolConfig {
         name: Arc::from(name),
         adapter: Arc::from("simulated"),
@@ -45,7 +45,7 @@ pub fn made_at_will(name: &str, max: u32) -> PoolConfig {
 }
 
 /// Working copies on the hosts of another pool.
-pub fn copies(name: &str, on: &str, max: u32) -> PoolConfig {
+pub(crate) fn copies(name: &str, on: &str, max: u32) -> PoolConfig {
     PoolConfig {
         on: vec![Arc::from(on)],
         traits: Traits { prepares: true, cleans: true, repairs: true, probes: false },
@@ -53,20 +53,20 @@ pub fn copies(name: &str, on: &str, max: u32) -> PoolConfig {
     }
 }
 
-pub fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect()
 }
 
-pub fn failure(blame: Blame) -> CallFailure {
+pub(crate) fn failure(blame: Blame) -> CallFailure {
     CallFailure { blame, reason: Arc::from("BAD_DAY"), message: Arc::from("it did not work"), retry_after: None }
 }
 
 /// A request for one lease of this pool, by the principal `ann`; change what differs.
-pub fn want(pool: &str) -> LeaseRequest {
+pub(crate) fn want(pool: &str) -> LeaseRequest {
     want_by(Selector::pool(pool), 1)
 }
 
-pub fn want_by(selector: Selector, count: u32) -> LeaseRequest {
+pub(crate) fn want_by(selector: Selector, count: u32) -> LeaseRequest {
     LeaseRequest {
         request_id: Arc::from(""),
         principal: Arc::from("ann"),
@@ -85,7 +85,7 @@ pub fn want_by(selector: Selector, count: u32) -> LeaseRequest {
 
 /// What an adapter is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     Provision,
     Prepare,
     Clean,
@@ -107,14 +107,14 @@ fn kind(effect: &Effect) -> Kind {
     }
 }
 
-pub struct World {
-    pub core: Core,
-    pub now: Timestamp,
-    pub pools: Vec<PoolConfig>,
+pub(crate) struct World {
+    pub(crate) core: Core,
+    pub(crate) now: Timestamp,
+    pub(crate) pools: Vec<PoolConfig>,
     /// Calls that left and were not answered.
-    pub calls: Vec<Effect>,
+    pub(crate) calls: Vec<Effect>,
     /// The batch of the last step.
-    pub last: Batch,
+    pub(crate) last: Batch,
     store: Stored,
     requests: u32,
 }
@@ -130,7 +130,7 @@ struct Stored {
 }
 
 impl World {
-    pub fn new(pools: Vec<PoolConfig>) -> Self {
+    pub(crate) fn new(pools: Vec<PoolConfig>) -> Self {
         let core = Core::recover(Snapshot::default(), pools.clone(), Limits::default(), START);
         let mut world = Self {
             core,
@@ -146,7 +146,7 @@ impl World {
     }
 
     /// One input, one commit.
-    pub fn step(&mut self, input: Input) -> Result<Reply, Rejection> {
+    pub(crate) fn step(&mut self, input: Input) -> Result<Reply, Rejection> {
         let reply = self.core.step(self.now, input);
         self.commit();
         reply
@@ -173,7 +173,7 @@ impl World {
     }
 
     /// The broker dies and comes back: all that it knew is what it stored.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let store = &self.store;
         let snapshot = Snapshot {
             revision: store.revision,
@@ -189,14 +189,14 @@ impl World {
         self.commit();
     }
 
-    pub fn configure(&mut self, pools: Vec<PoolConfig>) {
+    pub(crate) fn configure(&mut self, pools: Vec<PoolConfig>) {
         self.pools.clone_from(&pools);
         self.step(Input::Configure(pools)).unwrap();
     }
 
     /// Time goes by; whatever becomes due meanwhile happens at its own time. The broker looks at the clock every
     /// second, as the engine does.
-    pub fn pass(&mut self, span: Millis) {
+    pub(crate) fn pass(&mut self, span: Millis) {
         let until = self.now.after(span);
         while self.now < until {
             let due = self.core.next_deadline().unwrap_or(until).max(Timestamp(self.now.0 + 1));
@@ -206,21 +206,21 @@ impl World {
     }
 
     /// Nobody looks at the clock for this long, as if the process had been stopped.
-    pub fn freeze(&mut self, span: Millis) {
+    pub(crate) fn freeze(&mut self, span: Millis) {
         self.now = self.now.after(span);
         self.step(Input::Tick).unwrap();
     }
 
     // Holders.
 
-    pub fn ask_all(&mut self, request: LeaseRequest) -> Vec<LeaseId> {
+    pub(crate) fn ask_all(&mut self, request: LeaseRequest) -> Vec<LeaseId> {
         match self.try_ask(request) {
             Ok(leases) => leases,
             Err(rejection) => panic!("refused: {rejection:?}"),
         }
     }
 
-    pub fn try_ask(&mut self, mut request: LeaseRequest) -> Result<Vec<LeaseId>, Rejection> {
+    pub(crate) fn try_ask(&mut self, mut request: LeaseRequest) -> Result<Vec<LeaseId>, Rejection> {
         if request.request_id.is_empty() {
             self.requests += 1;
             request.request_id = Arc::from(format!("request-{}", self.requests));
@@ -231,29 +231,29 @@ impl World {
         }
     }
 
-    pub fn ask(&mut self, request: LeaseRequest) -> LeaseId {
+    pub(crate) fn ask(&mut self, request: LeaseRequest) -> LeaseId {
         self.ask_all(request)[0]
     }
 
-    pub fn lease(&mut self, pool: &str) -> LeaseId {
+    pub(crate) fn lease(&mut self, pool: &str) -> LeaseId {
         self.ask(want(pool))
     }
 
-    pub fn release(&mut self, lease: LeaseId, outcome: Outcome) {
+    pub(crate) fn release(&mut self, lease: LeaseId, outcome: Outcome) {
         self.step(Input::Release { lease, principal: Arc::from("ann"), outcome, note: Arc::from("") }).unwrap();
     }
 
-    pub fn renew(&mut self, lease: LeaseId) -> Result<Reply, Rejection> {
+    pub(crate) fn renew(&mut self, lease: LeaseId) -> Result<Reply, Rejection> {
         self.step(Input::Renew { lease, principal: Arc::from("ann"), ttl: None })
     }
 
     // Operators and the world.
 
-    pub fn admin(&mut self, verb: AdminVerb) -> Result<Reply, Rejection> {
+    pub(crate) fn admin(&mut self, verb: AdminVerb) -> Result<Reply, Rejection> {
         self.step(Input::Admin(AdminRequest { principal: Arc::from("op"), reason: Arc::from("because"), verb }))
     }
 
-    pub fn notice(&mut self, resource: ResourceId, kind: NoticeKind) {
+    pub(crate) fn notice(&mut self, resource: ResourceId, kind: NoticeKind) {
         let pool = self.resource(resource).pool.clone();
         let target = NoticeTarget::Resource(resource);
         let (source, detail) = (Arc::from("cloud"), Arc::from("said so"));
@@ -263,18 +263,18 @@ impl World {
     // Adapters.
 
     /// Takes the oldest unanswered call of this kind.
-    pub fn take(&mut self, wanted: Kind) -> Effect {
+    pub(crate) fn take(&mut self, wanted: Kind) -> Effect {
         let Some(at) = self.calls.iter().position(|call| kind(call) == wanted) else {
             panic!("no {wanted:?} among {:?}", self.calls.iter().map(kind).collect::<Vec<_>>());
         };
         self.calls.remove(at)
     }
 
-    pub fn waits_for(&self, wanted: Kind) -> usize {
+    pub(crate) fn waits_for(&self, wanted: Kind) -> usize {
         self.calls.iter().filter(|call| kind(call) == wanted).count()
     }
 
-    pub fn answer(&mut self, call: &Effect, failure: Option<CallFailure>) {
+    pub(crate) fn answer(&mut self, call: &Effect, failure: Option<CallFailure>) {
         let (resource, op) = (call.resource.id, call.op);
         let plain = failure.clone().map_or(Ok(()), Err);
         let input = match &call.work {
@@ -295,34 +295,34 @@ impl World {
     }
 
     /// The oldest call of this kind works.
-    pub fn works(&mut self, wanted: Kind) -> Effect {
+    pub(crate) fn works(&mut self, wanted: Kind) -> Effect {
         let call = self.take(wanted);
         self.answer(&call, None);
         call
     }
 
     /// The oldest call of this kind fails by this blame.
-    pub fn fails(&mut self, wanted: Kind, blame: Blame) -> Effect {
+    pub(crate) fn fails(&mut self, wanted: Kind, blame: Blame) -> Effect {
         let call = self.take(wanted);
         self.answer(&call, Some(failure(blame)));
         call
     }
 
     /// The oldest check comes back with this verdict.
-    pub fn verdict(&mut self, verdict: Verdict) -> Effect {
+    pub(crate) fn verdict(&mut self, verdict: Verdict) -> Effect {
         let call = self.take(Kind::Check);
         self.step(Input::Checked { resource: call.resource.id, op: call.op, result: Ok(verdict) }).unwrap();
         call
     }
 
     /// The oldest probe comes back with this verdict.
-    pub fn probed(&mut self, verdict: Verdict) {
+    pub(crate) fn probed(&mut self, verdict: Verdict) {
         let call = self.take(Kind::Probe);
         self.step(Input::Probed { resource: call.resource.id, result: Ok(verdict) }).unwrap();
     }
 
     /// Every call works, and what follows from that, until nothing is asked any more.
-    pub fn all_works(&mut self) {
+    pub(crate) fn all_works(&mut self) {
         for _ in 0..10_000 {
             let Some(call) = self.calls.pop() else { return };
             self.answer(&call, None);
@@ -332,15 +332,15 @@ impl World {
 
     // What is the case.
 
-    pub fn row(&self, lease: LeaseId) -> &Lease {
+    pub(crate) fn row(&self, lease: LeaseId) -> &Lease {
         self.core.lease(lease).expect("the lease is kept")
     }
 
-    pub fn resource(&self, id: ResourceId) -> &Resource {
+    pub(crate) fn resource(&self, id: ResourceId) -> &Resource {
         self.core.resource(id).expect("the resource is kept")
     }
 
-    pub fn state(&self, lease: LeaseId) -> &'static str {
+    pub(crate) fn state(&self, lease: LeaseId) -> &'static str {
         match &self.row(lease).state {
             LeaseState::Queued => "QUEUED",
             LeaseState::Preparing { .. } => "PREPARING",
@@ -349,36 +349,36 @@ impl World {
         }
     }
 
-    pub fn states(&self, leases: &[LeaseId]) -> Vec<&'static str> {
+    pub(crate) fn states(&self, leases: &[LeaseId]) -> Vec<&'static str> {
         leases.iter().map(|lease| self.state(*lease)).collect()
     }
 
-    pub fn stands(&self, id: ResourceId) -> &'static str {
+    pub(crate) fn stands(&self, id: ResourceId) -> &'static str {
         self.resource(id).state.as_str()
     }
 
     /// The resource that a lease holds.
-    pub fn on(&self, lease: LeaseId) -> ResourceId {
+    pub(crate) fn on(&self, lease: LeaseId) -> ResourceId {
         self.row(lease).hold().expect("it holds a slot").resource
     }
 
-    pub fn token(&self, lease: LeaseId) -> u64 {
+    pub(crate) fn token(&self, lease: LeaseId) -> u64 {
         self.row(lease).hold().expect("it holds a slot").token
     }
 
-    pub fn cause(&self, lease: LeaseId) -> &CauseChain {
+    pub(crate) fn cause(&self, lease: LeaseId) -> &CauseChain {
         match &self.row(lease).state {
             LeaseState::Ended { how: Ended::Broken { cause, .. }, .. } => cause,
             other => panic!("not broken: {other:?}"),
         }
     }
 
-    pub fn resources_of(&self, pool: &str) -> Vec<ResourceId> {
+    pub(crate) fn resources_of(&self, pool: &str) -> Vec<ResourceId> {
         let live = |row: &&Arc<Resource>| !matches!(row.state, ResourceState::Gone { .. });
         self.core.resources(None).filter(live).filter(|row| &*row.pool == pool).map(|row| row.id).collect()
     }
 
-    pub fn explain(&self, lease: LeaseId) -> String {
+    pub(crate) fn explain(&self, lease: LeaseId) -> String {
         let explanation = self.core.explain(lease, self.now).expect("the lease is kept");
         let mut text = explanation.summary;
         for blocker in explanation.blockers {
@@ -388,24 +388,24 @@ impl World {
     }
 }
 
-pub fn texts(key: &str, value: &str) -> Texts {
+pub(crate) fn texts(key: &str, value: &str) -> Texts {
     [(Arc::from(key), Arc::from(value))].into()
 }
 
-pub fn mangled(repairable: bool) -> Verdict {
+pub(crate) fn mangled(repairable: bool) -> Verdict {
     Verdict::Mangled { repairable, detail: Arc::from("GIT_GONE: .git is missing") }
 }
 
-pub fn silent() -> Verdict {
+pub(crate) fn silent() -> Verdict {
     Verdict::Unreachable { detail: Arc::from("NO_ROUTE: no answer") }
 }
 
-pub fn vanished() -> Verdict {
+pub(crate) fn vanished() -> Verdict {
     Verdict::Gone { detail: Arc::from("TERMINATED: the provider says so") }
 }
 
 /// One host with working copies on it, and a lease on one of them that is ready to work.
-pub fn lease_on_copy(slots: u32) -> (World, LeaseId, ResourceId, ResourceId) {
+pub(crate) fn lease_on_copy(slots: u32) -> (World, LeaseId, ResourceId, ResourceId) {
     let mut w =
         World::new(vec![PoolConfig { slots, ..inventory("hosts", &["h1", "h2"]) }, copies("copies", "hosts", 4)]);
     let lease = w.lease("copies");
@@ -416,4 +416,4 @@ pub fn lease_on_copy(slots: u32) -> (World, LeaseId, ResourceId, ResourceId) {
     (w, lease, copy, host)
 }
 
-pub const NO_OP: Op = Op(0);
+pub(crate) const NO_OP: Op = Op(0);

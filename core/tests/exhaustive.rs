@@ -1,0 +1,350 @@
+//! A small world, searched whole: two hosts, working copies on them, three clients, and everything that can happen to
+//! them in any order, to a depth that a minute allows. The invariants hold in each state that can be reached.
+//!
+//! States that differ only in names (ids, revisions, operations' numbers) and in when they were reached are one.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use wharfinger_core::{
+    Blame, CallFailure, Claim, Core, DoubtPolicy, Effect, Input, Item, Labels, LeaseId, LeaseRequest, LeaseState,
+    Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, ResourceState, Selector, Snapshot,
+    Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+};
+
+const CLIENTS: usize = 3;
+
+/// One thing that can happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Action {
+    Ask(usize, &'static str),
+    Release(usize, Outcome),
+    /// The n-th call that is under way works, fails by the resource, or meets silence.
+    Answer(usize, Answer),
+    /// The kept connection to the n-th host breaks.
+    ConnectionLost(usize),
+    /// Time passes to the next deadline.
+    Wait,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    Works,
+    Fails,
+    Silent,
+}
+
+#[derive(Clone)]
+struct State {
+    core: Core,
+    now: Timestamp,
+    calls: Vec<Effect>,
+    has: [Option<LeaseId>; CLIENTS],
+    asked: u32,
+    path: Vec<Action>,
+}
+
+fn pools() -> Vec<PoolConfig> {
+    let item = |name: &str| Item { name: Arc::from(name), labels: Labels::new(), slots: None, enabled: true };
+    let hosts = PoolConfig {
+        name: Arc::from("hosts"),
+        adapter: Arc::from("simulated"),
+        labels: Labels::new(),
+        enabled: true,
+        on: Vec::new(),
+        inventory: Some(vec![item("h1"), item("h2")]),
+        min_ready: 0,
+        max: 2,
+        max_per_parent: None,
+        slots: 1,
+        idle: None,
+        max_age: None,
+        max_uses: None,
+        traits: Traits { prepares: false, cleans: false, repairs: false, probes: false },
+        doubt: DoubtPolicy { misses: 2, over: Millis(1000), repairs: 1, ..DoubtPolicy::default() },
+        default_ttl: Millis::secs(60),
+        max_ttl: Millis::secs(60),
+        attempts: 2,
+        timeouts: Timeouts::default(),
+    };
+    let copies = PoolConfig {
+        name: Arc::from("copies"),
+        on: vec![Arc::from("hosts")],
+        inventory: None,
+        traits: Traits { prepares: true, cleans: true, repairs: true, probes: false },
+        ..hosts.clone()
+    };
+    vec![hosts, copies]
+}
+
+impl State {
+    fn first() -> Self {
+        let limits = Limits { retention: Millis::secs(30), pause: Millis::secs(1_000_000), ..Limits::default() };
+        let now = Timestamp(1_000_000);
+        let core = Core::recover(Snapshot::default(), pools(), limits, now);
+        Self { core, now, calls: Vec::new(), has: [None; CLIENTS], asked: 0, path: Vec::new() }
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for client in 0..CLIENTS {
+            match self.has[client].and_then(|id| self.core.lease(id)).filter(|row| !row.ended()) {
+                // Clients are alike: the first free one asks.
+                None if client == 0 || self.has[client - 1].is_some() => {
+                    // The third wants the host itself, so that hosts and copies compete.
+                    actions.push(Action::Ask(client, if client == 2 { "hosts" } else { "copies" }));
+                }
+                None => {}
+                Some(row) => {
+                    actions.push(Action::Release(client, Outcome::Ok));
+                    if let LeaseState::Active { .. } = row.state {
+                        actions.push(Action::Release(client, Outcome::Failed));
+                    }
+                }
+            }
+        }
+        for (n, call) in self.calls.iter().enumerate() {
+            actions.extend([Answer::Works, Answer::Fails].map(|answer| Action::Answer(n, answer)));
+            if call.work == Work::Check {
+                actions.push(Action::Answer(n, Answer::Silent));
+            }
+        }
+        for (n, row) in self.core.resources(None).enumerate() {
+            if matches!(row.state, ResourceState::Ready) && row.parent.is_none() {
+                actions.push(Action::ConnectionLost(n));
+            }
+        }
+        if self.core.next_deadline().is_some() {
+            actions.push(Action::Wait);
+        }
+        actions
+    }
+
+    fn after(&self, action: Action) -> Self {
+        let mut next = self.clone();
+        next.path.push(action);
+        let input = match action {
+            Action::Ask(client, pool) => {
+                next.asked += 1;
+                next.has[client] = None;
+                Input::Lease(request(client, next.asked, pool))
+            }
+            Action::Release(client, outcome) => Input::Release {
+                lease: next.has[client].expect("it has one"),
+                principal: Arc::from("ann"),
+                outcome,
+                note: Arc::from(""),
+            },
+            Action::Answer(n, answer) => answered(&next.calls.remove(n), answer),
+            Action::ConnectionLost(n) => {
+                let row = next.core.resources(None).nth(n).expect("it was there");
+                Input::Notice(Notice {
+                    pool: row.pool.clone(),
+                    target: NoticeTarget::Resource(row.id),
+                    kind: NoticeKind::ConnectionLost,
+                    source: Arc::from("shell"),
+                    detail: Arc::from("reset"),
+                })
+            }
+            Action::Wait => {
+                next.now = next.now.max(next.core.next_deadline().expect("there is one"));
+                Input::Tick
+            }
+        };
+        let reply = next.core.step(next.now, input);
+        if let (Action::Ask(client, _), Ok(wharfinger_core::Reply::Leases(leases))) = (action, &reply) {
+            next.has[client] = Some(leases[0].id);
+        }
+        // What became due by the input itself happens at the next turn, without any time passing.
+        if next.core.next_deadline().is_some_and(|at| at <= next.now) {
+            let _ = next.core.step(next.now, Input::Tick);
+        }
+        next.calls.extend(next.core.take_batch().effects);
+        next
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.core.check_invariants()?;
+        // What is under way is being answered by somebody: nothing waits for an answer that can't come.
+        for row in self.core.resources(None) {
+            let op = match &row.state {
+                ResourceState::Provisioning { op, .. }
+                | ResourceState::Suspect { op, .. }
+                | ResourceState::Destroying { op, .. }
+                | ResourceState::Orphaned { op, .. } => *op,
+                ResourceState::Repairing { op, .. } => Some(*op),
+                ResourceState::Ready
+                | ResourceState::Quarantined { .. }
+                | ResourceState::Draining { .. }
+                | ResourceState::Gone { .. } => None,
+            };
+            if let Some(op) = op
+                && !self.calls.iter().any(|call| call.resource.id == row.id && call.op == op)
+            {
+                return Err(format!("{} is {:?}, and nobody was asked", row.id, row.state));
+            }
+        }
+        let deadline = self.core.next_deadline();
+        if deadline.is_some_and(|at| at <= self.now) {
+            return Err(format!("due at {deadline:?}, which is not after {:?}", self.now));
+        }
+        Ok(())
+    }
+
+    /// A number that is the same for states that differ only in names and in when they were reached.
+    fn canonical(&self) -> u64 {
+        let mut text = String::new();
+        let mut say = |part: &dyn Debug| text.push_str(&format!("{part:?};"));
+        for row in self.core.leases(None) {
+            let mut row = wharfinger_core::Lease::clone(row);
+            row.revision = wharfinger_core::Revision(0);
+            let spec = Arc::make_mut(&mut row.spec);
+            spec.request_id = Arc::from("");
+            spec.fingerprint = 0;
+            row.trouble = None;
+            say(&row);
+        }
+        for row in self.core.resources(None) {
+            let mut row = wharfinger_core::Resource::clone(row);
+            row.revision = wharfinger_core::Revision(0);
+            row.trouble = None;
+            row.uses = 0;
+            say(&row);
+        }
+        self.calls.iter().for_each(|call| say(&(call.resource.id, call.op)));
+        say(&self.has);
+        say(&self.core.next_deadline());
+        let mut hasher = DefaultHasher::new();
+        renamed(&text, self.now).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Gives ids, revisions and numbers of operations names by order of appearance, and times their distance from now.
+fn renamed(text: &str, now: Timestamp) -> String {
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let word_end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        if word_end == 0 {
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        }
+        let word = &rest[..word_end];
+        rest = &rest[word_end..];
+        let number: Option<i64> = word.parse().ok();
+        let name = |word: &str, names: &mut BTreeMap<String, usize>| {
+            let next = names.len();
+            *names.entry(word.to_owned()).or_insert(next)
+        };
+        match number {
+            // Times: those far in the past or in the future only matter by their order, the others by their distance.
+            Some(at) if at > 900_000 => out.push_str(&format!("t{}", (at - now.0).clamp(-31_000, 61_000))),
+            // Small numbers are counts; operations, tokens and places in the line go by order.
+            Some(_) if out.ends_with("Op(") || out.ends_with("token: ") || out.ends_with("seq: ") => {
+                out.push_str(&format!("n{}", name(&format!("n{word}"), &mut names)));
+            }
+            Some(_) => out.push_str(word),
+            None if word.len() > 26 && (word.starts_with("lse_") || word.starts_with("res_")) => {
+                out.push_str(&format!("i{}", name(word, &mut names)));
+            }
+            None => out.push_str(word),
+        }
+    }
+    out
+}
+
+fn request(client: usize, number: u32, pool: &str) -> LeaseRequest {
+    let selector = Arc::new(Selector::pool(pool));
+    LeaseRequest {
+        request_id: Arc::from(format!("{client}-{number}")),
+        principal: Arc::from("ann"),
+        holder: Arc::from("ann"),
+        claims: vec![Claim { selector, count: 1, params: Arc::new(Texts::new()) }],
+        priority: 0,
+        ttl: None,
+        queue_for: None,
+        no_queue: false,
+        expected: None,
+        tags: Arc::new(Texts::new()),
+        independent: false,
+        replace: false,
+    }
+}
+
+fn answered(call: &Effect, answer: Answer) -> Input {
+    let (resource, op) = (call.resource.id, call.op);
+    let failure =
+        CallFailure { blame: Blame::Resource, reason: Arc::from("BAD_DAY"), message: Arc::from(""), retry_after: None };
+    let plain = if answer == Answer::Works { Ok(()) } else { Err(failure.clone()) };
+    match &call.work {
+        Work::Provision(_) => Input::Provisioned { resource, op, result: plain.map(|()| Made::default()) },
+        Work::Prepare(lease) => Input::Prepared { lease: lease.id, op, result: plain.map(|()| Texts::new()) },
+        Work::Clean(lease) => Input::Cleaned { lease: lease.id, op, result: plain },
+        Work::Repair => Input::Repaired { resource, op, result: plain },
+        Work::Destroy => Input::Destroyed { resource, op, result: plain },
+        Work::Probe => Input::Probed { resource, result: Ok(Verdict::Healthy) },
+        Work::Check => {
+            let detail: Arc<str> = Arc::from("");
+            let verdict = match answer {
+                Answer::Works => Verdict::Healthy,
+                Answer::Fails => Verdict::Mangled { repairable: true, detail },
+                Answer::Silent => Verdict::Unreachable { detail },
+            };
+            Input::Checked { resource, op, result: Ok(verdict) }
+        }
+    }
+}
+
+/// Where a search begins: before anything, and in the middle of things, which a search from nothing reaches late.
+fn roots() -> Vec<(&'static str, State)> {
+    let told = |state: State, actions: &[Action]| actions.iter().fold(state, |state, action| state.after(*action));
+    let all_works = |mut state: State| {
+        while !state.calls.is_empty() {
+            state = state.after(Action::Answer(0, Answer::Works));
+        }
+        state
+    };
+    let working = all_works(told(State::first(), &[Action::Ask(0, "copies"), Action::Ask(1, "copies")]));
+    let idle = told(working.clone(), &[Action::Release(0, Outcome::Ok), Action::Release(1, Outcome::Ok)]);
+    let fresh = |state: State| State { path: Vec::new(), ..state };
+    vec![("nothing yet", State::first()), ("two at work", fresh(working)), ("two idle copies", fresh(all_works(idle)))]
+}
+
+/// So deep a minute allows without optimization, two less where much is under way. `EXHAUSTIVE_DEPTH` asks for more.
+const DEPTH: usize = 7;
+
+#[test]
+fn no_state_that_can_be_reached_breaks_an_invariant() {
+    let depth = std::env::var("EXHAUSTIVE_DEPTH").ok().and_then(|text| text.parse().ok()).unwrap_or(DEPTH);
+    let (mut steps, mut states) = (0u64, 0);
+    for (n, (name, root)) in roots().into_iter().enumerate() {
+        let depth = if n == 0 { depth } else { depth.saturating_sub(2) };
+        let mut seen: BTreeSet<u64> = BTreeSet::new();
+        // Level by level, so that what is found is found by the shortest way.
+        let mut level = vec![root];
+        for _ in 0..depth {
+            let mut next = Vec::new();
+            for state in level {
+                for action in state.actions() {
+                    let reached = state.after(action);
+                    steps += 1;
+                    if let Err(why) = reached.check() {
+                        panic!("{why}\nfrom {name} after {:?}", reached.path);
+                    }
+                    if seen.insert(reached.canonical()) {
+                        next.push(reached);
+                    }
+                }
+            }
+            level = next;
+        }
+        println!("from {name}, {depth} deep: {} distinct states, {steps} steps so far", seen.len());
+        states += seen.len();
+    }
+    assert!(states > 5000, "the world is larger than that");
+}

@@ -1,0 +1,365 @@
+//! The outside world: what adapters are asked to do, what really is the case, and how the two come apart.
+//!
+//! Calls are run as the server's executor runs them: a call that is under way is not begun twice, a clean-up ends the
+//! preparation of its lease, a destroy ends all that runs on its resource, and each call brings one answer back.
+
+use crate::rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use wharfinger_core::{
+    Blame, CallFailure, Effect, Input, LeaseId, Made, Millis, Op, ResourceId, Texts, Timestamp, Verdict, Work,
+};
+
+/// One operation, as the executor tells them apart.
+pub(crate) type Key = (ResourceId, Option<LeaseId>, Op);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Condition {
+    Alive,
+    Mangled { repairable: bool },
+    Silent,
+    Dead,
+}
+
+/// What really is the case with a resource.
+struct Truth {
+    condition: Condition,
+    item: Option<Arc<str>>,
+    host: Option<ResourceId>,
+    /// When it was last other than alive.
+    bad_at: Option<Timestamp>,
+    /// Checks in a row that got lost though it was alive: never enough to prove anything.
+    lost: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Plan {
+    Works,
+    Fails(Blame),
+    Stalls,
+    /// The answer to a check gets lost on the way.
+    Lost,
+    /// A check says that all is well, whatever is the case.
+    Lies,
+}
+
+struct Call {
+    effect: Effect,
+    plan: Plan,
+    number: u64,
+}
+
+/// How hostile a run is.
+#[derive(Clone, Copy)]
+pub(crate) struct Weather {
+    pub(crate) faults: bool,
+    pub(crate) lies: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Things {
+    truth: BTreeMap<ResourceId, Truth>,
+    /// Machines that are switched off.
+    off: BTreeSet<Arc<str>>,
+    running: BTreeMap<Key, Call>,
+    next: u64,
+    /// Leases whose preparation failed by their own fault.
+    pub(crate) blamed: BTreeSet<LeaseId>,
+}
+
+/// What a started call brings about later.
+pub(crate) struct Started {
+    pub(crate) key: Key,
+    pub(crate) number: u64,
+    pub(crate) at: Timestamp,
+    /// Answers of calls that were ended for it.
+    pub(crate) cancelled: Vec<Input>,
+}
+
+impl Things {
+    /// Begins a call; `None`: it is under way already.
+    ///
+    /// # Errors
+    ///
+    /// Two holders' work on one slot.
+    pub(crate) fn start(
+        &mut self,
+        now: Timestamp,
+        effect: Effect,
+        weather: Weather,
+        rng: &mut Rng,
+    ) -> Result<Option<Started>, String> {
+        let key = key_of(&effect);
+        if self.running.contains_key(&key) {
+            return Ok(None);
+        }
+        let cancelled = self.end_before(now, &effect, rng);
+        self.alone_on_slot(&effect)?;
+        let plan = self.plan(&effect, weather, rng);
+        let (takes, limit) = (Millis(rng.between(10, 3000)), effect.timeout);
+        let late = plan == Plan::Stalls || takes > limit;
+        let at = now.after(if late { limit } else { takes });
+        let plan = if late { Plan::Stalls } else { plan };
+        self.next += 1;
+        let number = self.next;
+        self.running.insert(key, Call { effect, plan, number });
+        Ok(Some(Started { key, number, at, cancelled }))
+    }
+
+    /// Ends what must not run beside it; half of that had done its work already.
+    fn end_before(&mut self, now: Timestamp, effect: &Effect, rng: &mut Rng) -> Vec<Input> {
+        let ends = |key: &&Key| match &effect.work {
+            Work::Clean(lease) => key.1 == Some(lease.id),
+            Work::Destroy => key.0 == effect.resource.id,
+            Work::Provision(_) | Work::Prepare(_) | Work::Check | Work::Probe | Work::Repair => false,
+        };
+        let keys: Vec<Key> = self.running.keys().filter(ends).copied().collect();
+        let mut answers = Vec::new();
+        for key in keys {
+            let Some(call) = self.running.remove(&key) else { continue };
+            if rng.chance(500) {
+                self.change(now, &call.effect, call.plan);
+            }
+            answers.push(failed(&call.effect, failure(Blame::Resource, "CANCELLED")));
+        }
+        answers
+    }
+
+    /// Invariant 1, as it looks from outside: no two holders' work on one slot at once.
+    fn alone_on_slot(&self, effect: &Effect) -> Result<(), String> {
+        let slot = |work: &Work| match work {
+            Work::Prepare(lease) | Work::Clean(lease) => lease.hold().map(|hold| (lease.id, hold.resource, hold.slot)),
+            Work::Provision(_) | Work::Check | Work::Probe | Work::Repair | Work::Destroy => None,
+        };
+        let Some((lease, resource, number)) = slot(&effect.work) else { return Ok(()) };
+        for call in self.running.values() {
+            if let Some((other, on, at)) = slot(&call.effect.work)
+                && (on, at) == (resource, number)
+                && other != lease
+            {
+                return Err(format!(
+                    "work for {lease} begins on slot {number} of {resource}, where {other}'s still runs"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, effect: &Effect, weather: Weather, rng: &mut Rng) -> Plan {
+        if !weather.faults {
+            return Plan::Works;
+        }
+        let dice = rng.below(1000);
+        match &effect.work {
+            Work::Check | Work::Probe => {
+                let Some(truth) = self.truth.get_mut(&effect.resource.id) else { return Plan::Works };
+                match dice {
+                    0..60 => {
+                        truth.lost = 0;
+                        Plan::Fails(Blame::Provider)
+                    }
+                    60..80 if weather.lies => Plan::Lies,
+                    // Never twice in a row: evidence is not made of noise.
+                    100..180 if truth.lost == 0 => {
+                        truth.lost = 1;
+                        Plan::Lost
+                    }
+                    _ => {
+                        truth.lost = 0;
+                        Plan::Works
+                    }
+                }
+            }
+            Work::Prepare(_) if dice < 25 => Plan::Fails(Blame::Request),
+            Work::Provision(_) | Work::Prepare(_) | Work::Clean(_) | Work::Repair | Work::Destroy => match dice {
+                30..80 => Plan::Fails(Blame::Resource),
+                80..130 => Plan::Fails(Blame::Provider),
+                130..150 => Plan::Fails(Blame::Configuration),
+                150..160 => Plan::Fails(Blame::Bug),
+                160..190 => Plan::Stalls,
+                _ => Plan::Works,
+            },
+        }
+    }
+
+    /// The call is over: what it changed, and its answer; `None` if it was ended before, or its process died.
+    pub(crate) fn finish(&mut self, now: Timestamp, key: Key, number: u64) -> Option<Input> {
+        if self.running.get(&key)?.number != number {
+            return None;
+        }
+        let call = self.running.remove(&key)?;
+        let effect = &call.effect;
+        match call.plan {
+            Plan::Stalls => return Some(failed(effect, failure(Blame::Resource, "TIMEOUT"))),
+            Plan::Fails(blame) => {
+                if let (Work::Prepare(lease), Blame::Request) = (&effect.work, blame) {
+                    self.blamed.insert(lease.id);
+                }
+                return Some(failed(effect, failure(blame, "BAD_DAY")));
+            }
+            Plan::Works | Plan::Lost | Plan::Lies => {}
+        }
+        let there = self.condition(effect.resource.id);
+        let host = effect.host.as_ref().map(|host| self.condition(host.id));
+        let reached = host.is_none_or(|host| matches!(host, Some(Condition::Alive | Condition::Mangled { .. })));
+        let no_route = || failure(Blame::Resource, "UNREACHABLE");
+        Some(match &effect.work {
+            Work::Check | Work::Probe => {
+                let detail: Arc<str> = Arc::from("what the check saw");
+                let verdict = match there {
+                    _ if call.plan == Plan::Lies => Verdict::Healthy,
+                    _ if call.plan == Plan::Lost || !reached => Verdict::Unreachable { detail },
+                    Some(Condition::Alive) => Verdict::Healthy,
+                    Some(Condition::Mangled { repairable }) => Verdict::Mangled { repairable, detail },
+                    Some(Condition::Silent) => Verdict::Unreachable { detail },
+                    Some(Condition::Dead) | None => Verdict::Gone { detail },
+                };
+                answered(effect, Ok(verdict))
+            }
+            Work::Provision(_) => {
+                let off = effect.resource.item.as_ref().is_some_and(|item| self.off.contains(item));
+                if off || !reached {
+                    return Some(failed(effect, no_route()));
+                }
+                self.change(now, effect, call.plan);
+                answered(effect, Ok(Verdict::Healthy))
+            }
+            Work::Prepare(_) | Work::Clean(_) => match there {
+                Some(Condition::Alive) if reached => answered(effect, Ok(Verdict::Healthy)),
+                _ => failed(effect, no_route()),
+            },
+            Work::Repair => match there {
+                Some(Condition::Alive | Condition::Mangled { .. }) if reached => {
+                    self.change(now, effect, call.plan);
+                    answered(effect, Ok(Verdict::Healthy))
+                }
+                _ => failed(effect, no_route()),
+            },
+            Work::Destroy => {
+                if effect.host.is_some() && !reached {
+                    return Some(failed(effect, no_route()));
+                }
+                self.change(now, effect, call.plan);
+                answered(effect, Ok(Verdict::Healthy))
+            }
+        })
+    }
+
+    /// What a call does to the world, whether or not anybody hears of it.
+    fn change(&mut self, now: Timestamp, effect: &Effect, plan: Plan) {
+        if plan != Plan::Works {
+            return;
+        }
+        let id = effect.resource.id;
+        match &effect.work {
+            Work::Provision(_) => {
+                let item = effect.resource.item.clone();
+                let host = effect.host.as_ref().map(|host| host.id);
+                let fresh = Truth { condition: Condition::Alive, item, host, bad_at: None, lost: 0 };
+                // By its number it is the same one, if it was made before.
+                self.truth.entry(id).or_insert(fresh);
+            }
+            Work::Repair => self.become_so(now, id, Condition::Alive),
+            Work::Destroy => drop(self.truth.remove(&id)),
+            Work::Prepare(_) | Work::Clean(_) | Work::Check | Work::Probe => {}
+        }
+    }
+
+    /// The process that ran the calls died: nobody hears of them, but half of them had done their work.
+    pub(crate) fn process_died(&mut self, now: Timestamp, rng: &mut Rng) {
+        for call in std::mem::take(&mut self.running).into_values() {
+            if rng.chance(500) {
+                self.change(now, &call.effect, call.plan);
+            }
+        }
+    }
+
+    /// What is the case with a resource; `None`: there is no such thing.
+    pub(crate) fn condition(&self, id: ResourceId) -> Option<Condition> {
+        let truth = self.truth.get(&id)?;
+        let off = truth.item.as_ref().is_some_and(|item| self.off.contains(item));
+        Some(if off && truth.condition != Condition::Dead { Condition::Silent } else { truth.condition })
+    }
+
+    pub(crate) fn become_so(&mut self, now: Timestamp, id: ResourceId, condition: Condition) {
+        if let Some(truth) = self.truth.get_mut(&id)
+            && truth.condition != Condition::Dead
+        {
+            truth.bad_at = Some(now);
+            truth.condition = condition;
+        }
+    }
+
+    pub(crate) fn switch(&mut self, now: Timestamp, item: &Arc<str>, off: bool) {
+        if off {
+            self.off.insert(item.clone());
+        } else {
+            self.off.remove(item);
+        }
+        for truth in self.truth.values_mut().filter(|truth| truth.item.as_ref() == Some(item)) {
+            truth.bad_at = Some(now);
+        }
+    }
+
+    /// Whether it, or what it lies on, was other than alive within this time.
+    pub(crate) fn was_bad(&self, id: ResourceId, now: Timestamp, within: Millis) -> bool {
+        let Some(truth) = self.truth.get(&id) else { return true };
+        self.condition(id) != Some(Condition::Alive)
+            || truth.bad_at.is_some_and(|at| at.after(within) >= now)
+            || truth.host.is_some_and(|host| self.was_bad(host, now, within))
+    }
+
+    /// All is switched on and answers again; what is dead or mangled stays so.
+    pub(crate) fn heal(&mut self, now: Timestamp) {
+        for item in std::mem::take(&mut self.off) {
+            self.switch(now, &item, false);
+        }
+        for truth in self.truth.values_mut().filter(|truth| truth.condition == Condition::Silent) {
+            truth.condition = Condition::Alive;
+            truth.bad_at = Some(now);
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<ResourceId> {
+        self.truth.keys().copied().collect()
+    }
+
+    /// Things that were made by no word of a host: each must have a record.
+    pub(crate) fn launched(&self) -> Vec<ResourceId> {
+        self.truth.iter().filter(|(_, truth)| truth.host.is_none()).map(|(id, _)| *id).collect()
+    }
+}
+
+fn key_of(effect: &Effect) -> Key {
+    let lease = match &effect.work {
+        Work::Prepare(lease) | Work::Clean(lease) => Some(lease.id),
+        Work::Provision(_) | Work::Check | Work::Probe | Work::Repair | Work::Destroy => None,
+    };
+    (effect.resource.id, lease, effect.op)
+}
+
+fn failure(blame: Blame, reason: &str) -> CallFailure {
+    CallFailure { blame, reason: Arc::from(reason), message: Arc::from("simulated"), retry_after: None }
+}
+
+fn answered(effect: &Effect, verdict: Result<Verdict, CallFailure>) -> Input {
+    let (resource, op) = (effect.resource.id, effect.op);
+    let plain = verdict.clone().map(|_| ());
+    let made = || Made { handle: Some(Arc::from("i-1")), ..Made::default() };
+    match &effect.work {
+        Work::Check => Input::Checked { resource, op, result: verdict },
+        Work::Probe => Input::Probed { resource, result: verdict },
+        Work::Provision(_) => Input::Provisioned { resource, op, result: plain.map(|()| made()) },
+        Work::Prepare(lease) => Input::Prepared { lease: lease.id, op, result: plain.map(|()| Texts::new()) },
+        Work::Clean(lease) => Input::Cleaned { lease: lease.id, op, result: plain },
+        Work::Repair => Input::Repaired { resource, op, result: plain },
+        Work::Destroy => Input::Destroyed { resource, op, result: plain },
+    }
+}
+
+/// A call that did not work; one that could not even be made on its resource is a verdict, for a check.
+fn failed(effect: &Effect, failure: CallFailure) -> Input {
+    let unreachable = matches!(effect.work, Work::Check | Work::Probe) && failure.blame == Blame::Resource;
+    let detail = failure.reason.clone();
+    answered(effect, if unreachable { Ok(Verdict::Unreachable { detail }) } else { Err(failure) })
+}

@@ -1,0 +1,164 @@
+//! The broker under test: the very cycle of the server over a store in memory, with a log of what was really stored.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::oneshot;
+use wharfinger::engine::{Cycle, Message, SubmitError, Turn, TurnError};
+use wharfinger::store::{Changes, CommitError, Epoch, EventQuery, Fault, MemoryStore, Store, StoreError, StoredEvent};
+use wharfinger_core::{Batch, Core, Input, Limits, Millis, PoolConfig, Reply, Revision, Snapshot, Timestamp};
+
+/// An answer as the one who asked gets it; `None`: the broker died over it.
+pub(crate) type Answered = Option<Result<Reply, SubmitError>>;
+
+/// Ended leases are kept for so long, so that a run sees them go.
+const RETENTION: Millis = Millis::secs(90);
+
+/// A store that knows which of the commits were stored, also of those that said nothing.
+pub(crate) struct Recorder {
+    inner: MemoryStore,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    faults: VecDeque<Option<Fault>>,
+    stored: Vec<Batch>,
+}
+
+impl Recorder {
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Recorder {
+    async fn acquire(&self) -> Result<Epoch, StoreError> {
+        self.inner.acquire().await
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        self.inner.load().await
+    }
+
+    async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
+        let fault = self.log().faults.pop_front().flatten();
+        if let Some(fault) = fault {
+            self.inner.inject(fault);
+        }
+        let result = self.inner.commit(batch, epoch).await;
+        if result.is_ok() || fault == Some(Fault::InDoubtStored) {
+            self.log().stored.push(Batch { effects: Vec::new(), ..batch.clone() });
+        }
+        result
+    }
+
+    async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
+        self.inner.changes_since(after, limit).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+        self.inner.events(query).await
+    }
+}
+
+/// How a turn ended.
+pub(crate) enum Outcome {
+    /// It was committed; nothing has left yet.
+    Committed(Turn, Vec<oneshot::Receiver<Result<Reply, SubmitError>>>),
+    /// The commit failed: these answers left, and the broker has recovered. The batch is what the recovery changed.
+    Recovered { answers: Vec<Answered>, batch: Batch, again: Vec<Input> },
+}
+
+pub(crate) struct Broker {
+    store: Arc<Recorder>,
+    cycle: Option<Cycle>,
+}
+
+impl Broker {
+    pub(crate) fn new() -> Self {
+        let store = Recorder { inner: MemoryStore::with_salt(7), log: Mutex::default() };
+        Self { store: Arc::new(store), cycle: None }
+    }
+
+    pub(crate) fn limits() -> Limits {
+        Limits { retention: RETENTION, ..Limits::default() }
+    }
+
+    /// Starts a process on what is stored; `None` if the store failed it.
+    pub(crate) fn start(&mut self, pools: &[PoolConfig], now: Timestamp) -> Option<Batch> {
+        let store: Arc<dyn Store> = self.store.clone();
+        let (cycle, batch) = ready(Cycle::start(store, pools.to_vec(), Self::limits(), now)).ok()?;
+        self.cycle = Some(cycle);
+        Some(batch)
+    }
+
+    /// The process dies: memory is gone.
+    pub(crate) fn die(&mut self) {
+        self.cycle = None;
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.cycle.is_some()
+    }
+
+    /// Lets the next commit fail.
+    pub(crate) fn inject(&self, fault: Option<Fault>) {
+        self.store.log().faults.push_back(fault);
+    }
+
+    pub(crate) fn clear_faults(&self) {
+        self.store.log().faults.clear();
+    }
+
+    /// The batches that were stored since the last call.
+    pub(crate) fn stored(&self) -> Vec<Batch> {
+        std::mem::take(&mut self.store.log().stored)
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.store.inner.load_now()
+    }
+
+    pub(crate) fn changes(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
+        self.store.inner.changes_now(after, limit)
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        self.cycle.as_ref().expect("asked only while it is up").core()
+    }
+
+    /// One turn over these inputs, each with somebody who waits for its answer.
+    pub(crate) fn turn(&mut self, now: Timestamp, inputs: Vec<Input>) -> Outcome {
+        let cycle = self.cycle.as_mut().expect("turned only while it is up");
+        let mut receivers = Vec::new();
+        let mut messages = Vec::new();
+        for input in inputs {
+            let (to, from) = oneshot::channel();
+            messages.push(Message::Input(Box::new(input), Some(to)));
+            receivers.push(from);
+        }
+        match ready(cycle.turn(now, messages)) {
+            Ok(turn) => Outcome::Committed(turn, receivers),
+            Err(TurnError::Deposed) => panic!("nobody else leads"),
+            Err(TurnError::Lost { again, .. }) => {
+                let answers = receivers.into_iter().map(|mut from| from.try_recv().ok()).collect();
+                loop {
+                    if let Ok(batch) = ready(cycle.recover(now)) {
+                        return Outcome::Recovered { answers, batch, again };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The store in memory never makes anybody wait.
+fn ready<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the store in memory made us wait"),
+    }
+}

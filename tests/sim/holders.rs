@@ -1,0 +1,146 @@
+//! Holders: they ask, work, renew, release, repeat themselves after an outage, and sometimes just vanish.
+
+use crate::pools;
+use crate::rng::Rng;
+use std::sync::Arc;
+use wharfinger_core::{
+    Claim, Core, Ended, Input, Lease, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, Reply, Texts, Timestamp,
+};
+
+/// One holder.
+pub(crate) struct Holder {
+    name: Arc<str>,
+    doing: Doing,
+    requests: u32,
+}
+
+enum Doing {
+    /// Nothing.
+    Idle,
+    /// It asked; the answer has not come.
+    Asking(LeaseRequest),
+    /// It has these leases, and works until then.
+    Has(Vec<LeaseId>, Timestamp),
+}
+
+impl Holder {
+    pub(crate) fn new(number: usize) -> Self {
+        Self { name: Arc::from(format!("holder-{number}")), doing: Doing::Idle, requests: 0 }
+    }
+
+    pub(crate) fn asks(&self) -> Option<&LeaseRequest> {
+        match &self.doing {
+            Doing::Asking(request) => Some(request),
+            Doing::Idle | Doing::Has(..) => None,
+        }
+    }
+
+    /// What it does now, and when it looks again.
+    pub(crate) fn act(&mut self, now: Timestamp, core: &Core, calm: bool, rng: &mut Rng) -> (Vec<Input>, Timestamp) {
+        let later = now.after(Millis(rng.between(200, 4000)));
+        match &mut self.doing {
+            Doing::Idle if calm => (Vec::new(), now.after(Millis::secs(1_000_000))),
+            Doing::Idle => {
+                self.requests += 1;
+                let request = self.request(rng);
+                self.doing = Doing::Asking(request.clone());
+                (vec![Input::Lease(request)], later)
+            }
+            // No answer came: the very same request again.
+            Doing::Asking(request) => (vec![Input::Lease(request.clone())], later),
+            Doing::Has(leases, until) => {
+                let rows: Vec<Arc<Lease>> = leases.iter().filter_map(|id| core.lease(*id).cloned()).collect();
+                if let Some(successors) = successors(&rows) {
+                    self.doing = Doing::Has(successors, *until);
+                    return (Vec::new(), later);
+                }
+                let live: Vec<&Arc<Lease>> = rows.iter().filter(|row| !row.ended()).collect();
+                if live.is_empty() {
+                    self.doing = Doing::Idle;
+                    return (Vec::new(), later);
+                }
+                let (done, until) = (*until <= now || calm, *until);
+                let mut inputs = Vec::new();
+                for row in live {
+                    match row.state {
+                        LeaseState::Active { .. } if done => inputs.push(self.release(row.id, calm, rng)),
+                        LeaseState::Active { .. } => {
+                            inputs.push(Input::Renew { lease: row.id, principal: self.name.clone(), ttl: None });
+                        }
+                        LeaseState::Queued | LeaseState::Preparing { .. } if !calm && rng.chance(30) => {
+                            inputs.push(self.release(row.id, calm, rng));
+                        }
+                        LeaseState::Queued | LeaseState::Preparing { .. } | LeaseState::Ended { .. } => {}
+                    }
+                }
+                // Work begins when the lease does; nobody hurries who waits.
+                if !calm && until > now && rng.chance(20) {
+                    self.doing = Doing::Idle;
+                    return (Vec::new(), now.after(Millis::secs(20)));
+                }
+                (inputs, later)
+            }
+        }
+    }
+
+    /// The answer to what it asked for.
+    pub(crate) fn answered(&mut self, now: Timestamp, reply: Option<&Reply>, rng: &mut Rng) {
+        if !matches!(self.doing, Doing::Asking(_)) {
+            return;
+        }
+        self.doing = match reply {
+            Some(Reply::Leases(leases)) => {
+                let ids = leases.iter().map(|lease| lease.id).collect();
+                Doing::Has(ids, now.after(Millis(rng.between(500, 40_000))))
+            }
+            Some(_) | None => Doing::Idle,
+        };
+    }
+
+    fn release(&self, lease: LeaseId, calm: bool, rng: &mut Rng) -> Input {
+        let outcome = match rng.below(10) {
+            0 if !calm => Outcome::Failed,
+            1 if !calm => Outcome::Tainted,
+            _ => Outcome::Ok,
+        };
+        Input::Release { lease, principal: self.name.clone(), outcome, note: Arc::from("") }
+    }
+
+    fn request(&self, rng: &mut Rng) -> LeaseRequest {
+        let selectors = pools::selectors();
+        let params = Arc::new(Texts::new());
+        let mut claims = Vec::new();
+        for _ in 0..if rng.chance(80) { 2 } else { 1 } {
+            let selector = rng.pick(&selectors).expect("there are some");
+            let count = if rng.chance(150) { 2 } else { 1 };
+            claims.push(Claim { selector: Arc::new(selector), count, params: params.clone() });
+        }
+        LeaseRequest {
+            request_id: Arc::from(format!("{}-{}", self.name, self.requests)),
+            principal: self.name.clone(),
+            holder: self.name.clone(),
+            claims,
+            priority: if rng.chance(200) { rng.between(-1, 3) as i32 } else { 0 },
+            ttl: rng.chance(500).then(|| Millis::secs(rng.between(5, 60))),
+            queue_for: rng.chance(200).then(|| Millis::secs(rng.between(1, 40))),
+            no_queue: rng.chance(60),
+            expected: rng.chance(150).then(|| Millis::secs(rng.between(1, 60))),
+            tags: params,
+            independent: rng.chance(400),
+            replace: rng.chance(400),
+        }
+    }
+}
+
+/// If what it had was broken and replaced: what it has instead.
+fn successors(rows: &[Arc<Lease>]) -> Option<Vec<LeaseId>> {
+    let mut found = Vec::new();
+    for row in rows {
+        match &row.state {
+            LeaseState::Ended { how: Ended::Broken { replacement: Some(id), .. }, .. } => found.push(*id),
+            LeaseState::Ended { .. } => {}
+            LeaseState::Queued | LeaseState::Preparing { .. } | LeaseState::Active { .. } => found.push(row.id),
+        }
+    }
+    (rows.iter().any(|row| !found.contains(&row.id)) && !found.is_empty()).then_some(found)
+}

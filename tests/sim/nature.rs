@@ -1,0 +1,103 @@
+//! What befalls the resources, what the world says of it, and what operators do.
+
+use crate::adapters::{Condition, Things};
+use crate::pools;
+use crate::rng::Rng;
+use std::sync::Arc;
+use wharfinger_core::{
+    AdminRequest, AdminVerb, Core, Input, LeaseId, Millis, Notice, NoticeKind, NoticeTarget, ResourceId, Timestamp,
+};
+
+/// Something happens to some resource; what is said of it comes when it comes: late, twice, or for a stranger.
+pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut Rng) -> Vec<(Timestamp, Input)> {
+    let mut said = Vec::new();
+    let Some(id) = rng.pick(&things.all()) else { return said };
+    let Some(row) = core.resource(id) else { return said };
+    let say = |target, kind| {
+        let (source, detail) = (Arc::from("world"), Arc::from("as it is told"));
+        Input::Notice(Notice { pool: row.pool.clone(), target, kind, source, detail })
+    };
+    let about = NoticeTarget::Resource(id);
+    let soon = now.after(Millis(rng.between(1, 300)));
+    match rng.below(12) {
+        0 | 1 => {
+            things.become_so(now, id, Condition::Mangled { repairable: rng.chance(700) });
+        }
+        2 | 3 => {
+            things.become_so(now, id, Condition::Silent);
+            said.push((soon, say(about, NoticeKind::ConnectionLost)));
+        }
+        4 => {
+            things.become_so(now, id, Condition::Dead);
+            let late = now.after(Millis(rng.between(1, 20_000)));
+            if row.parent.is_none() {
+                said.push((late, say(about.clone(), NoticeKind::Gone)));
+                said.push((late.after(Millis(rng.between(0, 9000))), say(about, NoticeKind::Gone)));
+            }
+        }
+        5 if row.parent.is_none() => {
+            let end = now.after(Millis::secs(rng.between(1, 30)));
+            said.push((soon, say(about.clone(), NoticeKind::Interruption(end))));
+            if rng.chance(400) {
+                said.push((soon.after(Millis(rng.between(1, 20_000))), say(about, NoticeKind::Cancelled)));
+            } else {
+                said.push((end.after(Millis(500)), say(about, NoticeKind::Gone)));
+            }
+        }
+        6 => {
+            if let Some(item) = &row.item {
+                things.switch(now, item, rng.chance(500));
+            }
+        }
+        // It was only a hiccup.
+        7 | 8 => said.push((soon, say(about, NoticeKind::ConnectionLost))),
+        9 => {
+            if things.condition(id) == Some(Condition::Silent) {
+                things.become_so(now, id, Condition::Alive);
+            }
+        }
+        10 => said.push((soon, say(NoticeTarget::Resource(ResourceId(99)), NoticeKind::Gone))),
+        _ => said.push((soon, say(about, NoticeKind::AtRisk))),
+    }
+    said
+}
+
+/// An operator says something, be it sensible or not.
+pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
+    let resources: Vec<ResourceId> = core.resources(None).map(|row| row.id).collect();
+    let leases: Vec<LeaseId> = core.leases(None).map(|row| row.id).collect();
+    let pool: Arc<str> = Arc::from(rng.pick(&[pools::HOSTS, pools::BOATS, pools::RED, pools::BLUE]).expect("some"));
+    let id = rng.pick(&resources).unwrap_or(ResourceId(1));
+    let verb = match rng.below(14) {
+        0 => AdminVerb::CordonPool(pool),
+        1 | 2 => AdminVerb::UncordonPool(pool),
+        3 => AdminVerb::Cordon(id),
+        4 | 5 => AdminVerb::Uncordon(id),
+        6 => AdminVerb::Drain(id, rng.chance(500).then(|| Millis::secs(rng.between(1, 30)))),
+        7 => AdminVerb::Check(id),
+        8 => AdminVerb::Taint(id),
+        9 => AdminVerb::Quarantine(id),
+        10 => AdminVerb::Recover(id),
+        11 => AdminVerb::Recycle(id),
+        12 => AdminVerb::ForceDestroy(id),
+        _ => AdminVerb::Break(rng.pick(&leases).unwrap_or(LeaseId(1))),
+    };
+    said(verb)
+}
+
+/// All that operators did is undone.
+pub(crate) fn undo(core: &Core) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    for pool in core.pools() {
+        inputs.push(said(AdminVerb::UncordonPool(pool.config.name.clone())));
+    }
+    for row in core.resources(None) {
+        inputs.push(said(AdminVerb::Uncordon(row.id)));
+        inputs.push(said(AdminVerb::Recover(row.id)));
+    }
+    inputs
+}
+
+fn said(verb: AdminVerb) -> Input {
+    Input::Admin(AdminRequest { principal: Arc::from("op"), reason: Arc::from("because"), verb })
+}

@@ -1,0 +1,389 @@
+//! The oracle: it sees only what was stored and what left the broker, and knows what must hold of it.
+//!
+//! The numbers are those of the invariants in DESIGN.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use wharfinger_core::{
+    Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseState, Link, Millis, Op, Outcome, PoolConfig,
+    Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
+};
+
+/// What it asks of the outside world.
+pub(crate) struct Facts<'a> {
+    /// Whether a resource was other than alive within this time.
+    pub(crate) was_bad: &'a dyn Fn(ResourceId, Timestamp, Millis) -> bool,
+    /// Leases whose preparation failed by the request's fault.
+    pub(crate) blamed: &'a BTreeSet<LeaseId>,
+    /// Checks may lie in this run, so that evidence proves nothing.
+    pub(crate) lies: bool,
+    /// The pools as they are configured.
+    pub(crate) pools: &'a [PoolConfig],
+    /// One input a turn: each batch tells of one moment.
+    pub(crate) one_by_one: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Oracle {
+    pub(crate) leases: BTreeMap<LeaseId, Arc<Lease>>,
+    pub(crate) resources: BTreeMap<ResourceId, Arc<Resource>>,
+    revision: Revision,
+    now: Timestamp,
+    /// Who holds a slot.
+    slots: BTreeMap<(ResourceId, u32), LeaseId>,
+    tokens: BTreeMap<(ResourceId, u32), u64>,
+    forgotten: BTreeSet<LeaseId>,
+    /// Requests that were answered, and with which leases.
+    acknowledged: BTreeMap<Arc<str>, Vec<LeaseId>>,
+    /// The lease of each request, and of each place in it.
+    requests: BTreeMap<(Arc<str>, u32), LeaseId>,
+    /// The last operation to make each resource.
+    launches: BTreeMap<ResourceId, Op>,
+    /// Operations whose answers reached the broker.
+    pub(crate) answered: BTreeSet<(ResourceId, Op)>,
+    /// No lease may expire before this.
+    pub(crate) grace_until: Timestamp,
+    pub(crate) watchers: Vec<Watcher>,
+}
+
+/// Sees batches while it is connected, and resumes by revision when it is not.
+#[derive(Default)]
+pub(crate) struct Watcher {
+    pub(crate) known: BTreeMap<LeaseId, Arc<Lease>>,
+    pub(crate) revision: Revision,
+    pub(crate) connected: bool,
+}
+
+type Checked = Result<(), String>;
+
+impl Oracle {
+    /// A batch was stored.
+    pub(crate) fn stored(&mut self, batch: &Batch, facts: &Facts<'_>) -> Checked {
+        if batch.base != self.revision || batch.now < self.now {
+            return Err(format!(
+                "a batch on {} at {:?} after {} at {:?}",
+                batch.base, batch.now, self.revision, self.now
+            ));
+        }
+        (self.revision, self.now) = (batch.revision, batch.now);
+        let before: BTreeMap<LeaseId, Arc<Lease>> =
+            batch.leases.iter().filter_map(|row| Some((row.id, self.leases.get(&row.id)?.clone()))).collect();
+        let stood: BTreeMap<ResourceId, Arc<Resource>> =
+            batch.resources.iter().filter_map(|row| Some((row.id, self.resources.get(&row.id)?.clone()))).collect();
+        self.leases.extend(batch.leases.iter().map(|row| (row.id, row.clone())));
+        self.resources.extend(batch.resources.iter().map(|row| (row.id, row.clone())));
+        self.slots_are_held_once(batch, &before)?;
+        for row in batch.leases.iter().filter(|row| row.spec.child.is_none() && row.spec.replaces.is_none()) {
+            let request = (row.spec.request_id.clone(), row.spec.index);
+            let first = *self.requests.entry(request).or_insert(row.id);
+            if first != row.id && self.leases.contains_key(&first) {
+                return Err(format!("(12) {} is for the same request as {first}", row.id));
+            }
+        }
+        for row in &batch.leases {
+            let old = before.get(&row.id).map(|row| &**row);
+            self.ends_well(row, old, facts)?;
+            self.leaves_doubt(row, old, facts)?;
+            self.granted_in_order(row, old, &before, batch, facts)?;
+            self.shares_its_groups_fate(row)?;
+        }
+        for row in &batch.resources {
+            self.takes_its_children_along(row)?;
+            self.made_once(row, stood.get(&row.id))?;
+        }
+        for id in &batch.forgotten_leases {
+            let Some(row) = self.leases.remove(id) else { continue };
+            if !row.ended() {
+                return Err(format!("{id} is forgotten though it lives"));
+            }
+            // Cleaned and forgotten in one batch: its last state is not told.
+            if let Some(hold) = row.hold() {
+                self.slots.remove(&(hold.resource, hold.slot));
+            }
+            self.forgotten.insert(*id);
+        }
+        batch.forgotten_resources.iter().for_each(|id| drop(self.resources.remove(id)));
+        Ok(())
+    }
+
+    /// 1, and the fencing tokens of a slot grow.
+    fn slots_are_held_once(&mut self, batch: &Batch, before: &BTreeMap<LeaseId, Arc<Lease>>) -> Checked {
+        for hold in before.values().filter_map(|row| row.hold()) {
+            self.slots.remove(&(hold.resource, hold.slot));
+        }
+        for row in &batch.leases {
+            let Some(hold) = row.hold() else { continue };
+            let slot = (hold.resource, hold.slot);
+            if let Some(other) = self.slots.insert(slot, row.id) {
+                return Err(format!("(1) slot {slot:?} is held by {other} and {}", row.id));
+            }
+            let same = before.get(&row.id).and_then(|old| old.hold()) == Some(hold);
+            let last = self.tokens.insert(slot, hold.token).unwrap_or(0);
+            if !same && hold.token <= last {
+                return Err(format!("(1) token {} of {slot:?} after {last}", hold.token));
+            }
+        }
+        Ok(())
+    }
+
+    fn ends_well(&self, row: &Lease, old: Option<&Lease>, facts: &Facts<'_>) -> Checked {
+        if let (Some(LeaseState::Ended { how: old, .. }), LeaseState::Ended { how, .. }) =
+            (old.map(|o| &o.state), &row.state)
+        {
+            return if old == how { Ok(()) } else { Err(format!("{} ended as {old:?}, and then as {how:?}", row.id)) };
+        }
+        if old.is_some_and(Lease::ended) {
+            return Err(format!("{} rose from the dead", row.id));
+        }
+        let LeaseState::Ended { how, at, .. } = &row.state else { return Ok(()) };
+        match how {
+            Ended::Released { .. } | Ended::Cancelled => Ok(()),
+            Ended::Expired => {
+                let due = old.and_then(|old| old.expires_at).is_some_and(|due| due <= *at);
+                let group = row.spec.group.is_some();
+                if *at < self.grace_until || !(due || group) {
+                    return Err(format!("{} expired at {at:?}, which is too soon", row.id));
+                }
+                Ok(())
+            }
+            Ended::Broken { cause, .. } => self.broken_for_a_reason(row, cause, *at, facts),
+            Ended::Failed { reason, detail, .. } => {
+                let fair = match reason {
+                    FailReason::WaitDeadline => row.spec.wait_until.is_some_and(|until| until <= *at),
+                    FailReason::Request => facts.blamed.contains(&row.id),
+                    FailReason::BudgetSpent => row.attempts >= 2,
+                    FailReason::Group => row.spec.group.is_some(),
+                };
+                if fair { Ok(()) } else { Err(format!("(11, 13) {} failed: {reason:?} {detail}", row.id)) }
+            }
+        }
+    }
+
+    /// 2: what makes a resource suspect and the suspicion are one commit.
+    fn leaves_doubt(&self, row: &Lease, old: Option<&Lease>, facts: &Facts<'_>) -> Checked {
+        let (LeaseState::Ended { how, .. }, Some(LeaseState::Active { hold, .. })) =
+            (&row.state, old.map(|old| &old.state))
+        else {
+            return Ok(());
+        };
+        let Some(resource) = self.resources.get(&hold.resource).filter(|_| row.spec.child.is_none()) else {
+            return Ok(());
+        };
+        let Some(policy) = facts.pools.iter().find(|pool| pool.name == resource.pool).map(|pool| pool.doubt) else {
+            return Ok(());
+        };
+        let doubtful = match how {
+            Ended::Released { outcome, .. } => match outcome {
+                Outcome::Ok => false,
+                Outcome::Failed => policy.after_failed,
+                Outcome::Tainted => true,
+            },
+            Ended::Expired | Ended::Broken { .. } => policy.after_lost,
+            Ended::Cancelled | Ended::Failed { .. } => false,
+        };
+        if doubtful && matches!(resource.state, ResourceState::Ready) {
+            return Err(format!("(2) {} ended as {how:?}, and {} is beyond doubt", row.id, resource.id));
+        }
+        Ok(())
+    }
+
+    /// 7: nothing is broken by silence, noise or a guess; 8: the chain goes down to the root.
+    fn broken_for_a_reason(&self, row: &Lease, cause: &[Link], at: Timestamp, facts: &Facts<'_>) -> Checked {
+        let Some(nearest) = cause.first() else { return Err(format!("{} was broken without a cause", row.id)) };
+        let inherited = [Reason::GroupBroken, Reason::ParentGone, Reason::ParentLost];
+        let Some(root) = cause.iter().find(|link| !inherited.contains(&link.reason)) else {
+            return Err(format!("(8) {}'s cause has no root: {nearest:?}", row.id));
+        };
+        let told = match &root.source {
+            Source::Operator(_) | Source::Notice(_) => true,
+            // The broker's own: age, idleness, the configuration; a copy that is given up for others is idle.
+            Source::Broker => root.reason == Reason::Policy,
+            Source::Check => {
+                let wharfinger_core::Subject::Resource(id) = root.subject else { return Ok(()) };
+                facts.lies || (facts.was_bad)(id, at, Millis::secs(60))
+            }
+            // A repair that failed is of something that was mangled before.
+            Source::Adapter => cause.len() > 1 || root.reason == Reason::CleanFailed,
+            Source::Holder => cause.iter().any(|link| link.reason == Reason::HolderTainted),
+        };
+        if told { Ok(()) } else { Err(format!("(7) {} was broken: {cause:?}", row.id)) }
+    }
+
+    /// 2: granted on what is READY; 10: by priority, then age.
+    fn granted_in_order(
+        &self,
+        row: &Lease,
+        old: Option<&Lease>,
+        before: &BTreeMap<LeaseId, Arc<Lease>>,
+        batch: &Batch,
+        facts: &Facts<'_>,
+    ) -> Checked {
+        let Some(hold) = row.hold() else { return Ok(()) };
+        if row.ended() || old.and_then(|old| old.hold()) == Some(hold) {
+            return Ok(());
+        }
+        let Some(resource) = self.resources.get(&hold.resource) else {
+            return Err(format!("{} is granted on {}, which is not stored", row.id, hold.resource));
+        };
+        if facts.one_by_one {
+            let host = resource.parent.and_then(|parent| parent.host).and_then(|host| self.resources.get(&host));
+            let unfit = |row: &Resource| !matches!(row.state, ResourceState::Ready) || row.cordoned.is_some();
+            if let Some(unfit) = [Some(resource), host].into_iter().flatten().find(|row| unfit(row)) {
+                return Err(format!("(2) {} is granted on {}: {:?}", row.id, resource.id, unfit.state));
+            }
+        }
+        let single = |row: &Lease| row.spec.group.is_none() && row.spec.child.is_none();
+        let place = |row: &Lease| (std::cmp::Reverse(row.spec.priority), row.seq);
+        if !single(row) {
+            return Ok(());
+        }
+        // One that came to the line within this batch may have come after the grant.
+        let stood = |other: &Lease| match before.get(&other.id) {
+            Some(was) => {
+                let same = was.attempts == other.attempts && was.delays == other.delays;
+                matches!(was.state, LeaseState::Queued) && was.not_before.is_none() && same
+            }
+            None => !batch.leases.iter().any(|changed| changed.id == other.id),
+        };
+        let passed = self.leases.values().find(|other| {
+            matches!(other.state, LeaseState::Queued)
+                && single(other)
+                && stood(other)
+                && other.spec.selector == row.spec.selector
+                && place(other) < place(row)
+                // Those have wishes of their own, which others need not wait for.
+                && !other.avoid.contains(&hold.resource)
+                && other.not_before.is_none()
+                && other.spec.expected.is_none()
+        });
+        match passed {
+            Some(other) => Err(format!("(10) {} is granted before {}, which is before it in line", row.id, other.id)),
+            None => Ok(()),
+        }
+    }
+
+    fn shares_its_groups_fate(&self, row: &Lease) -> Checked {
+        let Some(group) = row.spec.group.filter(|_| !row.spec.independent) else { return Ok(()) };
+        let members: Vec<&Arc<Lease>> = self.members(group).collect();
+        if members.iter().any(|m| m.ended()) && members.iter().any(|m| !m.ended()) {
+            let states: Vec<_> = members.iter().map(|m| (m.id, &m.state)).collect();
+            return Err(format!("a group is torn: {states:?}"));
+        }
+        Ok(())
+    }
+
+    fn members(&self, group: GroupId) -> impl Iterator<Item = &Arc<Lease>> {
+        self.leases.values().filter(move |row| row.spec.group == Some(group))
+    }
+
+    /// 8: in the batch in which a host goes, all on it goes.
+    fn takes_its_children_along(&self, row: &Resource) -> Checked {
+        if !is_over(row) {
+            return Ok(());
+        }
+        let on_it = |lease: &&Arc<Lease>| lease.hold().is_some_and(|hold| hold.resource == row.id);
+        if let Some(lease) = self.leases.values().filter(on_it).find(|lease| !lease.ended()) {
+            return Err(format!("(8) {} is {}, {} lives on it", row.id, row.state.as_str(), lease.id));
+        }
+        let child = self
+            .resources
+            .values()
+            .find(|child| child.parent.is_some_and(|parent| parent.host == Some(row.id)) && !is_over(child));
+        match child {
+            Some(child) => Err(format!(
+                "(8) {} is {}, its child {} is {}",
+                row.id,
+                row.state.as_str(),
+                child.id,
+                child.state.as_str()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// 12: what was made is made; it is never made again under the same id.
+    fn made_once(&self, row: &Resource, old: Option<&Arc<Resource>>) -> Checked {
+        let making = |row: &Resource| matches!(row.state, ResourceState::Provisioning { .. });
+        match old {
+            Some(old) if making(row) && !making(old) => Err(format!("(12) {} is made twice", row.id)),
+            Some(old) if is_over(old) && !is_over(row) => Err(format!("{} rose from the dead", row.id)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// 3: an answer leaves.
+    pub(crate) fn answers(&mut self, request: Option<&Arc<str>>, reply: &Reply) -> Checked {
+        let Reply::Leases(leases) = reply else { return Ok(()) };
+        for lease in leases {
+            let stored = self.leases.get(&lease.id);
+            if lease.revision > self.revision || stored.is_none_or(|row| row.revision < lease.revision) {
+                return Err(format!("(3) an answer tells of {} at {}, which is not stored", lease.id, lease.revision));
+            }
+        }
+        if let Some(request) = request {
+            let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+            let first = self.acknowledged.entry(request.clone()).or_insert_with(|| ids.clone());
+            let kept = first.iter().all(|id| !self.forgotten.contains(id));
+            if *first != ids && kept {
+                return Err(format!("(12) request {request} was answered with {first:?}, and now with {ids:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// 3, 5, 12: a call leaves.
+    pub(crate) fn calls(&mut self, effect: &Effect) -> Checked {
+        if effect.work == Work::Probe {
+            return Ok(());
+        }
+        if effect.op.0 > self.revision.0 || effect.resource.revision > self.revision {
+            return Err(format!("(3) {:?} of {} leaves before its commit", effect.work, effect.resource.id));
+        }
+        if let Work::Provision(_) = effect.work {
+            let id = effect.resource.id;
+            if let Some(last) = self.launches.insert(id, effect.op)
+                && last != effect.op
+                && !self.answered.contains(&(id, last))
+            {
+                return Err(format!("(12) {id} is launched by {:?}, and {last:?} was never answered", effect.op));
+            }
+        }
+        Ok(())
+    }
+
+    /// 3, 12: after a restart all that was acknowledged is there.
+    pub(crate) fn restarted(&self, stored: &BTreeSet<LeaseId>) -> Checked {
+        let lost = self.acknowledged.values().flatten().find(|id| !stored.contains(id) && !self.forgotten.contains(id));
+        match lost {
+            Some(id) => Err(format!("(3) {id} was acknowledged, and is lost")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_over(row: &Resource) -> bool {
+    matches!(row.state, ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } | ResourceState::Gone { .. })
+}
+
+impl Watcher {
+    /// It is told a batch.
+    pub(crate) fn told(&mut self, batch: &Batch) {
+        if !self.connected {
+            return;
+        }
+        self.known.extend(batch.leases.iter().map(|row| (row.id, row.clone())));
+        self.revision = self.revision.max(batch.revision);
+    }
+
+    /// 4: it resumes from where it was.
+    pub(crate) fn resumes(&mut self, core: &wharfinger_core::Core) {
+        if self.revision < core.floor() {
+            // Out of range: from the current state.
+            self.known.clear();
+            self.revision = Revision(0);
+        }
+        self.known.extend(core.leases_changed_after(self.revision).map(|row| (row.id, row.clone())));
+        self.revision = core.revision();
+        self.connected = true;
+    }
+}

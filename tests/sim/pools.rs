@@ -1,0 +1,150 @@
+//! The pools of a run, and what a reload does to them.
+
+use crate::rng::Rng;
+use std::sync::Arc;
+use wharfinger_core::{DoubtPolicy, Item, Labels, Millis, PoolConfig, Selector, Timeouts, Traits};
+
+pub(crate) const HOSTS: &str = "hosts";
+pub(crate) const BOATS: &str = "boats";
+pub(crate) const RED: &str = "red";
+pub(crate) const BLUE: &str = "blue";
+
+fn text(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
+
+/// Listed machines, made ones that share a label with them, and two kinds of copies on the machines.
+pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
+    let item = |name: &str| Item { name: text(name), labels: Labels::new(), slots: None, enabled: true };
+    let plain = PoolConfig {
+        name: text(HOSTS),
+        adapter: text("simulated"),
+        labels: [(text("os"), text("linux"))].into(),
+        enabled: true,
+        on: Vec::new(),
+        inventory: Some(vec![item("h1"), item("h2"), item("h3")]),
+        min_ready: rng.below(2) as u32,
+        max: 3,
+        max_per_parent: None,
+        slots: rng.between(1, 4) as u32,
+        idle: None,
+        max_age: None,
+        max_uses: None,
+        traits: Traits { prepares: false, cleans: false, repairs: rng.chance(500), probes: rng.chance(700) },
+        doubt: DoubtPolicy { after_failed: rng.chance(800), after_lost: rng.chance(800), ..DoubtPolicy::default() },
+        default_ttl: Millis::secs(30),
+        max_ttl: Millis::secs(120),
+        attempts: 6,
+        timeouts: Timeouts {
+            provision: Millis::secs(20),
+            prepare: Millis::secs(12),
+            clean: Millis::secs(8),
+            check: Millis::secs(3),
+            repair: Millis::secs(15),
+            destroy: Millis::secs(8),
+        },
+    };
+    let traits = |rng: &mut Rng| Traits {
+        prepares: rng.chance(800),
+        cleans: rng.chance(800),
+        repairs: rng.chance(700),
+        probes: false,
+    };
+    let boats = PoolConfig {
+        name: text(BOATS),
+        inventory: None,
+        max: rng.between(1, 4) as u32,
+        idle: Some(Millis::secs(20)),
+        max_age: rng.chance(300).then_some(Millis::secs(60)),
+        max_uses: rng.chance(300).then_some(5),
+        traits: Traits { probes: rng.chance(500), ..traits(rng) },
+        slots: rng.between(1, 3) as u32,
+        ..plain.clone()
+    };
+    let red = PoolConfig {
+        name: text(RED),
+        labels: Labels::new(),
+        on: vec![text(HOSTS)],
+        inventory: None,
+        min_ready: 0,
+        max: rng.between(1, 5) as u32,
+        max_per_parent: rng.chance(400).then_some(1),
+        slots: 1,
+        idle: rng.chance(500).then_some(Millis::secs(30)),
+        traits: traits(rng),
+        ..plain.clone()
+    };
+    let blue = PoolConfig {
+        name: text(BLUE),
+        on: vec![text(HOSTS), text(BOATS)],
+        max: 2,
+        max_per_parent: None,
+        slots: rng.between(1, 3) as u32,
+        traits: traits(rng),
+        ..red.clone()
+    };
+    vec![plain, boats, red, blue]
+}
+
+/// What a client may ask for.
+pub(crate) fn selectors() -> Vec<Selector> {
+    let linux = Selector { pool: None, labels: [(text("os"), text("linux"))].into() };
+    vec![
+        Selector::pool(HOSTS),
+        Selector::pool(BOATS),
+        Selector::pool(RED),
+        Selector::pool(RED),
+        Selector::pool(BLUE),
+        linux,
+    ]
+}
+
+/// What all that was asked for can be met with, also several at once and copies beside hosts.
+pub(crate) fn ample(first: &[PoolConfig]) -> Vec<PoolConfig> {
+    let more = |pool: &PoolConfig| PoolConfig {
+        max: if pool.inventory.is_some() { pool.max } else { 6 },
+        slots: pool.slots.max(if pool.inventory.is_some() { 4 } else { 1 }),
+        max_per_parent: None,
+        ..pool.clone()
+    };
+    first.iter().map(more).collect()
+}
+
+/// Somebody edits the file: not always what was meant.
+pub(crate) fn edited(rng: &mut Rng, first: &[PoolConfig], now: &[PoolConfig]) -> Vec<PoolConfig> {
+    let mut pools = now.to_vec();
+    if pools.is_empty() {
+        return first.to_vec();
+    }
+    match rng.below(8) {
+        0 => return first.to_vec(),
+        1 => {
+            let gone = rng.below(pools.len() as u64) as usize;
+            if pools.len() > 1 {
+                pools.remove(gone);
+            }
+        }
+        2 => pools.iter_mut().for_each(|pool| pool.enabled |= rng.chance(500)),
+        3 => {
+            let at = rng.below(pools.len() as u64) as usize;
+            pools[at].enabled = false;
+        }
+        4 => {
+            let at = rng.below(pools.len() as u64) as usize;
+            pools[at].max = rng.below(4) as u32;
+        }
+        5 => {
+            let at = rng.below(pools.len() as u64) as usize;
+            pools[at].slots = rng.between(1, 4) as u32;
+        }
+        _ => {
+            for item in pools.iter_mut().flat_map(|pool| pool.inventory.iter_mut().flatten()) {
+                item.enabled = rng.chance(600);
+            }
+        }
+    }
+    // A pool of copies lies on what is configured: the configuration is checked before it gets here.
+    let names: Vec<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
+    pools.retain(|pool| pool.on.iter().all(|on| names.contains(on)));
+    pools
+}

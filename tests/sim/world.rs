@@ -1,0 +1,515 @@
+//! One run: virtual time, and everything that can happen in it, in an order that the seed decides.
+
+use crate::adapters::{Key, Things, Weather};
+use crate::broker::{Answered, Broker, Outcome};
+use crate::holders::Holder;
+use crate::oracle::{Facts, Oracle, Watcher};
+use crate::rng::Rng;
+use crate::trace::{Kept, Trace};
+use crate::{nature, pools};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use wharfinger::store::Fault;
+use wharfinger_core::{
+    Batch, Input, LeaseId, LeaseState, Millis, PoolConfig, Reply, Resource, ResourceState, Revision, Timestamp,
+};
+
+const START: Timestamp = Timestamp(1_000_000_000);
+/// So long the world is hostile.
+const STORM: Millis = Millis::secs(120);
+/// So long it may take until all is settled after that: the longest of all waits is a janitor's ten minutes.
+const CALM: Millis = Millis::secs(1500);
+/// The server looks at the clock so often.
+const TICK: Millis = Millis(1000);
+
+/// What is due at some time.
+enum Due {
+    /// A call of an adapter is over.
+    Ends(Key, u64),
+    /// Something is said, by whomever.
+    Said(Input),
+    /// An adapter's answer, from this life of the broker: it does not outlive its process.
+    Answer(Input, u64),
+    Holder(usize),
+    Nature,
+    Operator,
+    Editor,
+    Watcher(usize),
+    /// The broker is stopped for a while, and goes on as if nothing had been.
+    Freeze,
+    /// The process dies.
+    Crash,
+    /// It starts.
+    Start,
+}
+
+pub(crate) struct World {
+    now: Timestamp,
+    rng: Rng,
+    trace: Trace,
+    broker: Broker,
+    things: Things,
+    oracle: Oracle,
+    holders: Vec<Holder>,
+    due: BTreeMap<(Timestamp, u64), Due>,
+    number: u64,
+    first_pools: Vec<PoolConfig>,
+    pools: Vec<PoolConfig>,
+    weather: Weather,
+    /// One input a turn, so that the oracle can look between any two.
+    one_by_one: bool,
+    calm: bool,
+    turns: u64,
+    /// Grows with each recovery: what was answered before is asked again after it, and an answer counts once.
+    life: u64,
+}
+
+/// What a run came to.
+pub(crate) struct Report {
+    pub(crate) trace: String,
+    pub(crate) result: Result<(), String>,
+    pub(crate) turns: u64,
+}
+
+pub(crate) fn run(seed: u64, kept: Kept) -> Report {
+    let mut rng = Rng::new(seed);
+    let first_pools = pools::configured(&mut rng);
+    let mut world = World {
+        now: START,
+        trace: Trace::new(kept, START),
+        broker: Broker::new(),
+        things: Things::default(),
+        oracle: Oracle::default(),
+        holders: (0..rng.between(3, 10) as usize).map(Holder::new).collect(),
+        due: BTreeMap::new(),
+        number: 0,
+        pools: first_pools.clone(),
+        first_pools,
+        weather: Weather { faults: rng.chance(900), lies: rng.chance(250) },
+        one_by_one: rng.chance(500),
+        calm: false,
+        turns: 0,
+        life: 0,
+        rng,
+    };
+    let result = world.live();
+    Report { trace: world.trace.into_text(), result, turns: world.turns }
+}
+
+impl World {
+    fn live(&mut self) -> Result<(), String> {
+        self.oracle.watchers = (0..3).map(|_| Watcher::default()).collect();
+        self.at(Millis(0), Due::Start);
+        for n in 0..self.holders.len() {
+            self.soon(1, 8000, Due::Holder(n));
+        }
+        for n in 0..3 {
+            self.soon(1, 8000, Due::Watcher(n));
+        }
+        if self.weather.faults {
+            self.soon(2000, 20_000, Due::Nature);
+            self.soon(2000, 20_000, Due::Operator);
+            self.soon(5000, 40_000, Due::Editor);
+            self.soon(5000, 60_000, Due::Freeze);
+            self.soon(1000, 40_000, Due::Crash);
+        }
+        let storm = START.after(STORM);
+        while self.now < storm {
+            self.step()?;
+        }
+        self.clear_up()?;
+        let end = self.now.after(CALM);
+        while let Some(unsettled) = self.unsettled() {
+            if self.now >= end {
+                return Err(format!("not settled after {CALM}: {unsettled}"));
+            }
+            self.step()?;
+        }
+        self.at_the_end()
+    }
+
+    fn at(&mut self, after: Millis, due: Due) {
+        self.number += 1;
+        self.due.insert((self.now.after(after), self.number), due);
+    }
+
+    fn soon(&mut self, from: i64, to: i64, due: Due) {
+        let after = Millis(self.rng.between(from, to));
+        self.at(after, due);
+    }
+
+    /// Goes to the next time at which something is due, and lets it happen.
+    fn step(&mut self) -> Result<(), String> {
+        let mut next = self.now.after(TICK);
+        if let Some(((at, _), _)) = self.due.first_key_value() {
+            next = next.min(*at);
+        }
+        if self.broker.is_up()
+            && let Some(at) = self.broker.core().next_deadline()
+        {
+            next = next.min(at);
+        }
+        // What comes while a turn is under way is in the next one, together.
+        let gathered = if self.one_by_one { 0 } else { self.rng.between(0, 30) };
+        self.now = self.now.max(next).after(Millis(gathered));
+        let mut inputs = Vec::new();
+        while let Some(entry) = self.due.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let due = entry.remove();
+            self.happens(due, &mut inputs)?;
+        }
+        if !self.broker.is_up() {
+            return Ok(());
+        }
+        if inputs.is_empty() {
+            return self.turn(Vec::new());
+        }
+        while !inputs.is_empty() && self.broker.is_up() {
+            let count = if self.one_by_one { 1 } else { inputs.len() };
+            let rest = inputs.split_off(count);
+            self.turn(inputs)?;
+            inputs = rest;
+        }
+        Ok(())
+    }
+
+    fn happens(&mut self, due: Due, inputs: &mut Vec<Input>) -> Result<(), String> {
+        match due {
+            Due::Ends(key, number) => {
+                if let Some(input) = self.things.finish(self.now, key, number) {
+                    // Some answers come twice: once more when nobody waits for them.
+                    if self.weather.faults && self.rng.chance(30) {
+                        self.soon(1, 9000, Due::Answer(input.clone(), self.life));
+                    }
+                    inputs.push(input);
+                }
+            }
+            Due::Said(input) => inputs.push(input),
+            Due::Answer(input, life) if life == self.life => inputs.push(input),
+            Due::Answer(..) => {}
+            Due::Holder(n) => {
+                if !self.broker.is_up() {
+                    self.soon(500, 2000, Due::Holder(n));
+                    return Ok(());
+                }
+                let (said, again) = self.holders[n].act(self.now, self.broker.core(), self.calm, &mut self.rng);
+                inputs.extend(said);
+                self.at(again.since(self.now), Due::Holder(n));
+            }
+            Due::Nature if !self.calm => {
+                if self.broker.is_up() {
+                    let said = nature::strike(self.now, self.broker.core(), &mut self.things, &mut self.rng);
+                    for (at, input) in said {
+                        self.at(at.since(self.now), Due::Said(input));
+                    }
+                }
+                self.soon(500, 6000, Due::Nature);
+            }
+            Due::Operator if !self.calm => {
+                if self.broker.is_up() {
+                    inputs.push(nature::command(self.broker.core(), &mut self.rng));
+                }
+                self.soon(500, 10_000, Due::Operator);
+            }
+            Due::Editor if !self.calm => {
+                self.pools = pools::edited(&mut self.rng, &self.first_pools, &self.pools);
+                inputs.push(Input::Configure(self.pools.clone()));
+                self.soon(3000, 30_000, Due::Editor);
+            }
+            Due::Freeze if !self.calm => {
+                let (frozen, limits) = (Millis(self.rng.between(1000, 40_000)), Broker::limits());
+                self.now = self.now.after(frozen);
+                if frozen > limits.pause {
+                    self.oracle.grace_until = self.now.after(limits.grace);
+                }
+                self.note(|| "the broker was stopped for a while".into());
+                self.soon(5000, 60_000, Due::Freeze);
+            }
+            Due::Crash if !self.calm => {
+                self.crash("between two turns");
+                self.soon(1000, 40_000, Due::Crash);
+            }
+            Due::Nature | Due::Operator | Due::Editor | Due::Freeze | Due::Crash => {}
+            Due::Watcher(n) => {
+                let connected = self.oracle.watchers[n].connected;
+                if connected && !self.calm {
+                    self.oracle.watchers[n].connected = false;
+                } else if self.broker.is_up() {
+                    self.oracle.watchers[n].resumes(self.broker.core());
+                }
+                self.soon(500, 20_000, Due::Watcher(n));
+            }
+            Due::Start => self.start()?,
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, words: impl FnOnce() -> String) {
+        self.trace.line(self.now, words);
+    }
+
+    fn crash(&mut self, when: &str) {
+        if !self.broker.is_up() {
+            return;
+        }
+        self.note(|| format!("the process dies {when}"));
+        self.broker.die();
+        self.life += 1;
+        self.things.process_died(self.now, &mut self.rng);
+        self.oracle.watchers.iter_mut().for_each(|watcher| watcher.connected = false);
+        self.soon(10, 4000, Due::Start);
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        if self.broker.is_up() {
+            return Ok(());
+        }
+        if self.weather.faults && !self.calm && self.rng.chance(100) {
+            let fault = self.fault();
+            self.broker.inject(Some(fault));
+        }
+        let started = self.broker.start(&self.pools.clone(), self.now);
+        self.look_at_the_store()?;
+        let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
+        self.oracle.restarted(&stored)?;
+        let Some(batch) = started else {
+            self.note(|| "the process does not get up".into());
+            self.soon(10, 1000, Due::Start);
+            return Ok(());
+        };
+        self.note(|| "the process starts".into());
+        if !stored.is_empty() {
+            self.oracle.grace_until = self.now.after(Broker::limits().grace);
+        }
+        self.release(batch)
+    }
+
+    fn fault(&mut self) -> Fault {
+        [Fault::NotCommitted, Fault::InDoubtLost, Fault::InDoubtStored][self.rng.below(3) as usize]
+    }
+
+    /// One turn over these inputs; what comes of it leaves, if the process lives so long.
+    fn turn(&mut self, inputs: Vec<Input>) -> Result<(), String> {
+        self.turns += 1;
+        for input in &inputs {
+            self.trace.line(self.now, || format!("<- {input:?}"));
+        }
+        let faulty = self.weather.faults && !self.calm;
+        let fault = (faulty && !inputs.is_empty() && self.rng.chance(15)).then(|| self.fault());
+        if fault.is_some() {
+            self.broker.inject(fault);
+        }
+        let asked: Vec<Input> = inputs.clone();
+        match self.broker.turn(self.now, inputs) {
+            Outcome::Committed(turn, receivers) => {
+                self.broker.clear_faults();
+                self.look_at_the_store()?;
+                self.broker.core().check_invariants()?;
+                self.oracle.answered.extend(asked.iter().filter_map(op_of));
+                if faulty && self.rng.chance(8) {
+                    self.crash("after a commit, before anything left");
+                    return Ok(());
+                }
+                turn.answers.into_iter().for_each(|answer| answer.send());
+                let answers: Vec<Answered> = receivers.into_iter().map(|mut from| from.try_recv().ok()).collect();
+                self.deliver(&asked, answers)?;
+                if faulty && self.rng.chance(8) {
+                    self.crash("after the answers, before the calls");
+                    return Ok(());
+                }
+                self.release(turn.batch)
+            }
+            Outcome::Recovered { answers, batch, again } => {
+                self.note(|| format!("the commit failed ({fault:?}): recovered"));
+                self.life += 1;
+                self.look_at_the_store()?;
+                self.oracle.answered.extend(asked.iter().filter_map(op_of));
+                self.deliver(&asked, answers)?;
+                let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
+                self.oracle.restarted(&stored)?;
+                // What was in doubt may be stored, and nobody was told: who watches resumes by revision.
+                self.oracle.watchers.iter_mut().for_each(|watcher| watcher.connected = false);
+                self.lost_answers(&asked);
+                self.release(batch)?;
+                if again.is_empty() { Ok(()) } else { self.turn(again) }
+            }
+        }
+    }
+
+    /// The call whose answer was in a turn that failed is made again by the recovery, if it is still wanted. What an
+    /// operator said is said again: he got UNAVAILABLE for it.
+    fn lost_answers(&mut self, asked: &[Input]) {
+        for input in asked {
+            if let Input::Admin(_) = input {
+                let after = Millis(self.rng.between(100, 2000));
+                self.at(after, Due::Said(input.clone()));
+            }
+        }
+    }
+
+    fn look_at_the_store(&mut self) -> Result<(), String> {
+        let things = &self.things;
+        let facts = Facts {
+            was_bad: &|id, now, within| things.was_bad(id, now, within),
+            blamed: &self.things.blamed,
+            lies: self.weather.lies,
+            pools: &self.pools,
+            one_by_one: self.one_by_one,
+        };
+        for batch in self.broker.stored() {
+            self.trace.line(self.now, || words_of(&batch));
+            self.oracle.stored(&batch, &facts)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, asked: &[Input], answers: Vec<Answered>) -> Result<(), String> {
+        for (input, answer) in asked.iter().zip(answers) {
+            let Some(answer) = answer else { continue };
+            self.trace.line(self.now, || format!("-> {}", words_of_answer(&answer)));
+            let request = if let Input::Lease(request) = input { Some(request) } else { None };
+            if let Ok(reply) = &answer {
+                self.oracle.answers(request.map(|request| &request.request_id), reply)?;
+            }
+            let Some(request) = request else { continue };
+            if let Err(wharfinger::engine::SubmitError::Unavailable(_)) = answer {
+                continue;
+            }
+            let reply: Option<&Reply> = answer.as_ref().ok();
+            let holder = self.holders.iter_mut().find(|holder| holder.asks() == Some(request));
+            if let Some(holder) = holder {
+                holder.answered(self.now, reply, &mut self.rng);
+            }
+        }
+        Ok(())
+    }
+
+    /// After the commit: watchers are told, calls begin.
+    fn release(&mut self, batch: Batch) -> Result<(), String> {
+        self.oracle.watchers.iter_mut().for_each(|watcher| watcher.told(&batch));
+        for effect in batch.effects {
+            self.trace.line(self.now, || format!("=> {} {:?} {}", work_name(&effect), effect.op, effect.resource.id));
+            self.oracle.calls(&effect)?;
+            let weather = Weather { faults: self.weather.faults && !self.calm, ..self.weather };
+            let Some(started) = self.things.start(self.now, effect, weather, &mut self.rng)? else { continue };
+            self.at(started.at.since(self.now), Due::Ends(started.key, started.number));
+            for input in started.cancelled {
+                self.at(Millis(1), Due::Answer(input, self.life));
+            }
+        }
+        Ok(())
+    }
+
+    /// The storm is over: faults stop, what is switched off is switched on, what operators did is undone.
+    fn clear_up(&mut self) -> Result<(), String> {
+        self.note(|| "the storm is over".into());
+        self.calm = true;
+        self.broker.clear_faults();
+        self.things.heal(self.now);
+        self.pools = pools::ample(&self.first_pools);
+        while !self.broker.is_up() {
+            self.step()?;
+        }
+        self.turn(vec![Input::Configure(self.pools.clone())])?;
+        // What was announced or asked for before is in all heads now, however late it was.
+        for _ in 0..60 {
+            self.step()?;
+        }
+        let undone = nature::undo(self.broker.core());
+        self.turn(undone)
+    }
+
+    /// What is not as it should be when nothing happens any more.
+    fn unsettled(&self) -> Option<String> {
+        if !self.broker.is_up() {
+            return Some("the broker is down".into());
+        }
+        let core = self.broker.core();
+        let waiting = core.leases(None).find(|row| row.spec.child.is_none() && !row.ended());
+        if let Some(row) = waiting {
+            let why = core.explain(row.id, self.now).map(|e| format!("{e:?}")).unwrap_or_default();
+            return Some(format!("{} is {:?}: {why}", row.id, row.state));
+        }
+        if let Some(row) = core.leases(None).find(|row| matches!(row.state, LeaseState::Ended { cleanup: Some(_), .. }))
+        {
+            return Some(format!("{} is not cleaned: {:?}", row.id, row.state));
+        }
+        let moving = |row: &&Arc<Resource>| match row.state {
+            ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Draining { .. }
+            | ResourceState::Destroying { .. }
+            | ResourceState::Orphaned { .. } => true,
+            // One that nobody waits for any more may wait for a host for ever: it has none of the world's goods.
+            ResourceState::Provisioning { .. } => row.parent.is_none_or(|parent| parent.host.is_some()),
+            ResourceState::Ready | ResourceState::Quarantined { .. } | ResourceState::Gone { .. } => false,
+        };
+        core.resources(None).find(moving).map(|row| format!("{} of {} is {:?}", row.id, row.pool, row.state))
+    }
+
+    fn at_the_end(&mut self) -> Result<(), String> {
+        let core = self.broker.core();
+        for (n, watcher) in self.oracle.watchers.iter_mut().enumerate() {
+            watcher.connected = false;
+            watcher.resumes(core);
+            for row in core.leases(None) {
+                if watcher.known.get(&row.id) != Some(row) {
+                    return Err(format!("(4) watcher {n} has {:?} for {row:?}", watcher.known.get(&row.id)));
+                }
+            }
+        }
+        if !core.leases(None).eq(self.oracle.leases.values()) {
+            return Err("(3) the broker's leases are not those that are stored".into());
+        }
+        let changes = self.broker.changes(core.floor(), usize::MAX).map_err(|error| error.to_string())?;
+        if changes.revision > core.revision() || changes.revision < Revision(1) {
+            return Err(format!("the store is at {}, the broker at {}", changes.revision, core.revision()));
+        }
+        for id in self.things.launched() {
+            let gone = core.resource(id).is_none_or(|row| matches!(row.state, ResourceState::Gone { .. }));
+            if gone {
+                return Err(format!("(5) {id} was launched, runs, and has no record"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn op_of(input: &Input) -> Option<(wharfinger_core::ResourceId, wharfinger_core::Op)> {
+    match input {
+        Input::Provisioned { resource, op, .. } => Some((*resource, *op)),
+        _ => None,
+    }
+}
+
+fn work_name(effect: &wharfinger_core::Effect) -> String {
+    match &effect.work {
+        wharfinger_core::Work::Prepare(lease) => format!("prepare for {}", lease.id),
+        wharfinger_core::Work::Clean(lease) => format!("clean after {}", lease.id),
+        other => format!("{other:?}"),
+    }
+}
+
+fn words_of(batch: &Batch) -> String {
+    let mut text = format!("== {}..{}", batch.base, batch.revision);
+    for row in &batch.leases {
+        text.push_str(&format!("\n          {} {:?}", row.id, row.state));
+    }
+    for row in &batch.resources {
+        text.push_str(&format!("\n          {} {} {:?}", row.id, row.pool, row.state));
+    }
+    for event in &batch.events {
+        text.push_str(&format!("\n          # {} {} {}", event.kind, event.subject, event.detail));
+    }
+    text
+}
+
+fn words_of_answer(answer: &Result<Reply, wharfinger::engine::SubmitError>) -> String {
+    match answer {
+        Ok(Reply::Leases(leases)) => format!("{:?}", leases.iter().map(|row| row.id).collect::<Vec<_>>()),
+        Ok(_) => "ok".into(),
+        Err(error) => error.to_string(),
+    }
+}
