@@ -297,6 +297,12 @@ impl Core {
         let wait = backoff(attempt, Millis::secs(600)).max(failure.retry_after.unwrap_or(Millis::ZERO));
         let retry_at = Some(self.now.after(wait));
         let orphaned = matches!(row.state, ResourceState::Orphaned { .. });
+        if let (Blame::Resource, Some(host)) = (failure.blame, row.parent.and_then(|parent| parent.host)) {
+            // It can't be reached to be removed: its host is asked, whose end would be the debt's end too.
+            let link =
+                self.link(host, Reason::ProbeMissed, &format!("{id} on it can't be removed: {text}"), Source::Adapter);
+            self.suspect(host, alloc::vec![link]);
+        }
         if orphaned || attempt >= DESTROY_TRIES {
             self.edit_resource(id, |row| {
                 row.state = ResourceState::Orphaned { op: None, attempt, retry_at, cause };

@@ -1,7 +1,8 @@
 //! The outside world: what adapters are asked to do, what really is the case, and how the two come apart.
 //!
 //! Calls are run as the server's executor runs them: a call that is under way is not begun twice, a clean-up ends the
-//! preparation of its lease, a destroy ends all that runs on its resource, and each call brings one answer back.
+//! preparation of its lease, a destroy or repair ends all that runs on its resource, and each call brings one answer
+//! back, which a recovery in between makes void: the call is made again.
 
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,8 +111,8 @@ impl Things {
     fn end_before(&mut self, now: Timestamp, effect: &Effect, rng: &mut Rng) -> Vec<Input> {
         let ends = |key: &&Key| match &effect.work {
             Work::Clean(lease) => key.1 == Some(lease.id),
-            Work::Destroy => key.0 == effect.resource.id,
-            Work::Provision(_) | Work::Prepare(_) | Work::Check | Work::Probe | Work::Repair => false,
+            Work::Destroy | Work::Repair => key.0 == effect.resource.id,
+            Work::Provision(_) | Work::Prepare(_) | Work::Check | Work::Probe => false,
         };
         let keys: Vec<Key> = self.running.keys().filter(ends).copied().collect();
         let mut answers = Vec::new();

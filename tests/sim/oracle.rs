@@ -181,7 +181,8 @@ impl Oracle {
             Ended::Expired | Ended::Broken { .. } => policy.after_lost,
             Ended::Cancelled | Ended::Failed { .. } => false,
         };
-        if doubtful && matches!(resource.state, ResourceState::Ready) {
+        // In a batch of several inputs a check may have cleared it again.
+        if facts.one_by_one && doubtful && matches!(resource.state, ResourceState::Ready) {
             return Err(format!("(2) {} ended as {how:?}, and {} is beyond doubt", row.id, resource.id));
         }
         Ok(())

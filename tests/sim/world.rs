@@ -169,8 +169,13 @@ impl World {
         while !inputs.is_empty() && self.broker.is_up() {
             let count = if self.one_by_one { 1 } else { inputs.len() };
             let rest = inputs.split_off(count);
+            let life = self.life;
             self.turn(inputs)?;
             inputs = rest;
+            if self.life != life {
+                // What adapters had answered by then is asked again: one call brings one answer.
+                inputs.retain(|input| !is_answer(input));
+            }
         }
         Ok(())
     }
@@ -474,6 +479,25 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+fn is_answer(input: &Input) -> bool {
+    match input {
+        Input::Provisioned { .. }
+        | Input::Prepared { .. }
+        | Input::Cleaned { .. }
+        | Input::Checked { .. }
+        | Input::Probed { .. }
+        | Input::Repaired { .. }
+        | Input::Destroyed { .. } => true,
+        Input::Lease(_)
+        | Input::Release { .. }
+        | Input::Renew { .. }
+        | Input::Admin(_)
+        | Input::Notice(_)
+        | Input::Configure(_)
+        | Input::Tick => false,
     }
 }
 
