@@ -21,15 +21,8 @@ impl Core {
         let Some(row) = self.resource(id).cloned() else { return };
         match row.state {
             ResourceState::Ready => {}
-            // A graver doubt adds its reason: a tainted one is mended even if the check passes.
             ResourceState::Suspect { .. } => {
-                if cause.first().is_some_and(|link| link.reason == Reason::HolderTainted) {
-                    self.edit_resource(id, |row| {
-                        if let ResourceState::Suspect { cause: before, .. } = &mut row.state {
-                            *before = cause;
-                        }
-                    });
-                }
+                self.doubt_again(id, cause);
                 return;
             }
             ResourceState::Draining { .. } => {
@@ -65,6 +58,34 @@ impl Core {
         for lease in self.live_below(id) {
             self.edit_lease(lease, |lease| lease.doubt = Some(Arc::from(detail.as_str())));
         }
+        self.start_check(id);
+    }
+
+    /// A new reason for a doubt that is there already. What a holder left behind after a check began is not in its
+    /// answer: it is checked anew. A tainted one is mended even if the check passes.
+    fn doubt_again(&mut self, id: ResourceId, cause: CauseChain) {
+        let Some(reason) = cause.first().map(|link| link.reason) else { return };
+        let left_behind = matches!(
+            reason,
+            Reason::HolderFailed
+                | Reason::HolderTainted
+                | Reason::HolderExpired
+                | Reason::LeaseBroken
+                | Reason::PrepareFailed
+                | Reason::CleanFailed
+        );
+        if !left_behind {
+            return;
+        }
+        self.edit_resource(id, |row| {
+            if let ResourceState::Suspect { cause: before, op, retry_at, .. } = &mut row.state {
+                if reason == Reason::HolderTainted {
+                    *before = cause;
+                }
+                *op = None;
+                *retry_at = None;
+            }
+        });
         self.start_check(id);
     }
 

@@ -230,8 +230,8 @@ impl Core {
                     subject: Subject::Resource(child),
                     reason: Reason::ParentGone,
                     detail: Arc::from(match host {
-                        Some(host) => format!("its host {host} is gone"),
-                        None => String::from("its host is gone"),
+                        Some(host) => format!("its host {host} was lost or removed"),
+                        None => String::from("its host was lost or removed"),
                     }),
                     source: Source::Broker,
                     at: self.now,
@@ -295,6 +295,7 @@ impl Core {
             let id = LeaseId(self.mint());
             let mut avoid = lease.avoid.clone();
             avoid.extend(lost);
+            avoid.drain(..avoid.len().saturating_sub(Lease::MAX_AVOID));
             // It may wait as long as the first might, from now on.
             let wait_until = lease.spec.wait_until.map(|until| self.now.after(until.since(lease.created_at)));
             let spec =

@@ -72,7 +72,8 @@ impl Core {
         let retention = self.limits.retention;
         let Some(entry) = self.resources.get_mut(&id) else { return };
         let row = &entry.row;
-        let Some(pool) = self.pools.get(&row.pool) else { return };
+        // What is gone is forgotten, also after its pool.
+        let pool = self.pools.get(&row.pool);
         let mut due = match &row.state {
             ResourceState::Provisioning { retry_at, op: None, .. }
             | ResourceState::Suspect { retry_at, op: None, .. }
@@ -87,11 +88,11 @@ impl Core {
             ResourceState::Draining { deadline, .. } => deadline.unwrap_or(NEVER),
             ResourceState::Gone { at, .. } => at.after(retention),
             ResourceState::Ready => {
-                let age = match (row.ready_at, pool.config.max_age) {
+                let age = match (row.ready_at, pool.and_then(|pool| pool.config.max_age)) {
                     (Some(at), Some(age)) => at.after(age),
                     _ => NEVER,
                 };
-                let idle = match (row.idle_since, pool.config.idle) {
+                let idle = match (row.idle_since, pool.and_then(|pool| pool.config.idle)) {
                     (Some(at), Some(idle)) if entry.slots.len() == 0 => at.after(idle),
                     _ => NEVER,
                 };

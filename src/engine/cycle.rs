@@ -128,6 +128,9 @@ impl Cycle {
                         answers.push(Answer::Input(to, Box::new(answer)));
                     }
                 }
+                Message::Fact(input, _) => {
+                    let _ = self.core.step(now, *input);
+                }
                 Message::Read(read) => answers.push(Answer::Read(read(&self.core, now))),
             }
         }

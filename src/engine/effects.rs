@@ -3,6 +3,7 @@
 use crate::engine::facts;
 use crate::engine::handle::Handle;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -52,12 +53,14 @@ pub(crate) struct Executor {
     work: Arc<Semaphore>,
     checks: Arc<Semaphore>,
     running: Arc<Mutex<Running>>,
+    generation: Arc<AtomicU64>,
 }
 
 /// What runs, so that it can be ended before what must not run beside it.
 #[derive(Default)]
 struct Running {
-    leases: BTreeMap<LeaseId, (u64, Task)>,
+    /// What runs on each slot.
+    slots: BTreeMap<(ResourceId, u32), Vec<(u64, Task)>>,
     resources: BTreeMap<ResourceId, Vec<(u64, Task)>>,
     /// Operations under way: after a recovery the core names again what never stopped running.
     ops: BTreeSet<Key>,
@@ -82,7 +85,30 @@ impl Executor {
             work: Arc::new(Semaphore::new(limits.work)),
             checks: Arc::new(Semaphore::new(limits.checks)),
             running: Arc::default(),
+            generation: Arc::default(),
         }
+    }
+
+    /// Which calls count: those that were started since the last recovery.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Ends all calls, and waits until they have ended; their answers do not count any more.
+    pub(crate) async fn halt(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        let all: Vec<Task> = {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.resources.values().flatten().map(|(_, task)| task.clone()).collect()
+        };
+        for task in &all {
+            task.abort.abort();
+        }
+        for task in all {
+            let _ = task.done.acquire().await;
+        }
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.ops.clear();
     }
 
     /// Starts an effect. Its answer comes to the engine as an input, whatever happens.
@@ -91,6 +117,7 @@ impl Executor {
         if !self.running.lock().unwrap_or_else(PoisonError::into_inner).ops.insert(key) {
             return;
         }
+        let generation = self.generation();
         let before = self.to_end_before(&effect);
         let this = self.clone();
         let done = Arc::new(Semaphore::new(0));
@@ -113,56 +140,59 @@ impl Executor {
                 Err(_) => facts::timed_out(&effect),
             }
         });
-        let number = self.note(key, Task { abort: job.abort_handle(), done });
+        let number = self.note(&for_answer, Task { abort: job.abort_handle(), done });
         let this = self.clone();
         tokio::spawn(async move {
             let outcome = job.await;
             finished.close();
-            this.forget(key, number);
+            this.forget(&for_answer, key, number, generation);
             let input = match outcome {
                 Ok(input) => input,
                 // Ended for something that made it pointless; the core drops the answer by its number.
                 Err(error) if error.is_cancelled() => facts::cancelled(&for_answer),
                 Err(error) => facts::panicked(&for_answer, &error.to_string()),
             };
-            let _ = this.handle.report(input).await;
+            let _ = this.handle.fact(input, generation).await;
         });
     }
 
-    /// A clean-up ends the preparation of its lease; a destroy ends all that runs on the resource.
+    /// Who needs a slot to itself ends what runs on the slot; who needs the resource, all that runs on it.
     fn to_end_before(&self, effect: &Effect) -> Vec<Task> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match &effect.work {
-            Work::Clean(lease) => running.leases.get(&lease.id).map(|(_, task)| task.clone()).into_iter().collect(),
-            Work::Destroy => running
-                .resources
-                .get(&effect.resource.id)
-                .map(|tasks| tasks.iter().map(|(_, task)| task.clone()).collect())
-                .unwrap_or_default(),
-            Work::Provision(_) | Work::Prepare(_) | Work::Check | Work::Probe | Work::Repair => Vec::new(),
-        }
+        let tasks = match &effect.work {
+            Work::Prepare(_) | Work::Clean(_) => slot_of(effect).and_then(|slot| running.slots.get(&slot)),
+            Work::Destroy | Work::Repair => running.resources.get(&effect.resource.id),
+            Work::Provision(_) | Work::Check | Work::Probe => None,
+        };
+        tasks.into_iter().flatten().map(|(_, task)| task.clone()).collect()
     }
 
-    fn note(&self, (resource, lease, _): Key, task: Task) -> u64 {
+    fn note(&self, effect: &Effect, task: Task) -> u64 {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.next += 1;
         let number = running.next;
-        if let Some(lease) = lease {
-            running.leases.insert(lease, (number, task.clone()));
+        if let Some(slot) = slot_of(effect) {
+            running.slots.entry(slot).or_default().push((number, task.clone()));
         }
-        running.resources.entry(resource).or_default().push((number, task));
+        running.resources.entry(effect.resource.id).or_default().push((number, task));
         number
     }
 
-    fn forget(&self, key: Key, number: u64) {
-        let (resource, lease, _) = key;
+    fn forget(&self, effect: &Effect, key: Key, number: u64, generation: u64) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.ops.remove(&key);
-        if let Some(lease) = lease
-            && running.leases.get(&lease).is_some_and(|(own, _)| *own == number)
-        {
-            running.leases.remove(&lease);
+        // After a recovery the same operation may be under way again.
+        if self.generation() == generation {
+            running.ops.remove(&key);
         }
+        if let Some(slot) = slot_of(effect)
+            && let Some(tasks) = running.slots.get_mut(&slot)
+        {
+            tasks.retain(|(own, _)| *own != number);
+            if tasks.is_empty() {
+                running.slots.remove(&slot);
+            }
+        }
+        let resource = effect.resource.id;
         if let Some(tasks) = running.resources.get_mut(&resource) {
             tasks.retain(|(own, _)| *own != number);
             if tasks.is_empty() {
@@ -242,6 +272,13 @@ impl Executor {
 fn lease_of(effect: &Effect) -> Option<LeaseId> {
     match &effect.work {
         Work::Prepare(lease) | Work::Clean(lease) => Some(lease.id),
+        Work::Provision(_) | Work::Check | Work::Probe | Work::Repair | Work::Destroy => None,
+    }
+}
+
+fn slot_of(effect: &Effect) -> Option<(ResourceId, u32)> {
+    match &effect.work {
+        Work::Prepare(lease) | Work::Clean(lease) => lease.hold().map(|hold| (hold.resource, hold.slot)),
         Work::Provision(_) | Work::Check | Work::Probe | Work::Repair | Work::Destroy => None,
     }
 }

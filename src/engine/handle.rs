@@ -10,6 +10,9 @@ use wharfinger_core::{Core, Input, Rejection, Reply, Timestamp};
 pub enum Message {
     /// An input with the place for its answer.
     Input(Box<Input>, Option<oneshot::Sender<Result<Reply, SubmitError>>>),
+    /// An adapter's answer to a call of this generation. Calls are made again after a recovery from the store: an
+    /// answer to one from before it would be taken for the new one's.
+    Fact(Box<Input>, u64),
     /// A question; its answer is held back until what it saw is committed.
     Read(Read),
 }
@@ -53,6 +56,11 @@ impl Handle {
     /// Submits an input that nobody waits for.
     pub async fn report(&self, input: Input) -> Result<(), SubmitError> {
         self.mailbox.send(Message::Input(Box::new(input), None)).await.map_err(|_| stopped())
+    }
+
+    /// Submits an adapter's answer.
+    pub(crate) async fn fact(&self, input: Input, generation: u64) -> Result<(), SubmitError> {
+        self.mailbox.send(Message::Fact(Box::new(input), generation)).await.map_err(|_| stopped())
     }
 
     /// Asks the core something. The answer comes when all that it saw is durable.

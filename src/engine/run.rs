@@ -137,7 +137,9 @@ impl Loop {
     }
 
     /// Takes a turn. False: stop.
-    async fn turn(&mut self, messages: Vec<Message>) -> bool {
+    async fn turn(&mut self, mut messages: Vec<Message>) -> bool {
+        let generation = self.executor.generation();
+        messages.retain(|message| !matches!(message, Message::Fact(_, of) if *of != generation));
         match self.cycle.turn(clock::now(), messages).await {
             Ok(turn) => {
                 self.release(turn);
@@ -165,6 +167,8 @@ impl Loop {
     }
 
     async fn recover(&mut self) -> bool {
+        // What is under way is started again from the state, so it must have ended first.
+        self.executor.halt().await;
         let mut wait = Duration::from_millis(20);
         loop {
             match self.cycle.recover(clock::now()).await {
@@ -192,14 +196,9 @@ impl Loop {
                     let why = "the store does not answer; the broker recovers from it: repeat the request";
                     let _ = to.send(Err(SubmitError::Unavailable(why.into())));
                 }
-                // What the world said once is kept. An adapter's answer is not: the call is made again after the
-                // recovery, with its number.
-                Message::Input(input, None) => {
-                    if matches!(*input, Input::Notice(_)) {
-                        self.kept.push(*input);
-                    }
-                }
-                Message::Read(_) => {}
+                // What the world said once is kept. An adapter's answer is not: the call is made again.
+                Message::Input(input, None) => self.kept.push(*input),
+                Message::Fact(..) | Message::Read(_) => {}
             }
         }
     }

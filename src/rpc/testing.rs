@@ -99,7 +99,7 @@ pub(crate) async fn start(limits: RpcLimits, script: Script) -> TestServer {
         while let Some(message) = messages.recv().await {
             match message {
                 Message::Input(input, Some(answer)) => drop(answer.send(script(*input))),
-                Message::Input(_, None) => {}
+                Message::Input(_, None) | Message::Fact(..) => {}
                 Message::Read(read) => open.push(read),
             }
         }

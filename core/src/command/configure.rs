@@ -60,7 +60,11 @@ impl Core {
         let Some(row) = self.resource(id).cloned() else { return };
         if matches!(
             row.state,
-            ResourceState::Gone { .. } | ResourceState::Destroying { .. } | ResourceState::Orphaned { .. }
+            // What an operator keeps for triage is kept.
+            ResourceState::Quarantined { .. }
+                | ResourceState::Gone { .. }
+                | ResourceState::Destroying { .. }
+                | ResourceState::Orphaned { .. }
         ) {
             return;
         }

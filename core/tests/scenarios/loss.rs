@@ -367,3 +367,21 @@ fn a_draining_host_in_doubt_is_asked_though_its_pool_does_not_probe() {
     }
     assert_eq!(w.state(lease), "BROKEN", "or its holder never learns");
 }
+
+#[test]
+fn a_failure_while_a_check_is_under_way_is_checked_anew() {
+    let mut hosts = inventory("hosts", &["h1"]);
+    hosts.slots = 2;
+    let mut w = World::new(vec![hosts]);
+    let (first, second) = (w.lease("hosts"), w.lease("hosts"));
+    w.all_works();
+    let host = w.on(first);
+    w.release(first, Outcome::Failed);
+    let begun = w.take(Kind::Check);
+    // What the second leaves behind came after the first check began.
+    w.release(second, Outcome::Failed);
+    w.answer(&begun, None);
+    assert_eq!(w.stands(host), "SUSPECT", "the answer of the check that began before says nothing of it");
+    w.works(Kind::Check);
+    assert_eq!(w.stands(host), "READY");
+}
