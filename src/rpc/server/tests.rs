@@ -35,7 +35,7 @@ async fn a_lease_is_answered_and_its_caller_is_local() {
     let answer = client(&server).await.lease(wanted()).await.unwrap().into_inner();
     let lease = answer.lease.unwrap();
     assert_eq!((lease.holder.as_str(), lease.principal.as_str()), ("me", Principal::LOCAL));
-    assert_eq!(answer.leases, [lease]);
+    assert!(answer.leases.is_empty(), "one lease is told once");
 }
 
 #[tokio::test]
