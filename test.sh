@@ -41,19 +41,13 @@ if [ $fast = 0 ]; then
   cargo check --no-default-features
 fi
 
-step "the core and the adapters"
-cargo test --workspace --exclude wharfinger
-
-step "the server, its stores and services"
-cargo test -p wharfinger --lib --bins --test it
-
-step "the simulator: $SIM_SEEDS seeds"
-cargo test -p wharfinger --test sim
-
+# One call for all, so that every crate is built once, with one set of features. $SIM_SEEDS seeds for the simulator.
 if [ $fast = 0 ]; then
-  step "end to end: real sshd, git, grpcurl, Python"
-  cargo build -p wharfinger --bin wharfinger
-  cargo test -p wharfinger --test e2e
+  step "all tests: the core, the adapters on real sshd and git, the server, $SIM_SEEDS simulated seeds, end to end"
+  cargo test --workspace
+else
+  step "the tests without real hosts; $SIM_SEEDS simulated seeds"
+  cargo test --workspace --lib --bins --test scenarios --test exhaustive --test it --test sim
 fi
 
 step "all passed"
