@@ -25,7 +25,7 @@ command -v git >/dev/null || fail "git is missing: apt-get install git"
 
 # shellcheck source=scripts/needs.sh
 . scripts/needs.sh
-need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft gcc:gcc
+need_packages openssh-server:/usr/sbin/sshd gcc:gcc || echo "test.sh: going on; tests that need what is missing say so and skip" >&2
 need_venv
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
