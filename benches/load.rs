@@ -38,7 +38,10 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime can be made");
-    if args.iter().any(|arg| arg == "--profile") {
+    if let Some(at) = args.iter().position(|arg| arg == "--memory") {
+        let database = args.get(at + 1).expect("--memory DATABASE");
+        runtime.block_on(scale::memory(std::path::Path::new(database)));
+    } else if args.iter().any(|arg| arg == "--profile") {
         runtime.block_on(profile(plan));
     } else if args.iter().any(|arg| arg == "--leases") {
         let folder = tempfile::tempdir_in(".").expect("the current folder can be written");

@@ -198,3 +198,80 @@ fn a_watcher_is_told_of_the_break_with_its_cause() {
     let lost = all.iter().filter(|e| e["kind"] == "resource.destroying" && e["at"] == broken["at"]).count();
     assert!(lost >= 2, "the host and the copy went at the time of the break: {events:#}");
 }
+
+/// A lease on a copy on the one host, and its watch until it ends.
+fn held(server: &Server) -> (serde_json::Value, std::process::Child) {
+    let args = ["lease", "--pool", "copies", "--wait", "60s", "--holder", "test", "--ttl", "10m"];
+    let lease = server.json(&args)["lease"].clone();
+    assert_eq!(lease["state"], "ACTIVE", "{lease}");
+    let watch = server
+        .command(&["--json", "watch", lease["id"].as_str().unwrap(), "--until-ended"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    (lease, watch)
+}
+
+#[test]
+fn a_host_that_hangs_is_given_up_by_evidence() {
+    if skip("a_host_that_hangs_is_given_up_by_evidence") {
+        return;
+    }
+    let a = Sshd::start();
+    let work = tempfile::tempdir().unwrap();
+    let server = serve(&[("a", &a)], work.path());
+    let (_, watch) = held(&server);
+    a.stop();
+    let output = watch.wait_with_output().unwrap();
+    a.go_on();
+    let told = String::from_utf8_lossy(&output.stdout).to_string();
+    let last = told.lines().rfind(|line| line.contains("BROKEN")).unwrap_or_else(|| panic!("no break: {told}"));
+    assert!(last.contains("RESOURCE_UNREACHABLE") && last.contains("times in a row"), "{last}");
+    // It comes back, and serves again without a hand.
+    server.wait_for_state("hosts", "READY", 1);
+    let output = server.cli(&["run", "--pool", "copies", "--", "cat", "hello.txt"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+#[test]
+fn another_machine_at_the_same_address_is_not_the_host_that_was_leased() {
+    if skip("another_machine_at_the_same_address_is_not_the_host_that_was_leased") {
+        return;
+    }
+    let mut a = Sshd::start();
+    let work = tempfile::tempdir().unwrap();
+    let server = serve(&[("a", &a)], work.path());
+    let (_, watch) = held(&server);
+    a.restart_with_new_host_key();
+    let output = watch.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).to_string();
+    let last = told.lines().rfind(|line| line.contains("BROKEN")).unwrap_or_else(|| panic!("no break: {told}"));
+    assert!(last.contains("HOST_REPLACED"), "{last}");
+    waits_with(&server, "HOST_KEY_MISMATCH");
+}
+
+#[test]
+fn a_login_that_is_refused_is_the_operators_to_mend_and_breaks_nothing() {
+    if skip("a_login_that_is_refused_is_the_operators_to_mend_and_breaks_nothing") {
+        return;
+    }
+    let mut a = Sshd::start();
+    let work = tempfile::tempdir().unwrap();
+    let server = serve(&[("a", &a)], work.path());
+    let (lease, mut watch) = held(&server);
+    let id = lease["id"].as_str().unwrap();
+    a.revoke(true);
+    a.kill_hard();
+    a.run();
+    server.wait("the check to be refused", || {
+        server.json(&["resources"]).to_string().contains("AUTH_FAILED").then_some(())
+    });
+    let suspect = server.wait_for_state("hosts", "SUSPECT", 1);
+    assert_eq!(server.json(&["get", id])["state"], "ACTIVE", "{suspect:?}");
+    a.revoke(false);
+    server.wait_for_state("hosts", "READY", 1);
+    assert_eq!(server.json(&["get", id])["state"], "ACTIVE", "it was never lost");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
