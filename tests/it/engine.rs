@@ -257,3 +257,23 @@ async fn what_was_under_way_goes_on_after_a_restart() {
     let ops: Vec<u64> = calls.iter().filter(|made| made.call == Call::Provision).map(|made| made.op).collect();
     assert!(ops.iter().all(|op| *op == ops[0]), "the same operation, by its number: {ops:?}");
 }
+
+#[tokio::test]
+async fn a_call_from_before_a_recovery_is_ended_and_made_again() {
+    let world = world(pool(1, 1)).await;
+    let first = world.lease("first").await;
+    world.active(first).await;
+    world.fake.hold(Call::Clean);
+    world.release(first, Outcome::Ok).await;
+    let cleanings = |calls: &[wharfinger_fake::Made]| calls.iter().filter(|made| made.call == Call::Clean).count();
+    world.fake.wait_for(|calls| cleanings(calls) == 1).await;
+    world.store.inject(Fault::NotCommitted);
+    let second = world.lease("second").await;
+    let again = world.fake.wait_for(|calls| cleanings(calls) == 2);
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the cleaning is made again");
+    assert!(matches!(world.get(second).await.state, LeaseState::Queued), "the slot is not clean yet");
+    world.fake.let_go(Call::Clean);
+    world.active(second).await;
+    let ops: Vec<u64> = world.fake.calls().iter().filter(|made| made.call == Call::Clean).map(|made| made.op).collect();
+    assert_eq!(ops[0], ops[1], "the same operation, by its number");
+}

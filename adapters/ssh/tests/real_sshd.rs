@@ -428,43 +428,6 @@ async fn many_commands_that_are_dropped_at_once_all_die() {
 }
 
 #[tokio::test]
-#[ignore = "prints figures; run by hand"]
-async fn figures() {
-    let sshd = sshd_or_skip!();
-    let adapter = adapter(&sshd);
-    let job = made(&adapter).await;
-    let shell = adapter.shell(&job).await.unwrap();
-    let time = |what: &str, begun: Instant, n: u32| println!("{what}: {:?} each", begun.elapsed() / n);
-    let begun = Instant::now();
-    for _ in 0..100 {
-        assert_eq!(adapter.probe(&job).await, Ok(Verdict::Healthy));
-    }
-    time("probe", begun, 100);
-    let begun = Instant::now();
-    for _ in 0..100 {
-        shell.run(Command::new(["true"])).await.unwrap();
-    }
-    time("run true", begun, 100);
-    let begun = Instant::now();
-    for _ in 0..20 {
-        let (tx, _rx) = mpsc::channel(16);
-        shell.stream(Command::new(["true"]), tx).await.unwrap();
-    }
-    time("stream true (a connection each)", begun, 20);
-    let begun = Instant::now();
-    for _ in 0..20 {
-        assert_eq!(adapter.check(&job).await, Ok(Verdict::Healthy));
-    }
-    time("check", begun, 20);
-    let (tx, mut rx) = mpsc::channel(16);
-    let begun = Instant::now();
-    let drain = tokio::spawn(async move { while rx.recv().await.is_some() {} });
-    shell.stream(Command::sh("head -c 100000000 /dev/zero"), tx).await.unwrap();
-    drain.await.unwrap();
-    println!("stream of 100 MB: {:?}", begun.elapsed());
-}
-
-#[tokio::test]
 async fn a_login_shell_that_runs_nothing_is_mangled_and_says_so() {
     let mut sshd = sshd_or_skip!();
     let adapter = adapter(&sshd);
