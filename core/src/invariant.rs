@@ -134,8 +134,23 @@ impl Core {
     fn check_counters(&self) -> Result<(), String> {
         let mut again = self.clone();
         again.reindex_all();
+        let network = |core: &Core| (core.network.members, core.network.troubled);
+        if network(self) != network(&again) {
+            return Err(format!("all hosts count {:?}, and are {:?}", network(self), network(&again)));
+        }
         for (name, pool) in &self.pools {
             let fresh = &again.pools[name];
+            let domains = |pool: &crate::tables::Pool| -> BTreeMap<_, _> {
+                let counted = pool.domains.iter().map(|(name, d)| (name.clone(), (d.members, d.troubled)));
+                counted.filter(|(_, counts)| *counts != (0, 0)).collect()
+            };
+            if domains(pool) != domains(fresh) {
+                return Err(format!(
+                    "pool {name} counts {:?} in its domains, and has {:?}",
+                    domains(pool),
+                    domains(fresh)
+                ));
+            }
             if pool.total != fresh.total || pool.free != fresh.free {
                 return Err(format!("pool {name} counts {:?}, and has {:?}", pool.total, fresh.total));
             }

@@ -144,6 +144,9 @@ impl Core {
             access: Arc::new(Texts::new()),
             ends_at: None,
             trouble: None,
+            at_risk: None,
+            keep: None,
+            failures: Vec::new(),
         });
         self.own_event("resource.provisioning", Subject::Resource(id), "");
         if hosted {
@@ -192,6 +195,7 @@ impl Core {
             child: Some(child),
             replace: false,
             replaces: None,
+            work: None,
         };
         self.insert_lease(Lease {
             id,
