@@ -5,19 +5,27 @@
 
 use crate::machine::Core;
 use crate::{Brake, BrakeView, Millis, PoolConfig, ResourceId, ResourceState, Subject, Timestamp};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+/// So many others are asked when one falls silent.
+const PEERS: usize = 8;
+
+/// A number that has nothing to do with the id's age.
+fn scrambled(id: ResourceId) -> u64 {
+    (id.0 as u64 ^ (id.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
 /// One failure domain: a pool, a part of it by label, or all hosts together (the broker's own network).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Domain {
-    /// Resources that could be in trouble.
-    pub(crate) members: u32,
-    /// Those that are.
-    pub(crate) troubled: u32,
+    /// Resources that could be in trouble, in an order that has nothing to do with their ages.
+    members: BTreeSet<(u64, ResourceId)>,
+    /// How many of them are.
+    troubled: u32,
     /// When resources were ended on evidence, oldest first.
     ended: VecDeque<Timestamp>,
     /// Since when the brake is on, and why.
@@ -25,6 +33,33 @@ pub(crate) struct Domain {
 }
 
 impl Domain {
+    /// Members and those in trouble.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.members.len() as u32, self.troubled)
+    }
+
+    /// Forgets who is in it, but not what happened.
+    pub(crate) fn clear_counts(&mut self) {
+        self.members.clear();
+        self.troubled = 0;
+    }
+
+    fn count(&mut self, id: ResourceId, member: bool, before: bool, troubled: bool) {
+        if member {
+            self.members.insert((scrambled(id), id));
+        } else {
+            self.members.remove(&(scrambled(id), id));
+        }
+        self.troubled = self.troubled - u32::from(before) + u32::from(troubled);
+    }
+
+    /// Some others of it, always the same for one.
+    fn peers(&self, id: ResourceId) -> impl Iterator<Item = ResourceId> {
+        let own = (scrambled(id), id);
+        let after = self.members.range((core::ops::Bound::Excluded(own), core::ops::Bound::Unbounded));
+        after.chain(self.members.range(..own)).map(|(_, id)| *id).take(PEERS)
+    }
+
     fn recent(&self, brake: &Brake, now: Timestamp) -> u32 {
         self.ended.iter().filter(|at| at.after(brake.window) > now).count() as u32
     }
@@ -32,7 +67,7 @@ impl Domain {
     /// Members and those in trouble, with those ended within the window, if that is too much for a coincidence.
     fn over(&self, brake: &Brake, now: Timestamp) -> Option<(u32, u32)> {
         let recent = self.recent(brake, now);
-        let (members, troubled) = (self.members + recent, self.troubled + recent);
+        let (members, troubled) = (self.members.len() as u32 + recent, self.troubled + recent);
         let over = members > brake.floor && u64::from(troubled) * 100 > u64::from(brake.share) * u64::from(members);
         over.then_some((members, troubled))
     }
@@ -141,22 +176,17 @@ impl Core {
             return (before, domain);
         }
         if let Some(old) = domain.as_ref().and_then(|old| pool.domains.get_mut(old)) {
-            old.members -= u32::from(before.member);
-            old.troubled -= u32::from(before.troubled);
-            if old.members == 0 && old.ended.is_empty() {
+            old.count(id, false, before.troubled, false);
+            if old.members.is_empty() && old.ended.is_empty() {
                 let old = domain.clone().unwrap_or_default();
                 pool.domains.remove(&old);
             }
         }
         if let Some(new) = name.clone() {
-            let new = pool.domains.entry(new).or_default();
-            new.members += u32::from(share.member);
-            new.troubled += u32::from(share.troubled);
+            pool.domains.entry(new).or_default().count(id, true, false, share.troubled);
         }
-        let network = &mut self.network;
-        network.members = network.members - u32::from(before.probed) + u32::from(share.probed);
-        network.troubled =
-            network.troubled - u32::from(before.probed && before.silent) + u32::from(share.probed && share.silent);
+        let silent = |share: Share| share.probed && share.silent;
+        self.network.count(id, share.probed, silent(before), silent(share));
         if before.troubled && !share.troubled {
             self.ease(&row.pool, domain.as_ref());
         }
@@ -174,12 +204,13 @@ impl Core {
                 && domain.over(&brake, now).is_none()
             {
                 domain.on = None;
-                cleared.push(format!("{} of {} are in trouble still", domain.troubled, domain.members));
+                cleared.push(format!("{} of {} are in trouble still", domain.troubled, domain.members.len()));
             }
         }
         if self.network.on.is_some() && self.network.over(&self.limits.brake, now).is_none() {
             self.network.on = None;
-            cleared.push(format!("{} of {} hosts are silent still", self.network.troubled, self.network.members));
+            let (members, silent) = self.network.counts();
+            cleared.push(format!("{silent} of {members} hosts are silent still"));
         }
         for why in cleared {
             self.own_event("pool.brake-off", Subject::Pool(pool.clone()), why);
@@ -242,6 +273,56 @@ impl Core {
         }
     }
 
+    /// One fell silent: others of its domains are asked at once, so that the common cause shows before it is given up.
+    pub(crate) fn ask_peers(&mut self, id: ResourceId) {
+        for peer in self.peers_of(id) {
+            let now = self.now;
+            let Some(entry) = self.resources.get_mut(&peer) else { continue };
+            let liveness = &mut entry.liveness;
+            let probed = matches!(entry.row.state, ResourceState::Ready | ResourceState::Draining { .. });
+            if probed && !liveness.in_flight && liveness.heard_at.is_none_or(|at| at < now) {
+                liveness.next = Some(now);
+                self.arm_resource(peer);
+            }
+        }
+    }
+
+    /// Others to compare it with; none where its domain is too small for a brake.
+    fn peers_of(&self, id: ResourceId) -> BTreeSet<ResourceId> {
+        let mut peers = BTreeSet::new();
+        let Some(entry) = self.resources.get(&id) else { return peers };
+        let Some(pool) = self.pools.get(&entry.row.pool) else { return peers };
+        if !entry.share.probed {
+            return peers;
+        }
+        if let Some(own) = entry.domain.as_ref().and_then(|name| pool.domains.get(name))
+            && own.members.len() as u32 > pool.config.brake.floor
+        {
+            peers.extend(own.peers(id));
+        }
+        if self.network.members.len() as u32 > self.limits.brake.floor {
+            peers.extend(self.network.peers(id));
+        }
+        peers
+    }
+
+    /// Silent since `first`: is it too early to say that it is alone in that? Until all others had their turn to be
+    /// probed, most of those that were asked must have answered since.
+    pub(crate) fn too_early(&self, id: ResourceId, first: Timestamp) -> bool {
+        let Some(pool) = self.resource(id).and_then(|row| self.pools.get(&row.pool)) else { return false };
+        let policy = pool.config.doubt;
+        let turn = Millis(policy.probe_interval.0 + policy.probe_interval.0 / 5 + policy.over.0);
+        if first.after(turn) <= self.now {
+            return false;
+        }
+        let peers = self.peers_of(id);
+        let heard = |peer: &&ResourceId| {
+            self.resources.get(*peer).is_some_and(|entry| entry.liveness.heard_at.is_some_and(|at| at >= first))
+        };
+        let answered = peers.iter().filter(heard).count();
+        !peers.is_empty() && answered * 2 <= peers.len()
+    }
+
     /// Evidence is there and not acted upon: the resource stays in doubt, its leases live, and it is asked again.
     pub(crate) fn hold_back(&mut self, id: ResourceId, why: &Arc<str>, found: &str, misses: (u32, Option<Timestamp>)) {
         let Some(row) = self.resource(id).cloned() else { return };
@@ -289,14 +370,14 @@ impl Core {
                 continue;
             }
             let held = domain.on.clone().filter(|_| domain.over(brake, now).is_some());
-            let (members, troubled) = (domain.members + recent, domain.troubled + recent);
+            let (members, troubled) = (domain.members.len() as u32 + recent, domain.troubled + recent);
             views.push(BrakeView { domain: name.clone(), members, troubled, held });
         }
         if let Some(on) = &self.network.on
             && self.network.over(&self.limits.brake, now).is_some()
             && pool.config.traits.probes
         {
-            let (members, troubled) = (self.network.members, self.network.troubled);
+            let (members, troubled) = self.network.counts();
             views.push(BrakeView { domain: Arc::from("*"), members, troubled, held: Some(on.clone()) });
         }
         views

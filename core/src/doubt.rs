@@ -183,6 +183,7 @@ impl Core {
                 // A copy that does not answer says nothing of itself: its host is asked.
                 let lost =
                     host.is_none() && misses >= config.doubt.misses && self.now.since(first) >= config.doubt.over;
+                let lost = lost && !self.too_early(id, first);
                 if lost {
                     let span = self.now.since(first);
                     let text = format!("no answer {misses} times in a row over {span}; the last: {detail}");
@@ -205,6 +206,9 @@ impl Core {
                     }
                     row.trouble = Some(detail.clone());
                 });
+                if misses == 1 {
+                    self.ask_peers(id);
+                }
                 if let Some(host) = host {
                     let text = format!("{id} on it does not answer: {detail}");
                     let link = self.link(host, Reason::ProbeMissed, &text, Source::Check);
@@ -248,6 +252,9 @@ impl Core {
     fn clear(&mut self, id: ResourceId) {
         let below = self.live_below(id);
         let now = self.now;
+        if let Some(entry) = self.resources.get_mut(&id) {
+            entry.liveness.heard_at = Some(now);
+        }
         self.edit_resource(id, |row| {
             row.state = ResourceState::Ready;
             row.trouble = None;
@@ -396,6 +403,7 @@ impl Core {
         let actor: Arc<str> = Arc::from(SELF);
         match result {
             Ok(Verdict::Healthy) => {
+                entry.liveness.heard_at = Some(self.now);
                 if entry.liveness.misses > 0 {
                     entry.liveness.misses = 0;
                     entry.liveness.first_miss = None;
@@ -438,8 +446,12 @@ impl Core {
                 let misses = liveness.misses;
                 let first = liveness.first_miss.unwrap_or(now);
                 self.reindex(id);
+                if misses == 1 {
+                    self.ask_peers(id);
+                }
                 if misses >= policy.misses
                     && now.since(first) >= policy.over
+                    && !self.too_early(id, first)
                     && self.held_back(id, Evidence::Silence).is_none()
                 {
                     let text = format!("no answer {misses} times in a row; the last: {detail}");
@@ -461,5 +473,6 @@ impl Core {
                 *first_miss = Some(now);
             }
         });
+        self.ask_peers(id);
     }
 }

@@ -134,14 +134,14 @@ impl Core {
     fn check_counters(&self) -> Result<(), String> {
         let mut again = self.clone();
         again.reindex_all();
-        let network = |core: &Core| (core.network.members, core.network.troubled);
-        if network(self) != network(&again) {
-            return Err(format!("all hosts count {:?}, and are {:?}", network(self), network(&again)));
+        let (own, fresh) = (self.network.counts(), again.network.counts());
+        if own != fresh {
+            return Err(format!("all hosts count {own:?}, and are {fresh:?}"));
         }
         for (name, pool) in &self.pools {
             let fresh = &again.pools[name];
             let domains = |pool: &crate::tables::Pool| -> BTreeMap<_, _> {
-                let counted = pool.domains.iter().map(|(name, d)| (name.clone(), (d.members, d.troubled)));
+                let counted = pool.domains.iter().map(|(name, d)| (name.clone(), d.counts()));
                 counted.filter(|(_, counts)| *counts != (0, 0)).collect()
             };
             if domains(pool) != domains(fresh) {

@@ -46,6 +46,8 @@ pub(crate) struct Liveness {
     /// Misses in a row, of a resource whose state does not carry them.
     pub(crate) misses: u32,
     pub(crate) first_miss: Option<Timestamp>,
+    /// When it last answered.
+    pub(crate) heard_at: Option<Timestamp>,
 }
 
 /// A resource's part in its pool's counters.
@@ -364,11 +366,9 @@ impl Core {
         for pool in self.pools.values_mut() {
             pool.free.clear();
             pool.total = Totals::default();
-            for domain in pool.domains.values_mut() {
-                (domain.members, domain.troubled) = (0, 0);
-            }
+            pool.domains.values_mut().for_each(Domain::clear_counts);
         }
-        (self.network.members, self.network.troubled) = (0, 0);
+        self.network.clear_counts();
         let ids: alloc::vec::Vec<ResourceId> = self.resources.keys().copied().collect();
         for id in &ids {
             if let Some(entry) = self.resources.get_mut(id) {

@@ -3,7 +3,10 @@
 //! Each step is committed to a store in memory, compared with it, and followed by `check_invariants()`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a wrong turn of the story ends it")]
 
+mod blame;
+mod brake;
 mod groups;
+mod kept;
 mod life;
 mod line;
 mod loss;
@@ -13,4 +16,5 @@ mod pools;
 mod restart;
 mod retry;
 mod sizing;
+mod supply;
 mod world;
