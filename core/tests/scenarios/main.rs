@@ -3,12 +3,14 @@
 //! Each step is committed to a store in memory, compared with it, and followed by `check_invariants()`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a wrong turn of the story ends it")]
 
+mod drydock;
 mod groups;
 mod life;
 mod line;
 mod loss;
 mod notices;
 mod operator;
+mod peers;
 mod pools;
 mod restart;
 mod retry;
