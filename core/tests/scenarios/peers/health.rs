@@ -68,3 +68,18 @@ fn tc_3794_what_is_in_quarantine_is_not_capacity() {
     w.all_works();
     assert_eq!(w.state(fifth), "ACTIVE", "{}", w.explain(fifth));
 }
+
+/// A quarantine outlived its host, and nobody could say of what.
+#[test]
+fn tc_4928_a_quarantine_ends_with_its_host() {
+    let mut w = World::new(vec![made_at_will("boats", 1)]);
+    let lease = w.lease("boats");
+    w.all_works();
+    let boat = w.on(lease);
+    w.admin(AdminVerb::Quarantine(boat)).unwrap();
+    let waiter = w.lease("boats");
+    assert_eq!(w.state(waiter), "QUEUED");
+    w.notice(boat, NoticeKind::Gone);
+    w.all_works();
+    assert_eq!((w.stands(boat), w.state(waiter)), ("GONE", "ACTIVE"));
+}

@@ -192,6 +192,17 @@ fn ec2_plugin_2037_an_idle_host_with_a_notice_is_not_handed_out() {
     w.all_works();
     assert_eq!(w.state(lease), "ACTIVE");
     assert_ne!(w.on(lease), doomed);
+
+    // It comes while the host is still being made.
+    let mut w = World::new(vec![made_at_will("boats", 2)]);
+    let lease = w.lease("boats");
+    let boot = w.take(Kind::Provision);
+    w.notice(boot.resource.id, NoticeKind::Interruption(w.now.after(Millis::secs(120))));
+    w.answer(&boot, None);
+    assert_eq!(w.state(lease), "QUEUED", "that it was made is no reason to hand it out");
+    w.all_works();
+    assert_eq!(w.state(lease), "ACTIVE", "{}", w.explain(lease));
+    assert_ne!(w.on(lease), boot.resource.id);
 }
 
 #[test]
