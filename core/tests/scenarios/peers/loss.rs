@@ -280,6 +280,9 @@ fn tc_8314_failed_describe_calls_break_nothing() {
         w.pass(Millis::secs(2));
         assert_eq!((w.state(lease), w.stands(host)), ("ACTIVE", "SUSPECT"));
     }
+    w.verdict(silent());
+    assert_eq!((w.state(lease), w.stands(host)), ("ACTIVE", "SUSPECT"), "the forty are no misses");
+    w.pass(Millis::secs(2));
     w.works(Kind::Check);
     assert_eq!((w.state(lease), w.stands(host)), ("ACTIVE", "READY"));
 }
