@@ -374,6 +374,15 @@ impl Core {
             LeaseState::Active { .. } => {
                 if lease.expires_at.is_some_and(|at| at <= self.now) && self.grace_until <= self.now {
                     let companions = self.companions(id);
+                    let whole = companions
+                        .iter()
+                        .all(|other| self.lease(*other).is_some_and(|l| matches!(l.state, LeaseState::Active { .. })));
+                    if !whole {
+                        // Its holder waits for the rest of the set, and has nothing to renew yet.
+                        let until = self.now.after(lease.spec.ttl.max(Millis(1)));
+                        self.edit_lease(id, |lease| lease.expires_at = Some(until));
+                        return;
+                    }
                     self.end_lease(id, Ended::Expired, &actor, "lease.expired");
                     for other in companions {
                         self.end_lease(other, Ended::Expired, &actor, "lease.expired");

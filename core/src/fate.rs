@@ -36,9 +36,10 @@ impl Core {
             row.state = ResourceState::Ready;
             row.handle = made.handle;
             row.access = Arc::new(access);
-            for (key, value) in made.labels {
-                row.labels.entry(key).or_insert(value);
+            for (key, value) in &made.labels {
+                row.labels.entry(key.clone()).or_insert_with(|| value.clone());
             }
+            row.found = made.labels;
             row.ready_at = Some(now);
             row.idle_since = Some(now);
             row.trouble = None;

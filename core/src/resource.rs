@@ -15,8 +15,10 @@ pub struct Resource {
     pub pool: Arc<str>,
     /// The inventory entry that it is made of.
     pub item: Option<Arc<str>>,
-    /// Its own labels: the inventory entry's, and what the adapter found.
+    /// Its own labels: the inventory entry's, and for the rest what the adapter found.
     pub labels: Labels,
+    /// What the adapter found.
+    pub found: Labels,
     /// Leases at once.
     pub slots: u32,
     /// The host that it lies on.

@@ -101,8 +101,8 @@ impl Core {
         self.theirs(&lease, principal)?;
         match &lease.state {
             LeaseState::Active { .. } => {}
-            // In line there is no TTL yet: nothing to renew, and nothing wrong.
-            LeaseState::Queued | LeaseState::Preparing { .. } => return Ok(Reply::Leases(alloc::vec![lease])),
+            // In line there is no TTL yet: nothing to renew but what others of its set have, and nothing wrong.
+            LeaseState::Queued | LeaseState::Preparing { .. } => {}
             LeaseState::Ended { how, .. } => {
                 let message = format!("{id} is {}: what ended can't be renewed; ask for a new lease", how.as_str());
                 return Err(reject(RejectionKind::Precondition, "LEASE_ENDED", "lease_id", message));

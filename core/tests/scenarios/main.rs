@@ -5,6 +5,7 @@
 
 mod blame;
 mod brake;
+mod drydock;
 mod groups;
 mod kept;
 mod life;
@@ -12,6 +13,7 @@ mod line;
 mod loss;
 mod notices;
 mod operator;
+mod peers;
 mod pools;
 mod restart;
 mod retry;
