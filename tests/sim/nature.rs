@@ -60,7 +60,9 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
         // A switch, a zone, the broker's own cable: what it shares with others fails.
         11 => {
             let domain = row.labels.get("zone").filter(|_| rng.chance(500));
-            let near = |id: &ResourceId| core.resource(*id).is_some_and(|r| domain.is_none_or(|zone| r.labels.get("zone") == Some(zone)));
+            let near = |id: &ResourceId| {
+                core.resource(*id).is_some_and(|r| domain.is_none_or(|zone| r.labels.get("zone") == Some(zone)))
+            };
             let which: std::collections::BTreeSet<ResourceId> = things.launched().into_iter().filter(near).collect();
             for id in &which {
                 if let Some(row) = core.resource(*id)
@@ -68,7 +70,8 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
                 {
                     let kind = NoticeKind::ConnectionLost;
                     let (source, detail) = (Arc::from("world"), Arc::from("it was reset"));
-                    let notice = Notice { pool: row.pool.clone(), target: NoticeTarget::Resource(*id), kind, source, detail };
+                    let notice =
+                        Notice { pool: row.pool.clone(), target: NoticeTarget::Resource(*id), kind, source, detail };
                     said.push((now.after(Millis(rng.between(1, 2000))), Input::Notice(notice)));
                 }
             }

@@ -134,14 +134,19 @@ impl Oracle {
         if let (Some(LeaseState::Ended { how: old, .. }), LeaseState::Ended { how, .. }) =
             (old.map(|o| &o.state), &row.state)
         {
-            let findings = |how: &Ended| matches!(how, Ended::Released { outcome: Outcome::Failed | Outcome::Tainted, .. });
+            let findings =
+                |how: &Ended| matches!(how, Ended::Released { outcome: Outcome::Failed | Outcome::Tainted, .. });
             let plain = |how: &Ended| match how {
                 Ended::Released { outcome, note, .. } if findings(how) => {
                     Ended::Released { outcome: *outcome, note: note.clone(), finding: None }
                 }
                 other => other.clone(),
             };
-            return if plain(old) == plain(how) { Ok(()) } else { Err(format!("{} ended as {old:?}, and then as {how:?}", row.id)) };
+            return if plain(old) == plain(how) {
+                Ok(())
+            } else {
+                Err(format!("{} ended as {old:?}, and then as {how:?}", row.id))
+            };
         }
         if old.is_some_and(Lease::ended) {
             return Err(format!("{} rose from the dead", row.id));
