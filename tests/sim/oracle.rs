@@ -100,10 +100,6 @@ impl Oracle {
             if !row.ended() {
                 return Err(format!("{id} is forgotten though it lives"));
             }
-            // Cleaned and forgotten in one batch: its last state is not told.
-            if let Some(hold) = row.hold() {
-                self.slots.remove(&(hold.resource, hold.slot));
-            }
             self.forgotten.insert(*id);
         }
         batch.forgotten_resources.iter().for_each(|id| drop(self.resources.remove(id)));
@@ -113,6 +109,10 @@ impl Oracle {
     /// 1, and the fencing tokens of a slot grow.
     fn slots_are_held_once(&mut self, batch: &Batch, before: &BTreeMap<LeaseId, Arc<Lease>>) -> Checked {
         for hold in before.values().filter_map(|row| row.hold()) {
+            self.slots.remove(&(hold.resource, hold.slot));
+        }
+        // Cleaned and forgotten in one batch: its last state is not told.
+        for hold in batch.forgotten_leases.iter().filter_map(|id| self.leases.get(id)?.hold().copied()) {
             self.slots.remove(&(hold.resource, hold.slot));
         }
         for row in &batch.leases {
