@@ -28,13 +28,21 @@ pub struct Config {
     /// Absolute directory on the hosts for scratch directories.
     #[serde(default = "default_work_dir")]
     pub work_dir: String,
-    /// Time for TCP, key exchange and login together, and for each probe, in milliseconds.
-    #[serde(default = "default_timing_ms")]
+    /// Time for TCP, key exchange and login together, in milliseconds. Every `answer_timeout_ms` within it a further
+    /// attempt (up to three) starts beside those that stand.
+    #[serde(default = "default_connect_timeout_ms")]
     pub connect_timeout_ms: u64,
-    /// After this long without a word from the host we ask whether it is there, in milliseconds.
-    #[serde(default = "default_timing_ms")]
+    /// How long a probe, or the first question of a check, may take before it is a miss, in milliseconds. After a third
+    /// of it without an answer over the kept connection a new connection is tried beside it, and the first answer of
+    /// either counts.
+    #[serde(default = "default_answer_timeout_ms")]
+    pub answer_timeout_ms: u64,
+    /// After this long without a word from the host we ask whether it is there, in milliseconds. Probes notice a dead
+    /// host long before; this ends connections that nobody probes.
+    #[serde(default = "default_keepalive_interval_ms")]
     pub keepalive_interval_ms: u64,
-    /// So many questions in a row without an answer end the connection.
+    /// So many questions in a row without an answer end the connection. With the interval this must be well above what
+    /// TCP needs to get through a network that loses packets (eight tries take 25 seconds).
     #[serde(default = "default_keepalive_max")]
     pub keepalive_max: usize,
     /// Free space that the file system of `work_dir` must have, in MiB.
@@ -93,12 +101,20 @@ fn default_work_dir() -> String {
     "/var/tmp/wharfinger".to_string()
 }
 
-fn default_timing_ms() -> u64 {
-    5000
+fn default_connect_timeout_ms() -> u64 {
+    10_000
+}
+
+fn default_answer_timeout_ms() -> u64 {
+    3000
+}
+
+fn default_keepalive_interval_ms() -> u64 {
+    15_000
 }
 
 fn default_keepalive_max() -> usize {
-    2
+    3
 }
 
 fn default_min_free_disk_mb() -> u64 {
@@ -121,8 +137,9 @@ impl Default for Config {
             port: default_port(),
             holder_key: None,
             work_dir: default_work_dir(),
-            connect_timeout_ms: default_timing_ms(),
-            keepalive_interval_ms: default_timing_ms(),
+            connect_timeout_ms: default_connect_timeout_ms(),
+            answer_timeout_ms: default_answer_timeout_ms(),
+            keepalive_interval_ms: default_keepalive_interval_ms(),
             keepalive_max: default_keepalive_max(),
             min_free_disk_mb: default_min_free_disk_mb(),
             max_sessions: default_max_sessions(),
@@ -136,6 +153,7 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
+    pub(crate) answer: Duration,
     pub(crate) keepalive_interval: Duration,
     pub(crate) keepalive_max: usize,
     pub(crate) sessions: usize,
@@ -155,6 +173,7 @@ impl Config {
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             connect: Duration::from_millis(self.connect_timeout_ms),
+            answer: Duration::from_millis(self.answer_timeout_ms),
             keepalive_interval: Duration::from_millis(self.keepalive_interval_ms),
             keepalive_max: self.keepalive_max,
             sessions: self.max_sessions,
@@ -168,6 +187,7 @@ impl Config {
         }
         for (name, value) in [
             ("connect_timeout_ms", self.connect_timeout_ms),
+            ("answer_timeout_ms", self.answer_timeout_ms),
             ("keepalive_interval_ms", self.keepalive_interval_ms),
             ("keepalive_max", self.keepalive_max as u64),
             ("max_sessions", self.max_sessions as u64),

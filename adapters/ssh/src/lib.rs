@@ -10,9 +10,11 @@
 mod adapter;
 mod config;
 mod connection;
+mod dial;
 mod error;
 mod key;
 mod notices;
+mod patience;
 mod probe;
 mod proxy;
 mod remote;
