@@ -14,6 +14,7 @@
 //!
 //! Dropping the future of a call cancels it; what it started on a host is then killed.
 
+pub mod announce;
 mod failure;
 mod job;
 mod notice;

@@ -1,6 +1,7 @@
 //! The adapter's calls.
 
 use crate::config::Config;
+use crate::notices::Announcements;
 use crate::probe::{self, LIMIT};
 use crate::shell::LocalShell;
 use async_trait::async_trait;
@@ -8,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
-    Access, Adapter, CleanJob, Failure, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, Shell, Traits,
-    Verdict, access, reaper,
+    Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
+    Shell, Traits, Verdict, access, reaper,
 };
 
 /// Leases this machine. See the crate's documentation.
@@ -17,6 +18,7 @@ use wharfinger_adapter::{
 pub struct LocalAdapter {
     pool: String,
     config: Config,
+    announcements: Arc<Announcements>,
 }
 
 /// What is remembered of a resource.
@@ -29,7 +31,8 @@ struct Handle {
 impl LocalAdapter {
     /// An adapter for this pool. [`Config::validate`] says whether the settings are good.
     pub fn new(pool: String, config: Config) -> Self {
-        Self { pool, config }
+        let announcements = Arc::new(Announcements::new(pool.clone(), config.root.join("notice")));
+        Self { pool, config, announcements }
     }
 
     fn needs(&self, job: &ResourceJob) -> Needs {
@@ -72,6 +75,7 @@ impl Adapter for LocalAdapter {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
+        self.announcements.made(&job.resource.resource);
         Ok(Provisioned { handle, access, labels: facts.labels })
     }
 
@@ -88,10 +92,13 @@ impl Adapter for LocalAdapter {
     }
 
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        self.announcements.made(&job.resource);
         probe::check(&LocalShell, &Self::host(), &handle(job)?.boot_id, &self.needs(job)).await
     }
 
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        // Also after a restart of the broker, which provisions nothing anew.
+        self.announcements.made(&job.resource);
         probe::probe(&Self::host(), &handle(job)?.boot_id, &self.needs(job)).await
     }
 
@@ -100,11 +107,16 @@ impl Adapter for LocalAdapter {
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
+        self.announcements.gone(&job.resource);
         // No limit: a big tree takes its time, and dropping the call ends it.
         proof::remove_tree(&LocalShell, &self.needs(job).scratch, None).await
     }
 
     async fn shell(&self, _job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {
         Ok(Arc::new(LocalShell))
+    }
+
+    fn subscribe(&self, sink: NoticeSink) {
+        self.announcements.watch(sink);
     }
 }

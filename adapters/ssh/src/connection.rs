@@ -9,6 +9,7 @@
 use crate::config::Limits;
 use crate::error::{Kind, SshError};
 use crate::notices::Reporter;
+use crate::watch_host;
 use russh::client::{self, DisconnectReason, Msg};
 use russh::keys::{PrivateKey, PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelOpenFailure, Disconnect};
@@ -52,7 +53,7 @@ impl Endpoint {
 /// All connections to one host.
 pub(crate) struct Connection {
     pub(crate) endpoint: Endpoint,
-    reporter: Option<Arc<Reporter>>,
+    pub(crate) reporter: Option<Arc<Reporter>>,
     /// Locked for moments only, never over an await.
     kept: Mutex<Kept>,
     handshakes: Semaphore,
@@ -95,7 +96,9 @@ pub(crate) struct Live {
 
 #[derive(Default)]
 pub(crate) struct State {
-    ended: CancellationToken,
+    pub(crate) ended: CancellationToken,
+    /// Nobody keeps it any more; what only it needs may end.
+    pub(crate) retired: CancellationToken,
     reason: Mutex<Option<String>>,
     deliberate: AtomicBool,
 }
@@ -107,6 +110,10 @@ impl Live {
 
     pub(crate) fn is_open(&self) -> bool {
         !self.state.ended.is_cancelled() && !self.handle.is_closed()
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state)
     }
 
     pub(crate) fn handle(&mut self) -> &mut client::Handle<Client> {
@@ -151,6 +158,7 @@ impl Drop for Live {
 impl State {
     /// What ends from here on, ends by our doing; what has ended before, did not.
     fn end_deliberately(&self) {
+        self.retired.cancel();
         if !self.ended.is_cancelled() {
             self.deliberate.store(true, Ordering::Relaxed);
         }
@@ -297,7 +305,7 @@ impl Connection {
     }
 
     /// An attempt has come to its end: what it made takes the place of a connection that has ended or owes an answer.
-    fn dialled(&self, number: u64, dialled: &Dialled) {
+    fn dialled(self: &Arc<Self>, number: u64, dialled: &Dialled) {
         let mut kept = self.lock();
         // Closed meanwhile: whoever waits may use it, and nobody keeps it.
         if kept.dial.as_ref().is_none_or(|dial| dial.number != number) {
@@ -313,7 +321,8 @@ impl Connection {
         }
         kept.live = Some(Arc::clone(live));
         drop(kept);
-        self.watch(live);
+        self.report_the_end_of(live);
+        watch_host::start(self, live);
     }
 
     /// A connection for one slow reader. Small buffers: what it does not read should wait on the host.
@@ -340,7 +349,7 @@ impl Connection {
     }
 
     /// Tells the broker when the kept connection ends by itself.
-    fn watch(&self, live: &Arc<Live>) {
+    fn report_the_end_of(&self, live: &Arc<Live>) {
         let Some(reporter) = self.reporter.clone() else { return };
         let (name, place) = (self.endpoint.name.clone(), self.endpoint.place());
         let state = Arc::clone(&live.state);

@@ -19,6 +19,7 @@ mod probe;
 mod proxy;
 mod remote;
 mod shell;
+mod watch_host;
 
 pub use adapter::SshAdapter;
 pub use config::{Config, Host};
