@@ -10,7 +10,7 @@ use std::sync::Arc;
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
-    Shell, Traits, Verdict, access, reaper,
+    Shell, Traits, Verdict, access, fence, reaper,
 };
 
 /// Leases this machine. See the crate's documentation.
@@ -55,7 +55,7 @@ fn handle(job: &ResourceJob) -> Result<Handle, Failure> {
 #[async_trait]
 impl Adapter for LocalAdapter {
     fn traits(&self) -> Traits {
-        Traits { prepares: false, cleans: true, repairs: true, probes: true }
+        Traits { prepares: true, cleans: true, repairs: true, probes: true }
     }
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
@@ -79,12 +79,18 @@ impl Adapter for LocalAdapter {
         Ok(Provisioned { handle, access, labels: facts.labels })
     }
 
-    async fn prepare(&self, _job: &PrepareJob) -> Result<Prepared, Failure> {
-        Ok(Prepared::default())
+    async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
+        if job.child.is_some() {
+            return Ok(Prepared::default());
+        }
+        let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
+        fence::set(&LocalShell, &fence, job.work.token).await?;
+        Ok(Prepared { access: Access::from([(access::FENCE.to_string(), fence)]) })
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
-        let killed = reaper::kill_lease_processes(&LocalShell, &job.work.lease).await?;
+        let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
+        let killed = reaper::end_lease(&LocalShell, &job.work.lease, &fence, job.work.token).await?;
         if killed > 0 {
             tracing::info!(pool = self.pool, lease = job.work.lease, killed, "ended what a lease left running");
         }

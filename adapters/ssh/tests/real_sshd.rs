@@ -454,8 +454,10 @@ async fn holders_get_the_pools_key_at_prepare_and_removed_hosts_are_still_cleane
     assert!(adapter.traits().prepares);
     let job = made(&adapter).await;
     let work = wharfinger_adapter::HolderWork { lease: "lse_1".into(), ..Default::default() };
-    let prepared =
-        adapter.prepare(&wharfinger_adapter::PrepareJob { resource: job.clone(), work: work.clone() }).await.unwrap();
+    let prepared = adapter
+        .prepare(&wharfinger_adapter::PrepareJob { resource: job.clone(), work: work.clone(), child: None })
+        .await
+        .unwrap();
     let text = prepared.access[access::PRIVATE_KEY].clone();
     let holder = Target { key: KeySource::Text(text), ..target(&sshd) };
     assert!(!format!("{holder:?}").contains("PRIVATE KEY"), "secrets are not printed");
