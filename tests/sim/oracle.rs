@@ -434,7 +434,7 @@ impl Oracle {
             return Err(format!("(3) {:?} of {} leaves before its commit", effect.work, effect.resource.id));
         }
         if let (Work::Clean(lease), ResourceState::Quarantined { since, .. }) = (&effect.work, &effect.resource.state)
-            && matches!(lease.state, LeaseState::Ended { at, .. } if at >= *since)
+            && matches!(lease.state, LeaseState::Ended { at, .. } if at > *since)
         {
             return Err(format!("{} is kept as it is, and cleaned after {}", effect.resource.id, lease.id));
         }
