@@ -339,11 +339,11 @@ impl Oracle {
     ) -> Checked {
         for row in batch.resources.iter().filter(|row| row.parent.is_none() && is_over(row)) {
             let Some(old) = stood.get(&row.id).filter(|old| !is_over(old)) else { continue };
-            let cause = match &row.state {
-                ResourceState::Destroying { cause, .. }
-                | ResourceState::Orphaned { cause, .. }
-                | ResourceState::Gone { cause, .. } => cause,
-                _ => continue,
+            let (ResourceState::Destroying { cause, .. }
+            | ResourceState::Orphaned { cause, .. }
+            | ResourceState::Gone { cause, .. }) = &row.state
+            else {
+                continue;
             };
             let evident = [Reason::ResourceUnreachable, Reason::ResourceMangled];
             let Some(first) = cause.first().filter(|l| l.source == Source::Check && evident.contains(&l.reason)) else {
