@@ -96,6 +96,7 @@ async fn fill(path: &Path, count: usize) {
             tags: none.clone(),
             independent: false,
             replace: false,
+            work: None,
         };
         core.step(now(), Input::Lease(request)).expect("a lease");
         if n % 4096 == 4095 || n + 1 == count {

@@ -104,6 +104,10 @@ pub(crate) fn pool() -> PoolConfig {
         default_ttl: Millis::secs(3600),
         max_ttl: Millis::secs(3600),
         attempts: 5,
+        brake: wharfinger_core::Brake::default(),
+        domain: None,
+        drain: None,
+        max_hold: Millis::ZERO,
         timeouts: Timeouts::default(),
     }
 }

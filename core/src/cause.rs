@@ -40,8 +40,10 @@ pub enum Reason {
     Interrupted,
     /// An operator ended it.
     Operator,
-    /// A policy ended it: age, shrink, inventory.
+    /// A policy ended it: age, idleness, shrink.
     Policy,
+    /// The configuration took it away: its pool or inventory entry was disabled or removed.
+    Disabled,
     /// Another lease of the same request was broken.
     GroupBroken,
     /// It could not be made.
@@ -54,6 +56,8 @@ pub enum Reason {
     HolderFailed,
     /// A holder reported that it is mangled.
     HolderTainted,
+    /// A holder met failures while it works, and asks whether the resource is at fault.
+    HolderReported,
     /// The holder's TTL ran out.
     HolderExpired,
     /// A lease on it was broken, and its holder may have left anything behind.
@@ -70,7 +74,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, for tables and tests.
-    pub const ALL: [Reason; 20] = [
+    pub const ALL: [Reason; 22] = [
         Reason::ResourceGone,
         Reason::ResourceUnreachable,
         Reason::ResourceMangled,
@@ -79,12 +83,14 @@ impl Reason {
         Reason::Interrupted,
         Reason::Operator,
         Reason::Policy,
+        Reason::Disabled,
         Reason::GroupBroken,
         Reason::ProvisionFailed,
         Reason::PrepareFailed,
         Reason::CleanFailed,
         Reason::HolderFailed,
         Reason::HolderTainted,
+        Reason::HolderReported,
         Reason::HolderExpired,
         Reason::LeaseBroken,
         Reason::ConnectionLost,
@@ -104,12 +110,14 @@ impl Reason {
             Reason::Interrupted => "INTERRUPTED",
             Reason::Operator => "OPERATOR",
             Reason::Policy => "POLICY",
+            Reason::Disabled => "DISABLED",
             Reason::GroupBroken => "GROUP_BROKEN",
             Reason::ProvisionFailed => "PROVISION_FAILED",
             Reason::PrepareFailed => "PREPARE_FAILED",
             Reason::CleanFailed => "CLEAN_FAILED",
             Reason::HolderFailed => "HOLDER_FAILED",
             Reason::HolderTainted => "HOLDER_TAINTED",
+            Reason::HolderReported => "HOLDER_REPORTED",
             Reason::HolderExpired => "HOLDER_EXPIRED",
             Reason::LeaseBroken => "LEASE_BROKEN",
             Reason::ConnectionLost => "CONNECTION_LOST",

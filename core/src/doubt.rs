@@ -3,6 +3,7 @@
 //! Suspicion and its event are one commit. Waiters stay in line meanwhile. Silence is no verdict: only misses in a row
 //! over some time, or a verdict, end anything.
 
+use crate::brake::Evidence;
 use crate::machine::Core;
 use crate::pending::{Call, SELF};
 use crate::tables::Liveness;
@@ -48,10 +49,14 @@ impl Core {
                 misses: 0,
                 first_miss: None,
                 repairs: 0,
+                held: None,
             };
             row.trouble = Some(Arc::from(detail.as_str()));
         });
         self.own_event("resource.suspect", Subject::Resource(id), detail.as_str());
+        if let Some(pool) = self.pools.get_mut(&row.pool) {
+            pool.counters.doubts += 1;
+        }
         if let Some(entry) = self.resources.get_mut(&id) {
             entry.liveness = Liveness::default();
         }
@@ -65,10 +70,19 @@ impl Core {
     /// answer: it is checked anew. A tainted one is mended even if the check passes.
     fn doubt_again(&mut self, id: ResourceId, cause: CauseChain) {
         let Some(reason) = cause.first().map(|link| link.reason) else { return };
+        let waits = self
+            .resource(id)
+            .is_some_and(|row| matches!(row.state, ResourceState::Suspect { op: None, retry_at: Some(_), .. }));
+        if waits && matches!(reason, Reason::Operator | Reason::HolderReported) {
+            // Somebody asks now, so it is not left to the next try.
+            self.start_check(id);
+            return;
+        }
         let left_behind = matches!(
             reason,
             Reason::HolderFailed
                 | Reason::HolderTainted
+                | Reason::HolderReported
                 | Reason::HolderExpired
                 | Reason::LeaseBroken
                 | Reason::PrepareFailed
@@ -150,6 +164,11 @@ impl Core {
                 }
             }
             Ok(Verdict::Mangled { repairable, detail }) => {
+                if let Some(why) = self.held_back(id, Evidence::Check) {
+                    self.hold_back(id, &why, &detail, (0, None));
+                    return;
+                }
+                self.blame_resource(id, &detail);
                 let mut chain = alloc::vec![self.link(id, Reason::ResourceMangled, &detail, Source::Check)];
                 chain.extend(cause.iter().cloned());
                 self.mend_or_recycle(id, chain, repairable, *repairs);
@@ -157,14 +176,22 @@ impl Core {
             Ok(Verdict::Unreachable { detail }) => {
                 let retry_at = Some(self.now.after(config.doubt.retry_interval));
                 let host = row.parent.and_then(|parent| parent.host);
-                let misses = *misses + 1;
-                let first = first_miss.unwrap_or(self.now);
+                // While the broker itself was away, nobody could answer it.
+                let counted = first_miss.filter(|at| *at >= self.heard_since);
+                let misses = if counted.is_some() { *misses + 1 } else { 1 };
+                let first = counted.unwrap_or(self.now);
                 // A copy that does not answer says nothing of itself: its host is asked.
                 let lost =
                     host.is_none() && misses >= config.doubt.misses && self.now.since(first) >= config.doubt.over;
+                let lost = lost && !self.too_early(id, first);
                 if lost {
                     let span = self.now.since(first);
                     let text = format!("no answer {misses} times in a row over {span}; the last: {detail}");
+                    if let Some(why) = self.held_back(id, Evidence::Silence) {
+                        self.hold_back(id, &why, &text, (misses, Some(first)));
+                        return;
+                    }
+                    self.blame_resource(id, &text);
                     let mut chain = alloc::vec![self.link(id, Reason::ResourceUnreachable, &text, Source::Check)];
                     chain.extend(cause.iter().cloned());
                     self.lose(id, chain, &actor);
@@ -179,6 +206,9 @@ impl Core {
                     }
                     row.trouble = Some(detail.clone());
                 });
+                if misses == 1 {
+                    self.ask_peers(id);
+                }
                 if let Some(host) = host {
                     let text = format!("{id} on it does not answer: {detail}");
                     let link = self.link(host, Reason::ProbeMissed, &text, Source::Check);
@@ -186,6 +216,7 @@ impl Core {
                 }
             }
             Ok(Verdict::Gone { detail }) => {
+                self.blame_resource(id, &detail);
                 let mut chain = alloc::vec![self.link(id, Reason::ResourceGone, &detail, Source::Check)];
                 chain.extend(cause.iter().cloned());
                 self.lose(id, chain, &actor);
@@ -196,8 +227,9 @@ impl Core {
                 let retry_at = Some(self.now.after(wait));
                 let text = format!("the check could not be carried out: {}: {}", failure.reason, failure.message);
                 self.edit_resource(id, |row| {
-                    if let ResourceState::Suspect { op, retry_at: at, misses, first_miss, .. } = &mut row.state {
+                    if let ResourceState::Suspect { op, retry_at: at, misses, first_miss, held, .. } = &mut row.state {
                         *op = None;
+                        *held = None;
                         *at = retry_at;
                         // It answered something, or nobody asked it: no misses in a row.
                         *misses = 0;
@@ -220,16 +252,28 @@ impl Core {
     fn clear(&mut self, id: ResourceId) {
         let below = self.live_below(id);
         let now = self.now;
+        if let Some(entry) = self.resources.get_mut(&id) {
+            entry.liveness.heard_at = Some(now);
+        }
         self.edit_resource(id, |row| {
             row.state = ResourceState::Ready;
             row.trouble = None;
             row.ready_at = row.ready_at.or(Some(now));
         });
         self.own_event("resource.cleared", Subject::Resource(id), "a check found it fit for use");
+        if let Some(pool) = self.resource(id).map(|row| row.pool.clone()).and_then(|name| self.pools.get_mut(&name)) {
+            pool.counters.cleared += 1;
+        }
         for lease in below {
             self.edit_lease(lease, |lease| lease.doubt = None);
         }
-        self.clean_again(id);
+        if self.resource(id).is_some_and(|row| row.keep.is_some()) {
+            // Its holders are gone and it is to be kept as they left it.
+            self.settle_keep(id, None);
+        } else {
+            self.clean_again(id);
+        }
+        self.compare_failures(id);
         self.schedule_probe(id, false);
         self.follow_configuration(id);
         self.after_vacated(id);
@@ -250,6 +294,9 @@ impl Core {
                 row.trouble = Some(Arc::from(detail.as_str()));
             });
             self.own_event("resource.repairing", Subject::Resource(id), detail);
+            if let Some(pool) = self.pools.get_mut(&row.pool) {
+                pool.counters.repairs += 1;
+            }
             // After the state, so that slots are cleaned when there is something to clean again.
             if !only_tainted {
                 for lease in self.live_on(id) {
@@ -281,6 +328,7 @@ impl Core {
                         misses: 0,
                         first_miss: None,
                         repairs,
+                        held: None,
                     };
                 });
                 self.own_event("resource.repaired", Subject::Resource(id), "a check follows");
@@ -314,7 +362,9 @@ impl Core {
         // A tenth either way, so that a farm that started at once is not probed at once.
         let jitter = (id.0 as u64 ^ (id.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
         let jitter = jitter as i64 % (span.0 / 5).max(1) - span.0 / 10;
-        let next = self.now.after(Millis((span.0 + jitter).max(1)));
+        // After a restart all would come at once: the first probe comes anywhere within the interval.
+        let spread = if soon && !quick { (jitter + span.0 / 10) * 5 - span.0 / 10 * 10 } else { jitter };
+        let next = self.now.after(Millis((span.0 + spread).max(1)));
         if let Some(entry) = self.resources.get_mut(&id)
             && !entry.liveness.in_flight
         {
@@ -353,8 +403,12 @@ impl Core {
         let actor: Arc<str> = Arc::from(SELF);
         match result {
             Ok(Verdict::Healthy) => {
-                entry.liveness.misses = 0;
-                entry.liveness.first_miss = None;
+                entry.liveness.heard_at = Some(self.now);
+                if entry.liveness.misses > 0 {
+                    entry.liveness.misses = 0;
+                    entry.liveness.first_miss = None;
+                    self.reindex(id);
+                }
             }
             // No verdict; asked again.
             Err(_) => {}
@@ -382,12 +436,25 @@ impl Core {
                     Some(pool) => pool.config.doubt,
                     None => return,
                 };
+                let heard_since = self.heard_since;
                 let Some(entry) = self.resources.get_mut(&id) else { return };
                 let liveness = &mut entry.liveness;
+                if liveness.first_miss.is_none_or(|at| at < heard_since) {
+                    (liveness.misses, liveness.first_miss) = (0, Some(now));
+                }
                 liveness.misses += 1;
-                let first = *liveness.first_miss.get_or_insert(now);
-                if liveness.misses >= policy.misses && now.since(first) >= policy.over {
-                    let text = format!("no answer {} times in a row; the last: {detail}", liveness.misses);
+                let misses = liveness.misses;
+                let first = liveness.first_miss.unwrap_or(now);
+                self.reindex(id);
+                if misses == 1 {
+                    self.ask_peers(id);
+                }
+                if misses >= policy.misses
+                    && now.since(first) >= policy.over
+                    && !self.too_early(id, first)
+                    && self.held_back(id, Evidence::Silence).is_none()
+                {
+                    let text = format!("no answer {misses} times in a row; the last: {detail}");
                     let link = self.link(id, Reason::ResourceUnreachable, &text, Source::Check);
                     self.lose(id, alloc::vec![link], &actor);
                     return;
@@ -406,5 +473,6 @@ impl Core {
                 *first_miss = Some(now);
             }
         });
+        self.ask_peers(id);
     }
 }

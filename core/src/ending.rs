@@ -22,9 +22,10 @@ impl Core {
         }
         self.leave_line(id);
         let now = self.now;
+        self.note_work(&lease, &how);
         let hold = lease.hold().copied();
         let cleanup = hold.filter(|hold| self.needs_cleaning(&lease, hold.resource)).map(|hold| {
-            // What is in quarantine is kept as it is, and a repair has the resource to itself: the slot is cleaned when
+            // What is kept for triage is left as it is, and a repair has the resource to itself: the slot is cleaned when
             // the resource is cleared.
             let op = if self.is_set_apart(hold.resource) { Op(0) } else { self.next_op() };
             Cleanup { hold, op }
@@ -36,6 +37,15 @@ impl Core {
             lease.doubt = None;
         });
         self.event(kind, actor, Subject::Lease(id), detail);
+        if let Some(hold) = hold {
+            if kind == "lease.broken"
+                && lease.spec.child.is_none()
+                && let Some(pool) = lease.pool.as_ref().and_then(|pool| self.pools.get_mut(pool))
+            {
+                pool.counters.broken += 1;
+            }
+            self.settle_keep(hold.resource, Some(id));
+        }
         match (hold, cleanup) {
             (Some(_), Some(cleanup)) if cleanup.op == Op(0) => {}
             (Some(_), Some(cleanup)) => self.call(Call::Lease(id, cleanup.op)),
@@ -85,7 +95,8 @@ impl Core {
 
     fn is_set_apart(&self, id: ResourceId) -> bool {
         use crate::ResourceState as S;
-        self.resource(id).is_some_and(|row| matches!(row.state, S::Quarantined { .. } | S::Repairing { .. }))
+        self.resource(id)
+            .is_some_and(|row| row.keep.is_some() || matches!(row.state, S::Quarantined { .. } | S::Repairing { .. }))
     }
 
     /// Whether the way in which a lease ended puts its resource in doubt.
@@ -97,10 +108,10 @@ impl Core {
         let row = self.resource(hold.resource)?;
         let policy = self.pools.get(&row.pool)?.config.doubt;
         let (reason, detail, source) = match how {
-            Ended::Released { outcome: Outcome::Failed, note } if policy.after_failed => {
+            Ended::Released { outcome: Outcome::Failed, note, .. } if policy.after_failed => {
                 (Reason::HolderFailed, worded("the work failed", note), Source::Holder)
             }
-            Ended::Released { outcome: Outcome::Tainted, note } => {
+            Ended::Released { outcome: Outcome::Tainted, note, .. } => {
                 (Reason::HolderTainted, worded("the holder says that it is mangled", note), Source::Holder)
             }
             Ended::Expired if policy.after_lost => (
@@ -363,6 +374,15 @@ impl Core {
             LeaseState::Active { .. } => {
                 if lease.expires_at.is_some_and(|at| at <= self.now) && self.grace_until <= self.now {
                     let companions = self.companions(id);
+                    let whole = companions
+                        .iter()
+                        .all(|other| self.lease(*other).is_some_and(|l| matches!(l.state, LeaseState::Active { .. })));
+                    if !whole {
+                        // Its holder waits for the rest of the set, and has nothing to renew yet.
+                        let until = self.now.after(lease.spec.ttl.max(Millis(1)));
+                        self.edit_lease(id, |lease| lease.expires_at = Some(until));
+                        return;
+                    }
                     self.end_lease(id, Ended::Expired, &actor, "lease.expired");
                     for other in companions {
                         self.end_lease(other, Ended::Expired, &actor, "lease.expired");
@@ -385,7 +405,7 @@ fn worded(what: &str, note: &str) -> String {
 
 fn ended_detail(how: &Ended) -> String {
     match how {
-        Ended::Released { outcome, note } => worded(outcome.as_str(), note),
+        Ended::Released { outcome, note, .. } => worded(outcome.as_str(), note),
         Ended::Expired => String::from("its TTL ran out"),
         Ended::Broken { cause, replacement } => {
             let mut text = String::new();

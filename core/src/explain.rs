@@ -54,6 +54,8 @@ impl Core {
             waiting,
             items: order,
             trouble: self.pool_trouble(pool),
+            brakes: self.brake_views(pool),
+            counters: pool.counters,
         })
     }
 
@@ -97,7 +99,13 @@ impl Core {
             }
             LeaseState::Ended { how, cleanup, .. } => {
                 let mut summary = match how {
-                    Ended::Released { outcome, .. } => format!("released by its holder: {}", outcome.as_str()),
+                    Ended::Released { outcome, finding, .. } => {
+                        let found = finding
+                            .as_ref()
+                            .map(|found| format!("; whose fault: {} ({})", found.fault.as_str(), found.detail))
+                            .unwrap_or_default();
+                        format!("released by its holder: {}{found}", outcome.as_str())
+                    }
                     Ended::Expired => String::from("its TTL ran out: the holder did not renew it"),
                     Ended::Broken { cause, replacement } => {
                         let mut text = String::from("broken");
@@ -181,6 +189,13 @@ impl Core {
         if states.free > 0 && lease.avoid.iter().any(|id| pool.free.iter().any(|(_, free)| free == id)) {
             add("AVOIDED", String::from("what is free failed this lease before; another one is being made"), "wait");
         }
+        if states.free > 0 && pool.free.iter().any(|(_, id)| self.resource(*id).is_some_and(|r| r.at_risk.is_some())) {
+            add(
+                "AT_RISK",
+                String::from("what is free may be taken away, says a notice; another one is being made"),
+                "wait",
+            );
+        }
         if states.free > 0
             && lease.spec.expected.is_some()
             && pool.free.iter().any(|(_, id)| self.resource(*id).is_some_and(|r| r.ends_at.is_some()))
@@ -200,6 +215,11 @@ impl Core {
             let tail = self.pool_trouble(pool).map(|why| format!("; {why}")).unwrap_or_default();
             let remedy = if tail.is_empty() { "wait" } else { "mend what it says; it is tried again by itself" };
             add("PROVISIONING", format!("{} being made ready{tail}", states.provisioning), remedy);
+        }
+        for brake in self.brake_views(pool) {
+            if let Some((_, why)) = brake.held {
+                add("BRAKED", String::from(&*why), "look for what they share: network, provider, credentials");
+            }
         }
         if states.doubt > 0 {
             add(

@@ -36,9 +36,10 @@ impl Core {
             row.state = ResourceState::Ready;
             row.handle = made.handle;
             row.access = Arc::new(access);
-            for (key, value) in made.labels {
-                row.labels.entry(key).or_insert(value);
+            for (key, value) in &made.labels {
+                row.labels.entry(key.clone()).or_insert_with(|| value.clone());
             }
+            row.found = made.labels;
             row.ready_at = Some(now);
             row.idle_since = Some(now);
             row.trouble = None;
@@ -132,6 +133,11 @@ impl Core {
         let children: Vec<ResourceId> =
             self.resources.get(&id).map(|e| e.children.iter().copied().collect()).unwrap_or_default();
         for child in children {
+            // What is kept for triage is kept to its end, as a live lease is.
+            let kept = self.resource(child).is_some_and(|row| matches!(row.state, ResourceState::Quarantined { .. }));
+            if kept && deadline.is_none() {
+                continue;
+            }
             let mut own = alloc::vec![Link {
                 subject: Subject::Resource(child),
                 reason: Reason::ParentLost,
@@ -178,6 +184,11 @@ impl Core {
 
     /// It is proved dead, or lies on what is: its leases are broken, its children lost, its capacity free, at once.
     pub(crate) fn lose(&mut self, id: ResourceId, cause: CauseChain, actor: &Arc<str>) {
+        if !self.is_leaving(id)
+            && let Some(pool) = self.resource(id).map(|row| row.pool.clone()).and_then(|name| self.pools.get_mut(&name))
+        {
+            pool.counters.lost += 1;
+        }
         self.remove(id, cause, true, actor);
     }
 
@@ -254,8 +265,10 @@ impl Core {
     pub(crate) fn gone(&mut self, id: ResourceId, cause: CauseChain) {
         let Some(row) = self.resource(id).cloned() else { return };
         let now = self.now;
+        self.drop_failures(id, |_| true);
         self.edit_resource(id, |row| {
             row.state = ResourceState::Gone { at: now, cause };
+            row.keep = None;
             row.handle = None;
             row.access = Arc::new(Texts::new());
         });
@@ -270,7 +283,7 @@ impl Core {
         if let Some(host) = parent.host.and_then(|host| self.resources.get_mut(&host)) {
             host.children.remove(&id);
         }
-        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is gone") };
+        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is gone"), finding: None };
         self.end_lease(parent.lease, how, &Arc::from(SELF), "lease.released");
     }
 
@@ -329,7 +342,7 @@ impl Core {
     /// Frees the host's slot but keeps the tie, so that the debt can still be paid there.
     pub(crate) fn leave_host_slot(&mut self, id: ResourceId) {
         let Some(parent) = self.resource(id).and_then(|row| row.parent) else { return };
-        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is an orphan") };
+        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is an orphan"), finding: None };
         self.end_lease(parent.lease, how, &Arc::from(SELF), "lease.released");
     }
 
@@ -378,14 +391,18 @@ impl Core {
                 self.destroy(id, cause, false);
             }
             ResourceState::Gone { at, .. } if at.after(self.limits.retention) <= now => self.forget_resource(id),
+            ResourceState::Quarantined { .. } => {
+                self.keep_due(id);
+            }
             ResourceState::Ready | ResourceState::Draining { .. } => {
-                self.probe_due(id);
-                self.consider_retiring(id);
+                if !self.keep_due(id) {
+                    self.probe_due(id);
+                    self.consider_retiring(id);
+                }
             }
             ResourceState::Provisioning { .. }
             | ResourceState::Suspect { .. }
             | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
             | ResourceState::Destroying { .. }
             | ResourceState::Orphaned { .. }
             | ResourceState::Gone { .. } => {}

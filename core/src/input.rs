@@ -19,6 +19,17 @@ pub enum Input {
         outcome: Outcome,
         /// In words.
         note: Arc<str>,
+        /// Keep the resource as it is for so long, to be looked at. Within the pool's limit.
+        hold: Option<Millis>,
+    },
+    /// A holder meets failures while it works and asks whether the resource is at fault: it is checked, the lease goes on.
+    Report {
+        /// Which lease.
+        lease: LeaseId,
+        /// Who says so.
+        principal: Arc<str>,
+        /// What was seen.
+        note: Arc<str>,
     },
     /// A holder is still there.
     Renew {
@@ -127,6 +138,8 @@ pub struct LeaseRequest {
     pub independent: bool,
     /// When it breaks, queue a successor at once.
     pub replace: bool,
+    /// What work this is: failures of the same work are compared. `None`: see [`crate::LeaseSpec::work_key`].
+    pub work: Option<Arc<str>>,
 }
 
 /// One kind of thing wanted by a request.
@@ -274,7 +287,11 @@ pub enum AdminVerb {
     Taint(ResourceId),
     /// Keep it as it is; its leases are broken.
     Quarantine(ResourceId),
-    /// Back from quarantine, by way of a check.
+    /// Keep it as it is for so long, once its leases have ended; those go on.
+    Hold(ResourceId, Millis),
+    /// The same, for the resource of this lease.
+    HoldLease(LeaseId, Millis),
+    /// Back from quarantine or a hold, by way of a check.
     Recover(ResourceId),
     /// Destroy it now and make another.
     Recycle(ResourceId),

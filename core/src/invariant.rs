@@ -134,8 +134,23 @@ impl Core {
     fn check_counters(&self) -> Result<(), String> {
         let mut again = self.clone();
         again.reindex_all();
+        let (own, fresh) = (self.network.counts(), again.network.counts());
+        if own != fresh {
+            return Err(format!("all hosts count {own:?}, and are {fresh:?}"));
+        }
         for (name, pool) in &self.pools {
             let fresh = &again.pools[name];
+            let domains = |pool: &crate::tables::Pool| -> BTreeMap<_, _> {
+                let counted = pool.domains.iter().map(|(name, d)| (name.clone(), d.counts()));
+                counted.filter(|(_, counts)| *counts != (0, 0)).collect()
+            };
+            if domains(pool) != domains(fresh) {
+                return Err(format!(
+                    "pool {name} counts {:?} in its domains, and has {:?}",
+                    domains(pool),
+                    domains(fresh)
+                ));
+            }
             if pool.total != fresh.total || pool.free != fresh.free {
                 return Err(format!("pool {name} counts {:?}, and has {:?}", pool.total, fresh.total));
             }

@@ -2,6 +2,7 @@
 
 use crate::{CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Selector, Timestamp};
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -99,6 +100,32 @@ pub struct LeaseSpec {
     pub replace: bool,
     /// Whose successor it is.
     pub replaces: Option<LeaseId>,
+    /// What work this is, in the holder's words: failures of the same work are compared.
+    pub work: Option<Arc<str>>,
+}
+
+impl LeaseSpec {
+    /// What counts as the same work: what the holder calls it; failing that, what the adapter was asked for; failing
+    /// that, who asked.
+    pub fn work_key(&self) -> Arc<str> {
+        if let Some(work) = &self.work {
+            return work.clone();
+        }
+        if self.params.is_empty() {
+            return self.holder.clone();
+        }
+        let mut text = String::new();
+        if let Some(pool) = &self.selector.pool {
+            text.push_str(pool);
+        }
+        for (key, value) in &*self.params {
+            text.push(' ');
+            text.push_str(key);
+            text.push('=');
+            text.push_str(value);
+        }
+        Arc::from(text)
+    }
 }
 
 /// A slot, held.
@@ -162,6 +189,8 @@ pub enum Ended {
         outcome: Outcome,
         /// In the holder's words.
         note: Arc<str>,
+        /// Whose fault a failure was, once that is known.
+        finding: Option<Arc<Finding>>,
     },
     /// The TTL ran out.
     Expired,
@@ -194,6 +223,37 @@ impl Ended {
             Ended::Broken { .. } => "BROKEN",
             Ended::Cancelled => "CANCELLED",
             Ended::Failed { .. } => "FAILED",
+        }
+    }
+}
+
+/// What the check after a failure found.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Finding {
+    /// Whose fault it was.
+    pub fault: Fault,
+    /// The evidence, in words.
+    pub detail: Arc<str>,
+}
+
+/// Whose fault a failure was.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Fault {
+    /// The resource passed its check; nothing more is known.
+    Undecided,
+    /// The resource: a check found it unfit, or different work keeps failing on it.
+    Resource,
+    /// The work: it failed on several resources whose checks pass.
+    Work,
+}
+
+impl Fault {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Undecided => "UNDECIDED",
+            Fault::Resource => "RESOURCE",
+            Fault::Work => "WORK",
         }
     }
 }

@@ -22,6 +22,8 @@
 
 extern crate alloc;
 
+mod blame;
+mod brake;
 mod cause;
 mod command;
 mod doubt;
@@ -33,6 +35,7 @@ mod fate;
 mod id;
 mod input;
 mod invariant;
+mod keep;
 mod label;
 mod lease;
 mod machine;
@@ -59,10 +62,10 @@ pub use input::{
     Verdict,
 };
 pub use label::{Labels, Selector};
-pub use lease::{Cleanup, Ended, FailReason, Hold, Lease, LeaseSpec, LeaseState, Outcome, Texts};
+pub use lease::{Cleanup, Ended, FailReason, Fault, Finding, Hold, Lease, LeaseSpec, LeaseState, Outcome, Texts};
 pub use machine::{Core, Limits};
-pub use pool::{Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
-pub use resource::{Parent, Resource, ResourceState};
+pub use pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
+pub use resource::{Keep, Parent, Resource, ResourceState, WorkFailure};
 pub use step::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use time::{Millis, Timestamp};
-pub use view::{Blocker, Explanation, ItemView, PoolView};
+pub use view::{Blocker, BrakeView, Explanation, ItemView, PoolCounters, PoolView};

@@ -1,12 +1,13 @@
 //! The state machine's outside: what the shell calls. Inputs are taken apart in `command/`; what follows from them
 //! (placing, sizing, doubt, breaking) has a file each.
 
+use crate::brake::Domain;
 use crate::pending::Pending;
 use crate::queue::Queue;
 use crate::tables::{LeaseEntry, Pool, ResourceEntry};
 use crate::timer::Timer;
 use crate::{
-    Batch, GroupId, Input, Lease, LeaseId, Millis, Rejection, Reply, Resource, ResourceId, Revision, Timestamp,
+    Batch, Brake, GroupId, Input, Lease, LeaseId, Millis, Rejection, Reply, Resource, ResourceId, Revision, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Limits {
     pub grace: Millis,
     /// A gap between two steps longer than this counts as a pause of the broker.
     pub pause: Millis,
+    /// When much of all hosts falls silent at once: the broker's own network is the first suspect.
+    pub brake: Brake,
 }
 
 impl Default for Limits {
@@ -35,6 +38,7 @@ impl Default for Limits {
             retention: Millis::secs(3600),
             grace: Millis::secs(30),
             pause: Millis::secs(5),
+            brake: Brake::default(),
         }
     }
 }
@@ -49,6 +53,8 @@ pub struct Core {
     pub(crate) floor: Revision,
     /// No lease expires before this.
     pub(crate) grace_until: Timestamp,
+    /// Misses before this do not count: the broker itself was not there to hear an answer.
+    pub(crate) heard_since: Timestamp,
     pub(crate) pools: BTreeMap<Arc<str>, Pool>,
     /// Names in the order of the configuration, then those removed from it of which something is left.
     pub(crate) order: Vec<Arc<str>>,
@@ -58,6 +64,10 @@ pub struct Core {
     pub(crate) by_request: BTreeMap<Arc<str>, LeaseId>,
     pub(crate) by_group: BTreeMap<GroupId, BTreeSet<LeaseId>>,
     pub(crate) by_revision: BTreeMap<Revision, LeaseId>,
+    /// Machines whose checks pass and on which a work failed, by work.
+    pub(crate) by_work: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
+    /// All probed hosts as one failure domain.
+    pub(crate) network: Domain,
     pub(crate) queue: Queue,
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
     /// Pools whose supply or demand changed since the last placing.
@@ -146,6 +156,7 @@ impl Core {
         if self.now.since(before) > self.limits.pause {
             // Nobody could renew while the broker did not listen.
             self.grace_until = self.grace_until.max(self.now.after(self.limits.grace));
+            self.heard_since = self.now;
         }
         self.fire_timers();
     }

@@ -112,6 +112,7 @@ impl Core {
             return Err(true);
         }
         let mut second = None;
+        let mut risky = None;
         let mut own_wish = false;
         for pool in self.pools_for(selector) {
             for (_, resource) in &pool.free {
@@ -132,6 +133,11 @@ impl Core {
                     own_wish = true;
                     continue;
                 }
+                if self.is_at_risk(row) {
+                    own_wish = true;
+                    risky = risky.or(Some(*resource)).filter(|_| !lease.avoid.contains(resource));
+                    continue;
+                }
                 if lease.avoid.contains(resource) {
                     own_wish = true;
                     second = second.or(Some(*resource));
@@ -141,10 +147,16 @@ impl Core {
             }
         }
         // It is READY, so a check has cleared it since. Better it than none, if no other can come.
-        match second {
+        match risky.or(second) {
             Some(resource) if !self.could_grow(selector) => Ok(resource),
             _ => Err(own_wish),
         }
+    }
+
+    /// Says a notice that it, or its host, may be taken away?
+    fn is_at_risk(&self, row: &crate::Resource) -> bool {
+        let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host));
+        row.at_risk.is_some() || host.is_some_and(|host| host.at_risk.is_some())
     }
 
     /// Whether the host has as many children of the child's pool as it may.

@@ -37,6 +37,15 @@ pub struct PoolConfig {
     pub traits: Traits,
     /// How doubt is handled.
     pub doubt: DoubtPolicy,
+    /// When many are in doubt at once.
+    pub brake: Brake,
+    /// The label whose values split the pool into failure domains (`zone`); `None`: the pool is one.
+    pub domain: Option<Arc<str>>,
+    /// What becomes of live leases when the configuration takes their resource away: they run to their end (`None`), or
+    /// are broken after this time (zero: now).
+    pub drain: Option<Millis>,
+    /// The longest time for which a holder may have its resource kept after a failure; zero: not at all.
+    pub max_hold: Millis,
     /// TTL of a lease that names none.
     pub default_ttl: Millis,
     /// The longest TTL that a request may ask for.
@@ -90,6 +99,13 @@ pub struct DoubtPolicy {
     pub over: Millis,
     /// Repairs tried before it is recycled.
     pub repairs: u32,
+    /// When so many different works in a row failed on it while its checks pass, the check is blind: it is kept for
+    /// triage. Zero: never.
+    pub blind_after: u32,
+    /// When the same work failed on so many resources whose checks pass, the work is to blame. Zero: never.
+    pub work_after: u32,
+    /// Silence and bad checks end nothing: what they would have ended is counted and told.
+    pub dry_run: bool,
 }
 
 impl Default for DoubtPolicy {
@@ -97,12 +113,36 @@ impl Default for DoubtPolicy {
         Self {
             after_failed: true,
             after_lost: true,
-            probe_interval: Millis::secs(10),
-            retry_interval: Millis(1000),
+            // A host that falls silent is given up in 4.4 s (to the probe) and three answers of 3 s: under 15 s.
+            probe_interval: Millis::secs(4),
+            retry_interval: Millis(500),
             misses: 3,
             over: Millis(3000),
             repairs: 2,
+            blind_after: 3,
+            work_after: 3,
+            dry_run: false,
         }
+    }
+}
+
+/// When so many resources of one failure domain are in trouble at once that a common cause is likelier than as many
+/// single ones. Held then is what rests on silence or on checks; proof, notices and operators are not.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Brake {
+    /// A domain of no more than so many resources is never held.
+    pub floor: u32,
+    /// More than this part of a domain in trouble, in per cent, sets the brake; 100: never.
+    pub share: u32,
+    /// Nothing is ended for so long; then `floor` in each `window`.
+    pub hold: Millis,
+    /// What was ended counts as trouble for so long.
+    pub window: Millis,
+}
+
+impl Default for Brake {
+    fn default() -> Self {
+        Self { floor: 3, share: 50, hold: Millis::secs(300), window: Millis::secs(60) }
     }
 }
 
@@ -129,7 +169,7 @@ impl Default for Timeouts {
             provision: Millis::secs(900),
             prepare: Millis::secs(600),
             clean: Millis::secs(120),
-            check: Millis::secs(10),
+            check: Millis::secs(30),
             repair: Millis::secs(900),
             destroy: Millis::secs(120),
         }

@@ -32,6 +32,9 @@ impl Core {
             by_request: BTreeMap::new(),
             by_group: BTreeMap::new(),
             by_revision: BTreeMap::new(),
+            by_work: BTreeMap::new(),
+            network: crate::brake::Domain::default(),
+            heard_since: now,
             queue: Queue::default(),
             timers: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -61,7 +64,9 @@ impl Core {
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = snapshot.resources.into_iter().partition(|row| row.parent.is_some());
         for row in hosts.into_iter().chain(children) {
+            let id = row.id;
             core.index_resource(Arc::new(row));
+            core.remember_work(id);
         }
         for lease in snapshot.leases {
             if let Some(hold) = lease.hold()
@@ -166,6 +171,10 @@ fn unconfigured(name: &Arc<str>, inventory: bool, hosted: bool) -> PoolConfig {
         max_uses: None,
         traits: crate::Traits { prepares: false, cleans: false, repairs: false, probes: false },
         doubt: crate::DoubtPolicy::default(),
+        brake: crate::Brake::default(),
+        domain: None,
+        drain: None,
+        max_hold: Millis::ZERO,
         default_ttl: Millis::secs(60),
         max_ttl: Millis::secs(86_400),
         attempts: 5,

@@ -2,6 +2,7 @@
 
 use crate::{CauseChain, Cordon, Labels, LeaseId, Op, ResourceId, Revision, Texts, Timestamp};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// One leasable thing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -14,8 +15,10 @@ pub struct Resource {
     pub pool: Arc<str>,
     /// The inventory entry that it is made of.
     pub item: Option<Arc<str>>,
-    /// Its own labels: the inventory entry's, and what the adapter found.
+    /// Its own labels: the inventory entry's, and for the rest what the adapter found.
     pub labels: Labels,
+    /// What the adapter found.
+    pub found: Labels,
     /// Leases at once.
     pub slots: u32,
     /// The host that it lies on.
@@ -40,6 +43,41 @@ pub struct Resource {
     pub ends_at: Option<Timestamp>,
     /// The last thing that went wrong with it, for people.
     pub trouble: Option<Arc<str>>,
+    /// It may be taken away, says a notice: others are preferred.
+    pub at_risk: Option<Arc<str>>,
+    /// No new leases; when its last one ends, it is kept as it is.
+    pub keep: Option<Keep>,
+    /// Work that failed on it in a row, oldest first; a success empties it. At most [`Resource::MAX_FAILURES`].
+    pub failures: Vec<WorkFailure>,
+}
+
+impl Resource {
+    /// How many failures in a row are remembered.
+    pub const MAX_FAILURES: usize = 8;
+}
+
+/// What is kept for triage, by whose wish and for how long.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Keep {
+    /// Principal, or `wharfinger`.
+    pub by: Arc<str>,
+    /// In their words.
+    pub reason: Arc<str>,
+    /// Then it goes back to service by way of a check; `None`: when an operator says so.
+    pub until: Option<Timestamp>,
+}
+
+/// A lease whose work failed, as its holder said.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WorkFailure {
+    /// Which work; see [`crate::LeaseSpec::work`].
+    pub work: Arc<str>,
+    /// Which lease.
+    pub lease: LeaseId,
+    /// When.
+    pub at: Timestamp,
+    /// A check has passed since: nothing was found wrong with the resource.
+    pub cleared: bool,
 }
 
 /// A child's tie to its host.
@@ -81,6 +119,8 @@ pub enum ResourceState {
         first_miss: Option<Timestamp>,
         /// Repairs so far in this doubt.
         repairs: u32,
+        /// There is evidence, and why it is not acted upon: the brake, or a dry run.
+        held: Option<Arc<str>>,
     },
     /// Being mended.
     Repairing {
@@ -97,6 +137,8 @@ pub enum ResourceState {
         cordon: Cordon,
         /// Since when.
         since: Timestamp,
+        /// Then it goes back to service by way of a check.
+        until: Option<Timestamp>,
     },
     /// No new leases; live ones run to their end.
     Draining {

@@ -37,7 +37,18 @@ impl Core {
         }
         let room = pool.config.max.saturating_sub(pool.total.capacity);
         match &pool.config.inventory {
-            Some(_) => room.min(self.idle_items(pool).len() as u32),
+            Some(items) => {
+                // A machine that was taken out of the inventory runs to its end beside those that came in its place.
+                let struck = |id: &&ResourceId| {
+                    self.resources.get(*id).is_some_and(|entry| {
+                        entry.counted.capacity
+                            && entry.row.item.as_ref().is_some_and(|name| !items.iter().any(|item| item.name == *name))
+                    })
+                };
+                let struck = pool.members.iter().filter(struck).count() as u32;
+                let room = pool.config.max.saturating_sub(pool.total.capacity.saturating_sub(struck));
+                room.min(self.idle_items(pool).len() as u32)
+            }
             None => room,
         }
     }
@@ -131,6 +142,7 @@ impl Core {
             revision: crate::Revision(0),
             pool: name.clone(),
             labels: item.as_ref().map(|item| item.labels.clone()).unwrap_or_default(),
+            found: Labels::new(),
             slots: item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1),
             item: item.map(|item| item.name),
             parent: None,
@@ -144,6 +156,9 @@ impl Core {
             access: Arc::new(Texts::new()),
             ends_at: None,
             trouble: None,
+            at_risk: None,
+            keep: None,
+            failures: Vec::new(),
         });
         self.own_event("resource.provisioning", Subject::Resource(id), "");
         if hosted {
@@ -192,6 +207,7 @@ impl Core {
             child: Some(child),
             replace: false,
             replaces: None,
+            work: None,
         };
         self.insert_lease(Lease {
             id,

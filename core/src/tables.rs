@@ -1,13 +1,15 @@
 //! The tables and their indices. Every change of a row goes through [`Core::edit_lease`] or [`Core::edit_resource`],
 //! which number it, note it for the store, and keep the indices.
 
+use crate::brake::{Domain, Share};
 use crate::machine::Core;
 use crate::slots::Slots;
 use crate::timer::{NEVER, Timer};
 use crate::{
-    Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, Resource, ResourceId, ResourceState, Revision, Timestamp,
+    Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, PoolCounters, Resource, ResourceId, ResourceState, Revision,
+    Timestamp,
 };
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -29,6 +31,9 @@ pub(crate) struct ResourceEntry {
     pub(crate) idle_recheck: Timestamp,
     /// Cleanings of its slots that failed in a row.
     pub(crate) clean_failures: u32,
+    /// What it adds to its failure domains, and where.
+    pub(crate) share: Share,
+    pub(crate) domain: Option<Arc<str>>,
 }
 
 /// Probes while nothing is (known to be) wrong. Not stored: after a restart every host is simply probed again.
@@ -41,6 +46,8 @@ pub(crate) struct Liveness {
     /// Misses in a row, of a resource whose state does not carry them.
     pub(crate) misses: u32,
     pub(crate) first_miss: Option<Timestamp>,
+    /// When it last answered.
+    pub(crate) heard_at: Option<Timestamp>,
 }
 
 /// A resource's part in its pool's counters.
@@ -72,6 +79,9 @@ pub(crate) struct Pool {
     pub(crate) free: BTreeSet<(i64, ResourceId)>,
     pub(crate) total: Totals,
     pub(crate) backoff: Backoff,
+    /// Failure domains by the value of the pool's domain label; `""`: the pool itself.
+    pub(crate) domains: BTreeMap<Arc<str>, Domain>,
+    pub(crate) counters: PoolCounters,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +112,8 @@ impl Pool {
             free: BTreeSet::new(),
             total: Totals::default(),
             backoff: Backoff::default(),
+            domains: BTreeMap::new(),
+            counters: PoolCounters::default(),
         }
     }
 
@@ -110,6 +122,9 @@ impl Pool {
         self.configured && self.config.enabled && self.cordoned.is_none()
     }
 }
+
+/// So many failures in a row to make an inventory's machine ready, and nobody counts on it any more.
+pub(crate) const PROVISION_BREAKER: u32 = 3;
 
 impl Core {
     pub(crate) fn next_revision(&mut self) -> Revision {
@@ -216,6 +231,8 @@ impl Core {
                 liveness: Liveness::default(),
                 idle_recheck: Timestamp(0),
                 clean_failures: 0,
+                share: Share::default(),
+                domain: None,
             },
         );
     }
@@ -258,7 +275,7 @@ impl Core {
     /// Whether new leases may be given on it: READY, not cordoned, in an open pool, its host likewise.
     pub(crate) fn leasable(&self, row: &Resource) -> bool {
         let Some(pool) = self.pools.get(&row.pool) else { return false };
-        if !pool.open() || row.cordoned.is_some() || !matches!(row.state, ResourceState::Ready) {
+        if !pool.open() || row.cordoned.is_some() || row.keep.is_some() || !matches!(row.state, ResourceState::Ready) {
             return false;
         }
         match row.parent {
@@ -266,6 +283,7 @@ impl Core {
             Some(parent) => parent.host.and_then(|host| self.resources.get(&host)).is_some_and(|host| {
                 matches!(host.row.state, ResourceState::Ready)
                     && host.row.cordoned.is_none()
+                    && host.row.keep.is_none()
                     && self.pools.get(&host.row.pool).is_some_and(Pool::open)
             }),
         }
@@ -286,18 +304,22 @@ impl Core {
         let used = entry.slots.len();
         let leasable = self.leasable(row);
         let free = if leasable { row.slots.saturating_sub(used) } else { 0 };
+        // A machine that fails again and again is tried on, but nobody counts on it: others are tried in its place.
+        let given_up = row.item.is_some()
+            && matches!(row.state, ResourceState::Provisioning { attempt, .. } if attempt >= PROVISION_BREAKER);
         let coming = match row.state {
-            ResourceState::Provisioning { .. } if row.cordoned.is_none() => row.slots,
+            ResourceState::Provisioning { .. } if row.cordoned.is_none() && !given_up => row.slots,
             _ => 0,
         };
         let gone = matches!(row.state, ResourceState::Gone { .. });
         let counted = Count {
-            capacity: !matches!(
-                row.state,
-                ResourceState::Gone { .. }
-                    | ResourceState::Orphaned { .. }
-                    | ResourceState::Destroying { dead: true, .. }
-            ),
+            capacity: !given_up
+                && !matches!(
+                    row.state,
+                    ResourceState::Gone { .. }
+                        | ResourceState::Orphaned { .. }
+                        | ResourceState::Destroying { dead: true, .. }
+                ),
             free,
             coming,
             leasable,
@@ -306,6 +328,12 @@ impl Core {
         };
         let before = entry.counted;
         let name = row.pool.clone();
+        let (share, domain) = (entry.share, entry.domain.clone());
+        let (share, domain) = self.recount_share(id, share, domain);
+        if let Some(entry) = self.resources.get_mut(&id) {
+            entry.share = share;
+            entry.domain = domain;
+        }
         if counted != before || gone {
             let pool = self.pools.get_mut(&name).expect("looked up above");
             if let Some(rank) = before.rank {
@@ -338,11 +366,15 @@ impl Core {
         for pool in self.pools.values_mut() {
             pool.free.clear();
             pool.total = Totals::default();
+            pool.domains.values_mut().for_each(Domain::clear_counts);
         }
+        self.network.clear_counts();
         let ids: alloc::vec::Vec<ResourceId> = self.resources.keys().copied().collect();
         for id in &ids {
             if let Some(entry) = self.resources.get_mut(id) {
                 entry.counted = Count::default();
+                entry.share = Share::default();
+                entry.domain = None;
             }
         }
         for id in ids {

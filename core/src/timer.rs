@@ -83,8 +83,8 @@ impl Core {
             | ResourceState::Suspect { .. }
             | ResourceState::Destroying { .. }
             | ResourceState::Orphaned { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. } => NEVER,
+            | ResourceState::Repairing { .. } => NEVER,
+            ResourceState::Quarantined { until, .. } => until.unwrap_or(NEVER),
             ResourceState::Draining { deadline, .. } => deadline.unwrap_or(NEVER),
             ResourceState::Gone { at, .. } => at.after(retention),
             ResourceState::Ready => {
@@ -103,6 +103,7 @@ impl Core {
         };
         if matches!(row.state, ResourceState::Ready | ResourceState::Draining { .. }) {
             due = due.min(entry.liveness.next.unwrap_or(NEVER));
+            due = due.min(row.keep.as_ref().and_then(|keep| keep.until).unwrap_or(NEVER));
         }
         if due != entry.timer {
             self.timers.remove(&(entry.timer, Timer::Resource(id)));

@@ -27,6 +27,44 @@ pub struct PoolView {
     pub items: Vec<ItemView>,
     /// Why it can't grow, if it should.
     pub trouble: Option<String>,
+    /// Failure domains of which some are in trouble.
+    pub brakes: Vec<BrakeView>,
+    /// What happened in it since the broker started.
+    pub counters: PoolCounters,
+}
+
+/// A failure domain, and whether what rests on silence and checks is held there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BrakeView {
+    /// The value of the pool's domain label; empty: the whole pool.
+    pub domain: Arc<str>,
+    /// Resources in it that could be in trouble.
+    pub members: u32,
+    /// Those in trouble now, or ended for it within the window.
+    pub troubled: u32,
+    /// Why the brake is on, and since when; `None`: it is off.
+    pub held: Option<(crate::Timestamp, Arc<str>)>,
+}
+
+/// Counters of a pool since the broker started; they only grow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PoolCounters {
+    /// Times that a resource fell into doubt.
+    pub doubts: u64,
+    /// Doubts that a check cleared.
+    pub cleared: u64,
+    /// Repairs begun.
+    pub repairs: u64,
+    /// Resources lost: proved gone, or silent for too long.
+    pub lost: u64,
+    /// Leases broken.
+    pub broken: u64,
+    /// Times that evidence was held back by the brake.
+    pub held: u64,
+    /// Resources that a dry run would have ended.
+    pub would_end: u64,
+    /// Leases that a dry run would have broken.
+    pub would_break: u64,
 }
 
 /// One machine of an inventory.

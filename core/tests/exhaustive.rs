@@ -9,9 +9,9 @@ use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, CallFailure, Claim, Core, DoubtPolicy, Effect, Input, Item, Labels, LeaseId, LeaseRequest, LeaseState,
-    Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, ResourceState, Selector, Snapshot,
-    Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    Blame, Brake, CallFailure, Claim, Core, DoubtPolicy, Effect, Input, Item, Labels, LeaseId, LeaseRequest,
+    LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, ResourceState, Selector,
+    Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 const CLIENTS: usize = 3;
@@ -68,6 +68,10 @@ fn pools() -> Vec<PoolConfig> {
         max_ttl: Millis::secs(60),
         attempts: 2,
         timeouts: Timeouts::default(),
+        brake: Brake::default(),
+        domain: None,
+        drain: None,
+        max_hold: Millis::secs(86_400),
     };
     let copies = PoolConfig {
         name: Arc::from("copies"),
@@ -136,6 +140,7 @@ impl State {
                 principal: Arc::from("ann"),
                 outcome,
                 note: Arc::from(""),
+                hold: None,
             },
             Action::Answer(n, answer) => answered(&next.calls.remove(n), answer),
             Action::ConnectionLost(n) => {
@@ -273,6 +278,7 @@ fn request(client: usize, number: u32, pool: &str) -> LeaseRequest {
         tags: Arc::new(Texts::new()),
         independent: false,
         replace: false,
+        work: None,
     }
 }
 

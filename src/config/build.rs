@@ -87,6 +87,10 @@ fn build_pool(
         max_ttl,
         attempts: or(&section.attempts, ATTEMPTS),
         timeouts: build_timeouts(&section.timeouts, kind),
+        brake: wharfinger_core::Brake::default(),
+        domain: None,
+        drain: None,
+        max_hold: Millis::secs(86_400),
     }
 }
 
@@ -98,6 +102,7 @@ fn build_limits(section: &LimitsSection) -> Limits {
         retention: or(&section.retention, usual.retention),
         grace: or(&section.grace, usual.grace),
         pause: or(&section.pause, usual.pause),
+        brake: usual.brake,
     }
 }
 
@@ -111,6 +116,7 @@ fn build_doubt(section: &DoubtSection) -> DoubtPolicy {
         misses: or(&section.misses, usual.misses),
         over: or(&section.over, usual.over),
         repairs: or(&section.repairs, usual.repairs),
+        ..usual
     }
 }
 

@@ -173,7 +173,8 @@ fn all_that_can_be_said_is_taken() {
             claims: 8,
             retention: Millis::secs(7200),
             grace: Millis::secs(60),
-            pause: Millis::secs(10)
+            pause: Millis::secs(10),
+            brake: Limits::default().brake,
         }
     );
     let here = &loaded.pools[0];

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wharfinger_core::{
-    Batch, DoubtPolicy, Ended, Hold, Input, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Limits, Millis, Outcome,
-    PoolConfig, Reply, ResourceId, Revision, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits,
+    Batch, Brake, DoubtPolicy, Ended, Hold, Input, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Limits, Millis,
+    Outcome, PoolConfig, Reply, ResourceId, Revision, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits,
 };
 use wharfinger_fake::Fake;
 
@@ -40,6 +40,7 @@ pub(crate) fn queued(id: u128, revision: u64) -> Lease {
             child: None,
             replace: false,
             replaces: None,
+            work: None,
         }),
         state: LeaseState::Queued,
         pool: None,
@@ -74,7 +75,7 @@ pub(crate) fn active(id: u128, revision: u64) -> Lease {
 
 /// One that its holder ended.
 pub(crate) fn released(id: u128, revision: u64) -> Lease {
-    ended(id, revision, Ended::Released { outcome: Outcome::Failed, note: "exit 1".into() })
+    ended(id, revision, Ended::Released { outcome: Outcome::Failed, note: "exit 1".into(), finding: None })
 }
 
 /// One that has ended so.
@@ -163,6 +164,10 @@ pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
         default_ttl: Millis::secs(60),
         max_ttl: Millis::secs(3600),
         attempts: 5,
+        brake: Brake::default(),
+        domain: None,
+        drain: None,
+        max_hold: Millis::secs(86_400),
         timeouts: Timeouts::default(),
     };
     let config = EngineConfig {

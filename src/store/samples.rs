@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use wharfinger_core::{
-    CauseChain, Cleanup, Cordon, Ended, Event, FailReason, GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link,
-    Millis, Op, Outcome, Parent, PoolRow, Reason, Resource, ResourceId, ResourceState, Revision, Selector, Source,
-    Subject, Texts, Timestamp,
+    CauseChain, Cleanup, Cordon, Ended, Event, FailReason, Fault, Finding, GroupId, Hold, Keep, Lease, LeaseId,
+    LeaseSpec, LeaseState, Link, Millis, Op, Outcome, Parent, PoolRow, Reason, Resource, ResourceId, ResourceState,
+    Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
 };
 
 /// How many states [`Samples::lease`] knows.
@@ -132,7 +132,14 @@ impl Samples {
     /// A lease in one of [`LEASE_STATES`].
     pub(super) fn lease(&mut self, state: u64, revision: u64) -> Lease {
         let failed = |s: &mut Self, reason| Ended::Failed { reason, code: s.word(), detail: s.word() };
-        let released = |s: &mut Self, outcome| Ended::Released { outcome, note: s.word() };
+        let released = |s: &mut Self, outcome| Ended::Released {
+            outcome,
+            note: s.word(),
+            finding: s.maybe(|s| {
+                let fault = s.pick(&[Fault::Undecided, Fault::Resource, Fault::Work]);
+                Arc::new(Finding { fault, detail: s.word() })
+            }),
+        };
         let state = match state {
             0 => LeaseState::Queued,
             1 => LeaseState::Preparing { hold: self.hold(), op: self.op() },
@@ -176,6 +183,7 @@ impl Samples {
                 child: self.maybe(Self::resource_id),
                 replace: self.flag(),
                 replaces: self.maybe(Self::lease_id),
+                work: self.maybe(Self::word),
             }),
             state,
             created_at: self.time(),
@@ -209,9 +217,12 @@ impl Samples {
                 misses: self.small(),
                 first_miss: self.maybe(Self::time),
                 repairs: self.small(),
+                held: self.maybe(Self::word),
             },
             3 => ResourceState::Repairing { op: self.op(), cause: self.cause(), repairs: self.small() },
-            4 => ResourceState::Quarantined { cordon: self.cordon(), since: self.time() },
+            4 => {
+                ResourceState::Quarantined { cordon: self.cordon(), since: self.time(), until: self.maybe(Self::time) }
+            }
             5 => ResourceState::Draining { cause: self.cause(), deadline: self.maybe(Self::time) },
             6 => ResourceState::Destroying {
                 op: self.maybe(Self::op),
@@ -246,6 +257,17 @@ impl Samples {
             access: Arc::new(self.texts()),
             ends_at: self.maybe(Self::time),
             trouble: self.maybe(Self::word),
+            found: self.texts(),
+            at_risk: self.maybe(Self::word),
+            keep: self.maybe(|s| Keep { by: s.word(), reason: s.word(), until: s.maybe(Self::time) }),
+            failures: (0..self.below(3))
+                .map(|_| WorkFailure {
+                    work: self.word(),
+                    lease: self.lease_id(),
+                    at: self.time(),
+                    cleared: self.flag(),
+                })
+                .collect(),
         }
     }
 

@@ -7,8 +7,8 @@ use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Sub
 use wharfinger::store::{Fault, MemoryStore};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict};
 use wharfinger_core::{
-    Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig,
-    Reply, ResourceState, Selector, Texts, Timeouts,
+    Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Millis, Outcome,
+    PoolConfig, Reply, ResourceState, Selector, Texts, Timeouts,
 };
 use wharfinger_fake::{Call, Fake};
 
@@ -34,6 +34,10 @@ fn pool(max: u32, slots: u32) -> PoolConfig {
         default_ttl: Millis::secs(60),
         max_ttl: Millis::secs(3600),
         attempts: 5,
+        brake: Brake::default(),
+        domain: None,
+        drain: None,
+        max_hold: Millis::ZERO,
         timeouts: Timeouts::default(),
     }
 }
@@ -77,6 +81,7 @@ fn request(id: &str) -> LeaseRequest {
         tags: Arc::new(Texts::new()),
         independent: false,
         replace: false,
+        work: None,
     }
 }
 
@@ -123,7 +128,7 @@ impl World {
     }
 
     async fn release(&self, lease: LeaseId, outcome: Outcome) {
-        let input = Input::Release { lease, principal: Arc::from("test"), outcome, note: Arc::from("") };
+        let input = Input::Release { lease, principal: Arc::from("test"), outcome, note: Arc::from(""), hold: None };
         self.engine.handle.submit(input).await.unwrap();
     }
 

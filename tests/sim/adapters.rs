@@ -62,6 +62,11 @@ pub(crate) struct Things {
     truth: BTreeMap<ResourceId, Truth>,
     /// Machines that are switched off.
     off: BTreeSet<Arc<str>>,
+    /// Machines that come and go, a second and a half each.
+    flapping: BTreeSet<ResourceId>,
+    /// Until then these machines can't be reached, all at once.
+    dark: Option<(Timestamp, BTreeSet<ResourceId>)>,
+    clock: Timestamp,
     running: BTreeMap<Key, Call>,
     next: u64,
     /// Leases whose preparation failed by their own fault.
@@ -90,6 +95,7 @@ impl Things {
         weather: Weather,
         rng: &mut Rng,
     ) -> Result<Option<Started>, String> {
+        self.clock = now;
         let key = key_of(&effect);
         if self.running.contains_key(&key) {
             return Ok(None);
@@ -188,6 +194,7 @@ impl Things {
         if self.running.get(&key)?.number != number {
             return None;
         }
+        self.clock = now;
         let call = self.running.remove(&key)?;
         let effect = &call.effect;
         match call.plan {
@@ -279,7 +286,10 @@ impl Things {
     pub(crate) fn condition(&self, id: ResourceId) -> Option<Condition> {
         let truth = self.truth.get(&id)?;
         let off = truth.item.as_ref().is_some_and(|item| self.off.contains(item));
-        Some(if off && truth.condition != Condition::Dead { Condition::Silent } else { truth.condition })
+        let flaps = self.flapping.contains(&id) && (self.clock.0 / 1500) % 2 == 0;
+        let unlit = self.dark.as_ref().is_some_and(|(_, which)| which.contains(&id));
+        let silent = off || flaps || unlit;
+        Some(if silent && truth.condition != Condition::Dead { Condition::Silent } else { truth.condition })
     }
 
     pub(crate) fn become_so(&mut self, now: Timestamp, id: ResourceId, condition: Condition) {
@@ -305,15 +315,50 @@ impl Things {
     /// Whether it, or what it lies on, was other than alive within this time.
     pub(crate) fn was_bad(&self, id: ResourceId, now: Timestamp, within: Millis) -> bool {
         let Some(truth) = self.truth.get(&id) else { return true };
-        self.condition(id) != Some(Condition::Alive)
+        self.flapping.contains(&id)
+            || self.condition(id) != Some(Condition::Alive)
             || truth.bad_at.is_some_and(|at| at.after(within) >= now)
             || truth.host.is_some_and(|host| self.was_bad(host, now, within))
+    }
+
+    /// It comes and goes from now on, or no more.
+    pub(crate) fn flap(&mut self, now: Timestamp, id: ResourceId, flaps: bool) {
+        if flaps {
+            self.flapping.insert(id);
+        } else {
+            self.flapping.remove(&id);
+        }
+        if let Some(truth) = self.truth.get_mut(&id) {
+            truth.bad_at = Some(now);
+        }
+    }
+
+    /// Something that they share fails: none of these machines can be reached for a while.
+    pub(crate) fn darken(&mut self, now: Timestamp, until: Timestamp, which: BTreeSet<ResourceId>) {
+        self.lighten(now, true);
+        self.dark = Some((until, which));
+    }
+
+    /// What they share works again, if it is time.
+    pub(crate) fn lighten(&mut self, now: Timestamp, at_once: bool) {
+        if !self.dark.as_ref().is_some_and(|(until, _)| at_once || *until <= now) {
+            return;
+        }
+        for id in self.dark.take().map(|(_, which)| which).unwrap_or_default() {
+            if let Some(truth) = self.truth.get_mut(&id) {
+                truth.bad_at = Some(now);
+            }
+        }
     }
 
     /// All is switched on and answers again; what is dead or mangled stays so.
     pub(crate) fn heal(&mut self, now: Timestamp) {
         for item in std::mem::take(&mut self.off) {
             self.switch(now, &item, false);
+        }
+        self.lighten(now, true);
+        for id in std::mem::take(&mut self.flapping) {
+            self.flap(now, id, false);
         }
         for truth in self.truth.values_mut().filter(|truth| truth.condition == Condition::Silent) {
             truth.condition = Condition::Alive;

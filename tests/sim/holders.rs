@@ -64,6 +64,10 @@ impl Holder {
                 for row in live {
                     match row.state {
                         LeaseState::Active { .. } if done => inputs.push(self.release(row.id, calm, rng)),
+                        LeaseState::Active { .. } if !calm && rng.chance(30) => {
+                            let (principal, note) = (self.name.clone(), Arc::from(""));
+                            inputs.push(Input::Report { lease: row.id, principal, note });
+                        }
                         LeaseState::Active { .. } => {
                             inputs.push(Input::Renew { lease: row.id, principal: self.name.clone(), ttl: None });
                         }
@@ -99,11 +103,12 @@ impl Holder {
 
     fn release(&self, lease: LeaseId, calm: bool, rng: &mut Rng) -> Input {
         let outcome = match rng.below(10) {
-            0 if !calm => Outcome::Failed,
+            0 | 2 if !calm => Outcome::Failed,
             1 if !calm => Outcome::Tainted,
             _ => Outcome::Ok,
         };
-        Input::Release { lease, principal: self.name.clone(), outcome, note: Arc::from("") }
+        let hold = (!calm && outcome != Outcome::Ok && rng.chance(150)).then(|| Millis::secs(rng.between(1, 30)));
+        Input::Release { lease, principal: self.name.clone(), outcome, note: Arc::from(""), hold }
     }
 
     fn request(&self, rng: &mut Rng) -> LeaseRequest {
@@ -128,6 +133,7 @@ impl Holder {
             tags: params,
             independent: rng.chance(400),
             replace: rng.chance(400),
+            work: rng.chance(700).then(|| Arc::from(format!("work {}", rng.below(6)))),
         }
     }
 }

@@ -11,6 +11,7 @@ use wharfinger_core::{
 /// Something happens to some resource; what is said of it comes when it comes: late, twice, or for a stranger.
 pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut Rng) -> Vec<(Timestamp, Input)> {
     let mut said = Vec::new();
+    things.lighten(now, false);
     let Some(id) = rng.pick(&things.all()) else { return said };
     let Some(row) = core.resource(id) else { return said };
     let say = |target, kind| {
@@ -19,7 +20,7 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
     };
     let about = NoticeTarget::Resource(id);
     let soon = now.after(Millis(rng.between(1, 300)));
-    match rng.below(12) {
+    match rng.below(16) {
         0 | 1 => {
             things.become_so(now, id, Condition::Mangled { repairable: rng.chance(700) });
         }
@@ -56,6 +57,33 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
                 things.become_so(now, id, Condition::Alive);
             }
         }
+        // A switch, a zone, the broker's own cable: what it shares with others fails.
+        11 => {
+            let domain = row.labels.get("zone").filter(|_| rng.chance(500));
+            let near = |id: &ResourceId| {
+                core.resource(*id).is_some_and(|r| domain.is_none_or(|zone| r.labels.get("zone") == Some(zone)))
+            };
+            let which: std::collections::BTreeSet<ResourceId> = things.launched().into_iter().filter(near).collect();
+            for id in &which {
+                if let Some(row) = core.resource(*id)
+                    && rng.chance(600)
+                {
+                    let kind = NoticeKind::ConnectionLost;
+                    let (source, detail) = (Arc::from("world"), Arc::from("it was reset"));
+                    let notice =
+                        Notice { pool: row.pool.clone(), target: NoticeTarget::Resource(*id), kind, source, detail };
+                    said.push((now.after(Millis(rng.between(1, 2000))), Input::Notice(notice)));
+                }
+            }
+            things.darken(now, now.after(Millis::secs(rng.between(1, 90))), which);
+        }
+        12 => things.flap(now, id, rng.chance(600)),
+        // It was meant for another machine, but this one is named.
+        13 if row.parent.is_none() => {
+            let end = now.after(Millis::secs(rng.between(1, 60)));
+            said.push((soon, say(about.clone(), NoticeKind::Maintenance(end))));
+            said.push((soon.after(Millis(rng.between(1, 9000))), say(about, NoticeKind::Cancelled)));
+        }
         10 => said.push((soon, say(NoticeTarget::Resource(ResourceId(99)), NoticeKind::Gone))),
         _ => said.push((soon, say(about, NoticeKind::AtRisk))),
     }
@@ -68,7 +96,7 @@ pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
     let leases: Vec<LeaseId> = core.leases(None).map(|row| row.id).collect();
     let pool: Arc<str> = Arc::from(rng.pick(&[pools::HOSTS, pools::BOATS, pools::RED, pools::BLUE]).expect("some"));
     let id = rng.pick(&resources).unwrap_or(ResourceId(1));
-    let verb = match rng.below(14) {
+    let verb = match rng.below(16) {
         0 => AdminVerb::CordonPool(pool),
         1 | 2 => AdminVerb::UncordonPool(pool),
         3 => AdminVerb::Cordon(id),
@@ -80,6 +108,8 @@ pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
         10 => AdminVerb::Recover(id),
         11 => AdminVerb::Recycle(id),
         12 => AdminVerb::ForceDestroy(id),
+        13 => AdminVerb::Hold(id, Millis::secs(rng.between(0, 30))),
+        14 => AdminVerb::HoldLease(rng.pick(&leases).unwrap_or(LeaseId(1)), Millis::secs(rng.between(1, 30))),
         _ => AdminVerb::Break(rng.pick(&leases).unwrap_or(LeaseId(1))),
     };
     said(verb)

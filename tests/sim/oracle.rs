@@ -44,6 +44,8 @@ pub(crate) struct Oracle {
     /// No lease may expire before this.
     pub(crate) grace_until: Timestamp,
     pub(crate) watchers: Vec<Watcher>,
+    /// When resources were given up for their silence, by pool and domain, since the broker started or was configured.
+    pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<Timestamp>>,
 }
 
 /// Sees batches while it is connected, and resumes by revision when it is not.
@@ -90,15 +92,13 @@ impl Oracle {
         for row in &batch.resources {
             self.takes_its_children_along(row)?;
             self.made_once(row, stood.get(&row.id))?;
+            self.set_apart_fairly(row, stood.get(&row.id), facts)?;
         }
+        self.ends_few_by_silence(batch, &stood, facts)?;
         for id in &batch.forgotten_leases {
             let Some(row) = self.leases.remove(id) else { continue };
             if !row.ended() {
                 return Err(format!("{id} is forgotten though it lives"));
-            }
-            // Cleaned and forgotten in one batch: its last state is not told.
-            if let Some(hold) = row.hold() {
-                self.slots.remove(&(hold.resource, hold.slot));
             }
             self.forgotten.insert(*id);
         }
@@ -109,6 +109,10 @@ impl Oracle {
     /// 1, and the fencing tokens of a slot grow.
     fn slots_are_held_once(&mut self, batch: &Batch, before: &BTreeMap<LeaseId, Arc<Lease>>) -> Checked {
         for hold in before.values().filter_map(|row| row.hold()) {
+            self.slots.remove(&(hold.resource, hold.slot));
+        }
+        // Cleaned and forgotten in one batch: its last state is not told.
+        for hold in batch.forgotten_leases.iter().filter_map(|id| self.leases.get(id)?.hold().copied()) {
             self.slots.remove(&(hold.resource, hold.slot));
         }
         for row in &batch.leases {
@@ -130,7 +134,19 @@ impl Oracle {
         if let (Some(LeaseState::Ended { how: old, .. }), LeaseState::Ended { how, .. }) =
             (old.map(|o| &o.state), &row.state)
         {
-            return if old == how { Ok(()) } else { Err(format!("{} ended as {old:?}, and then as {how:?}", row.id)) };
+            let findings =
+                |how: &Ended| matches!(how, Ended::Released { outcome: Outcome::Failed | Outcome::Tainted, .. });
+            let plain = |how: &Ended| match how {
+                Ended::Released { outcome, note, .. } if findings(how) => {
+                    Ended::Released { outcome: *outcome, note: note.clone(), finding: None }
+                }
+                other => other.clone(),
+            };
+            return if plain(old) == plain(how) {
+                Ok(())
+            } else {
+                Err(format!("{} ended as {old:?}, and then as {how:?}", row.id))
+            };
         }
         if old.is_some_and(Lease::ended) {
             return Err(format!("{} rose from the dead", row.id));
@@ -198,7 +214,7 @@ impl Oracle {
         let told = match &root.source {
             Source::Operator(_) | Source::Notice(_) => true,
             // The broker's own: age, idleness, the configuration; a copy that is given up for others is idle.
-            Source::Broker => root.reason == Reason::Policy,
+            Source::Broker => matches!(root.reason, Reason::Policy | Reason::Disabled | Reason::CheckBlind),
             Source::Check => {
                 let wharfinger_core::Subject::Resource(id) = root.subject else { return Ok(()) };
                 facts.lies || (facts.was_bad)(id, at, Millis::secs(60))
@@ -228,7 +244,9 @@ impl Oracle {
         };
         if facts.one_by_one {
             let host = resource.parent.and_then(|parent| parent.host).and_then(|host| self.resources.get(&host));
-            let unfit = |row: &Resource| !matches!(row.state, ResourceState::Ready) || row.cordoned.is_some();
+            let unfit = |row: &Resource| {
+                !matches!(row.state, ResourceState::Ready) || row.cordoned.is_some() || row.keep.is_some()
+            };
             if let Some(unfit) = [Some(resource), host].into_iter().flatten().find(|row| unfit(row)) {
                 return Err(format!("(2) {} is granted on {}: {:?}", row.id, resource.id, unfit.state));
             }
@@ -312,6 +330,81 @@ impl Oracle {
         }
     }
 
+    /// The brake: what falls silent together is not given up together; a dry run gives nothing up.
+    fn ends_few_by_silence(
+        &mut self,
+        batch: &Batch,
+        stood: &BTreeMap<ResourceId, Arc<Resource>>,
+        facts: &Facts<'_>,
+    ) -> Checked {
+        for row in batch.resources.iter().filter(|row| row.parent.is_none() && is_over(row)) {
+            let Some(old) = stood.get(&row.id).filter(|old| !is_over(old)) else { continue };
+            let (ResourceState::Destroying { cause, .. }
+            | ResourceState::Orphaned { cause, .. }
+            | ResourceState::Gone { cause, .. }) = &row.state
+            else {
+                continue;
+            };
+            let evident = [Reason::ResourceUnreachable, Reason::ResourceMangled];
+            let Some(first) = cause.first().filter(|l| l.source == Source::Check && evident.contains(&l.reason)) else {
+                continue;
+            };
+            let Some(pool) = facts.pools.iter().find(|pool| pool.name == row.pool) else { continue };
+            if pool.doubt.dry_run {
+                return Err(format!("{} was given up by {first:?} in a dry run", row.id));
+            }
+            if first.reason != Reason::ResourceUnreachable {
+                continue;
+            }
+            let domain_of = |row: &Resource| -> Arc<str> {
+                pool.domain.as_ref().and_then(|key| row.labels.get(key)).cloned().unwrap_or_default()
+            };
+            let domain = domain_of(old);
+            let member = |other: &&Arc<Resource>| {
+                let state = stood.get(&other.id).map_or(&other.state, |old| &old.state);
+                other.pool == row.pool
+                    && other.parent.is_none()
+                    && domain_of(other) == domain
+                    && matches!(
+                        state,
+                        ResourceState::Ready
+                            | ResourceState::Suspect { .. }
+                            | ResourceState::Repairing { .. }
+                            | ResourceState::Draining { .. }
+                    )
+            };
+            let members = self.resources.values().filter(member).count();
+            let ends = self.ended_by_silence.entry((row.pool.clone(), domain)).or_default();
+            ends.retain(|at| at.after(pool.brake.window) > batch.now);
+            ends.push(batch.now);
+            let all = members + ends.len() - 1;
+            let few = ends.len() * 100 <= pool.brake.share as usize * all || all <= pool.brake.floor as usize;
+            // Where the hold is short, it lets some go after it.
+            let let_go = pool.brake.hold < Millis::secs(1000) && ends.len() <= pool.brake.floor.max(1) as usize;
+            if facts.one_by_one && !few && !let_go {
+                let count = ends.len();
+                return Err(format!("{count} of {all} of {} were given up at once, {} last", row.pool, row.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Blame: what the broker sets apart by itself has met different works, and half of the pool stays.
+    fn set_apart_fairly(&self, row: &Resource, old: Option<&Arc<Resource>>, facts: &Facts<'_>) -> Checked {
+        let apart = |row: &Resource| matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == "wharfinger");
+        if !apart(row) || old.is_some_and(|old| apart(old)) {
+            return Ok(());
+        }
+        let works: BTreeSet<&Arc<str>> = row.failures.iter().map(|failure| &failure.work).collect();
+        let after = facts.pools.iter().find(|pool| pool.name == row.pool).map_or(0, |pool| pool.doubt.blind_after);
+        let kept_before = old.is_some_and(|old| old.keep.is_some());
+        // Who is set apart when its last lease ends may have met a success since.
+        if facts.one_by_one && !kept_before && (works.len() as u32) < after {
+            return Err(format!("{} is set apart after {works:?}", row.id));
+        }
+        Ok(())
+    }
+
     /// 3: an answer leaves.
     pub(crate) fn answers(&mut self, request: Option<&Arc<str>>, reply: &Reply) -> Checked {
         let Reply::Leases(leases) = reply else { return Ok(()) };
@@ -339,6 +432,11 @@ impl Oracle {
         }
         if effect.op.0 > self.revision.0 || effect.resource.revision > self.revision {
             return Err(format!("(3) {:?} of {} leaves before its commit", effect.work, effect.resource.id));
+        }
+        if let (Work::Clean(lease), ResourceState::Quarantined { since, .. }) = (&effect.work, &effect.resource.state)
+            && matches!(lease.state, LeaseState::Ended { at, .. } if at > *since)
+        {
+            return Err(format!("{} is kept as it is, and cleaned after {}", effect.resource.id, lease.id));
         }
         if let Work::Provision(_) = effect.work {
             let id = effect.resource.id;

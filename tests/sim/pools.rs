@@ -2,7 +2,7 @@
 
 use crate::rng::Rng;
 use std::sync::Arc;
-use wharfinger_core::{DoubtPolicy, Item, Labels, Millis, PoolConfig, Selector, Timeouts, Traits};
+use wharfinger_core::{Brake, DoubtPolicy, Item, Labels, Millis, PoolConfig, Selector, Timeouts, Traits};
 
 pub(crate) const HOSTS: &str = "hosts";
 pub(crate) const BOATS: &str = "boats";
@@ -16,22 +16,43 @@ fn text(text: &str) -> Arc<str> {
 /// Listed machines, made ones that share a label with them, and two kinds of copies on the machines.
 pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
     let item = |name: &str| Item { name: text(name), labels: Labels::new(), slots: None, enabled: true };
+    let many = if rng.chance(400) { rng.between(4, 9) } else { 3 };
+    let zone = |n: i64| -> Labels { [(text("zone"), text(if n % 3 == 0 { "a" } else { "b" }))].into() };
+    let machines: Vec<Item> = (1..=many).map(|n| Item { labels: zone(n), ..item(&format!("h{n}")) }).collect();
+    let holds = rng.chance(700);
     let plain = PoolConfig {
         name: text(HOSTS),
         adapter: text("simulated"),
         labels: [(text("os"), text("linux"))].into(),
         enabled: true,
         on: Vec::new(),
-        inventory: Some(vec![item("h1"), item("h2"), item("h3")]),
-        min_ready: rng.below(2) as u32,
-        max: 3,
+        inventory: Some(machines),
+        min_ready: rng.below(many as u64) as u32,
+        max: many as u32,
         max_per_parent: None,
         slots: rng.between(1, 4) as u32,
         idle: None,
         max_age: None,
         max_uses: None,
         traits: Traits { prepares: false, cleans: false, repairs: rng.chance(500), probes: rng.chance(700) },
-        doubt: DoubtPolicy { after_failed: rng.chance(800), after_lost: rng.chance(800), ..DoubtPolicy::default() },
+        doubt: DoubtPolicy {
+            after_failed: rng.chance(800),
+            after_lost: rng.chance(800),
+            blind_after: rng.below(4) as u32,
+            work_after: rng.below(4) as u32,
+            dry_run: rng.chance(100),
+            ..DoubtPolicy::default()
+        },
+        // Some never let go within a run, so that what goes all the same is a mistake.
+        brake: Brake {
+            floor: rng.between(1, 4) as u32,
+            share: rng.between(30, 101) as u32,
+            hold: if holds { Millis::secs(10_000) } else { Millis::secs(10) },
+            window: Millis::secs(rng.between(5, 60)),
+        },
+        domain: rng.chance(300).then(|| text("zone")),
+        drain: [None, Some(Millis::ZERO), Some(Millis::secs(10))][rng.below(3) as usize],
+        max_hold: Millis::secs(20),
         default_ttl: Millis::secs(30),
         max_ttl: Millis::secs(120),
         attempts: 6,
@@ -102,6 +123,9 @@ pub(crate) fn selectors() -> Vec<Selector> {
 /// What all that was asked for can be met with, also several at once and copies beside hosts.
 pub(crate) fn ample(first: &[PoolConfig]) -> Vec<PoolConfig> {
     let more = |pool: &PoolConfig| PoolConfig {
+        doubt: DoubtPolicy { dry_run: false, ..pool.doubt },
+        brake: Brake { hold: Millis::secs(10), window: Millis::secs(10), ..pool.brake },
+
         max: if pool.inventory.is_some() { pool.max } else { 6 },
         slots: pool.slots.max(if pool.inventory.is_some() { 4 } else { 1 }),
         max_per_parent: None,

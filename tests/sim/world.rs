@@ -221,6 +221,7 @@ impl World {
             Due::Editor if !self.calm => {
                 self.pools = pools::edited(&mut self.rng, &self.first_pools, &self.pools);
                 inputs.push(Input::Configure(self.pools.clone()));
+                self.oracle.ended_by_silence.clear();
                 self.soon(3000, 30_000, Due::Editor);
             }
             Due::Freeze if !self.calm => {
@@ -279,6 +280,7 @@ impl World {
         self.look_at_the_store()?;
         let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
         self.oracle.restarted(&stored)?;
+        self.oracle.ended_by_silence.clear();
         let Some(batch) = started else {
             self.note(|| "the process does not get up".into());
             self.soon(10, 1000, Due::Start);
@@ -334,6 +336,7 @@ impl World {
                 self.deliver(&asked, answers)?;
                 let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
                 self.oracle.restarted(&stored)?;
+                self.oracle.ended_by_silence.clear();
                 // What was in doubt may be stored, and nobody was told: who watches resumes by revision.
                 self.oracle.watchers.iter_mut().for_each(|watcher| watcher.connected = false);
                 self.lost_answers(&asked);
@@ -442,6 +445,8 @@ impl World {
             return Some(format!("{} is not cleaned: {:?}", row.id, row.state));
         }
         let moving = |row: &&Arc<Resource>| match row.state {
+            ResourceState::Quarantined { until: Some(_), .. } => true,
+            ResourceState::Ready if row.keep.as_ref().is_some_and(|keep| keep.until.is_some()) => true,
             ResourceState::Suspect { .. }
             | ResourceState::Repairing { .. }
             | ResourceState::Draining { .. }
@@ -493,6 +498,7 @@ fn is_answer(input: &Input) -> bool {
         | Input::Destroyed { .. } => true,
         Input::Lease(_)
         | Input::Release { .. }
+        | Input::Report { .. }
         | Input::Renew { .. }
         | Input::Admin(_)
         | Input::Notice(_)

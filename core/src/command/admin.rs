@@ -3,7 +3,7 @@
 use super::{reject, unknown_lease, unknown_resource};
 use crate::machine::Core;
 use crate::{
-    AdminRequest, AdminVerb, CauseChain, Cordon, Link, Reason, Rejection, RejectionKind, Reply, ResourceId,
+    AdminRequest, AdminVerb, CauseChain, Cordon, Keep, Link, Reason, Rejection, RejectionKind, Reply, ResourceId,
     ResourceState, Source, Subject,
 };
 use alloc::format;
@@ -68,12 +68,21 @@ impl Core {
             AdminVerb::Recover(id) => {
                 self.must_exist(id)?;
                 self.event("resource.recover-asked", &principal, Subject::Resource(id), &*reason);
-                if self.resource(id).is_some_and(|row| matches!(row.state, ResourceState::Quarantined { .. })) {
-                    let chain = said(id, Reason::Operator, self);
-                    self.edit_resource(id, |row| row.state = ResourceState::Ready);
-                    self.suspect(id, chain);
-                }
+                let link = said(id, Reason::Operator, self).remove(0);
+                self.take_back(id, link);
                 self.resource_reply(id)
+            }
+            AdminVerb::Hold(id, span) => {
+                self.must_exist(id)?;
+                self.hold(id, span, &principal, &reason)
+            }
+            AdminVerb::HoldLease(id, span) => {
+                let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+                let Some(hold) = lease.hold() else {
+                    let message = format!("{id} has no resource now: hold the resource itself, by its id");
+                    return Err(reject(RejectionKind::Precondition, "NO_RESOURCE", "lease_id", message));
+                };
+                self.hold(hold.resource, span, &principal, &reason)
             }
             AdminVerb::Recycle(id) => {
                 self.must_exist(id)?;
@@ -157,13 +166,23 @@ impl Core {
         if self.is_leaving(id) || waits_for_host {
             return;
         }
-        let since = self.now;
-        let detail = cordon.reason.clone();
-        self.edit_resource(id, |row| row.state = ResourceState::Quarantined { cordon, since });
-        self.event("resource.quarantined", principal, Subject::Resource(id), &*detail);
-        for lease in self.live_on(id) {
-            self.break_on_resource(lease, &chain, principal);
+        self.set_apart(id, cordon, None, &chain, principal, None);
+    }
+
+    fn hold(
+        &mut self,
+        id: ResourceId,
+        span: crate::Millis,
+        principal: &Arc<str>,
+        reason: &Arc<str>,
+    ) -> Result<Reply, Rejection> {
+        if span <= crate::Millis::ZERO {
+            let message = alloc::string::String::from("a hold must be longer than 0: say how long it is to be kept");
+            return Err(reject(RejectionKind::Invalid, "HOLD_NOT_POSITIVE", "hold", message));
         }
+        let keep = Keep { by: principal.clone(), reason: reason.clone(), until: Some(self.now.after(span)) };
+        self.keep(id, keep, principal);
+        self.resource_reply(id)
     }
 
     /// Its capacity is free at once; what is left of it is the janitor's.

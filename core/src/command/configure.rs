@@ -96,18 +96,32 @@ impl Core {
             }
         };
         if let Some(why) = why {
-            let link = self.policy_link(id, &why);
-            self.drain(id, alloc::vec![link], None);
+            let known = matches!(&row.state, ResourceState::Draining { cause, .. }
+                if cause.iter().any(|l| l.reason == Reason::Disabled && l.subject == Subject::Resource(id)));
+            if !known {
+                let link = self.link(id, Reason::Disabled, &why, Source::Broker);
+                self.drain(id, alloc::vec![link], config.drain.map(|span| self.now.after(span)));
+            }
             return;
         }
+        // What the configuration took away, it gives back.
+        let back = self.link(id, Reason::Disabled, "it is in the configuration again", Source::Broker);
+        self.undrain(id, id, &[Reason::Disabled], &back, None);
         let slots = item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1);
-        let labels_differ =
-            item.as_ref().is_some_and(|item| item.labels.iter().any(|(key, value)| row.labels.get(key) != Some(value)));
-        if slots != row.slots || labels_differ {
+        // What the entry says, and what was found where it says nothing: a label that is struck out is gone.
+        let labels = item.map(|item| {
+            let mut labels = item.labels;
+            for (key, value) in &row.found {
+                labels.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+            labels
+        });
+        let labels = labels.filter(|labels| *labels != row.labels);
+        if slots != row.slots || labels.is_some() {
             self.edit_resource(id, |row| {
                 row.slots = slots;
-                if let Some(item) = item {
-                    row.labels.extend(item.labels);
+                if let Some(labels) = labels {
+                    row.labels = labels;
                 }
             });
         }

@@ -217,6 +217,7 @@ impl Core {
                 child: None,
                 replace: request.replace,
                 replaces: None,
+                work: request.work.clone(),
             };
             self.insert_lease(Lease {
                 id,
@@ -301,6 +302,10 @@ fn fingerprint(request: &LeaseRequest) -> u64 {
     hash.texts(&request.tags);
     hash.number(i64::from(request.independent));
     hash.number(i64::from(request.replace));
+    // What came later is hashed only where it is said, so that older requests keep their number.
+    if let Some(work) = &request.work {
+        hash.text(work);
+    }
     hash.0
 }
 

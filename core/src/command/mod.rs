@@ -16,7 +16,10 @@ impl Core {
     pub(crate) fn command(&mut self, input: Input) -> Result<Reply, Rejection> {
         match input {
             Input::Lease(request) => self.on_lease(request),
-            Input::Release { lease, principal, outcome, note } => self.on_release(lease, &principal, outcome, note),
+            Input::Release { lease, principal, outcome, note, hold } => {
+                self.on_release(lease, &principal, outcome, note, hold)
+            }
+            Input::Report { lease, principal, note } => self.on_report(lease, &principal, &note),
             Input::Renew { lease, principal, ttl } => self.on_renew(lease, &principal, ttl),
             Input::Admin(request) => self.on_admin(request),
             Input::Provisioned { resource, op, result } => self.on_provisioned(resource, op, result),

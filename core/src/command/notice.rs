@@ -26,13 +26,24 @@ impl Core {
                 self.lose(id, alloc::vec![link(Reason::ResourceGone, now)], &Arc::from(SELF));
             }
             NoticeKind::AtRisk => {
-                self.own_event("resource.at-risk", Subject::Resource(id), &*notice.detail);
+                self.at_risk(id, &notice);
             }
             NoticeKind::Interruption(at) => self.announce_end(id, at, link(Reason::Interrupted, now)),
             NoticeKind::Maintenance(at) => self.announce_end(id, at, link(Reason::Notice, now)),
             NoticeKind::Cancelled => self.call_off(id, link(Reason::Notice, now)),
         }
         Ok(Reply::Done)
+    }
+
+    /// It may be taken away: nothing is broken, and others are preferred.
+    fn at_risk(&mut self, id: ResourceId, notice: &Notice) {
+        let known = self.resource(id).is_none_or(|row| row.at_risk.is_some()) || self.is_leaving(id);
+        if known {
+            return;
+        }
+        let detail = format!("{} ({})", notice.detail, notice.source);
+        self.edit_resource(id, |row| row.at_risk = Some(Arc::from(detail.as_str())));
+        self.own_event("resource.at-risk", Subject::Resource(id), detail);
     }
 
     fn target_of(&self, notice: &Notice) -> Option<ResourceId> {
@@ -65,6 +76,10 @@ impl Core {
     /// What was announced will not happen: it serves again once a check has passed.
     fn call_off(&mut self, id: ResourceId, link: Link) {
         let Some(row) = self.resource(id).cloned() else { return };
+        if row.at_risk.is_some() {
+            self.edit_resource(id, |row| row.at_risk = None);
+            self.own_event("resource.at-risk-no-more", Subject::Resource(id), &*link.detail);
+        }
         if row.ends_at.is_none() {
             return;
         }

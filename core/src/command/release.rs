@@ -2,7 +2,9 @@
 
 use super::{reject, unknown_lease};
 use crate::machine::Core;
-use crate::{Ended, LeaseId, LeaseState, Millis, Outcome, Rejection, RejectionKind, Reply};
+use crate::{
+    Ended, Keep, LeaseId, LeaseState, Millis, Outcome, Reason, Rejection, RejectionKind, Reply, Source, Subject,
+};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -14,9 +16,13 @@ impl Core {
         principal: &Arc<str>,
         outcome: Outcome,
         note: Arc<str>,
+        hold: Option<Millis>,
     ) -> Result<Reply, Rejection> {
         let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
         self.theirs(&lease, principal)?;
+        if let Some(span) = hold {
+            self.keep_for_holder(&lease, principal, &note, span)?;
+        }
         if !lease.ended() {
             let mut all = self.companions(id);
             all.insert(0, id);
@@ -25,7 +31,7 @@ impl Core {
                 // How the work went is said of the lease that is named; the others of the group just end.
                 let (how, kind) = if active {
                     let outcome = if member == id || outcome != Outcome::Tainted { outcome } else { Outcome::Failed };
-                    (Ended::Released { outcome, note: note.clone() }, "lease.released")
+                    (Ended::Released { outcome, note: note.clone(), finding: None }, "lease.released")
                 } else {
                     (Ended::Cancelled, "lease.cancelled")
                 };
@@ -33,6 +39,56 @@ impl Core {
             }
         }
         Ok(Reply::Leases(self.named_first(id)))
+    }
+
+    /// A holder wants what its work left behind kept for a while.
+    fn keep_for_holder(
+        &mut self,
+        lease: &crate::Lease,
+        principal: &Arc<str>,
+        note: &Arc<str>,
+        span: Millis,
+    ) -> Result<(), Rejection> {
+        let LeaseState::Active { hold, .. } = &lease.state else { return Ok(()) };
+        let most = lease.pool.as_ref().and_then(|pool| self.pools.get(pool)).map(|pool| pool.config.max_hold);
+        let most = most.unwrap_or(Millis::ZERO);
+        if span <= Millis::ZERO || span > most {
+            let message = format!(
+                "hold {span} must be longer than 0 and at most {most}, the longest here (max_hold of the pool): ask for less, or let an operator hold it"
+            );
+            return Err(reject(RejectionKind::Invalid, "HOLD_TOO_LONG", "hold", message));
+        }
+        let reason: Arc<str> = if note.is_empty() {
+            Arc::from(format!("held by the holder of {}", lease.id))
+        } else {
+            Arc::from(format!("held by the holder of {}: {note}", lease.id))
+        };
+        let keep = Keep { by: principal.clone(), reason, until: Some(self.now.after(span)) };
+        self.keep(hold.resource, keep, principal);
+        Ok(())
+    }
+
+    /// A holder meets failures while it works: is the resource at fault? The lease goes on meanwhile.
+    pub(crate) fn on_report(&mut self, id: LeaseId, principal: &Arc<str>, note: &Arc<str>) -> Result<Reply, Rejection> {
+        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+        self.theirs(&lease, principal)?;
+        match &lease.state {
+            LeaseState::Active { hold, .. } => {
+                let resource = hold.resource;
+                self.event("lease.reported", principal, Subject::Lease(id), &**note);
+                let text = if note.is_empty() { "its holder meets failures" } else { &**note };
+                let detail = format!("{text} ({id})");
+                let link = self.link(resource, Reason::HolderReported, &detail, Source::Holder);
+                self.suspect(resource, alloc::vec![link]);
+                Ok(Reply::Leases(self.named_first(id)))
+            }
+            LeaseState::Queued | LeaseState::Preparing { .. } => {
+                let message = format!("{id} is not active yet: there is no resource to report");
+                Err(reject(RejectionKind::Precondition, "LEASE_NOT_ACTIVE", "lease_id", message))
+            }
+            // It is over, and what ended it is known.
+            LeaseState::Ended { .. } => Ok(Reply::Leases(self.named_first(id))),
+        }
     }
 
     pub(crate) fn on_renew(
@@ -45,8 +101,8 @@ impl Core {
         self.theirs(&lease, principal)?;
         match &lease.state {
             LeaseState::Active { .. } => {}
-            // In line there is no TTL yet: nothing to renew, and nothing wrong.
-            LeaseState::Queued | LeaseState::Preparing { .. } => return Ok(Reply::Leases(alloc::vec![lease])),
+            // In line there is no TTL yet: nothing to renew but what others of its set have, and nothing wrong.
+            LeaseState::Queued | LeaseState::Preparing { .. } => {}
             LeaseState::Ended { how, .. } => {
                 let message = format!("{id} is {}: what ended can't be renewed; ask for a new lease", how.as_str());
                 return Err(reject(RejectionKind::Precondition, "LEASE_ENDED", "lease_id", message));

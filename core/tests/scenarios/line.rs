@@ -189,7 +189,7 @@ fn a_lease_belongs_to_who_asked_for_it() {
     w.all_works();
     let eve: Arc<str> = Arc::from("eve");
     let theft = w
-        .step(Input::Release { lease, principal: eve.clone(), outcome: Outcome::Ok, note: Arc::from("") })
+        .step(Input::Release { lease, principal: eve.clone(), outcome: Outcome::Ok, note: Arc::from(""), hold: None })
         .unwrap_err();
     assert_eq!(theft.reason, "NOT_YOURS");
     assert_eq!(w.step(Input::Renew { lease, principal: eve, ttl: None }).unwrap_err().reason, "NOT_YOURS");

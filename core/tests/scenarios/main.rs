@@ -3,14 +3,20 @@
 //! Each step is committed to a store in memory, compared with it, and followed by `check_invariants()`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a wrong turn of the story ends it")]
 
+mod blame;
+mod brake;
+mod drydock;
 mod groups;
+mod kept;
 mod life;
 mod line;
 mod loss;
 mod notices;
 mod operator;
+mod peers;
 mod pools;
 mod restart;
 mod retry;
 mod sizing;
+mod supply;
 mod world;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Batch, Blame, CallFailure, CauseChain, Claim, Core, DoubtPolicy, Effect, Ended, Input,
-    Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Op,
-    Outcome, PoolConfig, PoolRow, Rejection, Reply, Resource, ResourceId, ResourceState, Selector, Snapshot, Texts,
-    Timeouts, Timestamp, Traits, Verdict, Work,
+    AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, CauseChain, Claim, Core, DoubtPolicy, Effect, Ended,
+    Input, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind,
+    NoticeTarget, Op, Outcome, PoolConfig, PoolRow, Rejection, Reply, Resource, ResourceId, ResourceState, Selector,
+    Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_000_000);
@@ -41,6 +41,10 @@ pub(crate) fn made_at_will(name: &str, max: u32) -> PoolConfig {
         max_ttl: Millis::secs(3600),
         attempts: 5,
         timeouts: Timeouts::default(),
+        brake: Brake::default(),
+        domain: None,
+        drain: None,
+        max_hold: Millis::secs(86_400),
     }
 }
 
@@ -80,6 +84,7 @@ pub(crate) fn want_by(selector: Selector, count: u32) -> LeaseRequest {
         tags: Arc::new(Texts::new()),
         independent: false,
         replace: false,
+        work: None,
     }
 }
 
@@ -240,7 +245,8 @@ impl World {
     }
 
     pub(crate) fn release(&mut self, lease: LeaseId, outcome: Outcome) {
-        self.step(Input::Release { lease, principal: Arc::from("ann"), outcome, note: Arc::from("") }).unwrap();
+        self.step(Input::Release { lease, principal: Arc::from("ann"), outcome, note: Arc::from(""), hold: None })
+            .unwrap();
     }
 
     pub(crate) fn renew(&mut self, lease: LeaseId) -> Result<Reply, Rejection> {

@@ -24,6 +24,7 @@ fn lease(number: u128, revision: u64) -> Lease {
             child: None,
             replace: false,
             replaces: None,
+            work: None,
         }),
         state: LeaseState::Queued,
         pool: None,

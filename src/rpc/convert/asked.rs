@@ -50,6 +50,7 @@ pub(crate) fn lease(request: &pb::LeaseRequest, principal: Arc<str>) -> Result<(
         tags: Arc::new(p.texts("tags", &request.tags, MAX_VALUE, Lines::One)),
         independent: request.independent,
         replace: request.replace,
+        work: None,
     };
     let wait = p.span("wait", request.wait.as_ref(), &Span::WAIT).unwrap_or(Millis::ZERO);
     p.finish((Input::Lease(wanted), duration(wait)))
@@ -124,7 +125,7 @@ pub(crate) fn release(request: &pb::ReleaseRequest, principal: Arc<str>) -> Resu
     };
     let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);
     let lease = p.found(lease)?;
-    Ok((lease, Input::Release { lease, principal, outcome, note }))
+    Ok((lease, Input::Release { lease, principal, outcome, note, hold: None }))
 }
 
 /// A sign of life from a holder.

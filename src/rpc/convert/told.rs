@@ -71,7 +71,7 @@ pub(crate) fn lease(lease: &Lease, secrets: Secrets) -> pb::Lease {
 
 fn ended(told: &mut pb::Lease, how: &Ended) {
     match how {
-        Ended::Released { outcome, note } => {
+        Ended::Released { outcome, note, .. } => {
             told.outcome = match outcome {
                 Outcome::Ok => pb::Outcome::Ok,
                 Outcome::Failed => pb::Outcome::Failed,

@@ -330,6 +330,33 @@ async fn a_client_that_goes_away_frees_everything() {
     assert_eq!(world.hub.watchers(), 0);
 }
 
+/// A restarted exporter of labgrid was refused, because nobody had noticed yet that its former stream was dead.
+#[tokio::test]
+async fn labgrid_1855_an_agent_that_restarts_is_watched_for_though_its_former_watch_is_not_dead_yet() {
+    let world = World::new();
+    world.change(active, 1);
+    let watch = || {
+        let filter = Filter { leases: [LeaseId(1)].into(), ..Filter::default() };
+        world.watch_some(0, filter, Duration::from_secs(3600))
+    };
+    // Nobody reads from it any more.
+    let former = watch();
+    let mut again = watch();
+    assert_eq!(again.take(2).await, [told(1, 1, 0), Synced(1)]);
+
+    // More than the former one's queue and channel hold: it holds up nobody.
+    for revision in 2..=1000 {
+        world.change(active, 1);
+        assert_eq!(again.next().await.unwrap(), told(1, revision, revision));
+    }
+    assert_eq!(world.hub.watchers(), 2);
+    drop(former.told);
+    former.task.await.unwrap();
+    assert_eq!(world.hub.watchers(), 1, "when it is noticed, all that it had is free");
+    world.change(released, 1);
+    assert_eq!(again.next().await.unwrap(), told(1, 1001, 1001));
+}
+
 #[tokio::test]
 async fn the_end_of_the_server_is_told() {
     let world = World::new();

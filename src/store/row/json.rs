@@ -36,6 +36,28 @@ pub(super) struct EndedJson {
     pub(super) code: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) detail: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) fault: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) finding: Option<Arc<str>>,
+}
+
+/// What is to be kept for triage.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeepJson {
+    pub(super) by: Arc<str>,
+    pub(super) reason: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) until: Option<i64>,
+}
+
+/// A lease whose work failed.
+#[derive(Serialize, Deserialize)]
+pub(super) struct FailureJson {
+    pub(super) work: Arc<str>,
+    pub(super) lease: String,
+    pub(super) at: i64,
+    pub(super) cleared: bool,
 }
 
 /// What only some states of a resource have.
@@ -55,6 +77,10 @@ pub(super) struct DetailJson {
     pub(super) by: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) reason: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) held: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) until: Option<i64>,
 }
 
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Option<String> {

@@ -38,7 +38,7 @@ pub(super) trait Columns {
 }
 
 /// Columns of the table of leases, in the order in which they are written and read.
-pub(super) const LEASE: [&str; 40] = [
+pub(super) const LEASE: [&str; 41] = [
     "id",
     "revision",
     "state",
@@ -79,10 +79,11 @@ pub(super) const LEASE: [&str; 40] = [
     "access",
     "ended_at",
     "ended",
+    "work",
 ];
 
 /// Columns of the table of resources.
-pub(super) const RESOURCE: [&str; 25] = [
+pub(super) const RESOURCE: [&str; 29] = [
     "id",
     "revision",
     "state",
@@ -108,6 +109,10 @@ pub(super) const RESOURCE: [&str; 25] = [
     "since",
     "cause",
     "detail",
+    "found",
+    "at_risk",
+    "kept",
+    "failures",
 ];
 
 /// Columns of the table of pools.

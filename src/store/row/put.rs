@@ -1,6 +1,6 @@
 //! From the core's types to columns.
 
-use super::json::{DetailJson, EndedJson, json, links};
+use super::json::{DetailJson, EndedJson, FailureJson, KeepJson, json, links};
 use super::{About, Sink};
 use serde::Serialize;
 use std::sync::Arc;
@@ -107,14 +107,17 @@ pub(in crate::store) fn put_lease(lease: &Lease, sink: &mut impl Sink) {
     }
     put.time(ended_at);
     put.json(ended.as_ref());
+    put.maybe(spec.work.as_ref());
 }
 
 fn how_ended(how: &Ended) -> Option<EndedJson> {
     match how {
         Ended::Expired | Ended::Cancelled => None,
-        Ended::Released { outcome, note } => Some(EndedJson {
+        Ended::Released { outcome, note, finding } => Some(EndedJson {
             outcome: Some(outcome.as_str().to_owned()),
             note: Some(note.clone()),
+            fault: finding.as_ref().map(|found| found.fault.as_str().to_owned()),
+            finding: finding.as_ref().map(|found| found.detail.clone()),
             ..EndedJson::default()
         }),
         Ended::Broken { cause, replacement } => Some(EndedJson {
@@ -142,12 +145,13 @@ pub(in crate::store) fn put_resource(resource: &Resource, sink: &mut impl Sink) 
         ResourceState::Provisioning { op: o, attempt: a, retry_at: r } => {
             (*op, *attempt, *retry_at) = (*o, Some(*a), *r);
         }
-        ResourceState::Suspect { since: s, cause: c, op: o, retry_at: r, misses, first_miss, repairs } => {
+        ResourceState::Suspect { since: s, cause: c, op: o, retry_at: r, misses, first_miss, repairs, held } => {
             (*op, *retry_at, *since, *cause) = (*o, *r, Some(*s), Some(c));
             detail = Some(DetailJson {
                 misses: Some(*misses),
                 first_miss: first_miss.map(|t| t.0),
                 repairs: Some(*repairs),
+                held: held.clone(),
                 ..DetailJson::default()
             });
         }
@@ -155,11 +159,12 @@ pub(in crate::store) fn put_resource(resource: &Resource, sink: &mut impl Sink) 
             (*op, *cause) = (Some(*o), Some(c));
             detail = Some(DetailJson { repairs: Some(*repairs), ..DetailJson::default() });
         }
-        ResourceState::Quarantined { cordon, since: s } => {
+        ResourceState::Quarantined { cordon, since: s, until } => {
             *since = Some(*s);
             detail = Some(DetailJson {
                 by: Some(cordon.by.clone()),
                 reason: Some(cordon.reason.clone()),
+                until: until.map(|t| t.0),
                 ..DetailJson::default()
             });
         }
@@ -201,6 +206,25 @@ pub(in crate::store) fn put_resource(resource: &Resource, sink: &mut impl Sink) 
     put.time(since);
     put.json(cause.map(links).as_ref());
     put.json(detail.as_ref());
+    put.texts(&resource.found);
+    put.maybe(resource.at_risk.as_ref());
+    let keep = resource.keep.as_ref().map(|keep| KeepJson {
+        by: keep.by.clone(),
+        reason: keep.reason.clone(),
+        until: keep.until.map(|t| t.0),
+    });
+    put.json(keep.as_ref());
+    let failures: Vec<FailureJson> = resource
+        .failures
+        .iter()
+        .map(|failure| FailureJson {
+            work: failure.work.clone(),
+            lease: failure.lease.to_string(),
+            at: failure.at.0,
+            cleared: failure.cleared,
+        })
+        .collect();
+    put.json((!failures.is_empty()).then_some(&failures));
 }
 
 /// Writes what an operator said of a pool, in the order of [`POOL`].

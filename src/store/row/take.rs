@@ -1,14 +1,14 @@
 //! From columns to the core's types. What this version can't read is an error that names table, row and column.
 
-use super::json::{DetailJson, EndedJson, LinkJson, absent, chain, unknown};
+use super::json::{DetailJson, EndedJson, FailureJson, KeepJson, LinkJson, absent, chain, unknown};
 use super::{Columns, EVENT, LEASE, POOL, RESOURCE, Shared, corrupt};
 use crate::store::{StoreError, StoredEvent};
 use serde::Deserialize;
 use std::str::FromStr;
 use std::sync::Arc;
 use wharfinger_core::{
-    Cleanup, Cordon, Ended, FailReason, Hold, IdError, Lease, LeaseSpec, LeaseState, Millis, Op, Outcome, Parent,
-    PoolRow, Resource, ResourceId, ResourceState, Revision, Timestamp,
+    Cleanup, Cordon, Ended, FailReason, Fault, Finding, Hold, IdError, Keep, Lease, LeaseSpec, LeaseState, Millis, Op,
+    Outcome, Parent, PoolRow, Resource, ResourceId, ResourceState, Revision, Timestamp, WorkFailure,
 };
 
 /// Walks a row from left to right; the names are for messages, and checked against the list in debug builds.
@@ -129,7 +129,7 @@ pub(in crate::store) fn take_lease(row: &impl Columns, shared: &mut Shared) -> R
     let params = shared.map(params).map_err(|e| take.wrong("params", &e))?;
     let tags = take.text("tags")?;
     let tags = shared.map(tags).map_err(|e| take.wrong("tags", &e))?;
-    let spec = LeaseSpec {
+    let mut spec = LeaseSpec {
         request_id,
         fingerprint,
         principal,
@@ -147,6 +147,7 @@ pub(in crate::store) fn take_lease(row: &impl Columns, shared: &mut Shared) -> R
         child: take.id("child")?,
         replace: take.flag("successor")?,
         replaces: take.id("replaces")?,
+        work: None,
     };
     let created_at = Timestamp(take.need_int("created_at")?);
     let seq = take.number("seq")?;
@@ -172,6 +173,7 @@ pub(in crate::store) fn take_lease(row: &impl Columns, shared: &mut Shared) -> R
     let access = take.text("access")?;
     let ended_at = take.time("ended_at")?;
     let ended = take.json::<EndedJson>("ended")?;
+    spec.work = take.text("work")?.map(|work| shared.text(work));
 
     let hold = match (resource, slot, token) {
         (Some(resource), Some(slot), Some(token)) => Some(Hold { resource, slot, token: token.cast_unsigned() }),
@@ -233,7 +235,16 @@ fn ended_how(state: &str, parts: EndedJson) -> Result<Ended, String> {
                 .into_iter()
                 .find(|o| o.as_str() == outcome)
                 .ok_or_else(|| unknown(&outcome))?;
-            Ok(Ended::Released { outcome, note: parts.note.ok_or_else(|| absent("note"))? })
+            let finding = match (parts.fault, parts.finding) {
+                (Some(fault), Some(detail)) => {
+                    let known = [Fault::Undecided, Fault::Resource, Fault::Work];
+                    let fault = known.into_iter().find(|f| f.as_str() == fault).ok_or_else(|| unknown(&fault))?;
+                    Some(Arc::new(Finding { fault, detail }))
+                }
+                (None, None) => None,
+                _ => return Err(absent("half of a finding")),
+            };
+            Ok(Ended::Released { outcome, note: parts.note.ok_or_else(|| absent("note"))?, finding })
         }
         "BROKEN" => Ok(Ended::Broken {
             cause: chain(parts.cause.ok_or_else(|| absent("cause"))?)?,
@@ -290,6 +301,13 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
     let cause = take.json::<Vec<LinkJson>>("cause")?;
     let cause = cause.map(chain).transpose().map_err(|e| take.wrong("cause", &e))?;
     let detail = take.json::<DetailJson>("detail")?.unwrap_or_default();
+    let found = take.json("found")?.unwrap_or_default();
+    let at_risk = take.arc("at_risk")?;
+    let keep = take.json::<KeepJson>("kept")?;
+    let keep = keep.map(|keep| Keep { by: keep.by, reason: keep.reason, until: keep.until.map(Timestamp) });
+    let failures = take.json::<Vec<FailureJson>>("failures")?.unwrap_or_default();
+    let failures = failures.into_iter().map(failure).collect::<Result<Vec<_>, _>>();
+    let failures = failures.map_err(|e| take.wrong("failures", &e))?;
 
     let need = |column: &str| take.wrong(column, "is NULL");
     let part = |name: &str| take.wrong("detail", &absent(name));
@@ -306,6 +324,7 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
             misses: detail.misses.ok_or_else(|| part("misses"))?,
             first_miss: detail.first_miss.map(Timestamp),
             repairs: detail.repairs.ok_or_else(|| part("repairs"))?,
+            held: detail.held,
         },
         "REPAIRING" => ResourceState::Repairing {
             op: op.ok_or_else(|| need("op"))?,
@@ -318,6 +337,7 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
                 reason: detail.reason.ok_or_else(|| part("reason"))?,
             },
             since: since.ok_or_else(|| need("since"))?,
+            until: detail.until.map(Timestamp),
         },
         "DRAINING" => ResourceState::Draining {
             cause: cause.ok_or_else(|| need("cause"))?,
@@ -359,7 +379,16 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
         access,
         ends_at,
         trouble,
+        found,
+        at_risk,
+        keep,
+        failures,
     })
+}
+
+fn failure(json: FailureJson) -> Result<WorkFailure, String> {
+    let lease = json.lease.parse().map_err(|e| format!("{:?} is {e}", json.lease))?;
+    Ok(WorkFailure { work: json.work, lease, at: Timestamp(json.at), cleared: json.cleared })
 }
 
 /// Reads what an operator said of a pool.

@@ -10,7 +10,7 @@ macro_rules! lease_columns {
         "id, revision, state, pool, labels, holder, principal, request_id, fingerprint, priority, ttl_ms, wait_until, \
          expected_ms, params, tags, group_id, group_index, independent, child, successor, replaces, created_at, seq, \
          expires_at, attempts, delays, not_before, served_by, avoid, trouble, ends_at, doubt, resource, slot, token, \
-         op, since, access, ended_at, ended"
+         op, since, access, ended_at, ended, work"
     };
 }
 
@@ -18,7 +18,7 @@ macro_rules! resource_columns {
     () => {
         "id, revision, state, pool, item, labels, slots, parent_lease, parent_host, cordoned_by, cordon_reason, \
          created_at, ready_at, idle_since, uses, handle, access, ends_at, trouble, op, attempt, retry_at, since, cause, \
-         detail"
+         detail, found, at_risk, kept, failures"
     };
 }
 
@@ -37,13 +37,13 @@ macro_rules! event_columns {
 macro_rules! lease_row {
     () => {
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-         ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+         ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 
 macro_rules! resource_row {
     () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 
@@ -69,7 +69,7 @@ macro_rules! put_leases {
              served_by = excluded.served_by, avoid = excluded.avoid, trouble = excluded.trouble, \
              ends_at = excluded.ends_at, doubt = excluded.doubt, resource = excluded.resource, slot = excluded.slot, \
              token = excluded.token, op = excluded.op, since = excluded.since, access = excluded.access, \
-             ended_at = excluded.ended_at, ended = excluded.ended"
+             ended_at = excluded.ended_at, ended = excluded.ended, work = excluded.work"
         )
     };
 }
@@ -85,7 +85,8 @@ macro_rules! put_resources {
              created_at = excluded.created_at, ready_at = excluded.ready_at, idle_since = excluded.idle_since, \
              uses = excluded.uses, handle = excluded.handle, access = excluded.access, ends_at = excluded.ends_at, \
              trouble = excluded.trouble, op = excluded.op, attempt = excluded.attempt, retry_at = excluded.retry_at, \
-             since = excluded.since, cause = excluded.cause, detail = excluded.detail"
+             since = excluded.since, cause = excluded.cause, detail = excluded.detail, found = excluded.found, \
+             at_risk = excluded.at_risk, kept = excluded.kept, failures = excluded.failures"
         )
     };
 }
@@ -243,7 +244,8 @@ pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 pub(super) const OURS: u32 = 0x5748_4647;
 
 /// One script a version, forward only; each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/0001_init.sql")];
+pub(super) const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/sqlite/0001_init.sql"), include_str!("../migrations/sqlite/0002_blame.sql")];
 
 /// All statements but the migrations, so that a test can prepare each of them.
 #[cfg(test)]

@@ -66,6 +66,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
             misses: 2,
             first_miss: None,
             repairs: 0,
+            held: None,
         },
         cordoned: Some(Cordon { by: "ann".into(), reason: "triage".into() }),
         created_at: Timestamp(0),
@@ -76,6 +77,10 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         access: Arc::new(access),
         ends_at: None,
         trouble: None,
+        found: Default::default(),
+        at_risk: None,
+        keep: None,
+        failures: Vec::new(),
     };
     let told = resource(&core, &[Arc::new(testing::active(7, 1))]);
     assert_eq!(told.state(), pb::ResourceState::Suspect);

@@ -1,0 +1,117 @@
+//! `docs/acceptance.md` tells the truth: what it names exists, what belongs in it is named, and what is ignored is said to
+//! be open.
+#![expect(clippy::unwrap_used, reason = "a test: what can't be read ends it")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The tests of these files are there for the page.
+const OURS: &str = "core/tests/scenarios";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// One line of a table.
+struct Row {
+    line: usize,
+    tests: String,
+    remark: String,
+}
+
+fn rows(page: &str) -> Vec<Row> {
+    let lines = page.lines().enumerate().filter(|(_, line)| line.starts_with('|'));
+    let cells = lines.map(|(n, line)| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 3, "line {}: a case, its tests, a remark", n + 1);
+        Row { line: n + 1, tests: cells[1].to_string(), remark: cells[2].to_string() }
+    });
+    cells.filter(|row| row.tests != "tests" && !row.tests.starts_with("---")).collect()
+}
+
+/// What stands between backticks, and what follows it up to the next.
+fn quoted(cell: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = cell.split('`').collect();
+    assert_eq!(parts.len() % 2, 1, "a backtick is left open: {cell}");
+    parts[1..].chunks(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+/// Every function of a file: whether it is a test, and whether that is ignored.
+fn functions(text: &str) -> BTreeMap<&str, (bool, bool)> {
+    let mut found = BTreeMap::new();
+    let (mut test, mut ignored) = (false, false);
+    for line in text.lines().map(str::trim_start) {
+        test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        ignored |= line.starts_with("#[ignore");
+        let words = line.strip_prefix("pub ").unwrap_or(line);
+        let words = words.strip_prefix("async ").unwrap_or(words);
+        if let Some(rest) = words.strip_prefix("fn ") {
+            let name = rest.split(['(', '<']).next().unwrap_or_default();
+            found.insert(name, (test, ignored));
+            (test, ignored) = (false, false);
+        }
+    }
+    found
+}
+
+fn sources() -> Vec<String> {
+    let mut files = vec![format!("{OURS}/drydock.rs")];
+    for entry in std::fs::read_dir(root().join(OURS).join("peers")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        files.push(format!("{OURS}/peers/{name}"));
+    }
+    files
+}
+
+#[test]
+fn the_page_names_tests_that_exist_and_says_which_are_open() {
+    let page = std::fs::read_to_string(root().join("docs/acceptance.md")).unwrap();
+    let mut read: BTreeMap<String, String> = BTreeMap::new();
+    let mut named = BTreeSet::new();
+    let mut wrong = Vec::new();
+    let rows = rows(&page);
+    assert!(rows.len() > 60, "the tables are found: {} rows", rows.len());
+    for row in &rows {
+        let (mut checked, mut open) = (0, false);
+        for (test, after) in quoted(&row.tests) {
+            if after.trim_start().starts_with("(being added)") {
+                continue;
+            }
+            checked += 1;
+            let Some((file, name)) = test.split_once("::") else {
+                wrong.push(format!("line {}: {test} is no file::function", row.line));
+                continue;
+            };
+            if !read.contains_key(file) {
+                let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+                read.insert(file.to_string(), text);
+            }
+            match functions(&read[file]).get(name) {
+                Some((_, ignored)) => open |= ignored,
+                None => wrong.push(format!("line {}: no function {name} in {file}", row.line)),
+            }
+            named.insert(test.to_string());
+        }
+        let excused = row.tests == "(being added)" || (row.tests == "does not apply" && !row.remark.is_empty());
+        if checked == 0 && !excused {
+            wrong.push(format!("line {}: names no test and gives no reason", row.line));
+        }
+        if open != row.remark.contains("**open**") {
+            let is = if open {
+                "is ignored: the remark must say **open**"
+            } else {
+                "runs: the remark must not say **open**"
+            };
+            wrong.push(format!("line {}: its test {is}", row.line));
+        }
+    }
+    for file in sources() {
+        let text = std::fs::read_to_string(root().join(&file)).unwrap();
+        for (name, (test, _)) in functions(&text) {
+            if test && !named.contains(&format!("{file}::{name}")) {
+                wrong.push(format!("{file}::{name} is not on the page"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "docs/acceptance.md:\n{}", wrong.join("\n"));
+}

@@ -1,0 +1,252 @@
+//! Blame: compared, not guessed.
+
+use crate::world::{Kind, World, inventory, lease_on_copy, mangled, want};
+use std::sync::Arc;
+use wharfinger_core::{DoubtPolicy, Ended, Fault, Input, LeaseId, LeaseState, Outcome, PoolConfig, Reply, ResourceId};
+
+/// A lease whose work has this name, on any host.
+fn work(w: &mut World, name: &str) -> LeaseId {
+    w.ask(wharfinger_core::LeaseRequest { work: Some(Arc::from(name)), ..want("hosts") })
+}
+
+/// Whose fault a failed lease was, so far.
+fn fault(w: &World, lease: LeaseId) -> Option<Fault> {
+    match &w.row(lease).state {
+        LeaseState::Ended { how: Ended::Released { finding, .. }, .. } => finding.as_ref().map(|f| f.fault),
+        other => panic!("not released: {other:?}"),
+    }
+}
+
+/// Fails this work on whatever host is free, whose check then passes.
+fn fails(w: &mut World, name: &str) -> (LeaseId, ResourceId) {
+    let lease = work(w, name);
+    w.all_works();
+    let host = w.on(lease);
+    w.release(lease, Outcome::Failed);
+    w.all_works();
+    (lease, host)
+}
+
+fn farm(hosts: usize) -> World {
+    let names: Vec<String> = (0..hosts).map(|n| format!("h{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    World::new(vec![PoolConfig { min_ready: hosts as u32, ..inventory("hosts", &names) }])
+}
+
+/// Takes all hosts but this one out of the way.
+fn only(w: &mut World, wanted: ResourceId) {
+    for id in w.resources_of("hosts") {
+        let verb = if id == wanted {
+            wharfinger_core::AdminVerb::Uncordon(id)
+        } else {
+            wharfinger_core::AdminVerb::Cordon(id)
+        };
+        w.admin(verb).unwrap();
+        w.all_works();
+    }
+}
+
+#[test]
+fn different_work_failing_in_a_row_on_one_host_whose_checks_pass_is_the_hosts_fault() {
+    let mut w = farm(3);
+    w.all_works();
+    let bad = w.resources_of("hosts")[0];
+    only(&mut w, bad);
+    let leases: Vec<LeaseId> = ["a", "b", "c"].iter().map(|name| fails(&mut w, name).0).collect();
+    assert_eq!(w.stands(bad), "QUARANTINED");
+    for lease in leases {
+        assert_eq!(fault(&w, lease), Some(Fault::Resource), "and its holder is told");
+    }
+    let event = w.last.events.iter().find(|e| e.kind == "resource.quarantined").map(|e| e.detail.to_string());
+    let text = event.unwrap_or_default();
+    assert!(text.contains("CHECK_BLIND") && text.contains("\"b\""), "the evidence is named: {text}");
+}
+
+#[test]
+fn a_success_in_between_resets_the_count() {
+    let mut w = farm(3);
+    w.all_works();
+    let host = w.resources_of("hosts")[0];
+    only(&mut w, host);
+    fails(&mut w, "a");
+    fails(&mut w, "b");
+    let good = work(&mut w, "good");
+    w.release(good, Outcome::Ok);
+    w.all_works();
+    fails(&mut w, "c");
+    fails(&mut w, "d");
+    assert_eq!(w.stands(host), "READY");
+    fails(&mut w, "e");
+    assert_eq!(w.stands(host), "QUARANTINED");
+}
+
+#[test]
+fn the_same_work_failing_again_on_one_host_says_nothing_of_it() {
+    let mut w = farm(3);
+    w.all_works();
+    let host = w.resources_of("hosts")[0];
+    only(&mut w, host);
+    for _ in 0..10 {
+        fails(&mut w, "a");
+    }
+    assert_eq!(w.stands(host), "READY");
+}
+
+#[test]
+fn the_same_work_failing_on_three_healthy_hosts_is_the_works_fault() {
+    let mut w = farm(4);
+    w.all_works();
+    let hosts = w.resources_of("hosts");
+    let mut leases = Vec::new();
+    for host in &hosts[..3] {
+        only(&mut w, *host);
+        assert!(leases.iter().all(|lease| fault(&w, *lease) == Some(Fault::Undecided)));
+        let (lease, on) = fails(&mut w, "poison");
+        assert_eq!(on, *host);
+        leases.push(lease);
+    }
+    for lease in &leases {
+        assert_eq!(fault(&w, *lease), Some(Fault::Work), "each of its holders is told");
+    }
+    assert!(hosts.iter().all(|host| w.resource(*host).failures.is_empty()), "the hosts are cleared");
+    // So that work counts no more against the host that meets two others next.
+    fails(&mut w, "b");
+    fails(&mut w, "c");
+    assert_eq!(w.stands(hosts[2]), "READY");
+}
+
+#[test]
+fn on_a_farm_of_two_a_work_is_to_blame_when_it_failed_on_both() {
+    let mut w = farm(2);
+    w.all_works();
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        fails(&mut w, "poison");
+    }
+    let hosts = w.resources_of("hosts");
+    assert!(hosts.iter().all(|host| w.resource(*host).failures.is_empty()));
+}
+
+#[test]
+fn a_check_that_finds_the_host_unfit_settles_it() {
+    let mut w = farm(2);
+    w.all_works();
+    let lease = work(&mut w, "a");
+    let host = w.on(lease);
+    w.release(lease, Outcome::Failed);
+    assert_eq!(fault(&w, lease), None, "not known yet");
+    w.verdict(mangled(false));
+    assert_eq!(fault(&w, lease), Some(Fault::Resource));
+    assert_ne!(w.stands(host), "READY");
+}
+
+#[test]
+fn when_all_hosts_fare_alike_none_is_set_apart_and_that_is_said() {
+    let mut w = farm(4);
+    w.all_works();
+    let hosts = w.resources_of("hosts");
+    let mut number = 0;
+    for round in 0..3 {
+        for host in &hosts {
+            only(&mut w, *host);
+            number += 1;
+            fails(&mut w, &format!("work {number} of round {round}"));
+        }
+    }
+    let apart = hosts.iter().filter(|host| w.stands(**host) == "QUARANTINED").count();
+    assert!(apart <= 2, "never more than half: {apart}");
+    let said = hosts
+        .iter()
+        .filter_map(|host| w.resource(*host).trouble.clone())
+        .any(|t| t.contains("look for what they share"));
+    assert!(said, "the fleet is suspected");
+}
+
+#[test]
+fn the_only_host_is_never_set_apart_by_itself() {
+    let mut w = farm(1);
+    w.all_works();
+    let host = w.resources_of("hosts")[0];
+    for name in ["a", "b", "c", "d", "e"] {
+        fails(&mut w, name);
+    }
+    assert_eq!(w.stands(host), "READY");
+}
+
+#[test]
+fn a_host_is_asked_when_works_fail_in_different_copies_on_it() {
+    let (mut w, first, _, host) = lease_on_copy(4);
+    w.admin(wharfinger_core::AdminVerb::Cordon(
+        w.resources_of("hosts").into_iter().find(|id| *id != host).unwrap_or(host),
+    ))
+    .unwrap();
+    w.admin(wharfinger_core::AdminVerb::Uncordon(host)).unwrap();
+    w.all_works();
+    let mut leases = vec![first];
+    for _ in 0..2 {
+        leases.push(w.lease("copies"));
+        w.all_works();
+    }
+    assert!(leases.iter().all(|lease| w.resource(w.on(*lease)).parent.unwrap().host == Some(host)));
+    // Their works differ by what was asked for: here by the holder, since nothing was.
+    for lease in leases {
+        w.release(lease, Outcome::Failed);
+        w.all_works();
+    }
+    assert_eq!(w.stands(host), "READY", "three times the same work is no evidence");
+    assert_eq!(w.resource(host).failures.len(), 3);
+}
+
+#[test]
+fn a_holder_that_reports_failures_keeps_its_lease_and_gets_a_check() {
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    let report = |note: &str| Input::Report { lease, principal: Arc::from("ann"), note: Arc::from(note) };
+    let Ok(Reply::Leases(_)) = w.step(report("the tree looks wrong")) else { panic!("refused") };
+    assert_eq!(w.stands(copy), "SUSPECT");
+    assert_eq!(w.state(lease), "ACTIVE");
+    assert!(w.row(lease).doubt.as_deref().is_some_and(|doubt| doubt.contains("the tree looks wrong")));
+    w.works(Kind::Check);
+    assert_eq!(w.stands(copy), "READY");
+    assert_eq!(w.row(lease).doubt, None);
+    w.step(report("still")).unwrap();
+    w.verdict(mangled(true));
+    assert_eq!(w.state(lease), "BROKEN");
+    assert!(w.step(report("too late")).is_ok(), "what ended it is known");
+}
+
+#[test]
+fn only_the_holder_may_report() {
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    let input = Input::Report { lease, principal: Arc::from("eve"), note: Arc::from("") };
+    assert_eq!(w.step(input).unwrap_err().reason, "NOT_YOURS");
+    assert_eq!(w.stands(copy), "READY");
+}
+
+#[test]
+fn what_was_counted_survives_a_restart() {
+    let mut w = farm(3);
+    w.all_works();
+    let host = w.resources_of("hosts")[0];
+    only(&mut w, host);
+    fails(&mut w, "a");
+    fails(&mut w, "b");
+    w.restart();
+    w.all_works();
+    fails(&mut w, "c");
+    assert_eq!(w.stands(host), "QUARANTINED");
+}
+
+#[test]
+fn a_policy_of_zero_blames_nobody() {
+    let doubt = DoubtPolicy { blind_after: 0, work_after: 0, ..DoubtPolicy::default() };
+    let mut w = World::new(vec![PoolConfig { doubt, min_ready: 3, ..inventory("hosts", &["a", "b", "c"]) }]);
+    w.all_works();
+    let hosts = w.resources_of("hosts");
+    for host in &hosts {
+        only(&mut w, *host);
+        for name in ["a", "b", "c", "d"] {
+            fails(&mut w, name);
+        }
+    }
+    assert!(hosts.iter().all(|host| w.stands(*host) == "READY"));
+}

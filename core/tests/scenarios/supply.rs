@@ -1,0 +1,128 @@
+//! What the configuration takes away and gives back, machines that can't be made ready, hosts at risk.
+
+use crate::world::{Kind, World, inventory, want};
+use wharfinger_core::{Blame, LeaseRequest, Millis, NoticeKind, Outcome, PoolConfig, Reason, ResourceState};
+
+fn disabled(pool: &PoolConfig, name: &str) -> PoolConfig {
+    let mut pool = pool.clone();
+    for item in pool.inventory.iter_mut().flatten() {
+        item.enabled = &*item.name != name;
+    }
+    pool
+}
+
+fn long() -> LeaseRequest {
+    LeaseRequest { ttl: Some(Millis::secs(3600)), ..want("hosts") }
+}
+
+#[test]
+fn a_disabled_machine_lets_its_lease_run_to_its_end_and_serves_again_when_enabled() {
+    let pool = inventory("hosts", &["h1"]);
+    let mut w = World::new(vec![pool.clone()]);
+    let lease = w.ask(long());
+    w.all_works();
+    let host = w.on(lease);
+    w.configure(vec![disabled(&pool, "h1")]);
+    assert_eq!(w.stands(host), "DRAINING");
+    assert!(matches!(&w.resource(host).state, ResourceState::Draining { cause, deadline: None }
+        if cause[0].reason == Reason::Disabled));
+    w.pass(Millis::secs(600));
+    w.all_works();
+    assert_eq!(w.state(lease), "ACTIVE");
+    w.configure(vec![pool]);
+    w.all_works();
+    assert_eq!((w.stands(host), w.state(lease)), ("READY", "ACTIVE"), "the same host, back by way of a check");
+    w.release(lease, Outcome::Ok);
+    assert_eq!(w.stands(host), "READY");
+}
+
+#[test]
+fn a_pool_may_give_those_leases_until_a_deadline_or_no_time() {
+    for (drain, left) in [(Millis::secs(300), 300), (Millis::ZERO, 1)] {
+        let pool = PoolConfig { drain: Some(drain), ..inventory("hosts", &["h1"]) };
+        let mut w = World::new(vec![pool.clone()]);
+        let lease = w.ask(long());
+        w.all_works();
+        w.configure(vec![disabled(&pool, "h1")]);
+        // A reload that changes nothing of it gives no new deadline.
+        w.pass(Millis::secs(left - 1));
+        w.configure(vec![disabled(&pool, "h1")]);
+        let before = if left > 1 { "ACTIVE" } else { "BROKEN" };
+        assert_eq!(w.state(lease), before);
+        w.pass(Millis::secs(1));
+        assert_eq!(w.state(lease), "BROKEN");
+        assert!(w.cause(lease).iter().any(|link| link.reason == Reason::Disabled));
+    }
+}
+
+#[test]
+fn a_drain_by_an_operator_does_not_end_with_a_reload() {
+    let pool = inventory("hosts", &["h1"]);
+    let mut w = World::new(vec![pool.clone()]);
+    let lease = w.ask(long());
+    w.all_works();
+    let host = w.on(lease);
+    w.admin(wharfinger_core::AdminVerb::Drain(host, None)).unwrap();
+    w.configure(vec![disabled(&pool, "h1")]);
+    w.configure(vec![pool]);
+    w.all_works();
+    assert_eq!(w.stands(host), "DRAINING");
+}
+
+#[test]
+fn a_machine_that_fails_again_and_again_is_not_counted_on() {
+    // One may be had; the first machine of the inventory is dead.
+    let mut w = World::new(vec![PoolConfig { max: 1, ..inventory("hosts", &["dead", "alive"]) }]);
+    let lease = w.lease("hosts");
+    for _ in 0..3 {
+        w.fails(Kind::Provision, Blame::Resource);
+        w.pass(Millis::secs(5));
+    }
+    let other = w.calls.iter().position(|call| call.resource.item.as_deref() == Some("alive"));
+    let other = w.calls.remove(other.expect("another one is tried in its place"));
+    w.answer(&other, None);
+    assert_eq!(w.state(lease), "ACTIVE");
+    // The dead one is tried on, less and less often, and serves when it comes back.
+    w.release(lease, Outcome::Ok);
+    let mut tries = 0;
+    for _ in 0..120 {
+        w.pass(Millis::secs(1));
+        if w.waits_for(Kind::Provision) > 0 {
+            tries += 1;
+            w.fails(Kind::Provision, Blame::Resource);
+        }
+    }
+    assert!((2..=6).contains(&tries), "{tries} tries in two minutes");
+    while w.waits_for(Kind::Provision) == 0 {
+        w.pass(Millis::secs(1));
+    }
+    w.works(Kind::Provision);
+    let first = w.lease("hosts");
+    assert_eq!(w.state(first), "ACTIVE");
+    let second = w.lease("hosts");
+    assert_eq!(w.state(second), "ACTIVE");
+}
+
+#[test]
+fn a_host_at_risk_is_second_choice_and_breaks_nothing() {
+    let mut w = World::new(vec![PoolConfig { slots: 2, ..inventory("hosts", &["h1", "h2"]) }]);
+    let first = w.lease("hosts");
+    w.all_works();
+    let risky = w.on(first);
+    w.notice(risky, NoticeKind::AtRisk);
+    w.notice(risky, NoticeKind::AtRisk);
+    assert_eq!(w.state(first), "ACTIVE");
+    let second = w.lease("hosts");
+    assert_eq!(w.state(second), "QUEUED", "another one is made first");
+    assert!(w.explain(second).contains("AT_RISK"), "{}", w.explain(second));
+    w.all_works();
+    assert_ne!(w.on(second), risky);
+    let third = w.lease("hosts");
+    assert_ne!(w.on(third), risky);
+    let fourth = w.lease("hosts");
+    assert_eq!(w.on(fourth), risky, "better it than none, when no other can come");
+    w.release(third, Outcome::Ok);
+    w.release(fourth, Outcome::Ok);
+    w.notice(risky, NoticeKind::Cancelled);
+    assert_eq!(w.resource(risky).at_risk, None);
+}
