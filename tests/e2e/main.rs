@@ -18,3 +18,4 @@ mod seed;
 mod sshd;
 mod support;
 mod table;
+mod writers;
