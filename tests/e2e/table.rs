@@ -169,7 +169,7 @@ fn a_silent_host_is_given_up_within_the_budget() {
     if faults::skip("table::a_silent_host_is_given_up_within_the_budget") {
         return;
     }
-    let both = [std::thread::spawn(hung_row), std::thread::spawn(black_holed_row)];
+    let both = [std::thread::spawn(|| hung_row("hung", Settings::default())), std::thread::spawn(black_holed_row)];
     let spans = both.map(|row| row.join().unwrap());
     assert!(spans.iter().all(|span| *span < SILENT), "hung, black-holed: {spans:?}");
 }
@@ -189,14 +189,29 @@ fn killed() {
 #[test]
 fn hung() {
     if !skip("table::hung") {
-        hung_row();
+        hung_row("hung", Settings::default());
     }
 }
 
-fn hung_row() -> Duration {
-    let mut scene = Scene::new(two(), Settings::default());
+/// What an operator may set who can't wait that long.
+#[test]
+fn hung_with_shorter_times() {
+    if skip("table::hung_with_shorter_times") {
+        return;
+    }
+    let settings = Settings {
+        hosts: "[pool.doubt]\nprobe_interval = \"3s\"",
+        ssh: "connect_timeout_ms = 2000\nkeepalive_interval_ms = 2000",
+        ..Settings::default()
+    };
+    let broken = hung_row("hung, shorter times", settings);
+    assert!(broken < SILENT, "{broken:?}");
+}
+
+fn hung_row(row: &str, settings: Settings) -> Duration {
+    let mut scene = Scene::new(two(), settings);
     let fault = scene.hurt(|farm, host| farm.host(host).stop());
-    let broken = scene.breaks("hung", &fault, &silent(&scene), "does not answer", true);
+    let broken = scene.breaks(row, &fault, &silent(&scene), "does not answer", true);
     scene.sshd().go_on();
     broken
 }
@@ -372,6 +387,19 @@ fn out_of_disk() {
         farm.check(&copy);
     });
     scene.breaks("out of disk", &fault, &["RESOURCE_MANGLED", "OPERATOR"], "DISK_FULL", true);
+    // The host itself is taken out when it is checked, and made ready again when there is room.
+    let (host, item) = (scene.host.id.clone(), scene.host.item.clone());
+    if scene.farm.resource(&host).state() == ResourceState::Ready {
+        scene.farm.check(&host);
+    }
+    let gone = scene.farm.until(&host, ResourceState::Gone);
+    assert!(gone.causes.iter().any(|cause| cause.detail.contains("min_free_disk_mb")), "{gone:?}");
+    let root = format!("/proc/{}/root", scene.sshd().processes()[0]);
+    std::fs::remove_file(format!("{root}{}/junk", scene.farm.work().display())).unwrap();
+    scene.farm.server.wait("the host to serve again", || {
+        let hosts = scene.farm.server.resources();
+        hosts.iter().any(|r| r["item"] == *item && r["state"] == "READY").then_some(())
+    });
 }
 
 #[test]

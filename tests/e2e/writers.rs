@@ -23,6 +23,8 @@ impl Drop for Builds {
             send(child.id(), Signal::KILL);
             let _ = child.wait();
         }
+        // Where the broker failed to end them, we do not leave them running.
+        processes_of(&self.lease.id).into_iter().for_each(|pid| send(pid, Signal::KILL));
     }
 }
 
@@ -106,7 +108,7 @@ fn writer(farm: &Farm, holder: &str, times: u32) -> Child {
 }
 
 /// What runs on this machine for a lease, but for zombies. The client itself carries no such mark.
-fn processes_of(lease: &str) -> Vec<String> {
+fn processes_of(lease: &str) -> Vec<u32> {
     let mark = format!("WHARFINGER_LEASE={lease}");
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     entries
@@ -114,7 +116,7 @@ fn processes_of(lease: &str) -> Vec<String> {
             let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
             environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
         })
-        .map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default())
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect()
 }
 
