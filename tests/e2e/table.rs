@@ -163,8 +163,6 @@ fn two() -> Vec<Sshd> {
 const SILENT: Duration = Duration::from_secs(15);
 
 #[test]
-#[ignore = "needs: an ssh check of a silent host that ends well within the pool's check time-out; today each asks the kept \
-            connection for 5 s and a new one for 5 s, so that hung and black-holed hosts are given up after 29 s"]
 fn a_silent_host_is_given_up_within_the_budget() {
     if faults::skip("table::a_silent_host_is_given_up_within_the_budget") {
         return;
