@@ -7,4 +7,7 @@ ALTER TABLE resources ADD COLUMN at_risk  TEXT; -- it may be taken away, says th
 ALTER TABLE resources ADD COLUMN kept     TEXT; -- {"by": …, "reason": …, "until": …}: kept when its last lease ends
 ALTER TABLE resources ADD COLUMN failures TEXT; -- [{"work": …, "lease": …, "at": …, "cleared": …}] in a row, oldest first
 
+-- Until now both kinds of labels were one. Taken for found, none is lost before the resource is made anew.
+UPDATE resources SET found = labels;
+
 PRAGMA user_version = 2;
