@@ -5,7 +5,7 @@ use super::error::Failure;
 use super::exit::Exit;
 use super::json::Json;
 use super::look::resource_why;
-use super::select::{time, wire};
+use super::select::{Named, named, time, wire};
 use super::text;
 use crate::pb;
 use clap::Args;
@@ -46,6 +46,20 @@ pub(crate) struct DrainArgs {
     #[arg(long, value_name = "TIME", value_parser = time)]
     deadline: Option<Duration>,
     /// Why, for the audit trail
+    #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// `hold`.
+#[derive(Args, Debug)]
+pub(crate) struct HoldArgs {
+    /// Which resource; of a lease, the one that it is on
+    #[arg(value_name = "RESOURCE|LEASE", value_parser = named)]
+    id: Named,
+    /// For so long; then it goes back to service by way of a check
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    span: Duration,
+    /// Why, for the audit trail and for who meets it
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     reason: String,
 }
@@ -111,6 +125,18 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<Exit, Fa
     let request =
         pb::DrainRequest { resource_id: args.resource, reason: args.reason, deadline: args.deadline.and_then(wire) };
     let answer = context.ask(admin.drain(request)).await?;
+    tell(context, &answer)
+}
+
+/// Kept as it is for a while; breaks nothing.
+pub(crate) async fn hold(context: &Context, args: HoldArgs) -> Result<Exit, Failure> {
+    let mut admin = context.connect().await?.admin();
+    let (lease_id, resource_id) = match args.id {
+        Named::Lease(id) => (id, String::new()),
+        Named::Resource(id) => (String::new(), id),
+    };
+    let request = pb::HoldRequest { resource_id, lease_id, reason: args.reason, hold: wire(args.span) };
+    let answer = context.ask(admin.hold(request)).await?;
     tell(context, &answer)
 }
 

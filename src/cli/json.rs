@@ -109,7 +109,26 @@ impl Json for pb::Lease {
         put("child_resource_id", some(&self.child_resource_id));
         put("independent", json!(self.independent));
         put("expected_duration", span(self.expected_duration.as_ref()));
+        put("work", some(&self.work));
+        put("finding", self.finding.as_ref().map_or(Value::Null, Json::json));
         Value::Object(lease)
+    }
+}
+
+impl Json for pb::Finding {
+    fn json(&self) -> Value {
+        json!({ "fault": chosen(text::fault(self.fault())), "detail": self.detail })
+    }
+}
+
+impl Json for pb::WorkFailure {
+    fn json(&self) -> Value {
+        json!({
+            "work": self.work,
+            "lease_id": self.lease_id,
+            "at": time(self.at.as_ref()),
+            "cleared": self.cleared,
+        })
     }
 }
 
@@ -142,6 +161,12 @@ impl Json for pb::Resource {
             "misses": self.misses,
             "deadline": time(self.deadline.as_ref()),
             "lease_ids": self.lease_ids,
+            "at_risk": some(&self.at_risk),
+            "kept_by": some(&self.kept_by),
+            "kept_reason": some(&self.kept_reason),
+            "kept_until": time(self.kept_until.as_ref()),
+            "held": some(&self.held),
+            "failures": list(&self.failures),
         })
     }
 }
@@ -174,7 +199,54 @@ impl Json for pb::Pool {
             "waiting": self.waiting,
             "items": list(&self.items),
             "trouble": some(&self.trouble),
+            "domain": some(&self.domain),
+            "dry_run": self.dry_run,
+            "brakes": list(&self.brakes),
+            "counters": self.counters.as_ref().map_or(Value::Null, Json::json),
         })
+    }
+}
+
+impl Json for pb::Brake {
+    fn json(&self) -> Value {
+        json!({
+            "domain": self.domain,
+            "members": self.members,
+            "troubled": self.troubled,
+            "held_since": time(self.held_since.as_ref()),
+            "why": some(&self.why),
+        })
+    }
+}
+
+impl Json for pb::PoolCounters {
+    fn json(&self) -> Value {
+        json!({
+            "doubts": self.doubts,
+            "cleared": self.cleared,
+            "repairs": self.repairs,
+            "lost": self.lost,
+            "broken": self.broken,
+            "held": self.held,
+            "would_end": self.would_end,
+            "would_break": self.would_break,
+        })
+    }
+}
+
+impl Json for pb::TimelineEntry {
+    fn json(&self) -> Value {
+        json!({
+            "event": self.event.as_ref().map_or(Value::Null, Json::json),
+            "role": chosen(text::role(self.role())),
+            "since_first": span(self.since_first.as_ref()),
+        })
+    }
+}
+
+impl Json for pb::TimelineResponse {
+    fn json(&self) -> Value {
+        json!({ "entries": list(&self.entries), "truncated": self.truncated })
     }
 }
 
@@ -267,6 +339,12 @@ mod tests {
             ("Selector", keys(pb::Selector::default().json())),
             ("Blocker", keys(pb::Blocker::default().json())),
             ("ExplainResponse", keys(pb::ExplainResponse::default().json())),
+            ("Finding", keys(pb::Finding::default().json())),
+            ("WorkFailure", keys(pb::WorkFailure::default().json())),
+            ("Brake", keys(pb::Brake::default().json())),
+            ("PoolCounters", keys(pb::PoolCounters::default().json())),
+            ("TimelineEntry", keys(pb::TimelineEntry::default().json())),
+            ("TimelineResponse", keys(pb::TimelineResponse::default().json())),
         ] {
             let mut wanted = fields(message);
             let mut said = said;

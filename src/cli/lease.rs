@@ -74,6 +74,20 @@ pub(crate) struct ReleaseArgs {
     /// In words
     #[arg(long, value_name = "TEXT", default_value = "")]
     note: String,
+    /// Keep the resource as the work left it for so long, to be looked at; the pool has a limit
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    hold: Option<Duration>,
+}
+
+/// `report`.
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// Which
+    #[arg(value_name = "LEASE", env = "WHARFINGER_LEASE")]
+    lease: String,
+    /// What was seen
+    #[arg(value_name = "NOTE", default_value = "")]
+    note: String,
 }
 
 /// The longest that one call may wait; the server's limit.
@@ -216,8 +230,10 @@ pub(crate) async fn renew(context: &Context, args: RenewArgs) -> Result<Exit, Fa
 /// Releases.
 pub(crate) async fn release(context: &Context, args: ReleaseArgs) -> Result<Exit, Failure> {
     let client = context.connect().await?;
-    let answer =
-        client.release(&args.lease, args.outcome.into(), &args.note).await.map_err(|error| context.failure(error))?;
+    let outcome: pb::Outcome = args.outcome.into();
+    let hold = args.hold.and_then(wire);
+    let request = pb::ReleaseRequest { lease_id: args.lease, outcome: outcome.into(), note: args.note, hold };
+    let answer = client.release_with(request).await.map_err(|error| context.failure(error))?;
     if context.ui.json {
         context.ui.document(&json::leases(&answer.leases))?;
         return Ok(Exit::Ok);
@@ -228,4 +244,28 @@ pub(crate) async fn release(context: &Context, args: ReleaseArgs) -> Result<Exit
         context.ui.out(&format!("{} {}{why}", lease.id, text::lease_state(lease)))?;
     }
     Ok(Exit::Ok)
+}
+
+/// Says that the work meets failures.
+pub(crate) async fn report(context: &Context, args: ReportArgs) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    let lease = client.report(&args.lease, &args.note).await.map_err(|error| context.failure(error))?;
+    if context.ui.json {
+        context.ui.document(&lease.json())?;
+    } else if text::ended(&lease) {
+        let why = text::why(&lease);
+        let why = if why.is_empty() { why } else { format!(": {why}") };
+        context.ui.out(&format!("{} {}{why}", lease.id, text::lease_state(&lease)))?;
+    } else if lease.doubt.is_empty() {
+        context.ui.out(&format!("{} {}: {} is in no doubt", lease.id, text::lease_state(&lease), lease.resource_id))?;
+    } else {
+        context.ui.out(&format!(
+            "{} {}: {} is being checked",
+            lease.id,
+            text::lease_state(&lease),
+            lease.resource_id
+        ))?;
+    }
+    // For a holder's script this is the point: what it works on is lost.
+    Ok(if text::ended(&lease) { exit_of_ended(&lease) } else { Exit::Ok })
 }

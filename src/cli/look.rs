@@ -262,11 +262,61 @@ pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
             pool.leases.into(),
             pool.waiting.into(),
             text::pairs(&pool.labels).into(),
-            comfy_table::Cell::from(text::one_line(&pool.trouble)),
+            comfy_table::Cell::from(pool_trouble(pool)),
         ]);
     }
     ui.print(table, "no pools; add them to the server's configuration and send it SIGHUP")?;
+    let notes = pool_notes(&answer.pools);
+    if !notes.is_empty() {
+        ui.out("")?;
+    }
+    for (what, text) in notes {
+        ui.out(&format!("{} {text}", ui.state_text(what)))?;
+    }
     Ok(Exit::Ok)
+}
+
+/// The brake comes first: while it is on, nothing that is told of doubts and losses means what it usually does.
+fn pool_trouble(pool: &pb::Pool) -> String {
+    let on = pool.brakes.iter().filter(|brake| brake.held_since.is_some());
+    let mut parts: Vec<String> =
+        on.map(|brake| format!("BRAKE ON ({} of {} in trouble)", brake.troubled, brake.members)).collect();
+    if pool.dry_run {
+        parts.push("DRY RUN".into());
+    }
+    if !pool.trouble.is_empty() {
+        parts.push(text::one_line(&pool.trouble));
+    }
+    parts.join("; ")
+}
+
+/// What is too much for a cell, a line each.
+fn pool_notes(pools: &[pb::Pool]) -> Vec<(&'static str, String)> {
+    let mut notes: Vec<(&'static str, String)> = Vec::new();
+    for pool in pools {
+        for brake in pool.brakes.iter().filter(|brake| brake.held_since.is_some()) {
+            let whose = match (brake.domain.as_str(), pool.domain.as_str()) {
+                ("*", _) => "all hosts".to_string(),
+                ("", _) => format!("pool {}", pool.name),
+                (domain, label) => format!("pool {} ({label}={domain})", pool.name),
+            };
+            let since = text::clock(brake.held_since.as_ref());
+            let note = ("BRAKE ON", format!("{whose} since {since}: {}", text::one_line(&brake.why)));
+            // That of all hosts is told with each pool of hosts.
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        if pool.dry_run {
+            let counted = pool.counters.unwrap_or_default();
+            let text = format!(
+                "pool {}: silence and bad checks end nothing; so far they would have ended {} resources and broken {} leases",
+                pool.name, counted.would_end, counted.would_break
+            );
+            notes.push(("DRY RUN", text));
+        }
+    }
+    notes
 }
 
 /// Resources.
@@ -312,13 +362,30 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
 
 /// Why a resource is as it is, in a few words.
 pub(crate) fn resource_why(resource: &pb::Resource) -> String {
+    if !resource.kept_by.is_empty() {
+        return kept(resource);
+    }
     if resource.cordoned {
         return cordoned(resource);
     }
+    if !resource.held.is_empty() {
+        return format!("held: {}", text::one_line(&resource.held));
+    }
     match resource.causes.first() {
         Some(cause) => text::cause_short(cause),
+        None if !resource.at_risk.is_empty() => format!("at risk: {}", text::one_line(&resource.at_risk)),
         None => text::one_line(&resource.trouble),
     }
+}
+
+/// `kept by ann for 2h: the build of 17 fails here`.
+fn kept(resource: &pb::Resource) -> String {
+    let until = match &resource.kept_until {
+        Some(at) => format!(" for {}", text::until(Some(at))),
+        None => String::new(),
+    };
+    let by = format!("kept by {}{until}", text::one_line(&resource.kept_by));
+    if resource.kept_reason.is_empty() { by } else { format!("{by}: {}", text::one_line(&resource.kept_reason)) }
 }
 
 fn cordoned(resource: &pb::Resource) -> String {
@@ -387,6 +454,7 @@ pub(crate) fn print_lease(context: &Context, lease: &pb::Lease) -> Result<(), Fa
         }
     };
     add("wanted", text::selector(lease.selector.as_ref()));
+    add("work", text::one_line(&lease.work));
     add("pool", lease.pool.clone());
     add("resource", lease.resource_id.clone());
     if lease.fencing_token > 0 {
@@ -409,6 +477,7 @@ pub(crate) fn print_lease(context: &Context, lease: &pb::Lease) -> Result<(), Fa
     for cause in text::causes(&lease.causes) {
         add("cause", cause);
     }
+    add("whose fault", lease.finding.as_ref().map(text::finding).unwrap_or_default());
     add("replacement", lease.replacement_id.clone());
     for (key, value) in sorted(&lease.access) {
         add("access", access_line(key, value));
@@ -433,6 +502,12 @@ fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Fail
     if resource.cordoned {
         add("cordoned", cordoned(resource));
     }
+    if !resource.kept_by.is_empty() {
+        add("kept", kept(resource));
+        add("kept until", text::clock(resource.kept_until.as_ref()));
+    }
+    add("held", text::one_line(&resource.held));
+    add("at risk", text::one_line(&resource.at_risk));
     add("made at", text::clock(resource.created_at.as_ref()));
     add("ready at", text::clock(resource.ready_at.as_ref()));
     add("ends at", text::clock(resource.ends_at.as_ref()));
@@ -444,6 +519,11 @@ fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Fail
     add("trouble", text::one_line(&resource.trouble));
     for cause in text::causes(&resource.causes) {
         add("cause", cause);
+    }
+    for failure in &resource.failures {
+        let checked = if failure.cleared { "; a check since found nothing" } else { "" };
+        let at = text::clock(failure.at.as_ref());
+        add("failed", format!("{} ({}, {at}{checked})", text::one_line(&failure.work), failure.lease_id));
     }
     for (key, value) in sorted(&resource.access) {
         add("access", access_line(key, value));

@@ -17,6 +17,7 @@ mod serve;
 mod text;
 mod ui;
 mod watch;
+mod why;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use connect::Context;
@@ -66,6 +67,8 @@ enum Verb {
     Renew(lease::RenewArgs),
     /// End a lease
     Release(lease::ReleaseArgs),
+    /// Say that the work meets failures: the resource is checked at once, the lease goes on
+    Report(lease::ReportArgs),
     /// Print a line for each change of a lease
     Watch(watch::WatchArgs),
     /// Print one lease
@@ -74,6 +77,8 @@ enum Verb {
     Ls(look::LsArgs),
     /// Say why a lease waits, or what became of it
     Explain(look::OneLease),
+    /// Tell what happened to a lease or a resource as one story
+    Why(why::WhyArgs),
     /// List pools
     Pools,
     /// List resources
@@ -94,7 +99,9 @@ enum Verb {
     Taint(admin::OnResource),
     /// Keep a resource as it is, for triage; its leases are broken
     Quarantine(admin::OnResource),
-    /// Back from quarantine, by way of a check
+    /// Keep a resource as it is for a while once its leases have ended; those go on
+    Hold(admin::HoldArgs),
+    /// Back from quarantine or a hold, by way of a check
     Recover(admin::OnResource),
     /// Destroy a resource and make another; its leases are broken
     Recycle(admin::OnResource),
@@ -146,10 +153,12 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Lease(args) => lease::lease(context, args).await,
         Verb::Renew(args) => lease::renew(context, args).await,
         Verb::Release(args) => lease::release(context, args).await,
+        Verb::Report(args) => lease::report(context, args).await,
         Verb::Watch(args) => watch::watch(context, args).await,
         Verb::Get(args) => look::get(context, args).await,
         Verb::Ls(args) => look::ls(context, args).await,
         Verb::Explain(args) => look::explain(context, args).await,
+        Verb::Why(args) => why::why(context, args).await,
         Verb::Pools => look::pools(context).await,
         Verb::Resources(args) => look::resources(context, args).await,
         Verb::Resource(args) => look::resource(context, args).await,
@@ -160,6 +169,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Check(args) => admin::say(context, admin::Verb::Check, args).await,
         Verb::Taint(args) => admin::say(context, admin::Verb::Taint, args).await,
         Verb::Quarantine(args) => admin::say(context, admin::Verb::Quarantine, args).await,
+        Verb::Hold(args) => admin::hold(context, args).await,
         Verb::Recover(args) => admin::say(context, admin::Verb::Recover, args).await,
         Verb::Recycle(args) => admin::say(context, admin::Verb::Recycle, args).await,
         Verb::Break(args) => admin::break_lease(context, args).await,

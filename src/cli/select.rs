@@ -6,6 +6,7 @@ use clap::Args;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
+use wharfinger_core::{LeaseId, ResourceId};
 
 /// Of what, and how.
 #[derive(Args, Clone, Debug)]
@@ -52,6 +53,10 @@ pub(crate) struct Wanted {
     /// How long the work is likely to take: no host is given that ends before
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = "How")]
     expected: Option<Duration>,
+    /// What work this is, the same each time it is tried (a job and its commit): failures of the same work are compared to
+    /// tell whose fault they are
+    #[arg(long, value_name = "KEY", help_heading = "How")]
+    work: Option<String>,
     /// Note on the lease, for people: build number, ticket; may be repeated
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair, help_heading = "How")]
     tags: Vec<(String, String)>,
@@ -82,6 +87,7 @@ impl Wanted {
             no_queue: self.no_queue,
             expected_duration: self.expected.and_then(wire),
             tags: self.tags.iter().cloned().collect(),
+            work: self.work.clone().unwrap_or_default(),
             ..pb::LeaseRequest::default()
         }
     }
@@ -97,6 +103,28 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err("write it as KEY=VALUE".into()),
+    }
+}
+
+/// A lease or a resource: their ids tell which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    Lease(String),
+    Resource(String),
+}
+
+/// `lse_…` or `res_…`.
+pub(crate) fn named(text: &str) -> Result<Named, String> {
+    if text.starts_with(LeaseId::PREFIX) {
+        Ok(Named::Lease(text.into()))
+    } else if text.starts_with(ResourceId::PREFIX) {
+        Ok(Named::Resource(text.into()))
+    } else {
+        Err(format!(
+            "the id of a lease starts with {}, that of a resource with {}",
+            LeaseId::PREFIX,
+            ResourceId::PREFIX
+        ))
     }
 }
 
@@ -139,6 +167,13 @@ fn user() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_tells_what_it_is_of() {
+        assert_eq!(named("lse_1"), Ok(Named::Lease("lse_1".into())));
+        assert_eq!(named("res_1"), Ok(Named::Resource("res_1".into())));
+        assert!(named("grp_1").is_err_and(|why| why.contains("starts with lse_")));
+    }
 
     #[test]
     fn pairs_have_a_key() {

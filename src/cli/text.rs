@@ -27,6 +27,21 @@ pub(crate) fn fail_reason(reason: pb::FailReason) -> &'static str {
     bare(reason.as_str_name(), "FAIL_REASON_")
 }
 
+/// `WORK`.
+pub(crate) fn fault(fault: pb::finding::Fault) -> &'static str {
+    bare(fault.as_str_name(), "FAULT_")
+}
+
+/// `RESOURCE`.
+pub(crate) fn role(role: pb::TimelineRole) -> &'static str {
+    bare(role.as_str_name(), "TIMELINE_ROLE_")
+}
+
+/// Whose fault a failure was: `WORK: it failed on 3 machines whose checks pass`.
+pub(crate) fn finding(finding: &pb::Finding) -> String {
+    with_detail(fault(finding.fault()), &finding.detail)
+}
+
 fn bare(name: &'static str, prefix: &str) -> &'static str {
     name.strip_prefix(prefix).unwrap_or(name)
 }

@@ -174,8 +174,10 @@ fn tone(name: &str) -> Color {
     match name {
         "ACTIVE" | "READY" | "RELEASED" | "yes" => Color::Green,
         "QUEUED" | "PREPARING" | "PROVISIONING" => Color::Cyan,
-        "SUSPECT" | "REPAIRING" | "DRAINING" | "QUARANTINED" | "EXPIRED" | "cordoned" | "no" => Color::Yellow,
-        "BROKEN" | "FAILED" | "ORPHANED" => Color::Red,
+        "SUSPECT" | "REPAIRING" | "DRAINING" | "QUARANTINED" | "EXPIRED" | "cordoned" | "no" | "DRY RUN" => {
+            Color::Yellow
+        }
+        "BROKEN" | "FAILED" | "ORPHANED" | "BRAKE ON" => Color::Red,
         _ => Color::DarkGrey,
     }
 }

@@ -3,7 +3,7 @@
 use crate::client::error::ClientError;
 use crate::client::retry::{Backoff, jittered};
 use crate::client::watch::{WatchStream, Watched};
-use crate::client::{Client, limited};
+use crate::client::{Client, limited, span};
 use crate::pb;
 use std::fmt;
 use std::future::Future;
@@ -149,8 +149,35 @@ impl LeaseGuard {
     /// # Errors
     /// As [`Client::release`]; the lease then ends by its TTL.
     pub async fn release(self, outcome: pb::Outcome, note: &str) -> Result<pb::Lease, ClientError> {
+        self.release_and_hold(outcome, note, None).await
+    }
+
+    /// The same; with `hold` the resource is kept as the work left it for so long, to be looked at.
+    ///
+    /// # Errors
+    /// As [`Client::release_with`]; the lease then ends by its TTL.
+    pub async fn release_and_hold(
+        self,
+        outcome: pb::Outcome,
+        note: &str,
+        hold: Option<Duration>,
+    ) -> Result<pb::Lease, ClientError> {
         self.keeper.abort();
-        Ok(self.client.release(&self.id, outcome, note).await?.lease.unwrap_or_default())
+        let request = pb::ReleaseRequest {
+            lease_id: self.id.clone(),
+            outcome: outcome.into(),
+            note: note.into(),
+            hold: hold.and_then(span),
+        };
+        Ok(self.client.release_with(request).await?.lease.unwrap_or_default())
+    }
+
+    /// The holder meets failures: see [`Client::report`].
+    ///
+    /// # Errors
+    /// As [`Client::report`].
+    pub async fn report(&self, note: &str) -> Result<pb::Lease, ClientError> {
+        self.client.report(&self.id, note).await
     }
 
     async fn wait_for(&self, wanted: impl FnMut(&LeaseStatus) -> bool) -> LeaseStatus {

@@ -191,7 +191,17 @@ impl Client {
         outcome: pb::Outcome,
         note: &str,
     ) -> Result<pb::ReleaseResponse, ClientError> {
-        let request = pb::ReleaseRequest { lease_id: lease_id.into(), outcome: outcome.into(), note: note.into() };
+        let request =
+            pb::ReleaseRequest { lease_id: lease_id.into(), outcome: outcome.into(), note: note.into(), hold: None };
+        self.release_with(request).await
+    }
+
+    /// The same with all that a release can say: with `hold` the resource is kept as the work left it.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`; [`ClientError::Request`] if the hold is longer than the pool allows: then the
+    /// lease has not ended.
+    pub async fn release_with(&self, request: pb::ReleaseRequest) -> Result<pb::ReleaseResponse, ClientError> {
         self.repeat(Duration::ZERO, |timeout| {
             let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
             async move { client.release(request).await }
@@ -214,6 +224,20 @@ impl Client {
         let answer = self.repeat(Duration::ZERO, |timeout| {
             let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
             async move { client.renew(request).await }
+        });
+        Ok(answer.await?.lease.unwrap_or_default())
+    }
+
+    /// The holder meets failures while it works: the resource is checked at once, the lease goes on. Its `doubt` is set
+    /// until the check is through; if it finds the resource unfit, the lease breaks.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`; [`ClientError::State`] if the lease is not active yet.
+    pub async fn report(&self, lease_id: &str, note: &str) -> Result<pb::Lease, ClientError> {
+        let request = pb::ReportRequest { lease_id: lease_id.into(), note: note.into() };
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.report(request).await }
         });
         Ok(answer.await?.lease.unwrap_or_default())
     }
@@ -252,6 +276,18 @@ impl Client {
         self.repeat(Duration::ZERO, |timeout| {
             let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
             async move { client.explain(request).await }
+        })
+        .await
+    }
+
+    /// What happened to a lease or a resource, oldest first.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn timeline(&self, request: pb::TimelineRequest) -> Result<pb::TimelineResponse, ClientError> {
+        self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.timeline(request).await }
         })
         .await
     }

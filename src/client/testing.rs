@@ -114,6 +114,14 @@ impl LeaseService for Service {
         Err(Status::unimplemented("not in the script"))
     }
 
+    async fn report(&self, _request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+
+    async fn timeline(&self, _request: Request<pb::TimelineRequest>) -> Result<Response<pb::TimelineResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+
     async fn explain(&self, _request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
         Err(Status::unimplemented("not in the script"))
     }

@@ -59,6 +59,11 @@ impl pb::admin_service_server::AdminService for AdminApi {
         self.0.answer(self.submit(target, input)).await
     }
 
+    async fn hold(&self, request: Request<pb::HoldRequest>) -> Answer<pb::ResourceResponse> {
+        let (target, input) = convert::hold(request.get_ref(), principal::of(&request)?)?;
+        self.0.answer(self.submit(target, input)).await
+    }
+
     async fn check(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
         self.act(&request, AdminVerb::Check, None).await
     }
@@ -118,13 +123,11 @@ impl AdminApi {
         let reply = self.0.handle.submit(input).await?;
         match target {
             Target::Pool(name) => Ok(pb::ResourceResponse { resource: None, pool: Some(self.pool(name).await?) }),
-            Target::Resource(id) => {
-                let now = self.resource(id).await?;
-                let resource = match (now, reply) {
-                    (Some(now), _) => now,
-                    (None, Reply::Resource(last)) => tell_resource(&last, &[]),
-                    (None, Reply::Done | Reply::Leases(_) | Reply::Pool(_)) => return Err(RpcError::no_resource(id)),
+            Target::Resource(_) | Target::OfLease(_) => {
+                let Reply::Resource(last) = reply else {
+                    return Err(RpcError::Bug("the core answered without a resource"));
                 };
+                let resource = self.resource(last.id).await?.unwrap_or_else(|| tell_resource(&last, &[]));
                 Ok(pb::ResourceResponse { resource: Some(resource), pool: None })
             }
         }

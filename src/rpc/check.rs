@@ -11,7 +11,7 @@ use wharfinger_core::{GroupId, LeaseId, Millis, ResourceId, Texts};
 pub(crate) const MAX_ENTRIES: usize = 64;
 /// Bytes of a map's key.
 pub(crate) const MAX_KEY: usize = 63;
-/// Bytes of a label's or tag's value, and of a pool's name.
+/// Bytes of a label's or tag's value, of a pool's name, and of what work it is.
 pub(crate) const MAX_VALUE: usize = 256;
 /// Bytes of a parameter's value, of a note or a reason.
 pub(crate) const MAX_TEXT: usize = 4096;

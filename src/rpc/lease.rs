@@ -7,7 +7,7 @@ use crate::rpc::convert::{self, Listing, Secrets, tell_lease};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
 use crate::rpc::status::RpcError;
-use crate::rpc::watch;
+use crate::rpc::{timeline, watch};
 use crate::store::EventQuery;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -58,6 +58,15 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         self.0.answer(work).await
     }
 
+    async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
+        let (id, input) = convert::report(request.get_ref(), principal::of(&request)?)?;
+        let work = async {
+            let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
+            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, Secrets::Withheld)) })
+        };
+        self.0.answer(work).await
+    }
+
     type WatchStream = ReceiverStream<watch::Message>;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -100,6 +109,11 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             Ok(convert::explanation(tell_lease(&lease, Secrets::Withheld), why, history))
         };
         self.0.answer(work).await
+    }
+
+    async fn timeline(&self, request: Request<pb::TimelineRequest>) -> Result<Response<pb::TimelineResponse>, Status> {
+        let (about, limit) = convert::timeline(request.get_ref())?;
+        self.0.answer(timeline::tell(&self.0.handle, about, limit)).await
     }
 }
 

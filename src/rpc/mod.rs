@@ -8,6 +8,7 @@
 //! * `principal`: the only place that says who calls.
 //! * `limits`: how much at once; too much is refused, never queued.
 //! * `lease`, `admin`, `watch`: the services.
+//! * `timeline`: one story from many entries of the audit trail.
 //! * `server`, `connection`: the port, and how it is closed.
 
 mod admin;
@@ -25,6 +26,7 @@ mod status;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod watch;
 
 pub use limits::RpcLimits;

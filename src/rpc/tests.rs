@@ -7,9 +7,10 @@ use crate::store::Fault;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tonic::Code;
+use wharfinger_adapter::Verdict;
 use wharfinger_fake::Call;
 
-fn wanted(id: &str) -> pb::LeaseRequest {
+pub(crate) fn wanted(id: &str) -> pb::LeaseRequest {
     pb::LeaseRequest {
         request_id: id.into(),
         holder: id.into(),
@@ -22,7 +23,7 @@ fn waiting(id: &str, wait: Duration) -> pb::LeaseRequest {
     pb::LeaseRequest { wait: wait.try_into().ok(), ..wanted(id) }
 }
 
-async fn active(client: &Client, id: &str) -> pb::Lease {
+pub(crate) async fn active(client: &Client, id: &str) -> pb::Lease {
     let lease = client.lease(waiting(id, Duration::from_secs(30))).await.unwrap().lease.unwrap();
     assert_eq!(lease.state(), pb::LeaseState::Active);
     lease
@@ -274,4 +275,75 @@ async fn refusals_of_the_core_come_with_their_reason_and_field() {
     assert_eq!(error.violations()[0].field, "selector.pool");
     let error = client.get("lse_00000000000000000000000000").await.unwrap_err();
     assert_eq!(error.reason().as_deref(), Some("UNKNOWN_LEASE"));
+}
+
+#[tokio::test]
+async fn a_report_has_the_resource_checked_and_the_lease_goes_on_unless_it_is_at_fault() {
+    let broker = broker(2, 1).await;
+    let client = broker.client().await;
+    let guard = client.acquire(wanted("a")).await.unwrap();
+    let lease = guard.active().await.unwrap();
+
+    broker.fake.hold(Call::Check);
+    let asked = guard.report("odd link errors").await.unwrap();
+    assert_eq!(asked.state(), pb::LeaseState::Active);
+    assert!(asked.doubt.contains("odd link errors"), "{asked:?}");
+    assert!(asked.access.is_empty() || !asked.access.contains_key("private_key"));
+    broker.fake.let_go(Call::Check);
+    let mut status = guard.status();
+    status.wait_for(|now| matches!(now, LeaseStatus::Active(lease) if lease.revision > asked.revision)).await.unwrap();
+
+    let mangled = Verdict::Mangled { repairable: false, reason: "NO_GIT", detail: ".git is not there".into() };
+    broker.fake.set_truth(&lease.resource_id, mangled);
+    guard.report("no repository").await.unwrap();
+    let lost = guard.broken().await;
+    assert!(lost.to_string().contains(".git is not there"), "{lost}");
+    // It is over, and what ended it is told again.
+    assert_eq!(client.report(&lease.id, "again").await.unwrap().state(), pb::LeaseState::Broken);
+
+    let error = client.report("lse_00000000000000000000000000", "").await.unwrap_err();
+    assert!(matches!(error, ClientError::NotFound(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_hold_keeps_the_resource_and_breaks_nothing() {
+    let broker = broker(2, 1).await;
+    let client = broker.client().await;
+    let lease = active(&client, "a").await;
+    let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let mut admin = client.admin();
+    let hold = pb::HoldRequest {
+        lease_id: lease.id.clone(),
+        reason: "look at this".into(),
+        hold: span(3600),
+        ..pb::HoldRequest::default()
+    };
+    let kept = admin.hold(hold.clone()).await.unwrap().into_inner().resource.unwrap();
+    assert_eq!((kept.id.clone(), kept.state()), (lease.resource_id.clone(), pb::ResourceState::Ready));
+    assert_eq!((kept.kept_by.as_str(), kept.kept_reason.as_str()), ("local", "look at this"));
+    assert!(kept.kept_until.is_some_and(|until| until.seconds > lease.created_at.unwrap().seconds + 3500));
+    assert_eq!(client.get(&lease.id).await.unwrap().state(), pb::LeaseState::Active);
+
+    client.release(&lease.id, pb::Outcome::Ok, "").await.unwrap();
+    let set_apart = pb::GetResourceRequest { resource_id: kept.id.clone() };
+    let kept = admin.get_resource(set_apart).await.unwrap().into_inner().resource.unwrap();
+    assert_eq!((kept.state(), kept.kept_reason.as_str()), (pb::ResourceState::Quarantined, "look at this"));
+    let other = active(&client, "b").await;
+    assert_ne!(other.resource_id, kept.id);
+
+    // It has no resource any more.
+    let error = ClientError::from(admin.hold(hold).await.unwrap_err());
+    assert_eq!(error.reason().as_deref(), Some("NO_RESOURCE"));
+    // Longer than the pool allows: nothing is done.
+    let mut release =
+        pb::ReleaseRequest { lease_id: other.id.clone(), hold: span(86_401), ..pb::ReleaseRequest::default() };
+    let error = client.release_with(release.clone()).await.unwrap_err();
+    assert_eq!(error.violations()[0].field, "hold");
+    assert_eq!(client.get(&other.id).await.unwrap().state(), pb::LeaseState::Active);
+    release.hold = span(86_400);
+    release.note = "the build of 17".into();
+    client.release_with(release).await.unwrap();
+    let request = pb::GetResourceRequest { resource_id: other.resource_id };
+    let kept = admin.get_resource(request).await.unwrap().into_inner().resource.unwrap();
+    assert!(kept.kept_reason.contains("the build of 17"), "{kept:?}");
 }

@@ -339,6 +339,17 @@ async fn events_are_found_by_what_they_are_about<B: Bench>() {
     assert_eq!(revisions(of_lease.clone()).await, [2, 5]);
     assert_eq!(revisions(EventQuery { newest_first: true, ..of_lease.clone() }).await, [5, 2]);
     assert_eq!(revisions(EventQuery { after: Revision(2), ..of_lease.clone() }).await, [5]);
+    assert_eq!(revisions(EventQuery { to: Some(Revision(2)), ..of_lease.clone() }).await, [2]);
+    let window = EventQuery { after: Revision(1), to: Some(Revision(5)), ..query.clone() };
+    assert_eq!(revisions(window.clone()).await, [2, 2, 5]);
+    assert_eq!(revisions(EventQuery { newest_first: true, limit: 1, ..window }).await, [5]);
+    let itself = EventQuery { itself: true, resource: Some(resource), ..query.clone() };
+    let found = store.events(&itself).await.unwrap();
+    assert_eq!(found.iter().map(|e| (e.revision, e.ordinal, e.lease)).collect::<Vec<_>>(), [(2, 1, None)]);
+    assert_eq!(revisions(EventQuery { itself: true, ..of_pool.clone() }).await, [1]);
+    assert_eq!(revisions(EventQuery { itself: true, ..of_lease.clone() }).await, [2, 5], "a lease has nothing in it");
+    let elsewhere = EventQuery { pool: Some("windows".to_owned()), ..itself };
+    assert!(revisions(elsewhere).await.is_empty());
     let both = EventQuery { pool: Some("linux".to_owned()), lease: Some(lease), ..query.clone() };
     assert_eq!(revisions(both).await, [2]);
     assert!(revisions(EventQuery { pool: Some("windows".to_owned()), ..query.clone() }).await.is_empty());
@@ -363,6 +374,7 @@ async fn events_of_a_batch_that_only_forgets_are_kept<B: Bench>() {
     store.commit(&Batch { events: vec![pool(1, "e"), pool(2, "f")], ..batch(1, 2) }, epoch).await.unwrap();
     let found = store.events(&EventQuery { limit: 10, ..EventQuery::default() }).await.unwrap();
     assert_eq!(found.iter().map(|event| &*event.detail).collect::<String>(), "abcdef");
+    assert_eq!(found.iter().map(|event| event.ordinal).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 0]);
 }
 
 async fn events_are_limited<B: Bench>() {

@@ -134,8 +134,14 @@ impl MemoryStore {
     /// [`Store::events`], at once.
     pub fn events_now(&self, query: &EventQuery) -> Vec<StoredEvent> {
         let data = self.data();
+        let itself = query.itself && query.lease.is_none();
+        let of_resource = itself && query.resource.is_some();
+        let of_pool = itself && query.resource.is_none() && query.pool.is_some();
         let fits = |event: &&StoredEvent| {
             event.revision > query.after.0
+                && query.to.is_none_or(|to| event.revision <= to.0)
+                && (!of_resource || event.lease.is_none())
+                && (!of_pool || (event.lease.is_none() && event.resource.is_none()))
                 && (query.pool.is_none() || event.pool == query.pool)
                 && (query.resource.is_none() || event.resource == query.resource)
                 && (query.lease.is_none() || event.lease == query.lease)
@@ -164,7 +170,9 @@ impl Data {
         }
         for event in &batch.events {
             let place = self.events.partition_point(|known| known.revision <= event.revision.0);
-            self.events.insert(place, stored(event));
+            let among = self.events[..place].iter().rev().take_while(|known| known.revision == event.revision.0);
+            let ordinal = among.count() as u64;
+            self.events.insert(place, stored(event, ordinal));
         }
     }
 
@@ -183,10 +191,11 @@ impl Data {
     }
 }
 
-fn stored(event: &Event) -> StoredEvent {
+fn stored(event: &Event, ordinal: u64) -> StoredEvent {
     let about = About::of(event);
     StoredEvent {
         revision: event.revision.0,
+        ordinal,
         at_unix_ms: event.at.0,
         kind: event.kind.to_owned(),
         actor: event.actor.to_string(),

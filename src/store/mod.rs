@@ -68,8 +68,12 @@ pub struct EventQuery {
     pub resource: Option<ResourceId>,
     /// Only of this lease.
     pub lease: Option<LeaseId>,
+    /// With a resource or pool: only of it itself, not of what is in or on it.
+    pub itself: bool,
     /// After this revision.
     pub after: Revision,
+    /// Up to this revision, with it.
+    pub to: Option<Revision>,
     /// The newest entries first, instead of the oldest.
     pub newest_first: bool,
     /// At most so many (1 to 10,000).
@@ -90,6 +94,8 @@ impl EventQuery {
 pub struct StoredEvent {
     /// The change that it tells of.
     pub revision: u64,
+    /// Its place among the entries of that revision.
+    pub ordinal: u64,
     /// Milliseconds since the Unix epoch.
     pub at_unix_ms: i64,
     /// Stable name.

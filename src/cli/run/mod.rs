@@ -1,8 +1,9 @@
 //! `run` and `exec --local`: lease, run a command, release with the right outcome; if the lease breaks, kill the command
 //! and run it again elsewhere.
 //!
-//! A command that fails is not always to blame. Before its lease is released the broker is asked to check the resource:
-//! if the check finds it mangled the lease breaks, and the command runs again elsewhere, as if the break had come first.
+//! A command that fails is not always to blame. Before its lease is released the failure is reported, and the broker
+//! checks the resource: if it finds it mangled the lease breaks, and the command runs again elsewhere, as if the break had
+//! come first. Whose fault it was is told, if the broker knows soon enough.
 
 mod env;
 mod here;
@@ -29,6 +30,8 @@ use wharfinger_adapter::ShellError;
 
 /// How long the watch may lag behind what another call has told us.
 const NEWS: Duration = Duration::from_secs(2);
+/// How long we wait to be told whose fault a failure was.
+const FINDING: Duration = Duration::from_secs(3);
 
 /// What `run` and `exec` share.
 #[derive(Args, Debug)]
@@ -47,6 +50,9 @@ pub(crate) struct Common {
     /// Take a failure for the command's own, without a check of the resource
     #[arg(long)]
     no_check: bool,
+    /// Keep the resource as a failed command left it for so long, to be looked at; the pool has a limit
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    hold_on_failure: Option<Duration>,
     /// Take it for the command's own if that check takes longer
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "2m", conflicts_with = "no_check")]
     check_for: Duration,
@@ -317,24 +323,71 @@ impl One<'_> {
                 Blamed::Command { .. } => {}
             }
         }
-        self.release(guard, self.args.outcome_on_failure.into(), note).await;
+        let outcome = self.args.outcome_on_failure;
+        let released = self.release_and_hold(guard, outcome.into(), note, self.args.hold_on_failure).await;
+        if let Some(hold) = self.args.hold_on_failure.filter(|_| released) {
+            let (id, hold) = (&lease.resource_id, text::span_text(hold));
+            self.context.ui.event(&format!("{id} is kept for {hold}; wharfinger recover {id} gives it back before"));
+        }
+        if released && outcome == Outcome::Failed {
+            self.tell_finding(lease, signals.as_mut()).await;
+        }
         Ok(Attempt::Done(exit))
     }
 
-    /// Asks the broker to check the resource, and waits for what comes of it.
+    /// Says whose fault the failure was, if that is known soon: the check after the release tells.
+    async fn tell_finding(&self, lease: &pb::Lease, signals: Option<&mut Signals>) {
+        let interrupted = async {
+            match signals {
+                Some(signals) => {
+                    signals.recv().await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let found = tokio::select! {
+            biased;
+            () = interrupted => None,
+            found = tokio::time::timeout(FINDING, self.finding(lease)) => found.ok().flatten(),
+        };
+        if let Some(found) = found
+            && matches!(found.fault(), pb::finding::Fault::Resource | pb::finding::Fault::Work)
+        {
+            self.context.ui.event(&format!("whose fault: {}", text::finding(&found)));
+        }
+    }
+
+    /// What the check after the release found; `None`: there is no such check, or its word is not acted upon.
+    async fn finding(&self, lease: &pb::Lease) -> Option<pb::Finding> {
+        let mut admin = self.client.admin();
+        let mut last = false;
+        loop {
+            let found = self.client.get(&lease.id).await.ok()?.finding;
+            if found.is_some() || last {
+                return found;
+            }
+            let request = pb::GetResourceRequest { resource_id: lease.resource_id.clone() };
+            let resource = admin.get_resource(request).await.ok()?.into_inner().resource?;
+            // The finding is in one commit with the end of the doubt, which may have come between the two questions.
+            last = resource.state() != pb::ResourceState::Suspect || !resource.held.is_empty();
+            if !last {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// Reports the failure, so that the broker checks the resource, and waits for what comes of it.
     async fn check(&self, guard: &LeaseGuard, lease: &pb::Lease, note: &str, signals: &mut Signals) -> Blamed {
         let mut spinner = self.context.ui.spinner();
         spinner.turn(&format!("checking {} before the command is blamed", lease.resource_id));
         let mut admin = self.client.admin();
         let look = async {
-            let reason = format!("the command of lease {} ended with {note}", lease.id);
-            let target = pb::TargetRequest { resource_id: lease.resource_id.clone(), pool: String::new(), reason };
-            admin.check(target).await?;
+            guard.report(&format!("the command ended with {note}")).await?;
             loop {
                 let request = pb::GetResourceRequest { resource_id: lease.resource_id.clone() };
                 let resource = admin.get_resource(request).await?.into_inner().resource.unwrap_or_default();
-                if resource.state() != pb::ResourceState::Suspect {
-                    return Ok::<_, tonic::Status>(resource);
+                if resource.state() != pb::ResourceState::Suspect || !resource.held.is_empty() {
+                    return Ok::<_, ClientError>(resource);
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -391,14 +444,36 @@ impl One<'_> {
 
     /// Releases; what does not work is told and is no error: the lease then ends by its TTL.
     async fn release(&self, guard: LeaseGuard, outcome: pb::Outcome, note: &str) {
+        self.release_and_hold(guard, outcome, note, None).await;
+    }
+
+    /// Releases, and has the resource kept. Whether both worked; what can't be held is released all the same.
+    async fn release_and_hold(
+        &self,
+        guard: LeaseGuard,
+        outcome: pb::Outcome,
+        note: &str,
+        hold: Option<Duration>,
+    ) -> bool {
         let ui = self.context.ui;
         let id = guard.id().to_string();
-        match guard.release(outcome, note).await {
-            Ok(lease) => ui.event(&format!("lease {id} {}: {}", text::lease_state(&lease), text::outcome(outcome))),
+        let mut answer = guard.release_and_hold(outcome, note, hold).await;
+        let mut whole = true;
+        if let (Some(_), Err(error @ ClientError::Request(_))) = (hold, &answer) {
+            ui.warn(&format!("the resource is not kept: {error}"));
+            whole = false;
+            answer = self.client.release(&id, outcome, note).await.map(|answer| answer.lease.unwrap_or_default());
+        }
+        match answer {
+            Ok(lease) => {
+                ui.event(&format!("lease {id} {}: {}", text::lease_state(&lease), text::outcome(outcome)));
+                return whole;
+            }
             // It ended in the same moment in another way.
             Err(ClientError::State(_) | ClientError::NotFound(_)) => {}
             Err(error) => ui.warn(&format!("lease {id} was not released and ends by its TTL: {error}")),
         }
+        false
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn lease(request: &pb::LeaseRequest, principal: Arc<str>) -> Result<(
         tags: Arc::new(p.texts("tags", &request.tags, MAX_VALUE, Lines::One)),
         independent: request.independent,
         replace: request.replace,
-        work: None,
+        work: optional(p.text("work", &request.work, MAX_VALUE, Lines::One)),
     };
     let wait = p.span("wait", request.wait.as_ref(), &Span::WAIT).unwrap_or(Millis::ZERO);
     p.finish((Input::Lease(wanted), duration(wait)))
@@ -124,8 +124,18 @@ pub(crate) fn release(request: &pb::ReleaseRequest, principal: Arc<str>) -> Resu
         }
     };
     let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);
+    let hold = p.span("hold", request.hold.as_ref(), &Span::LONG);
     let lease = p.found(lease)?;
-    Ok((lease, Input::Release { lease, principal, outcome, note, hold: None }))
+    Ok((lease, Input::Release { lease, principal, outcome, note, hold }))
+}
+
+/// A holder's question whether its resource is at fault.
+pub(crate) fn report(request: &pb::ReportRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
+    let mut p = Problems::default();
+    let lease = p.id("lease_id", &request.lease_id);
+    let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);
+    let lease = p.found(lease)?;
+    Ok((lease, Input::Report { lease, principal, note }))
 }
 
 /// A sign of life from a holder.
@@ -313,6 +323,8 @@ pub(crate) fn admin(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Resource(ResourceId),
+    /// The resource that this lease is on.
+    OfLease(LeaseId),
     Pool(Arc<str>),
 }
 
@@ -325,6 +337,52 @@ pub(crate) fn drain(request: &pb::DrainRequest, principal: Arc<str>) -> Result<(
     let id = p.found(id)?;
     let verb = AdminVerb::Drain(id, deadline);
     Ok((Target::Resource(id), Input::Admin(AdminRequest { principal, reason, verb })))
+}
+
+/// A hold, of a resource or of the one that a lease is on.
+pub(crate) fn hold(request: &pb::HoldRequest, principal: Arc<str>) -> Result<(Target, Input), RpcError> {
+    let mut p = Problems::default();
+    let about = one_of(&mut p, &request.lease_id, &request.resource_id);
+    let reason = reason(&mut p, &request.reason, Why::Optional);
+    if request.hold.is_none() {
+        p.add("hold", "is required: how long it is to be kept");
+    }
+    let span = p.span("hold", request.hold.as_ref(), &Span::LONG);
+    let (target, verb) = match (p.found(about)?, span.unwrap_or(Millis::ZERO)) {
+        (About::Resource(id), span) => (Target::Resource(id), AdminVerb::Hold(id, span)),
+        (About::Lease(id), span) => (Target::OfLease(id), AdminVerb::HoldLease(id, span)),
+    };
+    Ok((target, Input::Admin(AdminRequest { principal, reason, verb })))
+}
+
+/// A lease or a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    Lease(LeaseId),
+    Resource(ResourceId),
+}
+
+fn one_of(p: &mut Problems, lease: &str, resource: &str) -> Option<About> {
+    match (lease.is_empty(), resource.is_empty()) {
+        (true, true) => {
+            p.add("resource_id", "is required, or a lease_id");
+            None
+        }
+        (false, false) => {
+            p.add("lease_id", "excludes resource_id; name one of them");
+            None
+        }
+        (false, true) => p.id("lease_id", lease).map(About::Lease),
+        (true, false) => p.id("resource_id", resource).map(About::Resource),
+    }
+}
+
+/// A story, and how many entries of it.
+pub(crate) fn timeline(request: &pb::TimelineRequest) -> Result<(About, usize), RpcError> {
+    let mut p = Problems::default();
+    let about = one_of(&mut p, &request.lease_id, &request.resource_id);
+    let limit = limit(&mut p, "limit", request.limit);
+    Ok((p.found(about)?, limit))
 }
 
 /// The end of a lease by an operator.
@@ -353,7 +411,9 @@ pub(crate) fn events(request: &pb::EventsRequest) -> Result<EventQuery, RpcError
         pool: optional(pool).map(|pool| pool.to_string()),
         resource: p.optional_id("resource_id", &request.resource_id),
         lease: p.optional_id("lease_id", &request.lease_id),
+        itself: false,
         after: Revision(request.after_revision),
+        to: None,
         newest_first: request.newest_first,
         limit: limit(&mut p, "limit", request.limit),
     };

@@ -4,10 +4,10 @@ mod asked;
 mod told;
 
 pub(crate) use asked::{
-    Listing, ResourceListing, Target, Watching, admin, break_lease, drain, events, id, lease, list, list_resources,
-    release, renew, watch,
+    About, Listing, ResourceListing, Target, Watching, admin, break_lease, drain, events, hold, id, lease, list,
+    list_resources, release, renew, report, timeline, watch,
 };
 pub(crate) use told::{
-    Secrets, bookmark, event, explanation, lease as tell_lease, lease_state, pool as tell_pool,
+    Secrets, bookmark, entry, event, explanation, lease as tell_lease, lease_state, pool as tell_pool,
     resource as tell_resource, resource_state,
 };

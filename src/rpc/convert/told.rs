@@ -5,8 +5,9 @@ use crate::store::StoredEvent;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    CauseChain, Cordon, Ended, Explanation, FailReason, Lease, LeaseState, Millis, Outcome, PoolView, Resource,
-    ResourceState, Revision, Selector, Subject, Texts, Timestamp,
+    BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Keep, Lease, LeaseState, Millis,
+    Outcome, PoolCounters, PoolView, Resource, ResourceState, Revision, Selector, Subject, Texts, Timestamp,
+    WorkFailure,
 };
 
 /// Whether what lets one in is told.
@@ -47,6 +48,7 @@ pub(crate) fn lease(lease: &Lease, secrets: Secrets) -> pb::Lease {
         child_resource_id: spec.child.map(|id| id.to_string()).unwrap_or_default(),
         independent: spec.independent,
         expected_duration: spec.expected.map(span),
+        work: text(spec.work.as_ref()),
         ..pb::Lease::default()
     };
     if let Some(hold) = lease.hold() {
@@ -71,7 +73,8 @@ pub(crate) fn lease(lease: &Lease, secrets: Secrets) -> pb::Lease {
 
 fn ended(told: &mut pb::Lease, how: &Ended) {
     match how {
-        Ended::Released { outcome, note, .. } => {
+        Ended::Released { outcome, note, finding } => {
+            told.finding = finding.as_deref().map(self::finding);
             told.outcome = match outcome {
                 Outcome::Ok => pb::Outcome::Ok,
                 Outcome::Failed => pb::Outcome::Failed,
@@ -97,6 +100,15 @@ fn ended(told: &mut pb::Lease, how: &Ended) {
             told.fail_detail = detail.to_string();
         }
     }
+}
+
+fn finding(finding: &Finding) -> pb::Finding {
+    let fault = match finding.fault {
+        Fault::Undecided => pb::finding::Fault::Undecided,
+        Fault::Resource => pb::finding::Fault::Resource,
+        Fault::Work => pb::finding::Fault::Work,
+    };
+    pb::Finding { fault: fault.into(), detail: finding.detail.to_string() }
 }
 
 /// A lease's state.
@@ -134,6 +146,8 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resour
         ends_at: resource.ends_at.map(time),
         trouble: text(resource.trouble.as_ref()),
         lease_ids: leases.iter().map(|lease| lease.id.to_string()).collect(),
+        at_risk: text(resource.at_risk.as_ref()),
+        failures: resource.failures.iter().map(failure).collect(),
         ..pb::Resource::default()
     };
     if let Some(parent) = &resource.parent {
@@ -146,7 +160,8 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resour
             told.attempt = *attempt;
             told.retry_at = retry_at.map(time);
         }
-        ResourceState::Suspect { cause, retry_at, misses, .. } => {
+        ResourceState::Suspect { cause, retry_at, misses, held, .. } => {
+            told.held = text(held.as_ref());
             told.causes = causes(cause);
             told.retry_at = retry_at.map(time);
             told.misses = *misses;
@@ -155,7 +170,10 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resour
             told.causes = causes(cause);
             told.attempt = *repairs;
         }
-        ResourceState::Quarantined { cordon, .. } => cordoned(&mut told, Some(cordon)),
+        ResourceState::Quarantined { cordon, until, .. } => {
+            let keep = Keep { by: cordon.by.clone(), reason: cordon.reason.clone(), until: *until };
+            kept(&mut told, &keep);
+        }
         ResourceState::Draining { cause, deadline } => {
             told.causes = causes(cause);
             told.deadline = deadline.map(time);
@@ -169,7 +187,25 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resour
         ResourceState::Gone { cause, .. } => told.causes = causes(cause),
     }
     cordoned(&mut told, resource.cordoned.as_ref());
+    if let Some(keep) = &resource.keep {
+        kept(&mut told, keep);
+    }
     told
+}
+
+fn kept(told: &mut pb::Resource, keep: &Keep) {
+    told.kept_by = keep.by.to_string();
+    told.kept_reason = keep.reason.to_string();
+    told.kept_until = keep.until.map(time);
+}
+
+fn failure(failure: &WorkFailure) -> pb::WorkFailure {
+    pb::WorkFailure {
+        work: failure.work.to_string(),
+        lease_id: failure.lease.to_string(),
+        at: Some(time(failure.at)),
+        cleared: failure.cleared,
+    }
 }
 
 fn cordoned(told: &mut pb::Resource, cordon: Option<&Cordon>) {
@@ -225,6 +261,33 @@ pub(crate) fn pool(pool: &PoolView) -> pb::Pool {
             })
             .collect(),
         trouble: pool.trouble.clone().unwrap_or_default(),
+        domain: text(config.domain.as_ref()),
+        dry_run: config.doubt.dry_run,
+        brakes: pool.brakes.iter().map(brake).collect(),
+        counters: Some(counters(&pool.counters)),
+    }
+}
+
+fn brake(brake: &BrakeView) -> pb::Brake {
+    pb::Brake {
+        domain: brake.domain.to_string(),
+        members: brake.members,
+        troubled: brake.troubled,
+        held_since: brake.held.as_ref().map(|(since, _)| time(*since)),
+        why: brake.held.as_ref().map(|(_, why)| why.to_string()).unwrap_or_default(),
+    }
+}
+
+fn counters(counters: &PoolCounters) -> pb::PoolCounters {
+    pb::PoolCounters {
+        doubts: counters.doubts,
+        cleared: counters.cleared,
+        repairs: counters.repairs,
+        lost: counters.lost,
+        broken: counters.broken,
+        held: counters.held,
+        would_end: counters.would_end,
+        would_break: counters.would_break,
     }
 }
 
@@ -259,6 +322,12 @@ pub(crate) fn event(event: StoredEvent) -> pb::Event {
         lease_id: event.lease.map(|id| id.to_string()).unwrap_or_default(),
         detail: event.detail,
     }
+}
+
+/// An entry of a story that began at this time.
+pub(crate) fn entry(told: StoredEvent, role: pb::TimelineRole, first_unix_ms: i64) -> pb::TimelineEntry {
+    let since_first = Some(span(Millis(told.at_unix_ms.saturating_sub(first_unix_ms))));
+    pb::TimelineEntry { event: Some(event(told)), role: role.into(), since_first }
 }
 
 /// A bookmark of a watch.

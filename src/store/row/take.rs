@@ -405,9 +405,9 @@ pub(in crate::store) fn take_pool(row: &impl Columns) -> Result<PoolRow, StoreEr
 pub(in crate::store) fn take_event(row: &impl Columns) -> Result<StoredEvent, StoreError> {
     let mut take = Take::new("events", &EVENT, row);
     let revision = take.number("revision")?;
-    take.need_int("ordinal")?;
     Ok(StoredEvent {
         revision,
+        ordinal: take.number("ordinal")?,
         at_unix_ms: take.need_int("at")?,
         kind: take.need_text("kind")?.to_owned(),
         actor: take.need_text("actor")?.to_owned(),

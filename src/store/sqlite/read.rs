@@ -126,6 +126,8 @@ impl Reading<'_> {
     pub(super) async fn events(&mut self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         let texts = match query {
             EventQuery { lease: Some(_), .. } => sql::EVENTS_OF_LEASE,
+            EventQuery { resource: Some(_), itself: true, .. } => sql::EVENTS_OF_RESOURCE_ITSELF,
+            EventQuery { pool: Some(_), itself: true, .. } => sql::EVENTS_OF_POOL_ITSELF,
             EventQuery { resource: Some(_), .. } => sql::EVENTS_OF_RESOURCE,
             EventQuery { pool: Some(_), .. } => sql::EVENTS_OF_POOL,
             _ => sql::EVENTS_OF_ALL,
@@ -136,6 +138,7 @@ impl Reading<'_> {
             .bind(query.resource.map(|id| id.to_string()))
             .bind(query.lease.map(|id| id.to_string()))
             .bind(i64::try_from(query.capped()).unwrap_or(i64::MAX))
+            .bind(query.to.map_or(i64::MAX, |to| i64::try_from(to.0).unwrap_or(i64::MAX)))
             .fetch_all(&mut *self.conn)
             .await
             .map_err(|e| self.error(&e))?;

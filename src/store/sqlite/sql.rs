@@ -196,13 +196,13 @@ pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resour
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
 
 /// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
-/// ?1 after, ?2 pool, ?3 resource, ?4 lease, ?5 limit.
+/// ?1 after, ?2 pool, ?3 resource, ?4 lease, ?5 limit, ?6 up to.
 macro_rules! events {
     ($by:literal, $order:literal) => {
         concat!(
             "SELECT json_array(",
             event_columns!(),
-            ") FROM events WHERE revision > ?1 AND ",
+            ") FROM events WHERE revision > ?1 AND revision <= ?6 AND ",
             $by,
             " ORDER BY revision ",
             $order,
@@ -230,6 +230,16 @@ pub(super) const EVENTS_OF_POOL: Events = Events {
     up: events!("pool = ?2 AND ?3 IS NULL AND ?4 IS NULL", "ASC"),
     down: events!("pool = ?2 AND ?3 IS NULL AND ?4 IS NULL", "DESC"),
 };
+/// Of a resource or pool itself, for which there is an index of its own: a busy one has a thousand entries of leases for
+/// each of its own. ?4 is not looked at.
+pub(super) const EVENTS_OF_RESOURCE_ITSELF: Events = Events {
+    up: events!("resource = ?3 AND lease IS NULL AND (?2 IS NULL OR pool = ?2)", "ASC"),
+    down: events!("resource = ?3 AND lease IS NULL AND (?2 IS NULL OR pool = ?2)", "DESC"),
+};
+pub(super) const EVENTS_OF_POOL_ITSELF: Events = Events {
+    up: events!("pool = ?2 AND resource IS NULL AND lease IS NULL", "ASC"),
+    down: events!("pool = ?2 AND resource IS NULL AND lease IS NULL", "DESC"),
+};
 pub(super) const EVENTS_OF_ALL: Events = Events {
     up: events!("?2 IS NULL AND ?3 IS NULL AND ?4 IS NULL", "ASC"),
     down: events!("?2 IS NULL AND ?3 IS NULL AND ?4 IS NULL", "DESC"),
@@ -243,6 +253,17 @@ pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 /// What the application_id of our files is: "WHFG".
 pub(super) const OURS: u32 = 0x5748_4647;
 
+/// All of them.
+#[cfg(test)]
+pub(super) const EVENTS: [Events; 6] = [
+    EVENTS_OF_LEASE,
+    EVENTS_OF_RESOURCE,
+    EVENTS_OF_POOL,
+    EVENTS_OF_RESOURCE_ITSELF,
+    EVENTS_OF_POOL_ITSELF,
+    EVENTS_OF_ALL,
+];
+
 /// One script a version, forward only; each sets user_version to its number.
 pub(super) const MIGRATIONS: [&str; 2] =
     [include_str!("../migrations/sqlite/0001_init.sql"), include_str!("../migrations/sqlite/0002_blame.sql")];
@@ -251,7 +272,7 @@ pub(super) const MIGRATIONS: [&str; 2] =
 #[cfg(test)]
 pub(super) fn all() -> Vec<&'static str> {
     let sized = PUT_LEASES.iter().chain(&PUT_RESOURCES).chain(&PUT_EVENTS).map(|s| s.text);
-    let events = [EVENTS_OF_LEASE, EVENTS_OF_RESOURCE, EVENTS_OF_POOL, EVENTS_OF_ALL];
+    let events = EVENTS;
     let events = events.into_iter().flat_map(|e| [e.up, e.down]);
     sized
         .chain(events)

@@ -71,6 +71,7 @@ fn all_problems_of_a_request_are_told_at_once_with_their_paths() {
         queue_for: seconds(-5),
         no_queue: true,
         expected_duration: seconds(366 * 24 * 3600),
+        work: "w".repeat(257),
         ..pb::LeaseRequest::default()
     };
     assert_eq!(
@@ -90,6 +91,7 @@ fn all_problems_of_a_request_are_told_at_once_with_their_paths() {
             "ttl: must be more than 0 and at most 365 days; got 0s",
             "queue_for: must be more than 0 and at most 365 days; got -5s",
             "expected_duration: must be more than 0 and at most 365 days; got 31622400s",
+            "work: has 257 bytes; at most 256 are kept",
             "wait: must be from 0 to 10 minutes; for longer, call again or watch; got 601s",
         ]
     );
@@ -124,11 +126,15 @@ fn a_ttl_of_ten_years_and_a_broken_duration_are_refused() {
 #[test]
 fn a_release_takes_the_known_outcomes() {
     let id = "lse_01JDEFG7T1000000000000002A".to_owned();
-    let request = |outcome| pb::ReleaseRequest { lease_id: id.clone(), outcome, note: "two\nlines".into() };
+    let request =
+        |outcome| pb::ReleaseRequest { lease_id: id.clone(), outcome, note: "two\nlines".into(), hold: seconds(60) };
     for (told, outcome) in [(0, Outcome::Ok), (1, Outcome::Ok), (2, Outcome::Failed), (3, Outcome::Tainted)] {
         let (_, input) = release(&request(told), who()).unwrap();
-        assert!(matches!(input, Input::Release { outcome: found, .. } if found == outcome));
+        let Input::Release { outcome: found, hold, .. } = input else { panic!() };
+        assert_eq!((found, hold), (outcome, Some(Millis::secs(60))));
     }
+    let at_once = pb::ReleaseRequest { hold: seconds(0), ..request(2) };
+    assert_eq!(problems(release(&at_once, who())), ["hold: must be more than 0 and at most 365 days; got 0s"]);
     assert_eq!(problems(release(&request(9), who())), ["outcome: 9 is unknown; use OK, FAILED or TAINTED"]);
     let both = pb::ReleaseRequest { lease_id: "x".into(), outcome: 9, ..pb::ReleaseRequest::default() };
     assert_eq!(problems(release(&both, who())).len(), 2);
@@ -197,4 +203,45 @@ fn only_a_cordon_takes_a_pool_and_what_takes_from_a_holder_needs_a_reason() {
     assert_eq!(problems(admin(&one, who(), AdminVerb::ForceDestroy, None)), [reason]);
     let told = problems(break_lease(&pb::BreakRequest { lease_id: "x".into(), reason: " ".into() }, who()));
     assert!(told[0].starts_with("lease_id: \"x\" is not a lease id") && told[1] == reason, "{told:?}");
+}
+
+#[test]
+fn a_hold_and_a_timeline_are_of_a_lease_or_of_a_resource() {
+    let (lease_id, resource_id) =
+        ("lse_01JDEFG7T1000000000000002A".to_owned(), "res_01JDEFG7T1000000000000002A".to_owned());
+    let of_resource =
+        pb::HoldRequest { resource_id: resource_id.clone(), hold: seconds(7200), ..pb::HoldRequest::default() };
+    let (target, input) = hold(&of_resource, who()).unwrap();
+    assert_eq!(target, Target::Resource(resource_id.parse().unwrap()));
+    let Input::Admin(AdminRequest { verb: AdminVerb::Hold(_, span), .. }) = input else { panic!("{input:?}") };
+    assert_eq!(span, Millis::secs(7200));
+    let of_lease = pb::HoldRequest { lease_id: lease_id.clone(), resource_id: String::new(), ..of_resource.clone() };
+    assert_eq!(hold(&of_lease, who()).unwrap().0, Target::OfLease(lease_id.parse().unwrap()));
+    let both = pb::HoldRequest { resource_id: resource_id.clone(), hold: None, ..of_lease };
+    let reason = pb::HoldRequest { reason: "r".repeat(4097), hold: seconds(-1), ..of_resource };
+    assert_eq!(
+        problems(hold(&both, who())),
+        ["lease_id: excludes resource_id; name one of them", "hold: is required: how long it is to be kept"]
+    );
+    assert_eq!(
+        problems(hold(&reason, who())),
+        ["reason: has 4097 bytes; at most 4096 are kept", "hold: must be more than 0 and at most 365 days; got -1s"]
+    );
+
+    let asked = pb::TimelineRequest { lease_id: lease_id.clone(), resource_id, limit: 1001 };
+    assert_eq!(
+        problems(timeline(&asked)),
+        ["lease_id: excludes resource_id; name one of them", "limit: must be at most 1000; got 1001"]
+    );
+    assert_eq!(problems(timeline(&pb::TimelineRequest::default())), ["resource_id: is required, or a lease_id"]);
+    let one = pb::TimelineRequest { lease_id: lease_id.clone(), ..pb::TimelineRequest::default() };
+    assert_eq!(timeline(&one).unwrap(), (About::Lease(lease_id.parse().unwrap()), 100));
+}
+
+#[test]
+fn a_report_has_a_lease_and_a_note() {
+    let request = pb::ReportRequest { lease_id: "lse_1".into(), note: "n".repeat(4097) };
+    let told = problems(report(&request, who()));
+    assert!(told[0].starts_with("lease_id: \"lse_1\" is not a lease id"), "{told:?}");
+    assert_eq!(told[1..], ["note: has 4097 bytes; at most 4096 are kept"]);
 }

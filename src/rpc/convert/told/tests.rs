@@ -66,7 +66,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
             misses: 2,
             first_miss: None,
             repairs: 0,
-            held: None,
+            held: Some("the brake is on".into()),
         },
         cordoned: Some(Cordon { by: "ann".into(), reason: "triage".into() }),
         created_at: Timestamp(0),
@@ -78,9 +78,9 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         ends_at: None,
         trouble: None,
         found: Default::default(),
-        at_risk: None,
-        keep: None,
-        failures: Vec::new(),
+        at_risk: Some("a rebalance".into()),
+        keep: Some(Keep { by: "bob".into(), reason: "looks odd".into(), until: Some(Timestamp(9_000)) }),
+        failures: vec![WorkFailure { work: "job".into(), lease: LeaseId(3), at: Timestamp(1_000), cleared: true }],
     };
     let told = resource(&core, &[Arc::new(testing::active(7, 1))]);
     assert_eq!(told.state(), pb::ResourceState::Suspect);
@@ -89,4 +89,39 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
     assert_eq!((told.misses, told.causes[0].reason.as_str()), (2, "PROBE_MISSED"));
     assert_eq!((told.parent_lease_id, told.parent_id), (LeaseId(2).to_string(), String::new()));
     assert_eq!((told.cordoned, told.cordoned_by.as_str(), told.cordon_reason.as_str()), (true, "ann", "triage"));
+    assert_eq!((told.held.as_str(), told.at_risk.as_str()), ("the brake is on", "a rebalance"));
+    assert_eq!((told.kept_by.as_str(), told.kept_reason.as_str()), ("bob", "looks odd"));
+    assert_eq!(told.kept_until, Some(prost_types::Timestamp { seconds: 9, nanos: 0 }));
+    let [failure] = &told.failures[..] else { panic!("{:?}", told.failures) };
+    assert_eq!((failure.work.as_str(), failure.lease_id.clone()), ("job", LeaseId(3).to_string()));
+    assert!(failure.cleared);
+
+    // Kept is not the same as cordoned: one ends by itself, the other is an operator's to end.
+    let quarantined = Resource {
+        state: ResourceState::Quarantined {
+            cordon: Cordon { by: "eve".into(), reason: "evidence".into() },
+            since: Timestamp(0),
+            until: None,
+        },
+        cordoned: None,
+        keep: None,
+        ..core
+    };
+    let told = resource(&quarantined, &[]);
+    assert_eq!((told.cordoned, told.kept_by.as_str(), told.kept_reason.as_str()), (false, "eve", "evidence"));
+    assert_eq!(told.kept_until, None);
+}
+
+#[test]
+fn a_finding_names_the_fault() {
+    for (fault, told) in [
+        (Fault::Undecided, pb::finding::Fault::Undecided),
+        (Fault::Resource, pb::finding::Fault::Resource),
+        (Fault::Work, pb::finding::Fault::Work),
+    ] {
+        let finding = Some(Arc::new(Finding { fault, detail: "evidence".into() }));
+        let how = Ended::Released { outcome: Outcome::Failed, note: "".into(), finding };
+        let found = lease(&testing::ended(1, 2, how), Secrets::Withheld).finding.unwrap();
+        assert_eq!((found.fault(), found.detail.as_str()), (told, "evidence"));
+    }
 }

@@ -7,4 +7,12 @@ ALTER TABLE resources ADD COLUMN at_risk  TEXT; -- it may be taken away, says th
 ALTER TABLE resources ADD COLUMN kept     TEXT; -- {"by": …, "reason": …, "until": …}: kept when its last lease ends
 ALTER TABLE resources ADD COLUMN failures TEXT; -- [{"work": …, "lease": …, "at": …, "cleared": …}] in a row, oldest first
 
+-- Until now both kinds of labels were one. Taken for found, none is lost before the resource is made anew.
+UPDATE resources SET found = labels;
+
+-- For the story of a resource or a pool: without them each of its entries is behind a thousand of leases on it. Leases'
+-- entries are in neither, so that they cost no more to write.
+CREATE INDEX events_resource_itself ON events (resource) WHERE resource IS NOT NULL AND lease IS NULL;
+CREATE INDEX events_pool_itself ON events (pool) WHERE pool IS NOT NULL AND resource IS NULL AND lease IS NULL;
+
 PRAGMA user_version = 2;

@@ -1,0 +1,75 @@
+//! `why`: what happened to a lease or a resource, as one story.
+
+use super::connect::Context;
+use super::error::Failure;
+use super::exit::Exit;
+use super::json::Json;
+use super::select::{Named, named};
+use super::text;
+use crate::pb;
+use clap::Args;
+use std::time::Duration;
+
+/// `why`.
+#[derive(Args, Debug)]
+pub(crate) struct WhyArgs {
+    /// Which
+    #[arg(value_name = "LEASE|RESOURCE", value_parser = named)]
+    id: Named,
+    /// At most so many entries, the newest ones
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+}
+
+/// Tells it.
+pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failure> {
+    let (lease_id, resource_id) = match args.id {
+        Named::Lease(id) => (id, String::new()),
+        Named::Resource(id) => (String::new(), id),
+    };
+    let request = pb::TimelineRequest { lease_id, resource_id, limit: args.limit };
+    let told = context.connect().await?.timeline(request).await.map_err(|error| context.failure(error))?;
+    let ui = context.ui;
+    if ui.json {
+        ui.document(&told.json())?;
+        return Ok(Exit::Ok);
+    }
+    let first = told.entries.first().and_then(|entry| entry.event.as_ref()).and_then(|event| event.at.as_ref());
+    let mut table = ui.table(&["AFTER", "ROLE", "WHAT", "SUBJECT", "BY", "DETAIL"]);
+    for entry in &told.entries {
+        let event = entry.event.clone().unwrap_or_default();
+        table.add_row(vec![
+            after(entry.since_first.as_ref()),
+            text::role(entry.role()).to_lowercase(),
+            event.kind,
+            event.subject,
+            event.actor,
+            text::one_line(&event.detail),
+        ]);
+    }
+    if told.truncated {
+        ui.warn(&format!("only the newest {} entries are told; raise --limit for more", told.entries.len()));
+    }
+    ui.out(&format!("from {}", text::clock(first)))?;
+    ui.print(table, "nothing")?;
+    Ok(Exit::Ok)
+}
+
+/// `+12.345 s`, so wide that the points stand below each other for a day.
+fn after(since: Option<&prost_types::Duration>) -> String {
+    let since = since.and_then(|since| Duration::try_from(*since).ok()).unwrap_or_default();
+    format!("{:>11} s", format!("+{}.{:03}", since.as_secs(), since.subsec_millis()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_stand_below_each_other() {
+        let since = |seconds, nanos| after(Some(&prost_types::Duration { seconds, nanos }));
+        assert_eq!(since(0, 0), "     +0.000 s");
+        assert_eq!(since(86_399, 5_000_000), " +86399.005 s");
+        assert_eq!(since(0, 0).len(), since(86_399, 0).len());
+    }
+}

@@ -1,0 +1,208 @@
+//! One story from many entries of the audit trail: what happened to a lease with all that it hung on, or to a resource
+//! with all that hung on it.
+//!
+//! Every entry has its subject, and a lease's own entries say little of why it ended. So its story is put together from
+//! its own entries, those of each resource that it was on and of the host under it, from when it was asked for until
+//! they were fit for use again, those of the brake of its pools, and the beginning of its successor.
+
+use crate::engine::Handle;
+use crate::pb;
+use crate::pb::TimelineRole;
+use crate::rpc::convert::{self, About};
+use crate::rpc::status::RpcError;
+use crate::store::{EventQuery, StoredEvent};
+use std::collections::{BTreeMap, BTreeSet};
+use wharfinger_core::{Ended, LeaseId, LeaseState, ResourceId, Revision};
+
+/// How long after a lease's end its resource may take to be fit for use again, and still belong to its story.
+const AFTER_MS: i64 = 10 * 60 * 1000;
+/// Entries read for one part of a story: more than are ever told.
+const PART: usize = 2000;
+/// Entries of a resource after a lease's end: a check and some repairs are few.
+const TAIL: usize = 200;
+/// Entries of a lease that is not what was asked for: a story has a few dozen at most.
+const ASIDE: usize = 100;
+
+/// The entries that end a lease.
+const LEASE_ENDS: [&str; 5] = ["lease.released", "lease.expired", "lease.broken", "lease.cancelled", "lease.failed"];
+/// From these on a resource can not be leased.
+const OUT: [&str; 7] = [
+    "resource.suspect",
+    "resource.repairing",
+    "resource.quarantined",
+    "resource.draining",
+    "resource.destroying",
+    "resource.orphaned",
+    "resource.provisioning",
+];
+/// With these it can be, or is no more.
+const BACK: [&str; 3] = ["resource.ready", "resource.cleared", "resource.gone"];
+/// When evidence was held back in a pool.
+const BRAKE: [&str; 2] = ["pool.brake-on", "pool.brake-off"];
+
+/// Tells the story, the newest `limit` entries of it.
+pub(crate) async fn tell(handle: &Handle, about: About, limit: usize) -> Result<pb::TimelineResponse, RpcError> {
+    let story = match about {
+        About::Lease(id) => of_lease(handle, id).await?,
+        About::Resource(id) => of_resource(handle, id, limit).await?,
+    };
+    Ok(story.told(limit))
+}
+
+/// Entries by their place in the trail, each once.
+#[derive(Default)]
+struct Story {
+    entries: BTreeMap<(u64, u64), (StoredEvent, TimelineRole)>,
+    /// There are older ones.
+    more: bool,
+}
+
+impl Story {
+    fn add(&mut self, events: impl IntoIterator<Item = StoredEvent>, role: TimelineRole) {
+        for event in events {
+            self.entries.entry((event.revision, event.ordinal)).or_insert((event, role));
+        }
+    }
+
+    fn told(self, limit: usize) -> pb::TimelineResponse {
+        let skipped = self.entries.len().saturating_sub(limit);
+        let mut entries = self.entries.into_values().skip(skipped).peekable();
+        let first = entries.peek().map_or(0, |(event, _)| event.at_unix_ms);
+        pb::TimelineResponse {
+            entries: entries.map(|(event, role)| convert::entry(event, role, first)).collect(),
+            truncated: skipped > 0 || self.more,
+        }
+    }
+}
+
+async fn of_lease(handle: &Handle, id: LeaseId) -> Result<Story, RpcError> {
+    let own = handle.events(&EventQuery { lease: Some(id), limit: PART, ..EventQuery::default() }).await?;
+    let (Some(first), Some(last)) = (own.first(), own.last()) else { return Err(RpcError::no_lease(id)) };
+    let end = own.iter().find(|event| LEASE_ENDS.contains(&event.kind.as_str()));
+    let after = Revision(first.revision.saturating_sub(1));
+    let window = Window { after, end: end.map(|event| (Revision(event.revision), event.at_unix_ms)) };
+    let places: BTreeSet<ResourceId> = own.iter().filter_map(|event| event.resource).collect();
+    let pools: BTreeSet<String> = own.iter().filter_map(|event| event.pool.clone()).collect();
+    let mut until = Revision(last.revision);
+
+    let asked = places.clone();
+    let (hosts, successor) = handle
+        .read(move |core, _| {
+            let host = |id: &ResourceId| core.resource(*id).and_then(|row| row.parent).and_then(|parent| parent.host);
+            let successor = match core.lease(id).map(|lease| &lease.state) {
+                Some(LeaseState::Ended { how: Ended::Broken { replacement, .. }, .. }) => *replacement,
+                _ => None,
+            };
+            (asked.iter().filter_map(host).collect::<BTreeSet<_>>(), successor)
+        })
+        .await?;
+
+    let mut story = Story { more: own.len() >= PART, ..Story::default() };
+    story.add(own, TimelineRole::Lease);
+    for (ids, role) in [(places, TimelineRole::Resource), (hosts, TimelineRole::Host)] {
+        for id in ids {
+            let events = window.of(handle, id).await?;
+            until = until.max(events.last().map_or(until, |event| Revision(event.revision)));
+            story.add(events, role);
+        }
+    }
+    let to = window.end.map(|_| until);
+    for pool in pools {
+        let query = EventQuery { pool: Some(pool), itself: true, after, to, limit: PART, ..EventQuery::default() };
+        let events = handle.events(&query).await?;
+        story.add(events.into_iter().filter(|event| BRAKE.contains(&event.kind.as_str())), TimelineRole::Pool);
+    }
+    if let Some(successor) = successor {
+        story.add(beginning(handle, successor).await?, TimelineRole::Successor);
+    }
+    Ok(story)
+}
+
+/// From when a lease was asked for until its end.
+struct Window {
+    after: Revision,
+    /// Revision and time; `None`: it has not ended.
+    end: Option<(Revision, i64)>,
+}
+
+impl Window {
+    /// The entries of a resource itself within it, and those that follow from it: until it can be leased again.
+    async fn of(&self, handle: &Handle, id: ResourceId) -> Result<Vec<StoredEvent>, RpcError> {
+        let query = EventQuery { resource: Some(id), itself: true, after: self.after, ..EventQuery::default() };
+        let during = EventQuery { to: self.end.map(|(end, _)| end), limit: PART, ..query.clone() };
+        let mut found = handle.events(&during).await?;
+        let Some((end, at)) = self.end else { return Ok(found) };
+        found.extend(handle.events(&EventQuery { after: end, limit: TAIL, ..query }).await?);
+        let mut events = Vec::with_capacity(found.len());
+        let mut out = false;
+        for event in found {
+            // What the end itself set off is in the same step; later on it is another story, unless the doubt goes on.
+            // By time: an entry that tells of no change has the revision of the change before it.
+            let follows = event.at_unix_ms <= at || (out && event.at_unix_ms <= at + AFTER_MS);
+            // A slot is cleaned after the end.
+            if !follows && event.kind != "resource.clean-failed" {
+                break;
+            }
+            out = stands(out, &event);
+            events.push(event);
+        }
+        Ok(events)
+    }
+}
+
+/// Whether it can't be leased after this entry, if it could (not) before.
+fn stands(out: bool, event: &StoredEvent) -> bool {
+    (out || OUT.contains(&event.kind.as_str())) && !BACK.contains(&event.kind.as_str())
+}
+
+/// A lease's entries until it is active or ends.
+async fn beginning(handle: &Handle, id: LeaseId) -> Result<Vec<StoredEvent>, RpcError> {
+    let query = EventQuery { lease: Some(id), limit: ASIDE, ..EventQuery::default() };
+    let mut events = handle.events(&query).await?;
+    let stop = |event: &StoredEvent| event.kind == "lease.active" || LEASE_ENDS.contains(&event.kind.as_str());
+    if let Some(at) = events.iter().position(stop) {
+        events.truncate(at + 1);
+    }
+    Ok(events)
+}
+
+/// A resource's whole life, and the leases on it from when they came to it.
+async fn of_resource(handle: &Handle, id: ResourceId, limit: usize) -> Result<Story, RpcError> {
+    let query = EventQuery { resource: Some(id), newest_first: true, limit: limit + 1, ..EventQuery::default() };
+    let mut events = handle.events(&query).await?;
+    if events.is_empty() {
+        return Err(RpcError::no_resource(id));
+    }
+    let mut story = Story { more: events.len() > limit, ..Story::default() };
+    events.truncate(limit);
+    // The end of a lease that left its slot at once names no resource any more.
+    let mut came: BTreeMap<LeaseId, u64> = BTreeMap::new();
+    for event in &events {
+        if let Some(lease) = event.lease {
+            came.insert(lease, event.revision);
+        }
+    }
+    let oldest = events.last().map_or(0, |event| event.revision);
+    let (of_leases, own): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.lease.is_some());
+    story.add(own, TimelineRole::Resource);
+    story.add(of_leases, TimelineRole::Lease);
+    for (lease, came) in came {
+        let after = Revision(came.max(oldest));
+        let query = EventQuery { lease: Some(lease), after, limit: ASIDE, ..EventQuery::default() };
+        for event in handle.events(&query).await? {
+            // It went elsewhere.
+            if event.resource.is_some_and(|other| other != id) {
+                break;
+            }
+            let left = event.kind == "lease.requeued" || event.kind == "lease.delayed";
+            story.add([event], TimelineRole::Lease);
+            if left {
+                break;
+            }
+        }
+    }
+    Ok(story)
+}
+
+#[cfg(test)]
+mod tests;
