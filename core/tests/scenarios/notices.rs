@@ -153,7 +153,15 @@ fn each_source_calls_off_its_own_word_only() {
     let later = w.now.after(Millis::secs(600));
     say(&mut w, "drop file", NoticeKind::Maintenance(later));
     say(&mut w, "sqs", NoticeKind::Cancelled);
-    assert_eq!(w.stands(host), "DRAINING", "the other one stands");
+    assert_eq!((w.stands(host), w.row(lease).ends_at), ("DRAINING", Some(later)), "the other one stands");
+    for _ in 0..3 {
+        w.pass(Millis::secs(45));
+        w.renew(lease).unwrap();
+    }
+    assert_eq!(w.state(lease), "ACTIVE", "it is not over when the first said");
+    let later = w.now.after(Millis::secs(900));
+    say(&mut w, "drop file", NoticeKind::Maintenance(later));
+    assert_eq!(w.row(lease).ends_at, Some(later), "an end may move");
     say(&mut w, "drop file", NoticeKind::Cancelled);
     assert_eq!((w.stands(host), w.row(lease).ends_at), ("SUSPECT", None));
     w.all_works();

@@ -78,8 +78,9 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         ends_at: None,
         trouble: None,
         found: Default::default(),
-        at_risk: Some("a rebalance".into()),
+        at_risk: Some(AtRisk { source: "sqs".into(), detail: "a rebalance".into() }),
         keep: Some(Keep { by: "bob".into(), reason: "looks odd".into(), until: Some(Timestamp(9_000)) }),
+        announced: Default::default(),
         failures: vec![WorkFailure { work: "job".into(), lease: LeaseId(3), at: Timestamp(1_000), cleared: true }],
     };
     let told = resource(&core, &[Arc::new(testing::active(7, 1))]);
@@ -89,7 +90,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
     assert_eq!((told.misses, told.causes[0].reason.as_str()), (2, "PROBE_MISSED"));
     assert_eq!((told.parent_lease_id, told.parent_id), (LeaseId(2).to_string(), String::new()));
     assert_eq!((told.cordoned, told.cordoned_by.as_str(), told.cordon_reason.as_str()), (true, "ann", "triage"));
-    assert_eq!((told.held.as_str(), told.at_risk.as_str()), ("the brake is on", "a rebalance"));
+    assert_eq!((told.held.as_str(), told.at_risk.as_str()), ("the brake is on", "a rebalance (sqs)"));
     assert_eq!((told.kept_by.as_str(), told.kept_reason.as_str()), ("bob", "looks odd"));
     assert_eq!(told.kept_until, Some(prost_types::Timestamp { seconds: 9, nanos: 0 }));
     let [failure] = &told.failures[..] else { panic!("{:?}", told.failures) };
