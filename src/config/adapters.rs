@@ -80,10 +80,9 @@ impl AdapterConfig {
     /// What the adapter will say of itself. It is known before there is one, so that a file can be checked anywhere.
     pub(crate) fn traits(&self) -> Traits {
         match self {
-            AdapterConfig::Local(_) => Traits { prepares: false, cleans: true, repairs: true, probes: true },
-            AdapterConfig::Ssh(config) => {
-                Traits { prepares: config.holder_key.is_some(), cleans: true, repairs: false, probes: true }
-            }
+            // Hosts are prepared too: the fence of the slot is written, and shows that the host is there.
+            AdapterConfig::Local(_) => Traits { prepares: true, cleans: true, repairs: true, probes: true },
+            AdapterConfig::Ssh(_) => Traits { prepares: true, cleans: true, repairs: false, probes: true },
             AdapterConfig::Copies(config) => {
                 Traits { prepares: true, cleans: true, repairs: true, probes: config.probe_leased }
             }

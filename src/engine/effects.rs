@@ -237,11 +237,12 @@ impl Executor {
         if let Some(host) = &effect.host {
             let host_adapter = self.adapter(host)?;
             if host_adapter.traits().prepares {
-                let job = PrepareJob { resource: resource_job(host, effect.op.0), work: holder_work(lease) };
+                let child = Some(effect.resource.id.to_string());
+                let job = PrepareJob { resource: resource_job(host, effect.op.0), work: holder_work(lease), child };
                 on_host = host_adapter.prepare(&job).await?;
             }
         }
-        let mut prepared = adapter.prepare(&PrepareJob { resource, work: holder_work(lease) }).await?;
+        let mut prepared = adapter.prepare(&PrepareJob { resource, work: holder_work(lease), child: None }).await?;
         for (key, value) in on_host.access {
             prepared.access.entry(key).or_insert(value);
         }

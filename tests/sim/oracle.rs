@@ -100,10 +100,6 @@ impl Oracle {
             if !row.ended() {
                 return Err(format!("{id} is forgotten though it lives"));
             }
-            // Cleaned and forgotten in one batch: its last state is not told.
-            if let Some(hold) = row.hold() {
-                self.slots.remove(&(hold.resource, hold.slot));
-            }
             self.forgotten.insert(*id);
         }
         batch.forgotten_resources.iter().for_each(|id| drop(self.resources.remove(id)));
@@ -113,6 +109,10 @@ impl Oracle {
     /// 1, and the fencing tokens of a slot grow.
     fn slots_are_held_once(&mut self, batch: &Batch, before: &BTreeMap<LeaseId, Arc<Lease>>) -> Checked {
         for hold in before.values().filter_map(|row| row.hold()) {
+            self.slots.remove(&(hold.resource, hold.slot));
+        }
+        // Cleaned and forgotten in one batch: its last state is not told.
+        for hold in batch.forgotten_leases.iter().filter_map(|id| self.leases.get(id)?.hold().copied()) {
             self.slots.remove(&(hold.resource, hold.slot));
         }
         for row in &batch.leases {
@@ -339,11 +339,11 @@ impl Oracle {
     ) -> Checked {
         for row in batch.resources.iter().filter(|row| row.parent.is_none() && is_over(row)) {
             let Some(old) = stood.get(&row.id).filter(|old| !is_over(old)) else { continue };
-            let cause = match &row.state {
-                ResourceState::Destroying { cause, .. }
-                | ResourceState::Orphaned { cause, .. }
-                | ResourceState::Gone { cause, .. } => cause,
-                _ => continue,
+            let (ResourceState::Destroying { cause, .. }
+            | ResourceState::Orphaned { cause, .. }
+            | ResourceState::Gone { cause, .. }) = &row.state
+            else {
+                continue;
             };
             let evident = [Reason::ResourceUnreachable, Reason::ResourceMangled];
             let Some(first) = cause.first().filter(|l| l.source == Source::Check && evident.contains(&l.reason)) else {
@@ -434,7 +434,7 @@ impl Oracle {
             return Err(format!("(3) {:?} of {} leaves before its commit", effect.work, effect.resource.id));
         }
         if let (Work::Clean(lease), ResourceState::Quarantined { since, .. }) = (&effect.work, &effect.resource.state)
-            && matches!(lease.state, LeaseState::Ended { at, .. } if at >= *since)
+            && matches!(lease.state, LeaseState::Ended { at, .. } if at > *since)
         {
             return Err(format!("{} is kept as it is, and cleaned after {}", effect.resource.id, lease.id));
         }

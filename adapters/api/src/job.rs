@@ -29,6 +29,8 @@ pub mod access {
     pub const PATH: &str = "path";
     /// Full object name of the commit that is checked out.
     pub const COMMIT: &str = "commit";
+    /// Absolute path on the host of the file that holds the slot's fencing token; see [`crate::fence`].
+    pub const FENCE: &str = "fence";
     /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).
     pub const BOOT_ID: &str = "boot_id";
 }
@@ -112,6 +114,9 @@ pub struct PrepareJob {
     pub resource: ResourceJob,
     /// For whom.
     pub work: HolderWork,
+    /// The child (a resource id) that the holder gets, if `resource` is only the host under it: what the holder needs to
+    /// log in is asked for then, and the slot's fence is the child's own.
+    pub child: Option<String>,
 }
 
 /// A slot that is ready.

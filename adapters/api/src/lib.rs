@@ -14,7 +14,9 @@
 //!
 //! Dropping the future of a call cancels it; what it started on a host is then killed.
 
+pub mod announce;
 mod failure;
+pub mod fence;
 mod job;
 mod notice;
 pub mod proof;
@@ -61,14 +63,15 @@ pub trait Adapter: Send + Sync + 'static {
     /// same resource id would not find.
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure>;
 
-    /// Makes the slot ready for this holder's work (a working copy: checks out the wanted commit).
+    /// Makes the slot ready for this holder's work (a working copy: checks out the wanted commit), and gives the slot's
+    /// fence its token, before anything else is touched. A later token there: `FENCED` ([`Blame::Provider`]).
     ///
     /// [`Blame::Request`] fails the lease and taints nothing; [`Blame::Resource`] sends the lease back to its place in
     /// the queue and puts the resource in doubt.
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure>;
 
     /// Ends whatever the former holder left running, and brings the slot into a state that [`Adapter::prepare`] can
-    /// start from. When this returns `Ok` the former holder can do no more harm through this slot.
+    /// start from. The fence goes first, unless it has a later token: then `FENCED`, and nothing is touched. When this returns `Ok` the former holder can do no more harm through this slot.
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure>;
 
     /// The thorough question: is this the resource that we made, and is it fit to be leased?

@@ -7,7 +7,7 @@
 //! A holder that wants to escape (an emptied environment **and** a session of its own) can. That is beyond this
 //! module: hosts that are shared by people who do not trust each other need containers or users of their own.
 
-use crate::{Command, Exit, Failure, Shell, ShellError};
+use crate::{Command, Exit, Failure, Shell, ShellError, fence};
 use std::time::Duration;
 
 /// The variable that marks the processes of a lease.
@@ -18,7 +18,11 @@ pub const LEASE_VARIABLE: &str = "WHARFINGER_LEASE";
 /// It never kills itself, also where its own environment carries the mark: its process group is left out (a
 /// [`Shell`] runs each command in a group of its own). A process whose environment we may not read is not ours.
 const SCRIPT: &str = r#"
-lease=$1
+lease=$1 fence=$2 token=$3
+if [ -n "$fence" ]; then
+@COMPARE@
+rm -f -- "$fence" || exit 5
+fi
 unset WHARFINGER_LEASE
 [ -r /proc/self/stat ] || { echo 'no /proc on this host' >&2; exit 4; }
 read -r line <"/proc/$$/stat"; line=${line##*) }; set -- $line
@@ -103,7 +107,22 @@ echo "$count"
 /// `PROCESSES_LEFT` (resource) if some outlive SIGKILL for ten seconds (stuck in the kernel, or another user's);
 /// `UNREACHABLE` and the like if the host could not be asked.
 pub async fn kill_lease_processes(shell: &dyn Shell, lease: &str) -> Result<u32, Failure> {
-    let command = Command::new(["/bin/sh", "-c", SCRIPT, "reaper", lease]).timeout(Duration::from_secs(60));
+    end(shell, lease, "", 0).await
+}
+
+/// Removes the slot's fence, so that the lease starts nothing any more, and then ends what it left running; in one round
+/// trip.
+///
+/// # Errors
+/// As [`kill_lease_processes`]; `FENCED` (provider), with nothing touched, if the slot belongs to a later lease.
+pub async fn end_lease(shell: &dyn Shell, lease: &str, fence: &str, token: u64) -> Result<u32, Failure> {
+    end(shell, lease, fence, token).await
+}
+
+async fn end(shell: &dyn Shell, lease: &str, fence: &str, token: u64) -> Result<u32, Failure> {
+    let script = SCRIPT.replace("@COMPARE@", fence::COMPARE);
+    let argv = ["/bin/sh", "-c", &script, "reaper", lease, fence, &token.to_string()];
+    let command = Command::new(argv).timeout(Duration::from_secs(60));
     let output = shell.run(command).await.map_err(failure)?;
     match output.exit {
         Exit::Code(0) => output
@@ -116,6 +135,11 @@ pub async fn kill_lease_processes(shell: &dyn Shell, lease: &str) -> Result<u32,
                 "processes of lease {lease} do not end: {}; look at them on the host, or recycle it",
                 output.complaint()
             ),
+        )),
+        Exit::Code(fence::REFUSED) => Err(fence::fenced(fence, token, &output)),
+        Exit::Code(5) => Err(Failure::resource(
+            "FENCE_NOT_REMOVED",
+            format!("{fence} can not be removed: {}; look at the disk and its permissions", output.complaint()),
         )),
         Exit::Code(4) => Err(Failure::configuration(
             "PROC_MISSING",

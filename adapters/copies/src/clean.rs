@@ -38,13 +38,13 @@ pub(crate) async fn clean(copy: &Copy, job: &CleanJob) -> Result<(), Trouble> {
     if let Some(note) = Note::read(copy).await?
         && note.token > job.work.token
     {
-        return Err(Failure::resource(
-            "LEASED_SINCE",
+        return Err(Failure::provider(
+            "FENCED",
             format!("{} belongs to lease {} with a later token; this clean-up comes too late", copy.tree(), note.lease),
         )
         .into());
     }
-    copy.stop(&job.work.lease).await?;
+    copy.give_back(&job.work.lease, job.work.token).await?;
     if copy.config.clean == Clean::Fresh {
         provision::clone(copy, job.resource.op).await?;
         return Ok(());

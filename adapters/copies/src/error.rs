@@ -31,6 +31,7 @@ const STATES: &[&str] = &[
     "CONFIG_CHANGED",
     "DIRECTORY_MISSING",
     "DISK_FULL",
+    "FENCED",
     "GIT_DIR_BROKEN",
     "GIT_DIR_MISSING",
     "GIT_DIR_REPLACED",
@@ -69,6 +70,11 @@ impl From<State> for Failure {
             "GIT_TOO_OLD" | "NO_PROC" => {
                 Failure::configuration(state.reason, format!("{}; mend the host", state.detail))
             }
+            // Nothing is wrong with the copy: whoever speaks is behind the times.
+            "FENCED" => Failure::provider(
+                state.reason,
+                format!("{}; look for a second broker with the same hosts", state.detail),
+            ),
             "DISK_FULL" => Failure::resource(
                 state.reason,
                 format!("{}; free some room, or lower min_free_disk_mb of the pool", state.detail),

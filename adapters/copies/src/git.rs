@@ -198,9 +198,24 @@ impl Copy {
         Ok(self.shell.put(&self.meta("suspect"), text.into_bytes().into(), 0o600).await?)
     }
 
+    /// Where the fencing token of the present lease stands: beside the tree, which holders empty and git cleans.
+    pub(crate) fn fence(&self) -> String {
+        self.meta("fence")
+    }
+
     /// Ends what a former holder, or an earlier call, left running on the host.
-    pub(crate) async fn stop(&self, lease: &str) -> Result<(), Trouble> {
-        self.must(STOP, &[lease], self.config.command_timeout()).await.map(drop)
+    pub(crate) async fn stop(&self) -> Result<(), Trouble> {
+        self.must(STOP, &["", "", ""], self.config.command_timeout()).await.map(drop)
+    }
+
+    /// The same, once the copy belongs to this token.
+    pub(crate) async fn take(&self, token: u64) -> Result<(), Trouble> {
+        self.must(STOP, &["", "set", &token.to_string()], self.config.command_timeout()).await.map(drop)
+    }
+
+    /// The same, and what this lease started, once the copy belongs to nobody.
+    pub(crate) async fn give_back(&self, lease: &str, token: u64) -> Result<(), Trouble> {
+        self.must(STOP, &[lease, "clear", &token.to_string()], self.config.command_timeout()).await.map(drop)
     }
 
     /// Runs git against the remote, in the copy or in no repository at all.

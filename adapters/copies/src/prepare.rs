@@ -20,7 +20,7 @@ const WANT: &str = "refs/wharfinger/want";
 pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, Trouble> {
     let wanted = Wanted::parse(&work.params)?;
     let limit = copy.config.command_timeout();
-    copy.stop("").await?;
+    copy.take(work.token).await?;
     let pinned = copy.pinned().await?;
     let min = copy.config.min_free_disk_mb.to_string();
     copy.must(NORMALISE, &[&pinned, "strict", &min], limit).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, 
         }
     }
     Note::write(copy, work, &commit).await?;
-    let access = [(access::PATH, copy.tree()), (access::COMMIT, commit)];
+    let access = [(access::PATH, copy.tree()), (access::COMMIT, commit), (access::FENCE, copy.fence())];
     Ok(Prepared { access: access.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<Access>() })
 }
 

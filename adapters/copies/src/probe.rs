@@ -72,7 +72,7 @@ fn verdict(answer: Result<Result<(), State>, Trouble>) -> Result<Verdict, Failur
 
 /// Mends the copy: what a look at `.git` can mend first, a new clone if that is not enough.
 pub(crate) async fn repair(copy: &Copy, op: u64) -> Result<(), Trouble> {
-    copy.stop("").await?;
+    copy.stop().await?;
     let pinned = expected(copy).await?;
     let state = match inspect(copy, &pinned, Depth::Deep).await? {
         Ok(()) => return Ok(()),

@@ -8,7 +8,7 @@ use wharfinger_adapter::{Access, Exit, Failure, Provisioned, access};
 
 /// Makes the copy, or goes on with what an earlier call made.
 pub(crate) async fn provision(copy: &Copy, op: u64) -> Result<Provisioned, Trouble> {
-    copy.stop("").await?;
+    copy.stop().await?;
     begin(copy).await?;
     // A tree under the final name is whole: it got there by a rename, after the clone.
     let format = match format_of(copy).await? {
@@ -80,6 +80,6 @@ pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
 
 /// Removes the copy. What runs in it goes first, or it would write on.
 pub(crate) async fn destroy(copy: &Copy) -> Result<(), Trouble> {
-    copy.stop("").await?;
+    copy.stop().await?;
     copy.must(DESTROY, &[], copy.config.clone_timeout()).await.map(drop)
 }

@@ -135,7 +135,8 @@ async fn the_hosts_own_troubles_are_told_apart() {
     let silent = dead(ShellError::Unreachable("no route".into()));
     assert!(matches!(world.adapter.check(&silent).await, Ok(Verdict::Unreachable { .. })));
     assert_eq!(world.adapter.destroy(&silent).await.unwrap_err().reason, "UNREACHABLE");
-    let failure = world.adapter.prepare(&PrepareJob { resource: silent, work: world.work(&[]) }).await.unwrap_err();
+    let failure =
+        world.adapter.prepare(&PrepareJob { resource: silent, work: world.work(&[]), child: None }).await.unwrap_err();
     assert_eq!((failure.blame, failure.reason), (Blame::Resource, "UNREACHABLE"));
     let other = dead(ShellError::WrongHost("another key".into()));
     assert!(matches!(world.adapter.check(&other).await, Ok(Verdict::Gone { reason: "HOST_REPLACED", .. })));
@@ -301,7 +302,7 @@ async fn a_clean_up_that_comes_too_late_touches_nothing() {
     world.prepare(&[]).await.unwrap();
     world.spoil("echo build >out.o");
     let failure = world.clean(old).await.unwrap_err();
-    assert_eq!(failure.reason, "LEASED_SINCE");
+    assert_eq!((failure.blame, failure.reason), (Blame::Provider, "FENCED"), "{failure}");
     assert!(world.tree().join("out.o").exists());
 }
 

@@ -42,7 +42,7 @@ async fn a_lease_that_is_cut_at_any_step_spoils_nothing() {
     for steps in 1.. {
         let work = world.work(&[("branch", if steps % 2 == 0 { "main" } else { "side" })]);
         let shell = Arc::new(CutShell::after(steps));
-        let job = PrepareJob { resource: world.job_on(shell.clone()), work: work.clone() };
+        let job = PrepareJob { resource: world.job_on(shell.clone()), work: work.clone(), child: None };
         let prepared = until_cut(&shell, world.adapter.prepare(&job)).await;
         world.spoil("echo junk >junk; echo changed >a.txt; chmod -x run.sh 2>/dev/null || :");
         let job = CleanJob { resource: world.job_on(shell.clone()), work: work.clone(), ended: EndedHow::Expired };
@@ -101,7 +101,8 @@ async fn the_hosts_environment_does_not_mislead() {
     ];
     let env = env.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect();
     let job = world.job_on(Arc::new(TestShell { env, prefix: Vec::new() }));
-    let prepared = world.adapter.prepare(&PrepareJob { resource: job.clone(), work: world.work(&[]) }).await.unwrap();
+    let prepared =
+        world.adapter.prepare(&PrepareJob { resource: job.clone(), work: world.work(&[]), child: None }).await.unwrap();
     world.assert_is(&prepared, "main", &[]);
     assert_eq!(world.adapter.check(&job).await.unwrap(), Verdict::Healthy);
     assert!(!world.flag().exists());

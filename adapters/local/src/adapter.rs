@@ -1,6 +1,7 @@
 //! The adapter's calls.
 
 use crate::config::Config;
+use crate::notices::Announcements;
 use crate::probe::{self, LIMIT};
 use crate::shell::LocalShell;
 use async_trait::async_trait;
@@ -8,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
-    Access, Adapter, CleanJob, Failure, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, Shell, Traits,
-    Verdict, access, reaper,
+    Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
+    Shell, Traits, Verdict, access, fence, reaper,
 };
 
 /// Leases this machine. See the crate's documentation.
@@ -17,6 +18,7 @@ use wharfinger_adapter::{
 pub struct LocalAdapter {
     pool: String,
     config: Config,
+    announcements: Arc<Announcements>,
 }
 
 /// What is remembered of a resource.
@@ -29,7 +31,8 @@ struct Handle {
 impl LocalAdapter {
     /// An adapter for this pool. [`Config::validate`] says whether the settings are good.
     pub fn new(pool: String, config: Config) -> Self {
-        Self { pool, config }
+        let announcements = Arc::new(Announcements::new(pool.clone(), config.root.join("notice")));
+        Self { pool, config, announcements }
     }
 
     fn needs(&self, job: &ResourceJob) -> Needs {
@@ -52,7 +55,7 @@ fn handle(job: &ResourceJob) -> Result<Handle, Failure> {
 #[async_trait]
 impl Adapter for LocalAdapter {
     fn traits(&self) -> Traits {
-        Traits { prepares: false, cleans: true, repairs: true, probes: true }
+        Traits { prepares: true, cleans: true, repairs: true, probes: true }
     }
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
@@ -72,15 +75,22 @@ impl Adapter for LocalAdapter {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
+        self.announcements.made(&job.resource.resource);
         Ok(Provisioned { handle, access, labels: facts.labels })
     }
 
-    async fn prepare(&self, _job: &PrepareJob) -> Result<Prepared, Failure> {
-        Ok(Prepared::default())
+    async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
+        if job.child.is_some() {
+            return Ok(Prepared::default());
+        }
+        let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
+        fence::set(&LocalShell, &fence, job.work.token).await?;
+        Ok(Prepared { access: Access::from([(access::FENCE.to_string(), fence)]) })
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
-        let killed = reaper::kill_lease_processes(&LocalShell, &job.work.lease).await?;
+        let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
+        let killed = reaper::end_lease(&LocalShell, &job.work.lease, &fence, job.work.token).await?;
         if killed > 0 {
             tracing::info!(pool = self.pool, lease = job.work.lease, killed, "ended what a lease left running");
         }
@@ -88,10 +98,13 @@ impl Adapter for LocalAdapter {
     }
 
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        self.announcements.made(&job.resource);
         probe::check(&LocalShell, &Self::host(), &handle(job)?.boot_id, &self.needs(job)).await
     }
 
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        // Also after a restart of the broker, which provisions nothing anew.
+        self.announcements.made(&job.resource);
         probe::probe(&Self::host(), &handle(job)?.boot_id, &self.needs(job)).await
     }
 
@@ -100,11 +113,16 @@ impl Adapter for LocalAdapter {
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
+        self.announcements.gone(&job.resource);
         // No limit: a big tree takes its time, and dropping the call ends it.
         proof::remove_tree(&LocalShell, &self.needs(job).scratch, None).await
     }
 
     async fn shell(&self, _job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {
         Ok(Arc::new(LocalShell))
+    }
+
+    fn subscribe(&self, sink: NoticeSink) {
+        self.announcements.watch(sink);
     }
 }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Directory for the scratch directories (`<root>/hosts/<resource>`); absolute. Made if it is not there.
+    /// Directory for the scratch directories (`<root>/hosts/<resource>`); absolute. Made if it is not there. The line of
+    /// the file `<root>/notice` announces what will become of this machine (see [`wharfinger_adapter::announce`]).
     pub root: PathBuf,
     /// Free space that the file system of `root` must have, in MiB.
     #[serde(default = "min_free_disk_mb")]

@@ -6,6 +6,7 @@
 mod adapter;
 mod config;
 mod error;
+mod notices;
 mod probe;
 mod shell;
 

@@ -10,13 +10,13 @@ use crate::shell::SshShell;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
-    Shell, Traits, Verdict, access, reaper,
+    Shell, Traits, Verdict, access, fence, reaper,
 };
 
 /// Leases the machines of an inventory. See the crate's documentation.
@@ -25,7 +25,6 @@ pub struct SshAdapter {
     reporter: Arc<Reporter>,
     /// Held for moments only, never over an await.
     inventory: Mutex<Inventory>,
-    prepares: bool,
 }
 
 struct Inventory {
@@ -61,9 +60,8 @@ impl SshAdapter {
     pub fn new(pool: String, config: Config) -> Result<Self, Failure> {
         let reporter = Arc::new(Reporter::new(pool.clone()));
         let connections = connect_all(config.endpoints()?, &reporter);
-        let prepares = config.holder_key.is_some();
         let inventory = Mutex::new(Inventory { config, connections, retired: BTreeMap::new() });
-        Ok(Self { pool, reporter, inventory, prepares })
+        Ok(Self { pool, reporter, inventory })
     }
 
     /// Takes a changed inventory. Connections to hosts that are no longer there, or whose settings changed, are closed
@@ -72,12 +70,6 @@ impl SshAdapter {
     /// # Errors
     /// `BAD_CONFIG` (configuration); then everything stays as it was.
     pub fn reconfigure(&self, config: Config) -> Result<(), Failure> {
-        if config.holder_key.is_some() != self.prepares {
-            return Err(Failure::configuration(
-                "BAD_CONFIG",
-                "holder_key can not be set or taken away while the broker runs, since a pool's traits are fixed; restart it",
-            ));
-        }
         let endpoints = config.endpoints()?;
         let mut inventory = self.inventory_lock();
         let mut connections = BTreeMap::new();
@@ -179,7 +171,7 @@ impl SshAdapter {
 impl Adapter for SshAdapter {
     fn traits(&self) -> Traits {
         // A machine of an inventory is its owner's: what is wrong with it, its owner mends.
-        Traits { prepares: self.prepares, cleans: true, repairs: false, probes: true }
+        Traits { prepares: true, cleans: true, repairs: false, probes: true }
     }
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
@@ -226,14 +218,21 @@ impl Adapter for SshAdapter {
         Ok(Provisioned { handle, access, labels: facts.labels })
     }
 
-    async fn prepare(&self, _job: &PrepareJob) -> Result<Prepared, Failure> {
-        let Some(path) = self.inventory_lock().config.holder_key.clone() else { return Ok(Prepared::default()) };
-        let bad = |why: String| Failure::configuration("HOLDER_KEY_UNUSABLE", format!("holder_key {path:?}: {why}"));
-        let text = tokio::fs::read_to_string(&path)
-            .await
-            .map_err(|error| bad(format!("{error}; give a file that the broker may read")))?;
-        key::parse_private(&text).map_err(bad)?;
-        Ok(Prepared { access: Access::from([(access::PRIVATE_KEY.to_string(), text)]) })
+    async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
+        let mut access = Access::new();
+        let holder_key = self.inventory_lock().config.holder_key.clone();
+        if let Some(path) = holder_key {
+            access.insert(access::PRIVATE_KEY.to_string(), read_holder_key(&path).await?);
+        }
+        if job.child.is_none() {
+            // Also the last look before a holder gets it: a host that died since the last probe is noticed here.
+            let connection = self.connection(&job.resource)?;
+            connection.kept().await?;
+            let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
+            fence::set(&SshShell { connection }, &fence, job.work.token).await?;
+            access.insert(access::FENCE.to_string(), fence);
+        }
+        Ok(Prepared { access })
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
@@ -241,7 +240,8 @@ impl Adapter for SshAdapter {
         // Asked first for its typed answer; what the shell says later is coarser.
         connection.kept().await?;
         let shell = SshShell { connection };
-        let killed = reaper::kill_lease_processes(&shell, &job.work.lease).await?;
+        let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
+        let killed = reaper::end_lease(&shell, &job.work.lease, &fence, job.work.token).await?;
         if killed > 0 {
             let host = &shell.connection.endpoint.name;
             tracing::info!(pool = self.pool, host, lease = job.work.lease, killed, "ended what a lease left running");
@@ -299,6 +299,16 @@ impl Adapter for SshAdapter {
     fn subscribe(&self, sink: NoticeSink) {
         self.reporter.subscribe(sink);
     }
+}
+
+/// The key that holders get, read anew for each.
+async fn read_holder_key(path: &Path) -> Result<String, Failure> {
+    let bad = |why: String| Failure::configuration("HOLDER_KEY_UNUSABLE", format!("holder_key {path:?}: {why}"));
+    let text = tokio::fs::read_to_string(path)
+        .await
+        .map_err(|error| bad(format!("{error}; give a file that the broker may read")))?;
+    key::parse_private(&text).map_err(bad)?;
+    Ok(text)
 }
 
 /// A big tree on a slow disk takes its time.

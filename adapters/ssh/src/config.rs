@@ -28,25 +28,51 @@ pub struct Config {
     /// Absolute directory on the hosts for scratch directories.
     #[serde(default = "default_work_dir")]
     pub work_dir: String,
-    /// Time for TCP, key exchange and login together, and for each probe, in milliseconds.
-    #[serde(default = "default_timing_ms")]
+    /// Time for TCP, key exchange and login together, in milliseconds. Every `answer_timeout_ms` within it a further
+    /// attempt (up to three) starts beside those that stand.
+    #[serde(default = "default_connect_timeout_ms")]
     pub connect_timeout_ms: u64,
-    /// After this long without a word from the host we ask whether it is there, in milliseconds.
-    #[serde(default = "default_timing_ms")]
+    /// How long a probe, or the first question of a check, may take before it is a miss, in milliseconds. After a third
+    /// of it without an answer over the kept connection a new connection is tried beside it, and the first answer of
+    /// either counts.
+    #[serde(default = "default_answer_timeout_ms")]
+    pub answer_timeout_ms: u64,
+    /// After this long without a word from the host we ask whether it is there, in milliseconds. Probes notice a dead
+    /// host long before; this ends connections that nobody probes.
+    #[serde(default = "default_keepalive_interval_ms")]
     pub keepalive_interval_ms: u64,
-    /// So many questions in a row without an answer end the connection.
+    /// So many questions in a row without an answer end the connection. With the interval this must be well above what
+    /// TCP needs to get through a network that loses packets (eight tries take 25 seconds).
     #[serde(default = "default_keepalive_max")]
     pub keepalive_max: usize,
     /// Free space that the file system of `work_dir` must have, in MiB.
     #[serde(default = "default_min_free_disk_mb")]
     pub min_free_disk_mb: u64,
-    /// Commands at once on the kept connection. Two more are kept back for probes and kills, so that this plus two
-    /// must not pass MaxSessions of the host's sshd (OpenSSH's default: 10).
+    /// Commands at once on the kept connection. Three more sessions are kept back, for probes, for kills and for the watch
+    /// on the host, so that this plus three must not pass MaxSessions of the host's sshd (OpenSSH's default: 10).
     #[serde(default = "default_max_sessions")]
     pub max_sessions: usize,
     /// Command whose standard input and output carry the connection; `%h`, `%p` and `%%` are filled in.
     #[serde(default)]
     pub proxy_command: Option<String>,
+    /// Whether the hosts are watched for what their owners announce there: a small loop on each host, over its kept
+    /// connection.
+    #[serde(default = "default_watch")]
+    pub watch: bool,
+    /// File on the hosts whose one line announces what will become of the host (see
+    /// [`wharfinger_adapter::announce`]); empty: none.
+    #[serde(default = "default_notice_file")]
+    pub notice_file: String,
+    /// Where systemd notes a shutdown that was asked for with a time; empty: not looked at.
+    #[serde(default = "default_shutdown_file")]
+    pub shutdown_file: String,
+    /// Shell command that is run on the hosts again and again; it prints such a line, or nothing. One that fails, or that
+    /// takes more than ten seconds, has said nothing.
+    #[serde(default)]
+    pub notice_command: Option<String>,
+    /// From the end of one run of `notice_command` to the next, in milliseconds.
+    #[serde(default = "default_notice_interval_ms")]
+    pub notice_interval_ms: u64,
     /// The inventory; in TOML: `[[pool.host]]`.
     #[serde(default, rename = "host")]
     pub hosts: Vec<Host>,
@@ -93,12 +119,20 @@ fn default_work_dir() -> String {
     "/var/tmp/wharfinger".to_string()
 }
 
-fn default_timing_ms() -> u64 {
-    5000
+fn default_connect_timeout_ms() -> u64 {
+    10_000
+}
+
+fn default_answer_timeout_ms() -> u64 {
+    3000
+}
+
+fn default_keepalive_interval_ms() -> u64 {
+    15_000
 }
 
 fn default_keepalive_max() -> usize {
-    2
+    3
 }
 
 fn default_min_free_disk_mb() -> u64 {
@@ -106,7 +140,23 @@ fn default_min_free_disk_mb() -> u64 {
 }
 
 fn default_max_sessions() -> usize {
-    8
+    7
+}
+
+fn default_watch() -> bool {
+    true
+}
+
+fn default_notice_file() -> String {
+    "/run/wharfinger/notice".to_string()
+}
+
+fn default_shutdown_file() -> String {
+    "/run/systemd/shutdown/scheduled".to_string()
+}
+
+fn default_notice_interval_ms() -> u64 {
+    5000
 }
 
 fn default_enabled() -> bool {
@@ -121,12 +171,18 @@ impl Default for Config {
             port: default_port(),
             holder_key: None,
             work_dir: default_work_dir(),
-            connect_timeout_ms: default_timing_ms(),
-            keepalive_interval_ms: default_timing_ms(),
+            connect_timeout_ms: default_connect_timeout_ms(),
+            answer_timeout_ms: default_answer_timeout_ms(),
+            keepalive_interval_ms: default_keepalive_interval_ms(),
             keepalive_max: default_keepalive_max(),
             min_free_disk_mb: default_min_free_disk_mb(),
             max_sessions: default_max_sessions(),
             proxy_command: None,
+            watch: default_watch(),
+            notice_file: default_notice_file(),
+            shutdown_file: default_shutdown_file(),
+            notice_command: None,
+            notice_interval_ms: default_notice_interval_ms(),
             hosts: Vec::new(),
         }
     }
@@ -136,9 +192,20 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
+    pub(crate) answer: Duration,
     pub(crate) keepalive_interval: Duration,
     pub(crate) keepalive_max: usize,
     pub(crate) sessions: usize,
+    pub(crate) watch: Option<Watch>,
+}
+
+/// What is looked at on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Watch {
+    pub(crate) notice_file: String,
+    pub(crate) shutdown_file: String,
+    pub(crate) command: String,
+    pub(crate) interval: Duration,
 }
 
 impl Default for Limits {
@@ -155,9 +222,16 @@ impl Config {
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             connect: Duration::from_millis(self.connect_timeout_ms),
+            answer: Duration::from_millis(self.answer_timeout_ms),
             keepalive_interval: Duration::from_millis(self.keepalive_interval_ms),
             keepalive_max: self.keepalive_max,
             sessions: self.max_sessions,
+            watch: self.watch.then(|| Watch {
+                notice_file: self.notice_file.clone(),
+                shutdown_file: self.shutdown_file.clone(),
+                command: self.notice_command.clone().unwrap_or_default(),
+                interval: Duration::from_millis(self.notice_interval_ms),
+            }),
         }
     }
 
@@ -168,12 +242,22 @@ impl Config {
         }
         for (name, value) in [
             ("connect_timeout_ms", self.connect_timeout_ms),
+            ("answer_timeout_ms", self.answer_timeout_ms),
             ("keepalive_interval_ms", self.keepalive_interval_ms),
             ("keepalive_max", self.keepalive_max as u64),
             ("max_sessions", self.max_sessions as u64),
         ] {
             if !(1..=3_600_000).contains(&value) {
                 return Err(bad(format!("{name} = {value} must be at least 1 and at most 3600000")));
+            }
+        }
+        if !(100..=3_600_000).contains(&self.notice_interval_ms) {
+            let value = self.notice_interval_ms;
+            return Err(bad(format!("notice_interval_ms = {value} must be at least 100 and at most 3600000")));
+        }
+        for (name, path) in [("notice_file", &self.notice_file), ("shutdown_file", &self.shutdown_file)] {
+            if !path.is_empty() && !path.starts_with('/') {
+                return Err(bad(format!("{name} = {path:?} must be an absolute path on the hosts, or empty")));
             }
         }
         let mut names = BTreeSet::new();

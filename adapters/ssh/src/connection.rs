@@ -8,25 +8,26 @@
 
 use crate::config::Limits;
 use crate::error::{Kind, SshError};
-use crate::key::fingerprint;
 use crate::notices::Reporter;
-use crate::proxy::ProxyStream;
-use russh::client::{self, AuthResult, DisconnectReason, Msg};
-use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{AlgorithmKind, Channel, ChannelOpenFailure, Disconnect, Preferred};
-use std::borrow::Cow;
-use std::io;
+use crate::watch_host;
+use russh::client::{self, DisconnectReason, Msg};
+use russh::keys::{PrivateKey, PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, ChannelOpenFailure, Disconnect};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Logins under way at once to one host: sshd begins to drop them at ten by default (MaxStartups 10:30:100).
+/// Logins under way at once to one host, besides that of the kept connection: sshd begins to drop them at ten by
+/// default (MaxStartups 10:30:100).
 const HANDSHAKES_MAX: usize = 4;
+
+/// One probe in so many runs a command on the host; the others are pings.
+const THOROUGH_EVERY: u64 = 12;
 
 /// Where and how to log in.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +45,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         format!("host {} ({}:{})", self.name, self.address, self.port)
     }
 }
@@ -52,11 +53,11 @@ impl Endpoint {
 /// All connections to one host.
 pub(crate) struct Connection {
     pub(crate) endpoint: Endpoint,
-    reporter: Option<Arc<Reporter>>,
-    /// The kept one. The lock is held while it is being made, so that there is one attempt at a time.
-    kept: tokio::sync::Mutex<Option<Arc<Live>>>,
-    last_failure: Mutex<Option<(Instant, SshError)>>,
+    pub(crate) reporter: Option<Arc<Reporter>>,
+    /// Locked for moments only, never over an await.
+    kept: Mutex<Kept>,
     handshakes: Semaphore,
+    questions: AtomicU64,
     /// For commands; for probes; for kills. Apart, so that eight long commands do not make the host look dead.
     pub(crate) sessions: Semaphore,
     pub(crate) probes: Semaphore,
@@ -65,27 +66,86 @@ pub(crate) struct Connection {
     pub(crate) streams: Semaphore,
 }
 
+/// The kept connection, and the attempt at a new one.
+#[derive(Default)]
+struct Kept {
+    live: Option<Arc<Live>>,
+    /// One at a time, in a task of its own: it goes on when the one who wanted it has stopped waiting, so that three
+    /// questions of three seconds are three chances for one attempt, and not three attempts without a chance.
+    dial: Option<Dial>,
+    dials: u64,
+}
+
+struct Dial {
+    number: u64,
+    result: watch::Receiver<Option<Dialled>>,
+}
+
+type Dialled = Result<Arc<Live>, SshError>;
+
 /// A connection that is logged in. Dropped, it is closed as soon as its channels are.
 pub(crate) struct Live {
     handle: client::Handle<Client>,
     state: Arc<State>,
+    /// The boot that answers over it, once asked. A session can not outlive a reboot or move to another machine, so that
+    /// from then on any answer over it is an answer of that boot.
+    boot_id: OnceLock<String>,
+    /// A question over it has waited for long, and is not answered yet.
+    owes: AtomicBool,
 }
 
-struct State {
-    ended: CancellationToken,
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) ended: CancellationToken,
+    /// Nobody keeps it any more; what only it needs may end.
+    pub(crate) retired: CancellationToken,
     reason: Mutex<Option<String>>,
     deliberate: AtomicBool,
 }
 
 impl Live {
+    pub(crate) fn new(handle: client::Handle<Client>, state: Arc<State>) -> Self {
+        Self { handle, state, boot_id: OnceLock::new(), owes: AtomicBool::new(false) }
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         !self.state.ended.is_cancelled() && !self.handle.is_closed()
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state)
+    }
+
+    pub(crate) fn handle(&mut self) -> &mut client::Handle<Client> {
+        &mut self.handle
     }
 
     /// Why it ended, in words.
     pub(crate) fn reason(&self) -> String {
         let reason = self.state.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         reason.unwrap_or_else(|| "the connection was reset".to_string())
+    }
+
+    /// One round trip without a process on the host. False: the connection ended instead.
+    pub(crate) async fn ping(&self) -> bool {
+        // The library says `Ok` also when the connection ended before the answer came; it closes its own end first.
+        self.handle.send_ping().await.is_ok() && self.is_open()
+    }
+
+    pub(crate) fn boot_id(&self) -> Option<&str> {
+        self.boot_id.get().map(String::as_str)
+    }
+
+    pub(crate) fn proved(&self, boot_id: &str) {
+        let _ = self.boot_id.set(boot_id.to_string());
+    }
+
+    pub(crate) fn owes(&self) -> bool {
+        self.owes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_owes(&self, owes: bool) {
+        self.owes.store(owes, Ordering::Relaxed);
     }
 }
 
@@ -98,6 +158,7 @@ impl Drop for Live {
 impl State {
     /// What ends from here on, ends by our doing; what has ended before, did not.
     fn end_deliberately(&self) {
+        self.retired.cancel();
         if !self.ended.is_cancelled() {
             self.deliberate.store(true, Ordering::Relaxed);
         }
@@ -105,9 +166,9 @@ impl State {
 }
 
 /// Receives what the library says; dropped when the connection has ended, for whatever reason.
-struct Client {
-    pinned: PublicKey,
-    state: Arc<State>,
+pub(crate) struct Client {
+    pub(crate) pinned: PublicKey,
+    pub(crate) state: Arc<State>,
 }
 
 impl Drop for Client {
@@ -118,7 +179,7 @@ impl Drop for Client {
 }
 
 #[derive(Debug)]
-enum ClientError {
+pub(crate) enum ClientError {
     Library(russh::Error),
     WrongHost(PublicKey),
 }
@@ -165,60 +226,121 @@ impl client::Handler for Client {
 impl Connection {
     pub(crate) fn new(endpoint: Endpoint, reporter: Option<Arc<Reporter>>) -> Self {
         let sessions = endpoint.limits.sessions;
+        let mut spread = DefaultHasher::new();
+        endpoint.name.hash(&mut spread);
         Self {
-            endpoint,
             reporter,
-            kept: tokio::sync::Mutex::new(None),
-            last_failure: Mutex::new(None),
+            kept: Mutex::default(),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
+            questions: AtomicU64::new(spread.finish() % THOROUGH_EVERY),
             sessions: Semaphore::new(sessions),
             probes: Semaphore::new(1),
             kills: Semaphore::new(1),
             streams: Semaphore::new(sessions),
+            endpoint,
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is time that a probe runs a command; spread by the host's name, so that a farm's turns do not coincide.
+    pub(crate) fn thorough_is_due(&self) -> bool {
+        self.questions.fetch_add(1, Ordering::Relaxed).is_multiple_of(THOROUGH_EVERY)
+    }
+
+    /// The kept connection, if there is one that has not ended.
+    pub(crate) fn open_kept(&self) -> Option<Arc<Live>> {
+        self.lock().live.clone().filter(|live| live.is_open())
+    }
+
     /// The kept connection, made if there is none. Whoever comes while it is being made gets the same result.
-    pub(crate) async fn kept(&self) -> Result<Arc<Live>, SshError> {
-        let asked = Instant::now();
-        let mut kept = self.kept.lock().await;
-        if let Some(live) = kept.as_ref().filter(|live| live.is_open()) {
-            return Ok(Arc::clone(live));
+    pub(crate) async fn kept(self: &Arc<Self>) -> Result<Arc<Live>, SshError> {
+        let result = {
+            let mut kept = self.lock();
+            if let Some(live) = kept.live.as_ref().filter(|live| live.is_open()) {
+                return Ok(Arc::clone(live));
+            }
+            self.dialling(&mut kept)
+        };
+        self.outcome(result).await
+    }
+
+    /// A new connection beside a kept one that owes an answer. It takes the other's place if that still owes it then.
+    pub(crate) async fn fresh(self: &Arc<Self>) -> Result<Arc<Live>, SshError> {
+        let result = self.dialling(&mut self.lock());
+        self.outcome(result).await
+    }
+
+    async fn outcome(&self, mut result: watch::Receiver<Option<Dialled>>) -> Dialled {
+        match result.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(dialled)) => dialled.clone(),
+            Ok(None) | Err(_) => Err(SshError::new(
+                Kind::Lost,
+                format!("{}: the attempt to connect was given up", self.endpoint.place()),
+            )),
         }
-        if let Some((when, error)) = &*self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
-            && *when >= asked
+    }
+
+    /// The attempt under way, or a new one.
+    fn dialling(self: &Arc<Self>, kept: &mut Kept) -> watch::Receiver<Option<Dialled>> {
+        if let Some(dial) = &kept.dial
+            // An error: its task ended without a word.
+            && dial.result.has_changed().is_ok()
         {
-            return Err(error.clone());
+            return dial.result.clone();
         }
-        *kept = None;
-        match self.dial(2 << 20, 128).await {
-            Ok(live) => {
-                let live = Arc::new(live);
-                self.watch(&live);
-                *kept = Some(Arc::clone(&live));
-                Ok(live)
-            }
-            Err(error) => {
-                *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some((Instant::now(), error.clone()));
-                Err(error)
-            }
+        kept.dials += 1;
+        let number = kept.dials;
+        let (tell, result) = watch::channel(None);
+        kept.dial = Some(Dial { number, result: result.clone() });
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let dialled = this.dial_for_keeps().await.map(Arc::new);
+            this.dialled(number, &dialled);
+            let _ = tell.send(Some(dialled));
+        });
+        result
+    }
+
+    /// An attempt has come to its end: what it made takes the place of a connection that has ended or owes an answer.
+    fn dialled(self: &Arc<Self>, number: u64, dialled: &Dialled) {
+        let mut kept = self.lock();
+        // Closed meanwhile: whoever waits may use it, and nobody keeps it.
+        if kept.dial.as_ref().is_none_or(|dial| dial.number != number) {
+            return;
         }
+        kept.dial = None;
+        let Ok(live) = dialled else { return };
+        match &kept.live {
+            Some(former) if former.is_open() && !former.owes() => return,
+            // Commands that run over it may come to their end; its own end is no news any more.
+            Some(former) => former.state.end_deliberately(),
+            None => {}
+        }
+        kept.live = Some(Arc::clone(live));
+        drop(kept);
+        self.report_the_end_of(live);
+        watch_host::start(self, live);
     }
 
     /// A connection for one slow reader. Small buffers: what it does not read should wait on the host.
     pub(crate) async fn own(&self) -> Result<Live, SshError> {
-        self.dial(256 << 10, 8).await
-    }
-
-    /// Whether there is a kept connection right now that has not ended.
-    pub(crate) async fn has_kept(&self) -> bool {
-        self.kept.lock().await.as_ref().is_some_and(|live| live.is_open())
+        let turn = self.handshakes.acquire().await;
+        let live = self.dial(256 << 10, 8).await;
+        drop(turn);
+        live
     }
 
     /// Closes the kept connection, without a notice.
     pub(crate) async fn close(&self) {
-        if let Some(live) = self.kept.lock().await.take() {
+        let live = {
+            let mut kept = self.lock();
+            kept.dial = None;
+            kept.live.take()
+        };
+        if let Some(live) = live {
             live.state.end_deliberately();
             // A host that hangs does not take the message; its connection ends when the keep-alive says so.
             let goodbye = live.handle.disconnect(Disconnect::ByApplication, "closed by the broker", "");
@@ -227,7 +349,7 @@ impl Connection {
     }
 
     /// Tells the broker when the kept connection ends by itself.
-    fn watch(&self, live: &Arc<Live>) {
+    fn report_the_end_of(&self, live: &Arc<Live>) {
         let Some(reporter) = self.reporter.clone() else { return };
         let (name, place) = (self.endpoint.name.clone(), self.endpoint.place());
         let state = Arc::clone(&live.state);
@@ -241,177 +363,6 @@ impl Connection {
                 reporter.connection_lost(&name, detail).await;
             }
         });
-    }
-
-    /// Connects, checks the host key, logs in: all within the connect time-out.
-    async fn dial(&self, window: u32, queue: usize) -> Result<Live, SshError> {
-        let limit = self.endpoint.limits.connect;
-        match timeout(limit, self.dial_without_limit(window, queue)).await {
-            Ok(result) => result,
-            Err(_) => Err(SshError::new(
-                Kind::Timeout,
-                format!("{} does not answer within {} ms", self.endpoint.place(), limit.as_millis()),
-            )),
-        }
-    }
-
-    async fn dial_without_limit(&self, window: u32, queue: usize) -> Result<Live, SshError> {
-        let _turn = self.handshakes.acquire().await.map_err(|_| self.closed())?;
-        let endpoint = &self.endpoint;
-        let state = Arc::new(State {
-            ended: CancellationToken::new(),
-            reason: Mutex::new(None),
-            deliberate: AtomicBool::new(false),
-        });
-        let client = Client { pinned: endpoint.host_key.clone(), state: Arc::clone(&state) };
-        let config = Arc::new(client_config(endpoint, window, queue));
-        let handle = match &endpoint.proxy_command {
-            Some(command) => {
-                let stream = ProxyStream::start(command, &endpoint.address, endpoint.port)?;
-                let complaint = stream.complaint();
-                match client::connect_stream(config, stream, client).await {
-                    Ok(handle) => handle,
-                    Err(error) => {
-                        let error = self.handshake_error(error, true);
-                        if error.kind != Kind::Lost && error.kind != Kind::Busy {
-                            return Err(error);
-                        }
-                        return Err(SshError::new(
-                            Kind::Proxy,
-                            format!("{}: proxy command `{command}` ended: {}", endpoint.place(), complaint.text()),
-                        ));
-                    }
-                }
-            }
-            None => {
-                let stream = self.connect_tcp().await?;
-                let banner = self.banner_begins(&stream).await?;
-                client::connect_stream(config, stream, client)
-                    .await
-                    .map_err(|error| self.handshake_error(error, banner))?
-            }
-        };
-        self.log_in(Live { handle, state }).await
-    }
-
-    async fn connect_tcp(&self) -> Result<TcpStream, SshError> {
-        let endpoint = &self.endpoint;
-        let addresses: Vec<_> = tokio::net::lookup_host((endpoint.address.as_str(), endpoint.port))
-            .await
-            .map_err(|error| {
-                let text = format!(
-                    "{}: the address has no number: {error}; mend the address or the name server",
-                    endpoint.place()
-                );
-                SshError::new(Kind::NotResolved, text)
-            })?
-            .collect();
-        let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| {
-            let kind = match error.kind() {
-                io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
-                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Kind::NoRoute,
-                io::ErrorKind::TimedOut => Kind::Timeout,
-                _ => Kind::Lost,
-            };
-            SshError::new(kind, format!("{}: can not connect: {error}", endpoint.place()))
-        })?;
-        // Without it each small command waits for the delayed acknowledgement of the one before.
-        stream
-            .set_nodelay(true)
-            .map_err(|error| SshError::new(Kind::Lost, format!("{}: {error}", endpoint.place())))?;
-        Ok(stream)
-    }
-
-    /// Whether the server begins with `SSH-`. One that is too busy closes the connection without it, perhaps after a
-    /// line of text (OpenSSH: "Exceeded MaxStartups"); that must not look like a dead host.
-    async fn banner_begins(&self, stream: &TcpStream) -> Result<bool, SshError> {
-        let mut first = [0; 4];
-        match stream.peek(&mut first).await {
-            Ok(0) => Err(self.busy()),
-            Ok(n) => Ok(first[..n] == b"SSH-"[..n]),
-            Err(_) => Err(self.busy()),
-        }
-    }
-
-    fn busy(&self) -> SshError {
-        let text = format!(
-            "{} takes the connection and closes it before it speaks SSH: sshd is at MaxStartups, or penalises us",
-            self.endpoint.place()
-        );
-        SshError::new(Kind::Busy, text)
-    }
-
-    fn closed(&self) -> SshError {
-        SshError::new(Kind::Lost, format!("{}: closed", self.endpoint.place()))
-    }
-
-    fn handshake_error(&self, error: ClientError, banner: bool) -> SshError {
-        let place = self.endpoint.place();
-        let pinned = fingerprint(&self.endpoint.host_key);
-        match error {
-            ClientError::WrongHost(key) => {
-                let got = fingerprint(&key);
-                let text = format!(
-                    "{place} answers with key {got} but {pinned} is pinned; if the machine was set up anew, prove its key \
-                     on its console and write it into host_key"
-                );
-                SshError::new(Kind::WrongHost { got: Some(got) }, text)
-            }
-            ClientError::Library(russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, theirs, .. }) => SshError::new(
-                Kind::WrongHost { got: None },
-                format!(
-                    "{place} has only host keys of the types {theirs:?}, but {pinned} ({}) is pinned",
-                    self.endpoint.host_key.algorithm()
-                ),
-            ),
-            ClientError::Library(russh::Error::NoCommonAlgo { kind, theirs, .. }) => SshError::new(
-                Kind::Protocol,
-                format!("{place} shares no {kind:?} algorithm with us; it has {theirs:?}"),
-            ),
-            ClientError::Library(russh::Error::Disconnect | russh::Error::HUP | russh::Error::IO(_)) if !banner => {
-                self.busy()
-            }
-            ClientError::Library(error @ (russh::Error::Disconnect | russh::Error::HUP | russh::Error::IO(_))) => {
-                SshError::new(Kind::Lost, format!("{place}: the connection broke during the key exchange: {error}"))
-            }
-            ClientError::Library(error) => SshError::new(Kind::Protocol, format!("{place}: {error}")),
-        }
-    }
-
-    async fn log_in(&self, mut live: Live) -> Result<Live, SshError> {
-        let endpoint = &self.endpoint;
-        let key = PrivateKeyWithHashAlg::new(Arc::clone(&endpoint.key), None);
-        let lost = |live: &Live| {
-            SshError::new(
-                Kind::Lost,
-                format!("{}: the connection broke during login: {}", endpoint.place(), live.reason()),
-            )
-        };
-        match live.handle.authenticate_publickey(endpoint.user.clone(), key).await {
-            Ok(AuthResult::Success) => Ok(live),
-            // The library answers so, too, when the connection ended before the server's word.
-            Ok(AuthResult::Failure { remaining_methods, .. }) if remaining_methods.is_empty() && !live.is_open() => {
-                Err(lost(&live))
-            }
-            Ok(AuthResult::Failure { partial_success, .. }) => {
-                let path = endpoint.key_path.as_ref().map(|path| format!(" of {path:?}")).unwrap_or_default();
-                let fingerprint = fingerprint(endpoint.key.public_key());
-                let hint = if partial_success {
-                    "the key is good, but the server wants a second factor, which a broker can not give"
-                } else {
-                    "put the public key into that user's authorized_keys, or mend user and key in the configuration"
-                };
-                Err(SshError::new(
-                    Kind::Auth,
-                    format!(
-                        "{} refuses user {:?} with key {fingerprint}{path}; {hint}",
-                        endpoint.place(),
-                        endpoint.user
-                    ),
-                ))
-            }
-            Err(_) => Err(lost(&live)),
-        }
     }
 
     /// Opens a channel for one command.
@@ -446,30 +397,5 @@ impl Connection {
                 }
             }
         }
-    }
-}
-
-fn client_config(endpoint: &Endpoint, window: u32, queue: usize) -> client::Config {
-    // The pinned key's type first, so that a host with several keys shows that one; then the others, so that a host
-    // that was replaced shows what it has. No RSA: see `key::supported`.
-    let pinned = endpoint.host_key.algorithm();
-    let mut algorithms = vec![pinned.clone()];
-    let known = [
-        Algorithm::Ed25519,
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
-    ];
-    algorithms.extend(known.into_iter().filter(|algorithm| *algorithm != pinned));
-    client::Config {
-        window_size: window,
-        channel_buffer_size: queue,
-        // It would end a connection on which nothing happens, which is what a kept connection is for.
-        inactivity_timeout: None,
-        keepalive_interval: Some(endpoint.limits.keepalive_interval),
-        keepalive_max: endpoint.limits.keepalive_max,
-        nodelay: true,
-        preferred: Preferred { key: Cow::Owned(algorithms), ..Preferred::DEFAULT },
-        ..client::Config::default()
     }
 }

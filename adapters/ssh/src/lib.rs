@@ -10,13 +10,16 @@
 mod adapter;
 mod config;
 mod connection;
+mod dial;
 mod error;
 mod key;
 mod notices;
+mod patience;
 mod probe;
 mod proxy;
 mod remote;
 mod shell;
+mod watch_host;
 
 pub use adapter::SshAdapter;
 pub use config::{Config, Host};

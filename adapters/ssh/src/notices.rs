@@ -1,6 +1,9 @@
-//! What a host says by falling silent: the end of its kept connection, told at once.
+//! What a host says unasked: the end of its kept connection, told at once, and what its owner announces there.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use wharfinger_adapter::announce::{Board, News};
 use wharfinger_adapter::{Notice, NoticeKind, NoticeSink, NoticeTarget};
 
 /// Where the pool's notices go, once the broker has said so.
@@ -8,11 +11,13 @@ use wharfinger_adapter::{Notice, NoticeKind, NoticeSink, NoticeTarget};
 pub(crate) struct Reporter {
     pool: String,
     sink: OnceLock<NoticeSink>,
+    /// What each host has announced so far. Here, so that a new connection says nothing twice.
+    boards: Mutex<BTreeMap<String, Board>>,
 }
 
 impl Reporter {
     pub(crate) fn new(pool: String) -> Self {
-        Self { pool, sink: OnceLock::new() }
+        Self { pool, sink: OnceLock::new(), boards: Mutex::default() }
     }
 
     pub(crate) fn subscribe(&self, sink: NoticeSink) {
@@ -21,14 +26,33 @@ impl Reporter {
 
     /// The kept connection to this host broke, and not by our doing.
     pub(crate) async fn connection_lost(&self, host: &str, detail: String) {
-        let Some(sink) = self.sink.get() else { return };
-        let notice = Notice {
-            pool: self.pool.clone(),
-            target: NoticeTarget::Item(host.to_string()),
-            kind: NoticeKind::ConnectionLost,
-            source: "ssh connection",
-            detail,
+        self.tell(host, NoticeKind::ConnectionLost, "ssh connection", detail).await;
+    }
+
+    /// A source on the host says this now, at this second of the host's clock.
+    pub(crate) async fn announced(&self, host: &str, source: &'static str, line: &str, host_now_s: i64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let news = {
+            let mut boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
+            boards.entry(host.to_string()).or_default().hear(source, line, host_now_s, now_ms)
         };
+        match news {
+            News::Nothing => {}
+            News::Unreadable(why) => {
+                tracing::warn!(pool = self.pool, host, source, "an announcement is not heeded: {why}")
+            }
+            News::Tell { kind, source, detail } => {
+                tracing::info!(pool = self.pool, host, source, ?kind, "announced: {detail}");
+                self.tell(host, kind, source, detail).await;
+            }
+        }
+    }
+
+    async fn tell(&self, host: &str, kind: NoticeKind, source: &'static str, detail: String) {
+        let Some(sink) = self.sink.get() else { return };
+        let notice =
+            Notice { pool: self.pool.clone(), target: NoticeTarget::Item(host.to_string()), kind, source, detail };
         // A broker that is gone needs no notice.
         let _ = sink.send(notice).await;
     }

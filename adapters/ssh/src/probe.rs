@@ -1,17 +1,27 @@
 //! The two questions, and what the answers mean.
+//!
+//! A probe is a ping over the kept connection: no process, no login shell, one packet each way. A session can not outlive
+//! a reboot or move to another machine, so that a pong proves the boot and the key that were proved when the connection
+//! was made. One probe in twelve runs a command all the same, so that a host that can not fork any more is found.
+//!
+//! A packet that is lost makes TCP wait 0.2 s, then 0.4, 0.8 and so on: a connection that has bad luck is silent for seconds
+//! on a host that is well. Another connection has luck of its own. So when the kept one has not answered after a third of
+//! the time, a new one is made beside it, and whichever answers first proves life. The attempt at the new one goes on
+//! when the time is over (`connection.rs`), so that the next question finds it further on its way.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Live};
 use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
+use crate::patience::patiently;
 use crate::shell::{SshShell, quick};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{Command, Exit, Failure, Verdict};
 
 /// How much longer than a connection the proving script may take: it starts a dozen processes.
-const PROOF_TIMES: u32 = 4;
+const PROOF_TIMES: u32 = 2;
 
 /// What is known of the host from the time when it was made ready.
 pub(crate) struct Known<'a> {
@@ -25,26 +35,20 @@ pub(crate) fn proof_limit(connection: &Connection) -> Duration {
     connection.endpoint.limits.connect.saturating_mul(PROOF_TIMES)
 }
 
-/// One tiny command over the kept connection: does it answer, and is it still the same boot?
+/// Does it answer, and is it still the same boot?
 pub(crate) async fn probe(connection: &Arc<Connection>, known: &Known<'_>) -> Result<Verdict, Failure> {
-    match ask_boot_id(connection).await {
+    match ask(connection, connection.thorough_is_due()).await {
         Ok(boot_id) => Ok(compare(connection, &boot_id, known)),
         Err(error) => verdict(connection, error, known),
     }
 }
 
-/// The thorough question. What a connection that was already there says by its silence is asked again over a new one.
+/// The thorough question.
 pub(crate) async fn check(shell: &SshShell, needs: &Needs, known: &Known<'_>) -> Result<Verdict, Failure> {
     let connection = &shell.connection;
     let host = &connection.endpoint.name;
-    if connection.has_kept().await
-        && let Err(error) = ask_boot_id(connection).await
-    {
-        tracing::debug!(host, "the kept connection is no use ({}); a new one is made", error.message);
-        connection.close().await;
-    }
     // First the question that costs nothing, so that a host that hangs is told from one whose disk hangs.
-    match ask_boot_id(connection).await {
+    match ask(connection, true).await {
         Ok(boot_id) => {
             if let gone @ Verdict::Gone { .. } = compare(connection, &boot_id, known) {
                 return Ok(gone);
@@ -53,43 +57,130 @@ pub(crate) async fn check(shell: &SshShell, needs: &Needs, known: &Known<'_>) ->
         Err(error) => return verdict(connection, error, known),
     }
     let limit = proof_limit(connection);
-    match shell.run_kept(&proof::facts_command(&needs.scratch, false, limit)).await {
+    let command = proof::facts_command(&needs.scratch, false, limit);
+    let proved = tokio::select! {
+        proved = shell.run_kept(&command) => proved,
+        error = until_silent(connection) => Err(error),
+    };
+    match proved {
         Ok(output) if output.exit == Exit::TimedOut => Ok(Verdict::Mangled {
             repairable: false,
             reason: "CHECK_HANGS",
             detail: format!("host {host} answers, but looking at its disk and tools takes more than {limit:?}"),
         }),
         Ok(output) => Ok(proof::examine(host, &proof::read_facts(&output)?, known.boot_id, needs)),
+        // It has just answered. Whether it still does, is asked before this is called silence.
+        Err(error) if error.unreachable_reason().is_some() => match ask(connection, false).await {
+            Ok(boot_id) => match compare(connection, &boot_id, known) {
+                gone @ Verdict::Gone { .. } => Ok(gone),
+                _ => Err(Failure::resource("CHECK_CUT_OFF", format!("the check was cut off: {}", error.message))),
+            },
+            Err(silent) => verdict(connection, silent, known),
+        },
         Err(error) => verdict(connection, error, known),
     }
 }
 
-/// Asks for the boot id, within the connect time-out, the making of a connection included.
-async fn ask_boot_id(connection: &Arc<Connection>) -> Result<String, SshError> {
-    let limit = connection.endpoint.limits.connect;
-    let command = Command::new(["cat", "/proc/sys/kernel/random/boot_id"]);
+/// Comes back when the host stops answering while a long command runs there.
+async fn until_silent(connection: &Arc<Connection>) -> SshError {
+    loop {
+        sleep(connection.endpoint.limits.answer).await;
+        if let Err(error) = ask(connection, false).await
+            && error.unreachable_reason().is_some()
+        {
+            return error;
+        }
+    }
+}
+
+/// Which boot answers? Over the kept connection, and over a new one if that has nothing to say for a third of the time.
+async fn ask(connection: &Arc<Connection>, thorough: bool) -> Result<String, SshError> {
+    let limit = connection.endpoint.limits.answer;
     // Not on the clock: a question that waits for another one's answer has not been asked yet.
     let _turn = connection.probes.acquire().await;
-    let ask = async {
-        let stood = connection.has_kept().await;
-        match quick(connection, connection.kept().await?, command.clone()).await {
-            // It broke before we came, and nobody had noticed yet. What a new one says is worth more.
-            Err(SshError { kind: Kind::Lost, .. }) if stood => {
-                quick(connection, connection.kept().await?, command).await
-            }
-            result => result,
-        }
-    };
-    match timeout(limit, ask).await {
-        Ok(Ok(output)) if output.exit.success() => Ok(output.text()),
-        // No such file: a kernel without boot ids answers all the same.
-        Ok(Ok(_)) => Ok(String::new()),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(SshError::new(
-            Kind::Timeout,
-            format!("host {} does not answer within {} ms", connection.endpoint.name, limit.as_millis()),
-        )),
+    let mut said = None;
+    if let Some(answer) = patiently(limit, first_answer(connection, thorough, &mut said)).await {
+        return answer;
     }
+    Err(said.unwrap_or_else(|| {
+        let text = format!("{} does not answer within {} ms", connection.endpoint.place(), limit.as_millis());
+        SshError::new(Kind::Timeout, text)
+    }))
+}
+
+/// `said`: what the new connection came to, if the kept one is still being waited for.
+async fn first_answer(
+    connection: &Arc<Connection>,
+    thorough: bool,
+    said: &mut Option<SshError>,
+) -> Result<String, SshError> {
+    let Some(live) = connection.open_kept() else { return ask_new(connection, false).await };
+    let kept = question(connection, &live, thorough);
+    tokio::pin!(kept);
+    // One that still owes the last answer is not waited for alone again.
+    if !live.owes() {
+        match patiently(connection.endpoint.limits.answer / 3, &mut kept).await {
+            // It broke before we came, and nobody had noticed yet. What a new one says is worth more.
+            Some(Err(error)) if error.unreachable_reason().is_some() => {
+                live.set_owes(true);
+                return ask_new(connection, live.is_open()).await;
+            }
+            Some(answer) => return answer,
+            None => live.set_owes(true),
+        }
+    }
+    let fresh = ask_new(connection, true);
+    tokio::pin!(fresh);
+    tokio::select! {
+        biased;
+        answer = &mut kept => match answer {
+            Err(error) if error.unreachable_reason().is_some() => fresh.await,
+            answer => answer,
+        },
+        answer = &mut fresh => match answer {
+            Err(error) => {
+                *said = Some(error);
+                kept.await
+            }
+            answer => answer,
+        },
+    }
+}
+
+/// Makes a connection (`beside`: although the kept one is open) and asks over it; again, while there is time, if the
+/// attempt that stood has just run out.
+async fn ask_new(connection: &Arc<Connection>, beside: bool) -> Result<String, SshError> {
+    loop {
+        match if beside { connection.fresh().await } else { connection.kept().await } {
+            Ok(live) => return question(connection, &live, true).await,
+            Err(error) if error.kind == Kind::Timeout => {
+                tracing::trace!(host = connection.endpoint.name, "dialling again: {}", error.message);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Asks over this connection: a command, or a ping where the boot behind it is known.
+async fn question(connection: &Arc<Connection>, live: &Arc<Live>, thorough: bool) -> Result<String, SshError> {
+    if !thorough && let Some(boot_id) = live.boot_id() {
+        if !live.ping().await {
+            let text = format!("the connection to {} was lost: {}", connection.endpoint.place(), live.reason());
+            return Err(SshError::new(Kind::Lost, text));
+        }
+        live.set_owes(false);
+        return Ok(boot_id.to_string());
+    }
+    let command = Command::new(["cat", "/proc/sys/kernel/random/boot_id"]);
+    let output = quick(connection, Arc::clone(live), command).await?;
+    live.set_owes(false);
+    if !output.exit.success() {
+        // No such file: a kernel without boot ids answers all the same. It proves nothing, so it is asked so each time.
+        return Ok(String::new());
+    }
+    let boot_id = output.text();
+    live.proved(&boot_id);
+    Ok(boot_id)
 }
 
 /// The host answers, with the key that the inventory pins: is it the one that was made ready?

@@ -54,7 +54,7 @@ impl Core {
         let most = most.unwrap_or(Millis::ZERO);
         if span <= Millis::ZERO || span > most {
             let message = format!(
-                "hold {span} must be longer than 0 and at most {most}, the longest here (max_hold of the pool): ask for                  less, or let an operator hold it"
+                "hold {span} must be longer than 0 and at most {most}, the longest here (max_hold of the pool): ask for less, or let an operator hold it"
             );
             return Err(reject(RejectionKind::Invalid, "HOLD_TOO_LONG", "hold", message));
         }

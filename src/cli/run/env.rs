@@ -25,6 +25,7 @@ pub(crate) fn variables(lease: &pb::Lease, server: &str) -> BTreeMap<String, Str
     let known = |key: &str| lease.access.get(key).map(String::as_str).unwrap_or_default();
     put("PATH", known(access::PATH));
     put("COMMIT", known(access::COMMIT));
+    put("FENCE", known(access::FENCE));
     vars
 }
 
@@ -81,8 +82,13 @@ mod tests {
 
     #[test]
     fn a_command_knows_its_lease() {
-        let access = [("path", "/srv/c"), ("address", "10.0.0.1"), ("host_key", "ssh-ed25519 AAAA")]
-            .map(|(k, v)| (k.into(), v.into()));
+        let access = [
+            ("path", "/srv/c"),
+            ("address", "10.0.0.1"),
+            ("host_key", "ssh-ed25519 AAAA"),
+            ("fence", "/srv/.wharfinger/fence.0"),
+        ]
+        .map(|(k, v)| (k.into(), v.into()));
         let lease = pb::Lease {
             id: "lse_1".into(),
             resource_id: "res_1".into(),
@@ -97,6 +103,7 @@ mod tests {
             vars.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
             [
                 "WHARFINGER_ENDS_AT=2023-11-14T22:13:20.000Z",
+                "WHARFINGER_FENCE=/srv/.wharfinger/fence.0",
                 "WHARFINGER_LEASE=lse_1",
                 "WHARFINGER_PATH=/srv/c",
                 "WHARFINGER_POOL=work",

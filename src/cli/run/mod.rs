@@ -31,6 +31,9 @@ use wharfinger_adapter::ShellError;
 /// How long we wait to be told whose fault a failure was.
 const FINDING: Duration = Duration::from_secs(3);
 
+/// How long the watch may lag behind what another call has told us.
+const NEWS: Duration = Duration::from_secs(2);
+
 /// What `run` and `exec` share.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
@@ -172,6 +175,11 @@ impl One<'_> {
                 Ok(Attempt::Done(Exit::of(&exit)))
             }
             Ended::Exit(exit) => {
+                if place.may_be_refused(&exit)
+                    && let Some(lost) = self.not_ours(&guard).await
+                {
+                    return self.lost(&lost);
+                }
                 let said = describe(&exit);
                 ui.event(&format!("the command ended with {said}"));
                 self.failed(guard, &lease, &said, Exit::of(&exit), signals).await
@@ -231,6 +239,22 @@ impl One<'_> {
         };
         printer.settle().await;
         ended
+    }
+
+    /// The fence on the host may have refused the command: the broker knows whether the lease is still ours. `None`: it is,
+    /// and the command has failed by itself.
+    async fn not_ours(&self, guard: &LeaseGuard) -> Option<Lost> {
+        let ended = match self.client.get(guard.id()).await {
+            Ok(lease) => lease.state() != pb::LeaseState::Active,
+            Err(ClientError::NotFound(_)) => true,
+            // Whoever has no contact can not know; the check that follows a failure asks again.
+            Err(_) => false,
+        };
+        if !ended {
+            return None;
+        }
+        // The news of it is on its way.
+        tokio::time::timeout(NEWS, guard.broken()).await.ok()
     }
 
     /// The lease was lost under the command, which is dead.
@@ -376,7 +400,7 @@ impl One<'_> {
             looked = tokio::time::timeout(self.args.check_for, look) => match looked {
                 Ok(Ok(resource)) if resource.state() != pb::ResourceState::Ready => {
                     // The verdict is in one commit with the break; the news of it is on its way.
-                    match tokio::time::timeout(Duration::from_secs(2), guard.broken()).await {
+                    match tokio::time::timeout(NEWS, guard.broken()).await {
                         Ok(lost) => Blamed::Resource(lost),
                         Err(_) => Blamed::Command { healthy: None },
                     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wharfinger_adapter::{Command, OutputSink, Shell, ShellError, Stream, access};
+use wharfinger_adapter::{Command, OutputSink, Shell, ShellError, Stream, access, fence};
 use wharfinger_local::LocalShell;
 use wharfinger_ssh::{KeySource, Target, connect_shell};
 
@@ -20,10 +20,17 @@ const AFTER_KILL: Duration = Duration::from_secs(5);
 /// Where it runs.
 #[derive(Clone)]
 pub(crate) enum Place {
-    /// On the leased host, in the leased directory.
-    There { shell: Arc<dyn Shell>, dir: Option<String> },
+    /// On the leased host, in the leased directory, behind the slot's fence.
+    There { shell: Arc<dyn Shell>, dir: Option<String>, fence: Option<Fence> },
     /// On this machine, in this directory.
     Here,
+}
+
+/// The file on the host that says whose the slot is, and our own token.
+#[derive(Clone, Debug)]
+pub(crate) struct Fence {
+    path: String,
+    token: u64,
 }
 
 /// What runs.
@@ -58,14 +65,25 @@ impl Place {
                 .remedy("lease from a pool of hosts or of working copies"));
             }
         };
-        Ok(Place::There { shell, dir })
+        let fence = known(access::FENCE).map(|path| Fence { path, token: lease.fencing_token });
+        Ok(Place::There { shell, dir, fence })
+    }
+
+    /// Whether this end may be the fence's word that the slot is no longer ours. A command may use the same code.
+    pub(crate) fn may_be_refused(&self, exit: &wharfinger_adapter::Exit) -> bool {
+        let fenced = matches!(self, Place::There { fence: Some(_), .. });
+        fenced && *exit == wharfinger_adapter::Exit::Code(fence::REFUSED)
     }
 
     /// Runs it to its end. Dropping the future kills it, and [`Place::settle`] waits until it is dead.
     pub(crate) async fn execute(&self, work: Work, printer: &Printer) -> Result<wharfinger_adapter::Exit, ShellError> {
         match self {
-            Place::There { shell, dir } => {
+            Place::There { shell, dir, fence } => {
                 let command = Command { argv: work.argv, cwd: dir.clone(), env: work.env, ..Command::default() };
+                let command = match fence {
+                    Some(fence) => fence::guarded(command, &fence.path, fence.token),
+                    None => command,
+                };
                 shell.stream(command, printer.sink()).await
             }
             Place::Here => here::execute(work, printer).await,
@@ -200,5 +218,29 @@ mod tests {
             assert!(failure.message.contains(says), "{}", failure.message);
         }
         assert!(Place::there(&lease(&[("transport", "local")]), None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_command_runs_behind_the_fence_of_its_slot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fence.0");
+        let text = path.to_str().unwrap();
+        let ours = pb::Lease { fencing_token: 7, ..lease(&[("transport", "local"), ("fence", text)]) };
+        let place = Place::there(&ours, None).ok().unwrap();
+        let printer = Printer::start();
+        let run = async |code: &str| {
+            let argv = ["/bin/sh", "-c", code].map(String::from).into();
+            place.execute(Work { argv, env: BTreeMap::new() }, &printer).await.unwrap()
+        };
+        for (there, ours) in [("7\n", true), ("8\n", false), ("70\n", false), ("", false)] {
+            std::fs::write(&path, there).unwrap();
+            let exit = run("exit 5").await;
+            assert_eq!(exit == wharfinger_adapter::Exit::Code(5), ours, "{there:?}: {exit:?}");
+            assert_eq!(place.may_be_refused(&exit), !ours, "{there:?}");
+        }
+        std::fs::write(&path, "7\n").unwrap();
+        assert!(place.may_be_refused(&run("exit 113").await), "a command's own 113 is for the broker to tell");
+        let unfenced = Place::there(&lease(&[("transport", "local")]), None).ok().unwrap();
+        assert!(!unfenced.may_be_refused(&wharfinger_adapter::Exit::Code(113)));
     }
 }

@@ -3,8 +3,8 @@
 use super::{alive, dead, sh, until};
 use crate::reaper::LEASE_VARIABLE;
 use crate::{
-    Access, Adapter, CleanJob, EndedHow, HolderWork, ProvisionJob, Provisioned, ResourceJob, Shell, Verdict, access,
-    quote,
+    Access, Adapter, Blame, CleanJob, Command, EndedHow, Exit, Failure, HolderWork, PrepareJob, ProvisionJob,
+    Provisioned, ResourceJob, Shell, Verdict, access, fence, quote,
 };
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ pub async fn all(adapter: Arc<dyn Adapter>, job: ResourceJob) {
     provision_is_idempotent(&*adapter, &job).await;
     check_and_probe_are_healthy(&*adapter, &job).await;
     clean_kills_that_lease_and_no_other(&*adapter, &job).await;
+    the_fence_keeps_out_who_is_late(&*adapter, &job).await;
     destroy_twice_is_fine(&*adapter, &job).await;
     destroy_of_what_never_was_is_fine(&*adapter, &job).await;
 }
@@ -82,6 +83,59 @@ pub async fn clean_kills_that_lease_and_no_other(adapter: &dyn Adapter, job: &Re
     clean(adapter, &job, lease).await;
     clean(adapter, &job, neighbour).await;
     until(&*shell, "clean kills the neighbour when it is its turn", &dead(&quote(&other))).await;
+}
+
+/// The token in the slot's fence decides who may run, and an outdated broker changes nothing.
+pub async fn the_fence_keeps_out_who_is_late(adapter: &dyn Adapter, job: &ResourceJob) {
+    assert!(adapter.traits().prepares, "the fence is written when a slot is prepared");
+    let (job, _) = made(adapter, job).await;
+    let shell = adapter.shell(&job).await.expect("a host has a shell");
+    let work = |slot, token| HolderWork { lease: format!("lse_fence_{token}"), slot, token, ..HolderWork::default() };
+    let prepare = async |slot, token, child: Option<&str>| {
+        let job = PrepareJob { resource: job.clone(), work: work(slot, token), child: child.map(String::from) };
+        adapter.prepare(&job).await
+    };
+    let clean = async |slot, token| {
+        adapter.clean(&CleanJob { resource: job.clone(), work: work(slot, token), ended: EndedHow::Broken }).await
+    };
+    let fenced = |result: Result<(), Failure>| {
+        let failure = result.expect_err("a later lease has the slot");
+        assert_eq!((failure.blame, failure.reason), (Blame::Provider, "FENCED"), "{failure}");
+    };
+    let fence_of = |prepared: crate::Prepared| prepared.access.get(access::FENCE).cloned().expect("access has a fence");
+
+    let path = fence_of(prepare(0, 99, None).await.expect("prepare"));
+    assert_eq!(fence_of(prepare(0, 99, None).await.expect("prepare again")), path);
+    // Numbers are compared, not text; nothing but the number is in the file.
+    assert_eq!(fence_of(prepare(0, 100, None).await.expect("the next lease")), path);
+    assert_eq!(sh(&*shell, &format!("cat {}", quote(&path))).await, "100");
+    assert_ne!(fence_of(prepare(1, 7, None).await.expect("the neighbour's slot")), path, "each slot has its own");
+    let for_child = prepare(0, 3, Some("res_child")).await.expect("prepare for a child");
+    assert!(!for_child.access.contains_key(access::FENCE), "a child has its own fence");
+
+    fenced(prepare(0, 99, None).await.map(drop));
+    fenced(clean(0, 99).await);
+    let run = async |token| {
+        let command = Command::sh("echo \"$MARK $0 $1\"; exit 7").env("MARK", "it's");
+        let command = Command { argv: [command.argv.clone(), vec!["a b".into(), "'".into()]].concat(), ..command };
+        let output = shell.run(fence::guarded(command, &path, token)).await.expect("run");
+        (output.exit.clone(), output.text(), output.complaint())
+    };
+    let (exit, text, _) = run(100).await;
+    assert_eq!((exit, text.as_str()), (Exit::Code(7), "it's a b '"), "who holds the lease runs as without a fence");
+    let (exit, text, complaint) = run(99).await;
+    assert_eq!((exit, text.as_str()), (Exit::Code(fence::REFUSED), ""));
+    assert!(complaint.contains("99") && complaint.contains("token 100"), "{complaint}");
+    let missing = Command::new(["wharfinger-no-such-program"]);
+    let output = shell.run(fence::guarded(missing, &path, 100)).await.expect("run");
+    assert_eq!(output.exit, Exit::Code(127), "{}", output.complaint());
+
+    clean(0, 100).await.expect("clean");
+    let (exit, _, complaint) = run(100).await;
+    assert_eq!(exit, Exit::Code(fence::REFUSED), "{complaint}");
+    assert!(complaint.contains("no lease"), "{complaint}");
+    clean(0, 100).await.expect("clean again");
+    clean(1, 7).await.expect("clean the neighbour");
 }
 
 /// Destroying what is destroyed is success, and nothing of it is left.

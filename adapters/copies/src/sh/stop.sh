@@ -1,6 +1,20 @@
 # Ends the processes that a former holder, or an earlier call of ours, left behind: those that carry the lease's id, or
-# whose directory or program lies in the tree. $1: lease id, or empty.
+# whose directory or program lies in the tree. $1: lease id, or empty. $2: "set" gives the copy to token $3 first, "clear"
+# takes it from it first: whoever passes the fence after that is refused, whoever passed before is found below.
 L=$1
+if [ -n "$2" ]; then
+  now=
+  { read -r now <"$M/fence"; } 2>/dev/null
+  case $now in '' | *[!0-9]*) now=0 ;; esac
+  [ "$now" -le "$3" ] || say FENCED "$M/fence belongs to token $now, which is later than $3"
+  case $2 in
+  set)
+    [ -d "$M" ] || say DIRECTORY_MISSING "$D is not there or holds no marker"
+    e=$({ printf '%s\n' "$3" >"$M/fence.new" && mv -f -- "$M/fence.new" "$M/fence"; } 2>&1) || say CANNOT_CREATE "$e"
+    ;;
+  clear) e=$(rm -f -- "$M/fence" 2>&1) || say CANNOT_REMOVE "$e" ;;
+  esac
+fi
 unset WHARFINGER_COPY
 [ -r /proc/self/status ] || say NO_PROC "/proc is not mounted, so left-over processes cannot be found"
 

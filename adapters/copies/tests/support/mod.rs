@@ -146,7 +146,7 @@ impl World {
     }
 
     pub(crate) async fn prepare_for(&self, work: HolderWork) -> Result<Prepared, Failure> {
-        self.adapter.prepare(&PrepareJob { resource: self.job.clone(), work }).await
+        self.adapter.prepare(&PrepareJob { resource: self.job.clone(), work, child: None }).await
     }
 
     pub(crate) async fn clean(&self, work: HolderWork) -> Result<(), Failure> {

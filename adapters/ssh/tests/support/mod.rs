@@ -8,6 +8,8 @@
     reason = "each test binary uses its part of it, in a module of its own"
 )]
 
+pub mod nft;
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -189,6 +191,11 @@ impl Sshd {
     /// The host hangs: nothing answers, nothing is closed.
     pub fn stop(&self) {
         self.signal("STOP", &self.processes());
+    }
+
+    /// All its sessions hang; it goes on to take new connections.
+    pub fn stop_sessions(&self) {
+        self.signal("STOP", &self.processes()[1..]);
     }
 
     /// It goes on.

@@ -1,0 +1,223 @@
+//! What a host's owner announces on the host itself: one line of text, and what was said so far.
+//!
+//! The line is `interruption WHEN [TEXT]`, `maintenance WHEN [TEXT]`, `at-risk [TEXT]` or `gone [TEXT]`; WHEN is seconds since
+//! the Unix epoch by the host's clock, `+SECONDS` from now, or `now`. No line, or an empty one: nothing is announced.
+
+use crate::NoticeKind;
+use std::collections::BTreeMap;
+
+/// How a line is written, for messages.
+pub const HOW_TO: &str = "write one line like `maintenance +600 kernel update`: interruption or maintenance with a time \
+     (seconds since 1970, +SECONDS or now), or at-risk or gone, each with a text if you like";
+
+/// As much of a line is kept, in bytes.
+const LINE_BYTES_MAX: usize = 1000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// Seconds since the epoch by the host's clock.
+    At(i64),
+    /// Seconds from when it was read.
+    In(i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Interruption(When),
+    Maintenance(When),
+    AtRisk,
+    Gone,
+}
+
+/// Reads a line; `None`: nothing is announced.
+fn parse(line: &str) -> Result<Option<(Word, &str)>, String> {
+    let line = line.trim();
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let (word, rest) = split(line);
+    let timed = |make: fn(When) -> Word| {
+        let (when, text) = split(rest);
+        when_of(when).map(|when| Some((make(when), text)))
+    };
+    match word {
+        "interruption" => timed(Word::Interruption),
+        "maintenance" => timed(Word::Maintenance),
+        "at-risk" => Ok(Some((Word::AtRisk, rest))),
+        "gone" => Ok(Some((Word::Gone, rest))),
+        other => Err(format!("{other:?} is none of interruption, maintenance, at-risk, gone")),
+    }
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (first, rest.trim_start())
+}
+
+fn when_of(text: &str) -> Result<When, String> {
+    let digits = |text: &str| {
+        let all = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // Past the year 30,000 it is no time in seconds, but perhaps one in milliseconds.
+        all.then(|| text.parse::<i64>().ok()).flatten().filter(|seconds| *seconds < 1 << 40)
+    };
+    let when = match text.strip_prefix('+') {
+        Some(span) => digits(span).map(When::In),
+        None if text == "now" => Some(When::In(0)),
+        None => digits(text).map(When::At),
+    };
+    when.ok_or_else(|| format!("{text:?} is no time"))
+}
+
+/// In terms of our own clock. The host's may be wild: only the span between its now and the announced time counts.
+fn kind_of(word: Word, host_now_s: i64, now_ms: i64) -> NoticeKind {
+    let at = |when| {
+        let span = match when {
+            When::At(second) => second.saturating_sub(host_now_s).max(0),
+            When::In(span) => span,
+        };
+        now_ms.saturating_add(span.saturating_mul(1000))
+    };
+    match word {
+        Word::Interruption(when) => NoticeKind::Interruption { at_unix_ms: at(when) },
+        Word::Maintenance(when) => NoticeKind::Maintenance { at_unix_ms: at(when) },
+        Word::AtRisk => NoticeKind::AtRisk,
+        Word::Gone => NoticeKind::Gone,
+    }
+}
+
+/// What all sources of one host say, so that each change is told once, however often it is read.
+#[derive(Debug, Default)]
+pub struct Board {
+    heard: BTreeMap<&'static str, Heard>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    line: String,
+    standing: Option<(NoticeKind, String)>,
+}
+
+/// What is news in a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing: it was said before, or nothing is announced.
+    Nothing,
+    /// Tell the broker.
+    Tell {
+        /// What.
+        kind: NoticeKind,
+        /// Who says so.
+        source: &'static str,
+        /// In its own words.
+        detail: String,
+    },
+    /// It can not be read, and what was said before stands. Said once for each line.
+    Unreadable(String),
+}
+
+impl Board {
+    /// A source's line as it stands now, with the host's clock (seconds) and ours (milliseconds).
+    ///
+    /// When one source takes its word back and another still announces something, that is told again: a broker keeps one
+    /// announcement for a host.
+    pub fn hear(&mut self, source: &'static str, line: &str, host_now_s: i64, now_unix_ms: i64) -> News {
+        let mut end = line.len().min(LINE_BYTES_MAX);
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        let line = line[..end].trim();
+        let heard = self.heard.entry(source).or_default();
+        if heard.line == line {
+            return News::Nothing;
+        }
+        heard.line = line.to_string();
+        match parse(line) {
+            Err(why) => News::Unreadable(format!("{why} in {line:?}; {HOW_TO}")),
+            Ok(Some((word, text))) => {
+                let kind = kind_of(word, host_now_s, now_unix_ms);
+                let detail = if text.is_empty() { line.to_string() } else { text.to_string() };
+                heard.standing = Some((kind.clone(), detail.clone()));
+                News::Tell { kind, source, detail }
+            }
+            Ok(None) if heard.standing.take().is_none() => News::Nothing,
+            Ok(None) => {
+                for (source, other) in &self.heard {
+                    if let Some((kind, detail)) = &other.standing {
+                        return News::Tell { kind: kind.clone(), source, detail: detail.clone() };
+                    }
+                }
+                News::Tell { kind: NoticeKind::Cancelled, source, detail: "it was taken back".to_string() }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_800_000_000_000;
+
+    fn told(line: &str) -> (NoticeKind, String) {
+        // The host's clock is ten years behind.
+        match Board::default().hear("drop file", line, 1_500_000_000, NOW_MS) {
+            News::Tell { kind, source: "drop file", detail } => (kind, detail),
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_are_read_and_times_are_spans_of_the_hosts_clock() {
+        let at = |seconds: i64| NOW_MS + seconds * 1000;
+        for (line, kind, detail) in [
+            ("maintenance 1500000060", NoticeKind::Maintenance { at_unix_ms: at(60) }, "maintenance 1500000060"),
+            ("maintenance +600 new  kernel", NoticeKind::Maintenance { at_unix_ms: at(600) }, "new  kernel"),
+            ("  interruption\tnow  fire ", NoticeKind::Interruption { at_unix_ms: at(0) }, "fire"),
+            ("interruption 1400000000 late", NoticeKind::Interruption { at_unix_ms: at(0) }, "late"),
+            ("at-risk", NoticeKind::AtRisk, "at-risk"),
+            ("at-risk +5 is text here", NoticeKind::AtRisk, "+5 is text here"),
+            ("gone sold", NoticeKind::Gone, "sold"),
+        ] {
+            assert_eq!(told(line), (kind, detail.to_string()), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_line_says_how_to_write_one() {
+        for (line, word) in [
+            ("reboot now", "\"reboot\""),
+            ("maintenance", "\"\" is no time"),
+            ("maintenance soon", "\"soon\""),
+            ("maintenance -5", "\"-5\""),
+            ("maintenance +-5", "\"+-5\""),
+            ("maintenance 1700000000000", "1700000000000"),
+            ("interruption 99999999999999999999", "no time"),
+            ("Gone", "\"Gone\""),
+        ] {
+            let mut board = Board::default();
+            let News::Unreadable(text) = board.hear("drop file", line, 0, 0) else { panic!("{line}") };
+            assert!(text.contains(word) && text.contains("maintenance +600"), "{line:?}: {text}");
+            assert_eq!(board.hear("drop file", line, 9, 9), News::Nothing, "said once");
+            assert_eq!(board.hear("drop file", "", 9, 9), News::Nothing, "nothing was announced");
+        }
+        let mut board = Board::default();
+        assert!(matches!(board.hear("drop file", &"é".repeat(5000), 0, 0), News::Unreadable(_)));
+    }
+
+    #[test]
+    fn each_change_is_told_once_and_the_last_word_counts() {
+        let mut board = Board::default();
+        assert_eq!(board.hear("drop file", "", 0, NOW_MS), News::Nothing);
+        assert!(matches!(board.hear("drop file", "maintenance +60", 0, NOW_MS), News::Tell { .. }));
+        // The same line, read again over a new connection a minute later, is the same announcement.
+        assert_eq!(board.hear("drop file", "maintenance +60", 60, NOW_MS + 60_000), News::Nothing);
+        assert!(matches!(board.hear("drop file", "nonsense", 0, NOW_MS), News::Unreadable(_)), "the former stands");
+        assert!(matches!(board.hear("systemd", "maintenance 90 reboot", 0, NOW_MS), News::Tell { .. }));
+        let News::Tell { kind, source, detail } = board.hear("drop file", "", 0, NOW_MS) else { panic!() };
+        assert_eq!(kind, NoticeKind::Maintenance { at_unix_ms: NOW_MS + 90_000 });
+        assert_eq!((source, detail.as_str()), ("systemd", "reboot"), "the other one stands");
+        let News::Tell { kind, .. } = board.hear("systemd", "", 0, NOW_MS) else { panic!() };
+        assert_eq!(kind, NoticeKind::Cancelled);
+        assert_eq!(board.hear("systemd", "", 0, NOW_MS), News::Nothing);
+    }
+}

@@ -1,0 +1,43 @@
+//! What is announced for this machine reaches the broker.
+
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use wharfinger_adapter::{Adapter, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob};
+use wharfinger_local::{Config, LocalAdapter};
+
+#[tokio::test]
+async fn a_drop_file_is_heard_by_each_resource_and_so_is_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::new(dir.path());
+    config.min_free_disk_mb = 1;
+    let adapter = LocalAdapter::new("here".into(), config);
+    let (tx, mut notices) = mpsc::channel(16);
+    adapter.subscribe(tx);
+    let job = |resource: &str| ResourceJob {
+        pool: "here".into(),
+        resource: resource.into(),
+        op: 1,
+        item: None,
+        handle: None,
+        parent: None,
+    };
+    let mut told = async |what: &str| {
+        timeout(Duration::from_secs(3), notices.recv()).await.unwrap_or_else(|_| panic!("{what}: no notice")).unwrap()
+    };
+    adapter.provision(&ProvisionJob { resource: job("res_1"), attempt: 0 }).await.unwrap();
+    let file = dir.path().join("notice");
+    std::fs::write(&file, "maintenance +600 disk\n").unwrap();
+    let notice = told("maintenance").await;
+    assert!(matches!(notice.kind, NoticeKind::Maintenance { .. }), "{notice:?}");
+    assert_eq!(notice.target, NoticeTarget::Resource("res_1".into()));
+    assert_eq!((notice.pool.as_str(), notice.source, notice.detail.as_str()), ("here", "drop file", "disk"));
+    // One that is made later hears it too, and alone.
+    adapter.provision(&ProvisionJob { resource: job("res_2"), attempt: 0 }).await.unwrap();
+    assert_eq!(told("the second").await.target, NoticeTarget::Resource("res_2".into()));
+    adapter.destroy(&job("res_2")).await.unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let notice = told("removed").await;
+    assert_eq!((notice.kind, notice.target), (NoticeKind::Cancelled, NoticeTarget::Resource("res_1".into())));
+    assert!(timeout(Duration::from_millis(1500), notices.recv()).await.is_err(), "nothing else is told");
+}

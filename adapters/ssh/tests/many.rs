@@ -1,0 +1,128 @@
+//! What a kept connection costs us: memory for each, CPU for each probe. Figures, no limits; run by hand:
+//! `cargo test --release -p wharfinger-ssh --test many -- --ignored --nocapture --test-threads 1`.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::{Sshd, skip};
+use tokio::sync::Semaphore;
+use wharfinger_adapter::{Adapter, ProvisionJob, ResourceJob, Verdict};
+use wharfinger_ssh::{Config, Host, SshAdapter};
+
+const SSHDS: usize = 4;
+
+fn rss_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// User and system time of this process.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Probes all, so many at a time; each must be healthy.
+async fn probe_all(adapter: &Arc<SshAdapter>, jobs: &[ResourceJob], at_once: usize) {
+    let turns = Arc::new(Semaphore::new(at_once));
+    let asking: Vec<_> = jobs
+        .iter()
+        .map(|job| {
+            let (adapter, job, turns) = (adapter.clone(), job.clone(), turns.clone());
+            tokio::spawn(async move {
+                let _turn = turns.acquire().await.unwrap();
+                adapter.probe(&job).await
+            })
+        })
+        .collect();
+    for one in asking {
+        assert_eq!(one.await.unwrap(), Ok(Verdict::Healthy));
+    }
+}
+
+async fn many(hosts: usize, watch: bool) {
+    let sshds: Vec<Sshd> = (0..SSHDS).map(|_| Sshd::start_with("MaxStartups 1000:30:2000")).collect();
+    let host = |i: usize| {
+        let sshd = &sshds[i % SSHDS];
+        Host {
+            name: format!("host-{i}"),
+            address: sshd.address.to_string(),
+            port: Some(sshd.port),
+            user: Some(sshd.user.clone()),
+            key: Some(sshd.key()),
+            host_key: sshd.host_key(),
+            labels: BTreeMap::new(),
+            slots: None,
+            enabled: true,
+            proxy_command: None,
+        }
+    };
+    let config = Config {
+        work_dir: sshds[0].folder().join("work").to_string_lossy().into_owned(),
+        min_free_disk_mb: 1,
+        connect_timeout_ms: 60_000,
+        answer_timeout_ms: 60_000,
+        watch,
+        hosts: (0..hosts).map(host).collect(),
+        ..Config::default()
+    };
+    let adapter = Arc::new(SshAdapter::new("farm".into(), config).unwrap());
+    let (tx, mut notices) = tokio::sync::mpsc::channel(4096);
+    adapter.subscribe(tx);
+    let job = |i: usize, handle: Option<String>| ResourceJob {
+        pool: "farm".into(),
+        resource: "res_1".into(),
+        op: 1,
+        item: Some(format!("host-{i}")),
+        handle,
+        parent: None,
+    };
+    // One host of each sshd is proved; the others are the same machine under other names.
+    let mut handles = Vec::new();
+    for i in 0..SSHDS {
+        let made = adapter.provision(&ProvisionJob { resource: job(i, None), attempt: 0 }).await.unwrap();
+        handles.push(made.handle);
+    }
+    let jobs: Vec<ResourceJob> = (0..hosts).map(|i| job(i, Some(handles[i % SSHDS].clone()))).collect();
+    let (before, begun) = (rss_kb(), Instant::now());
+    probe_all(&adapter, &jobs, 32).await;
+    let (connected, took) = (rss_kb(), begun.elapsed());
+    // Pings, and a command on every twelfth.
+    let (cpu_before, begun) = (cpu(), Instant::now());
+    for _ in 0..12 {
+        probe_all(&adapter, &jobs, 256).await;
+    }
+    let (each, wall) = ((cpu() - cpu_before) / u32::try_from(12 * hosts).unwrap(), begun.elapsed());
+    let after = rss_kb();
+    let per_host = |kb: u64| kb.saturating_sub(before) as f64 / (hosts - SSHDS) as f64;
+    println!(
+        "{hosts} hosts, watch {watch}: connected in {took:?}; RSS {before} KiB before, {connected} connected ({:.1} KiB a host), \
+         {after} after 12 probes each ({:.1} KiB a host); {each:?} of our CPU a probe (one in twelve a command), {wall:?} in all",
+        per_host(connected),
+        per_host(after)
+    );
+    assert!(notices.try_recv().is_err(), "no connection was lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a thousand sshd processes, for figures"]
+async fn a_thousand_kept_connections() {
+    if !skip("a_thousand_kept_connections") {
+        many(1000, false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a few hundred sshd processes and loops, for figures"]
+async fn three_hundred_that_are_watched() {
+    if !skip("three_hundred_that_are_watched") {
+        many(300, true).await;
+    }
+}
