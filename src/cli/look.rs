@@ -561,3 +561,63 @@ fn access_line(key: &str, value: &str) -> String {
 fn dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn braked(name: &str, domain: &str) -> pb::Pool {
+        let brake = pb::Brake {
+            domain: domain.into(),
+            members: 8,
+            troubled: 5,
+            held_since: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            why: "5 of 8 are in trouble at once".into(),
+        };
+        pb::Pool { name: name.into(), domain: "zone".into(), brakes: vec![brake], ..pb::Pool::default() }
+    }
+
+    #[test]
+    fn a_brake_that_is_on_is_told_twice_and_that_of_all_hosts_once() {
+        let (mut one, two) = (braked("one", "*"), braked("two", "*"));
+        one.brakes.extend(braked("one", "a").brakes);
+        // In trouble, and not held.
+        one.brakes.push(pb::Brake { troubled: 1, members: 9, ..pb::Brake::default() });
+        one.trouble = "no key".into();
+        assert_eq!(pool_trouble(&one), "BRAKE ON (5 of 8 in trouble); BRAKE ON (5 of 8 in trouble); no key");
+        let notes: Vec<String> =
+            pool_notes(&[one, two]).into_iter().map(|(what, text)| format!("{what} {text}")).collect();
+        let [all, zone] = &notes[..] else { panic!("{notes:?}") };
+        assert!(
+            all.starts_with("BRAKE ON all hosts since ") && all.ends_with(": 5 of 8 are in trouble at once"),
+            "{all}"
+        );
+        assert!(zone.starts_with("BRAKE ON pool one (zone=a) since "), "{zone}");
+        assert!(pool_notes(&[pb::Pool::default()]).is_empty());
+    }
+
+    #[test]
+    fn a_dry_run_says_what_it_spared() {
+        let counters = pb::PoolCounters { would_end: 3, would_break: 7, ..pb::PoolCounters::default() };
+        let pool = pb::Pool { name: "p".into(), dry_run: true, counters: Some(counters), ..pb::Pool::default() };
+        assert_eq!(pool_trouble(&pool), "DRY RUN");
+        let [(what, text)] = &pool_notes(&[pool])[..] else { panic!() };
+        assert_eq!(*what, "DRY RUN");
+        assert!(text.contains("ended 3 resources and broken 7 leases"), "{text}");
+    }
+
+    #[test]
+    fn why_a_resource_is_as_it_is_begins_with_what_a_person_wanted() {
+        let cause = pb::Cause { reason: "PROBE_MISSED".into(), ..pb::Cause::default() };
+        let mut resource = pb::Resource { causes: vec![cause], at_risk: "rebalance".into(), ..pb::Resource::default() };
+        assert_eq!(resource_why(&resource), "PROBE_MISSED");
+        resource.held = "the brake is on".into();
+        assert_eq!(resource_why(&resource), "held: the brake is on");
+        (resource.cordoned, resource.cordoned_by) = (true, "ann".into());
+        assert_eq!(resource_why(&resource), "cordoned by ann");
+        (resource.kept_by, resource.kept_reason) = ("bob".into(), "evidence".into());
+        assert_eq!(resource_why(&resource), "kept by bob: evidence");
+        let at_risk = pb::Resource { at_risk: "rebalance".into(), ..pb::Resource::default() };
+        assert_eq!(resource_why(&at_risk), "at risk: rebalance");
+    }
+}
