@@ -6,10 +6,16 @@
 mod bad_input;
 mod command;
 mod copies;
+mod false_break;
+mod farm;
+mod faults;
 mod grpcurl;
 mod hosts;
 mod kill;
 mod python;
+mod seed;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]
 mod sshd;
 mod support;
+mod table;
+mod writers;

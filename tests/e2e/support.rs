@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -30,8 +31,19 @@ impl Drop for Server {
     }
 }
 
+/// A port of 127.0.0.1 that nobody has, and that nobody gets by chance while its server is killed and started again: it
+/// lies below those that the kernel gives to connections (from 32768 on).
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // By process, so that test binaries that run at once keep apart.
+    let first = std::process::id() % 200 * 100;
+    loop {
+        let next = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let port = u16::try_from(12_000 + next).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Server {
@@ -134,6 +146,11 @@ impl Server {
         signal(self.child.as_ref().unwrap().id(), "HUP");
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -191,6 +208,12 @@ impl Server {
             (fitting.len() >= count).then_some(fitting)
         })
     }
+}
+
+/// For what measures short times, and for what keeps both processors busy: one of them at a time.
+pub(crate) fn quiet() -> std::sync::MutexGuard<'static, ()> {
+    static QUIET: Mutex<()> = Mutex::new(());
+    QUIET.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {

@@ -28,11 +28,10 @@ use std::time::Duration;
 use wait::Waited;
 use wharfinger_adapter::ShellError;
 
-/// How long we wait to be told whose fault a failure was.
-const FINDING: Duration = Duration::from_secs(3);
-
 /// How long the watch may lag behind what another call has told us.
 const NEWS: Duration = Duration::from_secs(2);
+/// How long we wait to be told whose fault a failure was.
+const FINDING: Duration = Duration::from_secs(3);
 
 /// What `run` and `exec` share.
 #[derive(Args, Debug)]

@@ -24,6 +24,8 @@ pub struct Sshd {
     dir: tempfile::TempDir,
     child: Option<Child>,
     options: String,
+    /// Shell commands before it starts, in its mount namespace.
+    prelude: String,
     /// Its address.
     pub address: Ipv4Addr,
     /// Its port.
@@ -54,15 +56,29 @@ impl Sshd {
 
     /// Starts one with these lines in front of its configuration (the first value of a keyword counts).
     pub fn start_with(options: &str) -> Self {
+        Self::start_in("", options, None)
+    }
+
+    /// The same, and shell commands that run before it, in the mount namespace that is its own: a file system or a boot id
+    /// that only this host sees, or `exec nsenter … /usr/sbin/sshd "$@"`, which puts it elsewhere, at this address.
+    pub fn start_in(prelude: &str, options: &str, address: Option<Ipv4Addr>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // By process too, so that test binaries that run at once keep apart.
         let [.., low] = (std::process::id() % 250).to_be_bytes();
-        let address = Ipv4Addr::new(127, 77, low + 1, u8::try_from(count % 250).unwrap() + 1);
+        let own = Ipv4Addr::new(127, 77, low + 1, u8::try_from(count % 250).unwrap() + 1);
         let dir = tempfile::Builder::new().prefix("wharfinger-sshd-").tempdir().unwrap();
-        let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((own, 0)).unwrap().local_addr().unwrap().port();
         std::fs::create_dir_all("/run/sshd").unwrap();
-        let mut sshd = Self { dir, child: None, options: options.to_string(), address, port, user: "root".to_string() };
+        let mut sshd = Self {
+            dir,
+            child: None,
+            options: options.to_string(),
+            prelude: prelude.to_string(),
+            address: address.unwrap_or(own),
+            port,
+            user: "root".to_string(),
+        };
         make_key(&sshd.path("host_key"), "ed25519");
         make_key(&sshd.path("client_key"), "ed25519");
         make_key(&sshd.path("stranger_key"), "ed25519");
@@ -133,9 +149,12 @@ impl Sshd {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         // In a mount namespace of its own, where root's .bashrc is empty: what the start-up files of whoever runs the
         // tests do (half a second for pyenv, say) is no part of them.
-        let hermetic = "[ ! -e /root/.bashrc ] || mount --bind /dev/null /root/.bashrc; exec /usr/sbin/sshd \"$@\"";
+        let hermetic = format!(
+            "[ ! -e /root/.bashrc ] || mount --bind /dev/null /root/.bashrc\n{}\nexec /usr/sbin/sshd \"$@\"",
+            self.prelude
+        );
         let child = Command::new("unshare")
-            .args(["-m", "/bin/sh", "-c", hermetic, "sshd", "-D", "-e", "-f"])
+            .args(["-m", "/bin/sh", "-c", &hermetic, "sshd", "-D", "-e", "-f"])
             .arg(self.path("config"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -214,6 +233,13 @@ impl Sshd {
     pub fn restart_with_host_key_of(&mut self, kind: &str) {
         self.kill_hard();
         make_key(&self.path("host_key"), kind);
+        self.run();
+    }
+
+    /// The same machine, with other commands before it starts.
+    pub fn restart_in(&mut self, prelude: &str) {
+        self.kill_hard();
+        self.prelude = prelude.to_string();
         self.run();
     }
 
