@@ -378,10 +378,10 @@ pub(crate) fn resource_why(resource: &pb::Resource) -> String {
     }
 }
 
-/// `kept by ann for 2h: the build of 17 fails here`.
+/// `kept by ann until 17:04:00: the build of 17 fails here`.
 fn kept(resource: &pb::Resource) -> String {
     let until = match &resource.kept_until {
-        Some(at) => format!(" for {}", text::until(Some(at))),
+        Some(at) => format!(" until {}", text::clock(Some(at))),
         None => String::new(),
     };
     let by = format!("kept by {}{until}", text::one_line(&resource.kept_by));
@@ -504,7 +504,6 @@ fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Fail
     }
     if !resource.kept_by.is_empty() {
         add("kept", kept(resource));
-        add("kept until", text::clock(resource.kept_until.as_ref()));
     }
     add("held", text::one_line(&resource.held));
     add("at risk", text::one_line(&resource.at_risk));
