@@ -63,6 +63,10 @@ impl Core {
     fn announce_end(&mut self, id: ResourceId, at: Timestamp, link: Link) {
         let Some(row) = self.resource(id) else { return };
         if row.ends_at.is_some_and(|known| known <= at) {
+            // Nothing new but who says so: what one source calls off, another may still announce.
+            if matches!(row.state, ResourceState::Draining { .. }) {
+                self.drain(id, alloc::vec![link], None);
+            }
             return;
         }
         self.edit_resource(id, |row| row.ends_at = Some(at));
@@ -80,14 +84,25 @@ impl Core {
             self.edit_resource(id, |row| row.at_risk = None);
             self.own_event("resource.at-risk-no-more", Subject::Resource(id), &*link.detail);
         }
-        if row.ends_at.is_none() {
+        let announced = |of: &Link| matches!(of.reason, Reason::Interrupted | Reason::Notice);
+        let (own, others) = match &row.state {
+            ResourceState::Draining { cause, .. } => {
+                let said = |by_it: bool| cause.iter().any(|l| announced(l) && (l.source == link.source) == by_it);
+                (said(true), said(false))
+            }
+            _ => (false, false),
+        };
+        // Each source takes back its own word only.
+        if row.ends_at.is_none() || !own {
             return;
         }
-        self.edit_resource(id, |row| row.ends_at = None);
-        for lease in self.live_below(id) {
-            self.edit_lease(lease, |lease| lease.ends_at = None);
+        if !others {
+            self.edit_resource(id, |row| row.ends_at = None);
+            for lease in self.live_below(id) {
+                self.edit_lease(lease, |lease| lease.ends_at = None);
+            }
         }
-        self.undrain(id, id, &[Reason::Interrupted, Reason::Notice], &link, row.ends_at);
+        self.undrain(id, id, &[Reason::Interrupted, Reason::Notice], &link, row.ends_at.filter(|_| !others));
     }
 
     /// Takes back what was said of `root` for these reasons. A drain for which no other reason is left ends, and that of
@@ -102,8 +117,9 @@ impl Core {
     ) {
         let Some(row) = self.resource(id).cloned() else { return };
         let ResourceState::Draining { cause, deadline } = &row.state else { return };
+        let said_by = |of: &Link| !matches!(of.source, Source::Notice(_)) || of.source == link.source;
         let taken_back = |link: &Link| {
-            let of_root = reasons.contains(&link.reason) && link.subject == Subject::Resource(root);
+            let of_root = reasons.contains(&link.reason) && link.subject == Subject::Resource(root) && said_by(link);
             of_root || (id != root && link.reason == Reason::ParentLost)
         };
         if !cause.iter().any(taken_back) {
