@@ -198,7 +198,8 @@ fn more_is_there(context: &Context, more: bool, limit: usize) {
 
 /// Why a lease waits, or what became of it.
 pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, Failure> {
-    let said = context.connect().await?.explain(&args.lease).await.map_err(|error| context.failure(error))?;
+    let client = context.connect().await?;
+    let said = client.explain(&args.lease).await.map_err(|error| context.failure(error))?;
     let ui = context.ui;
     if ui.json {
         ui.document(&said.json())?;
@@ -217,8 +218,19 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
     if !said.satisfiable && !text::ended(&lease) {
         ui.out("  can not be met with the present configuration")?;
     }
+    if !lease.doubt.is_empty() {
+        let request = pb::GetResourceRequest { resource_id: lease.resource_id.clone() };
+        let resource = context.ask(client.admin().get_resource(request)).await?.resource.unwrap_or_default();
+        if !resource.held.is_empty() {
+            ui.out(&format!("  nothing follows from the evidence: {}", text::one_line(&resource.held)))?;
+        }
+    }
     for blocker in &said.blockers {
-        ui.out(&format!("  pool {}: {} ({})", blocker.pool, text::one_line(&blocker.detail), blocker.code))?;
+        // While it is on, nothing else that is said here means what it usually does.
+        let mark =
+            if blocker.code == "BRAKED" { format!("{} ", ui.state_text("BRAKE ON").trim_end()) } else { String::new() };
+        let detail = text::one_line(&blocker.detail);
+        ui.out(&format!("  {mark}pool {}: {detail} ({})", blocker.pool, blocker.code))?;
         if !blocker.remedy.is_empty() {
             ui.out(&format!("    try: {}", text::one_line(&blocker.remedy)))?;
         }

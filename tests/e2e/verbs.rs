@@ -291,6 +291,8 @@ fn a_dry_run_counts_and_breaks_nothing() {
     assert_eq!(copy["state"], "SUSPECT", "{copy}");
     assert!(done(&server, &["resource", &resource_of(&held)]).contains("dry_run is set"));
     assert_eq!(server.json(&["get", &id(&held)])["state"], "ACTIVE");
+    let explained = done(&server, &["explain", &id(&held)]);
+    assert!(explained.contains("nothing follows from the evidence") && explained.contains("dry_run"), "{explained}");
     let shown = done(&server, &["pools"]);
     assert!(shown.contains("DRY RUN") && shown.contains("ended 1 resources and broken 1 leases"), "{shown}");
     let pools = server.json(&["pools"]);
