@@ -136,8 +136,11 @@ async fn what_nobody_knows_has_no_story() {
     }
 }
 
-/// An engine without anything in it, over a trail of these entries, one a second: kind, subject, and what else they name.
-fn over(entries: &[(i64, &'static str, Subject, Option<&str>, Option<ResourceId>)]) -> Handle {
+/// When, in seconds; the kind; the subject; the pool and the resource that it names.
+type Entry = (i64, &'static str, Subject, Option<&'static str>, Option<ResourceId>);
+
+/// An engine without anything in it, over a trail of these entries.
+fn over(entries: &[Entry]) -> Handle {
     let store = MemoryStore::new();
     let events = entries.iter().enumerate().map(|(n, (second, kind, subject, pool, resource))| Event {
         revision: Revision(n as u64 + 1),
