@@ -1,6 +1,6 @@
 use super::*;
 use crate::rpc::testing;
-use wharfinger_core::{LeaseId, Link, Parent, Reason, ResourceId, Source, Traits};
+use wharfinger_core::{AtRisk, LeaseId, Link, Parent, Reason, ResourceId, Source, Traits};
 
 fn link(subject: Subject, reason: Reason) -> Link {
     Link { subject, reason, detail: "why".into(), source: Source::Operator("ann".into()), at: Timestamp(-1) }
