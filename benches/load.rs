@@ -1,7 +1,7 @@
 //! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
 //! is installed, in one run. Medians of five.
 //!
-//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile | --leases 1000000]`. Everything listens on loopback and ends by itself.
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile | --leases 1000000 | --hosts 10000]`. Everything listens on loopback and ends by itself.
 
 #[path = "load/empty.rs"]
 mod empty;
@@ -9,6 +9,8 @@ mod empty;
 mod etcd;
 #[path = "load/meter.rs"]
 mod meter;
+#[path = "load/probes.rs"]
+mod probes;
 #[path = "load/scale.rs"]
 mod scale;
 #[path = "load/wharf.rs"]
@@ -43,6 +45,8 @@ fn main() {
         runtime.block_on(scale::memory(std::path::Path::new(database)));
     } else if args.iter().any(|arg| arg == "--profile") {
         runtime.block_on(profile(plan));
+    } else if args.iter().any(|arg| arg == "--hosts") {
+        runtime.block_on(probes::run(number("--hosts", 10_000) as u32, Duration::from_secs(number("--seconds", 20))));
     } else if args.iter().any(|arg| arg == "--leases") {
         let folder = tempfile::tempdir_in(".").expect("the current folder can be written");
         runtime.block_on(scale::run(folder.path(), number("--leases", 1_000_000) as usize, plan));

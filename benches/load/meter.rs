@@ -22,7 +22,7 @@ pub(crate) struct Figure {
 }
 
 /// Processor time of this process so far, in seconds.
-fn busy() -> f64 {
+pub(crate) fn busy() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
     // Fields 14 and 15 of proc(5): user and system time in ticks of 10 ms.

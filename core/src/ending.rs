@@ -38,6 +38,10 @@ impl Core {
         });
         self.event(kind, actor, Subject::Lease(id), detail);
         if let Some(hold) = hold {
+            // Where it ended, though it may hold the slot no more.
+            if let Some(event) = self.pending.events.last_mut() {
+                event.resource = Some(hold.resource);
+            }
             if kind == "lease.broken"
                 && lease.spec.child.is_none()
                 && let Some(pool) = lease.pool.as_ref().and_then(|pool| self.pools.get_mut(pool))

@@ -107,7 +107,7 @@ impl Core {
                 };
                 // Each reason is kept: one that is called off leaves the others.
                 let ResourceState::Draining { cause: known, .. } = &row.state else { return };
-                let same = |a: &Link, b: &Link| a.reason == b.reason && a.subject == b.subject;
+                let same = |a: &Link, b: &Link| a.reason == b.reason && a.subject == b.subject && a.source == b.source;
                 let more: Vec<Link> =
                     cause.iter().filter(|new| !known.iter().any(|old| same(old, new))).cloned().collect();
                 if sooner != before || !more.is_empty() {

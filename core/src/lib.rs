@@ -65,7 +65,7 @@ pub use label::{Labels, Selector};
 pub use lease::{Cleanup, Ended, FailReason, Fault, Finding, Hold, Lease, LeaseSpec, LeaseState, Outcome, Texts};
 pub use machine::{Core, Limits};
 pub use pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
-pub use resource::{Keep, Parent, Resource, ResourceState, WorkFailure};
+pub use resource::{AtRisk, Keep, Parent, Resource, ResourceState, WorkFailure};
 pub use step::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use time::{Millis, Timestamp};
 pub use view::{Blocker, BrakeView, Explanation, ItemView, PoolCounters, PoolView};

@@ -1,6 +1,7 @@
 //! A resource as it is stored and told.
 
 use crate::{CauseChain, Cordon, Labels, LeaseId, Op, ResourceId, Revision, Texts, Timestamp};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -41,10 +42,12 @@ pub struct Resource {
     pub access: Arc<Texts>,
     /// It will end at this time, as far as is known.
     pub ends_at: Option<Timestamp>,
+    /// Who announced its end, for when; the soonest counts.
+    pub announced: BTreeMap<Arc<str>, Timestamp>,
     /// The last thing that went wrong with it, for people.
     pub trouble: Option<Arc<str>>,
     /// It may be taken away, says a notice: others are preferred.
-    pub at_risk: Option<Arc<str>>,
+    pub at_risk: Option<AtRisk>,
     /// No new leases; when its last one ends, it is kept as it is.
     pub keep: Option<Keep>,
     /// Work that failed on it in a row, oldest first; a success empties it. At most [`Resource::MAX_FAILURES`].
@@ -54,6 +57,15 @@ pub struct Resource {
 impl Resource {
     /// How many failures in a row are remembered.
     pub const MAX_FAILURES: usize = 8;
+}
+
+/// A notice that it may be taken away.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AtRisk {
+    /// Which source said so; it alone can take it back.
+    pub source: Arc<str>,
+    /// In its own words.
+    pub detail: Arc<str>,
 }
 
 /// What is kept for triage, by whose wish and for how long.

@@ -7,7 +7,7 @@ use crate::{
     Labels, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Parent, Reason, Resource, ResourceId, ResourceState,
     Selector, Source, Subject, Texts, Timestamp,
 };
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -155,6 +155,7 @@ impl Core {
             handle: None,
             access: Arc::new(Texts::new()),
             ends_at: None,
+            announced: BTreeMap::new(),
             trouble: None,
             at_risk: None,
             keep: None,

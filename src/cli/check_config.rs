@@ -7,7 +7,7 @@ use crate::config::{ConfigError, Loaded, duration};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use wharfinger_core::{Millis, PoolConfig};
+use wharfinger_core::{Brake, Millis, PoolConfig};
 
 /// `check-config`.
 #[derive(Args, Debug)]
@@ -37,8 +37,10 @@ pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
     }
     ui.out(&format!("listen  {}", loaded.server.listen))?;
     ui.out(&format!("store   {}", loaded.store.display()))?;
-    let mut table =
-        ui.table(&["POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "LABELS"]);
+    let mut table = ui.table(&[
+        "POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "DRAIN", "BRAKE",
+        "LABELS",
+    ]);
     for pool in &loaded.pools {
         let labels: Vec<String> = pool.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         table.add_row(vec![
@@ -52,6 +54,8 @@ pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
             pool.slots.into(),
             format!("{} to {}", duration::format(pool.default_ttl), duration::format(pool.max_ttl)).into(),
             pool.idle.map_or_else(|| "-".into(), duration::format).into(),
+            drain(pool).into(),
+            brake(pool).into(),
             comfy_table::Cell::from(labels.join(" ")),
         ]);
     }
@@ -59,6 +63,30 @@ pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
     ui.print(table, "no pools: nothing can be leased until there is one")?;
     ui.out(&format!("\n{} is fine", args.config.display()))?;
     Ok(Exit::Ok)
+}
+
+/// What becomes of live leases when the configuration takes their resource away.
+fn drain(pool: &PoolConfig) -> String {
+    match pool.drain {
+        None => "wait".into(),
+        Some(Millis::ZERO) => "now".into(),
+        Some(span) => duration::format(span),
+    }
+}
+
+/// `over 50 % of zone`.
+fn brake(pool: &PoolConfig) -> String {
+    if !pool.on.is_empty() {
+        return "-".into();
+    }
+    let mut text = match pool.brake.share {
+        100 => "never".into(),
+        share => format!("over {share} % of a {}", pool.domain.as_deref().unwrap_or("pool")),
+    };
+    if pool.doubt.dry_run {
+        text.push_str(" (dry run)");
+    }
+    text
 }
 
 /// `3`, or `2 of 3` if one is not enabled.
@@ -89,8 +117,27 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
                 "default_ttl": time(pool.default_ttl),
                 "max_ttl": time(pool.max_ttl),
                 "idle": pool.idle.map(time),
+                "domain": pool.domain.as_deref(),
+                "drain": drain(pool),
+                "max_hold": time(pool.max_hold),
+                "dry_run": pool.doubt.dry_run,
+                "brake": brake_json(&pool.brake),
             })
         })
         .collect();
-    json!({ "listen": loaded.server.listen.to_string(), "store": loaded.store.display().to_string(), "pools": pools })
+    json!({
+        "listen": loaded.server.listen.to_string(),
+        "store": loaded.store.display().to_string(),
+        "brake": brake_json(&loaded.limits.brake),
+        "pools": pools,
+    })
+}
+
+fn brake_json(brake: &Brake) -> serde_json::Value {
+    json!({
+        "floor": brake.floor,
+        "share": brake.share,
+        "hold": duration::format(brake.hold),
+        "window": duration::format(brake.window),
+    })
 }

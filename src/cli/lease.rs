@@ -25,6 +25,9 @@ pub(crate) struct LeaseArgs {
     /// Wait so long for it to be active; the lease stays in line afterwards
     #[arg(long, value_name = "TIME", value_parser = time)]
     wait: Option<Duration>,
+    /// When it breaks, queue another in its stead at once; the broken one names it
+    #[arg(long, help_heading = "How")]
+    replace: bool,
     /// Stay, renew it until interrupted, then release it
     #[arg(long, conflicts_with_all = ["wait", "count"])]
     keep: bool,
@@ -97,6 +100,7 @@ const ONE_WAIT: Duration = Duration::from_secs(300);
 pub(crate) async fn lease(context: &Context, args: LeaseArgs) -> Result<Exit, Failure> {
     let mut request = args.wanted.request();
     request.count = args.count;
+    request.replace = args.replace;
     if args.keep {
         return keep(context, request).await;
     }

@@ -198,7 +198,8 @@ fn more_is_there(context: &Context, more: bool, limit: usize) {
 
 /// Why a lease waits, or what became of it.
 pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, Failure> {
-    let said = context.connect().await?.explain(&args.lease).await.map_err(|error| context.failure(error))?;
+    let client = context.connect().await?;
+    let said = client.explain(&args.lease).await.map_err(|error| context.failure(error))?;
     let ui = context.ui;
     if ui.json {
         ui.document(&said.json())?;
@@ -217,8 +218,19 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
     if !said.satisfiable && !text::ended(&lease) {
         ui.out("  can not be met with the present configuration")?;
     }
+    if !lease.doubt.is_empty() {
+        let request = pb::GetResourceRequest { resource_id: lease.resource_id.clone() };
+        let resource = context.ask(client.admin().get_resource(request)).await?.resource.unwrap_or_default();
+        if !resource.held.is_empty() {
+            ui.out(&format!("  nothing follows from the evidence: {}", text::one_line(&resource.held)))?;
+        }
+    }
     for blocker in &said.blockers {
-        ui.out(&format!("  pool {}: {} ({})", blocker.pool, text::one_line(&blocker.detail), blocker.code))?;
+        // While it is on, nothing else that is said here means what it usually does.
+        let mark =
+            if blocker.code == "BRAKED" { format!("{} ", ui.state_text("BRAKE ON").trim_end()) } else { String::new() };
+        let detail = text::one_line(&blocker.detail);
+        ui.out(&format!("  {mark}pool {}: {detail} ({})", blocker.pool, blocker.code))?;
         if !blocker.remedy.is_empty() {
             ui.out(&format!("    try: {}", text::one_line(&blocker.remedy)))?;
         }
@@ -378,10 +390,10 @@ pub(crate) fn resource_why(resource: &pb::Resource) -> String {
     }
 }
 
-/// `kept by ann for 2h: the build of 17 fails here`.
+/// `kept by ann until 17:04:00: the build of 17 fails here`.
 fn kept(resource: &pb::Resource) -> String {
     let until = match &resource.kept_until {
-        Some(at) => format!(" for {}", text::until(Some(at))),
+        Some(at) => format!(" until {}", text::clock(Some(at))),
         None => String::new(),
     };
     let by = format!("kept by {}{until}", text::one_line(&resource.kept_by));
@@ -504,7 +516,6 @@ fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Fail
     }
     if !resource.kept_by.is_empty() {
         add("kept", kept(resource));
-        add("kept until", text::clock(resource.kept_until.as_ref()));
     }
     add("held", text::one_line(&resource.held));
     add("at risk", text::one_line(&resource.at_risk));
@@ -560,4 +571,64 @@ fn access_line(key: &str, value: &str) -> String {
 
 fn dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn braked(name: &str, domain: &str) -> pb::Pool {
+        let brake = pb::Brake {
+            domain: domain.into(),
+            members: 8,
+            troubled: 5,
+            held_since: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            why: "5 of 8 are in trouble at once".into(),
+        };
+        pb::Pool { name: name.into(), domain: "zone".into(), brakes: vec![brake], ..pb::Pool::default() }
+    }
+
+    #[test]
+    fn a_brake_that_is_on_is_told_twice_and_that_of_all_hosts_once() {
+        let (mut one, two) = (braked("one", "*"), braked("two", "*"));
+        one.brakes.extend(braked("one", "a").brakes);
+        // In trouble, and not held.
+        one.brakes.push(pb::Brake { troubled: 1, members: 9, ..pb::Brake::default() });
+        one.trouble = "no key".into();
+        assert_eq!(pool_trouble(&one), "BRAKE ON (5 of 8 in trouble); BRAKE ON (5 of 8 in trouble); no key");
+        let notes: Vec<String> =
+            pool_notes(&[one, two]).into_iter().map(|(what, text)| format!("{what} {text}")).collect();
+        let [all, zone] = &notes[..] else { panic!("{notes:?}") };
+        assert!(
+            all.starts_with("BRAKE ON all hosts since ") && all.ends_with(": 5 of 8 are in trouble at once"),
+            "{all}"
+        );
+        assert!(zone.starts_with("BRAKE ON pool one (zone=a) since "), "{zone}");
+        assert!(pool_notes(&[pb::Pool::default()]).is_empty());
+    }
+
+    #[test]
+    fn a_dry_run_says_what_it_spared() {
+        let counters = pb::PoolCounters { would_end: 3, would_break: 7, ..pb::PoolCounters::default() };
+        let pool = pb::Pool { name: "p".into(), dry_run: true, counters: Some(counters), ..pb::Pool::default() };
+        assert_eq!(pool_trouble(&pool), "DRY RUN");
+        let [(what, text)] = &pool_notes(&[pool])[..] else { panic!() };
+        assert_eq!(*what, "DRY RUN");
+        assert!(text.contains("ended 3 resources and broken 7 leases"), "{text}");
+    }
+
+    #[test]
+    fn why_a_resource_is_as_it_is_begins_with_what_a_person_wanted() {
+        let cause = pb::Cause { reason: "PROBE_MISSED".into(), ..pb::Cause::default() };
+        let mut resource = pb::Resource { causes: vec![cause], at_risk: "rebalance".into(), ..pb::Resource::default() };
+        assert_eq!(resource_why(&resource), "PROBE_MISSED");
+        resource.held = "the brake is on".into();
+        assert_eq!(resource_why(&resource), "held: the brake is on");
+        (resource.cordoned, resource.cordoned_by) = (true, "ann".into());
+        assert_eq!(resource_why(&resource), "cordoned by ann");
+        (resource.kept_by, resource.kept_reason) = ("bob".into(), "evidence".into());
+        assert_eq!(resource_why(&resource), "kept by bob: evidence");
+        let at_risk = pb::Resource { at_risk: "rebalance".into(), ..pb::Resource::default() };
+        assert_eq!(resource_why(&at_risk), "at risk: rebalance");
+    }
 }

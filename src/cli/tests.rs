@@ -30,10 +30,30 @@ fn a_command_comes_after_two_dashes() {
         ("wharfinger lease --pool a --keep --wait 1m", "cannot be used with"),
         ("wharfinger events --limit 0", "0 is not in 1..=1000"),
         ("wharfinger get", "required"),
+        ("wharfinger hold res_1", "--for <TIME>"),
+        ("wharfinger hold linux --for 2h", "the id of a lease starts with lse_"),
+        ("wharfinger why hosts", "that of a resource with res_"),
+        ("wharfinger why lse_1 --limit 1001", "1001 is not in 1..=1000"),
+        ("wharfinger release lse_1 --hold 2", "write \"2s\" for seconds"),
         ("wharfinger nonsense", "unrecognized subcommand"),
     ] {
         let error = parse(line).expect_err(line);
         assert!(error.contains(says), "{line}: {error}");
+    }
+}
+
+#[test]
+fn what_is_said_of_failures_is_taken() {
+    for line in [
+        "wharfinger run --pool a --work job@1234 --hold-on-failure 1h -- make",
+        "wharfinger lease --pool a --work job@1234",
+        "wharfinger release lse_1 --outcome failed --hold 1h",
+        "wharfinger report lse_1 odd",
+        "wharfinger hold lse_1 --for 2h --reason triage",
+        "wharfinger hold res_1 --for 2h",
+        "wharfinger why lse_1 --json",
+    ] {
+        assert!(parse(line).is_ok(), "{line}");
     }
 }
 

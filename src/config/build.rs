@@ -2,14 +2,16 @@
 
 use super::adapters::{Kind, Settings};
 use super::check::{Checked, MAX_TTL};
-use super::types::{DoubtSection, File, LimitsSection, Loaded, PoolSection, Server, TimeoutsSection};
+use super::types::{
+    BrakeSection, DoubtSection, Drain, File, LimitsSection, Loaded, PoolSection, Server, TimeoutsSection,
+};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
-use wharfinger_core::{DoubtPolicy, Labels, Limits, Millis, PoolConfig, Timeouts, Traits};
+use wharfinger_core::{Brake, DoubtPolicy, Labels, Limits, Millis, PoolConfig, Timeouts, Traits};
 
 /// Leases at once on one resource, unless the configuration says otherwise.
 const SLOTS: u32 = 1;
@@ -19,6 +21,8 @@ const MAX_COPIES: u32 = 4;
 const DEFAULT_TTL: Millis = Millis::secs(60);
 /// How often a lease is sent back to the queue, unless the configuration says otherwise.
 const ATTEMPTS: u32 = 5;
+/// How long a holder may have its resource kept, unless the configuration says otherwise.
+const MAX_HOLD: Millis = Millis::secs(86_400);
 /// How long a stop waits, unless the configuration says otherwise.
 const STOP_GRACE: Millis = Millis::secs(10);
 
@@ -42,7 +46,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
             stop_grace: duration(or(&file.stop_grace, STOP_GRACE)),
         },
         store: folder.join(file.store_path.as_ref().map_or("wharfinger.db", |path| path.get_ref())),
-        limits: build_limits(&file.limits),
+        limits: build_limits(&file.limits, &file.brake),
         pools,
         adapters,
     }
@@ -87,14 +91,17 @@ fn build_pool(
         max_ttl,
         attempts: or(&section.attempts, ATTEMPTS),
         timeouts: build_timeouts(&section.timeouts, kind),
-        brake: wharfinger_core::Brake::default(),
-        domain: None,
-        drain: None,
-        max_hold: Millis::secs(86_400),
+        brake: build_brake(&section.brake),
+        domain: section.domain.as_ref().map(|label| Arc::from(label.get_ref().as_str())),
+        drain: match some(&section.drain) {
+            None | Some(Drain::Wait) => None,
+            Some(Drain::After(span)) => Some(span),
+        },
+        max_hold: or(&section.max_hold, MAX_HOLD),
     }
 }
 
-fn build_limits(section: &LimitsSection) -> Limits {
+fn build_limits(section: &LimitsSection, brake: &BrakeSection) -> Limits {
     let usual = Limits::default();
     Limits {
         queue: some(&section.queue).and_then(|queue| usize::try_from(queue).ok()).unwrap_or(usual.queue),
@@ -102,7 +109,7 @@ fn build_limits(section: &LimitsSection) -> Limits {
         retention: or(&section.retention, usual.retention),
         grace: or(&section.grace, usual.grace),
         pause: or(&section.pause, usual.pause),
-        brake: usual.brake,
+        brake: build_brake(brake),
     }
 }
 
@@ -116,7 +123,19 @@ fn build_doubt(section: &DoubtSection) -> DoubtPolicy {
         misses: or(&section.misses, usual.misses),
         over: or(&section.over, usual.over),
         repairs: or(&section.repairs, usual.repairs),
-        ..usual
+        blind_after: or(&section.blind_after, usual.blind_after),
+        work_after: or(&section.work_after, usual.work_after),
+        dry_run: or(&section.dry_run, usual.dry_run),
+    }
+}
+
+fn build_brake(section: &BrakeSection) -> Brake {
+    let usual = Brake::default();
+    Brake {
+        floor: or(&section.floor, usual.floor),
+        share: or(&section.share, usual.share),
+        hold: or(&section.hold, usual.hold),
+        window: or(&section.window, usual.window),
     }
 }
 

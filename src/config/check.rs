@@ -3,7 +3,7 @@
 use super::adapters::{self, Kind, Settings};
 use super::duration;
 use super::problem::Problems;
-use super::reader::closest;
+use super::reader::{check_label_name, closest};
 use super::types::{File, PoolSection};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,6 +39,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         let settings = kind.and_then(|kind| check_table(pool, kind, folder, problems));
         check_sizes(pool, settings.as_ref(), problems);
         check_ttls(pool, file.limits.max_ttl.as_ref(), problems);
+        check_blame(pool, *kind, problems);
         checked.pools.push(kind.zip(settings));
     }
     checked
@@ -291,6 +292,35 @@ fn check_ttls(pool: &PoolSection<'_>, limit: Option<&Spanned<Millis>>, problems:
         );
         if let Some(longest) = longest {
             problem.also(longest.span(), "the longest TTL");
+        }
+    }
+}
+
+fn check_blame(pool: &PoolSection<'_>, kind: Option<Kind>, problems: &mut Problems) {
+    for (key, value) in [("blind_after", &pool.doubt.blind_after), ("work_after", &pool.doubt.work_after)] {
+        if let Some(value) = value
+            && *value.get_ref() == 1
+        {
+            problems
+                .add(value.span(), format!("`{key}` is 1"), "use 2 or more, or 0 for never")
+                .label("one failure can be compared with nothing");
+        }
+    }
+    if let Some(domain) = &pool.domain {
+        check_label_name(domain.get_ref(), domain.span(), problems);
+    }
+    // What lies on a host shares its fate: only hosts are counted.
+    if kind.is_some_and(|kind| !kind.is_host()) {
+        let remedy = "write it in the pool of the hosts";
+        if let Some(domain) = &pool.domain {
+            problems.add(domain.span(), "`domain` is for pools of hosts; what lies on them shares their fate", remedy);
+        }
+        if let Some(span) = &pool.brake.span {
+            problems.add(
+                span.clone(),
+                "[pool.brake] is for pools of hosts; what lies on them shares their fate",
+                remedy,
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::adapters::Kind;
 use super::problem::{ConfigError, Problems, Report};
 use super::reader::Reader;
-use super::types::{DoubtSection, File, LimitsSection, Loaded, PoolSection, TimeoutsSection};
+use super::types::{BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, TimeoutsSection};
 use super::{build, check};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -20,6 +20,9 @@ const LONG: RangeInclusive<Millis> = Millis(1000)..=Millis::secs(365 * DAY);
 const TTL: RangeInclusive<Millis> = Millis(1000)..=Millis::secs(30 * DAY);
 /// Bounds of one piece of an adapter's work.
 const WORK: RangeInclusive<Millis> = Millis(100)..=Millis::secs(DAY);
+
+/// More failures in a row of one resource are not remembered.
+const REMEMBERED: u32 = wharfinger_core::Resource::MAX_FAILURES as u32;
 
 /// Reads and checks a configuration file.
 ///
@@ -86,6 +89,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
         };
         limits.finish(problems);
     }
+    file.brake = read_brake(reader, "[brake]", problems);
     for pool in reader.tables("pool", "[[pool]]", problems) {
         file.pools.push(read_pool(pool, problems));
     }
@@ -111,7 +115,11 @@ fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'
         max_ttl: pool.duration("max_ttl", TTL, problems),
         attempts: pool.number("attempts", 1..=1000, problems),
         on: pool.strings("on", problems).unwrap_or_default(),
+        domain: pool.text("domain", problems),
+        drain: pool.drain("drain", Millis::ZERO..=Millis::secs(365 * DAY), problems),
+        max_hold: pool.duration("max_hold", Millis::ZERO..=Millis::secs(365 * DAY), problems),
         doubt: read_doubt(&mut pool, problems),
+        brake: read_brake(&mut pool, "[pool.brake]", problems),
         timeouts: read_timeouts(&mut pool, problems),
         tables: Kind::ALL
             .iter()
@@ -132,8 +140,24 @@ fn read_doubt(pool: &mut Reader<'_>, problems: &mut Problems) -> DoubtSection {
         misses: doubt.number("misses", 1..=1000, problems),
         over: doubt.duration("over", Millis::ZERO..=Millis::secs(DAY), problems),
         repairs: doubt.number("repairs", 0..=100, problems),
+        blind_after: doubt.number("blind_after", 0..=REMEMBERED, problems),
+        work_after: doubt.number("work_after", 0..=1000, problems),
+        dry_run: doubt.flag("dry_run", problems),
     };
     doubt.finish(problems);
+    section
+}
+
+fn read_brake(reader: &mut Reader<'_>, title: &str, problems: &mut Problems) -> BrakeSection {
+    let Some(mut brake) = reader.table("brake", title, problems) else { return BrakeSection::default() };
+    let section = BrakeSection {
+        span: Some(brake.span()),
+        floor: brake.number("floor", 0..=100_000, problems),
+        share: brake.number("share", 1..=100, problems),
+        hold: brake.duration("hold", Millis::ZERO..=Millis::secs(DAY), problems),
+        window: brake.duration("window", Millis::secs(1)..=Millis::secs(DAY), problems),
+    };
+    brake.finish(problems);
     section
 }
 

@@ -3,6 +3,7 @@
 
 use super::duration;
 use super::problem::{Problems, Span};
+use super::types::Drain;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use toml::Spanned;
@@ -123,6 +124,40 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What becomes of live leases: `"wait"`, `"now"`, or a length of time within bounds.
+    pub(crate) fn drain(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<Millis>,
+        problems: &mut Problems,
+    ) -> Option<Spanned<Drain>> {
+        let value = self.value(key)?;
+        match value.get_ref().as_str() {
+            Some("wait") => return Some(Spanned::new(value.span(), Drain::Wait)),
+            Some("now") => return Some(Spanned::new(value.span(), Drain::After(Millis::ZERO))),
+            Some(text) if !text.starts_with(|c: char| c.is_ascii_digit()) => {
+                let remedy = match closest(text, &["wait", "now"]) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => "write \"wait\", \"now\", or a length of time, as in \"10m\"".into(),
+                };
+                problems.add(value.span(), format!("`{key}` is {text:?}"), remedy).label("not known");
+                return None;
+            }
+            Some(_) => {}
+            None => {
+                wrong_type(
+                    problems,
+                    &format!("`{key}`"),
+                    value,
+                    "\"wait\", \"now\", or a length of time in quotes, as in \"10m\"",
+                );
+                return None;
+            }
+        }
+        let span = self.duration(key, bounds, problems)?;
+        Some(Spanned::new(span.span(), Drain::After(*span.get_ref())))
+    }
+
     /// A string, or a list of strings.
     pub(crate) fn strings(&mut self, key: &'static str, problems: &mut Problems) -> Option<Vec<Spanned<String>>> {
         let value = self.value(key)?;
@@ -223,15 +258,20 @@ pub(crate) fn read_labels(
     labels
 }
 
-fn check_label(name: &str, name_span: Span, text: &str, text_span: Span, problems: &mut Problems) {
+/// Checks the name of a label.
+pub(crate) fn check_label_name(name: &str, span: Span, problems: &mut Problems) {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
     if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
         problems.add(
-            name_span,
+            span,
             format!("{name:?} is no name for a label"),
             "use 1 to 63 letters, digits and the signs . _ / -",
         );
     }
+}
+
+fn check_label(name: &str, name_span: Span, text: &str, text_span: Span, problems: &mut Problems) {
+    check_label_name(name, name_span, problems);
     if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
         problems.add(
             text_span,

@@ -7,7 +7,7 @@ use super::{AdapterConfig, ConfigError, load, parse};
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use wharfinger_core::{DoubtPolicy, Limits, Millis, Timeouts};
+use wharfinger_core::{Brake, DoubtPolicy, Limits, Millis, Timeouts};
 
 const MISTAKES: &str = include_str!("mistakes.txt");
 
@@ -70,7 +70,9 @@ fn the_example_is_fine_as_it_is() {
     let shown =
         parse(Path::new("/etc/wharfinger/wharfinger.toml"), all.split("# Machines by SSH").next().unwrap()).unwrap();
     assert_eq!((shown.limits, shown.server.stop_grace), (loaded.limits, loaded.server.stop_grace));
-    assert_eq!(shown.pools[0].doubt, loaded.pools[0].doubt);
+    let (shown, loaded) = (&shown.pools[0], &loaded.pools[0]);
+    assert_eq!((shown.doubt, shown.brake), (loaded.doubt, loaded.brake));
+    assert_eq!((shown.drain, shown.max_hold), (loaded.drain, loaded.max_hold));
 }
 
 /// A line of the example that is a setting in a comment, and not a sentence.
@@ -96,6 +98,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((here.default_ttl, here.max_ttl), (Millis::secs(60), Millis::secs(86_400)));
     assert_eq!((here.doubt, here.timeouts), (DoubtPolicy::default(), Timeouts::default()));
     assert_eq!((here.idle, here.max_age, here.max_uses), (None, None, None));
+    assert_eq!((here.brake, here.domain.as_deref(), here.drain), (Brake::default(), None, None));
+    assert_eq!(here.max_hold, Millis::secs(86_400));
     assert!(here.enabled && here.inventory.is_none() && here.on.is_empty());
     assert_eq!((work.max, work.min_ready), (4, 0));
     assert_eq!(work.on, [std::sync::Arc::from("here")]);
@@ -121,6 +125,11 @@ fn all_that_can_be_said_is_taken() {
         grace = "1m"
         pause = "10s"
         max_ttl = "12h"
+        [brake]
+        floor = 10
+        share = 60
+        hold = "10m"
+        window = "30s"
         [[pool]]
         name = "here"
         adapter = "local"
@@ -135,6 +144,14 @@ fn all_that_can_be_said_is_taken() {
         default_ttl = "90s"
         max_ttl = "6h"
         attempts = 9
+        domain = "example.org/zone"
+        drain = "10m"
+        max_hold = "2h"
+        [pool.brake]
+        floor = 0
+        share = 100
+        hold = "0s"
+        window = "1s"
         [pool.doubt]
         after_failed = false
         after_lost = false
@@ -143,6 +160,9 @@ fn all_that_can_be_said_is_taken() {
         misses = 4
         over = "20s"
         repairs = 0
+        blind_after = 4
+        work_after = 0
+        dry_run = true
         [pool.timeouts]
         provision = "1m"
         prepare = "2m"
@@ -157,6 +177,7 @@ fn all_that_can_be_said_is_taken() {
         adapter = "copies"
         on = ["here"]
         max_per_parent = 2
+        drain = "now"
         [pool.copies]
         repository = "https://example.org/a.git"
         default_branch = "main"
@@ -174,7 +195,7 @@ fn all_that_can_be_said_is_taken() {
             retention: Millis::secs(7200),
             grace: Millis::secs(60),
             pause: Millis::secs(10),
-            brake: Limits::default().brake,
+            brake: Brake { floor: 10, share: 60, hold: Millis::secs(600), window: Millis::secs(30) },
         }
     );
     let here = &loaded.pools[0];
@@ -185,9 +206,14 @@ fn all_that_can_be_said_is_taken() {
     assert_eq!((here.default_ttl, here.max_ttl), (Millis::secs(90), Millis::secs(21_600)));
     assert_eq!(here.doubt.retry_interval, Millis(250));
     assert_eq!((here.doubt.misses, here.doubt.repairs, here.doubt.after_lost), (4, 0, false));
+    assert_eq!((here.doubt.blind_after, here.doubt.work_after, here.doubt.dry_run), (4, 0, true));
+    assert_eq!(here.brake, Brake { floor: 0, share: 100, hold: Millis::ZERO, window: Millis::secs(1) });
+    assert_eq!((here.domain.as_deref(), here.drain), (Some("example.org/zone"), Some(Millis::secs(600))));
+    assert_eq!(here.max_hold, Millis::secs(7200));
     assert_eq!((here.timeouts.check, here.timeouts.destroy), (Millis::secs(4), Millis::secs(360)));
     let work = &loaded.pools[1];
     assert_eq!((work.max_per_parent, work.max_ttl), (Some(2), Millis::secs(43_200)));
+    assert_eq!(work.drain, Some(Millis::ZERO));
 }
 
 #[test]
@@ -204,6 +230,12 @@ fn what_needs_a_restart_is_named() {
     let other = parse(path, "store.path = \"other.db\"\n[server]\nlisten = \"127.0.0.1:1\"").unwrap();
     assert_eq!(one.needs_restart(&one), [""; 0]);
     assert_eq!(one.needs_restart(&other), ["[server]", "[store] path"]);
+    let other = parse(path, "brake.share = 70").unwrap();
+    assert_eq!(one.needs_restart(&other), ["[brake]"]);
+    let other = parse(path, "limits.queue = 70").unwrap();
+    assert_eq!(one.needs_restart(&other), ["[limits]"]);
+    let other = parse(path, "[[pool]]\nname = \"a\"\nadapter = \"local\"\nbrake.share = 70\ndrain = \"now\"").unwrap();
+    assert_eq!(one.needs_restart(&other), [""; 0], "a pool's own are taken over by a running server");
 }
 
 #[test]

@@ -48,8 +48,11 @@ impl Loaded {
         if self.store != other.store {
             changes.push("[store] path".to_string());
         }
-        if self.limits != other.limits {
+        if self.limits != (Limits { brake: self.limits.brake, ..other.limits.clone() }) {
             changes.push("[limits]".to_string());
+        }
+        if self.limits.brake != other.limits.brake {
+            changes.push("[brake]".to_string());
         }
         changes
     }
@@ -63,6 +66,7 @@ pub(crate) struct File<'a> {
     pub(crate) stop_grace: Option<Spanned<Millis>>,
     pub(crate) store_path: Option<Spanned<String>>,
     pub(crate) limits: LimitsSection,
+    pub(crate) brake: BrakeSection,
     pub(crate) pools: Vec<PoolSection<'a>>,
 }
 
@@ -75,6 +79,26 @@ pub(crate) struct LimitsSection {
     pub(crate) grace: Option<Spanned<Millis>>,
     pub(crate) pause: Option<Spanned<Millis>>,
     pub(crate) max_ttl: Option<Spanned<Millis>>,
+}
+
+/// `[brake]` or `[pool.brake]` as read.
+#[derive(Debug, Default)]
+pub(crate) struct BrakeSection {
+    /// Of the table, if it is there.
+    pub(crate) span: Option<Span>,
+    pub(crate) floor: Option<Spanned<u32>>,
+    pub(crate) share: Option<Spanned<u32>>,
+    pub(crate) hold: Option<Spanned<Millis>>,
+    pub(crate) window: Option<Spanned<Millis>>,
+}
+
+/// What becomes of live leases when the configuration takes their resource away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// They run to their end.
+    Wait,
+    /// They are broken after this time.
+    After(Millis),
 }
 
 /// One `[[pool]]` as read.
@@ -99,7 +123,11 @@ pub(crate) struct PoolSection<'a> {
     pub(crate) max_ttl: Option<Spanned<Millis>>,
     pub(crate) attempts: Option<Spanned<u32>>,
     pub(crate) on: Vec<Spanned<String>>,
+    pub(crate) domain: Option<Spanned<String>>,
+    pub(crate) drain: Option<Spanned<Drain>>,
+    pub(crate) max_hold: Option<Spanned<Millis>>,
     pub(crate) doubt: DoubtSection,
+    pub(crate) brake: BrakeSection,
     pub(crate) timeouts: TimeoutsSection,
     /// The adapters' own tables that are there, by the adapter's name.
     pub(crate) tables: BTreeMap<&'static str, &'a Spanned<DeValue<'a>>>,
@@ -115,6 +143,9 @@ pub(crate) struct DoubtSection {
     pub(crate) misses: Option<Spanned<u32>>,
     pub(crate) over: Option<Spanned<Millis>>,
     pub(crate) repairs: Option<Spanned<u32>>,
+    pub(crate) blind_after: Option<Spanned<u32>>,
+    pub(crate) work_after: Option<Spanned<u32>>,
+    pub(crate) dry_run: Option<Spanned<bool>>,
 }
 
 /// `[pool.timeouts]` as read.

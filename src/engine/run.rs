@@ -68,7 +68,7 @@ pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engi
 
 async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
     while let Some(notice) = notices.recv().await {
-        tracing::info!(pool = notice.pool, source = notice.source, detail = notice.detail, kind = ?notice.kind, "notice");
+        tracing::debug!(pool = notice.pool, source = notice.source, detail = notice.detail, kind = ?notice.kind, "notice");
         if let Some(input) = facts::notice(notice)
             && handle.report(input).await.is_err()
         {

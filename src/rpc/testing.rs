@@ -145,7 +145,22 @@ pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
         Fake::new("p", wharfinger_adapter::Traits { prepares: true, cleans: false, repairs: false, probes: false });
     let (store, adapters, stop) = (MemoryStore::new(), Adapters::default(), CancellationToken::new());
     adapters.insert("p", Arc::new(fake.clone()));
-    let pool = PoolConfig {
+    let pool = pool_config(max, slots, ALL);
+    let config = EngineConfig {
+        store: Arc::new(store.clone()),
+        pools: vec![pool],
+        limits: Limits::default(),
+        adapters,
+        effects: EffectLimits::default(),
+    };
+    let engine = engine::start(config, stop.clone()).await.unwrap();
+    let server = serving(RpcLimits::default(), engine.handle.clone()).await;
+    Broker { server, fake, store, handle: engine.handle, _engine: stop.drop_guard() }
+}
+
+/// A pool `p` of so many resources of so many slots.
+pub(crate) fn pool_config(max: u32, slots: u32, traits: Traits) -> PoolConfig {
+    PoolConfig {
         name: "p".into(),
         adapter: "fake".into(),
         labels: Labels::new(),
@@ -159,7 +174,7 @@ pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
         idle: None,
         max_age: None,
         max_uses: None,
-        traits: ALL,
+        traits,
         doubt: DoubtPolicy::default(),
         default_ttl: Millis::secs(60),
         max_ttl: Millis::secs(3600),
@@ -169,17 +184,7 @@ pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
         drain: None,
         max_hold: Millis::secs(86_400),
         timeouts: Timeouts::default(),
-    };
-    let config = EngineConfig {
-        store: Arc::new(store.clone()),
-        pools: vec![pool],
-        limits: Limits::default(),
-        adapters,
-        effects: EffectLimits::default(),
-    };
-    let engine = engine::start(config, stop.clone()).await.unwrap();
-    let server = serving(RpcLimits::default(), engine.handle.clone()).await;
-    Broker { server, fake, store, handle: engine.handle, _engine: stop.drop_guard() }
+    }
 }
 
 impl Broker {

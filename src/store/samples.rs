@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use wharfinger_core::{
-    CauseChain, Cleanup, Cordon, Ended, Event, FailReason, Fault, Finding, GroupId, Hold, Keep, Lease, LeaseId,
+    AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, FailReason, Fault, Finding, GroupId, Hold, Keep, Lease, LeaseId,
     LeaseSpec, LeaseState, Link, Millis, Op, Outcome, Parent, PoolRow, Reason, Resource, ResourceId, ResourceState,
     Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
 };
@@ -258,8 +258,9 @@ impl Samples {
             ends_at: self.maybe(Self::time),
             trouble: self.maybe(Self::word),
             found: self.texts(),
-            at_risk: self.maybe(Self::word),
+            at_risk: self.maybe(|s| AtRisk { source: s.word(), detail: s.word() }),
             keep: self.maybe(|s| Keep { by: s.word(), reason: s.word(), until: s.maybe(Self::time) }),
+            announced: (0..self.below(3)).map(|_| (self.word(), self.time())).collect(),
             failures: (0..self.below(3))
                 .map(|_| WorkFailure {
                     work: self.word(),

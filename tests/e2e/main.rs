@@ -18,4 +18,5 @@ mod seed;
 mod sshd;
 mod support;
 mod table;
+mod verbs;
 mod writers;

@@ -86,6 +86,7 @@ impl Oracle {
             let old = before.get(&row.id).map(|row| &**row);
             self.ends_well(row, old, facts)?;
             self.leaves_doubt(row, old, facts)?;
+            self.is_kept_as_it_was_left(row, old, &stood, facts)?;
             self.granted_in_order(row, old, &before, batch, facts)?;
             self.shares_its_groups_fate(row)?;
         }
@@ -173,6 +174,26 @@ impl Oracle {
                 if fair { Ok(()) } else { Err(format!("(11, 13) {} failed: {reason:?} {detail}", row.id)) }
             }
         }
+    }
+
+    /// Holds: what is to be kept is not cleaned.
+    fn is_kept_as_it_was_left(
+        &self,
+        row: &Lease,
+        old: Option<&Lease>,
+        stood: &BTreeMap<ResourceId, Arc<Resource>>,
+        facts: &Facts<'_>,
+    ) -> Checked {
+        let LeaseState::Ended { cleanup: Some(cleanup), .. } = &row.state else { return Ok(()) };
+        let id = cleanup.hold.resource;
+        let Some(now) = self.resources.get(&id) else { return Ok(()) };
+        let before = stood.get(&id).unwrap_or(now);
+        let kept =
+            before.keep.is_some() && (now.keep.is_some() || matches!(now.state, ResourceState::Quarantined { .. }));
+        if facts.one_by_one && kept && cleanup.op != Op(0) && old.is_some_and(|old| !old.ended()) {
+            return Err(format!("{id} is to be kept, and cleaned after {}", row.id));
+        }
+        Ok(())
     }
 
     /// 2: what makes a resource suspect and the suspicion are one commit.

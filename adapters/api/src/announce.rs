@@ -118,16 +118,17 @@ pub enum News {
 impl Board {
     /// A source's line as it stands now, with the host's clock (seconds) and ours (milliseconds).
     ///
-    /// When one source takes its word back and another still announces something, that is told again: a broker keeps one
-    /// announcement for a host.
+    /// A source that has nothing to say when it is heard for the first time says so: it may have said something to a
+    /// broker that was restarted since, which takes it back. What other sources say stands.
     pub fn hear(&mut self, source: &'static str, line: &str, host_now_s: i64, now_unix_ms: i64) -> News {
         let mut end = line.len().min(LINE_BYTES_MAX);
         while !line.is_char_boundary(end) {
             end -= 1;
         }
         let line = line[..end].trim();
+        let first = !self.heard.contains_key(source);
         let heard = self.heard.entry(source).or_default();
-        if heard.line == line {
+        if heard.line == line && !first {
             return News::Nothing;
         }
         heard.line = line.to_string();
@@ -139,14 +140,10 @@ impl Board {
                 heard.standing = Some((kind.clone(), detail.clone()));
                 News::Tell { kind, source, detail }
             }
-            Ok(None) if heard.standing.take().is_none() => News::Nothing,
+            Ok(None) if heard.standing.take().is_none() && !first => News::Nothing,
             Ok(None) => {
-                for (source, other) in &self.heard {
-                    if let Some((kind, detail)) = &other.standing {
-                        return News::Tell { kind: kind.clone(), source, detail: detail.clone() };
-                    }
-                }
-                News::Tell { kind: NoticeKind::Cancelled, source, detail: "it was taken back".to_string() }
+                let detail = if first { "nothing is announced" } else { "it was taken back" };
+                News::Tell { kind: NoticeKind::Cancelled, source, detail: detail.to_string() }
             }
         }
     }
@@ -207,15 +204,17 @@ mod tests {
     #[test]
     fn each_change_is_told_once_and_the_last_word_counts() {
         let mut board = Board::default();
+        // To a broker that knows of something said before a restart.
+        let nothing = board.hear("drop file", "", 0, NOW_MS);
+        assert!(matches!(nothing, News::Tell { kind: NoticeKind::Cancelled, source: "drop file", .. }));
         assert_eq!(board.hear("drop file", "", 0, NOW_MS), News::Nothing);
         assert!(matches!(board.hear("drop file", "maintenance +60", 0, NOW_MS), News::Tell { .. }));
         // The same line, read again over a new connection a minute later, is the same announcement.
         assert_eq!(board.hear("drop file", "maintenance +60", 60, NOW_MS + 60_000), News::Nothing);
         assert!(matches!(board.hear("drop file", "nonsense", 0, NOW_MS), News::Unreadable(_)), "the former stands");
         assert!(matches!(board.hear("systemd", "maintenance 90 reboot", 0, NOW_MS), News::Tell { .. }));
-        let News::Tell { kind, source, detail } = board.hear("drop file", "", 0, NOW_MS) else { panic!() };
-        assert_eq!(kind, NoticeKind::Maintenance { at_unix_ms: NOW_MS + 90_000 });
-        assert_eq!((source, detail.as_str()), ("systemd", "reboot"), "the other one stands");
+        let News::Tell { kind, source, .. } = board.hear("drop file", "", 0, NOW_MS) else { panic!() };
+        assert_eq!((kind, source), (NoticeKind::Cancelled, "drop file"), "for itself; the other one stands");
         let News::Tell { kind, .. } = board.hear("systemd", "", 0, NOW_MS) else { panic!() };
         assert_eq!(kind, NoticeKind::Cancelled);
         assert_eq!(board.hear("systemd", "", 0, NOW_MS), News::Nothing);

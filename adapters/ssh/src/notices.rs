@@ -43,7 +43,11 @@ impl Reporter {
                 tracing::warn!(pool = self.pool, host, source, "an announcement is not heeded: {why}")
             }
             News::Tell { kind, source, detail } => {
-                tracing::info!(pool = self.pool, host, source, ?kind, "announced: {detail}");
+                if kind == NoticeKind::Cancelled {
+                    tracing::debug!(pool = self.pool, host, source, "announced: {detail}");
+                } else {
+                    tracing::info!(pool = self.pool, host, source, ?kind, "announced: {detail}");
+                }
                 self.tell(host, kind, source, detail).await;
             }
         }

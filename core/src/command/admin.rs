@@ -36,7 +36,7 @@ impl Core {
                 self.edit_resource(id, |row| row.cordoned = None);
                 self.event("resource.uncordoned", &principal, Subject::Resource(id), &*reason);
                 let link = said(id, Reason::Operator, self).remove(0);
-                self.undrain(id, id, &[Reason::Operator], &link, None);
+                self.undrain(id, id, &[Reason::Operator], &link);
                 self.resource_reply(id)
             }
             AdminVerb::Drain(id, deadline) => {

@@ -106,7 +106,7 @@ impl Core {
         }
         // What the configuration took away, it gives back.
         let back = self.link(id, Reason::Disabled, "it is in the configuration again", Source::Broker);
-        self.undrain(id, id, &[Reason::Disabled], &back, None);
+        self.undrain(id, id, &[Reason::Disabled], &back);
         let slots = item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1);
         // What the entry says, and what was found where it says nothing: a label that is struck out is gone.
         let labels = item.map(|item| {

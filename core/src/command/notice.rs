@@ -3,11 +3,13 @@
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
-    CauseChain, Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId, ResourceState, Source,
-    Subject, Timestamp,
+    AtRisk, CauseChain, Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId, ResourceState,
+    Source, Subject, Timestamp,
 };
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 impl Core {
     pub(crate) fn on_notice(&mut self, notice: Notice) -> Result<Reply, Rejection> {
@@ -28,9 +30,9 @@ impl Core {
             NoticeKind::AtRisk => {
                 self.at_risk(id, &notice);
             }
-            NoticeKind::Interruption(at) => self.announce_end(id, at, link(Reason::Interrupted, now)),
-            NoticeKind::Maintenance(at) => self.announce_end(id, at, link(Reason::Notice, now)),
-            NoticeKind::Cancelled => self.call_off(id, link(Reason::Notice, now)),
+            NoticeKind::Interruption(at) => self.announce_end(id, &notice.source, at, link(Reason::Interrupted, now)),
+            NoticeKind::Maintenance(at) => self.announce_end(id, &notice.source, at, link(Reason::Notice, now)),
+            NoticeKind::Cancelled => self.call_off(id, &notice.source, link(Reason::Notice, now)),
         }
         Ok(Reply::Done)
     }
@@ -41,9 +43,10 @@ impl Core {
         if known {
             return;
         }
-        let detail = format!("{} ({})", notice.detail, notice.source);
-        self.edit_resource(id, |row| row.at_risk = Some(Arc::from(detail.as_str())));
-        self.own_event("resource.at-risk", Subject::Resource(id), detail);
+        let (source, detail) = (notice.source.clone(), notice.detail.clone());
+        self.edit_resource(id, |row| row.at_risk = Some(AtRisk { source, detail }));
+        let text = format!("{} ({})", notice.detail, notice.source);
+        self.own_event("resource.at-risk", Subject::Resource(id), text);
     }
 
     fn target_of(&self, notice: &Notice) -> Option<ResourceId> {
@@ -60,67 +63,99 @@ impl Core {
     }
 
     /// Its end is known: holders are told at once, no new leases, and at that time it is over.
-    fn announce_end(&mut self, id: ResourceId, at: Timestamp, link: Link) {
-        let Some(row) = self.resource(id) else { return };
-        if row.ends_at.is_some_and(|known| known <= at) {
+    fn announce_end(&mut self, id: ResourceId, source: &Arc<str>, at: Timestamp, link: Link) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        // An interruption is not put off: a later time is an older word that comes late. Planned work may be.
+        let known = row.announced.get(source).copied();
+        let stale = known.is_some_and(|known| known == at || (known < at && link.reason == Reason::Interrupted));
+        if self.is_leaving(id) || stale {
             return;
         }
-        self.edit_resource(id, |row| row.ends_at = Some(at));
-        self.own_event("resource.ends", Subject::Resource(id), format!("in {}: {}", at.since(self.now), link.detail));
-        for lease in self.live_below(id) {
-            self.edit_lease(lease, |lease| lease.ends_at = Some(at));
-        }
-        self.drain(id, alloc::vec![link], Some(at));
+        let mut announced = row.announced.clone();
+        announced.insert(source.clone(), at);
+        let text = format!("in {}: {}", at.since(self.now), link.detail);
+        let ends_at = self.end_moves(id, announced);
+        self.own_event("resource.ends", Subject::Resource(id), text);
+        self.drain(id, alloc::vec![link], ends_at);
     }
 
-    /// What was announced will not happen: it serves again once a check has passed.
-    fn call_off(&mut self, id: ResourceId, link: Link) {
+    /// What was announced will not happen: it serves again once a check has passed. Each source takes back its own word.
+    fn call_off(&mut self, id: ResourceId, source: &Arc<str>, link: Link) {
         let Some(row) = self.resource(id).cloned() else { return };
-        if row.at_risk.is_some() {
+        if row.at_risk.as_ref().is_some_and(|risk| risk.source == *source) {
             self.edit_resource(id, |row| row.at_risk = None);
             self.own_event("resource.at-risk-no-more", Subject::Resource(id), &*link.detail);
         }
-        if row.ends_at.is_none() {
+        let mut announced = row.announced.clone();
+        if announced.remove(source).is_none() || self.is_leaving(id) {
             return;
         }
-        self.edit_resource(id, |row| row.ends_at = None);
-        for lease in self.live_below(id) {
-            self.edit_lease(lease, |lease| lease.ends_at = None);
+        self.end_moves(id, announced);
+        self.own_event("resource.called-off", Subject::Resource(id), format!("{} ({source})", link.detail));
+        self.undrain(id, id, &[Reason::Interrupted, Reason::Notice], &link);
+    }
+
+    /// The announcements changed: the soonest end counts, for those who drain until then too.
+    fn end_moves(&mut self, id: ResourceId, announced: BTreeMap<Arc<str>, Timestamp>) -> Option<Timestamp> {
+        let before = self.resource(id).and_then(|row| row.ends_at);
+        let ends_at = announced.values().min().copied();
+        self.edit_resource(id, |row| {
+            row.announced = announced;
+            row.ends_at = ends_at;
+        });
+        if ends_at != before {
+            for lease in self.live_below(id) {
+                self.edit_lease(lease, |lease| lease.ends_at = ends_at);
+            }
+            if before.is_some() {
+                self.deadline_moves(id, before, ends_at);
+            }
         }
-        self.undrain(id, id, &[Reason::Interrupted, Reason::Notice], &link, row.ends_at);
+        ends_at
+    }
+
+    /// A drain that ended with the announced end ends with the new one.
+    fn deadline_moves(&mut self, id: ResourceId, before: Option<Timestamp>, after: Option<Timestamp>) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        if matches!(row.state, ResourceState::Draining { deadline, .. } if deadline == before) {
+            self.edit_resource(id, |row| {
+                if let ResourceState::Draining { deadline, .. } = &mut row.state {
+                    *deadline = after;
+                }
+            });
+        }
+        let children: Vec<ResourceId> =
+            self.resources.get(&id).map(|entry| entry.children.iter().copied().collect()).unwrap_or_default();
+        for child in children {
+            self.deadline_moves(child, before, after);
+        }
     }
 
     /// Takes back what was said of `root` for these reasons. A drain for which no other reason is left ends, and that of
-    /// its children with it, by way of a check. `announced` is the end that was called off.
-    pub(crate) fn undrain(
-        &mut self,
-        id: ResourceId,
-        root: ResourceId,
-        reasons: &[Reason],
-        link: &Link,
-        announced: Option<Timestamp>,
-    ) {
+    /// its children with it, by way of a check. Of notices, those of the link's source are taken back.
+    pub(crate) fn undrain(&mut self, id: ResourceId, root: ResourceId, reasons: &[Reason], link: &Link) {
         let Some(row) = self.resource(id).cloned() else { return };
         let ResourceState::Draining { cause, deadline } = &row.state else { return };
+        let said_by = |of: &Link| !matches!(of.source, Source::Notice(_)) || of.source == link.source;
         let taken_back = |link: &Link| {
-            let of_root = reasons.contains(&link.reason) && link.subject == Subject::Resource(root);
+            let of_root = reasons.contains(&link.reason) && link.subject == Subject::Resource(root) && said_by(link);
             of_root || (id != root && link.reason == Reason::ParentLost)
         };
         if !cause.iter().any(taken_back) {
             return;
         }
         let rest: CauseChain = cause.iter().filter(|link| !taken_back(link)).cloned().collect();
-        let deadline = deadline.filter(|at| Some(*at) != announced);
+        let deadline = *deadline;
         if !rest.is_empty() {
             self.edit_resource(id, |row| row.state = ResourceState::Draining { cause: rest, deadline });
             return;
         }
         self.edit_resource(id, |row| row.state = ResourceState::Ready);
         self.suspect(id, alloc::vec![Link { subject: Subject::Resource(id), ..link.clone() }]);
-        let children: alloc::vec::Vec<ResourceId> =
+        let children: Vec<ResourceId> =
             self.resources.get(&id).map(|entry| entry.children.iter().copied().collect()).unwrap_or_default();
         for child in children {
-            self.undrain(child, root, reasons, link, announced);
+            self.undrain(child, root, reasons, link);
         }
     }
 }

@@ -135,3 +135,35 @@ fn an_operators_drain_outlives_a_notice_that_is_called_off() {
     w.notice(host, NoticeKind::Cancelled);
     assert_eq!(w.stands(host), "DRAINING", "the operator has not called it off");
 }
+
+#[test]
+fn each_source_calls_off_its_own_word_only() {
+    let (mut w, lease, _, host) = lease_on_copy(1);
+    let say = |w: &mut World, source: &str, kind: NoticeKind| {
+        let pool = w.resource(host).pool.clone();
+        let target = NoticeTarget::Resource(host);
+        let (source, detail) = (Arc::from(source), Arc::from("said so"));
+        w.step(Input::Notice(Notice { pool, target, kind, source, detail })).unwrap();
+    };
+    let soon = w.now.after(Millis::secs(120));
+    say(&mut w, "sqs", NoticeKind::Interruption(soon));
+    // A watcher that has just connected and finds nothing says so.
+    say(&mut w, "drop file", NoticeKind::Cancelled);
+    assert_eq!((w.stands(host), w.row(lease).ends_at), ("DRAINING", Some(soon)));
+    let later = w.now.after(Millis::secs(600));
+    say(&mut w, "drop file", NoticeKind::Maintenance(later));
+    say(&mut w, "sqs", NoticeKind::Cancelled);
+    assert_eq!((w.stands(host), w.row(lease).ends_at), ("DRAINING", Some(later)), "the other one stands");
+    for _ in 0..3 {
+        w.pass(Millis::secs(45));
+        w.renew(lease).unwrap();
+    }
+    assert_eq!(w.state(lease), "ACTIVE", "it is not over when the first said");
+    let later = w.now.after(Millis::secs(900));
+    say(&mut w, "drop file", NoticeKind::Maintenance(later));
+    assert_eq!(w.row(lease).ends_at, Some(later), "an end may move");
+    say(&mut w, "drop file", NoticeKind::Cancelled);
+    assert_eq!((w.stands(host), w.row(lease).ends_at), ("SUSPECT", None));
+    w.all_works();
+    assert_eq!((w.stands(host), w.state(lease)), ("READY", "ACTIVE"));
+}

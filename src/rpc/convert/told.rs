@@ -146,7 +146,7 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resour
         ends_at: resource.ends_at.map(time),
         trouble: text(resource.trouble.as_ref()),
         lease_ids: leases.iter().map(|lease| lease.id.to_string()).collect(),
-        at_risk: text(resource.at_risk.as_ref()),
+        at_risk: resource.at_risk.as_ref().map(|r| format!("{} ({})", r.detail, r.source)).unwrap_or_default(),
         failures: resource.failures.iter().map(failure).collect(),
         ..pb::Resource::default()
     };

@@ -1,12 +1,17 @@
 //! Stories over the whole broker: in order, with all that belongs to them and nothing else.
 
+use super::*;
 use crate::client::{Client, ClientError};
-use crate::pb;
+use crate::engine::{Hub, Message};
 use crate::rpc::testing::broker;
 use crate::rpc::tests::{active, wanted};
-use pb::TimelineRole::{Lease, Resource, Successor};
+use crate::store::MemoryStore;
+use TimelineRole::{Lease, Pool, Resource, Successor};
+use std::sync::Arc;
+use tokio::sync::mpsc;
 use tonic::Code;
 use wharfinger_adapter::Verdict;
+use wharfinger_core::{Batch, Core, Event, Limits, Snapshot, Subject, Timestamp};
 
 async fn story(client: &Client, id: &str, limit: u32) -> pb::TimelineResponse {
     let (mut lease_id, mut resource_id) = (String::new(), id.to_owned());
@@ -16,7 +21,7 @@ async fn story(client: &Client, id: &str, limit: u32) -> pb::TimelineResponse {
     client.timeline(pb::TimelineRequest { lease_id, resource_id, limit }).await.unwrap()
 }
 
-fn told(story: &pb::TimelineResponse) -> Vec<(pb::TimelineRole, String)> {
+fn told(story: &pb::TimelineResponse) -> Vec<(TimelineRole, String)> {
     story.entries.iter().map(|entry| (entry.role(), entry.event.clone().unwrap().kind)).collect()
 }
 
@@ -129,4 +134,98 @@ async fn what_nobody_knows_has_no_story() {
         let error = client.timeline(request).await.unwrap_err();
         assert!(matches!(&error, ClientError::NotFound(status) if status.code() == Code::NotFound), "{error:?}");
     }
+}
+
+/// When, in seconds; the kind; the subject; the pool and the resource that it names.
+type Entry = (i64, &'static str, Subject, Option<&'static str>, Option<ResourceId>);
+
+/// An engine without anything in it, over a trail of these entries.
+fn over(entries: &[Entry]) -> Handle {
+    let store = MemoryStore::new();
+    let events = entries.iter().enumerate().map(|(n, (second, kind, subject, pool, resource))| Event {
+        revision: Revision(n as u64 + 1),
+        at: Timestamp(second * 1000),
+        kind,
+        actor: "wharfinger".into(),
+        subject: subject.clone(),
+        pool: pool.map(Arc::from),
+        resource: *resource,
+        lease: None,
+        detail: "".into(),
+    });
+    let revision = Revision(entries.len() as u64);
+    let batch = Batch { revision, events: events.collect(), ..Batch::default() };
+    store.commit_now(&batch, store.acquire_now()).unwrap();
+    let (mailbox, mut messages) = mpsc::channel(8);
+    tokio::spawn(async move {
+        let core = Core::recover(Snapshot::default(), Vec::new(), Limits::default(), Timestamp(0));
+        while let Some(message) = messages.recv().await {
+            if let Message::Read(read) = message {
+                read(&core, Timestamp(0))();
+            }
+        }
+    });
+    Handle::new(mailbox, Hub::new(revision), Arc::new(store))
+}
+
+#[tokio::test]
+async fn the_story_ends_when_the_resource_is_fit_again_or_ten_minutes_later() {
+    let (lease, other, host) = (LeaseId(1), LeaseId(2), ResourceId(9));
+    let (own, its, theirs) = (Subject::Lease(lease), Subject::Resource(host), Subject::Lease(other));
+    let p = Some("p");
+    let before = [
+        (0, "resource.ready", its.clone(), p, Some(host)),
+        (0, "pool.brake-on", Subject::Pool("p".into()), p, None),
+        (1, "lease.queued", own.clone(), None, None),
+        (2, "lease.active", own, p, Some(host)),
+        (2, "lease.active", theirs, p, Some(host)),
+        (3, "pool.brake-on", Subject::Pool("p".into()), p, None),
+        (3, "pool.configured", Subject::Pool("p".into()), p, None),
+        (3, "pool.brake-on", Subject::Pool("q".into()), Some("q"), None),
+        (4, "resource.suspect", its.clone(), p, Some(host)),
+        (5, "lease.broken", Subject::Lease(lease), p, None),
+    ];
+    let begun = [
+        (Lease, "lease.queued"),
+        (Lease, "lease.active"),
+        (Pool, "pool.brake-on"),
+        (Resource, "resource.suspect"),
+        (Lease, "lease.broken"),
+    ];
+    let story = async |after: &[(i64, &'static str)]| {
+        let after = after.iter().map(|(second, kind)| (*second, *kind, its.clone(), p, Some(host)));
+        let handle = over(&before.iter().cloned().chain(after).collect::<Vec<_>>());
+        let story = tell(&handle, About::Lease(lease), 100).await.unwrap();
+        let told = told(&story);
+        for (n, (role, kind)) in begun.iter().enumerate() {
+            assert_eq!((told[n].0, told[n].1.as_str()), (*role, *kind), "{told:?}");
+        }
+        told[begun.len()..].iter().map(|(_, kind)| kind.clone()).collect::<Vec<_>>()
+    };
+    // Fit again: what comes later is another story.
+    let mended =
+        [(6, "resource.repairing"), (7, "resource.repaired"), (8, "resource.cleared"), (9, "resource.suspect")];
+    assert_eq!(story(&mended).await, ["resource.repairing", "resource.repaired", "resource.cleared"]);
+    // Not fit for long.
+    let long = [(100, "resource.repairing"), (605, "resource.repair-failed"), (606, "resource.gone")];
+    assert_eq!(story(&long).await, ["resource.repairing", "resource.repair-failed"]);
+}
+
+#[tokio::test]
+async fn a_lease_that_lives_has_no_end_of_its_story() {
+    let (lease, host) = (LeaseId(1), ResourceId(9));
+    let its = Subject::Resource(host);
+    let handle = over(&[
+        (1, "lease.queued", Subject::Lease(lease), None, None),
+        (2, "lease.active", Subject::Lease(lease), Some("p"), Some(host)),
+        (3, "resource.suspect", its.clone(), Some("p"), Some(host)),
+        (4, "resource.cleared", its.clone(), Some("p"), Some(host)),
+        (5000, "resource.suspect", its, Some("p"), Some(host)),
+        (5001, "pool.brake-on", Subject::Pool("p".into()), Some("p"), None),
+    ]);
+    let story = tell(&handle, About::Lease(lease), 3).await.unwrap();
+    let kinds: Vec<String> = told(&story).into_iter().map(|(_, kind)| kind).collect();
+    assert_eq!(kinds, ["resource.cleared", "resource.suspect", "pool.brake-on"]);
+    assert!(story.truncated);
+    assert_eq!(story.entries[1].since_first, Some(prost_types::Duration { seconds: 4996, nanos: 0 }));
 }

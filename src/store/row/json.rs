@@ -51,6 +51,13 @@ pub(super) struct KeepJson {
     pub(super) until: Option<i64>,
 }
 
+/// Who says that it may be taken away.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RiskJson {
+    pub(super) source: Arc<str>,
+    pub(super) detail: Arc<str>,
+}
+
 /// A lease whose work failed.
 #[derive(Serialize, Deserialize)]
 pub(super) struct FailureJson {

@@ -83,7 +83,7 @@ pub(super) const LEASE: [&str; 41] = [
 ];
 
 /// Columns of the table of resources.
-pub(super) const RESOURCE: [&str; 29] = [
+pub(super) const RESOURCE: [&str; 30] = [
     "id",
     "revision",
     "state",
@@ -113,6 +113,7 @@ pub(super) const RESOURCE: [&str; 29] = [
     "at_risk",
     "kept",
     "failures",
+    "announced",
 ];
 
 /// Columns of the table of pools.

@@ -1,8 +1,9 @@
 //! From the core's types to columns.
 
-use super::json::{DetailJson, EndedJson, FailureJson, KeepJson, json, links};
+use super::json::{DetailJson, EndedJson, FailureJson, KeepJson, RiskJson, json, links};
 use super::{About, Sink};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
     Cordon, Ended, Event, Lease, LeaseState, Op, PoolRow, Resource, ResourceId, ResourceState, Texts, Timestamp,
@@ -207,7 +208,8 @@ pub(in crate::store) fn put_resource(resource: &Resource, sink: &mut impl Sink) 
     put.json(cause.map(links).as_ref());
     put.json(detail.as_ref());
     put.texts(&resource.found);
-    put.maybe(resource.at_risk.as_ref());
+    let risk = resource.at_risk.as_ref();
+    put.json(risk.map(|r| RiskJson { source: r.source.clone(), detail: r.detail.clone() }).as_ref());
     let keep = resource.keep.as_ref().map(|keep| KeepJson {
         by: keep.by.clone(),
         reason: keep.reason.clone(),
@@ -225,6 +227,8 @@ pub(in crate::store) fn put_resource(resource: &Resource, sink: &mut impl Sink) 
         })
         .collect();
     put.json((!failures.is_empty()).then_some(&failures));
+    let announced: BTreeMap<&str, i64> = resource.announced.iter().map(|(source, at)| (&**source, at.0)).collect();
+    put.json((!announced.is_empty()).then_some(&announced));
 }
 
 /// Writes what an operator said of a pool, in the order of [`POOL`].

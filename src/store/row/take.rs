@@ -1,14 +1,15 @@
 //! From columns to the core's types. What this version can't read is an error that names table, row and column.
 
-use super::json::{DetailJson, EndedJson, FailureJson, KeepJson, LinkJson, absent, chain, unknown};
+use super::json::{DetailJson, EndedJson, FailureJson, KeepJson, LinkJson, RiskJson, absent, chain, unknown};
 use super::{Columns, EVENT, LEASE, POOL, RESOURCE, Shared, corrupt};
 use crate::store::{StoreError, StoredEvent};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use wharfinger_core::{
-    Cleanup, Cordon, Ended, FailReason, Fault, Finding, Hold, IdError, Keep, Lease, LeaseSpec, LeaseState, Millis, Op,
-    Outcome, Parent, PoolRow, Resource, ResourceId, ResourceState, Revision, Timestamp, WorkFailure,
+    AtRisk, Cleanup, Cordon, Ended, FailReason, Fault, Finding, Hold, IdError, Keep, Lease, LeaseSpec, LeaseState,
+    Millis, Op, Outcome, Parent, PoolRow, Resource, ResourceId, ResourceState, Revision, Timestamp, WorkFailure,
 };
 
 /// Walks a row from left to right; the names are for messages, and checked against the list in debug builds.
@@ -302,12 +303,14 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
     let cause = cause.map(chain).transpose().map_err(|e| take.wrong("cause", &e))?;
     let detail = take.json::<DetailJson>("detail")?.unwrap_or_default();
     let found = take.json("found")?.unwrap_or_default();
-    let at_risk = take.arc("at_risk")?;
+    let at_risk = take.json::<RiskJson>("at_risk")?.map(|r| AtRisk { source: r.source, detail: r.detail });
     let keep = take.json::<KeepJson>("kept")?;
     let keep = keep.map(|keep| Keep { by: keep.by, reason: keep.reason, until: keep.until.map(Timestamp) });
     let failures = take.json::<Vec<FailureJson>>("failures")?.unwrap_or_default();
     let failures = failures.into_iter().map(failure).collect::<Result<Vec<_>, _>>();
     let failures = failures.map_err(|e| take.wrong("failures", &e))?;
+    let announced = take.json::<BTreeMap<Arc<str>, i64>>("announced")?.unwrap_or_default();
+    let announced = announced.into_iter().map(|(source, at)| (source, Timestamp(at))).collect();
 
     let need = |column: &str| take.wrong(column, "is NULL");
     let part = |name: &str| take.wrong("detail", &absent(name));
@@ -383,6 +386,7 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
         at_risk,
         keep,
         failures,
+        announced,
     })
 }
 

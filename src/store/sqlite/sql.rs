@@ -18,7 +18,7 @@ macro_rules! resource_columns {
     () => {
         "id, revision, state, pool, item, labels, slots, parent_lease, parent_host, cordoned_by, cordon_reason, \
          created_at, ready_at, idle_since, uses, handle, access, ends_at, trouble, op, attempt, retry_at, since, cause, \
-         detail, found, at_risk, kept, failures"
+         detail, found, at_risk, kept, failures, announced"
     };
 }
 
@@ -43,7 +43,7 @@ macro_rules! lease_row {
 
 macro_rules! resource_row {
     () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 
@@ -86,7 +86,8 @@ macro_rules! put_resources {
              uses = excluded.uses, handle = excluded.handle, access = excluded.access, ends_at = excluded.ends_at, \
              trouble = excluded.trouble, op = excluded.op, attempt = excluded.attempt, retry_at = excluded.retry_at, \
              since = excluded.since, cause = excluded.cause, detail = excluded.detail, found = excluded.found, \
-             at_risk = excluded.at_risk, kept = excluded.kept, failures = excluded.failures"
+             at_risk = excluded.at_risk, kept = excluded.kept, failures = excluded.failures, \
+             announced = excluded.announced"
         )
     };
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::rpc::testing;
-use wharfinger_core::{LeaseId, Link, Parent, Reason, ResourceId, Source};
+use wharfinger_core::{AtRisk, LeaseId, Link, Parent, Reason, ResourceId, Source, Traits};
 
 fn link(subject: Subject, reason: Reason) -> Link {
     Link { subject, reason, detail: "why".into(), source: Source::Operator("ann".into()), at: Timestamp(-1) }
@@ -78,8 +78,9 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         ends_at: None,
         trouble: None,
         found: Default::default(),
-        at_risk: Some("a rebalance".into()),
+        at_risk: Some(AtRisk { source: "sqs".into(), detail: "a rebalance".into() }),
         keep: Some(Keep { by: "bob".into(), reason: "looks odd".into(), until: Some(Timestamp(9_000)) }),
+        announced: Default::default(),
         failures: vec![WorkFailure { work: "job".into(), lease: LeaseId(3), at: Timestamp(1_000), cleared: true }],
     };
     let told = resource(&core, &[Arc::new(testing::active(7, 1))]);
@@ -89,7 +90,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
     assert_eq!((told.misses, told.causes[0].reason.as_str()), (2, "PROBE_MISSED"));
     assert_eq!((told.parent_lease_id, told.parent_id), (LeaseId(2).to_string(), String::new()));
     assert_eq!((told.cordoned, told.cordoned_by.as_str(), told.cordon_reason.as_str()), (true, "ann", "triage"));
-    assert_eq!((told.held.as_str(), told.at_risk.as_str()), ("the brake is on", "a rebalance"));
+    assert_eq!((told.held.as_str(), told.at_risk.as_str()), ("the brake is on", "a rebalance (sqs)"));
     assert_eq!((told.kept_by.as_str(), told.kept_reason.as_str()), ("bob", "looks odd"));
     assert_eq!(told.kept_until, Some(prost_types::Timestamp { seconds: 9, nanos: 0 }));
     let [failure] = &told.failures[..] else { panic!("{:?}", told.failures) };
@@ -124,4 +125,50 @@ fn a_finding_names_the_fault() {
         let found = lease(&testing::ended(1, 2, how), Secrets::Withheld).finding.unwrap();
         assert_eq!((found.fault(), found.detail.as_str()), (told, "evidence"));
     }
+}
+
+#[test]
+fn a_pool_tells_its_brakes_and_what_it_counted() {
+    let traits = Traits { prepares: false, cleans: false, repairs: false, probes: true };
+    let mut config = testing::pool_config(3, 1, traits);
+    (config.domain, config.doubt.dry_run) = (Some("zone".into()), true);
+    let view = PoolView {
+        config: Arc::new(config),
+        configured: true,
+        cordoned: None,
+        by_state: [("READY", 2)].into(),
+        free_slots: 2,
+        leases: 0,
+        waiting: 0,
+        items: Vec::new(),
+        trouble: None,
+        brakes: vec![
+            BrakeView {
+                domain: "a".into(),
+                members: 8,
+                troubled: 5,
+                held: Some((Timestamp(7_000), "a common cause".into())),
+            },
+            BrakeView { domain: "b".into(), members: 8, troubled: 1, held: None },
+        ],
+        counters: PoolCounters {
+            doubts: 1,
+            cleared: 2,
+            repairs: 3,
+            lost: 4,
+            broken: 5,
+            held: 6,
+            would_end: 7,
+            would_break: 8,
+        },
+    };
+    let told = pool(&view);
+    assert_eq!((told.domain.as_str(), told.dry_run), ("zone", true));
+    let [on, off] = &told.brakes[..] else { panic!("{told:?}") };
+    assert_eq!((on.domain.as_str(), on.members, on.troubled, on.why.as_str()), ("a", 8, 5, "a common cause"));
+    assert_eq!(on.held_since, Some(prost_types::Timestamp { seconds: 7, nanos: 0 }));
+    assert_eq!((off.held_since, off.troubled, off.why.as_str()), (None, 1, ""));
+    let c = told.counters.unwrap();
+    let counted = [c.doubts, c.cleared, c.repairs, c.lost, c.broken, c.held, c.would_end, c.would_break];
+    assert_eq!(counted, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
