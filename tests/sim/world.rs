@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger::store::Fault;
 use wharfinger_core::{
-    Batch, Input, LeaseId, LeaseState, Millis, PoolConfig, Reply, Resource, ResourceState, Revision, Timestamp,
+    Batch, Input, LeaseId, LeaseState, Millis, Notice, NoticeTarget, PoolConfig, Reply, Resource, ResourceState,
+    Revision, Timestamp,
 };
 
 const START: Timestamp = Timestamp(1_000_000_000);
@@ -301,6 +302,9 @@ impl World {
     fn turn(&mut self, inputs: Vec<Input>) -> Result<(), String> {
         self.turns += 1;
         for input in &inputs {
+            if let Input::Notice(Notice { target: NoticeTarget::Resource(id), .. }) = input {
+                self.oracle.noticed.insert(*id);
+            }
             self.trace.line(self.now, || format!("<- {input:?}"));
         }
         let faulty = self.weather.faults && !self.calm;
