@@ -84,7 +84,7 @@ impl Adapter for LocalAdapter {
             return Ok(Prepared::default());
         }
         let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
-        fence::set(&LocalShell, &fence, job.work.token).await?;
+        fence::set(&LocalShell, &fence, job.work.token, &job.work.lease).await?;
         Ok(Prepared { access: Access::from([(access::FENCE.to_string(), fence)]) })
     }
 

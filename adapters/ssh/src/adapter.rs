@@ -16,7 +16,7 @@ use std::time::Duration;
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
-    Shell, Traits, Verdict, access, fence, reaper,
+    Shell, Traits, Verdict, access, fence, reaper, sweep,
 };
 
 /// Leases the machines of an inventory. See the crate's documentation.
@@ -165,6 +165,21 @@ impl SshAdapter {
         let work_dir = inventory.config.work_dir.trim_end_matches('/');
         Needs { scratch: format!("{work_dir}/hosts/{}", job.resource), free_disk_mb: inventory.config.min_free_disk_mb }
     }
+
+    /// Marks the host's directory, and takes away what earlier resources of this entry left there. Says whether it is marked.
+    async fn sweep(&self, shell: &SshShell, job: &ResourceJob, scratch: &str) -> Result<bool, Failure> {
+        let Some(owner) = sweep::owner(job) else { return Ok(true) };
+        let swept = sweep::claim(shell, scratch, &owner).await?;
+        let host = &shell.connection.endpoint.name;
+        if swept.resources > 0 || swept.processes > 0 {
+            let (resources, processes) = (swept.resources, swept.processes);
+            tracing::info!(pool = self.pool, host, resources, processes, "took away what earlier resources left");
+        }
+        if !swept.kept.is_empty() {
+            tracing::warn!(pool = self.pool, host, kept = swept.kept, "can not be taken away; remove it by hand");
+        }
+        Ok(swept.marked)
+    }
 }
 
 #[async_trait]
@@ -181,10 +196,20 @@ impl Adapter for SshAdapter {
         connection.kept().await?;
         let shell = SshShell { connection: Arc::clone(&connection) };
         let needs = self.needs(job);
+        // Before the proof, which finds the disk full as long as leftovers are not on their way out.
+        let marked = self.sweep(&shell, job, &needs.scratch).await?;
         let limit = probe::proof_limit(&connection);
         let output = shell.run_kept(&proof::facts_command(&needs.scratch, true, limit)).await?;
         let facts = proof::read_facts(&output)?;
         proof::judge(&endpoint.name, &facts, &needs)?;
+        if !marked {
+            let text = format!(
+                "host {}: {} can not be written; look at the disk and its permissions",
+                endpoint.name,
+                sweep::beside(&needs.scratch)
+            );
+            return Err(Failure::resource("OWNER_NOT_WRITTEN", text));
+        }
         tracing::debug!(pool = self.pool, host = endpoint.name, resource = job.resource, "host is proved");
 
         let pinned = endpoint.host_key.to_openssh().map_err(|e| Failure::bug("HOST_KEY", e.to_string()))?;
@@ -229,7 +254,9 @@ impl Adapter for SshAdapter {
             let connection = self.connection(&job.resource)?;
             connection.kept().await?;
             let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
-            fence::set(&SshShell { connection }, &fence, job.work.token).await?;
+            let command = fence::set_command(&fence, job.work.token, &job.work.lease);
+            let output = probe::run_while_it_answers(&SshShell { connection }, &command).await?;
+            fence::was_set(&fence, job.work.token, &output)?;
             access.insert(access::FENCE.to_string(), fence);
         }
         Ok(Prepared { access })
@@ -277,7 +304,7 @@ impl Adapter for SshAdapter {
         };
         let shell = SshShell { connection: Arc::clone(&connection) };
         let removed = match connection.kept().await {
-            Ok(_) => match proof::remove_tree(&shell, &self.needs(job).scratch, Some(REMOVE_LIMIT)).await {
+            Ok(_) => match remove(&shell, &self.needs(job).scratch).await {
                 Err(failure) if failure.reason == "UNREACHABLE" => Ok(()),
                 other => other,
             },
@@ -299,6 +326,12 @@ impl Adapter for SshAdapter {
     fn subscribe(&self, sink: NoticeSink) {
         self.reporter.subscribe(sink);
     }
+}
+
+/// The directory first: as long as something is there, the mark says whose it is.
+async fn remove(shell: &SshShell, scratch: &str) -> Result<(), Failure> {
+    proof::remove_tree(shell, scratch, Some(REMOVE_LIMIT)).await?;
+    proof::remove_tree(shell, &sweep::beside(scratch), Some(REMOVE_LIMIT)).await
 }
 
 /// The key that holders get, read anew for each.
