@@ -4,14 +4,17 @@
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
-    CauseChain, Ended, Fault, Finding, Keep, Lease, LeaseId, LeaseState, Link, Outcome, Reason, Resource, ResourceId,
-    ResourceState, Source, Subject, WorkFailure,
+    CauseChain, Ended, Fault, Finding, Keep, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason, Resource,
+    ResourceId, ResourceState, Source, Subject, WorkFailure,
 };
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+/// How long a copy is kept that nobody asked for.
+const COPY_KEPT: Millis = Millis::secs(86_400);
 
 /// Works that are remembered for what was lost under them; beyond it, all are forgotten.
 const WORKS_MAX: usize = 10_000;
@@ -244,7 +247,9 @@ impl Core {
         }
         let by: Arc<str> = Arc::from(SELF);
         let reason = format!("{}: {why}", Reason::CheckBlind.as_str());
-        self.keep(id, Keep { by: by.clone(), reason: Arc::from(reason), until: None }, &by);
+        // A copy keeps its host from leaving; it is kept for a day at most and then made anew.
+        let until = row.parent.map(|_| self.now.after(COPY_KEPT));
+        self.keep(id, Keep { by: by.clone(), reason: Arc::from(reason), until }, &by);
         true
     }
 

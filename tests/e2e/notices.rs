@@ -127,14 +127,28 @@ fn an_announced_reboot_moves_the_work_before_the_host_is_gone() {
         "TABLE | planned reboot | replacement ACTIVE {} ms after the end",
         next.at.duration_since(end).unwrap().as_millis()
     );
-    // Now it reboots, which ends nothing any more.
-    let (item, revision) = (scene.host.item.clone(), scene.farm.revision());
-    scene.farm.host(&item).kill_hard();
-    scene.farm.throughout(Duration::from_secs(6), |farm| {
-        assert_eq!(farm.get(&next.lease.id).state(), LeaseState::Active);
+    // While the machine waits for its reboot, nobody is sent to it again.
+    let again = farm.ask("hosts", "again", false);
+    let again = farm.active(&again.id).lease;
+    assert_eq!(again.resource_id, next_host.id);
+    let late = farm.ask("hosts", "late", false);
+    farm.throughout(Duration::from_secs(5), |farm| {
+        assert_eq!(farm.get(&late.id).state(), LeaseState::Queued, "{:#?}", farm.server.resources());
     });
-    let events = scene.farm.events(revision);
-    assert!(events.iter().all(|event| event.kind != "lease.broken"), "{events:#?}");
+
+    // Now it reboots, and comes back without the file; whoever waited is served there.
+    let (item, revision) = (scene.host.item.clone(), scene.farm.revision());
+    let sshd = scene.farm.host(&item);
+    sshd.kill_hard();
+    sshd.run();
+    let farm = &scene.farm;
+    let late = farm.active(&late.id).lease;
+    let served = farm.resource(&late.resource_id);
+    assert_eq!(served.item, item);
+    assert_ne!(served.id, scene.host.id);
+    assert_eq!(farm.get(&next.lease.id).state(), LeaseState::Active);
+    let events = farm.events(revision);
+    assert!(events.iter().all(|event| event.kind != "lease.broken"), "the reboot itself ends nothing: {events:#?}");
 }
 
 #[test]
@@ -161,4 +175,31 @@ fn what_is_called_off_while_the_broker_is_down_is_heard_after_its_restart() {
     let begun = SystemTime::now();
     scene.farm.server.run();
     scene.called_off(begun, end);
+}
+
+#[test]
+fn nobody_is_sent_to_an_idle_host_that_is_to_go() {
+    if skip("notices::nobody_is_sent_to_an_idle_host_that_is_to_go") {
+        return;
+    }
+    let settings = Settings { ssh: "notice_file = \"/mnt/notice\"", ..Settings::default() };
+    let host = Sshd::start_in("mount -t tmpfs -o size=64k none /mnt || exit 1", "", None);
+    let file = format!("/proc/{}/root/mnt/notice", host.processes()[0]);
+    let farm = Farm::start(vec![host], settings);
+    farm.server.wait_for_state("hosts", "READY", 1);
+    std::fs::write(&file, "maintenance +3600 new kernel\n").unwrap();
+    // Nothing is lost by its leaving at once. It is not made ready again either.
+    farm.server.wait("the host to be held back", || {
+        let hosts = farm.server.resources();
+        hosts.iter().any(|host| host["trouble"].as_str().is_some_and(|why| why.contains("END_ANNOUNCED"))).then_some(())
+    });
+    let lease = farm.ask("hosts", "waits", false);
+    farm.throughout(Duration::from_secs(3), |farm| {
+        assert_eq!(farm.get(&lease.id).state(), LeaseState::Queued);
+    });
+    let explained = farm.server.cli(&["explain", &lease.id]);
+    let explained = String::from_utf8_lossy(&explained.stdout).to_string();
+    assert!(explained.contains("new kernel"), "{explained}");
+    std::fs::remove_file(&file).unwrap();
+    farm.active(&lease.id);
 }

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger::store::Fault;
 use wharfinger_core::{
-    Batch, Input, LeaseId, LeaseState, Millis, Notice, NoticeTarget, PoolConfig, Reply, Resource, ResourceState,
-    Revision, Timestamp,
+    Batch, Core, Input, LeaseId, LeaseState, Millis, Notice, NoticeTarget, PoolConfig, Reply, Resource, ResourceId,
+    ResourceState, Revision, Timestamp,
 };
 
 const START: Timestamp = Timestamp(1_000_000_000);
@@ -449,7 +449,9 @@ impl World {
             return Some(format!("{} is not cleaned: {:?}", row.id, row.state));
         }
         let moving = |row: &&Arc<Resource>| match row.state {
-            ResourceState::Quarantined { until: Some(_), .. } => true,
+            // For what the broker keeps by itself nobody waits a day.
+            ResourceState::Quarantined { until: Some(_), ref cordon, .. } => &*cordon.by != "wharfinger",
+            ResourceState::Draining { .. } if keeps_a_copy(core, row.id) => false,
             ResourceState::Ready if row.keep.as_ref().is_some_and(|keep| keep.until.is_some()) => true,
             ResourceState::Suspect { .. }
             | ResourceState::Repairing { .. }
@@ -489,6 +491,14 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// A host that leaves waits for what is kept on it for triage.
+fn keeps_a_copy(core: &Core, host: ResourceId) -> bool {
+    core.resources(None).any(|row| {
+        row.parent.is_some_and(|parent| parent.host == Some(host))
+            && matches!(row.state, ResourceState::Quarantined { .. })
+    })
 }
 
 fn is_answer(input: &Input) -> bool {

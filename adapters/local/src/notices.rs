@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wharfinger_adapter::announce::{Board, News};
-use wharfinger_adapter::{Notice, NoticeSink, NoticeTarget};
+use wharfinger_adapter::announce::{Board, News, not_made};
+use wharfinger_adapter::{Failure, Notice, NoticeSink, NoticeTarget};
 
 /// From one look at the file to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,6 +24,16 @@ pub(crate) struct Announcements {
 impl Announcements {
     pub(crate) fn new(pool: String, file: PathBuf) -> Self {
         Self { pool, file, told: Mutex::default() }
+    }
+
+    /// Whether this machine is to go; then nothing is made on it.
+    ///
+    /// # Errors
+    /// `END_ANNOUNCED` (provider).
+    pub(crate) async fn no_end(&self, host: &str) -> Result<(), Failure> {
+        let mut board = Board::default();
+        let _ = board.hear("drop file", &self.line().await, 0, 0);
+        board.end().map_or(Ok(()), |(source, text)| Err(not_made(host, source, text)))
     }
 
     /// This resource is there, and hears what is announced from now on.

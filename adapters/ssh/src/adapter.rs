@@ -4,7 +4,7 @@ use crate::config::{Config, Host};
 use crate::connection::{Connection, Endpoint};
 use crate::error::Kind;
 use crate::key::{self, fingerprint};
-use crate::notices::Reporter;
+use crate::notices::{NotHeard, Reporter};
 use crate::probe::{self, Known};
 use crate::shell::SshShell;
 use async_trait::async_trait;
@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
-    Shell, Traits, Verdict, access, fence, reaper, sweep,
+    Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
 };
 
 /// Leases the machines of an inventory. See the crate's documentation.
@@ -160,6 +160,28 @@ impl SshAdapter {
         Ok(connection)
     }
 
+    /// Connects. A host that is to go is not made ready, only to be taken away from those who got it. What is known of its end may be
+    /// from before it went, so whoever watches it gets time to speak.
+    async fn no_end_announced(&self, connection: &Arc<Connection>) -> Result<(), Failure> {
+        let endpoint = &connection.endpoint;
+        let begun = Instant::now();
+        loop {
+            // Each time: one that was found dead meanwhile says nothing.
+            connection.kept().await?;
+            if endpoint.limits.watch.is_none() {
+                return Ok(());
+            }
+            let said = self.reporter.end_of(&endpoint.name);
+            match said {
+                Ok(None) => return Ok(()),
+                _ if begun.elapsed() < HEARD_WITHIN => tokio::time::sleep(LOOK).await,
+                // A host that can not be watched announces nothing.
+                Err(NotHeard) => return Ok(()),
+                Ok(Some((source, text))) => return Err(announce::not_made(&endpoint.name, source, &text)),
+            }
+        }
+    }
+
     fn needs(&self, job: &ResourceJob) -> Needs {
         let inventory = self.inventory_lock();
         let work_dir = inventory.config.work_dir.trim_end_matches('/');
@@ -193,7 +215,7 @@ impl Adapter for SshAdapter {
         let job = &job.resource;
         let connection = self.connection(job)?;
         let endpoint = &connection.endpoint;
-        connection.kept().await?;
+        self.no_end_announced(&connection).await?;
         let shell = SshShell { connection: Arc::clone(&connection) };
         let needs = self.needs(job);
         // Before the proof, which finds the disk full as long as leftovers are not on their way out.
@@ -333,6 +355,11 @@ async fn remove(shell: &SshShell, scratch: &str) -> Result<(), Failure> {
     proof::remove_tree(shell, scratch, Some(REMOVE_LIMIT)).await?;
     proof::remove_tree(shell, &sweep::beside(scratch), Some(REMOVE_LIMIT)).await
 }
+
+/// From a new connection to the first word of the watch on its host: two looks, and a start.
+const HEARD_WITHIN: Duration = Duration::from_secs(3);
+
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The key that holders get, read anew for each.
 async fn read_holder_key(path: &Path) -> Result<String, Failure> {

@@ -7,7 +7,7 @@
 use crate::config::Watch;
 use crate::connection::{Connection, Live, State};
 use crate::error::SshError;
-use crate::notices::Reporter;
+use crate::notices::{Reporter, SYSTEMD};
 use crate::remote::{self, Marks};
 use russh::ChannelMsg;
 use std::sync::Arc;
@@ -192,7 +192,7 @@ impl Attending {
         let (source, said) = match source {
             "file" => ("drop file", said.to_string()),
             "command" => ("notice command", said.to_string()),
-            "scheduled" => ("systemd", scheduled(said)),
+            "scheduled" => (SYSTEMD, scheduled(said)),
             _ => return,
         };
         self.reporter.announced(&self.host, source, &said, clock).await;
