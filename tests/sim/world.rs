@@ -521,7 +521,7 @@ fn is_answer(input: &Input) -> bool {
     }
 }
 
-fn op_of(input: &Input) -> Option<(wharfinger_core::ResourceId, wharfinger_core::Op)> {
+fn op_of(input: &Input) -> Option<(ResourceId, wharfinger_core::Op)> {
     match input {
         Input::Provisioned { resource, op, .. } => Some((*resource, *op)),
         _ => None,
