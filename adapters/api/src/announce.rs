@@ -29,6 +29,18 @@ enum Word {
     Gone,
 }
 
+/// The line with a span (`+600`) made a time, counted from when it was written (seconds since the epoch): a broker that is
+/// restarted reads it again, and the end does not move.
+pub fn dated(line: &str, written_s: i64) -> String {
+    let (word, rest) = split(line.trim());
+    let (when, text) = split(rest);
+    let timed = matches!(parse(line), Ok(Some((Word::Interruption(When::In(_)) | Word::Maintenance(When::In(_)), _))));
+    match timed.then(|| when_of(when)) {
+        Some(Ok(When::In(span))) => format!("{word} {} {text}", written_s.saturating_add(span)).trim_end().to_string(),
+        Some(Ok(When::At(_)) | Err(_)) | None => line.to_string(),
+    }
+}
+
 /// Reads a line; `None`: nothing is announced.
 fn parse(line: &str) -> Result<Option<(Word, &str)>, String> {
     let line = line.trim();
@@ -199,6 +211,15 @@ mod tests {
             ("gone sold", NoticeKind::Gone, "sold"),
         ] {
             assert_eq!(told(line), (kind, detail.to_string()), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_span_counts_from_when_it_was_written() {
+        assert_eq!(dated("maintenance +600 new kernel", 1000), "maintenance 1600 new kernel");
+        assert_eq!(dated("interruption +5", 1000), "interruption 1005");
+        for line in ["maintenance 1600", "at-risk +5 is text", "maintenance +x", "", "gone"] {
+            assert_eq!(dated(line, 1000), line);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wharfinger_adapter::announce::{Board, News, not_made};
+use wharfinger_adapter::announce::{Board, News, dated, not_made};
 use wharfinger_adapter::{Failure, Notice, NoticeSink, NoticeTarget};
 
 /// From one look at the file to the next.
@@ -75,10 +75,16 @@ impl Announcements {
     }
 
     async fn line(&self) -> String {
-        let plain = tokio::fs::metadata(&self.file).await.is_ok_and(|m| m.is_file() && m.len() <= FILE_BYTES_MAX);
+        let about = tokio::fs::metadata(&self.file).await.ok();
         // Not there, or not to be read: nothing is announced.
-        let text = if plain { tokio::fs::read(&self.file).await.unwrap_or_default() } else { Vec::new() };
-        String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_string()
+        let Some(about) = about.filter(|m| m.is_file() && m.len() <= FILE_BYTES_MAX) else { return String::new() };
+        let text = tokio::fs::read(&self.file).await.unwrap_or_default();
+        let line = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_string();
+        let written = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        match written.and_then(|since| i64::try_from(since.as_secs()).ok()) {
+            Some(written) => dated(&line, written),
+            None => line,
+        }
     }
 
     fn news(&self, line: &str) -> Vec<Notice> {

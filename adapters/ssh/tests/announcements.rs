@@ -202,7 +202,7 @@ async fn a_shutdown_that_systemd_has_scheduled_is_maintenance() {
     assert_eq!(source, "systemd");
     assert!(detail.contains("reboot"), "{detail}");
     assert!((290..=300).contains(&in_seconds(&kind)), "{kind:?}");
-    // Two sources, one of which ends: the other still stands.
+    // Two sources, one of which ends: the other still stands. A span counts from when it was written.
     let since = world.write("run/notice", "maintenance +60 mine\n");
     assert_eq!(world.told("both", since).await.1, "drop file");
     std::fs::remove_file(world.sshd.folder().join("run/notice")).unwrap();
@@ -301,4 +301,17 @@ async fn a_watch_that_is_off_is_off() {
     world.write("run/notice", "gone\n");
     world.quiet("nobody looks").await;
     assert!(world.loops().is_empty());
+}
+
+#[tokio::test]
+async fn a_span_counts_from_when_it_was_written() {
+    let mut world = world_or_skip!(|_, _| ());
+    world.write("run/notice.new", "maintenance +600 kernel, * and all\n");
+    let file = world.sshd.folder().join("run/notice.new");
+    let written = SystemTime::now() - Duration::from_secs(200);
+    std::fs::File::options().append(true).open(&file).unwrap().set_modified(written).unwrap();
+    std::fs::rename(&file, world.sshd.folder().join("run/notice")).unwrap();
+    let (kind, _, detail) = world.told("an older file", Instant::now()).await;
+    assert!((390..=401).contains(&in_seconds(&kind)), "{kind:?}");
+    assert_eq!(detail, "kernel, * and all");
 }
