@@ -4,14 +4,20 @@
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
-    Ended, Fault, Finding, Keep, Lease, LeaseId, LeaseState, Outcome, Reason, Resource, ResourceId, ResourceState,
-    Source, Subject, WorkFailure,
+    CauseChain, Ended, Fault, Finding, Keep, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason, Resource,
+    ResourceId, ResourceState, Source, Subject, WorkFailure,
 };
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+/// How long a copy is kept that nobody asked for.
+const COPY_KEPT: Millis = Millis::secs(86_400);
+
+/// Works that are remembered for what was lost under them; beyond it, all are forgotten.
+const WORKS_MAX: usize = 10_000;
 
 impl Core {
     /// A holder said how its work went: counted for the resource and for the host that it lies on.
@@ -23,6 +29,9 @@ impl Core {
         let Some(hold) = lease.hold() else { return };
         let Some(row) = self.resource(hold.resource).cloned() else { return };
         let host = row.parent.and_then(|parent| parent.host);
+        if *outcome == Outcome::Ok && !self.lost_under.is_empty() {
+            self.lost_under.remove(&lease.spec.work_key());
+        }
         let failure = match outcome {
             Outcome::Ok => None,
             Outcome::Failed | Outcome::Tainted => {
@@ -43,6 +52,35 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// A lease is broken for what became of its resource: was this work there too often when that happened?
+    pub(crate) fn work_that_breaks(&mut self, lease: &Lease, cause: &CauseChain) -> Option<Link> {
+        let LeaseState::Active { hold, .. } = &lease.state else { return None };
+        let evident = [Reason::ResourceMangled, Reason::ResourceUnreachable, Reason::ResourceGone];
+        let found = cause.iter().any(|link| evident.contains(&link.reason) && link.source == Source::Check);
+        let policy = self.policy_of(hold.resource)?;
+        if lease.spec.child.is_some() || !found || policy.work_after == 0 {
+            return None;
+        }
+        if self.lost_under.len() >= WORKS_MAX {
+            self.lost_under.clear();
+        }
+        let work = lease.spec.work_key();
+        let met = self.lost_under.entry(work.clone()).or_default();
+        met.insert(hold.resource);
+        if (met.len() as u32) < policy.work_after {
+            return None;
+        }
+        let count = met.len();
+        let detail = format!("the work {work:?} was there when {count} resources in a row were lost or mangled");
+        Some(Link {
+            subject: Subject::Lease(lease.id),
+            reason: Reason::WorkBlamed,
+            detail: Arc::from(detail),
+            source: Source::Broker,
+            at: self.now,
+        })
     }
 
     /// A check found the resource unfit: that is what its latest failures are put down to.
@@ -209,7 +247,9 @@ impl Core {
         }
         let by: Arc<str> = Arc::from(SELF);
         let reason = format!("{}: {why}", Reason::CheckBlind.as_str());
-        self.keep(id, Keep { by: by.clone(), reason: Arc::from(reason), until: None }, &by);
+        // A copy keeps its host from leaving; it is kept for a day at most and then made anew.
+        let until = row.parent.map(|_| self.now.after(COPY_KEPT));
+        self.keep(id, Keep { by: by.clone(), reason: Arc::from(reason), until }, &by);
         true
     }
 

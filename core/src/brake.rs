@@ -30,6 +30,8 @@ pub(crate) struct Domain {
     ended: VecDeque<Timestamp>,
     /// Since when the brake is on, and why.
     on: Option<(Timestamp, Arc<str>)>,
+    /// When it went off the last time.
+    off_at: Option<Timestamp>,
 }
 
 impl Domain {
@@ -75,8 +77,8 @@ impl Domain {
     /// Whether one more may be ended now; `Err`: why not.
     fn ask(&mut self, brake: &Brake, now: Timestamp, name: &str) -> Result<(), Arc<str>> {
         let Some((members, troubled)) = self.over(brake, now) else {
-            self.on = None;
-            return Ok(());
+            // What was gathered while it was on is told of the common cause, and of nobody alone.
+            return self.release(now).map_or(Ok(()), Err);
         };
         let since = match &self.on {
             Some((since, _)) => *since,
@@ -99,6 +101,13 @@ impl Domain {
             return Ok(());
         }
         Err(self.on.as_ref().map(|(_, why)| why.clone()).unwrap_or_default())
+    }
+
+    /// The brake goes off, if it was on: says why it was.
+    fn release(&mut self, now: Timestamp) -> Option<Arc<str>> {
+        let (_, why) = self.on.take()?;
+        self.off_at = Some(now);
+        Some(why)
     }
 
     fn end(&mut self, brake: &Brake, now: Timestamp) {
@@ -203,18 +212,28 @@ impl Core {
                 && domain.on.is_some()
                 && domain.over(&brake, now).is_none()
             {
-                domain.on = None;
+                domain.release(now);
                 cleared.push(format!("{} of {} are in trouble still", domain.troubled, domain.members.len()));
             }
         }
         if self.network.on.is_some() && self.network.over(&self.limits.brake, now).is_none() {
-            self.network.on = None;
+            self.network.release(now);
             let (members, silent) = self.network.counts();
             cleared.push(format!("{silent} of {members} hosts are silent still"));
         }
         for why in cleared {
             self.own_event("pool.brake-off", Subject::Pool(pool.clone()), why);
         }
+    }
+
+    /// Misses count from here on: before, the broker itself was away, or a common cause was likelier. A check that was under
+    /// way when the brake went off says silence still, while all others are well again.
+    pub(crate) fn misses_count_since(&self, id: ResourceId) -> Timestamp {
+        let own = self.resource(id).and_then(|row| {
+            let pool = self.pools.get(&row.pool)?;
+            pool.domains.get(&Self::domain_of(&pool.config, row))?.off_at
+        });
+        [own, self.network.off_at].into_iter().flatten().fold(self.heard_since, Ord::max)
     }
 
     /// Whether this evidence may end the resource now; if so, it is counted. Otherwise says why it is held back.

@@ -70,11 +70,13 @@ pub enum Reason {
     Notice,
     /// Checks pass but different work keeps failing on it.
     CheckBlind,
+    /// The same work was there when several resources were lost or mangled.
+    WorkBlamed,
 }
 
 impl Reason {
     /// All of them, for tables and tests.
-    pub const ALL: [Reason; 22] = [
+    pub const ALL: [Reason; 23] = [
         Reason::ResourceGone,
         Reason::ResourceUnreachable,
         Reason::ResourceMangled,
@@ -97,6 +99,7 @@ impl Reason {
         Reason::ProbeMissed,
         Reason::Notice,
         Reason::CheckBlind,
+        Reason::WorkBlamed,
     ];
 
     /// The stable name.
@@ -124,6 +127,7 @@ impl Reason {
             Reason::ProbeMissed => "PROBE_MISSED",
             Reason::Notice => "NOTICE",
             Reason::CheckBlind => "CHECK_BLIND",
+            Reason::WorkBlamed => "WORK_BLAMED",
         }
     }
 

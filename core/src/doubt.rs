@@ -176,8 +176,8 @@ impl Core {
             Ok(Verdict::Unreachable { detail }) => {
                 let retry_at = Some(self.now.after(config.doubt.retry_interval));
                 let host = row.parent.and_then(|parent| parent.host);
-                // While the broker itself was away, nobody could answer it.
-                let counted = first_miss.filter(|at| *at >= self.heard_since);
+                let count_since = self.misses_count_since(id);
+                let counted = first_miss.filter(|at| *at >= count_since);
                 let misses = if counted.is_some() { *misses + 1 } else { 1 };
                 let first = counted.unwrap_or(self.now);
                 // A copy that does not answer says nothing of itself: its host is asked.
@@ -198,11 +198,16 @@ impl Core {
                     return;
                 }
                 self.edit_resource(id, |row| {
-                    if let ResourceState::Suspect { op, retry_at: at, misses: m, first_miss: f, .. } = &mut row.state {
+                    if let ResourceState::Suspect { op, retry_at: at, misses: m, first_miss: f, held, .. } =
+                        &mut row.state
+                    {
                         *op = None;
                         *at = retry_at;
                         *m = misses;
                         *f = Some(first);
+                        if misses == 1 {
+                            *held = None;
+                        }
                     }
                     row.trouble = Some(detail.clone());
                 });
@@ -436,10 +441,10 @@ impl Core {
                     Some(pool) => pool.config.doubt,
                     None => return,
                 };
-                let heard_since = self.heard_since;
+                let count_since = self.misses_count_since(id);
                 let Some(entry) = self.resources.get_mut(&id) else { return };
                 let liveness = &mut entry.liveness;
-                if liveness.first_miss.is_none_or(|at| at < heard_since) {
+                if liveness.first_miss.is_none_or(|at| at < count_since) {
                     (liveness.misses, liveness.first_miss) = (0, Some(now));
                 }
                 liveness.misses += 1;

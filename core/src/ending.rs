@@ -282,7 +282,12 @@ impl Core {
         let replacement = |n: usize| replacements.get(n).copied();
         for (n, other) in all.into_iter().enumerate() {
             let chain = if n == 0 {
-                cause.clone()
+                let mut chain = cause.clone();
+                if let Some(link) = self.work_that_breaks(&lease, &cause) {
+                    self.own_event("lease.work-blamed", Subject::Lease(id), &*link.detail);
+                    chain.push(link);
+                }
+                chain
             } else {
                 let mut chain = alloc::vec![Link {
                     subject: Subject::Lease(id),

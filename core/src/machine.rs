@@ -66,6 +66,8 @@ pub struct Core {
     pub(crate) by_revision: BTreeMap<Revision, LeaseId>,
     /// Machines whose checks pass and on which a work failed, by work.
     pub(crate) by_work: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
+    /// Resources that were lost or mangled under a work, by work; not stored.
+    pub(crate) lost_under: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
     /// All probed hosts as one failure domain.
     pub(crate) network: Domain,
     pub(crate) queue: Queue,

@@ -33,6 +33,7 @@ impl Core {
             by_group: BTreeMap::new(),
             by_revision: BTreeMap::new(),
             by_work: BTreeMap::new(),
+            lost_under: BTreeMap::new(),
             network: crate::brake::Domain::default(),
             heard_since: now,
             queue: Queue::default(),

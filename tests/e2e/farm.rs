@@ -57,9 +57,14 @@ impl Farm {
 
     /// The same, with this directory for what lies on the hosts.
     pub(crate) fn start_in(hosts: Vec<Sshd>, settings: Settings, work: tempfile::TempDir) -> Self {
-        let mut server = Server::prepared("w.db");
+        let server = Server::prepared("w.db");
         repository(&server.folder.path().join("origin"));
         server.configure("", &pools(&hosts, &settings, work.path(), &[]));
+        Self::over(server, hosts, settings, work)
+    }
+
+    /// Starts this server, which was configured before, and watches it.
+    pub(crate) fn over(mut server: Server, hosts: Vec<Sshd>, settings: Settings, work: tempfile::TempDir) -> Self {
         server.run();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let client = runtime.block_on(Client::connect(&server.address)).unwrap();
@@ -108,6 +113,11 @@ impl Farm {
 
     pub(crate) fn release(&self, lease: &str, outcome: Outcome) {
         self.runtime.block_on(self.client.release(lease, outcome, "")).unwrap();
+    }
+
+    /// Its holder says that its work fails, and keeps it.
+    pub(crate) fn report(&self, lease: &str, note: &str) {
+        self.runtime.block_on(self.client.report(lease, note)).unwrap();
     }
 
     /// The first thing told of a lease, since then, that fits; waits for it.

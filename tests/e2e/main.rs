@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
 
 mod bad_input;
+mod brake;
 mod command;
 mod copies;
 mod false_break;
@@ -12,6 +13,7 @@ mod faults;
 mod grpcurl;
 mod hosts;
 mod kill;
+mod notices;
 mod python;
 mod seed;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]

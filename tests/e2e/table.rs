@@ -375,16 +375,16 @@ fn out_of_disk() {
     let host = || Sshd::start_in(&disk, "", None);
     let settings = Settings { ssh: "min_free_disk_mb = 16", git: "min_free_disk_mb = 16", ..Settings::default() };
     let mut scene = Scene::on(Farm::start_in(vec![host(), host()], settings, work));
-    let copy = scene.copy.id.clone();
+    let lease = scene.lease.id.clone();
     let fault = scene.hurt(|farm, host| {
         let root = format!("/proc/{}/root", farm.host(host).processes()[0]);
         let file = format!("{root}{}/junk", farm.work().display());
         let mut junk = std::fs::File::create(file).unwrap();
         while junk.write_all(&[0; 1 << 16]).is_ok() {}
-        // The build fails, and its agent asks for a check before it blames the build, as `wharfinger run` does.
-        farm.check(&copy);
+        // The build fails, and its agent says so before it blames the build, as `wharfinger run` does.
+        farm.report(&lease, "exit code 1");
     });
-    scene.breaks("out of disk", &fault, &["RESOURCE_MANGLED", "OPERATOR"], "DISK_FULL", true);
+    scene.breaks("out of disk", &fault, &["RESOURCE_MANGLED", "HOLDER_REPORTED"], "DISK_FULL", true);
     // The host itself is taken out when it is checked, and made ready again when there is room.
     let (host, item) = (scene.host.id.clone(), scene.host.item.clone());
     if scene.farm.resource(&host).state() == ResourceState::Ready {
@@ -413,12 +413,12 @@ fn clock_gone_wild() {
     let folder = tempfile::tempdir().unwrap();
     let clock = folder.path().join("clock");
     std::fs::write(&clock, "+0").unwrap();
-    // sshd itself and all that runs on the host live by this clock.
+    // All that runs on the host lives by this clock. Not sshd itself: its sandbox kills it for a system call of the library.
     let variables = format!(
         "LD_PRELOAD={LIBRARY} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1 DONT_FAKE_MONOTONIC=1",
         clock.display()
     );
-    let host = || Sshd::start_in(&format!("export {variables}"), &format!("SetEnv {variables}"), None);
+    let host = || Sshd::start_with(&format!("SetEnv {variables}"));
     let mut scene = Scene::new(vec![host(), host()], Settings::default());
     std::fs::write(&clock, "-20y x1000").unwrap();
     let sshd = scene.sshd();

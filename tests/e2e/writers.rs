@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use wharfinger::pb;
 use wharfinger::pb::LeaseState;
 
-/// Two builds on one copy: the first writes until it is ended, and does not want to end; the second waits for the copy.
-/// Each line of the log, which lies outside the copy, is the fencing token of who wrote it.
+/// Two builds on one copy, or on one host: the first writes until it is ended, and does not want to end; the second waits
+/// for what the first has. Each line of the log, which lies outside of it, is the fencing token of who wrote it.
 struct Builds {
     farm: Farm,
     first: Child,
@@ -29,14 +29,14 @@ impl Drop for Builds {
 }
 
 impl Builds {
-    /// Until both are under way.
-    fn start() -> Self {
+    /// Both build in this pool. Until both are under way.
+    fn start(pool: &str) -> Self {
         let farm = Farm::start(vec![Sshd::start()], Settings::default());
-        let first = writer(&farm, "first", 1_000_000);
+        let first = writer(&farm, pool, "first", 1_000_000);
         farm.server.wait("the first build to write", || (lines(&farm).len() > 20).then_some(()));
         let lease = held_by(&farm, "first");
         assert_eq!(lease.state(), LeaseState::Active);
-        let second = writer(&farm, "second", 200);
+        let second = writer(&farm, pool, "second", 200);
         farm.server.wait("the second build to wait", || {
             let leases = farm.server.json(&["ls", "--state", "queued"]);
             (leases["leases"].as_array().unwrap().len() == 1).then_some(())
@@ -51,7 +51,7 @@ impl Builds {
         let ended = farm.server.wait("the second build to end", || second.try_wait().unwrap());
         assert!(ended.success(), "{ended:?}");
         let next = held_by(farm, "second");
-        assert_eq!(next.resource_id, self.lease.resource_id, "the same copy");
+        assert_eq!(next.resource_id, self.lease.resource_id, "the same copy, or host");
         let (old, new) = (self.lease.fencing_token.to_string(), next.fencing_token.to_string());
         assert!(next.fencing_token > self.lease.fencing_token);
         let lines = lines(farm);
@@ -76,7 +76,6 @@ fn lines(farm: &Farm) -> Vec<String> {
 
 fn held_by(farm: &Farm, holder: &str) -> pb::Lease {
     let request = pb::ListRequest {
-        pools: vec!["copies".into()],
         holders: vec![holder.into()],
         states: [LeaseState::Active, LeaseState::Released, LeaseState::Queued].map(i32::from).to_vec(),
         ..pb::ListRequest::default()
@@ -88,7 +87,7 @@ fn held_by(farm: &Farm, holder: &str) -> pb::Lease {
 }
 
 /// A build that writes its token so many times, deaf to signals, with a child in a session of its own that writes too.
-fn writer(farm: &Farm, holder: &str, times: u32) -> Child {
+fn writer(farm: &Farm, pool: &str, holder: &str, times: u32) -> Child {
     let script = format!(
         "trap '' TERM HUP INT\n\
          write() {{ i=0; while [ $i -lt {times} ]; do echo $WHARFINGER_TOKEN >>{log}; i=$((i + 1)); sleep 0.01; done; }}\n\
@@ -96,7 +95,7 @@ fn writer(farm: &Farm, holder: &str, times: u32) -> Child {
          write",
         log = log(farm).display()
     );
-    let mut command: Command = farm.server.command(&["run", "--pool", "copies", "--retries", "0", "--ttl", "3s"]);
+    let mut command: Command = farm.server.command(&["run", "--pool", pool, "--retries", "0", "--ttl", "3s"]);
     command
         .args(["--holder", holder, "--identity"])
         .arg(farm.hosts[0].key())
@@ -125,7 +124,7 @@ fn a_lease_is_broken_by_an_operator_under_a_writer_that_will_not_end() {
     if skip("writers::a_lease_is_broken_by_an_operator_under_a_writer_that_will_not_end") {
         return;
     }
-    let mut builds = Builds::start();
+    let mut builds = Builds::start("copies");
     assert!(!processes_of(&builds.lease.id).is_empty());
     let broken = builds.farm.server.cli(&["break", &builds.lease.id, "--reason", "test"]);
     assert!(broken.status.success());
@@ -140,7 +139,7 @@ fn a_lease_is_broken_and_its_holder_hears_nothing_of_it() {
     if skip("writers::a_lease_is_broken_and_its_holder_hears_nothing_of_it") {
         return;
     }
-    let mut builds = Builds::start();
+    let mut builds = Builds::start("copies");
     // The agent hangs: its connection to the host stands, and its process there writes on.
     send(builds.first.id(), Signal::STOP);
     let broken = builds.farm.server.cli(&["break", &builds.lease.id, "--reason", "test"]);
@@ -153,7 +152,7 @@ fn an_agent_is_killed_and_its_lease_expires_under_a_writer_that_will_not_end() {
     if skip("writers::an_agent_is_killed_and_its_lease_expires_under_a_writer_that_will_not_end") {
         return;
     }
-    let mut builds = Builds::start();
+    let mut builds = Builds::start("copies");
     send(builds.first.id(), Signal::KILL);
     builds.one_after_the_other();
     assert_eq!(builds.farm.get(&builds.lease.id).state(), LeaseState::Expired);
@@ -164,8 +163,31 @@ fn an_agent_hangs_and_its_lease_expires_under_a_writer_that_will_not_end() {
     if skip("writers::an_agent_hangs_and_its_lease_expires_under_a_writer_that_will_not_end") {
         return;
     }
-    let mut builds = Builds::start();
+    let mut builds = Builds::start("copies");
     send(builds.first.id(), Signal::STOP);
+    builds.one_after_the_other();
+    assert_eq!(builds.farm.get(&builds.lease.id).state(), LeaseState::Expired);
+}
+
+#[test]
+fn a_lease_on_a_host_itself_is_broken_and_its_holder_hears_nothing_of_it() {
+    if skip("writers::a_lease_on_a_host_itself_is_broken_and_its_holder_hears_nothing_of_it") {
+        return;
+    }
+    let mut builds = Builds::start("hosts");
+    send(builds.first.id(), Signal::STOP);
+    let broken = builds.farm.server.cli(&["break", &builds.lease.id, "--reason", "test"]);
+    assert!(broken.status.success());
+    builds.one_after_the_other();
+}
+
+#[test]
+fn an_agent_on_a_host_itself_is_killed_and_its_lease_expires_under_a_writer_that_will_not_end() {
+    if skip("writers::an_agent_on_a_host_itself_is_killed_and_its_lease_expires_under_a_writer_that_will_not_end") {
+        return;
+    }
+    let mut builds = Builds::start("hosts");
+    send(builds.first.id(), Signal::KILL);
     builds.one_after_the_other();
     assert_eq!(builds.farm.get(&builds.lease.id).state(), LeaseState::Expired);
 }

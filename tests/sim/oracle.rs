@@ -44,6 +44,8 @@ pub(crate) struct Oracle {
     /// No lease may expire before this.
     pub(crate) grace_until: Timestamp,
     pub(crate) watchers: Vec<Watcher>,
+    /// Resources that the world has said something of.
+    pub(crate) noticed: BTreeSet<ResourceId>,
     /// When resources were given up for their silence, by pool and domain, since the broker started or was configured.
     pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<Timestamp>>,
 }
@@ -233,7 +235,11 @@ impl Oracle {
             return Err(format!("(8) {}'s cause has no root: {nearest:?}", row.id));
         };
         let told = match &root.source {
-            Source::Operator(_) | Source::Notice(_) => true,
+            Source::Operator(_) => true,
+            // A notice for a stranger is no word on anybody else.
+            Source::Notice(_) => {
+                matches!(root.subject, wharfinger_core::Subject::Resource(id) if self.noticed.contains(&id))
+            }
             // The broker's own: age, idleness, the configuration; a copy that is given up for others is idle.
             Source::Broker => matches!(root.reason, Reason::Policy | Reason::Disabled | Reason::CheckBlind),
             Source::Check => {

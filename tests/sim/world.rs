@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger::store::Fault;
 use wharfinger_core::{
-    Batch, Input, LeaseId, LeaseState, Millis, PoolConfig, Reply, Resource, ResourceState, Revision, Timestamp,
+    Batch, Core, Input, LeaseId, LeaseState, Millis, Notice, NoticeTarget, PoolConfig, Reply, Resource, ResourceId,
+    ResourceState, Revision, Timestamp,
 };
 
 const START: Timestamp = Timestamp(1_000_000_000);
@@ -301,6 +302,9 @@ impl World {
     fn turn(&mut self, inputs: Vec<Input>) -> Result<(), String> {
         self.turns += 1;
         for input in &inputs {
+            if let Input::Notice(Notice { target: NoticeTarget::Resource(id), .. }) = input {
+                self.oracle.noticed.insert(*id);
+            }
             self.trace.line(self.now, || format!("<- {input:?}"));
         }
         let faulty = self.weather.faults && !self.calm;
@@ -445,7 +449,9 @@ impl World {
             return Some(format!("{} is not cleaned: {:?}", row.id, row.state));
         }
         let moving = |row: &&Arc<Resource>| match row.state {
-            ResourceState::Quarantined { until: Some(_), .. } => true,
+            // For what the broker keeps by itself nobody waits a day.
+            ResourceState::Quarantined { until: Some(_), ref cordon, .. } => &*cordon.by != "wharfinger",
+            ResourceState::Draining { .. } if keeps_a_copy(core, row.id) => false,
             ResourceState::Ready if row.keep.as_ref().is_some_and(|keep| keep.until.is_some()) => true,
             ResourceState::Suspect { .. }
             | ResourceState::Repairing { .. }
@@ -487,6 +493,14 @@ impl World {
     }
 }
 
+/// A host that leaves waits for what is kept on it for triage.
+fn keeps_a_copy(core: &Core, host: ResourceId) -> bool {
+    core.resources(None).any(|row| {
+        row.parent.is_some_and(|parent| parent.host == Some(host))
+            && matches!(row.state, ResourceState::Quarantined { .. })
+    })
+}
+
 fn is_answer(input: &Input) -> bool {
     match input {
         Input::Provisioned { .. }
@@ -507,7 +521,7 @@ fn is_answer(input: &Input) -> bool {
     }
 }
 
-fn op_of(input: &Input) -> Option<(wharfinger_core::ResourceId, wharfinger_core::Op)> {
+fn op_of(input: &Input) -> Option<(ResourceId, wharfinger_core::Op)> {
     match input {
         Input::Provisioned { resource, op, .. } => Some((*resource, *op)),
         _ => None,

@@ -3,7 +3,7 @@
 //! The line is `interruption WHEN [TEXT]`, `maintenance WHEN [TEXT]`, `at-risk [TEXT]` or `gone [TEXT]`; WHEN is seconds since
 //! the Unix epoch by the host's clock, `+SECONDS` from now, or `now`. No line, or an empty one: nothing is announced.
 
-use crate::NoticeKind;
+use crate::{Failure, NoticeKind};
 use std::collections::BTreeMap;
 
 /// How a line is written, for messages.
@@ -27,6 +27,18 @@ enum Word {
     Maintenance(When),
     AtRisk,
     Gone,
+}
+
+/// The line with a span (`+600`) made a time, counted from when it was written (seconds since the epoch): a broker that is
+/// restarted reads it again, and the end does not move.
+pub fn dated(line: &str, written_s: i64) -> String {
+    let (word, rest) = split(line.trim());
+    let (when, text) = split(rest);
+    let timed = matches!(parse(line), Ok(Some((Word::Interruption(When::In(_)) | Word::Maintenance(When::In(_)), _))));
+    match timed.then(|| when_of(when)) {
+        Some(Ok(When::In(span))) => format!("{word} {} {text}", written_s.saturating_add(span)).trim_end().to_string(),
+        Some(Ok(When::At(_)) | Err(_)) | None => line.to_string(),
+    }
 }
 
 /// Reads a line; `None`: nothing is announced.
@@ -147,6 +159,29 @@ impl Board {
             }
         }
     }
+
+    /// Whether this source has spoken at all.
+    pub fn has_heard(&self, source: &str) -> bool {
+        self.heard.contains_key(source)
+    }
+
+    /// The end that stands announced, if there is one: by whom, and in its own words. What is to go is not made anew.
+    pub fn end(&self) -> Option<(&'static str, &str)> {
+        self.heard.iter().find_map(|(source, heard)| match heard.standing.as_ref()? {
+            (NoticeKind::Interruption { .. } | NoticeKind::Maintenance { .. } | NoticeKind::Gone, text) => {
+                Some((*source, text.as_str()))
+            }
+            (NoticeKind::AtRisk | NoticeKind::Cancelled | NoticeKind::ConnectionLost, _) => None,
+        })
+    }
+}
+
+/// Why a host is not made ready while its end stands announced.
+pub fn not_made(host: &str, source: &str, text: &str) -> Failure {
+    Failure::provider(
+        "END_ANNOUNCED",
+        format!("{host}: {text} ({source}); it is made ready when that is over, or was taken back on the host"),
+    )
 }
 
 #[cfg(test)]
@@ -176,6 +211,15 @@ mod tests {
             ("gone sold", NoticeKind::Gone, "sold"),
         ] {
             assert_eq!(told(line), (kind, detail.to_string()), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_span_counts_from_when_it_was_written() {
+        assert_eq!(dated("maintenance +600 new kernel", 1000), "maintenance 1600 new kernel");
+        assert_eq!(dated("interruption +5", 1000), "interruption 1005");
+        for line in ["maintenance 1600", "at-risk +5 is text", "maintenance +x", "", "gone"] {
+            assert_eq!(dated(line, 1000), line);
         }
     }
 
@@ -218,5 +262,22 @@ mod tests {
         let News::Tell { kind, .. } = board.hear("systemd", "", 0, NOW_MS) else { panic!() };
         assert_eq!(kind, NoticeKind::Cancelled);
         assert_eq!(board.hear("systemd", "", 0, NOW_MS), News::Nothing);
+    }
+
+    #[test]
+    fn an_end_stands_until_each_source_that_said_so_takes_it_back() {
+        let mut board = Board::default();
+        assert!(!board.has_heard("systemd") && board.end().is_none());
+        let _ = board.hear("systemd", "", 0, NOW_MS);
+        let _ = board.hear("drop file", "at-risk smoke", 0, NOW_MS);
+        assert!(board.has_heard("systemd") && board.end().is_none());
+        let _ = board.hear("drop file", "maintenance +60 new kernel", 0, NOW_MS);
+        let _ = board.hear("drop file", "nonsense", 0, NOW_MS);
+        assert_eq!(board.end(), Some(("drop file", "new kernel")));
+        let _ = board.hear("systemd", "gone sold", 0, NOW_MS);
+        let _ = board.hear("drop file", "", 0, NOW_MS);
+        assert_eq!(board.end(), Some(("systemd", "sold")));
+        let _ = board.hear("systemd", "", 0, NOW_MS);
+        assert_eq!(board.end(), None);
     }
 }

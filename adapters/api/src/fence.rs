@@ -42,6 +42,12 @@ case $now in '' | *[!0-9]*) now=0 ;; esac
 const SET: &str = r#"
 umask 022
 new=$fence.new.$$
+# Beside the owner's mark, for the sweep that comes when this resource was given up; see sweep.rs.
+beside=${fence%/.wharfinger/*}.owner
+if [ -d "$beside" ]; then
+  note=$beside/lease.${fence##*.}
+  printf '%s\n' "$lease" >"$note.new" && mv -f -- "$note.new" "$note" || exit 1
+fi
 mkdir -p -- "${fence%/*}" && printf '%s\n' "$token" >"$new" && mv -f -- "$new" "$fence" && exit
 rm -f -- "$new" 2>/dev/null
 exit 1"#;
@@ -60,17 +66,29 @@ pub fn guarded(command: Command, path: &str, token: u64) -> Command {
     Command { argv, ..command }
 }
 
-/// Says that the slot belongs to this token from now on.
+/// Says that the slot belongs to this token from now on, and notes the lease for [`crate::sweep`].
 ///
 /// # Errors
 /// `FENCED` (provider) if it belongs to a later one; `FENCE_NOT_WRITTEN` (resource); or what kept us from asking.
-pub async fn set(shell: &dyn Shell, path: &str, token: u64) -> Result<(), Failure> {
-    let script = format!("fence=$1 token=$2\n{COMPARE}{SET}");
-    let command = Command::new(["/bin/sh", "-c", &script, "wharfinger-fence", path, &token.to_string()]).timeout(LIMIT);
-    let output = shell.run(command).await.map_err(failure)?;
+pub async fn set(shell: &dyn Shell, path: &str, token: u64, lease: &str) -> Result<(), Failure> {
+    let output = shell.run(set_command(path, token, lease)).await.map_err(failure)?;
+    was_set(path, token, &output)
+}
+
+/// The command behind [`set`], for adapters that run it their own way.
+pub fn set_command(path: &str, token: u64, lease: &str) -> Command {
+    let script = format!("fence=$1 token=$2 lease=$3\n{COMPARE}{SET}");
+    Command::new(["/bin/sh", "-c", &script, "wharfinger-fence", path, &token.to_string(), lease]).timeout(LIMIT)
+}
+
+/// What [`set_command`] came to.
+///
+/// # Errors
+/// As [`set`].
+pub fn was_set(path: &str, token: u64, output: &Output) -> Result<(), Failure> {
     match output.exit {
         Exit::Code(0) => Ok(()),
-        Exit::Code(REFUSED) => Err(fenced(path, token, &output)),
+        Exit::Code(REFUSED) => Err(fenced(path, token, output)),
         ref exit => Err(Failure::resource(
             "FENCE_NOT_WRITTEN",
             format!("writing {path} ended with {exit:?}: {}; look at the disk and its permissions", output.complaint()),

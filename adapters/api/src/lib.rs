@@ -22,6 +22,7 @@ mod notice;
 pub mod proof;
 pub mod reaper;
 mod shell;
+pub mod sweep;
 mod verdict;
 
 #[cfg(feature = "conformance")]

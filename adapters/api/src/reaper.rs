@@ -25,8 +25,6 @@ rm -f -- "$fence" || exit 5
 fi
 unset WHARFINGER_LEASE
 [ -r /proc/self/stat ] || { echo 'no /proc on this host' >&2; exit 4; }
-read -r line <"/proc/$$/stat"; line=${line##*) }; set -- $line
-own=$3
 mark="WHARFINGER_LEASE=$lease"
 if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then zero=yes; else zero=; fi
 
@@ -39,6 +37,19 @@ marked() {
       tr '\0' '\n' <"$file" 2>/dev/null | grep -qxF -- "$mark" && echo "$file"
     done
   fi | while IFS=/ read -r _ _ pid _; do echo "$pid"; done
+}
+@ENDING@
+end_all
+echo "$ended"
+"#;
+
+/// Defines `end_all`: ends whatever `marked` prints, and says in `ended` how many it signalled.
+pub(crate) const ENDING: &str = r#"
+own_group() {
+  read -r line <"/proc/$$/stat"
+  line=${line##*) }
+  set -- $line
+  own=$3
 }
 
 # Adds to $groups each process group whose leader is marked: whoever is in it is theirs, marked or not. Leaves in $others
@@ -73,31 +84,33 @@ find_all() {
 }
 
 # One that forks while we look may slip through one look, hardly through two in a row.
-seen=' '
-count=0
-rounds=0
-calm=0
-while :; do
-  find_all
-  if [ "$all" = ' ' ]; then
-    calm=$((calm + 1))
-    [ $calm -lt 2 ] || break
-    continue
-  fi
+end_all() {
+  own_group
+  seen=' '
+  ended=0
+  rounds=0
   calm=0
-  [ $rounds -lt 120 ] || { echo "still running after SIGKILL:$all" >&2; exit 3; }
-  for pid in $all; do
-    if [ $rounds -ge 20 ]; then
-      kill -s KILL "$pid" 2>/dev/null
-    else
-      case $seen in *" $pid "*) ;; *) kill -s TERM "$pid" 2>/dev/null ;; esac
+  while :; do
+    find_all
+    if [ "$all" = ' ' ]; then
+      calm=$((calm + 1))
+      [ $calm -lt 2 ] || break
+      continue
     fi
-    case $seen in *" $pid "*) ;; *) seen="$seen$pid "; count=$((count + 1)) ;; esac
+    calm=0
+    [ $rounds -lt 120 ] || { echo "still running after SIGKILL:$all" >&2; exit 3; }
+    for pid in $all; do
+      if [ $rounds -ge 20 ]; then
+        kill -s KILL "$pid" 2>/dev/null
+      else
+        case $seen in *" $pid "*) ;; *) kill -s TERM "$pid" 2>/dev/null ;; esac
+      fi
+      case $seen in *" $pid "*) ;; *) seen="$seen$pid "; ended=$((ended + 1)) ;; esac
+    done
+    rounds=$((rounds + 1))
+    sleep 0.1 2>/dev/null || { sleep 1; rounds=$((rounds + 9)); }
   done
-  rounds=$((rounds + 1))
-  sleep 0.1 2>/dev/null || { sleep 1; rounds=$((rounds + 9)); }
-done
-echo "$count"
+}
 "#;
 
 /// Kills the processes of this lease on the host: SIGTERM, up to two seconds of grace, SIGKILL, until two looks in a
@@ -120,7 +133,7 @@ pub async fn end_lease(shell: &dyn Shell, lease: &str, fence: &str, token: u64) 
 }
 
 async fn end(shell: &dyn Shell, lease: &str, fence: &str, token: u64) -> Result<u32, Failure> {
-    let script = SCRIPT.replace("@COMPARE@", fence::COMPARE);
+    let script = SCRIPT.replace("@COMPARE@", fence::COMPARE).replace("@ENDING@", ENDING);
     let argv = ["/bin/sh", "-c", &script, "reaper", lease, fence, &token.to_string()];
     let command = Command::new(argv).timeout(Duration::from_secs(60));
     let output = shell.run(command).await.map_err(failure)?;

@@ -8,7 +8,7 @@ use crate::error::{State, Trouble};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access};
+use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, sweep};
 
 /// Exit code by which a script says that its output is a [`State`].
 const SAID: i32 = 93;
@@ -62,6 +62,9 @@ pub(crate) struct Copy {
     /// Absolute directory of the copy: `tree` and `meta` lie in it.
     pub(crate) dir: String,
     pub(crate) resource: String,
+    /// A file on the host, for a copy that lies outside its host's directory: who sweeps what that host's resource left
+    /// finds the copy by it. Empty for one that lies inside.
+    pub(crate) note: String,
     pub(crate) handle: Option<Handle>,
     pub(crate) config: Config,
 }
@@ -109,8 +112,15 @@ impl Copy {
             }
         };
         check_root(&dir)?;
+        let note = match parent.access.get(access::PATH) {
+            Some(path) if !dir.starts_with(&format!("{}/", path.trim_end_matches('/'))) => {
+                format!("{}/copy.{}", sweep::beside(path), job.resource)
+            }
+            Some(_) | None => String::new(),
+        };
         Ok(Self {
             shell: Arc::clone(&parent.shell),
+            note,
             dir,
             resource: job.resource.clone(),
             handle,

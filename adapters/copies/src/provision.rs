@@ -39,7 +39,7 @@ async fn found_well(copy: &Copy, format: &str) -> Result<bool, Trouble> {
 
 async fn begin(copy: &Copy) -> Result<(), Trouble> {
     let min = copy.config.min_free_disk_mb.to_string();
-    copy.must(BEGIN, &[&min], copy.config.command_timeout()).await.map(drop)
+    copy.must(BEGIN, &[&min, &copy.note], copy.config.command_timeout()).await.map(drop)
 }
 
 /// Clones into the tree's place, whatever is there, and proves the result. Says the object format.
@@ -81,5 +81,5 @@ pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
 /// Removes the copy. What runs in it goes first, or it would write on.
 pub(crate) async fn destroy(copy: &Copy) -> Result<(), Trouble> {
     copy.stop().await?;
-    copy.must(DESTROY, &[], copy.config.clone_timeout()).await.map(drop)
+    copy.must(DESTROY, &[&copy.note], copy.config.clone_timeout()).await.map(drop)
 }

@@ -61,6 +61,7 @@ impl Adapter for LocalAdapter {
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
         let needs = self.needs(&job.resource);
         let host = Self::host();
+        self.announcements.no_end(&host).await?;
         let facts = proof::prove(&LocalShell, &host, &needs, LIMIT).await?;
         tracing::debug!(pool = self.pool, resource = job.resource.resource, "local host is ready");
         let handle = Handle { boot_id: facts.boot_id.clone(), path: needs.scratch.clone() };
@@ -84,7 +85,7 @@ impl Adapter for LocalAdapter {
             return Ok(Prepared::default());
         }
         let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
-        fence::set(&LocalShell, &fence, job.work.token).await?;
+        fence::set(&LocalShell, &fence, job.work.token, &job.work.lease).await?;
         Ok(Prepared { access: Access::from([(access::FENCE.to_string(), fence)]) })
     }
 

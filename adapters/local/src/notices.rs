@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wharfinger_adapter::announce::{Board, News};
-use wharfinger_adapter::{Notice, NoticeSink, NoticeTarget};
+use wharfinger_adapter::announce::{Board, News, dated, not_made};
+use wharfinger_adapter::{Failure, Notice, NoticeSink, NoticeTarget};
 
 /// From one look at the file to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,6 +24,16 @@ pub(crate) struct Announcements {
 impl Announcements {
     pub(crate) fn new(pool: String, file: PathBuf) -> Self {
         Self { pool, file, told: Mutex::default() }
+    }
+
+    /// Whether this machine is to go; then nothing is made on it.
+    ///
+    /// # Errors
+    /// `END_ANNOUNCED` (provider).
+    pub(crate) async fn no_end(&self, host: &str) -> Result<(), Failure> {
+        let mut board = Board::default();
+        let _ = board.hear("drop file", &self.line().await, 0, 0);
+        board.end().map_or(Ok(()), |(source, text)| Err(not_made(host, source, text)))
     }
 
     /// This resource is there, and hears what is announced from now on.
@@ -65,10 +75,16 @@ impl Announcements {
     }
 
     async fn line(&self) -> String {
-        let plain = tokio::fs::metadata(&self.file).await.is_ok_and(|m| m.is_file() && m.len() <= FILE_BYTES_MAX);
+        let about = tokio::fs::metadata(&self.file).await.ok();
         // Not there, or not to be read: nothing is announced.
-        let text = if plain { tokio::fs::read(&self.file).await.unwrap_or_default() } else { Vec::new() };
-        String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_string()
+        let Some(about) = about.filter(|m| m.is_file() && m.len() <= FILE_BYTES_MAX) else { return String::new() };
+        let text = tokio::fs::read(&self.file).await.unwrap_or_default();
+        let line = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_string();
+        let written = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        match written.and_then(|since| i64::try_from(since.as_secs()).ok()) {
+            Some(written) => dated(&line, written),
+            None => line,
+        }
     }
 
     fn news(&self, line: &str) -> Vec<Notice> {

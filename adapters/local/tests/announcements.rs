@@ -3,7 +3,7 @@
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use wharfinger_adapter::{Adapter, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob};
+use wharfinger_adapter::{Adapter, Blame, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob};
 use wharfinger_local::{Config, LocalAdapter};
 
 #[tokio::test]
@@ -32,7 +32,12 @@ async fn a_drop_file_is_heard_by_each_resource_and_so_is_its_end() {
     assert!(matches!(notice.kind, NoticeKind::Maintenance { .. }), "{notice:?}");
     assert_eq!(notice.target, NoticeTarget::Resource("res_1".into()));
     assert_eq!((notice.pool.as_str(), notice.source, notice.detail.as_str()), ("here", "drop file", "disk"));
-    // One that is made later hears it too, and alone.
+    // Nothing is made on a machine that is to go.
+    let refused = adapter.provision(&ProvisionJob { resource: job("res_2"), attempt: 0 }).await.unwrap_err();
+    assert_eq!((refused.blame, refused.reason), (Blame::Provider, "END_ANNOUNCED"), "{refused:?}");
+    // On one that may go, it is; and it hears that too, and alone.
+    std::fs::write(&file, "at-risk smoke\n").unwrap();
+    assert_eq!(told("at risk").await.kind, NoticeKind::AtRisk);
     adapter.provision(&ProvisionJob { resource: job("res_2"), attempt: 0 }).await.unwrap();
     assert_eq!(told("the second").await.target, NoticeTarget::Resource("res_2".into()));
     adapter.destroy(&job("res_2")).await.unwrap();

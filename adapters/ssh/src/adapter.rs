@@ -4,7 +4,7 @@ use crate::config::{Config, Host};
 use crate::connection::{Connection, Endpoint};
 use crate::error::Kind;
 use crate::key::{self, fingerprint};
-use crate::notices::Reporter;
+use crate::notices::{NotHeard, Reporter};
 use crate::probe::{self, Known};
 use crate::shell::SshShell;
 use async_trait::async_trait;
@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
-    Shell, Traits, Verdict, access, fence, reaper,
+    Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
 };
 
 /// Leases the machines of an inventory. See the crate's documentation.
@@ -160,10 +160,47 @@ impl SshAdapter {
         Ok(connection)
     }
 
+    /// Connects. A host that is to go is not made ready, only to be taken away from those who got it. What is known of its end may be
+    /// from before it went, so whoever watches it gets time to speak.
+    async fn no_end_announced(&self, connection: &Arc<Connection>) -> Result<(), Failure> {
+        let endpoint = &connection.endpoint;
+        let begun = Instant::now();
+        loop {
+            // Each time: one that was found dead meanwhile says nothing.
+            connection.kept().await?;
+            if endpoint.limits.watch.is_none() {
+                return Ok(());
+            }
+            let said = self.reporter.end_of(&endpoint.name);
+            match said {
+                Ok(None) => return Ok(()),
+                _ if begun.elapsed() < HEARD_WITHIN => tokio::time::sleep(LOOK).await,
+                // A host that can not be watched announces nothing.
+                Err(NotHeard) => return Ok(()),
+                Ok(Some((source, text))) => return Err(announce::not_made(&endpoint.name, source, &text)),
+            }
+        }
+    }
+
     fn needs(&self, job: &ResourceJob) -> Needs {
         let inventory = self.inventory_lock();
         let work_dir = inventory.config.work_dir.trim_end_matches('/');
         Needs { scratch: format!("{work_dir}/hosts/{}", job.resource), free_disk_mb: inventory.config.min_free_disk_mb }
+    }
+
+    /// Marks the host's directory, and takes away what earlier resources of this entry left there. Says whether it is marked.
+    async fn sweep(&self, shell: &SshShell, job: &ResourceJob, scratch: &str) -> Result<bool, Failure> {
+        let Some(owner) = sweep::owner(job) else { return Ok(true) };
+        let swept = sweep::claim(shell, scratch, &owner).await?;
+        let host = &shell.connection.endpoint.name;
+        if swept.resources > 0 || swept.processes > 0 {
+            let (resources, processes) = (swept.resources, swept.processes);
+            tracing::info!(pool = self.pool, host, resources, processes, "took away what earlier resources left");
+        }
+        if !swept.kept.is_empty() {
+            tracing::warn!(pool = self.pool, host, kept = swept.kept, "can not be taken away; remove it by hand");
+        }
+        Ok(swept.marked)
     }
 }
 
@@ -178,13 +215,23 @@ impl Adapter for SshAdapter {
         let job = &job.resource;
         let connection = self.connection(job)?;
         let endpoint = &connection.endpoint;
-        connection.kept().await?;
+        self.no_end_announced(&connection).await?;
         let shell = SshShell { connection: Arc::clone(&connection) };
         let needs = self.needs(job);
+        // Before the proof, which finds the disk full as long as leftovers are not on their way out.
+        let marked = self.sweep(&shell, job, &needs.scratch).await?;
         let limit = probe::proof_limit(&connection);
         let output = shell.run_kept(&proof::facts_command(&needs.scratch, true, limit)).await?;
         let facts = proof::read_facts(&output)?;
         proof::judge(&endpoint.name, &facts, &needs)?;
+        if !marked {
+            let text = format!(
+                "host {}: {} can not be written; look at the disk and its permissions",
+                endpoint.name,
+                sweep::beside(&needs.scratch)
+            );
+            return Err(Failure::resource("OWNER_NOT_WRITTEN", text));
+        }
         tracing::debug!(pool = self.pool, host = endpoint.name, resource = job.resource, "host is proved");
 
         let pinned = endpoint.host_key.to_openssh().map_err(|e| Failure::bug("HOST_KEY", e.to_string()))?;
@@ -229,7 +276,9 @@ impl Adapter for SshAdapter {
             let connection = self.connection(&job.resource)?;
             connection.kept().await?;
             let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
-            fence::set(&SshShell { connection }, &fence, job.work.token).await?;
+            let command = fence::set_command(&fence, job.work.token, &job.work.lease);
+            let output = probe::run_while_it_answers(&SshShell { connection }, &command).await?;
+            fence::was_set(&fence, job.work.token, &output)?;
             access.insert(access::FENCE.to_string(), fence);
         }
         Ok(Prepared { access })
@@ -277,7 +326,7 @@ impl Adapter for SshAdapter {
         };
         let shell = SshShell { connection: Arc::clone(&connection) };
         let removed = match connection.kept().await {
-            Ok(_) => match proof::remove_tree(&shell, &self.needs(job).scratch, Some(REMOVE_LIMIT)).await {
+            Ok(_) => match remove(&shell, &self.needs(job).scratch).await {
                 Err(failure) if failure.reason == "UNREACHABLE" => Ok(()),
                 other => other,
             },
@@ -300,6 +349,17 @@ impl Adapter for SshAdapter {
         self.reporter.subscribe(sink);
     }
 }
+
+/// The directory first: as long as something is there, the mark says whose it is.
+async fn remove(shell: &SshShell, scratch: &str) -> Result<(), Failure> {
+    proof::remove_tree(shell, scratch, Some(REMOVE_LIMIT)).await?;
+    proof::remove_tree(shell, &sweep::beside(scratch), Some(REMOVE_LIMIT)).await
+}
+
+/// From a new connection to the first word of the watch on its host: two looks, and a start.
+const HEARD_WITHIN: Duration = Duration::from_secs(3);
+
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The key that holders get, read anew for each.
 async fn read_holder_key(path: &Path) -> Result<String, Failure> {

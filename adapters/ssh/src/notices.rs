@@ -6,6 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use wharfinger_adapter::announce::{Board, News};
 use wharfinger_adapter::{Notice, NoticeKind, NoticeSink, NoticeTarget};
 
+/// How the source is called that reads what systemd has scheduled.
+pub(crate) const SYSTEMD: &str = "systemd";
+
+/// The watch on a host has not spoken yet.
+#[derive(Debug)]
+pub(crate) struct NotHeard;
+
 /// Where the pool's notices go, once the broker has said so.
 #[derive(Debug)]
 pub(crate) struct Reporter {
@@ -51,6 +58,14 @@ impl Reporter {
                 self.tell(host, kind, source, detail).await;
             }
         }
+    }
+
+    /// The end that stands announced for this host; `Err`: nothing was heard of it yet.
+    pub(crate) fn end_of(&self, host: &str) -> Result<Option<(&'static str, String)>, NotHeard> {
+        let boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last one of a look at the host.
+        let board = boards.get(host).filter(|board| board.has_heard(SYSTEMD)).ok_or(NotHeard)?;
+        Ok(board.end().map(|(source, text)| (source, text.to_string())))
     }
 
     async fn tell(&self, host: &str, kind: NoticeKind, source: &'static str, detail: String) {

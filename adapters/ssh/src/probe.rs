@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 use wharfinger_adapter::proof::{self, Needs};
-use wharfinger_adapter::{Command, Exit, Failure, Verdict};
+use wharfinger_adapter::{Command, Exit, Failure, Output, Verdict};
 
 /// How much longer than a connection the proving script may take: it starts a dozen processes.
 const PROOF_TIMES: u32 = 2;
@@ -78,6 +78,15 @@ pub(crate) async fn check(shell: &SshShell, needs: &Needs, known: &Known<'_>) ->
             Err(silent) => verdict(connection, silent, known),
         },
         Err(error) => verdict(connection, error, known),
+    }
+}
+
+/// Runs a command on a host that answers now, and as long as it does: a black hole is noticed as soon as a probe would.
+pub(crate) async fn run_while_it_answers(shell: &SshShell, command: &Command) -> Result<Output, SshError> {
+    ask(&shell.connection, false).await?;
+    tokio::select! {
+        output = shell.run_kept(command) => output,
+        error = until_silent(&shell.connection) => Err(error),
     }
 }
 

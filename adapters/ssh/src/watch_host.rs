@@ -7,7 +7,7 @@
 use crate::config::Watch;
 use crate::connection::{Connection, Live, State};
 use crate::error::SshError;
-use crate::notices::Reporter;
+use crate::notices::{Reporter, SYSTEMD};
 use crate::remote::{self, Marks};
 use russh::ChannelMsg;
 use std::sync::Arc;
@@ -50,6 +50,18 @@ if [ -n "$command" ]; then
     done
   ) &
 fi
+# A span counts from when it was written, also for a broker that reads it later.
+dated() {
+  set -f
+  # shellcheck disable=SC2086
+  set -- $1
+  word=${1-} when=${2-}
+  case $when in +*) ;; *) return 0 ;; esac
+  case ${when#+} in '' | *[!0-9]*) return 0 ;; esac
+  [ ${#when} -le 10 ] && since=$(date -r "$file" +%s 2>/dev/null) || return 0
+  shift 2
+  now="$word $((since + ${when#+})) $*"
+}
 was_file=- was_scheduled=- none_file= none_scheduled= beat=0
 while attended; do
   now=
@@ -58,6 +70,7 @@ while attended; do
     none_file=
   elif [ -n "$now$none_file" ] || [ "$was_file" = - ]; then
     was_file=$now none_file=
+    dated "$now"
     say file "$now"
   else
     none_file=yes
@@ -192,7 +205,7 @@ impl Attending {
         let (source, said) = match source {
             "file" => ("drop file", said.to_string()),
             "command" => ("notice command", said.to_string()),
-            "scheduled" => ("systemd", scheduled(said)),
+            "scheduled" => (SYSTEMD, scheduled(said)),
             _ => return,
         };
         self.reporter.announced(&self.host, source, &said, clock).await;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use support::{Sshd, skip};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use wharfinger_adapter::{Adapter, Command, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, Verdict};
+use wharfinger_adapter::{
+    Adapter, Blame, Command, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, Verdict,
+};
 use wharfinger_ssh::{Config, Host, SshAdapter};
 
 /// From the change on the host to the notice.
@@ -21,6 +23,7 @@ struct World {
     adapter: SshAdapter,
     notices: mpsc::Receiver<Notice>,
     job: ResourceJob,
+    config: Config,
 }
 
 impl World {
@@ -50,7 +53,7 @@ impl World {
             ..Config::default()
         };
         change(&mut config, folder);
-        let adapter = SshAdapter::new("farm".into(), config).unwrap();
+        let adapter = SshAdapter::new("farm".into(), config.clone()).unwrap();
         let (tx, notices) = mpsc::channel(64);
         adapter.subscribe(tx);
         let mut job = ResourceJob {
@@ -63,7 +66,7 @@ impl World {
         };
         let made = adapter.provision(&ProvisionJob { resource: job.clone(), attempt: 0 }).await.unwrap();
         job.handle = Some(made.handle);
-        Self { sshd, adapter, notices, job }
+        Self { sshd, adapter, notices, job, config }
     }
 
     fn write(&self, name: &str, text: &str) -> Instant {
@@ -161,6 +164,35 @@ async fn a_drop_file_is_heard_and_so_is_its_end() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_to_go_is_not_made_ready_until_that_is_over() {
+    let mut world = world_or_skip!(|_, _| ());
+    let since = world.write("run/notice", "maintenance +600 new kernel\n");
+    world.told("announced", since).await;
+    world.adapter.destroy(&world.job).await.unwrap();
+    let again = ProvisionJob {
+        resource: ResourceJob { resource: "res_2".into(), handle: None, ..world.job.clone() },
+        attempt: 0,
+    };
+    for _ in 0..2 {
+        let refused = world.adapter.provision(&again).await.unwrap_err();
+        assert_eq!((refused.blame, refused.reason), (Blame::Provider, "END_ANNOUNCED"), "{refused:?}");
+        assert!(refused.message.contains("new kernel") && refused.message.contains("drop file"), "{refused:?}");
+    }
+    // It goes, and comes back without the file: what was known of it is not held against it.
+    world.sshd.kill_hard();
+    std::fs::remove_file(world.sshd.folder().join("run/notice")).unwrap();
+    world.sshd.run();
+    world.adapter.provision(&again).await.unwrap();
+    // The same for a broker that was not there when it was announced.
+    world.adapter.destroy(&again.resource).await.unwrap();
+    world.write("run/notice", "gone sold\n");
+    let config = world.config.clone();
+    let other = SshAdapter::new("farm".into(), config).unwrap();
+    let refused = other.provision(&again).await.unwrap_err();
+    assert_eq!(refused.reason, "END_ANNOUNCED", "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_shutdown_that_systemd_has_scheduled_is_maintenance() {
     let mut world = world_or_skip!(|_, _| ());
     let at = (now() + 300) * 1_000_000;
@@ -170,7 +202,7 @@ async fn a_shutdown_that_systemd_has_scheduled_is_maintenance() {
     assert_eq!(source, "systemd");
     assert!(detail.contains("reboot"), "{detail}");
     assert!((290..=300).contains(&in_seconds(&kind)), "{kind:?}");
-    // Two sources, one of which ends: the other still stands.
+    // Two sources, one of which ends: the other still stands. A span counts from when it was written.
     let since = world.write("run/notice", "maintenance +60 mine\n");
     assert_eq!(world.told("both", since).await.1, "drop file");
     std::fs::remove_file(world.sshd.folder().join("run/notice")).unwrap();
@@ -269,4 +301,17 @@ async fn a_watch_that_is_off_is_off() {
     world.write("run/notice", "gone\n");
     world.quiet("nobody looks").await;
     assert!(world.loops().is_empty());
+}
+
+#[tokio::test]
+async fn a_span_counts_from_when_it_was_written() {
+    let mut world = world_or_skip!(|_, _| ());
+    world.write("run/notice.new", "maintenance +600 kernel, * and all\n");
+    let file = world.sshd.folder().join("run/notice.new");
+    let written = SystemTime::now() - Duration::from_secs(200);
+    std::fs::File::options().append(true).open(&file).unwrap().set_modified(written).unwrap();
+    std::fs::rename(&file, world.sshd.folder().join("run/notice")).unwrap();
+    let (kind, _, detail) = world.told("an older file", Instant::now()).await;
+    assert!((390..=401).contains(&in_seconds(&kind)), "{kind:?}");
+    assert_eq!(detail, "kernel, * and all");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::nft::{self, Fault};
 use support::{Sshd, skip};
 use tokio::sync::mpsc;
-use wharfinger_adapter::{Adapter, Notice, ProvisionJob, ResourceJob, Verdict};
+use wharfinger_adapter::{Adapter, Notice, NoticeKind, ProvisionJob, ResourceJob, Verdict};
 use wharfinger_ssh::{Config, Host, SshAdapter};
 
 fn host(sshd: &Sshd, name: &str) -> Host {
@@ -54,9 +54,18 @@ async fn made(adapter: &SshAdapter, i: usize) -> ResourceJob {
     job
 }
 
+/// What is told, but for the first words of the watch on a host: that nothing is announced.
 fn subscribed(adapter: &SshAdapter) -> mpsc::Receiver<Notice> {
-    let (tx, rx) = mpsc::channel(256);
+    let (tx, mut all) = mpsc::channel(256);
+    let (pass_on, rx) = mpsc::channel(256);
     adapter.subscribe(tx);
+    tokio::spawn(async move {
+        while let Some(notice) = all.recv().await {
+            if notice.kind != NoticeKind::Cancelled && pass_on.send(notice).await.is_err() {
+                return;
+            }
+        }
+    });
     rx
 }
 

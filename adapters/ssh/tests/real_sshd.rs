@@ -89,9 +89,18 @@ async fn made(adapter: &SshAdapter) -> ResourceJob {
     conformance::adapter::made(adapter, &job("res_1")).await.0
 }
 
+/// What is told, but for the first words of the watch on a host: that nothing is announced.
 fn subscribed(adapter: &SshAdapter) -> mpsc::Receiver<Notice> {
-    let (tx, rx) = mpsc::channel(16);
+    let (tx, mut all) = mpsc::channel(16);
+    let (pass_on, rx) = mpsc::channel(16);
     adapter.subscribe(tx);
+    tokio::spawn(async move {
+        while let Some(notice) = all.recv().await {
+            if notice.kind != NoticeKind::Cancelled && pass_on.send(notice).await.is_err() {
+                return;
+            }
+        }
+    });
     rx
 }
 

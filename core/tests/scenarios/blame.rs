@@ -1,12 +1,14 @@
 //! Blame: compared, not guessed.
 
-use crate::world::{Kind, World, inventory, lease_on_copy, mangled, want};
+use crate::world::{Kind, World, copies, inventory, lease_on_copy, mangled, want};
 use std::sync::Arc;
-use wharfinger_core::{DoubtPolicy, Ended, Fault, Input, LeaseId, LeaseState, Outcome, PoolConfig, Reply, ResourceId};
+use wharfinger_core::{
+    DoubtPolicy, Ended, Fault, Input, LeaseId, LeaseRequest, LeaseState, Outcome, PoolConfig, Reason, Reply, ResourceId,
+};
 
 /// A lease whose work has this name, on any host.
 fn work(w: &mut World, name: &str) -> LeaseId {
-    w.ask(wharfinger_core::LeaseRequest { work: Some(Arc::from(name)), ..want("hosts") })
+    w.ask(LeaseRequest { work: Some(Arc::from(name)), ..want("hosts") })
 }
 
 /// Whose fault a failed lease was, so far.
@@ -249,4 +251,31 @@ fn a_policy_of_zero_blames_nobody() {
         }
     }
     assert!(hosts.iter().all(|host| w.stands(*host) == "READY"));
+}
+
+#[test]
+fn a_work_under_which_copy_after_copy_is_mangled_is_named() {
+    let mut w = World::new(vec![PoolConfig { slots: 4, ..inventory("hosts", &["h1"]) }, copies("copies", "hosts", 4)]);
+    let poison = || LeaseRequest { work: Some(Arc::from("poison")), ..want("copies") };
+    for round in 1..=3 {
+        let lease = w.ask(poison());
+        w.all_works();
+        let input = Input::Report { lease, principal: Arc::from("ann"), note: Arc::from("") };
+        w.step(input).unwrap();
+        w.verdict(mangled(false));
+        assert_eq!(w.state(lease), "BROKEN");
+        let named = w.cause(lease).iter().any(|link| link.reason == Reason::WorkBlamed);
+        assert_eq!(named, round == 3, "round {round}");
+        w.all_works();
+    }
+    // One that goes well speaks for the work.
+    let good = w.ask(poison());
+    w.all_works();
+    w.release(good, Outcome::Ok);
+    w.all_works();
+    let lease = w.ask(poison());
+    w.all_works();
+    w.step(Input::Report { lease, principal: Arc::from("ann"), note: Arc::from("") }).unwrap();
+    w.verdict(mangled(false));
+    assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed));
 }

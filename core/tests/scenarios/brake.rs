@@ -72,6 +72,32 @@ fn a_blip_of_the_whole_farm_breaks_nothing_and_clears_by_itself() {
 }
 
 #[test]
+fn what_was_asked_while_all_were_silent_ends_none_when_the_brake_is_off() {
+    let (mut w, leases) = farm(20, |pool| pool);
+    let hosts = w.resources_of("hosts");
+    silence(&mut w, &hosts, Millis::secs(60));
+    // Checks of all are under way when the network is mended. One of them was asked too early, and says so last.
+    for _ in 0..40 {
+        w.pass(Millis(250));
+    }
+    assert_eq!(w.waits_for(Kind::Check), 20);
+    let mut late = None;
+    for n in 0..20 {
+        let call = w.take(Kind::Check);
+        let said = if n < 19 { Verdict::Healthy } else { silent() };
+        late = Some(call.resource.id);
+        w.step(wharfinger_core::Input::Checked { resource: call.resource.id, op: call.op, result: Ok(said) }).unwrap();
+    }
+    let late = late.unwrap();
+    assert_eq!((w.stands(late), broken(&w, &leases)), ("SUSPECT", 0), "its misses were those of all");
+    silence(&mut w, &[], Millis::secs(5));
+    assert_eq!((w.stands(late), broken(&w, &leases)), ("READY", 0));
+    // Of itself it is believed.
+    silence(&mut w, &[late], Millis::secs(20));
+    assert_eq!((w.stands(late), broken(&w, &leases)), ("GONE", 1));
+}
+
+#[test]
 fn a_pool_of_three_is_never_held() {
     let (mut w, leases) = farm(3, |pool| pool);
     let hosts = w.resources_of("hosts");

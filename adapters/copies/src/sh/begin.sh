@@ -1,4 +1,5 @@
-# Makes the copy's directory with its marker, and removes half-made trees. $1: MB that must be free.
+# Makes the copy's directory with its marker, and removes half-made trees. $1: MB that must be free. $2: where to note that
+# the copy lies here, or empty; only beside a host that has an owner.
 have_git
 v=$(git version) || exit 127
 v=${v#git version }
@@ -21,3 +22,6 @@ chmod 700 "$M"
 for f in "$D"/new.*; do remove "$f"; done
 guard_disk "$D" "$1"
 e=$({ printf '%s\n' "$R" >"$M/marker.new" && mv -f -- "$M/marker.new" "$M/marker"; } 2>&1) || say CANNOT_CREATE "$e"
+if [ -n "$2" ] && [ -d "${2%/*}" ]; then
+  e=$({ printf '%s\n' "$D" >"$2.new" && mv -f -- "$2.new" "$2"; } 2>&1) || say CANNOT_CREATE "$e"
+fi

@@ -1,5 +1,7 @@
-# Removes the copy and all that is ours of it.
+# Removes the copy and all that is ours of it; last the note $1, if there is one.
 if [ -L "$D" ]; then rm -f -- "$D"; fi
-[ -e "$D" ] || exit 0
-guard_mounts
-remove "$D"
+if [ -e "$D" ]; then
+  guard_mounts
+  remove "$D"
+fi
+[ -z "$1" ] || rm -f -- "$1"

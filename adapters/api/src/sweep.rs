@@ -1,0 +1,150 @@
+//! What a resource left on a host that was given up, swept when the host comes back.
+//!
+//! A host that does not answer is given up: nobody could end its leases' processes or remove its directory. When it answers
+//! again, it is a new resource with a directory of its own. So each scratch directory has another one beside it, out of
+//! the way of a build's slips:
+//!
+//! ```text
+//! <hosts>/<resource>/               the scratch directory
+//! <hosts>/<resource>.owner/mark     one line: deployment, pool, inventory entry
+//! <hosts>/<resource>.owner/lease.N  the last lease of slot N
+//! <hosts>/<resource>.owner/copy.C   where working copy C lies, if elsewhere
+//! <hosts>/.wharfinger-trash.*       what is being removed
+//! ```
+//!
+//! [`claim`] looks for marks that are, but for the id, its own. What such a resource left is renamed, its fences with it, so
+//! that nothing is started there any more. Then the processes are ended that carry one of its leases or a fence in its directories
+//! ([`crate::reaper`]), or whose directory or program lies there; what runs for another resource matches none of these.
+//! The trees are removed in the background, with the least priority, by a process that outlives the connection.
+//!
+//! Ids sort by age, and only what is older is swept: a call that was held up somewhere finds nothing. An entry has one
+//! resource at a time, so that what is older is over. Pools without an inventory have several on one machine; they are not swept.
+
+use crate::reaper::{ENDING, failure};
+use crate::{Command, Exit, Failure, ResourceJob, Shell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const SCRIPT: &str = include_str!("sweep.sh");
+const REMOVER: &str = include_str!("remover.sh");
+
+/// Ending processes takes twelve seconds at most, and everything else is renaming.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What [`claim`] found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Resources whose leftovers were taken away.
+    pub resources: u32,
+    /// Processes that were signalled.
+    pub processes: u32,
+    /// Directories that could not be renamed (something is mounted there, or they are another user's).
+    pub kept: String,
+    /// Whether the mark was written; if not, the disk or its permissions are to blame.
+    pub marked: bool,
+}
+
+/// The directory beside a scratch directory.
+pub fn beside(scratch: &str) -> String {
+    format!("{}.owner", scratch.trim_end_matches('/'))
+}
+
+/// The line that tells whose a directory is. `None`: a resource without an inventory entry, or with an id that no broker made.
+pub fn owner(job: &ResourceJob) -> Option<String> {
+    let item = job.item.as_deref()?;
+    let deployment = deployment(&job.resource)?;
+    // Escaped, so that it is one line whatever the names are.
+    Some(format!("wharfinger 1 deployment={deployment:04x} pool={:?} item={item:?}", job.pool))
+}
+
+/// The 16 bits that tell deployments apart, from an id's text: `res_` and 26 digits of 5 bits, which hold 48 bits of time, 16 of
+/// the store's salt, 64 of a number.
+fn deployment(resource: &str) -> Option<u16> {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let text = resource.strip_prefix("res_").filter(|text| text.len() == 26)?;
+    let mut value = 0u128;
+    for byte in text.bytes() {
+        let digit = DIGITS.iter().position(|digit| *digit == byte)?;
+        value = value.checked_mul(32)?.checked_add(u128::try_from(digit).ok()?)?;
+    }
+    u16::try_from((value >> 64) & 0xffff).ok()
+}
+
+/// Marks a resource's directory as this owner's, and takes away what earlier resources of the same owner left on this host.
+///
+/// # Errors
+/// `PROCESSES_LEFT` (resource) if some outlive SIGKILL; `PROC_MISSING` (configuration); `SWEEP_FAILED` (resource); or what kept
+/// us from asking. The next call goes on from there.
+pub async fn claim(shell: &dyn Shell, scratch: &str, owner: &str) -> Result<Swept, Failure> {
+    let (hosts, resource) = scratch
+        .trim_end_matches('/')
+        .rsplit_once('/')
+        .ok_or_else(|| Failure::bug("SCRATCH_RELATIVE", format!("{scratch:?} is no absolute path")))?;
+    let script = SCRIPT.replace("@ENDING@", ENDING);
+    let argv = ["/bin/sh", "-c", &script, "wharfinger-sweep", hosts, resource, owner, REMOVER];
+    let output = shell.run(Command::new(argv).timeout(LIMIT)).await.map_err(failure)?;
+    match output.exit {
+        Exit::Code(0) => {}
+        Exit::Code(3) => {
+            let text = format!(
+                "processes that an earlier lease left on this host do not end: {}; look at them there, or restart it",
+                output.complaint()
+            );
+            return Err(Failure::resource("PROCESSES_LEFT", text));
+        }
+        Exit::Code(4) => {
+            let text = "the host has no /proc, so a lease's processes can not be found; hosts must run Linux with /proc mounted";
+            return Err(Failure::configuration("PROC_MISSING", text));
+        }
+        ref exit => {
+            let text = format!(
+                "looking under {hosts} for what earlier resources left ended with {exit:?}: {}",
+                output.complaint()
+            );
+            return Err(Failure::resource("SWEEP_FAILED", text));
+        }
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    let number = |key: &str| said.get(key).and_then(|value| value.parse().ok());
+    match (number("swept"), number("killed"), said.get("marked"), said.get("kept")) {
+        (Some(resources), Some(processes), Some(marked), Some(kept)) => {
+            Ok(Swept { resources, processes, kept: kept.trim().to_string(), marked: *marked == "yes" })
+        }
+        _ => Err(Failure::bug("SWEEP_ANSWER", format!("the sweeping script answered {text:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deployment_is_read_from_an_id() {
+        // Salts 0xbeef and 0 with a time in front and numbers behind, as core/src/id.rs mints them.
+        assert_eq!(deployment("res_01KAV9FT00QVQG00000000001A"), Some(0xbeef));
+        assert_eq!(deployment("res_01KAV9FT01QVQG00000000001B"), Some(0xbeef));
+        assert_eq!(deployment("res_01KAV9FT01000FZZZZZZZZZZZZ"), Some(0));
+        for other in ["res_1", "lse_01KAV9FT00QVQG00000000001A", "res_01KAV9FT00QVQG0000000000iA", ""] {
+            assert_eq!(deployment(other), None, "{other}");
+        }
+        assert_eq!(deployment(&format!("res_{}", "Z".repeat(26))), None, "more than 128 bits");
+    }
+
+    #[test]
+    fn a_mark_is_one_line_and_tells_pools_and_entries_apart() {
+        let job = |pool: &str, item: Option<&str>| ResourceJob {
+            pool: pool.into(),
+            resource: "res_01KAV9FT00QVQG00000000001A".into(),
+            op: 1,
+            item: item.map(String::from),
+            handle: None,
+            parent: None,
+        };
+        let mark = owner(&job("farm", Some("alpha"))).unwrap();
+        assert_eq!(mark, "wharfinger 1 deployment=beef pool=\"farm\" item=\"alpha\"");
+        assert_ne!(owner(&job("farm\" item=\"a", Some("b"))), owner(&job("farm", Some("a\" item=\"b"))));
+        assert!(!owner(&job("a\nb", Some("c\nd"))).unwrap().contains('\n'));
+        assert_eq!(owner(&job("farm", None)), None);
+    }
+}

@@ -1,0 +1,189 @@
+# $1: the directory of the scratch directories. $2: the resource that begins here. $3: its owner mark, one line.
+# $4: the script that empties the trash. See sweep.rs; the end of processes is that of reaper.rs, put in below.
+hosts=$1 mine=$2 owner=$3 remover=$4
+unset WHARFINGER_LEASE
+trash=.wharfinger-trash
+newline='
+'
+
+# Made by an earlier resource of this very owner? Ids sort by age. A link is never followed: it leads to a stranger's.
+old=
+for mark in "$hosts"/*.owner/mark; do
+  beside=${mark%/mark}
+  [ -f "$mark" ] && [ ! -L "$mark" ] && [ ! -L "$beside" ] || continue
+  now=
+  { IFS= read -r now <"$mark"; } 2>/dev/null
+  [ "$now" = "$owner" ] || continue
+  resource=${beside##*/}
+  resource=${resource%.owner}
+  case $resource in '' | "$mine" | *[!A-Za-z0-9_-]*) continue ;; esac
+  printf '%s\n' "$resource" "$mine" | LC_ALL=C sort -c 2>/dev/null || continue
+  old="$old $resource"
+done
+
+dirs= leases=' '
+know() {
+  dirs="$dirs$1$newline"
+  if [ -d "$1" ] && [ ! -L "$1" ]; then
+    real=$(cd -P -- "$1" 2>/dev/null && pwd -P) || return 0
+    [ "$real" = "$1" ] || dirs="$dirs$real$newline"
+    for note in "$1/meta/lease" "$1"/copies/*/meta/lease; do
+      [ -f "$note" ] && [ ! -L "$note" ] || continue
+      leases="$leases$(sed -n 's/.*"lease":"\([A-Za-z0-9_-]*\)".*/\1/p' "$note" 2>/dev/null) "
+    done
+  fi
+}
+# Also what an earlier sweep, which was cut off, has renamed already.
+know_all() {
+  know "$1"
+  for aside in "${1%/*}/$trash.${1##*/}".*; do
+    if [ -d "$aside" ] && [ ! -L "$aside" ]; then know "$aside"; fi
+  done
+}
+
+# Under another name in the same directory: one rename, however big the tree is, also on a full disk, and of a link
+# it takes the link. Whoever works on by the old path finds no fence there any more.
+count=0 kept=
+set_aside() {
+  tries=0
+  while [ -e "$1" ] || [ -L "$1" ]; do
+    if [ $tries -ge 5 ]; then
+      # Something is mounted there, say. Nothing must be started in it all the same.
+      [ -L "$1" ] || rm -f -- "$1"/.wharfinger/fence.* "$1/meta/fence" 2>/dev/null
+      kept="$kept $1"
+      return 1
+    fi
+    tries=$((tries + 1))
+    count=$((count + 1))
+    aside=${1%/*}/$trash.${1##*/}.$$.$count
+    if [ -e "$aside" ] || [ -L "$aside" ]; then continue; fi
+    mv -- "$1" "$aside" 2>/dev/null && know "$aside"
+  done
+  return 0
+}
+
+# The copies of a resource that lie elsewhere, one path a line. The note is believed only as far as the copy agrees.
+elsewhere() {
+  for note in "$hosts/$1.owner"/copy.*; do
+    [ -f "$note" ] && [ ! -L "$note" ] || continue
+    path=
+    { IFS= read -r path <"$note"; } 2>/dev/null
+    case $path in /*/"${note##*/copy.}") printf '%s\n' "$path" ;; esac
+  done
+}
+is_copy() {
+  [ -d "$1" ] && [ ! -L "$1" ] && [ ! -L "$1/meta" ] && [ -f "$1/meta/marker" ] &&
+    [ "$(head -c 200 "$1/meta/marker" 2>/dev/null)" = "${1##*/}" ]
+}
+each() {
+  set_aside "$hosts/$1"
+  while IFS= read -r path; do
+    if [ -n "$path" ] && is_copy "$path"; then set_aside "$path"; fi
+  done <<END
+$(elsewhere "$1")
+END
+}
+
+killed=0 swept=0
+if [ -n "$old" ]; then
+  [ -r /proc/self/stat ] || exit 4
+  for resource in $old; do
+    know_all "$hosts/$resource"
+    for note in "$hosts/$resource.owner"/lease.*; do
+      [ -f "$note" ] && [ ! -L "$note" ] || continue
+      lease=
+      { read -r lease <"$note"; } 2>/dev/null
+      case $lease in '' | *[!A-Za-z0-9_-]*) ;; *) leases="$leases$lease " ;; esac
+    done
+    while IFS= read -r path; do
+      [ -z "$path" ] || know_all "$path"
+    done <<END
+$(elsewhere "$resource")
+END
+  done
+  # First the fences go, with the directories: nothing of an old lease is started any more. Then what runs is ended,
+  # and then nobody is left who could make a directory anew.
+  for resource in $old; do each "$resource"; done
+
+  under() {
+    while IFS= read -r dir; do
+      [ -n "$dir" ] || continue
+      case $1 in "$dir" | "$dir"/* | "$dir (deleted)") return 0 ;; esac
+    done <<END
+$dirs
+END
+    return 1
+  }
+  inside() {
+    ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null |
+      sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p' |
+      while read -r pid path; do
+        if under "$path"; then echo "$pid"; fi
+      done
+  }
+  # One look at all processes for those with any lease; only these are read.
+  carriers() {
+    if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then
+      grep -lz '^WHARFINGER_LEASE=' /proc/[0-9]*/environ 2>/dev/null
+    else
+      for file in /proc/[0-9]*/environ; do
+        tr '\0' '\n' <"$file" 2>/dev/null | grep -q '^WHARFINGER_LEASE=' && echo "$file"
+      done
+    fi | while IFS=/ read -r _ _ pid _; do
+      { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null | while IFS= read -r line; do
+        case $line in
+        WHARFINGER_LEASE=*) case $leases in *" ${line#*=} "*) echo "$pid"; break ;; esac ;;
+        WHARFINGER_FENCE=*) if under "${line#*=}"; then echo "$pid"; break; fi ;;
+        esac
+      done
+    done
+  }
+  marked() { { inside; carriers; } | sort -u; }
+@ENDING@
+  end_all
+  killed=$ended
+
+  kept=
+  for resource in $old; do
+    was=$kept
+    each "$resource"
+    [ "$kept" = "$was" ] || continue
+    # What is in the trash elsewhere is found again by these.
+    for note in "$hosts/$resource.owner"/copy.*; do
+      [ -f "$note" ] && [ ! -L "$note" ] || continue
+      mv -f -- "$note" "$hosts/$trash.${note##*/copy.}.path" 2>/dev/null
+    done
+    rm -rf -- "$hosts/$resource.owner" 2>/dev/null
+    swept=$((swept + 1))
+  done
+fi
+
+# Emptied in the background, and here again if that was cut off. One at a time, or every attempt would add another.
+found=
+for entry in "$hosts/$trash".*; do
+  if [ -e "$entry" ] || [ -L "$entry" ]; then found=yes; break; fi
+done
+if [ -n "$found" ]; then
+  pid=
+  { read -r pid <"$hosts/.wharfinger-remover"; } 2>/dev/null
+  case $pid in
+  '' | *[!0-9]*) ;;
+  *) if grep -q wharfinger-remover "/proc/$pid/cmdline" 2>/dev/null; then found=; fi ;;
+  esac
+fi
+if [ -n "$found" ]; then
+  set -- /bin/sh -c "$remover" wharfinger-remover "$hosts" "$trash"
+  if ionice -c 3 true 2>/dev/null; then set -- ionice -c 3 "$@"; fi
+  if nice -n 19 true 2>/dev/null; then set -- nice -n 19 "$@"; fi
+  if command -v setsid >/dev/null 2>&1; then set -- setsid "$@"; fi
+  ( "$@" </dev/null >/dev/null 2>&1 & )
+fi
+
+umask 022
+here=$hosts/$mine.owner
+marked=no
+if mkdir -p -- "$here" 2>/dev/null && [ ! -L "$here" ] && printf '%s\n' "$owner" 2>/dev/null >"$here/mark.new" &&
+  mv -f -- "$here/mark.new" "$here/mark" 2>/dev/null; then
+  marked=yes
+fi
+printf 'swept=%s\nkilled=%s\nmarked=%s\nkept=%s\n' "$swept" "$killed" "$marked" "$kept"
