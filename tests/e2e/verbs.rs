@@ -222,6 +222,9 @@ fn a_drain_that_is_called_off_leaves_the_lease_and_its_copy_in_service() {
     until_state(&server, &resource_of(&held), "READY");
     assert_eq!(server.json(&["get", &id(&held)])["state"], "ACTIVE");
     release(&server, &held);
+    // While the slot is cleaned, who asks may get another copy first.
+    let clean = || (server.json(&["get", &id(&held)])["cleaning"] == false).then_some(());
+    server.wait("the slot to be clean", clean);
     assert_eq!(resource_of(&lease(&server, &[])), resource_of(&held));
 }
 
