@@ -89,7 +89,8 @@ for _ in $(seq 100); do
 done
 
 # The watch, beside everything that follows.
-"$wharfinger" watch --pool copies 2>/dev/null | sed -u 's/^/      watch | /' &
+# Not by a pipe: its last process would be the one that is ended, and the watch would wait for its server for ever.
+"$wharfinger" watch --pool copies 2>/dev/null > >(sed -u 's/^/      watch | /') &
 watch=$!
 
 say "a build in a leased working copy of $repository"
