@@ -3,7 +3,7 @@
 use crate::config::Clean;
 use crate::error::Trouble;
 use crate::git::{Copy, NORMALISE, REBUILD};
-use crate::provision;
+use crate::{mirror, provision};
 use serde::{Deserialize, Serialize};
 use wharfinger_adapter::{CleanJob, Failure, HolderWork, ShellError};
 
@@ -60,7 +60,8 @@ pub(crate) async fn clean(copy: &Copy, job: &CleanJob) -> Result<(), Trouble> {
             return Err(state.into());
         }
     }
-    Ok(())
+    // Nobody waits for this copy yet.
+    mirror::settle(copy, &pinned).await
 }
 
 /// The word for it that the scripts know.

@@ -109,11 +109,6 @@ impl Config {
         Ok(())
     }
 
-    /// Whether the repository lies on the host itself.
-    pub(crate) fn is_local(&self) -> bool {
-        self.repository.starts_with('/') || self.repository.starts_with("file://")
-    }
-
     pub(crate) fn clone_timeout(&self) -> Duration {
         Duration::from_millis(self.clone_timeout_ms)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, sweep};
 
 /// Exit code by which a script says that its output is a [`State`].
-const SAID: i32 = 93;
+pub(crate) const SAID: i32 = 93;
 /// What the shell says of a program that is not there.
 const NOT_FOUND: i32 = 127;
 
@@ -26,8 +26,11 @@ pub(crate) struct Script {
 }
 
 macro_rules! scripts {
-    ($($constant:ident = $file:literal;)*) => {
-        $(pub(crate) const $constant: Script = Script { name: $file, text: include_str!(concat!("sh/", $file, ".sh")) };)*
+    ($($constant:ident = $file:literal $($more:literal)*;)*) => {
+        $(pub(crate) const $constant: Script = Script {
+            name: $file,
+            text: concat!(include_str!(concat!("sh/", $file, ".sh")) $(, include_str!(concat!("sh/", $more, ".sh")))*),
+        };)*
     };
 }
 
@@ -36,12 +39,15 @@ scripts! {
     CLONE = "clone";
     DESTROY = "destroy";
     EMPTY = "empty";
+    GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
+    LIST = "list";
     NORMALISE = "normalise";
-    PROVE = "prove";
+    PULL = "mirror" "pull";
     REBUILD = "rebuild";
-    REMOTE = "remote";
+    REBUILD_AND_PROVE = "rebuild" "prove";
+    SETTLE = "mirror" "settle";
     STOP = "stop";
 }
 
@@ -79,7 +85,8 @@ impl Copy {
             ));
         };
         let safe = job.resource.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if job.resource.is_empty() || !safe || job.resource.starts_with('-') {
+        // "mirrors" lies among the copies.
+        if job.resource.is_empty() || !safe || job.resource.starts_with('-') || job.resource == "mirrors" {
             return Err(Failure::bug(
                 "BAD_RESOURCE_ID",
                 format!("resource id {:?} is not safe in a file name", job.resource),
@@ -136,6 +143,13 @@ impl Copy {
     /// A file of our own beside it.
     pub(crate) fn meta(&self, name: &str) -> String {
         format!("{}/meta/{name}", self.dir)
+    }
+
+    /// The host's mirror of the repository: beside the copies, so that it is there for all of them. Another repository
+    /// with the same hash would only be fetched in turn, for a mirror's configuration is written before each use.
+    pub(crate) fn mirror(&self) -> String {
+        let base = self.dir.rsplit_once('/').map_or("", |(base, _)| base);
+        format!("{base}/mirrors/{:032x}", hash(&self.config.repository))
     }
 
     /// The whole of `.git/config`, as it must be before git is run in the copy.
@@ -228,23 +242,17 @@ impl Copy {
         self.must(STOP, &[lease, "clear", &token.to_string()], self.config.command_timeout()).await.map(drop)
     }
 
-    /// Runs git against the remote, in the copy or in no repository at all.
-    pub(crate) async fn remote(&self, inside: bool, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
-        let mut all = vec![if inside { "tree" } else { "none" }, self.local()];
-        all.extend_from_slice(args);
-        self.raw(REMOTE, &all, limit).await
-    }
-
     /// Runs git in the copy, on the host alone.
     pub(crate) async fn git(&self, args: &[&str]) -> Result<Output, Trouble> {
-        let mut all = vec!["tree", ""];
-        all.extend_from_slice(args);
-        self.raw(REMOTE, &all, self.config.command_timeout()).await
+        self.raw(GIT, args, self.config.command_timeout()).await
     }
+}
 
-    pub(crate) fn local(&self) -> &'static str {
-        if self.config.is_local() { "local" } else { "" }
-    }
+/// FNV-1a with 128 bits: the same in every release, which the standard library's is not.
+fn hash(text: &str) -> u128 {
+    text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
 }
 
 /// `.git/config` as it must be. Made from the pool's settings and not read from the host: a holder can write whatever
@@ -260,5 +268,15 @@ pub(crate) fn pinned(repository: &str, object_format: &str) -> String {
         "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n{extensions}\
          [remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n\
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
+    )
+}
+
+/// The configuration of a mirror, from that of its copies. The far end of a fetch knows no other.
+pub(crate) fn mirror_config(pinned: &str) -> String {
+    let bare = pinned.replacen("bare = false", "bare = true\n\tuseReplaceRefs = false\n\tcommitGraph = false", 1);
+    bare.replacen("logallrefupdates = true", "logallrefupdates = false", 1).replacen(
+        "\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
+        "",
+        1,
     )
 }

@@ -33,6 +33,7 @@ mod clean;
 mod config;
 mod error;
 mod git;
+mod mirror;
 mod params;
 mod prepare;
 mod probe;

@@ -2,7 +2,7 @@
 
 use crate::error::Trouble;
 use crate::git::{BEGIN, CLONE, Copy, DESTROY, Handle, INSTALL, pinned};
-use crate::prepare::reach;
+use crate::mirror::{self, Goal, Missing, list};
 use crate::probe::{Depth, inspect};
 use wharfinger_adapter::{Access, Exit, Failure, Provisioned, access};
 
@@ -45,37 +45,71 @@ async fn begin(copy: &Copy) -> Result<(), Trouble> {
 /// Clones into the tree's place, whatever is there, and proves the result. Says the object format.
 pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
     begin(copy).await?;
-    reach(copy).await?;
+    let listing = list(copy, &[]).await?;
     // A clone of an earlier call that is still running somewhere fails by itself: its directory was removed under it,
     // and it does not know this name.
     let new = format!("new.{op}");
     let limit = copy.config.clone_timeout();
-    let output = copy.raw(CLONE, &[&new, &copy.config.repository, copy.local()], limit).await?;
-    if output.exit != Exit::Code(0) {
+    let mut former = String::new();
+    let output = loop {
+        // What has no objects needs no mirror, and does not say in which format it would have them.
+        let mut made = String::new();
+        let (from, lock) = match listing.format() {
+            None => (copy.config.repository.clone(), String::new()),
+            Some(format) => {
+                let default = listing.default.as_deref().unwrap_or_default();
+                let config = pinned(&copy.config.repository, format);
+                match mirror::pull(copy, &config, None, default, false, Goal::Mirror(&former, &mut made)).await? {
+                    Ok(_) => (copy.mirror(), format!("{}.use", copy.mirror())),
+                    Err(missing) => {
+                        begin(copy).await?; // says so if the disk is full
+                        list(copy, &[]).await?;
+                        return Err(failed(copy, missing).into());
+                    }
+                }
+            }
+        };
+        let output = copy.raw(CLONE, &[&new, &from, &lock], limit).await?;
+        if output.exit == Exit::Code(0) {
+            break output;
+        }
         begin(copy).await?; // removes the half clone, and says so if the disk is full
         if output.exit == Exit::TimedOut {
-            return Err(Failure::provider(
-                "CLONE_TIMED_OUT",
-                format!(
-                    "cloning {} took more than {} s; raise clone_timeout_ms of the pool",
-                    copy.config.repository,
-                    limit.as_secs()
-                ),
+            return Err(failed(copy, Missing::Time).into());
+        }
+        if lock.is_empty() || !former.is_empty() {
+            list(copy, &[]).await?;
+            return Err(Failure::resource(
+                "CLONE_FAILED",
+                format!("cannot clone {} on this host: {}", copy.config.repository, output.complaint()),
             )
             .into());
         }
-        reach(copy).await?;
-        return Err(Failure::resource(
-            "CLONE_FAILED",
-            format!("cannot clone {} on this host: {}", copy.config.repository, output.complaint()),
-        )
-        .into());
-    }
+        tracing::warn!(resource = %copy.resource, mirror = %from, why = %output.complaint(), "the mirror is spoilt");
+        former = made;
+    };
     let format = output.text();
     let config = pinned(&copy.config.repository, &format);
     copy.must(INSTALL, &[&new, &config, &format], limit).await?;
     inspect(copy, &config, Depth::Deep).await??;
     Ok(format)
+}
+
+fn failed(copy: &Copy, missing: Missing) -> Failure {
+    let repository = &copy.config.repository;
+    match missing {
+        Missing::Time => Failure::provider(
+            "CLONE_TIMED_OUT",
+            format!(
+                "cloning {repository} took more than {} s; raise clone_timeout_ms of the pool",
+                copy.config.clone_timeout().as_secs()
+            ),
+        ),
+        Missing::Objects(why) => {
+            Failure::provider("CLONE_FAILED", format!("{repository} answers, and cannot be cloned: {why}"))
+        }
+        Missing::Id | Missing::Commit => Failure::bug("CLONE_FAILED", "a mirror was asked for no commit"),
+    }
 }
 
 /// Removes the copy. What runs in it goes first, or it would write on.

@@ -1,12 +1,12 @@
-# Clones into $1 (below the copy's directory) from $2; $3 is "local" if the repository lies on this host. Prints the
-# object format. Objects are never shared with the repository: the holder could spoil them there.
+# Clones into $1 (below the copy's directory) from $2, which is the origin or the host's mirror of it; $3: the lock of who
+# reads the mirror, or empty. Prints the object format. Objects are never shared with where they come from: a holder could
+# spoil them there. And they come by a transport and not as files: so each of them is hashed.
 have_git
-new=$D/$1 url=$2 local=$3
-if [ -n "$local" ]; then
-  rm -rf -- "$M/gitconfig"
-  printf '[safe]\n\tdirectory = *\n' >"$M/gitconfig" 2>/dev/null &&
-    export GIT_CONFIG_GLOBAL="$M/gitconfig"
+far_end
+new=$D/$1 from=$2
+if [ -n "$3" ]; then
+  exec 9>>"$3" && flock -s 9 || exit 1
 fi
 cd / || exit 1
-git clone --quiet --no-checkout --no-local --no-tags --template= --origin origin -- "$url" "$new" >&2 || exit 1
+git clone --quiet --no-checkout --no-local --no-tags --template= --origin origin -- "$from" "$new" >&2 || exit 1
 git --git-dir="$new/.git" rev-parse --show-object-format

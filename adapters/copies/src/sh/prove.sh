@@ -1,4 +1,4 @@
-# Proves that the tree is commit $1, by the chain of hashes from its name down to each file, trusting no object of the
+# Follows rebuild.sh. Proves that the tree is commit $1, by the chain of hashes from its name down to each file, trusting no object of the
 # store and no time stamp. $2: "clean" (nothing else is there) or "keep".
 have_git
 cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"

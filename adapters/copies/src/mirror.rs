@@ -1,0 +1,192 @@
+//! The host's mirror of a repository: origin is asked once for what is new, and all copies on the host take it from there.
+//!
+//! ```text
+//! <root>/mirrors/<hash of the address>/      a bare repository: branches, and what leases wanted
+//! <root>/mirrors/<hash of the address>.lock  who writes
+//! <root>/mirrors/<hash of the address>.use   who reads; nobody repacks or removes under them
+//! ```
+//!
+//! Builds run as the user that owns the mirror, and can spoil it. So nothing but objects and refs is taken from one use to
+//! the next, and copies take objects by a fetch, never by a link, alternates or a copy of the file: each object is hashed
+//! on its way, so that what arrives is what its name says, or does not arrive. A mirror that does not give what it should
+//! is removed, and made again from the origin, once. docs/adr/0009 has the reasons and the figures.
+
+use crate::error::{State, Trouble};
+use crate::git::{Copy, LIST, PULL, SAID, SETTLE, mirror_config};
+use crate::probe::{Depth, inspect};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wharfinger_adapter::{Exit, Failure};
+
+/// What the remote says that it has.
+pub(crate) struct Listing {
+    /// Ids by full name: `HEAD`, and the names that were asked for.
+    pub(crate) refs: BTreeMap<String, String>,
+    /// What the remote's `HEAD` stands for, without `refs/heads/`.
+    pub(crate) default: Option<String>,
+    /// Any id; none if there are no refs at all.
+    any: Option<String>,
+}
+
+impl Listing {
+    /// The object format, if there is any object to tell it from.
+    pub(crate) fn format(&self) -> Option<&'static str> {
+        self.any.as_ref().map(|id| if id.len() == 64 { "sha256" } else { "sha1" })
+    }
+}
+
+/// Asks the remote for its branches (which stay on the host), its `HEAD`, and these names. A failure is the remote's.
+pub(crate) async fn list(copy: &Copy, names: &[String]) -> Result<Listing, Trouble> {
+    let limit = copy.config.command_timeout();
+    let mut args = vec![copy.config.repository.as_str()];
+    args.extend(names.iter().map(String::as_str));
+    let output = copy.raw(LIST, &args, limit).await?;
+    let why = match &output.exit {
+        Exit::Code(0) => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let mut listing = Listing { refs: BTreeMap::new(), default: None, any: None };
+            for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
+                match left.strip_prefix("ref: refs/heads/") {
+                    Some(branch) if name == "HEAD" => listing.default = Some(branch.to_string()),
+                    Some(_) => {}
+                    None if name == "any" => listing.any = Some(left.to_string()),
+                    None => drop(listing.refs.insert(name.to_string(), left.to_string())),
+                }
+            }
+            return Ok(listing);
+        }
+        Exit::TimedOut => format!("no answer within {} s", limit.as_secs()),
+        _ => output.complaint(),
+    };
+    Err(Failure::provider(
+        "REMOTE_UNREACHABLE",
+        format!(
+            "{} cannot be read from this host: {why}; check the address, the network and the host's credentials",
+            copy.config.repository
+        ),
+    )
+    .into())
+}
+
+/// Something that is wanted beside the branches.
+pub(crate) struct Tip {
+    /// What the remote calls it; the id itself if it was asked for by id.
+    pub(crate) name: String,
+    /// The id that the remote has listed for it.
+    pub(crate) id: String,
+    /// The tag that the copy gets for it.
+    pub(crate) tag: Option<String>,
+}
+
+/// Where it is to be when [`pull`] returns.
+pub(crate) enum Goal<'a> {
+    /// In the copy.
+    Copy,
+    /// In the copy, with every object sent again.
+    CopyAnew,
+    /// In the mirror, which is not to be the one of this mark, and whose own mark is put into the second.
+    Mirror(&'a str, &'a mut String),
+}
+
+/// Why it is not there, when the copy is not to blame.
+pub(crate) enum Missing {
+    /// The remote answers, and does not give this id.
+    Id,
+    /// What is wanted is no commit.
+    Commit,
+    /// It took too long.
+    Time,
+    /// Objects did not come.
+    Objects(String),
+}
+
+/// Brings branches and a tip into the mirror, from the origin if they are not there, and on into the copy. Says the tip's
+/// commit. The list of branches is the one that [`list`] left on the host.
+pub(crate) async fn pull(
+    copy: &Copy,
+    pinned: &str,
+    tip: Option<&Tip>,
+    default: &str,
+    offline: bool,
+    mut goal: Goal<'_>,
+) -> Result<Result<Option<String>, Missing>, Trouble> {
+    let limit = copy.config.fetch_timeout() + copy.config.clone_timeout();
+    let mut former = match &goal {
+        Goal::Mirror(former, _) => (*former).to_string(),
+        Goal::Copy | Goal::CopyAnew => String::new(),
+    };
+    let mut again = false;
+    loop {
+        let mode = match &goal {
+            Goal::Copy => "into",
+            Goal::CopyAnew => "anew",
+            Goal::Mirror(..) => "mirror",
+        };
+        let (name, id) = tip.map_or(("", ""), |tip| (tip.name.as_str(), tip.id.as_str()));
+        let tag = tip.and_then(|tip| tip.tag.as_deref()).unwrap_or_default();
+        let offline = if offline { "offline" } else { "" };
+        let head = head(copy, pinned, default);
+        let mut args: Vec<&str> = head.iter().map(String::as_str).collect();
+        args.extend([name, id, tag, mode, offline, &former]);
+        let output = copy.raw(PULL, &args, limit).await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = |key: &str| {
+            text.lines().filter_map(|line| line.split_once('\t')).find(|(k, _)| *k == key).map(|(_, v)| v.to_string())
+        };
+        match output.exit {
+            Exit::Code(0) => {
+                if let Goal::Mirror(_, made) = &mut goal {
+                    **made = said("mirror").unwrap_or_default();
+                }
+                return Ok(Ok(said("commit")));
+            }
+            Exit::Code(SAID) => {
+                return Err(match State::parse(&text) {
+                    Some(state) => state.into(),
+                    None => Failure::bug("UNREADABLE_STATE", format!("pull said {text:?}")).into(),
+                });
+            }
+            Exit::Code(94) => return Ok(Err(Missing::Objects(output.complaint()))),
+            Exit::Code(96) => return Ok(Err(Missing::Id)),
+            Exit::Code(98) | Exit::TimedOut => return Ok(Err(Missing::Time)),
+            Exit::Code(99) => return Ok(Err(Missing::Commit)),
+            _ => {
+                // The mirror or the copy. The copy can be looked at; a mirror is cheaper made than examined.
+                if !matches!(goal, Goal::Mirror(..)) {
+                    inspect(copy, pinned, Depth::Deep).await??;
+                }
+                if again {
+                    return Ok(Err(Missing::Objects(output.complaint())));
+                }
+                tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "the mirror is spoilt");
+                former = said("mirror").unwrap_or_default();
+                again = true;
+            }
+        }
+    }
+}
+
+/// Repacks the mirror if that is due and nobody uses it. That it does not work is no reason to doubt a copy.
+pub(crate) async fn settle(copy: &Copy, pinned: &str) -> Result<(), Trouble> {
+    let head = head(copy, pinned, "");
+    let args: Vec<&str> = head.iter().map(String::as_str).collect();
+    copy.raw(SETTLE, &args, copy.config.fetch_timeout() + copy.config.command_timeout()).await.map(drop)
+}
+
+/// What `mirror.sh` takes.
+fn head(copy: &Copy, pinned: &str, default: &str) -> [String; 7] {
+    [
+        copy.mirror(),
+        mirror_config(pinned),
+        copy.config.repository.clone(),
+        default.to_string(),
+        seconds(copy.config.fetch_timeout()),
+        seconds(copy.config.clone_timeout()),
+        copy.config.min_free_disk_mb.to_string(),
+    ]
+}
+
+/// At least one: 0 would be no limit at all.
+fn seconds(limit: Duration) -> String {
+    limit.as_secs().max(1).to_string()
+}

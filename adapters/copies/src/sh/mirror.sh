@@ -1,0 +1,76 @@
+# The host's mirror of the repository, which all copies of it on this host share. It is written by the user that builds run
+# as, so nothing in it is believed: who reads it does so by a fetch, which hashes every object that comes over.
+# $1: its directory, $2: its configuration, $3: the address of the origin, $4: the origin's default branch, or empty,
+# $5: seconds for a fetch, $6: seconds for a clone, $7: MB that must be free.
+X=$1 x_config=$2 url=$3 default=$4 fetch_limit=$5 clone_limit=$6 min=$7
+shift 7
+have_git
+for t in flock timeout; do
+  command -v $t >/dev/null 2>&1 || { echo "$t is not there" >&2; exit 127; }
+done
+far_end
+e=$({ mkdir -p -- "${X%/*}" && : >>"$X.lock" && : >>"$X.use"; } 2>&1) || say CANNOT_CREATE "$e"
+# .lock: who writes. .use: readers share it; nobody repacks or removes under them. Both end with their process, and lie
+# beside the mirror, so that they outlive it.
+exec 8>>"$X.lock" 9>>"$X.use"
+
+m() { git --git-dir="$X" "$@"; }
+
+# In our own process group where that can be had, or what ends this script would not end git.
+limit() {
+  if timeout --foreground 1 true 2>/dev/null; then set -- --foreground "$@"; fi
+  timeout -k 10 "$@"
+  rc=$?
+  # What does not end at TERM is killed, and that has another code.
+  [ $rc != 137 ] || rc=124
+  return $rc
+}
+
+# Brings it back to what we know; fails if there is none, or nothing to go on with.
+tidy() {
+  for d in "$X" "$X/objects" "$X/refs"; do
+    [ -d "$d" ] && [ ! -L "$d" ] || return 1
+  done
+  [ -f "$X/made" ] && [ ! -L "$X/made" ] || return 1
+  for f in "$X"/* "$X"/.[!.]* "$X"/..?* "$X"/refs/* "$X"/refs/.[!.]*; do
+    [ -e "$f" ] || [ -L "$f" ] || continue
+    case ${f#"$X"/} in
+    made | objects | refs | refs/heads | refs/wharfinger) [ ! -L "$f" ] || remove "$f" ;;
+    packed-refs) if [ -L "$f" ] || [ ! -f "$f" ]; then remove "$f"; fi ;;
+    *) remove "$f" ;;
+    esac
+  done
+  remove "$X/objects/info"
+  # Locks of a git that was killed: nobody else writes now.
+  find "$X/refs" \( -type l -o -name '*.lock' \) -exec rm -rf -- {} +
+  find "$X/objects" \( -type l -o -name 'tmp_*' -o -name '*.lock' \) -exec rm -rf -- {} +
+  if [ -d "$X/objects/pack" ]; then
+    find "$X/objects/pack" -type f ! -name '*.pack' ! -name '*.idx' -exec rm -f -- {} +
+  fi
+  e=$({ printf '%s' "$x_config" >"$X/config" && printf 'ref: refs/heads/%s\n' "${default:-none}" >"$X/HEAD"; } 2>&1) || {
+    # Somebody removes it right now.
+    [ -d "$X" ] || return 1
+    say CANNOT_CREATE "$e"
+  }
+}
+
+# Makes it anew from the origin. Under a name of its own first: what has its final name is whole.
+make() {
+  remove "$X"
+  for f in "$X".new.*; do remove "$f"; done
+  guard_disk "${X%/*}" "$min"
+  n=$X.new.$$
+  limit "$clone_limit" git clone --quiet --bare --no-local --no-tags --template= -- "$url" "$n" >&2 || {
+    rc=$?
+    remove "$n"
+    [ $rc != 124 ] || exit 98
+    [ -d "${X%/*}" ] || exit 95
+    exit 94
+  }
+  { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || exit 95
+}
+
+from_origin() {
+  limit "$fetch_limit" git --git-dir="$X" fetch --quiet --force --no-tags --no-recurse-submodules --no-write-fetch-head \
+    "$@" >&2
+}

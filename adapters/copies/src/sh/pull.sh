@@ -1,0 +1,89 @@
+# Brings what is wanted from the origin into the mirror, if it is not there yet, and from there into the copy.
+# $1: the name that the remote has for it (or a whole id), $2: its id as listed; both empty if only branches are wanted.
+# $3: a tag to set in the copy, or empty. $4: "into" the copy, "anew" for every object again, "mirror" for the mirror alone.
+# $5: "offline" if the origin does not answer. $6: the mirror that let a copy down (its `made`): it is dropped.
+# Prints "mirror", then the mirror's `made`; and "commit", then the commit. Exit codes: 94 the origin did not give it,
+# 95 the mirror did not give it, 96 the origin does not have the id, 98 out of time, 99 no commit.
+name=$1 oid=$2 tag=$3 mode=$4 offline=$5 drop=$6
+flock -w "$clone_limit" 8 || exit 98
+if [ -n "$drop" ] && [ "$(head -c 100 "$X/made" 2>/dev/null)" = "$drop" ]; then
+  flock -w 30 9
+  remove "$X"
+  flock -u 9
+fi
+new=
+if ! tidy; then
+  [ -z "$offline" ] || exit 94
+  make
+  new=yes
+fi
+heads() { m for-each-ref --format='%(objectname)%09%(refname)' refs/heads 2>/dev/null | sort; }
+# Branches and wanted tips are there, as far as names go.
+have() { [ -z "$oid" ] || m cat-file -e "$oid" 2>/dev/null; }
+tips() { ! cut -f1 "$M/heads" | m cat-file --batch-check 2>&1 | grep -qv '^[0-9a-f]* commit '; }
+# Not `fsck --connectivity-only`: that takes a tip whose parent cannot be read for well.
+sound() { m rev-list --objects --all --quiet >/dev/null 2>&1; }
+
+if [ -z "$offline" ]; then
+  set --
+  if [ -z "$new" ] && ! { heads | cmp -s - "$M/heads" && tips; }; then
+    # Pruned first, or a branch `feat/x` could not come where `feat` was.
+    set -- --prune origin '+refs/heads/*:refs/heads/*'
+  fi
+  in=
+  if [ "$name" != "$oid" ] && ! have; then
+    [ $# != 0 ] || set -- origin
+    # Under a name of ours, which collides with none that the remote has.
+    set -- "$@" "+$name:refs/wharfinger/in"
+    in=yes
+  fi
+  if [ $# != 0 ]; then
+    from_origin "$@" || {
+      [ $? != 124 ] || exit 98
+      # Is it the mirror? Then the origin gives it to a new one.
+      ! sound || exit 94
+      make
+      [ -z "$in" ] || from_origin origin "+$name:refs/wharfinger/in" || exit 94
+    }
+    # Moved since it was listed, maybe: what came is later, and as good.
+    [ -z "$in" ] || oid=$(m rev-parse -q --verify refs/wharfinger/in) || exit 95
+  fi
+  if ! have; then
+    from_origin origin "+$oid:refs/wharfinger/in" || {
+      [ $? != 124 ] || exit 98
+      sound || exit 95
+      exit 96
+    }
+  fi
+  # Somebody has removed it under us.
+  have || exit 95
+fi
+have || exit 94
+printf 'mirror\t%s\n' "$(head -c 100 "$X/made" 2>/dev/null)"
+# A name of its own keeps it from the next repack, and lets the copy ask for it.
+[ -z "$oid" ] || m update-ref "refs/wharfinger/want/$oid" "$oid" >&2 || exit 95
+[ "$mode" != mirror ] || exit 0
+
+# From here on others may fetch; nobody repacks.
+flock -s -w "$clone_limit" 9 || exit 98
+heads >"$M/heads"
+flock -u 8
+here() {
+  [ "$mode" != anew ] && [ -n "$oid" ] && g rev-parse -q --verify "$oid^{commit}" >/dev/null 2>&1 &&
+    g for-each-ref --format='%(objectname)%09refs/heads/%(refname:lstrip=3)' refs/remotes/origin 2>/dev/null | sort |
+    cmp -s - "$M/heads"
+}
+if ! here; then
+  set -- "$X" '+refs/heads/*:refs/remotes/origin/*'
+  [ -z "$oid" ] || set -- "$@" "+refs/wharfinger/want/$oid:refs/wharfinger/want"
+  [ "$mode" != anew ] || set -- --refetch "$@"
+  limit "$clone_limit" git --git-dir="$G" --work-tree="$T" fetch --quiet --force --prune --no-tags \
+    --no-recurse-submodules --no-write-fetch-head "$@" >&2 || {
+    [ $? != 124 ] || exit 98
+    exit 95
+  }
+fi
+[ -n "$oid" ] || exit 0
+[ -z "$tag" ] || g update-ref "$tag" "$oid" >&2 || exit 95
+c=$(g rev-parse -q --verify "$oid^{commit}") || exit 99
+printf 'commit\t%s\n' "$c"

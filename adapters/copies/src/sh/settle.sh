@@ -1,0 +1,14 @@
+# Housekeeping in the mirror, when nobody uses it: otherwise another time. Each fetch leaves a pack or loose objects, and
+# what asks for objects looks into all packs. By geometric steps, so that the big pack is seldom written again.
+flock -n 8 || exit 0
+flock -n 9 || exit 0
+[ -d "$X" ] || exit 0
+packs=$(find "$X/objects/pack" -name '*.pack' 2>/dev/null | wc -l)
+loose=$(find "$X/objects"/?? -type f 2>/dev/null | wc -l)
+[ "$packs" -ge 16 ] || [ "$loose" -ge 2000 ] || exit 0
+tidy || exit 0
+# Commits that are on no branch, and that nobody has wanted for two weeks.
+find "$X/refs/wharfinger/want" -type f -mtime +14 -exec rm -f -- {} + 2>/dev/null
+limit "$fetch_limit" nice -n 19 git --git-dir="$X" repack --quiet --geometric=2 -d >&2 || exit 0
+m prune-packed --quiet >&2
+exit 0
