@@ -1,11 +1,12 @@
 //! Git working copies on leased hosts.
 //!
 //! A copy is a child of a host: the broker hands over the host's [`Shell`](wharfinger_adapter::Shell), and all work is
-//! done by that host's `/bin/sh` and `git` (2.36 or newer). On the host it looks like this:
+//! done by that host's `/bin/sh`, `git` (2.36 or newer), `flock` and `timeout`. On the host it looks like this:
 //!
 //! ```text
 //! <root>/<resource id>/tree/   what the holder gets; nothing of ours lies in it
 //! <root>/<resource id>/meta/   ours: marker, config, format, lease, suspect
+//! <root>/mirrors/              ours: what all copies of a repository take their objects from
 //! ```
 //!
 //! # What a lease may ask for

@@ -13,12 +13,16 @@ use std::time::{Duration, Instant};
 use support::{World, sh};
 use wharfinger_adapter::{Adapter, ProvisionJob, ResourceJob};
 
-const FILES: usize = 20_000;
-const COMMITS: usize = 1_000;
+/// A number from the environment, so that a slow machine can take a smaller repository.
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 const RUNS: usize = 3;
 
 /// A stream for `git fast-import`: files of some KB, and commits that change ten of them each.
 fn history() -> String {
+    let (files, commits) = (setting("PACE_FILES", 20_000), setting("PACE_COMMITS", 1_000));
     let mut state = 1_u64;
     let mut random = move |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -26,20 +30,20 @@ fn history() -> String {
     };
     let mut bodies: Vec<Vec<String>> = Vec::new();
     let mut stream = String::new();
-    for commit in 0..COMMITS {
+    for commit in 0..commits {
         write!(
             stream,
             "commit refs/heads/main\ncommitter a <a@example.org> {} +0000\ndata 1\nc\n",
             1_700_000_000 + commit
         )
         .unwrap();
-        for n in 0..if commit == 0 { FILES } else { 10 } {
+        for n in 0..if commit == 0 { files } else { 10 } {
             let line = format!("word{} and word{};", random(9999), random(99_999_999));
             let file = if commit == 0 {
                 bodies.push((0..20 + random(100)).map(|_| format!("{:x} {line}", random(1 << 30))).collect());
                 n
             } else {
-                let file = random(FILES);
+                let file = random(files);
                 let at = random(bodies[file].len());
                 bodies[file][at] = line;
                 file
@@ -77,16 +81,19 @@ async fn pace() {
     let (new, old) = (world.origin.id("main"), world.origin.id("main~50"));
     let origin = format!("file://{}", world.origin.url());
     let mut rows: Vec<(&str, Vec<Duration>)> = Vec::new();
-    let mut note = |name: &'static str, time: Duration| match rows.iter_mut().find(|(row, _)| *row == name) {
-        Some((_, times)) => times.push(time),
-        None => rows.push((name, vec![time])),
+    let mut note = |name: &'static str, time: Duration| {
+        eprintln!("{name}: {:.2}", time.as_secs_f64());
+        match rows.iter_mut().find(|(row, _)| *row == name) {
+            Some((_, times)) => times.push(time),
+            None => rows.push((name, vec![time])),
+        }
     };
     for run in 0..RUNS {
-        note("`git clone`", timed(&format!("rm -rf c; git clone -q {origin} c"), &dir));
-        note("`git clone --reference`", timed(&format!("rm -rf r; git clone -q --reference ref.git {origin} r"), &dir));
+        note("`git clone`", timed(&format!("git clone -q {origin} c{run}"), &dir));
+        note("`git clone --reference`", timed(&format!("git clone -q --reference ref.git {origin} r{run}"), &dir));
         note(
             "`git checkout -f` and `git clean -ffdx`, 50 commits away",
-            timed(&format!("git checkout -qf --detach {old}; git clean -ffdxq"), &dir.join("c")),
+            timed(&format!("git checkout -qf --detach {old}; git clean -ffdxq"), &dir.join(format!("c{run}"))),
         );
         note(
             "the same, with a new index (what a proof needs)",
@@ -94,10 +101,10 @@ async fn pace() {
                 &format!(
                     "rm .git/index; git read-tree HEAD; git update-index -q --refresh; git checkout -qf --detach {new}; git clean -ffdxq"
                 ),
-                &dir.join("c"),
+                &dir.join(format!("c{run}")),
             ),
         );
-        sh(&dir, "rm -rf host/copies/mirrors");
+        sh(&dir, &format!("mkdir -p host/copies/mirrors; mv host/copies/mirrors gone{run}"));
         let make = |name: String| {
             let mut job: ResourceJob = world.job.clone();
             job.resource = name;
@@ -117,8 +124,9 @@ async fn pace() {
                 start.elapsed()
             }
         };
+        // Nothing is removed between: on some file systems that takes longer than all the rest, and goes on behind it.
         let (first, made) = make(format!("res_{run}a")).await;
-        let ready = prepare(first.clone(), new.clone()).await;
+        let ready = prepare(first, new.clone()).await;
         note("first copy on a host: made", made);
         note("first copy on a host: made and prepared", made + ready);
         let (second, made) = make(format!("res_{run}b")).await;
@@ -126,10 +134,7 @@ async fn pace() {
         note("second copy: made", made);
         note("second copy: made and prepared", made + ready);
         note("warm, the same commit", prepare(second.clone(), new.clone()).await);
-        note("warm, 50 commits away", prepare(second.clone(), old.clone()).await);
-        for job in [first, second] {
-            world.adapter.destroy(&job).await.unwrap();
-        }
+        note("warm, 50 commits away", prepare(second, old.clone()).await);
     }
     println!("| step | seconds |\n|---|---|");
     for (name, times) in rows {

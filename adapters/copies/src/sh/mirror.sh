@@ -36,7 +36,7 @@ tidy() {
     [ -e "$f" ] || [ -L "$f" ] || continue
     case ${f#"$X"/} in
     made | objects | refs | refs/heads | refs/wharfinger) [ ! -L "$f" ] || remove "$f" ;;
-    packed-refs) if [ -L "$f" ] || [ ! -f "$f" ]; then remove "$f"; fi ;;
+    config | HEAD | packed-refs) if [ -L "$f" ] || [ ! -f "$f" ]; then remove "$f"; fi ;;
     *) remove "$f" ;;
     esac
   done
@@ -47,7 +47,9 @@ tidy() {
   if [ -d "$X/objects/pack" ]; then
     find "$X/objects/pack" -type f ! -name '*.pack' ! -name '*.idx' -exec rm -f -- {} +
   fi
-  e=$({ printf '%s' "$x_config" >"$X/config" && printf 'ref: refs/heads/%s\n' "${default:-none}" >"$X/HEAD"; } 2>&1) || {
+  # By renames: somebody may be reading, and half a configuration is no repository.
+  e=$({ printf '%s' "$x_config" >"$X/config.new" && mv -f -- "$X/config.new" "$X/config" &&
+    printf 'ref: refs/heads/%s\n' "${default:-none}" >"$X/HEAD.new" && mv -f -- "$X/HEAD.new" "$X/HEAD"; } 2>&1) || {
     # Somebody removes it right now.
     [ -d "$X" ] || return 1
     say CANNOT_CREATE "$e"
