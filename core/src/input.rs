@@ -57,8 +57,8 @@ pub enum Input {
         lease: LeaseId,
         /// The operation's number.
         op: Op,
-        /// The access to add.
-        result: Result<Texts, CallFailure>,
+        /// What was made.
+        result: Result<Prepared, CallFailure>,
     },
     /// An adapter cleaned a slot, or did not.
     Cleaned {
@@ -299,4 +299,14 @@ pub enum AdminVerb {
     Break(LeaseId),
     /// Forget it, whatever it is: its clean-up becomes a debt and its capacity is free.
     ForceDestroy(ResourceId),
+}
+
+/// A slot that is ready for its holder.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Prepared {
+    /// Added to the resource's access, for this holder alone.
+    pub access: Texts,
+    /// What the resource has from now on, in the words of lease parameters: a later lease that wants some of it is rather
+    /// placed there. Empty: it is as good as any other.
+    pub near: Texts,
 }

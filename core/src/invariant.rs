@@ -154,6 +154,9 @@ impl Core {
             if pool.total != fresh.total || pool.free != fresh.free {
                 return Err(format!("pool {name} counts {:?}, and has {:?}", pool.total, fresh.total));
             }
+            if pool.near != fresh.near {
+                return Err(format!("pool {name} finds {:?} near, and has {:?}", pool.near, fresh.near));
+            }
         }
         Ok(())
     }

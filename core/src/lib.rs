@@ -39,6 +39,7 @@ mod keep;
 mod label;
 mod lease;
 mod machine;
+mod near;
 mod pending;
 mod place;
 mod pool;
@@ -59,7 +60,7 @@ pub use event::Event;
 pub use id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
 pub use input::{
     AdminRequest, AdminVerb, Blame, CallFailure, Claim, Input, LeaseRequest, Made, Notice, NoticeKind, NoticeTarget,
-    Verdict,
+    Prepared, Verdict,
 };
 pub use label::{Labels, Selector};
 pub use lease::{Cleanup, Ended, FailReason, Fault, Finding, Hold, Lease, LeaseSpec, LeaseState, Outcome, Texts};

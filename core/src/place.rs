@@ -5,6 +5,7 @@
 //! younger ones for one.
 
 use crate::machine::Core;
+use crate::near::nearest;
 use crate::queue::{ClassKey, Place};
 use crate::{Hold, LeaseId, LeaseState, ResourceId, ResourceState, Selector, Subject};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -115,7 +116,8 @@ impl Core {
         let mut risky = None;
         let mut own_wish = false;
         for pool in self.pools_for(selector) {
-            for (_, resource) in &pool.free {
+            let near = if lease.spec.child.is_none() { nearest(pool, &lease.spec.params) } else { Vec::new() };
+            for resource in near.iter().chain(pool.free.iter().map(|(_, resource)| resource)) {
                 let Some(entry) = self.resources.get(resource) else { continue };
                 let row = &entry.row;
                 if !selector.matches(&pool.config.name, &pool.config.labels, &row.labels)

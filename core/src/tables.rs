@@ -3,11 +3,12 @@
 
 use crate::brake::{Domain, Share};
 use crate::machine::Core;
+use crate::near::{self, NearIndex};
 use crate::slots::Slots;
 use crate::timer::{NEVER, Timer};
 use crate::{
     Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, PoolCounters, Resource, ResourceId, ResourceState, Revision,
-    Timestamp,
+    Texts, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -34,6 +35,8 @@ pub(crate) struct ResourceEntry {
     /// What it adds to its failure domains, and where.
     pub(crate) share: Share,
     pub(crate) domain: Option<Arc<str>>,
+    /// What it has already, as its last preparation told.
+    pub(crate) near: Arc<Texts>,
 }
 
 /// Probes while nothing is (known to be) wrong. Not stored: after a restart every host is simply probed again.
@@ -77,6 +80,8 @@ pub(crate) struct Pool {
     pub(crate) members: BTreeSet<ResourceId>,
     /// Leasable with a free slot, best first.
     pub(crate) free: BTreeSet<(i64, ResourceId)>,
+    /// The same, by what they are near to.
+    pub(crate) near: NearIndex,
     pub(crate) total: Totals,
     pub(crate) backoff: Backoff,
     /// Failure domains by the value of the pool's domain label; `""`: the pool itself.
@@ -110,6 +115,7 @@ impl Pool {
             revision: Revision(0),
             members: BTreeSet::new(),
             free: BTreeSet::new(),
+            near: NearIndex::new(),
             total: Totals::default(),
             backoff: Backoff::default(),
             domains: BTreeMap::new(),
@@ -233,6 +239,7 @@ impl Core {
                 clean_failures: 0,
                 share: Share::default(),
                 domain: None,
+                near: Arc::default(),
             },
         );
     }
@@ -336,11 +343,14 @@ impl Core {
         }
         if counted != before || gone {
             let pool = self.pools.get_mut(&name).expect("looked up above");
+            let near = self.resources.get(&id).map(|entry| entry.near.clone()).unwrap_or_default();
             if let Some(rank) = before.rank {
                 pool.free.remove(&rank);
+                near::take(&mut pool.near, &near, id);
             }
             if let Some(rank) = counted.rank {
                 pool.free.insert(rank);
+                near::put(&mut pool.near, &near, id);
             }
             let total = &mut pool.total;
             total.capacity = total.capacity - u32::from(before.capacity) + u32::from(counted.capacity);
@@ -353,6 +363,9 @@ impl Core {
             }
             let entry = self.resources.get_mut(&id).expect("looked up above");
             entry.counted = counted;
+            if gone {
+                entry.near = Arc::default();
+            }
             self.dirty.insert(name);
             let children = entry.children.clone();
             for child in children {
@@ -365,6 +378,7 @@ impl Core {
     pub(crate) fn reindex_all(&mut self) {
         for pool in self.pools.values_mut() {
             pool.free.clear();
+            pool.near.clear();
             pool.total = Totals::default();
             pool.domains.values_mut().for_each(Domain::clear_counts);
         }

@@ -10,8 +10,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use wharfinger_core::{
     Blame, Brake, CallFailure, Claim, Core, DoubtPolicy, Effect, Input, Item, Labels, LeaseId, LeaseRequest,
-    LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, ResourceState, Selector,
-    Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, Prepared, ResourceState,
+    Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 const CLIENTS: usize = 3;
@@ -289,7 +289,7 @@ fn answered(call: &Effect, answer: Answer) -> Input {
     let plain = if answer == Answer::Works { Ok(()) } else { Err(failure.clone()) };
     match &call.work {
         Work::Provision(_) => Input::Provisioned { resource, op, result: plain.map(|()| Made::default()) },
-        Work::Prepare(lease) => Input::Prepared { lease: lease.id, op, result: plain.map(|()| Texts::new()) },
+        Work::Prepare(lease) => Input::Prepared { lease: lease.id, op, result: plain.map(|()| Prepared::default()) },
         Work::Clean(lease) => Input::Cleaned { lease: lease.id, op, result: plain },
         Work::Repair => Input::Repaired { resource, op, result: plain },
         Work::Destroy => Input::Destroyed { resource, op, result: plain },

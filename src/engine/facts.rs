@@ -55,7 +55,9 @@ pub(crate) fn provisioned(effect: &Effect, result: Result<Provisioned, Failure>)
 }
 
 pub(crate) fn prepared(effect: &Effect, lease: &Lease, result: Result<Prepared, Failure>) -> Input {
-    let result = result.map_err(failure).map(|made| core_texts(made.access));
+    let result = result
+        .map_err(failure)
+        .map(|made| wharfinger_core::Prepared { access: core_texts(made.access), near: core_texts(made.near) });
     Input::Prepared { lease: lease.id, op: effect.op, result }
 }
 

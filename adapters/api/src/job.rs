@@ -124,6 +124,9 @@ pub struct PrepareJob {
 pub struct Prepared {
     /// Added to the resource's access, for this holder alone (`path`, `commit`, `private_key`).
     pub access: Access,
+    /// What the slot has from now on, in the words of [`HolderWork::params`] (`branch`, `commit`): a later lease that asks
+    /// for some of it is rather placed there. Empty: it is as good as any other. No secrets.
+    pub near: BTreeMap<String, String>,
 }
 
 /// How the former lease ended.

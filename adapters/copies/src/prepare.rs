@@ -11,6 +11,7 @@ use crate::git::{Copy, NORMALISE, REBUILD_AND_PROVE};
 use crate::mirror::{self, Goal, Missing, Tip, list};
 use crate::params::Wanted;
 use crate::probe::{Depth, inspect};
+use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
 /// Makes the copy ready for this work.
@@ -48,8 +49,16 @@ pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, 
         }
     }
     Note::write(copy, work, &commit).await?;
-    let access = [(access::PATH, copy.tree()), (access::COMMIT, commit), (access::FENCE, copy.fence())];
-    Ok(Prepared { access: access.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<Access>() })
+    let access = [(access::PATH, copy.tree()), (access::COMMIT, commit.clone()), (access::FENCE, copy.fence())];
+    let access: Access = access.into_iter().map(|(key, value)| (key.to_string(), value)).collect();
+    Ok(Prepared { near: near(work, &commit), access })
+}
+
+/// What a later lease may want that is here already: this commit, and whatever stands near to what this lease named.
+fn near(work: &HolderWork, commit: &str) -> BTreeMap<String, String> {
+    let mut near = work.params.clone();
+    near.insert("commit".to_string(), commit.to_string());
+    near
 }
 
 /// Checks out and proves.

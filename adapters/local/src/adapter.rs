@@ -86,7 +86,8 @@ impl Adapter for LocalAdapter {
         }
         let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
         fence::set(&LocalShell, &fence, job.work.token, &job.work.lease).await?;
-        Ok(Prepared { access: Access::from([(access::FENCE.to_string(), fence)]) })
+        let access = Access::from([(access::FENCE.to_string(), fence)]);
+        Ok(Prepared { access, ..Prepared::default() })
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {

@@ -281,7 +281,7 @@ impl Adapter for SshAdapter {
             fence::was_set(&fence, job.work.token, &output)?;
             access.insert(access::FENCE.to_string(), fence);
         }
-        Ok(Prepared { access })
+        Ok(Prepared { access, ..Prepared::default() })
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {

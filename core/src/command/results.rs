@@ -3,8 +3,8 @@
 
 use crate::machine::Core;
 use crate::{
-    Blame, CallFailure, FailReason, LeaseId, LeaseState, Made, Millis, Op, Reason, Rejection, Reply, ResourceId,
-    ResourceState, Source, Subject, Texts, Verdict,
+    Blame, CallFailure, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection, Reply,
+    ResourceId, ResourceState, Source, Subject, Texts, Verdict,
 };
 use alloc::format;
 use alloc::sync::Arc;
@@ -35,7 +35,7 @@ impl Core {
         &mut self,
         id: LeaseId,
         op: Op,
-        result: Result<Texts, CallFailure>,
+        result: Result<Prepared, CallFailure>,
     ) -> Result<Reply, Rejection> {
         let Some(lease) = self.lease(id).cloned() else { return Ok(Reply::Done) };
         let LeaseState::Preparing { hold, op: own } = lease.state else { return Ok(Reply::Done) };
@@ -43,10 +43,11 @@ impl Core {
             return Ok(Reply::Done);
         }
         match result {
-            Ok(own_access) => {
+            Ok(made) => {
+                self.set_near(hold.resource, made.near);
                 let Some(row) = self.resource(hold.resource) else { return Ok(Reply::Done) };
                 let mut access: Texts = (*row.access).clone();
-                access.extend(own_access);
+                access.extend(made.access);
                 // What is announced of its host holds for a copy on it.
                 let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host));
                 let ends_at = row.ends_at.into_iter().chain(host.and_then(|host| host.ends_at)).min();

@@ -11,6 +11,7 @@ mod kept;
 mod life;
 mod line;
 mod loss;
+mod near;
 mod notices;
 mod operator;
 mod peers;

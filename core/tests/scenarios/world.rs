@@ -5,8 +5,8 @@ use std::sync::Arc;
 use wharfinger_core::{
     AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, CauseChain, Claim, Core, DoubtPolicy, Effect, Ended,
     Input, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind,
-    NoticeTarget, Op, Outcome, PoolConfig, PoolRow, Rejection, Reply, Resource, ResourceId, ResourceState, Selector,
-    Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    NoticeTarget, Op, Outcome, PoolConfig, PoolRow, Prepared, Rejection, Reply, Resource, ResourceId, ResourceState,
+    Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_000_000);
@@ -289,7 +289,10 @@ impl World {
                 Input::Provisioned { resource, op, result: failure.map_or(Ok(made), Err) }
             }
             Work::Prepare(lease) => {
-                Input::Prepared { lease: lease.id, op, result: failure.map_or(Ok(texts("path", "/w")), Err) }
+                // As the adapter of working copies tells it.
+                let near = (*lease.spec.params).clone();
+                let made = Prepared { access: texts("path", "/w"), near };
+                Input::Prepared { lease: lease.id, op, result: failure.map_or(Ok(made), Err) }
             }
             Work::Clean(lease) => Input::Cleaned { lease: lease.id, op, result: plain },
             Work::Check => Input::Checked { resource, op, result: failure.map_or(Ok(Verdict::Healthy), Err) },

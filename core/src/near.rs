@@ -1,0 +1,67 @@
+//! Which free resource has most of what a lease wants already: the working copy that stands at the wanted commit, or
+//! that was last given for the same branch. A preference among what may be given anyway, never a reason to wait; not
+//! stored, so after a restart the first lease of each resource is placed without it.
+
+use crate::machine::Core;
+use crate::tables::Pool;
+use crate::{ResourceId, Texts};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// So many resources are looked at for one wish: hundreds may stand at the same commit, and one is as good as another.
+const LOOK: usize = 16;
+
+/// Free resources by one thing that they are near to.
+pub(crate) type NearIndex = BTreeMap<(Arc<str>, Arc<str>), BTreeSet<ResourceId>>;
+
+/// The free resources of a pool that have something of what is wanted, nearest first.
+pub(crate) fn nearest(pool: &Pool, wanted: &Texts) -> Vec<ResourceId> {
+    let mut matches: BTreeMap<ResourceId, usize> = BTreeMap::new();
+    if pool.near.is_empty() {
+        return Vec::new();
+    }
+    for (key, value) in wanted {
+        for id in pool.near.get(&(key.clone(), value.clone())).into_iter().flatten().take(LOOK) {
+            *matches.entry(*id).or_default() += 1;
+        }
+    }
+    let mut found: Vec<(ResourceId, usize)> = matches.into_iter().collect();
+    found.sort_by_key(|(id, count)| (core::cmp::Reverse(*count), *id));
+    found.into_iter().map(|(id, _)| id).collect()
+}
+
+pub(crate) fn put(index: &mut NearIndex, near: &Texts, id: ResourceId) {
+    for (key, value) in near {
+        index.entry((key.clone(), value.clone())).or_default().insert(id);
+    }
+}
+
+pub(crate) fn take(index: &mut NearIndex, near: &Texts, id: ResourceId) {
+    for (key, value) in near {
+        let place = (key.clone(), value.clone());
+        if let Some(ids) = index.get_mut(&place) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                index.remove(&place);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Notes what a resource is near to now, in the words of lease parameters.
+    pub(crate) fn set_near(&mut self, id: ResourceId, near: Texts) {
+        let Some(entry) = self.resources.get_mut(&id) else { return };
+        if *entry.near == near {
+            return;
+        }
+        let near = Arc::new(near);
+        let before = core::mem::replace(&mut entry.near, near.clone());
+        let Some(pool) = self.pools.get_mut(&entry.row.pool) else { return };
+        if entry.counted.rank.is_some() {
+            take(&mut pool.near, &before, id);
+            put(&mut pool.near, &near, id);
+        }
+    }
+}
