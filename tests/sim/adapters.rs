@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, CallFailure, Effect, Input, LeaseId, Made, Millis, Op, Prepared, ResourceId, Texts, Timestamp, Verdict, Work,
+    Blame, CallFailure, Effect, Input, LeaseId, Made, Millis, Op, Prepared, ResourceId, Timestamp, Verdict, Work,
 };
 
 /// One operation, as the executor tells them apart.
@@ -396,7 +396,10 @@ fn answered(effect: &Effect, verdict: Result<Verdict, CallFailure>) -> Input {
         Work::Check => Input::Checked { resource, op, result: verdict },
         Work::Probe => Input::Probed { resource, result: verdict },
         Work::Provision(_) => Input::Provisioned { resource, op, result: plain.map(|()| made()) },
-        Work::Prepare(lease) => Input::Prepared { lease: lease.id, op, result: plain.map(|()| Prepared::default()) },
+        Work::Prepare(lease) => {
+            let made = || Prepared { near: (*lease.spec.params).clone(), ..Prepared::default() };
+            Input::Prepared { lease: lease.id, op, result: plain.map(|()| made()) }
+        }
         Work::Clean(lease) => Input::Cleaned { lease: lease.id, op, result: plain },
         Work::Repair => Input::Repaired { resource, op, result: plain },
         Work::Destroy => Input::Destroyed { resource, op, result: plain },

@@ -114,11 +114,16 @@ impl Holder {
     fn request(&self, rng: &mut Rng) -> LeaseRequest {
         let selectors = pools::selectors();
         let params = Arc::new(Texts::new());
+        // Some want what others had before: nearness to it is one more reason to take this resource and not that.
+        let wish = |rng: &mut Rng| match rng.below(6) {
+            branch @ 0..3 => Arc::new(Texts::from([(Arc::from("branch"), Arc::from(format!("b{branch}")))])),
+            _ => params.clone(),
+        };
         let mut claims = Vec::new();
         for _ in 0..if rng.chance(80) { 2 } else { 1 } {
             let selector = rng.pick(&selectors).expect("there are some");
             let count = if rng.chance(150) { 2 } else { 1 };
-            claims.push(Claim { selector: Arc::new(selector), count, params: params.clone() });
+            claims.push(Claim { selector: Arc::new(selector), count, params: wish(rng) });
         }
         LeaseRequest {
             request_id: Arc::from(format!("{}-{}", self.name, self.requests)),
