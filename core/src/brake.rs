@@ -16,7 +16,7 @@ const PEERS: usize = 8;
 
 /// A number that has nothing to do with the id's age.
 fn scrambled(id: ResourceId) -> u64 {
-    (id.0 as u64 ^ (id.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    (id.value() as u64 ^ (id.value() >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// One failure domain: a pool, a part of it by label, or all hosts together (the broker's own network).

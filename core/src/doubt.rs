@@ -365,7 +365,7 @@ impl Core {
         }
         let span = if quick { policy.retry_interval } else { policy.probe_interval };
         // A tenth either way, so that a farm that started at once is not probed at once.
-        let jitter = (id.0 as u64 ^ (id.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
+        let jitter = (id.value() as u64 ^ (id.value() >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
         let jitter = jitter as i64 % (span.0 / 5).max(1) - span.0 / 10;
         // After a restart all would come at once: the first probe comes anywhere within the interval.
         let spread = if soon && !quick { (jitter + span.0 / 10) * 5 - span.0 / 10 * 10 } else { jitter };

@@ -306,13 +306,13 @@ impl Core {
 
     /// Queues a lease in the stead of each of these, as one request, in the old place.
     fn queue_successors(&mut self, old: &[LeaseId], lost: Option<ResourceId>) -> Vec<LeaseId> {
-        let group = (old.len() > 1).then(|| GroupId(self.mint()));
+        let group = (old.len() > 1).then(|| GroupId::new(self.mint()));
         let mut fresh = Vec::new();
         let mut key = ClassKey::new();
         let mut place = None;
         for (index, id) in old.iter().enumerate() {
             let Some(lease) = self.lease(*id).cloned() else { continue };
-            let id = LeaseId(self.mint());
+            let id = LeaseId::new(self.mint());
             let mut avoid = lease.avoid.clone();
             avoid.extend(lost);
             avoid.drain(..avoid.len().saturating_sub(Lease::MAX_AVOID));

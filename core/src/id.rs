@@ -3,6 +3,7 @@
 
 use alloc::string::String;
 use core::fmt;
+use core::num::NonZeroU64;
 use core::str::FromStr;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -60,33 +61,67 @@ fn read_text(prefix: &'static str, text: &str) -> Result<u128, IdError> {
     Ok(value)
 }
 
+/// 128 bits in two halves: an optional id takes no more room than an id, and none asks for the alignment of a `u128`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Bits {
+    high: u64,
+    /// The lower half plus 1: numbers are counted from 1 and never reach the end, so what is lost is none of ours.
+    low_and_one: NonZeroU64,
+}
+
+impl Bits {
+    const fn new(value: u128) -> Option<Self> {
+        match NonZeroU64::new((value as u64).wrapping_add(1)) {
+            Some(low_and_one) => Some(Self { high: (value >> 64) as u64, low_and_one }),
+            None => None,
+        }
+    }
+
+    const fn value(self) -> u128 {
+        (self.high as u128) << 64 | (self.low_and_one.get() - 1) as u128
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub u128);
+        pub struct $name(Bits);
 
         impl $name {
             /// What its text starts with.
             pub const PREFIX: &'static str = $prefix;
+
+            /// The id with these bits.
+            ///
+            /// # Panics
+            /// If the lower 64 are all ones: that number is never reached.
+            pub const fn new(value: u128) -> Self {
+                Self(Bits::new(value).expect("the lower half of an id is not all ones"))
+            }
+
+            /// Its bits.
+            pub const fn value(self) -> u128 {
+                self.0.value()
+            }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_text(f, $prefix, self.0)
+                write_text(f, $prefix, self.value())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_text(f, $prefix, self.0)
+                write_text(f, $prefix, self.value())
             }
         }
 
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                read_text($prefix, text).map(Self)
+                Bits::new(read_text($prefix, text)?).map(Self).ok_or(IdError { prefix: $prefix })
             }
         }
     };

@@ -134,7 +134,7 @@ impl Core {
             },
             None => None,
         };
-        let id = ResourceId(self.mint());
+        let id = ResourceId::new(self.mint());
         let hosted = !config.on.is_empty();
         let op = if hosted { None } else { Some(self.next_op()) };
         self.insert_resource(Resource {
@@ -187,7 +187,7 @@ impl Core {
             .filter_map(|key| self.queue.classes.get(key)?.waiters.keys().next().map(|place| place.0.0))
             .max()
             .unwrap_or(0);
-        let id = LeaseId(self.mint());
+        let id = LeaseId::new(self.mint());
         let seq = self.revision.0 + 1;
         let selector = Arc::new(Selector { pool: Some(on.clone()), labels: Labels::new() });
         let spec = LeaseSpec {

@@ -20,7 +20,7 @@ use wharfinger_fake::Fake;
 /// A lease in line for pool `p`, of holder `h`.
 pub(crate) fn queued(id: u128, revision: u64) -> Lease {
     Lease {
-        id: LeaseId(id),
+        id: LeaseId::new(id),
         revision: Revision(revision),
         spec: Arc::new(LeaseSpec {
             request_id: "r".into(),
@@ -63,7 +63,7 @@ pub(crate) fn active(id: u128, revision: u64) -> Lease {
     let access = access.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
     Lease {
         state: LeaseState::Active {
-            hold: Hold { resource: ResourceId(9), slot: 3, token: revision },
+            hold: Hold { resource: ResourceId::new(9), slot: 3, token: revision },
             since: Timestamp(2_000),
             access: Arc::new(access),
         },

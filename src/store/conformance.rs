@@ -200,7 +200,7 @@ async fn forgotten_rows_vanish<B: Bench>() {
     let first = Batch { resources: resources.clone(), ..with_leases(0, leases.clone()) };
     store.commit(&first, epoch).await.unwrap();
     let forget = Batch {
-        forgotten_leases: vec![leases[0].id, leases[3].id, LeaseId(1)],
+        forgotten_leases: vec![leases[0].id, leases[3].id, LeaseId::new(1)],
         forgotten_resources: vec![resources[1].id],
         floor: Revision(4),
         ..batch(5, 5)

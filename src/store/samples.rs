@@ -82,11 +82,11 @@ impl Samples {
     }
 
     fn resource_id(&mut self) -> ResourceId {
-        ResourceId(self.wide())
+        ResourceId::new(self.wide())
     }
 
     fn lease_id(&mut self) -> LeaseId {
-        LeaseId(self.wide())
+        LeaseId::new(self.wide())
     }
 
     fn cause(&mut self) -> CauseChain {
@@ -177,7 +177,7 @@ impl Samples {
                 expected: self.maybe(|s| Millis(s.time().0)),
                 params: Arc::new(self.texts()),
                 tags: Arc::new(self.texts()),
-                group: self.maybe(|s| GroupId(s.wide())),
+                group: self.maybe(|s| GroupId::new(s.wide())),
                 index: self.small(),
                 independent: self.flag(),
                 child: self.maybe(Self::resource_id),

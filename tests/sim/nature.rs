@@ -84,7 +84,7 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
             said.push((soon, say(about.clone(), NoticeKind::Maintenance(end))));
             said.push((soon.after(Millis(rng.between(1, 9000))), say(about, NoticeKind::Cancelled)));
         }
-        10 => said.push((soon, say(NoticeTarget::Resource(ResourceId(99)), NoticeKind::Gone))),
+        10 => said.push((soon, say(NoticeTarget::Resource(ResourceId::new(99)), NoticeKind::Gone))),
         _ => said.push((soon, say(about, NoticeKind::AtRisk))),
     }
     said
@@ -95,7 +95,7 @@ pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
     let resources: Vec<ResourceId> = core.resources(None).map(|row| row.id).collect();
     let leases: Vec<LeaseId> = core.leases(None).map(|row| row.id).collect();
     let pool: Arc<str> = Arc::from(rng.pick(&[pools::HOSTS, pools::BOATS, pools::RED, pools::BLUE]).expect("some"));
-    let id = rng.pick(&resources).unwrap_or(ResourceId(1));
+    let id = rng.pick(&resources).unwrap_or(ResourceId::new(1));
     let verb = match rng.below(16) {
         0 => AdminVerb::CordonPool(pool),
         1 | 2 => AdminVerb::UncordonPool(pool),
@@ -109,8 +109,8 @@ pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
         11 => AdminVerb::Recycle(id),
         12 => AdminVerb::ForceDestroy(id),
         13 => AdminVerb::Hold(id, Millis::secs(rng.between(0, 30))),
-        14 => AdminVerb::HoldLease(rng.pick(&leases).unwrap_or(LeaseId(1)), Millis::secs(rng.between(1, 30))),
-        _ => AdminVerb::Break(rng.pick(&leases).unwrap_or(LeaseId(1))),
+        14 => AdminVerb::HoldLease(rng.pick(&leases).unwrap_or(LeaseId::new(1)), Millis::secs(rng.between(1, 30))),
+        _ => AdminVerb::Break(rng.pick(&leases).unwrap_or(LeaseId::new(1))),
     };
     said(verb)
 }

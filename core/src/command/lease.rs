@@ -194,11 +194,11 @@ impl Core {
 
     /// Puts the leases of a request in line.
     fn enter(&mut self, request: &LeaseRequest, fingerprint: u64, wanted: &[Wanted]) -> Vec<LeaseId> {
-        let group = (wanted.len() > 1).then(|| GroupId(self.mint()));
+        let group = (wanted.len() > 1).then(|| GroupId::new(self.mint()));
         let seq = self.revision.0 + 1;
         let mut ids = Vec::new();
         for (index, want) in wanted.iter().enumerate() {
-            let id = LeaseId(self.mint());
+            let id = LeaseId::new(self.mint());
             let spec = LeaseSpec {
                 request_id: request.request_id.clone(),
                 fingerprint,

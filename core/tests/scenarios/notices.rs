@@ -88,7 +88,7 @@ fn notices_that_come_late_twice_or_for_strangers_change_nothing() {
         source: Arc::from("cloud"),
         detail: Arc::from("said so"),
     };
-    w.step(Input::Notice(stranger(NoticeTarget::Resource(ResourceId(7))))).unwrap();
+    w.step(Input::Notice(stranger(NoticeTarget::Resource(ResourceId::new(7))))).unwrap();
     w.step(Input::Notice(stranger(NoticeTarget::Item(Arc::from("h9"))))).unwrap();
     w.step(Input::Notice(Notice { pool: Arc::from("boats"), ..stranger(NoticeTarget::Resource(host)) })).unwrap();
     assert_eq!((w.core.revision(), w.state(lease)), (before, "ACTIVE"));

@@ -119,7 +119,7 @@ fn taint_and_recycle_and_break() {
     w.all_works();
     w.admin(AdminVerb::Recycle(w.on(next))).unwrap();
     assert_eq!(w.state(next), "BROKEN");
-    assert_eq!(w.admin(AdminVerb::Break(wharfinger_core::LeaseId(1))).unwrap_err().reason, "UNKNOWN_LEASE");
+    assert_eq!(w.admin(AdminVerb::Break(wharfinger_core::LeaseId::new(1))).unwrap_err().reason, "UNKNOWN_LEASE");
     let own = w.core.leases(None).find(|row| row.spec.child.is_some()).unwrap().id;
     assert_eq!(w.admin(AdminVerb::Break(own)).unwrap_err().reason, "HELD_BY_BROKER");
 }

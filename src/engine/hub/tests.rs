@@ -4,7 +4,7 @@ use wharfinger_core::{LeaseSpec, LeaseState, Millis, Selector, Texts, Timestamp}
 /// A queued lease of holder `h` in pool `p`.
 fn lease(number: u128, revision: u64) -> Lease {
     Lease {
-        id: LeaseId(number),
+        id: LeaseId::new(number),
         revision: Revision(revision),
         spec: Arc::new(LeaseSpec {
             request_id: "r".into(),
@@ -56,7 +56,7 @@ fn batch(leases: Vec<Lease>) -> Batch {
 }
 
 fn ids(list: &[u128]) -> Filter {
-    Filter { leases: list.iter().map(|n| LeaseId(*n)).collect(), ..Filter::default() }
+    Filter { leases: list.iter().map(|n| LeaseId::new(*n)).collect(), ..Filter::default() }
 }
 
 fn holder(name: &str) -> Filter {

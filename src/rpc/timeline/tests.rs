@@ -170,7 +170,7 @@ fn over(entries: &[Entry]) -> Handle {
 
 #[tokio::test]
 async fn the_story_ends_when_the_resource_is_fit_again_or_ten_minutes_later() {
-    let (lease, other, host) = (LeaseId(1), LeaseId(2), ResourceId(9));
+    let (lease, other, host) = (LeaseId::new(1), LeaseId::new(2), ResourceId::new(9));
     let (own, its, theirs) = (Subject::Lease(lease), Subject::Resource(host), Subject::Lease(other));
     let p = Some("p");
     let before = [
@@ -213,7 +213,7 @@ async fn the_story_ends_when_the_resource_is_fit_again_or_ten_minutes_later() {
 
 #[tokio::test]
 async fn a_lease_that_lives_has_no_end_of_its_story() {
-    let (lease, host) = (LeaseId(1), ResourceId(9));
+    let (lease, host) = (LeaseId::new(1), ResourceId::new(9));
     let its = Subject::Resource(host);
     let handle = over(&[
         (1, "lease.queued", Subject::Lease(lease), None, None),

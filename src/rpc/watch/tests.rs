@@ -129,7 +129,7 @@ impl Watcher {
         let response = self.told.recv().await.expect("the watch goes on")?;
         Ok(match response.event.unwrap() {
             pb::watch_response::Event::Lease(lease) => {
-                Short::Lease(lease.id.parse::<LeaseId>().unwrap().0, lease.revision, response.revision)
+                Short::Lease(lease.id.parse::<LeaseId>().unwrap().value(), lease.revision, response.revision)
             }
             pb::watch_response::Event::Bookmark(mark) if mark.synced => Synced(response.revision),
             pb::watch_response::Event::Bookmark(_) => Bookmark(response.revision),
@@ -275,7 +275,7 @@ async fn too_slow_for_what_is_kept_is_out_of_range() {
 async fn bookmarks_tell_how_far_the_broker_is_also_for_a_filter_that_finds_nothing() {
     let world = World::new();
     world.commit(&[active, active], &[1, 2]);
-    let filter = Filter { leases: [LeaseId(1)].into(), ..Filter::default() };
+    let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::default() };
     let mut watcher = world.watch_some(0, filter, Duration::from_millis(5));
     assert_eq!(watcher.take(2).await, [told(1, 1, 0), Synced(2)]);
 
@@ -312,10 +312,10 @@ async fn a_bookmark_never_overtakes_the_changes_that_it_covers() {
 async fn a_lease_named_by_id_is_told_though_it_ended_and_refused_if_unknown() {
     let world = World::new();
     world.change(active, 1);
-    let named = |id| Filter { leases: [LeaseId(id)].into(), ..Filter::default() };
+    let named = |id| Filter { leases: [LeaseId::new(id)].into(), ..Filter::default() };
     let unknown = world.watch_some(0, named(7), Duration::from_secs(60)).error().await;
     assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::NotFound, "UNKNOWN_LEASE"));
-    assert!(unknown.message().contains(&LeaseId(7).to_string()), "{}", unknown.message());
+    assert!(unknown.message().contains(&LeaseId::new(7).to_string()), "{}", unknown.message());
 }
 
 #[tokio::test]
@@ -336,7 +336,7 @@ async fn labgrid_1855_an_agent_that_restarts_is_watched_for_though_its_former_wa
     let world = World::new();
     world.change(active, 1);
     let watch = || {
-        let filter = Filter { leases: [LeaseId(1)].into(), ..Filter::default() };
+        let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::default() };
         world.watch_some(0, filter, Duration::from_secs(3600))
     };
     // Nobody reads from it any more.
@@ -406,7 +406,7 @@ async fn whoever_resumes_misses_no_end_state() {
         while resume < world.state().revision {
             note(&mut watcher, &mut known, &mut resume).await;
         }
-        let truth: BTreeMap<_, _> = world.state().leases.values().map(|l| (l.id.0, l.revision.0)).collect();
+        let truth: BTreeMap<_, _> = world.state().leases.values().map(|l| (l.id.value(), l.revision.0)).collect();
         assert_eq!(known, truth, "seed {seed}");
     }
 }

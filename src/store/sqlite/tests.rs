@@ -190,7 +190,7 @@ async fn an_older_database_is_brought_up() {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
     let mut conn = options.connect().await.unwrap();
     sqlx::raw_sql(sql::MIGRATIONS[0]).execute(&mut conn).await.unwrap();
-    let (lease, ready, held) = (LeaseId(5), ResourceId(6), ResourceId(7));
+    let (lease, ready, held) = (LeaseId::new(5), ResourceId::new(6), ResourceId::new(7));
     let rows = format!(
         "INSERT INTO meta VALUES (1, 4, 0, 9000, 7, 3, 0); \
          INSERT INTO leases (id, revision, state, pool, holder, principal, request_id, fingerprint, priority, ttl_ms, \

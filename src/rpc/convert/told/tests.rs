@@ -12,7 +12,7 @@ fn an_active_lease_is_told_with_its_slot_and_with_secrets_only_to_its_holder() {
     let told = lease(&core, Secrets::Told);
     assert_eq!(told.state(), pb::LeaseState::Active);
     assert_eq!((told.revision, told.slot, told.fencing_token), (42, 3, 42));
-    assert_eq!(told.resource_id, ResourceId(9).to_string());
+    assert_eq!(told.resource_id, ResourceId::new(9).to_string());
     assert_eq!(told.ttl, Some(prost_types::Duration { seconds: 60, nanos: 500_000_000 }));
     assert_eq!(told.created_at, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
     assert_eq!(told.access["private_key"], "secret");
@@ -29,13 +29,13 @@ fn each_end_is_told_with_what_belongs_to_it() {
     assert_eq!((released.note.as_str(), released.cleaning, released.access.len()), ("exit 1", false, 0));
 
     let cause = vec![
-        link(Subject::Lease(LeaseId(1)), Reason::ParentGone),
+        link(Subject::Lease(LeaseId::new(1)), Reason::ParentGone),
         link(Subject::Pool("linux".into()), Reason::Operator),
     ];
-    let broken = told(Ended::Broken { cause, replacement: Some(LeaseId(5)) });
-    assert_eq!((broken.state(), broken.replacement_id), (pb::LeaseState::Broken, LeaseId(5).to_string()));
+    let broken = told(Ended::Broken { cause, replacement: Some(LeaseId::new(5)) });
+    assert_eq!((broken.state(), broken.replacement_id), (pb::LeaseState::Broken, LeaseId::new(5).to_string()));
     let [near, root] = &broken.causes[..] else { panic!() };
-    assert_eq!((near.subject.clone(), near.reason.as_str()), (LeaseId(1).to_string(), "PARENT_GONE"));
+    assert_eq!((near.subject.clone(), near.reason.as_str()), (LeaseId::new(1).to_string(), "PARENT_GONE"));
     assert_eq!((root.subject.as_str(), root.source.as_str()), ("pool linux", "operator:ann"));
     assert_eq!(root.at, Some(prost_types::Timestamp { seconds: -1, nanos: 999_000_000 }));
 
@@ -51,16 +51,16 @@ fn each_end_is_told_with_what_belongs_to_it() {
 fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
     let access = [("private_key".into(), "secret".into()), ("user".into(), "ci".into())].into();
     let core = Resource {
-        id: ResourceId(9),
+        id: ResourceId::new(9),
         revision: Revision(3),
         pool: "copies".into(),
         item: None,
         labels: Default::default(),
         slots: 4,
-        parent: Some(Parent { lease: LeaseId(2), host: None }),
+        parent: Some(Parent { lease: LeaseId::new(2), host: None }),
         state: ResourceState::Suspect {
             since: Timestamp(0),
-            cause: vec![link(Subject::Resource(ResourceId(9)), Reason::ProbeMissed)],
+            cause: vec![link(Subject::Resource(ResourceId::new(9)), Reason::ProbeMissed)],
             op: None,
             retry_at: Some(Timestamp(5_000)),
             misses: 2,
@@ -81,20 +81,20 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         at_risk: Some(AtRisk { source: "sqs".into(), detail: "a rebalance".into() }),
         keep: Some(Keep { by: "bob".into(), reason: "looks odd".into(), until: Some(Timestamp(9_000)) }),
         announced: Default::default(),
-        failures: vec![WorkFailure { work: "job".into(), lease: LeaseId(3), at: Timestamp(1_000), cleared: true }],
+        failures: vec![WorkFailure { work: "job".into(), lease: LeaseId::new(3), at: Timestamp(1_000), cleared: true }],
     };
     let told = resource(&core, &[Arc::new(testing::active(7, 1))]);
     assert_eq!(told.state(), pb::ResourceState::Suspect);
-    assert_eq!((told.slots_in_use, told.lease_ids), (1, vec![LeaseId(7).to_string()]));
+    assert_eq!((told.slots_in_use, told.lease_ids), (1, vec![LeaseId::new(7).to_string()]));
     assert_eq!(told.access.keys().collect::<Vec<_>>(), ["user"]);
     assert_eq!((told.misses, told.causes[0].reason.as_str()), (2, "PROBE_MISSED"));
-    assert_eq!((told.parent_lease_id, told.parent_id), (LeaseId(2).to_string(), String::new()));
+    assert_eq!((told.parent_lease_id, told.parent_id), (LeaseId::new(2).to_string(), String::new()));
     assert_eq!((told.cordoned, told.cordoned_by.as_str(), told.cordon_reason.as_str()), (true, "ann", "triage"));
     assert_eq!((told.held.as_str(), told.at_risk.as_str()), ("the brake is on", "a rebalance (sqs)"));
     assert_eq!((told.kept_by.as_str(), told.kept_reason.as_str()), ("bob", "looks odd"));
     assert_eq!(told.kept_until, Some(prost_types::Timestamp { seconds: 9, nanos: 0 }));
     let [failure] = &told.failures[..] else { panic!("{:?}", told.failures) };
-    assert_eq!((failure.work.as_str(), failure.lease_id.clone()), ("job", LeaseId(3).to_string()));
+    assert_eq!((failure.work.as_str(), failure.lease_id.clone()), ("job", LeaseId::new(3).to_string()));
     assert!(failure.cleared);
 
     // Kept is not the same as cordoned: one ends by itself, the other is an operator's to end.
