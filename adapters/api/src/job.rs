@@ -29,6 +29,10 @@ pub mod access {
     pub const PATH: &str = "path";
     /// Full object name of the commit that is checked out.
     pub const COMMIT: &str = "commit";
+    /// Full object name of the commit that others were merged onto; [`COMMIT`] is the result. Only where there were any.
+    pub const BASE: &str = "base";
+    /// The address that a working copy was cloned from, as its pool has it.
+    pub const REPOSITORY: &str = "repository";
     /// Absolute path on the host of the file that holds the slot's fencing token; see [`crate::fence`].
     pub const FENCE: &str = "fence";
     /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).

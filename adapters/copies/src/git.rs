@@ -13,7 +13,7 @@ use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, acc
 /// Exit code by which a script says that its output is a [`State`].
 pub(crate) const SAID: i32 = 93;
 /// What the shell says of a program that is not there.
-const NOT_FOUND: i32 = 127;
+pub(crate) const NOT_FOUND: i32 = 127;
 
 const PRELUDE: &str = include_str!("sh/prelude.sh");
 
@@ -23,6 +23,16 @@ pub(crate) struct Script {
     /// For messages.
     name: &'static str,
     text: &'static str,
+}
+
+impl Script {
+    /// The command that runs it. `at`: what the prelude takes.
+    pub(crate) fn argv(&self, at: &[&str], args: &[&str]) -> Vec<String> {
+        let text = format!("{PRELUDE}\n{}", self.text);
+        let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
+        argv.extend(at.iter().chain(args).map(|arg| (*arg).to_string()));
+        argv
+    }
 }
 
 macro_rules! scripts {
@@ -42,7 +52,9 @@ scripts! {
     GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
+    LAND = "credentials" "scratch" "land";
     LIST = "list";
+    MERGE = "scratch" "merge";
     NORMALISE = "normalise";
     PULL = "mirror" "pull";
     REBUILD = "rebuild";
@@ -148,8 +160,7 @@ impl Copy {
     /// The host's mirror of the repository: beside the copies, so that it is there for all of them. Another repository
     /// with the same hash would only be fetched in turn, for a mirror's configuration is written before each use.
     pub(crate) fn mirror(&self) -> String {
-        let base = self.dir.rsplit_once('/').map_or("", |(base, _)| base);
-        format!("{base}/mirrors/{:032x}", hash(&self.config.repository))
+        mirror_of(&self.dir, &self.config.repository)
     }
 
     /// The whole of `.git/config`, as it must be before git is run in the copy.
@@ -163,10 +174,7 @@ impl Copy {
 
     /// Runs a script and hands back all there is to know.
     pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
-        let text = format!("{PRELUDE}\n{}", script.text);
-        let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
-        argv.extend([self.dir.clone(), self.resource.clone()]);
-        argv.extend(args.iter().map(|arg| (*arg).to_string()));
+        let argv = script.argv(&[&self.dir, &self.resource], args);
         let output = self.shell.run(Command::new(argv).timeout(limit)).await?;
         tracing::debug!(resource = %self.resource, script = script.name, exit = ?output.exit, "ran");
         if output.exit == Exit::Code(NOT_FOUND) {
@@ -246,6 +254,12 @@ impl Copy {
     pub(crate) async fn git(&self, args: &[&str]) -> Result<Output, Trouble> {
         self.raw(GIT, args, self.config.command_timeout()).await
     }
+}
+
+/// Where the host's mirror of this repository lies, for the resource in `dir`.
+pub(crate) fn mirror_of(dir: &str, repository: &str) -> String {
+    let base = dir.rsplit_once('/').map_or("", |(base, _)| base);
+    format!("{base}/mirrors/{:032x}", hash(repository))
 }
 
 /// FNV-1a with 128 bits: the same in every release, which the standard library's is not.

@@ -34,6 +34,8 @@ mod clean;
 mod config;
 mod error;
 mod git;
+mod land;
+mod merge;
 mod mirror;
 mod params;
 mod prepare;
@@ -42,4 +44,5 @@ mod provision;
 
 pub use adapter::CopiesAdapter;
 pub use config::{Clean, Config};
+pub use land::{Author, LandRequest, LandedFrom, Landing, NotLanded, land};
 pub use params::Wanted;

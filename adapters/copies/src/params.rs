@@ -30,11 +30,15 @@ impl Wanted {
                 "ref" if value == "HEAD" => Wanted::Default,
                 "ref" => Wanted::Ref(named(key, value, "")?),
                 "commit" => Wanted::Commit(commit(value)?),
+                // Beside what is checked out: see [`merges`].
+                "merge" => continue,
                 other if other.starts_with("x-") => continue,
                 other => {
                     return Err(Failure::request(
                         "UNKNOWN_PARAMETER",
-                        format!("working copies have no parameter {other:?}; use one of branch, tag, commit, ref"),
+                        format!(
+                            "working copies have no parameter {other:?}; use one of branch, tag, commit, ref, and merge"
+                        ),
                     ));
                 }
             };
@@ -59,6 +63,40 @@ impl Wanted {
             Wanted::Commit(name) => format!("commit {name}"),
         }
     }
+
+    /// The name as it was given, for a merge's message.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Wanted::Default => "HEAD",
+            Wanted::Branch(name) | Wanted::Tag(name) | Wanted::Ref(name) | Wanted::Commit(name) => name,
+        }
+    }
+}
+
+/// `merge`: what is merged onto the wanted commit, in this order. Whole commit ids, or names as for `ref`, with commas between.
+pub(crate) fn merges(value: Option<&String>) -> Result<Vec<Wanted>, Failure> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let found: Vec<Wanted> = value.split(',').map(str::trim).map(one_merge).collect::<Result<_, _>>()?;
+    if found.len() > MERGES_MAX {
+        return Err(Failure::request(
+            "TOO_MANY_MERGES",
+            format!("merge names {} refs, and {MERGES_MAX} are the most; merge some of them before", found.len()),
+        ));
+    }
+    Ok(found)
+}
+
+const MERGES_MAX: usize = 100;
+
+fn one_merge(name: &str) -> Result<Wanted, Failure> {
+    // An id that is not whole could be the name of a branch as well.
+    if matches!(name.len(), 40 | 64) && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(Wanted::Commit(name.to_ascii_lowercase()));
+    }
+    if name == "HEAD" {
+        return Ok(Wanted::Default);
+    }
+    Ok(Wanted::Ref(named("merge", name, "")?))
 }
 
 fn named(key: &str, value: &str, prefix: &str) -> Result<String, Failure> {
@@ -139,6 +177,31 @@ mod tests {
         ] {
             assert_eq!(Wanted::parse(&params(pairs)), Ok(wanted), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn merges_are_read_in_their_order() {
+        let read = |text: &str| merges(Some(&text.to_string()));
+        let id = "0123456789abcdef0123456789ABCDEF01234567";
+        assert_eq!(merges(None), Ok(vec![]));
+        assert_eq!(
+            read(&format!("side, refs/pull/7/head,{id},HEAD")),
+            Ok(vec![
+                Wanted::Ref("side".into()),
+                Wanted::Ref("refs/pull/7/head".into()),
+                Wanted::Commit(id.to_ascii_lowercase()),
+                Wanted::Default,
+            ])
+        );
+        for wrong in ["", "a,", "a,,b", "-a", "a b", "a:b", "a..b", "a\nb", "a,*"] {
+            let failure = read(wrong).expect_err(wrong);
+            assert_eq!(
+                (failure.blame, failure.reason),
+                (wharfinger_adapter::Blame::Request, "BAD_REF_NAME"),
+                "{wrong:?}"
+            );
+        }
+        assert_eq!(read(&vec!["a"; 101].join(",")).expect_err("many").reason, "TOO_MANY_MERGES");
     }
 
     #[test]

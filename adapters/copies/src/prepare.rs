@@ -8,14 +8,16 @@
 use crate::clean::{Note, policy};
 use crate::error::{State, Trouble};
 use crate::git::{Copy, NORMALISE, REBUILD_AND_PROVE};
+use crate::merge::{self, Other, merge};
 use crate::mirror::{self, Goal, Missing, Tip, list};
-use crate::params::Wanted;
+use crate::params::{Wanted, merges};
 use crate::probe::{Depth, inspect};
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
 /// Makes the copy ready for this work.
 pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, Trouble> {
     let wanted = Wanted::parse(&work.params)?;
+    let merges = merges(work.params.get("merge"))?;
     let limit = copy.config.command_timeout();
     copy.take(work.token).await?;
     let pinned = copy.pinned().await?;
@@ -23,15 +25,30 @@ pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, 
     copy.must(NORMALISE, &[&pinned, "strict", &min], limit).await?;
 
     let plan = resolve(copy, &pinned, &wanted).await?;
-    let commit = fetch(copy, &pinned, &wanted, &plan).await?;
+    let base = fetch(copy, &pinned, &wanted, &plan).await?;
+    let mut others = Vec::new();
+    for wanted in merges {
+        let plan = resolve(copy, &pinned, &wanted).await?;
+        let commit = fetch(copy, &pinned, &wanted, &plan).await?;
+        others.push(Other { wanted, commit });
+    }
+    let from = merge::From { default: &plan.default, offline: plan.offline.is_some() };
+    let commit = match &others[..] {
+        [] => base.clone(),
+        others => merge(copy, &pinned, &base, others, &from, false).await?,
+    };
 
     if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
-        let tip = Tip { name: commit.clone(), id: commit.clone(), tag: None };
+        let tip = Tip { name: base.clone(), id: base.clone(), tag: None };
         let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone() };
-        let second = match pull(copy, &pinned, &wanted, &again, Goal::CopyAnew).await {
-            Ok(_) => check_out(copy, &commit, "wipe", &plan.default).await?,
+        let came = match pull(copy, &pinned, &wanted, &again, Goal::CopyAnew).await {
+            Ok(_) if !others.is_empty() => merge(copy, &pinned, &base, &others, &from, true).await.map(drop),
+            other => other.map(drop),
+        };
+        let second = match came {
+            Ok(()) => check_out(copy, &commit, "wipe", &plan.default).await?,
             Err(Trouble::State(state)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, state.detail) })
             }
@@ -48,7 +65,15 @@ pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, 
         }
     }
     Note::write(copy, work, &commit).await?;
-    let access = [(access::PATH, copy.tree()), (access::COMMIT, commit), (access::FENCE, copy.fence())];
+    let mut access = vec![
+        (access::PATH, copy.tree()),
+        (access::COMMIT, commit),
+        (access::FENCE, copy.fence()),
+        (access::REPOSITORY, copy.config.repository.clone()),
+    ];
+    if !others.is_empty() {
+        access.push((access::BASE, base));
+    }
     Ok(Prepared { access: access.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<Access>() })
 }
 

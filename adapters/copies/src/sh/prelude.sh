@@ -63,6 +63,15 @@ far_end() {
   printf '[safe]\n\tdirectory = *\n' >"$M/gitconfig" 2>/dev/null && export GIT_CONFIG_GLOBAL="$M/gitconfig"
 }
 
+# Has this done when the script ends, in whatever way but a kill.
+undo=
+at_end() {
+  undo="$1;$undo"
+  # shellcheck disable=SC2064
+  trap "$undo" EXIT
+  trap 'exit 143' HUP INT TERM
+}
+
 have_git() {
   command -v git >/dev/null 2>&1 || exit 127
 }
