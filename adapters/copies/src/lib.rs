@@ -44,5 +44,5 @@ mod provision;
 
 pub use adapter::CopiesAdapter;
 pub use config::{Clean, Config};
-pub use land::{Author, LandRequest, LandedFrom, Landing, NotLanded, land};
+pub use land::{Author, LandRequest, LandedFrom, Landing, NotLanded, Push, land};
 pub use params::Wanted;

@@ -122,7 +122,7 @@ squashed() {
   if [ -n "$message" ]; then
     printf '%s\n' "$message"
   elif [ "$(s rev-list --count "$tip..$from")" = 1 ]; then
-    s show -s --format=%B "$from"
+    printf '%s\n' "$(s show -s --format=%B "$from")"
   else
     printf 'Land %s on %s\n\n' "$(s rev-parse --short "$from")" "$branch"
     s log --reverse --no-merges --format='* %s' "$tip..$from"
@@ -167,7 +167,7 @@ while :; do
   ours
   set -- --porcelain --no-verify --no-recurse-submodules --no-follow-tags "--force-with-lease=$B:$tip"
   ! has dry || set -- "$@" --dry-run
-  s push "$@" -- "$url" "$commit:$B" >"$S/pushed" 2>"$S/complaint" </dev/null
+  s push "$@" -- "$url" "$commit:$B" >"$S/pushed" 2>"$S/answer" </dev/null
   if [ $? = 0 ]; then
     tell tries "$try"
     tell onto "$tip"
@@ -180,8 +180,8 @@ while :; do
   listing || end unreachable "$(words_of "$S/complaint")"
   if [ "$tip" = "$former" ]; then
     # A line that begins with "!" is the remote's answer on the branch; without one there was none.
-    cat "$S/pushed" >>"$S/complaint"
-    if grep -q '^!' "$S/pushed"; then end refused "$(words_of "$S/complaint")"; fi
-    end denied "$(words_of "$S/complaint")"
+    cat "$S/pushed" >>"$S/answer"
+    if grep -q '^!' "$S/pushed"; then end refused "$(words_of "$S/answer")"; fi
+    end denied "$(words_of "$S/answer")"
   fi
 done
