@@ -9,28 +9,74 @@ use crate::clean::{Note, policy};
 use crate::error::{State, Trouble};
 use crate::git::{Copy, NORMALISE, REBUILD_AND_PROVE};
 use crate::mirror::{self, Goal, Missing, Tip, list};
-use crate::params::Wanted;
+use crate::params::{Asked, Wanted};
+use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
-/// Makes the copy ready for this work.
-pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, Trouble> {
-    let wanted = Wanted::parse(&work.params)?;
+/// Makes the copies ready for this work.
+pub(crate) async fn prepare(parts: &Parts, work: &HolderWork) -> Result<Prepared, Trouble> {
+    let asked = Asked::parse(&work.params, &parts.names(), parts.default)?;
+    parts.whole.take(work.token).await?;
+    let wants: Vec<bool> = asked.needed.iter().map(|needed| *needed || !asked.strict).collect();
+    let mut inside = wants.clone();
+    parts.arrange(|at| wants[at]).await?;
+    let (wanted, wants) = (&asked.wanted, &wants);
+    let mut results = parts
+        .each(|at, copy| async move {
+            match wants[at] {
+                true => one(copy, &wanted[at]).await.map(Some),
+                false => Ok(None),
+            }
+        })
+        .await;
+    for (at, result) in results.iter_mut().enumerate() {
+        // The lease can do without it.
+        if let Err(Trouble::Failure(failure)) = result
+            && failure.blame == Blame::Provider
+            && !asked.needed[at]
+        {
+            tracing::warn!(resource = %parts.whole.resource, reason = failure.reason, why = %failure.message, "put away");
+            inside[at] = false;
+            *result = Ok(None);
+        }
+    }
+    let commits = all(results)?;
+    if inside != *wants {
+        parts.arrange(|at| inside[at]).await?;
+    }
+    let commit = commits[parts.default].clone().unwrap_or_default();
+    Note::write(&parts.whole, work, &commit).await?;
+    let mut access = Access::from([
+        (access::PATH.to_string(), parts.list[parts.default].tree()),
+        (access::COMMIT.to_string(), commit),
+        (access::FENCE.to_string(), parts.whole.fence()),
+    ]);
+    if parts.several() {
+        access.insert(access::ROOT.to_string(), parts.whole.tree());
+        for (copy, commit) in parts.list.iter().zip(commits) {
+            access.extend(commit.map(|commit| (format!("{}.{}", access::COMMIT, copy.part), commit)));
+        }
+    }
+    Ok(Prepared { access })
+}
+
+/// Brings one working copy to what is wanted of it. Says the commit.
+async fn one(copy: &Copy, wanted: &Wanted) -> Result<String, Trouble> {
     let limit = copy.config.command_timeout();
-    copy.take(work.token).await?;
     let pinned = copy.pinned().await?;
     let min = copy.config.min_free_disk_mb.to_string();
     copy.must(NORMALISE, &[&pinned, "strict", &min], limit).await?;
 
-    let plan = resolve(copy, &pinned, &wanted).await?;
-    let commit = fetch(copy, &pinned, &wanted, &plan).await?;
+    let plan = resolve(copy, &pinned, wanted).await?;
+    let commit = fetch(copy, &pinned, wanted, &plan).await?;
 
     if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
         let tip = Tip { name: commit.clone(), id: commit.clone(), tag: None };
         let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone() };
-        let second = match pull(copy, &pinned, &wanted, &again, Goal::CopyAnew).await {
+        let second = match pull(copy, &pinned, wanted, &again, Goal::CopyAnew).await {
             Ok(_) => check_out(copy, &commit, "wipe", &plan.default).await?,
             Err(Trouble::State(state)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, state.detail) })
@@ -47,9 +93,7 @@ pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, 
             return Err(Failure::resource(reason, text).into());
         }
     }
-    Note::write(copy, work, &commit).await?;
-    let access = [(access::PATH, copy.tree()), (access::COMMIT, commit), (access::FENCE, copy.fence())];
-    Ok(Prepared { access: access.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<Access>() })
+    Ok(commit)
 }
 
 /// Checks out and proves.
