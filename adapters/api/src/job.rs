@@ -27,7 +27,11 @@ pub mod access {
     pub const PROXY_COMMAND: &str = "proxy_command";
     /// Absolute path of the working copy, or of the host's scratch directory.
     pub const PATH: &str = "path";
-    /// Full object name of the commit that is checked out.
+    /// Absolute path of the directory that holds the working copies of several repositories, each under its name. `path` is
+    /// the default one of them.
+    pub const ROOT: &str = "root";
+    /// Full object name of the commit that is checked out. With several repositories also `commit.<directory>` for each that
+    /// is there.
     pub const COMMIT: &str = "commit";
     /// Full object name of the commit that others were merged onto; [`COMMIT`] is the result. Only where there were any.
     pub const BASE: &str = "base";

@@ -209,7 +209,7 @@ impl NotLanded {
 /// Lands it. Dropping the future kills the script on the host; the same call again then tells how far it had come.
 pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -> Result<Landing, NotLanded> {
     request.check()?;
-    let dir = directory(from)?;
+    let (dir, part) = directory(from)?;
     let words: Vec<&str> = [(request.squash, "squash"), (request.changes, "changes"), (request.dry_run, "dry")]
         .into_iter()
         .filter_map(|(wanted, word)| wanted.then_some(word))
@@ -238,13 +238,14 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
         email,
         message,
     ];
-    let command = Command::new(LAND.argv(&[&dir, &from.resource], &args)).timeout(request.limit);
+    let notes = if part.is_empty() { format!("{dir}/meta") } else { format!("{dir}/parts/{part}") };
+    let command = Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes], &args)).timeout(request.limit);
     let output = shell.run(command).await.map_err(|error| Failure::from(Trouble::Shell(error)))?;
     read(from, target, request.limit, &output)
 }
 
-/// The resource's directory.
-fn directory(from: &LandedFrom) -> Result<String, Failure> {
+/// The resource's directory, and the part's in its tree; empty if the tree is the copy.
+fn directory(from: &LandedFrom) -> Result<(String, String), Failure> {
     let wrong = || {
         Failure::bug(
             "NO_COPY",
@@ -260,7 +261,8 @@ fn directory(from: &LandedFrom) -> Result<String, Failure> {
     if !(from.path.len() == end || from.path[end..].starts_with('/')) || from.path.contains("/../") {
         return Err(wrong());
     }
-    Ok(from.path[..end - "/tree".len()].to_string())
+    let part = from.path[end..].trim_start_matches('/');
+    Ok((from.path[..end - "/tree".len()].to_string(), part.to_string()))
 }
 
 fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Result<Landing, NotLanded> {
@@ -393,8 +395,8 @@ mod tests {
                 LandedFrom { resource: "res_1".into(), path: path.into(), repository: String::new(), fence: None };
             directory(&from).ok()
         };
-        assert_eq!(of("/srv/copies/res_1/tree").as_deref(), Some("/srv/copies/res_1"));
-        assert_eq!(of("/srv/copies/res_1/tree/lib").as_deref(), Some("/srv/copies/res_1"));
+        assert_eq!(of("/srv/copies/res_1/tree"), Some(("/srv/copies/res_1".into(), String::new())));
+        assert_eq!(of("/srv/copies/res_1/tree/lib"), Some(("/srv/copies/res_1".into(), "lib".into())));
         for wrong in ["", "/srv/res_2/tree", "/srv/res_1/treetop", "srv/res_1/tree", "/srv/res_1/tree/../x"] {
             assert_eq!(of(wrong), None, "{wrong}");
         }

@@ -7,7 +7,7 @@ mod support;
 
 use support::{World, sh};
 use wharfinger_adapter::{Adapter, Blame, PrepareJob, Prepared, ProvisionJob, Verdict};
-use wharfinger_copies::Clean;
+use wharfinger_copies::{Clean, LandRequest, LandedFrom, Landing, Source, land};
 
 /// Branches that go well together: `one`, `two`, `three`; and `clash`, which does not go with `one`.
 const BRANCHES: &str = r#"
@@ -235,4 +235,43 @@ async fn a_mirror_that_is_gone_under_a_merge_is_made_again() {
     second.resource += "_b";
     second.handle = None;
     world.adapter.provision(&ProvisionJob { resource: second, attempt: 0 }).await.unwrap();
+}
+
+/// Several repositories in one copy: `merge` is the default one's, and each lands by itself.
+#[tokio::test]
+async fn each_repository_has_merges_and_landings_of_its_own() {
+    let mut world = World::bare(|config| {
+        let source = |repository: &str| Source { repository: repository.into(), default_branch: None };
+        let app = std::mem::take(&mut config.repository);
+        let lib = app.replace("origin.git", "lib.git");
+        config.repositories = [("app".to_string(), source(&app)), ("lib".to_string(), source(&lib))].into();
+        config.default = Some("app".into());
+    });
+    world.origin.work(BRANCHES);
+    sh(&world.origin.dir, "git clone -q --bare origin.git lib.git");
+    world.job.op += 1;
+    let made = world.adapter.provision(&ProvisionJob { resource: world.job.clone(), attempt: 0 }).await.unwrap();
+    world.job.handle = Some(made.handle);
+    let prepared = world.prepare(&[("merge", "one"), ("lib.merge", "two,three")]).await.unwrap();
+    let main = world.origin.id("main");
+    assert_eq!((&prepared.access["base"], &prepared.access["base.lib"]), (&main, &main));
+    assert_ne!(prepared.access["commit"], prepared.access["commit.lib"]);
+    let tree = world.tree();
+    assert_eq!(sh(&tree.join("app"), "cat one.txt; git rev-parse HEAD"), format!("one\n{}", prepared.access["commit"]));
+    assert_eq!(
+        sh(&tree.join("lib"), "cat two.txt three.txt; git rev-parse HEAD"),
+        format!("two\nthree\n{}", prepared.access["commit.lib"])
+    );
+
+    let from = LandedFrom {
+        resource: world.job.resource.clone(),
+        path: tree.join("lib").to_str().unwrap().to_string(),
+        repository: prepared.access["repository.lib"].clone(),
+        fence: None,
+    };
+    let landing = land(&support::TestShell::default(), &from, &LandRequest::new("lib-1", "main")).await.unwrap();
+    assert!(matches!(landing, Landing::Landed(push) if push.commit == prepared.access["commit.lib"]));
+    let git_dir = world.origin.dir.join("lib.git");
+    assert_eq!(sh(&git_dir, "git rev-parse main"), prepared.access["commit.lib"]);
+    assert_eq!(world.origin.id("main"), main, "the other one has not moved");
 }
