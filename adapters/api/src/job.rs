@@ -27,8 +27,16 @@ pub mod access {
     pub const PROXY_COMMAND: &str = "proxy_command";
     /// Absolute path of the working copy, or of the host's scratch directory.
     pub const PATH: &str = "path";
-    /// Full object name of the commit that is checked out.
+    /// Absolute path of the directory that holds the working copies of several repositories, each under its name. `path` is
+    /// the default one of them.
+    pub const ROOT: &str = "root";
+    /// Full object name of the commit that is checked out. With several repositories also `commit.<directory>` for each that
+    /// is there.
     pub const COMMIT: &str = "commit";
+    /// Full object name of the commit that others were merged onto; [`COMMIT`] is the result. Only where there were any.
+    pub const BASE: &str = "base";
+    /// The address that a working copy was cloned from, as its pool has it.
+    pub const REPOSITORY: &str = "repository";
     /// Absolute path on the host of the file that holds the slot's fencing token; see [`crate::fence`].
     pub const FENCE: &str = "fence";
     /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).

@@ -1,7 +1,7 @@
 //! The [`Adapter`] of working copies: which step comes when is in the modules beside it.
 
 use crate::config::Config;
-use crate::git::Copy;
+use crate::parts::Parts;
 use crate::{clean, prepare, probe, provision};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -44,37 +44,37 @@ impl Adapter for CopiesAdapter {
     }
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
-        let copy = Copy::of(&job.resource, &self.config)?;
-        Ok(provision::provision(&copy, job.resource.op).await?)
+        let parts = Parts::of(&job.resource, &self.config)?;
+        Ok(provision::provision(&parts, job.resource.op).await?)
     }
 
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
-        let copy = Copy::of(&job.resource, &self.config)?;
-        Ok(prepare::prepare(&copy, &job.work).await?)
+        let parts = Parts::of(&job.resource, &self.config)?;
+        Ok(prepare::prepare(&parts, &job.work).await?)
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
-        let copy = Copy::of(&job.resource, &self.config)?;
-        Ok(clean::clean(&copy, job).await?)
+        let parts = Parts::of(&job.resource, &self.config)?;
+        Ok(clean::clean(&parts, job).await?)
     }
 
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
-        probe::check(&Copy::of(job, &self.config)?).await
+        probe::check(&Parts::of(job, &self.config)?).await
     }
 
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
-        probe::probe(&Copy::of(job, &self.config)?).await
+        probe::probe(&Parts::of(job, &self.config)?).await
     }
 
     async fn repair(&self, job: &ResourceJob) -> Result<(), Failure> {
-        Ok(probe::repair(&Copy::of(job, &self.config)?, job.op).await?)
+        Ok(probe::repair(&Parts::of(job, &self.config)?, job.op).await?)
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
-        Ok(provision::destroy(&Copy::of(job, &self.config)?).await?)
+        Ok(provision::destroy(&Parts::of(job, &self.config)?.whole).await?)
     }
 
     async fn shell(&self, job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {
-        Ok(Copy::of(job, &self.config)?.shell)
+        Ok(Parts::of(job, &self.config)?.whole.shell)
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::Clean;
 use crate::error::Trouble;
 use crate::git::{Copy, NORMALISE, REBUILD};
+use crate::parts::{Parts, all};
 use crate::{mirror, provision};
 use serde::{Deserialize, Serialize};
 use wharfinger_adapter::{CleanJob, Failure, HolderWork, ShellError};
@@ -32,8 +33,9 @@ impl Note {
     }
 }
 
-/// Ends the former holder's processes, and empties the copy by the pool's policy.
-pub(crate) async fn clean(copy: &Copy, job: &CleanJob) -> Result<(), Trouble> {
+/// Ends the former holder's processes, and empties the copies by the pool's policy.
+pub(crate) async fn clean(parts: &Parts, job: &CleanJob) -> Result<(), Trouble> {
+    let copy = &parts.whole;
     // A call that was held up somewhere must not clean under the next holder's feet.
     if let Some(note) = Note::read(copy).await?
         && note.token > job.work.token
@@ -45,8 +47,13 @@ pub(crate) async fn clean(copy: &Copy, job: &CleanJob) -> Result<(), Trouble> {
         .into());
     }
     copy.give_back(&job.work.lease, job.work.token).await?;
+    parts.arrange(|_| true).await?;
+    all(parts.each(|_, copy| one(copy, job.resource.op)).await).map(drop)
+}
+
+async fn one(copy: &Copy, op: u64) -> Result<(), Trouble> {
     if copy.config.clean == Clean::Fresh {
-        provision::clone(copy, job.resource.op).await?;
+        provision::clone(copy, op).await?;
         return Ok(());
     }
     let pinned = copy.pinned().await?;

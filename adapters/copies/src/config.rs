@@ -2,6 +2,8 @@
 
 use crate::params::check_ref_name;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use wharfinger_adapter::Failure;
 
@@ -19,15 +21,64 @@ pub enum Clean {
     Fresh,
 }
 
+/// One of several repositories: an address alone, or a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// As [`Config::repository`].
+    pub repository: String,
+    /// As [`Config::default_branch`].
+    pub default_branch: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            repository: String,
+            #[serde(default)]
+            default_branch: Option<String>,
+        }
+
+        // Not an untagged enum: that would say of every mistake that nothing fits.
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Source;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an address, or a table with repository and default_branch")
+            }
+
+            fn visit_str<E>(self, address: &str) -> Result<Source, E> {
+                Ok(Source { repository: address.to_string(), default_branch: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Source, A::Error> {
+                let Table { repository, default_branch } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Source { repository, default_branch })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
 /// Settings of a pool of working copies.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where to clone from: `https://`, `ssh://`, `git://`, `file://`, `user@host:path`, or an absolute path on the host.
+    /// Empty where there are several.
+    #[serde(default)]
     pub repository: String,
     /// The branch for leases that name nothing; the remote's own `HEAD` if absent.
     #[serde(default)]
     pub default_branch: Option<String>,
+    /// Several repositories in one copy, by the directory that each has in it.
+    #[serde(default)]
+    pub repositories: BTreeMap<String, Source>,
+    /// The directory of the one that a lease means when it names none; may be absent if there is only one.
+    #[serde(default)]
+    pub default: Option<String>,
     /// What survives from lease to lease.
     #[serde(default)]
     pub clean: Clean,
@@ -75,6 +126,8 @@ impl Config {
         Self {
             repository: repository.into(),
             default_branch: None,
+            repositories: BTreeMap::new(),
+            default: None,
             clean: Clean::default(),
             root: None,
             clone_timeout_ms: clone_timeout(),
@@ -87,11 +140,7 @@ impl Config {
 
     /// Refuses what could not work, or what could be taken for an option or a command.
     pub fn validate(&self) -> Result<(), Failure> {
-        check_repository(&self.repository)?;
-        if let Some(branch) = &self.default_branch {
-            check_ref_name(branch)
-                .map_err(|why| bad(format!("default_branch {branch:?} {why}; name a branch of the repository")))?;
-        }
+        self.check_sources()?;
         if let Some(root) = &self.root {
             check_root(root)?;
         }
@@ -107,6 +156,57 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    fn check_sources(&self) -> Result<(), Failure> {
+        if self.repositories.is_empty() {
+            if self.repository.is_empty() {
+                return Err(bad(
+                    "repository is missing; add repository = \"https://…\", or [repositories] with several",
+                ));
+            }
+            if self.default.is_some() {
+                return Err(bad("default names one of several repositories, and there is but one; leave it out"));
+            }
+            check_repository("repository", &self.repository)?;
+            return check_branch("default_branch", self.default_branch.as_deref());
+        }
+        if !self.repository.is_empty() {
+            return Err(bad("repository and repositories are both there; give each its directory in repositories"));
+        }
+        if self.default_branch.is_some() {
+            return Err(bad(
+                "default_branch does not say of which repository; write it into its table: repositories.NAME = { repository = …, default_branch = … }",
+            ));
+        }
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for (dir, source) in &self.repositories {
+            check_directory(dir)
+                .map_err(|why| bad(format!("repositories: directory {dir:?} {why}; name one that is plain")))?;
+            if let Some(other) = seen.insert(dir.to_lowercase(), dir) {
+                return Err(bad(format!(
+                    "repositories: {other:?} and {dir:?} are the same where case does not count; rename one of them"
+                )));
+            }
+            check_repository(&format!("repositories.{dir}"), &source.repository)?;
+            check_branch(&format!("repositories.{dir}: default_branch"), source.default_branch.as_deref())?;
+        }
+        let list = || self.repositories.keys().cloned().collect::<Vec<_>>().join(", ");
+        match &self.default {
+            Some(default) if !self.repositories.contains_key(default) => {
+                Err(bad(format!("default {default:?} is none of the repositories; name one of {}", list())))
+            }
+            None if self.repositories.len() > 1 => Err(bad(format!(
+                "repositories has several, and nothing says which one a lease means that names none; add default = one of {}",
+                list()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The directory of the default repository; empty if there is but one, which is all of the tree.
+    pub(crate) fn default_part(&self) -> &str {
+        self.default.as_deref().or_else(|| self.repositories.keys().next().map(String::as_str)).unwrap_or_default()
     }
 
     pub(crate) fn clone_timeout(&self) -> Duration {
@@ -126,18 +226,44 @@ fn bad(message: impl Into<String>) -> Failure {
     Failure::configuration("BAD_SETTING", message)
 }
 
+fn check_branch(key: &str, branch: Option<&str>) -> Result<(), Failure> {
+    let Some(branch) = branch else { return Ok(()) };
+    check_ref_name(branch).map_err(|why| bad(format!("{key} {branch:?} {why}; name a branch of the repository")))
+}
+
+/// A name for a directory in the tree, and for that of our notes on it. Says what is wrong.
+fn check_directory(dir: &str) -> Result<(), &'static str> {
+    if dir.is_empty() {
+        return Err("is empty");
+    }
+    if dir.len() > 100 {
+        return Err("is longer than 100 bytes");
+    }
+    if dir.starts_with(['-', '.']) {
+        return Err("begins with '-' or '.'");
+    }
+    if dir.contains('/') {
+        return Err("lies in another");
+    }
+    // A comma is what a lease puts between them; the rest is for shells, and for file systems of other systems.
+    if dir.chars().any(|c| c.is_control() || " ,=\\:*?\"'<>|$`".contains(c)) || dir.ends_with('.') {
+        return Err("has a blank, a control character or one of ,=\\:*?\"'<>|$` or ends with '.'");
+    }
+    Ok(())
+}
+
 /// Git takes a `-` in front for an option, `ext::` for a command to run, and ssh a host `-oProxyCommand=…` for an option
 /// (CVE-2017-1000117).
-fn check_repository(repository: &str) -> Result<(), Failure> {
+pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failure> {
     let remedy = "use https://, ssh://, git://, file://, user@host:path or an absolute path";
     if repository.is_empty() {
-        return Err(bad(format!("repository is empty; {remedy}")));
+        return Err(bad(format!("{key} is empty; {remedy}")));
     }
     if repository.chars().any(char::is_control) {
-        return Err(bad(format!("repository has control characters; {remedy}")));
+        return Err(bad(format!("{key} has control characters; {remedy}")));
     }
     if repository.starts_with('-') {
-        return Err(bad(format!("repository {repository:?} begins with '-' and would be an option; {remedy}")));
+        return Err(bad(format!("{key} {repository:?} begins with '-' and would be an option; {remedy}")));
     }
     if repository.starts_with('/') {
         return Ok(());
@@ -145,25 +271,25 @@ fn check_repository(repository: &str) -> Result<(), Failure> {
     if let Some((helper, _)) = repository.split_once("::")
         && helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
     {
-        return Err(bad(format!("repository uses the transport helper {helper:?}, which may run commands; {remedy}")));
+        return Err(bad(format!("{key} uses the transport helper {helper:?}, which may run commands; {remedy}")));
     }
     if let Some((scheme, rest)) = repository.split_once("://") {
         if !["https", "ssh", "git", "file"].contains(&scheme) {
-            return Err(bad(format!("repository has the transport {scheme:?}; {remedy}")));
+            return Err(bad(format!("{key} has the transport {scheme:?}; {remedy}")));
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if scheme == "file" {
             let fits = authority.is_empty() && !path.is_empty();
-            return if fits { Ok(()) } else { Err(bad("repository is no file:///absolute/path; mend it")) };
+            return if fits { Ok(()) } else { Err(bad(format!("{key} is no file:///absolute/path; mend it"))) };
         }
         let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         if user.contains(':') {
-            return Err(bad(
-                "repository has a password in it, which every holder of a copy could read; keep it in ~/.netrc on the host or use ssh",
-            ));
+            return Err(bad(format!(
+                "{key} has a password in it, which every holder of a copy could read; keep it in ~/.netrc on the host or use ssh"
+            )));
         }
         if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
-            return Err(bad(format!("repository {repository:?} names no host; {remedy}")));
+            return Err(bad(format!("{key} {repository:?} names no host; {remedy}")));
         }
         return Ok(());
     }
@@ -172,11 +298,11 @@ fn check_repository(repository: &str) -> Result<(), Failure> {
         Some((host, path)) if !host.is_empty() && !host.contains('/') && !path.is_empty() => {
             let name = host.rsplit_once('@').map_or(host, |(_, name)| name);
             if name.is_empty() || name.starts_with('-') || path.starts_with('-') {
-                return Err(bad(format!("repository {repository:?} would be an option of ssh; {remedy}")));
+                return Err(bad(format!("{key} {repository:?} would be an option of ssh; {remedy}")));
             }
             Ok(())
         }
-        _ => Err(bad(format!("repository {repository:?} is neither a URL nor an absolute path; {remedy}"))),
+        _ => Err(bad(format!("{key} {repository:?} is neither a URL nor an absolute path; {remedy}"))),
     }
 }
 
@@ -235,6 +361,54 @@ mod tests {
             let failure = Config::new(wrong).validate().expect_err(wrong);
             assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
             assert!(!failure.message.contains("secret"), "{}", failure.message);
+        }
+    }
+
+    /// A pool with several repositories.
+    fn several(json: &str) -> Result<Config, Failure> {
+        let config: Config = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+        config.validate().map(|()| config)
+    }
+
+    #[test]
+    fn several_repositories_have_directories_and_a_default() {
+        let fine = several(
+            r#"{"repositories":{"app":"/srv/app.git","lib-2":{"repository":"/srv/l.git","default_branch":"x"}},"default":"app"}"#,
+        )
+        .unwrap();
+        assert_eq!(fine.default_part(), "app");
+        assert_eq!(fine.repositories["lib-2"].default_branch.as_deref(), Some("x"));
+        assert_eq!(several(r#"{"repositories":{"app":"/srv/app.git"}}"#).unwrap().default_part(), "app");
+        for (json, says) in [
+            ("{}", "repository is missing"),
+            (r#"{"repository":"/a","default":"app"}"#, "default"),
+            (r#"{"repository":"/a","repositories":{"app":"/a"}}"#, "repository and repositories"),
+            (r#"{"repositories":{"app":"/a","lib":"/b"}}"#, "default = one of app, lib"),
+            (r#"{"repositories":{"app":"/a"},"default":"lib"}"#, "none of the repositories"),
+            (r#"{"repositories":{"app":"/a"},"default_branch":"x"}"#, "default_branch"),
+            (r#"{"repositories":{"app":"/a","App":"/b"},"default":"app"}"#, "case does not count"),
+            (r#"{"repositories":{"app":"ext::sh -c x"}}"#, "repositories.app"),
+            (
+                r#"{"repositories":{"app":{"repository":"/a","default_branch":"-x"}}}"#,
+                "repositories.app: default_branch",
+            ),
+            (r#"{"repositories":{"app":{"repository":"/a","brnach":"x"}}}"#, "brnach"),
+            (r#"{"repositories":{"app":7}}"#, "an address, or a table"),
+        ] {
+            let failure = several(json).expect_err(json);
+            assert!(failure.message.contains(says), "{json}: {failure}");
+        }
+        for dir in ["", ".", "..", ".git", ".GIT", "-x", "a/b", "a/../b", "a\nb", "a b", "a,b", "a=b", "$x", "a."] {
+            let mut config = Config::new("");
+            config.repositories.insert(dir.into(), Source { repository: "/a".into(), default_branch: None });
+            let failure = config.validate().expect_err(dir);
+            assert!(failure.message.starts_with("repositories: directory"), "{dir}: {failure}");
+        }
+        // Ours do not lie where the parts do.
+        for dir in ["mirrors", "meta", "tree", "parts", "git"] {
+            let mut config = Config::new("");
+            config.repositories.insert(dir.into(), Source { repository: "/a".into(), default_branch: None });
+            assert_eq!(config.validate(), Ok(()), "{dir}");
         }
     }
 

@@ -29,6 +29,7 @@ const STATES: &[&str] = &[
     "CANNOT_REMOVE",
     "CHECKOUT_FAILED",
     "CONFIG_CHANGED",
+    "CREDENTIALS_REFUSED",
     "DIRECTORY_MISSING",
     "DISK_FULL",
     "FENCED",
@@ -37,6 +38,8 @@ const STATES: &[&str] = &[
     "GIT_DIR_REPLACED",
     "GIT_TOO_OLD",
     "HEAD_BROKEN",
+    "LANDING_FAILED",
+    "MERGE_FAILED",
     "MOUNT_INSIDE",
     "NOT_A_REPOSITORY",
     "NO_PROC",
@@ -69,6 +72,9 @@ impl From<State> for Failure {
         match state.reason {
             "GIT_TOO_OLD" | "NO_PROC" => {
                 Failure::configuration(state.reason, format!("{}; mend the host", state.detail))
+            }
+            "CREDENTIALS_REFUSED" => {
+                Failure::configuration(state.reason, format!("{}; mend the credentials of the pool", state.detail))
             }
             // Nothing is wrong with the copy: whoever speaks is behind the times.
             "FENCED" => Failure::provider(

@@ -6,6 +6,7 @@
 use crate::config::{Config, check_root};
 use crate::error::{State, Trouble};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, sweep};
@@ -13,7 +14,7 @@ use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, acc
 /// Exit code by which a script says that its output is a [`State`].
 pub(crate) const SAID: i32 = 93;
 /// What the shell says of a program that is not there.
-const NOT_FOUND: i32 = 127;
+pub(crate) const NOT_FOUND: i32 = 127;
 
 const PRELUDE: &str = include_str!("sh/prelude.sh");
 
@@ -23,6 +24,16 @@ pub(crate) struct Script {
     /// For messages.
     name: &'static str,
     text: &'static str,
+}
+
+impl Script {
+    /// The command that runs it. `at`: what the prelude takes.
+    pub(crate) fn argv(&self, at: &[&str], args: &[&str]) -> Vec<String> {
+        let text = format!("{PRELUDE}\n{}", self.text);
+        let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
+        argv.extend(at.iter().chain(args).map(|arg| (*arg).to_string()));
+        argv
+    }
 }
 
 macro_rules! scripts {
@@ -35,6 +46,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    ARRANGE = "arrange";
     BEGIN = "begin";
     CLONE = "clone";
     DESTROY = "destroy";
@@ -42,7 +54,9 @@ scripts! {
     GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
+    LAND = "credentials" "scratch" "land";
     LIST = "list";
+    MERGE = "scratch" "merge";
     NORMALISE = "normalise";
     PULL = "mirror" "pull";
     REBUILD = "rebuild";
@@ -54,30 +68,42 @@ scripts! {
 /// What the broker keeps of a copy, as JSON in [`wharfinger_adapter::Provisioned::handle`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Handle {
-    /// The working copy.
+    /// The tree.
     pub(crate) path: String,
-    /// What it was cloned from.
+    /// What it, or its default part, was cloned from.
     pub(crate) repository: String,
     /// `sha1` or `sha256`. Kept here and not read from the copy, whose holders can write everything in it.
     pub(crate) object_format: String,
+    /// The same for each part, by its directory, where there are several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) parts: BTreeMap<String, String>,
 }
 
-/// One copy on its host.
+/// One git working copy on its host: all of a resource's tree, a part of it, or a submodule. See [`crate::parts`].
+#[derive(Clone)]
 pub(crate) struct Copy {
     pub(crate) shell: Arc<dyn Shell>,
-    /// Absolute directory of the copy: `tree` and `meta` lie in it.
+    /// Absolute directory of the resource: `tree` and `meta` lie in it.
     pub(crate) dir: String,
+    /// The working copy, absolute.
+    pub(crate) at: String,
+    /// The directory of our notes on it.
+    pub(crate) notes: String,
+    /// How messages call it; empty if it is all there is.
+    pub(crate) part: String,
     pub(crate) resource: String,
     /// A file on the host, for a copy that lies outside its host's directory: who sweeps what that host's resource left
     /// finds the copy by it. Empty for one that lies inside.
     pub(crate) note: String,
-    pub(crate) handle: Option<Handle>,
+    /// `sha1` or `sha256`, as far as the broker knows.
+    pub(crate) format: Option<String>,
+    /// The pool's settings, with `repository` and `default_branch` being this one's.
     pub(crate) config: Config,
 }
 
 impl Copy {
-    /// Finds out where the job's copy lies.
-    pub(crate) fn of(job: &ResourceJob, config: &Config) -> Result<Self, Failure> {
+    /// Finds out where the job's resource lies.
+    pub(crate) fn of(job: &ResourceJob, config: &Config, handle: Option<&Handle>) -> Result<Self, Failure> {
         let Some(parent) = &job.parent else {
             return Err(Failure::bug(
                 "NO_PARENT",
@@ -92,14 +118,8 @@ impl Copy {
                 format!("resource id {:?} is not safe in a file name", job.resource),
             ));
         }
-        let handle = match job.handle.as_deref() {
-            None | Some("") => None,
-            Some(text) => Some(serde_json::from_str::<Handle>(text).map_err(|error| {
-                Failure::bug("BAD_HANDLE", format!("cannot read the handle of {}: {error}", job.resource))
-            })?),
-        };
         // A copy stays where it was made, also when the pool's root is changed meanwhile.
-        let dir = match handle.as_ref().and_then(|handle| handle.path.strip_suffix("/tree")) {
+        let dir = match handle.and_then(|handle| handle.path.strip_suffix("/tree")) {
             Some(dir) => dir.to_string(),
             None => {
                 let base = match (&config.root, parent.access.get(access::PATH)) {
@@ -128,34 +148,36 @@ impl Copy {
         Ok(Self {
             shell: Arc::clone(&parent.shell),
             note,
+            at: format!("{dir}/tree"),
+            notes: format!("{dir}/meta"),
+            part: String::new(),
             dir,
             resource: job.resource.clone(),
-            handle,
+            format: handle.map(|handle| handle.object_format.clone()),
             config: config.clone(),
         })
     }
 
     /// The directory that holders get.
     pub(crate) fn tree(&self) -> String {
-        format!("{}/tree", self.dir)
+        self.at.clone()
     }
 
-    /// A file of our own beside it.
+    /// A file of our own on it, which lies outside of it.
     pub(crate) fn meta(&self, name: &str) -> String {
-        format!("{}/meta/{name}", self.dir)
+        format!("{}/{name}", self.notes)
     }
 
     /// The host's mirror of the repository: beside the copies, so that it is there for all of them. Another repository
     /// with the same hash would only be fetched in turn, for a mirror's configuration is written before each use.
     pub(crate) fn mirror(&self) -> String {
-        let base = self.dir.rsplit_once('/').map_or("", |(base, _)| base);
-        format!("{base}/mirrors/{:032x}", hash(&self.config.repository))
+        mirror_of(&self.dir, &self.config.repository)
     }
 
     /// The whole of `.git/config`, as it must be before git is run in the copy.
     pub(crate) async fn pinned(&self) -> Result<String, Trouble> {
-        let format = match &self.handle {
-            Some(handle) => handle.object_format.clone(),
+        let format = match &self.format {
+            Some(format) => format.clone(),
             None => String::from_utf8_lossy(&self.shell.get(&self.meta("format"), 64).await?).trim().to_string(),
         };
         Ok(pinned(&self.config.repository, &format))
@@ -163,10 +185,7 @@ impl Copy {
 
     /// Runs a script and hands back all there is to know.
     pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
-        let text = format!("{PRELUDE}\n{}", script.text);
-        let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
-        argv.extend([self.dir.clone(), self.resource.clone()]);
-        argv.extend(args.iter().map(|arg| (*arg).to_string()));
+        let argv = script.argv(&[&self.dir, &self.resource, &self.at, &self.notes], args);
         let output = self.shell.run(Command::new(argv).timeout(limit)).await?;
         tracing::debug!(resource = %self.resource, script = script.name, exit = ?output.exit, "ran");
         if output.exit == Exit::Code(NOT_FOUND) {
@@ -199,12 +218,12 @@ impl Copy {
             },
             Exit::TimedOut => Err(Failure::resource(
                 "STEP_TIMED_OUT",
-                format!("step {} on {} was not done within {} s; look at the host's load and disk, or raise the pool's limit", script.name, self.dir, limit.as_secs()),
+                format!("step {} on {} was not done within {} s; look at the host's load and disk, or raise the pool's limit", script.name, self.at, limit.as_secs()),
             )
             .into()),
             other => Err(Failure::resource(
                 "STEP_FAILED",
-                format!("step {} on {} ended with {other:?}: {}", script.name, self.dir, output.complaint()),
+                format!("step {} on {} ended with {other:?}: {}", script.name, self.at, output.complaint()),
             )
             .into()),
         }
@@ -224,7 +243,7 @@ impl Copy {
 
     /// Where the fencing token of the present lease stands: beside the tree, which holders empty and git cleans.
     pub(crate) fn fence(&self) -> String {
-        self.meta("fence")
+        format!("{}/meta/fence", self.dir)
     }
 
     /// Ends what a former holder, or an earlier call, left running on the host.
@@ -246,6 +265,12 @@ impl Copy {
     pub(crate) async fn git(&self, args: &[&str]) -> Result<Output, Trouble> {
         self.raw(GIT, args, self.config.command_timeout()).await
     }
+}
+
+/// Where the host's mirror of this repository lies, for the resource in `dir`.
+pub(crate) fn mirror_of(dir: &str, repository: &str) -> String {
+    let base = dir.rsplit_once('/').map_or("", |(base, _)| base);
+    format!("{base}/mirrors/{:032x}", hash(repository))
 }
 
 /// FNV-1a with 128 bits: the same in every release, which the standard library's is not.

@@ -4,9 +4,10 @@
 //! done by that host's `/bin/sh`, `git` (2.36 or newer), `flock` and `timeout`. On the host it looks like this:
 //!
 //! ```text
-//! <root>/<resource id>/tree/   what the holder gets; nothing of ours lies in it
-//! <root>/<resource id>/meta/   ours: marker, config, format, lease, suspect
-//! <root>/mirrors/              ours: what all copies of a repository take their objects from
+//! <root>/<resource id>/tree/    what the holder gets; nothing of ours lies in it
+//! <root>/<resource id>/meta/    ours: marker, config, format, lease, suspect
+//! <root>/<resource id>/parts/   ours: the same for each repository, where there are several
+//! <root>/mirrors/               ours: what all copies of a repository take their objects from
 //! ```
 //!
 //! # What a lease may ask for
@@ -14,7 +15,8 @@
 //! At most one of `branch`, `tag`, `ref`, `commit` ([`Wanted`]); none is the default branch. `HEAD` is always detached at
 //! the commit, whose full name is in [`access::COMMIT`](wharfinger_adapter::access::COMMIT): a build that needs a branch
 //! makes one. Branches of the remote are there as `refs/remotes/origin/*`, the wanted tag under its name, other tags not.
-//! Submodules are not filled.
+//! Submodules are not filled. Of a copy with several repositories it may ask all of that for each, and which it needs:
+//! docs/copies.md has it all for users.
 //!
 //! # What is promised
 //!
@@ -34,12 +36,16 @@ mod clean;
 mod config;
 mod error;
 mod git;
+mod land;
+mod merge;
 mod mirror;
 mod params;
+mod parts;
 mod prepare;
 mod probe;
 mod provision;
 
 pub use adapter::CopiesAdapter;
-pub use config::{Clean, Config};
+pub use config::{Clean, Config, Source};
+pub use land::{Author, LandRequest, LandedFrom, Landing, NotLanded, Push, land};
 pub use params::Wanted;

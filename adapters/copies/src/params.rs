@@ -3,6 +3,93 @@
 use std::collections::BTreeMap;
 use wharfinger_adapter::Failure;
 
+/// What a lease asks of all parts of a copy. Of the default one by the keys of [`Wanted`], of the others by the same with
+/// their directory in front, as in `lib.branch`; and:
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// By part.
+    pub(crate) wanted: Vec<Wanted>,
+    /// `merge`: what is merged onto it, by part and in this order.
+    pub(crate) merges: Vec<Vec<Wanted>>,
+    /// `repositories`: directories with commas between; all if absent. The default part always is.
+    pub(crate) needed: Vec<bool>,
+    /// `strict`: what is not needed is not to be in the tree.
+    pub(crate) strict: bool,
+}
+
+impl Asked {
+    /// Reads a lease's parameters for parts with these directories; one that is empty is all there is.
+    pub(crate) fn parse(params: &BTreeMap<String, String>, parts: &[&str], default: usize) -> Result<Self, Failure> {
+        let several = parts.iter().any(|part| !part.is_empty());
+        let place = |dir: &str| parts.iter().position(|part| several && *part == dir);
+        let unknown = |dir: &str| {
+            let has = if several { parts.join(", ") } else { "one, which goes without a name".to_string() };
+            Failure::request("UNKNOWN_REPOSITORY", format!("the pool has no repository {dir:?}; it has {has}"))
+        };
+        let mut own: Vec<BTreeMap<String, String>> = vec![BTreeMap::new(); parts.len()];
+        let mut needed: Option<Vec<bool>> = None;
+        let mut strict = false;
+        for (key, value) in params {
+            match (key.as_str(), key.rsplit_once('.')) {
+                ("repositories", _) => {
+                    let mut list: Vec<bool> = (0..parts.len()).map(|at| at == default).collect();
+                    for dir in value.split(',').map(str::trim).filter(|dir| !dir.is_empty()) {
+                        list[place(dir).ok_or_else(|| unknown(dir))?] = true;
+                    }
+                    needed = Some(list);
+                }
+                ("strict", _) => {
+                    strict = match value.as_str() {
+                        "true" => true,
+                        "false" => false,
+                        other => {
+                            let text = format!("strict is {other:?}; write true or false");
+                            return Err(Failure::request("BAD_PARAMETER", text));
+                        }
+                    };
+                }
+                (_, Some((dir, short))) if place(dir).is_some() => {
+                    if own[place(dir).unwrap_or(default)].insert(short.to_string(), value.clone()).is_some() {
+                        let text = format!("both {short} and {key} say what to check out in {dir}; give one of them");
+                        return Err(Failure::request("CONFLICTING_PARAMETERS", text));
+                    }
+                }
+                (own_key, _) if own_key.starts_with("x-") => {}
+                (_, Some((dir, "branch" | "tag" | "ref" | "commit" | "merge"))) => return Err(unknown(dir)),
+                _ => {
+                    if own[default].insert(key.clone(), value.clone()).is_some() {
+                        let text =
+                            format!("both {key} and {}.{key} say what to check out; give one of them", parts[default]);
+                        return Err(Failure::request("CONFLICTING_PARAMETERS", text));
+                    }
+                }
+            }
+        }
+        let needed = needed.unwrap_or_else(|| vec![true; parts.len()]);
+        let (mut wanted, mut merged) = (Vec::new(), Vec::new());
+        for (at, params) in own.iter().enumerate() {
+            let part = parts[at];
+            if let (false, Some(key)) = (needed[at], params.keys().next()) {
+                return Err(Failure::request(
+                    "CONFLICTING_PARAMETERS",
+                    format!(
+                        "{part}.{key} is given, and repositories does not ask for {part}; add it, or leave out {part}.{key}"
+                    ),
+                ));
+            }
+            let named = |mut failure: Failure| {
+                if at != default {
+                    failure.message = format!("{part}: {}", failure.message);
+                }
+                failure
+            };
+            wanted.push(Wanted::parse(params).map_err(named)?);
+            merged.push(merges(params.get("merge")).map_err(named)?);
+        }
+        Ok(Self { wanted, merges: merged, needed, strict })
+    }
+}
+
 /// The commit that a holder wants, by the name it gave. At most one of these keys may be in a lease's parameters; none
 /// means the pool's default branch. Keys that begin with `x-` are the holder's own and are not looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +117,15 @@ impl Wanted {
                 "ref" if value == "HEAD" => Wanted::Default,
                 "ref" => Wanted::Ref(named(key, value, "")?),
                 "commit" => Wanted::Commit(commit(value)?),
+                // Beside what is checked out: see [`merges`].
+                "merge" => continue,
                 other if other.starts_with("x-") => continue,
                 other => {
                     return Err(Failure::request(
                         "UNKNOWN_PARAMETER",
-                        format!("working copies have no parameter {other:?}; use one of branch, tag, commit, ref"),
+                        format!(
+                            "working copies have no parameter {other:?}; use one of branch, tag, commit, ref, and merge"
+                        ),
                     ));
                 }
             };
@@ -59,6 +150,40 @@ impl Wanted {
             Wanted::Commit(name) => format!("commit {name}"),
         }
     }
+
+    /// The name as it was given, for a merge's message.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Wanted::Default => "HEAD",
+            Wanted::Branch(name) | Wanted::Tag(name) | Wanted::Ref(name) | Wanted::Commit(name) => name,
+        }
+    }
+}
+
+/// `merge`: what is merged onto the wanted commit, in this order. Whole commit ids, or names as for `ref`, with commas between.
+pub(crate) fn merges(value: Option<&String>) -> Result<Vec<Wanted>, Failure> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let found: Vec<Wanted> = value.split(',').map(str::trim).map(one_merge).collect::<Result<_, _>>()?;
+    if found.len() > MERGES_MAX {
+        return Err(Failure::request(
+            "TOO_MANY_MERGES",
+            format!("merge names {} refs, and {MERGES_MAX} are the most; merge some of them before", found.len()),
+        ));
+    }
+    Ok(found)
+}
+
+const MERGES_MAX: usize = 100;
+
+fn one_merge(name: &str) -> Result<Wanted, Failure> {
+    // An id that is not whole could be the name of a branch as well.
+    if matches!(name.len(), 40 | 64) && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(Wanted::Commit(name.to_ascii_lowercase()));
+    }
+    if name == "HEAD" {
+        return Ok(Wanted::Default);
+    }
+    Ok(Wanted::Ref(named("merge", name, "")?))
 }
 
 fn named(key: &str, value: &str, prefix: &str) -> Result<String, Failure> {
@@ -126,6 +251,57 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_asked_for_by_their_directories() {
+        let names = ["app", "lib", "my.lib"];
+        let branch = |name: &str| Wanted::Branch(name.into());
+        let read = |pairs: &[(&str, &str)]| Asked::parse(&params(pairs), &names, 0);
+        for (pairs, wanted, needed, strict) in [
+            (&[][..], [Wanted::Default, Wanted::Default, Wanted::Default], [true; 3], false),
+            (&[("branch", "a"), ("my.lib.branch", "b")], [branch("a"), Wanted::Default, branch("b")], [true; 3], false),
+            (
+                &[("app.branch", "a"), ("repositories", " lib ,app"), ("lib.branch", "l"), ("strict", "true")],
+                [branch("a"), branch("l"), Wanted::Default],
+                [true, true, false],
+                true,
+            ),
+            (
+                &[("repositories", ""), ("x-lib.branch", "q")],
+                [Wanted::Default, Wanted::Default, Wanted::Default],
+                [true, false, false],
+                false,
+            ),
+        ] {
+            let merges = vec![Vec::new(); wanted.len()];
+            let asked = Asked { wanted: wanted.to_vec(), merges, needed: needed.to_vec(), strict };
+            assert_eq!(read(pairs), Ok(asked), "{pairs:?}");
+        }
+        for (pairs, reason, says) in [
+            (&[("repositories", "lib,nope")][..], "UNKNOWN_REPOSITORY", "app, lib, my.lib"),
+            (&[("nope.branch", "x")], "UNKNOWN_REPOSITORY", "app, lib, my.lib"),
+            (&[("lib.brnach", "x")], "UNKNOWN_PARAMETER", "lib: "),
+            (&[("branch", "a"), ("app.tag", "b")], "CONFLICTING_PARAMETERS", "branch and tag"),
+            (&[("branch", "a"), ("app.branch", "b")], "CONFLICTING_PARAMETERS", "app.branch"),
+            (&[("repositories", "app"), ("lib.branch", "b")], "CONFLICTING_PARAMETERS", "lib.branch"),
+            (&[("strict", "yes")], "BAD_PARAMETER", "true or false"),
+            (&[("lib.branch", "--x")], "BAD_REF_NAME", "lib: "),
+            (&[("lib.merge", "--x")], "BAD_REF_NAME", "lib: "),
+            (&[("nope.merge", "x")], "UNKNOWN_REPOSITORY", "app, lib, my.lib"),
+        ] {
+            let failure = read(pairs).expect_err(&format!("{pairs:?}"));
+            assert_eq!((failure.blame, failure.reason), (wharfinger_adapter::Blame::Request, reason), "{pairs:?}");
+            assert!(failure.message.contains(says), "{failure}");
+        }
+        let merged = read(&[("merge", "a"), ("lib.merge", "b,c")]).expect("merges");
+        let named = |name: &str| Wanted::Ref(name.into());
+        assert_eq!(merged.merges, [vec![named("a")], vec![named("b"), named("c")], vec![]]);
+        let one = |pairs: &[(&str, &str)]| Asked::parse(&params(pairs), &[""], 0);
+        assert_eq!(one(&[("branch", "a")]).map(|asked| asked.wanted), Ok(vec![branch("a")]));
+        assert_eq!(one(&[("lib.branch", "a")]).map_err(|failure| failure.reason), Err("UNKNOWN_REPOSITORY"));
+        assert_eq!(one(&[("repositories", "lib")]).map_err(|failure| failure.reason), Err("UNKNOWN_REPOSITORY"));
+        assert_eq!(one(&[(".branch", "lib")]).map_err(|failure| failure.reason), Err("UNKNOWN_REPOSITORY"));
+    }
+
+    #[test]
     fn names_are_read() {
         for (pairs, wanted) in [
             (&[][..], Wanted::Default),
@@ -139,6 +315,31 @@ mod tests {
         ] {
             assert_eq!(Wanted::parse(&params(pairs)), Ok(wanted), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn merges_are_read_in_their_order() {
+        let read = |text: &str| merges(Some(&text.to_string()));
+        let id = "0123456789abcdef0123456789ABCDEF01234567";
+        assert_eq!(merges(None), Ok(vec![]));
+        assert_eq!(
+            read(&format!("side, refs/pull/7/head,{id},HEAD")),
+            Ok(vec![
+                Wanted::Ref("side".into()),
+                Wanted::Ref("refs/pull/7/head".into()),
+                Wanted::Commit(id.to_ascii_lowercase()),
+                Wanted::Default,
+            ])
+        );
+        for wrong in ["", "a,", "a,,b", "-a", "a b", "a:b", "a..b", "a\nb", "a,*"] {
+            let failure = read(wrong).expect_err(wrong);
+            assert_eq!(
+                (failure.blame, failure.reason),
+                (wharfinger_adapter::Blame::Request, "BAD_REF_NAME"),
+                "{wrong:?}"
+            );
+        }
+        assert_eq!(read(&vec!["a"; 101].join(",")).expect_err("many").reason, "TOO_MANY_MERGES");
     }
 
     #[test]

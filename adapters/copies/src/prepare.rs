@@ -8,31 +8,119 @@
 use crate::clean::{Note, policy};
 use crate::error::{State, Trouble};
 use crate::git::{Copy, NORMALISE, REBUILD_AND_PROVE};
+use crate::merge::{self, Other, merge};
 use crate::mirror::{self, Goal, Missing, Tip, list};
-use crate::params::Wanted;
+use crate::params::{Asked, Wanted};
+use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
-/// Makes the copy ready for this work.
-pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, Trouble> {
-    let wanted = Wanted::parse(&work.params)?;
+/// Makes the copies ready for this work.
+pub(crate) async fn prepare(parts: &Parts, work: &HolderWork) -> Result<Prepared, Trouble> {
+    let asked = Asked::parse(&work.params, &parts.names(), parts.default)?;
+    parts.whole.take(work.token).await?;
+    let wants: Vec<bool> = asked.needed.iter().map(|needed| *needed || !asked.strict).collect();
+    let mut inside = wants.clone();
+    parts.arrange(|at| wants[at]).await?;
+    let (wanted, merges, wants) = (&asked.wanted, &asked.merges, &wants);
+    let mut results = parts
+        .each(|at, copy| async move {
+            match wants[at] {
+                true => one(copy, &wanted[at], &merges[at]).await.map(Some),
+                false => Ok(None),
+            }
+        })
+        .await;
+    for (at, result) in results.iter_mut().enumerate() {
+        // The lease can do without it.
+        if let Err(Trouble::Failure(failure)) = result
+            && failure.blame == Blame::Provider
+            && !asked.needed[at]
+        {
+            tracing::warn!(resource = %parts.whole.resource, reason = failure.reason, why = %failure.message, "put away");
+            inside[at] = false;
+            *result = Ok(None);
+        }
+    }
+    let commits: Vec<Option<Checked>> = all(results)?;
+    if inside != *wants {
+        parts.arrange(|at| inside[at]).await?;
+    }
+    let commit = commits[parts.default].as_ref().map(|checked| checked.commit.clone()).unwrap_or_default();
+    Note::write(&parts.whole, work, &commit).await?;
+    let mut access = Access::from([
+        (access::PATH.to_string(), parts.list[parts.default].tree()),
+        (access::COMMIT.to_string(), commit),
+        (access::FENCE.to_string(), parts.whole.fence()),
+        (access::REPOSITORY.to_string(), parts.list[parts.default].config.repository.clone()),
+    ]);
+    if let Some(base) = commits[parts.default].as_ref().and_then(|checked| checked.base.clone()) {
+        access.insert(access::BASE.to_string(), base);
+    }
+    if parts.several() {
+        access.insert(access::ROOT.to_string(), parts.whole.tree());
+        for (copy, checked) in parts.list.iter().zip(commits) {
+            let Some(checked) = checked else { continue };
+            access.insert(format!("{}.{}", access::COMMIT, copy.part), checked.commit);
+            access.insert(format!("{}.{}", access::REPOSITORY, copy.part), copy.config.repository.clone());
+            access.extend(checked.base.map(|base| (format!("{}.{}", access::BASE, copy.part), base)));
+        }
+    }
+    Ok(Prepared { near: near(work, &access), access })
+}
+
+/// What a later lease may want that is here already: these commits, and whatever stands near to what this lease named.
+fn near(work: &HolderWork, access: &Access) -> BTreeMap<String, String> {
+    let mut near = work.params.clone();
+    let commits = access.iter().filter(|(key, _)| key.split('.').next() == Some(access::COMMIT));
+    near.extend(commits.map(|(key, commit)| match key.split_once('.') {
+        Some((_, part)) => (format!("{part}.commit"), commit.clone()),
+        None => (key.clone(), commit.clone()),
+    }));
+    near
+}
+
+/// What a working copy was brought to.
+struct Checked {
+    /// What is checked out.
+    commit: String,
+    /// What others were merged onto, if any were.
+    base: Option<String>,
+}
+
+/// Brings one working copy to what is wanted of it, with the others merged onto it.
+async fn one(copy: &Copy, wanted: &Wanted, merges: &[Wanted]) -> Result<Checked, Trouble> {
     let limit = copy.config.command_timeout();
-    copy.take(work.token).await?;
     let pinned = copy.pinned().await?;
     let min = copy.config.min_free_disk_mb.to_string();
     copy.must(NORMALISE, &[&pinned, "strict", &min], limit).await?;
 
-    let plan = resolve(copy, &pinned, &wanted).await?;
-    let commit = fetch(copy, &pinned, &wanted, &plan).await?;
+    let plan = resolve(copy, &pinned, wanted).await?;
+    let base = fetch(copy, &pinned, wanted, &plan).await?;
+    let mut others = Vec::new();
+    for wanted in merges {
+        let plan = resolve(copy, &pinned, wanted).await?;
+        let commit = fetch(copy, &pinned, wanted, &plan).await?;
+        others.push(Other { wanted: wanted.clone(), commit });
+    }
+    let from = merge::From { default: &plan.default, offline: plan.offline.is_some() };
+    let commit = match &others[..] {
+        [] => base.clone(),
+        others => merge(copy, &pinned, &base, others, &from, false).await?,
+    };
 
     if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
-        let tip = Tip { name: commit.clone(), id: commit.clone(), tag: None };
+        let tip = Tip { name: base.clone(), id: base.clone(), tag: None };
         let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone() };
-        let second = match pull(copy, &pinned, &wanted, &again, Goal::CopyAnew).await {
-            Ok(_) => check_out(copy, &commit, "wipe", &plan.default).await?,
+        let came = match pull(copy, &pinned, wanted, &again, Goal::CopyAnew).await {
+            Ok(_) if !others.is_empty() => merge(copy, &pinned, &base, &others, &from, true).await.map(drop),
+            other => other.map(drop),
+        };
+        let second = match came {
+            Ok(()) => check_out(copy, &commit, "wipe", &plan.default).await?,
             Err(Trouble::State(state)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, state.detail) })
             }
@@ -48,17 +136,7 @@ pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, 
             return Err(Failure::resource(reason, text).into());
         }
     }
-    Note::write(copy, work, &commit).await?;
-    let access = [(access::PATH, copy.tree()), (access::COMMIT, commit.clone()), (access::FENCE, copy.fence())];
-    let access: Access = access.into_iter().map(|(key, value)| (key.to_string(), value)).collect();
-    Ok(Prepared { near: near(work, &commit), access })
-}
-
-/// What a later lease may want that is here already: this commit, and whatever stands near to what this lease named.
-fn near(work: &HolderWork, commit: &str) -> BTreeMap<String, String> {
-    let mut near = work.params.clone();
-    near.insert("commit".to_string(), commit.to_string());
-    near
+    Ok(Checked { base: (!others.is_empty()).then_some(base), commit })
 }
 
 /// Checks out and proves.

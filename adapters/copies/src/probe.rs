@@ -2,7 +2,9 @@
 
 use crate::error::{State, Trouble};
 use crate::git::{Copy, EMPTY, INSPECT, NORMALISE, pinned};
+use crate::parts::{Parts, all, named, verdict_of};
 use crate::provision;
+use futures::future::join_all;
 use wharfinger_adapter::{Failure, ShellError, Verdict};
 
 /// How far an inspection goes.
@@ -33,33 +35,45 @@ async fn expected(copy: &Copy) -> Result<String, Trouble> {
 }
 
 /// The thorough question, with the host's silence and the copy's state told apart.
-pub(crate) async fn check(copy: &Copy) -> Result<Verdict, Failure> {
-    let answer = async {
-        let pinned = expected(copy).await?;
-        match inspect(copy, &pinned, Depth::Quick).await? {
-            Ok(()) => inspect(copy, &pinned, Depth::Deep).await,
-            bad => Ok(bad),
-        }
-    };
-    verdict(answer.await)
+pub(crate) async fn check(parts: &Parts) -> Result<Verdict, Failure> {
+    look(parts, Depth::Deep).await
 }
 
 /// The cheap question, asked while a build works in the copy.
-pub(crate) async fn probe(copy: &Copy) -> Result<Verdict, Failure> {
-    let answer = async {
-        let pinned = expected(copy).await?;
-        inspect(copy, &pinned, Depth::Quick).await
-    };
-    verdict(answer.await)
+pub(crate) async fn probe(parts: &Parts) -> Result<Verdict, Failure> {
+    look(parts, Depth::Quick).await
 }
 
-fn verdict(answer: Result<Result<(), State>, Trouble>) -> Result<Verdict, Failure> {
+async fn look(parts: &Parts, depth: Depth) -> Result<Verdict, Failure> {
+    let present = match parts.present().await {
+        Ok(present) => present,
+        Err(trouble) => return verdict(Err(trouble)),
+    };
+    let verdicts = join_all(present.iter().map(|copy| async move {
+        let answer = async {
+            let pinned = expected(copy).await?;
+            match inspect(copy, &pinned, Depth::Quick).await? {
+                Ok(()) if depth == Depth::Deep => inspect(copy, &pinned, Depth::Deep).await,
+                said => Ok(said),
+            }
+        };
+        let answer = match answer.await {
+            Ok(said) => said.map_err(Trouble::from),
+            Err(trouble) => Err(trouble),
+        };
+        verdict(answer.map_err(|trouble| named(copy, trouble)))
+    }))
+    .await;
+    Ok(verdict_of(verdicts.into_iter().collect::<Result<_, _>>()?))
+}
+
+fn verdict(answer: Result<(), Trouble>) -> Result<Verdict, Failure> {
     match answer {
-        Ok(Ok(())) => Ok(Verdict::Healthy),
-        Ok(Err(State { reason: reason @ ("DIRECTORY_MISSING" | "OTHER_RESOURCE"), detail })) => {
+        Ok(()) => Ok(Verdict::Healthy),
+        Err(Trouble::State(State { reason: reason @ ("DIRECTORY_MISSING" | "OTHER_RESOURCE"), detail })) => {
             Ok(Verdict::Gone { reason, detail })
         }
-        Ok(Err(State { reason, detail })) => {
+        Err(Trouble::State(State { reason, detail })) => {
             Ok(Verdict::Mangled { repairable: reason != "MOUNT_INSIDE", reason, detail })
         }
         Err(Trouble::Shell(ShellError::Unreachable(detail))) => {
@@ -70,9 +84,15 @@ fn verdict(answer: Result<Result<(), State>, Trouble>) -> Result<Verdict, Failur
     }
 }
 
-/// Mends the copy: what a look at `.git` can mend first, a new clone if that is not enough.
-pub(crate) async fn repair(copy: &Copy, op: u64) -> Result<(), Trouble> {
-    copy.stop().await?;
+/// Mends the parts that need it, and leaves the others.
+pub(crate) async fn repair(parts: &Parts, op: u64) -> Result<(), Trouble> {
+    parts.whole.stop().await?;
+    parts.arrange(|_| true).await?;
+    all(parts.each(|_, copy| mend(copy, op)).await).map(drop)
+}
+
+/// What a look at `.git` can mend first, a new clone if that is not enough.
+async fn mend(copy: &Copy, op: u64) -> Result<(), Trouble> {
     let pinned = expected(copy).await?;
     let state = match inspect(copy, &pinned, Depth::Deep).await? {
         Ok(()) => return Ok(()),

@@ -3,25 +3,42 @@
 use crate::error::Trouble;
 use crate::git::{BEGIN, CLONE, Copy, DESTROY, Handle, INSTALL, pinned};
 use crate::mirror::{self, Goal, Missing, list};
+use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
+use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Exit, Failure, Provisioned, access};
 
-/// Makes the copy, or goes on with what an earlier call made.
-pub(crate) async fn provision(copy: &Copy, op: u64) -> Result<Provisioned, Trouble> {
-    copy.stop().await?;
-    begin(copy).await?;
-    // A tree under the final name is whole: it got there by a rename, after the clone.
-    let format = match format_of(copy).await? {
-        Some(format) if found_well(copy, &format).await? => format,
-        _ => clone(copy, op).await?,
+/// Makes the copies, or goes on with what an earlier call made.
+pub(crate) async fn provision(parts: &Parts, op: u64) -> Result<Provisioned, Trouble> {
+    parts.whole.stop().await?;
+    begin(&parts.whole).await?;
+    parts.arrange(|_| true).await?;
+    let formats = all(parts.each(|_, copy| make(copy, op)).await)?;
+    let default = &parts.list[parts.default];
+    let handle = Handle {
+        path: parts.whole.tree(),
+        repository: default.config.repository.clone(),
+        object_format: formats[parts.default].clone(),
+        parts: match parts.several() {
+            true => parts.names().into_iter().map(str::to_string).zip(formats).collect(),
+            false => BTreeMap::new(),
+        },
     };
-    let handle = Handle { path: copy.tree(), repository: copy.config.repository.clone(), object_format: format };
     let handle = serde_json::to_string(&handle).map_err(|error| Failure::bug("BAD_HANDLE", error.to_string()))?;
     Ok(Provisioned {
         handle,
-        access: Access::from([(access::PATH.to_string(), copy.tree())]),
+        access: Access::from([(access::PATH.to_string(), default.tree())]),
         ..Provisioned::default()
     })
+}
+
+/// Makes one, unless it is there. Says its object format.
+async fn make(copy: &Copy, op: u64) -> Result<String, Trouble> {
+    // A tree under the final name is whole: it got there by a rename, after the clone.
+    match format_of(copy).await? {
+        Some(format) if found_well(copy, &format).await? => Ok(format),
+        _ => clone(copy, op).await,
+    }
 }
 
 /// The object format that an earlier call wrote down, if it got that far.

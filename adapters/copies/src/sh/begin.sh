@@ -11,17 +11,20 @@ if [ "$major" -lt 2 ] || { [ "$major" = 2 ] && [ "$minor" -lt 36 ]; }; then
   say GIT_TOO_OLD "git is $v, 2.36 or newer is wanted"
 fi
 [ ! -L "$D" ] || rm -f -- "$D"
+O=$D/meta
 if [ -e "$D" ] && [ ! -d "$D" ]; then remove "$D"; fi
 if [ -d "$D" ]; then
   guard_mounts
-  m=$(cat "$M/marker" 2>/dev/null)
-  if [ "$m" != "$R" ] || [ -L "$M" ]; then remove "$D"; fi
+  m=$(cat "$O/marker" 2>/dev/null)
+  if [ "$m" != "$R" ] || [ -L "$O" ]; then remove "$D"; fi
 fi
-e=$(mkdir -p -- "$M" 2>&1) || say CANNOT_CREATE "$e"
+e=$(mkdir -p -- "$O" 2>&1) || say CANNOT_CREATE "$e"
+make_notes
 chmod 700 "$M"
-for f in "$D"/new.*; do remove "$f"; done
+for f in "$N"/new.*; do remove "$f"; done
 guard_disk "$D" "$1"
-e=$({ printf '%s\n' "$R" >"$M/marker.new" && mv -f -- "$M/marker.new" "$M/marker"; } 2>&1) || say CANNOT_CREATE "$e"
+# Under a name of its own: the parts of a copy are made beside each other.
+e=$({ printf '%s\n' "$R" >"$O/marker.$$" && mv -f -- "$O/marker.$$" "$O/marker"; } 2>&1) || say CANNOT_CREATE "$e"
 if [ -n "$2" ] && [ -d "${2%/*}" ]; then
   e=$({ printf '%s\n' "$D" >"$2.new" && mv -f -- "$2.new" "$2"; } 2>&1) || say CANNOT_CREATE "$e"
 fi

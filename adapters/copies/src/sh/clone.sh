@@ -1,9 +1,9 @@
-# Clones into $1 (below the copy's directory) from $2, which is the origin or the host's mirror of it; $3: the lock of who
+# Clones into $1 (a name beside the notes) from $2, which is the origin or the host's mirror of it; $3: the lock of who
 # reads the mirror, or empty. Prints the object format. Objects are never shared with where they come from: a holder could
 # spoil them there. And they come by a transport and not as files: so each of them is hashed.
 have_git
 far_end
-new=$D/$1 from=$2
+new=$N/$1 from=$2
 if [ -n "$3" ]; then
   exec 9>>"$3" && flock -s 9 || exit 1
 fi

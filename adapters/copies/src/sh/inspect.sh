@@ -5,7 +5,7 @@ have_git
 [ ! -e "$M/suspect" ] || say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
 [ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
 [ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
-if [ ! -e "$M/lease" ]; then
+if [ ! -e "$D/meta/lease" ]; then
   # The dot keeps the trailing newlines.
   c=$(cat "$G/config" 2>/dev/null && printf .)
   [ "$c" = "$1." ] || say CONFIG_CHANGED "$G/config is not as it was made"

@@ -11,7 +11,7 @@ have_git
 [ "$2" = mend ] || [ ! -e "$M/suspect" ] || say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
 [ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
 [ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
-rm -f -- "$M/lease"
+rm -f -- "$D/meta/lease"
 unlock "$T"
 for f in "$G"/* "$G"/.[!.]* "$G"/..?*; do
   [ -e "$f" ] || [ -L "$f" ] || continue

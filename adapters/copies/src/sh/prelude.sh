@@ -1,9 +1,13 @@
-# Common to all scripts: $1 is the copy's directory, $2 the resource's id. POSIX sh, no bashisms.
+# Common to all scripts. $1: the resource's directory, $2: its id, $3: the working copy that is meant, which is all of the tree,
+# a part of it or a submodule, $4: the directory of what we note of that one. POSIX sh, no bashisms.
 set -u
 umask 022
-D=$1 R=$2
-shift 2
-T=$D/tree M=$D/meta G=$D/tree/.git
+D=$1 R=$2 T=$3 M=$4
+shift 4
+G=$T/.git
+# Where a new clone grows: on the same file system, and nobody else's.
+N=$M
+[ "$M" != "$D/meta" ] || N=$D
 
 # Whatever the host's environment says to git is not ours: a GIT_DIR or GIT_TRACE left there would lead us astray.
 for v in $(env | sed -n 's/^\(GIT_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$v"; done
@@ -63,15 +67,47 @@ far_end() {
   printf '[safe]\n\tdirectory = *\n' >"$M/gitconfig" 2>/dev/null && export GIT_CONFIG_GLOBAL="$M/gitconfig"
 }
 
+# Has this done when the script ends, in whatever way but a kill.
+undo=
+at_end() {
+  undo="$1;$undo"
+  # shellcheck disable=SC2064
+  trap "$undo" EXIT
+  trap 'exit 143' HUP INT TERM
+}
+
 have_git() {
   command -v git >/dev/null 2>&1 || exit 127
 }
 
+# The resource is there and is ours.
+guard_resource() {
+  [ -d "$D" ] && [ ! -L "$D" ] && [ -f "$D/meta/marker" ] || say DIRECTORY_MISSING "$D is not there or holds no marker"
+  m=$(cat "$D/meta/marker")
+  [ "$m" = "$R" ] || say OTHER_RESOURCE "$D belongs to $m"
+}
+
+# What we note of a part is made again when it is gone.
+make_notes() {
+  [ "$M" != "$D/meta" ] || return 0
+  if [ -L "$D/parts" ]; then rm -f -- "$D/parts"; fi
+  if [ -L "$M" ] || { [ -e "$M" ] && [ ! -d "$M" ]; }; then remove "$M"; fi
+  e=$(mkdir -p -- "$M" 2>&1) || say CANNOT_CREATE "$e"
+}
+
+# No link on the way down to $1, which may be missing itself.
+guard_way() {
+  up=${1%/*}
+  # In two steps: what is not there is no link.
+  [ -d "$up" ] || say TREE_MISSING "$up is not there"
+  [ "$(cd -P -- "$up" && pwd -P)" = "$(cd -P -- "$D" && pwd -P)${up#"$D"}" ] || say TREE_REPLACED "$up leads elsewhere"
+}
+
 # The copy is there, is ours, and its directories are directories: a link would lead what follows outside.
 guard() {
-  [ -d "$D" ] && [ ! -L "$D" ] && [ -f "$M/marker" ] || say DIRECTORY_MISSING "$D is not there or holds no marker"
-  m=$(cat "$M/marker")
-  [ "$m" = "$R" ] || say OTHER_RESOURCE "$D belongs to $m"
+  guard_resource
+  make_notes
+  guard_way "$T"
   [ -e "$T" ] || [ -L "$T" ] || say TREE_MISSING "$T is not there"
   [ -d "$T" ] && [ ! -L "$T" ] || say TREE_REPLACED "$T is no directory"
   [ -e "$G" ] || [ -L "$G" ] || say GIT_DIR_MISSING "$G is not there"

@@ -1,5 +1,5 @@
 # Ends the processes that a former holder, or an earlier call of ours, left behind: those that carry the lease's id, or
-# whose directory or program lies in the tree. $1: lease id, or empty. $2: "set" gives the copy to token $3 first, "clear"
+# whose directory or program lies in the tree or in a part that is put away. $1: lease id, or empty. $2: "set" gives the copy to token $3 first, "clear"
 # takes it from it first: whoever passes the fence after that is refused, whoever passed before is found below.
 L=$1
 if [ -n "$2" ]; then
@@ -47,7 +47,7 @@ inside() {
   ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null |
     sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p' |
     while read -r pid path; do
-      case $path in "$tree" | "$tree/"* | "$tree (deleted)") printf '%s\n' "$pid" ;; esac
+      case $path in "$tree" | "$tree/"* | "$tree (deleted)" | "$base/parts/"*) printf '%s\n' "$pid" ;; esac
     done
 }
 

@@ -1,0 +1,51 @@
+# Puts the parts of a copy in their places. $1: "keep" or "clean" (what else lies beside them goes), or "look" to do nothing but
+# print which are put away. Then for each part its directory behind "+" (into the tree) or "-" (out of it, for as long as a
+# lease lasts that did not ask for it).
+guard_resource
+policy=$1
+shift
+if [ "$policy" = look ]; then
+  for d; do
+    d=${d#?}
+    p=$D/parts/$d/parked
+    if [ -d "$p" ] && [ ! -L "$p" ] && [ ! -e "$T/$d" ] && [ ! -L "$T/$d" ]; then printf '%s\n' "$d"; fi
+  done
+  exit 0
+fi
+guard_mounts
+if [ -L "$T" ] || [ ! -d "$T" ]; then
+  remove "$T"
+  e=$(mkdir -- "$T" 2>&1) || say CANNOT_CREATE "$e"
+fi
+chmod u+rwx "$T" 2>/dev/null
+
+# By a rename, so that a part is always in one of its places, whole.
+move() {
+  chmod u+rwx -- "$1" 2>/dev/null
+  mv -- "$1" "$2" 2>/dev/null && return 0
+  chattr -i -a -- "$1" 2>/dev/null
+  e=$(mv -- "$1" "$2" 2>&1) || say CANNOT_REMOVE "$e"
+}
+for word; do
+  d=${word#?}
+  M=$D/parts/$d
+  make_notes
+  at=$T/$d p=$M/parked
+  if [ -L "$p" ] || { [ -e "$p" ] && [ ! -d "$p" ]; }; then remove "$p"; fi
+  # What a holder made in the place of a part that is put away is not that part.
+  if [ -d "$p" ] || [ -L "$at" ] || [ ! -d "$at" ]; then remove "$at"; fi
+  case $word in
+  +*) [ ! -d "$p" ] || move "$p" "$at" ;;
+  -*) [ ! -d "$at" ] || move "$at" "$p" ;;
+  esac
+done
+[ "$policy" = clean ] || exit 0
+for f in "$T"/* "$T"/.[!.]* "$T"/..?*; do
+  [ -e "$f" ] || [ -L "$f" ] || continue
+  ours=
+  for word; do
+    [ "${f#"$T"/}" != "${word#+}" ] || ours=yes
+  done
+  [ -n "$ours" ] || remove "$f"
+done
+exit 0

@@ -1,0 +1,42 @@
+# What the broker hands us for the remote comes over standard input, and goes to git without being in an argument, in an
+# environment or on a disk. First line: "ssh" and seconds, then the key; or "https" and the origin (scheme, host and port),
+# then a line each for user and password. Nothing at all: the host's own will do.
+credentials() {
+  read -r kind only || return 0
+  case $kind in
+  ssh)
+    for t in ssh-agent ssh-add; do
+      command -v $t >/dev/null 2>&1 || { echo "$t is not there" >&2; exit 127; }
+    done
+    # A short path: the address of a socket has 108 bytes.
+    keys=$(mktemp -d /tmp/wharfinger.XXXXXXXX) || say CANNOT_CREATE "cannot make a directory in /tmp"
+    at_end 'rm -rf -- "$keys"'
+    # In the foreground, so that it stays in our process group and ends with it; and without the locks that we may hold.
+    ssh-agent -D -a "$keys/agent" >/dev/null 2>&1 </dev/null 7>&- 8>&- 9>&- &
+    at_end "kill $! 2>/dev/null"
+    i=0
+    while [ ! -S "$keys/agent" ] && [ $i -lt 100 ]; do
+      sleep 0.1 2>/dev/null || sleep 1
+      i=$((i + 1))
+    done
+    # Whatever becomes of us, the agent forgets the key after that time.
+    e=$(SSH_AUTH_SOCK=$keys/agent ssh-add -q -t "$only" - 2>&1) || say CREDENTIALS_REFUSED "ssh-add does not take the key: $e"
+    # No other keys, and no connection that is kept for those who come later.
+    GIT_SSH_COMMAND="$GIT_SSH_COMMAND -o IdentityAgent=$keys/agent -o IdentityFile=none -o ForwardAgent=no"
+    GIT_SSH_COMMAND="$GIT_SSH_COMMAND -o ControlMaster=no -o ControlPath=none"
+    ;;
+  https)
+    IFS= read -r user && IFS= read -r password || say CREDENTIALS_REFUSED "they did not arrive"
+    keys=$(mktemp -d /tmp/wharfinger.XXXXXXXX) || say CANNOT_CREATE "cannot make a directory in /tmp"
+    at_end 'rm -rf -- "$keys"'
+    e=$(mkfifo "$keys/pipe" 2>&1) || say CANNOT_CREATE "$e"
+    # Once for each question that git asks. It ends when nobody has the other end any more.
+    { while printf 'username=%s\npassword=%s\n\n' "$user" "$password"; do :; done; } >"$keys/pipe" 2>/dev/null </dev/null 7>&- 8>&- 9>&- &
+    exec 6<"$keys/pipe"
+    rm -rf -- "$keys"
+    user='' password=''
+    # For this host alone: not for one that it sends us on to.
+    conf "credential.$only.helper" '!while IFS= read -r line <&6 && [ -n "$line" ]; do printf "%s\n" "$line"; done; :'
+    ;;
+  esac
+}
