@@ -1,5 +1,6 @@
 //! The pool's settings, and what of them is refused.
 
+use crate::credentials::Credentials;
 use crate::params::check_ref_name;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -79,6 +80,9 @@ pub struct Config {
     /// The directory of the one that a lease means when it names none; may be absent if there is only one.
     #[serde(default)]
     pub default: Option<String>,
+    /// What the remote wants to see before it gives anything; the host's own (netrc, ssh keys) if absent.
+    #[serde(default)]
+    pub credentials: Option<Credentials>,
     /// What survives from lease to lease.
     #[serde(default)]
     pub clean: Clean,
@@ -128,6 +132,7 @@ impl Config {
             default_branch: None,
             repositories: BTreeMap::new(),
             default: None,
+            credentials: None,
             clean: Clean::default(),
             root: None,
             clone_timeout_ms: clone_timeout(),
@@ -141,6 +146,9 @@ impl Config {
     /// Refuses what could not work, or what could be taken for an option or a command.
     pub fn validate(&self) -> Result<(), Failure> {
         self.check_sources()?;
+        if let Some(credentials) = &self.credentials {
+            credentials.validate(self.addresses())?;
+        }
         if let Some(root) = &self.root {
             check_root(root)?;
         }
@@ -156,6 +164,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// All repositories.
+    pub(crate) fn addresses(&self) -> Vec<&str> {
+        if self.repositories.is_empty() {
+            return vec![&self.repository];
+        }
+        self.repositories.values().map(|source| source.repository.as_str()).collect()
     }
 
     fn check_sources(&self) -> Result<(), Failure> {

@@ -23,6 +23,8 @@ const PRELUDE: &str = include_str!("sh/prelude.sh");
 pub(crate) struct Script {
     /// For messages.
     name: &'static str,
+    /// It talks to the remote, and reads from its standard input what the remote wants to see.
+    remote: bool,
     text: &'static str,
 }
 
@@ -39,7 +41,8 @@ impl Script {
 macro_rules! scripts {
     ($($constant:ident = $file:literal $($more:literal)*;)*) => {
         $(pub(crate) const $constant: Script = Script {
-            name: $file,
+            name: concat!($file $(, "+", $more)*),
+            remote: matches!($file.as_bytes(), b"credentials"),
             text: concat!(include_str!(concat!("sh/", $file, ".sh")) $(, include_str!(concat!("sh/", $more, ".sh")))*),
         };)*
     };
@@ -48,17 +51,17 @@ macro_rules! scripts {
 scripts! {
     ARRANGE = "arrange";
     BEGIN = "begin";
-    CLONE = "clone";
+    CLONE = "credentials" "clone";
     DESTROY = "destroy";
     EMPTY = "empty";
     GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
     LAND = "credentials" "scratch" "land";
-    LIST = "list";
+    LIST = "credentials" "list";
     MERGE = "scratch" "merge";
     NORMALISE = "normalise";
-    PULL = "mirror" "pull";
+    PULL = "credentials" "mirror" "pull";
     REBUILD = "rebuild";
     REBUILD_AND_PROVE = "rebuild" "prove";
     SETTLE = "mirror" "settle";
@@ -186,7 +189,13 @@ impl Copy {
     /// Runs a script and hands back all there is to know.
     pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
         let argv = script.argv(&[&self.dir, &self.resource, &self.at, &self.notes], args);
-        let output = self.shell.run(Command::new(argv).timeout(limit)).await?;
+        let mut command = Command::new(argv).timeout(limit);
+        if let (true, Some(credentials)) = (script.remote, &self.config.credentials)
+            && let Some(secret) = credentials.input(&self.config.repository, limit)?
+        {
+            command = command.stdin(secret.into_bytes());
+        }
+        let output = self.shell.run(command).await?;
         tracing::debug!(resource = %self.resource, script = script.name, exit = ?output.exit, "ran");
         if output.exit == Exit::Code(NOT_FOUND) {
             return Err(Failure::configuration(

@@ -34,6 +34,7 @@
 mod adapter;
 mod clean;
 mod config;
+mod credentials;
 mod error;
 mod git;
 mod land;
@@ -47,5 +48,6 @@ mod provision;
 
 pub use adapter::CopiesAdapter;
 pub use config::{Clean, Config, Source};
+pub use credentials::Credentials;
 pub use land::{Author, LandRequest, LandedFrom, Landing, NotLanded, Push, land};
 pub use params::Wanted;

@@ -24,11 +24,11 @@ export GIT_ALLOW_PROTOCOL=https:ssh:file:git GIT_PROTOCOL_FROM_USER=0
 
 # The same as `git -c`, for every git here and below. Attributes and excludes of the user are files of their own, which
 # GIT_CONFIG_GLOBAL does not switch off.
-n=0
+confs=0
 conf() {
-  export "GIT_CONFIG_KEY_$n=$1" "GIT_CONFIG_VALUE_$n=$2"
-  n=$((n + 1))
-  export GIT_CONFIG_COUNT=$n
+  export "GIT_CONFIG_KEY_$confs=$1" "GIT_CONFIG_VALUE_$confs=$2"
+  confs=$((confs + 1))
+  export GIT_CONFIG_COUNT=$confs
 }
 conf core.hooksPath /dev/null
 conf core.fsmonitor false
