@@ -40,12 +40,16 @@ scripts! {
     BEGIN = "begin";
     CLONE = "clone";
     DESTROY = "destroy";
+    DROP = "drop";
     EMPTY = "empty";
     GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
     LIST = "list";
+    MODULES = "modules";
     NORMALISE = "normalise";
+    PARK = "park";
+    PLACE = "place";
     PULL = "mirror" "pull";
     REBUILD = "rebuild";
     REBUILD_AND_PROVE = "rebuild" "prove";
@@ -160,7 +164,7 @@ impl Copy {
     /// with the same hash would only be fetched in turn, for a mirror's configuration is written before each use.
     pub(crate) fn mirror(&self) -> String {
         let base = self.dir.rsplit_once('/').map_or("", |(base, _)| base);
-        format!("{base}/mirrors/{:032x}", hash(&self.config.repository))
+        format!("{base}/mirrors/{}", hashed(&self.config.repository))
     }
 
     /// The whole of `.git/config`, as it must be before git is run in the copy.
@@ -169,7 +173,17 @@ impl Copy {
             Some(format) => format.clone(),
             None => String::from_utf8_lossy(&self.shell.get(&self.meta("format"), 64).await?).trim().to_string(),
         };
-        Ok(pinned(&self.config.repository, &format))
+        Ok(self.pinned_in(&format))
+    }
+
+    /// The same, in this object format.
+    pub(crate) fn pinned_in(&self, format: &str) -> String {
+        let mut text = pinned(&self.config.repository, format);
+        if self.config.submodules {
+            // So that a holder's `git submodule` sees those that are there.
+            text.push_str("[submodule]\n\tactive = .\n");
+        }
+        text
     }
 
     /// Runs a script and hands back all there is to know.
@@ -259,6 +273,11 @@ impl Copy {
     }
 }
 
+/// A name for a file that stands for this text.
+pub(crate) fn hashed(text: &str) -> String {
+    format!("{:032x}", hash(text))
+}
+
 /// FNV-1a with 128 bits: the same in every release, which the standard library's is not.
 fn hash(text: &str) -> u128 {
     text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
@@ -268,7 +287,7 @@ fn hash(text: &str) -> u128 {
 
 /// `.git/config` as it must be. Made from the pool's settings and not read from the host: a holder can write whatever
 /// lies there.
-pub(crate) fn pinned(repository: &str, object_format: &str) -> String {
+fn pinned(repository: &str, object_format: &str) -> String {
     let (version, extensions) = match object_format {
         "sha256" => ("1", "[extensions]\n\tobjectformat = sha256\n"),
         _ => ("0", ""),

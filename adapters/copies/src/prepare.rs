@@ -7,11 +7,12 @@
 
 use crate::clean::{Note, policy};
 use crate::error::{State, Trouble};
-use crate::git::{Copy, NORMALISE, REBUILD_AND_PROVE};
+use crate::git::{Copy, NORMALISE, PARK, REBUILD_AND_PROVE};
 use crate::mirror::{self, Goal, Missing, Tip, list};
 use crate::params::{Asked, Wanted};
 use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
+use crate::submodules;
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
 /// Makes the copies ready for this work.
@@ -25,7 +26,7 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork) -> Result<Prepared
     let mut results = parts
         .each(|at, copy| async move {
             match wants[at] {
-                true => one(copy, &wanted[at]).await.map(Some),
+                true => one(copy, &wanted[at], work.token, 0).await.map(Some),
                 false => Ok(None),
             }
         })
@@ -61,16 +62,26 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork) -> Result<Prepared
     Ok(Prepared { access })
 }
 
-/// Brings one working copy to what is wanted of it. Says the commit.
-async fn one(copy: &Copy, wanted: &Wanted) -> Result<String, Trouble> {
+/// Brings one working copy, and its submodules, to what is wanted of it. Says the commit. `op` is a number that no other call
+/// has; `depth` counts the working copies around it.
+pub(crate) async fn one(copy: &Copy, wanted: &Wanted, op: u64, depth: usize) -> Result<String, Trouble> {
     let limit = copy.config.command_timeout();
     let pinned = copy.pinned().await?;
     let min = copy.config.min_free_disk_mb.to_string();
     copy.must(NORMALISE, &[&pinned, "strict", &min], limit).await?;
 
-    let plan = resolve(copy, &pinned, wanted).await?;
-    let commit = fetch(copy, &pinned, wanted, &plan).await?;
+    let (plan, commit) = match at_hand(copy, &pinned, wanted, depth).await? {
+        Some(found) => found,
+        None => {
+            let plan = resolve(copy, &pinned, wanted).await?;
+            let commit = fetch(copy, &pinned, wanted, &plan).await?;
+            (plan, commit)
+        }
+    };
 
+    if copy.config.submodules {
+        copy.must(PARK, &[], limit).await?;
+    }
     if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
@@ -93,6 +104,9 @@ async fn one(copy: &Copy, wanted: &Wanted) -> Result<String, Trouble> {
             return Err(Failure::resource(reason, text).into());
         }
     }
+    if copy.config.submodules {
+        submodules::fill(copy, op, depth).await?;
+    }
     Ok(commit)
 }
 
@@ -110,6 +124,15 @@ struct Plan {
     default: String,
     /// The remote does not answer, for this reason; what is wanted may be in the mirror.
     offline: Option<Failure>,
+}
+
+/// A submodule's commit has one meaning only. What the mirror has of it is there without a word to the remote.
+async fn at_hand(copy: &Copy, pinned: &str, wanted: &Wanted, depth: usize) -> Result<Option<(Plan, String)>, Trouble> {
+    let Some(id) = whole(pinned, wanted).filter(|_| depth > 0) else { return Ok(None) };
+    let tip = Tip { name: id.clone(), id, tag: None };
+    let found = mirror::pull(copy, pinned, Some(&tip), "", true, Goal::Copy).await?;
+    let plan = Plan { tip: Some(tip), default: String::new(), offline: None };
+    Ok(found.ok().flatten().map(|commit| (plan, commit)))
 }
 
 /// Finds the wanted name among the remote's refs.
