@@ -83,6 +83,12 @@ pub struct Config {
     /// What the remote wants to see before it gives anything; the host's own (netrc, ssh keys) if absent.
     #[serde(default)]
     pub credentials: Option<Credentials>,
+    /// Fill submodules, recursively, each proved to be the commit that its parent names.
+    #[serde(default)]
+    pub submodules: bool,
+    /// Beginnings of the addresses that submodules may have, each ending with `/` or `:`; any if empty.
+    #[serde(default)]
+    pub submodule_urls: Vec<String>,
     /// What survives from lease to lease.
     #[serde(default)]
     pub clean: Clean,
@@ -133,6 +139,8 @@ impl Config {
             repositories: BTreeMap::new(),
             default: None,
             credentials: None,
+            submodules: false,
+            submodule_urls: Vec::new(),
             clean: Clean::default(),
             root: None,
             clone_timeout_ms: clone_timeout(),
@@ -149,6 +157,7 @@ impl Config {
         if let Some(credentials) = &self.credentials {
             credentials.validate(self.addresses())?;
         }
+        self.check_submodules()?;
         if let Some(root) = &self.root {
             check_root(root)?;
         }
@@ -218,6 +227,22 @@ impl Config {
             ))),
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn check_submodules(&self) -> Result<(), Failure> {
+        if !self.submodules && !self.submodule_urls.is_empty() {
+            return Err(bad("submodule_urls says which submodules may be filled, and none are; add submodules = true"));
+        }
+        for prefix in &self.submodule_urls {
+            if !prefix.ends_with(['/', ':']) {
+                // "https://example.org" is the beginning of "https://example.org.evil.example", too.
+                return Err(bad(format!(
+                    "submodule_urls: {prefix:?} may end within a name; end it with '/', or ':' after a host"
+                )));
+            }
+            check_repository("submodule_urls", &format!("{prefix}x"))?;
+        }
+        Ok(())
     }
 
     /// The directory of the default repository; empty if there is but one, which is all of the tree.
@@ -426,6 +451,23 @@ mod tests {
             config.repositories.insert(dir.into(), Source { repository: "/a".into(), default_branch: None });
             assert_eq!(config.validate(), Ok(()), "{dir}");
         }
+    }
+
+    #[test]
+    fn beginnings_of_addresses_end_where_names_end() {
+        let with = |submodules, prefix: &str| {
+            let mut config = Config::new("/srv/a.git");
+            config.submodules = submodules;
+            config.submodule_urls = vec![prefix.into()];
+            config.validate().map_err(|failure| failure.message)
+        };
+        for fine in ["https://example.org/", "https://example.org/team/", "git@example.org:", "/srv/git/"] {
+            assert_eq!(with(true, fine), Ok(()));
+        }
+        for wrong in ["https://example.org", "git@example.org", "ext::", "http://example.org/", "", "../"] {
+            assert!(with(true, wrong).is_err_and(|why| why.contains("submodule_urls")), "{wrong}");
+        }
+        assert!(with(false, "https://example.org/").is_err_and(|why| why.contains("submodules = true")));
     }
 
     #[test]

@@ -53,6 +53,7 @@ scripts! {
     BEGIN = "begin";
     CLONE = "credentials" "clone";
     DESTROY = "destroy";
+    DROP = "drop";
     EMPTY = "empty";
     GIT = "git";
     INSPECT = "inspect";
@@ -60,7 +61,10 @@ scripts! {
     LAND = "credentials" "scratch" "land";
     LIST = "credentials" "list";
     MERGE = "scratch" "merge";
+    MODULES = "modules";
     NORMALISE = "normalise";
+    PARK = "park";
+    PLACE = "place";
     PULL = "credentials" "mirror" "pull";
     REBUILD = "rebuild";
     REBUILD_AND_PROVE = "rebuild" "prove";
@@ -183,7 +187,17 @@ impl Copy {
             Some(format) => format.clone(),
             None => String::from_utf8_lossy(&self.shell.get(&self.meta("format"), 64).await?).trim().to_string(),
         };
-        Ok(pinned(&self.config.repository, &format))
+        Ok(self.pinned_in(&format))
+    }
+
+    /// The same, in this object format.
+    pub(crate) fn pinned_in(&self, format: &str) -> String {
+        let mut text = pinned(&self.config.repository, format);
+        if self.config.submodules {
+            // So that a holder's `git submodule` sees those that are there.
+            text.push_str("[submodule]\n\tactive = .\n");
+        }
+        text
     }
 
     /// Runs a script and hands back all there is to know.
@@ -279,7 +293,12 @@ impl Copy {
 /// Where the host's mirror of this repository lies, for the resource in `dir`.
 pub(crate) fn mirror_of(dir: &str, repository: &str) -> String {
     let base = dir.rsplit_once('/').map_or("", |(base, _)| base);
-    format!("{base}/mirrors/{:032x}", hash(repository))
+    format!("{base}/mirrors/{}", hashed(repository))
+}
+
+/// A name for a file that stands for this text.
+pub(crate) fn hashed(text: &str) -> String {
+    format!("{:032x}", hash(text))
 }
 
 /// FNV-1a with 128 bits: the same in every release, which the standard library's is not.
@@ -291,7 +310,7 @@ fn hash(text: &str) -> u128 {
 
 /// `.git/config` as it must be. Made from the pool's settings and not read from the host: a holder can write whatever
 /// lies there.
-pub(crate) fn pinned(repository: &str, object_format: &str) -> String {
+fn pinned(repository: &str, object_format: &str) -> String {
     let (version, extensions) = match object_format {
         "sha256" => ("1", "[extensions]\n\tobjectformat = sha256\n"),
         _ => ("0", ""),

@@ -154,6 +154,19 @@ unlock() {
   return 0
 }
 
+# A directory, by a rename: it is always in one of the two places, whole.
+move() {
+  chmod u+rwx -- "$1" 2>/dev/null
+  mv -- "$1" "$2" 2>/dev/null && return 0
+  chattr -i -a -- "$1" 2>/dev/null
+  e=$(mv -- "$1" "$2" 2>&1) || say CANNOT_REMOVE "$e"
+}
+
+# Makes way for a directory of ours that may be there: what is none of that name goes.
+only_dir() {
+  if [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; then remove "$1"; fi
+}
+
 remove() {
   [ -e "$1" ] || [ -L "$1" ] || return 0
   if [ -d "$1" ] && [ ! -L "$1" ]; then unlock "$1"; fi
