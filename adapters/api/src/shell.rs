@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A command to run on a host. It runs in a process group of its own, with standard input from `stdin` or empty.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Command {
     /// Program and arguments. Not a shell line: each argument arrives as it is, whatever is in it.
     pub argv: Vec<String>,
@@ -19,6 +20,19 @@ pub struct Command {
     pub stdin: Option<Bytes>,
     /// The whole process group is killed after this time; `None`: never.
     pub timeout: Option<Duration>,
+}
+
+impl fmt::Debug for Command {
+    /// Of its standard input only the length: secrets go that way.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("argv", &self.argv)
+            .field("cwd", &self.cwd)
+            .field("env", &self.env)
+            .field("stdin", &self.stdin.as_ref().map(|bytes| format!("{} bytes", bytes.len())))
+            .field("timeout", &self.timeout)
+            .finish()
+    }
 }
 
 impl Command {
@@ -186,7 +200,13 @@ pub fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quote;
+    use super::{Command, quote};
+
+    #[test]
+    fn what_is_fed_to_a_command_is_not_printed() {
+        let said = format!("{:?}", Command::new(["ssh-add", "-"]).stdin("s3cret"));
+        assert!(said.contains("6 bytes") && !said.contains("s3cret"), "{said}");
+    }
 
     #[test]
     fn words_survive_the_shell() {

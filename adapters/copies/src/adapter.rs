@@ -18,11 +18,13 @@ pub struct CopiesAdapter {
 
 impl CopiesAdapter {
     /// An adapter for one pool. Bad settings are [`wharfinger_adapter::Blame::Configuration`], with the setting's name.
-    pub fn new(pool: String, config: Config) -> Result<Self, Failure> {
+    pub fn new(pool: String, mut config: Config) -> Result<Self, Failure> {
         config.validate().map_err(|mut failure| {
             failure.message = format!("pool {pool:?}: {}", failure.message);
             failure
         })?;
+        // Before anything else can be in the place of the pool's own addresses.
+        config.credentials = config.credentials.take().map(|credentials| credentials.bound_to(config.addresses()));
         Ok(Self { pool, config })
     }
 

@@ -4,7 +4,7 @@ use crate::config::Clean;
 use crate::error::Trouble;
 use crate::git::{Copy, NORMALISE, REBUILD};
 use crate::parts::{Parts, all};
-use crate::{mirror, provision};
+use crate::{mirror, provision, submodules};
 use serde::{Deserialize, Serialize};
 use wharfinger_adapter::{CleanJob, Failure, HolderWork, ShellError};
 
@@ -57,8 +57,18 @@ async fn one(copy: &Copy, op: u64) -> Result<(), Trouble> {
         return Ok(());
     }
     let pinned = copy.pinned().await?;
+    empty(copy, &pinned).await?;
+    // Nobody waits for this copy yet.
+    mirror::settle(copy, &pinned).await
+}
+
+/// Brings a working copy, and its submodules, to the commit that its last holder left.
+pub(crate) async fn empty(copy: &Copy, pinned: &str) -> Result<(), Trouble> {
     // A full disk is the state that this step is there to end.
-    copy.must(NORMALISE, &[&pinned, "strict", "0"], copy.config.command_timeout()).await?;
+    copy.must(NORMALISE, &[pinned, "strict", "0"], copy.config.command_timeout()).await?;
+    if copy.config.submodules {
+        submodules::put_away(copy).await?;
+    }
     let head = copy.git(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"]).await?;
     if head.exit.success() {
         let args = [&head.text(), policy(copy.config.clean), "gentle", ""];
@@ -67,8 +77,7 @@ async fn one(copy: &Copy, op: u64) -> Result<(), Trouble> {
             return Err(state.into());
         }
     }
-    // Nobody waits for this copy yet.
-    mirror::settle(copy, &pinned).await
+    Ok(())
 }
 
 /// The word for it that the scripts know.

@@ -1,5 +1,6 @@
 //! The pool's settings, and what of them is refused.
 
+use crate::credentials::Credentials;
 use crate::params::check_ref_name;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -79,6 +80,15 @@ pub struct Config {
     /// The directory of the one that a lease means when it names none; may be absent if there is only one.
     #[serde(default)]
     pub default: Option<String>,
+    /// What the remote wants to see before it gives anything; the host's own (netrc, ssh keys) if absent.
+    #[serde(default)]
+    pub credentials: Option<Credentials>,
+    /// Fill submodules, recursively, each proved to be the commit that its parent names.
+    #[serde(default)]
+    pub submodules: bool,
+    /// Beginnings of the addresses that submodules may have, each ending with `/` or `:`; any if empty.
+    #[serde(default)]
+    pub submodule_urls: Vec<String>,
     /// What survives from lease to lease.
     #[serde(default)]
     pub clean: Clean,
@@ -128,6 +138,9 @@ impl Config {
             default_branch: None,
             repositories: BTreeMap::new(),
             default: None,
+            credentials: None,
+            submodules: false,
+            submodule_urls: Vec::new(),
             clean: Clean::default(),
             root: None,
             clone_timeout_ms: clone_timeout(),
@@ -141,6 +154,10 @@ impl Config {
     /// Refuses what could not work, or what could be taken for an option or a command.
     pub fn validate(&self) -> Result<(), Failure> {
         self.check_sources()?;
+        if let Some(credentials) = &self.credentials {
+            credentials.validate(self.addresses())?;
+        }
+        self.check_submodules()?;
         if let Some(root) = &self.root {
             check_root(root)?;
         }
@@ -156,6 +173,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// All repositories.
+    pub(crate) fn addresses(&self) -> Vec<&str> {
+        if self.repositories.is_empty() {
+            return vec![&self.repository];
+        }
+        self.repositories.values().map(|source| source.repository.as_str()).collect()
     }
 
     fn check_sources(&self) -> Result<(), Failure> {
@@ -202,6 +227,22 @@ impl Config {
             ))),
             Some(_) | None => Ok(()),
         }
+    }
+
+    fn check_submodules(&self) -> Result<(), Failure> {
+        if !self.submodules && !self.submodule_urls.is_empty() {
+            return Err(bad("submodule_urls says which submodules may be filled, and none are; add submodules = true"));
+        }
+        for prefix in &self.submodule_urls {
+            if !prefix.ends_with(['/', ':']) {
+                // "https://example.org" is the beginning of "https://example.org.evil.example", too.
+                return Err(bad(format!(
+                    "submodule_urls: {prefix:?} may end within a name; end it with '/', or ':' after a host"
+                )));
+            }
+            check_repository("submodule_urls", &format!("{prefix}x"))?;
+        }
+        Ok(())
     }
 
     /// The directory of the default repository; empty if there is but one, which is all of the tree.
@@ -410,6 +451,23 @@ mod tests {
             config.repositories.insert(dir.into(), Source { repository: "/a".into(), default_branch: None });
             assert_eq!(config.validate(), Ok(()), "{dir}");
         }
+    }
+
+    #[test]
+    fn beginnings_of_addresses_end_where_names_end() {
+        let with = |submodules, prefix: &str| {
+            let mut config = Config::new("/srv/a.git");
+            config.submodules = submodules;
+            config.submodule_urls = vec![prefix.into()];
+            config.validate().map_err(|failure| failure.message)
+        };
+        for fine in ["https://example.org/", "https://example.org/team/", "git@example.org:", "/srv/git/"] {
+            assert_eq!(with(true, fine), Ok(()));
+        }
+        for wrong in ["https://example.org", "git@example.org", "ext::", "http://example.org/", "", "../"] {
+            assert!(with(true, wrong).is_err_and(|why| why.contains("submodule_urls")), "{wrong}");
+        }
+        assert!(with(false, "https://example.org/").is_err_and(|why| why.contains("submodules = true")));
     }
 
     #[test]

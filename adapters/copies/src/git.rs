@@ -23,6 +23,8 @@ const PRELUDE: &str = include_str!("sh/prelude.sh");
 pub(crate) struct Script {
     /// For messages.
     name: &'static str,
+    /// It talks to the remote, and reads from its standard input what the remote wants to see.
+    remote: bool,
     text: &'static str,
 }
 
@@ -39,7 +41,8 @@ impl Script {
 macro_rules! scripts {
     ($($constant:ident = $file:literal $($more:literal)*;)*) => {
         $(pub(crate) const $constant: Script = Script {
-            name: $file,
+            name: concat!($file $(, "+", $more)*),
+            remote: matches!($file.as_bytes(), b"credentials"),
             text: concat!(include_str!(concat!("sh/", $file, ".sh")) $(, include_str!(concat!("sh/", $more, ".sh")))*),
         };)*
     };
@@ -48,17 +51,21 @@ macro_rules! scripts {
 scripts! {
     ARRANGE = "arrange";
     BEGIN = "begin";
-    CLONE = "clone";
+    CLONE = "credentials" "clone";
     DESTROY = "destroy";
+    DROP = "drop";
     EMPTY = "empty";
     GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
     LAND = "credentials" "scratch" "land";
-    LIST = "list";
+    LIST = "credentials" "list";
     MERGE = "scratch" "merge";
+    MODULES = "modules";
     NORMALISE = "normalise";
-    PULL = "mirror" "pull";
+    PARK = "park";
+    PLACE = "place";
+    PULL = "credentials" "mirror" "pull";
     REBUILD = "rebuild";
     REBUILD_AND_PROVE = "rebuild" "prove";
     SETTLE = "mirror" "settle";
@@ -180,13 +187,29 @@ impl Copy {
             Some(format) => format.clone(),
             None => String::from_utf8_lossy(&self.shell.get(&self.meta("format"), 64).await?).trim().to_string(),
         };
-        Ok(pinned(&self.config.repository, &format))
+        Ok(self.pinned_in(&format))
+    }
+
+    /// The same, in this object format.
+    pub(crate) fn pinned_in(&self, format: &str) -> String {
+        let mut text = pinned(&self.config.repository, format);
+        if self.config.submodules {
+            // So that a holder's `git submodule` sees those that are there.
+            text.push_str("[submodule]\n\tactive = .\n");
+        }
+        text
     }
 
     /// Runs a script and hands back all there is to know.
     pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
         let argv = script.argv(&[&self.dir, &self.resource, &self.at, &self.notes], args);
-        let output = self.shell.run(Command::new(argv).timeout(limit)).await?;
+        let mut command = Command::new(argv).timeout(limit);
+        if let (true, Some(credentials)) = (script.remote, &self.config.credentials)
+            && let Some(secret) = credentials.input(&self.config.repository, limit)?
+        {
+            command = command.stdin(secret.into_bytes());
+        }
+        let output = self.shell.run(command).await?;
         tracing::debug!(resource = %self.resource, script = script.name, exit = ?output.exit, "ran");
         if output.exit == Exit::Code(NOT_FOUND) {
             return Err(Failure::configuration(
@@ -270,7 +293,12 @@ impl Copy {
 /// Where the host's mirror of this repository lies, for the resource in `dir`.
 pub(crate) fn mirror_of(dir: &str, repository: &str) -> String {
     let base = dir.rsplit_once('/').map_or("", |(base, _)| base);
-    format!("{base}/mirrors/{:032x}", hash(repository))
+    format!("{base}/mirrors/{}", hashed(repository))
+}
+
+/// A name for a file that stands for this text.
+pub(crate) fn hashed(text: &str) -> String {
+    format!("{:032x}", hash(text))
 }
 
 /// FNV-1a with 128 bits: the same in every release, which the standard library's is not.
@@ -282,7 +310,7 @@ fn hash(text: &str) -> u128 {
 
 /// `.git/config` as it must be. Made from the pool's settings and not read from the host: a holder can write whatever
 /// lies there.
-pub(crate) fn pinned(repository: &str, object_format: &str) -> String {
+fn pinned(repository: &str, object_format: &str) -> String {
     let (version, extensions) = match object_format {
         "sha256" => ("1", "[extensions]\n\tobjectformat = sha256\n"),
         _ => ("0", ""),

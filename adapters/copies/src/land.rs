@@ -8,6 +8,7 @@
 //! **Safe to repeat.** A landing has an id, which stands in the message of the commit that it makes (`Wharfinger-Landing`).
 //! Before a push the branch's history is searched for it, so a landing whose answer was lost is found and not done twice.
 
+use crate::credentials::Credentials;
 use crate::error::{State, Trouble};
 use crate::git::{LAND, NOT_FOUND, SAID, mirror_of};
 use crate::merge::{files, name_files};
@@ -73,6 +74,8 @@ pub struct LandRequest {
     pub changes: bool,
     /// All but the push.
     pub dry_run: bool,
+    /// What the remote wants to see; the host's own if absent.
+    pub credentials: Option<Credentials>,
     /// How often it is merged with a new tip, if others push meanwhile.
     pub tries: u32,
     /// How long all of it may take, and how long it waits for others.
@@ -90,12 +93,14 @@ impl LandRequest {
             squash: false,
             changes: false,
             dry_run: false,
+            credentials: None,
             tries: 10,
             limit: Duration::from_secs(900),
         }
     }
 
-    fn check(&self) -> Result<(), Failure> {
+    /// Refuses what no remote could be asked.
+    pub fn check(&self) -> Result<(), Failure> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         if !(1..=200).contains(&self.id.len()) || !self.id.bytes().all(fits) {
             return Err(Failure::request(
@@ -107,6 +112,9 @@ impl LandRequest {
         check_ref_name(target).map_err(|why| {
             Failure::request("BAD_REF_NAME", format!("branch {:?} {why}; give a name that git allows", self.target))
         })?;
+        if let Some(credentials) = &self.credentials {
+            credentials.readable()?;
+        }
         if self.message.as_ref().is_some_and(|text| text.trim().is_empty() || text.contains('\0')) {
             return Err(Failure::request("BAD_MESSAGE", "the message is empty or has a NUL; write one, or none"));
         }
@@ -239,7 +247,15 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
         message,
     ];
     let notes = if part.is_empty() { format!("{dir}/meta") } else { format!("{dir}/parts/{part}") };
-    let command = Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes], &args)).timeout(request.limit);
+    let mut command =
+        Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes], &args)).timeout(request.limit);
+    if let Some(credentials) = &request.credentials {
+        let credentials = credentials.clone().bound_to([from.repository.as_str()]);
+        credentials.validate([from.repository.as_str()])?;
+        if let Some(secret) = credentials.input(&from.repository, request.limit)? {
+            command = command.stdin(secret.into_bytes());
+        }
+    }
     let output = shell.run(command).await.map_err(|error| Failure::from(Trouble::Shell(error)))?;
     read(from, target, request.limit, &output)
 }

@@ -15,7 +15,7 @@
 //! At most one of `branch`, `tag`, `ref`, `commit` ([`Wanted`]); none is the default branch. `HEAD` is always detached at
 //! the commit, whose full name is in [`access::COMMIT`](wharfinger_adapter::access::COMMIT): a build that needs a branch
 //! makes one. Branches of the remote are there as `refs/remotes/origin/*`, the wanted tag under its name, other tags not.
-//! Submodules are not filled. Of a copy with several repositories it may ask all of that for each, and which it needs:
+//! Submodules are filled if the pool says so. Of a copy with several repositories it may ask all of that for each, and which it needs:
 //! docs/copies.md has it all for users.
 //!
 //! # What is promised
@@ -34,6 +34,7 @@
 mod adapter;
 mod clean;
 mod config;
+mod credentials;
 mod error;
 mod git;
 mod land;
@@ -44,8 +45,10 @@ mod parts;
 mod prepare;
 mod probe;
 mod provision;
+mod submodules;
 
 pub use adapter::CopiesAdapter;
 pub use config::{Clean, Config, Source};
+pub use credentials::Credentials;
 pub use land::{Author, LandRequest, LandedFrom, Landing, NotLanded, Push, land};
 pub use params::Wanted;

@@ -55,6 +55,12 @@ pub(crate) async fn list(copy: &Copy, names: &[String]) -> Result<Listing, Troub
             }
             return Ok(listing);
         }
+        Exit::Code(SAID) => {
+            return Err(match State::parse(&output.text()) {
+                Some(state) => state.into(),
+                None => Failure::bug("UNREADABLE_STATE", format!("list said {:?}", output.text())).into(),
+            });
+        }
         Exit::TimedOut => format!("no answer within {} s", limit.as_secs()),
         _ => output.complaint(),
     };

@@ -7,12 +7,13 @@
 
 use crate::clean::{Note, policy};
 use crate::error::{State, Trouble};
-use crate::git::{Copy, NORMALISE, REBUILD_AND_PROVE};
+use crate::git::{Copy, NORMALISE, PARK, REBUILD_AND_PROVE};
 use crate::merge::{self, Other, merge};
 use crate::mirror::{self, Goal, Missing, Tip, list};
 use crate::params::{Asked, Wanted};
 use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
+use crate::submodules;
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
@@ -27,7 +28,7 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork) -> Result<Prepared
     let mut results = parts
         .each(|at, copy| async move {
             match wants[at] {
-                true => one(copy, &wanted[at], &merges[at]).await.map(Some),
+                true => one(copy, &wanted[at], &merges[at], work.token, 0).await.map(Some),
                 false => Ok(None),
             }
         })
@@ -82,22 +83,35 @@ fn near(work: &HolderWork, access: &Access) -> BTreeMap<String, String> {
 }
 
 /// What a working copy was brought to.
-struct Checked {
+pub(crate) struct Checked {
     /// What is checked out.
     commit: String,
     /// What others were merged onto, if any were.
     base: Option<String>,
 }
 
-/// Brings one working copy to what is wanted of it, with the others merged onto it.
-async fn one(copy: &Copy, wanted: &Wanted, merges: &[Wanted]) -> Result<Checked, Trouble> {
+/// Brings one working copy, and its submodules, to what is wanted of it, with the others merged onto it. `op` is a number that no
+/// other call has; `depth` counts the working copies around it.
+pub(crate) async fn one(
+    copy: &Copy,
+    wanted: &Wanted,
+    merges: &[Wanted],
+    op: u64,
+    depth: usize,
+) -> Result<Checked, Trouble> {
     let limit = copy.config.command_timeout();
     let pinned = copy.pinned().await?;
     let min = copy.config.min_free_disk_mb.to_string();
     copy.must(NORMALISE, &[&pinned, "strict", &min], limit).await?;
 
-    let plan = resolve(copy, &pinned, wanted).await?;
-    let base = fetch(copy, &pinned, wanted, &plan).await?;
+    let (plan, base) = match at_hand(copy, &pinned, wanted, depth).await? {
+        Some(found) => found,
+        None => {
+            let plan = resolve(copy, &pinned, wanted).await?;
+            let commit = fetch(copy, &pinned, wanted, &plan).await?;
+            (plan, commit)
+        }
+    };
     let mut others = Vec::new();
     for wanted in merges {
         let plan = resolve(copy, &pinned, wanted).await?;
@@ -110,6 +124,9 @@ async fn one(copy: &Copy, wanted: &Wanted, merges: &[Wanted]) -> Result<Checked,
         others => merge(copy, &pinned, &base, others, &from, false).await?,
     };
 
+    if copy.config.submodules {
+        copy.must(PARK, &[], limit).await?;
+    }
     if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
@@ -136,6 +153,9 @@ async fn one(copy: &Copy, wanted: &Wanted, merges: &[Wanted]) -> Result<Checked,
             return Err(Failure::resource(reason, text).into());
         }
     }
+    if copy.config.submodules {
+        submodules::fill(copy, op, depth).await?;
+    }
     Ok(Checked { base: (!others.is_empty()).then_some(base), commit })
 }
 
@@ -153,6 +173,15 @@ struct Plan {
     default: String,
     /// The remote does not answer, for this reason; what is wanted may be in the mirror.
     offline: Option<Failure>,
+}
+
+/// A submodule's commit has one meaning only. What the mirror has of it is there without a word to the remote.
+async fn at_hand(copy: &Copy, pinned: &str, wanted: &Wanted, depth: usize) -> Result<Option<(Plan, String)>, Trouble> {
+    let Some(id) = whole(pinned, wanted).filter(|_| depth > 0) else { return Ok(None) };
+    let tip = Tip { name: id.clone(), id, tag: None };
+    let found = mirror::pull(copy, pinned, Some(&tip), "", true, Goal::Copy).await?;
+    let plan = Plan { tip: Some(tip), default: String::new(), offline: None };
+    Ok(found.ok().flatten().map(|commit| (plan, commit)))
 }
 
 /// Finds the wanted name among the remote's refs.

@@ -1,7 +1,7 @@
 //! Is this the copy that we made, and is it fit for use? And the smallest step that mends it.
 
 use crate::error::{State, Trouble};
-use crate::git::{Copy, EMPTY, INSPECT, NORMALISE, pinned};
+use crate::git::{Copy, EMPTY, INSPECT, NORMALISE};
 use crate::parts::{Parts, all, named, verdict_of};
 use crate::provision;
 use futures::future::join_all;
@@ -29,7 +29,7 @@ pub(crate) async fn inspect(copy: &Copy, pinned: &str, depth: Depth) -> Result<R
 /// The configuration to expect. A copy whose notes are gone is not ours any more; the inspection says how.
 async fn expected(copy: &Copy) -> Result<String, Trouble> {
     match copy.pinned().await {
-        Err(Trouble::Shell(ShellError::File(_))) => Ok(pinned(&copy.config.repository, "sha1")),
+        Err(Trouble::Shell(ShellError::File(_))) => Ok(copy.pinned_in("sha1")),
         other => other,
     }
 }

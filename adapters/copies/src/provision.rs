@@ -1,7 +1,7 @@
 //! Making a copy, making it anew, removing it.
 
 use crate::error::Trouble;
-use crate::git::{BEGIN, CLONE, Copy, DESTROY, Handle, INSTALL, pinned};
+use crate::git::{BEGIN, CLONE, Copy, DESTROY, Handle, INSTALL};
 use crate::mirror::{self, Goal, Missing, list};
 use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
@@ -51,7 +51,7 @@ async fn format_of(copy: &Copy) -> Result<Option<String>, Trouble> {
 }
 
 async fn found_well(copy: &Copy, format: &str) -> Result<bool, Trouble> {
-    Ok(inspect(copy, &pinned(&copy.config.repository, format), Depth::Deep).await?.is_ok())
+    Ok(inspect(copy, &copy.pinned_in(format), Depth::Deep).await?.is_ok())
 }
 
 async fn begin(copy: &Copy) -> Result<(), Trouble> {
@@ -75,7 +75,7 @@ pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
             None => (copy.config.repository.clone(), String::new()),
             Some(format) => {
                 let default = listing.default.as_deref().unwrap_or_default();
-                let config = pinned(&copy.config.repository, format);
+                let config = copy.pinned_in(format);
                 match mirror::pull(copy, &config, None, default, false, Goal::Mirror(&former, &mut made)).await? {
                     Ok(_) => (copy.mirror(), format!("{}.use", copy.mirror())),
                     Err(missing) => {
@@ -106,7 +106,7 @@ pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
         former = made;
     };
     let format = output.text();
-    let config = pinned(&copy.config.repository, &format);
+    let config = copy.pinned_in(&format);
     copy.must(INSTALL, &[&new, &config, &format], limit).await?;
     inspect(copy, &config, Depth::Deep).await??;
     Ok(format)

@@ -25,6 +25,7 @@ pub(crate) fn variables(lease: &pb::Lease, server: &str) -> BTreeMap<String, Str
     let known = |key: &str| lease.access.get(key).map(String::as_str).unwrap_or_default();
     put("PATH", known(access::PATH));
     put("COMMIT", known(access::COMMIT));
+    put("BASE", known(access::BASE));
     put("FENCE", known(access::FENCE));
     vars
 }

@@ -7,6 +7,7 @@
 
 mod env;
 mod here;
+mod land;
 mod place;
 pub(crate) mod signals;
 mod wait;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wait::Waited;
 use wharfinger_adapter::ShellError;
+use wharfinger_copies::LandRequest;
 
 /// How long the watch may lag behind what another call has told us.
 const NEWS: Duration = Duration::from_secs(2);
@@ -72,6 +74,8 @@ pub(crate) struct RunArgs {
     /// Private key to log in to the leased host with; without it the one that comes with the lease, then ~/.ssh/id_ed25519
     #[arg(long, short, value_name = "KEYFILE")]
     identity: Option<PathBuf>,
+    #[command(flatten)]
+    land: land::LandArgs,
 }
 
 /// `exec`.
@@ -86,12 +90,12 @@ pub(crate) struct ExecArgs {
 
 /// Runs a command on the leased host.
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failure> {
-    attempts(context, args.common, Where::There(args.identity)).await
+    attempts(context, args.common, Where::There(args.identity), Some(args.land)).await
 }
 
 /// Runs a command here.
 pub(crate) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Failure> {
-    attempts(context, args.common, Where::Here).await
+    attempts(context, args.common, Where::Here, None).await
 }
 
 enum Where {
@@ -107,14 +111,21 @@ enum Attempt {
     Again,
 }
 
-async fn attempts(context: &Context, args: Common, place: Where) -> Result<Exit, Failure> {
+async fn attempts(
+    context: &Context,
+    args: Common,
+    place: Where,
+    land: Option<land::LandArgs>,
+) -> Result<Exit, Failure> {
     let mut context = context.clone();
     context.ui.quiet = args.quiet;
     let ui = context.ui;
     let mut signals = Some(Signals::listen()?);
-    let client = context.connect_patient().await?;
     let mut request = args.wanted.request();
     let first_id = request.request_id.clone();
+    // What can't land is said before anything runs.
+    let land = land.and_then(|land| land.request(&first_id).transpose()).transpose()?;
+    let client = context.connect_patient().await?;
     for attempt in 0..=args.retries {
         if attempt > 0 {
             // Told from the first, and still the same if all of this is started again with the same id.
@@ -122,7 +133,7 @@ async fn attempts(context: &Context, args: Common, place: Where) -> Result<Exit,
             ui.event(&format!("trying again elsewhere ({} of {})", attempt + 1, u64::from(args.retries) + 1));
         }
         let guard = client.acquire(request.clone()).await.map_err(|error| context.failure(error))?;
-        let one = One { context: &context, client: &client, args: &args, place: &place };
+        let one = One { context: &context, client: &client, args: &args, place: &place, land: land.as_ref() };
         match one.attempt(guard, &mut signals).await? {
             Attempt::Done(exit) => return Ok(exit),
             Attempt::Again => {}
@@ -138,6 +149,7 @@ struct One<'a> {
     client: &'a Client,
     args: &'a Common,
     place: &'a Where,
+    land: Option<&'a LandRequest>,
 }
 
 impl One<'_> {
@@ -170,6 +182,23 @@ impl One<'_> {
             Ended::Lost(lost) => self.lost(&lost),
             Ended::Interrupted(signal) => Ok(self.interrupted(guard, signal, signals).await),
             Ended::Exit(exit) if exit.success() => {
+                if let Some(request) = self.land {
+                    match land::run(ui, request, &place, &guard, &lease, heard).await {
+                        land::Ended::Done => {}
+                        land::Ended::Not(failure, tainted) => {
+                            let outcome = if tainted { pb::Outcome::Tainted } else { pb::Outcome::Ok };
+                            self.release(guard, outcome, &failure.message).await;
+                            return Err(failure);
+                        }
+                        land::Ended::Lost(lost) => return self.lost(&lost),
+                        land::Ended::HostLost(text) => {
+                            return self.shell_failed(guard, &lease, ShellError::Unreachable(text), signals).await;
+                        }
+                        land::Ended::Interrupted(signal) => {
+                            return Ok(self.interrupted(guard, signal, signals).await);
+                        }
+                    }
+                }
                 self.release(guard, pb::Outcome::Ok, "").await;
                 Ok(Attempt::Done(Exit::of(&exit)))
             }

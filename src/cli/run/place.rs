@@ -33,6 +33,13 @@ pub(crate) struct Fence {
     token: u64,
 }
 
+impl Fence {
+    /// The file, and the token that is ours.
+    pub(crate) fn parts(&self) -> (String, u64) {
+        (self.path.clone(), self.token)
+    }
+}
+
 /// What runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {

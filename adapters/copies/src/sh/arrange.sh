@@ -18,20 +18,12 @@ if [ -L "$T" ] || [ ! -d "$T" ]; then
   e=$(mkdir -- "$T" 2>&1) || say CANNOT_CREATE "$e"
 fi
 chmod u+rwx "$T" 2>/dev/null
-
-# By a rename, so that a part is always in one of its places, whole.
-move() {
-  chmod u+rwx -- "$1" 2>/dev/null
-  mv -- "$1" "$2" 2>/dev/null && return 0
-  chattr -i -a -- "$1" 2>/dev/null
-  e=$(mv -- "$1" "$2" 2>&1) || say CANNOT_REMOVE "$e"
-}
 for word; do
   d=${word#?}
   M=$D/parts/$d
   make_notes
   at=$T/$d p=$M/parked
-  if [ -L "$p" ] || { [ -e "$p" ] && [ ! -d "$p" ]; }; then remove "$p"; fi
+  only_dir "$p"
   # What a holder made in the place of a part that is put away is not that part.
   if [ -d "$p" ] || [ -L "$at" ] || [ ! -d "$at" ]; then remove "$at"; fi
   case $word in

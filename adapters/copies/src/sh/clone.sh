@@ -4,7 +4,9 @@
 have_git
 far_end
 new=$N/$1 from=$2
-if [ -n "$3" ]; then
+if [ -z "$3" ]; then
+  login
+else
   exec 9>>"$3" && flock -s 9 || exit 1
 fi
 cd / || exit 1

@@ -1,7 +1,10 @@
 # What the broker hands us for the remote comes over standard input, and goes to git without being in an argument, in an
 # environment or on a disk. First line: "ssh" and seconds, then the key; or "https" and the origin (scheme, host and port),
 # then a line each for user and password. Nothing at all: the host's own will do.
-credentials() {
+given=
+login() {
+  [ -z "$given" ] || return 0
+  given=yes
   read -r kind only || return 0
   case $kind in
   ssh)

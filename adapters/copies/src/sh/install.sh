@@ -15,3 +15,5 @@ remove "$T"
 sync -f "$new" 2>/dev/null || sync
 mv -- "$new" "$T" || say CANNOT_CREATE "cannot rename $new"
 rm -f -- "$M/suspect" "$D/meta/lease"
+# With a new copy come new submodules.
+remove "$M/sub"

@@ -73,7 +73,7 @@ if [ -d "$X" ]; then
     '+refs/heads/*:refs/mirror/*' >/dev/null 2>&1 </dev/null
   exec 9>&-
 fi
-credentials
+login
 take_tip
 s -c fetch.fsckObjects=true fetch --quiet --no-tags --no-recurse-submodules --no-write-fetch-head -- "$V" \
   '+refs/heads/head:refs/in/head' 2>"$S/complaint" </dev/null ||

@@ -4,6 +4,7 @@ have_git
 far_end
 url=$1
 shift
+login
 tab=$(printf '\t')
 (GIT_DIR=$M/none && export GIT_DIR && cd / && exec git ls-remote --symref -- "$url" HEAD 'refs/heads/*' "$@") \
   >"$M/listing" || exit 97

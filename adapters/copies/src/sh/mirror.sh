@@ -62,6 +62,7 @@ make() {
   for f in "$X".new.*; do remove "$f"; done
   guard_disk "${X%/*}" "$min"
   n=$X.new.$$
+  login
   limit "$clone_limit" git clone --quiet --bare --no-local --no-tags --template= -- "$url" "$n" >&2 || {
     rc=$?
     remove "$n"
@@ -73,6 +74,7 @@ make() {
 }
 
 from_origin() {
+  login
   limit "$fetch_limit" git --git-dir="$X" fetch --quiet --force --no-tags --no-recurse-submodules --no-write-fetch-head \
     "$@" >&2
 }

@@ -24,11 +24,11 @@ export GIT_ALLOW_PROTOCOL=https:ssh:file:git GIT_PROTOCOL_FROM_USER=0
 
 # The same as `git -c`, for every git here and below. Attributes and excludes of the user are files of their own, which
 # GIT_CONFIG_GLOBAL does not switch off.
-n=0
+confs=0
 conf() {
-  export "GIT_CONFIG_KEY_$n=$1" "GIT_CONFIG_VALUE_$n=$2"
-  n=$((n + 1))
-  export GIT_CONFIG_COUNT=$n
+  export "GIT_CONFIG_KEY_$confs=$1" "GIT_CONFIG_VALUE_$confs=$2"
+  confs=$((confs + 1))
+  export GIT_CONFIG_COUNT=$confs
 }
 conf core.hooksPath /dev/null
 conf core.fsmonitor false
@@ -152,6 +152,19 @@ guard_mounts() {
 unlock() {
   find "$1" -type d ! -perm -700 -exec chmod u+rwx {} \; 2>/dev/null
   return 0
+}
+
+# A directory, by a rename: it is always in one of the two places, whole.
+move() {
+  chmod u+rwx -- "$1" 2>/dev/null
+  mv -- "$1" "$2" 2>/dev/null && return 0
+  chattr -i -a -- "$1" 2>/dev/null
+  e=$(mv -- "$1" "$2" 2>&1) || say CANNOT_REMOVE "$e"
+}
+
+# Makes way for a directory of ours that may be there: what is none of that name goes.
+only_dir() {
+  if [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; then remove "$1"; fi
 }
 
 remove() {

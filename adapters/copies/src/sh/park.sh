@@ -1,0 +1,24 @@
+# Takes the submodules of a former lease out of the tree, which is then proved without them. Each goes to its own notes, below
+# `sub`, and comes back with place.sh. The notes say where it lay; they are believed as far as that is a directory in the tree.
+# Prints the names of the notes of those that are out.
+make_notes
+only_dir "$M/sub"
+[ -d "$M/sub" ] || exit 0
+for s in "$M"/sub/*; do
+  only_dir "$s"
+  # What no commit of the last weeks has had is not worth its room.
+  if [ -z "$(find "$s/path" -type f -mtime -14 2>/dev/null)" ]; then remove "$s"; fi
+  [ -d "$s" ] || continue
+  only_dir "$s/parked"
+  if [ ! -d "$s/parked" ]; then
+    path=$(head -c 4096 "$s/path")
+    case /$path/ in
+    //* | */../* | */./* | *//?* | */.[gG][iI][tT]/*) continue ;;
+    esac
+    at=$T/$path
+    [ -d "$at/.git" ] && [ ! -L "$at" ] && (guard_way "$at") >/dev/null || continue
+    move "$at" "$s/parked"
+  fi
+  printf '%s\n' "${s##*/}"
+done
+exit 0

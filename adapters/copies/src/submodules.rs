@@ -1,0 +1,345 @@
+//! Submodules: working copies inside of working copies, each at the commit that its parent names.
+//!
+//! A submodule is prepared as its parent is, from a mirror of its own, with the same proof; its `.git` is a directory in its
+//! place. Only while a lease lasts does it lie in its parent's tree: before that tree is touched, it is put away into the
+//! notes on its parent (`sub/<hash of its path>/parked`), so that the tree is proved without it, and is put back after that.
+//! One that is broken is made anew from the mirror at once: a check of the resource does not look at them.
+//!
+//! What `.gitmodules` says counts only as an address, and only in the form that a pool may have. Everything else in it
+//! (`update` may name a command) is not looked at.
+
+use crate::clean;
+use crate::config::{Clean, check_repository};
+use crate::error::Trouble;
+use crate::git::{Copy, DROP, MODULES, PARK, PLACE, hashed};
+use crate::params::Wanted;
+use crate::parts::{all, named};
+use crate::{prepare, provision};
+use futures::future::{BoxFuture, FutureExt, join_all};
+use std::collections::BTreeMap;
+use wharfinger_adapter::{Blame, Exit, Failure};
+
+/// So many working copies may lie inside of each other.
+const DEEPEST: usize = 8;
+/// So many submodules may one commit have.
+const MOST: usize = 256;
+/// So many are filled at once.
+const AT_ONCE: usize = 4;
+
+/// One submodule of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Module {
+    path: String,
+    /// The commit that the parent names.
+    id: String,
+    address: String,
+}
+
+/// Fills the submodules of the commit that is in the tree.
+pub(crate) fn fill(parent: &Copy, op: u64, depth: usize) -> BoxFuture<'_, Result<(), Trouble>> {
+    async move {
+        let limit = parent.config.command_timeout();
+        let output = parent.raw(MODULES, &[], limit).await?;
+        if output.exit != Exit::Code(0) {
+            // A guard has found something, or time is up: the usual words are there for that.
+            parent.must(MODULES, &[], limit).await?;
+        }
+        let modules = read(&output.stdout, parent)?;
+        if !modules.is_empty() && depth >= DEEPEST {
+            let text = format!("submodules lie more than {DEEPEST} deep in each other; the pool does not go further");
+            return Err(refused("SUBMODULES_TOO_DEEP", text).into());
+        }
+        for some in modules.chunks(AT_ONCE) {
+            let results = join_all(some.iter().map(|module| async move {
+                let copy = copy_of(parent, module);
+                bring(parent, &copy, module, op, depth).await.map_err(|trouble| named(&copy, blamed(trouble, module)))
+            }))
+            .await;
+            all(results)?;
+        }
+        Ok(())
+    }
+    .boxed()
+}
+
+fn copy_of(parent: &Copy, module: &Module) -> Copy {
+    let mut config = parent.config.clone();
+    config.repository = module.address.clone();
+    config.default_branch = None;
+    Copy {
+        at: format!("{}/{}", parent.at, module.path),
+        notes: format!("{}/sub/{}", parent.notes, hashed(&module.path)),
+        part: module.path.clone(),
+        note: String::new(),
+        // A tree cannot name a commit of another format.
+        format: Some(if module.id.len() == 64 { "sha256" } else { "sha1" }.to_string()),
+        config,
+        ..parent.clone()
+    }
+}
+
+async fn bring(parent: &Copy, copy: &Copy, module: &Module, op: u64, depth: usize) -> Result<(), Trouble> {
+    let limit = parent.config.command_timeout();
+    let mut again = false;
+    loop {
+        let found = parent.must(PLACE, &[&module.path, &hashed(&module.path)], limit).await?;
+        let made = match found.as_str() {
+            "there" => Ok(()),
+            _ => make(copy, op).await,
+        };
+        let done = match made {
+            Ok(()) => prepare::one(copy, &Wanted::Commit(module.id.clone()), &[], op, depth + 1).await.map(drop),
+            Err(trouble) => Err(trouble),
+        };
+        let spoilt = match &done {
+            Err(Trouble::State(_)) => true,
+            Err(Trouble::Failure(failure)) => failure.blame == Blame::Resource,
+            Err(Trouble::Shell(_)) | Ok(()) => false,
+        };
+        if again || !spoilt {
+            return done;
+        }
+        tracing::info!(resource = %copy.resource, submodule = %copy.at, why = ?done.err(), "made anew");
+        copy.must(DROP, &[], limit).await?;
+        again = true;
+    }
+}
+
+async fn make(copy: &Copy, op: u64) -> Result<(), Trouble> {
+    let format = provision::clone(copy, op).await?;
+    if copy.format.as_ref() != Some(&format) && copy.format.is_some() {
+        let text = format!("{} has object names of {format}, and the commit around it others", copy.config.repository);
+        return Err(refused("SUBMODULE_FORMAT", text).into());
+    }
+    Ok(())
+}
+
+/// What a name that the remote does not have means here: the commit around it is to blame.
+fn blamed(trouble: Trouble, module: &Module) -> Trouble {
+    match trouble {
+        Trouble::Failure(failure)
+            if failure.blame == Blame::Request && ["REF_NOT_FOUND", "REF_NOT_A_COMMIT"].contains(&failure.reason) =>
+        {
+            let text = format!(
+                "the commit around it wants {}, which {} does not have; push it there first",
+                module.id, module.address
+            );
+            Trouble::Failure(Failure::request("SUBMODULE_COMMIT_MISSING", text))
+        }
+        other => other,
+    }
+}
+
+/// Takes the submodules out of the tree; of a pool that wants copies clean, they are cleaned where they lie then. One with
+/// which that does not work is made anew by the next lease that wants it.
+pub(crate) fn put_away(parent: &Copy) -> BoxFuture<'_, Result<(), Trouble>> {
+    async move {
+        let names = parent.must(PARK, &[], parent.config.command_timeout()).await?;
+        if parent.config.clean == Clean::Keep {
+            return Ok(());
+        }
+        for name in names.lines() {
+            let notes = format!("{}/sub/{name}", parent.notes);
+            let mut copy = Copy { at: format!("{notes}/parked"), notes, format: None, ..parent.clone() };
+            // Where it came from is for the next lease to say, from its commit.
+            copy.config.repository = String::new();
+            let cleaned = async { clean::empty(&copy, &copy.pinned().await?).await };
+            match cleaned.await {
+                // The host does not answer: nothing is known of the submodule.
+                Err(Trouble::Shell(error @ wharfinger_adapter::ShellError::Unreachable(_))) => return Err(error.into()),
+                Err(trouble) => {
+                    tracing::info!(resource = %copy.resource, submodule = %copy.at, ?trouble, "dropped");
+                    copy.must(DROP, &[], copy.config.command_timeout()).await?;
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+    .boxed()
+}
+
+/// The commit is to blame.
+fn refused(reason: &'static str, text: String) -> Failure {
+    Failure::request(reason, text)
+}
+
+/// Reads what `modules.sh` printed.
+fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
+    let text = String::from_utf8_lossy(stdout);
+    let mut records = text.split('\0');
+    let links: Vec<&str> = records.by_ref().take_while(|record| !record.is_empty()).collect();
+    if links.is_empty() {
+        return Ok(Vec::new());
+    }
+    if links.len() > MOST {
+        return Err(refused(
+            "TOO_MANY_SUBMODULES",
+            format!("the commit has {} submodules, more than {MOST}", links.len()),
+        ));
+    }
+    match records.next() {
+        Some("read") => {}
+        Some("none") => {
+            return Err(refused("SUBMODULE_UNKNOWN", "the commit has submodules, and no file .gitmodules".to_string()));
+        }
+        _ => {
+            return Err(refused("SUBMODULE_UNKNOWN", "git cannot read .gitmodules of the commit".to_string()));
+        }
+    }
+    let addresses = addresses(records)?;
+    links
+        .into_iter()
+        .filter_map(|link| link.split_once(' '))
+        .map(|(id, path)| {
+            check_path(path).map_err(|why| refused("SUBMODULE_REFUSED", format!("submodule {path:?} {why}")))?;
+            let Some(address) = addresses.get(path) else {
+                return Err(refused(
+                    "SUBMODULE_UNKNOWN",
+                    format!("{path}: .gitmodules has no address for this submodule"),
+                ));
+            };
+            let address = resolve(&parent.config.repository, address);
+            check_address(&address, parent)
+                .map_err(|why| refused("SUBMODULE_REFUSED", format!("{path}: address {address:?}: {why}")))?;
+            Ok(Module { path: path.to_string(), id: id.to_string(), address })
+        })
+        .collect()
+}
+
+/// Addresses by path, from what `git config --list -z` says of `.gitmodules`.
+fn addresses<'a>(records: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a str, &'a str>, Failure> {
+    let (mut paths, mut urls) = (BTreeMap::new(), BTreeMap::new());
+    for (key, value) in records.filter_map(|record| record.split_once('\n')) {
+        // The name may have dots.
+        let Some((name, key)) = key.strip_prefix("submodule.").and_then(|rest| rest.rsplit_once('.')) else { continue };
+        if name.split(['/', '\\']).any(|part| part == "..") || name.is_empty() {
+            return Err(refused(
+                "SUBMODULE_REFUSED",
+                format!("submodule name {name:?} in .gitmodules leads elsewhere"),
+            ));
+        }
+        match key {
+            "path" => drop(paths.insert(name, value)),
+            "url" => drop(urls.insert(name, value)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (name, path) in paths {
+        let Some(url) = urls.get(name) else { continue };
+        if found.insert(path, *url).is_some_and(|other| other != *url) {
+            return Err(refused("SUBMODULE_REFUSED", format!("{path}: .gitmodules has two addresses for it")));
+        }
+    }
+    Ok(found)
+}
+
+/// As git refuses them, and whatever could lead out of the tree.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.is_empty() || path.len() > 1000 || path.chars().any(char::is_control) || path.contains('\u{fffd}') {
+        return Err("has a name that is too long, or has control characters or bytes that are no text");
+    }
+    if path.starts_with('-') {
+        return Err("has a name that begins with '-'");
+    }
+    if path.split('/').any(|part| ["", ".", ".."].contains(&part) || part.eq_ignore_ascii_case(".git")) {
+        return Err("has a path that leads elsewhere, or into .git");
+    }
+    Ok(())
+}
+
+/// An address as git resolves one that is relative to that of the repository around it.
+fn resolve(parent: &str, url: &str) -> String {
+    if !url.starts_with("./") && !url.starts_with("../") {
+        return url.to_string();
+    }
+    let (mut base, mut rest, mut between) = (parent.trim_end_matches('/'), url, '/');
+    loop {
+        if let Some(more) = rest.strip_prefix("./") {
+            rest = more;
+        } else if let Some(more) = rest.strip_prefix("../") {
+            rest = more;
+            base = match base.rsplit_once('/') {
+                Some((up, _)) => up,
+                None => {
+                    between = ':';
+                    base.rsplit_once(':').map_or("", |(up, _)| up)
+                }
+            };
+        } else {
+            return format!("{base}{between}{rest}").trim_end_matches('/').to_string();
+        }
+    }
+}
+
+fn is_local(address: &str) -> bool {
+    address.starts_with('/') || address.starts_with("file://")
+}
+
+fn check_address(address: &str, parent: &Copy) -> Result<(), String> {
+    check_repository("address", address).map_err(|failure| failure.message)?;
+    if is_local(address) && !is_local(&parent.config.repository) {
+        return Err("it lies on the host, and the repository around it does not".to_string());
+    }
+    // What is not in the beginning of an address may lead out of it.
+    if address.split('/').any(|part| part == ".." || part == ".") || address.to_ascii_lowercase().contains("%2e") {
+        return Err("it has a '.' or '..' in its path".to_string());
+    }
+    let allowed = &parent.config.submodule_urls;
+    if allowed.is_empty() || allowed.iter().any(|prefix| address.starts_with(prefix.as_str())) {
+        Ok(())
+    } else {
+        Err(format!("it begins with none of the pool's submodule_urls: {}", allowed.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_addresses_are_resolved_as_git_does() {
+        for (parent, url, address) in [
+            ("https://example.org/team/a.git", "../b.git", "https://example.org/team/b.git"),
+            ("https://example.org/team/a.git/", "../../other/b.git", "https://example.org/other/b.git"),
+            ("https://example.org/team/a.git", "./b.git", "https://example.org/team/a.git/b.git"),
+            ("git@example.org:team/a.git", "../b.git", "git@example.org:team/b.git"),
+            ("git@example.org:a.git", "../b.git", "git@example.org:b.git"),
+            ("/srv/a.git", "../b.git", "/srv/b.git"),
+            ("/srv/a.git", "../sub/./b.git/", "/srv/sub/./b.git"),
+            ("https://example.org/a.git", "../../../x", "https:/x"),
+            ("a.git", "../../x", ":x"),
+            ("/srv/a.git", "https://example.org/b.git", "https://example.org/b.git"),
+        ] {
+            assert_eq!(resolve(parent, url), address, "{parent} {url}");
+        }
+    }
+
+    #[test]
+    fn paths_lead_nowhere_else() {
+        for fine in ["lib", "third party/lib", "a/b/c", "ümlaut", ".gitx", "a..b"] {
+            assert_eq!(check_path(fine), Ok(()), "{fine}");
+        }
+        for wrong in ["", "..", "a/../b", "/a", "a/", "a//b", ".git", "a/.GIT/b", "-x", "a\nb", "./a"] {
+            assert!(check_path(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn gitmodules_gives_addresses_and_nothing_else() {
+        let read = |text: &'static str| addresses(text.split('\0'));
+        assert_eq!(
+            read(
+                "submodule.a.b.path\nx\0submodule.a.b.url\n../u\0submodule.a.b.update\n!touch /tmp/x\0core.fsmonitor\nx\0submodule.c.path\ny\0"
+            ),
+            Ok(BTreeMap::from([("x", "../u")]))
+        );
+        for wrong in [
+            "submodule.../../x.path\nx\0submodule.../../x.url\nu\0",
+            "submodule.a.path\nx\0submodule.a.url\nu\0submodule.b.path\nx\0submodule.b.url\nv\0",
+        ] {
+            assert_eq!(read(wrong).map_err(|failure| failure.reason), Err("SUBMODULE_REFUSED"), "{wrong}");
+        }
+    }
+}
