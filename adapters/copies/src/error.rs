@@ -37,6 +37,7 @@ const STATES: &[&str] = &[
     "GIT_DIR_REPLACED",
     "GIT_TOO_OLD",
     "HEAD_BROKEN",
+    "LFS_MISSING",
     "MOUNT_INSIDE",
     "NOT_A_REPOSITORY",
     "NO_PROC",
@@ -70,6 +71,10 @@ impl From<State> for Failure {
             "GIT_TOO_OLD" | "NO_PROC" => {
                 Failure::configuration(state.reason, format!("{}; mend the host", state.detail))
             }
+            "LFS_MISSING" => Failure::configuration(
+                state.reason,
+                format!("{}; install git-lfs on the host, or take lfs out of the pool", state.detail),
+            ),
             // Nothing is wrong with the copy: whoever speaks is behind the times.
             "FENCED" => Failure::provider(
                 state.reason,

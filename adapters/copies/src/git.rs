@@ -45,6 +45,7 @@ scripts! {
     GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
+    LFS = "lfs";
     LIST = "list";
     MODULES = "modules";
     NORMALISE = "normalise";
@@ -183,6 +184,10 @@ impl Copy {
             // So that a holder's `git submodule` sees those that are there.
             text.push_str("[submodule]\n\tactive = .\n");
         }
+        if self.config.lfs {
+            // The filters for a holder's git; ours is told by the prelude. Git-lfs adds the version where it is missing.
+            text.push_str("[filter \"lfs\"]\n\tprocess = git-lfs filter-process\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\trequired = true\n[lfs]\n\trepositoryformatversion = 0\n");
+        }
         text
     }
 
@@ -191,6 +196,7 @@ impl Copy {
         let text = format!("{PRELUDE}\n{}", script.text);
         let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
         argv.extend([&self.dir, &self.resource, &self.at, &self.notes].map(String::clone));
+        argv.push(if self.config.lfs { crate::lfs::endpoint(&self.config.repository) } else { String::new() });
         argv.extend(args.iter().map(|arg| (*arg).to_string()));
         let output = self.shell.run(Command::new(argv).timeout(limit)).await?;
         tracing::debug!(resource = %self.resource, script = script.name, exit = ?output.exit, "ran");

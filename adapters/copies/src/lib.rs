@@ -36,6 +36,7 @@ mod clean;
 mod config;
 mod error;
 mod git;
+mod lfs;
 mod mirror;
 mod params;
 mod parts;

@@ -12,7 +12,7 @@ use crate::mirror::{self, Goal, Missing, Tip, list};
 use crate::params::{Asked, Wanted};
 use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
-use crate::submodules;
+use crate::{lfs, submodules};
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
 /// Makes the copies ready for this work.
@@ -82,13 +82,17 @@ pub(crate) async fn one(copy: &Copy, wanted: &Wanted, op: u64, depth: usize) -> 
     if copy.config.submodules {
         copy.must(PARK, &[], limit).await?;
     }
+    lfs::bring(copy, &commit, false).await?;
     if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
         let tip = Tip { name: commit.clone(), id: commit.clone(), tag: None };
         let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone() };
         let second = match pull(copy, &pinned, wanted, &again, Goal::CopyAnew).await {
-            Ok(_) => check_out(copy, &commit, "wipe", &plan.default).await?,
+            Ok(_) => {
+                lfs::bring(copy, &commit, true).await?;
+                check_out(copy, &commit, "wipe", &plan.default).await?
+            }
             Err(Trouble::State(state)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, state.detail) })
             }
@@ -113,7 +117,10 @@ pub(crate) async fn one(copy: &Copy, wanted: &Wanted, op: u64, depth: usize) -> 
 /// Checks out and proves.
 async fn check_out(copy: &Copy, commit: &str, mode: &str, default: &str) -> Result<Result<(), State>, Trouble> {
     let (limit, policy) = (copy.config.command_timeout(), policy(copy.config.clean));
-    Ok(copy.ask(REBUILD_AND_PROVE, &[commit, policy, mode, default], limit * 2).await?.map(drop))
+    match copy.ask(REBUILD_AND_PROVE, &[commit, policy, mode, default], limit * 2).await? {
+        Ok(_) => lfs::prove(copy, commit).await,
+        Err(state) => Ok(Err(state)),
+    }
 }
 
 /// What to fetch.
