@@ -1,7 +1,7 @@
 # Ends the processes that a former holder, or an earlier call of ours, left behind: those that carry the lease's id, or
 # whose directory or program lies in the tree or in a part that is put away. $1: lease id, or empty. $2: "set" gives the copy to token $3 first, "clear"
 # takes it from it first: whoever passes the fence after that is refused, whoever passed before is found below.
-L=$1
+lease=$1
 if [ -n "$2" ]; then
   now=
   { read -r now <"$M/fence"; } 2>/dev/null
@@ -71,7 +71,7 @@ members() {
 }
 
 victims() {
-  { marked "WHARFINGER_COPY=$R"; inside; members; if [ -n "$L" ]; then marked "WHARFINGER_LEASE=$L"; fi; } | sort -u |
+  { marked "WHARFINGER_COPY=$R"; inside; members; if [ -n "$lease" ]; then marked "WHARFINGER_LEASE=$lease"; fi; } | sort -u |
     while read -r pid; do
       case $spare in
       *" $pid "*) ;;
