@@ -1,5 +1,6 @@
 //! The [`Adapter`] of working copies: which step comes when is in the modules beside it.
 
+use crate::checkout::Trusts;
 use crate::config::Config;
 use crate::git::Copy;
 use crate::{clean, prepare, probe, provision};
@@ -14,6 +15,7 @@ use wharfinger_adapter::{
 pub struct CopiesAdapter {
     pool: String,
     config: Config,
+    trusts: Arc<Trusts>,
 }
 
 impl CopiesAdapter {
@@ -23,7 +25,7 @@ impl CopiesAdapter {
             failure.message = format!("pool {pool:?}: {}", failure.message);
             failure
         })?;
-        Ok(Self { pool, config })
+        Ok(Self { pool, config, trusts: Arc::default() })
     }
 
     /// The pool's name.
@@ -45,17 +47,18 @@ impl Adapter for CopiesAdapter {
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
         let copy = Copy::of(&job.resource, &self.config)?;
+        self.trusts.forget(&job.resource.resource);
         Ok(provision::provision(&copy, job.resource.op).await?)
     }
 
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
         let copy = Copy::of(&job.resource, &self.config)?;
-        Ok(prepare::prepare(&copy, &job.work).await?)
+        Ok(prepare::prepare(&copy, &job.work, &self.trusts).await?)
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
         let copy = Copy::of(&job.resource, &self.config)?;
-        Ok(clean::clean(&copy, job).await?)
+        Ok(clean::clean(&copy, job, &self.trusts).await?)
     }
 
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
@@ -67,10 +70,12 @@ impl Adapter for CopiesAdapter {
     }
 
     async fn repair(&self, job: &ResourceJob) -> Result<(), Failure> {
+        self.trusts.forget(&job.resource);
         Ok(probe::repair(&Copy::of(job, &self.config)?, job.op).await?)
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
+        self.trusts.forget(&job.resource);
         Ok(provision::destroy(&Copy::of(job, &self.config)?).await?)
     }
 

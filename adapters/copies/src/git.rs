@@ -36,19 +36,20 @@ macro_rules! scripts {
 
 scripts! {
     BEGIN = "begin";
+    CLEAN = "stop" "normalise" "rebuild" "prove";
     CLONE = "clone";
     DESTROY = "destroy";
     EMPTY = "empty";
     GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
-    LIST = "list";
+    LIST = "ask" "list";
     NORMALISE = "normalise";
     PULL = "mirror" "pull";
-    REBUILD = "rebuild";
     REBUILD_AND_PROVE = "rebuild" "prove";
     SETTLE = "mirror" "settle";
     STOP = "stop";
+    TAKE = "stop" "ask" "normalise" "list";
 }
 
 /// What the broker keeps of a copy, as JSON in [`wharfinger_adapter::Provisioned::handle`].
@@ -190,7 +191,16 @@ impl Copy {
         args: &[&str],
         limit: Duration,
     ) -> Result<Result<String, State>, Trouble> {
-        let output = self.raw(script, args, limit).await?;
+        self.judge(script, self.raw(script, args, limit).await?, limit)
+    }
+
+    /// What such a script said.
+    pub(crate) fn judge(
+        &self,
+        script: Script,
+        output: Output,
+        limit: Duration,
+    ) -> Result<Result<String, State>, Trouble> {
         match &output.exit {
             Exit::Code(0) => Ok(Ok(output.text())),
             Exit::Code(SAID) => match State::parse(&String::from_utf8_lossy(&output.stdout)) {
@@ -230,11 +240,6 @@ impl Copy {
     /// Ends what a former holder, or an earlier call, left running on the host.
     pub(crate) async fn stop(&self) -> Result<(), Trouble> {
         self.must(STOP, &["", "", ""], self.config.command_timeout()).await.map(drop)
-    }
-
-    /// The same, once the copy belongs to this token.
-    pub(crate) async fn take(&self, token: u64) -> Result<(), Trouble> {
-        self.must(STOP, &["", "set", &token.to_string()], self.config.command_timeout()).await.map(drop)
     }
 
     /// The same, and what this lease started, once the copy belongs to nobody.

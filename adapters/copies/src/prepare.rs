@@ -5,33 +5,38 @@
 //! host's mirror has it). When something fails later, the copy is inspected and the remote asked again, and the one that is
 //! found wanting is to blame.
 
-use crate::clean::{Note, policy};
+use crate::checkout::{Trusts, Warmth, check_out};
+use crate::clean::Note;
 use crate::error::{State, Trouble};
-use crate::git::{Copy, NORMALISE, REBUILD_AND_PROVE};
-use crate::mirror::{self, Goal, Missing, Tip, list};
+use crate::git::Copy;
+use crate::mirror::{self, Goal, Listing, Missing, Tip, list, take};
 use crate::params::Wanted;
 use crate::probe::{Depth, inspect};
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
 /// Makes the copy ready for this work.
-pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, Trouble> {
+pub(crate) async fn prepare(copy: &Copy, work: &HolderWork, trusts: &Trusts) -> Result<Prepared, Trouble> {
     let wanted = Wanted::parse(&work.params)?;
-    let limit = copy.config.command_timeout();
-    copy.take(work.token).await?;
     let pinned = copy.pinned().await?;
-    let min = copy.config.min_free_disk_mb.to_string();
-    copy.must(NORMALISE, &[&pinned, "strict", &min], limit).await?;
-
-    let plan = resolve(copy, &pinned, &wanted).await?;
+    let trust = trusts.of(copy).unwrap_or_default();
+    let also = whole(&pinned, &wanted).unwrap_or_default();
+    let listing = take(copy, &pinned, work.token, &tries(copy, &wanted), &also, !trust.is_empty()).await?;
+    let plan = plan(copy, &pinned, &wanted, listing)?;
     let commit = fetch(copy, &pinned, &wanted, &plan).await?;
 
-    if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
+    let note = Note::text(work, &commit)?;
+    // From here on it is the holder's: what was known of it is known no more, however this call ends.
+    trusts.forget(&copy.resource);
+    let mut warmth = if plan.here { Warmth::Near } else { Warmth::Fetched };
+    let mut done = check_out(copy, &commit, "gentle", &plan.default, &trust, &note).await?;
+    if let Err(first) = done {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
         let tip = Tip { name: commit.clone(), id: commit.clone(), tag: None };
-        let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone() };
-        let second = match pull(copy, &pinned, &wanted, &again, Goal::CopyAnew).await {
-            Ok(_) => check_out(copy, &commit, "wipe", &plan.default).await?,
+        let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone(), here: false };
+        warmth = Warmth::Cold;
+        done = match pull(copy, &pinned, &wanted, &again, Goal::CopyAnew).await {
+            Ok(_) => check_out(copy, &commit, "wipe", &plan.default, "", &note).await?,
             Err(Trouble::State(state)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, state.detail) })
             }
@@ -40,22 +45,29 @@ pub(crate) async fn prepare(copy: &Copy, work: &HolderWork) -> Result<Prepared, 
             }
             Err(Trouble::Shell(error)) => return Err(error.into()),
         };
-        if let Err(state) = second {
+    }
+    let done = match done {
+        Ok(done) => done,
+        Err(state) => {
             copy.doubt(&state).await?;
             let text = format!("cannot prove that {} is commit {commit}: {}", copy.tree(), state.detail);
             let reason = if state.reason == "CHECKOUT_FAILED" { "PROOF_FAILED" } else { state.reason };
             return Err(Failure::resource(reason, text).into());
         }
+    };
+    if done.was == commit {
+        warmth = Warmth::Same;
+    } else if done.was.is_empty() {
+        warmth = Warmth::Cold;
     }
-    Note::write(copy, work, &commit).await?;
-    let access = [(access::PATH, copy.tree()), (access::COMMIT, commit), (access::FENCE, copy.fence())];
+    let access = [
+        (access::PATH, copy.tree()),
+        (access::COMMIT, commit),
+        (access::FENCE, copy.fence()),
+        (access::WARMTH, warmth.word().to_string()),
+        (access::CHANGED, done.written.to_string()),
+    ];
     Ok(Prepared { access: access.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<Access>() })
-}
-
-/// Checks out and proves.
-async fn check_out(copy: &Copy, commit: &str, mode: &str, default: &str) -> Result<Result<(), State>, Trouble> {
-    let (limit, policy) = (copy.config.command_timeout(), policy(copy.config.clean));
-    Ok(copy.ask(REBUILD_AND_PROVE, &[commit, policy, mode, default], limit * 2).await?.map(drop))
 }
 
 /// What to fetch.
@@ -66,11 +78,13 @@ struct Plan {
     default: String,
     /// The remote does not answer, for this reason; what is wanted may be in the mirror.
     offline: Option<Failure>,
+    /// The copy has the objects.
+    here: bool,
 }
 
-/// Finds the wanted name among the remote's refs.
-async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Trouble> {
-    let tries = match wanted {
+/// The names by which the remote may know what is wanted.
+fn tries(copy: &Copy, wanted: &Wanted) -> Vec<String> {
+    match wanted {
         Wanted::Default => match &copy.config.default_branch {
             Some(branch) => vec![format!("refs/heads/{branch}")],
             None => vec!["HEAD".to_string()],
@@ -80,18 +94,32 @@ async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Tro
         Wanted::Ref(name) if name.starts_with("refs/") => vec![name.clone()],
         Wanted::Ref(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}"), format!("refs/{name}")],
         Wanted::Commit(_) => Vec::new(),
-    };
-    let listing = match list(copy, &tries).await {
+    }
+}
+
+/// Asks the remote again, and finds the wanted name among its refs.
+async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Trouble> {
+    match list(copy, &tries(copy, wanted)).await {
+        Ok(listing) => plan(copy, pinned, wanted, Ok(listing)),
+        Err(Trouble::Failure(failure)) => plan(copy, pinned, wanted, Err(failure)),
+        Err(other) => Err(other),
+    }
+}
+
+/// Finds the wanted name among the remote's refs.
+fn plan(copy: &Copy, pinned: &str, wanted: &Wanted, listing: Result<Listing, Failure>) -> Result<Plan, Trouble> {
+    let tries = tries(copy, wanted);
+    let listing = match listing {
         Ok(listing) => listing,
         // A name means what the remote says that it means. An id means the same everywhere.
-        Err(Trouble::Failure(failure)) if failure.blame == Blame::Provider => match whole(pinned, wanted) {
+        Err(failure) if failure.blame == Blame::Provider => match whole(pinned, wanted) {
             Some(id) => {
                 let tip = Some(Tip { name: id.clone(), id, tag: None });
-                return Ok(Plan { tip, default: String::new(), offline: Some(failure) });
+                return Ok(Plan { tip, default: String::new(), offline: Some(failure), here: true });
             }
             None => return Err(failure.into()),
         },
-        Err(other) => return Err(other),
+        Err(failure) => return Err(failure.into()),
     };
     let found: Vec<(&String, &String)> =
         tries.iter().filter_map(|name| Some((name, listing.refs.get(name)?))).collect();
@@ -114,7 +142,9 @@ async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Tro
             .into());
         }
     };
-    Ok(Plan { tip, default: listing.default.unwrap_or_default(), offline: None })
+    // Of an abbreviated id nobody knows yet; it is looked for among what is here.
+    let here = tip.as_ref().is_none_or(|tip| listing.here.contains(&tip.id));
+    Ok(Plan { tip, default: listing.default.unwrap_or_default(), offline: None, here })
 }
 
 /// The wanted commit, if it was given by its whole id in the copy's format.
