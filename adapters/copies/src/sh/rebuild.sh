@@ -69,7 +69,8 @@ forgetting() {
 
 if [ -z "$known" ]; then
   rm -f -- "$G/index"
-  # Without the former commit nobody can tell its files from what is to be kept.
+  # Without the former commit nobody can tell its files from what is to be kept. Where there is nothing, nothing is kept.
+  [ "$(ls -A)" != .git ] || mode=wipe
   if [ "$mode" = gentle ]; then
     at=$(g rev-parse -q --verify HEAD 2>/dev/null) && was=$(g rev-parse -q --verify 'HEAD^{tree}' 2>/dev/null) &&
       { g ls-tree -r -z --full-tree "$was" || printf 'broken\0'; } 2>/dev/null | g update-index -z --index-info 2>/dev/null ||
