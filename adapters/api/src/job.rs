@@ -37,6 +37,11 @@ pub mod access {
     pub const BASE: &str = "base";
     /// The address that a working copy was cloned from, as its pool has it.
     pub const REPOSITORY: &str = "repository";
+    /// How much of a working copy was there already: `same` (its tree was at this commit), `near` (its objects were in the
+    /// copy), `fetched` (they came from the host's mirror, or from the origin), `cold` (first use, or rebuilt).
+    pub const WARMTH: &str = "warmth";
+    /// How many files the checkout wrote, as a decimal number.
+    pub const CHANGED: &str = "changed_files";
     /// Absolute path on the host of the file that holds the slot's fencing token; see [`crate::fence`].
     pub const FENCE: &str = "fence";
     /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).

@@ -1,12 +1,13 @@
 //! Between two leases: nothing of the former one may run, and only what the pool keeps may stay.
 
-use crate::config::Clean;
-use crate::error::Trouble;
-use crate::git::{Copy, NORMALISE, REBUILD};
+use crate::checkout::{Done, Trusts};
+use crate::config::{Clean, Config};
+use crate::error::{State, Trouble};
+use crate::git::{CLEAN, Copy, NORMALISE, REBUILD_AND_PROVE};
 use crate::parts::{Parts, all};
 use crate::{mirror, provision, submodules};
 use serde::{Deserialize, Serialize};
-use wharfinger_adapter::{CleanJob, Failure, HolderWork, ShellError};
+use wharfinger_adapter::{CleanJob, Failure, HolderWork};
 
 /// The note of who has the copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,73 +18,117 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    pub(crate) async fn write(copy: &Copy, work: &HolderWork, commit: &str) -> Result<(), Trouble> {
+    /// The text to leave on the host.
+    pub(crate) fn text(work: &HolderWork, commit: &str) -> Result<String, Failure> {
         let note = Note { lease: work.lease.clone(), token: work.token, commit: commit.to_string() };
-        let text = serde_json::to_vec(&note).map_err(|error| Failure::bug("BAD_NOTE", error.to_string()))?;
-        Ok(copy.shell.put(&copy.meta("lease"), text.into(), 0o600).await?)
+        serde_json::to_string(&note).map_err(|error| Failure::bug("BAD_NOTE", error.to_string()))
     }
 
-    /// What is not there or cannot be read is no note.
-    async fn read(copy: &Copy) -> Result<Option<Note>, Trouble> {
-        match copy.shell.get(&copy.meta("lease"), 4096).await {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(ShellError::File(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    /// Leaves it there.
+    pub(crate) async fn write(copy: &Copy, work: &HolderWork, commit: &str) -> Result<(), Trouble> {
+        let text = Self::text(work, commit)?;
+        Ok(copy.shell.put(&copy.meta("lease"), text.into_bytes().into(), 0o600).await?)
     }
 }
 
-/// Ends the former holder's processes, and empties the copies by the pool's policy.
-pub(crate) async fn clean(parts: &Parts, job: &CleanJob) -> Result<(), Trouble> {
-    let copy = &parts.whole;
-    // A call that was held up somewhere must not clean under the next holder's feet.
-    if let Some(note) = Note::read(copy).await?
-        && note.token > job.work.token
-    {
-        return Err(Failure::provider(
-            "FENCED",
-            format!("{} belongs to lease {} with a later token; this clean-up comes too late", copy.tree(), note.lease),
-        )
-        .into());
+/// Ends the former holder's processes, empties the copies by the pool's policy, and hashes what is left, so that the next
+/// prepare need not: nobody waits for them yet.
+pub(crate) async fn clean(parts: &Parts, job: &CleanJob, trusts: &Trusts) -> Result<(), Trouble> {
+    trusts.forget(&job.resource.resource);
+    let (lease, token, op) = (&job.work.lease, job.work.token, job.resource.op);
+    let config = &parts.whole.config;
+    // A call that was held up somewhere must not clean under the next holder's feet: the first step compares tokens.
+    if !parts.several() && config.clean != Clean::Fresh && !config.submodules && !config.lfs {
+        return at_once(&parts.list[0], lease, token, trusts).await;
     }
-    copy.give_back(&job.work.lease, job.work.token).await?;
+    parts.whole.give_back(lease, token).await?;
     parts.arrange(|_| true).await?;
-    all(parts.each(|_, copy| one(copy, job.resource.op)).await).map(drop)
+    all(parts.each(|_, copy| one(copy, op, trusts)).await).map(drop)
 }
 
-async fn one(copy: &Copy, op: u64) -> Result<(), Trouble> {
+/// All of it in one step.
+async fn at_once(copy: &Copy, lease: &str, token: u64, trusts: &Trusts) -> Result<(), Trouble> {
+    let (pinned, token) = (copy.pinned().await?, token.to_string());
+    let stop = [lease, "clear", &token];
+    // A full disk is the state that this step is there to end.
+    let normalise = [pinned.as_str(), "strict", "0", ""];
+    let mut args = [&stop[..], &normalise].concat();
+    args.extend(rebuild(&copy.config));
+    let done = copy.ask(CLEAN, &args, copy.config.command_timeout() * 4).await?;
+    learn(copy, done, trusts).await?;
+    mirror::settle(copy, &pinned).await
+}
+
+async fn one(copy: &Copy, op: u64, trusts: &Trusts) -> Result<(), Trouble> {
     if copy.config.clean == Clean::Fresh {
         provision::clone(copy, op).await?;
         return Ok(());
     }
     let pinned = copy.pinned().await?;
-    empty(copy, &pinned).await?;
-    // Nobody waits for this copy yet.
+    empty(copy, &pinned, Some(trusts)).await?;
     mirror::settle(copy, &pinned).await
 }
 
 /// Brings a working copy, and its submodules, to the commit that its last holder left.
-pub(crate) async fn empty(copy: &Copy, pinned: &str) -> Result<(), Trouble> {
-    // A full disk is the state that this step is there to end.
-    copy.must(NORMALISE, &[pinned, "strict", "0"], copy.config.command_timeout()).await?;
+pub(crate) async fn empty(copy: &Copy, pinned: &str, trusts: Option<&Trusts>) -> Result<(), Trouble> {
+    copy.must(NORMALISE, &[pinned, "strict", "0", ""], copy.config.command_timeout()).await?;
     if copy.config.submodules {
         submodules::put_away(copy).await?;
     }
-    let head = copy.git(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"]).await?;
-    if head.exit.success() {
-        let args = [&head.text(), policy(copy.config.clean), "gentle", ""];
-        let limit = copy.config.command_timeout();
-        let mut done = copy.ask(REBUILD, &args, limit).await?;
-        if done.is_err() && copy.config.lfs {
-            // The next lease brings large files again; until then their pointers will do, which need nobody else.
-            let mut plain = copy.clone();
-            plain.config.lfs = false;
-            done = plain.ask(REBUILD, &args, limit).await?;
-        }
-        if let Err(state) = done {
-            copy.doubt(&state).await?;
+    let (args, limit) = (rebuild(&copy.config), copy.config.command_timeout() * 2);
+    let mut done = copy.ask(REBUILD_AND_PROVE, &args, limit).await?;
+    if done.is_err() && copy.config.lfs {
+        // The next lease brings large files again; until then their pointers will do, which need nobody else. They are not
+        // what the index says that they are, so nothing is trusted.
+        let mut plain = copy.clone();
+        plain.config.lfs = false;
+        done = plain.ask(REBUILD_AND_PROVE, &args, limit).await?.map(|_| String::new());
+    }
+    match trusts {
+        Some(trusts) => learn(copy, done, trusts).await,
+        None => learn(copy, done, &Trusts::default()).await,
+    }
+}
+
+/// What `rebuild.sh` takes, for the commit that is there.
+fn rebuild(config: &Config) -> Vec<&str> {
+    let mut args = vec!["HEAD", policy(config.clean), "gentle", "", "", "trust", ""];
+    args.extend(config.keep.iter().map(String::as_str));
+    args
+}
+
+async fn learn(copy: &Copy, done: Result<String, State>, trusts: &Trusts) -> Result<(), Trouble> {
+    match done {
+        Ok(text) => trusts.learn(copy, Done::parse(&text).trust),
+        Err(state) => {
+            if let "CANNOT_REMOVE" | "CHECKOUT_FAILED" = state.reason {
+                copy.doubt(&state).await?;
+            }
             return Err(state.into());
         }
+    }
+    Ok(())
+}
+
+/// Refuses patterns that git would take for something else, or that would keep what nobody means to keep.
+pub(crate) fn check_keep(config: &Config) -> Result<(), Failure> {
+    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
+    if !config.keep.is_empty() && config.clean != Clean::Clean {
+        return refuse("keep says what survives clean = \"clean\"; leave one of the two out".to_string());
+    }
+    for pattern in &config.keep {
+        let why = if pattern.trim().trim_matches('/').is_empty() {
+            "is empty"
+        } else if pattern.chars().any(char::is_control) {
+            "has control characters"
+        } else if pattern.starts_with(['-', '!', '#']) {
+            "begins with '-', '!' or '#'"
+        } else if pattern.split('/').any(|part| part == ".." || part == ".git") {
+            "leads to '..' or '.git'"
+        } else {
+            continue;
+        };
+        return refuse(format!("keep pattern {pattern:?} {why}; give one like \"target/\""));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The pool's settings, and what of them is refused.
 
+use crate::clean::check_keep;
 use crate::credentials::Credentials;
 use crate::params::check_ref_name;
 use serde::Deserialize;
@@ -95,6 +96,10 @@ pub struct Config {
     /// What survives from lease to lease.
     #[serde(default)]
     pub clean: Clean,
+    /// With `clean = "clean"`: patterns, as in a `.gitignore`, of what survives although it is not tracked (`target/`,
+    /// `node_modules/`), so that the next build is warm. What lies there is as the former holders left it.
+    #[serde(default)]
+    pub keep: Vec<String>,
     /// Absolute directory on the host that holds the copies; `<the host's path>/copies` if absent.
     #[serde(default)]
     pub root: Option<String>,
@@ -146,6 +151,7 @@ impl Config {
             submodule_urls: Vec::new(),
             lfs: false,
             clean: Clean::default(),
+            keep: Vec::new(),
             root: None,
             clone_timeout_ms: clone_timeout(),
             fetch_timeout_ms: fetch_timeout(),
@@ -165,6 +171,7 @@ impl Config {
         if let Some(root) = &self.root {
             check_root(root)?;
         }
+        check_keep(self)?;
         for (key, value) in [
             ("clone_timeout_ms", self.clone_timeout_ms),
             ("fetch_timeout_ms", self.fetch_timeout_ms),
@@ -494,6 +501,24 @@ mod tests {
         let mut config = Config::new("/srv/a.git");
         config.fetch_timeout_ms = 0;
         assert!(config.validate().is_err());
+    }
+
+    #[test]
+    fn patterns_that_are_kept_are_taken_or_refused() {
+        let with = |clean, pattern: &str| {
+            let mut config = Config::new("/srv/a.git");
+            (config.clean, config.keep) = (clean, vec![pattern.to_string()]);
+            config.validate()
+        };
+        for fine in ["target/", "node_modules/", "/build", "**/*.o", "a b", "a/..b", "dir/.gitx"] {
+            assert_eq!(with(Clean::Clean, fine), Ok(()), "{fine}");
+        }
+        for wrong in ["", " ", "/", "-x", "!a", "#a", "a\nb", "../up", "a/../b", ".git", "a/.git/x"] {
+            let failure = with(Clean::Clean, wrong).expect_err(wrong);
+            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
+            assert!(failure.message.contains("keep"), "{}", failure.message);
+        }
+        assert!(with(Clean::Keep, "target/").is_err() && with(Clean::Fresh, "target/").is_err());
     }
 
     #[test]

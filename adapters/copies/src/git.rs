@@ -51,6 +51,7 @@ macro_rules! scripts {
 scripts! {
     ARRANGE = "arrange";
     BEGIN = "begin";
+    CLEAN = "stop" "normalise" "rebuild" "prove";
     CLONE = "credentials" "clone";
     DESTROY = "destroy";
     DROP = "drop";
@@ -60,17 +61,18 @@ scripts! {
     INSTALL = "install";
     LAND = "credentials" "scratch" "land";
     LFS = "credentials" "lfs";
-    LIST = "credentials" "list";
+    LIST = "credentials" "ask" "list";
     MERGE = "scratch" "merge";
     MODULES = "modules";
     NORMALISE = "normalise";
     PARK = "park";
     PLACE = "place";
     PULL = "credentials" "mirror" "pull";
-    REBUILD = "rebuild";
+    READY = "credentials" "ask" "normalise" "list";
     REBUILD_AND_PROVE = "rebuild" "prove";
     SETTLE = "mirror" "settle";
     STOP = "stop";
+    TAKE = "stop" "credentials" "ask" "normalise" "list";
 }
 
 /// What the broker keeps of a copy, as JSON in [`wharfinger_adapter::Provisioned::handle`].
@@ -238,7 +240,16 @@ impl Copy {
         args: &[&str],
         limit: Duration,
     ) -> Result<Result<String, State>, Trouble> {
-        let output = self.raw(script, args, limit).await?;
+        self.judge(script, self.raw(script, args, limit).await?, limit)
+    }
+
+    /// What such a script said.
+    pub(crate) fn judge(
+        &self,
+        script: Script,
+        output: Output,
+        limit: Duration,
+    ) -> Result<Result<String, State>, Trouble> {
         match &output.exit {
             Exit::Code(0) => Ok(Ok(output.text())),
             Exit::Code(SAID) => match State::parse(&String::from_utf8_lossy(&output.stdout)) {
@@ -280,7 +291,7 @@ impl Copy {
         self.must(STOP, &["", "", ""], self.config.command_timeout()).await.map(drop)
     }
 
-    /// The same, once the copy belongs to this token.
+    /// The same, once the resource belongs to this token.
     pub(crate) async fn take(&self, token: u64) -> Result<(), Trouble> {
         self.must(STOP, &["", "set", &token.to_string()], self.config.command_timeout()).await.map(drop)
     }

@@ -32,6 +32,7 @@
 //! directory nor its program in the copy. Hosts whose holders are not trusted need a user, or a container, for each.
 
 mod adapter;
+mod checkout;
 mod clean;
 mod config;
 mod credentials;

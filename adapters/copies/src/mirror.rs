@@ -12,11 +12,11 @@
 //! is removed, and made again from the origin, once. docs/adr/0009 has the reasons and the figures.
 
 use crate::error::{State, Trouble};
-use crate::git::{Copy, LIST, PULL, SAID, SETTLE, mirror_config};
+use crate::git::{Copy, LIST, PULL, READY, SAID, SETTLE, TAKE, mirror_config};
 use crate::probe::{Depth, inspect};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use wharfinger_adapter::{Exit, Failure};
+use wharfinger_adapter::{Exit, Failure, Output};
 
 /// What the remote says that it has.
 pub(crate) struct Listing {
@@ -24,6 +24,8 @@ pub(crate) struct Listing {
     pub(crate) refs: BTreeMap<String, String>,
     /// What the remote's `HEAD` stands for, without `refs/heads/`.
     pub(crate) default: Option<String>,
+    /// Of the ids that were asked for, those whose objects the copy has.
+    pub(crate) here: BTreeSet<String>,
     /// Any id; none if there are no refs at all.
     any: Option<String>,
 }
@@ -38,18 +40,64 @@ impl Listing {
 /// Asks the remote for its branches (which stay on the host), its `HEAD`, and these names. A failure is the remote's.
 pub(crate) async fn list(copy: &Copy, names: &[String]) -> Result<Listing, Trouble> {
     let limit = copy.config.command_timeout();
-    let mut args = vec![copy.config.repository.as_str()];
-    args.extend(names.iter().map(String::as_str));
-    let output = copy.raw(LIST, &args, limit).await?;
+    let args = [copy.config.repository.as_str(), &names.join(" "), &seconds(limit), ""];
+    // The limit is git's; it is the host's own end that may take a little more.
+    answer(copy, &copy.raw(LIST, &args, limit + Duration::from_secs(20)).await?)
+}
+
+/// Brings the copy's `.git` to what we know, while the remote is asked the same as by [`list`]. With a token the whole resource
+/// is taken for it first, and what runs in it is ended. `also` is an id to look for in the copy, or empty. With `index` the
+/// index stays as it is.
+pub(crate) async fn ready(
+    copy: &Copy,
+    pinned: &str,
+    token: Option<u64>,
+    names: &[String],
+    also: &str,
+    index: bool,
+) -> Result<Result<Listing, Failure>, Trouble> {
+    let limit = copy.config.command_timeout();
+    let min = copy.config.min_free_disk_mb.to_string();
+    let index = if index { "index" } else { "" };
+    let (names, seconds) = (names.join(" "), seconds(limit));
+    let number = token.unwrap_or_default().to_string();
+    let stop = ["", "set", &number];
+    let (script, stop) = match token {
+        Some(_) => (TAKE, &stop[..]),
+        None => (READY, &[][..]),
+    };
+    let ask = [copy.config.repository.as_str(), &names, &seconds];
+    let normalise = [pinned, "strict", &min, index];
+    let output = copy.raw(script, &[stop, &ask, &normalise, &[also]].concat(), limit * 3).await?;
+    match output.exit {
+        Exit::Code(0 | NO_ANSWER | NO_ANSWER_IN_TIME) => match answer(copy, &output) {
+            Ok(listing) => Ok(Ok(listing)),
+            Err(Trouble::Failure(failure)) => Ok(Err(failure)),
+            Err(other) => Err(other),
+        },
+        _ => {
+            copy.judge(script, output, limit * 3)??;
+            Err(Failure::bug("UNREADABLE_STATE", "a script succeeded and failed").into())
+        }
+    }
+}
+
+/// Exit codes of `list.sh`.
+const NO_ANSWER: i32 = 97;
+const NO_ANSWER_IN_TIME: i32 = 98;
+
+/// Reads what `list.sh` printed.
+fn answer(copy: &Copy, output: &Output) -> Result<Listing, Trouble> {
     let why = match &output.exit {
         Exit::Code(0) => {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let mut listing = Listing { refs: BTreeMap::new(), default: None, any: None };
+            let mut listing = Listing { refs: BTreeMap::new(), default: None, here: BTreeSet::new(), any: None };
             for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
                 match left.strip_prefix("ref: refs/heads/") {
                     Some(branch) if name == "HEAD" => listing.default = Some(branch.to_string()),
                     Some(_) => {}
                     None if name == "any" => listing.any = Some(left.to_string()),
+                    None if left == "have" => drop(listing.here.insert(name.to_string())),
                     None => drop(listing.refs.insert(name.to_string(), left.to_string())),
                 }
             }
@@ -61,7 +109,9 @@ pub(crate) async fn list(copy: &Copy, names: &[String]) -> Result<Listing, Troub
                 None => Failure::bug("UNREADABLE_STATE", format!("list said {:?}", output.text())).into(),
             });
         }
-        Exit::TimedOut => format!("no answer within {} s", limit.as_secs()),
+        Exit::Code(NO_ANSWER_IN_TIME) | Exit::TimedOut => {
+            format!("no answer within {} s", copy.config.command_timeout().as_secs())
+        }
         _ => output.complaint(),
     };
     Err(Failure::provider(

@@ -5,11 +5,12 @@
 //! host's mirror has it). When something fails later, the copy is inspected and the remote asked again, and the one that is
 //! found wanting is to blame.
 
-use crate::clean::{Note, policy};
+use crate::checkout::{Trusts, Warmth, check_out};
+use crate::clean::Note;
 use crate::error::{State, Trouble};
-use crate::git::{Copy, NORMALISE, PARK, REBUILD_AND_PROVE};
+use crate::git::{Copy, NORMALISE, PARK};
 use crate::merge::{self, Other, merge};
-use crate::mirror::{self, Goal, Missing, Tip, list};
+use crate::mirror::{self, Goal, Listing, Missing, Tip, list, ready};
 use crate::params::{Asked, Wanted};
 use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
@@ -18,17 +19,20 @@ use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
 /// Makes the copies ready for this work.
-pub(crate) async fn prepare(parts: &Parts, work: &HolderWork) -> Result<Prepared, Trouble> {
+pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -> Result<Prepared, Trouble> {
     let asked = Asked::parse(&work.params, &parts.names(), parts.default)?;
-    parts.whole.take(work.token).await?;
     let wants: Vec<bool> = asked.needed.iter().map(|needed| *needed || !asked.strict).collect();
     let mut inside = wants.clone();
-    parts.arrange(|at| wants[at]).await?;
+    if parts.several() {
+        parts.whole.take(work.token).await?;
+        parts.arrange(|at| wants[at]).await?;
+    }
     let (wanted, merges, wants) = (&asked.wanted, &asked.merges, &wants);
+    let for_whom = For { work, first: !parts.several(), trusts };
     let mut results = parts
         .each(|at, copy| async move {
             match wants[at] {
-                true => one(copy, &wanted[at], &merges[at], work.token, 0).await.map(Some),
+                true => one(copy, &wanted[at], &merges[at], Some(for_whom), work.token, 0).await.map(Some),
                 false => Ok(None),
             }
         })
@@ -44,24 +48,26 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork) -> Result<Prepared
             *result = Ok(None);
         }
     }
-    let commits: Vec<Option<Checked>> = all(results)?;
+    let done: Vec<Option<Checked>> = all(results)?;
     if inside != *wants {
         parts.arrange(|at| inside[at]).await?;
     }
-    let commit = commits[parts.default].as_ref().map(|checked| checked.commit.clone()).unwrap_or_default();
-    Note::write(&parts.whole, work, &commit).await?;
+    let main = done[parts.default].clone().unwrap_or_default();
+    if parts.several() || parts.whole.config.submodules {
+        Note::write(&parts.whole, work, &main.commit).await?;
+    }
     let mut access = Access::from([
         (access::PATH.to_string(), parts.list[parts.default].tree()),
-        (access::COMMIT.to_string(), commit),
+        (access::COMMIT.to_string(), main.commit),
         (access::FENCE.to_string(), parts.whole.fence()),
         (access::REPOSITORY.to_string(), parts.list[parts.default].config.repository.clone()),
+        (access::WARMTH.to_string(), main.warmth.word().to_string()),
+        (access::CHANGED.to_string(), main.written.to_string()),
     ]);
-    if let Some(base) = commits[parts.default].as_ref().and_then(|checked| checked.base.clone()) {
-        access.insert(access::BASE.to_string(), base);
-    }
+    access.extend(main.base.map(|base| (access::BASE.to_string(), base)));
     if parts.several() {
         access.insert(access::ROOT.to_string(), parts.whole.tree());
-        for (copy, checked) in parts.list.iter().zip(commits) {
+        for (copy, checked) in parts.list.iter().zip(done) {
             let Some(checked) = checked else { continue };
             access.insert(format!("{}.{}", access::COMMIT, copy.part), checked.commit);
             access.insert(format!("{}.{}", access::REPOSITORY, copy.part), copy.config.repository.clone());
@@ -82,12 +88,25 @@ fn near(work: &HolderWork, access: &Access) -> BTreeMap<String, String> {
     near
 }
 
+/// Whose a working copy becomes; a submodule is its parent's.
+#[derive(Clone, Copy)]
+pub(crate) struct For<'a> {
+    work: &'a HolderWork,
+    /// It is all that the resource has, so it takes the resource for this work as well.
+    first: bool,
+    trusts: &'a Trusts,
+}
+
 /// What a working copy was brought to.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Checked {
     /// What is checked out.
     commit: String,
     /// What others were merged onto, if any were.
     base: Option<String>,
+    warmth: Warmth,
+    /// Files that the checkout wrote.
+    written: u64,
 }
 
 /// Brings one working copy, and its submodules, to what is wanted of it, with the others merged onto it. `op` is a number that no
@@ -96,18 +115,21 @@ pub(crate) async fn one(
     copy: &Copy,
     wanted: &Wanted,
     merges: &[Wanted],
+    whose: Option<For<'_>>,
     op: u64,
     depth: usize,
 ) -> Result<Checked, Trouble> {
     let limit = copy.config.command_timeout();
     let pinned = copy.pinned().await?;
-    let min = copy.config.min_free_disk_mb.to_string();
-    copy.must(NORMALISE, &[&pinned, "strict", &min], limit).await?;
-
-    let (plan, base) = match at_hand(copy, &pinned, wanted, depth).await? {
+    let trust = whose.and_then(|whose| whose.trusts.of(copy)).unwrap_or_default();
+    let at_hand = if depth > 0 { at_hand(copy, &pinned, wanted).await? } else { None };
+    let (plan, base) = match at_hand {
         Some(found) => found,
         None => {
-            let plan = resolve(copy, &pinned, wanted).await?;
+            let also = whole(&pinned, wanted).unwrap_or_default();
+            let token = whose.filter(|whose| whose.first).map(|whose| whose.work.token);
+            let listing = ready(copy, &pinned, token, &tries(copy, wanted), &also, !trust.is_empty()).await?;
+            let plan = plan(copy, &pinned, wanted, listing)?;
             let commit = fetch(copy, &pinned, wanted, &plan).await?;
             (plan, commit)
         }
@@ -128,19 +150,30 @@ pub(crate) async fn one(
         copy.must(PARK, &[], limit).await?;
     }
     lfs::bring(copy, &commit, false).await?;
-    if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
+    let note = match whose {
+        Some(whose) if whose.first && !copy.config.submodules => Note::text(whose.work, &commit)?,
+        Some(_) | None => String::new(),
+    };
+    // From here on it is the holder's: what was known of it is known no more, however this call ends.
+    if let Some(whose) = whose {
+        whose.trusts.forget_tree(copy);
+    }
+    let mut warmth = if plan.here { Warmth::Near } else { Warmth::Fetched };
+    let mut done = check_out(copy, &commit, "gentle", &plan.default, &trust, &note).await?;
+    if let Err(first) = done {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
         let tip = Tip { name: base.clone(), id: base.clone(), tag: None };
-        let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone() };
+        let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone(), here: false };
+        warmth = Warmth::Cold;
         let came = match pull(copy, &pinned, wanted, &again, Goal::CopyAnew).await {
             Ok(_) if !others.is_empty() => merge(copy, &pinned, &base, &others, &from, true).await.map(drop),
             other => other.map(drop),
         };
-        let second = match came {
+        done = match came {
             Ok(()) => {
                 lfs::bring(copy, &commit, true).await?;
-                check_out(copy, &commit, "wipe", &plan.default).await?
+                check_out(copy, &commit, "wipe", &plan.default, "", &note).await?
             }
             Err(Trouble::State(state)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, state.detail) })
@@ -150,26 +183,25 @@ pub(crate) async fn one(
             }
             Err(Trouble::Shell(error)) => return Err(error.into()),
         };
-        if let Err(state) = second {
+    }
+    let done = match done {
+        Ok(done) => done,
+        Err(state) => {
             copy.doubt(&state).await?;
             let text = format!("cannot prove that {} is commit {commit}: {}", copy.tree(), state.detail);
             let reason = if state.reason == "CHECKOUT_FAILED" { "PROOF_FAILED" } else { state.reason };
             return Err(Failure::resource(reason, text).into());
         }
+    };
+    if done.was == commit {
+        warmth = Warmth::Same;
+    } else if done.was.is_empty() {
+        warmth = Warmth::Cold;
     }
     if copy.config.submodules {
         submodules::fill(copy, op, depth).await?;
     }
-    Ok(Checked { base: (!others.is_empty()).then_some(base), commit })
-}
-
-/// Checks out and proves.
-async fn check_out(copy: &Copy, commit: &str, mode: &str, default: &str) -> Result<Result<(), State>, Trouble> {
-    let (limit, policy) = (copy.config.command_timeout(), policy(copy.config.clean));
-    match copy.ask(REBUILD_AND_PROVE, &[commit, policy, mode, default], limit * 2).await? {
-        Ok(_) => lfs::prove(copy, commit).await,
-        Err(state) => Ok(Err(state)),
-    }
+    Ok(Checked { base: (!others.is_empty()).then_some(base), commit, warmth, written: done.written })
 }
 
 /// What to fetch.
@@ -180,20 +212,24 @@ struct Plan {
     default: String,
     /// The remote does not answer, for this reason; what is wanted may be in the mirror.
     offline: Option<Failure>,
+    /// The copy has the objects.
+    here: bool,
 }
 
 /// A submodule's commit has one meaning only. What the mirror has of it is there without a word to the remote.
-async fn at_hand(copy: &Copy, pinned: &str, wanted: &Wanted, depth: usize) -> Result<Option<(Plan, String)>, Trouble> {
-    let Some(id) = whole(pinned, wanted).filter(|_| depth > 0) else { return Ok(None) };
+async fn at_hand(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Option<(Plan, String)>, Trouble> {
+    let Some(id) = whole(pinned, wanted) else { return Ok(None) };
+    let min = copy.config.min_free_disk_mb.to_string();
+    copy.must(NORMALISE, &[pinned, "strict", &min, ""], copy.config.command_timeout()).await?;
     let tip = Tip { name: id.clone(), id, tag: None };
     let found = mirror::pull(copy, pinned, Some(&tip), "", true, Goal::Copy).await?;
-    let plan = Plan { tip: Some(tip), default: String::new(), offline: None };
+    let plan = Plan { tip: Some(tip), default: String::new(), offline: None, here: false };
     Ok(found.ok().flatten().map(|commit| (plan, commit)))
 }
 
-/// Finds the wanted name among the remote's refs.
-async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Trouble> {
-    let tries = match wanted {
+/// The names by which the remote may know what is wanted.
+fn tries(copy: &Copy, wanted: &Wanted) -> Vec<String> {
+    match wanted {
         Wanted::Default => match &copy.config.default_branch {
             Some(branch) => vec![format!("refs/heads/{branch}")],
             None => vec!["HEAD".to_string()],
@@ -203,18 +239,32 @@ async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Tro
         Wanted::Ref(name) if name.starts_with("refs/") => vec![name.clone()],
         Wanted::Ref(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}"), format!("refs/{name}")],
         Wanted::Commit(_) => Vec::new(),
-    };
-    let listing = match list(copy, &tries).await {
+    }
+}
+
+/// Asks the remote again, and finds the wanted name among its refs.
+async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Trouble> {
+    match list(copy, &tries(copy, wanted)).await {
+        Ok(listing) => plan(copy, pinned, wanted, Ok(listing)),
+        Err(Trouble::Failure(failure)) => plan(copy, pinned, wanted, Err(failure)),
+        Err(other) => Err(other),
+    }
+}
+
+/// Finds the wanted name among the remote's refs.
+fn plan(copy: &Copy, pinned: &str, wanted: &Wanted, listing: Result<Listing, Failure>) -> Result<Plan, Trouble> {
+    let tries = tries(copy, wanted);
+    let listing = match listing {
         Ok(listing) => listing,
         // A name means what the remote says that it means. An id means the same everywhere.
-        Err(Trouble::Failure(failure)) if failure.blame == Blame::Provider => match whole(pinned, wanted) {
+        Err(failure) if failure.blame == Blame::Provider => match whole(pinned, wanted) {
             Some(id) => {
                 let tip = Some(Tip { name: id.clone(), id, tag: None });
-                return Ok(Plan { tip, default: String::new(), offline: Some(failure) });
+                return Ok(Plan { tip, default: String::new(), offline: Some(failure), here: true });
             }
             None => return Err(failure.into()),
         },
-        Err(other) => return Err(other),
+        Err(failure) => return Err(failure.into()),
     };
     let found: Vec<(&String, &String)> =
         tries.iter().filter_map(|name| Some((name, listing.refs.get(name)?))).collect();
@@ -237,7 +287,9 @@ async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Tro
             .into());
         }
     };
-    Ok(Plan { tip, default: listing.default.unwrap_or_default(), offline: None })
+    // Of an abbreviated id nobody knows yet; it is looked for among what is here.
+    let here = tip.as_ref().is_none_or(|tip| listing.here.contains(&tip.id));
+    Ok(Plan { tip, default: listing.default.unwrap_or_default(), offline: None, here })
 }
 
 /// The wanted commit, if it was given by its whole id in the copy's format.

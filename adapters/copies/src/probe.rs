@@ -104,7 +104,7 @@ async fn mend(copy: &Copy, op: u64) -> Result<(), Trouble> {
         "DISK_FULL" => copy.ask(EMPTY, &[], copy.config.command_timeout()).await?.is_ok(),
         "CONFIG_CHANGED" | "HEAD_BROKEN" | "NOT_A_REPOSITORY" | "OBJECTS_BROKEN" => {
             // Room is asked for by the inspection that follows.
-            copy.ask(NORMALISE, &[&pinned, "mend", "0"], copy.config.command_timeout()).await?.is_ok()
+            copy.ask(NORMALISE, &[&pinned, "mend", "0", ""], copy.config.command_timeout()).await?.is_ok()
         }
         _ => false,
     };

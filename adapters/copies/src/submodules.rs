@@ -88,7 +88,7 @@ async fn bring(parent: &Copy, copy: &Copy, module: &Module, op: u64, depth: usiz
             _ => make(copy, op).await,
         };
         let done = match made {
-            Ok(()) => prepare::one(copy, &Wanted::Commit(module.id.clone()), &[], op, depth + 1).await.map(drop),
+            Ok(()) => prepare::one(copy, &Wanted::Commit(module.id.clone()), &[], None, op, depth + 1).await.map(drop),
             Err(trouble) => Err(trouble),
         };
         let spoilt = match &done {
@@ -143,7 +143,7 @@ pub(crate) fn put_away(parent: &Copy) -> BoxFuture<'_, Result<(), Trouble>> {
             let mut copy = Copy { at: format!("{notes}/parked"), notes, format: None, ..parent.clone() };
             // Where it came from is for the next lease to say, from its commit.
             copy.config.repository = String::new();
-            let cleaned = async { clean::empty(&copy, &copy.pinned().await?).await };
+            let cleaned = async { clean::empty(&copy, &copy.pinned().await?, None).await };
             match cleaned.await {
                 // The host does not answer: nothing is known of the submodule.
                 Err(Trouble::Shell(error @ wharfinger_adapter::ShellError::Unreachable(_))) => return Err(error.into()),

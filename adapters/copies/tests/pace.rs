@@ -1,4 +1,5 @@
-//! How long copies take, against git alone. Prints a table; asserts nothing about time.
+//! How long copies take, against git alone. Prints a table; asserts nothing about time. `PACE_FILES`, `PACE_COMMITS` and
+//! `PACE_RUNS` make it smaller.
 //!
 //! `cargo test -p wharfinger-copies --release --test pace -- --ignored --nocapture`
 
@@ -9,20 +10,18 @@ mod support;
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use support::{World, sh};
-use wharfinger_adapter::{Adapter, ProvisionJob, ResourceJob};
+use wharfinger_adapter::{Adapter, CleanJob, EndedHow, PrepareJob, ProvisionJob, ResourceJob};
 
 /// A number from the environment, so that a slow machine can take a smaller repository.
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-const RUNS: usize = 3;
-
 /// A stream for `git fast-import`: files of some KB, and commits that change ten of them each.
 fn history() -> String {
-    let (files, commits) = (setting("PACE_FILES", 20_000), setting("PACE_COMMITS", 1_000));
+    let (files, commits) = (setting("PACE_FILES", 50_000), setting("PACE_COMMITS", 5_000));
     let mut state = 1_u64;
     let mut random = move |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -56,88 +55,202 @@ fn history() -> String {
     stream
 }
 
-fn timed(script: &str, dir: &Path) -> Duration {
+fn timed(script: &str, dir: &Path) -> f64 {
     let start = Instant::now();
     sh(dir, script);
-    start.elapsed()
+    start.elapsed().as_secs_f64()
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64()
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
-#[tokio::test]
+/// Rows in the order of their first appearance.
+#[derive(Default)]
+struct Table(Vec<(&'static str, Vec<f64>)>);
+
+impl Table {
+    fn note(&mut self, name: &'static str, seconds: f64) {
+        eprintln!("{name}: {seconds:.2}");
+        match self.0.iter_mut().find(|(row, _)| *row == name) {
+            Some((_, times)) => times.push(seconds),
+            None => self.0.push((name, vec![seconds])),
+        }
+    }
+
+    fn of(&self, name: &str) -> &[f64] {
+        self.0.iter().find(|(row, _)| *row == name).map(|(_, times)| times.as_slice()).unwrap()
+    }
+
+    /// The median of the quotients of what was measured side by side: the machine is not the same from one minute to the
+    /// next.
+    fn ratio(&self, name: &str, to: &str) -> f64 {
+        let (one, two) = (self.of(name), self.of(to));
+        let pairs = one.len().max(two.len());
+        // The shorter one was measured once a run, the longer one several times.
+        median((0..pairs).map(|n| one[n * one.len() / pairs] / two[n * two.len() / pairs]).collect())
+    }
+
+    fn print(&self, ratios: &[(&str, &str)]) {
+        println!("| step | seconds |\n|---|---|");
+        for (name, times) in &self.0 {
+            println!("| {name} | {:.2} |", median(times.clone()));
+        }
+        println!("\n| step | against | ratio |\n|---|---|---|");
+        for (name, to) in ratios {
+            println!("| {name} | {to} | {:.2} |", self.ratio(name, to));
+        }
+    }
+}
+
+/// One copy at play.
+struct Player<'a> {
+    world: &'a World,
+    job: ResourceJob,
+}
+
+impl<'a> Player<'a> {
+    async fn make(world: &'a World, name: String) -> (Self, f64) {
+        let start = Instant::now();
+        let mut job = world.job.clone();
+        job.resource = name;
+        let made = world.adapter.provision(&ProvisionJob { resource: job.clone(), attempt: 0 }).await.unwrap();
+        job.handle = Some(made.handle);
+        (Self { world, job }, start.elapsed().as_secs_f64())
+    }
+
+    /// A lease of this commit: how long its holder waits for it, and how long the clean-up takes afterwards. `build` is what
+    /// the holder does.
+    async fn lease(&self, commit: &str, build: &str) -> (f64, f64) {
+        let work = self.world.work(&[("commit", commit)]);
+        let job = PrepareJob { resource: self.job.clone(), work: work.clone(), child: None };
+        let start = Instant::now();
+        let prepared = self.world.adapter.prepare(&job).await.unwrap();
+        let ready = start.elapsed().as_secs_f64();
+        assert_eq!(prepared.access["commit"], commit);
+        eprintln!("  {} {}", prepared.access["warmth"], prepared.access["changed_files"]);
+        sh(Path::new(&prepared.access["path"]), build);
+        let start = Instant::now();
+        let job = CleanJob { resource: self.job.clone(), work, ended: EndedHow::Ok };
+        self.world.adapter.clean(&job).await.unwrap();
+        (ready, start.elapsed().as_secs_f64())
+    }
+}
+
+/// What a build leaves: a thousand files that are not tracked, and a few that are, changed.
+const BUILD: &str = "mkdir -p target/a; i=0; while [ $i -lt 1000 ]; do echo o >target/a/$i.o; i=$((i+1)); done; git ls-files | tail -n 5 | while read -r f; do echo changed >>\"$f\"; done";
+
+async fn play(title: &str, world: &World) {
+    let dir = world.origin.dir.clone();
+    sh(&dir, "git clone -q --bare origin.git ref.git");
+    let [new, near, far] = ["main", "main~1", "main~50"].map(|name| world.origin.id(name));
+    let origin = format!("file://{}", world.origin.url());
+    let mut table = Table::default();
+    for run in 0..setting("PACE_RUNS", 3) {
+        // Nothing is removed between: on some file systems that takes longer than all the rest, and goes on behind it.
+        sh(&dir, &format!("mkdir -p host/copies/mirrors; mv host/copies/mirrors gone{run}"));
+        table.note("`git clone`", timed(&format!("git clone -q {origin} c{run}"), &dir));
+        table
+            .note("`git clone --reference`", timed(&format!("git clone -q --reference ref.git {origin} r{run}"), &dir));
+        let clone = dir.join(format!("c{run}"));
+        table.note("`git worktree add`", timed(&format!("git worktree add -q --detach ../w{run} {new}"), &clone));
+        let (first, made) = Player::make(world, format!("res_{run}a")).await;
+        let (ready, _) = first.lease(&new, ":").await;
+        table.note("cold: first copy on a host", made + ready);
+        let (copy, made) = Player::make(world, format!("res_{run}b")).await;
+        let (ready, cleaned) = copy.lease(&new, ":").await;
+        table.note("further copy on a host", made + ready);
+        table.note("clean-up after it, with every file hashed", cleaned);
+
+        let bare = |commit: &str| timed(&format!("git checkout -qf --detach {commit}; git clean -ffdxq"), &clone);
+        bare(&new);
+        // Old enough to be trusted, as after any build that takes three seconds.
+        copy.lease(&new, "sleep 3").await;
+        for _ in 0..3 {
+            table.note("bare, the same commit", bare(&new));
+            table.note("warm, the same commit", copy.lease(&new, "sleep 3").await.0);
+            table.note("bare, 1 commit away", bare(&near));
+            table.note("warm, 1 commit away", copy.lease(&near, "sleep 3").await.0);
+            bare(&new);
+            copy.lease(&new, "sleep 3").await;
+            table.note("bare, 50 commits away", bare(&far));
+            table.note("warm, 50 commits away", copy.lease(&far, "sleep 3").await.0);
+            bare(&new);
+            copy.lease(&new, "sleep 3").await;
+        }
+        sh(&clone, BUILD);
+        table.note("bare, after a build", bare(&new));
+        let (_, cleaned) = copy.lease(&new, BUILD).await;
+        table.note("clean-up after a build", cleaned);
+        table.note("warm, after a build and its clean-up", copy.lease(&new, ":").await.0);
+    }
+
+    let start = Instant::now();
+    let mut all = tokio::task::JoinSet::new();
+    for n in 0..10 {
+        let (adapter, mut job) = (world.adapter.clone(), world.job.clone());
+        job.resource = format!("res_ten{n}");
+        let work = world.work(&[("commit", &new)]);
+        all.spawn(async move {
+            let made = adapter.provision(&ProvisionJob { resource: job.clone(), attempt: 0 }).await.unwrap();
+            job.handle = Some(made.handle);
+            adapter.prepare(&PrepareJob { resource: job, work, child: None }).await.unwrap()
+        });
+    }
+    while let Some(done) = all.join_next().await {
+        assert_eq!(done.unwrap().access["commit"], new);
+    }
+    table.note("ten further copies at once", start.elapsed().as_secs_f64());
+    let ten = format!("for n in 0 1 2 3 4 5 6 7 8 9; do git clone -q {origin} ten$n & done; wait");
+    table.note("ten `git clone` at once", timed(&ten, &dir));
+    let disk = |path: &str| sh(&dir, &format!("du -sm {path} | cut -f1")).parse::<f64>().unwrap();
+    println!("\n## {title}\n");
+    table.print(&[
+        ("warm, the same commit", "bare, the same commit"),
+        ("warm, 1 commit away", "bare, 1 commit away"),
+        ("warm, 50 commits away", "bare, 50 commits away"),
+        ("warm, after a build and its clean-up", "bare, after a build"),
+        ("`git clone`", "warm, the same commit"),
+        ("`git clone`", "warm, 1 commit away"),
+        ("`git clone`", "warm, 50 commits away"),
+        ("further copy on a host", "`git clone`"),
+        ("cold: first copy on a host", "`git clone`"),
+        ("`git worktree add`", "warm, 50 commits away"),
+        ("ten further copies at once", "ten `git clone` at once"),
+    ]);
+    println!(
+        "\nDisk of a further copy: {} MB, of which {} MB in `.git`; of a `git clone`: {} and {} MB.",
+        disk("host/copies/res_ten0"),
+        disk("host/copies/res_ten0/tree/.git"),
+        disk("ten0"),
+        disk("ten0/.git")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes, and asserts nothing"]
 async fn pace() {
     let world = World::bare(|_| {});
     std::fs::write(world.origin.dir.join("stream"), history()).unwrap();
     sh(
         &world.origin.dir,
-        "rm -rf origin.git; git init -q --bare -b main origin.git; git --git-dir=origin.git fast-import --quiet <stream; rm stream; git --git-dir=origin.git gc -q; git clone -q --bare origin.git ref.git",
+        "rm -rf origin.git; git init -q --bare -b main origin.git; git --git-dir=origin.git fast-import --quiet <stream; rm stream; git --git-dir=origin.git gc -q",
     );
-    let world = &world;
-    let dir = world.origin.dir.clone();
-    let (new, old) = (world.origin.id("main"), world.origin.id("main~50"));
-    let origin = format!("file://{}", world.origin.url());
-    let mut rows: Vec<(&str, Vec<Duration>)> = Vec::new();
-    let mut note = |name: &'static str, time: Duration| {
-        eprintln!("{name}: {:.2}", time.as_secs_f64());
-        match rows.iter_mut().find(|(row, _)| *row == name) {
-            Some((_, times)) => times.push(time),
-            None => rows.push((name, vec![time])),
-        }
-    };
-    for run in 0..RUNS {
-        note("`git clone`", timed(&format!("git clone -q {origin} c{run}"), &dir));
-        note("`git clone --reference`", timed(&format!("git clone -q --reference ref.git {origin} r{run}"), &dir));
-        note(
-            "`git checkout -f` and `git clean -ffdx`, 50 commits away",
-            timed(&format!("git checkout -qf --detach {old}; git clean -ffdxq"), &dir.join(format!("c{run}"))),
-        );
-        note(
-            "the same, with a new index (what a proof needs)",
-            timed(
-                &format!(
-                    "rm .git/index; git read-tree HEAD; git update-index -q --refresh; git checkout -qf --detach {new}; git clean -ffdxq"
-                ),
-                &dir.join(format!("c{run}")),
-            ),
-        );
-        sh(&dir, &format!("mkdir -p host/copies/mirrors; mv host/copies/mirrors gone{run}"));
-        let make = |name: String| {
-            let mut job: ResourceJob = world.job.clone();
-            job.resource = name;
-            async move {
-                let start = Instant::now();
-                let made = world.adapter.provision(&ProvisionJob { resource: job.clone(), attempt: 0 }).await.unwrap();
-                job.handle = Some(made.handle);
-                (job, start.elapsed())
-            }
-        };
-        let prepare = |job: ResourceJob, commit: String| {
-            let work = world.work(&[("commit", &commit)]);
-            async move {
-                let start = Instant::now();
-                let job = wharfinger_adapter::PrepareJob { resource: job, work, child: None };
-                assert_eq!(world.adapter.prepare(&job).await.unwrap().access["commit"], commit);
-                start.elapsed()
-            }
-        };
-        // Nothing is removed between: on some file systems that takes longer than all the rest, and goes on behind it.
-        let (first, made) = make(format!("res_{run}a")).await;
-        let ready = prepare(first, new.clone()).await;
-        note("first copy on a host: made", made);
-        note("first copy on a host: made and prepared", made + ready);
-        let (second, made) = make(format!("res_{run}b")).await;
-        let ready = prepare(second.clone(), new.clone()).await;
-        note("second copy: made", made);
-        note("second copy: made and prepared", made + ready);
-        note("warm, the same commit", prepare(second.clone(), new.clone()).await);
-        note("warm, 50 commits away", prepare(second, old.clone()).await);
-    }
-    println!("| step | seconds |\n|---|---|");
-    for (name, times) in rows {
-        println!("| {name} | {:.2} |", median(times));
-    }
+    play("A big repository", &world).await;
+}
+
+/// This repository, as far as it is there.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes, and asserts nothing"]
+async fn pace_of_our_own() {
+    let world = World::bare(|_| {});
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    sh(
+        &world.origin.dir,
+        &format!(
+            "rm -rf origin.git; git init -q --bare -b main origin.git; git -C '{here}' push -q \"$PWD/origin.git\" HEAD:refs/heads/main"
+        ),
+    );
+    play("Wharfinger's own", &world).await;
 }

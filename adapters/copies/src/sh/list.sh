@@ -1,15 +1,24 @@
-# Asks the remote what it has. $1: its address; the rest: names to look for. Leaves all branches in meta/heads, sorted, and prints the rest: HEAD, the names, and the first branch as "any".
-# Nothing of the copy takes part, so a failure (97) is the remote's.
-have_git
-far_end
-url=$1
-shift
-login
+# Waits for what ask.sh has asked. Leaves all branches in meta/heads, sorted, and prints the rest: HEAD, the names, the first
+# branch as "any", and as "have" which of them the copy has the objects of. $1: another id to look for there, or empty.
+# A failure is the remote's: 97, or 98 if there was no answer in time.
 tab=$(printf '\t')
-(GIT_DIR=$M/none && export GIT_DIR && cd / && exec git ls-remote --symref -- "$url" HEAD 'refs/heads/*' "$@") \
-  >"$M/listing" || exit 97
+wait "$asking"
+rc=$?
+asking=
+if [ $rc != 0 ]; then
+  tail -c 2000 "$M/listing.why" >&2
+  [ $rc != 124 ] && [ $rc != 137 ] || exit 98
+  exit 97
+fi
 grep "^[0-9a-f]*${tab}refs/heads/" "$M/listing" | sort >"$M/heads"
 sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}" "$M/listing"
 sed "/${tab}refs\/heads\//d" "$M/listing"
-for name; do grep -F -- "$tab$name" "$M/listing"; done
+for name in $names; do grep -F -- "$tab$name" "$M/listing"; done
+if [ -d "$G/objects" ]; then
+  {
+    sed -n "s/^\([0-9a-f]*\)${tab}HEAD\$/\1/p" "$M/listing"
+    for name in $names; do sed -n "s|^\([0-9a-f]*\)${tab}$name\$|\1|p" "$M/listing"; done
+    [ -z "$1" ] || printf '%s\n' "$1"
+  } | g cat-file --batch-check 2>/dev/null | sed -n "s/^\([0-9a-f]*\) [a-z]* [0-9]*\$/have${tab}\1/p"
+fi
 exit 0

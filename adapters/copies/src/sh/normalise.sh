@@ -1,6 +1,7 @@
 # Brings .git back to what we know, before any of it is trusted: all that is not needed goes, whatever it is called.
 # Leaves HEAD detached at the former commit, or on a branch without one. $1: pinned configuration, $2: "mend" also
-# replaces a broken HEAD, $3: MB that must be free.
+# replaces a broken HEAD, $3: MB that must be free, $4: "index" keeps the index, for who can tell whether it is to be believed.
+# Other scripts may follow.
 guard_mounts
 if [ "$2" = mend ] && [ -d "$G" ] && [ ! -L "$G" ]; then
   # Only so that the guards pass: both are written anew below.
@@ -12,11 +13,12 @@ have_git
 [ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
 [ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
 rm -f -- "$D/meta/lease"
-unlock "$T"
+unlock "$G"
 for f in "$G"/* "$G"/.[!.]* "$G"/..?*; do
   [ -e "$f" ] || [ -L "$f" ] || continue
   case ${f##*/} in
   HEAD | config | objects | refs) ;;
+  index) [ "$4" = index ] && [ -f "$f" ] && [ ! -L "$f" ] || remove "$f" ;;
   packed-refs) if [ -L "$f" ] || [ ! -f "$f" ]; then remove "$f"; fi ;;
   *) remove "$f" ;;
   esac
@@ -71,3 +73,4 @@ fi
 refs '^[0-9a-f]\{40,64\} refs/remotes/origin/[^ ]*$'
 { printf '%s\n' "${old:-ref: refs/heads/none}" >"$G/HEAD.new" && mv -f -- "$G/HEAD.new" "$G/HEAD"; } ||
   say CANNOT_REMOVE "cannot write $G/HEAD"
+shift 4

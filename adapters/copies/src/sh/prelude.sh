@@ -36,6 +36,9 @@ conf core.fsmonitor false
 conf core.untrackedCache false
 conf core.splitIndex false
 conf core.sparseCheckout false
+conf core.ignoreStat false
+conf core.trustctime true
+conf core.checkStat default
 conf core.attributesFile /dev/null
 conf core.excludesFile /dev/null
 conf core.commitGraph false

@@ -1,41 +1,70 @@
-# Follows rebuild.sh. Proves that the tree is commit $1, by the chain of hashes from its name down to each file, trusting no object of the
-# store and no time stamp. $2: "clean" (nothing else is there) or "keep".
-have_git
-cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"
-W=$1
-P=$M/proof.index
-fail() { say PROOF_FAILED "$*"; }
+# Follows rebuild.sh. Proves that the tree is the wanted commit, by the chain of hashes from its name down to each file,
+# trusting no object of the store; puts back what is not. Prints "was", the commit that it was at before; "written", how
+# many files were written; and "trust", what there is to know of the index, if that was asked for.
 head=$(g rev-parse -q --verify HEAD 2>/dev/null) || fail "HEAD names nothing"
-[ "$head" = "$1" ] || fail "HEAD is $head"
-# Git does not hash what it reads, so a forged object passes for a true one.
-c=$(g cat-file commit "$1" 2>/dev/null | g hash-object -t commit --literally --stdin 2>/dev/null)
-[ "$c" = "$1" ] || fail "the stored commit $1 is forged or missing"
-tree=$(g cat-file commit "$1" | sed -n '1s/^tree //p')
-rm -f -- "$G/index" "$G/index.lock" "$P" "$P.lock"
-e=$(g read-tree "$1" 2>&1) || fail "$(printf '%s' "$e" | head -c 1000)"
-g ls-files -s -z | GIT_INDEX_FILE=$P g update-index -z --index-info || fail "the index cannot be copied"
-t=$(GIT_INDEX_FILE=$P g write-tree --missing-ok 2>/dev/null)
-rm -f -- "$P"
-[ "$t" = "$tree" ] || fail "a stored directory listing of $1 is forged"
+[ "$head" = "$want" ] || fail "HEAD is $head"
+if [ -z "$known" ] || [ "$was" != "$tree" ]; then
+  t=$(g write-tree --missing-ok 2>/dev/null)
+  [ "$t" = "$tree" ] || fail "a stored directory listing of $want is forged"
+fi
 
-g update-index -q --refresh >/dev/null 2>&1 || :
-# A file that does not hash to its blob may still be right: line-end rules do not round-trip in every repository. Then it
-# must be what the true blob, passed through those rules, gives. For a large file they give what the host's store has, which
-# proves nothing.
-bad=$(g diff-files --raw -z --no-renames --ignore-submodules=none | tr '\0\n' '\n\0' |
-  while IFS= read -r line && IFS= read -r path; do
-    # shellcheck disable=SC2086
-    set -- $line
-    if [ "$1" = ":$2" ] && [ "$5" = M ] && [ -f "./$path" ] && [ ! -L "./$path" ] && ! large "$path" &&
-      [ "$(g cat-file blob "$3" 2>/dev/null | g hash-object --stdin 2>/dev/null)" = "$3" ] &&
-      g cat-file --filters "$W:$path" 2>/dev/null | cmp -s - "./$path"; then
-      continue
-    fi
-    printf '%s %s, ' "$5" "$path"
-  done | head -c 1000)
-[ -z "$bad" ] || fail "files differ from the commit: ${bad%, }"
-if [ "$2" = clean ]; then
-  more=$(g ls-files -o --directory 2>&1 | head -c 1000)
-  [ -n "$more" ] || more=$(find . -path ./.git -prune -o ! -type f ! -type d ! -type l -print 2>&1 | head -c 1000)
+# Only what differs is put back: files that are right keep their times, however they got them.
+refresh() { stale=$(g update-index --refresh 2>&1 | tail -c 1000); }
+refresh
+if [ -n "$stale" ]; then
+  g diff-files --raw -z --no-renames --ignore-submodules=none >"$M/dirty" || fail "the tree cannot be read"
+  tr '\0\n' '\n\0' <"$M/dirty" | sed -n 'n;p' | tr '\0\n' '\n\0' >"$M/changes"
+  e=$(g checkout-index -f -q -z --stdin <"$M/changes" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+  forgetting <"$M/dirty" >"$M/zero"
+  g update-index -z --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
+  written=$((written + $(tr -cd '\0' <"$M/zero" | wc -c)))
+  first=dirty
+  refresh
+fi
+if [ -n "$stale" ]; then
+  # A file that does not hash to its blob may still be right: line-end rules do not round-trip in every repository. Then it
+  # must be what the true blob, passed through those rules, gives. For a large file they give what the host's store has,
+  # which proves nothing.
+  bad=$(g diff-files --raw -z --no-renames --ignore-submodules=none | tr '\0\n' '\n\0' |
+    while IFS= read -r line && IFS= read -r path; do
+      # shellcheck disable=SC2086
+      set -- $line
+      if [ "$1" = ":$2" ] && [ "$5" = M ] && [ -f "./$path" ] && [ ! -L "./$path" ] && ! large "$path" &&
+        [ "$(g cat-file blob "$3" 2>/dev/null | g hash-object --stdin 2>/dev/null)" = "$3" ] &&
+        g cat-file --filters "$want:$path" 2>/dev/null | cmp -s - "./$path"; then
+        continue
+      fi
+      printf '%s %s, ' "$5" "$path"
+    done | head -c 1000)
+  [ -z "$bad" ] || fail "files differ from the commit: ${bad%, }"
+fi
+if [ "$policy" = clean ] && { [ "$first" != '=0' ] || [ -n "$odd" ] || [ "$links" != 0 ]; }; then
+  # It found something, so it has not said yet that nothing is left.
+  sweep "$@"
+  [ "$out" = '=0' ] || fail "files are there that the commit does not have: $out"
+  more=$(find . -path ./.git -prune -o ! -type f ! -type d ! -type l -print 2>&1 | head -c 1000)
   [ -z "$more" ] || fail "files are there that the commit does not have: $more"
 fi
+printf 'was\t%s\nwritten\t%s\n' "$at" "$written"
+if [ -n "$note" ]; then
+  rm -rf -- "$D/meta/lease"
+  e=$({ (umask 077 && printf '%s' "$note" >"$D/meta/lease.new") && mv -f -- "$D/meta/lease.new" "$D/meta/lease"; } 2>&1) ||
+    say CANNOT_CREATE "$e"
+fi
+
+# A later change has a later ctime, as far as whole seconds tell. What has changed since shortly before the hashing began is
+# to be hashed again. Where that cannot be found out, or is too much, nothing is trusted.
+trusted() {
+  [ "$save" = trust ] && [ -z "$stale" ] && [ -n "$started" ] || return 0
+  find . -path ./.git -prune -o ! -type d -newerct "@$((started - 2))" -print0 >"$M/changes" 2>/dev/null || return 0
+  if [ -s "$M/changes" ]; then
+    [ "$(tr -cd '\0' <"$M/changes" | wc -c)" -le 500 ] || return 0
+    GIT_LITERAL_PATHSPECS=1 xargs -0 git --git-dir="$G" --work-tree="$T" ls-files -s -z -- <"$M/changes" |
+      g update-index -z --index-info || return 0
+    g write-tree --missing-ok >/dev/null 2>&1 || return 0
+  fi
+  d=$(sha256sum <"$G/index") || return 0
+  printf 'trust\t%s %s %s %s %s\n' "${d%% *}" "$tree" "$want" "$links" "$boot"
+}
+trusted
+exit 0

@@ -1,48 +1,126 @@
-# Brings the tree to commit $1. $2: "clean" or "keep" (what git does not track), $3: "gentle", or "wipe" to start from an
-# empty directory. The index is made anew, so no flag or time stamp in an old one can hide a changed file; files that are
-# right already are not written again and keep their times. $4: the remote's default branch, or empty.
+# Brings the tree to commit $1; prove.sh follows. "HEAD" is the commit that it is at, if there is one.
+# $2: "clean" or "keep" (what git does not track), $3: "gentle", or "wipe" to start from an empty directory, $4: the remote's
+# default branch, or empty, $5: what is known of the index (what prove.sh printed as "trust"), or empty, $6: "trust" to have
+# that printed again, $7: the note to leave in meta/lease, or empty; the rest: patterns of what survives "clean".
+#
+# The index is either the one that we know byte for byte, or made anew without any time stamp, so that every file is hashed. Its
+# listing of trees is never taken from the object store: git computes it from the entries. See docs/adr/0010.
 have_git
 cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"
-rm -f -- "$G/index" "$G/index.lock"
-wipe=$3
-old=
-if [ "$wipe" = gentle ]; then
-  # Without the former commit nobody can tell its files from what is to be kept.
-  if ! old=$(g rev-parse -q --verify 'HEAD^{tree}' 2>/dev/null) || ! g read-tree "$old" 2>/dev/null; then wipe=wipe; fi
+want=$1 policy=$2 mode=$3 default=$4 trust=$5 save=$6 note=$7
+shift 7
+n=$#
+while [ "$n" -gt 0 ]; do
+  set -- "$@" -e "$1"
+  shift
+  n=$((n - 1))
+done
+tab=$(printf '\t')
+if [ "$want" = HEAD ]; then
+  want=$(g rev-parse -q --verify 'HEAD^{commit}') || exit 0
 fi
-if [ "$wipe" = wipe ]; then
-  unlock "$T"
-  e=$(find . ! -name . -prune ! -name .git -exec rm -rf -- {} + 2>&1) || {
-    chattr -R -i -a -- . 2>/dev/null
-    e=$(find . ! -name . -prune ! -name .git -exec rm -rf -- {} + 2>&1) || say CANNOT_REMOVE "$e"
-  }
-  g read-tree --empty
-fi
-sweep() {
-  [ "$1" = clean ] || return 0
-  # Git does not see pipes, sockets and devices at all.
-  find . -path ./.git -prune -o ! -type f ! -type d ! -type l -exec rm -f -- {} + 2>/dev/null
-  g clean -ffdxq >/dev/null 2>&1 && return 0
-  chattr -R -i -a -- . 2>/dev/null
-  e=$(g clean -ffdxq 2>&1) || say CANNOT_REMOVE "$(printf '%s' "$e" | head -c 1000)"
+fail() {
+  # Who wants no more than to know whether the index can be trusted knows now.
+  [ "$save" != trust ] || exit 0
+  say PROOF_FAILED "$*"
 }
-sweep "$2"
-g update-index -q --refresh >/dev/null 2>&1 || :
-e=$(g checkout --quiet --force --detach "$1" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
-g update-ref -d refs/wharfinger/want 2>/dev/null
-if [ -n "$4" ] && g rev-parse -q --verify "refs/remotes/origin/$4" >/dev/null 2>&1; then
-  g symbolic-ref refs/remotes/origin/HEAD "refs/remotes/origin/$4"
+rm -rf -- "$M/commit" "$M/changes" "$M/zero" "$M/dirty" "$M/clock" "$G/index.lock"
+
+# Git does not hash what it reads, so a forged object passes for a true one.
+g cat-file commit "$want" >"$M/commit" 2>/dev/null
+c=$(g hash-object -t commit --literally --stdin <"$M/commit" 2>/dev/null)
+[ "$c" = "$want" ] || fail "the stored commit $want is forged or missing"
+tree=$(sed -n '1s/^tree //p' "$M/commit")
+
+boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+# By the clock of the file system, which may be another machine's.
+: >"$M/clock"
+started=$(stat -c %Z "$M/clock" 2>/dev/null)
+was='' at='' links='' known=''
+if [ -n "$trust" ] && [ "$mode" = gentle ] && [ -f "$G/index" ] && [ ! -L "$G/index" ]; then
+  read -r digest was at links b <<X
+$trust
+X
+  d=$(sha256sum <"$G/index" 2>/dev/null)
+  if [ "${d%% *}" = "$digest" ] && [ "$b" = "$boot" ]; then known=yes; fi
 fi
 
-# What lies in a submodule's place is a repository of its own, which neither `clean` nor `checkout` touches.
-tab=$(printf '\t')
-here=$(pwd -P)
-g ls-files -s -z | tr '\0\n' '\n\0' | sed -n "s/^160000 [0-9a-f]* [0-9]$tab//p" | tr '\0\n' '\n\0' |
-  xargs -0 sh -c 'here=$1; shift
+# Unlocks all directories, and finds what git does not see at all: pipes, sockets, devices.
+odd=$(find . -path ./.git -prune -o -type d \( -perm -700 -o -exec chmod u+rwx {} \; -o -print \) \
+  -o -type f -o -type l -o -print 2>/dev/null | sed -n 1p)
+
+sweep() {
+  out='=0'
+  [ "$policy" = clean ] || return 0
+  if [ -n "$odd" ]; then
+    find . -path ./.git -prune -o ! -type f ! -type d ! -type l -exec rm -f -- {} + 2>/dev/null
+  fi
+  out=$({ g clean -ffdx "$@" 2>&1; echo "=$?"; } | tail -c 1000)
+  case $out in *=0) return 0 ;; esac
+  chattr -R -i -a -- . 2>/dev/null
+  out=$({ g clean -ffdx "$@" 2>&1; echo "=$?"; } | tail -c 1000)
+  case $out in *=0) ;; *) say CANNOT_REMOVE "$out" ;; esac
+}
+
+# Turns `diff-index --raw -z` or `diff-files --raw -z` into what makes the index forget the left side's time stamps.
+forgetting() {
+  tr '\0\n' '\n\0' | sed -n "N;s/^:\([0-7]*\) [0-7]* \([0-9a-f]*\) [0-9a-f]* [A-Z][0-9]*\n/\1 \2$tab/;/^000000/!p" | tr '\0\n' '\n\0'
+}
+
+if [ -z "$known" ]; then
+  rm -f -- "$G/index"
+  # Without the former commit nobody can tell its files from what is to be kept. Where there is nothing, nothing is kept.
+  [ "$(ls -A)" != .git ] || mode=wipe
+  if [ "$mode" = gentle ]; then
+    at=$(g rev-parse -q --verify HEAD 2>/dev/null) && was=$(g rev-parse -q --verify 'HEAD^{tree}' 2>/dev/null) &&
+      { g ls-tree -r -z --full-tree "$was" || printf 'broken\0'; } 2>/dev/null | g update-index -z --index-info 2>/dev/null ||
+      mode=wipe
+  fi
+  if [ "$mode" = wipe ]; then
+    rm -f -- "$G/index" "$G/index.lock"
+    e=$(find . ! -name . -prune ! -name .git -exec rm -rf -- {} + 2>&1) || {
+      chattr -R -i -a -- . 2>/dev/null
+      e=$(find . ! -name . -prune ! -name .git -exec rm -rf -- {} + 2>&1) || say CANNOT_REMOVE "$e"
+    }
+    g read-tree --empty
+    at=
+    was=$(g hash-object -t tree --stdin </dev/null)
+  fi
+  links=maybe
+  sweep "$@"
+fi
+
+written=0
+if [ "$was" != "$tree" ]; then
+  e=$(g diff-index --cached --raw -z --no-renames --ignore-submodules=none "$tree" 2>&1 >"$M/changes") ||
+    say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+  forgetting <"$M/changes" >"$M/zero"
+  # With two trees it leaves alone what both have, and has no listing of trees from the store.
+  e=$(g read-tree --reset -u "$was" "$tree" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+  g update-index -z --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
+  written=$(tr -cd '\0' <"$M/zero" | wc -c)
+  case $links in 0) ! tr '\0\n' '\n\0' <"$M/zero" | grep -q '^160000 ' || links=maybe ;; esac
+fi
+e=$({ printf '%s\n' "$want" >"$G/HEAD.new" && mv -f -- "$G/HEAD.new" "$G/HEAD"; } 2>&1) || say CHECKOUT_FAILED "$e"
+if [ -e "$G/refs/wharfinger" ]; then g update-ref -d refs/wharfinger/want 2>/dev/null; fi
+if [ -n "$default" ] && g rev-parse -q --verify "refs/remotes/origin/$default" >/dev/null 2>&1; then
+  g symbolic-ref refs/remotes/origin/HEAD "refs/remotes/origin/$default"
+fi
+sweep "$@"
+first=$out
+
+# What lies in a submodule's place is a repository of its own, which neither `clean` nor `read-tree` touches.
+places() {
+  g ls-files -s -z | tr '\0\n' '\n\0' | sed -n "s/^160000 [0-9a-f]* [0-9]$tab//p" | tr '\0\n' '\n\0'
+}
+if [ "$links" != 0 ]; then
+  here=$(pwd -P)
+  places | xargs -0 sh -c 'here=$1; shift
     for p; do
       case $p in */*) up=${p%/*} ;; *) up=. ;; esac
       at=$(cd -P -- "./$up" && pwd -P) || exit 1
       [ "$up" = . ] || [ "$at" = "$here/$up" ] || exit 1
       rm -rf -- "./$p" && mkdir -p -- "./$p" || exit 1
     done' sh "$here" || say CANNOT_REMOVE "cannot empty the place of a submodule"
-sweep "$2"
+  links=$(places | tr -cd '\0' | wc -c)
+fi

@@ -1,6 +1,7 @@
 # Ends the processes that a former holder, or an earlier call of ours, left behind: those that carry the lease's id, or
 # whose directory or program lies in the tree or in a part that is put away. $1: lease id, or empty. $2: "set" gives the copy to token $3 first, "clear"
 # takes it from it first: whoever passes the fence after that is refused, whoever passed before is found below.
+# Other scripts may follow: it takes its arguments away.
 lease=$1
 if [ -n "$2" ]; then
   now=
@@ -80,33 +81,39 @@ victims() {
     done
 }
 
-left=$(victims)
-[ -z "$left" ] && exit 0
-note_groups
-left=$(victims)
-for pid in $left; do kill -TERM "$pid" 2>/dev/null; done
-i=0
-while [ $i -lt 20 ]; do
-  sleep 0.1 2>/dev/null || sleep 1
+# Asks all that are left to end, then makes them.
+end_all() {
   left=$(victims)
-  [ -z "$left" ] && exit 0
+  [ -n "$left" ] || return 0
   note_groups
-  i=$((i + 1))
-done
-# A killed parent's children may have been started after we looked: until none is left.
-i=0
-while [ $i -lt 30 ]; do
-  for pid in $left; do kill -KILL "$pid" 2>/dev/null; done
   left=$(victims)
-  note_groups
-  [ -z "$left" ] && exit 0
-  sleep 0.1 2>/dev/null || sleep 1
-  i=$((i + 1))
-done
-names=
-for pid in $left; do
-  c=
-  read -r c 2>/dev/null <"/proc/$pid/comm" || :
-  names="$names $pid($c)"
-done
-say PROCESS_SURVIVES "cannot end the processes$names"
+  for pid in $left; do kill -TERM "$pid" 2>/dev/null; done
+  i=0
+  while [ $i -lt 20 ]; do
+    sleep 0.1 2>/dev/null || sleep 1
+    left=$(victims)
+    [ -n "$left" ] || return 0
+    note_groups
+    i=$((i + 1))
+  done
+  # A killed parent's children may have been started after we looked: until none is left.
+  i=0
+  while [ $i -lt 30 ]; do
+    for pid in $left; do kill -KILL "$pid" 2>/dev/null; done
+    left=$(victims)
+    note_groups
+    [ -n "$left" ] || return 0
+    sleep 0.1 2>/dev/null || sleep 1
+    i=$((i + 1))
+  done
+  names=
+  for pid in $left; do
+    c=
+    read -r c 2>/dev/null <"/proc/$pid/comm" || :
+    names="$names $pid($c)"
+  done
+  say PROCESS_SURVIVES "cannot end the processes$names"
+}
+end_all
+export WHARFINGER_COPY="$R"
+shift 3

@@ -1,0 +1,17 @@
+# Asks the remote what it has, beside what follows; list.sh waits for the answer. $1: its address, $2: names to look for, with
+# blanks between, $3: seconds. Nothing of the copy takes part, so a failure is the remote's.
+have_git
+command -v timeout >/dev/null 2>&1 || { echo "timeout is not there" >&2; exit 127; }
+far_end
+login
+url=$1 names=$2
+foreground=
+if timeout --foreground 1 true 2>/dev/null; then foreground=--foreground; fi
+rm -rf -- "$M/listing" "$M/listing.why"
+# shellcheck disable=SC2086
+(GIT_DIR=$M/none && export GIT_DIR && cd / && exec timeout $foreground -k 10 "$3" \
+  git ls-remote --symref -- "$url" HEAD 'refs/heads/*' $names) >"$M/listing" 2>"$M/listing.why" </dev/null &
+asking=$!
+# What ends before the answer does not wait for it.
+at_end 'kill "$asking" 2>/dev/null || :'
+shift 3
