@@ -5,7 +5,7 @@ use crate::error::Trouble;
 use crate::git::{Copy, NORMALISE, REBUILD};
 use crate::{mirror, provision};
 use serde::{Deserialize, Serialize};
-use wharfinger_adapter::{CleanJob, Failure, HolderWork, ShellError};
+use wharfinger_adapter::{CleanJob, Failure, HolderWork};
 
 /// The note of who has the copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,11 +24,7 @@ impl Note {
 
     /// What is not there or cannot be read is no note.
     async fn read(copy: &Copy) -> Result<Option<Note>, Trouble> {
-        match copy.shell.get(&copy.meta("lease"), 4096).await {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(ShellError::File(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(copy.note("lease").await?.and_then(|text| serde_json::from_str(&text).ok()))
     }
 }
 

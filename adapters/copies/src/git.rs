@@ -44,6 +44,7 @@ scripts! {
     INSTALL = "install";
     LIST = "list";
     NORMALISE = "normalise";
+    NOTE = "note";
     PULL = "mirror" "pull";
     REBUILD = "rebuild";
     REBUILD_AND_PROVE = "rebuild" "prove";
@@ -156,7 +157,7 @@ impl Copy {
     pub(crate) async fn pinned(&self) -> Result<String, Trouble> {
         let format = match &self.handle {
             Some(handle) => handle.object_format.clone(),
-            None => String::from_utf8_lossy(&self.shell.get(&self.meta("format"), 64).await?).trim().to_string(),
+            None => self.note("format").await?.unwrap_or_default(),
         };
         Ok(pinned(&self.config.repository, &format))
     }
@@ -240,6 +241,12 @@ impl Copy {
     /// The same, and what this lease started, once the copy belongs to nobody.
     pub(crate) async fn give_back(&self, lease: &str, token: u64) -> Result<(), Trouble> {
         self.must(STOP, &[lease, "clear", &token.to_string()], self.config.command_timeout()).await.map(drop)
+    }
+
+    /// What stands in a note of ours on the host; `None` if it is not there, or is no plain file.
+    pub(crate) async fn note(&self, name: &str) -> Result<Option<String>, Trouble> {
+        let text = self.must(NOTE, &[name], self.config.command_timeout()).await?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
     /// Runs git in the copy, on the host alone.

@@ -1,7 +1,7 @@
 //! Is this the copy that we made, and is it fit for use? And the smallest step that mends it.
 
 use crate::error::{State, Trouble};
-use crate::git::{Copy, EMPTY, INSPECT, NORMALISE, pinned};
+use crate::git::{Copy, EMPTY, INSPECT, NORMALISE};
 use crate::provision;
 use wharfinger_adapter::{Failure, ShellError, Verdict};
 
@@ -26,10 +26,7 @@ pub(crate) async fn inspect(copy: &Copy, pinned: &str, depth: Depth) -> Result<R
 
 /// The configuration to expect. A copy whose notes are gone is not ours any more; the inspection says how.
 async fn expected(copy: &Copy) -> Result<String, Trouble> {
-    match copy.pinned().await {
-        Err(Trouble::Shell(ShellError::File(_))) => Ok(pinned(&copy.config.repository, "sha1")),
-        other => other,
-    }
+    copy.pinned().await
 }
 
 /// The thorough question, with the host's silence and the copy's state told apart.
