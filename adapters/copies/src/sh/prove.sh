@@ -35,6 +35,7 @@ bad=$(g diff-files --raw -z --no-renames --ignore-submodules=none | tr '\0\n' '\
 [ -z "$bad" ] || fail "files differ from the commit: ${bad%, }"
 if [ "$2" = clean ]; then
   more=$(g ls-files -o --directory 2>&1 | head -c 1000)
-  [ -n "$more" ] || more=$(find . -path ./.git -prune -o ! -type f ! -type d ! -type l -print 2>&1 | head -c 1000)
-  [ -z "$more" ] || fail "files are there that the commit does not have: $more"
+  [ -n "$more" ] || more=$(find . -path ./.git -prune -o \( ! -type f ! -type d ! -type l -o -type f ! -perm 644 ! -perm 755 \) \
+    -print 2>&1 | head -c 1000)
+  [ -z "$more" ] || fail "files are there that the commit does not have, or not with these modes: $more"
 fi
