@@ -5,10 +5,11 @@ far_end
 url=$1
 shift
 tab=$(printf '\t')
-(GIT_DIR=$M/none && export GIT_DIR && cd / && exec git ls-remote --symref -- "$url" HEAD 'refs/heads/*' "$@") \
-  >"$M/listing" || exit 97
-grep "^[0-9a-f]*${tab}refs/heads/" "$M/listing" | sort >"$M/heads"
-sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}" "$M/listing"
-sed "/${tab}refs\/heads\//d" "$M/listing"
-for name; do grep -F -- "$tab$name" "$M/listing"; done
+# Held in memory: what a file said could be changed under us, and then the request would seem to be at fault.
+listing=$(GIT_DIR=$M/none && export GIT_DIR && cd / && exec git ls-remote --symref -- "$url" HEAD 'refs/heads/*' "$@") || exit 97
+listing() { printf '%s\n' "$listing"; }
+listing | grep "^[0-9a-f]*${tab}refs/heads/" | sort >"$M/heads"
+listing | sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}"
+listing | sed "/${tab}refs\/heads\//d"
+for name; do listing | grep -F -- "$tab$name"; done
 exit 0
