@@ -5,6 +5,7 @@ mod support;
 
 use support::World;
 use support::broker::Then;
+use support::odd_rows;
 use support::rows::{self, Row};
 use wharfinger_adapter::Verdict;
 use wharfinger_copies::Clean;
@@ -37,6 +38,16 @@ async fn attacks_by_configuration() {
 #[tokio::test]
 async fn files_that_are_not_the_commits() {
     play(rows::FILES).await;
+}
+
+#[tokio::test]
+async fn what_git_can_be_told() {
+    play(odd_rows::GIT).await;
+}
+
+#[tokio::test]
+async fn what_a_host_can_hold() {
+    play(odd_rows::HOST).await;
 }
 
 #[tokio::test]

@@ -118,7 +118,8 @@ impl World {
 
     /// Plays one row after the other on the same copy: a hard life, and each row must end well for the next to begin.
     pub(crate) async fn play(&mut self, rows: &[Row], then: Then) {
-        for row in rows {
+        let only = std::env::var("WHARFINGER_ROW").unwrap_or_default();
+        for row in rows.iter().filter(|row| row.0.contains(&only)) {
             let (name, _, ends) = row;
             let begun = std::time::Instant::now();
             let work = self.work(&[("tag", "v1")]);
