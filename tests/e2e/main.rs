@@ -16,6 +16,7 @@ mod kill;
 mod notices;
 mod python;
 mod seed;
+mod spoilt;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]
 mod sshd;
 mod support;

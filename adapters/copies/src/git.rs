@@ -65,6 +65,7 @@ scripts! {
     MERGE = "scratch" "merge";
     MODULES = "modules";
     NORMALISE = "normalise";
+    NOTE = "note";
     PARK = "park";
     PLACE = "place";
     PULL = "credentials" "mirror" "pull";
@@ -188,7 +189,7 @@ impl Copy {
     pub(crate) async fn pinned(&self) -> Result<String, Trouble> {
         let format = match &self.format {
             Some(format) => format.clone(),
-            None => String::from_utf8_lossy(&self.shell.get(&self.meta("format"), 64).await?).trim().to_string(),
+            None => self.note("format").await?.unwrap_or_default(),
         };
         Ok(self.pinned_in(&format))
     }
@@ -299,6 +300,12 @@ impl Copy {
     /// The same, and what this lease started, once the copy belongs to nobody.
     pub(crate) async fn give_back(&self, lease: &str, token: u64) -> Result<(), Trouble> {
         self.must(STOP, &[lease, "clear", &token.to_string()], self.config.command_timeout()).await.map(drop)
+    }
+
+    /// What stands in a note of ours on the host; `None` if it is not there, or is no plain file.
+    pub(crate) async fn note(&self, name: &str) -> Result<Option<String>, Trouble> {
+        let text = self.must(NOTE, &[name], self.config.command_timeout()).await?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
     /// Runs git in the copy, on the host alone.

@@ -25,11 +25,11 @@
 //! no prompts. Then it **proves** the tree: from the commit's name, through the directory listings, to the bytes of each
 //! file, every hash is computed again. What cannot be proved is fetched again once, and otherwise never handed out.
 //!
-//! When a lease begins and when it ends, every process is ended that carries the lease's mark, or whose directory or program
-//! lies in the tree: an operator's own shell too, if it stands there.
+//! When a lease begins and when it ends, every process is ended that carries the lease's mark, or whose directory, program or
+//! open file lies in the tree or in meta: an operator's own shell too, if it stands there.
 //!
 //! What it cannot find: a process of a former holder that has shed the lease's mark from its environment and has neither its
-//! directory nor its program in the copy. Hosts whose holders are not trusted need a user, or a container, for each.
+//! directory nor its program nor an open file in the copy. docs/spoilt.md lists what builds may leave and what becomes of it. Hosts whose holders are not trusted need a user, or a container, for each.
 
 mod adapter;
 mod checkout;

@@ -43,11 +43,7 @@ async fn make(copy: &Copy, op: u64) -> Result<String, Trouble> {
 
 /// The object format that an earlier call wrote down, if it got that far.
 async fn format_of(copy: &Copy) -> Result<Option<String>, Trouble> {
-    match copy.shell.get(&copy.meta("format"), 64).await {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_string())),
-        Err(wharfinger_adapter::ShellError::File(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    copy.note("format").await
 }
 
 async fn found_well(copy: &Copy, format: &str) -> Result<bool, Trouble> {

@@ -173,7 +173,7 @@ async fn a_clone_that_is_cut_off_leaves_nothing_in_the_way() {
     {
         let making = world.adapter.provision(&job);
         tokio::pin!(making);
-        let half = world.home().join("new.1");
+        let half = world.home().join(format!("new.{}", world.job.op));
         let seen = async {
             while !half.exists() {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -187,7 +187,7 @@ async fn a_clone_that_is_cut_off_leaves_nothing_in_the_way() {
     }
     assert!(!world.tree().exists());
     world.provision().await.unwrap();
-    assert!(!world.home().join("new.1").exists());
+    assert_eq!(sh(&world.home(), "ls"), "meta\ntree");
     let prepared = world.prepare(&[]).await.unwrap();
     world.assert_is(&prepared, "main", &[]);
 }

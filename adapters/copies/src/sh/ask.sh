@@ -8,9 +8,11 @@ url=$1 names=$2
 foreground=
 if timeout --foreground 1 true 2>/dev/null; then foreground=--foreground; fi
 rm -rf -- "$M/listing" "$M/listing.why"
+# Without a name while it is written: what it says could be changed under us, and then the request would seem to be at fault.
+: >"$M/listing" && exec 5>"$M/listing" 4<"$M/listing" && rm -f -- "$M/listing" || say CANNOT_CREATE "cannot write below $M"
 # shellcheck disable=SC2086
 (GIT_DIR=$M/none && export GIT_DIR && cd / && exec timeout $foreground -k 10 "$3" \
-  git ls-remote --symref -- "$url" HEAD 'refs/heads/*' $names) >"$M/listing" 2>"$M/listing.why" </dev/null &
+  git ls-remote --symref -- "$url" HEAD 'refs/heads/*' $names) >&5 2>"$M/listing.why" </dev/null 4<&- &
 asking=$!
 # What ends before the answer does not wait for it.
 at_end 'kill "$asking" 2>/dev/null || :'

@@ -2,12 +2,22 @@
 # all objects. A holder may configure its copy while it has it, so the configuration counts only without a lease.
 guard
 have_git
-[ ! -e "$M/suspect" ] || say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
+if [ -e "$M/suspect" ] || [ -L "$M/suspect" ]; then
+  [ -f "$M/suspect" ] || say PROOF_FAILED "$M/suspect is no file"
+  say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
+fi
 [ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
 [ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
+# Git waits for what comes out of a pipe, and reads a ref to its end.
+odd=$(
+  find "$G/refs" "$G/objects" ! -type f ! -type d ! -type l 2>/dev/null
+  find "$G/refs" -type f -size +8 2>/dev/null
+  find "$G/HEAD" "$G/config" "$G/packed-refs" -prune \( ! -type f -o -size +262144 \) 2>/dev/null
+)
+[ -z "$odd" ] || say GIT_DIR_BROKEN "what git would not read to an end: $(printf '%s' "$odd" | head -c 1000)"
 if [ ! -e "$D/meta/lease" ]; then
   # The dot keeps the trailing newlines.
-  c=$(cat "$G/config" 2>/dev/null && printf .)
+  c=$(head -c 100000 "$G/config" 2>/dev/null && printf .)
   [ "$c" = "$1." ] || say CONFIG_CHANGED "$G/config is not as it was made"
 fi
 guard_head
@@ -24,5 +34,6 @@ ref:*)
 esac
 guard_disk "$D" "$2"
 [ "$3" = deep ] || exit 0
-e=$(GIT_INDEX_FILE="$M/none" g fsck --connectivity-only --no-dangling --no-progress --no-reflogs 2>&1) ||
+# All of it: with --connectivity-only it takes a tip whose parent lies in a truncated pack, and hashes nothing.
+e=$(GIT_INDEX_FILE="$M/none" g fsck --full --no-dangling --no-progress --no-reflogs 2>&1) ||
   say OBJECTS_BROKEN "$(printf '%s' "$e" | grep -v '^notice:' | head -c 1000)"

@@ -5,19 +5,23 @@ tab=$(printf '\t')
 wait "$asking"
 rc=$?
 asking=
+exec 5>&-
+listing=$(cat <&4)
+exec 4<&-
+listing() { printf '%s\n' "$listing"; }
 if [ $rc != 0 ]; then
   tail -c 2000 "$M/listing.why" >&2
   [ $rc != 124 ] && [ $rc != 137 ] || exit 98
   exit 97
 fi
-grep "^[0-9a-f]*${tab}refs/heads/" "$M/listing" | sort >"$M/heads"
-sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}" "$M/listing"
-sed "/${tab}refs\/heads\//d" "$M/listing"
-for name in $names; do grep -F -- "$tab$name" "$M/listing"; done
+listing | grep "^[0-9a-f]*${tab}refs/heads/" | sort >"$M/heads"
+listing | sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}"
+listing | sed "/${tab}refs\/heads\//d"
+for name in $names; do listing | grep -F -- "$tab$name"; done
 if [ -d "$G/objects" ]; then
   {
-    sed -n "s/^\([0-9a-f]*\)${tab}HEAD\$/\1/p" "$M/listing"
-    for name in $names; do sed -n "s|^\([0-9a-f]*\)${tab}$name\$|\1|p" "$M/listing"; done
+    listing | sed -n "s/^\([0-9a-f]*\)${tab}HEAD\$/\1/p"
+    for name in $names; do listing | sed -n "s|^\([0-9a-f]*\)${tab}$name\$|\1|p"; done
     [ -z "$1" ] || printf '%s\n' "$1"
   } | g cat-file --batch-check 2>/dev/null | sed -n "s/^\([0-9a-f]*\) [a-z]* [0-9]*\$/have${tab}\1/p"
 fi

@@ -9,7 +9,15 @@ for t in flock timeout; do
   command -v $t >/dev/null 2>&1 || { echo "$t is not there" >&2; exit 127; }
 done
 far_end
-e=$({ mkdir -p -- "${X%/*}" && : >>"$X.lock" && : >>"$X.use"; } 2>&1) || say CANNOT_CREATE "$e"
+up=${X%/*}
+if [ -e "$up" ] || [ -L "$up" ]; then [ -d "$up" ] || remove "$up"; fi
+thaw "$up"
+# Opening a pipe would wait for its other end.
+for f in "$X.lock" "$X.use"; do
+  [ -e "$f" ] || [ -L "$f" ] || continue
+  [ -f "$f" ] && [ ! -L "$f" ] || remove "$f"
+done
+e=$({ mkdir -p -- "$up" && : >>"$X.lock" && : >>"$X.use"; } 2>&1) || say CANNOT_CREATE "$e"
 # .lock: who writes. .use: readers share it; nobody repacks or removes under them. Both end with their process, and lie
 # beside the mirror, so that they outlive it.
 exec 8>>"$X.lock" 9>>"$X.use"
@@ -41,6 +49,9 @@ tidy() {
     esac
   done
   remove "$X/objects/info"
+  find "$X/refs" "$X/objects" ! -type f ! -type d -exec rm -f -- {} +
+  find "$X/refs" -type f -size +8 -exec rm -f -- {} +
+  find "$X/packed-refs" -prune -size +262144 -exec rm -f -- {} + 2>/dev/null
   # Locks of a git that was killed: nobody else writes now.
   find "$X/refs" \( -type l -o -name '*.lock' \) -exec rm -rf -- {} +
   find "$X/objects" \( -type l -o -name 'tmp_*' -o -name '*.lock' \) -exec rm -rf -- {} +

@@ -3,6 +3,8 @@
 # replaces a broken HEAD, $3: MB that must be free, $4: "index" keeps the index, for who can tell whether it is to be believed.
 # Other scripts may follow.
 guard_mounts
+[ "$M" = "$D/meta" ] || plain_notes
+thaw "$G"
 if [ "$2" = mend ] && [ -d "$G" ] && [ ! -L "$G" ]; then
   # Only so that the guards pass: both are written anew below.
   { [ -f "$G/config" ] && [ ! -L "$G/config" ]; } || { remove "$G/config"; : >"$G/config"; }
@@ -29,9 +31,29 @@ e=$({ printf '%s' "$1" >"$G/config.new" && mv -f -- "$G/config.new" "$G/config";
 
 # Alternates, commit graphs, bitmaps and promisor marks can all lie about objects; none is needed.
 remove "$G/objects/info"
-find "$G/objects" -type l -exec rm -f -- {} +
+# Nor are what a killed git left, and what has a second name where somebody may write to it.
+find "$G/objects" \( ! -type f ! -type d -o -name 'tmp_*' \) -exec rm -f -- {} +
+find "$G/objects" -type f -links +1 -exec rm -f -- {} +
+case $1 in *'objectformat = sha256'*) digits=64 ;; *) digits=40 ;; esac
 if [ -d "$G/objects/pack" ]; then
-  find "$G/objects/pack" -type f ! -name '*.pack' ! -name '*.idx' -exec rm -f -- {} +
+  for f in "$G/objects/pack"/* "$G/objects/pack"/.[!.]*; do
+    p=${f##*/}
+    case $p in pack-*.pack) p=${p%.pack} ;; pack-*.idx) p=${p%.idx} ;; *) p= ;; esac
+    # Of another format, packs would be an error each time.
+    case ${p#pack-} in
+    '' | *[!0-9a-f]*) ;;
+    *) [ ${#p} != $((digits + 5)) ] || continue ;;
+    esac
+    if [ -e "$f" ] || [ -L "$f" ]; then remove "$f"; fi
+  done
+fi
+# A ref is read to its end, whatever it is.
+find "$G/refs" \( ! -type f ! -type d -o -type f -size +8 \) -exec rm -f -- {} +
+find "$G/packed-refs" -prune -size +262144 -exec rm -f -- {} + 2>/dev/null
+alien=$(find "$T" "$G" -prune ! -user "$(id -u)"; find "$G" ! -user "$(id -u)" | sed -n 1p)
+if [ -n "$alien" ]; then
+  # Git would refuse to work for whoever gets this.
+  chown -Rh "$(id -u):$(id -g)" "$T" 2>/dev/null || say GIT_DIR_BROKEN "$alien belongs to another user"
 fi
 
 # Keeps the packed refs that match. Their header line goes: it promises an order and peeled tags, which somebody else may

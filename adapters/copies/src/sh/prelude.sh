@@ -107,7 +107,7 @@ have_git() {
 # The resource is there and is ours.
 guard_resource() {
   [ -d "$D" ] && [ ! -L "$D" ] && [ -f "$D/meta/marker" ] || say DIRECTORY_MISSING "$D is not there or holds no marker"
-  m=$(cat "$D/meta/marker")
+  m=$(head -c 200 "$D/meta/marker")
   [ "$m" = "$R" ] || say OTHER_RESOURCE "$D belongs to $m"
 }
 
@@ -145,8 +145,9 @@ guard() {
 # HEAD in a form that git reads. What it points at is another question.
 guard_head() {
   [ -f "$G/HEAD" ] && [ ! -L "$G/HEAD" ] || say HEAD_BROKEN "$G/HEAD is no file"
-  h=
-  read -r h <"$G/HEAD" || :
+  # A sparse file has no end within reach.
+  [ -z "$(find "$G/HEAD" -prune -size +8)" ] || say HEAD_BROKEN "$G/HEAD is too long for one name"
+  h=$(tr -d '\0' <"$G/HEAD" 2>/dev/null | sed -n 1p)
   case $h in
   'ref: refs/heads/'?*) ;;
   'ref: '* | '' | *[!0-9a-f]*) say HEAD_BROKEN "$G/HEAD does not name a commit or branch" ;;
@@ -160,16 +161,30 @@ guard_disk() {
   [ "$((free / 1024))" -ge "$2" ] || say DISK_FULL "$1 has $((free / 1024)) MB free, $2 MB are wanted"
 }
 
-# What is mounted inside would be emptied by the removal of the copy.
-guard_mounts() {
-  p=$(cd -P -- "$D" 2>/dev/null && pwd -P) || return 0
+# The last mount point inside the copy: it may lie in another, or on it.
+last_mount() {
+  found=
+  # The kernel writes blanks and the like as \040.
   while read -r _ _ _ _ m _; do
     case $m in
-    "$p"/*)
-      umount -- "$m" 2>/dev/null || say MOUNT_INSIDE "$m is a mount point inside the copy and cannot be unmounted"
+    *\\*)
+      m=$(printf '%b.' "$(printf '%s' "$m" | sed 's/\\\([0-7]\{3\}\)/\\0\1/g')")
+      m=${m%.}
       ;;
     esac
+    case $m in "$p" | "$p"/*) found=$m ;; esac
   done </proc/self/mountinfo
+  [ -n "$found" ]
+}
+
+# What is mounted inside would be emptied by the removal of the copy. What is in use is detached: whoever has it open keeps
+# it, and nobody finds it here any more.
+guard_mounts() {
+  p=$(cd -P -- "$D" 2>/dev/null && pwd -P) || return 0
+  while last_mount; do
+    umount -- "$found" 2>/dev/null || umount -l -- "$found" 2>/dev/null ||
+      say MOUNT_INSIDE "$found is a mount point inside the copy and cannot be unmounted"
+  done
 }
 
 # Directories that their owner may not write defeat every removal below them. Files need nothing: they are unlinked.
@@ -200,4 +215,31 @@ remove() {
     chattr -R -i -a -- "$1" 2>/dev/null
     e=$(rm -rf -- "$1" 2>&1) || say CANNOT_REMOVE "$1: $e"
   fi
+}
+
+# An immutable or append-only bit stops even root, and only root can have set it. All that lies below goes with it.
+thaw() {
+  [ "$(id -u)" = 0 ] || return 0
+  for f; do
+    [ -e "$f" ] && [ ! -L "$f" ] || continue
+    if lsattr -d -- "$f" 2>/dev/null | grep -q '^[^ ]*[ia][^ ]* ' ||
+      lsattr -Ra -- "$f" 2>/dev/null | grep -q '^[^ /]*[ia][^ /]* '; then
+      chattr -R -f -i -a -- "$f"
+    fi
+  done
+}
+
+# Our notes are plain files. A pipe in the place of one would hold us up for ever, a directory or a link lead what we write
+# elsewhere.
+plain_notes() {
+  [ -d "$M" ] && [ ! -L "$M" ] || return 0
+  if [ "$(id -u)" = 0 ] && lsattr -d -- "$D" 2>/dev/null | grep -q '^[^ ]*[ia][^ ]* '; then chattr -f -i -a -- "$D"; fi
+  thaw "$M"
+  chmod u+rwx -- "$D" "$M" 2>/dev/null
+  for f in "$M"/* "$M"/.[!.]*; do
+    [ -e "$f" ] || [ -L "$f" ] || continue
+    # Where parts and submodules lie while they are out of the tree.
+    case ${f##*/} in sub | parked) if [ -d "$f" ] && [ ! -L "$f" ]; then continue; fi ;; esac
+    [ -f "$f" ] && [ ! -L "$f" ] || remove "$f"
+  done
 }

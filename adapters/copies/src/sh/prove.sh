@@ -45,6 +45,10 @@ if [ "$policy" = clean ] && { [ "$first" != '=0' ] || [ -n "$odd" ] || [ "$links
   more=$(find . -path ./.git -prune -o ! -type f ! -type d ! -type l -print 2>&1 | head -c 1000)
   [ -z "$more" ] || fail "files are there that the commit does not have: $more"
 fi
+if [ "$policy" = clean ] && [ -z "$known" ] && [ $# = 0 ]; then
+  more=$(find . -path ./.git -prune -o -type f ! -perm 644 ! -perm 755 -print 2>&1 | head -c 1000)
+  [ -z "$more" ] || fail "files have modes that the commit does not give them: $more"
+fi
 printf 'was\t%s\nwritten\t%s\n' "$at" "$written"
 if [ -n "$note" ]; then
   rm -rf -- "$D/meta/lease"

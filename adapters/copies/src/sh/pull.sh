@@ -73,6 +73,11 @@ here() {
     g for-each-ref --format='%(objectname)%09refs/heads/%(refname:lstrip=3)' refs/remotes/origin 2>/dev/null | sort |
     cmp -s - "$M/heads"
 }
+if [ "$mode" = anew ]; then
+  # What is spoilt would still be in the way, or be found first.
+  for f in "$G"/objects/* "$G/refs/remotes/origin" "$G/packed-refs"; do remove "$f"; done
+  mkdir -p "$G/objects/pack" || exit 95
+fi
 if ! here; then
   set -- "$X" '+refs/heads/*:refs/remotes/origin/*'
   [ -z "$oid" ] || set -- "$@" "+refs/wharfinger/want/$oid:refs/wharfinger/want"

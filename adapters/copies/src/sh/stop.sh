@@ -1,12 +1,15 @@
 # Ends the processes that a former holder, or an earlier call of ours, left behind: those that carry the lease's id, or
-# whose directory or program lies in the tree or in a part that is put away. $1: lease id, or empty. $2: "set" gives the copy to token $3 first, "clear"
+# whose directory, program or open file lies in the tree, in a part that is put away, or among our notes. $1: lease id, or empty.
+# $2: "set" gives the copy to token $3 first, "clear"
 # takes it from it first: whoever passes the fence after that is refused, whoever passed before is found below.
 # Other scripts may follow: it takes its arguments away.
 lease=$1
+plain_notes
 if [ -n "$2" ]; then
-  now=
-  { read -r now <"$M/fence"; } 2>/dev/null
-  case $now in '' | *[!0-9]*) now=0 ;; esac
+  now=$(head -c 30 "$M/fence" 2>/dev/null | tr -d '\0\n')
+  case $now in '' | *[!0-9]* | ???????????????????*) now=0 ;; esac
+  # Tokens are revisions: no call of ours was held up for a thousand million changes. A holder wrote that.
+  [ "$now" -le "$(($3 + 1000000000))" ] || now=0
   [ "$now" -le "$3" ] || say FENCED "$M/fence belongs to token $now, which is later than $3"
   case $2 in
   set)
@@ -44,11 +47,15 @@ marked() {
   done
 }
 
+# By directory, program, or an open file: who still holds one can write to what the next holder gets.
 inside() {
-  ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null |
-    sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p' |
+  {
+    ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null | sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p'
+    ls -l /proc/[0-9]*/fd 2>/dev/null | sed -n -e '\|^/proc/[0-9]*/fd:$|{s|[^0-9]||g;h;d;}' -e 's|^.* -> /|/|' \
+      -e '/^\//{H;x;s|\n| |p;s| .*||;x;}'
+  } |
     while read -r pid path; do
-      case $path in "$tree" | "$tree/"* | "$tree (deleted)" | "$base/parts/"*) printf '%s\n' "$pid" ;; esac
+      case $path in "$tree" | "$tree/"* | "$tree (deleted)" | "$base/meta" | "$base/meta/"* | "$base/parts/"*) printf '%s\n' "$pid" ;; esac
     done
 }
 

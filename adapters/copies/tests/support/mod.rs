@@ -1,5 +1,9 @@
 //! A shell on this machine, origin repositories made by git, and a copy to play its life with.
 
+pub(crate) mod broker;
+pub(crate) mod mangles;
+pub(crate) mod odd_rows;
+pub(crate) mod rows;
 mod shell;
 
 pub(crate) use shell::{CutShell, DeadShell, TestShell};
@@ -102,7 +106,8 @@ impl World {
                 "res_{}",
                 dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').replace('.', "")
             ),
-            op: 1,
+            // Later than every token, as it is with the broker.
+            op: 1 << 40,
             item: None,
             handle: None,
             parent: Some(ParentHost { resource: "res_host".into(), access, shell: Arc::new(TestShell::default()) }),
