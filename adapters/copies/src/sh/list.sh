@@ -10,6 +10,7 @@ if [ $rc != 0 ]; then
   [ $rc != 124 ] && [ $rc != 137 ] || exit 98
   exit 97
 fi
+rm -rf -- "$M/heads"
 grep "^[0-9a-f]*${tab}refs/heads/" "$M/listing" | sort >"$M/heads"
 sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}" "$M/listing"
 sed "/${tab}refs\/heads\//d" "$M/listing"

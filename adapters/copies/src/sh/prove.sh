@@ -46,7 +46,8 @@ if [ "$policy" = clean ] && { [ "$first" != '=0' ] || [ -n "$odd" ] || [ "$links
 fi
 printf 'was\t%s\nwritten\t%s\n' "$at" "$written"
 if [ -n "$note" ]; then
-  rm -rf -- "$M/lease"
+  # What a build has put in their place may be a link to a file that has been proved.
+  rm -rf -- "$M/lease" "$M/lease.new"
   e=$({ (umask 077 && printf '%s' "$note" >"$M/lease.new") && mv -f -- "$M/lease.new" "$M/lease"; } 2>&1) ||
     say CANNOT_CREATE "$e"
 fi
