@@ -24,6 +24,7 @@
 //! objects, fetched refs and `HEAD`; its configuration is written anew; git runs with no configuration but ours, no hooks,
 //! no prompts. Then it **proves** the tree: from the commit's name, through the directory listings, to the bytes of each
 //! file, every hash is computed again. What cannot be proved is fetched again once, and otherwise never handed out.
+//! Files are hashed when a lease has ended; the next prepare looks for what has changed since (docs/adr/0010).
 //!
 //! When a lease begins and when it ends, every process is ended that carries the lease's mark, or whose directory, program or
 //! open file lies in the tree or in meta: an operator's own shell too, if it stands there.

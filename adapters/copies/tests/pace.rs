@@ -144,7 +144,8 @@ const BUILD: &str = "mkdir -p target/a; i=0; while [ $i -lt 1000 ]; do echo o >t
 async fn play(title: &str, world: &World) {
     let dir = world.origin.dir.clone();
     sh(&dir, "git clone -q --bare origin.git ref.git");
-    let [new, near, far] = ["main", "main~1", "main~50"].map(|name| world.origin.id(name));
+    let [new, near, far] =
+        [1, 2, 51].map(|n| sh(&dir.join("origin.git"), &format!("git rev-list main | sed -n '{n}p'")));
     let origin = format!("file://{}", world.origin.url());
     let mut table = Table::default();
     for run in 0..setting("PACE_RUNS", 3) {

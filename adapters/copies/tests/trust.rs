@@ -42,7 +42,10 @@ async fn play(cleaned: bool, rows: &[Row]) {
             world.spoil(&script.replace("LOOSE", LOOSE));
             let params = if to == "main" { ("branch", "main") } else { ("tag", "v1") };
             let (prepared, _) = world.prepare_as_the_broker_does(&row, &[params]).await;
-            world.assert_is(&prepared, to, &[]);
+            // What is not looked at again after a clean-up is the listings in the store that no file is written from. The
+            // files are right; git says of such a store that it is broken.
+            let files_alone: &[&str] = if cleaned && name.starts_with("forged former") { &["none"] } else { &[] };
+            world.assert_is(&prepared, to, files_alone);
             if script.contains("LOOSE") {
                 // What was forged and is not of the wanted commit is there still, for the next row to stumble over.
                 world = World::new(Clean::Clean).await;
@@ -125,6 +128,10 @@ const ROWS: &[Row] = &[
     ("untracked and ignored", "mkdir target; echo x >target/o; echo x >new; git init -q nested; git init -q target/n"),
     ("in the way of what comes", "rm -rf old.txt; mkdir -p old.txt/x; echo x >old.txt/x/y"),
     ("a link in the way of what comes", "mkdir -p $ORIGIN/o3; ln -s $ORIGIN/o3/made old.txt"),
+    (
+        "files of the tree in meta",
+        "for f in zero changes dirty commit listing heads clock lease.new lease; do rm -rf ../meta/$f; ln a.txt ../meta/$f; done",
+    ),
     (
         "garbage in meta",
         "for f in zero changes dirty commit listing heads clock lease.new; do rm -rf ../meta/$f; ln -s $PWD/a.txt ../meta/$f; done",

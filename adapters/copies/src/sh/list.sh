@@ -14,6 +14,7 @@ if [ $rc != 0 ]; then
   [ $rc != 124 ] && [ $rc != 137 ] || exit 98
   exit 97
 fi
+rm -rf -- "$M/heads"
 listing | grep "^[0-9a-f]*${tab}refs/heads/" | sort >"$M/heads"
 listing | sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}"
 listing | sed "/${tab}refs\/heads\//d"

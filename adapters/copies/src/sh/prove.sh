@@ -51,7 +51,8 @@ if [ "$policy" = clean ] && [ -z "$known" ] && [ $# = 0 ]; then
 fi
 printf 'was\t%s\nwritten\t%s\n' "$at" "$written"
 if [ -n "$note" ]; then
-  rm -rf -- "$D/meta/lease"
+  # What a build has put in their place may be a link to a file that has been proved.
+  rm -rf -- "$D/meta/lease" "$D/meta/lease.new"
   e=$({ (umask 077 && printf '%s' "$note" >"$D/meta/lease.new") && mv -f -- "$D/meta/lease.new" "$D/meta/lease"; } 2>&1) ||
     say CANNOT_CREATE "$e"
 fi
