@@ -27,7 +27,16 @@ pub(crate) fn variables(lease: &pb::Lease, server: &str) -> BTreeMap<String, Str
     put("COMMIT", known(access::COMMIT));
     put("BASE", known(access::BASE));
     put("FENCE", known(access::FENCE));
+    put("ROOT", known(access::ROOT));
+    for (key, commit) in lease.access.iter().filter(|(key, _)| key.starts_with("commit.")) {
+        put(&name(key), commit);
+    }
     vars
+}
+
+/// As a shell takes it: `commit.my-lib` is `COMMIT_MY_LIB`.
+fn name(key: &str) -> String {
+    key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
 
 /// Those, and how to reach the resource: for a command that runs here and works there.
@@ -36,7 +45,7 @@ pub(crate) fn variables_with_access(lease: &pb::Lease, server: &str) -> BTreeMap
     for (key, value) in &lease.access {
         // Builds print their environment; a key belongs into a file: see [`KeyFile`].
         if key != access::PRIVATE_KEY {
-            vars.insert(format!("WHARFINGER_{}", key.to_uppercase()), value.clone());
+            vars.insert(format!("WHARFINGER_{}", name(key)), value.clone());
         }
     }
     vars
@@ -88,6 +97,7 @@ mod tests {
             ("address", "10.0.0.1"),
             ("host_key", "ssh-ed25519 AAAA"),
             ("fence", "/srv/.wharfinger/fence.0"),
+            ("commit.my-lib", "abc"),
         ]
         .map(|(k, v)| (k.into(), v.into()));
         let lease = pb::Lease {
@@ -103,6 +113,7 @@ mod tests {
         assert_eq!(
             vars.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
             [
+                "WHARFINGER_COMMIT_MY_LIB=abc",
                 "WHARFINGER_ENDS_AT=2023-11-14T22:13:20.000Z",
                 "WHARFINGER_FENCE=/srv/.wharfinger/fence.0",
                 "WHARFINGER_LEASE=lse_1",
