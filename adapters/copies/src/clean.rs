@@ -72,7 +72,15 @@ pub(crate) async fn empty(copy: &Copy, pinned: &str) -> Result<(), Trouble> {
     let head = copy.git(&["rev-parse", "--quiet", "--verify", "HEAD^{commit}"]).await?;
     if head.exit.success() {
         let args = [&head.text(), policy(copy.config.clean), "gentle", ""];
-        if let Err(state) = copy.ask(REBUILD, &args, copy.config.command_timeout()).await? {
+        let limit = copy.config.command_timeout();
+        let mut done = copy.ask(REBUILD, &args, limit).await?;
+        if done.is_err() && copy.config.lfs {
+            // The next lease brings large files again; until then their pointers will do, which need nobody else.
+            let mut plain = copy.clone();
+            plain.config.lfs = false;
+            done = plain.ask(REBUILD, &args, limit).await?;
+        }
+        if let Err(state) = done {
             copy.doubt(&state).await?;
             return Err(state.into());
         }

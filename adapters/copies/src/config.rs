@@ -89,6 +89,9 @@ pub struct Config {
     /// Beginnings of the addresses that submodules may have, each ending with `/` or `:`; any if empty.
     #[serde(default)]
     pub submodule_urls: Vec<String>,
+    /// Files that git-lfs keeps elsewhere are there with their content; otherwise they are pointers. Needs git-lfs on the host.
+    #[serde(default)]
+    pub lfs: bool,
     /// What survives from lease to lease.
     #[serde(default)]
     pub clean: Clean,
@@ -141,6 +144,7 @@ impl Config {
             credentials: None,
             submodules: false,
             submodule_urls: Vec::new(),
+            lfs: false,
             clean: Clean::default(),
             root: None,
             clone_timeout_ms: clone_timeout(),

@@ -39,6 +39,7 @@ const STATES: &[&str] = &[
     "GIT_TOO_OLD",
     "HEAD_BROKEN",
     "LANDING_FAILED",
+    "LFS_MISSING",
     "MERGE_FAILED",
     "MOUNT_INSIDE",
     "NOT_A_REPOSITORY",
@@ -76,6 +77,10 @@ impl From<State> for Failure {
             "CREDENTIALS_REFUSED" => {
                 Failure::configuration(state.reason, format!("{}; mend the credentials of the pool", state.detail))
             }
+            "LFS_MISSING" => Failure::configuration(
+                state.reason,
+                format!("{}; install git-lfs on the host, or take lfs out of the pool", state.detail),
+            ),
             // Nothing is wrong with the copy: whoever speaks is behind the times.
             "FENCED" => Failure::provider(
                 state.reason,

@@ -59,6 +59,7 @@ scripts! {
     INSPECT = "inspect";
     INSTALL = "install";
     LAND = "credentials" "scratch" "land";
+    LFS = "credentials" "lfs";
     LIST = "credentials" "list";
     MERGE = "scratch" "merge";
     MODULES = "modules";
@@ -197,12 +198,17 @@ impl Copy {
             // So that a holder's `git submodule` sees those that are there.
             text.push_str("[submodule]\n\tactive = .\n");
         }
+        if self.config.lfs {
+            // The filters for a holder's git; ours is told by the prelude. Git-lfs adds the version where it is missing.
+            text.push_str("[filter \"lfs\"]\n\tprocess = git-lfs filter-process\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\trequired = true\n[lfs]\n\trepositoryformatversion = 0\n");
+        }
         text
     }
 
     /// Runs a script and hands back all there is to know.
     pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
-        let argv = script.argv(&[&self.dir, &self.resource, &self.at, &self.notes], args);
+        let large = if self.config.lfs { crate::lfs::endpoint(&self.config.repository) } else { String::new() };
+        let argv = script.argv(&[&self.dir, &self.resource, &self.at, &self.notes, &large], args);
         let mut command = Command::new(argv).timeout(limit);
         if let (true, Some(credentials)) = (script.remote, &self.config.credentials)
             && let Some(secret) = credentials.input(&self.config.repository, limit)?

@@ -248,7 +248,7 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
     ];
     let notes = if part.is_empty() { format!("{dir}/meta") } else { format!("{dir}/parts/{part}") };
     let mut command =
-        Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes], &args)).timeout(request.limit);
+        Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes, ""], &args)).timeout(request.limit);
     if let Some(credentials) = &request.credentials {
         let credentials = credentials.clone().bound_to([from.repository.as_str()]);
         credentials.validate([from.repository.as_str()])?;

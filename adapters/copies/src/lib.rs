@@ -38,6 +38,7 @@ mod credentials;
 mod error;
 mod git;
 mod land;
+mod lfs;
 mod merge;
 mod mirror;
 mod params;

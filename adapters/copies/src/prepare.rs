@@ -13,7 +13,7 @@ use crate::mirror::{self, Goal, Missing, Tip, list};
 use crate::params::{Asked, Wanted};
 use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
-use crate::submodules;
+use crate::{lfs, submodules};
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
 /// Makes the copies ready for this work.
@@ -115,6 +115,7 @@ pub(crate) async fn one(
     if copy.config.submodules {
         copy.must(PARK, &[], limit).await?;
     }
+    lfs::bring(copy, &commit, false).await?;
     if let Err(first) = check_out(copy, &commit, "gentle", &plan.default).await? {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
@@ -125,7 +126,10 @@ pub(crate) async fn one(
             other => other.map(drop),
         };
         let second = match came {
-            Ok(()) => check_out(copy, &commit, "wipe", &plan.default).await?,
+            Ok(()) => {
+                lfs::bring(copy, &commit, true).await?;
+                check_out(copy, &commit, "wipe", &plan.default).await?
+            }
             Err(Trouble::State(state)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, state.detail) })
             }
@@ -150,7 +154,10 @@ pub(crate) async fn one(
 /// Checks out and proves.
 async fn check_out(copy: &Copy, commit: &str, mode: &str, default: &str) -> Result<Result<(), State>, Trouble> {
     let (limit, policy) = (copy.config.command_timeout(), policy(copy.config.clean));
-    Ok(copy.ask(REBUILD_AND_PROVE, &[commit, policy, mode, default], limit * 2).await?.map(drop))
+    match copy.ask(REBUILD_AND_PROVE, &[commit, policy, mode, default], limit * 2).await? {
+        Ok(_) => lfs::prove(copy, commit).await,
+        Err(state) => Ok(Err(state)),
+    }
 }
 
 /// What to fetch.

@@ -10,6 +10,7 @@ case $major$minor in *[!0-9]* | '') say GIT_TOO_OLD "cannot read the version of 
 if [ "$major" -lt 2 ] || { [ "$major" = 2 ] && [ "$minor" -lt 36 ]; }; then
   say GIT_TOO_OLD "git is $v, 2.36 or newer is wanted"
 fi
+[ -z "$L" ] || command -v git-lfs >/dev/null 2>&1 || say LFS_MISSING "git-lfs is not there, and the pool has lfs = true"
 [ ! -L "$D" ] || rm -f -- "$D"
 O=$D/meta
 if [ -e "$D" ] && [ ! -d "$D" ]; then remove "$D"; fi

@@ -1,9 +1,10 @@
 # Common to all scripts. $1: the resource's directory, $2: its id, $3: the working copy that is meant, which is all of the tree,
-# a part of it or a submodule, $4: the directory of what we note of that one. POSIX sh, no bashisms.
+# a part of it or a submodule, $4: the directory of what we note of that one, $5: where its large files come from, or empty if
+# they stay pointers. POSIX sh, no bashisms.
 set -u
 umask 022
-D=$1 R=$2 T=$3 M=$4
-shift 4
+D=$1 R=$2 T=$3 M=$4 L=$5
+shift 5
 G=$T/.git
 # Where a new clone grows: on the same file system, and nobody else's.
 N=$M
@@ -50,8 +51,28 @@ conf checkout.defaultRemote ''
 conf http.lowSpeedLimit 1000
 conf http.lowSpeedTime 60
 
+# The same is said of git-lfs, and before all that a tree's .lfsconfig can say: that one is read, and loses.
+if [ -n "$L" ]; then
+  conf lfs.url "$L"
+  # Shared by all copies on the host. What is in it is believed by nobody: see lfs.sh.
+  conf lfs.storage "${D%/*}/mirrors/lfs"
+  conf lfs.fetchinclude ''
+  conf lfs.fetchexclude ''
+  conf lfs.skipdownloaderrors false
+  conf lfs.setlockablereadonly false
+  conf filter.lfs.process 'git-lfs filter-process'
+  conf filter.lfs.smudge 'git-lfs smudge -- %f'
+  conf filter.lfs.clean 'git-lfs clean -- %f'
+  conf filter.lfs.required true
+fi
+
 # Git on this copy and no other: with both named, a missing .git is an error and never some repository further up.
 g() { git --git-dir="$G" --work-tree="$T" "$@"; }
+
+# Whether this file's content is kept elsewhere, by the commit's own word.
+large() {
+  [ -n "$L" ] && [ "$(g check-attr -z filter -- "$1" | tr '\0\n' '\n\0' | sed -n 3p)" = lfs ]
+}
 
 # Says what state was found (a stable word, then details) and ends.
 say() {

@@ -1,0 +1,64 @@
+# Large files, around the checkout of commit $1. $2: "before" brings those that the commit has into the host's store; "anew" the same,
+# and removes what is spoilt there; "after" proves that none is a pointer in the tree, which the filters take for its own
+# content. That the content is right is proved with all other files: the filter computes its hash, and with it the pointer.
+# Exit code 97: those that it printed did not come.
+have_git
+command -v git-lfs >/dev/null 2>&1 || say LFS_MISSING "git-lfs is not there, and the pool has lfs = true"
+cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"
+store=${D%/*}/mirrors/lfs
+X=$M/lfs.index
+paths=$M/lfs.paths
+rm -rf -- "$X" "$X.lock" "$paths" "$M/lfs.want"
+GIT_INDEX_FILE=$X g read-tree "$1" 2>/dev/null || exit 0 # the checkout will say what is missing
+# What looks like a pointer and has no such attribute is a file like any other.
+GIT_INDEX_FILE=$X g ls-files -z | GIT_INDEX_FILE=$X g check-attr --cached --stdin -z filter | tr '\0\n' '\n\0' |
+  awk 'NR % 3 == 1 { p = $0 } NR % 3 == 0 && $0 == "lfs" { print p }' >"$paths"
+rm -f -- "$X"
+[ -s "$paths" ] || exit 0
+c=$(cat "$G/config" && printf .)
+git --git-dir="$G" --work-tree="$T" lfs ls-files --long "$1" 2>/dev/null |
+  awk 'NR == FNR { want[$0] = 1; next } { p = substr($0, 68) } (p in want) && $1 ~ /^[0-9a-f]+$/ { print $1 "\t" p }' "$paths" - >"$M/lfs.want"
+cut -f2- "$M/lfs.want" | sed 's|^|./|' | tr '\n\0' '\0\n' >"$paths"
+pointers() {
+  xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -size -3 2>/dev/null' sh <"$paths" | while IFS= read -r f; do
+    case $(head -c 42 -- "$f" 2>/dev/null) in "version https://git-lfs.github.com/spec/v1"*) printf '%s\n' "$f" ;; esac
+  done
+}
+if [ "$2" = after ]; then
+  left=$(pointers | head -c 1000)
+  [ -z "$left" ] || say PROOF_FAILED "the large files' content is missing: $left"
+  exit 0
+fi
+pointers | while IFS= read -r f; do rm -f -- "$f"; done
+
+object() { printf '%s/objects/%.2s/%.2s/%s' "$store" "$1" "${1#??}" "$1"; }
+missing() {
+  cut -f1 "$M/lfs.want" | sort -u | while read -r o; do
+    f=$(object "$o")
+    if [ -f "$f" ] && [ ! -L "$f" ]; then touch -c -- "$f"; else printf '%s\n' "$o"; fi
+  done
+}
+if [ "$2" = anew ]; then
+  cut -f1 "$M/lfs.want" | sort -u | while read -r o; do
+    f=$(object "$o")
+    [ "$(sha256sum <"$f" 2>/dev/null | cut -d' ' -f1)" = "$o" ] || rm -rf -- "$f"
+  done
+fi
+[ -n "$(missing)" ] || exit 0
+# The far end of a repository in a directory would take lfs.storage for its own.
+only_dir "$store"
+e=$({ rm -rf -- "$G/lfs" && mkdir -p -- "$store/objects" "$G/lfs" && ln -s "$store/objects" "$G/lfs/objects"; } 2>&1) ||
+  say CANNOT_CREATE "$e"
+login
+git --git-dir="$G" --work-tree="$T" -c lfs.storage= lfs fetch origin "$1" >&2
+rm -rf -- "$G/lfs"
+# From a repository in a directory it takes hard links, by which a build could spoil the origin's own.
+find "$store/objects" -type f -links +1 -exec sh -c '
+  for f; do cp -- "$f" "$f.$$" && mv -f -- "$f.$$" "$f" || rm -f -- "$f" "$f.$$"; done' sh {} +
+# It notes in there how a server wants to be asked.
+[ "$(cat "$G/config" && printf .)" = "$c" ] || printf '%s' "${c%.}" >"$G/config"
+# What no lease has needed for so long, and what was cut off.
+find "$store/objects" -type f -mtime +30 -exec rm -f -- {} + 2>/dev/null
+left=$(missing)
+[ -z "$left" ] || { printf '%s\n' "$left"; exit 97; }
+exit 0
