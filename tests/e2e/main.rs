@@ -13,6 +13,7 @@ mod faults;
 mod grpcurl;
 mod hosts;
 mod kill;
+mod landing;
 mod notices;
 mod python;
 mod seed;

@@ -210,8 +210,8 @@ impl Copy {
 
     /// Runs a script and hands back all there is to know.
     pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
-        let lfs = if self.config.lfs { crate::lfs::endpoint(&self.config.repository) } else { String::new() };
-        let argv = script.argv(&[&self.dir, &self.resource, &self.at, &self.notes, &lfs], args);
+        let large = if self.config.lfs { crate::lfs::endpoint(&self.config.repository) } else { String::new() };
+        let argv = script.argv(&[&self.dir, &self.resource, &self.at, &self.notes, &large], args);
         let mut command = Command::new(argv).timeout(limit);
         if let (true, Some(credentials)) = (script.remote, &self.config.credentials)
             && let Some(secret) = credentials.input(&self.config.repository, limit)?

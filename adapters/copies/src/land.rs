@@ -228,7 +228,7 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
     };
     let target = request.target.strip_prefix("refs/heads/").unwrap_or(&request.target);
     let tries = request.tries.max(1).to_string();
-    let patience = request.limit.as_secs().max(1).to_string();
+    let patience = patience(request.limit).to_string();
     let mirror = mirror_of(&dir, &from.repository);
     let (name, email) = request.author.as_ref().map_or(("", ""), |author| (&author.name, &author.email));
     let message = request.message.as_deref().unwrap_or_default().trim();
@@ -258,6 +258,11 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
     }
     let output = shell.run(command).await.map_err(|error| Failure::from(Trouble::Shell(error)))?;
     read(from, target, request.limit, &output)
+}
+
+/// Seconds for each of the two locks: who waits in vain should hear of it, and not be cut off.
+fn patience(limit: Duration) -> u64 {
+    (limit.as_secs() / 3).max(1)
 }
 
 /// The resource's directory, and the part's in its tree; empty if the tree is the copy.
@@ -366,7 +371,7 @@ fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Re
             ),
         )
     } else if let Some(who) = said("busy") {
-        Failure::provider("LANDING_BUSY", format!("waited {} s for {who}; try again", limit.as_secs()))
+        Failure::provider("LANDING_BUSY", format!("waited {} s for {who}; try again", patience(limit)))
     } else if let Some(now) = said("lost") {
         Failure::provider("FENCED", format!("the copy belongs to {now}: the lease is over, nothing landed"))
     } else {

@@ -498,3 +498,36 @@ async fn two_at_once_from_two_copies_both_land() {
     let tips = [one.commit, two.commit];
     assert!(tips.contains(&world.origin.id("main")), "the later of both is the tip");
 }
+
+#[tokio::test]
+async fn who_waits_in_vain_is_told_and_what_was_left_is_removed() {
+    let world = World::new(Clean::Clean).await;
+    let prepared = world.prepare(&[]).await.unwrap();
+    world.spoil(&format!("{IDENTITY} echo new >new.txt; git add -A; git commit -qm new"));
+    let lock = world.home().join("meta/landing.lock");
+    let mut holder = std::process::Command::new("/bin/sh")
+        .args(["-c", "exec 9>>\"$1\"; flock 9; : >\"$1.held\"; exec sleep 120", "sh"])
+        .arg(&lock)
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let held = lock.with_extension("lock.held");
+    while !held.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let short = LandRequest { limit: std::time::Duration::from_secs(30), ..request("busy") };
+    // A third of the limit for each lock.
+    let busy = failure(land_on(&world, &prepared, &short).await);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!((busy.blame, busy.reason), (Blame::Provider, "LANDING_BUSY"), "{busy}");
+    pushed(land_on(&world, &prepared, &request("busy")).await);
+
+    for name in ["landing", "scratch"] {
+        std::fs::create_dir_all(world.home().join("meta").join(name).join("objects")).unwrap();
+    }
+    world.prepare(&[]).await.unwrap();
+    for name in ["landing", "scratch"] {
+        assert!(!world.home().join("meta").join(name).exists(), "{name}");
+    }
+}

@@ -34,6 +34,9 @@ pub(super) struct LandArgs {
     /// Do all but the push, and say what would be pushed
     #[arg(long, requires = "land", help_heading = "Landing")]
     land_dry_run: bool,
+    /// Unique for this landing: the same again is recognised if it happened; the id of the lease's request if absent
+    #[arg(long, requires = "land", value_name = "ID", help_heading = "Landing")]
+    land_id: Option<String>,
     /// Merge again so often if others push to the branch meanwhile
     #[arg(long, requires = "land", value_name = "N", default_value_t = 10, help_heading = "Landing")]
     land_tries: u32,
@@ -66,7 +69,7 @@ impl LandArgs {
             dry_run: self.land_dry_run,
             credentials,
             tries: self.land_tries,
-            ..LandRequest::new(id, target)
+            ..LandRequest::new(self.land_id.as_deref().unwrap_or(id), target)
         };
         request.check().map_err(|failure| refused(&failure))?;
         Ok(Some(request))
@@ -127,7 +130,8 @@ pub(super) async fn run(
         }
         Err(not) => {
             let failure = not.failure(&request.target);
-            if failure.reason == "FENCED"
+            // Whoever ends a lease ends what runs in its copy, and the news of it may come later.
+            if (failure.reason == "FENCED" || failure.blame == Blame::Resource)
                 && let Ok(lost) = tokio::time::timeout(NEWS, guard.broken()).await
             {
                 return Ended::Lost(lost);

@@ -15,6 +15,9 @@ have_git
 [ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
 [ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
 rm -f -- "$D/meta/lease"
+# Of a merge or a landing that was killed.
+remove "$M/scratch"
+remove "$D/meta/landing"
 unlock "$G"
 for f in "$G"/* "$G"/.[!.]* "$G"/..?*; do
   [ -e "$f" ] || [ -L "$f" ] || continue
