@@ -104,7 +104,8 @@ pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
     let format = output.text();
     let config = copy.pinned_in(&format);
     copy.must(INSTALL, &[&new, &config, &format], limit).await?;
-    inspect(copy, &config, Depth::Deep).await??;
+    // Each object was hashed on its way, and that none is missing was found out by the clone itself.
+    inspect(copy, &config, Depth::Quick).await??;
     Ok(format)
 }
 
