@@ -58,7 +58,7 @@ enum Verb {
     ///
     /// Exits with the command's code (128 and the signal's number if a signal ended it), or with 75 when the lease was
     /// lost for good.
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// The same, but the command runs on this machine, with WHARFINGER_* in its environment
     Exec(run::ExecArgs),
     /// Lease, and print what was leased
@@ -148,7 +148,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
     let context = &context;
     match cli.verb {
         Verb::Serve(args) => serve::serve(&ui, &args).await,
-        Verb::Run(args) => run::run(context, args).await,
+        Verb::Run(args) => run::run(context, *args).await,
         Verb::Exec(args) => run::exec(context, args).await,
         Verb::Lease(args) => lease::lease(context, args).await,
         Verb::Renew(args) => lease::renew(context, args).await,
