@@ -131,7 +131,8 @@ fn set_up(world: &World, step: Step, n: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_instant_the_next_lease_is_right() {
-    let kills = if std::env::var("WHARFINGER_LONG").is_ok_and(|v| v == "1") { 300 } else { 50 };
+    // That many that hit something: on a busy machine the others come too late.
+    let wanted = if std::env::var("WHARFINGER_LONG").is_ok_and(|v| v == "1") { 200 } else { 20 };
     let mut world = World::new(Clean::Clean).await;
     let fresh = {
         let mut config = world.adapter.config().clone();
@@ -142,7 +143,10 @@ async fn killed_at_any_instant_the_next_lease_is_right() {
     // How long each step takes when it is let alone: measured as we go, and never the end of a test.
     let mut spans = [Duration::from_millis(400); 7];
     let (mut done, mut dead, mut whole, mut odd) = (0, 0, 0, 0x9E37_79B9_7F4A_7C15_u64);
-    for n in 0..kills {
+    let mut kills = 0;
+    while done < wanted && kills < 5 * wanted as u64 {
+        let n = kills;
+        kills += 1;
         odd = odd.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let which = usize::try_from(n % 7).unwrap();
         let step = steps[which];
@@ -191,7 +195,7 @@ async fn killed_at_any_instant_the_next_lease_is_right() {
     world.prepare_for(work.clone()).await.unwrap();
     world.clean(work).await.unwrap();
     println!("{kills} kills, {done} of them hit {dead} processes, {whole} steps ended well all the same");
-    assert!(done * 2 > usize::try_from(kills).unwrap(), "the kills came too late: {done}");
+    assert_eq!(done, wanted, "the kills came too late");
     assert_eq!(litter(&world), Vec::<String>::new());
     assert_eq!(sh(&world.home(), "ls"), "meta\ntree");
 }
