@@ -198,7 +198,7 @@ impl Config {
         if self.repositories.is_empty() {
             if self.repository.is_empty() {
                 return Err(bad(
-                    "repository is missing; add repository = \"https://…\", or [repositories] with several",
+                    "repository is missing; add repository = \"https://…\", or [pool.copies.repositories] with several",
                 ));
             }
             if self.default.is_some() {
