@@ -14,6 +14,7 @@ rm -rf -- "$M/listing" "$M/listing.why"
 (GIT_DIR=$M/none && export GIT_DIR && cd / && exec timeout $foreground -k 10 "$3" \
   git ls-remote --symref -- "$url" HEAD 'refs/heads/*' $names) >&5 2>"$M/listing.why" </dev/null 4<&- &
 asking=$!
+normal=
 # What ends before the answer does not wait for it.
 at_end 'kill "$asking" 2>/dev/null || :'
 shift 3

@@ -19,7 +19,8 @@ listing | grep "^[0-9a-f]*${tab}refs/heads/" | sort >"$M/heads"
 listing | sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}"
 listing | sed "/${tab}refs\/heads\//d"
 for name in $names; do listing | grep -F -- "$tab$name"; done
-if [ -d "$G/objects" ]; then
+# Git reads what is there only after it was brought back to what we know.
+if [ -n "$normal" ]; then
   {
     listing | sed -n "s/^\([0-9a-f]*\)${tab}HEAD\$/\1/p"
     for name in $names; do listing | sed -n "s|^\([0-9a-f]*\)${tab}$name\$|\1|p"; done

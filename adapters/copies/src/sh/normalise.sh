@@ -99,3 +99,4 @@ refs '^[0-9a-f]\{40,64\} refs/remotes/origin/[^ ]*$'
 { printf '%s\n' "${old:-ref: refs/heads/none}" >"$G/HEAD.new" && mv -f -- "$G/HEAD.new" "$G/HEAD"; } ||
   say CANNOT_REMOVE "cannot write $G/HEAD"
 shift 4
+normal=yes
