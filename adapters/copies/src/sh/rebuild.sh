@@ -125,8 +125,17 @@ places() {
 if [ "$links" != 0 ]; then
   here=$(pwd -P)
   places | xargs -0 sh -c 'here=$1; shift
+    set -f
     for p; do
       case $p in */*) up=${p%/*} ;; *) up=. ;; esac
+      # Nothing that the commit has is a link on the way down to it.
+      IFS=/ q=.
+      for c in $up; do
+        q=$q/$c
+        if [ -L "$q" ] || { [ -e "$q" ] && [ ! -d "$q" ]; }; then rm -f -- "$q"; fi
+      done
+      unset IFS
+      mkdir -p -- "./$up" || exit 1
       at=$(cd -P -- "./$up" && pwd -P) || exit 1
       [ "$up" = . ] || [ "$at" = "$here/$up" ] || exit 1
       rm -rf -- "./$p" && mkdir -p -- "./$p" || exit 1
