@@ -90,13 +90,6 @@ impl SqliteStore {
         })
     }
 
-    /// Waits for what is being written, moves the log into the database and closes it. Without it nothing is lost, but
-    /// the next start reads the log.
-    pub async fn close(&self) {
-        self.inner.readers.close().await;
-        self.inner.writer.lock().await.close().await;
-    }
-
     /// Runs to its end whatever becomes of the caller: a transaction must not stay open because a future was dropped.
     async fn write<T, F>(
         &self,
@@ -182,5 +175,11 @@ impl Store for SqliteStore {
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         reading!(self, reading => reading.events(query).await)
+    }
+
+    /// Moves the log into the database and closes it. Without it nothing is lost, but the next start reads the log.
+    async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writer.lock().await.close().await;
     }
 }
