@@ -97,17 +97,15 @@ impl Proxy {
 
     /// Closes what is open, on both sides.
     pub(crate) fn cut(&self) {
-        let streams = std::mem::take(&mut lock(&self.state).streams);
-        for stream in streams {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        close(&mut lock(&self.state));
     }
 
-    /// Closes what is open towards clients only: what they said still goes to the server.
-    pub(crate) fn cut_clients(&self) {
-        for client in lock(&self.state).streams.iter().step_by(2) {
-            let _ = client.shutdown(Shutdown::Both);
-        }
+    /// The same and another mode from then on: nothing that was held slips through between.
+    pub(crate) fn cut_and(&self, mode: Mode) {
+        let mut state = lock(&self.state);
+        close(&mut state);
+        state.mode = mode;
+        self.state.1.notify_all();
     }
 }
 
@@ -122,6 +120,12 @@ impl Drop for Proxy {
         self.cut();
         // Wakes the one who waits for clients.
         let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn close(state: &mut State) {
+    for stream in state.streams.drain(..) {
+        let _ = stream.shutdown(Shutdown::Both);
     }
 }
 

@@ -386,8 +386,7 @@ async fn a_commit_whose_answer_was_lost_is_found() {
     };
     eventually(async || content(&other).await.0 == 5).await;
     assert!(!commit.is_finished(), "it has no answer yet");
-    proxy.cut();
-    proxy.set(Mode::Pass);
+    proxy.cut_and(Mode::Pass);
     commit.await.unwrap().expect("it is stored, and that is what is said");
     assert_eq!(content(&other).await, (5, 5, 5));
     let events = other.events(&EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap();
@@ -409,8 +408,7 @@ async fn a_commit_that_never_arrived_is_sent_again() {
     };
     eventually(async || proxy.requests() > before).await;
     // Closed on both sides: what was held is lost.
-    proxy.cut();
-    proxy.set(Mode::Pass);
+    proxy.cut_and(Mode::Pass);
     commit.await.unwrap().unwrap();
     let other = PostgresStore::open(&direct).await.unwrap();
     assert_eq!(content(&other).await, (5, 5, 5));
@@ -446,8 +444,8 @@ async fn a_commit_that_arrives_late_is_refused() {
     };
     assert_eq!(content(&other).await.0, 2);
     // Now it arrives.
-    proxy.set(Mode::Pass);
     let replies = proxy.replies();
+    proxy.set(Mode::Pass);
     eventually(async || proxy.replies() > replies).await;
     assert_eq!(content(&other).await, (2, 2, 2), "it was settled that it is not there");
     direct_writer.commit(&batch(2, 1), epoch).await.unwrap();
@@ -467,8 +465,7 @@ async fn a_doubt_that_lasts_is_told_and_settled_by_the_load() {
         tokio::spawn(async move { store.commit(&batch(2, 3), epoch).await })
     };
     eventually(async || content(&other).await.0 == 5).await;
-    proxy.set(Mode::Refuse);
-    proxy.cut();
+    proxy.cut_and(Mode::Refuse);
     let start = Instant::now();
     let said = commit.await.unwrap();
     assert!(matches!(said, Err(CommitError::InDoubt(StoreError::Unavailable(_)))), "{said:?}");
@@ -497,8 +494,7 @@ async fn a_database_that_hangs_is_noticed() {
     assert!(matches!(store.load().await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.acquire().await, Err(StoreError::Unavailable(_))));
     assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
-    proxy.cut();
-    proxy.set(Mode::Pass);
+    proxy.cut_and(Mode::Pass);
     let epoch = store.acquire().await.unwrap();
     let (revision, ..) = content(&store).await;
     store.commit(&batch(revision, 1), epoch).await.unwrap();

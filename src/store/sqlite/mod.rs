@@ -76,7 +76,7 @@ impl SqliteStore {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = open::resolve(path)?;
         open::look(&path)?;
-        let lock = open::lock(&path)?;
+        let lock = open::lock(&path).await?;
         open::probe(&path).await?;
         let writer = Writer::open(path.clone()).await?;
         let readers = SqlitePoolOptions::new()
