@@ -81,7 +81,7 @@ make() {
     [ -d "${X%/*}" ] || exit 95
     exit 94
   }
-  { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || exit 95
+  { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || { echo "somebody removes the mirror" >&2; exit 95; }
 }
 
 from_origin() {

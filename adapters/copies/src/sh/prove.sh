@@ -3,21 +3,32 @@
 # many files were written; and "trust", what there is to know of the index, if that was asked for.
 head=$(g rev-parse -q --verify HEAD 2>/dev/null) || fail "HEAD names nothing"
 [ "$head" = "$want" ] || fail "HEAD is $head"
-if [ -z "$known" ] || [ "$was" != "$tree" ]; then
+if [ "$known" != yes ] || [ "$was" != "$tree" ]; then
   t=$(g write-tree --missing-ok 2>/dev/null)
   [ "$t" = "$tree" ] || fail "a stored directory listing of $want is forged"
 fi
 
 # Only what differs is put back: files that are right keep their times, however they got them.
 refresh() { stale=$(g update-index --refresh 2>&1 | tail -c 1000); }
-refresh
+stale=
+if [ -z "$comparing" ]; then
+  refresh
+elif ! wait "$comparing"; then
+  fail "the tree cannot be read"
+elif [ -s "$M/dirty" ]; then
+  # Somebody was at these files since they were hashed: looked at as the others were then.
+  left_side <"$M/dirty" >>"$M/changes"
+  left_side <"$M/dirty" | names | xargs -0 sh -c 'find "$@" -prune -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" \
+    -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' sh 2>/dev/null
+  refresh
+fi
 if [ -n "$stale" ]; then
-  g diff-files --raw -z --no-renames --ignore-submodules=none >"$M/dirty" || fail "the tree cannot be read"
-  tr '\0\n' '\n\0' <"$M/dirty" | sed -n 'n;p' | tr '\0\n' '\n\0' >"$M/changes"
-  e=$(g checkout-index -f -q -z --stdin <"$M/changes" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
-  forgetting <"$M/dirty" >"$M/zero"
-  g update-index -z --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
-  written=$((written + $(tr -cd '\0' <"$M/zero" | wc -c)))
+  g diff-files --raw --no-abbrev --no-renames --ignore-submodules=none >"$M/dirty" || fail "the tree cannot be read"
+  left_side <"$M/dirty" >"$M/zero"
+  e=$(cut -f2- "$M/zero" | g checkout-index -f -q --stdin 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+  g update-index --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
+  written=$((written + $(wc -l <"$M/zero")))
+  cat "$M/zero" >>"$M/changes"
   first=dirty
   refresh
 fi
@@ -45,9 +56,14 @@ if [ "$policy" = clean ] && { [ "$first" != '=0' ] || [ -n "$odd" ] || [ "$links
   more=$(find . -path ./.git -prune -o ! -type f ! -type d ! -type l -print 2>&1 | head -c 1000)
   [ -z "$more" ] || fail "files are there that the commit does not have: $more"
 fi
-# What is written into a directory with a default ACL has the modes that this says, whatever else is trusted.
-if [ "$policy" = clean ] && [ $# = 0 ]; then
-  more=$(find . -path ./.git -prune -o -type f ! -perm 644 ! -perm 755 -print 2>&1 | head -c 1000)
+# What is written into a directory with a default ACL has the modes that this says.
+if [ "$policy" = clean ]; then
+  more=
+  if [ -z "$comparing" ]; then
+    [ $# != 0 ] || more=$(find . -path ./.git -prune -o -type f ! -perm 644 ! -perm 755 -print 2>&1 | head -c 1000)
+  elif [ -s "$M/changes" ]; then
+    more=$(names <"$M/changes" | xargs -0 sh -c 'find "$@" -prune -type f ! -perm 644 ! -perm 755 -print' sh 2>&1 | head -c 1000)
+  fi
   [ -z "$more" ] || fail "files have modes that the commit does not give them: $more"
 fi
 printf 'was\t%s\nwritten\t%s\n' "$at" "$written"

@@ -11,9 +11,13 @@ if [ -n "$drop" ] && [ "$(head -c 100 "$X/made" 2>/dev/null)" = "$drop" ]; then
   remove "$X"
   flock -u 9
 fi
+lost() {
+  echo "somebody removes the mirror" >&2
+  exit 95
+}
 new=
 if ! tidy; then
-  [ -z "$offline" ] || exit 94
+  [ -z "$offline" ] || { echo "there is no mirror" >&2; exit 94; }
   make
   new=yes
 fi
@@ -22,7 +26,8 @@ heads() { m for-each-ref --format='%(objectname)%09%(refname)' refs/heads 2>/dev
 have() { [ -z "$oid" ] || m cat-file -e "$oid" 2>/dev/null; }
 tips() { ! cut -f1 "$M/heads" | m cat-file --batch-check 2>&1 | grep -qv '^[0-9a-f]* commit '; }
 # Not `fsck --connectivity-only`: that takes a tip whose parent cannot be read for well.
-sound() { m rev-list --objects --all --quiet >/dev/null 2>&1; }
+# Nor is one that has lost its refs.
+sound() { { [ ! -s "$M/heads" ] || [ -n "$(heads)" ]; } && m rev-list --objects --all --quiet >/dev/null 2>&1; }
 
 if [ -z "$offline" ]; then
   set --
@@ -46,7 +51,7 @@ if [ -z "$offline" ]; then
       [ -z "$in" ] || from_origin origin "+$name:refs/wharfinger/in" || exit 94
     }
     # Moved since it was listed, maybe: what came is later, and as good.
-    [ -z "$in" ] || oid=$(m rev-parse -q --verify refs/wharfinger/in) || exit 95
+    [ -z "$in" ] || oid=$(m rev-parse -q --verify refs/wharfinger/in) || lost
   fi
   if ! have; then
     from_origin origin "+$oid:refs/wharfinger/in" || {
@@ -55,10 +60,9 @@ if [ -z "$offline" ]; then
       exit 96
     }
   fi
-  # Somebody has removed it under us.
-  have || exit 95
+  have || lost
 fi
-have || exit 94
+have || { echo "the mirror does not have $oid" >&2; exit 94; }
 printf 'mirror\t%s\n' "$(head -c 100 "$X/made" 2>/dev/null)"
 # A name of its own keeps it from the next repack, and lets the copy ask for it.
 [ -z "$oid" ] || m update-ref "refs/wharfinger/want/$oid" "$oid" >&2 || exit 95
