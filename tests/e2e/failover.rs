@@ -128,6 +128,19 @@ fn lease_request(holder: &str) -> LeaseRequest {
     }
 }
 
+/// Until all of its threads have taken note: one that runs meanwhile serves on.
+fn until_stopped(pid: u32) {
+    let start = Instant::now();
+    let stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    };
+    while !std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(|task| stopped(task.unwrap())) {
+        assert!(start.elapsed() < PATIENCE, "{pid} does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// For the notes: how long nobody led.
 fn note(what: &str, without: Duration) {
     eprintln!("FAILOVER {what}: {} ms without a leader (a lead of {LEAD})", without.as_millis());
@@ -179,6 +192,7 @@ fn a_leader_that_was_stopped_wakes_as_none() {
     let id = before["id"].as_str().unwrap();
     let pid = farm.servers[leader].pid();
     signal(pid, "STOP");
+    until_stopped(pid);
     let start = Instant::now();
     // A write and a read, which lie in its port until it wakes.
     let address = farm.servers[leader].address.clone();
