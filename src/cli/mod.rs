@@ -6,6 +6,7 @@
 mod admin;
 mod check_config;
 mod connect;
+mod db;
 mod error;
 mod exit;
 mod json;
@@ -115,6 +116,8 @@ enum Verb {
     ForceDestroy(admin::OnResource),
     /// Check a configuration, and print what a server would make of it
     CheckConfig(check_config::CheckConfigArgs),
+    /// The database: bring it up to date, dump it, restore it, move it to another
+    Db(db::DbArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which
@@ -198,6 +201,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Break(args) => admin::break_lease(context, args).await,
         Verb::ForceDestroy(args) => admin::say(context, admin::Verb::ForceDestroy, args).await,
         Verb::CheckConfig(args) => check_config::check(&ui, &args),
+        Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),
     }
 }

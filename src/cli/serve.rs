@@ -408,7 +408,7 @@ async fn bind(address: SocketAddr) -> Result<Port, Failure> {
 }
 
 /// Opens the store, whichever it is.
-async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, Failure> {
+pub(crate) async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, Failure> {
     let opened: Result<Arc<dyn Store>, StoreError> = match config {
         StoreConfig::Sqlite(path) => SqliteStore::open(path).await.map(|store| Arc::new(store) as Arc<dyn Store>),
         #[cfg(feature = "postgres")]

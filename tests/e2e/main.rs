@@ -7,6 +7,7 @@ mod bad_input;
 mod brake;
 mod command;
 mod copies;
+mod db;
 mod failover;
 mod false_break;
 mod farm;
