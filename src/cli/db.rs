@@ -8,7 +8,7 @@ use super::ui::Ui;
 use crate::config::StoreConfig;
 #[cfg(feature = "postgres")]
 use crate::store::PostgresStore;
-use crate::store::{Copied, CopyError, SqliteStore, Store, StoreError};
+use crate::store::{Age, Copied, CopyError, SqliteStore, Store, StoreError};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fs::{File, OpenOptions};
@@ -40,6 +40,9 @@ enum DbVerb {
     Restore {
         #[command(flatten)]
         which: Which,
+        /// Servers have gone on since it was made, and what they did is lost: go on ahead of all that they gave
+        #[arg(long)]
+        stale: bool,
         /// Where from
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -84,11 +87,12 @@ pub(crate) async fn db(ui: &Ui, args: DbArgs) -> Result<Exit, Failure> {
             synced.map_err(|error| failure(CopyError::Io(error)))?;
             say(ui, "dumped", &config, Some(copied))
         }
-        DbVerb::Restore { which, file } => {
+        DbVerb::Restore { which, stale, file } => {
+            let age = if stale { Age::Stale } else { Age::Last };
             let config = load(ui, &which.config)?.store;
             let mut input = BufReader::new(File::open(&file).map_err(|error| unreadable(&file, &error))?);
             let target = open_beside(&config).await?;
-            let copied = crate::store::read_dump(&mut input, &*target).await;
+            let copied = crate::store::read_dump(&mut input, &*target, age).await;
             put_in_place(ui, &config, target, copied, "restored").await
         }
         DbVerb::Move { which, to } => {

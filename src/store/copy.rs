@@ -312,12 +312,29 @@ fn line(out: &mut (dyn Write + Send), value: &impl Serialize) -> Result<(), Copy
     Ok(())
 }
 
+/// Whether servers have gone on since a dump was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// Nothing was done since: it goes on from there.
+    Last,
+    /// Something was, and is lost. Revisions go on far ahead of any that can have been given, so that fencing tokens grow all
+    /// the same and hosts give no slot to an older one; watches start again from the current state.
+    Stale,
+}
+
+/// More than are given between two dumps.
+const AHEAD: u64 = 1 << 32;
+
 /// Reads a dump into an empty store, and compares. Nothing is written unless the dump is whole.
 ///
 /// # Errors
 /// Any [`CopyError`].
-pub async fn read_dump(input: &mut (dyn BufRead + Send), to: &dyn Store) -> Result<Copied, CopyError> {
-    let (snapshot, events) = parse(input)?;
+pub async fn read_dump(input: &mut (dyn BufRead + Send), to: &dyn Store, age: Age) -> Result<Copied, CopyError> {
+    let (mut snapshot, events) = parse(input)?;
+    if age == Age::Stale {
+        snapshot.revision = Revision(snapshot.revision.0 + AHEAD);
+        snapshot.floor = snapshot.revision;
+    }
     fill(to, snapshot, Trail::Read(events.into_iter())).await
 }
 
@@ -480,11 +497,25 @@ mod tests {
         let mut text = Vec::new();
         let copied = dump(&memory, &mut text).await.unwrap();
         let back = MemoryStore::new();
-        assert_eq!(read_dump(&mut &text[..], &back).await.unwrap(), copied);
+        assert_eq!(read_dump(&mut &text[..], &back, Age::Last).await.unwrap(), copied);
         same(&memory, &back).await;
         let mut again = Vec::new();
         dump(&back, &mut again).await.unwrap();
         assert!(text == again, "the same text");
+    }
+
+    #[tokio::test]
+    async fn an_old_dump_goes_on_far_ahead() {
+        let memory = full().await;
+        let mut text = Vec::new();
+        dump(&memory, &mut text).await.unwrap();
+        let back = MemoryStore::new();
+        read_dump(&mut &text[..], &back, Age::Stale).await.unwrap();
+        let (before, after) = (memory.load_now(), back.load_now());
+        assert_eq!(after.revision.0, before.revision.0 + AHEAD);
+        assert_eq!((after.leases, after.salt), (before.leases, before.salt));
+        let lost = Revision(before.revision.0 + 5);
+        assert!(matches!(back.changes_now(lost, 10), Err(StoreError::Compacted { .. })), "a watch starts again");
     }
 
     #[tokio::test]
@@ -509,7 +540,7 @@ mod tests {
             (wider, "newer wharfinger"),
         ] {
             let store = MemoryStore::new();
-            let error = read_dump(&mut wrong.as_bytes(), &store).await.unwrap_err();
+            let error = read_dump(&mut wrong.as_bytes(), &store, Age::Last).await.unwrap_err();
             assert!(matches!(error, CopyError::Dump { .. }) && error.to_string().contains(said), "{error}");
             assert_eq!(store.load_now().revision, Revision(0));
         }

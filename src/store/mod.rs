@@ -21,7 +21,7 @@ mod conformance;
 #[cfg(test)]
 mod samples;
 
-pub use copy::{Copied, CopyError, copy, dump, read_dump};
+pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
 pub use lead::{Candidate, Election, Lead, Leader};
 pub use memory::{Fault, MemoryStore};
 #[cfg(feature = "postgres")]

@@ -164,6 +164,39 @@ fn a_dump_is_made_under_a_running_server_and_restored_elsewhere() {
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("restoring")), "{left:?}");
 }
 
+/// A backup of yesterday: what was granted since is lost. Tokens grow all the same, and watches start again.
+#[test]
+fn an_old_dump_gives_no_token_twice() {
+    let Some(cluster) = shared() else { return };
+    let mut server = Server::prepared("unused");
+    server.engine = Some(lines(cluster, &schema()));
+    server.configure("", HOSTS);
+    server.run();
+    let lease = || server.json(&["lease", "--pool", "hosts", "--ttl", "1h", "--wait", "30s"])["lease"].clone();
+    let token = |lease: &serde_json::Value| lease["fencing_token"].as_u64().unwrap();
+    let kept = lease();
+    let file = server.folder.path().join("dump.jsonl");
+    done(&db(&server, &["dump", "--config"], &[&server.config(), &file]));
+    let lost = lease();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = runtime.block_on(Client::connect(&server.address)).unwrap();
+    let revision = token(&lost);
+    server.kill();
+
+    let config = other(&server, "other.toml", &lines(cluster, &schema()));
+    done(&db(&server, &["restore", "--stale", "--config"], &[&config, &file]));
+    std::fs::copy(&config, server.config()).unwrap();
+    server.run();
+    let now = server.json(&["get", kept["id"].as_str().unwrap()]);
+    assert_eq!((&now["state"], &now["fencing_token"]), (&kept["state"], &kept["fencing_token"]));
+    assert!(!server.cli(&["get", lost["id"].as_str().unwrap()]).status.success(), "nobody knows of it");
+    let next = server.json(&["lease", "--pool", "hosts", "--ttl", "1h", "--wait", "30s"])["lease"].clone();
+    assert!(token(&next) > token(&lost), "{next}");
+    let resumed = WatchRequest { from_revision: revision, ..WatchRequest::default() };
+    let told = runtime.block_on(async { client.watch(resumed).next().await.unwrap() });
+    assert_eq!(told, Watched::Resync);
+}
+
 #[test]
 fn migrate_makes_what_is_missing() {
     let Some(cluster) = shared() else { return };
