@@ -205,7 +205,9 @@ pub(crate) async fn pull(
                 });
             }
             // Nothing is known against the mirror, so it stays; what disturbed the fetch may be over.
-            Exit::Code(94) if !offline.is_empty() || tries == 0 => return Ok(Err(Missing::Objects(output.complaint()))),
+            Exit::Code(94) if !offline.is_empty() || tries == 0 => {
+                return Ok(Err(Missing::Objects(output.complaint())));
+            }
             Exit::Code(94) => {
                 tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "fetched again");
             }

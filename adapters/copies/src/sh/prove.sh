@@ -8,6 +8,25 @@ if [ "$known" != yes ] || [ "$was" != "$tree" ]; then
   [ "$t" = "$tree" ] || fail "a stored directory listing of $want is forged"
 fi
 
+if [ -n "$W" ]; then
+  # What the index says is not in the tree is what the pool does not have of it, and is not there.
+  astray() {
+    g ls-files -t | sed "s/ /$tab/" >"$M/tags"
+    grep '^S' "$M/tags" | cone in
+    grep -v '^S' "$M/tags" | cone out
+  }
+  if [ -n "$(astray | sed -n 1p)" ]; then
+    first=dirty
+    # With two trees it leaves alone what both have, but for what is to be put away.
+    e=$(g read-tree --reset -u "$tree" "$tree" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+    more=$(astray | head -c 1000)
+    [ -z "$more" ] || fail "what is there is not what sparse says: $more"
+  fi
+  # Git removes the directories that it empties itself.
+  outer | sort -r | tr '\n' '\0' | xargs -0 rmdir 2>/dev/null
+  rm -f -- "$M/tags"
+fi
+
 # Only what differs is put back: files that are right keep their times, however they got them.
 refresh() { stale=$(g update-index --refresh 2>&1 | tail -c 1000); }
 stale=
@@ -86,7 +105,7 @@ trusted() {
     g write-tree --missing-ok >/dev/null 2>&1 || return 0
   fi
   d=$(sha256sum <"$G/index") || return 0
-  printf 'trust\t%s %s %s %s %s\n' "${d%% *}" "$tree" "$want" "$links" "$boot"
+  printf 'trust\t%s %s %s %s %s %s\n' "${d%% *}" "$tree" "$want" "$links" "$boot" "$cone"
 }
 trusted
 exit 0
