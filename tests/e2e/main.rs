@@ -7,6 +7,7 @@ mod bad_input;
 mod brake;
 mod command;
 mod copies;
+mod failover;
 mod false_break;
 mod farm;
 mod faults;
@@ -18,6 +19,8 @@ mod notices;
 mod postgres;
 #[path = "../support/postgres.rs"]
 mod postgresql;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod python;
 mod seed;
 mod spoilt;
