@@ -34,7 +34,7 @@ use ui::{ColorChoice, Ui};
 #[derive(Parser, Debug)]
 #[command(name = "wharfinger", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
-    /// The broker: HOST:PORT or http://HOST:PORT
+    /// The broker: HOST:PORT or http://HOST:PORT; several servers of it with commas between
     #[arg(
         long,
         global = true,

@@ -217,7 +217,10 @@ impl Running {
             None => (open(&loaded.store).await?, None),
         };
         #[cfg(not(feature = "postgres"))]
-        let (store, lead) = (open(&loaded.store).await?, None);
+        let (store, lead) = match led {
+            None => (open(&loaded.store).await?, None),
+            Some(never) => match never {},
+        };
         let engine_stop = CancellationToken::new();
         let config = EngineConfig {
             store: store.clone(),
