@@ -8,6 +8,32 @@ if [ "$known" != yes ] || [ "$was" != "$tree" ]; then
   [ "$t" = "$tree" ] || fail "a stored directory listing of $want is forged"
 fi
 
+if [ -n "$W" ]; then
+  # What the index says is not in the tree is what the pool does not have of it, and is not there.
+  astray() {
+    g ls-files -t | sed "s/ /$tab/" >"$M/tags"
+    grep '^S' "$M/tags" | cone in
+    grep -v '^S' "$M/tags" | cone out
+  }
+  if [ -n "$(astray | sed -n 1p)" ]; then
+    first=dirty
+    # Git removes none that was changed, as all look whose time stamps are forgotten; but what a commit does not have it does, by
+    # an index of these alone. It does not go through links, as a removal by name would.
+    rm -rf -- "$M/outer.index" "$M/outer.index.lock"
+    e=$({ g ls-files -s | cone out | GIT_INDEX_FILE=$M/outer.index g update-index --index-info &&
+      GIT_INDEX_FILE=$M/outer.index g -c core.sparseCheckout=false read-tree --reset -u "$(g hash-object -t tree -w --stdin </dev/null)"; } 2>&1) ||
+      say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+    rm -f -- "$M/outer.index"
+    # With two trees it leaves alone what both have, but for whether it is to be there.
+    e=$(g read-tree --reset -u "$tree" "$tree" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+    more=$(astray | head -c 1000)
+    [ -z "$more" ] || fail "what is there is not what sparse says: $more"
+  fi
+  # Git removes the directories that it empties itself.
+  outer | sort -r | tr '\n' '\0' | xargs -0 rmdir 2>/dev/null
+  rm -f -- "$M/tags"
+fi
+
 # Only what differs is put back: files that are right keep their times, however they got them.
 refresh() { stale=$(g update-index --refresh 2>&1 | tail -c 1000); }
 stale=
@@ -17,8 +43,9 @@ elif ! wait "$comparing"; then
   fail "the tree cannot be read"
 elif [ -s "$M/dirty" ]; then
   # Somebody was at these files since they were hashed: looked at as the others were then.
-  left_side <"$M/dirty" >>"$M/changes"
-  left_side <"$M/dirty" | names | xargs -0 sh -c 'find "$@" -prune -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" \
+  left_side <"$M/dirty" | cone in >"$M/zero"
+  cat "$M/zero" >>"$M/changes"
+  names <"$M/zero" | xargs -0 sh -c 'find "$@" -prune -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" \
     -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' sh 2>/dev/null
   refresh
 fi
@@ -86,7 +113,7 @@ trusted() {
     g write-tree --missing-ok >/dev/null 2>&1 || return 0
   fi
   d=$(sha256sum <"$G/index") || return 0
-  printf 'trust\t%s %s %s %s %s\n' "${d%% *}" "$tree" "$want" "$links" "$boot"
+  printf 'trust\t%s %s %s %s %s %s\n' "${d%% *}" "$tree" "$want" "$links" "$boot" "$cone"
 }
 trusted
 exit 0

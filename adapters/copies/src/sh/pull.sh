@@ -72,14 +72,15 @@ printf 'mirror\t%s\n' "$(head -c 100 "$X/made" 2>/dev/null)"
 flock -s -w "$clone_limit" 9 || exit 98
 heads >"$M/heads"
 flock -u 8
+# Where a history was cut off is said by a fetch alone.
 here() {
-  [ "$mode" != anew ] && [ -n "$oid" ] && g rev-parse -q --verify "$oid^{commit}" >/dev/null 2>&1 &&
+  [ -z "$H" ] && [ "$mode" != anew ] && [ -n "$oid" ] && g rev-parse -q --verify "$oid^{commit}" >/dev/null 2>&1 &&
     g for-each-ref --format='%(objectname)%09refs/heads/%(refname:lstrip=3)' refs/remotes/origin 2>/dev/null | sort |
     cmp -s - "$M/heads"
 }
 if [ "$mode" = anew ]; then
   # What is spoilt would still be in the way, or be found first.
-  for f in "$G"/objects/* "$G/refs/remotes/origin" "$G/packed-refs"; do remove "$f"; done
+  for f in "$G"/objects/* "$G/refs/remotes/origin" "$G/packed-refs" "$G/shallow"; do remove "$f"; done
   mkdir -p "$G/objects/pack" || exit 95
 fi
 if ! here; then
@@ -87,7 +88,7 @@ if ! here; then
   [ -z "$oid" ] || set -- "$@" "+refs/wharfinger/want/$oid:refs/wharfinger/want"
   [ "$mode" != anew ] || set -- --refetch "$@"
   limit "$clone_limit" git --git-dir="$G" --work-tree="$T" fetch --quiet --force --prune --no-tags \
-    --no-recurse-submodules --no-write-fetch-head "$@" >&2 || {
+    --no-recurse-submodules --no-write-fetch-head ${H:+--depth="$H"} "$@" >&2 || {
     [ $? != 124 ] || exit 98
     exit 95
   }

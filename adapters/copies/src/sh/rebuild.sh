@@ -32,17 +32,30 @@ c=$(g hash-object -t commit --literally --stdin <"$M/commit" 2>/dev/null)
 [ "$c" = "$want" ] || fail "the stored commit $want is forged or missing"
 tree=$(sed -n '1s/^tree //p' "$M/commit")
 
+cone=-
+if [ -n "$W" ]; then
+  # As git has it in cone mode.
+  e=$({ {
+    printf '/*\n!/*/\n'
+    printf '%s\n' "$W" | awk '
+      { n = split($0, part, "/"); d = ""; list[NR] = $0
+        for (i = 1; i < n; i++) { d = d "/" part[i]; if (!seen[d]++) printf "%s/\n!%s/*/\n", d, d } }
+      END { for (i = 1; i <= NR; i++) printf "/%s/\n", list[i] }'
+  } >"$G/info/sparse.new" && mv -f -- "$G/info/sparse.new" "$G/info/sparse-checkout"; } 2>&1) || say CHECKOUT_FAILED "$e"
+  cone=$(g hash-object --stdin --no-filters <"$G/info/sparse-checkout")
+fi
+
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 # By the clock of the file system, which may be another machine's.
 : >"$M/clock"
 started=$(stat -c %Z "$M/clock" 2>/dev/null)
 was='' at='' links='' known=''
 if [ -n "$trust" ] && [ "$mode" = gentle ] && [ -f "$G/index" ] && [ ! -L "$G/index" ]; then
-  read -r digest was at links b <<X
+  read -r digest was at links b c <<X
 $trust
 X
   d=$(sha256sum <"$G/index" 2>/dev/null)
-  if [ "${d%% *}" = "$digest" ] && [ "$b" = "$boot" ]; then known=yes; fi
+  if [ "${d%% *}" = "$digest" ] && [ "$b" = "$boot" ] && [ "$c" = "$cone" ]; then known=yes; fi
 fi
 
 # Unlocks all directories, and finds what git does not see at all: pipes, sockets, devices.
@@ -72,7 +85,8 @@ left_side() {
 names() {
   cut -f2- >"$M/names"
   if grep -q '^"' "$M/names"; then
-    g ls-files -z | tr '\0\n' '\n\0' >"$M/names"
+    # But for what is not meant to be there.
+    g ls-files -t -z | tr '\0\n' '\n\0' | sed '/^S /d; s/^. //' >"$M/names"
   fi
   sed 's|^|./|' "$M/names" | tr '\0\n' '\n\0'
   rm -f -- "$M/names"
@@ -130,10 +144,20 @@ fi
 
 written=0
 : >"$M/changes"
-if [ "$was" != "$tree" ]; then
+# The directories that the pool has nothing in; those above first.
+outer() {
+  g ls-files | sed "s/^/$tab/" | cone out | cut -f2- | awk '
+    !/^"/ { d = $0; while (match(d, /\/[^\/]*$/)) { d = substr(d, 1, RSTART - 1); if (seen[d]++) break; print "./" d } }' | sort
+}
+if [ -n "$W" ] && [ "$known" != yes ]; then
+  # Git takes what a link leads to for what is meant to be missing. One by one: nothing is looked at behind a link.
+  outer | tr '\n' '\0' | xargs -0 sh -c 'find "$@" -prune -type l -exec rm -f -- {} \;' sh 2>/dev/null
+fi
+# Git puts away what the pool does not have of the tree, whether the commit is another or not.
+if [ "$was" != "$tree" ] || { [ -n "$W" ] && [ "$known" != yes ]; }; then
   e=$(g diff-index --cached --raw --no-abbrev --no-renames --ignore-submodules=none "$tree" 2>&1 >"$M/dirty") ||
     say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
-  left_side <"$M/dirty" >"$M/changes"
+  left_side <"$M/dirty" | cone in >"$M/changes"
   # With two trees it leaves alone what both have, and has no listing of trees from the store.
   e=$(g read-tree --reset -u "$was" "$tree" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
   hash_written "$M/changes"
