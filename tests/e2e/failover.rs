@@ -16,14 +16,14 @@ use wharfinger::pb::{GetRequest, LeaseRequest, ListPoolsRequest, Selector};
 const LEAD: &str = "2s";
 
 /// Servers that share a schema, each with its own way to the database.
-struct Farm {
-    servers: Vec<Server>,
-    ways: Vec<Proxy>,
+pub(crate) struct Farm {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) ways: Vec<Proxy>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Farm {
-    fn start(cluster: &Cluster, count: usize) -> Farm {
+    pub(crate) fn start(cluster: &Cluster, count: usize) -> Farm {
         let own = schema();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let mut farm = Farm { servers: Vec::new(), ways: Vec::new(), runtime };
@@ -62,11 +62,11 @@ impl Farm {
     }
 
     /// Waits until one leads, and says which.
-    fn leader(&self) -> usize {
+    pub(crate) fn leader(&self) -> usize {
         self.leader_but(usize::MAX)
     }
 
-    fn leader_but(&self, not: usize) -> usize {
+    pub(crate) fn leader_but(&self, not: usize) -> usize {
         let start = Instant::now();
         loop {
             for at in (0..self.servers.len()).filter(|at| *at != not) {
@@ -79,7 +79,7 @@ impl Farm {
         }
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         self.servers.iter().map(|server| format!("---- {}\n{}", server.address, server.log())).collect()
     }
 
@@ -129,7 +129,7 @@ fn lease_request(holder: &str) -> LeaseRequest {
 }
 
 /// Until all of its threads have taken note: one that runs meanwhile serves on.
-fn until_stopped(pid: u32) {
+pub(crate) fn until_stopped(pid: u32) {
     let start = Instant::now();
     let stopped = |task: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();

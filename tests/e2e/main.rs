@@ -13,6 +13,7 @@ mod false_break;
 mod farm;
 mod faults;
 mod grpcurl;
+mod history;
 mod hosts;
 mod kill;
 mod landing;
