@@ -181,6 +181,7 @@ fn what_clients_were_told_stays_true_through_every_fault() {
     for (slot, mut all) in slots {
         all.sort_by_key(|held| held.from);
         for pair in all.windows(2) {
+            assert_ne!(pair[0].id, pair[1].id, "one lease was given to two");
             assert!(pair[0].to <= pair[1].from, "slot {slot:?} was held twice: {pair:?}");
             assert!(pair[0].token < pair[1].token, "tokens of {slot:?} do not grow: {pair:?}");
         }
