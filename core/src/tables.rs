@@ -62,6 +62,8 @@ pub(crate) struct Count {
     pub(crate) free: u32,
     /// Slots that will be leasable when it is made.
     pub(crate) coming: u32,
+    /// Leases on it that end at a time that is known, and whose holders want another in their stead.
+    pub(crate) foreseen: u32,
     /// Whether new leases may be given on it, were there room: what its children's standing depends on.
     pub(crate) leasable: bool,
     /// Leasable and without a lease.
@@ -95,6 +97,7 @@ pub(crate) struct Totals {
     pub(crate) free_slots: u32,
     pub(crate) coming_slots: u32,
     pub(crate) coming: u32,
+    pub(crate) foreseen: u32,
     pub(crate) idle: u32,
 }
 
@@ -318,6 +321,8 @@ impl Core {
             ResourceState::Provisioning { .. } if row.cordoned.is_none() && !given_up => row.slots,
             _ => 0,
         };
+        let ends = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
+        let foreseen = if ends { self.wanted_again(entry) } else { 0 };
         let gone = matches!(row.state, ResourceState::Gone { .. });
         let counted = Count {
             capacity: !given_up
@@ -329,6 +334,7 @@ impl Core {
                 ),
             free,
             coming,
+            foreseen,
             leasable,
             idle: leasable && used == 0,
             rank: (free > 0).then(|| Self::rank(pool, used, id)),
@@ -357,6 +363,7 @@ impl Core {
             total.free_slots = total.free_slots - before.free + counted.free;
             total.coming_slots = total.coming_slots - before.coming + counted.coming;
             total.coming = total.coming - u32::from(before.coming > 0) + u32::from(counted.coming > 0);
+            total.foreseen = total.foreseen - before.foreseen + counted.foreseen;
             total.idle = total.idle - u32::from(before.idle) + u32::from(counted.idle);
             if gone {
                 pool.members.remove(&id);
@@ -372,6 +379,12 @@ impl Core {
                 self.reindex(child);
             }
         }
+    }
+
+    /// Leases on it that will be queued again when they are broken.
+    fn wanted_again(&self, entry: &ResourceEntry) -> u32 {
+        let leases = entry.slots.used().filter_map(|(_, lease)| self.lease(lease));
+        leases.filter(|lease| lease.spec.replace && !lease.ended()).count() as u32
     }
 
     /// Counts everything anew, after the pools themselves changed.
