@@ -1,0 +1,7 @@
+//! Scenarios against EC2 in memory, with the clock in the test's hand.
+
+mod launches;
+mod notices;
+mod orphans;
+mod sweeps;
+mod world;
