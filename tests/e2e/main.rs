@@ -7,6 +7,8 @@ mod bad_input;
 mod brake;
 mod command;
 mod copies;
+#[cfg(feature = "ec2")]
+mod ec2;
 mod false_break;
 mod farm;
 mod faults;
