@@ -108,6 +108,19 @@ impl Shared {
             clouds: wharfinger_ec2::Clouds::aws(),
         }
     }
+
+    /// How it went with what is bought.
+    #[cfg(feature = "ec2")]
+    fn weather(&self) -> crate::rpc::WeatherSource {
+        let clouds = self.clouds.clone();
+        Arc::new(move || super::books::weather(&clouds))
+    }
+
+    #[cfg(not(feature = "ec2"))]
+    #[expect(clippy::unused_self, reason = "there is nothing to tell")]
+    fn weather(&self) -> crate::rpc::WeatherSource {
+        Arc::new(Vec::new)
+    }
 }
 
 /// Makes the adapter of a pool.
@@ -177,7 +190,8 @@ impl Running {
         let address = listener.local_addr().map_or(loaded.server.listen, |address| address);
         let port_stop = CancellationToken::new();
         let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-        let port = tokio::spawn(crate::rpc::serve(listener, handle.clone(), limits, port_stop.clone()));
+        let port =
+            tokio::spawn(crate::rpc::serve(listener, handle.clone(), limits, shared.weather(), port_stop.clone()));
         tracing::info!(%address, store = %loaded.store.display(), pools = loaded.pools.len(), "serving");
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");

@@ -66,6 +66,9 @@ class World:
         self.dead = set()  # instances whose sshd does not come back
         self.other_key = set()  # instances whose sshd shows another key
         self.no_ssh = False
+        self.hold = None  # {left, mode}: the call that is held, before or after it is done, until it is let go
+        self.held = None  # its action
+        self.let_go = threading.Event()
         self.launched = []  # every instance ever, in order
 
 
@@ -298,6 +301,13 @@ class Control:
                 fault["count"] -= 1
             gone = world.down or (sqs and world.sqs_down)
             expired = world.expired
+            hold = None
+            if world.hold and not sqs:
+                world.hold["left"] -= 1
+                if world.hold["left"] == 0:
+                    hold, world.hold = world.hold["mode"], None
+        if hold == "before":
+            return self.keep(env, action)
         if gone:
             return self.cut(env)
         if fault and fault.get("delay"):
@@ -315,6 +325,8 @@ class Control:
                 status, headers, body = self.launch(action, query, env, entry)
         else:
             status, headers, body = self.ask(env)
+        if hold == "after":
+            return self.keep(env, action)
         if fault and fault.get("mode") == "after":
             if fault.get("drop"):
                 return self.cut(env)
@@ -335,8 +347,17 @@ class Control:
         start(f"{status} X", [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [body]
 
+    def keep(self, env, action):
+        """Whoever asked is told nothing until we are let go; by then it is dead."""
+        world.held = action
+        world.let_go.wait()
+        return self.cut(env)
+
     def cut(self, env):
-        env["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        try:
+            env["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
         return []
 
     def refuse(self, code, status=400):
@@ -437,6 +458,16 @@ class Control:
             elif what == "set":  # boot, lag, down, sqs_down, expired, quota, no_ssh
                 for key, value in d.items():
                     setattr(world, key, value)
+            elif what == "hold":
+                world.held = None
+                world.let_go.clear()
+                world.hold = d
+            elif what == "held":
+                out = {"action": world.held}
+            elif what == "unhold":
+                world.hold = None
+                world.held = None
+                world.let_go.set()
             elif what == "images":
                 world.images = set(d["images"])
             elif what == "empty":  # [[type, subnet, spot]…]

@@ -7,6 +7,7 @@ use crate::cloud::{
     Ask, Cloud, Event, FleetAnswer, Instance, Launch, Launched, Message, Page, Place, State, Status, TemplateSpec,
     Which,
 };
+use crate::doctor::Trial;
 use crate::error::{Class, CloudError};
 use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
@@ -14,6 +15,9 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
+use aws_sdk_ec2::operation::create_launch_template::builders::CreateLaunchTemplateFluentBuilder;
+use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types as ec2;
 use aws_sdk_sqs::types as sqs;
 use aws_smithy_types::base64;
@@ -181,9 +185,44 @@ fn status(told: &ec2::InstanceStatus) -> Option<Status> {
     })
 }
 
-#[async_trait]
-impl Cloud for Aws {
-    async fn run_instance(&self, launch: &Launch) -> Result<Launched, CloudError> {
+/// `DryRun` answers with an error, whatever it found.
+fn tried<T>(said: Result<T, CloudError>) -> Result<(), CloudError> {
+    match said {
+        Err(error) if error.code == "DryRunOperation" => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+impl Aws {
+    async fn messages(&self, queue: &str, wait_s: i32, hidden_s: i32) -> Result<Vec<Message>, CloudError> {
+        let answer = self
+            .clients()
+            .await
+            .sqs
+            .receive_message()
+            .queue_url(queue)
+            .max_number_of_messages(10)
+            .wait_time_seconds(wait_s)
+            .visibility_timeout(hidden_s)
+            .message_system_attribute_names(sqs::MessageSystemAttributeName::ApproximateReceiveCount)
+            .send()
+            .await
+            .map_err(error)?;
+        let messages = answer.messages().iter().filter_map(|message| {
+            let received = message
+                .attributes()
+                .and_then(|all| all.get(&sqs::MessageSystemAttributeName::ApproximateReceiveCount))
+                .and_then(|count| count.parse().ok());
+            Some(Message {
+                receipt: message.receipt_handle()?.to_string(),
+                body: message.body().unwrap_or_default().to_string(),
+                received: received.unwrap_or(1),
+            })
+        });
+        Ok(messages.collect())
+    }
+
+    async fn run_call(&self, launch: &Launch) -> Result<RunInstancesFluentBuilder, CloudError> {
         let Some(place) = launch.places.first() else {
             return Err(CloudError::from_code("InvalidParameterValue", "no place to launch in"));
         };
@@ -245,17 +284,10 @@ impl Cloud for Aws {
                     .build(),
             );
         }
-        let answer = call.send().await.map_err(error)?;
-        let first = answer.instances().first().and_then(instance);
-        let launched = first.ok_or_else(|| CloudError::unknown("NoInstance", "RunInstances names no instance"))?;
-        Ok(Launched {
-            instance: launched.id,
-            instance_type: Some(launched.instance_type).filter(|name| !name.is_empty()),
-            zone: Some(launched.zone).filter(|zone| !zone.is_empty()),
-        })
+        Ok(call)
     }
 
-    async fn create_template(&self, spec: &TemplateSpec) -> Result<(), CloudError> {
+    async fn template_call(&self, spec: &TemplateSpec) -> CreateLaunchTemplateFluentBuilder {
         let mut data = ec2::RequestLaunchTemplateData::builder()
             .instance_initiated_shutdown_behavior(ec2::ShutdownBehavior::Terminate)
             .metadata_options(
@@ -288,8 +320,7 @@ impl Cloud for Aws {
                 ec2::LaunchTemplateBlockDeviceMappingRequest::builder().device_name(device).ebs(ebs).build(),
             );
         }
-        let made = self
-            .clients()
+        self.clients()
             .await
             .once
             .create_launch_template()
@@ -297,16 +328,9 @@ impl Cloud for Aws {
             .client_token(&spec.name)
             .launch_template_data(data.build())
             .tag_specifications(tags(ec2::ResourceType::LaunchTemplate, &spec.tags))
-            .send()
-            .await;
-        match made.map_err(error) {
-            Ok(_) => Ok(()),
-            Err(error) if error.code == "InvalidLaunchTemplateName.AlreadyExistsException" => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
-    async fn create_fleet(&self, launch: &Launch) -> Result<FleetAnswer, CloudError> {
+    async fn fleet_call(&self, launch: &Launch) -> Result<CreateFleetFluentBuilder, CloudError> {
         let Some(template) = &launch.template else {
             return Err(CloudError::from_code("InvalidParameterValue", "a fleet needs a launch template"));
         };
@@ -360,6 +384,34 @@ impl Cloud for Aws {
                     .build(),
             );
         }
+        Ok(call)
+    }
+}
+
+#[async_trait]
+impl Cloud for Aws {
+    async fn run_instance(&self, launch: &Launch) -> Result<Launched, CloudError> {
+        let call = self.run_call(launch).await?;
+        let answer = call.send().await.map_err(error)?;
+        let first = answer.instances().first().and_then(instance);
+        let launched = first.ok_or_else(|| CloudError::unknown("NoInstance", "RunInstances names no instance"))?;
+        Ok(Launched {
+            instance: launched.id,
+            instance_type: Some(launched.instance_type).filter(|name| !name.is_empty()),
+            zone: Some(launched.zone).filter(|zone| !zone.is_empty()),
+        })
+    }
+
+    async fn create_template(&self, spec: &TemplateSpec) -> Result<(), CloudError> {
+        match self.template_call(spec).await.send().await.map_err(error) {
+            Ok(_) => Ok(()),
+            Err(error) if error.code == "InvalidLaunchTemplateName.AlreadyExistsException" => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create_fleet(&self, launch: &Launch) -> Result<FleetAnswer, CloudError> {
+        let call = self.fleet_call(launch).await?;
         let answer = call.send().await.map_err(error)?;
         let mut told = FleetAnswer::default();
         for group in answer.instances() {
@@ -450,31 +502,57 @@ impl Cloud for Aws {
     }
 
     async fn receive(&self, queue: &str) -> Result<Vec<Message>, CloudError> {
-        let answer = self
-            .clients()
-            .await
-            .sqs
-            .receive_message()
-            .queue_url(queue)
-            .max_number_of_messages(10)
-            .wait_time_seconds(RECEIVE_WAIT_S)
-            .visibility_timeout(30)
-            .message_system_attribute_names(sqs::MessageSystemAttributeName::ApproximateReceiveCount)
-            .send()
-            .await
-            .map_err(error)?;
-        let messages = answer.messages().iter().filter_map(|message| {
-            let received = message
-                .attributes()
-                .and_then(|all| all.get(&sqs::MessageSystemAttributeName::ApproximateReceiveCount))
-                .and_then(|count| count.parse().ok());
-            Some(Message {
-                receipt: message.receipt_handle()?.to_string(),
-                body: message.body().unwrap_or_default().to_string(),
-                received: received.unwrap_or(1),
-            })
-        });
-        Ok(messages.collect())
+        self.messages(queue, RECEIVE_WAIT_S, 30).await
+    }
+
+    async fn peek(&self, queue: &str) -> Result<Vec<Message>, CloudError> {
+        self.messages(queue, 2, 1).await
+    }
+
+    async fn try_out(&self, trial: &Trial, launch: &Launch) -> Result<(), CloudError> {
+        let template = || launch.template.as_ref().map(|template| template.name.clone()).unwrap_or_default();
+        match trial {
+            Trial::Run => {
+                // As a launch in one place is asked for: without the template that fleets need.
+                let alone = Launch { template: None, ..launch.clone() };
+                tried(self.run_call(&alone).await?.dry_run(true).send().await.map_err(error))
+            }
+            Trial::Fleet => tried(self.fleet_call(launch).await?.dry_run(true).send().await.map_err(error)),
+            Trial::Template => {
+                let spec = TemplateSpec {
+                    name: template(),
+                    security_groups: launch.security_groups.clone(),
+                    instance_profile: launch.instance_profile.clone(),
+                    root_volume: launch.root_volume.clone(),
+                    tags: launch.tags.clone(),
+                };
+                tried(self.template_call(&spec).await.dry_run(true).send().await.map_err(error))
+            }
+            Trial::DeleteTemplate => {
+                let call = self.clients().await.ec2.delete_launch_template().launch_template_name(template());
+                match tried(call.dry_run(true).send().await.map_err(error)) {
+                    // It is not there, which only those are told who may ask.
+                    Err(error) if error.class == Class::NotFound => Ok(()),
+                    other => other,
+                }
+            }
+            Trial::Terminate(id) => {
+                let call = self.clients().await.ec2.terminate_instances().instance_ids(id);
+                tried(call.dry_run(true).send().await.map_err(error))
+            }
+        }
+    }
+
+    async fn queue_policy(&self, queue: &str) -> Result<String, CloudError> {
+        let asked = sqs::QueueAttributeName::Policy;
+        let call = self.clients().await.sqs.get_queue_attributes().queue_url(queue).attribute_names(asked.clone());
+        let answer = call.send().await.map_err(error)?;
+        Ok(answer.attributes().and_then(|all| all.get(&asked)).cloned().unwrap_or_default())
+    }
+
+    async fn send(&self, queue: &str, body: &str) -> Result<(), CloudError> {
+        let call = self.clients().await.sqs.send_message().queue_url(queue).message_body(body);
+        call.send().await.map(drop).map_err(error)
     }
 
     async fn delete_messages(&self, queue: &str, receipts: &[String]) -> Result<(), CloudError> {

@@ -2,6 +2,7 @@
 //!
 //! One value serves one region. Every call is one request: who repeats it, and when, is decided above.
 
+use crate::doctor::Trial;
 use crate::error::CloudError;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -261,6 +262,18 @@ pub trait Cloud: Send + Sync {
 
     /// ReceiveMessage: up to ten, waits up to 20 seconds for the first; hidden from others for 30.
     async fn receive(&self, queue: &str) -> Result<Vec<Message>, CloudError>;
+
+    /// Asks with `DryRun` whether it may be done.
+    async fn try_out(&self, trial: &Trial, launch: &Launch) -> Result<(), CloudError>;
+
+    /// The queue's policy, as JSON; empty if it has none.
+    async fn queue_policy(&self, queue: &str) -> Result<String, CloudError>;
+
+    /// SendMessage.
+    async fn send(&self, queue: &str, body: &str) -> Result<(), CloudError>;
+
+    /// ReceiveMessage that hides what it finds for a second only, so that a broker on the same queue hears it all the same.
+    async fn peek(&self, queue: &str) -> Result<Vec<Message>, CloudError>;
 
     /// DeleteMessageBatch, at most ten.
     async fn delete_messages(&self, queue: &str, receipts: &[String]) -> Result<(), CloudError>;

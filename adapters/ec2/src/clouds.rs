@@ -39,6 +39,11 @@ impl Clouds {
         Arc::clone(hub)
     }
 
+    /// Tries what this pool needs of its cloud.
+    pub async fn examine(&self, pool: &str, config: &Config) -> Vec<crate::doctor::Finding> {
+        crate::doctor::examine(&*(self.make)(config), pool, config).await
+    }
+
     /// All hubs, for reports.
     pub fn hubs(&self) -> Vec<Arc<Hub>> {
         self.hubs.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()

@@ -4,6 +4,7 @@ use crate::cloud::{
     Ask, Cloud, Event, FleetAnswer, Instance, Launch, Launched, Message, Page, Place, State, Status, TemplateSpec,
     Which,
 };
+use crate::doctor::Trial;
 use crate::error::CloudError;
 use crate::hub::now_ms;
 use async_trait::async_trait;
@@ -51,6 +52,7 @@ struct Inside {
     lag: Duration,
     boot: Duration,
     address: Option<String>,
+    policy: String,
     page: usize,
 }
 
@@ -85,6 +87,11 @@ impl FakeCloud {
     /// Instances get this address instead of one of their own.
     pub fn at(&self, address: &str) {
         self.lock().address = Some(address.to_string());
+    }
+
+    /// The queue has this policy.
+    pub fn policy(&self, policy: &str) {
+        self.lock().policy = policy.to_string();
     }
 
     /// The next call of this name meets it; several queue up.
@@ -387,6 +394,32 @@ impl Cloud for FakeCloud {
             }
             let _ = tokio::time::timeout(Duration::from_secs(1), sent).await;
         }
+    }
+
+    async fn try_out(&self, trial: &Trial, _launch: &Launch) -> Result<(), CloudError> {
+        self.begin(match trial {
+            Trial::Run => "RunInstances",
+            Trial::Fleet => "CreateFleet",
+            Trial::Template => "CreateLaunchTemplate",
+            Trial::DeleteTemplate => "DeleteLaunchTemplate",
+            Trial::Terminate(_) => "TerminateInstances",
+        })
+        .map(drop)
+    }
+
+    async fn queue_policy(&self, _queue: &str) -> Result<String, CloudError> {
+        self.begin("GetQueueAttributes")?;
+        Ok(self.lock().policy.clone())
+    }
+
+    async fn send(&self, _queue: &str, body: &str) -> Result<(), CloudError> {
+        self.begin("SendMessage")?;
+        FakeCloud::send(self, body);
+        Ok(())
+    }
+
+    async fn peek(&self, queue: &str) -> Result<Vec<Message>, CloudError> {
+        self.receive(queue).await
     }
 
     async fn delete_messages(&self, _queue: &str, receipts: &[String]) -> Result<(), CloudError> {

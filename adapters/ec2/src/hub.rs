@@ -114,6 +114,7 @@ pub struct Counters {
 /// See the module.
 pub struct Hub {
     pub(crate) cloud: Arc<dyn Cloud>,
+    region: String,
     pub(crate) deployment: String,
     pub(crate) queue: Option<String>,
     pub(crate) buckets: Buckets,
@@ -162,6 +163,7 @@ impl Hub {
     pub(crate) fn new(cloud: Arc<dyn Cloud>, config: &Config) -> Self {
         Self {
             cloud,
+            region: config.region.clone(),
             deployment: config.deployment.clone(),
             queue: config.queue.clone(),
             buckets: Buckets::new(),
@@ -175,6 +177,11 @@ impl Hub {
             polls: watch::Sender::new(0),
             launching: AtomicUsize::new(0),
         }
+    }
+
+    /// Its AWS region.
+    pub fn region(&self) -> &str {
+        &self.region
     }
 
     pub(crate) fn joined(&self, config: &Config) {

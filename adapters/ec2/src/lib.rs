@@ -13,6 +13,7 @@ mod buckets;
 pub mod cloud;
 mod clouds;
 mod config;
+pub mod doctor;
 pub mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

@@ -18,6 +18,13 @@ pub struct Counts {
     pub lived_ms: u64,
 }
 
+impl Counts {
+    /// From launch to interruption, of those that were interrupted.
+    pub fn mean_life(&self) -> Option<Duration> {
+        self.lived_ms.checked_div(self.interruptions).map(Duration::from_millis)
+    }
+}
+
 /// One line for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {

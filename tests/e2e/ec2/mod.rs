@@ -3,5 +3,6 @@
 
 mod account;
 mod faults;
+mod killed;
 mod life;
 mod notices;
