@@ -28,6 +28,7 @@ command -v git >/dev/null || fail "git is missing: apt-get install git"
 # openssh-server: the hosts. nftables and iproute2: lost packets, black holes, a link that is down. faketime: a host whose
 # clock is wild. git-lfs: large files. openssl: a certificate for a remote that asks for a password.
 need_packages openssh-server:/usr/sbin/sshd gcc:gcc nftables:/usr/sbin/nft iproute2:ip faketime:faketime git-lfs:git-lfs openssl:openssl || echo "test.sh: going on; tests that need what is missing say so and skip" >&2
+need_postgresql || echo "test.sh: going on; tests that need PostgreSQL say so and skip" >&2
 need_venv
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
@@ -39,8 +40,9 @@ if [ $fast = 0 ]; then
   cargo fmt --all --check
   step "lints"
   cargo clippy --workspace --all-targets -- -D warnings
-  step "the client library builds without the server"
+  step "the client library builds without the server, and the server without PostgreSQL"
   cargo check --no-default-features
+  cargo check --no-default-features --features cli
 fi
 
 # One call for all, so that every crate is built once, with one set of features. $SIM_SEEDS seeds for the simulator.

@@ -23,6 +23,17 @@ need_packages() {
   }
 }
 
+# need_postgresql: PostgreSQL's programs and a pooler, for tests that start their own. Debian's package would make a database
+# and run it: it is told not to, unless somebody has said otherwise.
+need_postgresql() {
+  local found=(/usr/lib/postgresql/*/bin/initdb) conf=/etc/postgresql-common/createcluster.conf sudo=""
+  if [ ! -x "${found[0]}" ] && [ ! -e "$conf" ]; then
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo mkdir -p "${conf%/*}" && echo "create_main_cluster = false" | $sudo tee "$conf" >/dev/null || true
+  fi
+  need_packages "postgresql:${found[0]}" pgbouncer:/usr/sbin/pgbouncer
+}
+
 # need_venv: a Python environment with grpcurl, gRPC for Python, moto and cfn-lint, in target/venv. Sets VENV.
 need_venv() {
   VENV=$PWD/target/venv

@@ -36,7 +36,7 @@ pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     ui.out(&format!("listen  {}", loaded.server.listen))?;
-    ui.out(&format!("store   {}", loaded.store.display()))?;
+    ui.out(&format!("store   {}", loaded.store))?;
     let mut table = ui.table(&[
         "POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "DRAIN", "BRAKE",
         "LABELS",
@@ -127,7 +127,7 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
         .collect();
     json!({
         "listen": loaded.server.listen.to_string(),
-        "store": loaded.store.display().to_string(),
+        "store": loaded.store.to_string(),
         "brake": brake_json(&loaded.limits.brake),
         "pools": pools,
     })

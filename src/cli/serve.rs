@@ -4,10 +4,10 @@ use super::check_config::load;
 use super::error::Failure;
 use super::exit::Exit;
 use super::ui::Ui;
-use crate::config::{AdapterConfig, Loaded};
-use crate::engine::{Adapters, EffectLimits, Engine, EngineConfig, Handle};
+use crate::config::{AdapterConfig, Loaded, StoreConfig};
+use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
 use crate::rpc::RpcLimits;
-use crate::store::{SqliteStore, StoreError};
+use crate::store::{SqliteStore, Store, StoreError};
 use crate::telemetry::{self, Format};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -152,8 +152,8 @@ struct Running {
     adapters: Adapters,
     notices: NoticeSink,
     handle: Handle,
-    store: SqliteStore,
-    engine: JoinHandle<()>,
+    store: Arc<dyn Store>,
+    engine: JoinHandle<Ended>,
     engine_stop: CancellationToken,
     port: JoinHandle<Result<(), crate::rpc::ServeError>>,
     port_stop: CancellationToken,
@@ -173,10 +173,10 @@ impl Running {
         // Last of what may be refused: nobody is told that we are there before we are, and a second server on the same
         // port says so before it touches the store.
         let listener = bind(loaded.server.listen).await?;
-        let store = SqliteStore::open(&loaded.store).await.map_err(|error| store_failure(&error))?;
+        let store = open(&loaded.store).await?;
         let engine_stop = CancellationToken::new();
         let config = EngineConfig {
-            store: Arc::new(store.clone()),
+            store: store.clone(),
             pools: loaded.pools.clone(),
             limits: loaded.limits.clone(),
             adapters: adapters.clone(),
@@ -192,7 +192,7 @@ impl Running {
         let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
         let port =
             tokio::spawn(crate::rpc::serve(listener, handle.clone(), limits, shared.weather(), port_stop.clone()));
-        tracing::info!(%address, store = %loaded.store.display(), pools = loaded.pools.len(), "serving");
+        tracing::info!(%address, store = %loaded.store, pools = loaded.pools.len(), "serving");
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
         }
@@ -267,10 +267,11 @@ impl Running {
                 };
                 Failure::new(Exit::Internal, format!("the port is not served any more: {why}"))
             }
-            ended = &mut self.engine => {
-                let why = ended.err().map_or_else(|| "its last words are in the log".to_string(), |error| error.to_string());
-                Failure::new(Exit::Internal, format!("the engine has ended: {why}"))
-            }
+            ended = &mut self.engine => match ended {
+                Ok(Ended::Deposed) => deposed(&self.loaded.store),
+                Ok(Ended::Stopped) => Failure::new(Exit::Internal, "the engine has ended: its last words are in the log"),
+                Err(error) => Failure::new(Exit::Internal, format!("the engine has ended: {error}")),
+            },
         }
     }
 
@@ -322,11 +323,39 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
+/// Opens the store, whichever it is.
+async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, Failure> {
+    let opened: Result<Arc<dyn Store>, StoreError> = match config {
+        StoreConfig::Sqlite(path) => SqliteStore::open(path).await.map(|store| Arc::new(store) as Arc<dyn Store>),
+        #[cfg(feature = "postgres")]
+        StoreConfig::Postgres(settings) => {
+            crate::store::PostgresStore::open(settings).await.map(|store| Arc::new(store) as Arc<dyn Store>)
+        }
+        #[cfg(not(feature = "postgres"))]
+        StoreConfig::Postgres(_) => {
+            Err(StoreError::Configuration("this wharfinger was built without PostgreSQL".into()))
+        }
+    };
+    opened.map_err(|error| store_failure(&error))
+}
+
+/// Another server writes to our store. Two that are started by the same supervisor would depose each other for ever, so
+/// this is not worth another start until somebody has looked at it.
+fn deposed(store: &StoreConfig) -> Failure {
+    Failure::new(
+        Exit::Config,
+        format!("another server has taken over the database {store}, and this one must not write to it any more"),
+    )
+    .remedy("let one server use a database: stop the other, or give this one a `schema` of its own")
+}
+
 fn store_failure(error: &StoreError) -> Failure {
     match error {
         // It says itself what to do.
         StoreError::Configuration(_) => Failure::new(Exit::Config, error.to_string()),
         StoreError::Unavailable(_) => Failure::new(Exit::Unavailable, error.to_string()),
+        StoreError::Deposed { .. } => Failure::new(Exit::Config, error.to_string())
+            .remedy("let one server use a database: stop the other, or give this one a `schema` of its own"),
         StoreError::Corrupt(_) | StoreError::Compacted { .. } => Failure::new(Exit::Internal, error.to_string()),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::adapters::{Kind, Settings};
 use super::check::{Checked, MAX_TTL};
+use super::store::StoreConfig;
 use super::types::{
     BrakeSection, DoubtSection, Drain, File, LimitsSection, Loaded, PoolSection, Server, TimeoutsSection,
 };
@@ -51,7 +52,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
             allow_remote: or(&file.allow_remote, false),
             stop_grace: duration(or(&file.stop_grace, STOP_GRACE)),
         },
-        store: folder.join(file.store_path.as_ref().map_or("wharfinger.db", |path| path.get_ref())),
+        store: checked.store.unwrap_or_else(|| StoreConfig::Sqlite(folder.join("wharfinger.db"))),
         limits: build_limits(&file.limits, &file.brake),
         pools,
         adapters,

@@ -4,6 +4,7 @@ use super::adapters::{self, Kind, Settings};
 use super::duration;
 use super::problem::Problems;
 use super::reader::{check_label_name, closest};
+use super::store::{self, StoreConfig};
 use super::types::{File, PoolSection};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,18 +21,18 @@ pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) store: Option<StoreConfig>,
     /// One a pool, in the order of the file; `None` where something is wrong.
     pub(crate) pools: Vec<Option<(Kind, Settings)>>,
 }
 
 /// Checks the whole file.
 pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> Checked {
-    let mut checked = Checked { listen: check_listen(file, problems), pools: Vec::new() };
-    if let Some(path) = &file.store_path
-        && (path.get_ref().is_empty() || path.get_ref().ends_with('/'))
-    {
-        problems.add(path.span(), "`path` names no file", "name the database file, as in \"wharfinger.db\"");
-    }
+    let mut checked = Checked {
+        listen: check_listen(file, problems),
+        store: store::check(&file.store, folder, problems),
+        pools: Vec::new(),
+    };
     let kinds: Vec<Option<Kind>> = file.pools.iter().map(|pool| check_kind(pool, problems)).collect();
     check_names(&file.pools, problems);
     for (pool, kind) in file.pools.iter().zip(&kinds) {

@@ -4,7 +4,7 @@ use super::adapters::Kind;
 use super::problem::{ConfigError, Problems, Report};
 use super::reader::Reader;
 use super::types::{BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, TimeoutsSection};
-use super::{build, check};
+use super::{build, check, store};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -74,10 +74,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
         file.stop_grace = server.duration("stop_grace", Millis::ZERO..=Millis::secs(600), problems);
         server.finish(problems);
     }
-    if let Some(mut store) = reader.table("store", "[store]", problems) {
-        file.store_path = store.text("path", problems);
-        store.finish(problems);
-    }
+    file.store = store::read(reader, problems);
     if let Some(mut limits) = reader.table("limits", "[limits]", problems) {
         file.limits = LimitsSection {
             queue: limits.number("queue", 1..=10_000_000, problems),

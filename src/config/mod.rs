@@ -12,6 +12,7 @@ pub mod duration;
 mod load;
 mod problem;
 mod reader;
+mod store;
 mod types;
 
 #[cfg(test)]
@@ -20,4 +21,5 @@ mod tests;
 pub use adapters::AdapterConfig;
 pub use load::{load, parse};
 pub use problem::{ConfigError, Problem, Report};
+pub use store::StoreConfig;
 pub use types::{Loaded, Server};

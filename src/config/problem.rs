@@ -95,7 +95,7 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(path: &Path, source: &str, problems: Problems) -> Self {
-        Self { path: path.to_path_buf(), source: source.to_string(), problems: problems.into_sorted() }
+        Self { path: path.to_path_buf(), source: without_passwords(source), problems: problems.into_sorted() }
     }
 
     /// What is wrong, in the order of the file.
@@ -144,6 +144,34 @@ impl Report {
         let line_end = self.source[start..end].find('\n').map_or(end, |at| start + at);
         start..line_end
     }
+}
+
+/// The text with each password in a URL blackened, as long as it was: the lines at fault are shown, and end up in logs.
+fn without_passwords(source: &str) -> String {
+    let mut shown = String::with_capacity(source.len());
+    for line in source.split_inclusive('\n') {
+        let mut rest = line;
+        while let Some(at) = rest.find("://") {
+            let (before, after) = rest.split_at(at + 3);
+            shown.push_str(before);
+            let end = after.find(['"', '\'', ' ', '\t', '\n']).unwrap_or(after.len());
+            let (url, behind) = after.split_at(end);
+            let user = url.rfind('@').and_then(|at| url[..at].find(':').map(|colon| (colon + 1, at)));
+            // It does not belong there, which is about to be said.
+            let parameter = url.find("password=").map(|at| (at + 9, url.len()));
+            match user.into_iter().chain(parameter).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
+                Some((from, to)) => {
+                    shown.push_str(&url[..from]);
+                    shown.extend(std::iter::repeat_n('*', to - from));
+                    shown.push_str(&url[to..]);
+                }
+                None => shown.push_str(url),
+            }
+            rest = behind;
+        }
+        shown.push_str(rest);
+    }
+    shown
 }
 
 fn mark<'a>(kind: AnnotationKind, span: Span, words: &'a str) -> annotate_snippets::Annotation<'a> {

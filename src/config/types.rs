@@ -2,6 +2,7 @@
 
 use super::adapters::AdapterConfig;
 use super::problem::Span;
+use super::store::{StoreConfig, StoreSection};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Where and how to serve.
     pub server: Server,
-    /// The database file; absolute if the path of the configuration was.
-    pub store: PathBuf,
+    /// Where the truth is kept.
+    pub store: StoreConfig,
     /// Limits of the whole deployment.
     pub limits: Limits,
     /// Pools in the order of the file, for [`wharfinger_core::Input::Configure`].
@@ -46,7 +47,7 @@ impl Loaded {
             changes.push("[server]".to_string());
         }
         if self.store != other.store {
-            changes.push("[store] path".to_string());
+            changes.push("[store]".to_string());
         }
         if self.limits != (Limits { brake: self.limits.brake, ..other.limits.clone() }) {
             changes.push("[limits]".to_string());
@@ -64,7 +65,7 @@ pub(crate) struct File<'a> {
     pub(crate) listen: Option<Spanned<String>>,
     pub(crate) allow_remote: Option<Spanned<bool>>,
     pub(crate) stop_grace: Option<Spanned<Millis>>,
-    pub(crate) store_path: Option<Spanned<String>>,
+    pub(crate) store: StoreSection,
     pub(crate) limits: LimitsSection,
     pub(crate) brake: BrakeSection,
     pub(crate) pools: Vec<PoolSection<'a>>,

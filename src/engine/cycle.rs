@@ -66,7 +66,7 @@ impl Cycle {
     ///
     /// # Errors
     ///
-    /// The store can't be read or written.
+    /// The store can't be read or written, or another server has taken it over at once.
     pub async fn start(
         store: Arc<dyn Store>,
         pools: Vec<PoolConfig>,
@@ -84,7 +84,7 @@ impl Cycle {
     ///
     /// # Errors
     ///
-    /// The store can't be read or written; try again later.
+    /// [`StoreError::Deposed`] if another server leads: stop. Otherwise the store can't be read or written; try again later.
     pub async fn recover(&mut self, now: Timestamp) -> Result<Batch, StoreError> {
         let snapshot = self.store.load().await?;
         self.core = Core::recover(snapshot, self.pools.clone(), self.limits.clone(), now);
@@ -93,12 +93,11 @@ impl Cycle {
 
     async fn commit_recovery(&mut self) -> Result<Batch, StoreError> {
         let batch = self.core.take_batch();
-        if !batch.is_empty() {
-            self.store.commit(&batch, self.epoch).await.map_err(|error| match error {
-                CommitError::NotCommitted(error) | CommitError::InDoubt(error) => error,
-                CommitError::Deposed { .. } => StoreError::Unavailable("another server took over meanwhile".into()),
-            })?;
-        }
+        // Also if nothing has changed: what was loaded may be another server's by now, and only a commit tells.
+        self.store.commit(&batch, self.epoch).await.map_err(|error| match error {
+            CommitError::NotCommitted(error) | CommitError::InDoubt(error) => error,
+            CommitError::Deposed { current } => StoreError::Deposed { current },
+        })?;
         Ok(batch)
     }
 

@@ -42,8 +42,17 @@ pub struct Engine {
     pub handle: Handle,
     /// Where adapters report what the world says.
     pub notices: NoticeSink,
-    /// Ends when the engine has stopped.
-    pub task: JoinHandle<()>,
+    /// Ends when the engine has stopped, and says why.
+    pub task: JoinHandle<Ended>,
+}
+
+/// Why an engine has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to, or nobody is left who could ask it anything.
+    Stopped,
+    /// Another server has taken the store over. Nothing of what this one had in memory counts any more.
+    Deposed,
 }
 
 /// Recovers from the store and starts the loop, which ends when `stop` is cancelled: what is in the mailbox then is
@@ -88,7 +97,7 @@ struct Loop {
 }
 
 impl Loop {
-    async fn run(mut self, first: Batch) {
+    async fn run(mut self, first: Batch) -> Ended {
         self.release(Turn { batch: first, answers: Vec::new() });
         loop {
             let mut messages = Vec::new();
@@ -96,19 +105,18 @@ impl Loop {
             tokio::select! {
                 biased;
                 count = self.inputs.recv_many(&mut messages, BATCH) => {
-                    if count == 0 { return; }
+                    if count == 0 { return Ended::Stopped; }
                 }
                 () = tokio::time::sleep(wait) => {}
                 () = self.stop.cancelled() => {
                     self.inputs.close();
                     while self.inputs.recv_many(&mut messages, BATCH).await > 0 {}
-                    let _ = self.turn(messages).await;
-                    return;
+                    return self.turn(messages).await.err().unwrap_or(Ended::Stopped);
                 }
             }
             self.gather(&mut messages).await;
-            if !self.turn(messages).await {
-                return;
+            if let Err(ended) = self.turn(messages).await {
+                return ended;
             }
         }
     }
@@ -136,37 +144,38 @@ impl Loop {
         Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(TICK)
     }
 
-    /// Takes a turn. False: stop.
-    async fn turn(&mut self, mut messages: Vec<Message>) -> bool {
+    /// Takes a turn. An error: stop.
+    async fn turn(&mut self, mut messages: Vec<Message>) -> Result<(), Ended> {
         let generation = self.executor.generation();
         messages.retain(|message| !matches!(message, Message::Fact(_, of) if *of != generation));
         match self.cycle.turn(clock::now(), messages).await {
             Ok(turn) => {
                 self.release(turn);
-                true
+                Ok(())
             }
             Err(TurnError::Deposed) => {
                 tracing::error!("another server leads now; this one stops");
-                false
+                Err(Ended::Deposed)
             }
             Err(TurnError::Lost { error, again }) => {
                 tracing::error!(error = %error, "the commit failed; recovering from the store");
-                self.recover().await && self.take_again(again).await
+                self.recover().await?;
+                self.take_again(again).await
             }
         }
     }
 
-    async fn take_again(&mut self, mut again: Vec<Input>) -> bool {
+    async fn take_again(&mut self, mut again: Vec<Input>) -> Result<(), Ended> {
         again.append(&mut self.kept);
         if again.is_empty() {
-            return true;
+            return Ok(());
         }
         let messages = again.into_iter().map(|input| Message::Input(Box::new(input), None)).collect();
         // A store that fails twice in a row brings us back here, with the same inputs.
         Box::pin(self.turn(messages)).await
     }
 
-    async fn recover(&mut self) -> bool {
+    async fn recover(&mut self) -> Result<(), Ended> {
         // What is under way is started again from the state, so it must have ended first.
         self.executor.halt().await;
         let mut wait = Duration::from_millis(20);
@@ -175,12 +184,16 @@ impl Loop {
                 Ok(batch) => {
                     tracing::info!(revision = %batch.revision, "recovered from the store");
                     self.release(Turn { batch, answers: Vec::new() });
-                    return true;
+                    return Ok(());
+                }
+                Err(error @ StoreError::Deposed { .. }) => {
+                    tracing::error!(%error, "another server leads now; this one stops");
+                    return Err(Ended::Deposed);
                 }
                 Err(error) => tracing::warn!(error = %error, "the store can't be read; trying again"),
             }
             tokio::select! {
-                () = self.stop.cancelled() => return false,
+                () = self.stop.cancelled() => return Err(Ended::Stopped),
                 () = tokio::time::sleep(wait) => {}
             }
             wait = (wait * 2).min(Duration::from_secs(2));

@@ -114,9 +114,10 @@ impl From<StoreError> for RpcError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Compacted { after, floor } => RpcError::Compacted { after, floor },
-            StoreError::Configuration(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
-                RpcError::Store(error)
-            }
+            StoreError::Configuration(_)
+            | StoreError::Unavailable(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Deposed { .. } => RpcError::Store(error),
         }
     }
 }
@@ -239,6 +240,9 @@ fn store(error: &StoreError) -> Status {
         }
         StoreError::Corrupt(message) => Answer::new(Code::DataLoss, "STORE_CORRUPT", message.clone()).status(),
         StoreError::Compacted { after, floor } => RpcError::Compacted { after: *after, floor: *floor }.into(),
+        StoreError::Deposed { .. } => {
+            Answer::new(Code::Unavailable, "STOPPING", "another server leads now".into()).retry(SOON).status()
+        }
     }
 }
 

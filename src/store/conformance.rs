@@ -10,7 +10,8 @@ use wharfinger_core::{Batch, Lease, LeaseId, Resource, Revision, Snapshot, Subje
 /// Where a kind of store keeps its data, so that it can be closed and opened again.
 trait Bench: Sized {
     type Store: Store;
-    fn new() -> Self;
+    /// `None` if what it needs is not here, which is said.
+    async fn new() -> Option<Self>;
     async fn open(&self) -> Self::Store;
     async fn close(&self, store: Self::Store);
 }
@@ -19,8 +20,8 @@ struct OnDisk(TempDir);
 
 impl Bench for OnDisk {
     type Store = SqliteStore;
-    fn new() -> Self {
-        OnDisk(tempfile::tempdir().unwrap())
+    async fn new() -> Option<Self> {
+        Some(OnDisk(tempfile::tempdir().unwrap()))
     }
     async fn open(&self) -> SqliteStore {
         SqliteStore::open(&self.0.path().join("w.db")).await.unwrap()
@@ -34,13 +35,31 @@ struct InMemory(MemoryStore);
 
 impl Bench for InMemory {
     type Store = MemoryStore;
-    fn new() -> Self {
-        InMemory(MemoryStore::new())
+    async fn new() -> Option<Self> {
+        Some(InMemory(MemoryStore::new()))
     }
     async fn open(&self) -> MemoryStore {
         self.0.clone()
     }
     async fn close(&self, _store: MemoryStore) {}
+}
+
+/// A schema of its own in a real PostgreSQL.
+#[cfg(feature = "postgres")]
+struct InPostgres(super::PostgresSettings);
+
+#[cfg(feature = "postgres")]
+impl Bench for InPostgres {
+    type Store = super::PostgresStore;
+    async fn new() -> Option<Self> {
+        super::postgres::testing::settings().await.map(InPostgres)
+    }
+    async fn open(&self) -> super::PostgresStore {
+        super::PostgresStore::open(&self.0).await.unwrap()
+    }
+    async fn close(&self, store: super::PostgresStore) {
+        store.close().await;
+    }
 }
 
 /// Each scenario, on each store.
@@ -51,6 +70,10 @@ macro_rules! on_every_store {
         }
         mod sqlite {
             $(#[tokio::test] async fn $name() { super::$name::<super::OnDisk>().await })+
+        }
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[tokio::test] async fn $name() { super::$name::<super::InPostgres>().await })+
         }
     };
 }
@@ -92,7 +115,7 @@ fn with_leases(base: u64, leases: impl IntoIterator<Item = Lease>) -> Batch {
 }
 
 async fn a_new_store_is_empty<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let found = store.load().await.unwrap();
     assert_eq!(found, Snapshot { salt: found.salt, ..Snapshot::default() });
@@ -102,7 +125,7 @@ async fn a_new_store_is_empty<B: Bench>() {
 }
 
 async fn every_state_comes_back<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(17);
@@ -135,7 +158,7 @@ async fn every_state_comes_back<B: Bench>() {
 }
 
 async fn the_latest_state_wins<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(4);
@@ -159,7 +182,7 @@ async fn the_latest_state_wins<B: Bench>() {
 }
 
 async fn another_revision_is_refused<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(5);
@@ -174,7 +197,7 @@ async fn another_revision_is_refused<B: Bench>() {
 }
 
 async fn an_older_epoch_is_refused<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let old = store.acquire().await.unwrap();
     let mut samples = Samples::new(6);
@@ -191,7 +214,7 @@ async fn an_older_epoch_is_refused<B: Bench>() {
 }
 
 async fn forgotten_rows_vanish<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(7);
@@ -218,7 +241,7 @@ async fn forgotten_rows_vanish<B: Bench>() {
 }
 
 async fn floor_and_time_never_go_back<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     store.commit(&Batch { floor: Revision(3), now: Timestamp(900), ..batch(0, 4) }, epoch).await.unwrap();
@@ -228,7 +251,7 @@ async fn floor_and_time_never_go_back<B: Bench>() {
 }
 
 async fn changes_come_in_order_and_in_pages<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(8);
@@ -279,7 +302,7 @@ async fn changes_come_in_order_and_in_pages<B: Bench>() {
 }
 
 async fn a_crowded_revision_is_told_whole<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(9);
@@ -296,7 +319,7 @@ async fn a_crowded_revision_is_told_whole<B: Bench>() {
 }
 
 async fn changes_below_the_floor_are_refused<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     store.commit(&Batch { floor: Revision(7), ..batch(0, 9) }, epoch).await.unwrap();
@@ -306,7 +329,7 @@ async fn changes_below_the_floor_are_refused<B: Bench>() {
 }
 
 async fn events_are_found_by_what_they_are_about<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(10);
@@ -361,7 +384,7 @@ async fn events_are_found_by_what_they_are_about<B: Bench>() {
 }
 
 async fn events_of_a_batch_that_only_forgets_are_kept<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let pool = |n: u64, detail: &str| {
@@ -378,7 +401,7 @@ async fn events_of_a_batch_that_only_forgets_are_kept<B: Bench>() {
 }
 
 async fn events_are_limited<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let events = (1..=10_050).map(|n| event(n, Subject::Pool(Arc::from("linux")))).collect();
@@ -391,7 +414,7 @@ async fn events_are_limited<B: Bench>() {
 
 /// More rows than any one statement takes, and every remainder.
 async fn many_rows_in_one_batch<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(11);
@@ -413,7 +436,7 @@ async fn many_rows_in_one_batch<B: Bench>() {
 }
 
 async fn a_dropped_commit_leaves_nothing_open<B: Bench>() {
-    let bench = B::new();
+    let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let mut samples = Samples::new(12);
     let mut revision = 0;

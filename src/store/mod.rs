@@ -1,11 +1,17 @@
 //! Where the truth is kept: one transaction per batch, real tables with real columns.
 //!
-//! A store knows transactions and nothing of gRPC, the engine or adapters. Two kinds: SQLite (embedded, the default)
-//! and memory (for simulation and tests). The conformance suite in `conformance.rs` says what each must do.
+//! A store knows transactions and nothing of gRPC, the engine or adapters. Three kinds: SQLite (embedded, the default),
+//! PostgreSQL (feature `postgres`) and memory (for simulation and tests). The conformance suite in `conformance.rs` says
+//! what each must do.
 
+#[macro_use]
+mod columns;
 mod memory;
 mod page;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod row;
+mod settings;
 mod sqlite;
 
 #[cfg(test)]
@@ -14,6 +20,9 @@ mod conformance;
 mod samples;
 
 pub use memory::{Fault, MemoryStore};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
+pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
 
 use async_trait::async_trait;
@@ -42,6 +51,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Entries of the audit trail, oldest first.
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Waits for what is being written, and lets go of what is open. Without it nothing is lost.
+    async fn close(&self) {}
 }
 
 /// What changed since a revision.
@@ -115,7 +127,7 @@ pub struct StoredEvent {
 }
 
 /// A store that does not do what it should.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file is not a database of ours, or of a newer version. The operator must act.
     #[error("{0}")]
@@ -134,10 +146,16 @@ pub enum StoreError {
         /// What is there.
         floor: Revision,
     },
+    /// Another server leads now.
+    #[error("another server took over with epoch {}", .current.0)]
+    Deposed {
+        /// The store's epoch.
+        current: Epoch,
+    },
 }
 
 /// A commit that did not work.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
     /// Certainly nothing was stored.
     #[error("nothing was stored: {0}")]
@@ -146,7 +164,7 @@ pub enum CommitError {
     #[error("it is not known whether it was stored: {0}")]
     InDoubt(#[source] StoreError),
     /// Another server leads now.
-    #[error("another server took over with epoch {current:?}")]
+    #[error("another server took over with epoch {}", .current.0)]
     Deposed {
         /// The store's epoch.
         current: Epoch,

@@ -10,7 +10,7 @@ use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::watch_response::Event;
 use wharfinger::pb::{GetRequest, LeaseRequest, LeaseState, ReleaseRequest, Selector, WatchRequest};
 
-const HOSTS: &str = r#"
+pub(crate) const HOSTS: &str = r#"
 [[pool]]
 name = "hosts"
 adapter = "local"
@@ -30,8 +30,16 @@ struct Told {
 
 #[test]
 fn sigkill_at_random_instants_under_load() {
+    under_load(Server::start(HOSTS), |server| {
+        server.kill();
+        server.run();
+    });
+}
+
+/// Breaks something again and again under a server with [`HOSTS`] while clients lease and release, and looks at what they
+/// were told.
+pub(crate) fn under_load(mut server: Server, mut hurt: impl FnMut(&mut Server)) {
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|v| v == "1") { 20 } else { 3 };
-    let mut server = Server::start(HOSTS);
     server.wait_for_state("hosts", "READY", 1);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let told = Arc::new(Mutex::new(Told::default()));
@@ -46,8 +54,7 @@ fn sigkill_at_random_instants_under_load() {
     for _ in 0..rounds {
         odd = odd.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_millis(300 + (odd >> 33) % 1200));
-        server.kill();
-        server.run();
+        hurt(&mut server);
     }
     std::thread::sleep(Duration::from_millis(500));
     stop.store(true, Ordering::SeqCst);

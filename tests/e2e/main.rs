@@ -17,6 +17,9 @@ mod hosts;
 mod kill;
 mod landing;
 mod notices;
+mod postgres;
+#[path = "../support/postgres.rs"]
+mod postgresql;
 mod python;
 mod seed;
 mod spoilt;

@@ -20,6 +20,8 @@ pub(crate) struct Server {
     pub(crate) store: &'static str,
     /// What it has in its environment beside ours.
     pub(crate) env: Vec<(&'static str, String)>,
+    /// The lines of [store], if they are others.
+    pub(crate) engine: Option<String>,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
 }
@@ -63,6 +65,7 @@ impl Server {
             folder,
             store: "w.db",
             env: Vec::new(),
+            engine: None,
             child: None,
             log: Arc::default(),
         };
@@ -75,16 +78,16 @@ impl Server {
     pub(crate) fn prepared(store: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = format!("http://127.0.0.1:{}", free_port());
-        Self { address, folder, store, env: Vec::new(), child: None, log: Arc::default() }
+        Self { address, folder, store, env: Vec::new(), engine: None, child: None, log: Arc::default() }
     }
 
     /// Writes the configuration anew; takes effect with [`Server::reload`] or the next start.
     pub(crate) fn configure(&self, head: &str, pools: &str) {
         let port = self.address.rsplit(':').next().unwrap();
-        let store = self.store;
+        let store = self.engine.clone().unwrap_or_else(|| format!("path = \"{}\"", self.store));
         let pools = pools.replace("{folder}", &self.folder.path().display().to_string());
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\nstop_grace = \"2s\"\n[store]\npath = \"{store}\"\n{head}\n{pools}\n"
+            "[server]\nlisten = \"127.0.0.1:{port}\"\nstop_grace = \"2s\"\n[store]\n{store}\n{head}\n{pools}\n"
         );
         std::fs::write(self.config(), text).unwrap();
     }
@@ -119,6 +122,19 @@ impl Server {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the server ended with {ended:?}:\n{}", self.log());
             assert!(start.elapsed() < PATIENCE, "the server does not answer:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait_for_end(&mut self) -> std::process::ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                self.child = None;
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the server does not end:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -285,6 +301,7 @@ pub(crate) fn local() -> Server {
         folder,
         store: "w.db",
         env: Vec::new(),
+        engine: None,
         child: None,
         log: Arc::default(),
     };

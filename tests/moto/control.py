@@ -66,7 +66,7 @@ class World:
         self.dead = set()  # instances whose sshd does not come back
         self.other_key = set()  # instances whose sshd shows another key
         self.no_ssh = False
-        self.hold = None  # {left, mode}: the call that is held, before or after it is done, until it is let go
+        self.hold = None  # {left, mode, action}: the call that is held, before or after it is done, until it is let go
         self.held = None  # its action
         self.let_go = threading.Event()
         self.launched = []  # every instance ever, in order
@@ -302,7 +302,7 @@ class Control:
             gone = world.down or (sqs and world.sqs_down)
             expired = world.expired
             hold = None
-            if world.hold and not sqs:
+            if world.hold and not sqs and world.hold.get("action", action) == action:
                 world.hold["left"] -= 1
                 if world.hold["left"] == 0:
                     hold, world.hold = world.hold["mode"], None
@@ -510,6 +510,9 @@ class Control:
                 self.sshds.signal(d["id"], signal.SIGCONT)
             elif what == "send":
                 sqs_backends[ACCOUNT][REGION].send_message("notices", d["body"])
+            elif what == "policy":
+                attributes = {"Policy": json.dumps(d["policy"])}
+                sqs_backends[ACCOUNT][REGION].set_queue_attributes("notices", attributes)
             elif what == "queue":
                 queue = sqs_backends[ACCOUNT][REGION].get_queue("notices")
                 out = {"messages": len(queue._messages)}

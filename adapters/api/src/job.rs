@@ -42,6 +42,11 @@ pub mod access {
     pub const WARMTH: &str = "warmth";
     /// How many files the checkout wrote, as a decimal number.
     pub const CHANGED: &str = "changed_files";
+    /// The directories that a working copy has of its commit, with commas between; absent if it has all. With several repositories
+    /// also `sparse.<directory>`.
+    pub const SPARSE: &str = "sparse";
+    /// How many commits of history a working copy has from each tip, as a decimal number; absent if it has all.
+    pub const DEPTH: &str = "depth";
     /// Absolute path on the host of the file that holds the slot's fencing token; see [`crate::fence`].
     pub const FENCE: &str = "fence";
     /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).

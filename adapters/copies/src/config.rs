@@ -3,6 +3,7 @@
 use crate::clean::check_keep;
 use crate::credentials::Credentials;
 use crate::params::check_ref_name;
+use crate::sparse::check_part;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct Source {
     pub repository: String,
     /// As [`Config::default_branch`].
     pub default_branch: Option<String>,
+    /// As [`Config::sparse`].
+    pub sparse: Vec<String>,
 }
 
 impl<'de> Deserialize<'de> for Source {
@@ -40,6 +43,8 @@ impl<'de> Deserialize<'de> for Source {
             repository: String,
             #[serde(default)]
             default_branch: Option<String>,
+            #[serde(default)]
+            sparse: Vec<String>,
         }
 
         // Not an untagged enum: that would say of every mistake that nothing fits.
@@ -48,16 +53,16 @@ impl<'de> Deserialize<'de> for Source {
             type Value = Source;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an address, or a table with repository and default_branch")
+                f.write_str("an address, or a table with repository, default_branch and sparse")
             }
 
             fn visit_str<E>(self, address: &str) -> Result<Source, E> {
-                Ok(Source { repository: address.to_string(), default_branch: None })
+                Ok(Source { repository: address.to_string(), default_branch: None, sparse: Vec::new() })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Source, A::Error> {
-                let Table { repository, default_branch } = Table::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Source { repository, default_branch })
+                let Table { repository, default_branch, sparse } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Source { repository, default_branch, sparse })
             }
         }
         deserializer.deserialize_any(Either)
@@ -93,6 +98,12 @@ pub struct Config {
     /// Files that git-lfs keeps elsewhere are there with their content; otherwise they are pointers. Needs git-lfs on the host.
     #[serde(default)]
     pub lfs: bool,
+    /// Directories that the tree has, with all below them, and the files beside them and above; all of the commit if empty.
+    #[serde(default)]
+    pub sparse: Vec<String>,
+    /// How many commits of each branch come, and of what a lease names; all of them if absent.
+    #[serde(default)]
+    pub depth: Option<u32>,
     /// What survives from lease to lease.
     #[serde(default)]
     pub clean: Clean,
@@ -150,6 +161,8 @@ impl Config {
             submodules: false,
             submodule_urls: Vec::new(),
             lfs: false,
+            sparse: Vec::new(),
+            depth: None,
             clean: Clean::default(),
             keep: Vec::new(),
             root: None,
@@ -172,6 +185,7 @@ impl Config {
             check_root(root)?;
         }
         check_keep(self)?;
+        check_part(self)?;
         for (key, value) in [
             ("clone_timeout_ms", self.clone_timeout_ms),
             ("fetch_timeout_ms", self.fetch_timeout_ms),
@@ -452,14 +466,18 @@ mod tests {
         }
         for dir in ["", ".", "..", ".git", ".GIT", "-x", "a/b", "a/../b", "a\nb", "a b", "a,b", "a=b", "$x", "a."] {
             let mut config = Config::new("");
-            config.repositories.insert(dir.into(), Source { repository: "/a".into(), default_branch: None });
+            config
+                .repositories
+                .insert(dir.into(), Source { repository: "/a".into(), default_branch: None, sparse: Vec::new() });
             let failure = config.validate().expect_err(dir);
             assert!(failure.message.starts_with("repositories: directory"), "{dir}: {failure}");
         }
         // Ours do not lie where the parts do.
         for dir in ["mirrors", "meta", "tree", "parts", "git"] {
             let mut config = Config::new("");
-            config.repositories.insert(dir.into(), Source { repository: "/a".into(), default_branch: None });
+            config
+                .repositories
+                .insert(dir.into(), Source { repository: "/a".into(), default_branch: None, sparse: Vec::new() });
             assert_eq!(config.validate(), Ok(()), "{dir}");
         }
     }

@@ -182,7 +182,11 @@ impl Copy {
     /// The host's mirror of the repository: beside the copies, so that it is there for all of them. Another repository
     /// with the same hash would only be fetched in turn, for a mirror's configuration is written before each use.
     pub(crate) fn mirror(&self) -> String {
-        mirror_of(&self.dir, &self.config.repository)
+        match self.config.depth {
+            // What is cut off for some would be missing for the others.
+            Some(depth) => mirror_of(&self.dir, &format!("{} {depth}", self.config.repository)),
+            None => mirror_of(&self.dir, &self.config.repository),
+        }
     }
 
     /// The whole of `.git/config`, as it must be before git is run in the copy.
@@ -201,6 +205,10 @@ impl Copy {
             // So that a holder's `git submodule` sees those that are there.
             text.push_str("[submodule]\n\tactive = .\n");
         }
+        if !self.config.sparse.is_empty() {
+            // So that a holder's git takes what is not there for meant.
+            text.push_str("[core]\n\tsparseCheckout = true\n\tsparseCheckoutCone = true\n[index]\n\tsparse = false\n");
+        }
         if self.config.lfs {
             // The filters for a holder's git; ours is told by the prelude. Git-lfs adds the version where it is missing.
             text.push_str("[filter \"lfs\"]\n\tprocess = git-lfs filter-process\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\trequired = true\n[lfs]\n\trepositoryformatversion = 0\n");
@@ -211,7 +219,10 @@ impl Copy {
     /// Runs a script and hands back all there is to know.
     pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
         let large = if self.config.lfs { crate::lfs::endpoint(&self.config.repository) } else { String::new() };
-        let argv = script.argv(&[&self.dir, &self.resource, &self.at, &self.notes, &large], args);
+        let sparse = crate::sparse::lines(&self.config.sparse);
+        let depth = self.config.depth.map(|depth| depth.to_string()).unwrap_or_default();
+        let at = [&self.dir, &self.resource, &self.at, &self.notes, &large, &sparse, &depth];
+        let argv = script.argv(&at.map(String::as_str), args);
         let mut command = Command::new(argv).timeout(limit);
         if let (true, Some(credentials)) = (script.remote, &self.config.credentials)
             && let Some(secret) = credentials.input(&self.config.repository, limit)?

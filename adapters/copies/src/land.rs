@@ -27,6 +27,8 @@ pub struct LandedFrom {
     pub repository: String,
     /// The fence of the copy and the token of the lease: without the lease nothing lands.
     pub fence: Option<(String, u64)>,
+    /// The directories that the pool has of the tree ([`Config::sparse`](crate::Config::sparse)); all of it if empty.
+    pub sparse: Vec<String>,
 }
 
 /// Who wrote it.
@@ -247,8 +249,9 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
         message,
     ];
     let notes = if part.is_empty() { format!("{dir}/meta") } else { format!("{dir}/parts/{part}") };
-    let mut command =
-        Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes, ""], &args)).timeout(request.limit);
+    let sparse = crate::sparse::lines(&from.sparse);
+    let mut command = Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes, "", &sparse, ""], &args))
+        .timeout(request.limit);
     if let Some(credentials) = &request.credentials {
         let credentials = credentials.clone().bound_to([from.repository.as_str()]);
         credentials.validate([from.repository.as_str()])?;
@@ -358,6 +361,13 @@ fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Re
             "NESTED_REPOSITORY",
             format!("{path} among the changes is a repository of its own; remove it, or have git ignore it"),
         )
+    } else if let Some(commit) = said("cut") {
+        Failure::request(
+            "LANDING_NEEDS_HISTORY",
+            format!(
+                "the copy's history is cut off at {commit}, which {address} does not have on any branch; land from a pool without depth"
+            ),
+        )
     } else if let Some(words) = said("denied") {
         Failure::configuration(
             "PUSH_DENIED",
@@ -412,8 +422,13 @@ mod tests {
     #[test]
     fn the_resource_is_found_in_the_path() {
         let of = |path: &str| {
-            let from =
-                LandedFrom { resource: "res_1".into(), path: path.into(), repository: String::new(), fence: None };
+            let from = LandedFrom {
+                resource: "res_1".into(),
+                path: path.into(),
+                repository: String::new(),
+                fence: None,
+                sparse: Vec::new(),
+            };
             directory(&from).ok()
         };
         assert_eq!(of("/srv/copies/res_1/tree"), Some(("/srv/copies/res_1".into(), String::new())));

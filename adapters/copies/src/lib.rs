@@ -48,6 +48,7 @@ mod parts;
 mod prepare;
 mod probe;
 mod provision;
+mod sparse;
 mod submodules;
 
 pub use adapter::CopiesAdapter;

@@ -171,8 +171,10 @@ pub(crate) async fn pull(
         Goal::Mirror(former, _) => (*former).to_string(),
         Goal::Copy | Goal::CopyAnew => String::new(),
     };
-    let mut again = false;
+    // A mirror that is removed while we are at it can let us down more than once.
+    let mut tries = 3;
     loop {
+        tries -= 1;
         let mode = match &goal {
             Goal::Copy => "into",
             Goal::CopyAnew => "anew",
@@ -202,7 +204,13 @@ pub(crate) async fn pull(
                     None => Failure::bug("UNREADABLE_STATE", format!("pull said {text:?}")).into(),
                 });
             }
-            Exit::Code(94) => return Ok(Err(Missing::Objects(output.complaint()))),
+            // Nothing is known against the mirror, so it stays; what disturbed the fetch may be over.
+            Exit::Code(94) if !offline.is_empty() || tries == 0 => {
+                return Ok(Err(Missing::Objects(output.complaint())));
+            }
+            Exit::Code(94) => {
+                tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "fetched again");
+            }
             Exit::Code(96) => return Ok(Err(Missing::Id)),
             Exit::Code(98) | Exit::TimedOut => return Ok(Err(Missing::Time)),
             Exit::Code(99) => return Ok(Err(Missing::Commit)),
@@ -211,12 +219,11 @@ pub(crate) async fn pull(
                 if !matches!(goal, Goal::Mirror(..)) {
                     inspect(copy, pinned, Depth::Deep).await??;
                 }
-                if again {
+                if tries == 0 {
                     return Ok(Err(Missing::Objects(output.complaint())));
                 }
                 tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "the mirror is spoilt");
                 former = said("mirror").unwrap_or_default();
-                again = true;
             }
         }
     }

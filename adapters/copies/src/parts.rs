@@ -46,6 +46,7 @@ impl Parts {
                     let mut config = config.clone();
                     config.repository = source.repository.clone();
                     config.default_branch = source.default_branch.clone();
+                    config.sparse = source.sparse.clone();
                     Copy {
                         at: format!("{}/tree/{dir}", whole.dir),
                         notes: format!("{}/parts/{dir}", whole.dir),

@@ -14,13 +14,19 @@ use crate::mirror::{self, Goal, Listing, Missing, Tip, list, ready};
 use crate::params::{Asked, Wanted};
 use crate::parts::{Parts, all};
 use crate::probe::{Depth, inspect};
-use crate::{lfs, submodules};
+use crate::{lfs, sparse, submodules};
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
 /// Makes the copies ready for this work.
 pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -> Result<Prepared, Trouble> {
     let asked = Asked::parse(&work.params, &parts.names(), parts.default)?;
+    if let (Some(depth), true) = (parts.whole.config.depth, asked.merges.iter().any(|merges| !merges.is_empty())) {
+        let text = format!(
+            "a merge needs all history, and the copies of this pool have {depth} commits of it (depth); merge in another pool, or before"
+        );
+        return Err(Failure::request("MERGE_NEEDS_HISTORY", text).into());
+    }
     let wants: Vec<bool> = asked.needed.iter().map(|needed| *needed || !asked.strict).collect();
     let mut inside = wants.clone();
     if parts.several() {
@@ -65,6 +71,8 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -
         (access::CHANGED.to_string(), main.written.to_string()),
     ]);
     access.extend(main.base.map(|base| (access::BASE.to_string(), base)));
+    access.extend(parts.whole.config.depth.map(|depth| (access::DEPTH.to_string(), depth.to_string())));
+    access.extend(sparse_of(&parts.list[parts.default]).map(|dirs| (access::SPARSE.to_string(), dirs)));
     if parts.several() {
         access.insert(access::ROOT.to_string(), parts.whole.tree());
         for (copy, checked) in parts.list.iter().zip(done) {
@@ -72,9 +80,15 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -
             access.insert(format!("{}.{}", access::COMMIT, copy.part), checked.commit);
             access.insert(format!("{}.{}", access::REPOSITORY, copy.part), copy.config.repository.clone());
             access.extend(checked.base.map(|base| (format!("{}.{}", access::BASE, copy.part), base)));
+            access.extend(sparse_of(copy).map(|dirs| (format!("{}.{}", access::SPARSE, copy.part), dirs)));
         }
     }
     Ok(Prepared { near: near(work, &access), access })
+}
+
+/// What there is of it, where that is not all.
+fn sparse_of(copy: &Copy) -> Option<String> {
+    Some(sparse::lines(&copy.config.sparse).replace('\n', ",")).filter(|dirs| !dirs.is_empty())
 }
 
 /// What a later lease may want that is here already: these commits, and whatever stands near to what this lease named.

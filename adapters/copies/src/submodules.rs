@@ -66,6 +66,8 @@ fn copy_of(parent: &Copy, module: &Module) -> Copy {
     let mut config = parent.config.clone();
     config.repository = module.address.clone();
     config.default_branch = None;
+    // A submodule's commit is seldom the tip of a branch, and what it is cut off from is not known here.
+    config.depth = None;
     Copy {
         at: format!("{}/{}", parent.at, module.path),
         notes: format!("{}/sub/{}", parent.notes, hashed(&module.path)),

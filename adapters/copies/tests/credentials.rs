@@ -129,6 +129,7 @@ fn site(world: &World, prepared: &wharfinger_adapter::Prepared) -> LandedFrom {
         path: prepared.access[access::PATH].clone(),
         repository: prepared.access[access::REPOSITORY].clone(),
         fence: None,
+        sparse: Vec::new(),
     }
 }
 

@@ -17,6 +17,7 @@ fn from(resource: &ResourceJob, prepared: &Prepared) -> LandedFrom {
         path: prepared.access[access::PATH].clone(),
         repository: prepared.access[access::REPOSITORY].clone(),
         fence: None,
+        sparse: Vec::new(),
     }
 }
 

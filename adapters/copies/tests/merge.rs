@@ -241,7 +241,8 @@ async fn a_mirror_that_is_gone_under_a_merge_is_made_again() {
 #[tokio::test]
 async fn each_repository_has_merges_and_landings_of_its_own() {
     let mut world = World::bare(|config| {
-        let source = |repository: &str| Source { repository: repository.into(), default_branch: None };
+        let source =
+            |repository: &str| Source { repository: repository.into(), default_branch: None, sparse: Vec::new() };
         let app = std::mem::take(&mut config.repository);
         let lib = app.replace("origin.git", "lib.git");
         config.repositories = [("app".to_string(), source(&app)), ("lib".to_string(), source(&lib))].into();
@@ -268,6 +269,7 @@ async fn each_repository_has_merges_and_landings_of_its_own() {
         path: tree.join("lib").to_str().unwrap().to_string(),
         repository: prepared.access["repository.lib"].clone(),
         fence: None,
+        sparse: Vec::new(),
     };
     let landing = land(&support::TestShell::default(), &from, &LandRequest::new("lib-1", "main")).await.unwrap();
     assert!(matches!(landing, Landing::Landed(push) if push.commit == prepared.access["commit.lib"]));

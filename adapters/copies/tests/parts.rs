@@ -39,7 +39,9 @@ impl Several {
         let at = |name: &str| world.origin.dir.join(name).to_str().unwrap().to_string();
         config.repository = String::new();
         for (dir, name) in [("app", "origin.git"), ("lib", "lib.git"), ("doc", "doc.git")] {
-            config.repositories.insert(dir.into(), Source { repository: at(name), default_branch: None });
+            config
+                .repositories
+                .insert(dir.into(), Source { repository: at(name), default_branch: None, sparse: Vec::new() });
         }
         config.default = Some("app".into());
         change(&mut config);

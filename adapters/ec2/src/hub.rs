@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use wharfinger_adapter::{Failure, Notice, NoticeKind, NoticeTarget};
 
 /// What the broker knows, asked whenever it matters: nothing of it is kept here.
@@ -129,7 +130,15 @@ pub struct Hub {
     wanted: Mutex<BTreeMap<String, usize>>,
     polls: watch::Sender<u64>,
     launching: AtomicUsize,
+    /// When the broker's rows were last read, and whether one of them was about to launch then.
+    learned: Mutex<(Option<Instant>, bool)>,
 }
+
+/// The queue has messages of strangers, and each asks the books.
+const LEARNED_FOR: Duration = Duration::from_secs(1);
+
+/// Younger than this it may be in no list and no row yet.
+const YOUNG_MS: i64 = 300_000;
 
 /// What is known of instances.
 #[derive(Default)]
@@ -146,8 +155,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Milliseconds since the epoch, by a clock that tests can stop.
 #[cfg(test)]
 pub(crate) fn now_ms() -> i64 {
-    static BEGAN: OnceLock<tokio::time::Instant> = OnceLock::new();
-    let began = *BEGAN.get_or_init(tokio::time::Instant::now);
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let began = *BEGAN.get_or_init(Instant::now);
     1_800_000_000_000 + i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
 }
 
@@ -176,6 +185,7 @@ impl Hub {
             wanted: Mutex::default(),
             polls: watch::Sender::new(0),
             launching: AtomicUsize::new(0),
+            learned: Mutex::default(),
         }
     }
 
@@ -332,7 +342,9 @@ impl Hub {
     pub(crate) fn keep_only(&self, ids: &BTreeSet<String>) {
         let mut known = lock(&self.known);
         known.instances.retain(|id, _| ids.contains(id));
-        known.owners.retain(|id, _| ids.contains(id));
+        // One that was launched after the list is in neither.
+        let young = now_ms() - YOUNG_MS;
+        known.owners.retain(|id, owner| ids.contains(id) || owner.host.launched_ms > young);
         known.vanished.retain(|id| ids.contains(id));
     }
 
@@ -343,7 +355,15 @@ impl Hub {
     }
 
     pub(crate) fn is_launching(&self) -> bool {
-        self.launching.load(Ordering::Acquire) > 0
+        self.launching.load(Ordering::Acquire) > 0 || lock(&self.learned).1
+    }
+
+    /// Reads the broker's rows, unless that was done a moment ago.
+    pub(crate) async fn learn(&self) -> Result<(), Failure> {
+        if lock(&self.learned).0.is_some_and(|at| at.elapsed() < LEARNED_FOR) {
+            return Ok(());
+        }
+        self.rows().await.map(drop)
     }
 
     /// The next look at this instance: all that are waited for are asked for in one call. `None`: it is not there (yet).
@@ -401,6 +421,8 @@ impl Hub {
                 Some((row, note))
             })
             .collect();
+        let launching = noted.iter().any(|(_, note)| matches!(note, Note::Launching { .. }));
+        *lock(&self.learned) = (Some(Instant::now()), launching);
         for (row, note) in &noted {
             if let Some(host) = note.host() {
                 self.owned(&row.pool, &row.resource, host);

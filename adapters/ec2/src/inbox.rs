@@ -8,7 +8,6 @@ use crate::buckets::jitter;
 use crate::cloud::{Message, Which};
 use crate::hub::{Hub, now_ms};
 use crate::notices::{Said, Signal, SignalKind, read};
-use crate::tags;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use wharfinger_adapter::{Failure, NoticeKind};
@@ -82,10 +81,8 @@ async fn handle(hub: &std::sync::Arc<Hub>, message: &Message) -> bool {
 pub(crate) async fn deliver(hub: &std::sync::Arc<Hub>, signal: &Signal) -> Result<bool, Failure> {
     let Signal { instance, kind, detail } = signal;
     if hub.owner(instance).is_none() {
-        // After a restart the rows may know it before any of its hosts was asked for anything.
-        if hub.instance(instance).is_some_and(|known| known.tags.contains_key(tags::RESOURCE)) || hub.is_launching() {
-            let _ = hub.rows().await?;
-        }
+        // After a restart the books know it before any host was asked for anything.
+        hub.learn().await?;
         if hub.owner(instance).is_none() {
             return Ok(false);
         }

@@ -46,6 +46,8 @@ pub(crate) async fn provision(
             }
             Some(Note::Launching { attempt, launch, host_key, .. }) => {
                 launches += 1;
+                // Until its owner is known.
+                let _under_way = parts.hub.launching();
                 match launched(parts, resource, &launch, doubtful).await? {
                     Outcome::Launched(instance) => {
                         let host = host_of(&launch, &instance, host_key);
@@ -184,7 +186,6 @@ async fn launched(
     launch: &Launch,
     mut doubtful: bool,
 ) -> Result<Outcome, Failure> {
-    let _under_way = parts.hub.launching();
     let mut repeats = 0;
     loop {
         let error = match ask(parts, launch).await {

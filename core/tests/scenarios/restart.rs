@@ -165,3 +165,22 @@ fn what_was_noted_while_a_host_is_made_is_found_again() {
     assert_eq!(w.take(Kind::Destroy).resource.handle.as_deref(), Some("launched i-1"));
     assert!(w.step(noted("too late", next.op)).is_err());
 }
+
+/// A host that was stored while it had a lease, and is free when the broker dies, is given up all the same.
+#[test]
+fn what_is_idle_after_a_restart_is_given_up_in_its_time() {
+    let mut w = World::new(vec![PoolConfig { idle: Some(Millis::secs(60)), ..made_at_will("hosts", 1) }]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    let host = w.on(lease);
+    w.notice(host, NoticeKind::AtRisk);
+    w.release(lease, Outcome::Ok);
+    w.all_works();
+    w.restart();
+    w.pass(Millis::secs(59));
+    w.all_works();
+    assert_eq!(w.stands(host), "READY");
+    w.pass(Millis::secs(2));
+    w.all_works();
+    assert_eq!(w.stands(host), "GONE");
+}

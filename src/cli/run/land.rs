@@ -110,7 +110,8 @@ pub(super) async fn run(
         return Ended::Not(failure.remedy("lease from a pool of working copies"), false);
     };
     let fence = fence.as_ref().map(|fence| fence.parts());
-    let from = LandedFrom { resource: lease.resource_id.clone(), path, repository, fence };
+    let sparse = known(access::SPARSE).map(|dirs| dirs.split(',').map(String::from).collect()).unwrap_or_default();
+    let from = LandedFrom { resource: lease.resource_id.clone(), path, repository, fence, sparse };
     ui.event(&format!("landing on {} of {}", request.target, from.repository));
     let landing = tokio::select! {
         biased;

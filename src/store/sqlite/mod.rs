@@ -76,7 +76,7 @@ impl SqliteStore {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = open::resolve(path)?;
         open::look(&path)?;
-        let lock = open::lock(&path)?;
+        let lock = open::lock(&path).await?;
         open::probe(&path).await?;
         let writer = Writer::open(path.clone()).await?;
         let readers = SqlitePoolOptions::new()
@@ -88,13 +88,6 @@ impl SqliteStore {
         Ok(SqliteStore {
             inner: Arc::new(Inner { path, writer, readers, checkpointing: AtomicBool::new(false), _lock: lock }),
         })
-    }
-
-    /// Waits for what is being written, moves the log into the database and closes it. Without it nothing is lost, but
-    /// the next start reads the log.
-    pub async fn close(&self) {
-        self.inner.readers.close().await;
-        self.inner.writer.lock().await.close().await;
     }
 
     /// Runs to its end whatever becomes of the caller: a transaction must not stay open because a future was dropped.
@@ -182,5 +175,11 @@ impl Store for SqliteStore {
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         reading!(self, reading => reading.events(query).await)
+    }
+
+    /// Moves the log into the database and closes it. Without it nothing is lost, but the next start reads the log.
+    async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writer.lock().await.close().await;
     }
 }

@@ -88,8 +88,24 @@ fn foreign(path: &Path) -> StoreError {
     ))
 }
 
+/// A process that is being started has copies of our files for a moment, and with them the lock that we gave up.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
 /// Keeps other servers out for as long as the file lives. The lock goes with the process, however it ends.
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) async fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match try_lock(path) {
+            Err(StoreError::Configuration(_)) if waited < LOCK_PATIENCE => {}
+            done => return done,
+        }
+        let pause = Duration::from_millis(10);
+        tokio::time::sleep(pause).await;
+        waited += pause;
+    }
+}
+
+fn try_lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);

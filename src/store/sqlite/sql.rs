@@ -5,35 +5,6 @@ macro_rules! four {
     ($($rows:tt)+) => { concat!($($rows)+, ", ", $($rows)+, ", ", $($rows)+, ", ", $($rows)+) };
 }
 
-macro_rules! lease_columns {
-    () => {
-        "id, revision, state, pool, labels, holder, principal, request_id, fingerprint, priority, ttl_ms, wait_until, \
-         expected_ms, params, tags, group_id, group_index, independent, child, successor, replaces, created_at, seq, \
-         expires_at, attempts, delays, not_before, served_by, avoid, trouble, ends_at, doubt, resource, slot, token, \
-         op, since, access, ended_at, ended, work"
-    };
-}
-
-macro_rules! resource_columns {
-    () => {
-        "id, revision, state, pool, item, labels, slots, parent_lease, parent_host, cordoned_by, cordon_reason, \
-         created_at, ready_at, idle_since, uses, handle, access, ends_at, trouble, op, attempt, retry_at, since, cause, \
-         detail, found, at_risk, kept, failures, announced"
-    };
-}
-
-macro_rules! pool_columns {
-    () => {
-        "name, revision, cordoned_by, cordon_reason"
-    };
-}
-
-macro_rules! event_columns {
-    () => {
-        "revision, ordinal, at, kind, actor, subject, pool, resource, lease, detail"
-    };
-}
-
 macro_rules! lease_row {
     () => {
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
@@ -57,19 +28,7 @@ macro_rules! put_leases {
     ($($rows:tt)+) => {
         concat!(
             "INSERT INTO leases (", lease_columns!(), ") VALUES ", $($rows)+,
-            " ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, state = excluded.state, \
-             pool = excluded.pool, labels = excluded.labels, holder = excluded.holder, \
-             principal = excluded.principal, request_id = excluded.request_id, fingerprint = excluded.fingerprint, \
-             priority = excluded.priority, ttl_ms = excluded.ttl_ms, wait_until = excluded.wait_until, \
-             expected_ms = excluded.expected_ms, params = excluded.params, tags = excluded.tags, \
-             group_id = excluded.group_id, group_index = excluded.group_index, independent = excluded.independent, \
-             child = excluded.child, successor = excluded.successor, replaces = excluded.replaces, \
-             created_at = excluded.created_at, seq = excluded.seq, expires_at = excluded.expires_at, \
-             attempts = excluded.attempts, delays = excluded.delays, not_before = excluded.not_before, \
-             served_by = excluded.served_by, avoid = excluded.avoid, trouble = excluded.trouble, \
-             ends_at = excluded.ends_at, doubt = excluded.doubt, resource = excluded.resource, slot = excluded.slot, \
-             token = excluded.token, op = excluded.op, since = excluded.since, access = excluded.access, \
-             ended_at = excluded.ended_at, ended = excluded.ended, work = excluded.work"
+            update_leases!()
         )
     };
 }
@@ -78,16 +37,7 @@ macro_rules! put_resources {
     ($($rows:tt)+) => {
         concat!(
             "INSERT INTO resources (", resource_columns!(), ") VALUES ", $($rows)+,
-            " ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, state = excluded.state, \
-             pool = excluded.pool, item = excluded.item, labels = excluded.labels, slots = excluded.slots, \
-             parent_lease = excluded.parent_lease, parent_host = excluded.parent_host, \
-             cordoned_by = excluded.cordoned_by, cordon_reason = excluded.cordon_reason, \
-             created_at = excluded.created_at, ready_at = excluded.ready_at, idle_since = excluded.idle_since, \
-             uses = excluded.uses, handle = excluded.handle, access = excluded.access, ends_at = excluded.ends_at, \
-             trouble = excluded.trouble, op = excluded.op, attempt = excluded.attempt, retry_at = excluded.retry_at, \
-             since = excluded.since, cause = excluded.cause, detail = excluded.detail, found = excluded.found, \
-             at_risk = excluded.at_risk, kept = excluded.kept, failures = excluded.failures, \
-             announced = excluded.announced"
+            update_resources!()
         )
     };
 }
@@ -134,12 +84,8 @@ pub(super) const PUT_LATE_EVENT: &str = concat!(
      ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10"
 );
 
-pub(super) const PUT_POOL: &str = concat!(
-    "INSERT INTO pools (",
-    pool_columns!(),
-    ") VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, \
-     cordoned_by = excluded.cordoned_by, cordon_reason = excluded.cordon_reason"
-);
+pub(super) const PUT_POOL: &str =
+    concat!("INSERT INTO pools (", pool_columns!(), ") VALUES (?, ?, ?, ?)", update_pools!());
 
 pub(super) const FORGET_LEASES: &str = "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))";
 pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SELECT value FROM json_each(?1))";

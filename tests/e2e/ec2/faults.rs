@@ -104,6 +104,14 @@ fn capacity_is_gone_in_one_zone_then_in_all_and_it_says_so() {
     farm.active(&waiting.id);
     assert!(cloud.account.machines()[2].spot);
     assert_eq!(cloud.account.machines().len(), 3);
+    // The weather has it all.
+    let told = farm.server.json(&["weather"]);
+    let sum = |market: &str, key: &str| -> u64 {
+        let lines = told["lines"].as_array().unwrap().iter().filter(|line| line["market"] == market);
+        lines.map(|line| line[key].as_u64().unwrap()).sum()
+    };
+    assert_eq!((sum("spot", "launches"), sum("on_demand", "launches")), (2, 1), "{told:#}");
+    assert!(sum("spot", "capacity_errors") >= 3 && sum("on_demand", "capacity_errors") >= 1, "{told:#}");
 }
 
 #[test]

@@ -19,24 +19,37 @@ fn killed_between_any_two_calls_it_buys_each_host_once_and_leaves_none() {
     let mut cloud = Cloud::start(pools);
     let mut killed: BTreeMap<String, u32> = BTreeMap::new();
     for round in 0..rounds() {
-        // By turns before and after it is done; which one, in an order that visits them all.
-        let mode = if round % 2 == 0 { "before" } else { "after" };
-        let at = 1 + round * 7 % 23;
-        cloud.account.chaos("hold", &json!({ "left": at, "mode": mode }));
+        // First the calls that buy and end, before and after they are done; then whichever comes, in an order that visits all.
+        let certain = [
+            ("CreateLaunchTemplate", "after"),
+            ("CreateFleet", "after"),
+            ("CreateFleet", "before"),
+            ("TerminateInstances", "after"),
+            ("TerminateInstances", "before"),
+        ];
+        let (hold, mode) = match certain.get(usize::try_from(round).unwrap()) {
+            Some((action, mode)) => (json!({ "left": 1, "mode": mode, "action": action }), *mode),
+            None => {
+                let mode = if round % 2 == 0 { "before" } else { "after" };
+                (json!({ "left": 1 + round * 7 % 23, "mode": mode }), mode)
+            }
+        };
+        cloud.account.chaos("hold", &hold);
         let lease = cloud.farm.ask("spot", "builder", false).id;
         let mut released = false;
         let mut dead = false;
-        let place = format!("round {round}, {mode} call {at}");
+        let place = format!("round {round}, {hold}");
         let begun = std::time::Instant::now();
         loop {
             assert!(
                 begun.elapsed() < crate::support::PATIENCE,
-                "{place}: {:?}\n{}",
-                cloud.account.machines(),
+                "{place}: {:?}\n{:#?}\n{}",
+                cloud.account.alive(),
+                cloud.farm.server.resources(),
                 cloud.farm.server.log()
             );
             if !dead && let Some(action) = cloud.account.chaos("held", &json!({}))["action"].as_str() {
-                *killed.entry(action.to_string()).or_default() += 1;
+                *killed.entry(format!("{mode} {action}")).or_default() += 1;
                 cloud.farm.server.kill();
                 cloud.account.chaos("unhold", &json!({}));
                 cloud.farm.server.run();

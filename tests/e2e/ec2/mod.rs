@@ -6,3 +6,5 @@ mod faults;
 mod killed;
 mod life;
 mod notices;
+mod pace;
+mod wiring;

@@ -10,5 +10,5 @@ else
   exec 9>>"$3" && flock -s 9 || exit 1
 fi
 cd / || exit 1
-git clone --quiet --no-checkout --no-local --no-tags --template= --origin origin -- "$from" "$new" >&2 || exit 1
+git clone --quiet --no-checkout --no-local --no-tags --template= ${H:+--depth="$H"} --no-single-branch --origin origin -- "$from" "$new" >&2 || exit 1
 git --git-dir="$new/.git" rev-parse --show-object-format

@@ -6,7 +6,10 @@ if [ -e "$M/suspect" ] || [ -L "$M/suspect" ]; then
   [ -f "$M/suspect" ] || say PROOF_FAILED "$M/suspect is no file"
   say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
 fi
-[ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
+if [ -e "$G/shallow" ] || [ -L "$G/shallow" ]; then
+  [ -n "$H" ] || say SHALLOW "$G/shallow cuts the history"
+  fit_shallow "$G/shallow" || say SHALLOW "$G/shallow is no list of commits"
+fi
 [ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
 # Git waits for what comes out of a pipe, and reads a ref to its end.
 odd=$(

@@ -4,7 +4,7 @@
 # $6: seconds for the locks, $7: the mirror, for its objects, $8: the fence, $9: our token, ${10}: author's name, ${11}: his
 # address, ${12}: the message.
 # Prints lines of a key and a value; the first of landed, already, contained, would, conflict, unrelated, missing, refused,
-# denied, unreachable, raced, busy, nested, lost says how it went.
+# denied, unreachable, raced, busy, nested, lost, cut says how it went.
 url=$1 branch=$2 id=$3 words=" $4 " times=$5 patience=$6 X=$7 fence=$8 token=$9
 shift 9
 name=$1 email=$2 message=$3
@@ -49,6 +49,7 @@ scratch "$format"
 V=$S/view
 e=$({ git init --quiet --bare --template= --initial-branch=none --object-format="$format" -- "$V" &&
   printf '%s\n' "$G/objects" >"$V/objects/info/alternates"; } 2>&1) || say CANNOT_CREATE "$e"
+if [ -e "$G/shallow" ] && fit_shallow "$G/shallow"; then cp -- "$G/shallow" "$V/shallow"; fi
 git --git-dir="$V" update-ref refs/heads/head "$head" 2>"$S/complaint" ||
   say OBJECTS_BROKEN "commit $head of $T: $(head -c 1000 "$S/complaint")"
 
@@ -75,6 +76,16 @@ if [ -d "$X" ]; then
 fi
 login
 take_tip
+if [ -f "$V/shallow" ]; then
+  # Where the copy's history is cut off, the remote's goes on.
+  beyond() { s cat-file --batch-check <"$V/shallow" 2>/dev/null | grep ' missing$'; }
+  if [ -n "$(beyond)" ]; then
+    s fetch --quiet --force --no-tags --no-recurse-submodules --no-write-fetch-head -- "$url" '+refs/heads/*:refs/all/*' \
+      2>"$S/complaint" </dev/null || end unreachable "$(words_of "$S/complaint")"
+  fi
+  gap=$(beyond | sed -n 's/ .*//;1p')
+  [ -z "$gap" ] || end cut "$gap"
+fi
 s -c fetch.fsckObjects=true fetch --quiet --no-tags --no-recurse-submodules --no-write-fetch-head -- "$V" \
   '+refs/heads/head:refs/in/head' 2>"$S/complaint" </dev/null ||
   say OBJECTS_BROKEN "commit $head of $T: $(head -c 1000 "$S/complaint")"
@@ -91,11 +102,13 @@ if has changes; then
   export GIT_INDEX_FILE="$S/index"
   w() { git --git-dir="$S" --work-tree="$T" -c core.bare=false "$@"; }
   cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"
+  tab=$(printf '\t')
   w read-tree "$head" 2>"$S/complaint" || unmade
+  # What the pool does not have of the tree is not there, and is no change.
+  w ls-files -d | sed "s/^/$tab/" | cone out | cut -f2- | w update-index --skip-worktree --stdin 2>"$S/complaint" || unmade
   w ls-files -z -m -d -o --exclude-standard >"$S/changed" 2>"$S/complaint" || unmade
   nested=$(tr '\0\n' '\n?' <"$S/changed" | grep '/$' | head -n 1)
   [ -z "$nested" ] || end nested "$nested"
-  tab=$(printf '\t')
   # A submodule's commit may be nowhere but here.
   w ls-files -s -z | tr '\0\n' '\n\0' | sed -n "s/^160000 [0-9a-f]* [0-9]$tab//p" >"$S/stay"
   tr '\0\n' '\n\0' <"$S/changed" | sort -u | tr '\0\n' '\n\0' | w check-attr -z --stdin filter 2>"$S/complaint" |

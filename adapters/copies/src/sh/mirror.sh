@@ -45,6 +45,7 @@ tidy() {
     case ${f#"$X"/} in
     made | objects | refs | refs/heads | refs/wharfinger) [ ! -L "$f" ] || remove "$f" ;;
     config | HEAD | packed-refs) if [ -L "$f" ] || [ ! -f "$f" ]; then remove "$f"; fi ;;
+    shallow) { [ -n "$H" ] && fit_shallow "$f"; } || remove "$f" ;;
     *) remove "$f" ;;
     esac
   done
@@ -74,18 +75,18 @@ make() {
   guard_disk "${X%/*}" "$min"
   n=$X.new.$$
   login
-  limit "$clone_limit" git clone --quiet --bare --no-local --no-tags --template= -- "$url" "$n" >&2 || {
+  limit "$clone_limit" git clone --quiet --bare --no-local --no-tags --template= ${H:+--depth="$H"} --no-single-branch -- "$url" "$n" >&2 || {
     rc=$?
     remove "$n"
     [ $rc != 124 ] || exit 98
     [ -d "${X%/*}" ] || exit 95
     exit 94
   }
-  { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || exit 95
+  { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || { echo "somebody removes the mirror" >&2; exit 95; }
 }
 
 from_origin() {
   login
   limit "$fetch_limit" git --git-dir="$X" fetch --quiet --force --no-tags --no-recurse-submodules --no-write-fetch-head \
-    "$@" >&2
+    ${H:+--depth="$H"} "$@" >&2
 }

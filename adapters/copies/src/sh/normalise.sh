@@ -12,7 +12,7 @@ fi
 guard
 have_git
 [ "$2" = mend ] || [ ! -e "$M/suspect" ] || say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
-[ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
+[ -n "$H" ] || [ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
 [ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
 rm -f -- "$D/meta/lease"
 # Of a merge or a landing that was killed.
@@ -24,6 +24,7 @@ for f in "$G"/* "$G"/.[!.]* "$G"/..?*; do
   case ${f##*/} in
   HEAD | config | objects | refs) ;;
   index) [ "$4" = index ] && [ -f "$f" ] && [ ! -L "$f" ] || remove "$f" ;;
+  shallow) fit_shallow "$f" || remove "$f" ;;
   packed-refs) if [ -L "$f" ] || [ ! -f "$f" ]; then remove "$f"; fi ;;
   *) remove "$f" ;;
   esac

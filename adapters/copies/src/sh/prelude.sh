@@ -1,10 +1,11 @@
 # Common to all scripts. $1: the resource's directory, $2: its id, $3: the working copy that is meant, which is all of the tree,
 # a part of it or a submodule, $4: the directory of what we note of that one, $5: where its large files come from, or empty if
-# they stay pointers. POSIX sh, no bashisms.
+# they stay pointers, $6: directories that the tree has, one a line, or empty for all of it, $7: how many commits of history
+# there are, or empty for all. POSIX sh, no bashisms.
 set -u
 umask 022
-D=$1 R=$2 T=$3 M=$4 L=$5
-shift 5
+D=$1 R=$2 T=$3 M=$4 L=$5 W=$6 H=$7
+shift 7
 G=$T/.git
 # Where a new clone grows: on the same file system, and nobody else's.
 N=$M
@@ -35,7 +36,11 @@ conf core.hooksPath /dev/null
 conf core.fsmonitor false
 conf core.untrackedCache false
 conf core.splitIndex false
-conf core.sparseCheckout false
+if [ -n "$W" ]; then sparse=true; else sparse=false; fi
+conf core.sparseCheckout $sparse
+conf core.sparseCheckoutCone $sparse
+conf index.sparse false
+conf core.quotePath false
 conf core.ignoreStat false
 conf core.trustctime true
 conf core.checkStat default
@@ -75,6 +80,37 @@ g() { git --git-dir="$G" --work-tree="$T" "$@"; }
 # Whether this file's content is kept elsewhere, by the commit's own word.
 large() {
   [ -n "$L" ] && [ "$(g check-attr -z filter -- "$1" | tr '\0\n' '\n\0' | sed -n 3p)" = lfs ]
+}
+
+# Of lines that end with a tab and a name, as git quotes it, those that are "in" what the pool has of the tree, or "out" of it: in
+# are files in the directories of $W, and beside and above them.
+cone() {
+  [ -n "$W" ] || { [ "$1" = out ] && cat >/dev/null || cat; return 0; }
+  wanted=$W side=$1 awk '
+    function up(d) { return match(d, /\/[^\/]*$/) ? substr(d, 1, RSTART - 1) : "" }
+    BEGIN {
+      n = split(ENVIRON["wanted"], list, "\n")
+      above[""] = 1
+      for (i = 1; i <= n; i++) {
+        below[list[i]] = 1
+        for (d = up(list[i]); d != ""; d = up(d)) above[d] = 1
+      }
+    }
+    {
+      name = $0
+      sub(/^[^\t]*\t"?/, "", name)
+      dir = up(name)
+      if (!(dir in known)) {
+        known[dir] = dir in above
+        for (d = dir; d != "" && !known[dir]; d = up(d)) known[dir] = d in below
+      }
+      if (known[dir] == (ENVIRON["side"] == "in")) print
+    }'
+}
+
+# A list of commits where history is cut off, in a form that git reads.
+fit_shallow() {
+  [ -f "$1" ] && [ ! -L "$1" ] && [ -z "$(find "$1" -prune -size +8192)" ] && ! grep -qv '^[0-9a-f]\{40,64\}$' "$1"
 }
 
 # Says what state was found (a stable word, then details) and ends.

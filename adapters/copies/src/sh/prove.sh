@@ -3,21 +3,51 @@
 # many files were written; and "trust", what there is to know of the index, if that was asked for.
 head=$(g rev-parse -q --verify HEAD 2>/dev/null) || fail "HEAD names nothing"
 [ "$head" = "$want" ] || fail "HEAD is $head"
-if [ -z "$known" ] || [ "$was" != "$tree" ]; then
+if [ "$known" != yes ] || [ "$was" != "$tree" ]; then
   t=$(g write-tree --missing-ok 2>/dev/null)
   [ "$t" = "$tree" ] || fail "a stored directory listing of $want is forged"
 fi
 
+if [ -n "$W" ]; then
+  # What the index says is not in the tree is what the pool does not have of it, and is not there.
+  astray() {
+    g ls-files -t | sed "s/ /$tab/" >"$M/tags"
+    grep '^S' "$M/tags" | cone in
+    grep -v '^S' "$M/tags" | cone out
+  }
+  if [ -n "$(astray | sed -n 1p)" ]; then
+    first=dirty
+    # With two trees it leaves alone what both have, but for what is to be put away.
+    e=$(g read-tree --reset -u "$tree" "$tree" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+    more=$(astray | head -c 1000)
+    [ -z "$more" ] || fail "what is there is not what sparse says: $more"
+  fi
+  # Git removes the directories that it empties itself.
+  outer | sort -r | tr '\n' '\0' | xargs -0 rmdir 2>/dev/null
+  rm -f -- "$M/tags"
+fi
+
 # Only what differs is put back: files that are right keep their times, however they got them.
 refresh() { stale=$(g update-index --refresh 2>&1 | tail -c 1000); }
-refresh
+stale=
+if [ -z "$comparing" ]; then
+  refresh
+elif ! wait "$comparing"; then
+  fail "the tree cannot be read"
+elif [ -s "$M/dirty" ]; then
+  # Somebody was at these files since they were hashed: looked at as the others were then.
+  left_side <"$M/dirty" >>"$M/changes"
+  left_side <"$M/dirty" | names | xargs -0 sh -c 'find "$@" -prune -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" \
+    -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' sh 2>/dev/null
+  refresh
+fi
 if [ -n "$stale" ]; then
-  g diff-files --raw -z --no-renames --ignore-submodules=none >"$M/dirty" || fail "the tree cannot be read"
-  tr '\0\n' '\n\0' <"$M/dirty" | sed -n 'n;p' | tr '\0\n' '\n\0' >"$M/changes"
-  e=$(g checkout-index -f -q -z --stdin <"$M/changes" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
-  forgetting <"$M/dirty" >"$M/zero"
-  g update-index -z --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
-  written=$((written + $(tr -cd '\0' <"$M/zero" | wc -c)))
+  g diff-files --raw --no-abbrev --no-renames --ignore-submodules=none >"$M/dirty" || fail "the tree cannot be read"
+  left_side <"$M/dirty" >"$M/zero"
+  e=$(cut -f2- "$M/zero" | g checkout-index -f -q --stdin 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+  g update-index --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
+  written=$((written + $(wc -l <"$M/zero")))
+  cat "$M/zero" >>"$M/changes"
   first=dirty
   refresh
 fi
@@ -45,9 +75,14 @@ if [ "$policy" = clean ] && { [ "$first" != '=0' ] || [ -n "$odd" ] || [ "$links
   more=$(find . -path ./.git -prune -o ! -type f ! -type d ! -type l -print 2>&1 | head -c 1000)
   [ -z "$more" ] || fail "files are there that the commit does not have: $more"
 fi
-# What is written into a directory with a default ACL has the modes that this says, whatever else is trusted.
-if [ "$policy" = clean ] && [ $# = 0 ]; then
-  more=$(find . -path ./.git -prune -o -type f ! -perm 644 ! -perm 755 -print 2>&1 | head -c 1000)
+# What is written into a directory with a default ACL has the modes that this says.
+if [ "$policy" = clean ]; then
+  more=
+  if [ -z "$comparing" ]; then
+    [ $# != 0 ] || more=$(find . -path ./.git -prune -o -type f ! -perm 644 ! -perm 755 -print 2>&1 | head -c 1000)
+  elif [ -s "$M/changes" ]; then
+    more=$(names <"$M/changes" | xargs -0 sh -c 'find "$@" -prune -type f ! -perm 644 ! -perm 755 -print' sh 2>&1 | head -c 1000)
+  fi
   [ -z "$more" ] || fail "files have modes that the commit does not give them: $more"
 fi
 printf 'was\t%s\nwritten\t%s\n' "$at" "$written"
@@ -70,7 +105,7 @@ trusted() {
     g write-tree --missing-ok >/dev/null 2>&1 || return 0
   fi
   d=$(sha256sum <"$G/index") || return 0
-  printf 'trust\t%s %s %s %s %s\n' "${d%% *}" "$tree" "$want" "$links" "$boot"
+  printf 'trust\t%s %s %s %s %s %s\n' "${d%% *}" "$tree" "$want" "$links" "$boot" "$cone"
 }
 trusted
 exit 0

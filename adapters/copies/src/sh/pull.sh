@@ -11,9 +11,13 @@ if [ -n "$drop" ] && [ "$(head -c 100 "$X/made" 2>/dev/null)" = "$drop" ]; then
   remove "$X"
   flock -u 9
 fi
+lost() {
+  echo "somebody removes the mirror" >&2
+  exit 95
+}
 new=
 if ! tidy; then
-  [ -z "$offline" ] || exit 94
+  [ -z "$offline" ] || { echo "there is no mirror" >&2; exit 94; }
   make
   new=yes
 fi
@@ -22,7 +26,8 @@ heads() { m for-each-ref --format='%(objectname)%09%(refname)' refs/heads 2>/dev
 have() { [ -z "$oid" ] || m cat-file -e "$oid" 2>/dev/null; }
 tips() { ! cut -f1 "$M/heads" | m cat-file --batch-check 2>&1 | grep -qv '^[0-9a-f]* commit '; }
 # Not `fsck --connectivity-only`: that takes a tip whose parent cannot be read for well.
-sound() { m rev-list --objects --all --quiet >/dev/null 2>&1; }
+# Nor is one that has lost its refs.
+sound() { { [ ! -s "$M/heads" ] || [ -n "$(heads)" ]; } && m rev-list --objects --all --quiet >/dev/null 2>&1; }
 
 if [ -z "$offline" ]; then
   set --
@@ -46,7 +51,7 @@ if [ -z "$offline" ]; then
       [ -z "$in" ] || from_origin origin "+$name:refs/wharfinger/in" || exit 94
     }
     # Moved since it was listed, maybe: what came is later, and as good.
-    [ -z "$in" ] || oid=$(m rev-parse -q --verify refs/wharfinger/in) || exit 95
+    [ -z "$in" ] || oid=$(m rev-parse -q --verify refs/wharfinger/in) || lost
   fi
   if ! have; then
     from_origin origin "+$oid:refs/wharfinger/in" || {
@@ -55,10 +60,9 @@ if [ -z "$offline" ]; then
       exit 96
     }
   fi
-  # Somebody has removed it under us.
-  have || exit 95
+  have || lost
 fi
-have || exit 94
+have || { echo "the mirror does not have $oid" >&2; exit 94; }
 printf 'mirror\t%s\n' "$(head -c 100 "$X/made" 2>/dev/null)"
 # A name of its own keeps it from the next repack, and lets the copy ask for it.
 [ -z "$oid" ] || m update-ref "refs/wharfinger/want/$oid" "$oid" >&2 || exit 95
@@ -68,14 +72,15 @@ printf 'mirror\t%s\n' "$(head -c 100 "$X/made" 2>/dev/null)"
 flock -s -w "$clone_limit" 9 || exit 98
 heads >"$M/heads"
 flock -u 8
+# Where a history was cut off is said by a fetch alone.
 here() {
-  [ "$mode" != anew ] && [ -n "$oid" ] && g rev-parse -q --verify "$oid^{commit}" >/dev/null 2>&1 &&
+  [ -z "$H" ] && [ "$mode" != anew ] && [ -n "$oid" ] && g rev-parse -q --verify "$oid^{commit}" >/dev/null 2>&1 &&
     g for-each-ref --format='%(objectname)%09refs/heads/%(refname:lstrip=3)' refs/remotes/origin 2>/dev/null | sort |
     cmp -s - "$M/heads"
 }
 if [ "$mode" = anew ]; then
   # What is spoilt would still be in the way, or be found first.
-  for f in "$G"/objects/* "$G/refs/remotes/origin" "$G/packed-refs"; do remove "$f"; done
+  for f in "$G"/objects/* "$G/refs/remotes/origin" "$G/packed-refs" "$G/shallow"; do remove "$f"; done
   mkdir -p "$G/objects/pack" || exit 95
 fi
 if ! here; then
@@ -83,7 +88,7 @@ if ! here; then
   [ -z "$oid" ] || set -- "$@" "+refs/wharfinger/want/$oid:refs/wharfinger/want"
   [ "$mode" != anew ] || set -- --refetch "$@"
   limit "$clone_limit" git --git-dir="$G" --work-tree="$T" fetch --quiet --force --prune --no-tags \
-    --no-recurse-submodules --no-write-fetch-head "$@" >&2 || {
+    --no-recurse-submodules --no-write-fetch-head ${H:+--depth="$H"} "$@" >&2 || {
     [ $? != 124 ] || exit 98
     exit 95
   }

@@ -24,7 +24,7 @@ fail() {
   [ "$save" != trust ] || exit 0
   say PROOF_FAILED "$*"
 }
-rm -rf -- "$M/commit" "$M/changes" "$M/zero" "$M/dirty" "$M/clock" "$G/index.lock"
+rm -rf -- "$M/commit" "$M/changes" "$M/hashes" "$M/zero" "$M/dirty" "$M/clock" "$G/index.lock"
 
 # Git does not hash what it reads, so a forged object passes for a true one.
 g cat-file commit "$want" >"$M/commit" 2>/dev/null
@@ -32,17 +32,30 @@ c=$(g hash-object -t commit --literally --stdin <"$M/commit" 2>/dev/null)
 [ "$c" = "$want" ] || fail "the stored commit $want is forged or missing"
 tree=$(sed -n '1s/^tree //p' "$M/commit")
 
+cone=-
+if [ -n "$W" ]; then
+  # As git has it in cone mode.
+  e=$({ {
+    printf '/*\n!/*/\n'
+    printf '%s\n' "$W" | awk '
+      { n = split($0, part, "/"); d = ""; list[NR] = $0
+        for (i = 1; i < n; i++) { d = d "/" part[i]; if (!seen[d]++) printf "%s/\n!%s/*/\n", d, d } }
+      END { for (i = 1; i <= NR; i++) printf "/%s/\n", list[i] }'
+  } >"$G/info/sparse.new" && mv -f -- "$G/info/sparse.new" "$G/info/sparse-checkout"; } 2>&1) || say CHECKOUT_FAILED "$e"
+  cone=$(g hash-object --stdin --no-filters <"$G/info/sparse-checkout")
+fi
+
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 # By the clock of the file system, which may be another machine's.
 : >"$M/clock"
 started=$(stat -c %Z "$M/clock" 2>/dev/null)
 was='' at='' links='' known=''
 if [ -n "$trust" ] && [ "$mode" = gentle ] && [ -f "$G/index" ] && [ ! -L "$G/index" ]; then
-  read -r digest was at links b <<X
+  read -r digest was at links b c <<X
 $trust
 X
   d=$(sha256sum <"$G/index" 2>/dev/null)
-  if [ "${d%% *}" = "$digest" ] && [ "$b" = "$boot" ]; then known=yes; fi
+  if [ "${d%% *}" = "$digest" ] && [ "$b" = "$boot" ] && [ "$c" = "$cone" ]; then known=yes; fi
 fi
 
 # Unlocks all directories, and finds what git does not see at all: pipes, sockets, devices.
@@ -62,9 +75,38 @@ sweep() {
   case $out in *=0) ;; *) say CANNOT_REMOVE "$out" ;; esac
 }
 
-# Turns `diff-index --raw -z` or `diff-files --raw -z` into what makes the index forget the left side's time stamps.
-forgetting() {
-  tr '\0\n' '\n\0' | sed -n "N;s/^:\([0-7]*\) [0-7]* \([0-9a-f]*\) [0-9a-f]* [A-Z][0-9]*\n/\1 \2$tab/;/^000000/!p" | tr '\0\n' '\n\0'
+# Turns `diff-index --raw` or `diff-files --raw` into "mode id<tab>name" of the left side, which makes an index forget the time
+# stamps of these files. Names are as git quotes them.
+left_side() {
+  sed -n "s/^:\([0-7]*\) [0-7]* \([0-9a-f]*\) [0-9a-f]* [A-Z][0-9]*$tab/\1 \2$tab/;/^000000/!p"
+}
+
+# The names in such a list, each behind "./" and before a NUL; all that there are where one is quoted.
+names() {
+  cut -f2- >"$M/names"
+  if grep -q '^"' "$M/names"; then
+    # But for what is not meant to be there.
+    g ls-files -t -z | tr '\0\n' '\n\0' | sed '/^S /d; s/^. //' >"$M/names"
+  fi
+  sed 's|^|./|' "$M/names" | tr '\0\n' '\n\0'
+  rm -f -- "$M/names"
+}
+
+# Hashes what the list $1 names, and leaves in meta/zero what is not what it should be: by a look at the bytes and not by a time
+# stamp, so that the index that the checkout wrote stands. Links and submodules are left to who compares all.
+hash_written() {
+  grep -v '^100' "$1" >"$M/zero"
+  grep '^100' "$1" >"$M/hashes"
+  n=$(wc -l <"$M/hashes")
+  [ "$n" != 0 ] || return 0
+  if [ "$n" -gt 2000 ]; then half=$((n / 2)); else half=0; fi
+  head -n $half "$M/hashes" | cut -f2- | g hash-object --stdin-paths >"$M/hashed.1" 2>/dev/null &
+  tail -n +$((half + 1)) "$M/hashes" | cut -f2- | g hash-object --stdin-paths >"$M/hashed.2" 2>/dev/null
+  wait $!
+  # Where one could not be read the rest have no line.
+  cat "$M/hashed.1" "$M/hashed.2" | paste "$M/hashes" - |
+    awk -F '\t' '{ split($1, entry, " ") } entry[2] != $3 { print $1 "\t" $2 }' >>"$M/zero"
+  rm -f -- "$M/hashed.1" "$M/hashed.2"
 }
 
 if [ -z "$known" ]; then
@@ -84,6 +126,7 @@ if [ -z "$known" ]; then
     }
     g read-tree --empty
     at=
+    known=empty
     was=$(g hash-object -t tree --stdin </dev/null)
   fi
   links=maybe
@@ -100,15 +143,33 @@ if [ -z "$known" ]; then
 fi
 
 written=0
-if [ "$was" != "$tree" ]; then
-  e=$(g diff-index --cached --raw -z --no-renames --ignore-submodules=none "$tree" 2>&1 >"$M/changes") ||
+: >"$M/changes"
+# The directories that the pool has nothing in; those above first.
+outer() {
+  g ls-files | sed "s/^/$tab/" | cone out | cut -f2- | awk '
+    !/^"/ { d = $0; while (match(d, /\/[^\/]*$/)) { d = substr(d, 1, RSTART - 1); if (seen[d]++) break; print "./" d } }' | sort
+}
+if [ -n "$W" ] && [ "$known" != yes ]; then
+  # Git takes what a link leads to for what is meant to be missing. One by one: nothing is looked at behind a link.
+  outer | tr '\n' '\0' | xargs -0 sh -c 'find "$@" -prune -type l -exec rm -f -- {} \;' sh 2>/dev/null
+fi
+# Git puts away what the pool does not have of the tree, whether the commit is another or not.
+if [ "$was" != "$tree" ] || { [ -n "$W" ] && [ "$known" != yes ]; }; then
+  e=$(g diff-index --cached --raw --no-abbrev --no-renames --ignore-submodules=none "$tree" 2>&1 >"$M/dirty") ||
     say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
-  forgetting <"$M/changes" >"$M/zero"
+  left_side <"$M/dirty" | cone in >"$M/changes"
   # With two trees it leaves alone what both have, and has no listing of trees from the store.
   e=$(g read-tree --reset -u "$was" "$tree" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
-  g update-index -z --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
-  written=$(tr -cd '\0' <"$M/zero" | wc -c)
-  case $links in 0) ! tr '\0\n' '\n\0' <"$M/zero" | grep -q '^160000 ' || links=maybe ;; esac
+  hash_written "$M/changes"
+  [ ! -s "$M/zero" ] || g update-index --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
+  written=$(wc -l <"$M/changes")
+  case $links in 0) ! grep -q '^160000 ' "$M/changes" || links=maybe ;; esac
+fi
+# What an index says that is known, or was empty before, is held against the time stamps of the files beside what follows.
+comparing=
+if [ -n "$known" ]; then
+  g diff-files --raw --no-abbrev --no-renames --ignore-submodules=none >"$M/dirty" 2>/dev/null &
+  comparing=$!
 fi
 e=$({ printf '%s\n' "$want" >"$G/HEAD.new" && mv -f -- "$G/HEAD.new" "$G/HEAD"; } 2>&1) || say CHECKOUT_FAILED "$e"
 if [ -e "$G/refs/wharfinger" ]; then g update-ref -d refs/wharfinger/want 2>/dev/null; fi

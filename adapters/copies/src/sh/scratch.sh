@@ -21,7 +21,6 @@ conf merge.directoryRenames conflict
 conf merge.renormalize false
 conf merge.conflictStyle merge
 conf rerere.enabled false
-conf core.quotePath false
 
 # Merges $2 into $1 without a working tree, and leaves the result's tree in `tree`. Otherwise ends with 1 and the files in
 # conflict in $S/files, one a line; or says what is wrong.

@@ -72,6 +72,7 @@ async fn a_message_for_an_instance_that_is_not_written_down_yet_comes_again() {
     drop(under_way);
     let notes = Notes::default();
     let host = world.launch("res_1", &notes).await.unwrap();
+    advance(Duration::from_secs(2)).await;
     world.enter("res_1", &Note::Ready { attempt: 1, host: host.clone(), ssh: String::new() }, Standing::Serving);
     let stray = world.cloud.messages_left();
     world.cloud.send(&warning(&host.instance));
@@ -86,8 +87,6 @@ async fn after_a_restart_the_books_tell_whose_an_instance_is() {
     let mut world = World::new(|_| {});
     let host = world.serving("res_1").await;
     world.restart();
-    let mut sweep = crate::reconcile::Sweep::default();
-    sweep.once(world.adapter.hub()).await;
     world.cloud.send(&warning(&host.instance));
     receive(&world).await;
     assert_eq!(world.books.heard(), [("res_1".into(), END, "sqs")]);
@@ -149,4 +148,21 @@ async fn a_queue_that_is_away_says_so_and_a_delete_that_fails_only_repeats() {
     advance(Duration::from_secs(31)).await;
     receive(&world).await;
     assert_eq!((world.books.heard().len(), world.cloud.messages_left()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_a_launch_in_the_books_keeps_what_may_be_about_it() {
+    let mut world = World::new(|_| {});
+    let notes = Notes::default();
+    let host = world.launch("res_1", &notes).await.unwrap();
+    let launching = Note::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
+    world.enter("res_1", &launching, Standing::Making);
+    world.restart();
+    world.cloud.send(&warning(&host.instance));
+    receive(&world).await;
+    assert_eq!(world.cloud.messages_left(), 1, "the launch is not repeated yet, and its instance is warned already");
+    world.launch("res_1", &Notes::from(launching.text().unwrap())).await.unwrap();
+    advance(Duration::from_secs(31)).await;
+    receive(&world).await;
+    assert_eq!((world.books.heard(), world.cloud.messages_left()), (vec![("res_1".into(), END, "sqs")], 0));
 }

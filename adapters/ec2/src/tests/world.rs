@@ -22,6 +22,10 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    pub(super) fn from(note: String) -> Self {
+        Self { all: Mutex::new(vec![note]), launched: Notify::new() }
+    }
+
     pub(super) fn last(&self) -> Option<String> {
         self.all.lock().unwrap().last().cloned()
     }

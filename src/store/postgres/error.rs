@@ -1,0 +1,104 @@
+//! What PostgreSQL's errors mean for the operator, by their SQLSTATE
+//! (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+
+use crate::store::StoreError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use std::io::ErrorKind;
+
+/// Anything that can go wrong while reading.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The database said it, or does not say anything.
+    Sql(sqlx::Error),
+    /// What it said makes no sense, or is what was asked not to be.
+    Store(StoreError),
+}
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        Trouble::Sql(error)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Trouble::Store(error)
+    }
+}
+
+impl Trouble {
+    pub(super) fn sorted(&self, place: &str) -> StoreError {
+        match self {
+            Trouble::Sql(error) => sorted(place, error),
+            Trouble::Store(error) => error.clone(),
+        }
+    }
+
+    /// The connection is of no use any more, and another might be.
+    pub(super) fn lost(&self) -> bool {
+        matches!(self, Trouble::Sql(error) if !refused(error))
+    }
+}
+
+fn database(error: &sqlx::Error) -> Option<&PgDatabaseError> {
+    error.as_database_error()?.try_downcast_ref()
+}
+
+/// The database has certainly not done what the statement said: it says ERROR, and goes on. What is FATAL ends the
+/// connection, and may come after a commit (an administrator ends a session that waits for a standby).
+pub(super) fn refused(error: &sqlx::Error) -> bool {
+    database(error).is_some_and(|error| error.severity() == PgSeverity::Error)
+}
+
+/// Sorts an error by who must act, and says what to do. `place`: the URL without its password.
+pub(super) fn sorted(place: &str, error: &sqlx::Error) -> StoreError {
+    let Some(said) = database(error) else { return without_code(place, error) };
+    let text = format!("{} (SQLSTATE {})", said.message(), said.code());
+    let unavailable = |what: &str| StoreError::Unavailable(format!("the database {place} {what}: {text}"));
+    let configuration = |what: &str| StoreError::Configuration(format!("the database {place} {what}: {text}"));
+    match said.code() {
+        "28P01" | "28000" => configuration(
+            "does not let this user in: check the user and the password (password_file, or the URL), and pg_hba.conf",
+        ),
+        "3D000" => configuration("is not there: create it, as in createdb -O USER NAME"),
+        "42501" => configuration(
+            "does not allow this: its user needs CONNECT and CREATE on the database, or has to own the schema",
+        ),
+        "25006" => unavailable("can only be read: it is a standby, or set read-only; name the primary"),
+        "53100" => unavailable("has no space left: free some"),
+        "53200" => unavailable("has not enough memory"),
+        "53300" => unavailable("has no connection left: raise max_connections, or end others"),
+        "55P03" => unavailable("keeps a table locked: end who locks it, such as a shell with an open transaction"),
+        "57014" => unavailable("took longer than `statement_timeout`"),
+        code if code.starts_with("57P") || code.starts_with("08") => unavailable("is stopping or starting"),
+        code if code.starts_with("40") || code.starts_with("53") || code.starts_with("58") => {
+            unavailable("could not do it")
+        }
+        code if code.starts_with("XX") => {
+            StoreError::Corrupt(format!("the database {place} is damaged: restore a backup: {text}"))
+        }
+        _ => StoreError::Corrupt(format!(
+            "the database {place} does not have the shape that this version expects: restore a backup, or report it: \
+             {text}"
+        )),
+    }
+}
+
+fn without_code(place: &str, error: &sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::Tls(_) => no_tls(place, error),
+        // As rustls says it: what has come is not what was agreed on, or not from whom we trust.
+        sqlx::Error::Io(io) if io.kind() == ErrorKind::InvalidData => no_tls(place, error),
+        sqlx::Error::Configuration(_) => {
+            StoreError::Configuration(format!("the database {place} can't be named so: {error}"))
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
+            StoreError::Corrupt(format!("the database {place} gave a row that can't be read: {error}"))
+        }
+        _ => StoreError::Unavailable(format!("the database {place} does not answer: {error}")),
+    }
+}
+
+fn no_tls(place: &str, error: &sqlx::Error) -> StoreError {
+    StoreError::Configuration(format!("no TLS with the database {place}: {error}; check `sslmode` and `sslrootcert`"))
+}

@@ -1,0 +1,106 @@
+//! Is it ours, is it not newer than we are; then the schema. All in one transaction, and one server at a time.
+
+use super::connect::{Purpose, Site, part};
+use super::error::Trouble;
+use super::rows::number;
+use super::sql;
+use crate::store::StoreError;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Row};
+use std::hash::{BuildHasher, RandomState};
+
+/// Brings the schema up to this version; makes it if it is not there.
+pub(super) async fn migrate(site: &Site) -> Result<(), Trouble> {
+    let mut conn = site.connect(Purpose::Bulk).await?;
+    site.within(Purpose::Bulk, bring_up(site, &mut conn)).await?;
+    part(conn).await;
+    Ok(())
+}
+
+fn configuration(message: String) -> Trouble {
+    Trouble::Store(StoreError::Configuration(message))
+}
+
+async fn one(conn: &mut PgConnection, text: &'static str, schema: &str) -> Result<PgRow, sqlx::Error> {
+    sqlx::query(text).bind(schema).fetch_one(conn).await
+}
+
+/// After an error the connection is dropped, and the transaction with it.
+async fn bring_up(site: &Site, conn: &mut PgConnection) -> Result<(), Trouble> {
+    let (place, schema) = (&site.place, site.schema());
+    if look(site, conn).await?.ours && version(conn).await? == newest() {
+        // The usual start: nothing to do, and nobody to wait for.
+        return Ok(());
+    }
+    sqlx::query(sql::BEGIN).execute(&mut *conn).await?;
+    // Another server that starts at the same time waits here, and finds it done.
+    one(conn, sql::LOCK, schema).await?;
+    let seen = look(site, conn).await?;
+    if !seen.there {
+        // Checked when the configuration was: a to z, 0 to 9 and _.
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).execute(&mut *conn).await?;
+    }
+    if !seen.ours {
+        if seen.tables > 0 {
+            return Err(configuration(format!(
+                "the schema {schema:?} of the database {place} holds tables of another program: set another `schema`"
+            )));
+        }
+        sqlx::query(sql::CREATE_VERSION).execute(&mut *conn).await?;
+        sqlx::query(sql::FIRST_VERSION).execute(&mut *conn).await?;
+    }
+    let version = version(conn).await?;
+    if version > newest() {
+        return Err(configuration(format!(
+            "the schema {schema:?} of the database {place} is of version {version}, this wharfinger knows {} and older: \
+             start the newer wharfinger, or restore a backup of before the upgrade",
+            newest()
+        )));
+    }
+    for script in sql::MIGRATIONS.iter().copied().skip(usize::try_from(version).unwrap_or(0)) {
+        sqlx::raw_sql(script).execute(&mut *conn).await?;
+    }
+    if version == 0 {
+        sqlx::query(sql::CREATE).bind(i64::from(salt())).execute(&mut *conn).await?;
+    }
+    sqlx::query(sql::SET_VERSION).bind(newest()).execute(&mut *conn).await?;
+    sqlx::query(sql::END).execute(&mut *conn).await?;
+    tracing::info!(database = %place, from = version, to = newest(), "the schema was brought up to this version");
+    Ok(())
+}
+
+fn newest() -> i64 {
+    sql::MIGRATIONS.len() as i64
+}
+
+async fn version(conn: &mut PgConnection) -> Result<i64, Trouble> {
+    number(&sqlx::query(sql::VERSION).fetch_one(conn).await?, 0)
+}
+
+struct Seen {
+    there: bool,
+    ours: bool,
+    tables: i64,
+}
+
+async fn look(site: &Site, conn: &mut PgConnection) -> Result<Seen, Trouble> {
+    let row = one(conn, sql::LOOK, site.schema()).await?;
+    if !row.try_get::<bool, _>(3)? {
+        return Err(Trouble::Store(StoreError::Unavailable(format!(
+            "the database {} can only be read: it is a standby; name the primary",
+            site.place
+        ))));
+    }
+    if !row.try_get::<bool, _>(4)? {
+        tracing::warn!(
+            database = %site.place,
+            "the database does not keep what it acknowledges through a loss of power: set fsync and full_page_writes to on"
+        );
+    }
+    Ok(Seen { there: row.try_get(0)?, ours: row.try_get(1)?, tables: number(&row, 2)? })
+}
+
+/// A number that differs from one database to the next. Nothing secret hangs on it.
+fn salt() -> u16 {
+    (RandomState::new().hash_one(std::process::id()) & 0xffff) as u16
+}

@@ -1,0 +1,115 @@
+//! What is asked of the store, each answer as of one revision.
+
+use super::connect::{Purpose, Site};
+use super::error::Trouble;
+use super::rows::{Cells, number};
+use super::sql;
+use super::write::as_stored;
+use crate::store::page::{Trimmed, trim};
+use crate::store::row::{Shared, corrupt, take_event, take_lease, take_pool, take_resource};
+use crate::store::{Changes, EventQuery, StoreError, StoredEvent};
+use futures::TryStreamExt;
+use sqlx::postgres::{PgConnection, PgRow};
+use wharfinger_core::{Revision, Snapshot, Timestamp};
+
+/// All that is kept, over a connection of its own, which ends with it.
+pub(super) async fn load(site: &Site) -> Result<Snapshot, Trouble> {
+    let mut conn = site.connect(Purpose::Bulk).await?;
+    site.within(Purpose::Read, sqlx::query(sql::BEGIN_READ).execute(&mut conn)).await?;
+    let meta = site.within(Purpose::Read, sqlx::query(sql::META).fetch_one(&mut conn)).await?;
+    let salt = number(&meta, 3)?;
+    let mut shared = Shared::new();
+    let snapshot = Snapshot {
+        revision: Revision(number(&meta, 0)?.cast_unsigned()),
+        floor: Revision(number(&meta, 1)?.cast_unsigned()),
+        now: Timestamp(number(&meta, 2)?),
+        salt: u16::try_from(salt).map_err(|_| corrupt("meta", "1", "salt", &format!("{salt} is out of range")))?,
+        leases: each(site, &mut conn, sql::LEASES, |row| take_lease(row, &mut shared)).await?,
+        resources: each(site, &mut conn, sql::RESOURCES, |row| take_resource(row, &mut shared)).await?,
+        pools: each(site, &mut conn, sql::POOLS, |row| take_pool(row)).await?,
+    };
+    super::connect::part(conn).await;
+    Ok(snapshot)
+}
+
+/// A whole table, read as it comes. The limit is for each row: as long as something comes, it goes on.
+async fn each<T>(
+    site: &Site,
+    conn: &mut PgConnection,
+    text: &'static str,
+    mut take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, Trouble> {
+    let mut rows = sqlx::query(text).fetch(conn);
+    let mut all = Vec::new();
+    while let Some(row) = site.within(Purpose::Read, rows.try_next()).await? {
+        all.push(take(&Cells::new(&row))?);
+    }
+    Ok(all)
+}
+
+pub(super) async fn changes(conn: &mut PgConnection, after: Revision, limit: usize) -> Result<Changes, Trouble> {
+    sqlx::query(sql::BEGIN_READ).execute(&mut *conn).await?;
+    let found = within_transaction(conn, after, limit).await;
+    if matches!(found, Ok(_) | Err(Trouble::Store(_))) {
+        sqlx::query(sql::END).execute(&mut *conn).await?;
+    }
+    found
+}
+
+async fn within_transaction(conn: &mut PgConnection, after: Revision, limit: usize) -> Result<Changes, Trouble> {
+    let meta = sqlx::query(sql::META).fetch_one(&mut *conn).await?;
+    let revision = Revision(number(&meta, 0)?.cast_unsigned());
+    let floor = Revision(number(&meta, 1)?.cast_unsigned());
+    if after < floor {
+        return Err(StoreError::Compacted { after, floor }.into());
+    }
+    let limit = limit.max(1);
+    let enough = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let mut changes = changed(conn, after, Revision(i64::MAX as u64), enough).await?;
+    changes.revision = revision;
+    if let Trimmed::Whole(crowded) = trim(&mut changes, limit) {
+        changes = changed(conn, after, crowded, i64::MAX).await?;
+        changes.more = crowded < revision;
+        changes.revision = crowded;
+    }
+    Ok(changes)
+}
+
+async fn changed(conn: &mut PgConnection, after: Revision, to: Revision, limit: i64) -> Result<Changes, Trouble> {
+    let mut shared = Shared::new();
+    let mut rows = async |text: &'static str| {
+        let query = sqlx::query(text).bind(after.0.cast_signed()).bind(to.0.cast_signed()).bind(limit);
+        query.fetch_all(&mut *conn).await
+    };
+    Ok(Changes {
+        leases: taken(&rows(sql::CHANGED_LEASES).await?, |row| take_lease(row, &mut shared))?,
+        resources: taken(&rows(sql::CHANGED_RESOURCES).await?, |row| take_resource(row, &mut shared))?,
+        pools: taken(&rows(sql::CHANGED_POOLS).await?, |row| take_pool(row))?,
+        ..Changes::default()
+    })
+}
+
+pub(super) async fn events(conn: &mut PgConnection, query: &EventQuery) -> Result<Vec<StoredEvent>, Trouble> {
+    let texts = match query {
+        EventQuery { lease: Some(_), .. } => sql::EVENTS_OF_LEASE,
+        EventQuery { resource: Some(_), itself: true, .. } => sql::EVENTS_OF_RESOURCE_ITSELF,
+        EventQuery { pool: Some(_), itself: true, .. } => sql::EVENTS_OF_POOL_ITSELF,
+        EventQuery { resource: Some(_), .. } => sql::EVENTS_OF_RESOURCE,
+        EventQuery { pool: Some(_), .. } => sql::EVENTS_OF_POOL,
+        _ => sql::EVENTS_OF_ALL,
+    };
+    let found = sqlx::query(if query.newest_first { texts.down } else { texts.up })
+        .bind(query.after.0.cast_signed())
+        .bind(query.pool.as_deref().map(as_stored))
+        .bind(query.resource.map(|id| id.to_string()))
+        .bind(query.lease.map(|id| id.to_string()))
+        .bind(i64::try_from(query.capped()).unwrap_or(i64::MAX))
+        .bind(query.to.map_or(i64::MAX, |to| i64::try_from(to.0).unwrap_or(i64::MAX)))
+        .fetch_all(conn)
+        .await?;
+    Ok(taken(&found, |row| take_event(row))?)
+}
+
+fn taken<T>(rows: &[PgRow], mut take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(|row| take(&Cells::new(row))).collect()
+}

@@ -1,0 +1,233 @@
+//! Every statement.
+
+use super::rows::type_of;
+use crate::store::row::{EVENT, LEASE, POOL, RESOURCE};
+use sqlx::AssertSqlSafe;
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
+
+/// Sets a session up, in one statement: $1 schema, $2 time of a statement, $3 of a lock, $4 of an idle transaction, in
+/// milliseconds. What is acknowledged is on the disk, whatever the server's or the user's defaults are. A commit waits for
+/// the row of another and then looks again, which is what READ COMMITTED does.
+pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::bigint, \
+     set_config('search_path', $1, false), set_config('statement_timeout', $2, false), \
+     set_config('lock_timeout', $3, false), set_config('idle_in_transaction_session_timeout', $4, false), \
+     set_config('default_transaction_isolation', 'read committed', false), \
+     set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on' \
+     ELSE current_setting('synchronous_commit') END, false), \
+     set_config('plan_cache_mode', 'force_generic_plan', false), set_config('tcp_keepalives_idle', '20', false), \
+     set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)";
+
+/// One batch in one statement, which is one transaction and one way to the server and back.
+///
+/// `advance` moves the row of `meta` on if revision, epoch and the count of settled doubts are what the sender knows; all
+/// the other parts do nothing without it. It waits for a commit under way and looks at the row again then, so two that
+/// build on the same revision can't both pass.
+/// $1 revision, $2 floor, $3 time, $4 base, $5 epoch, $6 settled, $7 mark; then the columns of leases, resources, pools,
+/// events; then the ids of forgotten leases and resources.
+pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
+    let mut text = String::from(
+        "WITH advance AS (UPDATE meta SET revision = $1, floor = greatest(floor, $2), now_ms = greatest(now_ms, $3), \
+         batch = $7 WHERE revision = $4 AND epoch = $5 AND settled = $6 RETURNING revision)",
+    );
+    let mut next = 8;
+    let leases = unnest(&LEASE, &mut next);
+    let resources = unnest(&RESOURCE, &mut next);
+    let pools = unnest(&POOL, &mut next);
+    let events = unnest(&EVENT, &mut next);
+    let passed = "WHERE EXISTS (SELECT FROM advance)";
+    // Writing to a String can't fail.
+    let _ = write!(
+        text,
+        ", put_leases AS (INSERT INTO leases ({}) SELECT * FROM {leases} {passed}{})",
+        lease_columns!(),
+        update_leases!()
+    );
+    let _ = write!(
+        text,
+        ", put_resources AS (INSERT INTO resources ({}) SELECT * FROM {resources} {passed}{})",
+        resource_columns!(),
+        update_resources!()
+    );
+    let _ = write!(
+        text,
+        ", put_pools AS (INSERT INTO pools ({}) SELECT * FROM {pools} {passed}{})",
+        pool_columns!(),
+        update_pools!()
+    );
+    // A batch that only forgets has the revision of the batch before it, which may have entries already.
+    let _ = write!(
+        text,
+        ", put_events AS (INSERT INTO events ({columns}) SELECT new.revision, new.ordinal + CASE WHEN new.revision <= $4 \
+         THEN (SELECT coalesce(max(old.ordinal) + 1, 0) FROM events AS old WHERE old.revision = new.revision) ELSE 0 END, \
+         new.at, new.kind, new.actor, new.subject, new.pool, new.resource, new.lease, new.detail FROM {events} \
+         AS new ({columns}) {passed})",
+        columns = event_columns!()
+    );
+    let _ = write!(
+        text,
+        ", forget_leases AS (DELETE FROM leases WHERE id = ANY (${next}::text[]) AND EXISTS (SELECT FROM advance)), \
+         forget_resources AS (DELETE FROM resources WHERE id = ANY (${}::text[]) AND EXISTS (SELECT FROM advance)) \
+         SELECT count(*) FROM advance",
+        next + 1
+    );
+    text.into()
+});
+
+/// `unnest($8::text[], $9::bigint[], …)`.
+fn unnest(columns: &[&str], next: &mut usize) -> String {
+    let mut text = String::from("unnest(");
+    for (at, column) in columns.iter().enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        let _ = write!(text, "{comma}${next}::{}[]", type_of(column));
+        *next += 1;
+    }
+    text.push(')');
+    text
+}
+
+/// [`COMMIT`], for sqlx.
+pub(super) fn commit() -> AssertSqlSafe<Arc<str>> {
+    // Made from constants only.
+    AssertSqlSafe(COMMIT.clone())
+}
+
+pub(super) const STANDING: &str = "SELECT revision, epoch, settled, batch FROM meta";
+
+/// Takes the store over. What was sent before, by whoever, no longer counts.
+pub(super) const ACQUIRE: &str =
+    "UPDATE meta SET epoch = epoch + 1, settled = settled + 1 RETURNING revision, epoch, settled, batch";
+
+/// Ends a doubt: waits for a commit under way, and what has not come by then no longer counts. Only by the leader, $1.
+pub(super) const SETTLE: &str =
+    "UPDATE meta SET settled = settled + 1 WHERE epoch = $1 RETURNING revision, epoch, settled, batch";
+
+/// All that is asked in it is of one moment.
+pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+pub(super) const BEGIN: &str = "BEGIN";
+pub(super) const END: &str = "COMMIT";
+
+pub(super) const META: &str = "SELECT revision, floor, now_ms, salt FROM meta";
+
+macro_rules! whole {
+    ($columns:expr, $table:literal) => {
+        concat!("SELECT ", $columns, " FROM ", $table)
+    };
+}
+pub(super) const LEASES: &str = whole!(lease_columns!(), "leases");
+pub(super) const RESOURCES: &str = whole!(resource_columns!(), "resources");
+pub(super) const POOLS: &str = whole!(pool_columns!(), "pools");
+
+/// The rows of revisions $1 (without it) to $2, oldest first, at most $3.
+macro_rules! changed {
+    ($columns:expr, $table:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM ",
+            $table,
+            " WHERE revision > $1 AND revision <= $2 ORDER BY revision LIMIT $3"
+        )
+    };
+}
+pub(super) const CHANGED_LEASES: &str = changed!(lease_columns!(), "leases");
+pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resources");
+pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
+
+/// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
+/// $1 after, $2 pool, $3 resource, $4 lease, $5 limit, $6 up to.
+macro_rules! events {
+    ($by:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            event_columns!(),
+            " FROM events WHERE revision > $1 AND revision <= $6 AND ",
+            $by,
+            " AND ($2::text IS NULL OR pool = $2) AND ($3::text IS NULL OR resource = $3)",
+            " AND ($4::text IS NULL OR lease = $4) ORDER BY revision ",
+            $order,
+            ", ordinal ",
+            $order,
+            " LIMIT $5"
+        )
+    };
+}
+
+/// Oldest first, newest first.
+pub(super) struct Events {
+    pub(super) up: &'static str,
+    pub(super) down: &'static str,
+}
+
+macro_rules! both {
+    ($by:literal) => {
+        Events { up: events!($by, "ASC"), down: events!($by, "DESC") }
+    };
+}
+
+pub(super) const EVENTS_OF_LEASE: Events = both!("lease = $4");
+pub(super) const EVENTS_OF_RESOURCE: Events = both!("resource = $3");
+pub(super) const EVENTS_OF_POOL: Events = both!("pool = $2");
+/// Of a resource or pool itself, for which there is an index of its own: a busy one has a thousand entries of leases for
+/// each of its own.
+pub(super) const EVENTS_OF_RESOURCE_ITSELF: Events = both!("resource = $3 AND lease IS NULL");
+pub(super) const EVENTS_OF_POOL_ITSELF: Events = both!("pool = $2 AND resource IS NULL AND lease IS NULL");
+pub(super) const EVENTS_OF_ALL: Events = both!("true");
+
+/// Who brings the schema $1 up is alone with it, until its transaction ends.
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('wharfinger ' || $1, 0))";
+
+/// Of the schema $1: whether it is there, whether it is ours, how many tables it has; whether the server can write, whether
+/// it keeps what it acknowledged through a loss of power. From the tables themselves: functions like to_regclass answer from
+/// a cache.
+pub(super) const LOOK: &str = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), \
+     coalesce(bool_or(relname = 'wharfinger_schema'), false), count(*), \
+     NOT pg_is_in_recovery(), current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' \
+     FROM pg_class JOIN pg_namespace AS space ON space.oid = relnamespace WHERE nspname = $1 AND relkind IN ('r', 'p')";
+
+pub(super) const VERSION: &str = "SELECT version FROM wharfinger_schema";
+pub(super) const CREATE_VERSION: &str = "CREATE TABLE wharfinger_schema (version bigint NOT NULL)";
+pub(super) const FIRST_VERSION: &str = "INSERT INTO wharfinger_schema (version) VALUES (0)";
+pub(super) const SET_VERSION: &str = "UPDATE wharfinger_schema SET version = $1";
+pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms, salt, epoch, settled, batch) \
+     VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
+
+/// One script a version, forward only.
+pub(super) const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_init.sql")];
+
+/// All of them.
+#[cfg(test)]
+pub(super) const EVENTS: [Events; 6] = [
+    EVENTS_OF_LEASE,
+    EVENTS_OF_RESOURCE,
+    EVENTS_OF_POOL,
+    EVENTS_OF_RESOURCE_ITSELF,
+    EVENTS_OF_POOL_ITSELF,
+    EVENTS_OF_ALL,
+];
+
+/// All statements with parameters or rows, so that a test can prepare each of them.
+#[cfg(test)]
+pub(super) fn all() -> Vec<String> {
+    let events = EVENTS.into_iter().flat_map(|e| [e.up, e.down]);
+    let others = [
+        SESSION,
+        STANDING,
+        ACQUIRE,
+        SETTLE,
+        META,
+        LEASES,
+        RESOURCES,
+        POOLS,
+        CHANGED_LEASES,
+        CHANGED_RESOURCES,
+        CHANGED_POOLS,
+        LOCK,
+        LOOK,
+        VERSION,
+        FIRST_VERSION,
+        SET_VERSION,
+        CREATE,
+    ];
+    events.chain(others).map(str::to_owned).chain([COMMIT.to_string()]).collect()
+}
