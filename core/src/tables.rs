@@ -62,7 +62,7 @@ pub(crate) struct Count {
     pub(crate) free: u32,
     /// Slots that will be leasable when it is made.
     pub(crate) coming: u32,
-    /// Leases on it that end at a time that is known, and whose holders want another in their stead.
+    /// Slots of a host whose end is known and whose holders want others in their stead.
     pub(crate) foreseen: u32,
     /// Whether new leases may be given on it, were there room: what its children's standing depends on.
     pub(crate) leasable: bool,
@@ -381,10 +381,21 @@ impl Core {
         }
     }
 
-    /// Leases on it that will be queued again when they are broken.
+    /// Slots of this host on which somebody works, on it or on what lies there, who will be queued again when that is broken.
+    /// What lies on hosts is made in moments, and would only keep slots from others meanwhile.
     fn wanted_again(&self, entry: &ResourceEntry) -> u32 {
-        let leases = entry.slots.used().filter_map(|(_, lease)| self.lease(lease));
-        leases.filter(|lease| lease.spec.replace && !lease.ended()).count() as u32
+        if entry.row.parent.is_some() {
+            return 0;
+        }
+        let again = |lease: LeaseId| self.lease(lease).is_some_and(|lease| lease.spec.replace && !lease.ended());
+        let slots = entry.slots.used().filter(|(_, lease)| {
+            let child = self.lease(*lease).and_then(|lease| lease.spec.child);
+            match child.and_then(|child| self.resources.get(&child)) {
+                Some(child) => child.slots.used().any(|(_, lease)| again(lease)),
+                None => again(*lease),
+            }
+        });
+        slots.count() as u32
     }
 
     /// Counts everything anew, after the pools themselves changed.

@@ -37,6 +37,9 @@ pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
     }
     ui.out(&format!("listen  {}", loaded.server.listen))?;
     ui.out(&format!("store   {}", loaded.store))?;
+    if let Some(cluster) = &loaded.cluster {
+        ui.out(&format!("cluster {}, a lead of {:?}", cluster.advertise, cluster.lead))?;
+    }
     let mut table = ui.table(&[
         "POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "DRAIN", "BRAKE",
         "LABELS",
@@ -128,6 +131,9 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
     json!({
         "listen": loaded.server.listen.to_string(),
         "store": loaded.store.to_string(),
+        "cluster": loaded.cluster.as_ref().map(|cluster| {
+            json!({ "advertise": cluster.advertise, "lead_ms": cluster.lead.as_millis() as u64 })
+        }),
         "brake": brake_json(&loaded.limits.brake),
         "pools": pools,
     })

@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Unavailable,
     /// EX_TEMPFAIL: the lease was lost for good.
     Lost,
+    /// The server begins anew; EX_TEMPFAIL if it can't.
+    Again,
     /// EX_NOPERM: not theirs.
     Denied,
     /// EX_CONFIG: the configuration.
@@ -34,7 +36,7 @@ impl Exit {
             Exit::Internal => 1,
             Exit::BadData => 65,
             Exit::Unavailable => 69,
-            Exit::Lost => 75,
+            Exit::Lost | Exit::Again => 75,
             Exit::Denied => 77,
             Exit::Config => 78,
             Exit::NotFound => 127,

@@ -18,6 +18,8 @@ mod look;
 mod run;
 mod select;
 mod serve;
+#[cfg(feature = "postgres")]
+mod standby;
 mod text;
 mod ui;
 mod watch;
@@ -27,7 +29,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use connect::Context;
 use error::Failure;
 use exit::Exit;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 use ui::{ColorChoice, Ui};
 
 /// Leases build infrastructure, and notices when it is gone
@@ -140,6 +144,11 @@ pub fn main() -> ExitCode {
         }
     };
     let done = runtime.block_on(dispatch(cli, ui));
+    if let Ok(Exit::Again) = done {
+        // What runs for a lead that is lost is dropped, and what it runs killed.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        return begin_anew(ui);
+    }
     // A thread that waits for a reader of ours must not hold the end up.
     runtime.shutdown_background();
     match done {
@@ -151,6 +160,20 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// The same program with the same arguments in the same process, with nothing left of what it was: it stands by again.
+fn begin_anew(ui: Ui) -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).exec();
+    let failure =
+        Failure::new(Exit::Again, format!("this server can not begin anew: {error}")).remedy("start it again");
+    ui.err(&failure.render(ui.color_err));
+    failure.exit.into()
 }
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {

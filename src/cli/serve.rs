@@ -3,6 +3,8 @@
 use super::check_config::load;
 use super::error::Failure;
 use super::exit::Exit;
+#[cfg(feature = "postgres")]
+use super::standby::{Member, Refusing, Waited};
 use super::ui::Ui;
 use crate::config::{AdapterConfig, Loaded, StoreConfig};
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
@@ -14,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -24,12 +27,15 @@ use wharfinger_core::{Input, PoolConfig, Traits};
 use wharfinger_local::LocalAdapter;
 use wharfinger_ssh::SshAdapter;
 
+/// After the lead is lost: for those who wait to be told.
+const AFTER_LEAD: Duration = Duration::from_millis(500);
+
 /// `serve`.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
     /// The configuration
     #[arg(long, short, value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
     /// How events are written to standard error; WHARFINGER_LOG chooses which
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
@@ -39,34 +45,103 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     let loaded = load(ui, &args.config)?;
     telemetry::init(args.log_format, ui.color_err).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
-    let mut term = listen(SignalKind::terminate())?;
-    let mut int = listen(SignalKind::interrupt())?;
-    let mut hup = listen(SignalKind::hangup())?;
-    let mut running = Running::start(loaded).await?;
+    let mut signals = Signals::listen()?;
+    // Before the store: a second server on the same port says so before it touches anything.
+    let port = bind(loaded.server.listen).await?;
+    let mut running = match loaded.cluster.clone() {
+        None => Running::start(loaded, port.listener()?, None).await?,
+        #[cfg(feature = "postgres")]
+        Some(cluster) => {
+            match super::standby::wait(ui, args, loaded, &cluster, port.listener()?, &mut signals).await? {
+                Waited::Stopped => return Ok(Exit::Ok),
+                Waited::Leads(member, loaded, refusing) => {
+                    let started = Running::start(*loaded, port.listener()?, Some((*member, refusing))).await;
+                    match started {
+                        Ok(running) => running,
+                        Err(failure) if failure.exit == Exit::Again => return Ok(Exit::Again),
+                        Err(failure) => return Err(failure),
+                    }
+                }
+            }
+        }
+        #[cfg(not(feature = "postgres"))]
+        Some(_) => return Err(Failure::new(Exit::Config, "this wharfinger was built without PostgreSQL")),
+    };
     loop {
         let name = tokio::select! {
-            _ = term.recv() => "SIGTERM",
-            _ = int.recv() => "SIGINT",
-            _ = hup.recv() => {
-                running.reload(ui, args).await;
-                continue;
-            }
-            failure = running.failed() => return Err(failure),
+            told = signals.next() => match told {
+                Told::Stop(name) => name,
+                Told::Reload => {
+                    running.reload(ui, args).await;
+                    continue;
+                }
+            },
+            ended = running.failed() => return ended,
         };
         tracing::info!(signal = name, "stopping");
         // Someone who says it twice does not want to wait.
         tokio::select! {
             () = running.stop() => return Ok(Exit::Ok),
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            () = signals.stop() => {}
         }
         tracing::warn!("stopped at once; what is durable is not touched by it");
         return Ok(Exit::Command(130));
     }
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, Failure> {
-    signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("signals can not be heard: {error}")))
+/// What a server is told from outside.
+pub(crate) struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("signals can not be heard: {error}")))
+        };
+        Ok(Signals {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+            hup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next thing that is said.
+    pub(crate) async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.term.recv() => Told::Stop("SIGTERM"),
+            _ = self.int.recv() => Told::Stop("SIGINT"),
+            _ = self.hup.recv() => Told::Reload,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await == Told::Reload {}
+    }
+}
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Stop; the signal's name.
+    Stop(&'static str),
+    /// Read the configuration again.
+    Reload,
+}
+
+/// The port, open for as long as the process lives: who listens on it may change.
+struct Port {
+    listener: std::net::TcpListener,
+}
+
+impl Port {
+    /// For the one who listens now.
+    fn listener(&self) -> Result<TcpListener, Failure> {
+        let copied = self.listener.try_clone().and_then(TcpListener::from_std);
+        copied.map_err(|error| Failure::new(Exit::Internal, format!("the port can not be listened on: {error}")))
+    }
 }
 
 /// An adapter, and what it was made from.
@@ -157,10 +232,18 @@ struct Running {
     engine_stop: CancellationToken,
     port: JoinHandle<Result<(), crate::rpc::ServeError>>,
     port_stop: CancellationToken,
+    #[cfg(feature = "postgres")]
+    member: Option<Member>,
 }
 
+/// One of several servers: its lead, and the port that refuses until it serves.
+#[cfg(feature = "postgres")]
+type Led = Option<(Member, Refusing)>;
+#[cfg(not(feature = "postgres"))]
+type Led = Option<std::convert::Infallible>;
+
 impl Running {
-    async fn start(mut loaded: Loaded) -> Result<Self, Failure> {
+    async fn start(mut loaded: Loaded, listener: TcpListener, led: Led) -> Result<Self, Failure> {
         let mut made = BTreeMap::new();
         let shared = Shared::new();
         let adapters = Adapters::default();
@@ -170,10 +253,13 @@ impl Running {
             made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
         take_traits(&mut loaded.pools, &made);
-        // Last of what may be refused: nobody is told that we are there before we are, and a second server on the same
-        // port says so before it touches the store.
-        let listener = bind(loaded.server.listen).await?;
-        let store = open(&loaded.store).await?;
+        #[cfg(feature = "postgres")]
+        let (store, lead) = match &led {
+            Some((member, _)) => (member.store(), Some(member.lead.clone())),
+            None => (open(&loaded.store).await?, None),
+        };
+        #[cfg(not(feature = "postgres"))]
+        let (store, lead) = (open(&loaded.store).await?, None);
         let engine_stop = CancellationToken::new();
         let config = EngineConfig {
             store: store.clone(),
@@ -182,11 +268,27 @@ impl Running {
             adapters: adapters.clone(),
             effects: EffectLimits::default(),
         };
-        let Engine { handle, notices, task: engine } =
-            crate::engine::start(config, engine_stop.clone()).await.map_err(|error| store_failure(&error))?;
+        let led_by_election = lead.is_some();
+        let started = crate::engine::start_as(config, lead, engine_stop.clone()).await;
+        let Engine { handle, notices, task: engine } = started.map_err(|error| match error {
+            // Somebody else leads already, or nobody can: it stands by again.
+            StoreError::Deposed { .. } | StoreError::Unavailable(_) if led_by_election => {
+                tracing::warn!(%error, "the lead is lost before anything was served");
+                Failure::silent(Exit::Again)
+            }
+            error => store_failure(&error),
+        })?;
         for made in made.values() {
             attend(&made.adapter, &notices, &handle);
         }
+        #[cfg(feature = "postgres")]
+        let member = match led {
+            Some((member, refusing)) => {
+                refusing.end().await;
+                Some(member)
+            }
+            None => None,
+        };
         let address = listener.local_addr().map_or(loaded.server.listen, |address| address);
         let port_stop = CancellationToken::new();
         let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
@@ -196,7 +298,21 @@ impl Running {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
         }
-        Ok(Self { loaded, made, shared, adapters, notices, handle, store, engine, engine_stop, port, port_stop })
+        Ok(Self {
+            loaded,
+            made,
+            shared,
+            adapters,
+            notices,
+            handle,
+            store,
+            engine,
+            engine_stop,
+            port,
+            port_stop,
+            #[cfg(feature = "postgres")]
+            member,
+        })
     }
 
     /// Reads the configuration again. A mistake in it changes nothing.
@@ -256,9 +372,9 @@ impl Running {
         Ok(())
     }
 
-    /// Waits until a part ends that should not.
-    async fn failed(&mut self) -> Failure {
-        tokio::select! {
+    /// Waits until a part ends that should not. [`Exit::Again`]: the lead is lost, and it is to stand by.
+    async fn failed(&mut self) -> Result<Exit, Failure> {
+        let failure = tokio::select! {
             ended = &mut self.port => {
                 let why = match ended {
                     Ok(Ok(())) => "it ended by itself".to_string(),
@@ -268,10 +384,23 @@ impl Running {
                 Failure::new(Exit::Internal, format!("the port is not served any more: {why}"))
             }
             ended = &mut self.engine => match ended {
-                Ok(Ended::Deposed) => deposed(&self.loaded.store),
+                Ok(Ended::Deposed | Ended::LeadLost) if self.loaded.cluster.is_some() => {
+                    self.end_port().await;
+                    return Ok(Exit::Again);
+                }
+                Ok(Ended::Deposed | Ended::LeadLost) => deposed(&self.loaded.store),
                 Ok(Ended::Stopped) => Failure::new(Exit::Internal, "the engine has ended: its last words are in the log"),
                 Err(error) => Failure::new(Exit::Internal, format!("the engine has ended: {error}")),
             },
+        };
+        Err(failure)
+    }
+
+    /// Soon: there is nothing left that could be answered.
+    async fn end_port(&mut self) {
+        self.port_stop.cancel();
+        if tokio::time::timeout(AFTER_LEAD, &mut self.port).await.is_err() {
+            self.port.abort();
         }
     }
 
@@ -284,6 +413,10 @@ impl Running {
         self.engine_stop.cancel();
         if let Err(error) = (&mut self.engine).await {
             tracing::error!(%error, "the engine's task ended badly");
+        }
+        #[cfg(feature = "postgres")]
+        if let Some(member) = &self.member {
+            member.resign().await;
         }
         self.store.close().await;
         tracing::info!("stopped");
@@ -311,8 +444,9 @@ fn take_traits(pools: &mut [PoolConfig], made: &BTreeMap<String, Made>) {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
+async fn bind(address: SocketAddr) -> Result<Port, Failure> {
+    let bound = TcpListener::bind(address).await.and_then(TcpListener::into_std);
+    bound.map(|listener| Port { listener }).map_err(|error| {
         let failure = Failure::new(Exit::Unavailable, format!("{address} can not be listened on: {error}"));
         match error.kind() {
             std::io::ErrorKind::AddrInUse => {
@@ -349,7 +483,7 @@ fn deposed(store: &StoreConfig) -> Failure {
     .remedy("let one server use a database: stop the other, or give this one a `schema` of its own")
 }
 
-fn store_failure(error: &StoreError) -> Failure {
+pub(crate) fn store_failure(error: &StoreError) -> Failure {
     match error {
         // It says itself what to do.
         StoreError::Configuration(_) => Failure::new(Exit::Config, error.to_string()),

@@ -53,6 +53,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
             stop_grace: duration(or(&file.stop_grace, STOP_GRACE)),
         },
         store: checked.store.unwrap_or_else(|| StoreConfig::Sqlite(folder.join("wharfinger.db"))),
+        cluster: checked.cluster,
         limits: build_limits(&file.limits, &file.brake),
         pools,
         adapters,

@@ -1,6 +1,7 @@
 //! What no single value shows: names that clash, references that lead nowhere, numbers that contradict each other.
 
 use super::adapters::{self, Kind, Settings};
+use super::cluster::{self, Cluster};
 use super::duration;
 use super::problem::Problems;
 use super::reader::{check_label_name, closest};
@@ -22,15 +23,18 @@ pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 pub(crate) struct Checked {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) store: Option<StoreConfig>,
+    pub(crate) cluster: Option<Cluster>,
     /// One a pool, in the order of the file; `None` where something is wrong.
     pub(crate) pools: Vec<Option<(Kind, Settings)>>,
 }
 
 /// Checks the whole file.
 pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> Checked {
+    let store = store::check(&file.store, folder, problems);
     let mut checked = Checked {
         listen: check_listen(file, problems),
-        store: store::check(&file.store, folder, problems),
+        cluster: cluster::check(&file.cluster, store.as_ref(), problems),
+        store,
         pools: Vec::new(),
     };
     let kinds: Vec<Option<Kind>> = file.pools.iter().map(|pool| check_kind(pool, problems)).collect();

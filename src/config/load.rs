@@ -4,7 +4,7 @@ use super::adapters::Kind;
 use super::problem::{ConfigError, Problems, Report};
 use super::reader::Reader;
 use super::types::{BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, TimeoutsSection};
-use super::{build, check, store};
+use super::{build, check, cluster, store};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
         server.finish(problems);
     }
     file.store = store::read(reader, problems);
+    file.cluster = cluster::read(reader, problems);
     if let Some(mut limits) = reader.table("limits", "[limits]", problems) {
         file.limits = LimitsSection {
             queue: limits.number("queue", 1..=10_000_000, problems),

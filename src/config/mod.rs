@@ -8,6 +8,7 @@
 pub mod adapters;
 mod build;
 mod check;
+mod cluster;
 pub mod duration;
 mod load;
 mod problem;
@@ -19,6 +20,7 @@ mod types;
 mod tests;
 
 pub use adapters::AdapterConfig;
+pub use cluster::Cluster;
 pub use load::{load, parse};
 pub use problem::{ConfigError, Problem, Report};
 pub use store::StoreConfig;

@@ -1,6 +1,7 @@
 //! The configuration: as it was read, with the place of each value, and as it is used.
 
 use super::adapters::AdapterConfig;
+use super::cluster::{Cluster, ClusterSection};
 use super::problem::Span;
 use super::store::{StoreConfig, StoreSection};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub struct Loaded {
     pub server: Server,
     /// Where the truth is kept.
     pub store: StoreConfig,
+    /// One of several servers, if it is.
+    pub cluster: Option<Cluster>,
     /// Limits of the whole deployment.
     pub limits: Limits,
     /// Pools in the order of the file, for [`wharfinger_core::Input::Configure`].
@@ -49,6 +52,9 @@ impl Loaded {
         if self.store != other.store {
             changes.push("[store]".to_string());
         }
+        if self.cluster != other.cluster {
+            changes.push("[cluster]".to_string());
+        }
         if self.limits != (Limits { brake: self.limits.brake, ..other.limits.clone() }) {
             changes.push("[limits]".to_string());
         }
@@ -66,6 +72,7 @@ pub(crate) struct File<'a> {
     pub(crate) allow_remote: Option<Spanned<bool>>,
     pub(crate) stop_grace: Option<Spanned<Millis>>,
     pub(crate) store: StoreSection,
+    pub(crate) cluster: ClusterSection,
     pub(crate) limits: LimitsSection,
     pub(crate) brake: BrakeSection,
     pub(crate) pools: Vec<PoolSection<'a>>,

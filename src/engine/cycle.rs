@@ -74,6 +74,21 @@ impl Cycle {
         now: Timestamp,
     ) -> Result<(Self, Batch), StoreError> {
         let epoch = store.acquire().await?;
+        Self::start_as(store, epoch, pools, limits, now).await
+    }
+
+    /// The same with an epoch that was acquired before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cycle::start`].
+    pub async fn start_as(
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        pools: Vec<PoolConfig>,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Result<(Self, Batch), StoreError> {
         let core = Core::recover(store.load().await?, pools.clone(), limits.clone(), now);
         let mut cycle = Self { store, epoch, core, pools, limits };
         let batch = cycle.commit_recovery().await?;

@@ -14,4 +14,4 @@ pub use cycle::{Answer, Cycle, Turn, TurnError};
 pub use effects::{Adapters, EffectLimits};
 pub use handle::{Handle, Message, Read, SubmitError};
 pub use hub::{Filter, Hub, Subscription, Told};
-pub use run::{Ended, Engine, EngineConfig, start};
+pub use run::{Ended, Engine, EngineConfig, start, start_as};

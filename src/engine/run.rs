@@ -4,7 +4,7 @@ use crate::engine::cycle::{Cycle, Turn, TurnError};
 use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::handle::{Handle, Message, SubmitError};
 use crate::engine::{Hub, clock, facts};
-use crate::store::{Store, StoreError};
+use crate::store::{Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,6 +19,8 @@ const BATCH: usize = 512;
 const LOOKS: usize = 32;
 /// Inputs that wait for a turn; beyond it, senders wait.
 const MAILBOX: usize = 4096;
+/// At the end, for calls of adapters to be ended.
+const HALT: Duration = Duration::from_secs(2);
 /// Without any input the engine still looks at the time this often: a longer gap is a pause (see `Limits::pause`).
 const TICK: Duration = Duration::from_millis(1000);
 
@@ -53,6 +55,8 @@ pub enum Ended {
     Stopped,
     /// Another server has taken the store over. Nothing of what this one had in memory counts any more.
     Deposed,
+    /// The lead could not be renewed: another server may lead by now.
+    LeadLost,
 }
 
 /// Recovers from the store and starts the loop, which ends when `stop` is cancelled: what is in the mailbox then is
@@ -62,16 +66,34 @@ pub enum Ended {
 ///
 /// The store can't be taken over or read.
 pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engine, StoreError> {
+    start_as(config, None, stop).await
+}
+
+/// The same under a lead that was won: it ends when the lead does, and answers nothing after that.
+///
+/// # Errors
+///
+/// The store can't be read, or another server has taken over meanwhile.
+pub async fn start_as(config: EngineConfig, lead: Option<Lead>, stop: CancellationToken) -> Result<Engine, StoreError> {
     let EngineConfig { store, pools, limits, adapters, effects } = config;
-    let (cycle, batch) = Cycle::start(store.clone(), pools, limits, clock::now()).await?;
+    let epoch = match &lead {
+        Some(lead) => lead.epoch(),
+        None => store.acquire().await?,
+    };
+    let (cycle, batch) = Cycle::start_as(store.clone(), epoch, pools, limits, clock::now()).await?;
     let hub = Hub::new(cycle.core().revision());
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let handle = Handle::new(mailbox, hub.clone(), store);
     let executor = Executor::new(adapters, handle.clone(), effects);
     let (notices, notice_inputs) = mpsc::channel(1024);
     tokio::spawn(carry_notices(notice_inputs, handle.clone()));
-    let engine = Loop { cycle, hub, executor, inputs, stop, kept: Vec::new() };
-    let task = tokio::spawn(engine.run(batch));
+    let engine = Loop { cycle, hub, executor: executor.clone(), inputs, stop, lead, kept: Vec::new() };
+    let task = tokio::spawn(async move {
+        let ended = engine.run(batch).await;
+        // What is under way is another server's to do now, or is done again after the next start.
+        let _ = tokio::time::timeout(HALT, executor.halt()).await;
+        ended
+    });
     Ok(Engine { handle, notices, task })
 }
 
@@ -92,12 +114,29 @@ struct Loop {
     executor: Executor,
     inputs: mpsc::Receiver<Message>,
     stop: CancellationToken,
+    lead: Option<Lead>,
     /// Notices that came while the store was away.
     kept: Vec<Input>,
 }
 
 impl Loop {
-    async fn run(mut self, first: Batch) -> Ended {
+    /// Until it ends, or the lead does. What is in the middle of something then is given up: the store knows what became
+    /// of it, and whoever waits is told that there is no answer.
+    async fn run(self, first: Batch) -> Ended {
+        match self.lead.clone() {
+            None => self.run_on(first).await,
+            Some(lead) => tokio::select! {
+                biased;
+                () = lead.lost() => {
+                    tracing::error!("the lead is lost: another server may lead by now");
+                    Ended::LeadLost
+                }
+                ended = self.run_on(first) => ended,
+            },
+        }
+    }
+
+    async fn run_on(mut self, first: Batch) -> Ended {
         self.release(Turn { batch: first, answers: Vec::new() });
         loop {
             let mut messages = Vec::new();
@@ -149,6 +188,8 @@ impl Loop {
         let generation = self.executor.generation();
         messages.retain(|message| !matches!(message, Message::Fact(_, of) if *of != generation));
         match self.cycle.turn(clock::now(), messages).await {
+            // What was committed is true, whoever leads now. What was only read may be old.
+            Ok(turn) if turn.batch.is_empty() && !self.leads() => Err(Ended::LeadLost),
             Ok(turn) => {
                 self.release(turn);
                 Ok(())
@@ -163,6 +204,11 @@ impl Loop {
                 self.take_again(again).await
             }
         }
+    }
+
+    /// A process that was stopped for a while has to look before it answers.
+    fn leads(&self) -> bool {
+        self.lead.as_ref().is_none_or(Lead::holds)
     }
 
     async fn take_again(&mut self, mut again: Vec<Input>) -> Result<(), Ended> {

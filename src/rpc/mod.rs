@@ -10,6 +10,7 @@
 //! * `lease`, `admin`, `watch`: the services.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `server`, `connection`: the port, and how it is closed.
+//! * `standby`: the port of a server that does not lead.
 
 mod admin;
 mod check;
@@ -21,6 +22,7 @@ mod limits;
 mod principal;
 mod server;
 mod source;
+mod standby;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -33,4 +35,5 @@ pub use context::WeatherSource;
 pub use limits::RpcLimits;
 pub use principal::Principal;
 pub use server::{ServeError, serve};
+pub use standby::{KnownLeader, stand_by};
 pub use status::{DOMAIN, RpcError};

@@ -101,7 +101,7 @@ pub async fn serve(
 }
 
 /// Names that the health service knows; the empty one is the whole server.
-const SERVICES: [&str; 3] =
+pub(super) const SERVICES: [&str; 3] =
     ["", <LeaseServiceServer<LeaseApi> as NamedService>::NAME, <AdminServiceServer<AdminApi> as NamedService>::NAME];
 
 /// Says so, then ends the health service's own watches: they would hold the stop up. (They see the last word first.)
@@ -114,7 +114,7 @@ async fn not_serving(reporter: &mut HealthReporter) {
     }
 }
 
-fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
+pub(super) fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

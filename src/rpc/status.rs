@@ -19,6 +19,9 @@ pub const DOMAIN: &str = "wharfinger";
 /// When to come back if nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
 
+/// Another server may be asked at once; the same one, when it may have taken over.
+const ELSEWHERE: Duration = Duration::from_millis(200);
+
 /// Problems of one request that are told: the details travel in a header of limited size.
 const MAX_PROBLEMS: usize = 32;
 /// Problems that the message itself names.
@@ -43,6 +46,11 @@ pub enum RpcError {
         id: String,
         /// How to find the right one.
         remedy: &'static str,
+    },
+    /// This server stands by.
+    NotLeader {
+        /// Where the one is that leads, as far as that is known.
+        leader: Option<String>,
     },
     /// A watch wants to resume from a revision that is no longer kept.
     Compacted {
@@ -184,6 +192,21 @@ impl From<RpcError> for Status {
                     .retry(SOON)
                     .status()
             }
+            RpcError::NotLeader { leader: Some(leader) } => Answer::new(
+                Code::Unavailable,
+                "NOT_LEADER",
+                format!("this server stands by; the one at {leader} leads: ask there"),
+            )
+            .with("leader", leader)
+            .retry(ELSEWHERE)
+            .status(),
+            RpcError::NotLeader { leader: None } => Answer::new(
+                Code::Unavailable,
+                "NOT_LEADER",
+                "this server stands by, and none leads just now; try again".into(),
+            )
+            .retry(ELSEWHERE)
+            .status(),
             RpcError::MessageTooLarge { max } => Answer::new(
                 Code::InvalidArgument,
                 "MESSAGE_TOO_LARGE",
@@ -363,6 +386,8 @@ mod tests {
             (RpcError::Submit(SubmitError::Unavailable("stopping".into())), "UNAVAILABLE"),
             (RpcError::Store(StoreError::Unavailable("disk full".into())), "STORE_UNAVAILABLE"),
             (RpcError::Stopping, "STOPPING"),
+            (RpcError::NotLeader { leader: None }, "NOT_LEADER"),
+            (RpcError::NotLeader { leader: Some("http://a:1".into()) }, "NOT_LEADER"),
             (RpcError::Overloaded { max: 3 }, "OVERLOADED"),
             (RpcError::TimedOut(Duration::from_secs(5)), "TIMED_OUT"),
         ] {

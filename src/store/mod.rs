@@ -6,6 +6,7 @@
 
 #[macro_use]
 mod columns;
+mod lead;
 mod memory;
 mod page;
 #[cfg(feature = "postgres")]
@@ -19,6 +20,7 @@ mod conformance;
 #[cfg(test)]
 mod samples;
 
+pub use lead::{Candidate, Election, Lead, Leader};
 pub use memory::{Fault, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;

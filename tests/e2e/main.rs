@@ -9,6 +9,7 @@ mod command;
 mod copies;
 #[cfg(feature = "ec2")]
 mod ec2;
+mod failover;
 mod false_break;
 mod farm;
 mod faults;
@@ -20,6 +21,8 @@ mod notices;
 mod postgres;
 #[path = "../support/postgres.rs"]
 mod postgresql;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod python;
 mod seed;
 mod spoilt;

@@ -98,6 +98,18 @@ impl Server {
 
     /// Starts it, or starts it again on the same database, and waits until it answers.
     pub(crate) fn run(&mut self) {
+        self.spawn();
+        let start = Instant::now();
+        while !self.cli(&["pools"]).status.success() {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended with {ended:?}:\n{}", self.log());
+            assert!(start.elapsed() < PATIENCE, "the server does not answer:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts it and does not wait.
+    pub(crate) fn spawn(&mut self) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_wharfinger"))
             .args(["serve", "--config"])
             .arg(self.config())
@@ -117,13 +129,11 @@ impl Server {
             }
         });
         self.child = Some(child);
-        let start = Instant::now();
-        while !self.cli(&["pools"]).status.success() {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the server ended with {ended:?}:\n{}", self.log());
-            assert!(start.elapsed() < PATIENCE, "the server does not answer:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    }
+
+    /// Whether it runs.
+    pub(crate) fn is_up(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
     /// Waits until it ends by itself.

@@ -109,6 +109,9 @@ const MANGLES: [(&str, &str); 16] = [
     ),
 ];
 
+/// Git does not remove that directory, so all of the tree is written anew.
+const EMPTIED: &str = "a directory in the way";
+
 #[tokio::test]
 async fn a_part_that_a_build_spoils_is_put_right() {
     let mut world = sparse(|_| {}).await;
@@ -123,6 +126,7 @@ async fn a_part_that_a_build_spoils_is_put_right() {
             }
             let (prepared, _) = world.prepare_as_the_broker_does(row, &[]).await;
             assert_part(&world, &prepared, "main", row);
+            assert!(prepared.access[access::WARMTH] == "same" || row == EMPTIED, "{row}: it was emptied");
         }
     }
     // After it was cleaned, when the index is known.
@@ -133,6 +137,7 @@ async fn a_part_that_a_build_spoils_is_put_right() {
         world.spoil(script);
         let (prepared, _) = world.prepare_as_the_broker_does(row, &[]).await;
         assert_part(&world, &prepared, "main", row);
+        assert!(prepared.access[access::WARMTH] == "same" || row == EMPTIED, "{row}: it was emptied");
     }
 }
 

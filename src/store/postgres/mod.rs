@@ -5,7 +5,10 @@
 //! server and back and one flush there. See docs/adr/0014-postgresql.md.
 
 mod connect;
+#[cfg(test)]
+mod election_tests;
 mod error;
+mod lead;
 mod migrate;
 mod read;
 mod rows;
@@ -20,6 +23,7 @@ use super::{Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, St
 use async_trait::async_trait;
 use connect::{Purpose, Readers, Site};
 use error::Trouble;
+use lead::Ballot;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +41,7 @@ struct Inner {
     site: Arc<Site>,
     writer: Mutex<Writer>,
     readers: Readers,
+    ballot: Ballot,
     marks: Marks,
 }
 
@@ -66,6 +71,7 @@ impl PostgresStore {
             inner: Arc::new(Inner {
                 writer: Mutex::new(Writer::new(site.clone())),
                 readers: Readers::new(),
+                ballot: Ballot::default(),
                 marks: Marks { hasher: RandomState::new(), next: AtomicU64::new(0) },
                 site,
             }),
@@ -135,5 +141,6 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.writer.lock().await.close().await;
+        self.inner.ballot.close().await;
     }
 }

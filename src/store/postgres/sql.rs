@@ -94,9 +94,28 @@ pub(super) fn commit() -> AssertSqlSafe<Arc<str>> {
 
 pub(super) const STANDING: &str = "SELECT revision, epoch, settled, batch FROM meta";
 
-/// Takes the store over. What was sent before, by whoever, no longer counts.
-pub(super) const ACQUIRE: &str =
-    "UPDATE meta SET epoch = epoch + 1, settled = settled + 1 RETURNING revision, epoch, settled, batch";
+/// Takes the store over, whoever leads. What was sent before, by whoever, no longer counts.
+pub(super) const ACQUIRE: &str = "WITH taken AS (UPDATE leader SET epoch = epoch + 1, holder = '', address = '', \
+     until = '-infinity' RETURNING epoch) \
+     UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken \
+     RETURNING meta.revision, meta.epoch, meta.settled, meta.batch";
+
+/// The same if nobody leads: $1 holder, $2 address, $3 for how many milliseconds. Two that come at once are one after the
+/// other at the row, and the second finds it taken.
+pub(super) const TAKE: &str = "WITH taken AS (UPDATE leader SET epoch = epoch + 1, holder = $1, address = $2, \
+     until = clock_timestamp() + $3 * interval '1 millisecond' WHERE until <= clock_timestamp() RETURNING epoch) \
+     UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken RETURNING meta.epoch, meta.settled";
+
+/// $1 epoch, $2 holder, $3 for how many milliseconds from now on.
+pub(super) const RENEW: &str = "UPDATE leader SET until = clock_timestamp() + $3 * interval '1 millisecond' \
+     WHERE epoch = $1 AND holder = $2 RETURNING epoch";
+
+pub(super) const RESIGN: &str = "UPDATE leader SET holder = '', address = '', until = '-infinity' \
+     WHERE epoch = $1 AND holder = $2 RETURNING epoch";
+
+/// Where it is, and for how many milliseconds.
+pub(super) const LEADER: &str = "SELECT address, CASE WHEN until <= clock_timestamp() THEN 0 ELSE \
+     (extract(epoch FROM until - clock_timestamp()) * 1000)::bigint END FROM leader";
 
 /// Ends a doubt: waits for a commit under way, and what has not come by then no longer counts. Only by the leader, $1.
 pub(super) const SETTLE: &str =
@@ -193,7 +212,8 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script a version, forward only.
-pub(super) const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_init.sql")];
+pub(super) const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/postgres/0001_init.sql"), include_str!("../migrations/postgres/0002_leader.sql")];
 
 /// All of them.
 #[cfg(test)]
@@ -214,6 +234,10 @@ pub(super) fn all() -> Vec<String> {
         SESSION,
         STANDING,
         ACQUIRE,
+        TAKE,
+        RENEW,
+        RESIGN,
+        LEADER,
         SETTLE,
         META,
         LEASES,

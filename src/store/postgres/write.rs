@@ -156,6 +156,12 @@ impl Writer {
         Ok(standing.epoch)
     }
 
+    /// We lead, as an election says.
+    pub(super) fn lead(&mut self, epoch: Epoch, settled: i64) {
+        self.ours = Some((epoch, settled));
+        self.doubt = None;
+    }
+
     /// Makes sure that what is stored now stays what is stored.
     pub(super) async fn settle(&mut self) -> Result<(), Trouble> {
         let (Some(_), Some((epoch, _))) = (self.doubt, self.ours) else { return Ok(()) };

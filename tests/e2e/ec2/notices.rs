@@ -75,10 +75,7 @@ fn warned_by_the_queue_it_is_replaced_before_it_is_missed() {
     // Launched at the warning, while the holder still works.
     scene.cloud.until_alive(2);
     assert_eq!(scene.cloud.farm.get(&scene.lease.id).state(), LeaseState::Active);
-    scene.cloud.farm.server.wait("the spare copy", || {
-        let ready = |one: &serde_json::Value| one["pool"] == "copies" && one["state"] == "READY";
-        scene.cloud.farm.server.resources().iter().any(ready).then_some(())
-    });
+    scene.cloud.farm.server.wait_for_state("spot", "READY", 1);
     scene.cloud.account.take_away(&scene.instance);
     let successor = scene.moves(since);
     assert_eq!(scene.cloud.account.launches().len(), 2, "one for one");

@@ -17,7 +17,14 @@ if [ -n "$W" ]; then
   }
   if [ -n "$(astray | sed -n 1p)" ]; then
     first=dirty
-    # With two trees it leaves alone what both have, but for what is to be put away.
+    # Git removes none that was changed, as all look whose time stamps are forgotten; but what a commit does not have it does, by
+    # an index of these alone. It does not go through links, as a removal by name would.
+    rm -rf -- "$M/outer.index" "$M/outer.index.lock"
+    e=$({ g ls-files -s | cone out | GIT_INDEX_FILE=$M/outer.index g update-index --index-info &&
+      GIT_INDEX_FILE=$M/outer.index g -c core.sparseCheckout=false read-tree --reset -u "$(g hash-object -t tree -w --stdin </dev/null)"; } 2>&1) ||
+      say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+    rm -f -- "$M/outer.index"
+    # With two trees it leaves alone what both have, but for whether it is to be there.
     e=$(g read-tree --reset -u "$tree" "$tree" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
     more=$(astray | head -c 1000)
     [ -z "$more" ] || fail "what is there is not what sparse says: $more"
@@ -36,8 +43,9 @@ elif ! wait "$comparing"; then
   fail "the tree cannot be read"
 elif [ -s "$M/dirty" ]; then
   # Somebody was at these files since they were hashed: looked at as the others were then.
-  left_side <"$M/dirty" >>"$M/changes"
-  left_side <"$M/dirty" | names | xargs -0 sh -c 'find "$@" -prune -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" \
+  left_side <"$M/dirty" | cone in >"$M/zero"
+  cat "$M/zero" >>"$M/changes"
+  names <"$M/zero" | xargs -0 sh -c 'find "$@" -prune -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" \
     -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' sh 2>/dev/null
   refresh
 fi

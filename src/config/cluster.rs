@@ -1,0 +1,72 @@
+//! `[cluster]`: several servers on one database.
+
+use super::problem::{Problems, Span};
+use super::reader::Reader;
+use super::store::StoreConfig;
+use std::time::Duration;
+use toml::Spanned;
+use wharfinger_core::Millis;
+
+/// How long a lead lasts that is not renewed, unless the configuration says otherwise.
+const LEAD: Millis = Millis::secs(5);
+
+/// One of several servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Where clients find this server: `http://HOST:PORT`.
+    pub advertise: String,
+    /// How long the lead lasts that is not renewed: about how long nobody leads when a leader dies.
+    pub lead: Duration,
+}
+
+/// `[cluster]` as read.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterSection {
+    span: Option<Span>,
+    advertise: Option<Spanned<String>>,
+    lead: Option<Spanned<Millis>>,
+}
+
+pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterSection {
+    let Some(mut cluster) = reader.table("cluster", "[cluster]", problems) else { return ClusterSection::default() };
+    let section = ClusterSection {
+        span: Some(cluster.span()),
+        advertise: cluster.text("advertise", problems),
+        lead: cluster.duration("lead", Millis::secs(1)..=Millis::secs(300), problems),
+    };
+    cluster.finish(problems);
+    section
+}
+
+/// What it says; `None` if there is no such table, or something is wrong, which is then noted.
+pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, problems: &mut Problems) -> Option<Cluster> {
+    let span = section.span.clone()?;
+    if let Some(StoreConfig::Sqlite(_)) = store {
+        problems.add(
+            span.clone(),
+            "[cluster] is for servers that share a database, and a file can't be shared",
+            "use engine = \"postgres\" in [store], or take [cluster] out",
+        );
+    }
+    let Some(advertise) = &section.advertise else {
+        problems.add(
+            span,
+            "this server does not say where clients find it",
+            "add advertise = \"http://HOST:7411\", as the other machines reach it",
+        );
+        return None;
+    };
+    let text = advertise.get_ref();
+    let place = text.strip_prefix("http://").filter(|place| !place.contains('/'));
+    let port = place.and_then(|place| place.rsplit_once(':')).filter(|(host, _)| !host.is_empty());
+    if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        problems.add(
+            advertise.span(),
+            format!("`advertise` is no address of a server: {text:?}"),
+            "write it as clients do, as in \"http://broker-1.example.org:7411\"",
+        );
+        return None;
+    }
+    let lead = section.lead.as_ref().map_or(LEAD, |lead| *lead.get_ref());
+    Some(Cluster { advertise: text.clone(), lead: Duration::from_millis(u64::try_from(lead.0).unwrap_or(5000)) })
+}

@@ -1,0 +1,155 @@
+//! The lead over other servers: held for a while, renewed, and over by our own clock before it is over for others.
+
+use super::Epoch;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Who would lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which server: no two say the same, not even two runs of one.
+    pub holder: String,
+    /// Where clients find it.
+    pub address: String,
+    /// For how long a lead lasts that is not renewed.
+    pub ttl: Duration,
+}
+
+/// Who leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Where clients find it.
+    pub address: String,
+    /// How long it still leads, as far as it does not renew.
+    pub left: Duration,
+}
+
+/// What became of an attempt to lead.
+pub enum Election {
+    /// We do.
+    Won(Lead),
+    /// Another does; `None`: nobody just now, or one that is not known.
+    Lost(Option<Leader>),
+}
+
+/// A lead that was won. Whoever answers as leader asks [`Lead::holds`] first.
+#[derive(Clone)]
+pub struct Lead {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    epoch: Epoch,
+    until: Mutex<Moment>,
+    lost: CancellationToken,
+}
+
+/// Time since this machine was started, also while it sleeps. A process that was stopped, or a laptop that was closed, sees
+/// when it wakes that time has passed (`CLOCK_BOOTTIME`, see clock_gettime(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(Duration);
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Moment(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
+    }
+
+    pub(super) fn after(self, time: Duration) -> Self {
+        Moment(self.0 + time)
+    }
+
+    /// Zero if it is past.
+    pub(super) fn left(self) -> Duration {
+        self.0.saturating_sub(Moment::now().0)
+    }
+}
+
+impl Lead {
+    /// `sent`: from before the database was asked. It counts the time to live from later on.
+    pub(super) fn new(epoch: Epoch, sent: Moment, ttl: Duration) -> Self {
+        let until = Mutex::new(end(sent, ttl));
+        Lead { inner: Arc::new(Inner { epoch, until, lost: CancellationToken::new() }) }
+    }
+
+    /// As whom we write.
+    pub fn epoch(&self) -> Epoch {
+        self.inner.epoch
+    }
+
+    /// Whether nobody else can lead now.
+    pub fn holds(&self) -> bool {
+        !self.inner.lost.is_cancelled() && Moment::now() < self.until()
+    }
+
+    /// Waits until it is over.
+    pub async fn lost(&self) {
+        loop {
+            let left = self.until().left();
+            if left.is_zero() {
+                self.lose();
+            }
+            tokio::select! {
+                () = self.inner.lost.cancelled() => return,
+                // It may be renewed meanwhile.
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+
+    /// It is over, whatever the clock says.
+    pub(super) fn lose(&self) {
+        self.inner.lost.cancel();
+    }
+
+    pub(super) fn renewed(&self, sent: Moment, ttl: Duration) {
+        *self.inner.until.lock().unwrap_or_else(PoisonError::into_inner) = end(sent, ttl);
+    }
+
+    fn until(&self) -> Moment {
+        *self.inner.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A tenth earlier than for others: two clocks need not run equally fast.
+fn end(sent: Moment, ttl: Duration) -> Moment {
+    sent.after(ttl - ttl / 10)
+}
+
+impl fmt::Debug for Lead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lead").field("epoch", &self.inner.epoch).field("left", &self.until().left()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lead_that_is_not_renewed_is_over_before_its_time() {
+        let ttl = Duration::from_millis(300);
+        let sent = Moment::now();
+        let lead = Lead::new(Epoch(4), sent, ttl);
+        assert!(lead.holds());
+        lead.lost().await;
+        assert!(sent.after(ttl) > Moment::now() || !lead.holds(), "a tenth before, as far as this machine is not late");
+        assert!(!lead.holds());
+        lead.renewed(Moment::now(), ttl);
+        assert!(!lead.holds(), "what is over stays over");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_renewed_goes_on() {
+        let ttl = Duration::from_secs(60);
+        let lead = Lead::new(Epoch(4), Moment::now(), ttl);
+        lead.renewed(Moment::now(), ttl);
+        assert!(tokio::time::timeout(Duration::from_millis(50), lead.lost()).await.is_err());
+        assert!(lead.holds());
+        lead.lose();
+        lead.lost().await;
+        assert!(!lead.holds());
+    }
+}

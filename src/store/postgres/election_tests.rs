@@ -1,0 +1,144 @@
+//! Who leads, and that no two do.
+
+use super::testing::proxy::{Mode, Proxy};
+use super::testing::{of, settings, shared};
+use super::*;
+use crate::store::samples::Samples;
+use crate::store::{Candidate, Election, Lead};
+use std::time::{Duration, Instant};
+
+fn candidate(name: &str, ttl: Duration) -> Candidate {
+    Candidate { holder: name.into(), address: format!("http://{name}:1"), ttl }
+}
+
+fn batch(base: u64) -> Batch {
+    Batch {
+        base: Revision(base),
+        revision: Revision(base + 1),
+        leases: vec![Arc::new(Samples::new(base + 1).lease(0, base + 1))],
+        ..Batch::default()
+    }
+}
+
+/// One attempt that must win.
+async fn wins(store: &PostgresStore, who: &Candidate) -> Lead {
+    match store.campaign(who).await.unwrap() {
+        Election::Won(lead) => lead,
+        Election::Lost(leader) => panic!("{} lost to {leader:?}", who.holder),
+    }
+}
+
+/// Attempts until one wins.
+async fn until_won(store: &PostgresStore, who: &Candidate) -> Lead {
+    let start = Instant::now();
+    loop {
+        if let Ok(Election::Won(lead)) = store.campaign(who).await {
+            return lead;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{} never leads", who.holder);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+const LONG: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn one_of_many_leads_and_the_others_know_where() {
+    let Some(settings) = settings().await else { return };
+    let mut attempts = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let settings = settings.clone();
+        attempts.spawn(async move {
+            let store = PostgresStore::open(&settings).await.unwrap();
+            let who = candidate(&format!("s{n}"), LONG);
+            let first = store.campaign(&who).await.unwrap();
+            (store, who, first)
+        });
+    }
+    let all = attempts.join_all().await;
+    let winners: Vec<_> = all.iter().filter(|(_, _, first)| matches!(first, Election::Won(_))).collect();
+    assert_eq!(winners.len(), 1);
+    let address = winners[0].1.address.clone();
+    for (store, who, first) in &all {
+        if matches!(first, Election::Lost(_)) {
+            let Election::Lost(Some(leader)) = store.campaign(who).await.unwrap() else {
+                panic!("{} won too", who.holder)
+            };
+            assert_eq!(leader.address, address);
+            assert!(leader.left > LONG / 2 && leader.left <= LONG, "{:?}", leader.left);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_leader_commits_and_one_that_was_deposed_does_not() {
+    let Some(settings) = settings().await else { return };
+    let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
+    let first = wins(&a, &candidate("a", LONG)).await;
+    a.commit(&batch(0), first.epoch()).await.unwrap();
+    a.resign(&candidate("a", LONG), &first).await;
+    assert!(!first.holds());
+    let second = wins(&b, &candidate("b", LONG)).await;
+    assert!(second.epoch() > first.epoch());
+    let refused = a.commit(&batch(1), first.epoch()).await;
+    assert!(matches!(refused, Err(CommitError::Deposed { current }) if current == second.epoch()), "{refused:?}");
+    b.commit(&batch(1), second.epoch()).await.unwrap();
+    assert!(second.holds());
+    // Who takes the store by force, as a server does that does not share, has it.
+    let forced = a.acquire().await.unwrap();
+    assert!(forced > second.epoch());
+    assert!(matches!(b.commit(&batch(2), second.epoch()).await, Err(CommitError::Deposed { .. })));
+    a.commit(&batch(2), forced).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lead_is_renewed_for_as_long_as_its_server_lives() {
+    let Some(settings) = settings().await else { return };
+    let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
+    let ttl = Duration::from_secs(6);
+    let lead = wins(&a, &candidate("a", ttl)).await;
+    let start = Instant::now();
+    while start.elapsed() < ttl * 2 {
+        assert!(matches!(b.campaign(&candidate("b", ttl)).await.unwrap(), Election::Lost(Some(_))));
+        assert!(lead.holds());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    a.resign(&candidate("a", ttl), &lead).await;
+    wins(&b, &candidate("b", ttl)).await;
+}
+
+/// The heart of it: cut off from the database, a leader knows that it does not lead any more before another can.
+#[tokio::test]
+async fn who_cannot_renew_stops_before_another_leads() {
+    let Some(cluster) = shared().await else { return };
+    let proxy = Proxy::start(cluster.port());
+    let direct = of(cluster.url());
+    let through = PostgresSettings {
+        url: direct.url.replace(&format!(":{}/", cluster.port()), &format!(":{}/", proxy.port())),
+        ..direct.clone()
+    };
+    let other = PostgresStore::open(&direct).await.unwrap();
+    let store = PostgresStore::open(&through).await.unwrap();
+    let ttl = Duration::from_secs(3);
+    let mut revision = 0;
+    for (round, mode) in [Mode::Hold, Mode::HoldReplies, Mode::Refuse].into_iter().enumerate() {
+        let me = candidate(&format!("me{round}"), ttl);
+        let lead = until_won(&store, &me).await;
+        store.commit(&batch(revision), lead.epoch()).await.unwrap();
+        revision += 1;
+        proxy.set(mode);
+        if mode == Mode::Refuse {
+            proxy.cut_and(mode);
+        }
+        let successor = until_won(&other, &candidate("other", ttl)).await;
+        assert!(!lead.holds(), "{mode:?}: two lead");
+        tokio::time::timeout(Duration::from_secs(5), lead.lost()).await.expect("and it is told");
+        other.commit(&batch(revision), successor.epoch()).await.unwrap();
+        revision += 1;
+        proxy.cut_and(Mode::Pass);
+        let refused = store.commit(&batch(revision), lead.epoch()).await;
+        assert!(matches!(refused, Err(CommitError::Deposed { .. })), "{mode:?}: {refused:?}");
+        assert!(!lead.holds(), "what is over stays over");
+        other.resign(&candidate("other", ttl), &successor).await;
+    }
+}
