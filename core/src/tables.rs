@@ -178,14 +178,31 @@ impl Core {
         let Some(entry) = self.leases.get_mut(&id) else { return false };
         let row = Arc::make_mut(&mut entry.row);
         let before = row.revision;
+        let held = row.hold().map(|hold| hold.resource);
         change(row);
         row.revision = revision;
+        let again = row.spec.replace.then(|| [held, row.hold().map(|hold| hold.resource)]);
         self.revision = revision;
         self.by_revision.remove(&before);
         self.by_revision.insert(revision, id);
         self.pending.leases.insert(id);
         self.arm_lease(id);
+        for resource in again.into_iter().flatten().flatten() {
+            self.recount_foreseen(resource);
+        }
         true
+    }
+
+    /// A lease that would be queued again came to this resource, left it or ended there: if its host is to end, that counts.
+    fn recount_foreseen(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id) else { return };
+        let host = row.parent.and_then(|parent| parent.host).unwrap_or(id);
+        let ends = self
+            .resource(host)
+            .is_some_and(|row| matches!(row.state, ResourceState::Draining { deadline: Some(_), .. }));
+        if ends {
+            self.reindex(host);
+        }
     }
 
     pub(crate) fn forget_lease(&mut self, id: LeaseId) {
@@ -387,7 +404,10 @@ impl Core {
         if entry.row.parent.is_some() {
             return 0;
         }
-        let again = |lease: LeaseId| self.lease(lease).is_some_and(|lease| lease.spec.replace && !lease.ended());
+        let again = |lease: LeaseId| {
+            let works = |state: &LeaseState| matches!(state, LeaseState::Preparing { .. } | LeaseState::Active { .. });
+            self.lease(lease).is_some_and(|lease| lease.spec.replace && works(&lease.state))
+        };
         let slots = entry.slots.used().filter(|(_, lease)| {
             let child = self.lease(*lease).and_then(|lease| lease.spec.child);
             match child.and_then(|child| self.resources.get(&child)) {

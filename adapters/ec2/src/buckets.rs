@@ -90,9 +90,19 @@ impl Buckets {
 
 /// Some time up to this.
 pub(crate) fn jitter(most: Duration) -> Duration {
+    most.saturating_mul(u32::try_from(share_of_a_thousand()).unwrap_or(0)) / 1000
+}
+
+/// In tests always the same, so that a seed replays.
+#[cfg(test)]
+fn share_of_a_thousand() -> u64 {
+    500
+}
+
+#[cfg(not(test))]
+fn share_of_a_thousand() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    let share = RandomState::new().hash_one(0) % 1000;
-    most.saturating_mul(u32::try_from(share).unwrap_or(0)) / 1000
+    RandomState::new().hash_one(0) % 1000
 }
 
 #[cfg(test)]

@@ -99,6 +99,21 @@ impl FakeCloud {
         self.lock().faults.entry(call).or_default().push_back(fault);
     }
 
+    /// No faults, no lag; all is known, and there is capacity everywhere.
+    pub fn calm(&self) {
+        let mut inside = self.lock();
+        inside.faults.clear();
+        inside.empty.clear();
+        inside.down = false;
+        inside.lag = Duration::ZERO;
+        inside.boot = Duration::ZERO;
+        let now = Instant::now();
+        for machine in &mut inside.machines {
+            machine.forgotten = false;
+            machine.visible = machine.visible.min(now);
+        }
+    }
+
     /// Nothing answers.
     pub fn down(&self, down: bool) {
         self.lock().down = down;

@@ -4,5 +4,6 @@ mod doctor;
 mod launches;
 mod notices;
 mod orphans;
+mod simulation;
 mod sweeps;
 mod world;
