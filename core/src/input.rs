@@ -42,6 +42,16 @@ pub enum Input {
     },
     /// An operator acts.
     Admin(AdminRequest),
+    /// An adapter that makes a resource writes down what it is about to do in the outside world, or what came of it, so
+    /// that a restart finds it. Refused if nobody waits for the operation any more: then it must not be done.
+    Noted {
+        /// Which.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// Stands as the resource's handle until it is made, and for its removal if it never is.
+        handle: Arc<str>,
+    },
     /// An adapter made a resource, or did not.
     Provisioned {
         /// Which.

@@ -134,6 +134,12 @@ impl Core {
             if let Some(op) = op {
                 self.call(Call::Resource(id, op));
             }
+            // When it fell idle is not stored by itself: the row may be from when it had a lease.
+            let empty = self.resources.get(&id).is_some_and(|entry| entry.slots.len() == 0);
+            if empty && row.ready_at.is_some() && row.idle_since.is_none() {
+                let now = self.now;
+                self.touch_resource(id, |row| row.idle_since = Some(now));
+            }
             self.schedule_probe(id, true);
             self.arm_resource(id);
             self.follow_configuration(id);

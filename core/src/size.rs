@@ -114,8 +114,11 @@ impl Core {
             return;
         }
         let slots = config.slots.max(1);
-        let demand = self.demand(name).saturating_sub(total.coming_slots);
-        let for_demand = demand.div_ceil(slots);
+        let demand = self.demand(name);
+        let spare = total.free_slots + total.coming_slots.saturating_sub(demand);
+        // Made when the end is announced, not when it is there: a machine takes minutes to come.
+        let foreseen = total.foreseen.saturating_sub(spare);
+        let for_demand = (demand.saturating_sub(total.coming_slots) + foreseen).div_ceil(slots);
         let for_minimum = config.min_ready.saturating_sub(total.idle + total.coming);
         let wanted = for_demand.max(for_minimum).min(room);
         for _ in 0..wanted {

@@ -62,6 +62,8 @@ pub(crate) struct Count {
     pub(crate) free: u32,
     /// Slots that will be leasable when it is made.
     pub(crate) coming: u32,
+    /// Slots of a host whose end is known and whose holders want others in their stead.
+    pub(crate) foreseen: u32,
     /// Whether new leases may be given on it, were there room: what its children's standing depends on.
     pub(crate) leasable: bool,
     /// Leasable and without a lease.
@@ -95,6 +97,7 @@ pub(crate) struct Totals {
     pub(crate) free_slots: u32,
     pub(crate) coming_slots: u32,
     pub(crate) coming: u32,
+    pub(crate) foreseen: u32,
     pub(crate) idle: u32,
 }
 
@@ -175,14 +178,31 @@ impl Core {
         let Some(entry) = self.leases.get_mut(&id) else { return false };
         let row = Arc::make_mut(&mut entry.row);
         let before = row.revision;
+        let held = row.hold().map(|hold| hold.resource);
         change(row);
         row.revision = revision;
+        let again = row.spec.replace.then(|| [held, row.hold().map(|hold| hold.resource)]);
         self.revision = revision;
         self.by_revision.remove(&before);
         self.by_revision.insert(revision, id);
         self.pending.leases.insert(id);
         self.arm_lease(id);
+        for resource in again.into_iter().flatten().flatten() {
+            self.recount_foreseen(resource);
+        }
         true
+    }
+
+    /// A lease that would be queued again came to this resource, left it or ended there: if its host is to end, that counts.
+    fn recount_foreseen(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id) else { return };
+        let host = row.parent.and_then(|parent| parent.host).unwrap_or(id);
+        let ends = self
+            .resource(host)
+            .is_some_and(|row| matches!(row.state, ResourceState::Draining { deadline: Some(_), .. }));
+        if ends {
+            self.reindex(host);
+        }
     }
 
     pub(crate) fn forget_lease(&mut self, id: LeaseId) {
@@ -318,6 +338,8 @@ impl Core {
             ResourceState::Provisioning { .. } if row.cordoned.is_none() && !given_up => row.slots,
             _ => 0,
         };
+        let ends = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
+        let foreseen = if ends { self.wanted_again(entry) } else { 0 };
         let gone = matches!(row.state, ResourceState::Gone { .. });
         let counted = Count {
             capacity: !given_up
@@ -329,6 +351,7 @@ impl Core {
                 ),
             free,
             coming,
+            foreseen,
             leasable,
             idle: leasable && used == 0,
             rank: (free > 0).then(|| Self::rank(pool, used, id)),
@@ -357,6 +380,7 @@ impl Core {
             total.free_slots = total.free_slots - before.free + counted.free;
             total.coming_slots = total.coming_slots - before.coming + counted.coming;
             total.coming = total.coming - u32::from(before.coming > 0) + u32::from(counted.coming > 0);
+            total.foreseen = total.foreseen - before.foreseen + counted.foreseen;
             total.idle = total.idle - u32::from(before.idle) + u32::from(counted.idle);
             if gone {
                 pool.members.remove(&id);
@@ -372,6 +396,26 @@ impl Core {
                 self.reindex(child);
             }
         }
+    }
+
+    /// Slots of this host on which somebody works, on it or on what lies there, who will be queued again when that is broken.
+    /// What lies on hosts is made in moments, and would only keep slots from others meanwhile.
+    fn wanted_again(&self, entry: &ResourceEntry) -> u32 {
+        if entry.row.parent.is_some() {
+            return 0;
+        }
+        let again = |lease: LeaseId| {
+            let works = |state: &LeaseState| matches!(state, LeaseState::Preparing { .. } | LeaseState::Active { .. });
+            self.lease(lease).is_some_and(|lease| lease.spec.replace && works(&lease.state))
+        };
+        let slots = entry.slots.used().filter(|(_, lease)| {
+            let child = self.lease(*lease).and_then(|lease| lease.spec.child);
+            match child.and_then(|child| self.resources.get(&child)) {
+                Some(child) => child.slots.used().any(|(_, lease)| again(lease)),
+                None => again(*lease),
+            }
+        });
+        slots.count() as u32
     }
 
     /// Counts everything anew, after the pools themselves changed.

@@ -46,6 +46,22 @@ fn chosen(name: &'static str) -> Value {
     if name == "UNSPECIFIED" { Value::Null } else { json!(name) }
 }
 
+impl Json for pb::WeatherLine {
+    fn json(&self) -> Value {
+        json!({
+            "region": self.region,
+            "zone": self.zone,
+            "instance_type": self.instance_type,
+            "market": self.market,
+            "launches": self.launches,
+            "interruptions": self.interruptions,
+            "capacity_errors": self.capacity_errors,
+            "mean_life": span(self.mean_life.as_ref()),
+            "resting": span(self.resting.as_ref()),
+        })
+    }
+}
+
 impl Json for pb::Selector {
     fn json(&self) -> Value {
         json!({ "pool": some(&self.pool), "labels": texts(&self.labels) })

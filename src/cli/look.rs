@@ -288,6 +288,33 @@ pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// What is bought, and how it went.
+pub(crate) async fn weather(context: &Context) -> Result<Exit, Failure> {
+    let mut admin = context.connect().await?.admin();
+    let answer = context.ask(admin.weather(pb::WeatherRequest {})).await?;
+    let ui = context.ui;
+    if ui.json {
+        ui.document(&json::listed("lines", &answer.lines, None))?;
+        return Ok(Exit::Ok);
+    }
+    let header = ["ZONE", "TYPE", "MARKET", "LAUNCHED", "INTERRUPTED", "NO CAPACITY", "MEAN LIFE", "RESTS FOR"];
+    let mut table = ui.table(&header);
+    for line in &answer.lines {
+        table.add_row(vec![
+            comfy_table::Cell::from(line.zone.as_str()),
+            line.instance_type.as_str().into(),
+            line.market.as_str().into(),
+            line.launches.into(),
+            line.interruptions.into(),
+            line.capacity_errors.into(),
+            text::span(line.mean_life.as_ref()).into(),
+            text::span(line.resting.as_ref()).into(),
+        ]);
+    }
+    ui.print(table, "nothing was bought since the broker's start")?;
+    Ok(Exit::Ok)
+}
+
 /// The brake comes first: while it is on, nothing that is told of doubts and losses means what it usually does.
 fn pool_trouble(pool: &pb::Pool) -> String {
     let on = pool.brakes.iter().filter(|brake| brake.held_since.is_some());

@@ -4,9 +4,13 @@
 //! error is everything else. Exit codes are in `exit.rs`, how the API looks as JSON is in `json.rs`.
 
 mod admin;
+#[cfg(feature = "ec2")]
+mod books;
 mod check_config;
 mod connect;
 mod db;
+#[cfg(feature = "ec2")]
+mod doctor;
 mod error;
 mod exit;
 mod json;
@@ -114,6 +118,12 @@ enum Verb {
     Break(admin::BreakArgs),
     /// Forget a resource at once, whatever it does
     ForceDestroy(admin::OnResource),
+    /// Tell how it went with each kind of machine that the broker buys
+    Weather,
+    /// Try what a configuration needs outside, and say what is missing
+    #[cfg(feature = "ec2")]
+    #[command(subcommand)]
+    Doctor(doctor::Patient),
     /// Check a configuration, and print what a server would make of it
     CheckConfig(check_config::CheckConfigArgs),
     /// The database: bring it up to date, dump it, restore it, move it to another
@@ -200,6 +210,9 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Recycle(args) => admin::say(context, admin::Verb::Recycle, args).await,
         Verb::Break(args) => admin::break_lease(context, args).await,
         Verb::ForceDestroy(args) => admin::say(context, admin::Verb::ForceDestroy, args).await,
+        Verb::Weather => look::weather(context).await,
+        #[cfg(feature = "ec2")]
+        Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
         Verb::CheckConfig(args) => check_config::check(&ui, &args),
         Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),

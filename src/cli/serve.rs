@@ -153,6 +153,8 @@ struct Made {
 /// Adapters by kind, where a change of their settings is to be told to them.
 enum MadeAdapter {
     Ssh(Arc<SshAdapter>),
+    #[cfg(feature = "ec2")]
+    Ec2(Arc<wharfinger_ec2::Ec2Adapter>),
     Other(Arc<dyn Adapter>),
 }
 
@@ -160,13 +162,45 @@ impl MadeAdapter {
     fn shared(&self) -> Arc<dyn Adapter> {
         match self {
             MadeAdapter::Ssh(adapter) => adapter.clone(),
+            #[cfg(feature = "ec2")]
+            MadeAdapter::Ec2(adapter) => adapter.clone(),
             MadeAdapter::Other(adapter) => adapter.clone(),
         }
     }
 }
 
+/// What adapters of one kind share in this process.
+#[derive(Clone)]
+struct Shared {
+    #[cfg(feature = "ec2")]
+    clouds: wharfinger_ec2::Clouds,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            #[cfg(feature = "ec2")]
+            clouds: wharfinger_ec2::Clouds::aws(),
+        }
+    }
+
+    /// How it went with what is bought.
+    #[cfg(feature = "ec2")]
+    fn weather(&self) -> crate::rpc::WeatherSource {
+        let clouds = self.clouds.clone();
+        Arc::new(move || super::books::weather(&clouds))
+    }
+
+    #[cfg(not(feature = "ec2"))]
+    #[expect(clippy::unused_self, reason = "there is nothing to tell")]
+    fn weather(&self) -> crate::rpc::WeatherSource {
+        Arc::new(Vec::new)
+    }
+}
+
 /// Makes the adapter of a pool.
-fn make(pool: &str, config: &AdapterConfig) -> Result<MadeAdapter, Failure> {
+#[cfg_attr(not(feature = "ec2"), expect(unused_variables, reason = "nothing is shared without it"))]
+fn make(pool: &str, config: &AdapterConfig, shared: &Shared) -> Result<MadeAdapter, Failure> {
     let failure = |error: wharfinger_adapter::Failure| Failure::new(Exit::Config, format!("pool {pool:?}: {error}"));
     Ok(match config {
         AdapterConfig::Local(config) => MadeAdapter::Other(Arc::new(LocalAdapter::new(pool.into(), config.clone()))),
@@ -176,6 +210,12 @@ fn make(pool: &str, config: &AdapterConfig) -> Result<MadeAdapter, Failure> {
         AdapterConfig::Copies(config) => {
             MadeAdapter::Other(Arc::new(CopiesAdapter::new(pool.into(), config.clone()).map_err(failure)?))
         }
+        #[cfg(feature = "ec2")]
+        AdapterConfig::Ec2(config) => {
+            let config = (**config).clone();
+            let adapter = wharfinger_ec2::Ec2Adapter::new(pool.into(), config, &shared.clouds).map_err(failure)?;
+            MadeAdapter::Ec2(Arc::new(adapter))
+        }
     })
 }
 
@@ -183,6 +223,7 @@ fn make(pool: &str, config: &AdapterConfig) -> Result<MadeAdapter, Failure> {
 struct Running {
     loaded: Loaded,
     made: BTreeMap<String, Made>,
+    shared: Shared,
     adapters: Adapters,
     notices: NoticeSink,
     handle: Handle,
@@ -204,9 +245,10 @@ type Led = Option<std::convert::Infallible>;
 impl Running {
     async fn start(mut loaded: Loaded, listener: TcpListener, led: Led) -> Result<Self, Failure> {
         let mut made = BTreeMap::new();
+        let shared = Shared::new();
         let adapters = Adapters::default();
         for (pool, config) in &loaded.adapters {
-            let adapter = make(pool, config)?;
+            let adapter = make(pool, config, &shared)?;
             adapters.insert(pool.clone(), adapter.shared());
             made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
@@ -240,7 +282,7 @@ impl Running {
             error => store_failure(&error),
         })?;
         for made in made.values() {
-            made.adapter.shared().subscribe(notices.clone());
+            attend(&made.adapter, &notices, &handle);
         }
         #[cfg(feature = "postgres")]
         let member = match led {
@@ -253,7 +295,8 @@ impl Running {
         let address = listener.local_addr().map_or(loaded.server.listen, |address| address);
         let port_stop = CancellationToken::new();
         let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-        let port = tokio::spawn(crate::rpc::serve(listener, handle.clone(), limits, port_stop.clone()));
+        let port =
+            tokio::spawn(crate::rpc::serve(listener, handle.clone(), limits, shared.weather(), port_stop.clone()));
         tracing::info!(%address, store = %loaded.store, pools = loaded.pools.len(), "serving");
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
@@ -261,6 +304,7 @@ impl Running {
         Ok(Self {
             loaded,
             made,
+            shared,
             adapters,
             notices,
             handle,
@@ -302,7 +346,7 @@ impl Running {
                 Some(Made { adapter: MadeAdapter::Ssh(adapter), .. }) if matches!(config, AdapterConfig::Ssh(_)) => {
                     changed.push((pool.clone(), config.clone(), adapter.clone()));
                 }
-                Some(_) | None => fresh.push((pool.clone(), config.clone(), make(pool, config)?)),
+                Some(_) | None => fresh.push((pool.clone(), config.clone(), make(pool, config, &self.shared)?)),
             }
         }
         for (pool, config, adapter) in changed {
@@ -313,9 +357,8 @@ impl Running {
             self.made.insert(pool, Made { config, adapter: MadeAdapter::Ssh(adapter) });
         }
         for (pool, config, adapter) in fresh {
-            let shared = adapter.shared();
-            shared.subscribe(self.notices.clone());
-            self.adapters.insert(pool.clone(), shared);
+            attend(&adapter, &self.notices, &self.handle);
+            self.adapters.insert(pool.clone(), adapter.shared());
             self.made.insert(pool, Made { config, adapter });
         }
         // The adapter of a pool that is no longer configured stays: what is left of the pool drains by it.
@@ -380,6 +423,16 @@ impl Running {
         }
         self.store.close().await;
         tracing::info!("stopped");
+    }
+}
+
+/// Lets an adapter report, and ask what the broker knows.
+#[cfg_attr(not(feature = "ec2"), expect(unused_variables, reason = "nobody asks without it"))]
+fn attend(adapter: &MadeAdapter, notices: &NoticeSink, handle: &Handle) {
+    adapter.shared().subscribe(notices.clone());
+    #[cfg(feature = "ec2")]
+    if let MadeAdapter::Ec2(adapter) = adapter {
+        adapter.attend(Arc::new(super::books::Books(handle.clone())));
     }
 }
 
@@ -464,7 +517,7 @@ mod tests {
         "#;
         let loaded = crate::config::parse(Path::new("/srv/w/wharfinger.toml"), source).unwrap();
         for pool in &loaded.pools {
-            let said = make(&pool.name, &loaded.adapters[&*pool.name]).unwrap().shared().traits();
+            let said = make(&pool.name, &loaded.adapters[&*pool.name], &Shared::new()).unwrap().shared().traits();
             let known = pool.traits;
             assert_eq!(
                 (known.prepares, known.cleans, known.repairs, known.probes),

@@ -23,6 +23,9 @@ pub enum AdapterConfig {
     Ssh(wharfinger_ssh::Config),
     /// Git working copies.
     Copies(wharfinger_copies::Config),
+    /// EC2 instances.
+    #[cfg(feature = "ec2")]
+    Ec2(Box<wharfinger_ec2::Config>),
 }
 
 /// Which adapter.
@@ -31,6 +34,8 @@ pub(crate) enum Kind {
     Ssh,
     Local,
     Copies,
+    #[cfg(feature = "ec2")]
+    Ec2,
 }
 
 /// An adapter's table, read and checked.
@@ -42,7 +47,13 @@ pub(crate) struct Settings {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 3] = [Kind::Ssh, Kind::Local, Kind::Copies];
+    pub(crate) const ALL: &[Kind] = &[
+        Kind::Ssh,
+        Kind::Local,
+        Kind::Copies,
+        #[cfg(feature = "ec2")]
+        Kind::Ec2,
+    ];
 
     /// As it stands in the file.
     pub(crate) fn as_str(self) -> &'static str {
@@ -50,12 +61,15 @@ impl Kind {
             Kind::Ssh => "ssh",
             Kind::Local => "local",
             Kind::Copies => "copies",
+            #[cfg(feature = "ec2")]
+            Kind::Ec2 => "ec2",
         }
     }
 
     /// All of them in a sentence.
     pub(crate) fn listed(prefix: &str) -> String {
-        Kind::ALL.map(|kind| format!("{prefix}\"{}\"", kind.as_str())).join(", ")
+        let words: Vec<String> = Kind::ALL.iter().map(|kind| format!("{prefix}\"{}\"", kind.as_str())).collect();
+        words.join(", ")
     }
 
     /// Whether other pools may lie on it.
@@ -63,6 +77,8 @@ impl Kind {
         match self {
             Kind::Ssh | Kind::Local => true,
             Kind::Copies => false,
+            #[cfg(feature = "ec2")]
+            Kind::Ec2 => true,
         }
     }
 }
@@ -74,6 +90,8 @@ impl AdapterConfig {
             AdapterConfig::Local(_) => Kind::Local.as_str(),
             AdapterConfig::Ssh(_) => Kind::Ssh.as_str(),
             AdapterConfig::Copies(_) => Kind::Copies.as_str(),
+            #[cfg(feature = "ec2")]
+            AdapterConfig::Ec2(_) => Kind::Ec2.as_str(),
         }
     }
 
@@ -83,6 +101,8 @@ impl AdapterConfig {
             // Hosts are prepared too: the fence of the slot is written, and shows that the host is there.
             AdapterConfig::Local(_) => Traits { prepares: true, cleans: true, repairs: true, probes: true },
             AdapterConfig::Ssh(_) => Traits { prepares: true, cleans: true, repairs: false, probes: true },
+            #[cfg(feature = "ec2")]
+            AdapterConfig::Ec2(_) => Traits { prepares: true, cleans: true, repairs: false, probes: true },
             AdapterConfig::Copies(config) => {
                 Traits { prepares: true, cleans: true, repairs: true, probes: config.probe_leased }
             }
@@ -102,6 +122,8 @@ pub(crate) fn read(
         Kind::Local => read_local(table, pool, folder, problems),
         Kind::Ssh => read_ssh(table, pool, folder, problems),
         Kind::Copies => read_copies(table, pool, problems),
+        #[cfg(feature = "ec2")]
+        Kind::Ec2 => read_ec2(table, pool, folder, problems),
     }
 }
 
@@ -137,6 +159,42 @@ fn read_copies(table: Option<&Spanned<DeValue<'_>>>, pool: &Span, problems: &mut
     let config: wharfinger_copies::Config = deserialize(table, "[pool.copies]", problems)?;
     judge(config.validate(), table, problems)?;
     Some(Settings { config: AdapterConfig::Copies(config), items: None })
+}
+
+#[cfg(feature = "ec2")]
+fn read_ec2(
+    table: Option<&Spanned<DeValue<'_>>>,
+    pool: &Span,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<Settings> {
+    let Some(table) = table else {
+        problems.add(
+            pool.clone(),
+            "this pool of instances does not say what to launch, and where",
+            "add [pool.ec2] with deployment, region, image, types and subnets, and [pool.ec2.ssh] with user and key",
+        );
+        return None;
+    };
+    let mut config: wharfinger_ec2::Config = deserialize(table, "[pool.ec2]", problems)?;
+    judge(config.validate(), table, problems)?;
+    let before = problems.len();
+    let ssh = entry(table, "ssh").unwrap_or(table);
+    for path in config.ssh.key.iter_mut().chain(&mut config.ssh.holder_key) {
+        *path = resolve(folder, path);
+    }
+    for (key, path) in [("key", &config.ssh.key), ("holder_key", &config.ssh.holder_key)] {
+        check_key_file(path.as_deref(), entry(ssh, key), problems);
+    }
+    if problems.len() > before {
+        return None;
+    }
+    // What is in the key's file, and what only the ssh adapter can tell.
+    if let Some(key) = &config.ssh.key {
+        judge(wharfinger_ssh::public_of(key).map(drop), entry(ssh, "key").unwrap_or(ssh), problems)?;
+    }
+    judge(wharfinger_ssh::SshAdapter::new("check".into(), config.ssh.clone()).map(drop), ssh, problems)?;
+    Some(Settings { config: AdapterConfig::Ec2(Box::new(config)), items: None })
 }
 
 fn read_ssh(

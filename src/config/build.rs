@@ -18,6 +18,12 @@ use wharfinger_core::{Brake, DoubtPolicy, Labels, Limits, Millis, PoolConfig, Ti
 const SLOTS: u32 = 1;
 /// Working copies of a pool, unless the configuration says otherwise.
 const MAX_COPIES: u32 = 4;
+/// Instances of a pool, unless the configuration says otherwise.
+#[cfg(feature = "ec2")]
+const MAX_INSTANCES: u32 = 4;
+/// An instance without a lease is given up after so long, unless the configuration says otherwise: it costs money.
+#[cfg(feature = "ec2")]
+const IDLE_INSTANCE: Millis = Millis::secs(600);
 /// The TTL of a lease that names none, unless the configuration says otherwise.
 const DEFAULT_TTL: Millis = Millis::secs(60);
 /// How often a lease is sent back to the queue, unless the configuration says otherwise.
@@ -67,11 +73,18 @@ fn build_pool(
         (Some(items), _) => count(items.len()).max(1),
         (None, Kind::Copies) => MAX_COPIES,
         (None, Kind::Local | Kind::Ssh) => 1,
+        #[cfg(feature = "ec2")]
+        (None, Kind::Ec2) => MAX_INSTANCES,
     };
     let max = or(&section.max, usual_max);
     // The machines of an inventory are there anyway: kept ready, a dead one is noticed before someone waits for it.
     let usual_ready =
         inventory.as_ref().map_or(0, |items| count(items.iter().filter(|item| item.enabled).count()).min(max));
+    let usual_idle = match kind {
+        Kind::Local | Kind::Ssh | Kind::Copies => None,
+        #[cfg(feature = "ec2")]
+        Kind::Ec2 => Some(IDLE_INSTANCE),
+    };
     let max_ttl = or(&section.max_ttl, longest_ttl);
     PoolConfig {
         name: name.into(),
@@ -84,7 +97,7 @@ fn build_pool(
         max,
         max_per_parent: some(&section.max_per_parent),
         slots: or(&section.slots, SLOTS),
-        idle: some(&section.idle),
+        idle: some(&section.idle).or(usual_idle),
         max_age: some(&section.max_age),
         max_uses: some(&section.max_uses),
         traits,
@@ -146,6 +159,9 @@ fn build_timeouts(section: &TimeoutsSection, kind: Kind) -> Timeouts {
         // A thorough check walks over the whole history.
         Kind::Copies => Timeouts { check: Millis::secs(900), ..Timeouts::default() },
         Kind::Local | Kind::Ssh => Timeouts::default(),
+        // A launch, a boot, and some patience.
+        #[cfg(feature = "ec2")]
+        Kind::Ec2 => Timeouts { provision: Millis::secs(1200), ..Timeouts::default() },
     };
     Timeouts {
         provision: or(&section.provision, usual.provision),

@@ -89,18 +89,18 @@ fn check_kind(pool: &PoolSection<'_>, problems: &mut Problems) -> Option<Kind> {
         return None;
     };
     let text = adapter.get_ref();
-    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    let kind = Kind::ALL.iter().copied().find(|kind| kind.as_str() == text);
     if kind.is_none() {
         if text == "ec2" {
             problems
                 .add(
                     adapter.span(),
-                    "the adapter \"ec2\" is not in this version",
-                    "list the machines under `adapter = \"ssh\"` meanwhile, or leave the pool out",
+                    "the adapter \"ec2\" is not in this program",
+                    "build it with the feature `ec2`, which is on by default, or leave the pool out",
                 )
-                .label("to come");
+                .label("built without it");
         } else {
-            let names = Kind::ALL.map(Kind::as_str);
+            let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
             let remedy = match closest(text, &names) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("use one of {}", Kind::listed("")),

@@ -65,7 +65,8 @@ fn the_example_is_fine_as_it_is() {
     if let Err(error) = parse(Path::new("/etc/wharfinger/wharfinger.toml"), &all) {
         let said = error.to_string();
         let wrong: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert_eq!(wrong, ["error: the key file /etc/wharfinger/id_ed25519 is not there"], "{said}");
+        let missing = "error: the key file /etc/wharfinger/id_ed25519 is not there";
+        assert!(wrong.iter().all(|line| *line == missing), "{said}");
     }
     let shown =
         parse(Path::new("/etc/wharfinger/wharfinger.toml"), all.split("# Machines by SSH").next().unwrap()).unwrap();

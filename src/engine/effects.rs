@@ -2,6 +2,7 @@
 
 use crate::engine::facts;
 use crate::engine::handle::Handle;
+use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -9,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 use wharfinger_adapter::{
-    Adapter, CleanJob, EndedHow, Failure, HolderWork, ParentHost, PrepareJob, Prepared, ProvisionJob, ResourceJob,
-    Verdict,
+    Adapter, CleanJob, EndedHow, Failure, HolderWork, Journal, ParentHost, PrepareJob, Prepared, ProvisionJob,
+    ResourceJob, Verdict,
 };
-use wharfinger_core::{Effect, Ended, Input, Lease, LeaseId, LeaseState, Outcome, Resource, ResourceId, Work};
+use wharfinger_core::{Effect, Ended, Input, Lease, LeaseId, LeaseState, Op, Outcome, Resource, ResourceId, Work};
 
 /// The adapter of each pool. Replaced pool by pool on a reload; an adapter stays as long as its pool has resources.
 #[derive(Clone, Default)]
@@ -209,7 +210,8 @@ impl Executor {
         match &effect.work {
             Work::Provision(attempt) => {
                 let job = ProvisionJob { resource, attempt: *attempt };
-                facts::provisioned(effect, adapter.provision(&job).await)
+                let journal = Noted { handle: &self.handle, resource: effect.resource.id, op: effect.op };
+                facts::provisioned(effect, adapter.provision_noted(&job, &journal).await)
             }
             Work::Prepare(lease) => {
                 facts::prepared(effect, lease, self.prepare(effect, adapter, resource, lease).await)
@@ -267,6 +269,24 @@ impl Executor {
                 format!("pool {pool} is not in the configuration any more: put it back to reach {}", resource.id);
             Failure::configuration("POOL_REMOVED", message)
         })
+    }
+}
+
+/// The journal of one resource that is being made: its row.
+struct Noted<'a> {
+    handle: &'a Handle,
+    resource: ResourceId,
+    op: Op,
+}
+
+#[async_trait]
+impl Journal for Noted<'_> {
+    async fn write(&self, note: &str) -> Result<(), Failure> {
+        let (resource, op) = (self.resource, self.op);
+        match self.handle.submit(Input::Noted { resource, op, handle: Arc::from(note) }).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::provider("NOT_NOTED", error.to_string())),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The way into the engine: cheap to clone, bounded, answered only after the commit.
 
-use crate::engine::Hub;
+use crate::engine::{Hub, facts};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -56,6 +56,14 @@ impl Handle {
     /// Submits an input that nobody waits for.
     pub async fn report(&self, input: Input) -> Result<(), SubmitError> {
         self.mailbox.send(Message::Input(Box::new(input), None)).await.map_err(|_| stopped())
+    }
+
+    /// Submits a notice and waits until what it changed is durable.
+    pub async fn notice(&self, notice: wharfinger_adapter::Notice) -> Result<(), SubmitError> {
+        match facts::notice(notice) {
+            Some(input) => self.submit(input).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Submits an adapter's answer.

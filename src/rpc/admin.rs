@@ -97,6 +97,11 @@ impl pb::admin_service_server::AdminService for AdminApi {
         self.0.answer(work).await
     }
 
+    async fn weather(&self, _request: Request<pb::WeatherRequest>) -> Answer<pb::WeatherResponse> {
+        let work = async { Ok(pb::WeatherResponse { lines: (self.0.weather)() }) };
+        self.0.answer(work).await
+    }
+
     async fn events(&self, request: Request<pb::EventsRequest>) -> Answer<pb::EventsResponse> {
         let query = convert::events(request.get_ref())?;
         let work = async {

@@ -1,13 +1,18 @@
 //! What all services share.
 
 use crate::engine::Handle;
+use crate::pb;
 use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::status::RpcError;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
+
+/// Tells how it went with the machines that adapters buy; asked at each call.
+pub type WeatherSource = Arc<dyn Fn() -> Vec<pb::WeatherLine> + Send + Sync>;
 
 /// What all services share. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) waits: Gate,
     pub(crate) watches: Gate,
     pub(crate) call_timeout: Duration,
+    pub(crate) weather: WeatherSource,
     /// Ends what stays.
     pub(crate) stop: CancellationToken,
     /// Tasks of watches.
@@ -24,13 +30,14 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(handle: Handle, limits: &RpcLimits, stop: CancellationToken) -> Self {
+    pub(crate) fn new(handle: Handle, limits: &RpcLimits, weather: WeatherSource, stop: CancellationToken) -> Self {
         Self {
             handle,
             calls: Gate::new(limits.max_calls),
             waits: Gate::new(limits.max_waits),
             watches: Gate::new(limits.max_watches),
             call_timeout: limits.call_timeout,
+            weather,
             stop,
             tasks: TaskTracker::new(),
         }

@@ -31,6 +31,7 @@ mod tests;
 mod timeline;
 mod watch;
 
+pub use context::WeatherSource;
 pub use limits::RpcLimits;
 pub use principal::Principal;
 pub use server::{ServeError, serve};

@@ -6,7 +6,7 @@ use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::connection;
-use crate::rpc::context::Context;
+use crate::rpc::context::{Context, WeatherSource};
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::RpcLimits;
 use crate::rpc::principal::identify;
@@ -48,12 +48,13 @@ pub async fn serve(
     listener: TcpListener,
     handle: Handle,
     limits: RpcLimits,
+    weather: WeatherSource,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     // Whatever way this ends, nothing of it lives on.
     let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
-    let context = Context::new(handle, &limits, stop.clone());
+    let context = Context::new(handle, &limits, weather, stop.clone());
     let (mut reporter, health) = tonic_health::server::health_reporter();
     for name in SERVICES {
         reporter.set_service_status(name, ServingStatus::Serving).await;

@@ -112,7 +112,7 @@ async fn serving(limits: RpcLimits, handle: Handle) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, handle, limits, shutdown.clone()));
+    let served = tokio::spawn(serve(listener, handle, limits, Arc::new(Vec::new), shutdown.clone()));
     TestServer { address, shutdown, served }
 }
 

@@ -56,7 +56,10 @@ fn filter(text: Option<&str>) -> Result<EnvFilter, TelemetryError> {
     match text {
         None | Some("") => Ok(EnvFilter::new("info")),
         Some(text) => {
-            EnvFilter::try_new(text).map_err(|error| TelemetryError::Filter { text: text.to_string(), error })
+            // What the AWS SDK says below a warning is dozens of lines a call, and its requests hold user data. Who names it gets it.
+            let quiet = "aws_smithy_runtime=warn,aws_config=warn,aws_runtime=warn,aws_sdk_ec2=warn,aws_sdk_sqs=warn,aws_sigv4=warn";
+            EnvFilter::try_new(format!("{quiet},{text}"))
+                .map_err(|error| TelemetryError::Filter { text: text.to_string(), error })
         }
     }
 }

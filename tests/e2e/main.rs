@@ -8,6 +8,8 @@ mod brake;
 mod command;
 mod copies;
 mod db;
+#[cfg(feature = "ec2")]
+mod ec2;
 mod failover;
 mod false_break;
 mod farm;

@@ -18,6 +18,8 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// The database, relative to the folder.
     pub(crate) store: &'static str,
+    /// What it has in its environment beside ours.
+    pub(crate) env: Vec<(&'static str, String)>,
     /// The lines of [store], if they are others.
     pub(crate) engine: Option<String>,
     child: Option<Child>,
@@ -62,6 +64,7 @@ impl Server {
             address: format!("http://127.0.0.1:{port}"),
             folder,
             store: "w.db",
+            env: Vec::new(),
             engine: None,
             child: None,
             log: Arc::default(),
@@ -75,7 +78,7 @@ impl Server {
     pub(crate) fn prepared(store: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = format!("http://127.0.0.1:{}", free_port());
-        Self { address, folder, store, engine: None, child: None, log: Arc::default() }
+        Self { address, folder, store, env: Vec::new(), engine: None, child: None, log: Arc::default() }
     }
 
     /// Writes the configuration anew; takes effect with [`Server::reload`] or the next start.
@@ -110,6 +113,7 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_wharfinger"))
             .args(["serve", "--config"])
             .arg(self.config())
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -306,6 +310,7 @@ pub(crate) fn local() -> Server {
         address: format!("http://127.0.0.1:{}", free_port()),
         folder,
         store: "w.db",
+        env: Vec::new(),
         engine: None,
         child: None,
         log: Arc::default(),

@@ -42,15 +42,20 @@ fn each_layer_names_only_what_it_may() {
     never_names("src/engine", "tonic");
     never_names("src/engine", "sqlx");
     never_names("src/client", "wharfinger_core");
-    for adapter in
-        ["adapters/api/src", "adapters/local/src", "adapters/ssh/src", "adapters/copies/src", "adapters/fake/src"]
-    {
+    for adapter in [
+        "adapters/api/src",
+        "adapters/local/src",
+        "adapters/ssh/src",
+        "adapters/copies/src",
+        "adapters/ec2/src",
+        "adapters/fake/src",
+    ] {
         never_names(adapter, "wharfinger_core");
         never_names(adapter, "tonic");
         never_names(adapter, "sqlx");
     }
     for folder in ["src/engine", "src/store", "src/rpc", "src/client", "src/telemetry"] {
-        for adapter in ["wharfinger_local", "wharfinger_ssh", "wharfinger_copies"] {
+        for adapter in ["wharfinger_local", "wharfinger_ssh", "wharfinger_copies", "wharfinger_ec2"] {
             never_names(folder, adapter);
         }
     }
@@ -60,12 +65,13 @@ fn each_layer_names_only_what_it_may() {
 /// host, the landing of what it made (ADR 0011), and the settings as they stand in the file.
 #[test]
 fn few_name_an_adapter() {
-    let may = ["src/cli/serve.rs", "src/cli/run/place.rs", "src/config/adapters.rs"];
+    let may =
+        ["src/cli/serve.rs", "src/cli/books.rs", "src/cli/doctor.rs", "src/cli/run/place.rs", "src/config/adapters.rs"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (path, text) in sources("src") {
         let name = path.strip_prefix(root).unwrap().to_str().unwrap();
         let landing = ["src/cli/run/land.rs", "src/cli/run/mod.rs"].contains(&name);
-        for adapter in ["wharfinger_local", "wharfinger_ssh", "wharfinger_copies"] {
+        for adapter in ["wharfinger_local", "wharfinger_ssh", "wharfinger_copies", "wharfinger_ec2"] {
             let named = text.lines().any(|line| line.split("//").next().unwrap_or("").contains(adapter));
             let allowed = may.contains(&name) || (landing && adapter == "wharfinger_copies");
             assert!(!named || allowed, "{name} names {adapter}");

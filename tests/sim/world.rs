@@ -515,6 +515,7 @@ fn is_answer(input: &Input) -> bool {
         | Input::Report { .. }
         | Input::Renew { .. }
         | Input::Admin(_)
+        | Input::Noted { .. }
         | Input::Notice(_)
         | Input::Configure(_)
         | Input::Tick => false,

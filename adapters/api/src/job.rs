@@ -64,7 +64,8 @@ pub struct ResourceJob {
     pub op: u64,
     /// Name of the inventory entry, for pools that have an inventory.
     pub item: Option<String>,
-    /// What [`Provisioned::handle`] said when the resource was made; `None` before.
+    /// What [`Provisioned::handle`] said when the resource was made; before, what was last written into its
+    /// [`crate::Journal`], if anything was.
     pub handle: Option<String>,
     /// The host that it lies on, for children.
     pub parent: Option<ParentHost>,

@@ -18,6 +18,7 @@ pub mod announce;
 mod failure;
 pub mod fence;
 mod job;
+mod journal;
 mod notice;
 pub mod proof;
 pub mod reaper;
@@ -33,6 +34,7 @@ pub use job::{
     Access, CleanJob, EndedHow, HolderWork, ParentHost, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
     access,
 };
+pub use journal::Journal;
 pub use notice::{Notice, NoticeKind, NoticeSink, NoticeTarget};
 pub use shell::{Command, Exit, Output, OutputSink, Shell, ShellError, Stream, quote};
 pub use verdict::Verdict;
@@ -63,6 +65,13 @@ pub trait Adapter: Send + Sync + 'static {
     /// it: reached, identity checked, fit for use. On `Err` nothing is left behind that [`Adapter::destroy`] with the
     /// same resource id would not find.
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure>;
+
+    /// As [`Adapter::provision`], for those who must write down what they are about to do before they do it: a provider that
+    /// sells machines is asked only for what stands in the journal. What it says here comes back as the job's handle.
+    async fn provision_noted(&self, job: &ProvisionJob, journal: &dyn Journal) -> Result<Provisioned, Failure> {
+        let _ = journal;
+        self.provision(job).await
+    }
 
     /// Makes the slot ready for this holder's work (a working copy: checks out the wanted commit), and gives the slot's
     /// fence its token, before anything else is touched. A later token there: `FENCED` ([`Blame::Provider`]).

@@ -86,6 +86,36 @@ impl SshAdapter {
         Ok(())
     }
 
+    /// As [`Adapter::provision`], for a machine that is in no inventory: somebody launched it, and knows its host key. From
+    /// then on it is found by its resource's handle, also by another process.
+    ///
+    /// # Errors
+    /// As [`Adapter::provision`].
+    pub async fn provision_found(&self, job: &ProvisionJob, host: &Host) -> Result<Provisioned, Failure> {
+        {
+            let mut inventory = self.inventory_lock();
+            let alone = Config { hosts: vec![host.clone()], ..inventory.config.clone() };
+            for (name, endpoint) in alone.endpoints()? {
+                let same = inventory.retired.get(&name).is_some_and(|known| known.endpoint == endpoint);
+                if !same {
+                    let connection = Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter))));
+                    inventory.retired.insert(name, connection);
+                }
+            }
+        }
+        let resource = ResourceJob { item: Some(host.name.clone()), handle: None, ..job.resource.clone() };
+        self.provision(&ProvisionJob { resource, attempt: job.attempt }).await
+    }
+
+    /// Closes what leads to this machine: it is no more, and whoever has its address next is another.
+    pub async fn forget(&self, host: &str) {
+        let connection = self.inventory_lock().retired.remove(host);
+        if let Some(connection) = connection {
+            connection.close().await;
+        }
+        self.reporter.forget(host);
+    }
+
     /// The machines of the inventory, in its order, disabled ones among them.
     pub fn inventory(&self) -> Vec<Host> {
         self.inventory_lock().config.hosts.clone()

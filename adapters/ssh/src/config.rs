@@ -73,6 +73,9 @@ pub struct Config {
     /// From the end of one run of `notice_command` to the next, in milliseconds.
     #[serde(default = "default_notice_interval_ms")]
     pub notice_interval_ms: u64,
+    /// How that command is called as a source of notices. For adapters that bring a command of their own.
+    #[serde(skip, default = "default_notice_source")]
+    pub notice_source: &'static str,
     /// The inventory; in TOML: `[[pool.host]]`.
     #[serde(default, rename = "host")]
     pub hosts: Vec<Host>,
@@ -155,6 +158,10 @@ fn default_shutdown_file() -> String {
     "/run/systemd/shutdown/scheduled".to_string()
 }
 
+fn default_notice_source() -> &'static str {
+    "notice command"
+}
+
 fn default_notice_interval_ms() -> u64 {
     5000
 }
@@ -183,6 +190,7 @@ impl Default for Config {
             shutdown_file: default_shutdown_file(),
             notice_command: None,
             notice_interval_ms: default_notice_interval_ms(),
+            notice_source: default_notice_source(),
             hosts: Vec::new(),
         }
     }
@@ -205,6 +213,7 @@ pub(crate) struct Watch {
     pub(crate) notice_file: String,
     pub(crate) shutdown_file: String,
     pub(crate) command: String,
+    pub(crate) command_source: &'static str,
     pub(crate) interval: Duration,
 }
 
@@ -230,6 +239,7 @@ impl Config {
                 notice_file: self.notice_file.clone(),
                 shutdown_file: self.shutdown_file.clone(),
                 command: self.notice_command.clone().unwrap_or_default(),
+                command_source: self.notice_source,
                 interval: Duration::from_millis(self.notice_interval_ms),
             }),
         }

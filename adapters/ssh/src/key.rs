@@ -1,7 +1,39 @@
 //! Keys: parsed once, refused early, with the remedy.
 
+use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use std::path::Path;
+use wharfinger_adapter::Failure;
+
+/// A host's key pair, made for a machine that does not exist yet.
+pub struct HostKey {
+    /// In OpenSSH format. Secret.
+    pub private: String,
+    /// `ssh-ed25519 AAAA…`.
+    pub public: String,
+}
+
+/// Makes a new key pair (ed25519).
+///
+/// # Errors
+/// `HOST_KEY` (bug).
+pub fn host_key() -> Result<HostKey, Failure> {
+    let failed = |error: russh::keys::ssh_key::Error| Failure::bug("HOST_KEY", format!("no host key: {error}"));
+    let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).map_err(failed)?;
+    let private = key.to_openssh(LineEnding::LF).map_err(failed)?.to_string();
+    let public = key.public_key().to_openssh().map_err(failed)?;
+    Ok(HostKey { private, public })
+}
+
+/// The public half of a private key file, as one line of authorized_keys.
+///
+/// # Errors
+/// `BAD_CONFIG` (configuration).
+pub fn public_of(path: &Path) -> Result<String, Failure> {
+    let bad = |why: String| Failure::configuration("BAD_CONFIG", why);
+    let key = read_private(path).map_err(bad)?;
+    key.public_key().to_openssh().map_err(|error| bad(error.to_string()))
+}
 
 /// Reads a private key file in OpenSSH format.
 ///

@@ -23,4 +23,5 @@ mod watch_host;
 
 pub use adapter::SshAdapter;
 pub use config::{Config, Host};
+pub use key::{HostKey, host_key, public_of};
 pub use shell::{KeySource, Target, connect_shell};

@@ -68,6 +68,11 @@ impl Reporter {
         Ok(board.end().map(|(source, text)| (source, text.to_string())))
     }
 
+    /// It is no more, and nothing announced of it counts.
+    pub(crate) fn forget(&self, host: &str) {
+        self.boards.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+    }
+
     async fn tell(&self, host: &str, kind: NoticeKind, source: &'static str, detail: String) {
         let Some(sink) = self.sink.get() else { return };
         let notice =

@@ -148,7 +148,7 @@ impl Attending {
     }
 
     async fn open(&self, connection: Arc<Connection>, live: Arc<Live>) -> Result<Channel, SshError> {
-        let Watch { notice_file, shutdown_file, command, interval } = &self.settings;
+        let Watch { notice_file, shutdown_file, command, interval, .. } = &self.settings;
         let every = format!("{}.{:03}", interval.as_secs(), interval.subsec_millis());
         // Whole seconds are all that POSIX's sleep knows.
         let every = every.trim_end_matches(".000");
@@ -204,7 +204,7 @@ impl Attending {
         let Ok(clock) = clock.parse() else { return };
         let (source, said) = match source {
             "file" => ("drop file", said.to_string()),
-            "command" => ("notice command", said.to_string()),
+            "command" => (self.settings.command_source, said.to_string()),
             "scheduled" => (SYSTEMD, scheduled(said)),
             _ => return,
         };

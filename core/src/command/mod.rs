@@ -22,6 +22,7 @@ impl Core {
             Input::Report { lease, principal, note } => self.on_report(lease, &principal, &note),
             Input::Renew { lease, principal, ttl } => self.on_renew(lease, &principal, ttl),
             Input::Admin(request) => self.on_admin(request),
+            Input::Noted { resource, op, handle } => self.on_noted(resource, op, handle),
             Input::Provisioned { resource, op, result } => self.on_provisioned(resource, op, result),
             Input::Prepared { lease, op, result } => self.on_prepared(lease, op, result),
             Input::Cleaned { lease, op, result } => self.on_cleaned(lease, op, result),

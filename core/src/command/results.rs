@@ -1,10 +1,11 @@
 //! What adapters answered. A result that carries another number than the row is of an operation that nobody waits for
 //! any more: it is dropped.
 
+use crate::command::reject;
 use crate::machine::Core;
 use crate::{
-    Blame, CallFailure, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection, Reply,
-    ResourceId, ResourceState, Source, Subject, Texts, Verdict,
+    Blame, CallFailure, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection, RejectionKind,
+    Reply, ResourceId, ResourceState, Source, Subject, Texts, Verdict,
 };
 use alloc::format;
 use alloc::sync::Arc;
@@ -13,6 +14,18 @@ use alloc::sync::Arc;
 const CLEAN_TRIES: u32 = 3;
 
 impl Core {
+    pub(crate) fn on_noted(&mut self, id: ResourceId, op: Op, handle: Arc<str>) -> Result<Reply, Rejection> {
+        let current = self
+            .resource(id)
+            .is_some_and(|row| matches!(row.state, ResourceState::Provisioning { op: Some(own), .. } if own == op));
+        if !current {
+            let text = format!("operation {} on {id} is over; what it was about to do must not be done", op.0);
+            return Err(reject(RejectionKind::Precondition, "OPERATION_OVER", "", text));
+        }
+        self.edit_resource(id, |row| row.handle = Some(handle));
+        Ok(Reply::Done)
+    }
+
     pub(crate) fn on_provisioned(
         &mut self,
         id: ResourceId,

@@ -1,6 +1,6 @@
 //! What the world says unasked: ends that are announced, called off, told late, twice or for strangers.
 
-use crate::world::{Kind, World, copies, inventory, lease_on_copy, want};
+use crate::world::{Kind, World, copies, inventory, lease_on_copy, made_at_will, want};
 use std::sync::Arc;
 use wharfinger_core::{
     Input, LeaseRequest, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, Reason, ResourceId, Timestamp,
@@ -166,4 +166,51 @@ fn each_source_calls_off_its_own_word_only() {
     assert_eq!((w.stands(host), w.row(lease).ends_at), ("SUSPECT", None));
     w.all_works();
     assert_eq!((w.stands(host), w.state(lease)), ("READY", "ACTIVE"));
+}
+
+/// A machine takes minutes to come, and the warning gives two: the next one is begun at the warning.
+#[test]
+fn who_wants_another_in_its_stead_has_it_begun_when_the_end_is_announced() {
+    for pool in ["hosts", "copies"] {
+        let mut w = World::new(vec![made_at_will("hosts", 3), copies("copies", "hosts", 4)]);
+        let lease = w.ask(LeaseRequest { replace: true, ..want(pool) });
+        let calm = w.ask(want(pool));
+        w.all_works();
+        let on = w.on(lease);
+        let host = w.resource(on).parent.map_or(on, |parent| parent.host.unwrap());
+        let before = w.resources_of("hosts").len();
+        w.notice(host, NoticeKind::Interruption(w.now.after(Millis::secs(120))));
+        assert_eq!(w.waits_for(Kind::Provision), 1, "{pool}: one is begun at once, and no more");
+        w.all_works();
+        assert_eq!(w.resources_of("hosts").len(), before + 1);
+        assert_eq!((w.state(lease), w.state(calm)), ("ACTIVE", "ACTIVE"));
+        for _ in 0..3 {
+            w.pass(Millis::secs(40));
+            let _ = (w.renew(lease), w.renew(calm));
+        }
+        w.all_works();
+        assert_eq!(w.state(lease), "BROKEN");
+        let successor = w.core.leases(None).find(|row| row.spec.replaces == Some(lease)).unwrap().id;
+        assert_eq!(w.state(successor), "ACTIVE", "{pool}: it did not wait");
+        let hosts = w.resources_of("hosts");
+        let others = hosts.iter().filter(|id| **id != host && w.stands(**id) == "READY").count();
+        assert_eq!(others, if w.on(calm) == on { 1 } else { 2 }, "{pool}: nothing more was made for it");
+    }
+}
+
+/// Who does not want another costs nothing, and what is free already is enough.
+#[test]
+fn nothing_is_begun_for_who_wants_no_other_or_has_one_waiting() {
+    let mut w = World::new(vec![made_at_will("hosts", 4)]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    w.notice(w.on(lease), NoticeKind::Interruption(w.now.after(Millis::secs(120))));
+    assert_eq!(w.waits_for(Kind::Provision), 0);
+    let mut w = World::new(vec![PoolConfig { min_ready: 1, ..made_at_will("hosts", 4) }]);
+    let lease = w.ask(LeaseRequest { replace: true, ..want("hosts") });
+    w.all_works();
+    w.all_works();
+    let before = w.resources_of("hosts").len();
+    w.notice(w.on(lease), NoticeKind::Interruption(w.now.after(Millis::secs(120))));
+    assert_eq!(w.resources_of("hosts").len(), before, "one stands by");
 }

@@ -1,7 +1,7 @@
 //! The broker dies at every point of a story, and comes back from what it stored: the story ends the same.
 
-use crate::world::{Kind, World, copies, inventory, mangled, silent, want_by};
-use wharfinger_core::{Blame, Effect, LeaseId, Millis, NoticeKind, Op, Outcome, PoolConfig, Selector, Work};
+use crate::world::{Kind, World, copies, failure, inventory, made_at_will, mangled, silent, want_by};
+use wharfinger_core::{Blame, Effect, Input, LeaseId, Millis, NoticeKind, Op, Outcome, PoolConfig, Selector, Work};
 
 fn world() -> World {
     World::new(vec![PoolConfig { slots: 2, ..inventory("hosts", &["h1", "h2"]) }, copies("copies", "hosts", 4)])
@@ -138,4 +138,49 @@ fn a_watcher_that_resumes_anywhere_ends_with_the_truth() {
     }
     known.extend(w.core.leases_changed_after(revision).map(|row| (row.id, row.clone())));
     assert!(w.core.leases(None).eq(known.values()));
+}
+
+/// What an adapter notes before it buys a machine is there after a restart, and when the half-made machine is removed.
+#[test]
+fn what_was_noted_while_a_host_is_made_is_found_again() {
+    let mut w = World::new(vec![made_at_will("hosts", 2)]);
+    let _ = w.lease("hosts");
+    let making = w.take(Kind::Provision);
+    let (resource, op) = (making.resource.id, making.op);
+    let noted = |note: &str, op| Input::Noted { resource, op, handle: note.into() };
+    w.step(noted("about to launch", op)).unwrap();
+    w.step(noted("launched i-1", op)).unwrap();
+    w.restart();
+    let again = w.take(Kind::Provision);
+    assert_eq!((again.op, again.resource.handle.as_deref()), (op, Some("launched i-1")));
+    // The provider fails; the next try knows what the last one did.
+    w.answer(&again, Some(failure(Blame::Provider)));
+    assert!(w.step(noted("late", op)).is_err(), "nobody waits for it any more");
+    w.pass(Millis::secs(60));
+    let next = w.take(Kind::Provision);
+    assert_ne!(next.op, op);
+    assert_eq!(next.resource.handle.as_deref(), Some("launched i-1"));
+    // It can not be made: what is known of it goes to whoever removes it.
+    w.answer(&next, Some(failure(Blame::Resource)));
+    assert_eq!(w.take(Kind::Destroy).resource.handle.as_deref(), Some("launched i-1"));
+    assert!(w.step(noted("too late", next.op)).is_err());
+}
+
+/// A host that was stored while it had a lease, and is free when the broker dies, is given up all the same.
+#[test]
+fn what_is_idle_after_a_restart_is_given_up_in_its_time() {
+    let mut w = World::new(vec![PoolConfig { idle: Some(Millis::secs(60)), ..made_at_will("hosts", 1) }]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    let host = w.on(lease);
+    w.notice(host, NoticeKind::AtRisk);
+    w.release(lease, Outcome::Ok);
+    w.all_works();
+    w.restart();
+    w.pass(Millis::secs(59));
+    w.all_works();
+    assert_eq!(w.stands(host), "READY");
+    w.pass(Millis::secs(2));
+    w.all_works();
+    assert_eq!(w.stands(host), "GONE");
 }

@@ -1,0 +1,140 @@
+//! Our own token buckets in front of EC2's, and what a throttle does to them.
+//!
+//! EC2 counts per account, region and API, and everybody in the account eats from the same bucket; a call that fails costs
+//! a token too. So we stay well below (EC2 API throttling: RunInstances refills 2 a second, lists 10 to 20), and after a
+//! throttle everything of the kind waits; launches wait longest, so that lists, which tell of hosts that work, go first.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Kinds of calls, each with a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Read,
+    Launch,
+    Terminate,
+}
+
+/// Calls at once, and calls a second after that.
+const RATES: [(f64, f64); 3] = [(20.0, 5.0), (5.0, 2.0), (10.0, 5.0)];
+
+/// The first pause after a throttle; doubles with each further one.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(1)];
+
+const PAUSE_MAX: Duration = Duration::from_secs(120);
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+    /// Nothing before this.
+    paused: Option<Instant>,
+    throttles: u32,
+}
+
+/// Buckets of one account and region.
+#[derive(Debug)]
+pub(crate) struct Buckets([Mutex<Bucket>; 3]);
+
+impl Buckets {
+    pub(crate) fn new() -> Self {
+        let full =
+            |kind: usize| Mutex::new(Bucket { tokens: RATES[kind].0, at: Instant::now(), paused: None, throttles: 0 });
+        Self([full(0), full(1), full(2)])
+    }
+
+    /// Takes a token, or says how long to wait for one.
+    fn try_take(&self, kind: Kind) -> Result<(), Duration> {
+        let (most, rate) = RATES[kind as usize];
+        let mut bucket = self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        bucket.tokens = (bucket.tokens + now.duration_since(bucket.at).as_secs_f64() * rate).min(most);
+        bucket.at = now;
+        if let Some(until) = bucket.paused.filter(|until| *until > now) {
+            return Err(until - now);
+        }
+        if bucket.tokens < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - bucket.tokens) / rate));
+        }
+        bucket.tokens -= 1.0;
+        Ok(())
+    }
+
+    /// Waits for a token. A little longer than needed, so that those who wait do not all come at once.
+    pub(crate) async fn take(&self, kind: Kind) {
+        while let Err(wait) = self.try_take(kind) {
+            tokio::time::sleep(wait + jitter(wait / 4 + Duration::from_millis(5))).await;
+        }
+    }
+
+    /// EC2 said that it was too much: the bucket is empty, and everything of the kind pauses.
+    pub(crate) fn throttled(&self, kind: Kind) -> Duration {
+        let mut bucket = self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // Several calls that were under way are one throttle.
+        if bucket.paused.is_none_or(|until| until <= now) {
+            let pause = PAUSES[kind as usize].saturating_mul(1 << bucket.throttles.min(10)).min(PAUSE_MAX);
+            bucket.throttles += 1;
+            bucket.tokens = 0.0;
+            bucket.paused = Some(now + pause + jitter(pause / 2));
+        }
+        bucket.paused.map_or(Duration::ZERO, |until| until.duration_since(now))
+    }
+
+    /// A call got through.
+    pub(crate) fn went_well(&self, kind: Kind) {
+        self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner).throttles = 0;
+    }
+}
+
+/// Some time up to this.
+pub(crate) fn jitter(most: Duration) -> Duration {
+    most.saturating_mul(u32::try_from(share_of_a_thousand()).unwrap_or(0)) / 1000
+}
+
+/// In tests always the same, so that a seed replays.
+#[cfg(test)]
+fn share_of_a_thousand() -> u64 {
+    500
+}
+
+#[cfg(not(test))]
+fn share_of_a_thousand() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) % 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn three_hundred_launches_come_at_their_rate_and_lists_do_not_wait_for_them() {
+        let buckets = Buckets::new();
+        let begun = Instant::now();
+        for _ in 0..300 {
+            buckets.take(Kind::Launch).await;
+        }
+        let took = begun.elapsed().as_secs();
+        assert!((147..200).contains(&took), "{took}");
+        assert!(buckets.try_take(Kind::Read).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttle_pauses_longer_each_time_until_a_call_gets_through() {
+        let buckets = Buckets::new();
+        let first = buckets.throttled(Kind::Launch);
+        assert!(first >= Duration::from_secs(4), "{first:?}");
+        let same = buckets.throttled(Kind::Launch);
+        assert!(same <= first, "calls under way at once are one throttle");
+        let begun = Instant::now();
+        buckets.take(Kind::Launch).await;
+        assert!(begun.elapsed() >= first);
+        assert!(buckets.throttled(Kind::Launch) >= Duration::from_secs(8));
+        buckets.take(Kind::Launch).await;
+        buckets.went_well(Kind::Launch);
+        assert!(buckets.throttled(Kind::Launch) < Duration::from_secs(8));
+        assert!(buckets.throttled(Kind::Read) < Duration::from_secs(2), "lists come back first");
+    }
+}

@@ -1,0 +1,204 @@
+//! Tries what a pool needs of AWS, without buying anything: reads are made, the rest is asked with `DryRun`, which EC2
+//! answers by permission alone.
+
+use crate::cloud::{Ask, Cloud, Launch, Message, Page, Place, Template, Which};
+use crate::config::{Config, Market};
+use crate::error::{Class, CloudError};
+use crate::tags;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The test event is waited for so long.
+const EVENT_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is tried with `DryRun`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// RunInstances, with tags.
+    Run,
+    /// CreateFleet.
+    Fleet,
+    /// CreateLaunchTemplate.
+    Template,
+    /// DeleteLaunchTemplate.
+    DeleteTemplate,
+    /// TerminateInstances on this one.
+    Terminate(String),
+}
+
+/// How one thing stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It works.
+    Good,
+    /// It does not work, and a pool needs it.
+    Bad,
+    /// It does not work, and a pool does without.
+    Minor,
+    /// It could not be tried.
+    Untried,
+}
+
+/// One thing that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The permission, as an IAM policy names it, or a setting.
+    pub what: String,
+    /// How it stands.
+    pub health: Health,
+    /// What was found, and what to do.
+    pub text: String,
+}
+
+fn good(what: &str, text: impl Into<String>) -> Finding {
+    Finding { what: what.to_string(), health: Health::Good, text: text.into() }
+}
+
+/// Tries everything for one pool. Takes some seconds.
+pub async fn examine(cloud: &dyn Cloud, pool: &str, config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let listed = cloud.instances(&Which::Tagged(tags::DEPLOYMENT, config.deployment.clone()), None).await;
+    let ours = match &listed {
+        Ok(page) => page.items.iter().find(|instance| !instance.state.is_ended()).map(|instance| instance.id.clone()),
+        Err(_) => None,
+    };
+    // Without credentials, or an answer at all, everything else says the same.
+    if let Err(error) = &listed
+        && (error.class == Class::Credentials || error.class == Class::Unknown)
+    {
+        let text = match error.class {
+            Class::Credentials => "give the program credentials by environment, profile, SSO or instance role",
+            _ => "look at the network, the region and `endpoint`",
+        };
+        return vec![Finding { what: "credentials".into(), health: Health::Bad, text: format!("{error}; {text}") }];
+    }
+    found.push(good("credentials", "AWS knows them"));
+    found.push(judge("ec2:DescribeInstances", Health::Bad, listed.map(drop)));
+    let statuses = cloud.statuses(Ask::Events, None).await;
+    found.push(judge("ec2:DescribeInstanceStatus", Health::Minor, statuses.map(drop)));
+    let launch = sample(pool, config);
+    found.push(judge("ec2:RunInstances, ec2:CreateTags", Health::Bad, cloud.try_out(&Trial::Run, &launch).await));
+    if config.types.len() * config.subnets.len() > 1 {
+        found.push(judge("ec2:CreateFleet", Health::Bad, cloud.try_out(&Trial::Fleet, &launch).await));
+        if config.launch_template.is_none() {
+            let made = cloud.try_out(&Trial::Template, &launch).await;
+            found.push(judge("ec2:CreateLaunchTemplate", Health::Bad, made));
+            let gone = cloud.try_out(&Trial::DeleteTemplate, &launch).await;
+            found.push(judge("ec2:DeleteLaunchTemplate", Health::Minor, gone));
+            let listed = cloud.templates(&config.deployment, None).await;
+            found.push(judge("ec2:DescribeLaunchTemplates", Health::Minor, listed.map(drop::<Page<_>>)));
+        }
+    }
+    let what = "ec2:TerminateInstances";
+    found.push(match ours {
+        Some(id) => judge(what, Health::Bad, cloud.try_out(&Trial::Terminate(id), &launch).await),
+        None => Finding {
+            what: what.into(),
+            health: Health::Untried,
+            text: "there is no instance of ours to try it on; run this again when there is one".into(),
+        },
+    });
+    match &config.queue {
+        Some(queue) => found.extend(examine_queue(cloud, queue).await),
+        None => found.push(Finding {
+            what: "queue".into(),
+            health: Health::Minor,
+            text: "there is none: ends are heard from the hosts and from lists alone, some seconds later".into(),
+        }),
+    }
+    found
+}
+
+async fn examine_queue(cloud: &dyn Cloud, queue: &str) -> Vec<Finding> {
+    let mut found = Vec::new();
+    match cloud.queue_policy(queue).await {
+        Ok(policy) if policy.contains("events.amazonaws.com") => {
+            found.push(good("queue policy", "EventBridge may send to the queue"));
+        }
+        Ok(_) => found.push(Finding {
+            what: "queue policy".into(),
+            health: Health::Bad,
+            text: "it does not let events.amazonaws.com send; take the policy of docs/ec2/cloudformation.yaml".into(),
+        }),
+        Err(error) => found.push(judge("sqs:GetQueueAttributes", Health::Minor, Err(error))),
+    }
+    // A stranger's warning: a broker that is at work on the queue deletes it, and counts it.
+    let mark = format!("i-{:017x}", crate::hub::now_ms());
+    let body = json!({
+        "source": "wharfinger.doctor",
+        "detail-type": "EC2 Spot Instance Interruption Warning",
+        "detail": { "instance-id": mark, "instance-action": "terminate" },
+    });
+    if let Err(error) = cloud.send(queue, &body.to_string()).await {
+        let why = format!("{error}; without it the queue can not be tried (the broker itself does not send)");
+        found.push(Finding { what: "sqs:SendMessage".into(), health: Health::Untried, text: why });
+        return found;
+    }
+    let waited = tokio::time::timeout(EVENT_WITHIN, async {
+        loop {
+            let messages = cloud.peek(queue).await?;
+            let own: Vec<&Message> = messages.iter().filter(|message| message.body.contains(&mark)).collect();
+            if let Some(message) = own.first() {
+                return cloud.delete_messages(queue, std::slice::from_ref(&message.receipt)).await;
+            }
+        }
+    });
+    let what = "sqs:ReceiveMessage, sqs:DeleteMessage";
+    found.push(match waited.await {
+        Ok(said) => {
+            let said = judge(what, Health::Bad, said);
+            if said.health == Health::Good { good(what, "a test event came through") } else { said }
+        }
+        Err(_) => good(what, "the test event was sent, and somebody else took it: a broker is at work on this queue"),
+    });
+    found
+}
+
+fn judge(what: &str, otherwise: Health, said: Result<(), CloudError>) -> Finding {
+    match said {
+        Ok(()) => good(what, "allowed"),
+        Err(error) => {
+            let remedy = match error.class {
+                Class::Configuration if error.code.starts_with("InvalidAMIID") => "mend `image`",
+                Class::Configuration if error.code.starts_with("InvalidSubnet") => "mend `subnets`",
+                Class::Configuration if error.code.starts_with("InvalidGroup") => "mend `security_groups`",
+                Class::Configuration => "compare with the policy of docs/ec2/policy.json",
+                Class::Quota => "have the quota raised",
+                _ => "try again",
+            };
+            Finding { what: what.to_string(), health: otherwise, text: format!("{error}; {remedy}") }
+        }
+    }
+}
+
+/// What the pool would ask for.
+fn sample(pool: &str, config: &Config) -> Launch {
+    let spec = config.template_spec(pool);
+    let places = config
+        .types
+        .iter()
+        .take(1)
+        .flat_map(|instance_type| {
+            config.subnets.iter().map(|(zone, subnet)| Place {
+                instance_type: instance_type.clone(),
+                zone: zone.clone(),
+                subnet: subnet.clone(),
+            })
+        })
+        .collect();
+    let mut own: BTreeMap<String, String> = spec.tags.clone();
+    own.insert(tags::RESOURCE.to_string(), "doctor".to_string());
+    Launch {
+        token: format!("doctor-{}", crate::hub::now_ms()),
+        spot: config.market != Market::OnDemand,
+        image: config.image.clone(),
+        places,
+        template: config.template().or(Some(Template { name: spec.name, version: "$Default".into() })),
+        security_groups: config.security_groups.clone(),
+        instance_profile: config.instance_profile.clone(),
+        root_volume: config.root_volume_gb.map(|size| (config.root_device.clone(), size)),
+        user_data: "#cloud-config\n{}\n".to_string(),
+        tags: own,
+    }
+}

@@ -1,0 +1,9 @@
+//! Scenarios against EC2 in memory, with the clock in the test's hand.
+
+mod doctor;
+mod launches;
+mod notices;
+mod orphans;
+mod simulation;
+mod sweeps;
+mod world;

@@ -1,0 +1,100 @@
+//! Instances in nobody's books.
+
+use super::world::{Notes, World};
+use crate::hub::Standing;
+use crate::note::Note;
+use crate::reconcile::Sweep;
+use std::time::Duration;
+use tokio::time::advance;
+
+const OURS: [(&str, &str); 3] =
+    [("wharfinger:deployment", "ci"), ("wharfinger:resource", "res_gone"), ("wharfinger:attempt", "1")];
+
+async fn sweeps(world: &World, count: usize) {
+    let mut sweep = Sweep::default();
+    for _ in 0..count {
+        sweep.once(world.adapter.hub()).await;
+        advance(Duration::from_secs(15)).await;
+    }
+}
+
+fn alive(world: &World, id: &str) -> bool {
+    world.cloud.alive().iter().any(|instance| instance.id == id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn ours_and_in_nobodys_books_it_goes_when_it_is_old_enough_and_was_seen_twice() {
+    let world = World::new(|_| {});
+    let stray = world.cloud.stray(&OURS);
+    let foreign = world.cloud.stray(&[("wharfinger:deployment", "other"), ("wharfinger:resource", "res_x")]);
+    let untagged = world.cloud.stray(&[]);
+    let kept = world.serving("res_1").await;
+    sweeps(&world, 3).await;
+    assert!(alive(&world, &stray), "a launch that is not written down yet could be as young");
+    advance(Duration::from_secs(121)).await;
+    sweeps(&world, 1).await;
+    assert!(alive(&world, &stray), "once may be a slip");
+    sweeps(&world, 2).await;
+    assert!(!alive(&world, &stray));
+    for other in [&foreign, &untagged, &kept.instance] {
+        assert!(alive(&world, other), "{other}");
+    }
+    assert_eq!(world.cloud.calls("TerminateInstances"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_is_under_way_claims_its_instance_and_an_attempt_that_was_given_up_does_not() {
+    let world = World::new(|_| {});
+    let notes = Notes::default();
+    let host = world.launch("res_1", &notes).await.unwrap();
+    let launching = Note::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
+    assert!(matches!(launching, Note::Launching { .. }));
+    world.enter("res_1", &launching, Standing::Making);
+    advance(Duration::from_secs(600)).await;
+    sweeps(&world, 3).await;
+    assert!(alive(&world, &host.instance), "its answer was lost, and the broker is about to repeat the request");
+    world.enter("res_1", &Note::Over { attempt: 2 }, Standing::Making);
+    sweeps(&world, 3).await;
+    assert!(!alive(&world, &host.instance));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_database_does_not_empty_the_account() {
+    let world = World::new(|config| config.orphans_share = 10);
+    for _ in 0..50 {
+        world.cloud.stray(&OURS);
+    }
+    advance(Duration::from_secs(600)).await;
+    sweeps(&world, 2).await;
+    assert_eq!(world.cloud.alive().len(), 45, "a tenth in one sweep");
+    let careful = World::new(|config| config.orphans_dry_run = true);
+    careful.cloud.stray(&OURS);
+    advance(Duration::from_secs(600)).await;
+    sweeps(&careful, 5).await;
+    assert_eq!((careful.cloud.alive().len(), careful.cloud.calls("TerminateInstances")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_books_no_orphans() {
+    let world = World::new(|_| {});
+    world.cloud.stray(&OURS);
+    advance(Duration::from_secs(600)).await;
+    world.books.away.store(true, std::sync::atomic::Ordering::Relaxed);
+    sweeps(&world, 5).await;
+    assert_eq!(world.cloud.alive().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn templates_of_settings_that_nobody_has_any_more_go() {
+    let mut world = World::new(|_| {});
+    world.launch("res_1", &Notes::default()).await.unwrap();
+    assert_eq!(world.cloud.templates_left(), 1);
+    advance(Duration::from_secs(600)).await;
+    sweeps(&world, 3).await;
+    assert_eq!(world.cloud.templates_left(), 1, "this process uses it");
+    world.restart();
+    sweeps(&world, 3).await;
+    assert_eq!(world.cloud.templates_left(), 0);
+    world.launch("res_2", &Notes::default()).await.unwrap();
+    assert_eq!(world.cloud.templates_left(), 1, "made again when it is needed");
+}

@@ -1,0 +1,115 @@
+//! What an instance is told for its first boot: its host key, who may log in, and to end itself when nobody speaks to it.
+//!
+//! Cloud-init reads YAML, of which JSON is a part: no text of the configuration can break out of its place.
+
+use crate::config::Config;
+use serde_json::json;
+use wharfinger_adapter::{Failure, quote};
+use wharfinger_ssh::HostKey;
+
+/// EC2 takes no more.
+const BYTES_MAX: usize = 16 * 1024;
+
+/// Touched over each kept connection, again and again.
+pub(crate) const HEARTBEAT: &str = "/run/wharfinger/seen";
+
+/// Cloud-init's text for one instance.
+///
+/// # Errors
+/// `USER_DATA_TOO_LONG` (configuration).
+pub(crate) fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<String, Failure> {
+    let user = config.ssh.user.as_deref().unwrap_or("root");
+    let mut run: Vec<String> = vec![format!("install -d -o {} /run/wharfinger && touch {HEARTBEAT}", quote(user))];
+    if config.backstop_minutes > 0 {
+        // By systemd and not by `shutdown +N`, which would be told as a planned end of the host.
+        let check = format!(
+            "[ -n \"$(find {HEARTBEAT} -mmin -{} 2>/dev/null)\" ] || systemctl poweroff",
+            config.backstop_minutes
+        );
+        run.push(format!(
+            "systemd-run --unit=wharfinger-backstop --on-active={0}min --on-unit-active=5min /bin/sh -c {1}",
+            config.backstop_minutes,
+            quote(&check)
+        ));
+    }
+    run.extend(config.setup.iter().cloned());
+    let data = json!({
+        "ssh_deletekeys": true,
+        "ssh_genkeytypes": [],
+        "ssh_keys": { "ed25519_private": host_key.private, "ed25519_public": host_key.public },
+        "disable_root": user != "root",
+        "users": ["default", { "name": user, "ssh_authorized_keys": [authorized] }],
+        "runcmd": run,
+    });
+    let text = format!("#cloud-config\n{data:#}\n");
+    if text.len() > BYTES_MAX {
+        let text = format!(
+            "the first boot's instructions have {} bytes, and EC2 takes {BYTES_MAX}; shorten `setup`, or bake it into the image",
+            text.len()
+        );
+        return Err(Failure::configuration("USER_DATA_TOO_LONG", text));
+    }
+    Ok(text)
+}
+
+/// Run on the host every few seconds over the kept connection: says that a broker is there, asks the metadata service, and
+/// prints what it announces as a line of [`wharfinger_adapter::announce`]. Fails when the service says nothing clear, so
+/// that what it said before stands.
+///
+/// `WHARFINGER_IMDS` and `WHARFINGER_SEEN` are for hosts that are none of EC2's.
+pub(crate) fn imds_command(imds: &str) -> String {
+    let fetch = FETCH.replace("@IMDS@", imds);
+    format!("touch \"${{WHARFINGER_SEEN:-{HEARTBEAT}}}\" 2>/dev/null\n{fetch}\n{ANNOUNCED}\n")
+}
+
+/// Prints the instance's id.
+pub(crate) fn identity_command(imds: &str) -> String {
+    format!("{}\nget instance-id && printf '%s' \"$body\"\n", FETCH.replace("@IMDS@", imds))
+}
+
+const FETCH: &str = r#"imds=${WHARFINGER_IMDS:-@IMDS@}
+command -v curl >/dev/null 2>&1 || { echo 'curl is missing on the host' >&2; exit 3; }
+token=$(curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$imds/latest/api/token") || exit 1
+get() {
+  body=$(curl -s -m 2 -w '\n%{http_code}' -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1") || exit 1
+  code=${body##*
+}
+  body=${body%
+*}
+  case $code in 200) return 0 ;; 404) return 1 ;; *) exit 1 ;; esac
+}"#;
+
+const ANNOUNCED: &str = r#"field() { printf '%s\n' "$body" | tr '{' '\n' | sed -n 's/.*"'"$1"'" *: *"\([^"]*\)".*/\1/p' | head -n 1; }
+if get spot/instance-action; then
+  at=$(date -d "$(field time)" +%s 2>/dev/null) || at=+120
+  echo "interruption $at spot: $(field action)"
+elif get events/maintenance/scheduled && [ "$(field State)" = active ]; then
+  at=$(date -d "$(field NotBefore)" +%s 2>/dev/null) || exit 1
+  echo "maintenance $at scheduled: $(field Code)"
+elif get events/recommendations/rebalance; then
+  echo "at-risk rebalance recommended"
+fi"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::GOOD;
+
+    #[test]
+    fn the_first_boot_gets_one_key_one_user_and_a_way_to_end_itself() {
+        let mut config: Config = toml::from_str(GOOD).unwrap();
+        config.setup = vec!["echo '\"}]' # no way out".into()];
+        let key = HostKey { private: "-----BEGIN\nsecret".into(), public: "ssh-ed25519 AAAA".into() };
+        let text = user_data(&config, &key, "ssh-ed25519 BBBB").unwrap();
+        let body: serde_json::Value = serde_json::from_str(text.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+        assert_eq!(body["ssh_keys"]["ed25519_private"], "-----BEGIN\nsecret");
+        assert_eq!(body["users"][1]["ssh_authorized_keys"][0], "ssh-ed25519 BBBB");
+        let run = body["runcmd"].as_array().unwrap();
+        assert!(run[1].as_str().unwrap().contains("-mmin -360"), "{run:?}");
+        assert_eq!(run[2], "echo '\"}]' # no way out");
+        config.backstop_minutes = 0;
+        assert!(!user_data(&config, &key, "k").unwrap().contains("poweroff"));
+        config.setup = vec!["x".repeat(17_000)];
+        assert_eq!(user_data(&config, &key, "k").unwrap_err().reason, "USER_DATA_TOO_LONG");
+    }
+}

@@ -1,0 +1,172 @@
+//! How it went with each type in each zone: what was launched, taken away, not to be had; and what is left alone for now.
+
+use crate::cloud::Place;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What is known of one type in one zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Instances launched.
+    pub launches: u64,
+    /// Of those, how many spot took away.
+    pub interruptions: u64,
+    /// Times that there was none to be had.
+    pub capacity_errors: u64,
+    /// From launch to interruption, summed, in milliseconds.
+    pub lived_ms: u64,
+}
+
+impl Counts {
+    /// From launch to interruption, of those that were interrupted.
+    pub fn mean_life(&self) -> Option<Duration> {
+        self.lived_ms.checked_div(self.interruptions).map(Duration::from_millis)
+    }
+}
+
+/// One line for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Instance type.
+    pub instance_type: String,
+    /// Zone.
+    pub zone: String,
+    /// Bought as spot.
+    pub spot: bool,
+    /// The counts.
+    pub counts: Counts,
+    /// Left alone for so long from now.
+    pub cool: Option<Duration>,
+}
+
+type Key = (String, String, bool);
+
+#[derive(Debug, Default)]
+struct Cell {
+    counts: Counts,
+    cool_until: Option<Instant>,
+}
+
+/// Counts since the broker's start. Nothing is decided by them but order and rest, so they need not outlive it.
+#[derive(Debug, Default)]
+pub(crate) struct Weather {
+    cells: BTreeMap<Key, Cell>,
+    /// Nothing of the kind is bought before this.
+    quota: [Option<Instant>; 2],
+}
+
+fn key(place: &Place, spot: bool) -> Key {
+    (place.instance_type.clone(), place.zone.clone(), spot)
+}
+
+impl Weather {
+    fn cell(&mut self, instance_type: &str, zone: &str, spot: bool) -> &mut Cell {
+        self.cells.entry((instance_type.to_string(), zone.to_string(), spot)).or_default()
+    }
+
+    pub(crate) fn launched(&mut self, instance_type: &str, zone: &str, spot: bool) {
+        self.cell(instance_type, zone, spot).counts.launches += 1;
+    }
+
+    pub(crate) fn interrupted(&mut self, instance_type: &str, zone: &str, lived_ms: u64, cool: Duration) {
+        let cell = self.cell(instance_type, zone, true);
+        cell.counts.interruptions += 1;
+        cell.counts.lived_ms += lived_ms;
+        cell.cool_until = Some(Instant::now() + cool);
+    }
+
+    pub(crate) fn no_capacity(&mut self, place: &Place, spot: bool, cool: Duration) {
+        let cell = self.cell(&place.instance_type, &place.zone, spot);
+        cell.counts.capacity_errors += 1;
+        cell.cool_until = Some(Instant::now() + cool);
+    }
+
+    pub(crate) fn quota_reached(&mut self, spot: bool, pause: Duration) {
+        self.quota[usize::from(spot)] = Some(Instant::now() + pause);
+    }
+
+    /// How long nothing of the kind is to be bought, for want of quota.
+    pub(crate) fn quota_pause(&self, spot: bool) -> Option<Duration> {
+        let until = self.quota[usize::from(spot)]?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    /// Those of the places that may be asked now, the calmest first; or how long until there is one.
+    pub(crate) fn fair(&self, places: &[Place], spot: bool) -> Result<Vec<Place>, Duration> {
+        let now = Instant::now();
+        let cool = |place: &Place| {
+            let until = self.cells.get(&key(place, spot))?.cool_until?;
+            until.checked_duration_since(now).filter(|left| !left.is_zero())
+        };
+        let mut fair: Vec<(u64, usize, Place)> = places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| cool(place).is_none())
+            .map(|(at, place)| (self.storminess(place, spot), at, place.clone()))
+            .collect();
+        if fair.is_empty() {
+            return Err(places.iter().filter_map(cool).min().unwrap_or_default());
+        }
+        // As the configuration has them where the weather is the same.
+        fair.sort();
+        Ok(fair.into_iter().map(|(_, _, place)| place).collect())
+    }
+
+    /// Interruptions in a thousand launches; one that was never tried is fair.
+    fn storminess(&self, place: &Place, spot: bool) -> u64 {
+        let Some(cell) = self.cells.get(&key(place, spot)) else { return 0 };
+        let Counts { launches, interruptions, .. } = cell.counts;
+        // Few launches prove little: nine more that went well are thought to be there.
+        interruptions * 1000 / (launches + 9)
+    }
+
+    pub(crate) fn report(&self) -> Vec<Report> {
+        let now = Instant::now();
+        self.cells
+            .iter()
+            .map(|((instance_type, zone, spot), cell)| Report {
+                instance_type: instance_type.clone(),
+                zone: zone.clone(),
+                spot: *spot,
+                counts: cell.counts,
+                cool: cell
+                    .cool_until
+                    .and_then(|until| until.checked_duration_since(now))
+                    .filter(|left| !left.is_zero()),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(instance_type: &str, zone: &str) -> Place {
+        Place { instance_type: instance_type.into(), zone: zone.into(), subnet: format!("subnet-{zone}") }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_none_is_left_alone_for_a_while_and_the_calm_come_first() {
+        let places = [place("a", "z1"), place("a", "z2"), place("b", "z1")];
+        let cool = Duration::from_secs(180);
+        let mut weather = Weather::default();
+        assert_eq!(weather.fair(&places, true).unwrap(), places);
+        for _ in 0..3 {
+            weather.launched("a", "z1", true);
+        }
+        weather.interrupted("a", "z1", 60_000, cool);
+        weather.no_capacity(&places[1], true, cool);
+        assert_eq!(weather.fair(&places, true).unwrap(), [place("b", "z1")]);
+        assert_eq!(weather.fair(&places, false).unwrap(), places, "on demand is another market");
+        weather.no_capacity(&places[2], true, cool * 2);
+        assert_eq!(weather.fair(&places, true), Err(cool));
+        tokio::time::advance(cool + Duration::from_secs(1)).await;
+        assert_eq!(weather.fair(&places, true).unwrap(), [place("a", "z2"), place("a", "z1")], "stormy last");
+        let report = weather.report();
+        let told = report.iter().find(|line| line.instance_type == "a" && line.zone == "z1").unwrap();
+        assert_eq!(told.counts, Counts { launches: 3, interruptions: 1, capacity_errors: 0, lived_ms: 60_000 });
+        assert!(told.cool.is_none() && report.iter().any(|line| line.cool.is_some()));
+    }
+}

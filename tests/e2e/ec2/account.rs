@@ -1,0 +1,316 @@
+//! An AWS account in a process of its own, and a farm that buys its hosts there.
+
+use crate::farm::{Farm, Settings};
+use crate::grpcurl::tool;
+use crate::sshd;
+use crate::support::{Server, repository};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// moto and what is in front of it. Dropped, it ends with all its sshds.
+pub(crate) struct Account {
+    child: Child,
+    endpoint: String,
+    queue: String,
+    pub(crate) subnets: BTreeMap<String, String>,
+    group: String,
+    ssh_port: u16,
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // The end of its standard input is its own.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// An instance as the account has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    pub(crate) spot: bool,
+    pub(crate) zone: String,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+impl Machine {
+    pub(crate) fn is_alive(&self) -> bool {
+        self.state == "pending" || self.state == "running"
+    }
+}
+
+/// One call that reached EC2 or SQS.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) action: String,
+    pub(crate) token: Option<String>,
+    pub(crate) instances: Vec<String>,
+    /// The answer of an earlier call with this token.
+    pub(crate) again: bool,
+}
+
+/// Says so loudly if it can't be had here.
+pub(crate) fn skip(test: &str) -> bool {
+    if sshd::skip(test) {
+        return true;
+    }
+    let has_moto = tool("python").is_some_and(|python| {
+        Command::new(python).args(["-c", "import moto, flask"]).status().is_ok_and(|status| status.success())
+    });
+    if !has_moto {
+        eprintln!("\n**** SKIP {test}: moto is missing; test.sh installs it into target/venv ****\n");
+    }
+    !has_moto
+}
+
+impl Account {
+    pub(crate) fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/moto/control.py");
+        let mut child = Command::new(tool("python").unwrap())
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut hello = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut hello).unwrap();
+        let hello: Value = serde_json::from_str(&hello).unwrap();
+        let text = |key: &str| hello[key].as_str().unwrap().to_string();
+        let subnets = serde_json::from_value(hello["subnets"].clone()).unwrap();
+        let ssh_port = u16::try_from(hello["ssh_port"].as_u64().unwrap()).unwrap();
+        Self { child, endpoint: text("endpoint"), queue: text("queue"), subnets, group: text("group"), ssh_port }
+    }
+
+    /// Makes something go wrong, or asks.
+    pub(crate) fn chaos(&self, what: &str, with: &Value) -> Value {
+        let host = self.endpoint.strip_prefix("http://").unwrap();
+        let body = with.to_string();
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(stream, "POST /chaos/{what} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 "), "{what}: {answer}");
+        serde_json::from_str(body).unwrap()
+    }
+
+    /// All instances that ever were, in the order of their launch.
+    pub(crate) fn machines(&self) -> Vec<Machine> {
+        let told = self.chaos("instances", &json!({}));
+        let read = |one: &Value| Machine {
+            id: one["id"].as_str().unwrap().into(),
+            state: one["state"].as_str().unwrap().into(),
+            spot: one["spot"].as_bool().unwrap(),
+            zone: one["zone"].as_str().unwrap().into(),
+            tags: serde_json::from_value(one["tags"].clone()).unwrap(),
+        };
+        told["instances"].as_array().unwrap().iter().map(read).collect()
+    }
+
+    /// Those that cost money.
+    pub(crate) fn alive(&self) -> Vec<Machine> {
+        self.machines().into_iter().filter(Machine::is_alive).collect()
+    }
+
+    /// The witness: every call that came, in order.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        let told = self.chaos("log", &json!({}));
+        let read = |one: &Value| Call {
+            action: one["action"].as_str().unwrap().into(),
+            token: one["token"].as_str().map(String::from),
+            instances: serde_json::from_value(one["instances"].clone()).unwrap(),
+            again: one["again"].as_bool().unwrap_or(false),
+        };
+        told["calls"].as_array().unwrap().iter().map(read).collect()
+    }
+
+    /// Calls that launched something, each token once.
+    pub(crate) fn launches(&self) -> Vec<Call> {
+        self.calls().into_iter().filter(|call| !call.instances.is_empty() && !call.again).collect()
+    }
+
+    /// Puts an event into the queue, as EventBridge does.
+    pub(crate) fn event(&self, kind: &str, detail: &Value) {
+        let source = if kind.contains("Health") { "aws.health" } else { "aws.ec2" };
+        let body =
+            json!({ "version": "0", "source": source, "detail-type": kind, "region": "us-east-1", "detail": detail });
+        self.chaos("send", &json!({ "body": body.to_string() }));
+    }
+
+    /// The two minutes' warning.
+    pub(crate) fn warn(&self, instance: &str) {
+        let detail = json!({ "instance-id": instance, "instance-action": "terminate" });
+        self.event("EC2 Spot Instance Interruption Warning", &detail);
+    }
+
+    /// AWS takes it away: the state first, and its sshd with it.
+    pub(crate) fn take_away(&self, instance: &str) {
+        let reason = "Server.SpotInstanceTermination";
+        self.chaos("state", &json!({ "id": instance, "name": "shutting-down", "reason": reason }));
+    }
+
+    /// How the broker finds this account.
+    pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
+        [
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_CONFIG_FILE", "/nonexistent"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent"),
+        ]
+        .map(|(key, value)| (key, value.to_string()))
+        .to_vec()
+    }
+}
+
+/// What differs from test to test; lines of TOML.
+#[derive(Clone, Copy)]
+pub(crate) struct Pools {
+    /// Of the pool `spot`.
+    pub(crate) spot: &'static str,
+    /// Of its `[pool.ec2]`.
+    pub(crate) ec2: &'static str,
+    /// Of its `[pool.ec2.ssh]`.
+    pub(crate) ssh: &'static str,
+    /// Of the pool `copies`.
+    pub(crate) copies: &'static str,
+    /// Whether there is a queue.
+    pub(crate) queue: bool,
+    /// Instance types; one of them in one zone is asked for without a fleet.
+    pub(crate) types: &'static [&'static str],
+    /// How many of the account's zones.
+    pub(crate) zones: usize,
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self {
+            spot: "max = 3",
+            ec2: "",
+            ssh: "",
+            copies: "max = 3\nidle = \"1s\"",
+            queue: true,
+            types: &["m7i.large", "m6i.large"],
+            zones: 2,
+        }
+    }
+}
+
+/// An account, and a farm whose hosts come from it.
+pub(crate) struct Cloud {
+    pub(crate) farm: Farm,
+    pub(crate) account: Account,
+    pools: Pools,
+    key: PathBuf,
+}
+
+impl Cloud {
+    pub(crate) fn start(pools: Pools) -> Self {
+        Self::start_in(Account::start(), pools)
+    }
+
+    /// In an account where something is wrong already.
+    pub(crate) fn start_in(account: Account, pools: Pools) -> Self {
+        let mut server = Server::prepared("w.db");
+        server.env = account.env();
+        repository(&server.folder.path().join("origin"));
+        let key = server.folder.path().join("key");
+        sshd::make_key(&key, "ed25519");
+        let work = tempfile::tempdir().unwrap();
+        server.configure("", &toml(&account, &pools, &key, work.path()));
+        let farm = Farm::over(server, Vec::new(), Settings::default(), work);
+        Self { farm, account, pools, key }
+    }
+
+    /// Writes the configuration anew, and has the server read it.
+    pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut Pools)) {
+        change(&mut self.pools);
+        self.farm.server.configure("", &toml(&self.account, &self.pools, &self.key, self.farm.work()));
+        self.farm.server.reload();
+    }
+
+    /// The instance behind a host.
+    pub(crate) fn instance_of(&self, resource: &str) -> String {
+        self.farm.resource(resource).labels.get("instance").cloned().unwrap()
+    }
+
+    /// The host under a copy.
+    pub(crate) fn host_of(&self, copy: &str) -> String {
+        self.farm.resource(copy).parent_id
+    }
+
+    /// Waits until as many instances are alive.
+    pub(crate) fn until_alive(&self, count: usize) -> Vec<Machine> {
+        self.farm.server.wait(&format!("{count} instances"), || {
+            let alive = self.account.alive();
+            (alive.len() == count).then_some(alive)
+        })
+    }
+}
+
+fn toml(account: &Account, pools: &Pools, key: &Path, work: &Path) -> String {
+    let subnets: Vec<String> =
+        account.subnets.iter().take(pools.zones).map(|(zone, id)| format!("{zone} = {id:?}")).collect();
+    let queue = if pools.queue { format!("queue = {:?}", account.queue) } else { String::new() };
+    let image = if pools.ec2.contains("image") { "" } else { "image = \"ami-good\"" };
+    let (key, work) = (key.display(), work.display());
+    format!(
+        r#"
+[[pool]]
+name = "spot"
+adapter = "ec2"
+{spot}
+[pool.doubt]
+probe_interval = "1s"
+retry_interval = "200ms"
+misses = 3
+over = "600ms"
+[pool.ec2]
+deployment = "e2e"
+region = "us-east-1"
+types = {types:?}
+subnets = {{ {subnets} }}
+security_groups = [{group:?}]
+endpoint = {endpoint:?}
+{image}
+{queue}
+reconcile_ms = 500
+status_ms = 500
+boot_poll_ms = 100
+{ec2}
+[pool.ec2.ssh]
+user = "root"
+key = "{key}"
+holder_key = "{key}"
+port = {port}
+work_dir = "{work}"
+notice_file = ""
+shutdown_file = ""
+notice_interval_ms = 300
+{ssh}
+[[pool]]
+name = "copies"
+adapter = "copies"
+on = "spot"
+{copies}
+[pool.copies]
+repository = "{{folder}}/origin"
+"#,
+        spot = pools.spot,
+        types = pools.types,
+        subnets = subnets.join(", "),
+        group = account.group,
+        endpoint = account.endpoint,
+        ec2 = pools.ec2,
+        port = account.ssh_port,
+        ssh = pools.ssh,
+        copies = pools.copies,
+    )
+}

@@ -1,0 +1,10 @@
+//! The real SDK against an EC2 of our own: moto with tokens, capacity and lag, and one real sshd for each instance
+//! (`tests/moto/control.py`).
+
+mod account;
+mod faults;
+mod killed;
+mod life;
+mod notices;
+mod pace;
+mod wiring;

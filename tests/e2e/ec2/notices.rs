@@ -1,0 +1,212 @@
+//! An instance is taken away, announced by the queue, by its own metadata service, by EC2's lists, or not at all.
+
+use super::account::{Cloud, Pools, skip};
+use serde_json::json;
+use std::time::{Duration, SystemTime};
+use wharfinger::pb::{Lease, LeaseState, ResourceState};
+
+/// From the message in the queue to the holder; the budget of the design is for the p99 of many (`pace.rs`).
+const BY_QUEUE: Duration = Duration::from_secs(2);
+/// The host is asked every 0.3 s here, and the answer has to come.
+const BY_HOST: Duration = Duration::from_secs(5);
+
+/// Somebody works on a copy, and wants another if it breaks.
+struct Scene {
+    cloud: Cloud,
+    lease: Lease,
+    host: String,
+    instance: String,
+}
+
+impl Scene {
+    fn new(pools: Pools) -> Self {
+        let cloud = Cloud::start(pools);
+        let lease = cloud.farm.active(&cloud.farm.ask("copies", "builder", true).id).lease;
+        let host = cloud.host_of(&lease.resource_id);
+        let instance = cloud.instance_of(&host);
+        Self { cloud, lease, host, instance }
+    }
+
+    /// Waits until the holder is told of the end, within so long.
+    fn ends(&self, since: SystemTime, within: Duration) -> SystemTime {
+        let told = self.cloud.farm.told(&self.lease.id, since, "its end", |lease| lease.ends_at.is_some());
+        let took = told.at.duration_since(since).unwrap();
+        assert!(took < within, "told after {took:?}");
+        assert_eq!(told.lease.state(), LeaseState::Active, "it works on until then");
+        SystemTime::try_from(told.lease.ends_at.unwrap()).unwrap()
+    }
+
+    /// Waits until it is broken, and its successor works on another instance.
+    fn moves(&self, since: SystemTime) -> Lease {
+        let farm = &self.cloud.farm;
+        let broken = farm.told(&self.lease.id, since, "that it is broken", |lease| lease.state() == LeaseState::Broken);
+        let successor = farm.active(&broken.lease.replacement_id).lease;
+        assert_ne!(self.cloud.instance_of(&self.cloud.host_of(&successor.resource_id)), self.instance);
+        successor
+    }
+
+    /// Nothing happens to it for a while.
+    fn stays(&self, span: Duration) {
+        self.cloud.farm.throughout(span, |farm| {
+            let lease = farm.get(&self.lease.id);
+            assert_eq!(
+                (lease.state(), lease.fencing_token),
+                (LeaseState::Active, self.lease.fencing_token),
+                "{lease:?}"
+            );
+        });
+    }
+}
+
+#[test]
+fn warned_by_the_queue_it_is_replaced_before_it_is_missed() {
+    if skip("warned_by_the_queue_it_is_replaced_before_it_is_missed") {
+        return;
+    }
+    let scene = Scene::new(Pools::default());
+    let since = SystemTime::now();
+    // Twice, as SQS may deliver it, and once for a stranger.
+    scene.cloud.account.warn("i-0aaaaaaaaaaaaaaaa");
+    scene.cloud.account.warn(&scene.instance);
+    scene.cloud.account.warn(&scene.instance);
+    let end = scene.ends(since, BY_QUEUE);
+    let left = end.duration_since(since).unwrap().as_secs();
+    assert!((118..=121).contains(&left), "{left} s left");
+    // Launched at the warning, while the holder still works.
+    scene.cloud.until_alive(2);
+    assert_eq!(scene.cloud.farm.get(&scene.lease.id).state(), LeaseState::Active);
+    scene.cloud.farm.server.wait_for_state("spot", "READY", 1);
+    scene.cloud.account.take_away(&scene.instance);
+    let successor = scene.moves(since);
+    assert_eq!(scene.cloud.account.launches().len(), 2, "one for one");
+    // A warning that comes after the end.
+    scene.cloud.account.warn(&scene.instance);
+    scene.cloud.farm.throughout(Duration::from_secs(1), |farm| {
+        assert_eq!(farm.get(&successor.id).state(), LeaseState::Active);
+    });
+    let left = scene.cloud.account.chaos("queue", &json!({}));
+    scene.cloud.farm.server.wait("an empty queue", || (left["messages"] == 0).then_some(()));
+}
+
+#[test]
+fn without_a_queue_the_host_itself_is_asked() {
+    if skip("without_a_queue_the_host_itself_is_asked") {
+        return;
+    }
+    let scene = Scene::new(Pools { queue: false, ..Pools::default() });
+    let since = SystemTime::now();
+    let risk = "events/recommendations/rebalance";
+    let text = json!({ "noticeTime": "2026-11-28T03:00:00Z" }).to_string();
+    scene.cloud.account.chaos("announce", &json!({ "id": scene.instance, "path": risk, "text": text }));
+    scene.cloud.farm.server.wait("the risk", || {
+        let events = scene.cloud.farm.events(0);
+        events.iter().any(|event| event.kind == "resource.at-risk" && event.resource_id == scene.host).then_some(())
+    });
+    assert!(scene.cloud.farm.get(&scene.lease.id).ends_at.is_none(), "a risk is no end");
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 90;
+    let at = scene.cloud.account.chaos("time", &json!({ "unix": seconds }));
+    let text = json!({ "action": "terminate", "time": at["text"] }).to_string();
+    let since_end = SystemTime::now();
+    let path = "spot/instance-action";
+    scene.cloud.account.chaos("announce", &json!({ "id": scene.instance, "path": path, "text": text }));
+    let end = scene.ends(since_end, BY_HOST);
+    let off = end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().abs_diff(seconds);
+    assert!(off <= 3, "{off} s off");
+    scene.cloud.until_alive(2);
+    scene.cloud.account.take_away(&scene.instance);
+    scene.moves(since);
+}
+
+#[test]
+fn unannounced_the_lists_or_the_silence_tell() {
+    if skip("unannounced_the_lists_or_the_silence_tell") {
+        return;
+    }
+    // Stopped by somebody: EC2 says so, and its sshd is gone.
+    let scene = Scene::new(Pools { queue: false, ..Pools::default() });
+    let since = SystemTime::now();
+    let state = json!({ "id": scene.instance, "name": "stopping", "reason": "Client.UserInitiatedShutdown" });
+    scene.cloud.account.chaos("state", &state);
+    let successor = scene.moves(since);
+    let chain = format!("{:?}", scene.cloud.farm.get(&scene.lease.id));
+    assert!(chain.contains("RESOURCE_GONE") || chain.contains("ResourceGone") || chain.contains("Stopping"), "{chain}");
+
+    // In no list for one moment: nothing happens.
+    let host = scene.cloud.host_of(&successor.resource_id);
+    let instance = scene.cloud.instance_of(&host);
+    let scene = Scene { lease: successor, host, instance, ..scene };
+    scene.cloud.account.chaos("vanish", &json!({ "id": scene.instance }));
+    std::thread::sleep(Duration::from_millis(700));
+    scene.cloud.account.chaos("unvanish", &json!({ "id": scene.instance }));
+    scene.stays(Duration::from_secs(2));
+
+    // In no list for long, and alive: SSH proves more than a list.
+    scene.cloud.account.chaos("vanish", &json!({ "id": scene.instance }));
+    scene.stays(Duration::from_secs(4));
+    // And then it is silent, too.
+    let since = SystemTime::now();
+    scene.cloud.account.chaos("kill_for_good", &json!({ "id": scene.instance }));
+    scene.moves(since);
+}
+
+#[test]
+fn a_reboot_ends_what_ran_there() {
+    if skip("a_reboot_ends_what_ran_there") {
+        return;
+    }
+    let scene = Scene::new(Pools::default());
+    let since = SystemTime::now();
+    scene.cloud.account.chaos("reboot", &json!({ "id": scene.instance }));
+    scene.moves(since);
+    let events = scene.cloud.farm.events(0);
+    assert!(events.iter().any(|event| event.detail.contains("REBOOTED")), "{events:#?}");
+}
+
+#[test]
+fn a_recommendation_breaks_nothing_and_sends_new_work_elsewhere() {
+    if skip("a_recommendation_breaks_nothing_and_sends_new_work_elsewhere") {
+        return;
+    }
+    let scene = Scene::new(Pools { spot: "max = 3\nslots = 2", ..Pools::default() });
+    scene.cloud.account.event("EC2 Instance Rebalance Recommendation", &json!({ "instance-id": scene.instance }));
+    scene.cloud.farm.server.wait("the risk", || {
+        let events = scene.cloud.farm.events(0);
+        events.iter().any(|event| event.kind == "resource.at-risk" && event.resource_id == scene.host).then_some(())
+    });
+    // It has a free slot, and yet another is bought.
+    let other = scene.cloud.farm.active(&scene.cloud.farm.ask("spot", "other", false).id).lease;
+    assert_ne!(other.resource_id, scene.host);
+    scene.stays(Duration::from_secs(1));
+    assert_eq!(scene.cloud.farm.resource(&scene.host).state(), ResourceState::Ready);
+}
+
+#[test]
+fn planned_work_is_told_by_health_events_and_by_the_status_and_called_off() {
+    if skip("planned_work_is_told_by_health_events_and_by_the_status_and_called_off") {
+        return;
+    }
+    let scene = Scene::new(Pools { spot: "max = 1", ..Pools::default() });
+    let since = SystemTime::now();
+    let entities = json!([{ "entityValue": "i-0aaaaaaaaaaaaaaaa" }, { "entityValue": scene.instance }]);
+    let event = |status: &str| {
+        json!({ "service": "EC2", "eventTypeCategory": "scheduledChange", "statusCode": status,
+                "eventTypeCode": "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED",
+                "startTime": "2037-06-05T15:10:09Z", "affectedEntities": entities })
+    };
+    scene.cloud.account.event("AWS Health Event", &event("upcoming"));
+    scene.ends(since, BY_QUEUE);
+    let since = SystemTime::now();
+    scene.cloud.account.event("AWS Health Event", &event("closed"));
+    scene.cloud.farm.told(&scene.lease.id, since, "that it is called off", |lease| lease.ends_at.is_none());
+
+    let since = SystemTime::now();
+    let scheduled = json!([{ "Code": "instance-retirement", "Description": "degraded hardware",
+                             "InstanceEventId": "instance-event-1", "NotBefore": "2037-06-05T15:10:09.000Z" }]);
+    scene.cloud.account.chaos("events", &json!({ "id": scene.instance, "events": scheduled }));
+    scene.ends(since, Duration::from_secs(5));
+    let since = SystemTime::now();
+    scene.cloud.account.chaos("events", &json!({ "id": scene.instance, "events": [] }));
+    scene.cloud.farm.told(&scene.lease.id, since, "that it is called off", |lease| lease.ends_at.is_none());
+    scene.cloud.farm.until(&scene.host, ResourceState::Ready);
+    scene.stays(Duration::from_secs(1));
+}
