@@ -1,7 +1,7 @@
 //! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
 //! is installed, in one run. Medians of five.
 //!
-//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile | --leases 1000000 | --hosts 10000]`. Everything listens on loopback and ends by itself.
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile | --leases 1000000 [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
 
 #[path = "load/empty.rs"]
 mod empty;
@@ -9,6 +9,9 @@ mod empty;
 mod etcd;
 #[path = "load/meter.rs"]
 mod meter;
+#[cfg(feature = "postgres")]
+#[path = "load/pg.rs"]
+mod pg;
 #[path = "load/probes.rs"]
 mod probes;
 #[path = "load/scale.rs"]
@@ -47,6 +50,9 @@ fn main() {
         runtime.block_on(profile(plan));
     } else if args.iter().any(|arg| arg == "--hosts") {
         runtime.block_on(probes::run(number("--hosts", 10_000) as u32, Duration::from_secs(number("--seconds", 20))));
+    } else if cfg!(feature = "postgres") && args.iter().any(|arg| arg == "--postgres") {
+        #[cfg(feature = "postgres")]
+        runtime.block_on(pg::scale(number("--leases", 1_000_000) as usize, plan));
     } else if args.iter().any(|arg| arg == "--leases") {
         let folder = tempfile::tempdir_in(".").expect("the current folder can be written");
         runtime.block_on(scale::run(folder.path(), number("--leases", 1_000_000) as usize, plan));
@@ -69,6 +75,8 @@ async fn run(plan: Plan, rounds: usize) {
     let empty = empty::Empty::start().await;
     let wharf = wharf::Wharf::start(&folder.path().join("bench.db")).await;
     let etcd = etcd::Etcd::start(&folder.path().join("etcd")).await;
+    #[cfg(feature = "postgres")]
+    let postgres = pg::Postgres::start().await;
 
     let mut figures: Vec<(&str, Vec<Figure>)> = Vec::new();
     let mut add = |name: &'static str, figure: Figure| match figures.iter_mut().find(|(own, _)| *own == name) {
@@ -82,6 +90,12 @@ async fn run(plan: Plan, rounds: usize) {
         add("Lease", wharf.lease(plan).await);
         add("Lease+Release", wharf.cycle(plan).await);
         add("Lease, one alone", wharf.lease(alone).await);
+        #[cfg(feature = "postgres")]
+        if let Some(postgres) = &postgres {
+            add("PostgreSQL: Lease", postgres.wharf.lease(plan).await);
+            add("PostgreSQL: Lease+Release", postgres.wharf.cycle(plan).await);
+            add("PostgreSQL: Lease, one alone", postgres.wharf.lease(alone).await);
+        }
         if let Some(etcd) = &etcd {
             add("etcd LeaseGrant", etcd.grant(plan).await);
             add("etcd grant+revoke", etcd.cycle(plan).await);
@@ -89,13 +103,13 @@ async fn run(plan: Plan, rounds: usize) {
         }
     }
     println!("\n{CONNECTIONS} connections x {IN_FLIGHT} in flight, medians of {rounds}; SQLite synchronous=FULL\n");
-    println!("{:<28} {:>12} {:>12} {:>12} {:>8}", "what", "per second", "p50", "p99", "cores");
+    println!("{:<30} {:>12} {:>12} {:>12} {:>8}", "what", "per second", "p50", "p99", "cores");
     for (name, all) in &figures {
         let rate = median(all.iter().map(|f| f.rate).collect());
         let p50 = median(all.iter().map(|f| f.p50.as_secs_f64() * 1e3).collect());
         let p99 = median(all.iter().map(|f| f.p99.as_secs_f64() * 1e3).collect());
         let cores = median(all.iter().map(|f| f.cores).collect());
-        println!("{name:<28} {rate:>12.0} {p50:>9.2} ms {p99:>9.2} ms {cores:>8.2}");
+        println!("{name:<30} {rate:>12.0} {p50:>9.2} ms {p99:>9.2} ms {cores:>8.2}");
     }
     let rate = |name: &str| {
         figures.iter().find(|(own, _)| *own == name).map(|(_, all)| median(all.iter().map(|f| f.rate).collect()))
@@ -121,6 +135,9 @@ async fn run(plan: Plan, rounds: usize) {
         p50("etcd LeaseGrant, one alone"),
         "<= 1.2",
     );
+    ratio("PostgreSQL: Lease / SQLite", rate("PostgreSQL: Lease"), rate("Lease"), "none");
+    ratio("PostgreSQL: Lease / etcd LeaseGrant", rate("PostgreSQL: Lease"), rate("etcd LeaseGrant"), ">= 3");
+    ratio("PostgreSQL: Lease+Release / etcd", rate("PostgreSQL: Lease+Release"), rate("etcd grant+revoke"), ">= 5");
     if etcd.is_none() {
         println!("etcd is not installed (apt-get install etcd-server): not compared");
     }

@@ -71,7 +71,11 @@ fn resident() -> usize {
 
 /// Through the core, so that what is stored is what it would store.
 async fn fill(path: &Path, count: usize) {
-    let store = SqliteStore::open(path).await.expect("a fresh database");
+    fill_store(&SqliteStore::open(path).await.expect("a fresh database"), count).await;
+}
+
+/// The same for any store.
+pub(crate) async fn fill_store(store: &dyn Store, count: usize) {
     let epoch = store.acquire().await.expect("ours");
     let salt = store.load().await.expect("empty").salt;
     let mut core = Core::recover(Snapshot { salt, ..Snapshot::default() }, vec![pool()], Limits::default(), now());

@@ -1,4 +1,4 @@
-//! Wharfinger itself: engine, SQLite, gRPC, over a fake pool whose leases need no preparation.
+//! Wharfinger itself: engine, store, gRPC, over a fake pool whose leases need no preparation.
 
 use crate::meter::{Figure, Plan, connect, measure};
 use std::path::Path;
@@ -11,7 +11,7 @@ use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig};
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::{LeaseRequest, LeaseState, ReleaseRequest, Selector};
 use wharfinger::rpc::{self, RpcLimits};
-use wharfinger::store::SqliteStore;
+use wharfinger::store::{SqliteStore, Store};
 use wharfinger_adapter::Traits;
 use wharfinger_core::{DoubtPolicy, Labels, Limits, Millis, PoolConfig, Timeouts};
 use wharfinger_fake::Fake;
@@ -25,13 +25,17 @@ pub(crate) struct Wharf {
 
 impl Wharf {
     pub(crate) async fn start(database: &Path) -> Self {
+        Self::over(Arc::new(SqliteStore::open(database).await.expect("a fresh database"))).await
+    }
+
+    /// On any store.
+    pub(crate) async fn over(store: Arc<dyn Store>) -> Self {
         let traits = Traits { prepares: false, cleans: false, repairs: false, probes: false };
         let adapters = Adapters::default();
         adapters.insert("bench", Arc::new(Fake::new("bench", traits)));
-        let store = SqliteStore::open(database).await.expect("a fresh database");
         let stop = CancellationToken::new();
         let config = EngineConfig {
-            store: Arc::new(store),
+            store,
             pools: vec![pool()],
             limits: Limits::default(),
             adapters,

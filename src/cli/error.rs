@@ -104,6 +104,9 @@ fn remedy_of(error: &ClientError, reason: Option<&str>, server: &str) -> Option<
         (ClientError::Unavailable(_), Some("STOPPING" | "OVERLOADED" | "TIMED_OUT")) => {
             "do the same again in a moment".into()
         }
+        (ClientError::Unavailable(_), Some("NOT_LEADER")) => {
+            "another takes over in a moment; name all servers: --server HOST:PORT,HOST:PORT".into()
+        }
         (ClientError::Unavailable(_), _) => {
             format!("is the server at {server} running? start it: wharfinger serve --config wharfinger.toml")
         }

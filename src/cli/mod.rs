@@ -8,6 +8,7 @@ mod admin;
 mod books;
 mod check_config;
 mod connect;
+mod db;
 #[cfg(feature = "ec2")]
 mod doctor;
 mod error;
@@ -38,7 +39,7 @@ use ui::{ColorChoice, Ui};
 #[derive(Parser, Debug)]
 #[command(name = "wharfinger", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
-    /// The broker: HOST:PORT or http://HOST:PORT
+    /// The broker: HOST:PORT or http://HOST:PORT; several servers of it with commas between
     #[arg(
         long,
         global = true,
@@ -125,6 +126,8 @@ enum Verb {
     Doctor(doctor::Patient),
     /// Check a configuration, and print what a server would make of it
     CheckConfig(check_config::CheckConfigArgs),
+    /// The database: bring it up to date, dump it, restore it, move it to another
+    Db(db::DbArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which
@@ -211,6 +214,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
         Verb::CheckConfig(args) => check_config::check(&ui, &args),
+        Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),
     }
 }

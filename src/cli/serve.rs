@@ -259,7 +259,10 @@ impl Running {
             None => (open(&loaded.store).await?, None),
         };
         #[cfg(not(feature = "postgres"))]
-        let (store, lead) = (open(&loaded.store).await?, None);
+        let (store, lead) = match led {
+            None => (open(&loaded.store).await?, None),
+            Some(never) => match never {},
+        };
         let engine_stop = CancellationToken::new();
         let config = EngineConfig {
             store: store.clone(),
@@ -458,7 +461,7 @@ async fn bind(address: SocketAddr) -> Result<Port, Failure> {
 }
 
 /// Opens the store, whichever it is.
-async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, Failure> {
+pub(crate) async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, Failure> {
     let opened: Result<Arc<dyn Store>, StoreError> = match config {
         StoreConfig::Sqlite(path) => SqliteStore::open(path).await.map(|store| Arc::new(store) as Arc<dyn Store>),
         #[cfg(feature = "postgres")]

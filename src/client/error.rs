@@ -67,6 +67,11 @@ impl From<Status> for ClientError {
     }
 }
 
+/// Where the server is that leads, as one says that stands by.
+pub(super) fn leader(status: &Status) -> Option<String> {
+    status.get_details_error_info()?.metadata.get("leader").cloned()
+}
+
 /// A status that no server sent: the connection broke. What broke it is kept as the source.
 fn lost_contact(status: &Status) -> bool {
     matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled)

@@ -32,10 +32,12 @@ mod retry;
 #[cfg(test)]
 mod testing;
 mod watch;
+mod way;
 
 pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
+pub use way::Way;
 
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
@@ -44,11 +46,20 @@ use retry::Backoff;
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+use way::parse;
 
 /// Bytes of one response: as many as the broker sends.
 const MAX_RESPONSE: usize = 16 * 1024 * 1024;
+
+struct Limits {
+    connect: Duration,
+    call: Duration,
+}
+
+/// The most of two times where there are several servers.
+const SEVERAL: Limits = Limits { connect: Duration::from_secs(2), call: Duration::from_secs(3) };
 
 /// How patient a client is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,18 +85,20 @@ impl Default for ClientOptions {
 /// A broker's client. Cheap to clone; the clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    lease: LeaseServiceClient<Channel>,
-    admin: AdminServiceClient<Channel>,
+    lease: LeaseServiceClient<Way>,
+    admin: AdminServiceClient<Way>,
     /// On a connection of its own.
-    watch: LeaseServiceClient<Channel>,
+    watch: LeaseServiceClient<Way>,
+    way: Way,
     options: ClientOptions,
 }
 
 impl Client {
-    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`; several with commas between are tried in turn.
+    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`. Of several servers of one broker, with commas between, the one
+    /// that leads is found: one that stands by says where it is, also if it is not in the list.
     ///
     /// # Errors
-    /// [`ClientError::Address`], or [`ClientError::Unavailable`] if there is only one address and nobody answers there.
+    /// [`ClientError::Address`], or [`ClientError::Unavailable`] if nobody answers there, or none of several leads.
     pub async fn connect(endpoints: &str) -> Result<Self, ClientError> {
         Self::connect_with(endpoints, ClientOptions::default()).await
     }
@@ -96,10 +109,14 @@ impl Client {
     /// As [`Client::connect`].
     pub async fn connect_with(endpoints: &str, options: ClientOptions) -> Result<Self, ClientError> {
         let parsed = parse(endpoints, &options)?;
-        let [endpoint] = &parsed[..] else { return Self::connect_lazy(endpoints, options) };
+        let [endpoint] = &parsed[..] else {
+            let client = Self::connect_lazy(endpoints, options)?;
+            client.find_leader().await?;
+            return Ok(client);
+        };
         let unreachable = |error| ClientError::Unavailable(Status::from_error(Box::new(error)));
         let calls = endpoint.connect().await.map_err(unreachable)?;
-        Ok(Self::over(calls, endpoint.connect_lazy(), options))
+        Ok(Self::over(Way::new(&parsed, Some(calls), &options), options))
     }
 
     /// Connects at the first call. Must be called within a Tokio runtime.
@@ -107,16 +124,28 @@ impl Client {
     /// # Errors
     /// [`ClientError::Address`].
     pub fn connect_lazy(endpoints: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        let mut options = options;
+        if endpoints.contains(',') {
+            // There is another to turn to.
+            options.connect_timeout = options.connect_timeout.min(SEVERAL.connect);
+            options.call_timeout = options.call_timeout.min(SEVERAL.call);
+        }
         let parsed = parse(endpoints, &options)?;
-        let channel = || match &parsed[..] {
-            [endpoint] => endpoint.connect_lazy(),
-            several => Channel::balance_list(several.iter().cloned()),
-        };
-        Ok(Self::over(channel(), channel(), options))
+        Ok(Self::over(Way::new(&parsed, None::<Channel>, &options), options))
     }
 
-    fn over(calls: Channel, watches: Channel, options: ClientOptions) -> Self {
+    /// Asks for nothing, until one answers: calls that are tried once then go to a server that leads.
+    async fn find_leader(&self) -> Result<(), ClientError> {
+        match self.get("").await {
+            Err(error) if error.is_unavailable() => Err(error),
+            // There is no such lease, as a leader knows.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn over((calls, watches): (Way, Way), options: ClientOptions) -> Self {
         Self {
+            way: calls.clone(),
             lease: LeaseServiceClient::new(calls.clone()).max_decoding_message_size(MAX_RESPONSE),
             admin: AdminServiceClient::new(calls).max_decoding_message_size(MAX_RESPONSE),
             watch: LeaseServiceClient::new(watches).max_decoding_message_size(MAX_RESPONSE),
@@ -298,7 +327,7 @@ impl Client {
     }
 
     /// The operator's service as generated; each call is one try. Turn its statuses into [`ClientError`].
-    pub fn admin(&self) -> AdminServiceClient<Channel> {
+    pub fn admin(&self) -> AdminServiceClient<Way> {
         self.admin.clone()
     }
 
@@ -309,13 +338,17 @@ impl Client {
     {
         let give_up = Instant::now() + wait + self.options.retry_for;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+        let mut tries = 0;
         loop {
+            tries += 1;
             let error = match call(wait + self.options.call_timeout).await {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => ClientError::from(status),
             };
             let again = Instant::now() + backoff.wait(error.retry_after());
-            if !error.is_unavailable() || again > give_up {
+            // One that hangs takes all the time that there is; each of several is asked all the same.
+            let patient = again <= give_up || (tries < self.way.count() && !self.options.retry_for.is_zero());
+            if !error.is_unavailable() || !patient {
                 return Err(error);
             }
             tokio::time::sleep_until(again).await;
@@ -332,30 +365,6 @@ fn limited<T>(message: T, timeout: Duration) -> Request<T> {
 
 fn span(time: Duration) -> Option<prost_types::Duration> {
     time.try_into().ok()
-}
-
-fn parse(endpoints: &str, options: &ClientOptions) -> Result<Vec<Endpoint>, ClientError> {
-    endpoints
-        .split(',')
-        .map(|text| {
-            let text = text.trim();
-            let wrong = || ClientError::Address(format!("{text:?}"));
-            let uri = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-            let endpoint = Endpoint::from_shared(uri).map_err(|_| wrong())?;
-            // TLS is not built in yet: better said here than found by a handshake that fails.
-            let complete = endpoint.uri().scheme_str() == Some("http") && endpoint.uri().port().is_some();
-            if !complete {
-                return Err(wrong());
-            }
-            Ok(endpoint
-                .connect_timeout(options.connect_timeout)
-                .tcp_nodelay(true)
-                .tcp_keepalive(Some(Duration::from_secs(60)))
-                .http2_keep_alive_interval(Duration::from_secs(20))
-                .keep_alive_timeout(Duration::from_secs(10))
-                .keep_alive_while_idle(true))
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::client::error::ClientError;
 use crate::client::retry::Backoff;
+use crate::client::way::Way;
 use crate::pb;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::pb::watch_response::Event;
@@ -9,7 +10,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 /// What the broker does if the request does not say otherwise.
@@ -50,7 +50,7 @@ enum State {
 /// Tells of changes to leases without a gap: after a disconnect, an unavailable broker or a silence of more than three
 /// bookmarks it goes on after the last revision that was told.
 pub struct WatchStream {
-    client: LeaseServiceClient<Channel>,
+    client: LeaseServiceClient<Way>,
     request: pb::WatchRequest,
     state: State,
     /// Everything up to here has been told; 0: not even the current state.
@@ -63,7 +63,7 @@ pub struct WatchStream {
 }
 
 impl WatchStream {
-    pub(crate) fn new(client: LeaseServiceClient<Channel>, request: pb::WatchRequest) -> Self {
+    pub(crate) fn new(client: LeaseServiceClient<Way>, request: pb::WatchRequest) -> Self {
         let interval = request.bookmark_interval.and_then(|interval| Duration::try_from(interval).ok());
         let now = Instant::now();
         Self {
@@ -165,7 +165,7 @@ impl WatchStream {
     }
 }
 
-fn open(mut client: LeaseServiceClient<Channel>, request: pb::WatchRequest) -> Opening {
+fn open(mut client: LeaseServiceClient<Way>, request: pb::WatchRequest) -> Opening {
     Box::pin(async move {
         match tokio::time::timeout(OPEN_TIMEOUT, client.watch(request)).await {
             Ok(answer) => Ok(answer?.into_inner()),

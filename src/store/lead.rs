@@ -57,6 +57,7 @@ impl Moment {
         Moment(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
     }
 
+    #[cfg(any(feature = "postgres", test))]
     pub(super) fn after(self, time: Duration) -> Self {
         Moment(self.0 + time)
     }
@@ -69,6 +70,7 @@ impl Moment {
 
 impl Lead {
     /// `sent`: from before the database was asked. It counts the time to live from later on.
+    #[cfg(any(feature = "postgres", test))]
     pub(super) fn new(epoch: Epoch, sent: Moment, ttl: Duration) -> Self {
         let until = Mutex::new(end(sent, ttl));
         Lead { inner: Arc::new(Inner { epoch, until, lost: CancellationToken::new() }) }
@@ -104,6 +106,7 @@ impl Lead {
         self.inner.lost.cancel();
     }
 
+    #[cfg(any(feature = "postgres", test))]
     pub(super) fn renewed(&self, sent: Moment, ttl: Duration) {
         *self.inner.until.lock().unwrap_or_else(PoisonError::into_inner) = end(sent, ttl);
     }
@@ -114,6 +117,7 @@ impl Lead {
 }
 
 /// A tenth earlier than for others: two clocks need not run equally fast.
+#[cfg(any(feature = "postgres", test))]
 fn end(sent: Moment, ttl: Duration) -> Moment {
     sent.after(ttl - ttl / 10)
 }

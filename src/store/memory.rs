@@ -228,6 +228,11 @@ impl Store for MemoryStore {
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         Ok(self.events_now(query))
     }
+
+    async fn brand(&self, salt: u16) -> Result<(), StoreError> {
+        self.data().salt = salt;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

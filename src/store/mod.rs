@@ -6,6 +6,7 @@
 
 #[macro_use]
 mod columns;
+mod copy;
 mod lead;
 mod memory;
 mod page;
@@ -20,6 +21,7 @@ mod conformance;
 #[cfg(test)]
 mod samples;
 
+pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
 pub use lead::{Candidate, Election, Lead, Leader};
 pub use memory::{Fault, MemoryStore};
 #[cfg(feature = "postgres")]
@@ -53,6 +55,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Entries of the audit trail, oldest first.
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Makes ids from now on as another deployment did, whose content is restored into this store.
+    async fn brand(&self, _salt: u16) -> Result<(), StoreError> {
+        Err(StoreError::Configuration("nothing can be restored into this kind of store".into()))
+    }
 
     /// Waits for what is being written, and lets go of what is open. Without it nothing is lost.
     async fn close(&self) {}

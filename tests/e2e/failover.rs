@@ -4,22 +4,29 @@ use crate::kill::HOSTS;
 use crate::postgresql::{Cluster, schema, shared};
 use crate::proxy::{Mode, Proxy};
 use crate::support::{PATIENCE, Server, signal, text};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use wharfinger::pb::admin_service_client::AdminServiceClient;
+use wharfinger::pb::lease_service_client::LeaseServiceClient;
+use wharfinger::pb::{GetRequest, LeaseRequest, ListPoolsRequest, Selector};
 
 /// How long a lead lasts in these tests.
 const LEAD: &str = "2s";
 
 /// Servers that share a schema, each with its own way to the database.
-struct Farm {
-    servers: Vec<Server>,
-    ways: Vec<Proxy>,
+pub(crate) struct Farm {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) ways: Vec<Proxy>,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Farm {
-    fn start(cluster: &Cluster, count: usize) -> Farm {
+    pub(crate) fn start(cluster: &Cluster, count: usize) -> Farm {
         let own = schema();
-        let mut farm = Farm { servers: Vec::new(), ways: Vec::new() };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut farm = Farm { servers: Vec::new(), ways: Vec::new(), runtime };
         // One place for all, as the same machines would be.
         let hosts = tempfile::tempdir().unwrap().keep();
         for _ in 0..count {
@@ -40,39 +47,55 @@ impl Farm {
         farm
     }
 
+    /// Asks this server and no other: the command line would go to the leader by itself.
+    fn ask(&self, at: usize) -> Result<(), Status> {
+        let address = self.servers[at].address.clone();
+        self.runtime.block_on(async move {
+            let asked = async {
+                let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
+                let mut admin = AdminServiceClient::connect(address).await.map_err(unreachable)?;
+                admin.list_pools(ListPoolsRequest::default()).await.map(drop)
+            };
+            let late = |_| Err(Status::deadline_exceeded("no answer"));
+            tokio::time::timeout(Duration::from_secs(2), asked).await.unwrap_or_else(late)
+        })
+    }
+
     /// Waits until one leads, and says which.
-    fn leader(&self) -> usize {
+    pub(crate) fn leader(&self) -> usize {
         self.leader_but(usize::MAX)
     }
 
-    fn leader_but(&self, not: usize) -> usize {
+    pub(crate) fn leader_but(&self, not: usize) -> usize {
         let start = Instant::now();
         loop {
-            for (at, server) in self.servers.iter().enumerate() {
-                if at != not && server.cli(&["pools"]).status.success() {
+            for at in (0..self.servers.len()).filter(|at| *at != not) {
+                if self.ask(at).is_ok() {
                     return at;
                 }
             }
             assert!(start.elapsed() < PATIENCE, "nobody leads:\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         self.servers.iter().map(|server| format!("---- {}\n{}", server.address, server.log())).collect()
     }
 
     /// Waits until this one says that another leads, and where.
     fn stands_by(&self, at: usize, leader: usize) {
         let start = Instant::now();
-        let wanted = format!("the one at {} leads", self.servers[leader].address);
         loop {
-            let output = self.servers[at].cli(&["pools"]);
-            assert_ne!(output.status.code(), Some(0), "two lead:\n{}", self.logs());
-            if text(&output).contains(&wanted) && text(&output).contains("NOT_LEADER") {
-                assert_eq!(output.status.code(), Some(69), "{}", text(&output));
+            let said = self.ask(at).expect_err("two lead");
+            let told = said.get_details_error_info();
+            let told =
+                told.filter(|info| info.reason == "NOT_LEADER").and_then(|info| info.metadata.get("leader").cloned());
+            if told.as_ref() == Some(&self.servers[leader].address) {
+                assert_eq!(said.code(), Code::Unavailable);
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "{at} does not stand by: {}\n{}", text(&output), self.logs());
+            assert!(start.elapsed() < PATIENCE, "{at} does not stand by: {said:?}\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -93,6 +116,28 @@ impl Farm {
                 assert_eq!(now[what], lease[what], "{what} of {lease}\n{}", self.logs());
             }
         }
+    }
+}
+
+fn lease_request(holder: &str) -> LeaseRequest {
+    LeaseRequest {
+        request_id: holder.into(),
+        holder: holder.into(),
+        selector: Some(Selector { pool: "hosts".into(), ..Selector::default() }),
+        ..LeaseRequest::default()
+    }
+}
+
+/// Until all of its threads have taken note: one that runs meanwhile serves on.
+pub(crate) fn until_stopped(pid: u32) {
+    let start = Instant::now();
+    let stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    };
+    while !std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(|task| stopped(task.unwrap())) {
+        assert!(start.elapsed() < PATIENCE, "{pid} does not stop");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -147,28 +192,37 @@ fn a_leader_that_was_stopped_wakes_as_none() {
     let id = before["id"].as_str().unwrap();
     let pid = farm.servers[leader].pid();
     signal(pid, "STOP");
+    until_stopped(pid);
     let start = Instant::now();
-    let sleeping = |args: &[&str]| {
-        farm.servers[leader].command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
     // A write and a read, which lie in its port until it wakes.
-    let write = sleeping(&["lease", "--pool", "hosts", "--request-id", "asked-asleep"]);
-    let read = sleeping(&["get", id]);
+    let address = farm.servers[leader].address.clone();
+    let asked = lease_request("asked-asleep");
+    let to = address.clone();
+    let write = farm.runtime.spawn(async move {
+        let mut api = LeaseServiceClient::connect(to).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        api.lease(asked).await.map(drop)
+    });
+    let wanted = GetRequest { lease_id: id.into() };
+    let read = farm.runtime.spawn(async move {
+        let mut api =
+            LeaseServiceClient::connect(address).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        api.get(wanted).await.map(drop)
+    });
     let next = farm.leader_but(leader);
     note("SIGSTOP", start.elapsed());
     assert!(farm.servers[next].cli(&["release", id]).status.success());
     let after = farm.lease(next);
     signal(pid, "CONT");
-    for (what, child) in [("write", write), ("read", read)] {
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(69), "{what}: {}\n{}", text(&output), farm.logs());
+    for (what, call) in [("write", write), ("read", read)] {
+        let said = farm.runtime.block_on(call).unwrap();
+        assert!(said.is_err(), "the {what} was answered by one that does not lead\n{}", farm.logs());
     }
     farm.stands_by(leader, next);
     assert!(farm.servers[leader].is_up());
     assert_eq!(farm.servers[leader].pid(), pid, "the same process");
     farm.has(next, &[after]);
     let all = text(&farm.servers[next].cli(&["--json", "ls", "--all"]));
-    assert!(!all.contains("asked-asleep"), "{all}");
+    assert!(!all.contains("asleep"), "{all}");
     assert!(farm.servers[leader].log().contains("lead"), "{}", farm.servers[leader].log());
 }
 
@@ -182,21 +236,22 @@ fn a_leader_without_its_database_leaves_the_lead() {
     let other = 1 - leader;
     farm.ways[leader].set(Mode::Hold);
     let start = Instant::now();
-    let id = lease["id"].as_str().unwrap();
     // When the last answer that it gave was asked for, and when the first of the other had come.
     let (last, first) = std::thread::scope(|scope| {
         let old = scope.spawn(|| {
             let mut last = None;
             while start.elapsed() < Duration::from_secs(8) {
-                let done = farm.servers[leader].cli(&["get", id]).status.success();
-                if done {
-                    last = Some(start.elapsed());
+                let at = start.elapsed();
+                if farm.ask(leader).is_ok() {
+                    last = Some(at);
                 }
+                std::thread::sleep(Duration::from_millis(5));
             }
             last
         });
         let new = scope.spawn(|| {
-            while !farm.servers[other].cli(&["get", id]).status.success() {
+            while farm.ask(other).is_err() {
+                std::thread::sleep(Duration::from_millis(5));
                 assert!(start.elapsed() < PATIENCE, "{}", farm.logs());
             }
             start.elapsed()
@@ -279,4 +334,69 @@ fn no_lease_expires_because_nobody_led() {
     assert_eq!(next, other);
     farm.has(next, std::slice::from_ref(&lease));
     assert!(farm.servers[next].cli(&["renew", lease["id"].as_str().unwrap()]).status.success());
+}
+
+/// Clients that know all servers see a pause and nothing else: a build goes on, once; a watcher sees every end.
+#[test]
+fn a_build_and_a_watch_live_through_failovers() {
+    let Some(cluster) = shared() else { return };
+    let mut farm = Farm::start(cluster, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let (go, began) = (folder.path().join("go"), folder.path().join("began"));
+    let all: Vec<&str> = farm.servers.iter().map(|server| server.address.as_str()).collect();
+    let all = all.join(",");
+    let client = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wharfinger"));
+        command.args(args).env("WHARFINGER_SERVER", &all).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(Stdio::piped());
+        command
+    };
+    let build =
+        format!("echo began >> {}; until [ -e {} ]; do sleep 0.1; done; echo built", began.display(), go.display());
+    let run = client(&["run", "--pool", "hosts", "--ttl", "1m", "--", "sh", "-c", &build]).spawn().unwrap();
+    let mut watch = client(&["--json", "watch"]).spawn().unwrap();
+    let start = Instant::now();
+    while !began.exists() {
+        assert!(start.elapsed() < PATIENCE, "the build never began:\n{}", farm.logs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut released = Vec::new();
+    let cycle = |released: &mut Vec<String>| {
+        let output = client(&["--json", "lease", "--pool", "hosts", "--ttl", "1m", "--wait", "30s"]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let lease: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let id = lease["lease"]["id"].as_str().unwrap().to_string();
+        let output = client(&["release", &id]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        released.push(id);
+    };
+    cycle(&mut released);
+    for how in ["KILL", "TERM", "STOP"] {
+        let leader = farm.leader();
+        signal(farm.servers[leader].pid(), how);
+        let next = farm.leader_but(leader);
+        assert_ne!(next, leader);
+        cycle(&mut released);
+        match how {
+            "STOP" => signal(farm.servers[leader].pid(), "CONT"),
+            _ => farm.servers[leader].spawn(),
+        }
+    }
+    std::fs::write(&go, "").unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}\n{}", text(&output), farm.logs());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("built"));
+    let runs = std::fs::read_to_string(&began).unwrap();
+    assert_eq!(runs, "began\n", "the build ran once: {}\n{}", text(&output), farm.logs());
+    cycle(&mut released);
+    // The watch has it all when it has the last.
+    let mut told = String::new();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().unwrap()));
+    while !released.iter().all(|id| told.lines().any(|line| line.contains(id.as_str()) && line.contains("RELEASED"))) {
+        let line = lines.next().expect("the watch goes on").unwrap();
+        told.push_str(&line);
+        told.push('\n');
+    }
+    let _ = watch.kill();
+    let _ = watch.wait();
 }

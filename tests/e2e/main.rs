@@ -7,6 +7,7 @@ mod bad_input;
 mod brake;
 mod command;
 mod copies;
+mod db;
 #[cfg(feature = "ec2")]
 mod ec2;
 mod failover;
@@ -14,6 +15,7 @@ mod false_break;
 mod farm;
 mod faults;
 mod grpcurl;
+mod history;
 mod hosts;
 mod kill;
 mod landing;

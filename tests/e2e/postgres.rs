@@ -85,7 +85,8 @@ fn sigkill_of_postgresql_under_load() {
     });
 }
 
-/// The database is stopped for longer than leases live. Their holders can't renew, so none of them expires; a build goes on.
+/// The database is stopped for longer than a lease lives. Its holder can't renew, so it does not expire; a build with a longer
+/// TTL goes on.
 #[test]
 fn a_database_that_is_away_breaks_no_lease() {
     let Some(mut cluster) = Cluster::start() else { return };
@@ -93,9 +94,11 @@ fn a_database_that_is_away_breaks_no_lease() {
     let kept = server.json(&["lease", "--pool", "copies", "--ttl", "5s", "--wait", "1m"])["lease"].clone();
     let id = kept["id"].as_str().unwrap();
     let go = server.folder.path().join("go");
-    let build = format!("until [ -e {} ]; do sleep 0.1; done; echo built", go.display());
+    let began = server.folder.path().join("began");
+    let build =
+        format!("echo began >> {}; until [ -e {} ]; do sleep 0.1; done; echo built", began.display(), go.display());
     let run = server
-        .command(&["run", "--pool", "copies", "--ttl", "5s", "--", "sh", "-c", &build])
+        .command(&["run", "--pool", "copies", "--ttl", "1m", "--", "sh", "-c", &build])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -122,6 +125,7 @@ fn a_database_that_is_away_breaks_no_lease() {
     let output = run.wait_with_output().unwrap();
     assert!(output.status.success(), "{}\n{}", text(&output), server.log());
     assert!(String::from_utf8_lossy(&output.stdout).contains("built"), "{}", text(&output));
+    assert_eq!(std::fs::read_to_string(&began).unwrap(), "began\n", "it ran once");
 }
 
 /// Two servers on one schema are a mistake: the later one has it, the other ends and says so, also if it is idle.

@@ -1,7 +1,11 @@
 //! A PostgreSQL of one's own: Debian's programs, as a user who is not root, with its data in a temporary folder, on a Unix
 //! socket and a port of 127.0.0.1, with TLS. It is ended when the test's process is, however that ends.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of it, and one that can not go on stops"
+)]
 
 use std::fs;
 use std::net::TcpListener;

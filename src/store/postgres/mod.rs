@@ -11,6 +11,7 @@ mod error;
 mod lead;
 mod migrate;
 mod read;
+mod restore;
 mod rows;
 mod sql;
 #[cfg(test)]
@@ -136,6 +137,10 @@ impl Store for PostgresStore {
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         reading!(self, conn => read::events(conn, query))
+    }
+
+    async fn brand(&self, salt: u16) -> Result<(), StoreError> {
+        self.inner.writer.lock().await.brand(salt).await.map_err(|trouble| self.sorted(&trouble))
     }
 
     async fn close(&self) {

@@ -121,6 +121,8 @@ pub(super) const LEADER: &str = "SELECT address, CASE WHEN until <= clock_timest
 pub(super) const SETTLE: &str =
     "UPDATE meta SET settled = settled + 1 WHERE epoch = $1 RETURNING revision, epoch, settled, batch";
 
+pub(super) const BRAND: &str = "UPDATE meta SET salt = $1 RETURNING salt";
+
 /// All that is asked in it is of one moment.
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 pub(super) const BEGIN: &str = "BEGIN";
@@ -239,6 +241,7 @@ pub(super) fn all() -> Vec<String> {
         RESIGN,
         LEADER,
         SETTLE,
+        BRAND,
         META,
         LEASES,
         RESOURCES,

@@ -156,6 +156,11 @@ impl Writer {
         Ok(standing.epoch)
     }
 
+    /// Takes the ids of another deployment over.
+    pub(super) async fn brand(&mut self, salt: u16) -> Result<(), Trouble> {
+        self.ask(sql::BRAND, Some(i64::from(salt))).await.map(drop)
+    }
+
     /// We lead, as an election says.
     pub(super) fn lead(&mut self, epoch: Epoch, settled: i64) {
         self.ours = Some((epoch, settled));

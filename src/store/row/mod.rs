@@ -4,6 +4,7 @@
 //! text. The core has no serde, so what is JSON has a mirror struct here. Writing goes through [`Sink`], reading through
 //! [`Columns`], so that a database needs to know only how to bind and fetch three kinds of values.
 
+mod cells;
 mod json;
 mod put;
 mod share;
@@ -11,6 +12,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 
+pub(super) use cells::{Array, Cells, rows};
 pub(super) use put::{put_event, put_lease, put_pool, put_resource};
 pub(super) use share::Shared;
 pub(super) use take::{take_event, take_lease, take_pool, take_resource};

@@ -16,10 +16,10 @@
 //! `INSERT OR REPLACE` change nothing or for the worse. Leases picked at random among a million cost three to five
 //! times as much as neighbours: each has a page of the table and one of the index of revisions to itself.
 
-mod cells;
 mod error;
 mod open;
 mod read;
+mod restore;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -175,6 +175,10 @@ impl Store for SqliteStore {
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         reading!(self, reading => reading.events(query).await)
+    }
+
+    async fn brand(&self, salt: u16) -> Result<(), StoreError> {
+        self.write(move |mut writer| async move { writer.brand(salt).await }).await?
     }
 
     /// Moves the log into the database and closes it. Without it nothing is lost, but the next start reads the log.

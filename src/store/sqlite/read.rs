@@ -1,10 +1,9 @@
 //! What is asked of the store, each answer as of one revision.
 
-use super::cells::{Cells, rows};
 use super::error::sorted;
 use super::sql;
 use crate::store::page::{Trimmed, trim};
-use crate::store::row::{Shared, take_event, take_lease, take_pool, take_resource};
+use crate::store::row::{Cells, Shared, rows, take_event, take_lease, take_pool, take_resource};
 use crate::store::{Changes, EventQuery, StoreError, StoredEvent};
 use futures::future::join;
 use sqlx::Row;

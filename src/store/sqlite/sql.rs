@@ -102,6 +102,7 @@ pub(super) const ADVANCE: &str = "BEGIN IMMEDIATE; \
 
 pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
 pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
+pub(super) const BRAND: &str = "UPDATE meta SET salt = ?";
 pub(super) const SETTLE: &str = "UPDATE meta SET settled = settled + 1";
 pub(super) const CREATE: &str =
     "INSERT INTO meta (one, revision, floor, now_ms, salt, epoch, settled) VALUES (1, 0, 0, 0, ?, 0, 0)";
@@ -235,6 +236,7 @@ pub(super) fn all() -> Vec<&'static str> {
             STANDING,
             ACQUIRE,
             SETTLE,
+            BRAND,
             CREATE,
             META,
             COUNT,

@@ -207,6 +207,13 @@ impl Writer {
         Ok(Epoch(self.outcome(epoch).await?.cast_unsigned()))
     }
 
+    /// Takes the ids of another deployment over.
+    pub(super) async fn brand(&mut self, salt: u16) -> Result<(), StoreError> {
+        let conn = self.ready().await?;
+        let done = sqlx::query(sql::BRAND).bind(i64::from(salt)).execute(conn).await;
+        self.outcome(done).await.map(drop)
+    }
+
     /// Carries a plan out.
     pub(super) async fn commit(&mut self, plan: Plan, epoch: Epoch) -> Result<(), CommitError> {
         let base = plan.base;

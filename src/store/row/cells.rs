@@ -1,12 +1,13 @@
-//! Rows as JSON arrays.
+//! Rows as JSON arrays: as SQLite hands them over, and as they stand in a dump.
 //!
 //! sqlx copies each value of each row twice and hands rows over one by one between threads: some 10 us for a lease. A
 //! `json_array(…)` a row, and for bulk a thousand of them in one text, is a fifth of that.
 
-use crate::store::row::Columns;
+use super::{Columns, Sink};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// One value of a row.
 #[derive(Debug, PartialEq)]
@@ -18,7 +19,7 @@ enum Cell<'t> {
 
 /// A row.
 #[derive(Debug)]
-pub(super) struct Cells<'t>(Vec<Cell<'t>>);
+pub(in crate::store) struct Cells<'t>(Vec<Cell<'t>>);
 
 impl Columns for Cells<'_> {
     fn int(&self, column: usize) -> Result<Option<i64>, String> {
@@ -40,8 +41,34 @@ impl Columns for Cells<'_> {
     }
 }
 
+impl Cells<'_> {
+    /// With empty columns behind it: for a row that was written when there were fewer.
+    pub(in crate::store) fn padded(mut self, columns: usize) -> Self {
+        while self.0.len() < columns {
+            self.0.push(Cell::Null);
+        }
+        self
+    }
+}
+
+/// A row on its way into such an array.
+#[derive(Default)]
+pub(in crate::store) struct Array(pub(in crate::store) Vec<serde_json::Value>);
+
+impl Sink for Array {
+    fn int(&mut self, value: Option<i64>) {
+        self.0.push(value.into());
+    }
+    fn text(&mut self, value: Option<&Arc<str>>) {
+        self.0.push(value.map(|text| &**text).into());
+    }
+    fn string(&mut self, value: Option<String>) {
+        self.0.push(value.into());
+    }
+}
+
 /// The rows in this text, one after the other.
-pub(super) fn rows(text: &str) -> impl Iterator<Item = Result<Cells<'_>, serde_json::Error>> {
+pub(in crate::store) fn rows(text: &str) -> impl Iterator<Item = Result<Cells<'_>, serde_json::Error>> {
     serde_json::Deserializer::from_str(text).into_iter()
 }
 

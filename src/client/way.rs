@@ -1,0 +1,252 @@
+//! The way to the server that leads, among several.
+//!
+//! Calls go where the last one was answered. A server that stands by refuses and says who leads: then the same call goes
+//! there at once, which is safe for any call, since a refused one did nothing. So is one whose connection never stood. What
+//! broke later is the caller's to repeat, and goes to the next server.
+
+use super::{ClientError, ClientOptions, error};
+use http_body_util::{BodyExt, Full};
+use std::error::Error as StdError;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::codegen::{Bytes, Service};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, ConnectError, Status};
+
+/// Servers that are known, given or told of: more are not taken in.
+const MOST: usize = 32;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// How one of the servers is reached.
+struct End {
+    address: String,
+    calls: Channel,
+    watches: Channel,
+}
+
+struct Shared {
+    ends: RwLock<Vec<End>>,
+    /// Where the last call was answered, or is to be tried next.
+    current: AtomicUsize,
+    options: ClientOptions,
+}
+
+/// A transport to whichever server leads. Cheap to clone; the clones know what one of them has found out.
+#[derive(Clone)]
+pub struct Way {
+    shared: Arc<Shared>,
+    /// On connections of their own.
+    watches: bool,
+}
+
+impl std::fmt::Debug for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Way").field("watches", &self.watches).field("servers", &self.shared.addresses()).finish()
+    }
+}
+
+/// Reads addresses: `HOST:PORT` or `http://HOST:PORT`, several with commas between.
+pub(super) fn parse(endpoints: &str, options: &ClientOptions) -> Result<Vec<Endpoint>, ClientError> {
+    let several = endpoints.contains(',');
+    endpoints.split(',').map(|text| endpoint(text.trim(), several, options)).collect()
+}
+
+fn endpoint(text: &str, several: bool, options: &ClientOptions) -> Result<Endpoint, ClientError> {
+    let wrong = || ClientError::Address(format!("{text:?}"));
+    let uri = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let endpoint = Endpoint::from_shared(uri).map_err(|_| wrong())?;
+    // TLS is not built in yet: better said here than found by a handshake that fails.
+    let complete = endpoint.uri().scheme_str() == Some("http") && endpoint.uri().port().is_some();
+    if !complete {
+        return Err(wrong());
+    }
+    // Where there is another to turn to, a silent one is given up sooner.
+    let (interval, timeout) = if several { (5, 3) } else { (20, 10) };
+    Ok(endpoint
+        .connect_timeout(options.connect_timeout)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Some(Duration::from_secs(60)))
+        .http2_keep_alive_interval(Duration::from_secs(interval))
+        .keep_alive_timeout(Duration::from_secs(timeout))
+        .keep_alive_while_idle(true))
+}
+
+/// What two ways of writing an address have in common.
+fn address(endpoint: &Endpoint) -> String {
+    endpoint.uri().authority().map(ToString::to_string).unwrap_or_default()
+}
+
+impl Way {
+    /// The way for calls, and the one for watches. The first server may have a connection already.
+    pub(super) fn new(parsed: &[Endpoint], first: Option<Channel>, options: &ClientOptions) -> (Way, Way) {
+        let mut first = first;
+        let ends = parsed.iter().map(|endpoint| End {
+            address: address(endpoint),
+            calls: first.take().unwrap_or_else(|| endpoint.connect_lazy()),
+            watches: endpoint.connect_lazy(),
+        });
+        let shared = Arc::new(Shared {
+            ends: RwLock::new(ends.collect()),
+            current: AtomicUsize::new(0),
+            options: options.clone(),
+        });
+        (Way { shared: shared.clone(), watches: false }, Way { shared, watches: true })
+    }
+}
+
+impl Way {
+    /// How many servers are known.
+    pub(super) fn count(&self) -> usize {
+        self.shared.ends.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Shared {
+    fn addresses(&self) -> Vec<String> {
+        self.ends.read().unwrap_or_else(PoisonError::into_inner).iter().map(|end| end.address.clone()).collect()
+    }
+
+    /// Where to go now: its number, its channel, and how many there are.
+    fn current(&self, watches: bool) -> (usize, Channel, usize) {
+        let ends = self.ends.read().unwrap_or_else(PoisonError::into_inner);
+        let at = self.current.load(Ordering::Acquire) % ends.len();
+        let end = &ends[at];
+        (at, if watches { end.watches.clone() } else { end.calls.clone() }, ends.len())
+    }
+
+    /// The next one, unless somebody has gone on already.
+    fn go_on(&self, from: usize, count: usize) {
+        let _ = self.current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// To the one that leads; takes it in if it is not known yet.
+    fn go_to(&self, leader: &str) -> Result<(), ClientError> {
+        let told = endpoint(leader, true, &self.options)?;
+        let wanted = address(&told);
+        let mut ends = self.ends.write().unwrap_or_else(PoisonError::into_inner);
+        let at = match ends.iter().position(|end| end.address == wanted) {
+            Some(at) => at,
+            None if ends.len() < MOST => {
+                ends.push(End { address: wanted, calls: told.connect_lazy(), watches: told.connect_lazy() });
+                ends.len() - 1
+            }
+            None => return Err(ClientError::Address(format!("{leader:?}, one of too many,"))),
+        };
+        self.current.store(at, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// What is to be done about an answer.
+enum Next {
+    /// It is the answer.
+    Done,
+    /// The same call elsewhere: nothing was done.
+    Again,
+}
+
+impl Way {
+    /// A refusal before anything was done sends us on.
+    fn judge(&self, response: &Response<Body>, at: usize, count: usize) -> Next {
+        let Some(status) = Status::from_header_map(response.headers()) else { return Next::Done };
+        if status.code() != Code::Unavailable {
+            return Next::Done;
+        }
+        let refusal = error::reason(&status).is_some_and(|reason| reason == "NOT_LEADER");
+        match error::leader(&status).filter(|_| refusal) {
+            Some(leader) if self.shared.go_to(&leader).is_ok() => return Next::Again,
+            Some(_) | None => self.shared.go_on(at, count),
+        }
+        if refusal { Next::Again } else { Next::Done }
+    }
+
+    async fn carry(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let (parts, body) = request.into_parts();
+        // Each of our calls has one message, which may be needed again.
+        let message: Bytes = body.collect().await?.to_bytes();
+        let mut left = None;
+        loop {
+            let (at, mut channel, count) = self.shared.current(self.watches);
+            let left = left.get_or_insert(2 * count);
+            *left = left.saturating_sub(1);
+            let request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
+            // A call that is given up while it has no answer may have met a server that hangs.
+            let hanging = Hanging { shared: &self.shared, at, count, over: !self.watches };
+            let answer = async {
+                poll_fn(|cx| channel.poll_ready(cx)).await?;
+                channel.call(request).await
+            };
+            let answer = answer.await;
+            hanging.end();
+            match answer {
+                Ok(response) => match self.judge(&response, at, count) {
+                    Next::Again if *left > 0 => {}
+                    Next::Again | Next::Done => return Ok(response),
+                },
+                Err(error) => {
+                    self.shared.go_on(at, count);
+                    if !(never_stood(&error) && count > 1 && *left > 0) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Hanging<'s> {
+    shared: &'s Shared,
+    at: usize,
+    count: usize,
+    over: bool,
+}
+
+impl Hanging<'_> {
+    fn end(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.shared.go_on(self.at, self.count);
+        }
+    }
+}
+
+/// The connection was never made, so nothing was sent.
+fn never_stood(error: &tonic::transport::Error) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl Service<Request<Body>> for Way {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().carry(request))
+    }
+}
+
+#[cfg(test)]
+mod tests;

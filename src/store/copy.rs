@@ -1,0 +1,548 @@
+//! All that a store holds, into another store or a file and back: leases live, tokens, revisions and the audit trail as they
+//! were, so that holders, watches and repeated requests find nothing changed.
+//!
+//! A dump is text, a JSON value a line: a header that names the columns, the audit trail, pools, resources, leases, and a last
+//! line that counts them, so that half a file is known as that.
+
+use super::row::{
+    Array, Cells, EVENT, LEASE, POOL, RESOURCE, Shared, put_event, put_lease, put_pool, put_resource, rows, take_event,
+    take_lease, take_pool, take_resource,
+};
+use super::{CommitError, EventQuery, Store, StoreError, StoredEvent};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use wharfinger_core::{
+    Batch, Event, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Subject, Timestamp,
+};
+
+/// Rows of one commit.
+const CHUNK: usize = 1000;
+/// Of the format; a newer one is refused.
+const VERSION: u32 = 1;
+
+/// How much was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Leases, also those that have ended.
+    pub leases: usize,
+    /// Resources, also those that are gone.
+    pub resources: usize,
+    /// Pools of which an operator said something.
+    pub pools: usize,
+    /// Entries of the audit trail.
+    pub events: usize,
+}
+
+/// Why a copy did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// One of the stores.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The file can't be read or written.
+    #[error("the dump can't be read or written: {0}")]
+    Io(#[from] std::io::Error),
+    /// It is no dump, or half of one.
+    #[error("line {line} of the dump: {what}")]
+    Dump {
+        /// Which, from 1 on.
+        line: usize,
+        /// What is there.
+        what: String,
+    },
+    /// What was read back is not what was written.
+    #[error("the copy is not what it was made from ({0}): report this, and go on with the original")]
+    Differs(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    wharfinger_dump: u32,
+    revision: u64,
+    floor: u64,
+    now_ms: i64,
+    salt: u16,
+    leases: Vec<String>,
+    resources: Vec<String>,
+    pools: Vec<String>,
+    events: Vec<String>,
+}
+
+fn names(columns: &[&str]) -> Vec<String> {
+    columns.iter().map(ToString::to_string).collect()
+}
+
+/// Where the audit trail comes from, oldest first.
+enum Trail<'s> {
+    Store { store: &'s dyn Store, after: Revision, to: Revision },
+    Read(std::vec::IntoIter<StoredEvent>),
+}
+
+impl Trail<'_> {
+    /// The next entries; empty at the end. Entries of one revision stay together.
+    async fn next(&mut self) -> Result<Vec<StoredEvent>, CopyError> {
+        match self {
+            Trail::Read(all) => Ok(all.by_ref().take(CHUNK).collect()),
+            Trail::Store { store, after, to } => {
+                let query =
+                    EventQuery { after: *after, to: Some(*to), limit: EventQuery::MAX, ..EventQuery::default() };
+                let mut page = store.events(&query).await?;
+                if page.len() == EventQuery::MAX
+                    && let Some(last) = page.last().map(|event| event.revision)
+                {
+                    // The rest of that revision may be missing.
+                    page.retain(|event| event.revision < last);
+                    if page.is_empty() {
+                        let what =
+                            format!("revision {last} has more than {} entries in the audit trail", EventQuery::MAX);
+                        return Err(StoreError::Corrupt(what).into());
+                    }
+                }
+                if let Some(last) = page.last() {
+                    *after = Revision(last.revision);
+                }
+                Ok(page)
+            }
+        }
+    }
+}
+
+/// Copies all of a store into an empty one, and compares.
+///
+/// # Errors
+/// [`CopyError::Store`]; [`CopyError::Differs`] if what is read back is something else.
+pub async fn copy(from: &dyn Store, to: &dyn Store) -> Result<Copied, CopyError> {
+    let snapshot = from.load().await?;
+    let trail = Trail::Store { store: from, after: Revision(0), to: snapshot.revision };
+    fill(to, snapshot, trail).await
+}
+
+async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Result<Copied, CopyError> {
+    let target = to.load().await?;
+    if target.revision != Revision(0) || !target.leases.is_empty() || !target.resources.is_empty() {
+        let what = "the store to copy into is not empty: name another, or take it away first".to_owned();
+        return Err(StoreError::Configuration(what).into());
+    }
+    let epoch = to.acquire().await?;
+    to.brand(snapshot.salt).await?;
+    let mut copied = Copied {
+        leases: snapshot.leases.len(),
+        resources: snapshot.resources.len(),
+        pools: snapshot.pools.len(),
+        events: 0,
+    };
+    let mut base = Revision(0);
+    let mut kinds = Kinds::default();
+    let mut written = DefaultHasher::new();
+    loop {
+        let page = trail.next().await?;
+        if page.is_empty() {
+            break;
+        }
+        copied.events += page.len();
+        for chunk in page.chunks(CHUNK) {
+            let mut events = Vec::with_capacity(chunk.len());
+            for event in chunk {
+                hash(event, &mut written);
+                events.push(kinds.event(event)?);
+            }
+            let revision = chunk.last().map_or(base, |event| Revision(event.revision));
+            commit(to, Batch { base, revision, events, ..Batch::default() }, epoch).await?;
+            base = revision;
+        }
+    }
+    for chunk in snapshot.resources.chunks(CHUNK) {
+        let resources = chunk.iter().cloned().map(Arc::new).collect();
+        commit(to, Batch { base, revision: base, resources, ..Batch::default() }, epoch).await?;
+    }
+    for chunk in snapshot.leases.chunks(CHUNK) {
+        let leases = chunk.iter().cloned().map(Arc::new).collect();
+        commit(to, Batch { base, revision: base, leases, ..Batch::default() }, epoch).await?;
+    }
+    let last = Batch {
+        base,
+        revision: snapshot.revision,
+        floor: snapshot.floor,
+        now: snapshot.now,
+        pools: snapshot.pools.iter().cloned().map(Arc::new).collect(),
+        ..Batch::default()
+    };
+    commit(to, last, epoch).await?;
+
+    if sorted(to.load().await?) != sorted(snapshot) {
+        return Err(CopyError::Differs("leases, resources or pools"));
+    }
+    let mut read = DefaultHasher::new();
+    let mut again = Trail::Store { store: to, after: Revision(0), to: Revision(i64::MAX as u64) };
+    loop {
+        let page = again.next().await?;
+        if page.is_empty() {
+            break;
+        }
+        page.iter().for_each(|event| hash(event, &mut read));
+    }
+    if read.finish() != written.finish() {
+        return Err(CopyError::Differs("the audit trail"));
+    }
+    Ok(copied)
+}
+
+async fn commit(to: &dyn Store, batch: Batch, epoch: super::Epoch) -> Result<(), StoreError> {
+    to.commit(&batch, epoch).await.map_err(|error| match error {
+        CommitError::NotCommitted(error) | CommitError::InDoubt(error) => error,
+        CommitError::Deposed { current } => StoreError::Deposed { current },
+    })
+}
+
+fn sorted(mut snapshot: Snapshot) -> Snapshot {
+    snapshot.leases.sort_by_key(|lease| lease.id);
+    snapshot.resources.sort_by_key(|resource| resource.id);
+    snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot
+}
+
+fn hash(event: &StoredEvent, hasher: &mut DefaultHasher) {
+    (event.revision, event.ordinal, event.at_unix_ms, &event.kind, &event.actor, &event.subject).hash(hasher);
+    (&event.pool, event.resource, event.lease, &event.detail).hash(hasher);
+}
+
+/// Names of kinds of entries. There are a few dozen, and the core's type wants them to live for ever.
+#[derive(Default)]
+struct Kinds(BTreeSet<&'static str>);
+
+impl Kinds {
+    /// More are no names of kinds.
+    const MOST: usize = 1000;
+
+    fn name(&mut self, kind: &str) -> Result<&'static str, StoreError> {
+        if let Some(known) = self.0.get(kind) {
+            return Ok(known);
+        }
+        if self.0.len() >= Self::MOST {
+            return Err(StoreError::Corrupt(format!("the audit trail has more than {} kinds of entries", Self::MOST)));
+        }
+        let kept: &'static str = Box::leak(kind.to_owned().into_boxed_str());
+        self.0.insert(kept);
+        Ok(kept)
+    }
+
+    fn event(&mut self, event: &StoredEvent) -> Result<Event, StoreError> {
+        let subject = match (event.subject.parse::<LeaseId>(), event.subject.parse::<ResourceId>()) {
+            (Ok(lease), _) => Subject::Lease(lease),
+            (_, Ok(resource)) => Subject::Resource(resource),
+            (Err(_), Err(_)) => Subject::Pool(Arc::from(&*event.subject)),
+        };
+        Ok(Event {
+            revision: Revision(event.revision),
+            at: Timestamp(event.at_unix_ms),
+            kind: self.name(&event.kind)?,
+            actor: Arc::from(&*event.actor),
+            subject,
+            pool: event.pool.as_deref().map(Arc::from),
+            resource: event.resource,
+            lease: event.lease,
+            detail: Arc::from(&*event.detail),
+        })
+    }
+}
+
+/// Writes all of a store as text, as of one revision.
+///
+/// # Errors
+/// [`CopyError::Store`], [`CopyError::Io`].
+pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copied, CopyError> {
+    let snapshot = from.load().await?;
+    let header = Header {
+        wharfinger_dump: VERSION,
+        revision: snapshot.revision.0,
+        floor: snapshot.floor.0,
+        now_ms: snapshot.now.0,
+        salt: snapshot.salt,
+        leases: names(&LEASE),
+        resources: names(&RESOURCE),
+        pools: names(&POOL),
+        events: names(&EVENT),
+    };
+    line(out, &header)?;
+    let mut copied = Copied::default();
+    let mut kinds = Kinds::default();
+    let mut trail = Trail::Store { store: from, after: Revision(0), to: snapshot.revision };
+    loop {
+        let page = trail.next().await?;
+        if page.is_empty() {
+            break;
+        }
+        for event in page {
+            let mut array = Array::default();
+            put_event(&kinds.event(&event)?, event.ordinal.cast_signed(), &mut array);
+            line(out, &("event", array.0))?;
+            copied.events += 1;
+        }
+    }
+    for pool in &snapshot.pools {
+        let mut array = Array::default();
+        put_pool(pool, &mut array);
+        line(out, &("pool", array.0))?;
+        copied.pools += 1;
+    }
+    for resource in &snapshot.resources {
+        let mut array = Array::default();
+        put_resource(resource, &mut array);
+        line(out, &("resource", array.0))?;
+        copied.resources += 1;
+    }
+    for lease in &snapshot.leases {
+        let mut array = Array::default();
+        put_lease(lease, &mut array);
+        line(out, &("lease", array.0))?;
+        copied.leases += 1;
+    }
+    line(out, &("end", copied))?;
+    out.flush()?;
+    Ok(copied)
+}
+
+fn line(out: &mut (dyn Write + Send), value: &impl Serialize) -> Result<(), CopyError> {
+    serde_json::to_writer(&mut *out, value).map_err(std::io::Error::from)?;
+    out.write_all(b"\n")?;
+    Ok(())
+}
+
+/// Whether servers have gone on since a dump was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// Nothing was done since: it goes on from there.
+    Last,
+    /// Something was, and is lost. Revisions go on far ahead of any that can have been given, so that fencing tokens grow all
+    /// the same and hosts give no slot to an older one; watches start again from the current state.
+    Stale,
+}
+
+/// More than are given between two dumps.
+const AHEAD: u64 = 1 << 32;
+
+/// Reads a dump into an empty store, and compares. Nothing is written unless the dump is whole.
+///
+/// # Errors
+/// Any [`CopyError`].
+pub async fn read_dump(input: &mut (dyn BufRead + Send), to: &dyn Store, age: Age) -> Result<Copied, CopyError> {
+    let (mut snapshot, events) = parse(input)?;
+    if age == Age::Stale {
+        snapshot.revision = Revision(snapshot.revision.0 + AHEAD);
+        snapshot.floor = snapshot.revision;
+    }
+    fill(to, snapshot, Trail::Read(events.into_iter())).await
+}
+
+fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyError> {
+    let mut text = String::new();
+    input.read_line(&mut text)?;
+    let wrong = |line: usize, what: String| CopyError::Dump { line, what };
+    let header: Header = serde_json::from_str(&text)
+        .map_err(|error| wrong(1, format!("this is no dump of a wharfinger, or one of a newer version: {error}")))?;
+    if header.wharfinger_dump > VERSION {
+        return Err(wrong(1, format!("it is of version {}, this wharfinger reads {VERSION}", header.wharfinger_dump)));
+    }
+    let tables = [
+        (&header.leases, &LEASE[..]),
+        (&header.resources, &RESOURCE[..]),
+        (&header.pools, &POOL[..]),
+        (&header.events, &EVENT[..]),
+    ];
+    for (theirs, ours) in tables {
+        // Columns are only ever added behind the others.
+        let known = theirs.len() <= ours.len() && theirs.iter().zip(ours).all(|(theirs, ours)| theirs == ours);
+        if !known {
+            return Err(wrong(1, "it was made by a newer wharfinger: restore with that one".into()));
+        }
+    }
+    let mut snapshot = Snapshot {
+        revision: Revision(header.revision),
+        floor: Revision(header.floor),
+        now: Timestamp(header.now_ms),
+        salt: header.salt,
+        ..Snapshot::default()
+    };
+    let mut events = Vec::new();
+    let mut shared = Shared::new();
+    let mut number = 1;
+    loop {
+        number += 1;
+        text.clear();
+        if input.read_line(&mut text)? == 0 {
+            return Err(wrong(number, "it ends here, before its end: it is not whole".into()));
+        }
+        let (kind, row) = split(&text).ok_or_else(|| wrong(number, "this is no row".into()))?;
+        let unreadable = |error: String| wrong(number, error);
+        if kind == "end" {
+            let counted: Copied = serde_json::from_str(row).map_err(|error| unreadable(error.to_string()))?;
+            let found = Copied {
+                leases: snapshot.leases.len(),
+                resources: snapshot.resources.len(),
+                pools: snapshot.pools.len(),
+                events: events.len(),
+            };
+            if counted != found {
+                return Err(wrong(number, format!("it should have {counted:?}, and has {found:?}")));
+            }
+            return Ok((snapshot, events));
+        }
+        let cells = rows(row).next().ok_or_else(|| unreadable("an empty row".into()))?;
+        let cells: Cells<'_> = cells.map_err(|error| unreadable(error.to_string()))?;
+        let said = |error: StoreError| unreadable(error.to_string());
+        match kind {
+            "event" => events.push(take_event(&cells.padded(EVENT.len())).map_err(said)?),
+            "pool" => {
+                let pool: PoolRow = take_pool(&cells.padded(POOL.len())).map_err(said)?;
+                snapshot.pools.push(pool);
+            }
+            "resource" => {
+                let resource: Resource = take_resource(&cells.padded(RESOURCE.len()), &mut shared).map_err(said)?;
+                snapshot.resources.push(resource);
+            }
+            "lease" => {
+                let lease: Lease = take_lease(&cells.padded(LEASE.len()), &mut shared).map_err(said)?;
+                snapshot.leases.push(lease);
+            }
+            other => return Err(unreadable(format!("there is no kind of row {other:?}"))),
+        }
+    }
+}
+
+/// `["kind",…]` into the kind and the rest.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let (kind, row) = text.trim_end().strip_prefix("[\"")?.split_once("\",")?;
+    Some((kind, row.strip_suffix(']')?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+    use crate::store::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
+
+    /// With all that there can be, and more than a chunk of it.
+    async fn full() -> MemoryStore {
+        let store = MemoryStore::with_salt(77);
+        let epoch = store.acquire().await.unwrap();
+        let mut samples = Samples::new(5);
+        let count = 2500;
+        let mut batch = Batch {
+            base: Revision(0),
+            revision: Revision(count + 9),
+            now: Timestamp(123_456),
+            floor: Revision(7),
+            ..Batch::default()
+        };
+        for n in 1..=count {
+            batch.leases.push(Arc::new(samples.lease(n % LEASE_STATES, n)));
+            if n % 3 == 0 {
+                batch.resources.push(Arc::new(samples.resource(n % RESOURCE_STATES, n)));
+            }
+            for _ in 0..n % 3 {
+                batch.events.push(event(n, Subject::Lease(LeaseId::new(u128::from(n)))));
+            }
+            batch.events.push(event(n, Subject::Pool(Arc::from("linux"))));
+        }
+        batch.pools.push(Arc::new(samples.pool("linux", count)));
+        store.commit(&batch, epoch).await.unwrap();
+        store
+    }
+
+    async fn trail(store: &dyn Store) -> Vec<StoredEvent> {
+        let mut all = Vec::new();
+        let mut pages = Trail::Store { store, after: Revision(0), to: Revision(i64::MAX as u64) };
+        loop {
+            let page = pages.next().await.unwrap();
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+
+    async fn same(a: &dyn Store, b: &dyn Store) {
+        assert!(sorted(a.load().await.unwrap()) == sorted(b.load().await.unwrap()));
+        assert!(trail(a).await == trail(b).await);
+    }
+
+    #[tokio::test]
+    async fn a_store_is_copied_into_another_kind_and_back() {
+        let memory = full().await;
+        let folder = tempfile::tempdir().unwrap();
+        let sqlite = crate::store::SqliteStore::open(&folder.path().join("w.db")).await.unwrap();
+        let copied = copy(&memory, &sqlite).await.unwrap();
+        assert_eq!((copied.leases, copied.resources, copied.pools), (2500, 833, 1));
+        same(&memory, &sqlite).await;
+        #[cfg(feature = "postgres")]
+        if let Some(settings) = crate::store::postgres::testing::settings().await {
+            let postgres = crate::store::PostgresStore::open(&settings).await.unwrap();
+            assert_eq!(copy(&sqlite, &postgres).await.unwrap(), copied);
+            same(&memory, &postgres).await;
+            let back = MemoryStore::new();
+            assert_eq!(copy(&postgres, &back).await.unwrap(), copied);
+            same(&memory, &back).await;
+        }
+        let refused = copy(&memory, &sqlite).await.unwrap_err().to_string();
+        assert!(refused.contains("is not empty"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_dump_is_read_back() {
+        let memory = full().await;
+        let mut text = Vec::new();
+        let copied = dump(&memory, &mut text).await.unwrap();
+        let back = MemoryStore::new();
+        assert_eq!(read_dump(&mut &text[..], &back, Age::Last).await.unwrap(), copied);
+        same(&memory, &back).await;
+        let mut again = Vec::new();
+        dump(&back, &mut again).await.unwrap();
+        assert!(text == again, "the same text");
+    }
+
+    #[tokio::test]
+    async fn an_old_dump_goes_on_far_ahead() {
+        let memory = full().await;
+        let mut text = Vec::new();
+        dump(&memory, &mut text).await.unwrap();
+        let back = MemoryStore::new();
+        read_dump(&mut &text[..], &back, Age::Stale).await.unwrap();
+        let (before, after) = (memory.load_now(), back.load_now());
+        assert_eq!(after.revision.0, before.revision.0 + AHEAD);
+        assert_eq!((after.leases, after.salt), (before.leases, before.salt));
+        let lost = Revision(before.revision.0 + 5);
+        assert!(matches!(back.changes_now(lost, 10), Err(StoreError::Compacted { .. })), "a watch starts again");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_whole_dump_is_refused_and_nothing_written() {
+        let mut text = Vec::new();
+        dump(&full().await, &mut text).await.unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let cut = lines[..lines.len() - 1].join("\n") + "\n";
+        let mut dropped = lines.clone();
+        dropped.remove(5);
+        let swapped = text.replacen("\"QUEUED\"", "\"DREAMING\"", 1);
+        let newer = text.replacen("\"wharfinger_dump\":1", "\"wharfinger_dump\":2", 1);
+        let wider = text.replacen("\"work\"", "\"work\",\"more\"", 1);
+        for (wrong, said) in [
+            (String::new(), "no dump"),
+            ("{}\n".into(), "no dump"),
+            (cut, "not whole"),
+            (dropped.join("\n"), "should have"),
+            (swapped, "column state"),
+            (newer, "version 2"),
+            (wider, "newer wharfinger"),
+        ] {
+            let store = MemoryStore::new();
+            let error = read_dump(&mut wrong.as_bytes(), &store, Age::Last).await.unwrap_err();
+            assert!(matches!(error, CopyError::Dump { .. }) && error.to_string().contains(said), "{error}");
+            assert_eq!(store.load_now().revision, Revision(0));
+        }
+    }
+}

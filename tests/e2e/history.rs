@@ -1,0 +1,209 @@
+//! Three servers, clients through all of them, and faults one after the other: what clients were told is written down and
+//! compared at the end. Two rounds a fault always, twenty with WHARFINGER_LONG=1.
+
+use crate::failover::{Farm, until_stopped};
+use crate::postgresql::Cluster;
+use crate::proxy::Mode;
+use crate::support::signal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use wharfinger::client::{Client, ClientOptions, Watched};
+use wharfinger::pb::{LeaseRequest, LeaseState, Outcome, Selector, WatchRequest};
+
+/// One lease as its holder saw it.
+#[derive(Clone, Debug)]
+struct Held {
+    id: String,
+    slot: (String, u32),
+    token: u64,
+    /// When the answer came that it is active, and when its release was asked for: between these nobody else has the slot.
+    from: Instant,
+    to: Instant,
+}
+
+#[derive(Default)]
+struct History {
+    held: Mutex<Vec<Held>>,
+    /// Leases whose release was acknowledged.
+    released: Mutex<BTreeSet<String>>,
+    /// By lease: the last state that the watcher was told.
+    watched: Mutex<BTreeMap<String, LeaseState>>,
+    requests: AtomicU64,
+}
+
+fn patient(list: &str) -> Client {
+    let options = ClientOptions { retry_for: Duration::from_secs(120), ..ClientOptions::default() };
+    Client::connect_lazy(list, options).unwrap()
+}
+
+async fn holder(client: Client, history: Arc<History>, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::SeqCst) {
+        let number = history.requests.fetch_add(1, Ordering::SeqCst);
+        let request = LeaseRequest {
+            request_id: format!("h-{number}"),
+            holder: "history".into(),
+            selector: Some(Selector { pool: "hosts".into(), ..Selector::default() }),
+            wait: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
+            ttl: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+            ..LeaseRequest::default()
+        };
+        let lease = loop {
+            let lease = client.lease(request.clone()).await.unwrap().lease.unwrap();
+            match lease.state() {
+                LeaseState::Active => break lease,
+                LeaseState::Queued | LeaseState::Preparing => {}
+                other => panic!("lease {} is {other:?}: {lease:?}", lease.id),
+            }
+        };
+        let from = Instant::now();
+        tokio::time::sleep(Duration::from_millis(number * 7 % 40)).await;
+        let held = Held {
+            id: lease.id.clone(),
+            slot: (lease.resource_id.clone(), lease.slot),
+            token: lease.fencing_token,
+            from,
+            to: Instant::now(),
+        };
+        history.held.lock().unwrap().push(held);
+        let told = client.release(&lease.id, Outcome::Ok, "").await.unwrap().lease.unwrap();
+        assert_eq!(told.state(), LeaseState::Released);
+        history.released.lock().unwrap().insert(lease.id);
+    }
+}
+
+async fn watcher(client: Client, history: Arc<History>) {
+    let mut watch = client.watch(WatchRequest { include_ended: true, ..WatchRequest::default() });
+    let mut revision = 0;
+    loop {
+        match watch.next().await.unwrap() {
+            Watched::Lease(lease) => {
+                history.watched.lock().unwrap().insert(lease.id.clone(), lease.state());
+            }
+            Watched::Resync => panic!("nothing was forgotten, so nothing has to start again"),
+            Watched::Synced { revision: told } | Watched::Bookmark { revision: told } => {
+                assert!(told >= revision, "revisions never go back");
+                revision = told;
+            }
+        }
+    }
+}
+
+/// What is done to the leader, or to all.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill,
+    Pause,
+    Cut,
+    Stop,
+    Database,
+}
+
+fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
+    let leader = farm.leader();
+    // Somewhere in the middle of whatever they do.
+    std::thread::sleep(Duration::from_millis(150 + round * 173 % 400));
+    match fault {
+        Fault::Kill => {
+            farm.servers[leader].kill();
+            farm.leader_but(leader);
+            farm.servers[leader].spawn();
+        }
+        Fault::Pause => {
+            let pid = farm.servers[leader].pid();
+            signal(pid, "STOP");
+            until_stopped(pid);
+            farm.leader_but(leader);
+            std::thread::sleep(Duration::from_millis(500));
+            signal(pid, "CONT");
+        }
+        Fault::Cut => {
+            farm.ways[leader].set(Mode::Hold);
+            farm.leader_but(leader);
+            farm.ways[leader].cut_and(Mode::Pass);
+        }
+        Fault::Stop => {
+            assert!(farm.servers[leader].stop().success());
+            farm.servers[leader].spawn();
+        }
+        Fault::Database => {
+            cluster.kill();
+            cluster.run();
+        }
+    }
+    farm.leader();
+}
+
+#[test]
+fn what_clients_were_told_stays_true_through_every_fault() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 20 } else { 2 };
+    let mut farm = Farm::start(&cluster, 3);
+    let list: Vec<&str> = farm.servers.iter().map(|server| server.address.as_str()).collect();
+    let list = list.join(",");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let history: Arc<History> = Arc::default();
+    let stop = Arc::new(AtomicBool::new(false));
+    let holders: Vec<_> =
+        (0..6).map(|_| runtime.spawn(holder(patient(&list), history.clone(), stop.clone()))).collect();
+    let watching = runtime.spawn(watcher(patient(&list), history.clone()));
+    for round in 0..rounds {
+        for fault in [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Database] {
+            let before = history.released.lock().unwrap().len();
+            hurt(&mut farm, &mut cluster, fault, round);
+            // It goes on after each.
+            let start = Instant::now();
+            while history.released.lock().unwrap().len() < before + 5 {
+                assert!(start.elapsed() < Duration::from_secs(90), "{fault:?}: nothing goes on\n{}", farm.logs());
+                assert!(
+                    !holders.iter().any(|holder| holder.is_finished()),
+                    "{fault:?}: a holder was told something odd"
+                );
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    for holder in holders {
+        runtime.block_on(holder).unwrap();
+    }
+
+    let held = history.held.lock().unwrap().clone();
+    let released = history.released.lock().unwrap().clone();
+    eprintln!("HISTORY: {} leases through {} faults", held.len(), rounds * 5);
+    // No slot was held by two at once, and tokens of a slot grow with time.
+    let mut slots: BTreeMap<(String, u32), Vec<Held>> = BTreeMap::new();
+    for one in held {
+        slots.entry(one.slot.clone()).or_default().push(one);
+    }
+    for (slot, mut all) in slots {
+        all.sort_by_key(|held| held.from);
+        for pair in all.windows(2) {
+            assert_ne!(pair[0].id, pair[1].id, "one lease was given to two");
+            assert!(pair[0].to <= pair[1].from, "slot {slot:?} was held twice: {pair:?}");
+            assert!(pair[0].token < pair[1].token, "tokens of {slot:?} do not grow: {pair:?}");
+        }
+    }
+    // Every end that was acknowledged is there, and was told to who watches.
+    let client = patient(&list);
+    for id in &released {
+        let lease = runtime.block_on(client.get(id)).unwrap();
+        assert_eq!(lease.state(), LeaseState::Released, "{id} was acknowledged as released");
+    }
+    let start = Instant::now();
+    loop {
+        let missing: Vec<String> = {
+            let watched = history.watched.lock().unwrap();
+            released.iter().filter(|id| watched.get(*id) != Some(&LeaseState::Released)).cloned().collect()
+        };
+        if missing.is_empty() {
+            break;
+        }
+        assert!(!watching.is_finished(), "the watch ended");
+        assert!(start.elapsed() < Duration::from_secs(60), "the watcher never saw the end of {missing:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    watching.abort();
+}
