@@ -32,10 +32,11 @@ impl Orphans {
     pub(crate) async fn sweep(&mut self, hub: &Arc<Hub>, listed: &BTreeMap<String, Instance>, rows: &[(Row, Note)]) {
         let settings = hub.settings();
         let oldest = now_ms() - 2 * i64::try_from(settings.launch.as_millis()).unwrap_or(i64::MAX / 4);
+        let claims = Claims::of(rows);
         let alive: Vec<&Instance> = listed.values().filter(|instance| !instance.state.is_ended()).collect();
         let strays: BTreeSet<String> = alive
             .iter()
-            .filter(|instance| instance.launched_unix_ms < oldest && !is_claimed(instance, rows))
+            .filter(|instance| instance.launched_unix_ms < oldest && !claims.hold(instance))
             .map(|instance| instance.id.clone())
             .collect();
         let twice: Vec<String> = strays.intersection(&self.seen).cloned().collect();
@@ -60,11 +61,9 @@ impl Orphans {
         dry_run: bool,
     ) {
         let Ok(now) = hub.rows().await else { return };
-        let strays: Vec<String> = twice
-            .iter()
-            .filter(|id| listed.get(*id).is_some_and(|instance| !is_claimed(instance, &now)))
-            .cloned()
-            .collect();
+        let claims = Claims::of(&now);
+        let strays: Vec<String> =
+            twice.iter().filter(|id| listed.get(*id).is_some_and(|instance| !claims.hold(instance))).cloned().collect();
         let news = strays.iter().any(|id| !self.told.contains(id));
         if dry_run || strays.len() > most {
             if news {
@@ -127,13 +126,33 @@ impl Orphans {
     }
 }
 
-/// A row speaks of it.
-fn is_claimed(instance: &Instance, rows: &[(Row, Note)]) -> bool {
-    let resource = instance.tags.get(tags::RESOURCE);
-    let attempt = instance.tags.get(tags::ATTEMPT).and_then(|attempt| attempt.parse::<u32>().ok());
-    rows.iter().any(|(row, note)| match note {
-        Note::Launched { host, .. } | Note::Ready { host, .. } => host.instance == instance.id,
-        Note::Launching { attempt: own, .. } => Some(&row.resource) == resource && attempt == Some(*own),
-        Note::Over { .. } => false,
-    })
+/// What the rows speak of: hosts by their instance, launches that are under way by resource and attempt.
+struct Claims<'a> {
+    hosts: BTreeSet<&'a str>,
+    launches: BTreeSet<(&'a str, u32)>,
+}
+
+impl<'a> Claims<'a> {
+    fn of(rows: &'a [(Row, Note)]) -> Self {
+        let mut claims = Self { hosts: BTreeSet::new(), launches: BTreeSet::new() };
+        for (row, note) in rows {
+            match note {
+                Note::Launched { host, .. } | Note::Ready { host, .. } => {
+                    claims.hosts.insert(&host.instance);
+                }
+                Note::Launching { attempt, .. } => {
+                    claims.launches.insert((&row.resource, *attempt));
+                }
+                Note::Over { .. } => {}
+            }
+        }
+        claims
+    }
+
+    fn hold(&self, instance: &Instance) -> bool {
+        let resource = instance.tags.get(tags::RESOURCE);
+        let attempt = instance.tags.get(tags::ATTEMPT).and_then(|attempt| attempt.parse::<u32>().ok());
+        let launching = resource.zip(attempt).is_some_and(|(id, at)| self.launches.contains(&(id.as_str(), at)));
+        launching || self.hosts.contains(instance.id.as_str())
+    }
 }

@@ -1,6 +1,7 @@
 //! Scenarios against EC2 in memory, with the clock in the test's hand.
 
 mod doctor;
+mod hour;
 mod launches;
 mod notices;
 mod orphans;
