@@ -37,7 +37,8 @@ elif [ -d "$repository" ]; then
 fi
 
 say "building wharfinger (a few minutes the first time)"
-cargo build --quiet --profile demo --bin wharfinger
+# Without PostgreSQL, which a first look does not need.
+cargo build --quiet --profile demo --no-default-features --features cli --bin wharfinger
 wharfinger=$PWD/target/demo/wharfinger
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/wharfinger-demo.XXXXXX")
