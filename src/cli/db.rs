@@ -168,6 +168,7 @@ fn failure(error: CopyError) -> Failure {
     match error {
         CopyError::Store(error) => store_failure(&error),
         CopyError::Io(_) | CopyError::Dump { .. } => Failure::new(Exit::BadData, error.to_string()),
+        CopyError::Changed { .. } => Failure::new(Exit::Unavailable, error.to_string()),
         CopyError::Differs(_) => Failure::new(Exit::Internal, error.to_string()),
     }
 }

@@ -447,8 +447,20 @@ fn take_traits(pools: &mut [PoolConfig], made: &BTreeMap<String, Made>) {
     }
 }
 
+/// After a server was killed, a program that it was just starting may have its port for a moment.
+const PORT_PATIENCE: Duration = Duration::from_millis(500);
+
 async fn bind(address: SocketAddr) -> Result<Port, Failure> {
-    let bound = TcpListener::bind(address).await.and_then(TcpListener::into_std);
+    let mut waited = Duration::ZERO;
+    let bound = loop {
+        match TcpListener::bind(address).await.and_then(TcpListener::into_std) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && waited < PORT_PATIENCE => {}
+            bound => break bound,
+        }
+        let pause = Duration::from_millis(20);
+        tokio::time::sleep(pause).await;
+        waited += pause;
+    };
     bound.map(|listener| Port { listener }).map_err(|error| {
         let failure = Failure::new(Exit::Unavailable, format!("{address} can not be listened on: {error}"));
         match error.kind() {

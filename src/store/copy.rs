@@ -53,6 +53,14 @@ pub enum CopyError {
         /// What is there.
         what: String,
     },
+    /// Something has written to the original meanwhile: its server runs still.
+    #[error("the original has changed meanwhile, from revision {from} to {to}: stop its server, and do it again")]
+    Changed {
+        /// What was copied.
+        from: Revision,
+        /// Where it is now.
+        to: Revision,
+    },
     /// What was read back is not what was written.
     #[error("the copy is not what it was made from ({0}): report this, and go on with the original")]
     Differs(&'static str),
@@ -114,11 +122,15 @@ impl Trail<'_> {
 /// Copies all of a store into an empty one, and compares.
 ///
 /// # Errors
-/// [`CopyError::Store`]; [`CopyError::Differs`] if what is read back is something else.
+/// [`CopyError::Store`]; [`CopyError::Changed`] if something writes to the original; [`CopyError::Differs`] if what is read
+/// back is something else.
 pub async fn copy(from: &dyn Store, to: &dyn Store) -> Result<Copied, CopyError> {
     let snapshot = from.load().await?;
-    let trail = Trail::Store { store: from, after: Revision(0), to: snapshot.revision };
-    fill(to, snapshot, trail).await
+    let revision = snapshot.revision;
+    let trail = Trail::Store { store: from, after: Revision(0), to: revision };
+    let copied = fill(to, snapshot, trail).await?;
+    let now = from.changes_since(revision, 1).await?.revision;
+    if now == revision { Ok(copied) } else { Err(CopyError::Changed { from: revision, to: now }) }
 }
 
 async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Result<Copied, CopyError> {
@@ -422,8 +434,8 @@ fn split(text: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::MemoryStore;
     use crate::store::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
+    use crate::store::{Changes, Epoch, MemoryStore};
 
     /// With all that there can be, and more than a chunk of it.
     async fn full() -> MemoryStore {
@@ -489,6 +501,41 @@ mod tests {
         }
         let refused = copy(&memory, &sqlite).await.unwrap_err().to_string();
         assert!(refused.contains("is not empty"), "{refused}");
+    }
+
+    /// Writes to the original while it is copied, as a server does that was forgotten.
+    struct Busy(MemoryStore, Epoch);
+
+    #[async_trait::async_trait]
+    impl Store for Busy {
+        async fn acquire(&self) -> Result<Epoch, StoreError> {
+            self.0.acquire().await
+        }
+        async fn load(&self) -> Result<Snapshot, StoreError> {
+            let found = self.0.load().await;
+            let base = self.0.load_now().revision;
+            let lease = Arc::new(Samples::new(99).lease(0, base.0 + 1));
+            let more = Batch { base, revision: Revision(base.0 + 1), leases: vec![lease], ..Batch::default() };
+            self.0.commit_now(&more, self.1).expect("nobody else writes");
+            found
+        }
+        async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
+            self.0.commit(batch, epoch).await
+        }
+        async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
+            self.0.changes_since(after, limit).await
+        }
+        async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
+            self.0.events(query).await
+        }
+    }
+
+    #[tokio::test]
+    async fn an_original_that_changes_is_not_moved() {
+        let original = full().await;
+        let epoch = original.acquire_now();
+        let error = copy(&Busy(original, epoch), &MemoryStore::new()).await.unwrap_err();
+        assert!(matches!(error, CopyError::Changed { .. }) && error.to_string().contains("stop its server"), "{error}");
     }
 
     #[tokio::test]

@@ -73,10 +73,43 @@ pub(crate) fn as_owner(program: &Path) -> Command {
     command
 }
 
+/// For the data, and who removes it.
+fn kept_folder() -> (PathBuf, Child) {
+    let folder = tempfile::Builder::new().prefix("wharfinger-pg.").tempdir().unwrap().keep();
+    if is_root() {
+        run(Command::new("chown").arg("postgres:").arg(&folder));
+    }
+    // Its input ends with us.
+    let keeper = Command::new("sh")
+        .args(["-c", KEEPER, "keeper"])
+        .arg(&folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    (folder, keeper)
+}
+
 fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {text}");
+}
+
+/// A port that nobody gets by chance while the server is down: below those that the kernel gives to connections, one of
+/// which would otherwise connect to itself there.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // By process, so that test binaries that run at once keep apart.
+    let first = std::process::id() % 100 * 20;
+    loop {
+        let next = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 2000;
+        let port = u16::try_from(10_000 + next).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Cluster {
@@ -86,31 +119,46 @@ impl Cluster {
             eprintln!("SKIP: no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql");
             return None;
         };
-        let folder = tempfile::Builder::new().prefix("wharfinger-pg.").tempdir().unwrap().keep();
-        if is_root() {
-            run(Command::new("chown").arg("postgres:").arg(&folder));
-        }
-        // Its input ends with us.
-        let keeper = Command::new("sh")
-            .args(["-c", KEEPER, "keeper"])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let (folder, keeper) = kept_folder();
         let data = folder.join("data");
         run(as_owner(&bin.join("initdb"))
             .args(["--no-sync", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=trust"])
             .args(["--auth-host=scram-sha-256", "-D"])
             .arg(&data));
         certificates(&folder);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut cluster = Cluster { folder, port, bin, server: None, keeper: Some(keeper) };
         cluster.run();
         cluster.sql("postgres", &format!("CREATE ROLE wharfinger LOGIN PASSWORD '{PASSWORD}'"));
         cluster.sql("postgres", "CREATE DATABASE wharf OWNER wharfinger");
         Some(cluster)
+    }
+
+    /// Another one that follows this one: what is acknowledged from now on is on both.
+    pub(crate) fn replica(&self) -> Cluster {
+        let (folder, keeper) = kept_folder();
+        run(as_owner(&self.bin.join("pg_basebackup"))
+            .args(["-R", "-X", "stream", "-c", "fast", "-U", "postgres", "-p", &self.port.to_string(), "-h"])
+            .arg(&self.folder)
+            .arg("-D")
+            .arg(folder.join("data")));
+        certificates(&folder);
+        let mut replica =
+            Cluster { folder, port: free_port(), bin: self.bin.clone(), server: None, keeper: Some(keeper) };
+        replica.run();
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        let start = Instant::now();
+        while self.sql("postgres", "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") != "1" {
+            assert!(start.elapsed() < PATIENCE, "the replica does not follow:\n{}", replica.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        replica
+    }
+
+    /// A replica becomes the one that is written to.
+    pub(crate) fn promote(&self) {
+        assert_eq!(self.sql("postgres", "SELECT pg_promote()"), "t");
     }
 
     /// Starts it, or starts it again on the same data, and waits until it takes connections.

@@ -27,6 +27,7 @@ pub(crate) enum Mode {
 }
 
 struct State {
+    target: u16,
     mode: Mode,
     streams: Vec<TcpStream>,
     /// So many bytes of requests and replies have come, passed or not.
@@ -51,7 +52,7 @@ impl Proxy {
     pub(crate) fn start(target: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { mode: Mode::Pass, streams: Vec::new(), seen: [0; 2], ended: false };
+        let state = State { target, mode: Mode::Pass, streams: Vec::new(), seen: [0; 2], ended: false };
         let state: Shared = Arc::new((Mutex::new(state), Condvar::new()));
         let shared = state.clone();
         thread::spawn(move || {
@@ -64,7 +65,7 @@ impl Proxy {
                     if state.mode == Mode::Refuse {
                         continue;
                     }
-                    let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", state.target)) else { continue };
                     let _ = client.set_nodelay(true);
                     let _ = server.set_nodelay(true);
                     for (from, to, way) in [(&client, &server, 0), (&server, &client, 1)] {
@@ -87,6 +88,13 @@ impl Proxy {
     pub(crate) fn set(&self, mode: Mode) {
         lock(&self.state).mode = mode;
         self.state.1.notify_all();
+    }
+
+    /// Leads elsewhere from now on, as an address does that is moved to another machine; what is open is closed.
+    pub(crate) fn lead_to(&self, target: u16) {
+        let mut state = lock(&self.state);
+        state.target = target;
+        close(&mut state);
     }
 
     /// How many bytes of requests have come.
