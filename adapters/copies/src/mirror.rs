@@ -26,6 +26,10 @@ pub(crate) struct Listing {
     pub(crate) default: Option<String>,
     /// Of the ids that were asked for, those whose objects the copy has.
     pub(crate) here: BTreeSet<String>,
+    /// Those of them that are commits.
+    pub(crate) commits: BTreeSet<String>,
+    /// The copy's branches of the remote are the remote's.
+    pub(crate) fresh: bool,
     /// Any id; none if there are no refs at all.
     any: Option<String>,
 }
@@ -91,13 +95,25 @@ fn answer(copy: &Copy, output: &Output) -> Result<Listing, Trouble> {
     let why = match &output.exit {
         Exit::Code(0) => {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let mut listing = Listing { refs: BTreeMap::new(), default: None, here: BTreeSet::new(), any: None };
+            let mut listing = Listing {
+                refs: BTreeMap::new(),
+                default: None,
+                here: BTreeSet::new(),
+                commits: BTreeSet::new(),
+                fresh: false,
+                any: None,
+            };
             for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
                 match left.strip_prefix("ref: refs/heads/") {
                     Some(branch) if name == "HEAD" => listing.default = Some(branch.to_string()),
                     Some(_) => {}
                     None if name == "any" => listing.any = Some(left.to_string()),
+                    None if left == "fresh" => listing.fresh = true,
                     None if left == "have" => drop(listing.here.insert(name.to_string())),
+                    None if left == "commit" => {
+                        listing.here.insert(name.to_string());
+                        listing.commits.insert(name.to_string());
+                    }
                     None => drop(listing.refs.insert(name.to_string(), left.to_string())),
                 }
             }

@@ -144,7 +144,10 @@ pub(crate) async fn one(
             let token = whose.filter(|whose| whose.first).map(|whose| whose.work.token);
             let listing = ready(copy, &pinned, token, &tries(copy, wanted), &also, !trust.is_empty()).await?;
             let plan = plan(copy, &pinned, wanted, listing)?;
-            let commit = fetch(copy, &pinned, wanted, &plan).await?;
+            let commit = match (&plan.tip, plan.fresh) {
+                (Some(tip), true) => tip.id.clone(),
+                _ => fetch(copy, &pinned, wanted, &plan).await?,
+            };
             (plan, commit)
         }
     };
@@ -178,7 +181,13 @@ pub(crate) async fn one(
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
         let tip = Tip { name: base.clone(), id: base.clone(), tag: None };
-        let again = Plan { tip: Some(tip), default: plan.default.clone(), offline: plan.offline.clone(), here: false };
+        let again = Plan {
+            tip: Some(tip),
+            default: plan.default.clone(),
+            offline: plan.offline.clone(),
+            here: false,
+            fresh: false,
+        };
         warmth = Warmth::Cold;
         let came = match pull(copy, &pinned, wanted, &again, Goal::CopyAnew).await {
             Ok(_) if !others.is_empty() => merge(copy, &pinned, &base, &others, &from, true).await.map(drop),
@@ -228,6 +237,8 @@ struct Plan {
     offline: Option<Failure>,
     /// The copy has the objects.
     here: bool,
+    /// It has all that a fetch would bring.
+    fresh: bool,
 }
 
 /// A submodule's commit has one meaning only. What the mirror has of it is there without a word to the remote.
@@ -237,7 +248,7 @@ async fn at_hand(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Option<(P
     copy.must(NORMALISE, &[pinned, "strict", &min, ""], copy.config.command_timeout()).await?;
     let tip = Tip { name: id.clone(), id, tag: None };
     let found = mirror::pull(copy, pinned, Some(&tip), "", true, Goal::Copy).await?;
-    let plan = Plan { tip: Some(tip), default: String::new(), offline: None, here: false };
+    let plan = Plan { tip: Some(tip), default: String::new(), offline: None, here: false, fresh: false };
     Ok(found.ok().flatten().map(|commit| (plan, commit)))
 }
 
@@ -274,7 +285,7 @@ fn plan(copy: &Copy, pinned: &str, wanted: &Wanted, listing: Result<Listing, Fai
         Err(failure) if failure.blame == Blame::Provider => match whole(pinned, wanted) {
             Some(id) => {
                 let tip = Some(Tip { name: id.clone(), id, tag: None });
-                return Ok(Plan { tip, default: String::new(), offline: Some(failure), here: true });
+                return Ok(Plan { tip, default: String::new(), offline: Some(failure), here: true, fresh: false });
             }
             None => return Err(failure.into()),
         },
@@ -303,7 +314,8 @@ fn plan(copy: &Copy, pinned: &str, wanted: &Wanted, listing: Result<Listing, Fai
     };
     // Of an abbreviated id nobody knows yet; it is looked for among what is here.
     let here = tip.as_ref().is_none_or(|tip| listing.here.contains(&tip.id));
-    Ok(Plan { tip, default: listing.default.unwrap_or_default(), offline: None, here })
+    let fresh = listing.fresh && tip.as_ref().is_some_and(|tip| tip.tag.is_none() && listing.commits.contains(&tip.id));
+    Ok(Plan { tip, default: listing.default.unwrap_or_default(), offline: None, here, fresh })
 }
 
 /// The wanted commit, if it was given by its whole id in the copy's format.

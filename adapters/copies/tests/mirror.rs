@@ -230,16 +230,35 @@ async fn a_mirror_that_is_deleted_under_a_prepare_costs_nothing_but_time() {
 }
 
 #[tokio::test]
+async fn a_copy_that_has_it_all_needs_no_mirror() {
+    let world = World::new(Clean::Clean).await;
+    let work = world.work(&[]);
+    world.prepare_for(work.clone()).await.unwrap();
+    world.clean(work).await.unwrap();
+    std::fs::remove_dir_all(world.root.join("mirrors")).unwrap();
+    for wanted in [&[][..], &[("branch", "side")], &[("commit", &world.origin.id("main~"))]] {
+        world.prepare(wanted).await.unwrap();
+        assert!(!world.root.join("mirrors").exists(), "{wanted:?}: the mirror was made again");
+    }
+    // Another branch, though not the wanted one: a holder finds the remote as it is.
+    world.origin.work("git push -q origin main:other");
+    let prepared = world.prepare(&[]).await.unwrap();
+    world.assert_is(&prepared, "main", &[]);
+    assert_eq!(world.spoil("git rev-parse origin/other"), world.origin.id("main"));
+}
+
+#[tokio::test]
 async fn the_lock_of_a_dead_process_holds_nobody() {
     let world = World::new(Clean::Clean).await;
     let lock = format!("{}.lock", mirror(&world).display());
     let mut holder = std::process::Command::new("flock")
-        .args([&lock, "sh", "-c", "echo held; exec sleep 1000"])
+        .args([&lock, "sh", "-c", "echo held; exec sleep 60"])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let mut word = [0; 5];
     std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut word).unwrap();
+    world.origin.work("echo new >n; git add n; git commit -qm new; git push -q origin main");
     let preparing = world.prepare(&[]);
     tokio::pin!(preparing);
     let waits = tokio::time::timeout(std::time::Duration::from_secs(3), &mut preparing).await;

@@ -1,5 +1,6 @@
 # Waits for what ask.sh has asked. Leaves all branches in meta/heads, sorted, and prints the rest: HEAD, the names, the first
-# branch as "any", and as "have" which of them the copy has the objects of. $1: another id to look for there, or empty.
+# branch as "any", and as "have" (or "commit", if it is one) which of them the copy has the objects of; and "fresh" if the copy's
+# branches of the remote are those that it has. $1: another id to look for there, or empty.
 # A failure is the remote's: 97, or 98 if there was no answer in time.
 tab=$(printf '\t')
 wait "$asking"
@@ -25,6 +26,12 @@ if [ -n "$normal" ]; then
     listing | sed -n "s/^\([0-9a-f]*\)${tab}HEAD\$/\1/p"
     for name in $names; do listing | sed -n "s|^\([0-9a-f]*\)${tab}$name\$|\1|p"; done
     [ -z "$1" ] || printf '%s\n' "$1"
-  } | g cat-file --batch-check 2>/dev/null | sed -n "s/^\([0-9a-f]*\) [a-z]* [0-9]*\$/have${tab}\1/p"
+  } | g cat-file --batch-check 2>/dev/null |
+    sed -n -e "s/^\([0-9a-f]*\) commit [0-9]*\$/commit${tab}\1/p" -e "s/^\([0-9a-f]*\) [a-z]* [0-9]*\$/have${tab}\1/p"
+  # Where a history was cut off is said by a fetch alone.
+  if [ -z "$H" ] &&
+    g for-each-ref --format='%(objectname)%09refs/heads/%(refname:lstrip=3)' refs/remotes/origin 2>/dev/null | sort | cmp -s - "$M/heads"; then
+    printf 'fresh\t\n'
+  fi
 fi
 exit 0

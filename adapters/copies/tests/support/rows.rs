@@ -114,7 +114,7 @@ pub(crate) const OBJECTS: &[Row] = &[
         Mended,
     ),
     ("forged tree", "LOOSE f=$(loose origin/main^{tree}); rm -f $f; cp $(loose origin/side^{tree}) $f", Mended),
-    ("forged commit", "LOOSE f=$(loose origin/main); rm -f $f; cp $(loose v1) $f", Repaired("OBJECTS_BROKEN")),
+    ("forged commit", "LOOSE f=$(loose origin/main); rm -f $f; cp $(loose v1) $f", Mended),
     (
         "missing blob that is said to be elsewhere",
         "LOOSE rm -f $(loose origin/main:a.txt); n=$(git rev-parse HEAD | git pack-objects -q .git/objects/pack/pack); : >.git/objects/pack/pack-$n.promisor; git config remote.origin.promisor true; git config extensions.partialClone origin; git config core.repositoryformatversion 1",
