@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check and test. Installs what is missing (apt, a venv in target/venv), says what it does.
 #
-#   ./test.sh            everything; about 30 minutes cold on two cores
+#   ./test.sh            everything; about 45 minutes cold on two cores
 #   ./test.sh --long     the same, with the long loops: thousands of seeds, twenty kills
 #   ./test.sh --fast     no lints, no end-to-end tests: the inner loop
 set -euo pipefail
