@@ -1,7 +1,10 @@
 # Makes the copy's directory with its marker, and removes half-made trees. $1: MB that must be free. $2: where to note that
 # the copy lies here, or empty; only beside a host that has an owner.
 have_git
-v=$(git version) || exit 127
+v=$(git version) || {
+  # One that is there and was killed is no missing one.
+  case $? in 126 | 127) exit 127 ;; *) exit 1 ;; esac
+}
 v=${v#git version }
 major=${v%%.*}
 rest=${v#*.}
