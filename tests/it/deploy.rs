@@ -10,8 +10,7 @@ fn root() -> &'static Path {
 /// systemd understands each line of the unit.
 #[test]
 fn the_unit_is_one() {
-    let unit =
-        std::fs::read_to_string(root().join("deploy/wharfinger.service")).unwrap();
+    let unit = std::fs::read_to_string(root().join("deploy/wharfinger.service")).unwrap();
     // It asks for the program to be there.
     let unit = unit.replace("/usr/local/bin/wharfinger", "/bin/true");
     let folder = tempfile::tempdir().unwrap();
