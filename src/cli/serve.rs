@@ -9,7 +9,7 @@ use super::ui::Ui;
 use crate::config::{AdapterConfig, Loaded, StoreConfig};
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
 use crate::rpc::RpcLimits;
-use crate::store::{SqliteStore, Store, StoreError};
+use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::{self, Format};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -297,6 +297,7 @@ impl Running {
         let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
         let port =
             tokio::spawn(crate::rpc::serve(listener, handle.clone(), limits, shared.weather(), port_stop.clone()));
+        tokio::spawn(trim_trail(store.clone(), loaded.keep_events, engine_stop.clone()));
         tracing::info!(%address, store = %loaded.store, pools = loaded.pools.len(), "serving");
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
