@@ -56,15 +56,15 @@ impl Core {
             core.order.push(config.name.clone());
             core.pools.insert(config.name.clone(), Pool::new(Arc::new(config)));
         }
+        // A pool that is no longer configured, but of which something is left.
+        for row in &snapshot.resources {
+            core.keep_pool_of(row);
+        }
         for row in snapshot.pools {
             if let Some(pool) = core.pools.get_mut(&row.name) {
                 pool.cordoned = row.cordoned;
                 pool.revision = row.revision;
             }
-        }
-        // A pool that is no longer configured, but of which something is left.
-        for row in &snapshot.resources {
-            core.keep_pool_of(row);
         }
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = snapshot.resources.into_iter().partition(|row| row.parent.is_some());
