@@ -13,14 +13,15 @@ mod db;
 mod doctor;
 mod error;
 mod exit;
+#[cfg(feature = "postgres")]
+mod follow;
 mod json;
 mod lease;
 mod look;
+mod port;
 mod run;
 mod select;
 mod serve;
-#[cfg(feature = "postgres")]
-mod standby;
 mod text;
 mod ui;
 mod watch;

@@ -80,6 +80,12 @@ impl MemoryStore {
         self.data().away = away;
     }
 
+    /// As a database that fails over to a copy without the last commits; here without any.
+    #[cfg(test)]
+    pub(crate) fn lose_everything(&self) {
+        *self.data() = Data::default();
+    }
+
     fn answering(&self) -> Result<MutexGuard<'_, Data>, StoreError> {
         let data = self.data();
         if data.away {

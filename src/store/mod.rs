@@ -22,6 +22,9 @@ mod conformance;
 mod samples;
 
 pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
+pub(crate) use lead::Moment;
+#[cfg(test)]
+pub(crate) use lead::lead_for_tests;
 pub use lead::{Candidate, Election, Lead, Leader};
 pub use memory::{Fault, MemoryStore};
 #[cfg(feature = "postgres")]

@@ -69,8 +69,17 @@ impl PostgresStore {
     /// [`StoreError::Configuration`] if the database does not let us in, is of a newer version, too old, or another
     /// program's; [`StoreError::Unavailable`] if it does not answer or can only be read.
     pub async fn open(settings: &PostgresSettings) -> Result<Self, StoreError> {
+        let store = Self::new(settings)?;
+        store.bring_up().await?;
+        Ok(store)
+    }
+
+    /// Does not connect yet. Nothing can be asked before [`PostgresStore::bring_up`].
+    ///
+    /// # Errors
+    /// [`StoreError::Configuration`] if the URL is none.
+    pub fn new(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let site = Arc::new(Site::new(settings.clone())?);
-        migrate::migrate(&site).await.map_err(|trouble| trouble.sorted(&site.place))?;
         Ok(PostgresStore {
             inner: Arc::new(Inner {
                 writer: Mutex::new(Writer::new(site.clone())),
@@ -81,6 +90,14 @@ impl PostgresStore {
                 site,
             }),
         })
+    }
+
+    /// Connects, and brings the schema up to this version.
+    ///
+    /// # Errors
+    /// As of [`PostgresStore::open`].
+    pub async fn bring_up(&self) -> Result<(), StoreError> {
+        migrate::migrate(&self.inner.site).await.map_err(|trouble| self.sorted(&trouble))
     }
 
     /// Whether the URL is one, as far as that can be said without connecting.
