@@ -29,7 +29,7 @@ impl Follower {
     pub(crate) fn look(&mut self, store: &MemoryStore, pools: &[PoolConfig], limits: Limits) {
         self.turns += 1;
         // Now after one commit, now after many.
-        if self.turns % (1 + self.turns / 64 % 13) != 0 {
+        if !self.turns.is_multiple_of(1 + self.turns / 64 % 13) {
             return;
         }
         let snapshot = store.load_now();
