@@ -12,6 +12,14 @@ const LEAD: Millis = Millis::secs(5);
 /// How old what a follower says may be, unless the configuration says otherwise.
 const MAX_AGE: Millis = Millis::secs(10);
 
+/// In `advertise`: this machine's name, so that all servers can have the same file.
+const HOSTNAME: &str = "{hostname}";
+
+/// As the kernel says it, uname(2).
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// One of several servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -62,13 +70,21 @@ pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, probl
         );
         return None;
     };
-    let text = advertise.get_ref();
+    let text = advertise.get_ref().replace(HOSTNAME, &hostname());
+    if text.contains(['{', '}']) {
+        problems.add(
+            advertise.span(),
+            format!("`advertise` has a placeholder that is not known: {:?}", advertise.get_ref()),
+            "the only one is {hostname}, this machine's name",
+        );
+        return None;
+    }
     let place = text.strip_prefix("http://").filter(|place| !place.contains('/'));
     let port = place.and_then(|place| place.rsplit_once(':')).filter(|(host, _)| !host.is_empty());
     if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
         problems.add(
             advertise.span(),
-            format!("`advertise` is no address of a server: {text:?}"),
+            format!("`advertise` is no address of a server: {:?}", advertise.get_ref()),
             "write it as clients do, as in \"http://broker-1.example.org:7411\"",
         );
         return None;
@@ -78,7 +94,7 @@ pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, probl
         Duration::from_millis(u64::try_from(time.0).unwrap_or(0))
     };
     Some(Cluster {
-        advertise: text.clone(),
+        advertise: text,
         lead: time(section.lead.as_ref(), LEAD),
         max_age: time(section.max_age.as_ref(), MAX_AGE),
     })
