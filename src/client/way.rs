@@ -1,8 +1,8 @@
-//! The way to the server that leads, among several.
+//! The way to one of several servers.
 //!
-//! Calls go where the last one was answered. A server that stands by refuses and says who leads: then the same call goes
-//! there at once, which is safe for any call, since a refused one did nothing. So is one whose connection never stood. What
-//! broke later is the caller's to repeat, and goes to the next server.
+//! Calls go where the last one was answered; any server will do. One that follows and does not pass calls on refuses and says who
+//! leads: then the same call goes there at once, which is safe for any call, since a refused one did nothing. So is one whose
+//! connection never stood. What broke later is the caller's to repeat, and goes to the next server.
 
 use super::retry::random;
 use super::{ClientError, ClientOptions, error};
