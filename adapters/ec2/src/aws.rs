@@ -512,11 +512,7 @@ impl Cloud for Aws {
     async fn try_out(&self, trial: &Trial, launch: &Launch) -> Result<(), CloudError> {
         let template = || launch.template.as_ref().map(|template| template.name.clone()).unwrap_or_default();
         match trial {
-            Trial::Run => {
-                // As a launch in one place is asked for: without the template that fleets need.
-                let alone = Launch { template: None, ..launch.clone() };
-                tried(self.run_call(&alone).await?.dry_run(true).send().await.map_err(error))
-            }
+            Trial::Run => tried(self.run_call(launch).await?.dry_run(true).send().await.map_err(error)),
             Trial::Fleet => tried(self.fleet_call(launch).await?.dry_run(true).send().await.map_err(error)),
             Trial::Template => {
                 let spec = TemplateSpec {

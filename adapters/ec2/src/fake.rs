@@ -9,7 +9,7 @@ use crate::error::CloudError;
 use crate::hub::now_ms;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -54,7 +54,11 @@ struct Inside {
     address: Option<String>,
     policy: String,
     page: usize,
+    witness: Option<Witness>,
 }
+
+/// Sees each request for an instance in the moment in which it is made.
+pub type Witness = Arc<dyn Fn(&Launch) + Send + Sync>;
 
 /// See the module.
 #[derive(Default)]
@@ -187,6 +191,18 @@ impl FakeCloud {
         inside.start("m7i.large", "us-east-1a", false, tags)
     }
 
+    /// This one sees every request for an instance from now on.
+    pub fn witness(&self, sees: impl Fn(&Launch) + Send + Sync + 'static) {
+        self.lock().witness = Some(Arc::new(sees));
+    }
+
+    fn is_asked(&self, launch: &Launch) {
+        let witness = self.lock().witness.clone();
+        if let Some(sees) = witness {
+            sees(launch);
+        }
+    }
+
     /// A message for the queue.
     pub fn send(&self, body: &str) {
         let mut inside = self.lock();
@@ -276,6 +292,7 @@ fn answer<T>(fault: Option<Fault>, value: T) -> Result<T, CloudError> {
 #[async_trait]
 impl Cloud for FakeCloud {
     async fn run_instance(&self, launch: &Launch) -> Result<Launched, CloudError> {
+        self.is_asked(launch);
         let fault = self.begin("RunInstances")?;
         let launched = self.lock().launch(launch)?;
         answer(fault, launched)
@@ -288,6 +305,7 @@ impl Cloud for FakeCloud {
     }
 
     async fn create_fleet(&self, launch: &Launch) -> Result<FleetAnswer, CloudError> {
+        self.is_asked(launch);
         let fault = self.begin("CreateFleet")?;
         let mut inside = self.lock();
         if !launch.template.as_ref().is_some_and(|own| inside.templates.contains_key(&own.name)) {

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod hour;
+mod intent;
 mod launches;
 mod notices;
 mod orphans;
