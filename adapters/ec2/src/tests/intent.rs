@@ -12,6 +12,9 @@ use tokio::sync::Notify;
 use tokio::time::{advance, timeout};
 use wharfinger_adapter::{Failure, Journal};
 
+/// What was asked for, and what was written down by then.
+type Asked = Vec<(Launch, Option<Launch>)>;
+
 fn one_place(config: &mut crate::Config) {
     config.types.truncate(1);
     config.subnets.pop_last();
@@ -37,7 +40,7 @@ async fn invariant_5_what_is_bought_was_written_down_before_just_as_it_is_asked_
     for fleet in [false, true] {
         let world = world(fleet);
         let notes = Arc::new(Notes::default());
-        let asked: Arc<Mutex<Vec<(Launch, Option<Launch>)>>> = Arc::default();
+        let asked: Arc<Mutex<Asked>> = Arc::default();
         let (books, seen) = (notes.clone(), asked.clone());
         world.cloud.witness(move |launch| seen.lock().unwrap().push((launch.clone(), launching(books.last()))));
         // Also the second attempt, and each repetition.

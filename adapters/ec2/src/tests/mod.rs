@@ -1,5 +1,6 @@
 //! Scenarios against EC2 in memory, with the clock in the test's hand.
 
+mod conformance;
 mod doctor;
 mod hour;
 mod intent;
