@@ -5,7 +5,7 @@
 
 use crate::cloud::{
     Ask, Cloud, Event, FleetAnswer, Instance, Launch, Launched, Message, Page, Place, State, Status, TemplateSpec,
-    Which,
+    Which, transition_time,
 };
 use crate::doctor::Trial;
 use crate::error::{Class, CloudError};
@@ -151,6 +151,7 @@ fn instance(told: &ec2::Instance) -> Option<Instance> {
         id: text(told.instance_id())?,
         state: told.state().and_then(|state| state.name()).map_or(State::Other, |name| State::from_name(name.as_str())),
         reason: text(told.state_reason().and_then(|reason| reason.code())),
+        since_unix_ms: told.state_transition_reason().and_then(transition_time),
         private_address: text(told.private_ip_address()),
         public_address: text(told.public_ip_address()),
         instance_type: told.instance_type().map(|name| name.as_str().to_string()).unwrap_or_default(),

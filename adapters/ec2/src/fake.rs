@@ -164,6 +164,7 @@ impl FakeCloud {
         self.with(id, |machine| {
             machine.instance.state = state;
             machine.instance.reason = reason.map(String::from);
+            machine.instance.since_unix_ms = Some(now_ms());
         });
     }
 
@@ -245,6 +246,7 @@ impl Inside {
             id: id.clone(),
             state: State::Pending,
             reason: None,
+            since_unix_ms: None,
             private_address: Some(address),
             public_address: None,
             instance_type: instance_type.to_string(),

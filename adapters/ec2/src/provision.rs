@@ -59,7 +59,7 @@ pub(crate) async fn provision(
                     Outcome::Launched(instance) => {
                         let host = host_of(&launch, &instance, host_key);
                         parts.hub.owned(&parts.pool, &resource.resource, &host);
-                        parts.hub.with_weather(|w| w.launched(&host.instance_type, &host.zone, host.spot));
+                        parts.hub.launched(&host);
                         let (pool, resource) = (&parts.pool, &resource.resource);
                         let Host { instance, instance_type, zone, spot, .. } = &host;
                         tracing::info!(pool, resource, instance, instance_type, zone, spot, attempt, "launched");
