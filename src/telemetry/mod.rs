@@ -55,8 +55,8 @@ pub fn init(format: Format, color: bool) -> Result<(), TelemetryError> {
 /// The AWS SDK warns of what is usual (there is no file of profiles) and of each call that fails, which we tell ourselves with
 /// what it means; below that it says dozens of lines a call, and its requests hold user data. Who names it gets it.
 const QUIET: &str = "aws_config=error,aws_runtime=error,aws_types=error,aws_sigv4=error,aws_smithy_runtime=error,\
-                     aws_smithy_http_client=error,aws_sdk_ec2=error,aws_sdk_sqs=error,aws_sdk_sts=error,aws_sdk_sso=error,\
-                     aws_sdk_ssooidc=error";
+                     aws_smithy_http_client=error,aws_sdk_ec2=error,aws_sdk_sqs=error,aws_sdk_autoscaling=error,\
+                     aws_sdk_sts=error,aws_sdk_sso=error,aws_sdk_ssooidc=error";
 
 fn filter(text: Option<&str>) -> Result<EnvFilter, TelemetryError> {
     let text = text.filter(|text| !text.is_empty()).unwrap_or("info");

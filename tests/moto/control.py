@@ -261,6 +261,13 @@ def xml_error(code, message="as the test wants it"):
     ).encode()
 
 
+# moto does not know the call.
+HOOKED = (
+    b'<CompleteLifecycleActionResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><CompleteLifecycleActionResult/>'
+    b"<ResponseMetadata><RequestId>x</RequestId></ResponseMetadata></CompleteLifecycleActionResponse>"
+)
+
+
 def matches(kind, subnet, spot):
     return any(t in ("*", kind) and s in ("*", subnet) and p == spot for t, s, p in world.empty)
 
@@ -320,6 +327,10 @@ class Control:
                 return self.cut(env)
             if fault.get("code"):
                 return self.answer(start, fault.get("status", 400), xml_error(fault["code"]))
+        if action == "CompleteLifecycleAction":
+            entry["instances"] = [query.get("InstanceId")]
+            entry["hook"] = {k: query.get(k) for k in ("AutoScalingGroupName", "LifecycleHookName", "LifecycleActionToken", "LifecycleActionResult")}
+            return self.answer(start, 200, HOOKED)
         if action in LAUNCHES:
             with lock:
                 status, headers, body = self.launch(action, query, env, entry)

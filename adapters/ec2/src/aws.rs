@@ -9,6 +9,7 @@ use crate::cloud::{
 };
 use crate::doctor::Trial;
 use crate::error::{Class, CloudError};
+use crate::notices::Hook;
 use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -42,6 +43,7 @@ struct Clients {
     /// For what is asked once.
     once: aws_sdk_ec2::Client,
     sqs: aws_sdk_sqs::Client,
+    scaling: aws_sdk_autoscaling::Client,
 }
 
 impl Aws {
@@ -90,6 +92,7 @@ impl Aws {
                     ec2: aws_sdk_ec2::Client::new(&config),
                     once: aws_sdk_ec2::Client::from_conf(once),
                     sqs: aws_sdk_sqs::Client::from_conf(sqs),
+                    scaling: aws_sdk_autoscaling::Client::new(&config),
                 }
             })
             .await
@@ -537,6 +540,17 @@ impl Cloud for Aws {
                 let call = self.clients().await.ec2.terminate_instances().instance_ids(id);
                 tried(call.dry_run(true).send().await.map_err(error))
             }
+        }
+    }
+
+    async fn complete_hook(&self, hook: &Hook) -> Result<(), CloudError> {
+        let call = self.clients().await.scaling.complete_lifecycle_action();
+        let call = call.auto_scaling_group_name(&hook.group).lifecycle_hook_name(&hook.name);
+        let call = call.lifecycle_action_token(&hook.token).instance_id(&hook.instance);
+        match call.lifecycle_action_result("CONTINUE").send().await.map_err(error) {
+            // «No active Lifecycle Action found»: its time has run out, or somebody else was first.
+            Err(error) if error.code == "ValidationError" => Ok(()),
+            said => said.map(drop),
         }
     }
 

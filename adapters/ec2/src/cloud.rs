@@ -4,6 +4,7 @@
 
 use crate::doctor::Trial;
 use crate::error::CloudError;
+use crate::notices::Hook;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -276,6 +277,9 @@ pub trait Cloud: Send + Sync {
 
     /// ReceiveMessage that hides what it finds for a second only, so that a broker on the same queue hears it all the same.
     async fn peek(&self, queue: &str) -> Result<Vec<Message>, CloudError>;
+
+    /// CompleteLifecycleAction with `CONTINUE`. One that waits no more is success.
+    async fn complete_hook(&self, hook: &Hook) -> Result<(), CloudError>;
 
     /// DeleteMessageBatch, at most ten.
     async fn delete_messages(&self, queue: &str, receipts: &[String]) -> Result<(), CloudError>;

@@ -7,6 +7,7 @@ use crate::cloud::{
 use crate::doctor::Trial;
 use crate::error::CloudError;
 use crate::hub::now_ms;
+use crate::notices::Hook;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +56,7 @@ struct Inside {
     policy: String,
     page: usize,
     witness: Option<Witness>,
+    hooks: Vec<String>,
 }
 
 /// Sees each request for an instance in the moment in which it is made.
@@ -213,6 +215,11 @@ impl FakeCloud {
         inside.messages.insert(number, (message, Instant::now()));
         drop(inside);
         self.sent.notify_waiters();
+    }
+
+    /// Tokens of the hooks that were let go.
+    pub fn hooks_completed(&self) -> Vec<String> {
+        self.lock().hooks.clone()
     }
 
     /// Messages that were not deleted.
@@ -440,6 +447,12 @@ impl Cloud for FakeCloud {
             Trial::Terminate(_) => "TerminateInstances",
         })
         .map(drop)
+    }
+
+    async fn complete_hook(&self, hook: &Hook) -> Result<(), CloudError> {
+        let fault = self.begin("CompleteLifecycleAction")?;
+        self.lock().hooks.push(hook.token.clone());
+        answer(fault, ())
     }
 
     async fn queue_policy(&self, _queue: &str) -> Result<String, CloudError> {

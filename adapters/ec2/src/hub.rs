@@ -148,6 +148,8 @@ struct Known {
     launched: BTreeMap<String, i64>,
     /// Those of which it knows that spot has taken them away.
     interrupted: BTreeSet<String>,
+    /// Hosts of ours that an Auto Scaling group waits to end, also when they are gone already.
+    hooked: BTreeSet<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -305,6 +307,20 @@ impl Hub {
             self.with_weather(|weather| weather.interrupted(&host.instance_type, &host.zone, lived, cool));
         }
         true
+    }
+
+    /// An Auto Scaling group waits for leave to end it.
+    pub(crate) fn hooked(&self, instance: &str, waits: bool) {
+        let mut known = lock(&self.known);
+        if waits {
+            known.hooked.insert(instance.to_string());
+        } else {
+            known.hooked.remove(instance);
+        }
+    }
+
+    pub(crate) fn is_hooked(&self, instance: &str) -> bool {
+        lock(&self.known).hooked.contains(instance)
     }
 
     /// The weather counts it once, from the launch or from a list.

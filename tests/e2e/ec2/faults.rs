@@ -13,6 +13,7 @@ const ONE_PLACE: Pools = Pools {
     queue: true,
     types: &["m7i.large"],
     zones: 1,
+    calm: false,
 };
 
 #[test]
