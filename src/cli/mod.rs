@@ -13,6 +13,7 @@ mod db;
 mod doctor;
 mod error;
 mod exit;
+mod health;
 mod json;
 mod lease;
 mod look;
@@ -118,6 +119,8 @@ enum Verb {
     Break(admin::BreakArgs),
     /// Forget a resource at once, whatever it does
     ForceDestroy(admin::OnResource),
+    /// Ask each server whether it serves; exits with 69 if one does not
+    Health(health::HealthArgs),
     /// Tell how it went with each kind of machine that the broker buys
     Weather,
     /// Try what a configuration needs outside, and say what is missing
@@ -210,6 +213,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Recycle(args) => admin::say(context, admin::Verb::Recycle, args).await,
         Verb::Break(args) => admin::break_lease(context, args).await,
         Verb::ForceDestroy(args) => admin::say(context, admin::Verb::ForceDestroy, args).await,
+        Verb::Health(args) => health::health(context, args).await,
         Verb::Weather => look::weather(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,

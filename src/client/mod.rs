@@ -49,6 +49,8 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use way::parse;
+#[cfg(feature = "cli")]
+pub(crate) use way::parse_addresses;
 
 /// Bytes of one response: as many as the broker sends.
 const MAX_RESPONSE: usize = 16 * 1024 * 1024;

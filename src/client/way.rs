@@ -58,6 +58,12 @@ pub(super) fn parse(endpoints: &str, options: &ClientOptions) -> Result<Vec<Endp
     endpoints.split(',').map(|text| endpoint(text.trim(), several, options)).collect()
 }
 
+/// Each server by itself, for who wants to know how it is.
+#[cfg(feature = "cli")]
+pub(crate) fn parse_addresses(endpoints: &str) -> Result<Vec<Endpoint>, ClientError> {
+    parse(endpoints, &ClientOptions::default())
+}
+
 fn endpoint(text: &str, several: bool, options: &ClientOptions) -> Result<Endpoint, ClientError> {
     let wrong = || ClientError::Address(format!("{text:?}"));
     let uri = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };

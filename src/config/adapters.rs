@@ -398,7 +398,8 @@ pub(crate) fn key_file_fault(path: &Path) -> Option<(String, String)> {
         return Some((format!("the key file {name} is no file"), "name the file with the private key".into()));
     }
     let mode = meta.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    // Its group may read it, as it does where secrets are mounted into containers.
+    if mode & 0o027 != 0 {
         return Some((
             format!("the key file {name} has mode {mode:04o}, so others may use it"),
             format!("run: chmod 600 {name}"),

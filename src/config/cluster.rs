@@ -10,6 +10,14 @@ use wharfinger_core::Millis;
 /// How long a lead lasts that is not renewed, unless the configuration says otherwise.
 const LEAD: Millis = Millis::secs(5);
 
+/// In `advertise`: this machine's name, so that all servers can have the same file.
+const HOSTNAME: &str = "{hostname}";
+
+/// As the kernel says it, uname(2).
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// One of several servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -56,17 +64,25 @@ pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, probl
         );
         return None;
     };
-    let text = advertise.get_ref();
+    let text = advertise.get_ref().replace(HOSTNAME, &hostname());
+    if text.contains(['{', '}']) {
+        problems.add(
+            advertise.span(),
+            format!("`advertise` has a placeholder that is not known: {:?}", advertise.get_ref()),
+            "the only one is {hostname}, this machine's name",
+        );
+        return None;
+    }
     let place = text.strip_prefix("http://").filter(|place| !place.contains('/'));
     let port = place.and_then(|place| place.rsplit_once(':')).filter(|(host, _)| !host.is_empty());
     if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
         problems.add(
             advertise.span(),
-            format!("`advertise` is no address of a server: {text:?}"),
+            format!("`advertise` is no address of a server: {:?}", advertise.get_ref()),
             "write it as clients do, as in \"http://broker-1.example.org:7411\"",
         );
         return None;
     }
     let lead = section.lead.as_ref().map_or(LEAD, |lead| *lead.get_ref());
-    Some(Cluster { advertise: text.clone(), lead: Duration::from_millis(u64::try_from(lead.0).unwrap_or(5000)) })
+    Some(Cluster { advertise: text, lead: Duration::from_millis(u64::try_from(lead.0).unwrap_or(5000)) })
 }

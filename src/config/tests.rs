@@ -362,3 +362,11 @@ host_key = "HOSTKEY"
         rest = &rest[at..];
     }
 }
+
+#[test]
+fn servers_that_share_a_file_each_advertise_their_own_name() {
+    let source = "[store]\nengine = \"postgres\"\nurl = \"postgres:///w\"\n[cluster]\nadvertise = \"http://{hostname}.farm:7411\"\n";
+    let advertised = parse(Path::new("wharfinger.toml"), source).unwrap().cluster.unwrap().advertise;
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(advertised, format!("http://{}.farm:7411", name.trim()));
+}

@@ -23,12 +23,18 @@ pub(crate) struct Farm {
 }
 
 impl Farm {
+    /// Servers with one host, this machine.
     pub(crate) fn start(cluster: &Cluster, count: usize) -> Farm {
+        // One place for all, as the same machines would be.
+        let hosts = tempfile::tempdir().unwrap().keep();
+        Farm::start_with(cluster, count, &|_| HOSTS.replace("{folder}", &hosts.display().to_string()))
+    }
+
+    /// Servers with these pools.
+    pub(crate) fn start_with(cluster: &Cluster, count: usize, pools: &dyn Fn(&Server) -> String) -> Farm {
         let own = schema();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let mut farm = Farm { servers: Vec::new(), ways: Vec::new(), runtime };
-        // One place for all, as the same machines would be.
-        let hosts = tempfile::tempdir().unwrap().keep();
         for _ in 0..count {
             let way = Proxy::start(cluster.port());
             let url = cluster.url().replace(&format!(":{}/", cluster.port()), &format!(":{}/", way.port()));
@@ -38,7 +44,7 @@ impl Farm {
                  [cluster]\nadvertise = \"{}\"\nlead = \"{LEAD}\"",
                 server.address
             ));
-            server.configure("", &HOSTS.replace("{folder}", &hosts.display().to_string()));
+            server.configure("", &pools(&server));
             server.spawn();
             farm.servers.push(server);
             farm.ways.push(way);

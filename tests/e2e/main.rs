@@ -11,6 +11,7 @@ mod db;
 #[cfg(feature = "ec2")]
 mod ec2;
 mod failover;
+mod failover_hosts;
 mod false_break;
 mod farm;
 mod faults;

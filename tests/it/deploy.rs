@@ -1,13 +1,16 @@
 //! What is installed beside the binary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 /// systemd understands each line of the unit.
 #[test]
 fn the_unit_is_one() {
-    let unit =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/wharfinger.service")).unwrap();
+    let unit = std::fs::read_to_string(root().join("deploy/wharfinger.service")).unwrap();
     // It asks for the program to be there.
     let unit = unit.replace("/usr/local/bin/wharfinger", "/bin/true");
     let folder = tempfile::tempdir().unwrap();
@@ -25,4 +28,34 @@ fn the_unit_is_one() {
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("wharfinger.service")).collect();
     assert!(ours.is_empty(), "{ours:?}");
     assert!(unit.contains("RestartPreventExitStatus=78") && unit.contains("ExecReload=/bin/kill -HUP"));
+}
+
+/// The manifests are what Kubernetes takes, and image, compose file, manifests and configurations agree with each other.
+#[test]
+fn what_is_for_containers_fits_together() {
+    let venv = std::env::var_os("WHARFINGER_VENV").map_or_else(|| root().join("target/venv"), PathBuf::from);
+    let python = venv.join("bin/python");
+    let there = Command::new(&python).args(["-c", "import kubernetes_validate"]).output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIP: no kubernetes-validate in {}: run ./test.sh, which makes it", venv.display());
+        return;
+    }
+    let output = Command::new(python).arg(root().join("tests/support/manifests.py")).arg(root()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A server starts with them, as soon as their secrets are there.
+#[test]
+fn their_configurations_are_fine() {
+    for file in ["deploy/kubernetes/wharfinger.toml", "deploy/compose/wharfinger.toml.example"] {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("database-password");
+        std::fs::write(&secret, "secret\n").unwrap();
+        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o440)).unwrap();
+        let source = std::fs::read_to_string(root().join(file)).unwrap();
+        let loaded = wharfinger::config::parse(&folder.path().join("wharfinger.toml"), &source);
+        let loaded = loaded.unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(loaded.cluster.is_some_and(|cluster| !cluster.advertise.contains('{')), "{file}");
+    }
 }

@@ -120,7 +120,8 @@ impl Credentials {
         if !about.is_file() || about.len() > LARGEST {
             return Err(bad(format!("{key} {path:?} is no file, or a very large one; name the file of the secret")));
         }
-        if about.permissions().mode() & 0o077 != 0 {
+        // Its group may read it, as it does where secrets are mounted into containers.
+        if about.permissions().mode() & 0o027 != 0 {
             return Err(bad(format!("{key} {path:?} can be read by others; chmod 600 it, and think of a new one")));
         }
         let text = std::fs::read(path).map_err(unreadable)?;
