@@ -494,6 +494,18 @@ class Control:
                 one._state.name, one._state.code = d["name"], CODES[d["name"]]
                 if d.get("reason"):
                     one.state_reason = StateReason(d["reason"] + ": as the test wants it", d["reason"])
+            elif what == "stray":
+                made = ec2().run_instances(
+                    "ami-good",
+                    1,
+                    None,
+                    [],
+                    is_instance_type_default=False,
+                    instance_type="m7i.large",
+                    subnet_id=d["subnet"],
+                    tags={"instance": d["tags"]},
+                )
+                out = {"id": made.instances[0].id}
             elif what == "events":
                 world.events[d["id"]] = d["events"]
             elif what == "impair":

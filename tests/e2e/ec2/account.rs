@@ -137,6 +137,17 @@ impl Account {
         self.calls().into_iter().filter(|call| launches(call) && !call.instances.is_empty() && !call.again).collect()
     }
 
+    /// An instance with these tags that the broker did not launch, or does not know that it did.
+    pub(crate) fn stray(&self, tags: &Value) -> String {
+        let subnet = self.subnets.values().next().unwrap();
+        self.chaos("stray", &json!({ "subnet": subnet, "tags": tags }))["id"].as_str().unwrap().into()
+    }
+
+    /// How often this call came.
+    pub(crate) fn count(&self, action: &str) -> usize {
+        self.calls().into_iter().filter(|call| call.action == action).count()
+    }
+
     /// Puts an event into the queue, as EventBridge does.
     pub(crate) fn event(&self, kind: &str, detail: &Value) {
         let source = match kind {

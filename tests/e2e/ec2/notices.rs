@@ -149,6 +149,19 @@ fn unannounced_the_lists_or_the_silence_tell() {
     scene.moves(since);
 }
 
+/// As a host looks whose machine died: it is in no list, and takes connections that nobody answers.
+#[test]
+fn one_that_hangs_and_is_in_no_list_is_over() {
+    if skip("one_that_hangs_and_is_in_no_list_is_over") {
+        return;
+    }
+    let scene = Scene::new(Pools { queue: false, ssh: "connect_timeout_ms = 2000", ..Pools::default() });
+    let since = SystemTime::now();
+    scene.cloud.account.chaos("vanish", &json!({ "id": scene.instance }));
+    scene.cloud.account.chaos("stop_ssh", &json!({ "id": scene.instance }));
+    scene.moves(since);
+}
+
 #[test]
 fn a_reboot_ends_what_ran_there() {
     if skip("a_reboot_ends_what_ran_there") {
