@@ -32,6 +32,7 @@ mod ending;
 mod event;
 mod explain;
 mod fate;
+mod follow;
 mod id;
 mod input;
 mod invariant;

@@ -4,9 +4,10 @@
 use crate::machine::{Core, Limits};
 use crate::pending::{Call, Pending};
 use crate::queue::{ClassKey, Queue};
-use crate::tables::Pool;
+use crate::tables::{LeaseEntry, Pool};
 use crate::{
-    GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, ResourceId, ResourceState, Snapshot, Timestamp,
+    GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot,
+    Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -17,6 +18,14 @@ impl Core {
     /// From what is stored. The first batch holds what the restart itself changes, and the effects that were under
     /// way, each to be started again with its old number.
     pub fn recover(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
+        let mut core = Self::load(snapshot, pools, limits, now);
+        core.restart_work();
+        core.settle();
+        core
+    }
+
+    /// The tables with their indices; nothing is decided yet.
+    pub(crate) fn load(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
         let now = now.max(snapshot.now);
         let mut core = Core {
             grace_until: if snapshot.leases.is_empty() { Timestamp(0) } else { now.after(limits.grace) },
@@ -47,19 +56,14 @@ impl Core {
             core.order.push(config.name.clone());
             core.pools.insert(config.name.clone(), Pool::new(Arc::new(config)));
         }
+        // A pool that is no longer configured, but of which something is left.
+        for row in &snapshot.resources {
+            core.keep_pool_of(row);
+        }
         for row in snapshot.pools {
             if let Some(pool) = core.pools.get_mut(&row.name) {
                 pool.cordoned = row.cordoned;
                 pool.revision = row.revision;
-            }
-        }
-        // A pool that is no longer configured, but of which something is left.
-        for row in &snapshot.resources {
-            if !matches!(row.state, ResourceState::Gone { .. }) && !core.pools.contains_key(&row.pool) {
-                let mut pool = Pool::new(Arc::new(unconfigured(&row.pool, row.item.is_some(), row.parent.is_some())));
-                pool.configured = false;
-                core.pools.insert(row.pool.clone(), pool);
-                core.order.push(row.pool.clone());
             }
         }
         // Hosts before children, so that each child finds its host.
@@ -77,28 +81,36 @@ impl Core {
             }
             core.index_lease(Arc::new(lease));
         }
-        core.line_up();
+        let queued = |entry: &LeaseEntry| matches!(entry.row.state, LeaseState::Queued).then(|| entry.row.clone());
+        let waiting = core.leases.values().filter_map(queued).collect();
+        core.line_up(waiting);
         core.reindex_all();
-        core.restart_work();
-        core.settle();
         core
     }
 
-    /// The line as it was: requests as they were made, and members that came back one by one.
-    fn line_up(&mut self) {
+    /// A pool that is no longer configured, but of which this is left.
+    pub(crate) fn keep_pool_of(&mut self, row: &Resource) {
+        if matches!(row.state, ResourceState::Gone { .. }) || self.pools.contains_key(&row.pool) {
+            return;
+        }
+        let mut pool = Pool::new(Arc::new(unconfigured(&row.pool, row.item.is_some(), row.parent.is_some())));
+        pool.configured = false;
+        self.pools.insert(row.pool.clone(), pool);
+        self.order.push(row.pool.clone());
+    }
+
+    /// The line as it was: requests as they were made, and members that came back one by one. With each member of a group
+    /// all others of it that wait.
+    pub(crate) fn line_up(&mut self, waiting: Vec<Arc<Lease>>) {
         let mut together: BTreeMap<GroupId, Vec<Arc<Lease>>> = BTreeMap::new();
         let mut alone: Vec<Arc<Lease>> = Vec::new();
-        for entry in self.leases.values() {
-            let lease = &entry.row;
-            if !matches!(lease.state, LeaseState::Queued) {
-                continue;
-            }
+        for lease in waiting {
             // A member that came back alone waits alone; all others wait with their group.
             match lease.spec.group {
                 Some(group) if lease.attempts == 0 || lease.spec.replaces.is_some() => {
-                    together.entry(group).or_default().push(lease.clone());
+                    together.entry(group).or_default().push(lease);
                 }
-                Some(_) | None => alone.push(lease.clone()),
+                Some(_) | None => alone.push(lease),
             }
         }
         let mut requests: Vec<Vec<Arc<Lease>>> = together.into_values().collect();
@@ -109,14 +121,14 @@ impl Core {
             let key: ClassKey = members.iter().map(|lease| lease.spec.selector.clone()).collect();
             let place = (Reverse(members[0].spec.priority), seq);
             let ids: Vec<LeaseId> = members.iter().map(|lease| lease.id).collect();
-            self.queue.push(key, place, ids);
-        }
-        for class in self.queue.classes.values_mut() {
-            class.missing = class.leases;
+            self.queue.push(key.clone(), place, ids);
+            if let Some(class) = self.queue.classes.get_mut(&key) {
+                class.missing = class.leases;
+            }
         }
     }
 
-    fn restart_work(&mut self) {
+    pub(crate) fn restart_work(&mut self) {
         let resources: Vec<ResourceId> = self.resources.keys().copied().collect();
         for id in resources {
             let Some(row) = self.resource(id).cloned() else { continue };

@@ -20,7 +20,7 @@ pub struct Batch {
     pub resources: Vec<Arc<Resource>>,
     /// Operators' words on pools that changed.
     pub pools: Vec<Arc<PoolRow>>,
-    /// Ended leases that are no longer kept.
+    /// Ended leases that are no longer kept. Forgetting is a change: the revision goes on.
     pub forgotten_leases: Vec<LeaseId>,
     /// Resources that are gone and no longer kept.
     pub forgotten_resources: Vec<ResourceId>,

@@ -220,6 +220,8 @@ impl Core {
                 self.by_group.remove(&group);
             }
         }
+        // A change like others: who follows the changes has to hear of it.
+        self.next_revision();
         self.pending.leases.remove(&id);
         self.pending.forgotten_leases.push(id);
         self.floor = self.floor.max(entry.row.revision);
@@ -293,6 +295,7 @@ impl Core {
         if let Some(pool) = self.pools.get_mut(&entry.row.pool) {
             pool.members.remove(&id);
         }
+        self.next_revision();
         self.pending.resources.remove(&id);
         self.pending.forgotten_resources.push(id);
         self.floor = self.floor.max(entry.row.revision);

@@ -13,15 +13,16 @@ mod db;
 mod doctor;
 mod error;
 mod exit;
+#[cfg(feature = "postgres")]
+mod follow;
 mod health;
 mod json;
 mod lease;
 mod look;
+mod port;
 mod run;
 mod select;
 mod serve;
-#[cfg(feature = "postgres")]
-mod standby;
 mod text;
 mod ui;
 mod watch;

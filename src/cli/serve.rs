@@ -4,19 +4,20 @@ use super::check_config::load;
 use super::error::Failure;
 use super::exit::Exit;
 #[cfg(feature = "postgres")]
-use super::standby::{Member, Refusing, Waited};
+use super::follow::{Led, Member, Waited};
+use super::port::{Serving, bind};
 use super::ui::Ui;
 use crate::config::{AdapterConfig, Loaded, StoreConfig};
+#[cfg(feature = "postgres")]
+use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
 use crate::rpc::RpcLimits;
-use crate::store::{SqliteStore, Store, StoreError};
+use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::{self, Format};
 use clap::Args;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -26,9 +27,6 @@ use wharfinger_copies::CopiesAdapter;
 use wharfinger_core::{Input, PoolConfig, Traits};
 use wharfinger_local::LocalAdapter;
 use wharfinger_ssh::SshAdapter;
-
-/// After the lead is lost: for those who wait to be told.
-const AFTER_LEAD: Duration = Duration::from_millis(500);
 
 /// `serve`.
 #[derive(Args, Debug)]
@@ -47,16 +45,19 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     telemetry::init(args.log_format, ui.color_err).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let mut signals = Signals::listen()?;
     // Before the store: a second server on the same port says so before it touches anything.
-    let port = bind(loaded.server.listen).await?;
+    let listener = bind(loaded.server.listen).await?;
+    let shared = Shared::new();
     let mut running = match loaded.cluster.clone() {
-        None => Running::start(loaded, port.listener()?, None).await?,
+        None => Running::start(loaded, shared, Start::Alone(listener)).await?,
         #[cfg(feature = "postgres")]
         Some(cluster) => {
-            match super::standby::wait(ui, args, loaded, &cluster, port.listener()?, &mut signals).await? {
+            let weather = shared.weather();
+            match super::follow::wait(ui, args, loaded, &cluster, listener, weather, &mut signals).await? {
                 Waited::Stopped => return Ok(Exit::Ok),
-                Waited::Leads(member, loaded, refusing) => {
-                    let started = Running::start(*loaded, port.listener()?, Some((*member, refusing))).await;
-                    match started {
+                Waited::Again => return Ok(Exit::Again),
+                Waited::Leads(led) => {
+                    let Led { member, loaded, follower, serving } = *led;
+                    match Running::start(loaded, shared, Start::Led(member, follower, serving)).await {
                         Ok(running) => running,
                         Err(failure) if failure.exit == Exit::Again => return Ok(Exit::Again),
                         Err(failure) => return Err(failure),
@@ -117,7 +118,7 @@ impl Signals {
         }
     }
 
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         while self.next().await == Told::Reload {}
     }
 }
@@ -129,19 +130,6 @@ pub(crate) enum Told {
     Stop(&'static str),
     /// Read the configuration again.
     Reload,
-}
-
-/// The port, open for as long as the process lives: who listens on it may change.
-struct Port {
-    listener: std::net::TcpListener,
-}
-
-impl Port {
-    /// For the one who listens now.
-    fn listener(&self) -> Result<TcpListener, Failure> {
-        let copied = self.listener.try_clone().and_then(TcpListener::from_std);
-        copied.map_err(|error| Failure::new(Exit::Internal, format!("the port can not be listened on: {error}")))
-    }
 }
 
 /// An adapter, and what it was made from.
@@ -230,22 +218,31 @@ struct Running {
     store: Arc<dyn Store>,
     engine: JoinHandle<Ended>,
     engine_stop: CancellationToken,
-    port: JoinHandle<Result<(), crate::rpc::ServeError>>,
-    port_stop: CancellationToken,
+    serving: Serving,
     #[cfg(feature = "postgres")]
     member: Option<Member>,
 }
 
-/// One of several servers: its lead, and the port that refuses until it serves.
-#[cfg(feature = "postgres")]
-type Led = Option<(Member, Refusing)>;
-#[cfg(not(feature = "postgres"))]
-type Led = Option<std::convert::Infallible>;
+/// What has begun.
+struct Started {
+    engine: Engine,
+    serving: Serving,
+    #[cfg(feature = "postgres")]
+    member: Option<Member>,
+}
+
+/// How a broker comes to decide.
+enum Start {
+    /// It is the only one.
+    Alone(TcpListener),
+    /// It was elected among several, and has followed until now.
+    #[cfg(feature = "postgres")]
+    Led(Member, Follower, Serving),
+}
 
 impl Running {
-    async fn start(mut loaded: Loaded, listener: TcpListener, led: Led) -> Result<Self, Failure> {
+    async fn start(mut loaded: Loaded, shared: Shared, start: Start) -> Result<Self, Failure> {
         let mut made = BTreeMap::new();
-        let shared = Shared::new();
         let adapters = Adapters::default();
         for (pool, config) in &loaded.adapters {
             let adapter = make(pool, config, &shared)?;
@@ -253,15 +250,10 @@ impl Running {
             made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
         take_traits(&mut loaded.pools, &made);
-        #[cfg(feature = "postgres")]
-        let (store, lead) = match &led {
-            Some((member, _)) => (member.store(), Some(member.lead.clone())),
-            None => (open(&loaded.store).await?, None),
-        };
-        #[cfg(not(feature = "postgres"))]
-        let (store, lead) = match led {
-            None => (open(&loaded.store).await?, None),
-            Some(never) => match never {},
+        let store = match &start {
+            Start::Alone(_) => open(&loaded.store).await?,
+            #[cfg(feature = "postgres")]
+            Start::Led(member, ..) => member.store(),
         };
         let engine_stop = CancellationToken::new();
         let config = EngineConfig {
@@ -271,36 +263,40 @@ impl Running {
             adapters: adapters.clone(),
             effects: EffectLimits::default(),
         };
-        let led_by_election = lead.is_some();
-        let started = crate::engine::start_as(config, lead, engine_stop.clone()).await;
-        let Engine { handle, notices, task: engine } = started.map_err(|error| match error {
-            // Somebody else leads already, or nobody can: it stands by again.
-            StoreError::Deposed { .. } | StoreError::Unavailable(_) if led_by_election => {
-                tracing::warn!(%error, "the lead is lost before anything was served");
-                Failure::silent(Exit::Again)
+        let started = match start {
+            Start::Alone(listener) => {
+                let started = crate::engine::start(config, engine_stop.clone()).await;
+                let engine = started.map_err(|error| store_failure(&error))?;
+                let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
+                let serving = Serving::start(listener, engine.handle.clone(), limits, shared.weather());
+                Started {
+                    engine,
+                    serving,
+                    #[cfg(feature = "postgres")]
+                    member: None,
+                }
             }
-            error => store_failure(&error),
-        })?;
+            #[cfg(feature = "postgres")]
+            Start::Led(member, follower, mut serving) => {
+                let lead = member.lead.clone();
+                match crate::engine::take_over(follower, config, lead, engine_stop.clone()).await {
+                    Ok(engine) => Started { engine, serving, member: Some(member) },
+                    // Somebody else leads already, or nobody can: it follows again.
+                    Err(error @ (StoreError::Deposed { .. } | StoreError::Unavailable(_))) => {
+                        tracing::warn!(%error, "the lead is lost before anything was decided");
+                        serving.stop_soon().await;
+                        return Err(Failure::silent(Exit::Again));
+                    }
+                    Err(error) => return Err(store_failure(&error)),
+                }
+            }
+        };
+        let Engine { handle, notices, task: engine } = started.engine;
         for made in made.values() {
             attend(&made.adapter, &notices, &handle);
         }
-        #[cfg(feature = "postgres")]
-        let member = match led {
-            Some((member, refusing)) => {
-                refusing.end().await;
-                Some(member)
-            }
-            None => None,
-        };
-        let address = listener.local_addr().map_or(loaded.server.listen, |address| address);
-        let port_stop = CancellationToken::new();
-        let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-        let port =
-            tokio::spawn(crate::rpc::serve(listener, handle.clone(), limits, shared.weather(), port_stop.clone()));
-        tracing::info!(%address, store = %loaded.store, pools = loaded.pools.len(), "serving");
-        if !address.ip().is_loopback() {
-            tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
-        }
+        tokio::spawn(trim_trail(store.clone(), loaded.keep_events, engine_stop.clone()));
+        tracing::info!(address = %loaded.server.listen, store = %loaded.store, pools = loaded.pools.len(), "serving");
         Ok(Self {
             loaded,
             made,
@@ -311,10 +307,9 @@ impl Running {
             store,
             engine,
             engine_stop,
-            port,
-            port_stop,
+            serving: started.serving,
             #[cfg(feature = "postgres")]
-            member,
+            member: started.member,
         })
     }
 
@@ -378,17 +373,10 @@ impl Running {
     /// Waits until a part ends that should not. [`Exit::Again`]: the lead is lost, and it is to stand by.
     async fn failed(&mut self) -> Result<Exit, Failure> {
         let failure = tokio::select! {
-            ended = &mut self.port => {
-                let why = match ended {
-                    Ok(Ok(())) => "it ended by itself".to_string(),
-                    Ok(Err(error)) => std::error::Error::source(&error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
-                    Err(error) => error.to_string(),
-                };
-                Failure::new(Exit::Internal, format!("the port is not served any more: {why}"))
-            }
+            failure = self.serving.failed() => failure,
             ended = &mut self.engine => match ended {
                 Ok(Ended::Deposed | Ended::LeadLost) if self.loaded.cluster.is_some() => {
-                    self.end_port().await;
+                    self.serving.stop_soon().await;
                     return Ok(Exit::Again);
                 }
                 Ok(Ended::Deposed | Ended::LeadLost) => deposed(&self.loaded.store),
@@ -399,20 +387,9 @@ impl Running {
         Err(failure)
     }
 
-    /// Soon: there is nothing left that could be answered.
-    async fn end_port(&mut self) {
-        self.port_stop.cancel();
-        if tokio::time::timeout(AFTER_LEAD, &mut self.port).await.is_err() {
-            self.port.abort();
-        }
-    }
-
     /// Calls under way are answered, watches are ended, what is in the mailbox is done, the store is closed.
     async fn stop(&mut self) {
-        self.port_stop.cancel();
-        if let Err(error) = (&mut self.port).await {
-            tracing::error!(%error, "the port's task ended badly");
-        }
+        self.serving.stop().await;
         self.engine_stop.cancel();
         if let Err(error) = (&mut self.engine).await {
             tracing::error!(%error, "the engine's task ended badly");
@@ -445,31 +422,6 @@ fn take_traits(pools: &mut [PoolConfig], made: &BTreeMap<String, Made>) {
                 Traits { prepares: said.prepares, cleans: said.cleans, repairs: said.repairs, probes: said.probes };
         }
     }
-}
-
-/// After a server was killed, a program that it was just starting may have its port for a moment.
-const PORT_PATIENCE: Duration = Duration::from_millis(500);
-
-async fn bind(address: SocketAddr) -> Result<Port, Failure> {
-    let mut waited = Duration::ZERO;
-    let bound = loop {
-        match TcpListener::bind(address).await.and_then(TcpListener::into_std) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && waited < PORT_PATIENCE => {}
-            bound => break bound,
-        }
-        let pause = Duration::from_millis(20);
-        tokio::time::sleep(pause).await;
-        waited += pause;
-    };
-    bound.map(|listener| Port { listener }).map_err(|error| {
-        let failure = Failure::new(Exit::Unavailable, format!("{address} can not be listened on: {error}"));
-        match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                failure.remedy("another server may be there already (see wharfinger pools); or set another `listen`")
-            }
-            _ => failure,
-        }
-    })
 }
 
 /// Opens the store, whichever it is.

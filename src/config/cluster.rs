@@ -9,6 +9,8 @@ use wharfinger_core::Millis;
 
 /// How long a lead lasts that is not renewed, unless the configuration says otherwise.
 const LEAD: Millis = Millis::secs(5);
+/// How old what a follower says may be, unless the configuration says otherwise.
+const MAX_AGE: Millis = Millis::secs(10);
 
 /// In `advertise`: this machine's name, so that all servers can have the same file.
 const HOSTNAME: &str = "{hostname}";
@@ -25,6 +27,8 @@ pub struct Cluster {
     pub advertise: String,
     /// How long the lead lasts that is not renewed: about how long nobody leads when a leader dies.
     pub lead: Duration,
+    /// One that follows says nothing that is older than this.
+    pub max_age: Duration,
 }
 
 /// `[cluster]` as read.
@@ -33,6 +37,7 @@ pub(crate) struct ClusterSection {
     span: Option<Span>,
     advertise: Option<Spanned<String>>,
     lead: Option<Spanned<Millis>>,
+    max_age: Option<Spanned<Millis>>,
 }
 
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterSection {
@@ -41,6 +46,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterS
         span: Some(cluster.span()),
         advertise: cluster.text("advertise", problems),
         lead: cluster.duration("lead", Millis::secs(1)..=Millis::secs(300), problems),
+        max_age: cluster.duration("max_age", Millis::secs(1)..=Millis::secs(3600), problems),
     };
     cluster.finish(problems);
     section
@@ -83,6 +89,13 @@ pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, probl
         );
         return None;
     }
-    let lead = section.lead.as_ref().map_or(LEAD, |lead| *lead.get_ref());
-    Some(Cluster { advertise: text, lead: Duration::from_millis(u64::try_from(lead.0).unwrap_or(5000)) })
+    let time = |set: Option<&Spanned<Millis>>, otherwise: Millis| {
+        let time = set.map_or(otherwise, |time| *time.get_ref());
+        Duration::from_millis(u64::try_from(time.0).unwrap_or(0))
+    };
+    Some(Cluster {
+        advertise: text,
+        lead: time(section.lead.as_ref(), LEAD),
+        max_age: time(section.max_age.as_ref(), MAX_AGE),
+    })
 }

@@ -6,7 +6,7 @@ use crate::engine::handle::{Message, SubmitError};
 use crate::store::{CommitError, Epoch, Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use wharfinger_core::{Batch, Core, Input, Limits, PoolConfig, Reply, Timestamp};
+use wharfinger_core::{Batch, Core, Input, Limits, PoolConfig, Reply, Snapshot, Timestamp};
 
 /// The core, the store, and who we are to it.
 pub struct Cycle {
@@ -89,7 +89,24 @@ impl Cycle {
         limits: Limits,
         now: Timestamp,
     ) -> Result<(Self, Batch), StoreError> {
-        let core = Core::recover(store.load().await?, pools.clone(), limits.clone(), now);
+        let snapshot = store.load().await?;
+        Self::start_from(store, epoch, snapshot, pools, limits, now).await
+    }
+
+    /// The same on what is stored, as it was loaded or followed after the epoch was acquired.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cycle::start`]; also if it is not what is stored.
+    pub async fn start_from(
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        snapshot: Snapshot,
+        pools: Vec<PoolConfig>,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Result<(Self, Batch), StoreError> {
+        let core = Core::recover(snapshot, pools.clone(), limits.clone(), now);
         let mut cycle = Self { store, epoch, core, pools, limits };
         let batch = cycle.commit_recovery().await?;
         Ok((cycle, batch))
@@ -146,6 +163,7 @@ impl Cycle {
                     let _ = self.core.step(now, *input);
                 }
                 Message::Read(read) => answers.push(Answer::Read(read(&self.core, now))),
+                Message::Refresh(asked) => answers.push(Answer::Read(Box::new(move || drop(asked.send(Ok(())))))),
             }
         }
         let batch = self.core.take_batch();

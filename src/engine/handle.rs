@@ -1,10 +1,12 @@
 //! The way into the engine: cheap to clone, bounded, answered only after the commit.
 
+use crate::engine::standing::{Role, Standing};
 use crate::engine::{Hub, facts};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use wharfinger_core::{Core, Input, Rejection, Reply, Timestamp};
+use wharfinger_core::{Core, Input, Rejection, Reply, Revision, Timestamp};
 
 /// What the engine takes from its mailbox.
 pub enum Message {
@@ -15,7 +17,12 @@ pub enum Message {
     Fact(Box<Input>, u64),
     /// A question; its answer is held back until what it saw is committed.
     Read(Read),
+    /// Somebody wants to ask about what is committed now: on a server that follows, after another look into the store.
+    Refresh(Refreshed),
 }
+
+/// Told when a look into the store has ended that began after it was asked for.
+pub type Refreshed = oneshot::Sender<Result<(), SubmitError>>;
 
 /// A question to the core; returns what sends the answer.
 pub type Read = Box<dyn FnOnce(&Core, Timestamp) -> Box<dyn FnOnce() + Send> + Send>;
@@ -30,6 +37,33 @@ pub enum SubmitError {
     /// same request id.
     #[error("{0}")]
     Unavailable(String),
+    /// Another server decides, as far as that is known at this address. Nothing was done.
+    #[error("this server does not lead")]
+    NotLeader(Option<Arc<str>>),
+    /// What this server knows is too old to be said, or it knows nothing yet.
+    #[error("what this server knows is too old")]
+    Stale {
+        /// How old; `None`: nothing is known.
+        age: Option<Duration>,
+        /// How old it may be.
+        max_age: Duration,
+    },
+    /// This server, which follows, has not heard yet of what is asked for.
+    #[error("this server is at revision {have}, behind {wanted}")]
+    Behind {
+        /// Where it is.
+        have: Revision,
+        /// What was asked for.
+        wanted: Revision,
+    },
+    /// What is asked for never was.
+    #[error("revision {wanted} is not reached yet, this is {have}")]
+    Future {
+        /// Where the broker is.
+        have: Revision,
+        /// What was asked for.
+        wanted: Revision,
+    },
 }
 
 /// Submits inputs and questions to the engine.
@@ -38,12 +72,23 @@ pub struct Handle {
     mailbox: mpsc::Sender<Message>,
     hub: Hub,
     store: Arc<dyn Store>,
+    standing: Standing,
 }
 
 impl Handle {
-    /// A handle on the engine behind this mailbox.
+    /// A handle on the engine behind this mailbox, which decides.
     pub fn new(mailbox: mpsc::Sender<Message>, hub: Hub, store: Arc<dyn Store>) -> Self {
-        Self { mailbox, hub, store }
+        Self::of(mailbox, hub, store, Standing::leading())
+    }
+
+    /// A handle on whatever is behind this mailbox.
+    pub(crate) fn of(mailbox: mpsc::Sender<Message>, hub: Hub, store: Arc<dyn Store>, standing: Standing) -> Self {
+        Self { mailbox, hub, store, standing }
+    }
+
+    /// How this server stands.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// Submits an input and waits until what it changed is durable.
@@ -77,6 +122,7 @@ impl Handle {
         T: Send + 'static,
         F: FnOnce(&Core, Timestamp) -> T + Send + 'static,
     {
+        self.standing.fresh()?;
         let (tx, rx) = oneshot::channel();
         let read: Read = Box::new(move |core, now| {
             let answer = question(core, now);
@@ -86,6 +132,50 @@ impl Handle {
         });
         self.mailbox.send(Message::Read(read)).await.map_err(|_| stopped())?;
         rx.await.map_err(|_| stopped())
+    }
+
+    /// Waits until what is asked next is about what is committed now, or later: at once where it is decided.
+    pub async fn refresh(&self) -> Result<(), SubmitError> {
+        if self.standing.role() == Role::Leading {
+            return Ok(());
+        }
+        let (tx, rx) = oneshot::channel();
+        self.mailbox.send(Message::Refresh(tx)).await.map_err(|_| stopped())?;
+        rx.await.map_err(|_| stopped())?
+    }
+
+    /// Waits until this revision can be read here, but not for longer than this.
+    ///
+    /// # Errors
+    /// [`SubmitError::Behind`] if a server that follows has not heard of it in that time; [`SubmitError::Future`] if it never
+    /// was.
+    pub async fn reach(&self, wanted: Revision, patience: Duration) -> Result<(), SubmitError> {
+        let mut told = self.hub.revision();
+        if *told.borrow() >= wanted {
+            return Ok(());
+        }
+        if self.standing.role() == Role::Following {
+            let heard = async {
+                // A hint may be late.
+                let (asked, _) = oneshot::channel();
+                let _ = self.mailbox.send(Message::Refresh(asked)).await;
+                told.wait_for(|have| *have >= wanted).await.is_ok()
+            };
+            if let Ok(true) = tokio::time::timeout(patience, heard).await {
+                return Ok(());
+            }
+        }
+        let have = *self.hub.revision().borrow();
+        match self.standing.role() {
+            Role::Leading if have >= wanted => Ok(()),
+            Role::Leading => Err(SubmitError::Future { have, wanted }),
+            Role::Following => Err(SubmitError::Behind { have, wanted }),
+        }
+    }
+
+    /// Waits until nobody takes anything any more.
+    pub(crate) async fn closed(&self) {
+        self.mailbox.closed().await;
     }
 
     /// Where changes are told.

@@ -108,6 +108,12 @@ impl Hub {
         self.advance(batch.revision);
     }
 
+    /// What lies between is not told: every watcher has to catch up by reading, to this revision.
+    pub fn skip(&self, revision: Revision) {
+        lock(&self.index).each(Watcher::lag);
+        self.advance(revision);
+    }
+
     /// After the offers: who reads the revision and then finds its queue empty has been told all up to it.
     fn advance(&self, revision: Revision) {
         self.revision.send_if_modified(|told| {

@@ -2,9 +2,10 @@
 
 use crate::engine::cycle::{Cycle, Turn, TurnError};
 use crate::engine::effects::{Adapters, EffectLimits, Executor};
+use crate::engine::follow::{Follower, Remains};
 use crate::engine::handle::{Handle, Message, SubmitError};
 use crate::engine::{Hub, clock, facts};
-use crate::store::{Lead, Store, StoreError};
+use crate::store::{Epoch, Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -23,6 +24,8 @@ const MAILBOX: usize = 4096;
 const HALT: Duration = Duration::from_secs(2);
 /// Without any input the engine still looks at the time this often: a longer gap is a pause (see `Limits::pause`).
 const TICK: Duration = Duration::from_millis(1000);
+/// A server that is the only one looks this often whether it is.
+const LOOK_AROUND: Duration = Duration::from_secs(5);
 
 /// All that the engine needs.
 pub struct EngineConfig {
@@ -66,35 +69,115 @@ pub enum Ended {
 ///
 /// The store can't be taken over or read.
 pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engine, StoreError> {
-    start_as(config, None, stop).await
+    let EngineConfig { store, pools, limits, adapters, effects } = config;
+    let epoch = store.acquire().await?;
+    let started = Cycle::start_as(store.clone(), epoch, pools, limits, clock::now()).await?;
+    let hub = Hub::new(started.0.core().revision());
+    let (mailbox, inputs) = mpsc::channel(MAILBOX);
+    let handle = Handle::new(mailbox, hub, store.clone());
+    let alone = CancellationToken::new();
+    tokio::spawn(look_around(store, handle.clone(), epoch, alone.clone()));
+    Ok(run(started, handle, inputs, adapters, effects, Reign::Alone(alone), stop))
 }
 
-/// The same under a lead that was won: it ends when the lead does, and answers nothing after that.
+/// A server that followed takes over with a lead that it won: whoever asks or watches goes on. It ends when the lead does, and
+/// answers nothing after that.
 ///
 /// # Errors
 ///
 /// The store can't be read, or another server has taken over meanwhile.
-pub async fn start_as(config: EngineConfig, lead: Option<Lead>, stop: CancellationToken) -> Result<Engine, StoreError> {
+pub async fn take_over(
+    follower: Follower,
+    config: EngineConfig,
+    lead: Lead,
+    stop: CancellationToken,
+) -> Result<Engine, StoreError> {
     let EngineConfig { store, pools, limits, adapters, effects } = config;
-    let epoch = match &lead {
-        Some(lead) => lead.epoch(),
-        None => store.acquire().await?,
+    let handle = follower.handle.clone();
+    // All that was committed before the lead was won. What was sent before no longer counts, so nothing comes after it.
+    let current = handle.refresh().await;
+    let Remains { inputs, core } = follower.remains().await?;
+    let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
+    let epoch = lead.epoch();
+    let warm = match warm {
+        None => None,
+        Some(snapshot) => {
+            let (pools, limits) = (pools.clone(), limits.clone());
+            match Cycle::start_from(store.clone(), epoch, snapshot, pools, limits, clock::now()).await {
+                Ok(started) => Some(started),
+                Err(error @ StoreError::Deposed { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "what was followed is not what is stored; loading it");
+                    None
+                }
+            }
+        }
     };
-    let (cycle, batch) = Cycle::start_as(store.clone(), epoch, pools, limits, clock::now()).await?;
-    let hub = Hub::new(cycle.core().revision());
-    let (mailbox, inputs) = mpsc::channel(MAILBOX);
-    let handle = Handle::new(mailbox, hub.clone(), store);
+    let started = match warm {
+        Some(started) => started,
+        None => Cycle::start_as(store, epoch, pools, limits, clock::now()).await?,
+    };
+    let engine = run(started, handle.clone(), inputs, adapters, effects, Reign::Led(lead), stop);
+    handle.standing().lead();
+    Ok(engine)
+}
+
+/// By what right it decides.
+enum Reign {
+    /// There are no others; the token says that there is one all the same.
+    Alone(CancellationToken),
+    /// For as long as the lead lasts.
+    Led(Lead),
+}
+
+/// A server that is the only one finds out at its next commit that another has taken the store over. One that has nothing to
+/// commit looks for itself.
+async fn look_around(store: Arc<dyn Store>, handle: Handle, epoch: Epoch, deposed: CancellationToken) {
+    let mut seen = None;
+    loop {
+        tokio::select! {
+            () = handle.closed() => return,
+            () = tokio::time::sleep(LOOK_AROUND) => {}
+        }
+        let revision = *handle.hub().revision().borrow();
+        if seen.replace(revision) != Some(revision) {
+            continue;
+        }
+        match store.current_epoch().await {
+            Ok(Some(current)) if current != epoch => {
+                deposed.cancel();
+                return;
+            }
+            Ok(Some(_)) => {}
+            // This kind of store has one server.
+            Ok(None) => return,
+            // Whatever it is: a commit will tell.
+            Err(error) => tracing::debug!(%error, "could not look who writes"),
+        }
+    }
+}
+
+fn run(
+    (cycle, batch): (Cycle, Batch),
+    handle: Handle,
+    inputs: mpsc::Receiver<Message>,
+    adapters: Adapters,
+    effects: EffectLimits,
+    reign: Reign,
+    stop: CancellationToken,
+) -> Engine {
     let executor = Executor::new(adapters, handle.clone(), effects);
     let (notices, notice_inputs) = mpsc::channel(1024);
     tokio::spawn(carry_notices(notice_inputs, handle.clone()));
-    let engine = Loop { cycle, hub, executor: executor.clone(), inputs, stop, lead, kept: Vec::new() };
+    let hub = handle.hub().clone();
+    let engine = Loop { cycle, hub, executor: executor.clone(), inputs, stop, reign, kept: Vec::new() };
     let task = tokio::spawn(async move {
         let ended = engine.run(batch).await;
         // What is under way is another server's to do now, or is done again after the next start.
         let _ = tokio::time::timeout(HALT, executor.halt()).await;
         ended
     });
-    Ok(Engine { handle, notices, task })
+    Engine { handle, notices, task }
 }
 
 async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
@@ -114,7 +197,7 @@ struct Loop {
     executor: Executor,
     inputs: mpsc::Receiver<Message>,
     stop: CancellationToken,
-    lead: Option<Lead>,
+    reign: Reign,
     /// Notices that came while the store was away.
     kept: Vec<Input>,
 }
@@ -123,16 +206,29 @@ impl Loop {
     /// Until it ends, or the lead does. What is in the middle of something then is given up: the store knows what became
     /// of it, and whoever waits is told that there is no answer.
     async fn run(self, first: Batch) -> Ended {
-        match self.lead.clone() {
-            None => self.run_on(first).await,
-            Some(lead) => tokio::select! {
-                biased;
-                () = lead.lost() => {
-                    tracing::error!("the lead is lost: another server may lead by now");
-                    Ended::LeadLost
+        match &self.reign {
+            Reign::Alone(deposed) => {
+                let deposed = deposed.clone();
+                tokio::select! {
+                    biased;
+                    () = deposed.cancelled() => {
+                        tracing::error!("another server leads now; this one stops");
+                        Ended::Deposed
+                    }
+                    ended = self.run_on(first) => ended,
                 }
-                ended = self.run_on(first) => ended,
-            },
+            }
+            Reign::Led(lead) => {
+                let lead = lead.clone();
+                tokio::select! {
+                    biased;
+                    () = lead.lost() => {
+                        tracing::error!("the lead is lost: another server may lead by now");
+                        Ended::LeadLost
+                    }
+                    ended = self.run_on(first) => ended,
+                }
+            }
         }
     }
 
@@ -208,7 +304,10 @@ impl Loop {
 
     /// A process that was stopped for a while has to look before it answers.
     fn leads(&self) -> bool {
-        self.lead.as_ref().is_none_or(Lead::holds)
+        match &self.reign {
+            Reign::Alone(_) => true,
+            Reign::Led(lead) => lead.holds(),
+        }
     }
 
     async fn take_again(&mut self, mut again: Vec<Input>) -> Result<(), Ended> {
@@ -257,7 +356,7 @@ impl Loop {
                 }
                 // What the world said once is kept. An adapter's answer is not: the call is made again.
                 Message::Input(input, None) => self.kept.push(*input),
-                Message::Fact(..) | Message::Read(_) => {}
+                Message::Fact(..) | Message::Read(_) | Message::Refresh(_) => {}
             }
         }
     }

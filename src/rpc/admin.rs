@@ -1,5 +1,6 @@
 //! `AdminService`.
 
+use crate::engine::{Role, SubmitError};
 use crate::pb;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{self, ResourceListing, Secrets, Target, tell_lease, tell_pool, tell_resource};
@@ -98,7 +99,13 @@ impl pb::admin_service_server::AdminService for AdminApi {
     }
 
     async fn weather(&self, _request: Request<pb::WeatherRequest>) -> Answer<pb::WeatherResponse> {
-        let work = async { Ok(pb::WeatherResponse { lines: (self.0.weather)() }) };
+        let work = async {
+            let standing = self.0.handle.standing();
+            if standing.role() == Role::Following {
+                return Err(SubmitError::NotLeader(standing.leader()).into());
+            }
+            Ok(pb::WeatherResponse { lines: (self.0.weather)() })
+        };
         self.0.answer(work).await
     }
 
@@ -146,7 +153,7 @@ impl AdminApi {
 
     async fn resource(&self, id: ResourceId) -> Result<Option<pb::Resource>, RpcError> {
         let read = move |core: &Core, _now| core.resource(id).map(|found| (found.clone(), core.leases_on(id)));
-        let found = self.0.handle.read(read).await?;
+        let found = self.0.find(read).await?;
         Ok(found.map(|(resource, leases)| tell_resource(&resource, &leases)))
     }
 

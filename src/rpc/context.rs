@@ -1,6 +1,6 @@
 //! What all services share.
 
-use crate::engine::Handle;
+use crate::engine::{Handle, Role};
 use crate::pb;
 use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::status::RpcError;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
+use wharfinger_core::{Core, Timestamp};
 
 /// Tells how it went with the machines that adapters buy; asked at each call.
 pub type WeatherSource = Arc<dyn Fn() -> Vec<pb::WeatherLine> + Send + Sync>;
@@ -41,6 +42,21 @@ impl Context {
             stop,
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Finds one thing. A server that follows looks into the store again before it says that there is none: it may have been
+    /// made just now, through another.
+    pub(crate) async fn find<T, F>(&self, question: F) -> Result<Option<T>, RpcError>
+    where
+        T: Send + 'static,
+        F: Fn(&Core, Timestamp) -> Option<T> + Clone + Send + 'static,
+    {
+        let found = self.handle.read(question.clone()).await?;
+        if found.is_some() || self.handle.standing().role() == Role::Leading {
+            return Ok(found);
+        }
+        self.handle.refresh().await?;
+        Ok(self.handle.read(question).await?)
     }
 
     /// Answers a call that wants an answer now.

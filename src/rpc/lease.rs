@@ -87,7 +87,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
         let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
         let work = async {
-            let lease = self.0.handle.read(move |core, _| core.lease(id).cloned()).await?;
+            let lease = self.0.find(move |core, _| core.lease(id).cloned()).await?;
             let lease = lease.ok_or_else(|| RpcError::no_lease(id))?;
             Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::Told)) })
         };
@@ -102,9 +102,14 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
         let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
         let work = async {
-            let read = move |core: &wharfinger_core::Core, now| core.lease(id).cloned().zip(core.explain(id, now));
-            let (lease, why) = self.0.handle.read(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
-            let query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
+            let read = move |core: &wharfinger_core::Core, now| {
+                let (lease, why) = core.lease(id).cloned().zip(core.explain(id, now))?;
+                Some((lease, why, core.revision()))
+            };
+            let (lease, why, to) = self.0.find(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
+            // Of the same state, also where others write.
+            let mut query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
+            query.to = Some(to);
             let history = self.0.handle.events(&query).await?.into_iter().rev().map(convert::event).collect();
             Ok(convert::explanation(tell_lease(&lease, Secrets::Withheld), why, history))
         };

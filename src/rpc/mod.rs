@@ -9,20 +9,20 @@
 //! * `limits`: how much at once; too much is refused, never queued.
 //! * `lease`, `admin`, `watch`: the services.
 //! * `timeline`: one story from many entries of the audit trail.
+//! * `health`: whether it is well, and leads.
 //! * `server`, `connection`: the port, and how it is closed.
-//! * `standby`: the port of a server that does not lead.
 
 mod admin;
 mod check;
 mod connection;
 mod context;
 mod convert;
+mod health;
 mod lease;
 mod limits;
 mod principal;
 mod server;
 mod source;
-mod standby;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -35,5 +35,6 @@ pub use context::WeatherSource;
 pub use limits::RpcLimits;
 pub use principal::Principal;
 pub use server::{ServeError, serve};
-pub use standby::{KnownLeader, stand_by};
 pub use status::{DOMAIN, RpcError};
+#[cfg(test)]
+pub(crate) use testing::pool_config as pool_for_tests;

@@ -7,6 +7,7 @@ use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::connection;
 use crate::rpc::context::{Context, WeatherSource};
+use crate::rpc::health::Health;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::RpcLimits;
 use crate::rpc::principal::identify;
@@ -18,11 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::Response;
-use tonic::server::NamedService;
 use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 /// After the cut: how long tasks get to see it.
@@ -54,11 +52,9 @@ pub async fn serve(
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     // Whatever way this ends, nothing of it lives on.
     let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
-    let context = Context::new(handle, &limits, weather, stop.clone());
-    let (mut reporter, health) = tonic_health::server::health_reporter();
-    for name in SERVICES {
-        reporter.set_service_status(name, ServingStatus::Serving).await;
-    }
+    let context = Context::new(handle.clone(), &limits, weather, stop.clone());
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let well = Health::new(reporter, handle).await;
     let (reflection, reflection_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let max = limits.max_request_bytes;
     let lease = LeaseServiceServer::new(LeaseApi(context.clone()))
@@ -84,9 +80,8 @@ pub async fn serve(
 
     tokio::select! {
         done = &mut serving => return Ok(done?),
-        () = shutdown.cancelled() => {}
+        () = well.run(shutdown) => {}
     }
-    not_serving(&mut reporter).await;
     stop.cancel();
     if let Ok(done) = tokio::time::timeout(limits.stop_grace, &mut serving).await {
         done?;
@@ -100,21 +95,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Names that the health service knows; the empty one is the whole server.
-pub(super) const SERVICES: [&str; 3] =
-    ["", <LeaseServiceServer<LeaseApi> as NamedService>::NAME, <AdminServiceServer<AdminApi> as NamedService>::NAME];
-
-/// Says so, then ends the health service's own watches: they would hold the stop up. (They see the last word first.)
-async fn not_serving(reporter: &mut HealthReporter) {
-    for name in SERVICES {
-        reporter.set_service_status(name, ServingStatus::NotServing).await;
-    }
-    for name in SERVICES {
-        reporter.clear_service_status(name).await;
-    }
-}
-
-pub(super) fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
+fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

@@ -4,6 +4,7 @@ use crate::engine::{Filter, Handle, Hub, SubmitError};
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 use wharfinger_core::{Core, Lease, LeaseId, Revision};
 
 /// Leases that one read returns.
@@ -45,11 +46,32 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
         filter: Arc<Filter>,
         ended: bool,
     ) -> impl Future<Output = Result<Page, SubmitError>> + Send;
+    /// Waits until what is read next is what is committed now.
+    fn refresh(&self) -> impl Future<Output = Result<(), SubmitError>> + Send;
+    /// Waits for a revision that is not there yet, as long as it may only be on its way.
+    fn reach(&self, wanted: Revision) -> impl Future<Output = Result<(), SubmitError>> + Send;
+    /// Whether what is told is not too old.
+    fn fresh(&self) -> Result<(), SubmitError>;
 }
+
+/// How long a read waits for what a server that follows has not heard of yet.
+pub(crate) const REACH: Duration = Duration::from_secs(3);
 
 impl Source for Handle {
     fn hub(&self) -> &Hub {
         Handle::hub(self)
+    }
+
+    async fn refresh(&self) -> Result<(), SubmitError> {
+        Handle::refresh(self).await
+    }
+
+    async fn reach(&self, wanted: Revision) -> Result<(), SubmitError> {
+        Handle::reach(self, wanted, REACH).await
+    }
+
+    fn fresh(&self) -> Result<(), SubmitError> {
+        self.standing().fresh()
     }
 
     async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {

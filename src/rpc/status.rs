@@ -47,7 +47,7 @@ pub enum RpcError {
         /// How to find the right one.
         remedy: &'static str,
     },
-    /// This server stands by.
+    /// This server follows another.
     NotLeader {
         /// Where the one is that leads, as far as that is known.
         leader: Option<String>,
@@ -137,6 +137,21 @@ impl From<RpcError> for Status {
             RpcError::Submit(SubmitError::Unavailable(message)) => {
                 Answer::new(Code::Unavailable, "UNAVAILABLE", message).retry(SOON).status()
             }
+            RpcError::Submit(SubmitError::NotLeader(leader)) => {
+                RpcError::NotLeader { leader: leader.map(|leader| leader.to_string()) }.into()
+            }
+            RpcError::Submit(SubmitError::Stale { age, max_age }) => stale(age, max_age),
+            RpcError::Submit(SubmitError::Behind { have, wanted }) => Answer::new(
+                Code::Unavailable,
+                "BEHIND",
+                format!("this server follows, and has not heard of revision {wanted} yet, only of {have}; try again, or elsewhere"),
+            )
+            .with("revision", have)
+            .retry(ELSEWHERE)
+            .status(),
+            RpcError::Submit(SubmitError::Future { have, wanted }) => {
+                RpcError::FromTheFuture { after: wanted, revision: have }.into()
+            }
             RpcError::Store(error) => store(&error),
             RpcError::Invalid(problems) => invalid(problems),
             RpcError::NotFound { what, id, remedy } => Answer::new(
@@ -160,7 +175,7 @@ impl From<RpcError> for Status {
                 "REVISION_FROM_THE_FUTURE",
                 format!(
                     "revision {after} is not reached yet, the broker is at {revision}: it is another deployment or a \
-                     restored database; watch from the current state"
+                     restored database; begin from the current state"
                 ),
             )
             .with("revision", revision)
@@ -195,7 +210,7 @@ impl From<RpcError> for Status {
             RpcError::NotLeader { leader: Some(leader) } => Answer::new(
                 Code::Unavailable,
                 "NOT_LEADER",
-                format!("this server stands by; the one at {leader} leads: ask there"),
+                format!("this server follows; the one at {leader} leads: ask there"),
             )
             .with("leader", leader)
             .retry(ELSEWHERE)
@@ -203,7 +218,7 @@ impl From<RpcError> for Status {
             RpcError::NotLeader { leader: None } => Answer::new(
                 Code::Unavailable,
                 "NOT_LEADER",
-                "this server stands by, and none leads just now; try again".into(),
+                "this server follows, and none leads just now; try again".into(),
             )
             .retry(ELSEWHERE)
             .status(),
@@ -226,6 +241,19 @@ impl From<RpcError> for Status {
             }
         }
     }
+}
+
+fn stale(age: Option<Duration>, max_age: Duration) -> Status {
+    let message = match age {
+        Some(age) => format!(
+            "this server follows, and has not heard from the database for {} s; it says nothing that is older than {} s; \
+             ask another",
+            age.as_secs(),
+            max_age.as_secs()
+        ),
+        None => "this server has not loaded the state yet; try again, or ask another".into(),
+    };
+    Answer::new(Code::Unavailable, "STALE", message).retry(SOON).status()
 }
 
 fn rejected(rejection: Rejection) -> Status {
@@ -389,6 +417,10 @@ mod tests {
             (RpcError::NotLeader { leader: None }, "NOT_LEADER"),
             (RpcError::NotLeader { leader: Some("http://a:1".into()) }, "NOT_LEADER"),
             (RpcError::Overloaded { max: 3 }, "OVERLOADED"),
+            (RpcError::Submit(SubmitError::NotLeader(Some("http://a:1".into()))), "NOT_LEADER"),
+            (RpcError::Submit(SubmitError::Behind { have: Revision(3), wanted: Revision(4) }), "BEHIND"),
+            (RpcError::Submit(SubmitError::Stale { age: None, max_age: SOON }), "STALE"),
+            (RpcError::Submit(SubmitError::Stale { age: Some(SOON * 9), max_age: SOON }), "STALE"),
             (RpcError::TimedOut(Duration::from_secs(5)), "TIMED_OUT"),
         ] {
             let status = Status::from(error);

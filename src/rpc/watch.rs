@@ -107,8 +107,14 @@ impl<'a, S: Source> Watch<'a, S> {
     async fn current_state(&mut self) -> Result<(), End> {
         let mut cursor = Cursor::State(None);
         let mut first = None;
+        let mut refreshed = false;
         loop {
             let page = self.source.page(cursor, self.filter.clone(), self.ended).await?;
+            // It may have been made just now, through another server.
+            if page.missing.is_some() && !std::mem::replace(&mut refreshed, true) {
+                self.source.refresh().await?;
+                continue;
+            }
             // Later pages show later states; only what the first one shows is known of all leases.
             let base = *first.get_or_insert(page.revision);
             if let Some(id) = page.missing {
@@ -137,7 +143,8 @@ impl<'a, S: Source> Watch<'a, S> {
                 return Err(RpcError::Compacted { after, floor: page.floor }.into());
             }
             if after > page.revision {
-                return Err(RpcError::FromTheFuture { after, revision: page.revision }.into());
+                self.source.reach(after).await?;
+                continue;
             }
             for lease in page.leases {
                 self.lease(&lease).await?;
@@ -176,6 +183,7 @@ impl<'a, S: Source> Watch<'a, S> {
     /// Tells how far the broker is. The hub's revision advances after the offers, so what is not in the queue when the
     /// revision has been read does not belong to it.
     async fn bookmark(&mut self) -> Result<(), End> {
+        self.source.fresh()?;
         let revision = *self.revision.borrow();
         while self.told < revision
             && let Some(told) = self.changes.try_recv()

@@ -1,7 +1,7 @@
 //! What every store must do: one suite, run on each.
 
 use super::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
-use super::{CommitError, Epoch, EventQuery, MemoryStore, SqliteStore, Store, StoreError};
+use super::{CommitError, Epoch, EventQuery, Forgotten, MemoryStore, SqliteStore, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -88,10 +88,13 @@ on_every_store!(
     floor_and_time_never_go_back,
     changes_come_in_order_and_in_pages,
     a_crowded_revision_is_told_whole,
-    changes_below_the_floor_are_refused,
+    changes_go_on_below_the_floor_of_watches,
+    what_is_forgotten_is_in_the_changes,
+    a_commit_is_hinted_at,
     events_are_found_by_what_they_are_about,
     events_of_a_batch_that_only_forgets_are_kept,
     events_are_limited,
+    old_events_are_removed_oldest_first,
     many_rows_in_one_batch,
     a_dropped_commit_leaves_nothing_open,
 );
@@ -226,8 +229,11 @@ async fn forgotten_rows_vanish<B: Bench>() {
         forgotten_leases: vec![leases[0].id, leases[3].id, LeaseId::new(1)],
         forgotten_resources: vec![resources[1].id],
         floor: Revision(4),
-        ..batch(5, 5)
+        ..batch(5, 6)
     };
+    let unnumbered = Batch { revision: Revision(5), ..forget.clone() };
+    let refused = store.commit(&unnumbered, epoch).await;
+    assert!(matches!(refused, Err(CommitError::NotCommitted(StoreError::Corrupt(_)))), "{refused:?}");
     store.commit(&forget, epoch).await.unwrap();
     let found = snapshot(&store.load().await.unwrap());
     let kept = |ids: &[usize]| {
@@ -237,7 +243,89 @@ async fn forgotten_rows_vanish<B: Bench>() {
     };
     assert_eq!(found.leases.iter().map(|l| l.id).collect::<Vec<_>>(), kept(&[1, 2, 4]));
     assert_eq!(found.resources.len(), 2);
-    assert_eq!((found.revision, found.floor), (Revision(5), Revision(4)));
+    assert_eq!((found.revision, found.floor), (Revision(6), Revision(4)));
+}
+
+/// A batch that forgets these, at this time.
+fn forgetting(base: u64, now: i64, leases: &[LeaseId]) -> Batch {
+    Batch { forgotten_leases: leases.to_vec(), now: Timestamp(now), ..batch(base, base + 1) }
+}
+
+async fn what_is_forgotten_is_in_the_changes<B: Bench>() {
+    let Some(bench) = B::new().await else { return };
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(21);
+    let leases: Vec<Lease> = (1..=6).map(|n| samples.lease(3, n)).collect();
+    let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+    let resource = Arc::new(samples.resource(8, 6));
+    let first = Batch { resources: vec![resource.clone()], ..with_leases(0, leases.clone()) };
+    store.commit(&first, epoch).await.unwrap();
+    let forget = Batch { forgotten_resources: vec![resource.id], ..forgetting(6, 7000, &ids[..2]) };
+    store.commit(&forget, epoch).await.unwrap();
+    store.commit(&with_leases(7, [samples.lease(0, 8)]), epoch).await.unwrap();
+    store.commit(&forgetting(8, 8000, &ids[2..3]), epoch).await.unwrap();
+
+    let told = |revision, leases: &[LeaseId], resources| Forgotten {
+        revision: Revision(revision),
+        leases: leases.to_vec(),
+        resources,
+    };
+    let both = vec![told(7, &ids[..2], vec![resource.id]), told(9, &ids[2..3], vec![])];
+    let all = store.changes_since(Revision(0), 100).await.unwrap();
+    assert_eq!((all.revision, all.leases.len(), all.resources.len()), (Revision(9), 4, 0));
+    assert_eq!(all.forgotten, both);
+    assert_eq!((all.floor, all.now), (Revision(0), Timestamp(8000)));
+    let mut seen = Vec::new();
+    let mut after = Revision(6);
+    loop {
+        let page = store.changes_since(after, 1).await.unwrap();
+        assert!(page.leases.len() + page.forgotten.len() <= 1 && page.revision > after, "{page:?}");
+        seen.extend(page.forgotten);
+        after = page.revision;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((seen, after), (both.clone(), Revision(9)));
+    assert_eq!(store.changes_since(Revision(7), 100).await.unwrap().forgotten, both[1..]);
+
+    // Much later the next one is forgotten, and what was forgotten before is not known any more.
+    let later = 8000 + crate::store::FORGOTTEN_FOR_MS;
+    store.commit(&forgetting(9, later, &ids[3..4]), epoch).await.unwrap();
+    let refused = store.changes_since(Revision(6), 100).await;
+    assert!(matches!(refused, Err(StoreError::Compacted { after: Revision(6), floor: Revision(7) })), "{refused:?}");
+    let rest = store.changes_since(Revision(7), 100).await.unwrap();
+    assert_eq!(rest.forgotten, [told(9, &ids[2..3], vec![]), told(10, &ids[3..4], vec![])]);
+    store.commit(&forgetting(10, later + 1, &ids[4..5]), epoch).await.unwrap();
+    assert!(store.changes_since(Revision(8), 100).await.is_err(), "9 is not known any more");
+    assert_eq!(store.changes_since(Revision(9), 100).await.unwrap().forgotten.len(), 2);
+    bench.close(store).await;
+    let again = bench.open().await;
+    assert!(again.changes_since(Revision(8), 100).await.is_err());
+    assert_eq!(again.changes_since(Revision(9), 100).await.unwrap().forgotten.len(), 2);
+}
+
+async fn a_commit_is_hinted_at<B: Bench>() {
+    let Some(bench) = B::new().await else { return };
+    let store = bench.open().await;
+    let Some(mut hints) = store.hints() else { return };
+    let epoch = store.acquire().await.unwrap();
+    let mut samples = Samples::new(22);
+    // When it listens is not known; from then on each commit is told.
+    for n in 1..=3 {
+        let mut tries = 0;
+        loop {
+            hints.mark_unchanged();
+            let base = store.load().await.unwrap().revision.0;
+            store.commit(&with_leases(base, [samples.lease(0, base + 1)]), epoch).await.unwrap();
+            if tokio::time::timeout(Duration::from_millis(500), hints.changed()).await.is_ok() {
+                break;
+            }
+            tries += 1;
+            assert!(tries < 40, "commit {n} was never hinted at");
+        }
+    }
 }
 
 async fn floor_and_time_never_go_back<B: Bench>() {
@@ -318,14 +406,13 @@ async fn a_crowded_revision_is_told_whole<B: Bench>() {
     assert_eq!((page.leases.len(), page.revision, page.more), (1, Revision(3), false));
 }
 
-async fn changes_below_the_floor_are_refused<B: Bench>() {
+async fn changes_go_on_below_the_floor_of_watches<B: Bench>() {
     let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     store.commit(&Batch { floor: Revision(7), ..batch(0, 9) }, epoch).await.unwrap();
-    let refused = store.changes_since(Revision(6), 5).await;
-    assert!(matches!(refused, Err(StoreError::Compacted { after: Revision(6), floor: Revision(7) })), "{refused:?}");
-    assert!(store.changes_since(Revision(7), 5).await.is_ok(), "the floor itself is kept");
+    let changes = store.changes_since(Revision(6), 5).await.unwrap();
+    assert_eq!((changes.revision, changes.floor), (Revision(9), Revision(7)));
 }
 
 async fn events_are_found_by_what_they_are_about<B: Bench>() {
@@ -413,6 +500,34 @@ async fn events_are_limited<B: Bench>() {
 }
 
 /// More rows than any one statement takes, and every remainder.
+async fn old_events_are_removed_oldest_first<B: Bench>() {
+    let Some(bench) = B::new().await else { return };
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    assert_eq!(store.trim_events(Timestamp(i64::MAX), 10).await.unwrap(), 0, "there are none");
+    // Revisions 1 to 6, at 1000 to 6000, with two entries each.
+    for revision in 1..=6 {
+        let mut batch = batch(revision - 1, revision);
+        batch.now = Timestamp(i64::try_from(revision).unwrap() * 1000);
+        for _ in 0..2 {
+            let mut entry = event(revision, Subject::Pool("p".into()));
+            entry.at = batch.now;
+            batch.events.push(entry);
+        }
+        store.commit(&batch, epoch).await.unwrap();
+    }
+    let left = async || -> Vec<u64> {
+        let query = EventQuery { limit: 100, ..EventQuery::default() };
+        store.events(&query).await.unwrap().iter().map(|event| event.revision).collect()
+    };
+    assert_eq!(store.trim_events(Timestamp(4000), 2).await.unwrap(), 2, "so many at once");
+    assert_eq!(left().await, [2, 2, 3, 3, 4, 4, 5, 5, 6, 6]);
+    assert_eq!(store.trim_events(Timestamp(4000), 100).await.unwrap(), 4, "up to that time");
+    assert_eq!(left().await, [4, 4, 5, 5, 6, 6]);
+    assert_eq!(store.trim_events(Timestamp(4000), 100).await.unwrap(), 0);
+    bench.close(store).await;
+}
+
 async fn many_rows_in_one_batch<B: Bench>() {
     let Some(bench) = B::new().await else { return };
     let store = bench.open().await;

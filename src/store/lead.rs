@@ -49,10 +49,10 @@ struct Inner {
 /// Time since this machine was started, also while it sleeps. A process that was stopped, or a laptop that was closed, sees
 /// when it wakes that time has passed (`CLOCK_BOOTTIME`, see clock_gettime(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(Duration);
+pub(crate) struct Moment(Duration);
 
 impl Moment {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Moment(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
     }
@@ -60,6 +60,16 @@ impl Moment {
     #[cfg(any(feature = "postgres", test))]
     pub(super) fn after(self, time: Duration) -> Self {
         Moment(self.0 + time)
+    }
+
+    /// How long ago it was.
+    pub(crate) fn past(self) -> Duration {
+        Moment::now().0.saturating_sub(self.0)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ago(time: Duration) -> Self {
+        Moment(Moment::now().0.saturating_sub(time))
     }
 
     /// Zero if it is past.
@@ -126,6 +136,12 @@ impl fmt::Debug for Lead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lead").field("epoch", &self.inner.epoch).field("left", &self.until().left()).finish()
     }
+}
+
+/// One that lasts for a minute.
+#[cfg(test)]
+pub(crate) fn lead_for_tests(epoch: Epoch) -> Lead {
+    Lead::new(epoch, Moment::now(), Duration::from_secs(60))
 }
 
 #[cfg(test)]

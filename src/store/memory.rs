@@ -2,10 +2,13 @@
 
 use super::page::{Trimmed, trim};
 use super::row::About;
-use super::{Changes, CommitError, Epoch, EventQuery, Store, StoreError, StoredEvent};
+use super::{
+    Changes, CommitError, Epoch, EventQuery, FORGOTTEN_FOR_MS, Forgotten, Store, StoreError, StoredEvent, numbered,
+};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 use wharfinger_core::{Batch, Event, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
 
 /// What goes wrong with the next commit.
@@ -23,6 +26,17 @@ pub enum Fault {
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     data: Arc<Mutex<Data>>,
+    hints: Arc<Hints>,
+}
+
+/// Tells followers of commits.
+#[derive(Debug)]
+struct Hints(watch::Sender<u64>);
+
+impl Default for Hints {
+    fn default() -> Self {
+        Hints(watch::Sender::new(0))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +51,10 @@ struct Data {
     pools: BTreeMap<Arc<str>, Arc<PoolRow>>,
     events: Vec<StoredEvent>,
     faults: VecDeque<Fault>,
+    forgotten: BTreeMap<Revision, (Timestamp, Forgotten)>,
+    feed_floor: Revision,
+    /// Nothing is answered, as if the way to the store were cut.
+    away: bool,
 }
 
 impl MemoryStore {
@@ -55,6 +73,25 @@ impl MemoryStore {
     /// Lets one of the next commits fail: faults are taken in the order in which they were injected, one a commit.
     pub fn inject(&self, fault: Fault) {
         self.data().faults.push_back(fault);
+    }
+
+    /// From now on, or no more, nobody gets an answer but an error.
+    pub fn cut(&self, away: bool) {
+        self.data().away = away;
+    }
+
+    /// As a database that fails over to a copy without the last commits; here without any.
+    #[cfg(test)]
+    pub(crate) fn lose_everything(&self) {
+        *self.data() = Data::default();
+    }
+
+    fn answering(&self) -> Result<MutexGuard<'_, Data>, StoreError> {
+        let data = self.data();
+        if data.away {
+            return Err(StoreError::Unavailable("the store does not answer, as a test wants it".to_owned()));
+        }
+        Ok(data)
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
@@ -108,18 +145,20 @@ impl MemoryStore {
                 data.revision, batch.base
             ))));
         }
+        numbered(batch).map_err(CommitError::NotCommitted)?;
         data.apply(batch);
+        self.hints.0.send_replace(batch.revision.0);
         if fault.is_some() { Err(doubt()) } else { Ok(()) }
     }
 
     /// [`Store::changes_since`], at once.
     ///
     /// # Errors
-    /// [`StoreError::Compacted`] below the floor.
+    /// [`StoreError::Compacted`] if it is not known any more what was forgotten since.
     pub fn changes_now(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
-        let data = self.data();
-        if after < data.floor {
-            return Err(StoreError::Compacted { after, floor: data.floor });
+        let data = self.answering()?;
+        if after < data.feed_floor {
+            return Err(StoreError::Compacted { after, floor: data.feed_floor });
         }
         let mut changes = data.changed(after, Revision(u64::MAX));
         changes.revision = data.revision;
@@ -128,6 +167,7 @@ impl MemoryStore {
             changes.more = crowded < data.revision;
             changes.revision = crowded;
         }
+        (changes.floor, changes.now) = (data.floor, data.now);
         Ok(changes)
     }
 
@@ -168,6 +208,7 @@ impl Data {
         for id in &batch.forgotten_resources {
             self.resources.remove(id);
         }
+        self.note_forgotten(batch);
         for event in &batch.events {
             let place = self.events.partition_point(|known| known.revision <= event.revision.0);
             let among = self.events[..place].iter().rev().take_while(|known| known.revision == event.revision.0);
@@ -176,12 +217,34 @@ impl Data {
         }
     }
 
+    fn note_forgotten(&mut self, batch: &Batch) {
+        if batch.forgotten_leases.is_empty() && batch.forgotten_resources.is_empty() {
+            return;
+        }
+        let old = |at: Timestamp| at.0 < batch.now.0 - FORGOTTEN_FOR_MS;
+        let newest = self.forgotten.iter().rev().find(|(_, (at, _))| old(*at)).map(|(revision, _)| *revision);
+        self.feed_floor = self.feed_floor.max(newest.unwrap_or_default());
+        self.forgotten.retain(|_, (at, _)| !old(*at));
+        let forgotten = Forgotten {
+            revision: batch.revision,
+            leases: batch.forgotten_leases.clone(),
+            resources: batch.forgotten_resources.clone(),
+        };
+        self.forgotten.insert(batch.revision, (batch.now, forgotten));
+    }
+
     fn changed(&self, after: Revision, to: Revision) -> Changes {
         let among = |revision: Revision| after < revision && revision <= to;
         let mut changes = Changes {
             leases: self.leases.values().filter(|l| among(l.revision)).map(|l| Lease::clone(l)).collect(),
             resources: self.resources.values().filter(|r| among(r.revision)).map(|r| Resource::clone(r)).collect(),
             pools: self.pools.values().filter(|p| among(p.revision)).map(|p| PoolRow::clone(p)).collect(),
+            forgotten: self
+                .forgotten
+                .values()
+                .filter(|(_, f)| among(f.revision))
+                .map(|(_, forgotten)| forgotten.clone())
+                .collect(),
             ..Changes::default()
         };
         changes.leases.sort_by_key(|lease| lease.revision);
@@ -214,6 +277,7 @@ impl Store for MemoryStore {
     }
 
     async fn load(&self) -> Result<Snapshot, StoreError> {
+        drop(self.answering()?);
         Ok(self.load_now())
     }
 
@@ -225,8 +289,22 @@ impl Store for MemoryStore {
         self.changes_now(after, limit)
     }
 
+    fn hints(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.hints.0.subscribe())
+    }
+
+    async fn current_epoch(&self) -> Result<Option<Epoch>, StoreError> {
+        Ok(Some(self.data().epoch))
+    }
+
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         Ok(self.events_now(query))
+    }
+
+    async fn trim_events(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let mut data = self.data();
+        let old = data.events.iter().take(most).take_while(|event| event.at_unix_ms < before.0).count();
+        Ok(data.events.drain(..old).count())
     }
 
     async fn brand(&self, salt: u16) -> Result<(), StoreError> {

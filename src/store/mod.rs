@@ -15,6 +15,7 @@ mod postgres;
 mod row;
 mod settings;
 mod sqlite;
+mod trail;
 
 #[cfg(test)]
 mod conformance;
@@ -22,15 +23,20 @@ mod conformance;
 mod samples;
 
 pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
+pub(crate) use lead::Moment;
+#[cfg(test)]
+pub(crate) use lead::lead_for_tests;
 pub use lead::{Candidate, Election, Lead, Leader};
 pub use memory::{Fault, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
+pub use trail::trim_trail;
 
 use async_trait::async_trait;
-use wharfinger_core::{Batch, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot};
+use tokio::sync::watch;
+use wharfinger_core::{Batch, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
 
 /// Which leader writes. A commit with another epoch than the store's is refused: a deposed leader can't write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -45,16 +51,35 @@ pub trait Store: Send + Sync + 'static {
     /// All that is kept, as of one revision.
     async fn load(&self) -> Result<Snapshot, StoreError>;
 
-    /// Stores a batch in one transaction, durably, if `batch.base` is the stored revision and the epoch is current.
+    /// Stores a batch in one transaction, durably, if `batch.base` is the stored revision and the epoch is current. One that
+    /// forgets rows has a revision after its base.
     async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError>;
 
     /// What changed after a revision, oldest first, each thing in its latest state; at most `limit` rows, unless a single
     /// revision has more: it is told whole, so that who resumes from [`Changes::revision`] misses nothing.
-    /// An error [`StoreError::Compacted`] if `after` is below the floor.
+    /// Rows that were forgotten are told for some minutes ([`FORGOTTEN_FOR_MS`]). An error [`StoreError::Compacted`] if what
+    /// was forgotten after `after` is no longer known: load again.
     async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError>;
+
+    /// Changes when there may be something new in [`Store::changes_since`], as soon as the store knows, also of what others
+    /// have committed. A hint: it may come late or not at all. `None`: this kind of store gives none.
+    fn hints(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
+    /// As whom one may write now; `None` if nobody else can take this kind of store over.
+    async fn current_epoch(&self) -> Result<Option<Epoch>, StoreError> {
+        Ok(None)
+    }
 
     /// Entries of the audit trail, oldest first.
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Removes entries of the audit trail that are older than this: the oldest ones, about `most` of them. Says how many
+    /// were removed; fewer than `most`: there are no more.
+    async fn trim_events(&self, _before: Timestamp, _most: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
 
     /// Makes ids from now on as another deployment did, whose content is restored into this store.
     async fn brand(&self, _salt: u16) -> Result<(), StoreError> {
@@ -65,19 +90,54 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self) {}
 }
 
+/// For how long the store tells that rows were forgotten, by the time of its commits.
+pub const FORGOTTEN_FOR_MS: i64 = 5 * 60 * 1000;
+
 /// What changed since a revision.
+///
+/// Who has read until there is no `more` has the state of one commit. In between a row may be missing that changed again after
+/// `revision`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Everything up to here is in these changes and those before.
     pub revision: Revision,
     /// There may be more after `revision`.
     pub more: bool,
+    /// The oldest revision from which a watch can resume.
+    pub floor: Revision,
+    /// The time of the last committed step.
+    pub now: Timestamp,
     /// Leases, by revision.
     pub leases: Vec<Lease>,
     /// Resources, by revision.
     pub resources: Vec<Resource>,
     /// Pools, by revision.
     pub pools: Vec<PoolRow>,
+    /// What was forgotten, by revision.
+    pub forgotten: Vec<Forgotten>,
+}
+
+/// Rows that a commit has forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// The revision after that commit.
+    pub revision: Revision,
+    /// Leases.
+    pub leases: Vec<LeaseId>,
+    /// Resources.
+    pub resources: Vec<ResourceId>,
+}
+
+/// A batch that forgets is a change, or who follows the changes would not hear of it.
+fn numbered(batch: &Batch) -> Result<(), StoreError> {
+    let forgets = !batch.forgotten_leases.is_empty() || !batch.forgotten_resources.is_empty();
+    if forgets && batch.revision <= batch.base {
+        return Err(StoreError::Corrupt(format!(
+            "rows are forgotten without a revision after {}: report it",
+            batch.base
+        )));
+    }
+    Ok(())
 }
 
 /// Which entries of the audit trail.

@@ -1,4 +1,4 @@
-//! Several servers on one PostgreSQL: one leads, the others stand by, and take over when it dies, hangs, is cut off or stops.
+//! Several servers on one PostgreSQL: one leads, the others follow, and take over when it dies, hangs, is cut off or stops.
 
 use crate::kill::HOSTS;
 use crate::postgresql::{Cluster, schema, shared};
@@ -6,14 +6,17 @@ use crate::proxy::{Mode, Proxy};
 use crate::support::{PATIENCE, Server, signal, text};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tonic::{Code, Status};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
-use wharfinger::pb::admin_service_client::AdminServiceClient;
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
-use wharfinger::pb::{GetRequest, LeaseRequest, ListPoolsRequest, Selector};
+use wharfinger::pb::{LeaseRequest, RenewRequest, Selector};
 
 /// How long a lead lasts in these tests.
 const LEAD: &str = "2s";
+
+/// A lease that never was.
+const NO_LEASE: &str = "lse_00000000000000000000000000";
 
 /// Servers that share a schema, each with its own way to the database.
 pub(crate) struct Farm {
@@ -53,14 +56,20 @@ impl Farm {
         farm
     }
 
-    /// Asks this server and no other: the command line would go to the leader by itself.
+    /// Asks this server itself to decide something: to renew a lease that never was. What is marked as passed on is not passed
+    /// on again.
     fn ask(&self, at: usize) -> Result<(), Status> {
         let address = self.servers[at].address.clone();
         self.runtime.block_on(async move {
             let asked = async {
                 let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
-                let mut admin = AdminServiceClient::connect(address).await.map_err(unreachable)?;
-                admin.list_pools(ListPoolsRequest::default()).await.map(drop)
+                let mut api = LeaseServiceClient::connect(address).await.map_err(unreachable)?;
+                let mut request = Request::new(RenewRequest { lease_id: NO_LEASE.into(), ..RenewRequest::default() });
+                request.metadata_mut().insert("wharfinger-passed", MetadataValue::from_static("1"));
+                match api.renew(request).await {
+                    Err(status) if status.code() == Code::NotFound => Ok(()),
+                    other => other.map(|_| panic!("there is no such lease")),
+                }
             };
             let late = |_| Err(Status::deadline_exceeded("no answer"));
             tokio::time::timeout(Duration::from_secs(2), asked).await.unwrap_or_else(late)
@@ -90,7 +99,7 @@ impl Farm {
     }
 
     /// Waits until this one says that another leads, and where.
-    fn stands_by(&self, at: usize, leader: usize) {
+    fn follows(&self, at: usize, leader: usize) {
         let start = Instant::now();
         loop {
             let said = self.ask(at).expect_err("two lead");
@@ -101,7 +110,7 @@ impl Farm {
                 assert_eq!(said.code(), Code::Unavailable);
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "{at} does not stand by: {said:?}\n{}", self.logs());
+            assert!(start.elapsed() < PATIENCE, "{at} does not follow: {said:?}\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -160,7 +169,7 @@ fn a_leader_that_dies_is_followed_by_another() {
     for round in 0..3 {
         let leader = farm.leader();
         for at in (0..3).filter(|at| *at != leader) {
-            farm.stands_by(at, leader);
+            farm.follows(at, leader);
         }
         leases.push(farm.lease(leader));
         farm.servers[leader].kill();
@@ -200,7 +209,7 @@ fn a_leader_that_was_stopped_wakes_as_none() {
     signal(pid, "STOP");
     until_stopped(pid);
     let start = Instant::now();
-    // A write and a read, which lie in its port until it wakes.
+    // Two writes, which lie in its port until it wakes.
     let address = farm.servers[leader].address.clone();
     let asked = lease_request("asked-asleep");
     let to = address.clone();
@@ -208,22 +217,22 @@ fn a_leader_that_was_stopped_wakes_as_none() {
         let mut api = LeaseServiceClient::connect(to).await.map_err(|error| Status::unavailable(error.to_string()))?;
         api.lease(asked).await.map(drop)
     });
-    let wanted = GetRequest { lease_id: id.into() };
-    let read = farm.runtime.spawn(async move {
+    let renewed = RenewRequest { lease_id: id.into(), ..RenewRequest::default() };
+    let renew = farm.runtime.spawn(async move {
         let mut api =
             LeaseServiceClient::connect(address).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        api.get(wanted).await.map(drop)
+        api.renew(renewed).await.map(drop)
     });
     let next = farm.leader_but(leader);
     note("SIGSTOP", start.elapsed());
     assert!(farm.servers[next].cli(&["release", id]).status.success());
     let after = farm.lease(next);
     signal(pid, "CONT");
-    for (what, call) in [("write", write), ("read", read)] {
+    for (what, call) in [("write", write), ("renewal", renew)] {
         let said = farm.runtime.block_on(call).unwrap();
         assert!(said.is_err(), "the {what} was answered by one that does not lead\n{}", farm.logs());
     }
-    farm.stands_by(leader, next);
+    farm.follows(leader, next);
     assert!(farm.servers[leader].is_up());
     assert_eq!(farm.servers[leader].pid(), pid, "the same process");
     farm.has(next, &[after]);
@@ -270,7 +279,7 @@ fn a_leader_without_its_database_leaves_the_lead() {
     }
     farm.has(other, std::slice::from_ref(&lease));
     farm.ways[leader].cut_and(Mode::Pass);
-    farm.stands_by(leader, other);
+    farm.follows(leader, other);
 }
 
 /// A restart of the database takes longer than the lead lasts. Whoever leads then, all is there.
@@ -293,7 +302,7 @@ fn the_database_is_restarted_under_all_of_them() {
         farm.has(leader, std::slice::from_ref(&lease));
         assert!(farm.servers.iter_mut().all(Server::is_up), "{}", farm.logs());
         for at in (0..3).filter(|at| *at != leader) {
-            farm.stands_by(at, leader);
+            farm.follows(at, leader);
         }
     }
 }
@@ -306,7 +315,7 @@ fn a_leader_that_stops_hands_over_at_once() {
     let leader = farm.leader();
     let lease = farm.lease(leader);
     let other = 1 - leader;
-    farm.stands_by(other, leader);
+    farm.follows(other, leader);
     signal(farm.servers[leader].pid(), "TERM");
     let start = Instant::now();
     let next = farm.leader_but(leader);
@@ -318,7 +327,7 @@ fn a_leader_that_stops_hands_over_at_once() {
     farm.has(next, &[lease]);
     // One that stands by just goes.
     farm.servers[leader].spawn();
-    farm.stands_by(leader, next);
+    farm.follows(leader, next);
     assert!(farm.servers[leader].stop().success());
 }
 

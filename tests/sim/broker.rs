@@ -1,5 +1,6 @@
 //! The broker under test: the very cycle of the server over a store in memory, with a log of what was really stored.
 
+use crate::follower::Follower;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -74,12 +75,13 @@ pub(crate) enum Outcome {
 pub(crate) struct Broker {
     store: Arc<Recorder>,
     cycle: Option<Cycle>,
+    follower: Follower,
 }
 
 impl Broker {
     pub(crate) fn new() -> Self {
         let store = Recorder { inner: MemoryStore::with_salt(7), log: Mutex::default() };
-        Self { store: Arc::new(store), cycle: None }
+        Self { store: Arc::new(store), cycle: None, follower: Follower::default() }
     }
 
     pub(crate) fn limits() -> Limits {
@@ -115,6 +117,11 @@ impl Broker {
     /// The batches that were stored since the last call.
     pub(crate) fn stored(&self) -> Vec<Batch> {
         std::mem::take(&mut self.store.log().stored)
+    }
+
+    /// Another server follows.
+    pub(crate) fn follow(&mut self, pools: &[PoolConfig]) {
+        self.follower.look(&self.store.inner, pools, Self::limits());
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -155,7 +162,7 @@ impl Broker {
 }
 
 /// The store in memory never makes anybody wait.
-fn ready<F: Future>(future: F) -> F::Output {
+pub(crate) fn ready<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod broker;
+mod follower;
 mod holders;
 mod nature;
 mod oracle;

@@ -370,6 +370,7 @@ impl World {
             pools: &self.pools,
             one_by_one: self.one_by_one,
         };
+        self.broker.follow(&self.pools);
         for batch in self.broker.stored() {
             self.trace.line(self.now, || words_of(&batch));
             self.oracle.stored(&batch, &facts)?;

@@ -73,6 +73,18 @@ impl World {
 }
 
 impl Source for World {
+    async fn refresh(&self) -> Result<(), SubmitError> {
+        Ok(())
+    }
+
+    async fn reach(&self, wanted: Revision) -> Result<(), SubmitError> {
+        Err(SubmitError::Future { have: Revision(self.state().revision), wanted })
+    }
+
+    fn fresh(&self) -> Result<(), SubmitError> {
+        Ok(())
+    }
+
     fn hub(&self) -> &Hub {
         &self.hub
     }

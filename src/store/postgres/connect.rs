@@ -92,7 +92,8 @@ impl Site {
         })
     }
 
-    async fn try_connect(&self, purpose: Purpose) -> Result<PgConnection, Trouble> {
+    /// As whom and where to connect now.
+    pub(super) async fn options(&self) -> Result<PgConnectOptions, StoreError> {
         let mut options = self.options.clone();
         if let Some(path) = &self.settings.password_file {
             // Read each time, so that a password can be changed under a running server.
@@ -101,7 +102,11 @@ impl Site {
             })?;
             options = options.password(text.lines().next().unwrap_or_default());
         }
-        let mut conn = options.connect().await?;
+        Ok(options)
+    }
+
+    async fn try_connect(&self, purpose: Purpose) -> Result<PgConnection, Trouble> {
+        let mut conn = self.options().await?.connect().await?;
         let time = self.on_server(purpose).as_millis();
         // Less, so that who keeps a lock is named as that.
         let lock = match purpose {

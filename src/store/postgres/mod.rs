@@ -8,6 +8,7 @@ mod connect;
 #[cfg(test)]
 mod election_tests;
 mod error;
+mod feed;
 mod lead;
 mod migrate;
 mod read;
@@ -20,16 +21,17 @@ pub(super) mod testing;
 mod tests;
 mod write;
 
-use super::{Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, StoreError, StoredEvent};
+use super::{Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, StoreError, StoredEvent, numbered};
 use async_trait::async_trait;
 use connect::{Purpose, Readers, Site};
 use error::Trouble;
+use feed::Feed;
 use lead::Ballot;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::Mutex;
-use wharfinger_core::{Batch, Revision, Snapshot};
+use tokio::sync::{Mutex, watch};
+use wharfinger_core::{Batch, Revision, Snapshot, Timestamp};
 use write::{Plan, Writer};
 
 /// A store in a schema of a PostgreSQL database.
@@ -43,6 +45,7 @@ struct Inner {
     writer: Mutex<Writer>,
     readers: Readers,
     ballot: Ballot,
+    feed: Feed,
     marks: Marks,
 }
 
@@ -66,17 +69,35 @@ impl PostgresStore {
     /// [`StoreError::Configuration`] if the database does not let us in, is of a newer version, too old, or another
     /// program's; [`StoreError::Unavailable`] if it does not answer or can only be read.
     pub async fn open(settings: &PostgresSettings) -> Result<Self, StoreError> {
+        let store = Self::new(settings)?;
+        store.bring_up().await?;
+        Ok(store)
+    }
+
+    /// Does not connect yet. Nothing can be asked before [`PostgresStore::bring_up`].
+    ///
+    /// # Errors
+    /// [`StoreError::Configuration`] if the URL is none.
+    pub fn new(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let site = Arc::new(Site::new(settings.clone())?);
-        migrate::migrate(&site).await.map_err(|trouble| trouble.sorted(&site.place))?;
         Ok(PostgresStore {
             inner: Arc::new(Inner {
                 writer: Mutex::new(Writer::new(site.clone())),
                 readers: Readers::new(),
                 ballot: Ballot::default(),
+                feed: Feed::default(),
                 marks: Marks { hasher: RandomState::new(), next: AtomicU64::new(0) },
                 site,
             }),
         })
+    }
+
+    /// Connects, and brings the schema up to this version.
+    ///
+    /// # Errors
+    /// As of [`PostgresStore::open`].
+    pub async fn bring_up(&self) -> Result<(), StoreError> {
+        migrate::migrate(&self.inner.site).await.map_err(|trouble| self.sorted(&trouble))
     }
 
     /// Whether the URL is one, as far as that can be said without connecting.
@@ -127,16 +148,30 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
+        numbered(batch).map_err(CommitError::NotCommitted)?;
         let plan = Plan::new(batch, self.inner.marks.mark());
         self.inner.writer.lock().await.commit(&plan, epoch).await
     }
 
     async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
-        reading!(self, conn => read::changes(conn, after, limit))
+        let inner = &*self.inner;
+        inner.feed.changes(&inner.site, after, limit).await.map_err(|trouble| self.sorted(&trouble))
+    }
+
+    fn hints(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.inner.feed.hints(&self.inner.site))
+    }
+
+    async fn current_epoch(&self) -> Result<Option<Epoch>, StoreError> {
+        reading!(self, conn => read::epoch(conn))
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         reading!(self, conn => read::events(conn, query))
+    }
+
+    async fn trim_events(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.inner.writer.lock().await.trim(before, most).await.map_err(|trouble| self.sorted(&trouble))
     }
 
     async fn brand(&self, salt: u16) -> Result<(), StoreError> {
@@ -147,5 +182,6 @@ impl Store for PostgresStore {
         self.inner.readers.close().await;
         self.inner.writer.lock().await.close().await;
         self.inner.ballot.close().await;
+        self.inner.feed.close().await;
     }
 }

@@ -7,9 +7,11 @@ use super::sql;
 use super::write::as_stored;
 use crate::store::page::{Trimmed, trim};
 use crate::store::row::{Shared, corrupt, take_event, take_lease, take_pool, take_resource};
-use crate::store::{Changes, EventQuery, StoreError, StoredEvent};
+use crate::store::{Changes, Epoch, EventQuery, Forgotten, StoreError, StoredEvent};
 use futures::TryStreamExt;
+use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
+use std::str::FromStr;
 use wharfinger_core::{Revision, Snapshot, Timestamp};
 
 /// All that is kept, over a connection of its own, which ends with it.
@@ -48,6 +50,11 @@ async fn each<T>(
 }
 
 pub(super) async fn changes(conn: &mut PgConnection, after: Revision, limit: usize) -> Result<Changes, Trouble> {
+    // Mostly there is nothing new, which one question tells.
+    let stands = Stands::read(&sqlx::query(sql::FEED).fetch_one(&mut *conn).await?)?;
+    if stands.revision == after {
+        return Ok(stands.changes());
+    }
     sqlx::query(sql::BEGIN_READ).execute(&mut *conn).await?;
     let found = within_transaction(conn, after, limit).await;
     if matches!(found, Ok(_) | Err(Trouble::Store(_))) {
@@ -57,25 +64,58 @@ pub(super) async fn changes(conn: &mut PgConnection, after: Revision, limit: usi
 }
 
 async fn within_transaction(conn: &mut PgConnection, after: Revision, limit: usize) -> Result<Changes, Trouble> {
-    let meta = sqlx::query(sql::META).fetch_one(&mut *conn).await?;
-    let revision = Revision(number(&meta, 0)?.cast_unsigned());
-    let floor = Revision(number(&meta, 1)?.cast_unsigned());
-    if after < floor {
-        return Err(StoreError::Compacted { after, floor }.into());
+    let stands = Stands::read(&sqlx::query(sql::FEED).fetch_one(&mut *conn).await?)?;
+    if after < stands.known {
+        return Err(StoreError::Compacted { after, floor: stands.known }.into());
     }
     let limit = limit.max(1);
     let enough = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let mut changes = changed(conn, after, Revision(i64::MAX as u64), enough).await?;
-    changes.revision = revision;
+    let mut changes = changed(conn, &stands, after, Revision(i64::MAX as u64), enough).await?;
     if let Trimmed::Whole(crowded) = trim(&mut changes, limit) {
-        changes = changed(conn, after, crowded, i64::MAX).await?;
-        changes.more = crowded < revision;
+        changes = changed(conn, &stands, after, crowded, i64::MAX).await?;
+        changes.more = crowded < stands.revision;
         changes.revision = crowded;
     }
     Ok(changes)
 }
 
-async fn changed(conn: &mut PgConnection, after: Revision, to: Revision, limit: i64) -> Result<Changes, Trouble> {
+/// Where the store stands.
+struct Stands {
+    revision: Revision,
+    floor: Revision,
+    now: Timestamp,
+    /// What was forgotten is known from after here.
+    known: Revision,
+}
+
+impl Stands {
+    fn read(row: &PgRow) -> Result<Self, Trouble> {
+        let revision = |column| Ok::<_, Trouble>(Revision(number(row, column)?.cast_unsigned()));
+        Ok(Stands { revision: revision(0)?, floor: revision(1)?, now: Timestamp(number(row, 2)?), known: revision(3)? })
+    }
+
+    /// None, up to here.
+    fn changes(&self) -> Changes {
+        Changes { revision: self.revision, floor: self.floor, now: self.now, ..Changes::default() }
+    }
+}
+
+fn forgotten(row: &PgRow) -> Result<Forgotten, Trouble> {
+    fn ids<T: FromStr>(row: &PgRow, column: usize) -> Result<Vec<T>, Trouble> {
+        let texts: Vec<String> = row.try_get(column)?;
+        let wrong = |id: &String| corrupt("forgotten", id, "leases or resources", "is no id");
+        Ok(texts.iter().map(|id| id.parse().map_err(|_| wrong(id))).collect::<Result<_, StoreError>>()?)
+    }
+    Ok(Forgotten { revision: Revision(number(row, 0)?.cast_unsigned()), leases: ids(row, 1)?, resources: ids(row, 2)? })
+}
+
+async fn changed(
+    conn: &mut PgConnection,
+    stands: &Stands,
+    after: Revision,
+    to: Revision,
+    limit: i64,
+) -> Result<Changes, Trouble> {
     let mut shared = Shared::new();
     let mut rows = async |text: &'static str| {
         let query = sqlx::query(text).bind(after.0.cast_signed()).bind(to.0.cast_signed()).bind(limit);
@@ -85,8 +125,15 @@ async fn changed(conn: &mut PgConnection, after: Revision, to: Revision, limit: 
         leases: taken(&rows(sql::CHANGED_LEASES).await?, |row| take_lease(row, &mut shared))?,
         resources: taken(&rows(sql::CHANGED_RESOURCES).await?, |row| take_resource(row, &mut shared))?,
         pools: taken(&rows(sql::CHANGED_POOLS).await?, |row| take_pool(row))?,
-        ..Changes::default()
+        forgotten: rows(sql::CHANGED_FORGOTTEN).await?.iter().map(forgotten).collect::<Result<_, _>>()?,
+        ..stands.changes()
     })
+}
+
+/// As whom one may write now.
+pub(super) async fn epoch(conn: &mut PgConnection) -> Result<Option<Epoch>, Trouble> {
+    let row = sqlx::query(sql::STANDING).fetch_one(conn).await?;
+    Ok(Some(Epoch(number(&row, 1)?.cast_unsigned())))
 }
 
 pub(super) async fn events(conn: &mut PgConnection, query: &EventQuery) -> Result<Vec<StoredEvent>, Trouble> {

@@ -1,6 +1,7 @@
 //! Every statement.
 
 use super::rows::type_of;
+use crate::store::FORGOTTEN_FOR_MS;
 use crate::store::row::{EVENT, LEASE, POOL, RESOURCE};
 use sqlx::AssertSqlSafe;
 use std::fmt::Write as _;
@@ -24,13 +25,18 @@ pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::
 /// the other parts do nothing without it. It waits for a commit under way and looks at the row again then, so two that
 /// build on the same revision can't both pass.
 /// $1 revision, $2 floor, $3 time, $4 base, $5 epoch, $6 settled, $7 mark; then the columns of leases, resources, pools,
-/// events; then the ids of forgotten leases and resources.
+/// events; then the ids of forgotten leases and resources. With the commit whoever follows the schema is told of it.
 pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
-    let mut text = String::from(
-        "WITH advance AS (UPDATE meta SET revision = $1, floor = greatest(floor, $2), now_ms = greatest(now_ms, $3), \
-         batch = $7 WHERE revision = $4 AND epoch = $5 AND settled = $6 RETURNING revision)",
-    );
     let mut next = 8;
+    let forgotten = next + LEASE.len() + RESOURCE.len() + POOL.len() + EVENT.len();
+    let forgets = format!("cardinality(${forgotten}::text[]) + cardinality(${}::text[]) > 0", forgotten + 1);
+    let old = format!("at < $3::bigint - {FORGOTTEN_FOR_MS}");
+    let mut text = format!(
+        "WITH advance AS (UPDATE meta SET revision = $1, floor = greatest(floor, $2), now_ms = greatest(now_ms, $3), \
+         batch = $7, feed_floor = CASE WHEN {forgets} THEN greatest(feed_floor, (SELECT revision FROM forgotten \
+         WHERE {old} ORDER BY at DESC, revision DESC LIMIT 1)) ELSE feed_floor END \
+         WHERE revision = $4 AND epoch = $5 AND settled = $6 RETURNING revision)",
+    );
     let leases = unnest(&LEASE, &mut next);
     let resources = unnest(&RESOURCE, &mut next);
     let pools = unnest(&POOL, &mut next);
@@ -67,9 +73,12 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let _ = write!(
         text,
         ", forget_leases AS (DELETE FROM leases WHERE id = ANY (${next}::text[]) AND EXISTS (SELECT FROM advance)), \
-         forget_resources AS (DELETE FROM resources WHERE id = ANY (${}::text[]) AND EXISTS (SELECT FROM advance)) \
-         SELECT count(*) FROM advance",
-        next + 1
+         forget_resources AS (DELETE FROM resources WHERE id = ANY (${also}::text[]) AND EXISTS (SELECT FROM advance)), \
+         note_forgotten AS (INSERT INTO forgotten (revision, at, leases, resources) \
+         SELECT $1, $3, ${next}, ${also} FROM advance WHERE {forgets}), \
+         prune_forgotten AS (DELETE FROM forgotten WHERE {old} AND {forgets} AND EXISTS (SELECT FROM advance)) \
+         SELECT count(*), count(pg_notify(current_schema(), $1::bigint::text)::text) FROM advance",
+        also = next + 1
     );
     text.into()
 });
@@ -121,6 +130,11 @@ pub(super) const LEADER: &str = "SELECT address, CASE WHEN until <= clock_timest
 pub(super) const SETTLE: &str =
     "UPDATE meta SET settled = settled + 1 WHERE epoch = $1 RETURNING revision, epoch, settled, batch";
 
+/// Whole revisions, so that what is left of one is all of it. Times grow with revisions.
+pub(super) const TRIM_EVENTS: &str = "WITH removed AS (DELETE FROM events WHERE revision <= (SELECT max(revision) FROM \
+     (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT $1) AS oldest WHERE at < $2) RETURNING 1) \
+     SELECT count(*) FROM removed";
+
 pub(super) const BRAND: &str = "UPDATE meta SET salt = $1 RETURNING salt";
 
 /// All that is asked in it is of one moment.
@@ -129,6 +143,8 @@ pub(super) const BEGIN: &str = "BEGIN";
 pub(super) const END: &str = "COMMIT";
 
 pub(super) const META: &str = "SELECT revision, floor, now_ms, salt FROM meta";
+/// The same with what is not known any more of what was forgotten.
+pub(super) const FEED: &str = "SELECT revision, floor, now_ms, feed_floor FROM meta";
 
 macro_rules! whole {
     ($columns:expr, $table:literal) => {
@@ -154,6 +170,8 @@ macro_rules! changed {
 pub(super) const CHANGED_LEASES: &str = changed!(lease_columns!(), "leases");
 pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resources");
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
+
+pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > $1 AND revision <= $2 ORDER BY revision LIMIT $3";
 
 /// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
 /// $1 after, $2 pool, $3 resource, $4 lease, $5 limit, $6 up to.
@@ -214,8 +232,11 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script a version, forward only.
-pub(super) const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/postgres/0001_init.sql"), include_str!("../migrations/postgres/0002_leader.sql")];
+pub(super) const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/postgres/0001_init.sql"),
+    include_str!("../migrations/postgres/0002_leader.sql"),
+    include_str!("../migrations/postgres/0003_feed.sql"),
+];
 
 /// All of them.
 #[cfg(test)]
@@ -242,7 +263,10 @@ pub(super) fn all() -> Vec<String> {
         LEADER,
         SETTLE,
         BRAND,
+        TRIM_EVENTS,
         META,
+        FEED,
+        CHANGED_FORGOTTEN,
         LEASES,
         RESOURCES,
         POOLS,

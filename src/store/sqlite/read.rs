@@ -4,11 +4,12 @@ use super::error::sorted;
 use super::sql;
 use crate::store::page::{Trimmed, trim};
 use crate::store::row::{Cells, Shared, rows, take_event, take_lease, take_pool, take_resource};
-use crate::store::{Changes, EventQuery, StoreError, StoredEvent};
+use crate::store::{Changes, EventQuery, Forgotten, StoreError, StoredEvent};
 use futures::future::join;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::path::Path;
+use std::str::FromStr;
 use wharfinger_core::{Revision, Snapshot, Timestamp};
 
 /// Reads within one transaction of a connection.
@@ -82,8 +83,9 @@ impl Reading<'_> {
         let meta = self.one(sql::META).await?;
         let revision = Revision(self.number(&meta, 0)?.cast_unsigned());
         let floor = Revision(self.number(&meta, 1)?.cast_unsigned());
-        if after < floor {
-            return Err(StoreError::Compacted { after, floor });
+        let known = Revision(self.number(&meta, 4)?.cast_unsigned());
+        if after < known {
+            return Err(StoreError::Compacted { after, floor: known });
         }
         let limit = limit.max(1);
         let enough = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
@@ -94,6 +96,7 @@ impl Reading<'_> {
             changes.more = crowded < revision;
             changes.revision = crowded;
         }
+        (changes.floor, changes.now) = (floor, Timestamp(self.number(&meta, 2)?));
         Ok(changes)
     }
 
@@ -105,8 +108,26 @@ impl Reading<'_> {
                 .between(sql::CHANGED_RESOURCES, after, to, limit, |row| take_resource(row, &mut shared))
                 .await?,
             pools: self.between(sql::CHANGED_POOLS, after, to, limit, |row| take_pool(row)).await?,
+            forgotten: self.forgotten(after, to, limit).await?,
             ..Changes::default()
         })
+    }
+
+    async fn forgotten(&mut self, after: Revision, to: Revision, limit: i64) -> Result<Vec<Forgotten>, StoreError> {
+        let query =
+            sqlx::query(sql::CHANGED_FORGOTTEN).bind(after.0.cast_signed()).bind(to.0.cast_signed()).bind(limit);
+        let found = query.fetch_all(&mut *self.conn).await.map_err(|e| self.error(&e))?;
+        let text = |row: &SqliteRow, column| row.try_get::<String, _>(column).map_err(|e| self.error(&e));
+        found
+            .iter()
+            .map(|row| {
+                Ok(Forgotten {
+                    revision: Revision(self.number(row, 0)?.cast_unsigned()),
+                    leases: ids(&text(row, 1)?)?,
+                    resources: ids(&text(row, 2)?)?,
+                })
+            })
+            .collect()
     }
 
     async fn between<T>(
@@ -159,6 +180,13 @@ impl Reading<'_> {
         }
         Ok(all)
     }
+}
+
+/// A JSON array of ids.
+fn ids<T: FromStr>(text: &str) -> Result<Vec<T>, StoreError> {
+    let texts: Vec<String> = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
+    let wrong = |id: &String| crate::store::row::corrupt("forgotten", id, "leases or resources", "is no id");
+    texts.iter().map(|id| id.parse().map_err(|_| wrong(id))).collect()
 }
 
 fn unreadable(error: &serde_json::Error) -> StoreError {

@@ -90,6 +90,14 @@ pub(super) const PUT_POOL: &str =
 pub(super) const FORGET_LEASES: &str = "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))";
 pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SELECT value FROM json_each(?1))";
 
+/// ?1: what was forgotten before is not kept any more.
+pub(super) const RAISE_FEED_FLOOR: &str = "UPDATE meta SET feed_floor = max(feed_floor, coalesce((SELECT revision \
+     FROM forgotten WHERE at < ?1 ORDER BY at DESC, revision DESC LIMIT 1), 0))";
+pub(super) const PRUNE_FORGOTTEN: &str = "DELETE FROM forgotten WHERE at < ?1";
+/// ?1 revision, ?2 time, ?3 leases, ?4 resources.
+pub(super) const NOTE_FORGOTTEN: &str =
+    "INSERT INTO forgotten (revision, at, leases, resources) VALUES (?1, ?2, ?3, ?4)";
+
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
@@ -104,10 +112,14 @@ pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
 pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
 pub(super) const BRAND: &str = "UPDATE meta SET salt = ?";
 pub(super) const SETTLE: &str = "UPDATE meta SET settled = settled + 1";
+/// Whole revisions, so that what is left of one is all of it. Times grow with revisions.
+pub(super) const TRIM_EVENTS: &str = "DELETE FROM events WHERE revision <= (SELECT max(revision) FROM \
+     (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT ?1) WHERE at < ?2)";
+
 pub(super) const CREATE: &str =
     "INSERT INTO meta (one, revision, floor, now_ms, salt, epoch, settled) VALUES (1, 0, 0, 0, ?, 0, 0)";
 
-pub(super) const META: &str = "SELECT revision, floor, now_ms, salt FROM meta";
+pub(super) const META: &str = "SELECT revision, floor, now_ms, salt, feed_floor FROM meta";
 pub(super) const COUNT: &str = "SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM resources)";
 
 /// A thousand rows from behind ?1, each as a JSON array, all in one text; before it the last of their row ids. See
@@ -142,6 +154,7 @@ macro_rules! changed {
 pub(super) const CHANGED_LEASES: &str = changed!(lease_columns!(), "leases");
 pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resources");
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
+pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3";
 
 /// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
 /// ?1 after, ?2 pool, ?3 resource, ?4 lease, ?5 limit, ?6 up to.
@@ -213,8 +226,11 @@ pub(super) const EVENTS: [Events; 6] = [
 ];
 
 /// One script a version, forward only; each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/sqlite/0001_init.sql"), include_str!("../migrations/sqlite/0002_blame.sql")];
+pub(super) const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/sqlite/0001_init.sql"),
+    include_str!("../migrations/sqlite/0002_blame.sql"),
+    include_str!("../migrations/sqlite/0003_feed.sql"),
+];
 
 /// All statements but the migrations, so that a test can prepare each of them.
 #[cfg(test)]
@@ -229,6 +245,10 @@ pub(super) fn all() -> Vec<&'static str> {
             PUT_POOL,
             FORGET_LEASES,
             FORGET_RESOURCES,
+            RAISE_FEED_FLOOR,
+            PRUNE_FORGOTTEN,
+            NOTE_FORGOTTEN,
+            CHANGED_FORGOTTEN,
             BEGIN,
             COMMIT,
             ROLLBACK,
@@ -237,6 +257,7 @@ pub(super) fn all() -> Vec<&'static str> {
             ACQUIRE,
             SETTLE,
             BRAND,
+            TRIM_EVENTS,
             CREATE,
             META,
             COUNT,

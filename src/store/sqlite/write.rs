@@ -3,12 +3,12 @@
 use super::error::sorted;
 use super::{open, sql};
 use crate::store::row::{Sink, put_event, put_lease, put_pool, put_resource};
-use crate::store::{CommitError, Epoch, StoreError};
+use crate::store::{CommitError, Epoch, FORGOTTEN_FOR_MS, StoreError, numbered};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, ConnectOptions, Connection, Row};
 use std::path::PathBuf;
 use std::sync::Arc;
-use wharfinger_core::{Batch, Event, Revision};
+use wharfinger_core::{Batch, Event, Revision, Timestamp};
 
 /// The values of one statement.
 #[derive(Default)]
@@ -69,16 +69,29 @@ impl Plan {
         for pool in &batch.pools {
             plan.one(sql::PUT_POOL, |values| put_pool(pool, values))?;
         }
-        if !batch.forgotten_leases.is_empty() {
-            let ids = id_list(batch.forgotten_leases.iter().map(ToString::to_string));
-            plan.one(sql::FORGET_LEASES, |values| values.string(Some(ids)))?;
-        }
-        if !batch.forgotten_resources.is_empty() {
-            let ids = id_list(batch.forgotten_resources.iter().map(ToString::to_string));
-            plan.one(sql::FORGET_RESOURCES, |values| values.string(Some(ids)))?;
-        }
+        plan.forget(batch)?;
         plan.events(batch)?;
         Ok(plan)
+    }
+
+    fn forget(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        numbered(batch)?;
+        if batch.forgotten_leases.is_empty() && batch.forgotten_resources.is_empty() {
+            return Ok(());
+        }
+        let leases = id_list(batch.forgotten_leases.iter().map(ToString::to_string));
+        let resources = id_list(batch.forgotten_resources.iter().map(ToString::to_string));
+        self.one(sql::FORGET_LEASES, |values| values.string(Some(leases.clone())))?;
+        self.one(sql::FORGET_RESOURCES, |values| values.string(Some(resources.clone())))?;
+        let old = Some(batch.now.0 - FORGOTTEN_FOR_MS);
+        self.one(sql::RAISE_FEED_FLOOR, |values| values.int(old))?;
+        self.one(sql::PRUNE_FORGOTTEN, |values| values.int(old))?;
+        self.one(sql::NOTE_FORGOTTEN, |values| {
+            values.int(Some(batch.revision.0.cast_signed()));
+            values.int(Some(batch.now.0));
+            values.string(Some(leases));
+            values.string(Some(resources));
+        })
     }
 
     fn one(&mut self, text: &'static str, fill: impl FnOnce(&mut Values)) -> Result<(), StoreError> {
@@ -212,6 +225,16 @@ impl Writer {
         let conn = self.ready().await?;
         let done = sqlx::query(sql::BRAND).bind(i64::from(salt)).execute(conn).await;
         self.outcome(done).await.map(drop)
+    }
+
+    /// Removes old entries of the audit trail.
+    pub(super) async fn trim(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let conn = self.ready().await?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let done = sqlx::query(sql::TRIM_EVENTS).bind(most).bind(before.0).execute(conn).await;
+        let removed = usize::try_from(self.outcome(done).await?.rows_affected()).unwrap_or(usize::MAX);
+        self.unsaved += removed;
+        Ok(removed)
     }
 
     /// Carries a plan out.

@@ -1,21 +1,20 @@
-//! One of several servers: it stands by until it leads, and begins anew when it no longer does.
+//! One of several servers: it follows until it leads, and begins anew when it no longer does.
 
 use super::error::Failure;
 use super::exit::Exit;
+use super::port::Serving;
 use super::serve::{ServeArgs, Signals, Told, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
-use crate::rpc::{RpcLimits, ServeError, stand_by};
+use crate::engine::{FollowConfig, Follower, Standing};
+use crate::rpc::{RpcLimits, WeatherSource};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-/// How often one that stands by looks whether it could lead: a small question, and what a hand-over takes.
+/// How often one that follows looks whether it could lead: a small question, and what a hand-over takes.
 const LOOK: Duration = Duration::from_millis(200);
 /// While the database does not answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -41,100 +40,71 @@ impl Member {
 
 /// What became of the wait. The configuration may have been read again meanwhile.
 pub(crate) enum Waited {
-    /// It leads. The port that refuses is up until the token is cancelled, so that nobody is turned away without a word
-    /// while the state is loaded.
-    Leads(Box<Member>, Box<Loaded>, Refusing),
+    /// It leads. What it followed and the port go on.
+    Leads(Box<Led>),
     /// It was asked to stop.
     Stopped,
+    /// It has to begin anew.
+    Again,
 }
 
-/// The port while nothing is served.
-pub(crate) struct Refusing {
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), ServeError>>,
-    leader: watch::Sender<Option<String>>,
+/// One that leads now, with what it had while it followed.
+pub(crate) struct Led {
+    pub(crate) member: Member,
+    pub(crate) loaded: Loaded,
+    pub(crate) follower: Follower,
+    pub(super) serving: Serving,
 }
 
-impl Refusing {
-    fn start(listener: TcpListener, limits: RpcLimits) -> Self {
-        let (leader, known) = watch::channel(None);
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(stand_by(listener, known, limits, stop.clone()));
-        Refusing { stop, task, leader }
-    }
-
-    fn tell(&self, leader: Option<String>) {
-        self.leader.send_if_modified(|told| {
-            let other = *told != leader;
-            if other {
-                match &leader {
-                    Some(leader) => tracing::info!(leader, "standing by"),
-                    None => tracing::info!("standing by; nobody leads"),
-                }
-                *told = leader;
-            }
-            other
-        });
-    }
-
-    /// Ends it; the port itself stays open.
-    pub(crate) async fn end(self) {
-        self.stop.cancel();
-        if let Ok(Err(error)) = self.task.await {
-            tracing::warn!(%error, "the port of a server that stands by ended badly");
-        }
-    }
-}
-
-/// Stands by until it leads.
+/// Follows until it leads.
 pub(crate) async fn wait(
     ui: &Ui,
     args: &ServeArgs,
     mut loaded: Loaded,
     cluster: &Cluster,
     listener: TcpListener,
+    weather: WeatherSource,
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {
     let StoreConfig::Postgres(settings) = loaded.store.clone() else {
         return Err(Failure::new(Exit::Config, "[cluster] needs engine = \"postgres\" in [store]"));
     };
-    let who = Candidate {
-        holder: format!(
-            "{} pid {} {:08x}",
-            cluster.advertise,
-            std::process::id(),
-            RandomState::new().hash_one(0) as u32
-        ),
-        address: cluster.advertise.clone(),
-        ttl: cluster.lead,
+    let who = candidate(cluster);
+    let mut campaign = Campaign::new(&settings)?;
+    let config = FollowConfig {
+        store: Arc::new(campaign.store.clone()),
+        pools: loaded.pools.clone(),
+        limits: loaded.limits.clone(),
+        max_age: cluster.max_age,
     };
+    let mut follower = crate::engine::follow(config);
+    let standing = follower.handle.standing().clone();
     let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-    let refusing = Refusing::start(listener, limits);
-    let mut store = None;
+    let mut serving = Serving::start(listener, follower.handle.clone(), limits, weather);
     let mut said = String::new();
     loop {
         reap();
-        let pause = match try_once(&settings, &who, &mut store).await {
+        let pause = match campaign.try_once(&who, &follower).await {
             Ok(Election::Won(lead)) => {
-                refusing.tell(None);
-                let Some(store) = store else { continue };
+                follow(&standing, None);
                 tracing::info!(epoch = lead.epoch().0, "this server leads");
-                return Ok(Waited::Leads(Box::new(Member { store, who, lead }), Box::new(loaded), refusing));
+                let member = Member { store: campaign.store, who, lead };
+                return Ok(Waited::Leads(Box::new(Led { member, loaded, follower, serving })));
             }
             Ok(Election::Lost(leader)) => {
                 said.clear();
                 let pause = leader.as_ref().map_or(LOOK, |leader: &Leader| leader.left.min(LOOK)).max(LOOK / 10);
-                refusing.tell(leader.map(|leader| leader.address));
+                follow(&standing, leader.as_ref().map(|leader| &*leader.address));
                 pause
             }
             // What the configuration is to blame for does not get better by waiting.
             Err(error @ (StoreError::Configuration(_) | StoreError::Corrupt(_))) => return Err(store_failure(&error)),
             Err(error) => {
-                refusing.tell(None);
+                follow(&standing, None);
                 // Once, as long as it is the same.
                 if said != error.to_string() {
                     said = error.to_string();
-                    tracing::warn!(%error, "standing by; the database does not answer");
+                    tracing::warn!(%error, "the database does not answer; trying again");
                 }
                 LOOK_AGAIN
             }
@@ -144,11 +114,42 @@ pub(crate) async fn wait(
             told = signals.next() => match told {
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
-                    refusing.end().await;
+                    // Someone who says it twice does not want to wait.
+                    tokio::select! {
+                        () = serving.stop() => {}
+                        () = signals.stop() => {}
+                    }
+                    follower.stop().await;
                     return Ok(Waited::Stopped);
                 }
-                Told::Reload => reload(ui, args, &mut loaded),
+                Told::Reload => {
+                    reload(ui, args, &mut loaded);
+                    follower.configure(loaded.pools.clone());
+                }
             },
+            () = follower.failed() => {
+                serving.stop_soon().await;
+                return Ok(Waited::Again);
+            }
+            failure = serving.failed() => return Err(failure),
+        }
+    }
+}
+
+fn candidate(cluster: &Cluster) -> Candidate {
+    let random = RandomState::new().hash_one(0) as u32;
+    Candidate {
+        holder: format!("{} pid {} {random:08x}", cluster.advertise, std::process::id()),
+        address: cluster.advertise.clone(),
+        ttl: cluster.lead,
+    }
+}
+
+fn follow(standing: &Standing, leader: Option<&str>) {
+    if standing.follow(leader) {
+        match leader {
+            Some(leader) => tracing::info!(leader, "another server leads"),
+            None => tracing::info!("nobody leads that is known"),
         }
     }
 }
@@ -162,7 +163,7 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) {
             }
             loaded.pools = again.pools;
             loaded.adapters = again.adapters;
-            tracing::info!("the configuration was read again, and counts when this server leads");
+            tracing::info!("the configuration was read again; what it says of adapters counts when this server leads");
         }
         Err(error) => {
             ui.err(&error.to_string());
@@ -172,19 +173,29 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) {
 }
 
 /// A server that began anew has children of its former life. They were killed; somebody has to take note. It has none of its
-/// own while it stands by.
+/// own while it follows.
 fn reap() {
     while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
 }
 
-async fn try_once(
-    settings: &PostgresSettings,
-    who: &Candidate,
-    store: &mut Option<PostgresStore>,
-) -> Result<Election, StoreError> {
-    let opened = match store {
-        Some(opened) => opened,
-        None => store.insert(PostgresStore::open(settings).await?),
-    };
-    opened.campaign(who).await
+/// The attempts to lead.
+struct Campaign {
+    store: PostgresStore,
+    open: bool,
+}
+
+impl Campaign {
+    fn new(settings: &PostgresSettings) -> Result<Self, Failure> {
+        let store = PostgresStore::new(settings).map_err(|error| store_failure(&error))?;
+        Ok(Campaign { store, open: false })
+    }
+
+    async fn try_once(&mut self, who: &Candidate, follower: &Follower) -> Result<Election, StoreError> {
+        if !self.open {
+            self.store.bring_up().await?;
+            self.open = true;
+            follower.begin();
+        }
+        self.store.campaign(who).await
+    }
 }

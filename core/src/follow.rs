@@ -1,0 +1,205 @@
+//! A core that only follows another: it takes in what that one has stored, answers the same questions, and decides nothing.
+//!
+//! It has the same tables and indices, so what it says at a revision is what the other says at that revision, but for what
+//! is stored nowhere (how probes went, back-off, counters, brakes).
+
+use crate::machine::{Core, Limits};
+use crate::pending::Pending;
+use crate::{
+    Batch, Lease, LeaseId, LeaseState, PoolConfig, PoolRow, Resource, ResourceId, ResourceState, Revision, Snapshot,
+    Timestamp,
+};
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+impl Core {
+    /// From what is stored, to follow. Only [`Core::take_in`] changes it; a step would decide.
+    pub fn follow(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
+        let mut core = Self::load(snapshot, pools, limits, now);
+        core.at_rest();
+        core
+    }
+
+    /// Takes in what changed between its revision and the batch's: all of it, each row in its latest state.
+    pub fn take_in(&mut self, batch: &Batch) {
+        self.now = self.now.max(batch.now);
+        let mut touched: BTreeSet<ResourceId> = BTreeSet::new();
+        for row in &batch.pools {
+            self.follow_pool(row, &mut touched);
+        }
+        // Hosts before children, so that each child finds its host.
+        let (children, hosts): (Vec<_>, Vec<_>) = batch.resources.iter().partition(|row| row.parent.is_some());
+        for row in hosts.into_iter().chain(children) {
+            self.follow_resource(row, &mut touched);
+        }
+        // A slot may have gone from one to the other: first all leave, then all come.
+        let mut waiting: BTreeSet<LeaseId> = BTreeSet::new();
+        for row in &batch.leases {
+            self.leave(row.id, &mut waiting, &mut touched);
+        }
+        for row in &batch.leases {
+            self.come(row, &mut waiting, &mut touched);
+        }
+        for id in &batch.forgotten_leases {
+            self.leave(*id, &mut waiting, &mut touched);
+            self.forget_lease(*id);
+        }
+        self.line_up_again(&waiting);
+        for id in &batch.forgotten_resources {
+            self.lose_sight(*id);
+        }
+        // What wants to be queued again counts at the host.
+        let host = |id: &ResourceId| self.resource(*id).and_then(|row| row.parent).and_then(|parent| parent.host);
+        let hosts: Vec<ResourceId> = touched.iter().filter_map(host).collect();
+        touched.extend(hosts);
+        for id in touched {
+            self.reindex(id);
+        }
+        for id in &batch.forgotten_resources {
+            self.forget_resource(*id);
+        }
+        self.drop_empty_pools();
+        self.revision = batch.revision;
+        self.floor = self.floor.max(batch.floor);
+        self.at_rest();
+    }
+
+    /// All rows, as they are stored: to go on from them as the one that decides, see [`Core::recover`].
+    pub fn snapshot(&self) -> Snapshot {
+        let pools = self.pools.iter().filter(|(_, pool)| pool.revision > Revision(0));
+        Snapshot {
+            revision: self.revision,
+            floor: self.floor,
+            now: self.now,
+            salt: self.salt,
+            leases: self.leases.values().map(|entry| Lease::clone(&entry.row)).collect(),
+            resources: self.resources.values().map(|entry| Resource::clone(&entry.row)).collect(),
+            pools: pools
+                .map(|(name, pool)| PoolRow {
+                    name: name.clone(),
+                    revision: pool.revision,
+                    cordoned: pool.cordoned.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Nothing is due, to be decided, stored or done.
+    fn at_rest(&mut self) {
+        self.dirty.clear();
+        self.timers.clear();
+        self.pending = Pending { base: self.revision, ..Pending::default() };
+    }
+
+    fn follow_pool(&mut self, row: &PoolRow, touched: &mut BTreeSet<ResourceId>) {
+        let Some(pool) = self.pools.get_mut(&row.name) else { return };
+        pool.cordoned = row.cordoned.clone();
+        pool.revision = row.revision;
+        for id in &pool.members {
+            touched.insert(*id);
+            touched.extend(self.resources.get(id).into_iter().flat_map(|entry| entry.children.iter().copied()));
+        }
+    }
+
+    fn follow_resource(&mut self, row: &Arc<Resource>, touched: &mut BTreeSet<ResourceId>) {
+        let id = row.id;
+        touched.insert(id);
+        self.keep_pool_of(row);
+        let host = row.parent.and_then(|parent| parent.host);
+        self.forget_works_of(id);
+        match self.resources.get_mut(&id) {
+            None => self.index_resource(row.clone()),
+            Some(entry) => {
+                let before = entry.row.parent.and_then(|parent| parent.host);
+                entry.row = row.clone();
+                if before != host {
+                    touched.extend(before);
+                    if let Some(entry) = before.and_then(|before| self.resources.get_mut(&before)) {
+                        entry.children.remove(&id);
+                    }
+                    if let Some(entry) = host.and_then(|host| self.resources.get_mut(&host)) {
+                        entry.children.insert(id);
+                    }
+                }
+            }
+        }
+        self.remember_work(id);
+        // Children stand as their host does.
+        touched.extend(self.resources.get(&id).into_iter().flat_map(|entry| entry.children.iter().copied()));
+    }
+
+    /// What failed on it is told anew by its row.
+    fn forget_works_of(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        for failure in &row.failures {
+            let Some(met) = self.by_work.get_mut(&failure.work) else { continue };
+            met.remove(&id);
+            if met.is_empty() {
+                self.by_work.remove(&failure.work);
+            }
+        }
+    }
+
+    /// Takes a lease off its slot, out of the line and out of the order of changes.
+    fn leave(&mut self, id: LeaseId, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
+        let Some(row) = self.lease(id).cloned() else { return };
+        self.by_revision.remove(&row.revision);
+        if let Some(hold) = row.hold()
+            && let Some(entry) = self.resources.get_mut(&hold.resource)
+        {
+            entry.slots.free(hold.slot, id);
+            touched.insert(hold.resource);
+        }
+        // The others of its request that waited with it have to stand anew.
+        if let Some(waiter) = self.queue.remove(id) {
+            waiting.extend(waiter.leases);
+        }
+    }
+
+    fn come(&mut self, row: &Arc<Lease>, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
+        let id = row.id;
+        if let Some(hold) = row.hold()
+            && let Some(entry) = self.resources.get_mut(&hold.resource)
+        {
+            entry.slots.restore(hold.slot, id);
+            touched.insert(hold.resource);
+        }
+        if matches!(row.state, LeaseState::Queued) {
+            waiting.insert(id);
+        }
+        self.index_lease(row.clone());
+    }
+
+    fn line_up_again(&mut self, ids: &BTreeSet<LeaseId>) {
+        let mut all = ids.clone();
+        for id in ids {
+            // A member that came back may stand with others that did not change.
+            let group = self.lease(*id).and_then(|lease| lease.spec.group);
+            all.extend(group.and_then(|group| self.by_group.get(&group)).into_iter().flatten().copied());
+        }
+        let queued = |id: &LeaseId| {
+            let row = self.lease(*id)?;
+            matches!(row.state, LeaseState::Queued).then(|| row.clone())
+        };
+        let waiting: Vec<Arc<Lease>> = all.iter().filter_map(queued).collect();
+        for lease in &waiting {
+            let _ = self.queue.remove(lease.id);
+        }
+        self.line_up(waiting);
+    }
+
+    /// What is to be forgotten counts no more, whatever it was when it was last heard of.
+    fn lose_sight(&mut self, id: ResourceId) {
+        let now = self.now;
+        let Some(entry) = self.resources.get_mut(&id) else { return };
+        let parent = entry.row.parent.and_then(|parent| parent.host);
+        if !matches!(entry.row.state, ResourceState::Gone { .. }) {
+            Arc::make_mut(&mut entry.row).state = ResourceState::Gone { at: now, cause: Vec::new() };
+        }
+        if let Some(host) = parent.and_then(|host| self.resources.get_mut(&host)) {
+            host.children.remove(&id);
+        }
+        self.reindex(id);
+    }
+}

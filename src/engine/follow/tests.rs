@@ -1,0 +1,242 @@
+use super::*;
+use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Role, Told};
+use crate::store::MemoryStore;
+use wharfinger_core::{Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, Reply, Selector};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A leader and one that follows it.
+struct Pair {
+    store: MemoryStore,
+    leader: Engine,
+    stop: CancellationToken,
+    follower: Follower,
+}
+
+fn limits() -> Limits {
+    Limits::default()
+}
+
+/// Disabled, so no resource is ever made: leases wait in line, and end when they are given up.
+fn pools() -> Vec<PoolConfig> {
+    let traits = wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: false };
+    let pool = crate::rpc::pool_for_tests(1, 1, traits);
+    vec![PoolConfig { enabled: false, ..pool }]
+}
+
+fn config(store: &MemoryStore) -> EngineConfig {
+    EngineConfig {
+        store: Arc::new(store.clone()),
+        pools: pools(),
+        limits: limits(),
+        adapters: Adapters::default(),
+        effects: EffectLimits::default(),
+    }
+}
+
+fn following(store: &MemoryStore, max_age: Duration) -> Follower {
+    let config = FollowConfig { store: Arc::new(store.clone()), pools: pools(), limits: limits(), max_age };
+    let follower = follow(config);
+    follower.begin();
+    follower
+}
+
+async fn pair() -> Pair {
+    let store = MemoryStore::new();
+    let stop = CancellationToken::new();
+    let leader = engine::start(config(&store), stop.clone()).await.unwrap();
+    let follower = following(&store, Duration::from_secs(10));
+    Pair { store, leader, stop, follower }
+}
+
+async fn lease(leader: &Engine, number: u32) -> Arc<Lease> {
+    let request = LeaseRequest {
+        request_id: format!("r{number}").into(),
+        principal: "local".into(),
+        holder: "h".into(),
+        claims: vec![wharfinger_core::Claim {
+            selector: Arc::new(Selector::pool("p")),
+            count: 1,
+            params: Arc::default(),
+        }],
+        priority: 0,
+        ttl: None,
+        queue_for: None,
+        no_queue: false,
+        expected: None,
+        tags: Arc::default(),
+        independent: false,
+        replace: false,
+        work: None,
+    };
+    match leader.handle.submit(Input::Lease(request)).await.unwrap() {
+        Reply::Leases(mut leases) => leases.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn release(leader: &Engine, lease: LeaseId) -> Arc<Lease> {
+    let input = Input::Release { lease, principal: "local".into(), outcome: Outcome::Ok, note: "".into(), hold: None };
+    match leader.handle.submit(input).await.unwrap() {
+        Reply::Leases(mut leases) => leases.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn read(handle: &Handle, id: LeaseId) -> Result<Option<Arc<Lease>>, SubmitError> {
+    handle.read(move |core, _| core.lease(id).cloned()).await
+}
+
+#[tokio::test]
+async fn what_the_leader_commits_is_read_and_watched() {
+    let Pair { leader, follower, .. } = pair().await;
+    let handle = &follower.handle;
+    let first = lease(&leader, 1).await;
+    handle.reach(first.revision, PATIENCE).await.unwrap();
+    assert_eq!(read(handle, first.id).await.unwrap(), Some(first.clone()));
+    let place = handle.read(|core, _| core.pool("p").unwrap().waiting).await.unwrap();
+    assert_eq!(place, 1);
+
+    let mut watch = handle.hub().subscribe(Filter::default(), 100);
+    let mut revision = handle.hub().revision();
+    for number in 2..20 {
+        let next = lease(&leader, number).await;
+        let Told::Lease(told) = watch.recv().await else { panic!("it lagged") };
+        assert_eq!(told, next);
+        let (have, wanted) = (*revision.borrow_and_update(), next.revision);
+        assert!(have <= wanted);
+    }
+    let gone = release(&leader, first.id).await;
+    let Told::Lease(told) = watch.recv().await else { panic!("it lagged") };
+    assert_eq!((told.id, &told.state), (gone.id, &gone.state));
+    assert!(matches!(told.state, LeaseState::Ended { .. }));
+    handle.refresh().await.unwrap();
+    let both = |core: &Core, _| (core.revision(), core.pool("p").unwrap().waiting, core.check_invariants());
+    assert_eq!(handle.read(both).await.unwrap(), leader.handle.read(both).await.unwrap());
+}
+
+#[tokio::test]
+async fn nothing_is_decided_by_one_that_follows() {
+    let Pair { leader, follower, store, .. } = pair().await;
+    follower.handle.standing().follow(Some("http://leader:1"));
+    let first = lease(&leader, 1).await;
+    follower.handle.reach(first.revision, PATIENCE).await.unwrap();
+    let before = store.load_now();
+    let input = Input::Renew { lease: first.id, principal: "local".into(), ttl: None };
+    match follower.handle.submit(input).await {
+        Err(SubmitError::NotLeader(Some(leader))) => assert_eq!(&*leader, "http://leader:1"),
+        other => panic!("{other:?}"),
+    }
+    follower.handle.refresh().await.unwrap();
+    assert_eq!(store.load_now(), before);
+}
+
+#[tokio::test]
+async fn a_revision_is_waited_for_and_one_that_never_was_is_refused() {
+    let Pair { leader, follower, .. } = pair().await;
+    let first = lease(&leader, 1).await;
+    leader.handle.reach(first.revision, Duration::ZERO).await.unwrap();
+    let never = Revision(first.revision.0 + 100);
+    assert!(
+        matches!(leader.handle.reach(never, PATIENCE).await, Err(SubmitError::Future { wanted, .. }) if wanted == never)
+    );
+    let behind = follower.handle.reach(never, Duration::from_millis(300)).await;
+    assert!(matches!(behind, Err(SubmitError::Behind { have, wanted }) if have == first.revision && wanted == never));
+    // It comes while it is waited for.
+    let handle = follower.handle.clone();
+    let next = Revision(first.revision.0 + 1);
+    let waiting = tokio::spawn(async move { handle.reach(next, PATIENCE).await });
+    tokio::task::yield_now().await;
+    lease(&leader, 2).await;
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_that_is_cut_off_says_nothing_that_is_too_old_and_recovers() {
+    let Pair { leader, follower, store, .. } = pair().await;
+    follower.stop().await;
+    let follower = following(&store, Duration::from_secs(1));
+    let handle = &follower.handle;
+    let first = lease(&leader, 1).await;
+    handle.reach(first.revision, PATIENCE).await.unwrap();
+    store.cut(true);
+    assert!(read(handle, first.id).await.unwrap().is_some(), "for a while it is good enough");
+    let start = Instant::now();
+    loop {
+        match read(handle, first.id).await {
+            Err(SubmitError::Stale { age: Some(_), .. }) => break,
+            other => assert!(start.elapsed() < PATIENCE, "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(matches!(handle.refresh().await, Err(SubmitError::Unavailable(_))));
+    store.cut(false);
+    while read(handle, first.id).await.is_err() {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_knows_nothing_yet_says_so() {
+    let store = MemoryStore::new();
+    let config =
+        FollowConfig { store: Arc::new(store), pools: pools(), limits: limits(), max_age: Duration::from_secs(10) };
+    let follower = follow(config);
+    let asked = read(&follower.handle, LeaseId::new(1)).await;
+    assert!(matches!(asked, Err(SubmitError::Stale { age: None, .. })), "{asked:?}");
+    follower.begin();
+    follower.handle.refresh().await.unwrap();
+    assert_eq!(read(&follower.handle, LeaseId::new(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_store_that_goes_back_ends_it() {
+    let Pair { leader, mut follower, store, stop } = pair().await;
+    let first = lease(&leader, 1).await;
+    follower.handle.reach(first.revision, PATIENCE).await.unwrap();
+    stop.cancel();
+    store.lose_everything();
+    tokio::time::timeout(PATIENCE, follower.failed()).await.expect("it ends");
+}
+
+/// Whoever asks and watches goes on, with what was there and what comes.
+#[tokio::test]
+async fn it_takes_over_under_those_who_watch() {
+    let Pair { leader, follower, store, stop } = pair().await;
+    let first = lease(&leader, 1).await;
+    follower.handle.reach(first.revision, PATIENCE).await.unwrap();
+    let handle = follower.handle.clone();
+    let mut watch = handle.hub().subscribe(Filter::default(), 100);
+    let second = lease(&leader, 2).await;
+    stop.cancel();
+    leader.task.await.unwrap();
+
+    let lead = crate::store::lead_for_tests(store.acquire_now());
+    let leads = engine::take_over(follower, config(&store), lead, CancellationToken::new()).await.unwrap();
+    assert_eq!(handle.standing().role(), Role::Leading);
+    assert_eq!(read(&handle, second.id).await.unwrap().map(|lease| lease.id), Some(second.id));
+    let third = lease(&leads, 3).await;
+    assert!(third.revision > second.revision);
+    // What it is told, or finds when it is told to look, in order.
+    let mut seen = second.revision;
+    let mut told = Vec::new();
+    while told.last() != Some(&third.id) {
+        match watch.recv().await {
+            Told::Lease(lease) => {
+                assert!(lease.revision >= seen, "{lease:?}");
+                seen = lease.revision;
+                told.push(lease.id);
+            }
+            Told::Lagged => {
+                let from = first.revision;
+                let more = handle
+                    .read(move |core, _| core.leases_changed_after(from).map(|lease| lease.id).collect::<Vec<_>>());
+                told.extend(more.await.unwrap());
+            }
+        }
+    }
+    assert!(told.contains(&second.id), "{told:?}");
+    // Repeated, the request is the same lease.
+    assert_eq!(lease(&leads, 2).await.id, second.id);
+}

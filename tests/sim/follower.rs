@@ -1,0 +1,63 @@
+//! A server that follows: it takes in what was stored, some commits at a time, and must be what a load of the store is.
+
+use wharfinger::store::{MemoryStore, StoreError};
+use wharfinger_core::{Core, Limits, PoolConfig, Revision, Snapshot, Timestamp};
+
+/// How it is as of one revision, for comparison.
+fn shown(core: &Core, now: Timestamp) -> impl PartialEq + std::fmt::Debug + use<> {
+    let leases: Vec<_> = core.leases(None).cloned().collect();
+    let explained: Vec<_> = leases.iter().map(|lease| core.explain(lease.id, now)).collect();
+    let grouped: Vec<_> = leases.iter().map(|lease| core.with_group(lease.id)).collect();
+    let resources: Vec<_> = core.resources(None).cloned().collect();
+    let on: Vec<_> = resources.iter().map(|row| core.leases_on(row.id)).collect();
+    let changed: Vec<_> = core.leases_changed_after(Revision(0)).map(|lease| lease.id).collect();
+    let mut pools = core.pools();
+    // Those that nobody configures any more come as they were found.
+    pools.sort_by(|a, b| a.config.name.cmp(&b.config.name));
+    ((core.revision(), core.floor(), pools), (leases, explained, grouped), (resources, on, changed))
+}
+
+/// One that follows a store in memory.
+#[derive(Default)]
+pub(crate) struct Follower {
+    core: Option<(Core, Vec<PoolConfig>)>,
+    turns: u64,
+}
+
+impl Follower {
+    /// Looks into the store at every few turns. Panics if what it makes of the changes is not what is stored.
+    pub(crate) fn look(&mut self, store: &MemoryStore, pools: &[PoolConfig], limits: Limits) {
+        self.turns += 1;
+        // Now after one commit, now after many.
+        if !self.turns.is_multiple_of(1 + self.turns / 64 % 13) {
+            return;
+        }
+        let snapshot = store.load_now();
+        let now = snapshot.now;
+        let fresh = |snapshot: Snapshot| Core::follow(snapshot, pools.to_vec(), limits.clone(), now);
+        let Some((core, configured)) = &mut self.core else {
+            self.core = Some((fresh(snapshot), pools.to_vec()));
+            return;
+        };
+        if configured != pools {
+            self.core = Some((fresh(snapshot), pools.to_vec()));
+            return;
+        }
+        let changed = wharfinger::engine::changes_after(store, core.revision());
+        let batch = match crate::broker::ready(changed) {
+            Ok(batch) => batch,
+            Err(StoreError::Compacted { .. }) => {
+                self.core = Some((fresh(snapshot), pools.to_vec()));
+                return;
+            }
+            Err(error) => panic!("the store in memory does not fail: {error}"),
+        };
+        core.take_in(&batch);
+        core.check_invariants().unwrap_or_else(|error| panic!("one that follows at {}: {error}", core.revision()));
+        let (own, stored) = (shown(core, now), shown(&fresh(snapshot.clone()), now));
+        assert!(own == stored, "one that follows says\n{own:#?}\nwhere it should say\n{stored:#?}");
+        let mut rows = core.snapshot();
+        rows.pools = snapshot.pools.clone();
+        assert!(rows == snapshot, "its rows are those that are stored");
+    }
+}
