@@ -7,8 +7,8 @@ use crate::near::{self, NearIndex};
 use crate::slots::Slots;
 use crate::timer::{NEVER, Timer};
 use crate::{
-    Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, PoolCounters, Resource, ResourceId, ResourceState, Revision,
-    Texts, Timestamp,
+    Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, PoolCounters, Reason, Resource, ResourceId, ResourceState,
+    Revision, Texts, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -367,8 +367,12 @@ impl Core {
         let ends = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
         let foreseen = if ends { self.wanted_again(entry) } else { 0 };
         let gone = matches!(row.state, ResourceState::Gone { .. });
+        // One that is being taken away does not keep its successor from being made: they overlap for minutes. Planned work may
+        // be days off, and waits its turn.
+        let makes_room = foreseen > 0 && row.item.is_none() && is_interrupted(&row.state);
         let counted = Count {
             capacity: !given_up
+                && !makes_room
                 && !matches!(
                     row.state,
                     ResourceState::Gone { .. }
@@ -529,4 +533,9 @@ impl Core {
         }
         self.after_vacated(id);
     }
+}
+
+/// It drains because its provider takes it away.
+fn is_interrupted(state: &ResourceState) -> bool {
+    matches!(state, ResourceState::Draining { cause, .. } if cause.iter().any(|link| link.reason == Reason::Interrupted))
 }
