@@ -26,6 +26,11 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(span.0))
     }
 
+    /// This much earlier.
+    pub fn before(self, span: Millis) -> Timestamp {
+        Timestamp(self.0.saturating_sub(span.0))
+    }
+
     /// The time from `earlier` to this; zero if it is not earlier.
     pub fn since(self, earlier: Timestamp) -> Millis {
         Millis(self.0.saturating_sub(earlier.0).max(0))

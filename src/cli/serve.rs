@@ -12,7 +12,7 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
 use crate::rpc::RpcLimits;
-use crate::store::{SqliteStore, Store, StoreError};
+use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::{self, Format};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -295,6 +295,7 @@ impl Running {
         for made in made.values() {
             attend(&made.adapter, &notices, &handle);
         }
+        tokio::spawn(trim_trail(store.clone(), loaded.keep_events, engine_stop.clone()));
         tracing::info!(address = %loaded.server.listen, store = %loaded.store, pools = loaded.pools.len(), "serving");
         Ok(Self {
             loaded,

@@ -30,6 +30,8 @@ const DEFAULT_TTL: Millis = Millis::secs(60);
 const ATTEMPTS: u32 = 5;
 /// How long a holder may have its resource kept, unless the configuration says otherwise.
 const MAX_HOLD: Millis = Millis::secs(86_400);
+/// For how long the audit trail is kept, unless the configuration says otherwise.
+const KEEP_EVENTS: Millis = Millis::secs(90 * 86_400);
 /// How long a stop waits, unless the configuration says otherwise.
 const STOP_GRACE: Millis = Millis::secs(10);
 
@@ -54,6 +56,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         },
         store: checked.store.unwrap_or_else(|| StoreConfig::Sqlite(folder.join("wharfinger.db"))),
         cluster: checked.cluster,
+        keep_events: or(&file.limits.events, KEEP_EVENTS),
         limits: build_limits(&file.limits, &file.brake),
         pools,
         adapters,

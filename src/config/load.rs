@@ -81,6 +81,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
             queue: limits.number("queue", 1..=10_000_000, problems),
             claims: limits.number("claims", 1..=1024, problems),
             retention: limits.duration("retention", Millis::secs(60)..=Millis::secs(30 * DAY), problems),
+            events: limits.duration("events", Millis::secs(3600)..=Millis::secs(3650 * DAY), problems),
             grace: limits.duration("grace", Millis::ZERO..=Millis::secs(3600), problems),
             pause: limits.duration("pause", Millis::secs(1)..=Millis::secs(600), problems),
             max_ttl: limits.duration("max_ttl", TTL, problems),

@@ -25,6 +25,8 @@ pub struct Loaded {
     pub cluster: Option<Cluster>,
     /// Limits of the whole deployment.
     pub limits: Limits,
+    /// For how long the audit trail is kept.
+    pub keep_events: Millis,
     /// Pools in the order of the file, for [`wharfinger_core::Input::Configure`].
     pub pools: Vec<PoolConfig>,
     /// What the adapter of each pool needs, by the pool's name.
@@ -55,7 +57,8 @@ impl Loaded {
         if self.cluster != other.cluster {
             changes.push("[cluster]".to_string());
         }
-        if self.limits != (Limits { brake: self.limits.brake, ..other.limits.clone() }) {
+        let limits = Limits { brake: self.limits.brake, ..other.limits.clone() };
+        if self.limits != limits || self.keep_events != other.keep_events {
             changes.push("[limits]".to_string());
         }
         if self.limits.brake != other.limits.brake {
@@ -84,6 +87,7 @@ pub(crate) struct LimitsSection {
     pub(crate) queue: Option<Spanned<u32>>,
     pub(crate) claims: Option<Spanned<u32>>,
     pub(crate) retention: Option<Spanned<Millis>>,
+    pub(crate) events: Option<Spanned<Millis>>,
     pub(crate) grace: Option<Spanned<Millis>>,
     pub(crate) pause: Option<Spanned<Millis>>,
     pub(crate) max_ttl: Option<Spanned<Millis>>,

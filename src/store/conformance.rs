@@ -94,6 +94,7 @@ on_every_store!(
     events_are_found_by_what_they_are_about,
     events_of_a_batch_that_only_forgets_are_kept,
     events_are_limited,
+    old_events_are_removed_oldest_first,
     many_rows_in_one_batch,
     a_dropped_commit_leaves_nothing_open,
 );
@@ -499,6 +500,34 @@ async fn events_are_limited<B: Bench>() {
 }
 
 /// More rows than any one statement takes, and every remainder.
+async fn old_events_are_removed_oldest_first<B: Bench>() {
+    let Some(bench) = B::new().await else { return };
+    let store = bench.open().await;
+    let epoch = store.acquire().await.unwrap();
+    assert_eq!(store.trim_events(Timestamp(i64::MAX), 10).await.unwrap(), 0, "there are none");
+    // Revisions 1 to 6, at 1000 to 6000, with two entries each.
+    for revision in 1..=6 {
+        let mut batch = batch(revision - 1, revision);
+        batch.now = Timestamp(i64::try_from(revision).unwrap() * 1000);
+        for _ in 0..2 {
+            let mut entry = event(revision, Subject::Pool("p".into()));
+            entry.at = batch.now;
+            batch.events.push(entry);
+        }
+        store.commit(&batch, epoch).await.unwrap();
+    }
+    let left = async || -> Vec<u64> {
+        let query = EventQuery { limit: 100, ..EventQuery::default() };
+        store.events(&query).await.unwrap().iter().map(|event| event.revision).collect()
+    };
+    assert_eq!(store.trim_events(Timestamp(4000), 2).await.unwrap(), 2, "so many at once");
+    assert_eq!(left().await, [2, 2, 3, 3, 4, 4, 5, 5, 6, 6]);
+    assert_eq!(store.trim_events(Timestamp(4000), 100).await.unwrap(), 4, "up to that time");
+    assert_eq!(left().await, [4, 4, 5, 5, 6, 6]);
+    assert_eq!(store.trim_events(Timestamp(4000), 100).await.unwrap(), 0);
+    bench.close(store).await;
+}
+
 async fn many_rows_in_one_batch<B: Bench>() {
     let Some(bench) = B::new().await else { return };
     let store = bench.open().await;

@@ -301,6 +301,12 @@ impl Store for MemoryStore {
         Ok(self.events_now(query))
     }
 
+    async fn trim_events(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let mut data = self.data();
+        let old = data.events.iter().take(most).take_while(|event| event.at_unix_ms < before.0).count();
+        Ok(data.events.drain(..old).count())
+    }
+
     async fn brand(&self, salt: u16) -> Result<(), StoreError> {
         self.data().salt = salt;
         Ok(())

@@ -15,6 +15,7 @@ mod postgres;
 mod row;
 mod settings;
 mod sqlite;
+mod trail;
 
 #[cfg(test)]
 mod conformance;
@@ -31,6 +32,7 @@ pub use memory::{Fault, MemoryStore};
 pub use postgres::PostgresStore;
 pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
+pub use trail::trim_trail;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -72,6 +74,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Entries of the audit trail, oldest first.
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Removes entries of the audit trail that are older than this: the oldest ones, about `most` of them. Says how many
+    /// were removed; fewer than `most`: there are no more.
+    async fn trim_events(&self, _before: Timestamp, _most: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
 
     /// Makes ids from now on as another deployment did, whose content is restored into this store.
     async fn brand(&self, _salt: u16) -> Result<(), StoreError> {

@@ -31,7 +31,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, watch};
-use wharfinger_core::{Batch, Revision, Snapshot};
+use wharfinger_core::{Batch, Revision, Snapshot, Timestamp};
 use write::{Plan, Writer};
 
 /// A store in a schema of a PostgreSQL database.
@@ -168,6 +168,10 @@ impl Store for PostgresStore {
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         reading!(self, conn => read::events(conn, query))
+    }
+
+    async fn trim_events(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.inner.writer.lock().await.trim(before, most).await.map_err(|trouble| self.sorted(&trouble))
     }
 
     async fn brand(&self, salt: u16) -> Result<(), StoreError> {

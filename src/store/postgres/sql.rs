@@ -131,6 +131,11 @@ pub(super) const LEADER: &str = "SELECT address, CASE WHEN until <= clock_timest
 pub(super) const SETTLE: &str =
     "UPDATE meta SET settled = settled + 1 WHERE epoch = $1 RETURNING revision, epoch, settled, batch";
 
+/// Whole revisions, so that what is left of one is all of it. Times grow with revisions.
+pub(super) const TRIM_EVENTS: &str = "WITH removed AS (DELETE FROM events WHERE revision <= (SELECT max(revision) FROM \
+     (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT $1) AS oldest WHERE at < $2) RETURNING 1) \
+     SELECT count(*) FROM removed";
+
 pub(super) const BRAND: &str = "UPDATE meta SET salt = $1 RETURNING salt";
 
 /// All that is asked in it is of one moment.
@@ -259,6 +264,7 @@ pub(super) fn all() -> Vec<String> {
         LEADER,
         SETTLE,
         BRAND,
+        TRIM_EVENTS,
         META,
         FEED,
         CHANGED_FORGOTTEN,

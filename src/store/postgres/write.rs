@@ -15,7 +15,7 @@ use sqlx::Arguments;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wharfinger_core::{Batch, Event, Revision};
+use wharfinger_core::{Batch, Event, Revision, Timestamp};
 
 /// A batch in the columns of the tables.
 pub(super) struct Plan {
@@ -159,6 +159,18 @@ impl Writer {
     /// Takes the ids of another deployment over.
     pub(super) async fn brand(&mut self, salt: u16) -> Result<(), Trouble> {
         self.ask(sql::BRAND, Some(i64::from(salt))).await.map(drop)
+    }
+
+    /// Removes old entries of the audit trail, says how many.
+    pub(super) async fn trim(&mut self, before: Timestamp, most: usize) -> Result<usize, Trouble> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.site.connect(Purpose::Write).await?,
+        };
+        let query = sqlx::query(sql::TRIM_EVENTS).bind(i64::try_from(most).unwrap_or(i64::MAX)).bind(before.0);
+        let row = self.site.within(Purpose::Write, query.fetch_one(&mut conn)).await?;
+        self.conn = Some(conn);
+        Ok(usize::try_from(number(&row, 0)?).unwrap_or(0))
     }
 
     /// We lead, as an election says.

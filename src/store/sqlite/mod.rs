@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use wharfinger_core::{Batch, Revision, Snapshot};
+use wharfinger_core::{Batch, Revision, Snapshot, Timestamp};
 use write::{Plan, Writer};
 
 /// After so many rows the log is moved into the database: some 15 to 100 MB, which a restart reads in a moment.
@@ -175,6 +175,15 @@ impl Store for SqliteStore {
 
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         reading!(self, reading => reading.events(query).await)
+    }
+
+    async fn trim_events(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let done = self.write(move |mut writer| async move { (writer.trim(before, most).await, writer.unsaved) });
+        let (removed, unsaved) = done.await?;
+        if unsaved >= CHECKPOINT_ROWS {
+            self.checkpoint();
+        }
+        removed
     }
 
     async fn brand(&self, salt: u16) -> Result<(), StoreError> {

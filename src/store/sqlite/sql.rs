@@ -112,6 +112,10 @@ pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
 pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
 pub(super) const BRAND: &str = "UPDATE meta SET salt = ?";
 pub(super) const SETTLE: &str = "UPDATE meta SET settled = settled + 1";
+/// Whole revisions, so that what is left of one is all of it. Times grow with revisions.
+pub(super) const TRIM_EVENTS: &str = "DELETE FROM events WHERE revision <= (SELECT max(revision) FROM \
+     (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT ?1) WHERE at < ?2)";
+
 pub(super) const CREATE: &str =
     "INSERT INTO meta (one, revision, floor, now_ms, salt, epoch, settled) VALUES (1, 0, 0, 0, ?, 0, 0)";
 
@@ -253,6 +257,7 @@ pub(super) fn all() -> Vec<&'static str> {
             ACQUIRE,
             SETTLE,
             BRAND,
+            TRIM_EVENTS,
             CREATE,
             META,
             COUNT,

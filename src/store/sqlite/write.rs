@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, ConnectOptions, Connection, Row};
 use std::path::PathBuf;
 use std::sync::Arc;
-use wharfinger_core::{Batch, Event, Revision};
+use wharfinger_core::{Batch, Event, Revision, Timestamp};
 
 /// The values of one statement.
 #[derive(Default)]
@@ -225,6 +225,16 @@ impl Writer {
         let conn = self.ready().await?;
         let done = sqlx::query(sql::BRAND).bind(i64::from(salt)).execute(conn).await;
         self.outcome(done).await.map(drop)
+    }
+
+    /// Removes old entries of the audit trail.
+    pub(super) async fn trim(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let conn = self.ready().await?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let done = sqlx::query(sql::TRIM_EVENTS).bind(most).bind(before.0).execute(conn).await;
+        let removed = usize::try_from(self.outcome(done).await?.rows_affected()).unwrap_or(usize::MAX);
+        self.unsaved += removed;
+        Ok(removed)
     }
 
     /// Carries a plan out.
