@@ -12,6 +12,7 @@ use crate::{
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseEntry {
@@ -165,11 +166,33 @@ impl Core {
         if let Some(group) = row.spec.group {
             self.by_group.entry(group).or_default().insert(id);
         }
-        if row.spec.child.is_none() && row.spec.replaces.is_none() && row.spec.index == 0 {
+        if row.is_of_request() {
             self.by_request.insert(row.spec.request_id.clone(), id);
         }
         self.by_revision.insert(row.revision, id);
         self.leases.insert(id, LeaseEntry { row, timer: NEVER });
+    }
+
+    /// Puts all rows of an empty table into it and its indices: maps that are made of all that they hold have full nodes,
+    /// which those that grow in order leave half empty.
+    pub(crate) fn index_leases(&mut self, rows: Vec<Lease>) {
+        let mut leases = Vec::with_capacity(rows.len());
+        let mut by_request = Vec::with_capacity(rows.len());
+        let mut by_revision = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id = row.id;
+            if let Some(group) = row.spec.group {
+                self.by_group.entry(group).or_default().insert(id);
+            }
+            if row.is_of_request() {
+                by_request.push((row.spec.request_id.clone(), id));
+            }
+            by_revision.push((row.revision, id));
+            leases.push((id, LeaseEntry { row: Arc::new(row), timer: NEVER }));
+        }
+        self.leases = leases.into_iter().collect();
+        self.by_request = by_request.into_iter().collect();
+        self.by_revision = by_revision.into_iter().collect();
     }
 
     /// Changes a lease. Returns false if there is none.
