@@ -57,6 +57,11 @@ impl Lease {
         }
     }
 
+    /// Whether a repetition of its request is answered with it, and its group.
+    pub(crate) fn is_of_request(&self) -> bool {
+        self.spec.child.is_none() && self.spec.replaces.is_none() && self.spec.index == 0
+    }
+
     /// Whether nothing more can come of it for its holder.
     pub fn ended(&self) -> bool {
         matches!(self.state, LeaseState::Ended { .. })

@@ -73,14 +73,14 @@ impl Core {
             core.index_resource(Arc::new(row));
             core.remember_work(id);
         }
-        for lease in snapshot.leases {
+        for lease in &snapshot.leases {
             if let Some(hold) = lease.hold()
                 && let Some(entry) = core.resources.get_mut(&hold.resource)
             {
                 entry.slots.restore(hold.slot, lease.id);
             }
-            core.index_lease(Arc::new(lease));
         }
+        core.index_leases(snapshot.leases);
         let queued = |entry: &LeaseEntry| matches!(entry.row.state, LeaseState::Queued).then(|| entry.row.clone());
         let waiting = core.leases.values().filter_map(queued).collect();
         core.line_up(waiting);
@@ -157,9 +157,9 @@ impl Core {
             self.follow_configuration(id);
             self.after_vacated(id);
         }
+        self.arm_leases();
         let leases: Vec<LeaseId> = self.leases.keys().copied().collect();
         for id in leases {
-            self.arm_lease(id);
             let op = match self.lease(id).map(|lease| &lease.state) {
                 Some(LeaseState::Preparing { op, .. }) => Some(*op),
                 Some(LeaseState::Ended { cleanup: Some(cleanup), .. }) if cleanup.op != Op(0) => Some(cleanup.op),

@@ -7,11 +7,12 @@ use crate::near::{self, NearIndex};
 use crate::slots::Slots;
 use crate::timer::{NEVER, Timer};
 use crate::{
-    Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, PoolCounters, Resource, ResourceId, ResourceState, Revision,
-    Texts, Timestamp,
+    Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, PoolCounters, Reason, Resource, ResourceId, ResourceState,
+    Revision, Texts, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseEntry {
@@ -165,11 +166,33 @@ impl Core {
         if let Some(group) = row.spec.group {
             self.by_group.entry(group).or_default().insert(id);
         }
-        if row.spec.child.is_none() && row.spec.replaces.is_none() && row.spec.index == 0 {
+        if row.is_of_request() {
             self.by_request.insert(row.spec.request_id.clone(), id);
         }
         self.by_revision.insert(row.revision, id);
         self.leases.insert(id, LeaseEntry { row, timer: NEVER });
+    }
+
+    /// Puts all rows of an empty table into it and its indices: maps that are made of all that they hold have full nodes,
+    /// which those that grow in order leave half empty.
+    pub(crate) fn index_leases(&mut self, rows: Vec<Lease>) {
+        let mut leases = Vec::with_capacity(rows.len());
+        let mut by_request = Vec::with_capacity(rows.len());
+        let mut by_revision = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id = row.id;
+            if let Some(group) = row.spec.group {
+                self.by_group.entry(group).or_default().insert(id);
+            }
+            if row.is_of_request() {
+                by_request.push((row.spec.request_id.clone(), id));
+            }
+            by_revision.push((row.revision, id));
+            leases.push((id, LeaseEntry { row: Arc::new(row), timer: NEVER }));
+        }
+        self.leases = leases.into_iter().collect();
+        self.by_request = by_request.into_iter().collect();
+        self.by_revision = by_revision.into_iter().collect();
     }
 
     /// Changes a lease. Returns false if there is none.
@@ -344,8 +367,12 @@ impl Core {
         let ends = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
         let foreseen = if ends { self.wanted_again(entry) } else { 0 };
         let gone = matches!(row.state, ResourceState::Gone { .. });
+        // One that is being taken away does not keep its successor from being made: they overlap for minutes. Planned work may
+        // be days off, and waits its turn.
+        let makes_room = foreseen > 0 && row.item.is_none() && is_interrupted(&row.state);
         let counted = Count {
             capacity: !given_up
+                && !makes_room
                 && !matches!(
                     row.state,
                     ResourceState::Gone { .. }
@@ -430,7 +457,7 @@ impl Core {
             pool.domains.values_mut().for_each(Domain::clear_counts);
         }
         self.network.clear_counts();
-        let ids: alloc::vec::Vec<ResourceId> = self.resources.keys().copied().collect();
+        let ids: Vec<ResourceId> = self.resources.keys().copied().collect();
         for id in &ids {
             if let Some(entry) = self.resources.get_mut(id) {
                 entry.counted = Count::default();
@@ -445,8 +472,8 @@ impl Core {
     }
 
     /// Leases on it whose holders may be at work: preparing or active.
-    pub(crate) fn live_on(&self, id: ResourceId) -> alloc::vec::Vec<LeaseId> {
-        let Some(entry) = self.resources.get(&id) else { return alloc::vec::Vec::new() };
+    pub(crate) fn live_on(&self, id: ResourceId) -> Vec<LeaseId> {
+        let Some(entry) = self.resources.get(&id) else { return Vec::new() };
         entry
             .slots
             .used()
@@ -456,8 +483,8 @@ impl Core {
     }
 
     /// Leases that are over and whose slots on it are not clean yet.
-    pub(crate) fn unclean_on(&self, id: ResourceId) -> alloc::vec::Vec<LeaseId> {
-        let Some(entry) = self.resources.get(&id) else { return alloc::vec::Vec::new() };
+    pub(crate) fn unclean_on(&self, id: ResourceId) -> Vec<LeaseId> {
+        let Some(entry) = self.resources.get(&id) else { return Vec::new() };
         entry
             .slots
             .used()
@@ -506,4 +533,9 @@ impl Core {
         }
         self.after_vacated(id);
     }
+}
+
+/// It drains because its provider takes it away.
+fn is_interrupted(state: &ResourceState) -> bool {
+    matches!(state, ResourceState::Draining { cause, .. } if cause.iter().any(|link| link.reason == Reason::Interrupted))
 }

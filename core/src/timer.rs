@@ -1,8 +1,9 @@
 //! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about.
 
 use crate::machine::Core;
-use crate::{LeaseId, LeaseState, ResourceId, ResourceState, Timestamp};
+use crate::{Lease, LeaseId, LeaseState, Millis, ResourceId, ResourceState, Timestamp};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// What a timer is for. On firing, the thing is looked at anew: timers carry no decision.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -49,15 +50,7 @@ impl Core {
         let retention = self.limits.retention;
         let grace_until = self.grace_until;
         let Some(entry) = self.leases.get_mut(&id) else { return };
-        let row = &entry.row;
-        let due = match &row.state {
-            LeaseState::Queued => row.spec.wait_until.unwrap_or(NEVER).min(row.not_before.unwrap_or(NEVER)),
-            LeaseState::Preparing { .. } => NEVER,
-            // One who vanished before a restart is given the same grace as one who is there.
-            LeaseState::Active { .. } => row.expires_at.map_or(NEVER, |at| at.max(grace_until)),
-            LeaseState::Ended { cleanup: Some(_), .. } => NEVER,
-            LeaseState::Ended { at, .. } => at.after(retention),
-        };
+        let due = due(&entry.row, retention, grace_until);
         if due != entry.timer {
             self.timers.remove(&(entry.timer, Timer::Lease(id)));
             entry.timer = due;
@@ -65,6 +58,19 @@ impl Core {
                 self.timers.insert((due, Timer::Lease(id)));
             }
         }
+    }
+
+    /// The same for all leases at once, see [`Core::index_leases`].
+    pub(crate) fn arm_leases(&mut self) {
+        let mut timers: Vec<(Timestamp, Timer)> = core::mem::take(&mut self.timers).into_iter().collect();
+        timers.retain(|(_, timer)| !matches!(timer, Timer::Lease(_)));
+        for (id, entry) in &mut self.leases {
+            entry.timer = due(&entry.row, self.limits.retention, self.grace_until);
+            if entry.timer != NEVER {
+                timers.push((entry.timer, Timer::Lease(*id)));
+            }
+        }
+        self.timers = timers.into_iter().collect();
     }
 
     /// Sets the resource's timer to the next thing that time brings about.
@@ -112,5 +118,17 @@ impl Core {
                 self.timers.insert((due, Timer::Resource(id)));
             }
         }
+    }
+}
+
+/// When time alone brings something about for a lease.
+fn due(row: &Lease, retention: Millis, grace_until: Timestamp) -> Timestamp {
+    match &row.state {
+        LeaseState::Queued => row.spec.wait_until.unwrap_or(NEVER).min(row.not_before.unwrap_or(NEVER)),
+        LeaseState::Preparing { .. } => NEVER,
+        // One who vanished before a restart is given the same grace as one who is there.
+        LeaseState::Active { .. } => row.expires_at.map_or(NEVER, |at| at.max(grace_until)),
+        LeaseState::Ended { cleanup: Some(_), .. } => NEVER,
+        LeaseState::Ended { at, .. } => at.after(retention),
     }
 }

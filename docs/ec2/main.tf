@@ -33,6 +33,8 @@ locals {
       "detail-type" = ["AWS Health Event"]
       detail        = { service = ["EC2"], eventTypeCategory = ["scheduledChange"] }
     }
+    # Only for hosts that somebody has attached to an Auto Scaling group with a terminating hook.
+    hooks = { source = ["aws.autoscaling"], "detail-type" = ["EC2 Instance-terminate Lifecycle Action"] }
   }
 }
 
@@ -154,6 +156,13 @@ resource "aws_iam_policy" "broker" {
         Effect   = "Allow"
         Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"]
         Resource = aws_sqs_queue.notices.arn
+      },
+      {
+        Sid      = "LetGroupsEndHosts"
+        Effect   = "Allow"
+        Action   = "autoscaling:CompleteLifecycleAction"
+        Resource = "arn:${data.aws_partition.current.partition}:autoscaling:${local.region}:${local.account}:autoScalingGroup:*"
+        Condition = { StringEquals = { "aws:ResourceTag/wharfinger:deployment" = var.deployment } }
       },
     ]
   })

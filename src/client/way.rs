@@ -1,9 +1,10 @@
-//! The way to the server that leads, among several.
+//! The way to one of several servers.
 //!
-//! Calls go where the last one was answered. A server that stands by refuses and says who leads: then the same call goes
-//! there at once, which is safe for any call, since a refused one did nothing. So is one whose connection never stood. What
-//! broke later is the caller's to repeat, and goes to the next server.
+//! Calls go where the last one was answered; any server will do. One that follows and does not pass calls on refuses and says who
+//! leads: then the same call goes there at once, which is safe for any call, since a refused one did nothing. So is one whose
+//! connection never stood. What broke later is the caller's to repeat, and goes to the next server.
 
+use super::retry::random;
 use super::{ClientError, ClientOptions, error};
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
@@ -33,8 +34,9 @@ struct End {
 
 struct Shared {
     ends: RwLock<Vec<End>>,
-    /// Where the last call was answered, or is to be tried next.
-    current: AtomicUsize,
+    /// Where the last call was answered, or is to be tried next; the same for watches, which begin anywhere, so that those of
+    /// many clients are spread over the servers.
+    current: [AtomicUsize; 2],
     options: ClientOptions,
 }
 
@@ -100,11 +102,15 @@ impl Way {
         });
         let shared = Arc::new(Shared {
             ends: RwLock::new(ends.collect()),
-            current: AtomicUsize::new(0),
+            current: [AtomicUsize::new(0), AtomicUsize::new(anywhere(parsed.len()))],
             options: options.clone(),
         });
         (Way { shared: shared.clone(), watches: false }, Way { shared, watches: true })
     }
+}
+
+fn anywhere(count: usize) -> usize {
+    usize::try_from(random() % (count.max(1) as u64)).unwrap_or(0)
 }
 
 impl Way {
@@ -122,18 +128,19 @@ impl Shared {
     /// Where to go now: its number, its channel, and how many there are.
     fn current(&self, watches: bool) -> (usize, Channel, usize) {
         let ends = self.ends.read().unwrap_or_else(PoisonError::into_inner);
-        let at = self.current.load(Ordering::Acquire) % ends.len();
+        let at = self.current[usize::from(watches)].load(Ordering::Acquire) % ends.len();
         let end = &ends[at];
         (at, if watches { end.watches.clone() } else { end.calls.clone() }, ends.len())
     }
 
     /// The next one, unless somebody has gone on already.
-    fn go_on(&self, from: usize, count: usize) {
-        let _ = self.current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
+    fn go_on(&self, watches: bool, from: usize, count: usize) {
+        let current = &self.current[usize::from(watches)];
+        let _ = current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// To the one that leads; takes it in if it is not known yet.
-    fn go_to(&self, leader: &str) -> Result<(), ClientError> {
+    fn go_to(&self, watches: bool, leader: &str) -> Result<(), ClientError> {
         let told = endpoint(leader, true, &self.options)?;
         let wanted = address(&told);
         let mut ends = self.ends.write().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +152,7 @@ impl Shared {
             }
             None => return Err(ClientError::Address(format!("{leader:?}, one of too many,"))),
         };
-        self.current.store(at, Ordering::Release);
+        self.current[usize::from(watches)].store(at, Ordering::Release);
         Ok(())
     }
 }
@@ -167,8 +174,8 @@ impl Way {
         }
         let refusal = error::reason(&status).is_some_and(|reason| reason == "NOT_LEADER");
         match error::leader(&status).filter(|_| refusal) {
-            Some(leader) if self.shared.go_to(&leader).is_ok() => return Next::Again,
-            Some(_) | None => self.shared.go_on(at, count),
+            Some(leader) if self.shared.go_to(self.watches, &leader).is_ok() => return Next::Again,
+            Some(_) | None => self.shared.go_on(self.watches, at, count),
         }
         if refusal { Next::Again } else { Next::Done }
     }
@@ -197,7 +204,7 @@ impl Way {
                     Next::Again | Next::Done => return Ok(response),
                 },
                 Err(error) => {
-                    self.shared.go_on(at, count);
+                    self.shared.go_on(self.watches, at, count);
                     if !(never_stood(&error) && count > 1 && *left > 0) {
                         return Err(error.into());
                     }
@@ -223,7 +230,8 @@ impl Hanging<'_> {
 impl Drop for Hanging<'_> {
     fn drop(&mut self) {
         if !self.over {
-            self.shared.go_on(self.at, self.count);
+            // Only calls: a watch stays open.
+            self.shared.go_on(false, self.at, self.count);
         }
     }
 }

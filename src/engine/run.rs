@@ -98,9 +98,10 @@ pub async fn take_over(
     let current = handle.refresh().await;
     let Remains { inputs, core } = follower.remains().await?;
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
+    let pass = lead.pass().to_owned();
     let started = Cycle::take_over(store, lead.epoch(), warm, (pools, limits), clock::now).await?;
     let engine = run(started, handle.clone(), inputs, adapters, effects, Reign::Led(lead), stop);
-    handle.standing().lead();
+    handle.standing().lead(&pass);
     Ok(engine)
 }
 
@@ -264,7 +265,15 @@ impl Loop {
     /// Takes a turn. An error: stop.
     async fn turn(&mut self, mut messages: Vec<Message>) -> Result<(), Ended> {
         let generation = self.executor.generation();
-        messages.retain(|message| !matches!(message, Message::Fact(_, of) if *of != generation));
+        messages.retain(|message| match message {
+            Message::Fact(_, of) => *of == generation,
+            // The call that was to write this has been ended, and what is made in its stead has begun from what is stored: a note
+            // that comes late would speak of something that nobody does.
+            Message::Input(input, reply) if matches!(**input, Input::Noted { .. }) => {
+                reply.as_ref().is_some_and(|waits| !waits.is_closed())
+            }
+            Message::Input(..) | Message::Read(_) | Message::Refresh(_) => true,
+        });
         match self.cycle.turn(clock::now(), messages).await {
             Ok(turn) if !turn.may_leave(self.leads()) => Err(Ended::LeadLost),
             Ok(turn) => {

@@ -52,21 +52,59 @@ pub fn init(format: Format, color: bool) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// The AWS SDK warns of what is usual (there is no file of profiles) and of each call that fails, which we tell ourselves with
+/// what it means; below that it says dozens of lines a call, and its requests hold user data. Who names it gets it.
+const QUIET: &str = "aws_config=error,aws_runtime=error,aws_types=error,aws_sigv4=error,aws_smithy_runtime=error,\
+                     aws_smithy_http_client=error,aws_sdk_ec2=error,aws_sdk_sqs=error,aws_sdk_autoscaling=error,\
+                     aws_sdk_sts=error,aws_sdk_sso=error,aws_sdk_ssooidc=error";
+
 fn filter(text: Option<&str>) -> Result<EnvFilter, TelemetryError> {
-    match text {
-        None | Some("") => Ok(EnvFilter::new("info")),
-        Some(text) => {
-            // What the AWS SDK says below a warning is dozens of lines a call, and its requests hold user data. Who names it gets it.
-            let quiet = "aws_smithy_runtime=warn,aws_config=warn,aws_runtime=warn,aws_sdk_ec2=warn,aws_sdk_sqs=warn,aws_sigv4=warn";
-            EnvFilter::try_new(format!("{quiet},{text}"))
-                .map_err(|error| TelemetryError::Filter { text: text.to_string(), error })
-        }
-    }
+    let text = text.filter(|text| !text.is_empty()).unwrap_or("info");
+    EnvFilter::try_new(format!("{QUIET},{text}"))
+        .map_err(|error| TelemetryError::Filter { text: text.to_string(), error })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is written of three events at this setting.
+    fn written(text: Option<&str>) -> String {
+        let buffer: std::sync::Arc<std::sync::Mutex<Vec<u8>>> = std::sync::Arc::default();
+        let sink = buffer.clone();
+        let writer = move || Sink(sink.clone());
+        let filter = filter(text).expect("a filter");
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "wharfinger::engine", "ours");
+            tracing::warn!(target: "aws_runtime::env_config", "no file");
+            tracing::error!(target: "aws_config", "broken");
+        });
+        let bytes = buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    struct Sink(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn warnings_of_the_aws_sdk_are_written_only_for_those_who_ask() {
+        for text in [None, Some(""), Some("info"), Some("wharfinger=debug,info")] {
+            let told = written(text);
+            assert!(told.contains("ours") && told.contains("broken") && !told.contains("no file"), "{text:?}: {told}");
+        }
+        assert!(written(Some("info,aws_runtime=warn")).contains("no file"));
+    }
 
     #[test]
     fn a_filter_that_makes_no_sense_is_refused() {

@@ -261,6 +261,13 @@ def xml_error(code, message="as the test wants it"):
     ).encode()
 
 
+# moto does not know the call.
+HOOKED = (
+    b'<CompleteLifecycleActionResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><CompleteLifecycleActionResult/>'
+    b"<ResponseMetadata><RequestId>x</RequestId></ResponseMetadata></CompleteLifecycleActionResponse>"
+)
+
+
 def matches(kind, subnet, spot):
     return any(t in ("*", kind) and s in ("*", subnet) and p == spot for t, s, p in world.empty)
 
@@ -320,6 +327,10 @@ class Control:
                 return self.cut(env)
             if fault.get("code"):
                 return self.answer(start, fault.get("status", 400), xml_error(fault["code"]))
+        if action == "CompleteLifecycleAction":
+            entry["instances"] = [query.get("InstanceId")]
+            entry["hook"] = {k: query.get(k) for k in ("AutoScalingGroupName", "LifecycleHookName", "LifecycleActionToken", "LifecycleActionResult")}
+            return self.answer(start, 200, HOOKED)
         if action in LAUNCHES:
             with lock:
                 status, headers, body = self.launch(action, query, env, entry)
@@ -483,6 +494,18 @@ class Control:
                 one._state.name, one._state.code = d["name"], CODES[d["name"]]
                 if d.get("reason"):
                     one.state_reason = StateReason(d["reason"] + ": as the test wants it", d["reason"])
+            elif what == "stray":
+                made = ec2().run_instances(
+                    "ami-good",
+                    1,
+                    None,
+                    [],
+                    is_instance_type_default=False,
+                    instance_type="m7i.large",
+                    subnet_id=d["subnet"],
+                    tags={"instance": d["tags"]},
+                )
+                out = {"id": made.instances[0].id}
             elif what == "events":
                 world.events[d["id"]] = d["events"]
             elif what == "impair":

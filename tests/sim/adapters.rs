@@ -4,6 +4,7 @@
 //! preparation of its lease, a destroy or repair ends all that runs on its resource, and each call brings one answer
 //! back, which a recovery in between makes void: the call is made again.
 
+use crate::pools;
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -125,8 +126,10 @@ impl Things {
         self.land(now);
         let cancelled = self.end_before(now, caller, &effect, rng);
         self.alone_on_slot(caller, &effect)?;
-        let plan = self.plan(&effect, weather, rng);
-        let (takes, limit) = (Millis(rng.between(10, 3000)), effect.timeout);
+        // What is bought goes by steps of its own (`provider.rs`), and does nothing here.
+        let bought = is_bought(&effect);
+        let plan = if bought { Plan::Stalls } else { self.plan(&effect, weather, rng) };
+        let (takes, limit) = (Millis(rng.between(10, 3000)), if bought { Millis(1) } else { effect.timeout });
         let late = plan == Plan::Stalls || takes > limit;
         let at = now.after(if late { limit } else { takes });
         let plan = if late { Plan::Stalls } else { plan };
@@ -298,6 +301,40 @@ impl Things {
         })
     }
 
+    /// A call that is under way on what is bought.
+    pub(crate) fn buys(&self, life: u64, key: Key, number: u64) -> Option<Effect> {
+        let call = self.running.get(&(life, key)).filter(|call| call.number == number)?;
+        is_bought(&call.effect).then(|| call.effect.clone())
+    }
+
+    /// The number of the call that this is about.
+    pub(crate) fn number_of(&self, life: u64, key: Key) -> Option<u64> {
+        self.running.get(&(life, key)).map(|call| call.number)
+    }
+
+    /// A call on what is bought is over: its answer.
+    pub(crate) fn bought(
+        &mut self,
+        now: Timestamp,
+        life: u64,
+        key: Key,
+        result: Result<Option<Made>, CallFailure>,
+    ) -> Option<Input> {
+        let effect = self.running.remove(&(life, key))?.effect;
+        Some(match result {
+            Ok(Some(made)) => {
+                self.clock = now;
+                self.change(now, &effect, Plan::Works);
+                Input::Provisioned { resource: effect.resource.id, op: effect.op, result: Ok(made) }
+            }
+            Ok(None) => {
+                self.change(now, &effect, Plan::Works);
+                answered(&effect, Ok(Verdict::Healthy))
+            }
+            Err(failure) => failed(&effect, failure),
+        })
+    }
+
     /// What a call does to the world, whether or not anybody hears of it.
     fn change(&mut self, now: Timestamp, effect: &Effect, plan: Plan) {
         if plan != Plan::Works {
@@ -337,6 +374,11 @@ impl Things {
         self.fences.get(&(hold.resource, hold.slot)).is_some_and(|stands| *stands > hold.token)
     }
 
+    /// A recovery ends the calls on what is bought, which write notes, and makes them again from what is stored.
+    pub(crate) fn halted(&mut self) {
+        self.running.retain(|_, call| !is_bought(&call.effect));
+    }
+
     /// The process that ran the calls died: nobody hears of them, but half of them had done their work.
     pub(crate) fn process_died(&mut self, now: Timestamp, rng: &mut Rng) {
         for call in std::mem::take(&mut self.running).into_values() {
@@ -346,12 +388,14 @@ impl Things {
         }
     }
 
-    /// One of several did. What its calls had sent on their way may also be done later.
-    pub(crate) fn one_died(&mut self, now: Timestamp, life: u64, rng: &mut Rng) {
+    /// One of several did. What its calls had sent on their way may also be done later. Says which calls are over.
+    pub(crate) fn one_died(&mut self, now: Timestamp, life: u64, rng: &mut Rng) -> Vec<u64> {
         self.land(now);
         let keys: Vec<(u64, Key)> = self.running.keys().filter(|(own, _)| *own == life).copied().collect();
+        let mut over = Vec::new();
         for key in keys {
             let Some(call) = self.running.remove(&key) else { continue };
+            over.push(call.number);
             match rng.below(3) {
                 _ if call.caller.blind || call.plan != Plan::Works => {}
                 0 => self.change(now, &call.effect, call.plan),
@@ -359,6 +403,7 @@ impl Things {
                 _ => {}
             }
         }
+        over
     }
 
     /// What strayed for a while is done now.
@@ -484,6 +529,10 @@ impl Things {
     pub(crate) fn launched(&self) -> Vec<ResourceId> {
         self.truth.iter().filter(|(_, truth)| truth.host.is_none()).map(|(id, _)| *id).collect()
     }
+}
+
+fn is_bought(effect: &Effect) -> bool {
+    &*effect.resource.pool == pools::BOATS && matches!(effect.work, Work::Provision(_) | Work::Destroy)
 }
 
 fn key_of(effect: &Effect) -> Key {

@@ -10,6 +10,7 @@ mod holders;
 mod nature;
 mod oracle;
 mod pools;
+mod provider;
 mod rng;
 mod trace;
 mod world;
@@ -73,13 +74,14 @@ fn the_invariants_hold_whatever_happens() {
 }
 
 /// What a few dozen seeds of the fleet are bound to meet.
-const HOSTILE: [&str; 6] = [
+const HOSTILE: [&str; 7] = [
     "calls of deposed leaders",
     "commits after their doubt was settled",
     "commits of deposed leaders",
     "commits that failed",
     "leads given back",
     "leases that ran out",
+    "machines bought",
 ];
 
 /// Several servers over one database.

@@ -186,7 +186,7 @@ impl Adapter for Ec2Adapter {
                 hub.forget(&host.instance);
                 Ok(())
             }
-            Note::Launching { since_ms, .. } => {
+            Note::Launching { since_ms, refused_ms, .. } => {
                 let which = Which::Tagged(tags::RESOURCE, job.resource.clone());
                 let doing = "looking for what was launched";
                 let found = hub.all_instances(&which).await.map_err(|error| error.failure(doing))?;
@@ -201,7 +201,7 @@ impl Adapter for Ec2Adapter {
                     said.map_err(|error| error.failure("terminating what was launched"))?;
                     return Err(not_yet(&ours.join(", "), "it was told to end; whether it does is looked at again"));
                 }
-                if now_ms() - since_ms > SETTLES_MS {
+                if now_ms() - refused_ms.unwrap_or(*since_ms) > SETTLES_MS {
                     return Ok(());
                 }
                 Err(not_yet("not known", "a launch that was cut off may still show up in EC2's lists"))

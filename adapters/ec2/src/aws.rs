@@ -5,10 +5,11 @@
 
 use crate::cloud::{
     Ask, Cloud, Event, FleetAnswer, Instance, Launch, Launched, Message, Page, Place, State, Status, TemplateSpec,
-    Which,
+    Which, transition_time,
 };
 use crate::doctor::Trial;
 use crate::error::{Class, CloudError};
+use crate::notices::Hook;
 use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -42,6 +43,7 @@ struct Clients {
     /// For what is asked once.
     once: aws_sdk_ec2::Client,
     sqs: aws_sdk_sqs::Client,
+    scaling: aws_sdk_autoscaling::Client,
 }
 
 impl Aws {
@@ -90,6 +92,7 @@ impl Aws {
                     ec2: aws_sdk_ec2::Client::new(&config),
                     once: aws_sdk_ec2::Client::from_conf(once),
                     sqs: aws_sdk_sqs::Client::from_conf(sqs),
+                    scaling: aws_sdk_autoscaling::Client::new(&config),
                 }
             })
             .await
@@ -151,6 +154,7 @@ fn instance(told: &ec2::Instance) -> Option<Instance> {
         id: text(told.instance_id())?,
         state: told.state().and_then(|state| state.name()).map_or(State::Other, |name| State::from_name(name.as_str())),
         reason: text(told.state_reason().and_then(|reason| reason.code())),
+        since_unix_ms: told.state_transition_reason().and_then(transition_time),
         private_address: text(told.private_ip_address()),
         public_address: text(told.public_ip_address()),
         instance_type: told.instance_type().map(|name| name.as_str().to_string()).unwrap_or_default(),
@@ -512,11 +516,7 @@ impl Cloud for Aws {
     async fn try_out(&self, trial: &Trial, launch: &Launch) -> Result<(), CloudError> {
         let template = || launch.template.as_ref().map(|template| template.name.clone()).unwrap_or_default();
         match trial {
-            Trial::Run => {
-                // As a launch in one place is asked for: without the template that fleets need.
-                let alone = Launch { template: None, ..launch.clone() };
-                tried(self.run_call(&alone).await?.dry_run(true).send().await.map_err(error))
-            }
+            Trial::Run => tried(self.run_call(launch).await?.dry_run(true).send().await.map_err(error)),
             Trial::Fleet => tried(self.fleet_call(launch).await?.dry_run(true).send().await.map_err(error)),
             Trial::Template => {
                 let spec = TemplateSpec {
@@ -540,6 +540,17 @@ impl Cloud for Aws {
                 let call = self.clients().await.ec2.terminate_instances().instance_ids(id);
                 tried(call.dry_run(true).send().await.map_err(error))
             }
+        }
+    }
+
+    async fn complete_hook(&self, hook: &Hook) -> Result<(), CloudError> {
+        let call = self.clients().await.scaling.complete_lifecycle_action();
+        let call = call.auto_scaling_group_name(&hook.group).lifecycle_hook_name(&hook.name);
+        let call = call.lifecycle_action_token(&hook.token).instance_id(&hook.instance);
+        match call.lifecycle_action_result("CONTINUE").send().await.map_err(error) {
+            // «No active Lifecycle Action found»: its time has run out, or somebody else was first.
+            Err(error) if error.code == "ValidationError" => Ok(()),
+            said => said.map(drop),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use crate::doctor::Trial;
 use crate::error::CloudError;
+use crate::notices::Hook;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -144,6 +145,8 @@ pub struct Instance {
     pub state: State,
     /// `StateReason.Code`: why.
     pub reason: Option<String>,
+    /// When it went there, as far as `StateTransitionReason` tells; milliseconds since the epoch.
+    pub since_unix_ms: Option<i64>,
     /// Address in the VPC.
     pub private_address: Option<String>,
     /// Address on the Internet.
@@ -275,6 +278,30 @@ pub trait Cloud: Send + Sync {
     /// ReceiveMessage that hides what it finds for a second only, so that a broker on the same queue hears it all the same.
     async fn peek(&self, queue: &str) -> Result<Vec<Message>, CloudError>;
 
+    /// CompleteLifecycleAction with `CONTINUE`. One that waits no more is success.
+    async fn complete_hook(&self, hook: &Hook) -> Result<(), CloudError>;
+
     /// DeleteMessageBatch, at most ten.
     async fn delete_messages(&self, queue: &str, receipts: &[String]) -> Result<(), CloudError>;
+}
+
+/// The time in `User initiated (2026-11-28 03:00:00 GMT)`; EC2 tells it nowhere else, and not always there.
+#[cfg(any(test, feature = "sdk"))]
+pub(crate) fn transition_time(text: &str) -> Option<i64> {
+    let time = text.split_once('(')?.1.split_once(" GMT)")?.0;
+    crate::notices::rfc3339(&format!("{time}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::transition_time;
+
+    #[test]
+    fn the_time_of_a_transition_is_read_if_there_is_one() {
+        let told = transition_time("Service initiated (2026-11-28 03:00:00 GMT)");
+        assert_eq!(told, crate::notices::rfc3339("2026-11-28T03:00:00Z"));
+        for other in ["", "Server.SpotInstanceTermination", "User initiated (yesterday GMT)", "User initiated ()"] {
+            assert_eq!(transition_time(other), None, "{other}");
+        }
+    }
 }

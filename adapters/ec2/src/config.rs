@@ -1,6 +1,6 @@
 //! What a pool of kind `ec2` says in the configuration.
 
-use crate::cloud::{Template, TemplateSpec};
+use crate::cloud::{Place, Template, TemplateSpec};
 use crate::tags;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -242,6 +242,19 @@ impl Config {
             return Err(bad("ssh: there is no user or no key to log in with; add both to [pool.ec2.ssh]"));
         }
         Ok(())
+    }
+
+    /// Every type in every zone, types first, as the file has them.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let in_zones = |instance_type: &String| {
+            let place = |(zone, subnet): (&String, &String)| Place {
+                instance_type: instance_type.clone(),
+                zone: zone.clone(),
+                subnet: subnet.clone(),
+            };
+            self.subnets.iter().map(place).collect::<Vec<_>>()
+        };
+        self.types.iter().flat_map(in_zones).collect()
     }
 
     /// The launch template that the file names.

@@ -1,7 +1,7 @@
 //! Tries what a pool needs of AWS, without buying anything: reads are made, the rest is asked with `DryRun`, which EC2
 //! answers by permission alone.
 
-use crate::cloud::{Ask, Cloud, Launch, Message, Page, Place, Template, Which};
+use crate::cloud::{Ask, Cloud, Launch, Message, Page, Template, Which};
 use crate::config::{Config, Market};
 use crate::error::{Class, CloudError};
 use crate::tags;
@@ -78,8 +78,10 @@ pub async fn examine(cloud: &dyn Cloud, pool: &str, config: &Config) -> Vec<Find
     let statuses = cloud.statuses(Ask::Events, None).await;
     found.push(judge("ec2:DescribeInstanceStatus", Health::Minor, statuses.map(drop)));
     let launch = sample(pool, config);
-    found.push(judge("ec2:RunInstances, ec2:CreateTags", Health::Bad, cloud.try_out(&Trial::Run, &launch).await));
-    if config.types.len() * config.subnets.len() > 1 {
+    // As a launch in one place is asked for: without the template that fleets need.
+    let alone = Launch { template: config.template(), ..launch.clone() };
+    found.push(judge("ec2:RunInstances, ec2:CreateTags", Health::Bad, cloud.try_out(&Trial::Run, &alone).await));
+    if launch.is_fleet() {
         found.push(judge("ec2:CreateFleet", Health::Bad, cloud.try_out(&Trial::Fleet, &launch).await));
         if config.launch_template.is_none() {
             let made = cloud.try_out(&Trial::Template, &launch).await;
@@ -175,25 +177,13 @@ fn judge(what: &str, otherwise: Health, said: Result<(), CloudError>) -> Finding
 /// What the pool would ask for.
 fn sample(pool: &str, config: &Config) -> Launch {
     let spec = config.template_spec(pool);
-    let places = config
-        .types
-        .iter()
-        .take(1)
-        .flat_map(|instance_type| {
-            config.subnets.iter().map(|(zone, subnet)| Place {
-                instance_type: instance_type.clone(),
-                zone: zone.clone(),
-                subnet: subnet.clone(),
-            })
-        })
-        .collect();
     let mut own: BTreeMap<String, String> = spec.tags.clone();
     own.insert(tags::RESOURCE.to_string(), "doctor".to_string());
     Launch {
         token: format!("doctor-{}", crate::hub::now_ms()),
         spot: config.market != Market::OnDemand,
         image: config.image.clone(),
-        places,
+        places: config.places(),
         template: config.template().or(Some(Template { name: spec.name, version: "$Default".into() })),
         security_groups: config.security_groups.clone(),
         instance_profile: config.instance_profile.clone(),

@@ -7,9 +7,10 @@ use crate::cloud::{
 use crate::doctor::Trial;
 use crate::error::CloudError;
 use crate::hub::now_ms;
+use crate::notices::Hook;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -54,7 +55,12 @@ struct Inside {
     address: Option<String>,
     policy: String,
     page: usize,
+    witness: Option<Witness>,
+    hooks: Vec<String>,
 }
+
+/// Sees each request for an instance in the moment in which it is made.
+pub type Witness = Arc<dyn Fn(&Launch) + Send + Sync>;
 
 /// See the module.
 #[derive(Default)]
@@ -160,6 +166,7 @@ impl FakeCloud {
         self.with(id, |machine| {
             machine.instance.state = state;
             machine.instance.reason = reason.map(String::from);
+            machine.instance.since_unix_ms = Some(now_ms());
         });
     }
 
@@ -187,6 +194,18 @@ impl FakeCloud {
         inside.start("m7i.large", "us-east-1a", false, tags)
     }
 
+    /// This one sees every request for an instance from now on.
+    pub fn witness(&self, sees: impl Fn(&Launch) + Send + Sync + 'static) {
+        self.lock().witness = Some(Arc::new(sees));
+    }
+
+    fn is_asked(&self, launch: &Launch) {
+        let witness = self.lock().witness.clone();
+        if let Some(sees) = witness {
+            sees(launch);
+        }
+    }
+
     /// A message for the queue.
     pub fn send(&self, body: &str) {
         let mut inside = self.lock();
@@ -196,6 +215,11 @@ impl FakeCloud {
         inside.messages.insert(number, (message, Instant::now()));
         drop(inside);
         self.sent.notify_waiters();
+    }
+
+    /// Tokens of the hooks that were let go.
+    pub fn hooks_completed(&self) -> Vec<String> {
+        self.lock().hooks.clone()
     }
 
     /// Messages that were not deleted.
@@ -229,6 +253,7 @@ impl Inside {
             id: id.clone(),
             state: State::Pending,
             reason: None,
+            since_unix_ms: None,
             private_address: Some(address),
             public_address: None,
             instance_type: instance_type.to_string(),
@@ -276,6 +301,7 @@ fn answer<T>(fault: Option<Fault>, value: T) -> Result<T, CloudError> {
 #[async_trait]
 impl Cloud for FakeCloud {
     async fn run_instance(&self, launch: &Launch) -> Result<Launched, CloudError> {
+        self.is_asked(launch);
         let fault = self.begin("RunInstances")?;
         let launched = self.lock().launch(launch)?;
         answer(fault, launched)
@@ -288,6 +314,7 @@ impl Cloud for FakeCloud {
     }
 
     async fn create_fleet(&self, launch: &Launch) -> Result<FleetAnswer, CloudError> {
+        self.is_asked(launch);
         let fault = self.begin("CreateFleet")?;
         let mut inside = self.lock();
         if !launch.template.as_ref().is_some_and(|own| inside.templates.contains_key(&own.name)) {
@@ -420,6 +447,12 @@ impl Cloud for FakeCloud {
             Trial::Terminate(_) => "TerminateInstances",
         })
         .map(drop)
+    }
+
+    async fn complete_hook(&self, hook: &Hook) -> Result<(), CloudError> {
+        let fault = self.begin("CompleteLifecycleAction")?;
+        self.lock().hooks.push(hook.token.clone());
+        answer(fault, ())
     }
 
     async fn queue_policy(&self, _queue: &str) -> Result<String, CloudError> {

@@ -62,8 +62,6 @@ pub(crate) struct Owner {
     pub(crate) pool: String,
     pub(crate) resource: String,
     pub(crate) host: Host,
-    /// Spot has said that it takes it away.
-    pub(crate) interrupted: bool,
 }
 
 /// Times of the loops. Those of the pool that came last count.
@@ -146,6 +144,12 @@ struct Known {
     instances: BTreeMap<String, Instance>,
     owners: BTreeMap<String, Owner>,
     vanished: BTreeSet<String>,
+    /// Those that the weather knows, with the time of their launch.
+    launched: BTreeMap<String, i64>,
+    /// Those of which it knows that spot has taken them away.
+    interrupted: BTreeSet<String>,
+    /// Hosts of ours that an Auto Scaling group waits to end, also when they are gone already.
+    hooked: BTreeSet<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -282,7 +286,6 @@ impl Hub {
             pool: pool.to_string(),
             resource: resource.to_string(),
             host: host.clone(),
-            interrupted: false,
         });
     }
 
@@ -293,16 +296,59 @@ impl Hub {
     /// Spot takes it away. True: that is news.
     pub(crate) fn interrupted(&self, instance: &str) -> bool {
         let mut known = lock(&self.known);
-        let Some(owner) = known.owners.get_mut(instance).filter(|owner| !owner.interrupted) else { return false };
-        owner.interrupted = true;
-        let host = owner.host.clone();
+        let Some(host) = known.owners.get(instance).map(|owner| owner.host.clone()) else { return false };
+        if !known.interrupted.insert(instance.to_string()) {
+            return false;
+        }
         drop(known);
         if host.spot {
-            let lived = u64::try_from(now_ms() - host.launched_ms).unwrap_or(0);
+            let lived = u64::try_from(now_ms() - host.launched_ms).ok();
             let cool = self.settings().cool;
             self.with_weather(|weather| weather.interrupted(&host.instance_type, &host.zone, lived, cool));
         }
         true
+    }
+
+    /// An Auto Scaling group waits for leave to end it.
+    pub(crate) fn hooked(&self, instance: &str, waits: bool) {
+        let mut known = lock(&self.known);
+        if waits {
+            known.hooked.insert(instance.to_string());
+        } else {
+            known.hooked.remove(instance);
+        }
+    }
+
+    pub(crate) fn is_hooked(&self, instance: &str) -> bool {
+        lock(&self.known).hooked.contains(instance)
+    }
+
+    /// The weather counts it once, from the launch or from a list.
+    pub(crate) fn launched(&self, host: &Host) {
+        let news = lock(&self.known).launched.insert(host.instance.clone(), host.launched_ms).is_none();
+        if news {
+            self.with_weather(|weather| weather.launched(&host.instance_type, &host.zone, host.spot));
+        }
+    }
+
+    /// What a list tells the weather: after a restart it is how it knows of what was before.
+    pub(crate) fn count(&self, instance: &Instance) {
+        let Instance { id, instance_type, zone, spot, launched_unix_ms, .. } = instance;
+        let taken = *spot && instance.reason.as_deref() == Some("Server.SpotInstanceTermination");
+        let mut known = lock(&self.known);
+        let launched = known.launched.insert(id.clone(), *launched_unix_ms).is_none();
+        let interrupted = taken && known.interrupted.insert(id.clone());
+        drop(known);
+        if launched {
+            self.with_weather(|weather| weather.launched(instance_type, zone, *spot));
+        }
+        if interrupted {
+            let since = instance.since_unix_ms;
+            let lived = since.and_then(|since| u64::try_from(since - launched_unix_ms).ok());
+            let rested = since.and_then(|since| u64::try_from(now_ms() - since).ok()).map(Duration::from_millis);
+            let rest = rested.map_or(Duration::ZERO, |rested| self.settings().cool.saturating_sub(rested));
+            self.with_weather(|weather| weather.interrupted(instance_type, zone, lived, rest));
+        }
     }
 
     pub(crate) fn forget(&self, instance: &str) {
@@ -346,6 +392,10 @@ impl Hub {
         let young = now_ms() - YOUNG_MS;
         known.owners.retain(|id, owner| ids.contains(id) || owner.host.launched_ms > young);
         known.vanished.retain(|id| ids.contains(id));
+        known.launched.retain(|id, at| ids.contains(id) || *at > young);
+        let launched = std::mem::take(&mut known.launched);
+        known.interrupted.retain(|id| launched.contains_key(id));
+        known.launched = launched;
     }
 
     /// While this lives, a launch is under way whose instance may be spoken of before we know it.

@@ -6,10 +6,12 @@
 
 use crate::buckets::jitter;
 use crate::cloud::{Message, Which};
-use crate::hub::{Hub, now_ms};
-use crate::notices::{Said, Signal, SignalKind, read};
+use crate::hub::{Hub, Standing, now_ms};
+use crate::notices::{Hook, Said, Signal, SignalKind, read};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use wharfinger_adapter::{Failure, NoticeKind};
 
 /// With a visibility of 30 s that is ten minutes; the queue forgets after five.
@@ -18,17 +20,27 @@ const RECEIVED_MAX: u32 = 20;
 /// A recommendation counts for so long.
 const RISK_FOR: Duration = Duration::from_secs(1800);
 
+/// The group waits as long as its hook says; its message must not be the one that we forget.
+const HOOK: &str = "sqs hook";
+
 /// Source names; each takes back only its own word.
 const SPOT: &str = "sqs";
 const REBALANCE: &str = "sqs rebalance";
 const HEALTH: &str = "sqs health";
 
+/// Batches that are told and deleted at once, while the next one is received.
+const AT_ONCE: usize = 4;
+
 /// Receives once and handles what comes. `Err`: the queue could not be asked, in words.
-pub(crate) async fn receive(hub: &std::sync::Arc<Hub>, queue: &str) -> Result<(), String> {
+#[cfg(test)]
+pub(crate) async fn receive(hub: &Arc<Hub>, queue: &str) -> Result<(), String> {
     let messages = hub.cloud.receive(queue).await.map_err(|error| error.to_string())?;
-    if messages.is_empty() {
-        return Ok(());
-    }
+    hear(hub, queue, messages).await;
+    Ok(())
+}
+
+/// Tells what came, and deletes what is done.
+async fn hear(hub: &Arc<Hub>, queue: &str, messages: Vec<Message>) {
     let handled = futures::future::join_all(messages.iter().map(|message| handle(hub, message))).await;
     let done: Vec<String> =
         messages.into_iter().zip(handled).filter(|(_, done)| *done).map(|(message, _)| message.receipt).collect();
@@ -38,11 +50,10 @@ pub(crate) async fn receive(hub: &std::sync::Arc<Hub>, queue: &str) -> Result<()
         // They come again, and are no news then.
         tracing::debug!("messages that were heard can not be deleted: {error}");
     }
-    Ok(())
 }
 
 /// True: it may be deleted.
-async fn handle(hub: &std::sync::Arc<Hub>, message: &Message) -> bool {
+async fn handle(hub: &Arc<Hub>, message: &Message) -> bool {
     let signals = match read(&message.body, now_ms()) {
         Said::Signals(signals) => signals,
         Said::Nothing => {
@@ -59,8 +70,10 @@ async fn handle(hub: &std::sync::Arc<Hub>, message: &Message) -> bool {
     let mut done = true;
     for signal in signals {
         match deliver(hub, &signal).await {
-            Ok(true) => {}
-            Ok(false) => {
+            Ok(Heard::Done) => {}
+            // It comes again when its visibility runs out.
+            Ok(Heard::Later) => done = false,
+            Ok(Heard::Strange) => {
                 if hub.is_launching() && message.received < RECEIVED_MAX {
                     done = false;
                 } else {
@@ -77,17 +90,32 @@ async fn handle(hub: &std::sync::Arc<Hub>, message: &Message) -> bool {
     done
 }
 
-/// Tells the broker. False: the instance is nobody's.
-pub(crate) async fn deliver(hub: &std::sync::Arc<Hub>, signal: &Signal) -> Result<bool, Failure> {
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// The broker knows it, and nothing is left to do.
+    Done,
+    /// The broker knows it, and something is left to do.
+    Later,
+    /// The instance is nobody's.
+    Strange,
+}
+
+/// Tells the broker.
+pub(crate) async fn deliver(hub: &Arc<Hub>, signal: &Signal) -> Result<Heard, Failure> {
     let Signal { instance, kind, detail } = signal;
     if hub.owner(instance).is_none() {
         // After a restart the books know it before any host was asked for anything.
         hub.learn().await?;
-        if hub.owner(instance).is_none() {
-            return Ok(false);
+        if hub.owner(instance).is_none() && !hub.is_hooked(instance) {
+            return Ok(Heard::Strange);
         }
     }
-    let tell = async |kind, source| hub.tell(instance, kind, source, detail.clone()).await;
+    let tell = async |kind, source| {
+        hub.tell(instance, kind, source, detail.clone())
+            .await
+            .map(|ours| if ours { Heard::Done } else { Heard::Strange })
+    };
     match kind {
         SignalKind::Interruption { at_unix_ms } => {
             hub.interrupted(instance);
@@ -95,7 +123,7 @@ pub(crate) async fn deliver(hub: &std::sync::Arc<Hub>, signal: &Signal) -> Resul
         }
         SignalKind::Rebalance => {
             let told = tell(NoticeKind::AtRisk, REBALANCE).await?;
-            let (hub, instance) = (std::sync::Arc::downgrade(hub), instance.clone());
+            let (hub, instance) = (Arc::downgrade(hub), instance.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(RISK_FOR).await;
                 if let Some(hub) = hub.upgrade() {
@@ -111,17 +139,40 @@ pub(crate) async fn deliver(hub: &std::sync::Arc<Hub>, signal: &Signal) -> Resul
         SignalKind::MaintenanceOver => tell(NoticeKind::Cancelled, HEALTH).await,
         SignalKind::State(state) => {
             if !state.is_over() {
-                return Ok(true);
+                return Ok(Heard::Done);
             }
             look_again(hub, instance);
             tell(NoticeKind::Gone, SPOT).await
         }
+        SignalKind::Hook { hook, at_unix_ms } => {
+            hub.hooked(instance, true);
+            tell(NoticeKind::Interruption { at_unix_ms: *at_unix_ms }, HOOK).await?;
+            hooked(hub, hook, *at_unix_ms).await
+        }
     }
 }
 
+/// The group may end it when nobody works there any more, or at the time that the holders were told. Until then its message
+/// stays in the queue, so that a broker that starts again finds it.
+async fn hooked(hub: &Arc<Hub>, hook: &Hook, at_unix_ms: i64) -> Result<Heard, Failure> {
+    let serves = hub.rows().await?.iter().any(|(row, note)| {
+        row.standing == Standing::Serving && note.host().is_some_and(|host| host.instance == hook.instance)
+    });
+    if serves && now_ms() < at_unix_ms {
+        return Ok(Heard::Later);
+    }
+    if let Err(error) = hub.cloud.complete_hook(hook).await {
+        let Hook { group, name, instance, .. } = hook;
+        tracing::warn!("hook {name} of group {group} can not be told that {instance} may end: {error}");
+        return Ok(Heard::Later);
+    }
+    hub.hooked(&hook.instance, false);
+    Ok(Heard::Done)
+}
+
 /// Why it ended is in the list, for the weather and for those who ask; nobody waits for it.
-fn look_again(hub: &std::sync::Arc<Hub>, instance: &str) {
-    let (hub, instance) = (std::sync::Arc::downgrade(hub), instance.to_string());
+fn look_again(hub: &Arc<Hub>, instance: &str) {
+    let (hub, instance) = (Arc::downgrade(hub), instance.to_string());
     tokio::spawn(async move {
         let Some(hub) = hub.upgrade() else { return };
         if let Ok(found) = hub.all_instances(&Which::Ids(vec![instance])).await {
@@ -131,21 +182,29 @@ fn look_again(hub: &std::sync::Arc<Hub>, instance: &str) {
 }
 
 /// Receives for ever, or until nobody needs it. A queue that is away is asked again, more and more seldom.
-pub(crate) async fn run(hub: std::sync::Weak<Hub>) {
+pub(crate) async fn run(hub: Weak<Hub>) {
     let mut failures = 0;
+    let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
         let Some(own) = hub.upgrade() else { return };
         let Some(queue) = own.queue.clone() else { return };
-        let said = receive(&own, &queue).await;
-        drop(own);
-        match said {
-            Ok(()) => {
+        match own.cloud.receive(&queue).await.map_err(|error| error.to_string()) {
+            Ok(messages) => {
+                // Whatever comes next does not wait until these are durable and deleted.
+                if !messages.is_empty() {
+                    tokio::spawn(async move {
+                        hear(&own, &queue, messages).await;
+                        drop(place);
+                    });
+                }
                 if failures > 0 {
                     tracing::info!("the queue of notices answers again");
                 }
                 failures = 0;
             }
             Err(why) => {
+                drop((own, place));
                 failures += 1;
                 if failures == 1 {
                     tracing::warn!(

@@ -21,6 +21,10 @@ pub(crate) enum Note {
         launch: Box<Launch>,
         /// The host key that the instance will show.
         host_key: String,
+        /// Refused then, for good, after an answer was lost: it is not asked for any more, and looked for in EC2's lists
+        /// until they have had their time. Milliseconds since the epoch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused_ms: Option<i64>,
     },
     /// There is an instance; it is not proved yet.
     Launched {

@@ -41,6 +41,32 @@ pub enum SignalKind {
     MaintenanceOver,
     /// It is in this state now.
     State(State),
+    /// An Auto Scaling group is about to end it, and waits for leave to do so.
+    Hook {
+        /// What the group waits for.
+        hook: Hook,
+        /// Leave is given then, whoever still works (milliseconds since the epoch).
+        at_unix_ms: i64,
+    },
+}
+
+/// A lifecycle hook of an Auto Scaling group that waits, for one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Hook {
+    /// The group.
+    #[serde(rename = "AutoScalingGroupName")]
+    pub group: String,
+    /// The hook.
+    #[serde(rename = "LifecycleHookName")]
+    pub name: String,
+    /// Names this very transition.
+    #[serde(rename = "LifecycleActionToken")]
+    pub token: String,
+    /// Of which instance.
+    #[serde(rename = "EC2InstanceId")]
+    pub instance: String,
+    #[serde(rename = "LifecycleTransition")]
+    transition: String,
 }
 
 /// What a message says.
@@ -75,6 +101,11 @@ pub fn read(body: &str, now_unix_ms: i64) -> Said {
     if value.get("Event").is_some_and(|event| event == "autoscaling:TEST_NOTIFICATION") {
         return Said::Nothing;
     }
+    // The hook itself comes without one, if it notifies the queue and no rule does.
+    if value.get("LifecycleActionToken").is_some() {
+        let time = value.get("Time").and_then(Value::as_str).and_then(rfc3339).unwrap_or(now_unix_ms);
+        return hook(&value, time);
+    }
     let envelope: Envelope = match serde_json::from_value(value) {
         Ok(envelope) => envelope,
         Err(error) => return Said::Unreadable(format!("no event: {error}")),
@@ -96,7 +127,22 @@ pub fn read(body: &str, now_unix_ms: i64) -> Said {
             one(detail, SignalKind::State(State::from_name(state)), format!("EC2 says: {state}"))
         }
         ("aws.health", "AWS Health Event") => health(detail, time),
+        ("aws.autoscaling", "EC2 Instance-terminate Lifecycle Action") => hook(detail, time),
         _ => Said::Nothing,
+    }
+}
+
+/// Only the end of an instance is ours to hold up.
+fn hook(detail: &Value, time: i64) -> Said {
+    match serde_json::from_value::<Hook>(detail.clone()) {
+        Ok(hook) if hook.transition != "autoscaling:EC2_INSTANCE_TERMINATING" => Said::Nothing,
+        Ok(hook) if is_instance(&hook.instance) => {
+            let (instance, detail) = (hook.instance.clone(), format!("Auto Scaling group {} ends it", hook.group));
+            let kind = SignalKind::Hook { hook, at_unix_ms: time.saturating_add(WARNING_MS) };
+            Said::Signals(vec![Signal { instance, kind, detail }])
+        }
+        Ok(_) => Said::Unreadable("no instance-id".to_string()),
+        Err(error) => Said::Unreadable(format!("no lifecycle hook: {error}")),
     }
 }
 
@@ -200,6 +246,27 @@ mod tests {
             read(&event("aws.ec2", "EC2 Instance State-change Notification", &detail), NOW),
             signal(SignalKind::State(State::ShuttingDown), "EC2 says: shutting-down")
         );
+    }
+
+    #[test]
+    fn a_lifecycle_hook_is_read_with_and_without_an_envelope() {
+        let detail = |transition: &str| {
+            json!({ "LifecycleActionToken": "87654321-4321-4321-4321-210987654321", "AutoScalingGroupName": "farm",
+                    "LifecycleHookName": "drain", "EC2InstanceId": "i-0123456789abcdef0",
+                    "LifecycleTransition": transition, "NotificationMetadata": "x", "Origin": "AutoScalingGroup" })
+        };
+        let ends = detail("autoscaling:EC2_INSTANCE_TERMINATING");
+        let by_rule = read(&event("aws.autoscaling", "EC2 Instance-terminate Lifecycle Action", &ends), NOW);
+        let mut raw = ends.clone();
+        raw["Time"] = json!("2026-11-28T03:00:00.000Z");
+        raw["Service"] = json!("AWS Auto Scaling");
+        let Said::Signals(found) = &by_rule else { panic!("{by_rule:?}") };
+        let SignalKind::Hook { hook, at_unix_ms } = &found[0].kind else { panic!("{found:?}") };
+        assert_eq!((hook.group.as_str(), hook.name.as_str(), *at_unix_ms), ("farm", "drain", time() + 120_000));
+        assert_eq!(read(&raw.to_string(), NOW), by_rule);
+        let begins = detail("autoscaling:EC2_INSTANCE_LAUNCHING");
+        assert_eq!(read(&begins.to_string(), NOW), Said::Nothing);
+        assert!(matches!(read(&json!({ "LifecycleActionToken": "x" }).to_string(), NOW), Said::Unreadable(_)));
     }
 
     #[test]

@@ -19,6 +19,9 @@ const LAUNCHES_MAX: u32 = 4;
 /// Repetitions of a request whose outcome is not known, in one call.
 const REPEATS_MAX: u32 = 6;
 
+/// What was launched is in EC2's lists after so long at the latest («eventual consistency»: seconds to some minutes).
+pub(crate) const LISTED_AFTER_MS: i64 = 300_000;
+
 /// Nothing of a kind is bought for so long after its quota was reached.
 const QUOTA_PAUSE: Duration = Duration::from_secs(300);
 
@@ -44,21 +47,33 @@ pub(crate) async fn provision(
                 doubtful = false;
                 plan(parts, resource, attempt + 1)?
             }
-            Some(Note::Launching { attempt, launch, host_key, .. }) => {
+            Some(Note::Launching { attempt, since_ms, launch, host_key, refused_ms }) => {
                 launches += 1;
                 // Until its owner is known.
                 let _under_way = parts.hub.launching();
-                match launched(parts, resource, &launch, doubtful).await? {
+                let outcome = match refused_ms {
+                    None => launched(parts, resource, &launch, doubtful).await?,
+                    Some(refused_ms) => looked_for(parts, resource, &launch, refused_ms).await?,
+                };
+                match outcome {
                     Outcome::Launched(instance) => {
                         let host = host_of(&launch, &instance, host_key);
                         parts.hub.owned(&parts.pool, &resource.resource, &host);
-                        parts.hub.with_weather(|w| w.launched(&host.instance_type, &host.zone, host.spot));
+                        parts.hub.launched(&host);
                         let (pool, resource) = (&parts.pool, &resource.resource);
                         let Host { instance, instance_type, zone, spot, .. } = &host;
                         tracing::info!(pool, resource, instance, instance_type, zone, spot, attempt, "launched");
                         Note::Launched { attempt, since_ms: now_ms(), host }
                     }
                     Outcome::Nothing(None) => Note::Over { attempt },
+                    Outcome::Doubt(failure) => {
+                        if refused_ms.is_none() {
+                            let refused_ms = Some(now_ms());
+                            let note = Note::Launching { attempt, since_ms, launch, host_key, refused_ms };
+                            journal.write(&note.text()?).await?;
+                        }
+                        return Err(failure);
+                    }
                     Outcome::Nothing(Some(failure)) => {
                         // The next try is another request: what is wrong with this one may be mended meanwhile.
                         journal.write(&Note::Over { attempt }.text()?).await?;
@@ -91,17 +106,7 @@ pub(crate) async fn provision(
 /// The next request: which market, which places, one more attempt.
 fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Failure> {
     let config = &parts.config;
-    let places: Vec<Place> = config
-        .types
-        .iter()
-        .flat_map(|instance_type| {
-            config.subnets.iter().map(|(zone, subnet)| Place {
-                instance_type: instance_type.clone(),
-                zone: zone.clone(),
-                subnet: subnet.clone(),
-            })
-        })
-        .collect();
+    let places = config.places();
     let markets: &[bool] = match config.market {
         Market::SpotOnly => &[true],
         Market::SpotFirst => &[true, false],
@@ -169,7 +174,8 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Fai
         user_data: user_data::user_data(config, &key, &authorized)?,
         tags: own,
     };
-    Ok(Note::Launching { attempt, since_ms: now_ms(), launch: Box::new(launch), host_key: key.public })
+    let (launch, host_key) = (Box::new(launch), key.public);
+    Ok(Note::Launching { attempt, since_ms: now_ms(), launch, host_key, refused_ms: None })
 }
 
 /// What a request came to.
@@ -177,6 +183,9 @@ enum Outcome {
     Launched(Launched),
     /// Certainly nothing; with a failure: nothing more is to be tried now.
     Nothing(Option<Failure>),
+    /// Refused, while an earlier one of the same may have been done: it is neither asked for again nor given up before
+    /// EC2's lists have had their time.
+    Doubt(Failure),
 }
 
 /// Makes the request, and repeats it as it stands until its outcome is known.
@@ -225,23 +234,47 @@ async fn launched(
             | Class::ParameterMismatch
             | Class::TokenSpent => {}
         }
-        // It may have been done all the same, the first time that it was asked for.
-        if (doubtful || error.class == Class::ParameterMismatch)
-            && let Some(found) = find(parts, resource, launch).await?
-        {
-            return Ok(Outcome::Launched(found));
+        if error.class == Class::Quota {
+            tracing::warn!(pool, spot = launch.spot, "the account's quota is used up: {error}");
+            parts.hub.with_weather(|weather| weather.quota_reached(launch.spot, QUOTA_PAUSE));
         }
-        let failure = match error.class {
-            Class::Capacity | Class::ParameterMismatch | Class::TokenSpent => None,
-            Class::Quota => {
-                tracing::warn!(pool, spot = launch.spot, "the account's quota is used up: {error}");
-                parts.hub.with_weather(|weather| weather.quota_reached(launch.spot, QUOTA_PAUSE));
-                None
-            }
-            _ => Some(error.failure("launching")),
-        };
+        let theirs = matches!(error.class, Class::Configuration | Class::Credentials);
+        let failure = theirs.then(|| error.failure("launching"));
+        // It may have been done all the same, the first time that it was asked for. A token whose instance is terminated is
+        // a definite answer.
+        if (doubtful && error.class != Class::TokenSpent) || error.class == Class::ParameterMismatch {
+            return Ok(match find(parts, resource, launch).await? {
+                Some(found) => Outcome::Launched(found),
+                None => Outcome::Doubt(failure.unwrap_or_else(|| in_doubt(LISTED_AFTER_MS))),
+            });
+        }
         return Ok(Outcome::Nothing(failure));
     }
+}
+
+/// What was refused after a lost answer, in lists that are late: found, or not there when they had their time.
+async fn looked_for(
+    parts: &Parts,
+    resource: &ResourceJob,
+    launch: &Launch,
+    refused_ms: i64,
+) -> Result<Outcome, Failure> {
+    // The list must have been made after that time.
+    let left = refused_ms.saturating_add(LISTED_AFTER_MS) - now_ms();
+    Ok(match find(parts, resource, launch).await? {
+        Some(found) => Outcome::Launched(found),
+        None if left <= 0 => Outcome::Nothing(None),
+        None => Outcome::Doubt(in_doubt(left)),
+    })
+}
+
+fn in_doubt(left_ms: i64) -> Failure {
+    let text = format!(
+        "a launch was refused after an answer to it was lost; whether there is an instance is known in {} s at the \
+         latest, and nothing is bought before",
+        left_ms / 1000
+    );
+    Failure::provider("LAUNCH_IN_DOUBT", text)
 }
 
 /// One request. Want of capacity is noted for the places that it is told of.

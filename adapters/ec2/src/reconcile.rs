@@ -113,6 +113,7 @@ impl Sweep {
         hub.keep_only(&remembered);
         for instance in listed.values() {
             hub.saw(instance.clone());
+            hub.count(instance);
         }
         self.orphans.sweep(hub, &listed, &rows).await;
         hub.counters.sweeps.fetch_add(1, Ordering::Relaxed);

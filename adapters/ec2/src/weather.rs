@@ -14,14 +14,16 @@ pub struct Counts {
     pub interruptions: u64,
     /// Times that there was none to be had.
     pub capacity_errors: u64,
-    /// From launch to interruption, summed, in milliseconds.
+    /// Interrupted ones of which it is known how long they lived.
+    pub lives: u64,
+    /// From launch to interruption, summed over those, in milliseconds.
     pub lived_ms: u64,
 }
 
 impl Counts {
     /// From launch to interruption, of those that were interrupted.
     pub fn mean_life(&self) -> Option<Duration> {
-        self.lived_ms.checked_div(self.interruptions).map(Duration::from_millis)
+        self.lived_ms.checked_div(self.lives).map(Duration::from_millis)
     }
 }
 
@@ -48,7 +50,8 @@ struct Cell {
     cool_until: Option<Instant>,
 }
 
-/// Counts since the broker's start. Nothing is decided by them but order and rest, so they need not outlive it.
+/// Counts since the broker's start, and of what EC2 still lists then (about an hour of what has ended). Nothing is decided by
+/// them but order and rest, so they are not stored.
 #[derive(Debug, Default)]
 pub(crate) struct Weather {
     cells: BTreeMap<Key, Cell>,
@@ -69,11 +72,14 @@ impl Weather {
         self.cell(instance_type, zone, spot).counts.launches += 1;
     }
 
-    pub(crate) fn interrupted(&mut self, instance_type: &str, zone: &str, lived_ms: u64, cool: Duration) {
+    /// `lived_ms`: if that is known; `cool`: what is left of the rest.
+    pub(crate) fn interrupted(&mut self, instance_type: &str, zone: &str, lived_ms: Option<u64>, cool: Duration) {
         let cell = self.cell(instance_type, zone, true);
         cell.counts.interruptions += 1;
-        cell.counts.lived_ms += lived_ms;
-        cell.cool_until = Some(Instant::now() + cool);
+        cell.counts.lives += u64::from(lived_ms.is_some());
+        cell.counts.lived_ms += lived_ms.unwrap_or(0);
+        let until = Instant::now() + cool;
+        cell.cool_until = Some(cell.cool_until.map_or(until, |before| before.max(until)));
     }
 
     pub(crate) fn no_capacity(&mut self, place: &Place, spot: bool, cool: Duration) {
@@ -156,7 +162,7 @@ mod tests {
         for _ in 0..3 {
             weather.launched("a", "z1", true);
         }
-        weather.interrupted("a", "z1", 60_000, cool);
+        weather.interrupted("a", "z1", Some(60_000), cool);
         weather.no_capacity(&places[1], true, cool);
         assert_eq!(weather.fair(&places, true).unwrap(), [place("b", "z1")]);
         assert_eq!(weather.fair(&places, false).unwrap(), places, "on demand is another market");
@@ -166,7 +172,8 @@ mod tests {
         assert_eq!(weather.fair(&places, true).unwrap(), [place("a", "z2"), place("a", "z1")], "stormy last");
         let report = weather.report();
         let told = report.iter().find(|line| line.instance_type == "a" && line.zone == "z1").unwrap();
-        assert_eq!(told.counts, Counts { launches: 3, interruptions: 1, capacity_errors: 0, lived_ms: 60_000 });
+        let counts = Counts { launches: 3, interruptions: 1, capacity_errors: 0, lives: 1, lived_ms: 60_000 };
+        assert_eq!(told.counts, counts);
         assert!(told.cool.is_none() && report.iter().any(|line| line.cool.is_some()));
     }
 }

@@ -198,6 +198,36 @@ fn who_wants_another_in_its_stead_has_it_begun_when_the_end_is_announced() {
     }
 }
 
+/// A pool that is full has its next machine begun at the warning too: the one that is taken away no longer counts, as long
+/// as its holder wants another.
+#[test]
+fn a_full_pool_has_one_more_while_one_is_being_taken_away() {
+    for pool in ["hosts", "copies"] {
+        let mut w = World::new(vec![made_at_will("hosts", 2), copies("copies", "hosts", 4)]);
+        let lease = w.ask(LeaseRequest { replace: true, ..want(pool) });
+        let calm = w.ask(want("hosts"));
+        w.all_works();
+        assert_eq!(w.resources_of("hosts").len(), 2, "full");
+        let on = w.on(lease);
+        let host = w.resource(on).parent.map_or(on, |parent| parent.host.unwrap());
+        // Planned work is told long before, and does not.
+        w.notice(host, NoticeKind::Maintenance(w.now.after(Millis::secs(3600))));
+        assert_eq!(w.waits_for(Kind::Provision), 0);
+        w.notice(host, NoticeKind::Interruption(w.now.after(Millis::secs(120))));
+        assert_eq!(w.waits_for(Kind::Provision), 1, "{pool}: at the warning, not at the end");
+        // Somebody who was in line anyway gets no second one out of it.
+        let waiting = w.ask(want("hosts"));
+        w.all_works();
+        assert_eq!(w.resources_of("hosts").len(), 3);
+        // Nor is there room for more when the holder lets go before the end.
+        w.release(lease, Outcome::Ok);
+        w.all_works();
+        let standing = w.resources_of("hosts").iter().filter(|id| w.stands(**id) != "GONE").count();
+        assert_eq!(standing, 2, "{pool}: no more than max when it is over");
+        assert_eq!((w.state(calm), w.state(waiting)), ("ACTIVE", "ACTIVE"));
+    }
+}
+
 /// Who does not want another costs nothing, and what is free already is enough.
 #[test]
 fn nothing_is_begun_for_who_wants_no_other_or_has_one_waiting() {

@@ -133,12 +133,28 @@ impl Account {
 
     /// Calls that launched something, each token once.
     pub(crate) fn launches(&self) -> Vec<Call> {
-        self.calls().into_iter().filter(|call| !call.instances.is_empty() && !call.again).collect()
+        let launches = |call: &Call| call.action == "RunInstances" || call.action == "CreateFleet";
+        self.calls().into_iter().filter(|call| launches(call) && !call.instances.is_empty() && !call.again).collect()
+    }
+
+    /// An instance with these tags that the broker did not launch, or does not know that it did.
+    pub(crate) fn stray(&self, tags: &Value) -> String {
+        let subnet = self.subnets.values().next().unwrap();
+        self.chaos("stray", &json!({ "subnet": subnet, "tags": tags }))["id"].as_str().unwrap().into()
+    }
+
+    /// How often this call came.
+    pub(crate) fn count(&self, action: &str) -> usize {
+        self.calls().into_iter().filter(|call| call.action == action).count()
     }
 
     /// Puts an event into the queue, as EventBridge does.
     pub(crate) fn event(&self, kind: &str, detail: &Value) {
-        let source = if kind.contains("Health") { "aws.health" } else { "aws.ec2" };
+        let source = match kind {
+            "AWS Health Event" => "aws.health",
+            "EC2 Instance-terminate Lifecycle Action" => "aws.autoscaling",
+            _ => "aws.ec2",
+        };
         let body =
             json!({ "version": "0", "source": source, "detail-type": kind, "region": "us-east-1", "detail": detail });
         self.chaos("send", &json!({ "body": body.to_string() }));
@@ -154,6 +170,22 @@ impl Account {
     pub(crate) fn take_away(&self, instance: &str) {
         let reason = "Server.SpotInstanceTermination";
         self.chaos("state", &json!({ "id": instance, "name": "shutting-down", "reason": reason }));
+    }
+
+    /// The settings of an adapter without a broker.
+    pub(crate) fn alone(&self, key: &Path, work: &Path) -> String {
+        let subnets: Vec<String> = self.subnets.iter().map(|(zone, id)| format!("{zone} = {id:?}")).collect();
+        format!(
+            "deployment = \"contract\"\nregion = \"us-east-1\"\nimage = \"ami-good\"\n\
+             types = [\"m7i.large\", \"m6i.large\"]\nsubnets = {{ {} }}\nsecurity_groups = [{:?}]\nendpoint = {:?}\n\
+             boot_poll_ms = 100\nreconcile_ms = 500\n\
+             [ssh]\nuser = \"root\"\nkey = {key:?}\nport = {}\nwork_dir = {work:?}\nmin_free_disk_mb = 1\n\
+             notice_file = \"\"\nshutdown_file = \"\"\n",
+            subnets.join(", "),
+            self.group,
+            self.endpoint,
+            self.ssh_port,
+        )
     }
 
     /// How the broker finds this account.
@@ -187,7 +219,16 @@ pub(crate) struct Pools {
     pub(crate) types: &'static [&'static str],
     /// How many of the account's zones.
     pub(crate) zones: usize,
+    /// The intervals that users have, for many hosts; else much shorter ones.
+    pub(crate) calm: bool,
 }
+
+/// A farm looks at its hosts often enough to make a test short.
+const QUICK: [&str; 3] = [
+    "[pool.doubt]\nprobe_interval = \"1s\"\nretry_interval = \"200ms\"\nmisses = 3\nover = \"600ms\"",
+    "reconcile_ms = 500\nstatus_ms = 500\nboot_poll_ms = 100",
+    "notice_interval_ms = 300",
+];
 
 impl Default for Pools {
     fn default() -> Self {
@@ -199,6 +240,7 @@ impl Default for Pools {
             queue: true,
             types: &["m7i.large", "m6i.large"],
             zones: 2,
+            calm: false,
         }
     }
 }
@@ -261,17 +303,14 @@ fn toml(account: &Account, pools: &Pools, key: &Path, work: &Path) -> String {
     let queue = if pools.queue { format!("queue = {:?}", account.queue) } else { String::new() };
     let image = if pools.ec2.contains("image") { "" } else { "image = \"ami-good\"" };
     let (key, work) = (key.display(), work.display());
+    let [doubt, lists, notices] = if pools.calm { [""; 3] } else { QUICK };
     format!(
         r#"
 [[pool]]
 name = "spot"
 adapter = "ec2"
 {spot}
-[pool.doubt]
-probe_interval = "1s"
-retry_interval = "200ms"
-misses = 3
-over = "600ms"
+{doubt}
 [pool.ec2]
 deployment = "e2e"
 region = "us-east-1"
@@ -281,9 +320,7 @@ security_groups = [{group:?}]
 endpoint = {endpoint:?}
 {image}
 {queue}
-reconcile_ms = 500
-status_ms = 500
-boot_poll_ms = 100
+{lists}
 {ec2}
 [pool.ec2.ssh]
 user = "root"
@@ -293,7 +330,7 @@ port = {port}
 work_dir = "{work}"
 notice_file = ""
 shutdown_file = ""
-notice_interval_ms = 300
+{notices}
 {ssh}
 [[pool]]
 name = "copies"

@@ -13,6 +13,7 @@ const ONE_PLACE: Pools = Pools {
     queue: true,
     types: &["m7i.large"],
     zones: 1,
+    calm: false,
 };
 
 #[test]
@@ -24,6 +25,7 @@ fn aws_is_away_and_no_lease_is_lost() {
     let farm = &cloud.farm;
     let lease = farm.active(&farm.ask("copies", "builder", true).id).lease;
     let instance = cloud.instance_of(&cloud.host_of(&lease.resource_id));
+    let mut calm = 0;
     // The queue alone; then everything; then everything says that the keys ran out; then that it is asked too often.
     for (what, set) in [
         ("queue", json!({ "sqs_down": true })),
@@ -32,6 +34,7 @@ fn aws_is_away_and_no_lease_is_lost() {
         ("throttle", json!({ "expired": "RequestLimitExceeded" })),
     ] {
         cloud.account.chaos("set", &set);
+        let before = cloud.account.count("DescribeInstances");
         // Many lists, many looks: the intervals are half a second here.
         farm.throughout(Duration::from_secs(4), |farm| {
             let now = farm.get(&lease.id);
@@ -40,6 +43,12 @@ fn aws_is_away_and_no_lease_is_lost() {
         // Hosts that are there go on to be given: nobody asks AWS for that.
         let other = farm.active(&farm.ask("spot", "other", false).id).lease;
         farm.release(&other.id, Outcome::Ok);
+        let calls = cloud.account.count("DescribeInstances") - before;
+        if what == "queue" {
+            calm = calls;
+        } else if what == "throttle" {
+            assert!(calls < calm, "told that it asks too often it asks less: {calls} calls, and {calm} before");
+        }
     }
     let since = SystemTime::now();
     cloud.account.chaos("set", &json!({ "expired": null }));
@@ -178,4 +187,48 @@ fn a_host_that_says_another_name_is_given_up() {
     farm.active(&lease.id);
     let alive = cloud.until_alive(1);
     assert_eq!(alive[0].id, cloud.instance_of(&farm.get(&lease.id).resource_id));
+}
+
+#[test]
+fn want_of_capacity_that_comes_as_an_error_of_the_server_is_not_asked_for_again_and_again() {
+    if skip("want_of_capacity_that_comes_as_an_error_of_the_server_is_not_asked_for_again_and_again") {
+        return;
+    }
+    let account = Account::start();
+    account.chaos("empty", &json!({ "places": [["*", "*", true], ["*", "*", false]] }));
+    let cloud = Cloud::start_in(account, ONE_PLACE);
+    let waiting = cloud.farm.ask("spot", "builder", false);
+    cloud.farm.server.wait("the reason", || {
+        let output = cloud.farm.server.cli(&["explain", &waiting.id]);
+        String::from_utf8_lossy(&output.stdout).contains("NO_CAPACITY").then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(cloud.account.count("RunInstances"), 2, "once as spot, once on demand; then the place rests");
+    cloud.account.chaos("empty", &json!({ "places": [] }));
+}
+
+#[test]
+fn what_carries_our_tag_and_is_in_nobodys_books_is_ended_and_nothing_else_is() {
+    if skip("what_carries_our_tag_and_is_in_nobodys_books_is_ended_and_nothing_else_is") {
+        return;
+    }
+    let account = Account::start();
+    let tags = |deployment: &str| {
+        json!({ "wharfinger:deployment": deployment, "wharfinger:pool": "spot", "wharfinger:attempt": "1",
+                "wharfinger:resource": "res_01KAV9FT00QVQG00000000001A" })
+    };
+    // As a broker leaves it whose database is lost.
+    let (stray, foreign, bare) =
+        (account.stray(&tags("e2e")), account.stray(&tags("other")), account.stray(&json!({})));
+    let cloud = Cloud::start_in(account, Pools { ec2: "launch_timeout_ms = 10000", ..ONE_PLACE });
+    let lease = cloud.farm.active(&cloud.farm.ask("spot", "builder", false).id).lease;
+    let own = cloud.instance_of(&lease.resource_id);
+    let alive = || cloud.account.alive().into_iter().map(|one| one.id).collect::<Vec<_>>();
+    cloud.farm.server.wait("its end", || (!alive().contains(&stray)).then_some(()));
+    cloud.farm.throughout(Duration::from_secs(3), |farm| {
+        assert_eq!(farm.get(&lease.id).state(), LeaseState::Active);
+    });
+    for kept in [&foreign, &bare, &own] {
+        assert!(alive().contains(kept), "{kept} of {:?}", cloud.account.machines());
+    }
 }

@@ -29,6 +29,9 @@ fn lease_launch_copy_build_release_idle_terminate() {
     assert_eq!(host.labels["instance"], machines[0].id);
     assert_eq!((host.labels["zone"].as_str(), host.labels["market"].as_str()), (machines[0].zone.as_str(), "spot"));
 
+    // There is no file of AWS profiles, which is usual.
+    assert!(!cloud.farm.server.log().contains("nonexistent"), "{}", cloud.farm.server.log());
+
     // Nobody uses it any more.
     cloud.until_alive(0);
     cloud.farm.until(&host.id, ResourceState::Gone);

@@ -88,6 +88,30 @@ fn warned_by_the_queue_it_is_replaced_before_it_is_missed() {
     scene.cloud.farm.server.wait("an empty queue", || (left["messages"] == 0).then_some(()));
 }
 
+/// The pool may have one: for the time of the warning it has two.
+#[test]
+fn a_full_pool_has_the_next_one_before_the_end_of_the_last() {
+    if skip("a_full_pool_has_the_next_one_before_the_end_of_the_last") {
+        return;
+    }
+    let cloud = Cloud::start(Pools { spot: "max = 1", ..Pools::default() });
+    let farm = &cloud.farm;
+    let lease = farm.active(&farm.ask("spot", "builder", true).id).lease;
+    let first = cloud.instance_of(&lease.resource_id);
+    cloud.account.warn(&first);
+    cloud.until_alive(2);
+    farm.server.wait_for_state("spot", "READY", 1);
+    assert_eq!(farm.get(&lease.id).state(), LeaseState::Active, "two minutes are left to its holder");
+    let since = SystemTime::now();
+    cloud.account.take_away(&first);
+    let broken = farm.told(&lease.id, since, "that it is broken", |lease| lease.state() == LeaseState::Broken);
+    let next = farm.active(&broken.lease.replacement_id);
+    let waited = next.at.duration_since(broken.at).unwrap_or_default();
+    assert!(waited < BY_QUEUE, "it stood ready, and was given after {waited:?}");
+    assert_eq!(cloud.until_alive(1)[0].id, cloud.instance_of(&next.lease.resource_id));
+    assert_eq!(cloud.account.launches().len(), 2, "one for one");
+}
+
 #[test]
 fn without_a_queue_the_host_itself_is_asked() {
     if skip("without_a_queue_the_host_itself_is_asked") {
@@ -146,6 +170,19 @@ fn unannounced_the_lists_or_the_silence_tell() {
     // And then it is silent, too.
     let since = SystemTime::now();
     scene.cloud.account.chaos("kill_for_good", &json!({ "id": scene.instance }));
+    scene.moves(since);
+}
+
+/// As a host looks whose machine died: it is in no list, and takes connections that nobody answers.
+#[test]
+fn one_that_hangs_and_is_in_no_list_is_over() {
+    if skip("one_that_hangs_and_is_in_no_list_is_over") {
+        return;
+    }
+    let scene = Scene::new(Pools { queue: false, ssh: "connect_timeout_ms = 2000", ..Pools::default() });
+    let since = SystemTime::now();
+    scene.cloud.account.chaos("vanish", &json!({ "id": scene.instance }));
+    scene.cloud.account.chaos("stop_ssh", &json!({ "id": scene.instance }));
     scene.moves(since);
 }
 
@@ -209,4 +246,34 @@ fn planned_work_is_told_by_health_events_and_by_the_status_and_called_off() {
     scene.cloud.farm.told(&scene.lease.id, since, "that it is called off", |lease| lease.ends_at.is_none());
     scene.cloud.farm.until(&scene.host, ResourceState::Ready);
     scene.stays(Duration::from_secs(1));
+}
+
+#[test]
+fn an_auto_scaling_group_may_end_a_host_when_nobody_works_there() {
+    if skip("an_auto_scaling_group_may_end_a_host_when_nobody_works_there") {
+        return;
+    }
+    let cloud = Cloud::start(Pools::default());
+    let farm = &cloud.farm;
+    let lease = farm.active(&farm.ask("spot", "builder", false).id).lease;
+    let instance = cloud.instance_of(&lease.resource_id);
+    let hook = |instance: &str| {
+        json!({ "LifecycleActionToken": "87654321-4321-4321-4321-210987654321", "AutoScalingGroupName": "farm",
+                "LifecycleHookName": "drain", "EC2InstanceId": instance,
+                "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING" })
+    };
+    let since = SystemTime::now();
+    let kind = "EC2 Instance-terminate Lifecycle Action";
+    cloud.account.event(kind, &hook("i-0aaaaaaaaaaaaaaaa"));
+    cloud.account.event(kind, &hook(&instance));
+    farm.told(&lease.id, since, "its end", |lease| lease.ends_at.is_some());
+    let let_go = || -> Vec<Vec<String>> {
+        let calls = cloud.account.calls().into_iter();
+        calls.filter(|call| call.action == "CompleteLifecycleAction").map(|call| call.instances).collect()
+    };
+    assert!(let_go().is_empty(), "somebody works there");
+    farm.release(&lease.id, wharfinger::pb::Outcome::Ok);
+    // When the message shows up again, half a minute after it was received.
+    farm.server.wait("leave to end it", || (!let_go().is_empty()).then_some(()));
+    assert_eq!(let_go(), [[instance]], "the stranger's hook is not ours to complete");
 }

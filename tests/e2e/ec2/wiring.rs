@@ -15,7 +15,7 @@ fn actions(name: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(file(name)).unwrap();
     let part = |c: char| c.is_ascii_alphanumeric() || c == ':';
     text.split(|c| !part(c))
-        .filter(|word| ["ec2:", "sqs:", "ssm:"].iter().any(|service| word.starts_with(service)))
+        .filter(|word| ["ec2:", "sqs:", "ssm:", "autoscaling:"].iter().any(|service| word.starts_with(service)))
         .filter(|word| word.split_once(':').is_some_and(|(_, name)| name.starts_with(char::is_uppercase)))
         .map(String::from)
         .collect()

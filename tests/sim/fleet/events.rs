@@ -3,10 +3,13 @@
 use super::db::{Request, Response};
 use super::server::{Mail, Phase};
 use super::{Break, Due, To, World};
+use crate::adapters::{Condition, Key, Weather};
+use crate::provider::Next;
 use crate::{nature, pools};
+use std::sync::Arc;
 use std::time::Duration;
 use wharfinger::store::{Renewal, Term};
-use wharfinger_core::{Input, Millis, ResourceState};
+use wharfinger_core::{Blame, CallFailure, Input, Millis, ResourceState};
 
 impl World {
     pub(super) fn happens(&mut self, due: Due) -> Result<(), String> {
@@ -31,6 +34,10 @@ impl World {
             Due::Arrives(id) => self.arrives(id),
             Due::Answers(id, response) => self.hears(id, Some(*response)),
             Due::GivesUp(id) => self.hears(id, None),
+            Due::Ends(life, key, number) if self.things.buys(life, key, number).is_some() => {
+                self.buys(life, key, number);
+                Ok(())
+            }
             Due::Ends(life, key, number) => {
                 if let Some(input) = self.things.finish(self.now, life, key, number) {
                     // Some answers come twice: once more when nobody waits for them.
@@ -79,6 +86,11 @@ impl World {
                     self.things.sweep(self.now, |id| recorded.contains(&id));
                 }
                 self.soon(8000, 12_000, Due::Sweep);
+                Ok(())
+            }
+            Due::Provider => {
+                self.market();
+                self.soon(1000, 8000, Due::Provider);
                 Ok(())
             }
             Due::Undo => {
@@ -263,6 +275,82 @@ impl World {
         let attempt = self.asks[h].1;
         self.post(n, Mail::Act(h, attempt));
         self.soon(2000, 4000, Due::Patience(h, attempt));
+    }
+
+    /// A call on what is bought goes on, and may be over. One whose process stands still goes on when that does.
+    fn buys(&mut self, life: u64, key: Key, number: u64) {
+        let Some(effect) = self.things.buys(life, key, number) else { return };
+        let Some(n) = (0..self.servers.len()).find(|n| self.servers[*n].caller.life == life) else { return };
+        if self.servers[n].is_paused(self.now) {
+            let until = self.servers[n].paused.unwrap_or(self.now);
+            self.at(Millis(until.since(self.now).0 + 2), Due::Ends(life, key, number));
+            return;
+        }
+        let id = effect.resource.id;
+        let next = if self.servers[n].blind {
+            Next::Fails(CallFailure {
+                blame: Blame::Provider,
+                reason: Arc::from("NO_WAY_OUT"),
+                message: Arc::from("simulated"),
+                retry_after: None,
+            })
+        } else {
+            let stored = self.oracle.resources.get(&id).and_then(|row| row.handle.clone());
+            let weather = Weather { faults: self.faulty(), ..self.weather };
+            self.provider.goes_on(self.now, (number, &effect), stored, weather, &mut self.rng)
+        };
+        let answer = match next {
+            Next::Writes(handle) => {
+                let input = Input::Noted { resource: id, op: effect.op, handle };
+                self.post(n, Mail::Note(input, life));
+                return;
+            }
+            Next::Again(after) => {
+                self.at(after, Due::Ends(life, key, number));
+                return;
+            }
+            Next::Made(made) => self.things.bought(self.now, life, key, Ok(Some(made))),
+            Next::Gone => self.things.bought(self.now, life, key, Ok(None)),
+            Next::Fails(failure) => {
+                self.provider.ended(&[number]);
+                self.things.bought(self.now, life, key, Err(failure))
+            }
+        };
+        if let Some(answer) = answer {
+            self.fact(answer, life);
+        }
+    }
+
+    /// What a note that was written leads to; or that it could not be written.
+    pub(super) fn noted(&mut self, life: u64, key: Key, durable: bool) {
+        let Some(number) = self.things.number_of(life, key) else { return };
+        match self.provider.written(number, durable) {
+            Next::Again(after) => self.at(after, Due::Ends(life, key, number)),
+            Next::Fails(failure) => {
+                if let Some(answer) = self.things.bought(self.now, life, key, Err(failure)) {
+                    self.at(Millis(1), Due::Fact(answer, life));
+                }
+            }
+            Next::Writes(_) | Next::Made(_) | Next::Gone => {}
+        }
+    }
+
+    /// Time goes by at who sells machines.
+    fn market(&mut self) {
+        for id in self.things.all() {
+            if self.things.condition(id) == Some(Condition::Dead) {
+                self.provider.dies(id);
+            }
+        }
+        let hostile = self.faulty();
+        let epoch = self.db.epoch();
+        let leader = self.servers.iter().find(|s| s.epoch == epoch && matches!(s.phase, Phase::Idle(_)));
+        let Some(core) = leader.and_then(super::Server::readable) else { return };
+        let (gone, said) = self.provider.lives(self.now, core, hostile, &mut self.rng);
+        gone.into_iter().for_each(|id| self.things.become_so(self.now, id, Condition::Dead));
+        for (at, input) in said {
+            self.at(at.since(self.now), Due::Said(input));
+        }
     }
 
     /// Something befalls the servers.

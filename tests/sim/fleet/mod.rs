@@ -17,6 +17,7 @@ use crate::broker::RETENTION;
 use crate::holders::Holder;
 use crate::oracle::{Facts, Oracle};
 use crate::pools;
+use crate::provider::Provider;
 use crate::rng::Rng;
 use crate::trace::{Kept, Trace};
 use crate::world::{Report, unsettled, words_of};
@@ -89,6 +90,8 @@ enum Due {
     Reply(usize, Input, Option<Box<Reply>>),
     Watcher(usize),
     Sweep,
+    /// Who sells machines goes on with his day.
+    Provider,
     Nature,
     Operator,
     Editor,
@@ -125,6 +128,7 @@ pub(crate) struct World {
     flights: BTreeMap<u64, Flight>,
     servers: Vec<Server>,
     things: Things,
+    provider: Provider,
     oracle: Oracle,
     holders: Vec<Holder>,
     /// Where each holder asks, and which of its attempts counts.
@@ -198,6 +202,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         flights: BTreeMap::new(),
         servers,
         things: Things::default(),
+        provider: Provider::default(),
         oracle: Oracle::default(),
         holders: (0..holders).map(Holder::new).collect(),
         asks: vec![(0, 0); holders],
@@ -220,7 +225,9 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
     };
     let result = world.live();
     let (refused, late) = (world.db.refused, world.db.late);
+    let bought = world.provider.launches;
     world.counts.extend([("commits of deposed leaders", refused), ("commits after their doubt was settled", late)]);
+    world.counts.insert("machines bought", bought);
     Report { trace: world.trace.into_text(), result, turns: world.turns, counts: world.counts }
 }
 
@@ -237,6 +244,7 @@ impl World {
             self.soon(500, 8000, Due::Watcher(n));
         }
         self.soon(5000, 10_000, Due::Sweep);
+        self.soon(1, 3000, Due::Provider);
         if self.weather.faults {
             self.soon(2000, 20_000, Due::Nature);
             self.soon(2000, 20_000, Due::Operator);
@@ -266,7 +274,7 @@ impl World {
         let due = entry.remove();
         self.happens(due)?;
         self.carry();
-        Ok(())
+        self.provider.verdict()
     }
 
     fn at(&mut self, after: Millis, due: Due) {
@@ -469,7 +477,7 @@ impl World {
             return Some("what operators did is not undone yet".into());
         }
         let Some(core) = self.leader().and_then(Server::readable) else { return Some("nobody leads".into()) };
-        unsettled(core, self.now).or_else(|| {
+        unsettled(core, self.now).or_else(|| self.provider.unclaimed(core)).or_else(|| {
             let gone =
                 |id: &ResourceId| core.resource(*id).is_none_or(|row| matches!(row.state, ResourceState::Gone { .. }));
             self.things.launched().into_iter().find(gone).map(|id| format!("(5) {id} runs and has no record"))

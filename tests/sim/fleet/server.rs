@@ -53,6 +53,8 @@ pub(crate) enum Mail {
     Input(Input),
     /// An adapter's answer, to the one who called.
     Fact(Input, u64),
+    /// A call wants this written down before it goes on; whose it is.
+    Note(Input, u64),
     Operator,
     Undo,
     Configure(Arc<Vec<PoolConfig>>),
@@ -78,6 +80,7 @@ impl Page {
 /// Somebody who waits for an answer.
 pub(crate) enum Asked {
     Input { input: Input, holder: Option<usize>, from: oneshot::Receiver<Result<Reply, SubmitError>> },
+    Noted { input: Input, life: u64, from: oneshot::Receiver<Result<Reply, SubmitError>> },
     Page { watcher: usize, connection: u64, from: oneshot::Receiver<Page> },
 }
 

@@ -204,7 +204,8 @@ impl World {
                 self.note(|| format!("server {n} lost a commit"));
                 // What is under way is started again from the state, so it must have ended first.
                 self.new_caller(n);
-                let mut mail: Vec<Mail> = again.into_iter().map(Mail::Input).collect();
+                let again = again.into_iter().filter(|input| !matches!(input, Input::Noted { .. }));
+                let mut mail: Vec<Mail> = again.map(Mail::Input).collect();
                 mail.append(&mut self.servers[n].mail);
                 self.servers[n].mail = mail;
                 self.recovers(n, cycle);
@@ -228,9 +229,14 @@ impl World {
         }
     }
 
-    fn new_caller(&mut self, n: usize) {
+    fn calls_end(&mut self, n: usize) {
         let life = self.servers[n].caller.life;
-        self.things.one_died(self.now, life, &mut self.rng);
+        let over = self.things.one_died(self.now, life, &mut self.rng);
+        self.provider.ended(&over);
+    }
+
+    fn new_caller(&mut self, n: usize) {
+        self.calls_end(n);
         self.lives += 1;
         let server = &mut self.servers[n];
         server.caller = Caller { epoch: server.epoch.0, life: self.lives, blind: server.blind };
@@ -353,6 +359,12 @@ impl World {
                 messages.push(Message::Fact(Box::new(input), life));
             }
             Mail::Fact(..) => {}
+            Mail::Note(input, life) if self.servers[n].caller.life == life => {
+                let (to, from) = oneshot::channel();
+                messages.push(Message::Input(Box::new(input.clone()), Some(to)));
+                asked.push(Asked::Noted { input, life, from });
+            }
+            Mail::Note(..) => {}
             Mail::Watch(watcher, connection, after) => {
                 let (to, from) = oneshot::channel();
                 messages.push(Message::Read(Box::new(move |core, _| {
@@ -403,6 +415,13 @@ impl World {
                 Ok(page) => self.watcher_has_read(watcher, connection, page),
                 Err(_) => Ok(()),
             },
+            Asked::Noted { input: Input::Noted { resource, op, .. }, life, mut from } => {
+                if let Ok(answer) = from.try_recv() {
+                    self.noted(life, (resource, None, op), answer.is_ok());
+                }
+                Ok(())
+            }
+            Asked::Noted { .. } => Err("only notes are noted".into()),
             Asked::Input { input, holder, mut from } => {
                 let Ok(answer) = from.try_recv() else { return Ok(()) };
                 self.trace
@@ -454,8 +473,7 @@ impl World {
 
     /// The process ends, and another begins some time later.
     pub(super) fn ends(&mut self, n: usize, from: i64, to: i64) {
-        let life = self.servers[n].caller.life;
-        self.things.one_died(self.now, life, &mut self.rng);
+        self.calls_end(n);
         self.watchers_leave(n);
         self.lives += 1;
         let (life, wire, broken) = (self.lives, self.wire.clone(), self.broken);

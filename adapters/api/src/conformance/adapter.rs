@@ -3,36 +3,78 @@
 use super::{alive, dead, sh, until};
 use crate::reaper::LEASE_VARIABLE;
 use crate::{
-    Access, Adapter, Blame, CleanJob, Command, EndedHow, Exit, Failure, HolderWork, PrepareJob, ProvisionJob,
+    Access, Adapter, Blame, CleanJob, Command, EndedHow, Exit, Failure, HolderWork, Journal, PrepareJob, ProvisionJob,
     Provisioned, ResourceJob, Shell, Verdict, access, fence, quote,
 };
-use std::sync::Arc;
+use async_trait::async_trait;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// All of them, one after the other. `job` says pool, inventory item and a resource id that no one else uses.
 pub async fn all(adapter: Arc<dyn Adapter>, job: ResourceJob) {
-    provision_is_idempotent(&*adapter, &job).await;
-    check_and_probe_are_healthy(&*adapter, &job).await;
-    clean_kills_that_lease_and_no_other(&*adapter, &job).await;
-    the_fence_keeps_out_who_is_late(&*adapter, &job).await;
+    let job = used(&*adapter, &job).await;
     destroy_twice_is_fine(&*adapter, &job).await;
     destroy_of_what_never_was_is_fine(&*adapter, &job).await;
 }
 
+/// The same for machines that are bought, and end with their resource: there is nobody to ask what is left on them.
+pub async fn all_of_machines(adapter: Arc<dyn Adapter>, job: ResourceJob) {
+    let job = used(&*adapter, &job).await;
+    adapter.destroy(&job).await.expect("destroy");
+    adapter.destroy(&job).await.expect("destroy again");
+    destroy_of_what_never_was_is_fine(&*adapter, &job).await;
+}
+
+/// All but the end, on one resource.
+async fn used(adapter: &dyn Adapter, job: &ResourceJob) -> ResourceJob {
+    let job = provision_is_idempotent(adapter, job).await;
+    check_and_probe_are_healthy(adapter, &job).await;
+    clean_kills_that_lease_and_no_other(adapter, &job).await;
+    the_fence_keeps_out_who_is_late(adapter, &job).await;
+    job
+}
+
+/// A journal that is durable as long as it lives.
+struct Notes(Mutex<Option<String>>);
+
+impl Notes {
+    fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Journal for Notes {
+    async fn write(&self, note: &str) -> Result<(), Failure> {
+        assert!(note.len() <= 64 * 1024, "the note is too long");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(note.to_string());
+        Ok(())
+    }
+}
+
 /// Makes it, and returns the job as the broker would give it from then on.
 pub async fn made(adapter: &dyn Adapter, job: &ResourceJob) -> (ResourceJob, Provisioned) {
+    let (_, made) = noted(adapter, job).await;
+    made
+}
+
+/// The same, and what was written down last on the way.
+async fn noted(adapter: &dyn Adapter, job: &ResourceJob) -> (Option<String>, (ResourceJob, Provisioned)) {
+    let notes = Notes(Mutex::new(job.handle.clone()));
     let provisioned = adapter
-        .provision(&ProvisionJob { resource: job.clone(), attempt: 0 })
+        .provision_noted(&ProvisionJob { resource: job.clone(), attempt: 0 }, &notes)
         .await
         .unwrap_or_else(|f| panic!("provision: {} {f}", f.reason));
     let mut job = job.clone();
     job.handle = Some(provisioned.handle.clone());
-    (job, provisioned)
+    (notes.last(), (job, provisioned))
 }
 
 /// The same operation again finds what the first one made; its access says how to get there and holds no secret.
-pub async fn provision_is_idempotent(adapter: &dyn Adapter, job: &ResourceJob) {
-    let (_, first) = made(adapter, job).await;
-    let (_, second) = made(adapter, job).await;
+/// Returns the job as the broker would give it from then on.
+pub async fn provision_is_idempotent(adapter: &dyn Adapter, job: &ResourceJob) -> ResourceJob {
+    let (note, (made_job, first)) = noted(adapter, job).await;
+    // The broker died before it heard of it, and goes on from the last note.
+    let (_, second) = made(adapter, &ResourceJob { handle: note, ..job.clone() }).await;
     assert_eq!(first, second, "provision with the same op gives the same resource");
     assert!(first.handle.len() <= 16 * 1024, "the handle is too long");
     let needed = [access::TRANSPORT, access::ADDRESS, access::USER, access::PATH, access::BOOT_ID];
@@ -41,6 +83,7 @@ pub async fn provision_is_idempotent(adapter: &dyn Adapter, job: &ResourceJob) {
     }
     assert!(!first.access.contains_key(access::PRIVATE_KEY), "secrets belong to prepare");
     assert!(first.labels.contains_key("os") && first.labels.contains_key("arch"), "{:?}", first.labels);
+    made_job
 }
 
 /// What was just made is healthy, thoroughly and cheaply asked.

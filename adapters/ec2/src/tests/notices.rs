@@ -135,6 +135,48 @@ async fn a_recommendation_that_nothing_follows_is_over_after_half_an_hour() {
     assert_eq!(world.books.heard(), [("res_1".into(), NoticeKind::Cancelled, "sqs rebalance")]);
 }
 
+fn hook(instance: &str, token: &str, time: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(time).unwrap().to_string();
+    let detail = json!({ "LifecycleActionToken": token, "AutoScalingGroupName": "farm", "LifecycleHookName": "drain",
+                         "EC2InstanceId": instance, "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING" });
+    json!({ "source": "aws.autoscaling", "detail-type": "EC2 Instance-terminate Lifecycle Action", "time": time,
+            "detail": detail })
+    .to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_ends_a_host_is_let_when_nobody_works_there_or_when_the_time_is_over() {
+    for leaves in [false, true] {
+        let mut world = World::new(|_| {});
+        let host = world.serving("res_1").await;
+        let now = crate::hub::now_ms();
+        world.cloud.send(&hook("i-0aaaaaaaaaaaaaaaa", "theirs", now));
+        world.cloud.send(&hook(&host.instance, "ours", now));
+        receive(&world).await;
+        let end = NoticeKind::Interruption { at_unix_ms: now + 120_000 };
+        assert_eq!(world.books.heard(), [("res_1".into(), end, "sqs hook")], "the holders are told");
+        assert_eq!((world.cloud.hooks_completed().len(), world.cloud.messages_left()), (0, 1), "somebody works there");
+        if leaves {
+            // The holder is done, the host is given back and forgotten; the group still waits.
+            world.books.rows.lock().unwrap().clear();
+            world.adapter.hub().forget(&host.instance);
+        } else {
+            world.restart();
+            advance(Duration::from_secs(60)).await;
+            receive(&world).await;
+            assert!(world.cloud.hooks_completed().is_empty());
+            advance(Duration::from_secs(60)).await;
+        }
+        advance(Duration::from_secs(31)).await;
+        world.cloud.fault("CompleteLifecycleAction", Fault::Unheard);
+        receive(&world).await;
+        assert_eq!(world.cloud.messages_left(), 1, "it is told again");
+        advance(Duration::from_secs(31)).await;
+        receive(&world).await;
+        assert_eq!((world.cloud.hooks_completed(), world.cloud.messages_left()), (vec!["ours".to_string()], 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_is_away_says_so_and_a_delete_that_fails_only_repeats() {
     let world = World::new(|_| {});

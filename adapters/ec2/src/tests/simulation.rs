@@ -66,7 +66,7 @@ impl Sim {
                 config.subnets.pop_last();
             }
         });
-        world.cloud.slow(Duration::from_secs(rng.below(40)), Duration::from_secs(rng.below(20)));
+        world.cloud.slow(Duration::from_secs(rng.below(200)), Duration::from_secs(rng.below(20)));
         world.cloud.paged(usize::try_from(1 + rng.below(3)).unwrap());
         Self { world, rng, sweep: Sweep::default(), notes: BTreeMap::new(), next: 0, seed, told_gone: BTreeSet::new() }
     }
@@ -130,7 +130,7 @@ impl Sim {
 
     async fn step(&mut self) {
         let span = Duration::from_millis(self.rng.below(4000));
-        match self.rng.below(20) {
+        match self.rng.below(21) {
             0..=2 if self.notes.len() < 5 => {
                 let resource = self.want();
                 self.make(&resource, span).await;
@@ -164,6 +164,13 @@ impl Sim {
                 ]);
                 self.world.cloud.fault(call.unwrap(), fault.unwrap());
             }
+            18 => {
+                // The answer is lost, and from then on it is refused.
+                let call = self.rng.pick(&["RunInstances", "CreateFleet"]).unwrap();
+                let code = self.rng.pick(&["UnauthorizedOperation", "ExpiredToken", "VcpuLimitExceeded"]).unwrap();
+                self.world.cloud.fault(call, Fault::Lost);
+                self.world.cloud.fault(call, Fault::Refused(code));
+            }
             12 => self.world.cloud.fault("DescribeInstances", Fault::Refused("RequestLimitExceeded")),
             13 => {
                 let alive: Vec<String> = self.world.cloud.alive().into_iter().map(|one| one.id).collect();
@@ -183,8 +190,9 @@ impl Sim {
                 self.world.cloud.down(down);
             }
             15 => {
-                let alive: Vec<String> = self.world.cloud.alive().into_iter().map(|one| one.id).collect();
-                if let Some(id) = self.rng.pick(&alive) {
+                // One that is known. What no list ever shows nobody finds: lists are late, not blind.
+                let hosts = self.notes.values().filter_map(|notes| Some(notes.note()?.host()?.instance.clone()));
+                if let Some(id) = self.rng.pick(&hosts.collect::<Vec<_>>()) {
                     let forgotten = self.rng.below(2) == 0;
                     self.world.cloud.forgets(&id, forgotten);
                 }

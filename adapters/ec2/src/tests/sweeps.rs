@@ -89,6 +89,42 @@ async fn one_that_is_missing_is_asked_for_by_itself_after_a_minute_and_only_then
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_restart_the_weather_is_what_ec2_still_lists() {
+    let mut world = World::new(|_| {});
+    let (taken, kept) = (world.serving("res_1").await, world.serving("res_2").await);
+    let ended = world.serving("res_3").await;
+    advance(Duration::from_secs(60)).await;
+    world.cloud.becomes(&taken.instance, State::Terminated, Some("Server.SpotInstanceTermination"));
+    world.cloud.becomes(&ended.instance, State::Terminated, Some("Client.UserInitiatedShutdown"));
+    let mut sweep = Sweep::default();
+    tick(&world, &mut sweep).await;
+    let counts = |world: &World| -> Vec<_> {
+        world.adapter.hub().weather().into_iter().map(|line| (line.zone, line.instance_type, line.counts)).collect()
+    };
+    let before = counts(&world);
+    let sum = |of: fn(&crate::Counts) -> u64| before.iter().map(|(_, _, counts)| of(counts)).sum::<u64>();
+    assert_eq!((sum(|c| c.launches), sum(|c| c.interruptions), sum(|c| c.lives)), (3, 1, 1), "{before:?}");
+    world.books.rows.lock().unwrap().retain(|row| row.resource == "res_2");
+    world.restart();
+    assert!(counts(&world).is_empty());
+    for _ in 0..3 {
+        sweep.once(world.adapter.hub()).await;
+        assert_eq!(counts(&world), before, "each once");
+    }
+    let rests = |world: &World| world.adapter.hub().weather().into_iter().filter(|line| line.cool.is_some()).count();
+    assert_eq!(rests(&world), 1, "what is left of its rest");
+    advance(Duration::from_secs(170)).await;
+    assert_eq!(rests(&world), 0);
+    // One that was counted by a list is not counted again by its notice, and the other way about.
+    world.cloud.becomes(&kept.instance, State::Terminated, Some("Server.SpotInstanceTermination"));
+    world.adapter.hub().interrupted(&kept.instance);
+    tick(&world, &mut sweep).await;
+    world.adapter.hub().interrupted(&kept.instance);
+    let now: u64 = counts(&world).iter().map(|(_, _, counts)| counts.interruptions).sum();
+    assert_eq!(now, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_word_does_not_bring_back_what_has_ended() {
     let world = World::new(|_| {});
     let host = world.serving("res_1").await;

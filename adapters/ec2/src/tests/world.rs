@@ -11,6 +11,7 @@ use crate::{Clouds, Ec2Adapter, provision};
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Notify;
 use wharfinger_adapter::{Failure, Journal, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob};
 
@@ -144,6 +145,8 @@ impl World {
             () = notes.launched.notified() => {
                 Ok(notes.note().and_then(|note| note.host().cloned()).expect("a host"))
             }
+            // Of the stopped clock: without it, what is not written down would be waited for for ever.
+            () = tokio::time::sleep(Duration::from_secs(7200)) => panic!("no launch of {resource} was written down"),
         }
     }
 

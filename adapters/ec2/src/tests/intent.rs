@@ -1,0 +1,161 @@
+//! Invariants 5 and 12 of the design: intent before act, and nothing launched twice, whatever is cut off in between.
+
+use super::world::{Notes, World, job};
+use crate::cloud::Launch;
+use crate::fake::Fault;
+use crate::note::Note;
+use crate::provision::{self, LISTED_AFTER_MS};
+use async_trait::async_trait;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{advance, timeout};
+use wharfinger_adapter::{Failure, Journal};
+
+/// What was asked for, and what was written down by then.
+type Asked = Vec<(Launch, Option<Launch>)>;
+
+fn one_place(config: &mut crate::Config) {
+    config.types.truncate(1);
+    config.subnets.pop_last();
+}
+
+fn world(fleet: bool) -> World {
+    World::new(|config| {
+        if !fleet {
+            one_place(config);
+        }
+    })
+}
+
+fn launching(note: Option<String>) -> Option<Launch> {
+    match Note::read(note.as_deref()).unwrap() {
+        Some(Note::Launching { launch, .. }) => Some(*launch),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_5_what_is_bought_was_written_down_before_just_as_it_is_asked_for() {
+    for fleet in [false, true] {
+        let world = world(fleet);
+        let notes = Arc::new(Notes::default());
+        let asked: Arc<Mutex<Asked>> = Arc::default();
+        let (books, seen) = (notes.clone(), asked.clone());
+        world.cloud.witness(move |launch| seen.lock().unwrap().push((launch.clone(), launching(books.last()))));
+        // Also the second attempt, and each repetition.
+        for fault in [Fault::Lost, Fault::Refused("InsufficientInstanceCapacity"), Fault::Unheard] {
+            world.cloud.fault(if fleet { "CreateFleet" } else { "RunInstances" }, fault);
+        }
+        let _ = timeout(Duration::from_secs(60), world.launch("res_1", &notes)).await;
+        let asked = asked.lock().unwrap();
+        assert!(!asked.is_empty());
+        for (launch, written) in asked.iter() {
+            assert_eq!(Some(launch), written.as_ref(), "asked for, and not written down");
+        }
+    }
+}
+
+/// A journal that can't be written from the n-th note on.
+struct Torn(Mutex<u32>);
+
+#[async_trait]
+impl Journal for Torn {
+    async fn write(&self, _note: &str) -> Result<(), Failure> {
+        let mut left = self.0.lock().unwrap();
+        if *left == 0 {
+            return Err(Failure::provider("NOT_WRITTEN", "as the test wants it"));
+        }
+        *left -= 1;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_5_what_can_not_be_written_down_is_not_bought() {
+    for fleet in [false, true] {
+        for (notes, bought) in [(0, 0), (1, 1)] {
+            let world = world(fleet);
+            let torn = Torn(Mutex::new(notes));
+            let job = job("res_1", None);
+            let made = timeout(Duration::from_secs(60), provision::provision(world.parts(), &job, &torn)).await;
+            let failure = made.expect("it went on without its note").expect_err("nothing was made");
+            assert_eq!(failure.reason, "NOT_WRITTEN");
+            assert_eq!(world.cloud.instances().len(), bought, "{notes} notes, fleet {fleet}");
+        }
+    }
+}
+
+/// The broker dies in the moment in which EC2 has heard it. EC2's lists show nothing for a minute, so that nothing but the
+/// note can tell what was asked for.
+#[tokio::test(start_paused = true)]
+async fn invariant_12_killed_when_the_launch_was_heard_it_asks_for_the_same_and_gets_the_same() {
+    for fleet in [false, true] {
+        let mut world = world(fleet);
+        world.cloud.slow(Duration::from_secs(60), Duration::ZERO);
+        let notes = Notes::default();
+        let heard = Arc::new(Notify::new());
+        let hears = heard.clone();
+        world.cloud.witness(move |_| hears.notify_one());
+        world.cloud.fault(if fleet { "CreateFleet" } else { "RunInstances" }, Fault::Lost);
+        tokio::select! {
+            biased;
+            () = heard.notified() => {}
+            _ = world.launch("res_1", &notes) => panic!("it was to be killed"),
+        }
+        assert_eq!(world.cloud.instances().len(), 1, "it was heard");
+        world.restart();
+        let host = world.launch("res_1", &notes).await.expect("the same request");
+        let all: Vec<String> = world.cloud.instances().into_iter().map(|one| one.id).collect();
+        assert_eq!(all, [host.instance], "fleet {fleet}: bought twice");
+    }
+}
+
+/// The answer is lost, then the permission is, and the lists lag: bought once, and found when it shows up.
+#[tokio::test(start_paused = true)]
+async fn invariant_12_refused_for_good_after_a_lost_answer_it_waits_for_the_lists_before_it_buys_again() {
+    for code in ["UnauthorizedOperation", "ExpiredToken", "InsufficientInstanceCapacity", "VcpuLimitExceeded"] {
+        for lag in [30, 200] {
+            let mut world = world(false);
+            world.cloud.slow(Duration::from_secs(lag), Duration::ZERO);
+            let notes = Notes::default();
+            world.cloud.fault("RunInstances", Fault::Lost);
+            world.cloud.fault("RunInstances", Fault::Refused(code));
+            let mut waits = 0;
+            let host = loop {
+                match world.launch("res_1", &notes).await {
+                    Ok(host) => break host,
+                    Err(failure) => {
+                        waits += 1;
+                        assert_eq!(failure.reason == "LAUNCH_IN_DOUBT", waits > 1 || !code.starts_with(['U', 'E']));
+                    }
+                }
+                // As the broker does: again after a while; it may have died meanwhile.
+                advance(Duration::from_secs(10)).await;
+                world.restart();
+            };
+            let all: Vec<String> = world.cloud.instances().into_iter().map(|one| one.id).collect();
+            assert_eq!(all, [host.instance], "{code}, lag {lag}: bought twice");
+            assert!(waits >= lag / 10 - 1, "{waits} waits");
+            assert_eq!(world.cloud.calls("RunInstances"), 2, "it is looked for, not asked for");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_for_good_and_never_heard_it_is_asked_for_anew_when_the_lists_had_their_time() {
+    let world = world(false);
+    let notes = Notes::default();
+    world.cloud.fault("RunInstances", Fault::Unheard);
+    world.cloud.fault("RunInstances", Fault::Refused("UnauthorizedOperation"));
+    let failure = world.launch("res_1", &notes).await.unwrap_err();
+    assert_eq!(failure.reason, "NOT_AUTHORIZED", "whoever can mend it is told what it is");
+    // Half a list, or none, settles nothing.
+    advance(Duration::from_millis(LISTED_AFTER_MS.unsigned_abs() + 1000)).await;
+    world.cloud.fault("DescribeInstances", Fault::Refused("UnauthorizedOperation"));
+    assert_eq!(world.launch("res_1", &notes).await.unwrap_err().reason, "NOT_AUTHORIZED");
+    assert_eq!(world.cloud.calls("RunInstances"), 2);
+    let host = world.launch("res_1", &notes).await.unwrap();
+    assert_eq!(world.cloud.alive()[0].id, host.instance);
+    assert!(matches!(notes.note(), Some(Note::Launched { attempt: 2, .. })), "another request, another token");
+}
