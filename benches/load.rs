@@ -1,7 +1,7 @@
 //! Load over real sockets: durable `Lease` and `Lease`+`Release` against an empty unary call, and against etcd where it
 //! is installed, in one run. Medians of five.
 //!
-//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile | --leases 1000000 [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
+//! `cargo bench --bench load [-- --seconds 3 --rounds 5 | --smoke | --profile | --leases 1000000 [--ended 1000000] [--resources 100000] [--postgres] | --hosts 10000]`. Everything listens on loopback and ends by itself.
 
 #[path = "load/empty.rs"]
 mod empty;
@@ -43,7 +43,14 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime can be made");
-    if let Some(at) = args.iter().position(|arg| arg == "--memory") {
+    let shape = scale::Shape {
+        leases: number("--leases", 1_000_000) as usize,
+        ended: number("--ended", 0) as usize,
+        resources: number("--resources", 1) as u32,
+    };
+    if args.iter().any(|arg| arg == "--grown") {
+        scale::grown(number("--grown", 1_000_000) as usize);
+    } else if let Some(at) = args.iter().position(|arg| arg == "--memory") {
         let database = args.get(at + 1).expect("--memory DATABASE");
         runtime.block_on(scale::memory(std::path::Path::new(database)));
     } else if args.iter().any(|arg| arg == "--profile") {
@@ -52,10 +59,10 @@ fn main() {
         runtime.block_on(probes::run(number("--hosts", 10_000) as u32, Duration::from_secs(number("--seconds", 20))));
     } else if cfg!(feature = "postgres") && args.iter().any(|arg| arg == "--postgres") {
         #[cfg(feature = "postgres")]
-        runtime.block_on(pg::scale(number("--leases", 1_000_000) as usize, plan));
+        runtime.block_on(pg::scale(shape, plan));
     } else if args.iter().any(|arg| arg == "--leases") {
         let folder = tempfile::tempdir_in(".").expect("the current folder can be written");
-        runtime.block_on(scale::run(folder.path(), number("--leases", 1_000_000) as usize, plan));
+        runtime.block_on(scale::run(folder.path(), shape, plan));
     } else {
         runtime.block_on(run(plan, rounds));
     }

@@ -3,13 +3,15 @@
 #[path = "../../tests/support/postgres.rs"]
 mod server;
 
-use crate::meter::{Plan, median};
-use crate::scale::fill_store;
-use crate::wharf::Wharf;
+use crate::meter::Plan;
+use crate::scale::{Shape, compare, fill_store, now};
+use crate::wharf::{Wharf, pool};
 use server::Cluster;
 use std::sync::Arc;
 use std::time::Instant;
+use wharfinger::engine::{Cycle, changes_after};
 use wharfinger::store::{PostgresSettings, PostgresStore, Store};
+use wharfinger_core::{Core, Limits};
 
 pub(crate) struct Postgres {
     pub(crate) wharf: Wharf,
@@ -20,7 +22,7 @@ impl Postgres {
     /// `None` if PostgreSQL is not installed, which is said.
     pub(crate) async fn start() -> Option<Self> {
         let cluster = Cluster::start()?;
-        let wharf = Wharf::over(Arc::new(open(&cluster).await)).await;
+        let wharf = Wharf::over(Arc::new(open(&cluster).await), 1).await;
         Some(Postgres { wharf, _cluster: cluster })
     }
 }
@@ -32,28 +34,32 @@ async fn open(cluster: &Cluster) -> PostgresStore {
     PostgresStore::open(&settings).await.expect("a fresh schema")
 }
 
-/// Many live leases: how long a start takes, and whether an operation costs more.
-pub(crate) async fn scale(count: usize, plan: Plan) {
+/// Many live leases: how long a take-over takes, cold and from what was followed, and whether an operation costs more.
+pub(crate) async fn scale(shape: Shape, plan: Plan) {
     let Some(cluster) = Cluster::start() else { return };
     let (small, large) = (open(&cluster).await, open(&cluster).await);
-    fill_store(&small, 1000).await;
-    fill_store(&large, count).await;
+    fill_store(&small, Shape::SMALL).await;
+    fill_store(&large, shape).await;
+    let store: Arc<dyn Store> = Arc::new(large);
     let begun = Instant::now();
-    let snapshot = large.load().await.expect("it loads");
-    println!("{} live leases: read in {:.1} s", snapshot.leases.len(), begun.elapsed().as_secs_f64());
-    drop(snapshot);
+    let snapshot = store.load().await.expect("it loads");
+    println!("\nPostgreSQL, {shape}: read in {:.1} s", begun.elapsed().as_secs_f64());
+    let pools = vec![pool(shape.resources)];
+    let core = Core::follow(snapshot, pools.clone(), Limits::default(), now());
+    let epoch = store.acquire().await.expect("ours");
     let begun = Instant::now();
-    let large = Wharf::over(Arc::new(large)).await;
-    println!("start to the first lease served: {:.1} s   budget <= 5 s", begun.elapsed().as_secs_f64());
-    let small = Wharf::over(Arc::new(small)).await;
-    let (mut few, mut many) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
-        few.push(small.cycle(plan).await.rate);
-        many.push(large.cycle(plan).await.rate);
-    }
-    let (few, many) = (median(few), median(many));
+    let missed = changes_after(&*store, core.revision()).await.expect("nothing is missed");
+    assert_eq!(missed.revision, core.revision(), "nobody else writes");
+    let followed = Some(core.snapshot());
+    let taken = Cycle::take_over(store.clone(), epoch, followed, (pools, Limits::default()), now).await;
     println!(
-        "Lease+Release per second beside 1,000 leases {few:.0}, beside {count} {many:.0}: cost {:.2}   budget <= 1.3",
-        few / many
+        "PostgreSQL, {shape}: take-over by a server that followed, to its first commit: {:.1} s",
+        begun.elapsed().as_secs_f64()
     );
+    drop((taken.expect("it takes over"), core));
+    let begun = Instant::now();
+    let large = Wharf::over(store, shape.resources).await;
+    println!("PostgreSQL, {shape}: start to the first lease served: {:.1} s", begun.elapsed().as_secs_f64());
+    let small = Wharf::over(Arc::new(small), 1).await;
+    compare("PostgreSQL", &small, &large, shape, plan).await;
 }

@@ -70,7 +70,7 @@ pub(crate) async fn run(hosts: u32, span: Duration) {
             slots: 1,
             traits: wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: true },
             doubt: DoubtPolicy { probe_interval: interval, ..DoubtPolicy::default() },
-            ..pool()
+            ..pool(1)
         };
         let config = EngineConfig {
             store: Arc::new(MemoryStore::new()),

@@ -25,18 +25,23 @@ pub(crate) struct Wharf {
 
 impl Wharf {
     pub(crate) async fn start(database: &Path) -> Self {
-        Self::over(Arc::new(SqliteStore::open(database).await.expect("a fresh database"))).await
+        Self::with(database, 1).await
+    }
+
+    /// With so many resources.
+    pub(crate) async fn with(database: &Path, resources: u32) -> Self {
+        Self::over(Arc::new(SqliteStore::open(database).await.expect("a fresh database")), resources).await
     }
 
     /// On any store.
-    pub(crate) async fn over(store: Arc<dyn Store>) -> Self {
+    pub(crate) async fn over(store: Arc<dyn Store>, resources: u32) -> Self {
         let traits = Traits { prepares: false, cleans: false, repairs: false, probes: false };
         let adapters = Adapters::default();
         adapters.insert("bench", Arc::new(Fake::new("bench", traits)));
         let stop = CancellationToken::new();
         let config = EngineConfig {
             store,
-            pools: vec![pool()],
+            pools: vec![pool(resources)],
             limits: Limits::default(),
             adapters,
             effects: EffectLimits::default(),
@@ -87,8 +92,8 @@ async fn lease(client: &mut LeaseServiceClient<Channel>, wait: bool) -> String {
     lease.id
 }
 
-/// A pool of one resource with room for everybody.
-pub(crate) fn pool() -> PoolConfig {
+/// A pool of so many resources, with room for everybody.
+pub(crate) fn pool(resources: u32) -> PoolConfig {
     PoolConfig {
         name: Arc::from("bench"),
         adapter: Arc::from("fake"),
@@ -96,10 +101,10 @@ pub(crate) fn pool() -> PoolConfig {
         enabled: true,
         on: Vec::new(),
         inventory: None,
-        min_ready: 1,
-        max: 1,
+        min_ready: resources,
+        max: resources,
         max_per_parent: None,
-        slots: 10_000_000,
+        slots: 10_000_000 / resources,
         idle: None,
         max_age: None,
         max_uses: None,

@@ -89,6 +89,8 @@ impl Core {
     fn at_rest(&mut self) {
         self.dirty.clear();
         self.timers.clear();
+        self.lease_timers.clear();
+        self.old.clear();
         self.pending = Pending { base: self.revision, ..Pending::default() };
     }
 

@@ -26,6 +26,7 @@ mod blame;
 mod brake;
 mod cause;
 mod command;
+mod common;
 mod doubt;
 mod effect;
 mod ending;

@@ -2,6 +2,7 @@
 //! (placing, sizing, doubt, breaking) has a file each.
 
 use crate::brake::Domain;
+use crate::common::Common;
 use crate::pending::Pending;
 use crate::queue::Queue;
 use crate::tables::{LeaseEntry, Pool, ResourceEntry};
@@ -72,9 +73,13 @@ pub struct Core {
     pub(crate) network: Domain,
     pub(crate) queue: Queue,
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
+    pub(crate) lease_timers: BTreeSet<(Timestamp, LeaseId)>,
+    /// Ended leases, by when they are forgotten.
+    pub(crate) old: BTreeSet<(Timestamp, LeaseId)>,
     /// Pools whose supply or demand changed since the last placing.
     pub(crate) dirty: BTreeSet<Arc<str>>,
     pub(crate) pending: Pending,
+    pub(crate) common: Common,
 }
 
 impl Core {
@@ -94,7 +99,7 @@ impl Core {
 
     /// When the next step must come, if nothing else comes before.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.timers.first().map(|(at, _)| *at)
+        self.next_timer()
     }
 
     /// The revision of the latest change, committed or not.

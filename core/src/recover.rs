@@ -47,8 +47,11 @@ impl Core {
             heard_since: now,
             queue: Queue::default(),
             timers: BTreeSet::new(),
+            lease_timers: BTreeSet::new(),
+            old: BTreeSet::new(),
             dirty: BTreeSet::new(),
             pending: Pending { base: snapshot.revision, ..Pending::default() },
+            common: crate::common::Common::default(),
         };
         let mut names = BTreeSet::new();
         for config in pools {

@@ -230,7 +230,7 @@ impl Core {
 
     pub(crate) fn forget_lease(&mut self, id: LeaseId) {
         let Some(entry) = self.leases.remove(&id) else { return };
-        self.timers.remove(&(entry.timer, Timer::Lease(id)));
+        self.disarm_lease(entry.timer, id);
         self.by_revision.remove(&entry.row.revision);
         if self.by_request.get(&entry.row.spec.request_id) == Some(&id) {
             self.by_request.remove(&entry.row.spec.request_id);

@@ -1,48 +1,92 @@
-//! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about.
+//! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about. Leases have tables
+//! of their own, which are smaller.
 
 use crate::machine::Core;
 use crate::{Lease, LeaseId, LeaseState, Millis, ResourceId, ResourceState, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// What a timer is for. On firing, the thing is looked at anew: timers carry no decision.
+/// What a timer is for, but for leases. On firing, the thing is looked at anew: timers carry no decision.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Timer {
-    Lease(LeaseId),
     Resource(ResourceId),
     Pool(Arc<str>),
 }
+
+/// So many ended leases are forgotten in one batch at most: after a long stop a great many may be due, and nobody is to wait
+/// for that.
+const FORGOTTEN_AT_ONCE: usize = 500;
 
 /// No timer.
 pub(crate) const NEVER: Timestamp = Timestamp(i64::MAX);
 
 impl Core {
     pub(crate) fn fire_timers(&mut self) {
-        while let Some((at, timer)) = self.timers.first().cloned() {
+        self.fire_what_is_due();
+        self.forget_what_is_old();
+    }
+
+    /// When time alone brings something about.
+    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
+        let leases = self.lease_timers.first().into_iter().chain(self.old.first()).map(|(at, _)| *at);
+        leases.chain(self.timers.first().map(|(at, _)| *at)).min()
+    }
+
+    fn forget_what_is_old(&mut self) {
+        while self.pending.forgotten_leases.len() < FORGOTTEN_AT_ONCE {
+            let Some((at, id)) = self.old.first().copied() else { return };
             if at > self.now {
                 return;
             }
-            self.timers.pop_first();
-            match timer {
-                Timer::Lease(id) => {
-                    if let Some(entry) = self.leases.get_mut(&id) {
-                        entry.timer = NEVER;
-                    }
-                    self.lease_due(id);
-                    self.arm_lease(id);
+            self.old.pop_first();
+            self.fire_lease(id);
+        }
+    }
+
+    /// The lease has no timer any more.
+    pub(crate) fn disarm_lease(&mut self, at: Timestamp, id: LeaseId) {
+        if at != NEVER && !self.lease_timers.remove(&(at, id)) {
+            self.old.remove(&(at, id));
+        }
+    }
+
+    fn fire_what_is_due(&mut self) {
+        loop {
+            let lease = self.lease_timers.first().copied();
+            let other = self.timers.first().map(|(at, _)| *at);
+            let lease_first = lease.is_some_and(|(at, _)| other.is_none_or(|other| at <= other));
+            let next = if lease_first { lease.map(|(at, _)| at) } else { other };
+            if next.is_none_or(|at| at > self.now) {
+                return;
+            }
+            if lease_first {
+                if let Some((_, id)) = self.lease_timers.pop_first() {
+                    self.fire_lease(id);
                 }
-                Timer::Resource(id) => {
+                continue;
+            }
+            match self.timers.pop_first() {
+                Some((_, Timer::Resource(id))) => {
                     if let Some(entry) = self.resources.get_mut(&id) {
                         entry.timer = NEVER;
                     }
                     self.resource_due(id);
                     self.arm_resource(id);
                 }
-                Timer::Pool(name) => {
+                Some((_, Timer::Pool(name))) => {
                     self.dirty.insert(name);
                 }
+                None => {}
             }
         }
+    }
+
+    fn fire_lease(&mut self, id: LeaseId) {
+        if let Some(entry) = self.leases.get_mut(&id) {
+            entry.timer = NEVER;
+        }
+        self.lease_due(id);
+        self.arm_lease(id);
     }
 
     /// Sets the lease's timer to the next thing that time brings about.
@@ -52,25 +96,36 @@ impl Core {
         let Some(entry) = self.leases.get_mut(&id) else { return };
         let due = due(&entry.row, retention, grace_until);
         if due != entry.timer {
-            self.timers.remove(&(entry.timer, Timer::Lease(id)));
-            entry.timer = due;
-            if due != NEVER {
-                self.timers.insert((due, Timer::Lease(id)));
+            let before = core::mem::replace(&mut entry.timer, due);
+            let ended = entry.row.ended();
+            self.disarm_lease(before, id);
+            if due == NEVER {
+                return;
+            }
+            if ended {
+                self.old.insert((due, id));
+            } else {
+                self.lease_timers.insert((due, id));
             }
         }
     }
 
     /// The same for all leases at once, see [`Core::index_leases`].
     pub(crate) fn arm_leases(&mut self) {
-        let mut timers: Vec<(Timestamp, Timer)> = core::mem::take(&mut self.timers).into_iter().collect();
-        timers.retain(|(_, timer)| !matches!(timer, Timer::Lease(_)));
+        let (mut timers, mut old) = (Vec::new(), Vec::new());
         for (id, entry) in &mut self.leases {
             entry.timer = due(&entry.row, self.limits.retention, self.grace_until);
-            if entry.timer != NEVER {
-                timers.push((entry.timer, Timer::Lease(*id)));
+            if entry.timer == NEVER {
+                continue;
+            }
+            if entry.row.ended() {
+                old.push((entry.timer, *id));
+            } else {
+                timers.push((entry.timer, *id));
             }
         }
-        self.timers = timers.into_iter().collect();
+        self.lease_timers = timers.into_iter().collect();
+        self.old = old.into_iter().collect();
     }
 
     /// Sets the resource's timer to the next thing that time brings about.

@@ -197,20 +197,21 @@ impl Core {
         let group = (wanted.len() > 1).then(|| GroupId::new(self.mint()));
         let seq = self.revision.0 + 1;
         let mut ids = Vec::new();
+        let (principal, tags) = (self.common.name(&request.principal), self.common.texts(&request.tags));
         for (index, want) in wanted.iter().enumerate() {
             let id = LeaseId::new(self.mint());
             let spec = LeaseSpec {
                 request_id: request.request_id.clone(),
                 fingerprint,
-                principal: request.principal.clone(),
+                principal: principal.clone(),
                 holder: request.holder.clone(),
-                selector: want.selector.clone(),
+                selector: self.common.selector(&want.selector),
                 priority: request.priority,
                 ttl: want.ttl,
                 wait_until: request.queue_for.map(|span| self.now.after(span)),
                 expected: request.expected,
-                params: want.params.clone(),
-                tags: request.tags.clone(),
+                params: self.common.texts(&want.params),
+                tags: tags.clone(),
                 group,
                 index: index as u32,
                 independent: request.independent,
@@ -253,7 +254,7 @@ impl Core {
         }
         for id in ids {
             if let Some(entry) = self.leases.remove(id) {
-                self.timers.remove(&(entry.timer, crate::timer::Timer::Lease(*id)));
+                self.disarm_lease(entry.timer, *id);
                 self.by_revision.remove(&entry.row.revision);
                 self.by_request.remove(&entry.row.spec.request_id);
                 if let Some(group) = entry.row.spec.group {

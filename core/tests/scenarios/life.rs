@@ -154,3 +154,25 @@ fn what_ended_is_forgotten_after_the_retention_and_the_floor_rises() {
     assert!(w.core.floor() >= last, "a watch can't resume from before what is forgotten");
     assert_ne!(w.ask(request), lease);
 }
+
+/// A broker that was down for longer than the retention has many to forget at once: it does so little by little, and others
+/// are served in between.
+#[test]
+fn many_that_are_too_old_are_forgotten_little_by_little() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    for _ in 0..1200 {
+        let lease = w.lease("hosts");
+        w.all_works();
+        w.release(lease, Outcome::Ok);
+    }
+    w.now = w.now.after(Millis::secs(3601));
+    w.step(Input::Tick).unwrap();
+    assert_eq!((w.last.forgotten_leases.len(), w.core.leases(None).count()), (500, 700));
+    assert!(w.core.next_deadline().is_some_and(|at| at <= w.now), "there is more to do at once");
+    let lease = w.lease("hosts");
+    assert_eq!(w.core.leases(None).count(), 201, "who asks meanwhile is served");
+    assert_eq!(w.state(lease), "ACTIVE");
+    w.step(Input::Tick).unwrap();
+    assert_eq!(w.core.leases(None).count(), 1);
+    assert!(w.core.next_deadline().is_none_or(|at| at > w.now));
+}

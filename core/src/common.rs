@@ -1,0 +1,60 @@
+//! What many leases have in common (who asked, for what) is kept once, so that a million of them stay small.
+
+use crate::{Selector, Texts};
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+
+/// So many of each kind are remembered: more than a farm has in common, and little where nothing is.
+const MOST: usize = 256;
+
+/// The last that were seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Common {
+    names: BTreeSet<Arc<str>>,
+    texts: BTreeSet<Arc<Texts>>,
+    selectors: BTreeSet<Arc<Selector>>,
+}
+
+impl Common {
+    pub(crate) fn name(&mut self, name: &Arc<str>) -> Arc<str> {
+        shared(&mut self.names, name)
+    }
+
+    pub(crate) fn texts(&mut self, texts: &Arc<Texts>) -> Arc<Texts> {
+        shared(&mut self.texts, texts)
+    }
+
+    pub(crate) fn selector(&mut self, selector: &Arc<Selector>) -> Arc<Selector> {
+        shared(&mut self.selectors, selector)
+    }
+}
+
+/// The one that is known already. When there are too many, all are forgotten: those that come again are soon known again.
+fn shared<T: Ord + ?Sized>(known: &mut BTreeSet<Arc<T>>, new: &Arc<T>) -> Arc<T> {
+    if let Some(known) = known.get(new) {
+        return known.clone();
+    }
+    if known.len() >= MOST {
+        known.clear();
+    }
+    known.insert(new.clone());
+    new.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn equal_ones_are_one_and_few_are_remembered() {
+        let mut common = Common::default();
+        let first = common.name(&Arc::from("local"));
+        assert!(Arc::ptr_eq(&first, &common.name(&Arc::from("local"))));
+        for n in 0..10 * MOST {
+            common.name(&Arc::from(format!("user-{n}")));
+            assert!(common.names.len() <= MOST);
+        }
+        assert_eq!(common.name(&Arc::from("local")), first, "equal, though no longer the same");
+    }
+}
