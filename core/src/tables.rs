@@ -457,7 +457,7 @@ impl Core {
             pool.domains.values_mut().for_each(Domain::clear_counts);
         }
         self.network.clear_counts();
-        let ids: alloc::vec::Vec<ResourceId> = self.resources.keys().copied().collect();
+        let ids: Vec<ResourceId> = self.resources.keys().copied().collect();
         for id in &ids {
             if let Some(entry) = self.resources.get_mut(id) {
                 entry.counted = Count::default();
@@ -472,8 +472,8 @@ impl Core {
     }
 
     /// Leases on it whose holders may be at work: preparing or active.
-    pub(crate) fn live_on(&self, id: ResourceId) -> alloc::vec::Vec<LeaseId> {
-        let Some(entry) = self.resources.get(&id) else { return alloc::vec::Vec::new() };
+    pub(crate) fn live_on(&self, id: ResourceId) -> Vec<LeaseId> {
+        let Some(entry) = self.resources.get(&id) else { return Vec::new() };
         entry
             .slots
             .used()
@@ -483,8 +483,8 @@ impl Core {
     }
 
     /// Leases that are over and whose slots on it are not clean yet.
-    pub(crate) fn unclean_on(&self, id: ResourceId) -> alloc::vec::Vec<LeaseId> {
-        let Some(entry) = self.resources.get(&id) else { return alloc::vec::Vec::new() };
+    pub(crate) fn unclean_on(&self, id: ResourceId) -> Vec<LeaseId> {
+        let Some(entry) = self.resources.get(&id) else { return Vec::new() };
         entry
             .slots
             .used()
