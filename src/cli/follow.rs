@@ -6,7 +6,7 @@ use super::port::Serving;
 use super::serve::{ServeArgs, Signals, Told, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
-use crate::engine::{FollowConfig, Follower, Standing};
+use crate::engine::{FollowConfig, Follower, Leading, Standing};
 use crate::rpc::{RpcLimits, WeatherSource};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError};
 use std::hash::{BuildHasher, RandomState};
@@ -79,7 +79,7 @@ pub(crate) async fn wait(
     };
     let mut follower = crate::engine::follow(config);
     let standing = follower.handle.standing().clone();
-    let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
+    let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
     let mut serving = Serving::start(listener, follower.handle.clone(), limits, weather);
     let mut said = String::new();
     loop {
@@ -94,7 +94,7 @@ pub(crate) async fn wait(
             Ok(Election::Lost(leader)) => {
                 said.clear();
                 let pause = leader.as_ref().map_or(LOOK, |leader: &Leader| leader.left.min(LOOK)).max(LOOK / 10);
-                follow(&standing, leader.as_ref().map(|leader| &*leader.address));
+                follow(&standing, leader);
                 pause
             }
             // What the configuration is to blame for does not get better by waiting.
@@ -145,10 +145,11 @@ fn candidate(cluster: &Cluster) -> Candidate {
     }
 }
 
-fn follow(standing: &Standing, leader: Option<&str>) {
+fn follow(standing: &Standing, leader: Option<Leader>) {
+    let leader = leader.map(|leader| Leading { address: leader.address.into(), pass: leader.pass.into() });
     if standing.follow(leader) {
-        match leader {
-            Some(leader) => tracing::info!(leader, "another server leads"),
+        match standing.leader() {
+            Some(leader) => tracing::info!(leader = &*leader, "another server leads"),
             None => tracing::info!("nobody leads that is known"),
         }
     }

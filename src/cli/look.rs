@@ -219,7 +219,8 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
         ui.out("  can not be met with the present configuration")?;
     }
     if !lease.doubt.is_empty() {
-        let request = pb::GetResourceRequest { resource_id: lease.resource_id.clone() };
+        let request =
+            pb::GetResourceRequest { resource_id: lease.resource_id.clone(), ..pb::GetResourceRequest::default() };
         let resource = context.ask(client.admin().get_resource(request)).await?.resource.unwrap_or_default();
         if !resource.held.is_empty() {
             ui.out(&format!("  nothing follows from the evidence: {}", text::one_line(&resource.held)))?;
@@ -248,7 +249,7 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
 /// Pools.
 pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let answer = context.ask(admin.list_pools(pb::ListPoolsRequest {})).await?;
+    let answer = context.ask(admin.list_pools(pb::ListPoolsRequest::default())).await?;
     let ui = context.ui;
     if ui.json {
         ui.document(&json::listed("pools", &answer.pools, Some(answer.revision)))?;
@@ -347,11 +348,14 @@ fn pool_notes(pools: &[pb::Pool]) -> Vec<(&'static str, String)> {
             }
         }
         if pool.dry_run {
-            let counted = pool.counters.unwrap_or_default();
-            let text = format!(
-                "pool {}: silence and bad checks end nothing; so far they would have ended {} resources and broken {} leases",
-                pool.name, counted.would_end, counted.would_break
-            );
+            let mut text = format!("pool {}: silence and bad checks end nothing", pool.name);
+            // Only the server that leads counts.
+            if let Some(counted) = pool.counters {
+                text.push_str(&format!(
+                    "; so far they would have ended {} resources and broken {} leases",
+                    counted.would_end, counted.would_break
+                ));
+            }
             notes.push(("DRY RUN", text));
         }
     }
@@ -435,7 +439,7 @@ fn cordoned(resource: &pb::Resource) -> String {
 /// One resource.
 pub(crate) async fn resource(context: &Context, args: OneResource) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let request = pb::GetResourceRequest { resource_id: args.resource };
+    let request = pb::GetResourceRequest { resource_id: args.resource, ..pb::GetResourceRequest::default() };
     let resource = context.ask(admin.get_resource(request)).await?.resource.unwrap_or_default();
     if context.ui.json {
         context.ui.document(&resource.json())?;
@@ -455,6 +459,7 @@ pub(crate) async fn events(context: &Context, args: EventsArgs) -> Result<Exit, 
         after_revision: args.after.unwrap_or_default(),
         newest_first: args.after.is_none(),
         limit: args.limit,
+        ..pb::EventsRequest::default()
     };
     let mut events = context.ask(admin.events(request)).await?.events;
     if args.after.is_none() {

@@ -27,7 +27,7 @@ pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failur
         Named::Lease(id) => (id, String::new()),
         Named::Resource(id) => (String::new(), id),
     };
-    let request = pb::TimelineRequest { lease_id, resource_id, limit: args.limit };
+    let request = pb::TimelineRequest { lease_id, resource_id, limit: args.limit, ..pb::TimelineRequest::default() };
     let told = context.connect().await?.timeline(request).await.map_err(|error| context.failure(error))?;
     let ui = context.ui;
     if ui.json {

@@ -190,8 +190,9 @@ impl LeaseGuard {
     }
 }
 
-/// The answer to a renewal, and when it was sent.
-type Renewal = Pin<Box<dyn Future<Output = (Instant, Result<pb::Lease, ClientError>)> + Send>>;
+/// The answer to a renewal, and when it was sent; `None`: it was not renewed, and is only what it is.
+type Renewed = (Option<Instant>, Result<pb::Lease, ClientError>);
+type Renewal = Pin<Box<dyn Future<Output = Renewed> + Send>>;
 
 struct Keeper {
     client: Client,
@@ -259,11 +260,11 @@ impl Keeper {
         }
     }
 
-    fn renewed(&mut self, sent: Instant, answer: Result<pb::Lease, ClientError>) -> Option<Lost> {
+    fn renewed(&mut self, sent: Option<Instant>, answer: Result<pb::Lease, ClientError>) -> Option<Lost> {
         match answer {
             Ok(lease) => {
                 self.backoff.reset();
-                if lease.state() == pb::LeaseState::Active {
+                if let Some(sent) = sent.filter(|_| lease.state() == pb::LeaseState::Active) {
                     // From when it was sent: the broker counts from when it came, which is later.
                     self.held_until = Some(sent + ttl(&lease));
                 }
@@ -321,15 +322,21 @@ fn renew(client: Client, lease: &pb::Lease) -> Renewal {
         let sent = Instant::now();
         let request = pb::RenewRequest { lease_id: id.clone(), ttl: None };
         let mut calls = client.lease.clone();
-        let answer = match calls.renew(limited(request, timeout)).await.map_err(ClientError::from) {
-            Ok(answer) => Ok(answer.into_inner().lease.unwrap_or_default()),
-            Err(ClientError::State(_)) => {
-                let answer = calls.get(limited(pb::GetRequest { lease_id: id }, timeout)).await;
-                answer.map(|answer| answer.into_inner().lease.unwrap_or_default()).map_err(ClientError::from)
+        match calls.renew(limited(request, timeout)).await.map_err(ClientError::from) {
+            Ok(answer) => {
+                let lease = answer.into_inner().lease.unwrap_or_default();
+                client.seen.lease(Some(&lease));
+                (Some(sent), Ok(lease))
             }
-            Err(error) => Err(error),
-        };
-        (sent, answer)
+            // What is read may be a moment old, where it is read from a server that follows.
+            Err(ClientError::State(_)) => {
+                let request = pb::GetRequest { lease_id: id, min_revision: client.seen.latest() };
+                let answer = calls.get(limited(request, timeout)).await;
+                let lease = answer.map(|answer| answer.into_inner().lease.unwrap_or_default());
+                (None, lease.map_err(ClientError::from))
+            }
+            Err(error) => (None, Err(error)),
+        }
     })
 }
 
@@ -365,7 +372,7 @@ async fn next(watch: &mut Option<WatchStream>) -> Result<Watched, ClientError> {
     }
 }
 
-async fn optional(renewal: &mut Option<Renewal>) -> (Instant, Result<pb::Lease, ClientError>) {
+async fn optional(renewal: &mut Option<Renewal>) -> Renewed {
     match renewal {
         Some(renewal) => renewal.await,
         None => std::future::pending().await,

@@ -22,6 +22,9 @@
 //! # }
 //! ```
 //!
+//! Of several servers any answers: what changes something is passed on to the one that leads. What a client reads is never older
+//! than what it was told before, whichever server it asks.
+//!
 //! Each client has two connections: one for calls, and one for its watches, so that a slow watcher never holds a
 //! renewal up. Both are kept alive while idle and come back by themselves. Needs a Tokio runtime, and none of the
 //! server's features.
@@ -44,6 +47,8 @@ use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use retry::Backoff;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -93,11 +98,35 @@ pub struct Client {
     watch: LeaseServiceClient<Way>,
     way: Way,
     options: ClientOptions,
+    seen: Seen,
+}
+
+/// The latest revision that an answer has told: nothing older is read after it, whichever server is asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen(Arc<AtomicU64>);
+
+impl Seen {
+    fn lease(&self, lease: Option<&pb::Lease>) {
+        self.note(lease.map_or(0, |lease| lease.revision));
+    }
+
+    fn note(&self, revision: u64) {
+        self.0.fetch_max(revision, Ordering::AcqRel);
+    }
+
+    pub(crate) fn latest(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// The servers have never been there: their database was restored from a backup.
+    pub(crate) fn forget(&self) {
+        self.0.store(0, Ordering::Release);
+    }
 }
 
 impl Client {
     /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`. Of several servers of one broker, with commas between, the one
-    /// that leads is found: one that stands by says where it is, also if it is not in the list.
+    /// that leads is found: one that follows says where it is, also if it is not in the list.
     ///
     /// # Errors
     /// [`ClientError::Address`], or [`ClientError::Unavailable`] if nobody answers there, or none of several leads.
@@ -147,6 +176,7 @@ impl Client {
 
     fn over((calls, watches): (Way, Way), options: ClientOptions) -> Self {
         Self {
+            seen: Seen::default(),
             way: calls.clone(),
             lease: LeaseServiceClient::new(calls.clone()).max_decoding_message_size(MAX_RESPONSE),
             admin: AdminServiceClient::new(calls).max_decoding_message_size(MAX_RESPONSE),
@@ -183,6 +213,7 @@ impl Client {
             if answer.leases.is_empty() {
                 answer.leases.extend(answer.lease.clone());
             }
+            answer.leases.iter().for_each(|lease| self.seen.lease(Some(lease)));
             answer
         })
     }
@@ -242,6 +273,7 @@ impl Client {
             if answer.leases.is_empty() {
                 answer.leases.extend(answer.lease.clone());
             }
+            answer.leases.iter().for_each(|lease| self.seen.lease(Some(lease)));
             answer
         })
     }
@@ -256,7 +288,9 @@ impl Client {
             let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
             async move { client.renew(request).await }
         });
-        Ok(answer.await?.lease.unwrap_or_default())
+        let lease = answer.await?.lease;
+        self.seen.lease(lease.as_ref());
+        Ok(lease.unwrap_or_default())
     }
 
     /// The holder meets failures while it works: the resource is checked at once, the lease goes on. Its `doubt` is set
@@ -270,20 +304,23 @@ impl Client {
             let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
             async move { client.report(request).await }
         });
-        Ok(answer.await?.lease.unwrap_or_default())
+        let lease = answer.await?.lease;
+        self.seen.lease(lease.as_ref());
+        Ok(lease.unwrap_or_default())
     }
 
-    /// One lease.
+    /// One lease, not older than what this client has been told of before.
     ///
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
     pub async fn get(&self, lease_id: &str) -> Result<pb::Lease, ClientError> {
-        let request = pb::GetRequest { lease_id: lease_id.into() };
-        let answer = self.repeat(Duration::ZERO, |timeout| {
-            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
-            async move { client.get(request).await }
+        let answer = self.read(|mut client, timeout, min_revision| {
+            let request = pb::GetRequest { lease_id: lease_id.into(), min_revision };
+            async move { client.get(limited(request, timeout)).await }
         });
-        Ok(answer.await?.lease.unwrap_or_default())
+        let answer = answer.await?;
+        self.seen.note(answer.revision);
+        Ok(answer.lease.unwrap_or_default())
     }
 
     /// A page of leases.
@@ -291,11 +328,14 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
     pub async fn list(&self, request: pb::ListRequest) -> Result<pb::ListResponse, ClientError> {
-        self.repeat(Duration::ZERO, |timeout| {
-            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
-            async move { client.list(request).await }
-        })
-        .await
+        let asked = request.min_revision;
+        let answer = self.read(|mut client, timeout, seen| {
+            let request = pb::ListRequest { min_revision: seen.max(asked), ..request.clone() };
+            async move { client.list(limited(request, timeout)).await }
+        });
+        let answer = answer.await?;
+        self.seen.note(answer.revision);
+        Ok(answer)
     }
 
     /// Why a lease waits, or what became of it.
@@ -303,12 +343,11 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
     pub async fn explain(&self, lease_id: &str) -> Result<pb::ExplainResponse, ClientError> {
-        let request = pb::ExplainRequest { lease_id: lease_id.into() };
-        self.repeat(Duration::ZERO, |timeout| {
-            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
-            async move { client.explain(request).await }
-        })
-        .await
+        let answer = self.read(|mut client, timeout, min_revision| {
+            let request = pb::ExplainRequest { lease_id: lease_id.into(), min_revision };
+            async move { client.explain(limited(request, timeout)).await }
+        });
+        answer.await
     }
 
     /// What happened to a lease or a resource, oldest first.
@@ -316,21 +355,43 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
     pub async fn timeline(&self, request: pb::TimelineRequest) -> Result<pb::TimelineResponse, ClientError> {
-        self.repeat(Duration::ZERO, |timeout| {
-            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
-            async move { client.timeline(request).await }
-        })
-        .await
+        let asked = request.min_revision;
+        let answer = self.read(|mut client, timeout, seen| {
+            let request = pb::TimelineRequest { min_revision: seen.max(asked), ..request.clone() };
+            async move { client.timeline(limited(request, timeout)).await }
+        });
+        answer.await
     }
 
     /// Watches leases; the stream resumes by itself. It connects when it is first asked.
     pub fn watch(&self, request: pb::WatchRequest) -> WatchStream {
-        WatchStream::new(self.watch.clone(), request)
+        WatchStream::new(self.watch.clone(), self.seen.clone(), request)
     }
 
     /// The operator's service as generated; each call is one try. Turn its statuses into [`ClientError`].
     pub fn admin(&self) -> AdminServiceClient<Way> {
         self.admin.clone()
+    }
+
+    /// Reads what is not older than what was told before. Servers whose database was restored have never been there.
+    async fn read<T, F>(
+        &self,
+        mut call: impl FnMut(LeaseServiceClient<Way>, Duration, u64) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut min_revision = self.seen.latest();
+        loop {
+            let answer = self.repeat(Duration::ZERO, |timeout| call(self.lease.clone(), timeout, min_revision)).await;
+            match answer {
+                Err(ClientError::Resync(_)) if min_revision > 0 => {
+                    self.seen.forget();
+                    min_revision = 0;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Calls until it works, until it fails for good, or until the patience is at its end.

@@ -1,5 +1,6 @@
 //! A watch that resumes: over restarts of the broker, broken connections and silence.
 
+use crate::client::Seen;
 use crate::client::error::ClientError;
 use crate::client::retry::Backoff;
 use crate::client::way::Way;
@@ -52,6 +53,7 @@ enum State {
 pub struct WatchStream {
     client: LeaseServiceClient<Way>,
     request: pb::WatchRequest,
+    seen: Seen,
     state: State,
     /// Everything up to here has been told; 0: not even the current state.
     revision: u64,
@@ -63,11 +65,12 @@ pub struct WatchStream {
 }
 
 impl WatchStream {
-    pub(crate) fn new(client: LeaseServiceClient<Way>, request: pb::WatchRequest) -> Self {
+    pub(crate) fn new(client: LeaseServiceClient<Way>, seen: Seen, request: pb::WatchRequest) -> Self {
         let interval = request.bookmark_interval.and_then(|interval| Duration::try_from(interval).ok());
         let now = Instant::now();
         Self {
             client,
+            seen,
             state: State::Closed { again: now },
             revision: request.from_revision,
             began: false,
@@ -119,7 +122,8 @@ impl WatchStream {
     }
 
     fn resuming(&self) -> pb::WatchRequest {
-        pb::WatchRequest { from_revision: self.revision, ..self.request.clone() }
+        let min_revision = self.request.min_revision.max(self.seen.latest());
+        pb::WatchRequest { from_revision: self.revision, min_revision, ..self.request.clone() }
     }
 
     fn heard(&mut self, response: pb::WatchResponse) -> Option<Watched> {
@@ -141,7 +145,10 @@ impl WatchStream {
         let asked = error.as_ref().and_then(ClientError::retry_after);
         self.state = State::Closed { again: Instant::now() + self.backoff.wait(asked) };
         match error {
-            Some(ClientError::Resync(_)) => Ok(Some(self.resync())),
+            Some(ClientError::Resync(_)) => {
+                self.seen.forget();
+                Ok(Some(self.resync()))
+            }
             // Cut off amidst the current state: what was told may have ended since, and is told only with the ended.
             None | Some(ClientError::Unavailable(_) | ClientError::Capacity(_)) if self.began && self.revision == 0 => {
                 Ok(Some(self.resync()))

@@ -1,9 +1,10 @@
-//! The way to the server that leads, among several.
+//! The way to one of several servers.
 //!
-//! Calls go where the last one was answered. A server that stands by refuses and says who leads: then the same call goes
-//! there at once, which is safe for any call, since a refused one did nothing. So is one whose connection never stood. What
-//! broke later is the caller's to repeat, and goes to the next server.
+//! Calls go where the last one was answered; any server will do. One that follows and does not pass calls on refuses and says who
+//! leads: then the same call goes there at once, which is safe for any call, since a refused one did nothing. So is one whose
+//! connection never stood. What broke later is the caller's to repeat, and goes to the next server.
 
+use super::retry::random;
 use super::{ClientError, ClientOptions, error};
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
@@ -33,8 +34,9 @@ struct End {
 
 struct Shared {
     ends: RwLock<Vec<End>>,
-    /// Where the last call was answered, or is to be tried next.
-    current: AtomicUsize,
+    /// Where the last call was answered, or is to be tried next; the same for watches, which begin anywhere, so that those of
+    /// many clients are spread over the servers.
+    current: [AtomicUsize; 2],
     options: ClientOptions,
 }
 
@@ -100,11 +102,15 @@ impl Way {
         });
         let shared = Arc::new(Shared {
             ends: RwLock::new(ends.collect()),
-            current: AtomicUsize::new(0),
+            current: [AtomicUsize::new(0), AtomicUsize::new(anywhere(parsed.len()))],
             options: options.clone(),
         });
         (Way { shared: shared.clone(), watches: false }, Way { shared, watches: true })
     }
+}
+
+fn anywhere(count: usize) -> usize {
+    usize::try_from(random() % (count.max(1) as u64)).unwrap_or(0)
 }
 
 impl Way {
@@ -122,22 +128,27 @@ impl Shared {
     /// Where to go now: its number, its channel, and how many there are.
     fn current(&self, watches: bool) -> (usize, Channel, usize) {
         let ends = self.ends.read().unwrap_or_else(PoisonError::into_inner);
-        let at = self.current.load(Ordering::Acquire) % ends.len();
+        let at = self.current[usize::from(watches)].load(Ordering::Acquire) % ends.len();
         let end = &ends[at];
         (at, if watches { end.watches.clone() } else { end.calls.clone() }, ends.len())
     }
 
     /// The next one, unless somebody has gone on already.
-    fn go_on(&self, from: usize, count: usize) {
-        let _ = self.current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
+    fn go_on(&self, watches: bool, from: usize, count: usize) {
+        let current = &self.current[usize::from(watches)];
+        let _ = current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// To the one that leads; takes it in if it is not known yet.
-    fn go_to(&self, leader: &str) -> Result<(), ClientError> {
+    /// To the one that leads; takes it in if it is not known yet. Not to one of `dead`: the leader may be known to us by
+    /// another address than to the servers among themselves.
+    fn go_to(&self, watches: bool, leader: &str, dead: &[usize]) -> Result<(), ClientError> {
         let told = endpoint(leader, true, &self.options)?;
         let wanted = address(&told);
         let mut ends = self.ends.write().unwrap_or_else(PoisonError::into_inner);
         let at = match ends.iter().position(|end| end.address == wanted) {
+            Some(at) if dead.contains(&at) => {
+                return Err(ClientError::Address(format!("{leader:?}, which is silent,")));
+            }
             Some(at) => at,
             None if ends.len() < MOST => {
                 ends.push(End { address: wanted, calls: told.connect_lazy(), watches: told.connect_lazy() });
@@ -145,7 +156,7 @@ impl Shared {
             }
             None => return Err(ClientError::Address(format!("{leader:?}, one of too many,"))),
         };
-        self.current.store(at, Ordering::Release);
+        self.current[usize::from(watches)].store(at, Ordering::Release);
         Ok(())
     }
 }
@@ -160,15 +171,15 @@ enum Next {
 
 impl Way {
     /// A refusal before anything was done sends us on.
-    fn judge(&self, response: &Response<Body>, at: usize, count: usize) -> Next {
+    fn judge(&self, response: &Response<Body>, at: usize, count: usize, dead: &[usize]) -> Next {
         let Some(status) = Status::from_header_map(response.headers()) else { return Next::Done };
         if status.code() != Code::Unavailable {
             return Next::Done;
         }
         let refusal = error::reason(&status).is_some_and(|reason| reason == "NOT_LEADER");
         match error::leader(&status).filter(|_| refusal) {
-            Some(leader) if self.shared.go_to(&leader).is_ok() => return Next::Again,
-            Some(_) | None => self.shared.go_on(at, count),
+            Some(leader) if self.shared.go_to(self.watches, &leader, dead).is_ok() => return Next::Again,
+            Some(_) | None => self.shared.go_on(self.watches, at, count),
         }
         if refusal { Next::Again } else { Next::Done }
     }
@@ -178,6 +189,7 @@ impl Way {
         // Each of our calls has one message, which may be needed again.
         let message: Bytes = body.collect().await?.to_bytes();
         let mut left = None;
+        let mut dead = Vec::new();
         loop {
             let (at, mut channel, count) = self.shared.current(self.watches);
             let left = left.get_or_insert(2 * count);
@@ -192,15 +204,16 @@ impl Way {
             let answer = answer.await;
             hanging.end();
             match answer {
-                Ok(response) => match self.judge(&response, at, count) {
+                Ok(response) => match self.judge(&response, at, count, &dead) {
                     Next::Again if *left > 0 => {}
                     Next::Again | Next::Done => return Ok(response),
                 },
                 Err(error) => {
-                    self.shared.go_on(at, count);
+                    self.shared.go_on(self.watches, at, count);
                     if !(never_stood(&error) && count > 1 && *left > 0) {
                         return Err(error.into());
                     }
+                    dead.push(at);
                 }
             }
         }
@@ -223,7 +236,8 @@ impl Hanging<'_> {
 impl Drop for Hanging<'_> {
     fn drop(&mut self) {
         if !self.over {
-            self.shared.go_on(self.at, self.count);
+            // Only calls: a watch stays open.
+            self.shared.go_on(false, self.at, self.count);
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Cluster {
     pub lead: Duration,
     /// One that follows says nothing that is older than this.
     pub max_age: Duration,
+    /// One that follows passes on what changes something, else it refuses it.
+    pub forward: bool,
 }
 
 /// `[cluster]` as read.
@@ -38,6 +40,7 @@ pub(crate) struct ClusterSection {
     advertise: Option<Spanned<String>>,
     lead: Option<Spanned<Millis>>,
     max_age: Option<Spanned<Millis>>,
+    forward: Option<Spanned<bool>>,
 }
 
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterSection {
@@ -46,6 +49,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterS
         span: Some(cluster.span()),
         advertise: cluster.text("advertise", problems),
         lead: cluster.duration("lead", Millis::secs(1)..=Millis::secs(300), problems),
+        forward: cluster.flag("forward", problems),
         max_age: cluster.duration("max_age", Millis::secs(1)..=Millis::secs(3600), problems),
     };
     cluster.finish(problems);
@@ -97,5 +101,6 @@ pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, probl
         advertise: text,
         lead: time(section.lead.as_ref(), LEAD),
         max_age: time(section.max_age.as_ref(), MAX_AGE),
+        forward: section.forward.as_ref().is_none_or(|forward| *forward.get_ref()),
     })
 }

@@ -20,4 +20,9 @@ pub use follow::{FollowConfig, Follower, follow};
 pub use handle::{Handle, Message, Read, Refreshed, SubmitError};
 pub use hub::{Filter, Hub, Subscription, Told};
 pub use run::{Ended, Engine, EngineConfig, start, take_over};
-pub use standing::{Role, Stand, Standing};
+pub use standing::{Leading, Role, Stand, Standing};
+
+/// Wall-clock time in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    clock::now().0
+}

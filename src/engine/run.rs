@@ -117,8 +117,9 @@ pub async fn take_over(
         Some(started) => started,
         None => Cycle::start_as(store, epoch, pools, limits, clock::now()).await?,
     };
+    let pass = lead.pass().to_owned();
     let engine = run(started, handle.clone(), inputs, adapters, effects, Reign::Led(lead), stop);
-    handle.standing().lead();
+    handle.standing().lead(&pass);
     Ok(engine)
 }
 

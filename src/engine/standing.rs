@@ -16,16 +16,33 @@ pub enum Role {
 }
 
 /// Role and leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Stand {
     /// What this server is.
     pub role: Role,
     /// Where the one is that leads, as far as that is known; of one that leads `None`.
-    pub leader: Option<Arc<str>>,
+    pub leader: Option<Leading>,
+    /// What the others prove with, of one that leads, that they passed a call on; empty: nothing.
+    pub pass: Arc<str>,
+}
+
+/// A server that leads.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Leading {
+    /// Where it is.
+    pub address: Arc<str>,
+    /// What to prove to it that a call is passed on by one of its own.
+    pub pass: Arc<str>,
+}
+
+impl std::fmt::Debug for Leading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leading").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 /// Shared by all parts of a server. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Standing {
     stand: Arc<watch::Sender<Stand>>,
     news: Arc<Mutex<News>>,
@@ -52,7 +69,7 @@ impl Standing {
 
     fn new(role: Role, max_age: Duration) -> Self {
         Self {
-            stand: Arc::new(watch::Sender::new(Stand { role, leader: None })),
+            stand: Arc::new(watch::Sender::new(Stand { role, leader: None, pass: Arc::from("") })),
             news: Arc::new(Mutex::new(News { heard: None, max_age })),
         }
     }
@@ -67,25 +84,28 @@ impl Standing {
         self.stand.borrow().role
     }
 
-    /// Who leads, as far as that is known.
+    /// Where the one is that leads, as far as that is known.
     pub fn leader(&self) -> Option<Arc<str>> {
-        self.stand.borrow().leader.clone()
+        self.stand.borrow().leader.as_ref().map(|leader| leader.address.clone())
+    }
+
+    /// What a call has to be proved with that was passed on to here.
+    pub(crate) fn pass(&self) -> Arc<str> {
+        self.stand.borrow().pass.clone()
     }
 
     /// Another leads, or nobody does that is known. Says whether that is new.
-    pub fn follow(&self, leader: Option<&str>) -> bool {
+    pub fn follow(&self, leader: Option<Leading>) -> bool {
         self.stand.send_if_modified(|stand| {
-            let other = stand.leader.as_deref() != leader;
-            if other {
-                stand.leader = leader.map(Arc::from);
-            }
+            let other = stand.leader != leader;
+            stand.leader = leader;
             other
         })
     }
 
     /// From now on this server decides.
-    pub(crate) fn lead(&self) {
-        self.stand.send_replace(Stand { role: Role::Leading, leader: None });
+    pub(crate) fn lead(&self, pass: &str) {
+        self.stand.send_replace(Stand { role: Role::Leading, leader: None, pass: Arc::from(pass) });
     }
 
     /// What is said now was true at this time.
@@ -130,7 +150,7 @@ mod tests {
         standing.fresh().unwrap();
         standing.heard(Moment::ago(Duration::from_secs(6)));
         assert!(matches!(standing.fresh(), Err(SubmitError::Stale { age: Some(_), .. })));
-        standing.lead();
+        standing.lead("x");
         standing.fresh().unwrap();
         assert_eq!((standing.role(), standing.age()), (Role::Leading, Some(Duration::ZERO)));
     }
@@ -138,8 +158,10 @@ mod tests {
     #[test]
     fn a_leader_that_stays_is_no_news() {
         let standing = Standing::following(Duration::from_secs(5));
-        assert!(standing.follow(Some("http://a:1")));
-        assert!(!standing.follow(Some("http://a:1")));
+        let leader = |pass: &str| Some(Leading { address: "http://a:1".into(), pass: pass.into() });
+        assert!(standing.follow(leader("x")));
+        assert!(!standing.follow(leader("x")));
+        assert!(standing.follow(leader("y")), "another lead");
         assert!(standing.follow(None));
         assert_eq!(standing.leader(), None);
     }

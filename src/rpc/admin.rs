@@ -10,7 +10,7 @@ use crate::rpc::source::scan;
 use crate::rpc::status::RpcError;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
-use wharfinger_core::{AdminVerb, Core, Input, Reply, Resource, ResourceId, Revision};
+use wharfinger_core::{AdminVerb, Core, Input, PoolView, Reply, Resource, ResourceId, Revision};
 
 /// `AdminService`.
 pub(crate) struct AdminApi(pub(crate) Context);
@@ -19,32 +19,36 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[async_trait]
 impl pb::admin_service_server::AdminService for AdminApi {
-    async fn list_pools(&self, _request: Request<pb::ListPoolsRequest>) -> Answer<pb::ListPoolsResponse> {
+    async fn list_pools(&self, request: Request<pb::ListPoolsRequest>) -> Answer<pb::ListPoolsResponse> {
         let work = async {
             let (pools, revision) = self.0.handle.read(|core, _| (core.pools(), core.revision())).await?;
-            Ok(pb::ListPoolsResponse { pools: pools.iter().map(tell_pool).collect(), revision: revision.0 })
+            let pools = pools.iter().map(|pool| self.tell(pool)).collect();
+            Ok(pb::ListPoolsResponse { pools, revision: revision.0 })
         };
-        self.0.answer(work).await
+        self.0.since(request.get_ref().min_revision, work).await
     }
 
     async fn get_pool(&self, request: Request<pb::GetPoolRequest>) -> Answer<pb::GetPoolResponse> {
-        let name: Arc<str> = Arc::from(request.into_inner().name);
-        let work = async { Ok(pb::GetPoolResponse { pool: Some(self.pool(name).await?) }) };
-        self.0.answer(work).await
+        let pb::GetPoolRequest { name, min_revision } = request.into_inner();
+        let work = async {
+            let (pool, revision) = self.pool(name.into()).await?;
+            Ok(pb::GetPoolResponse { pool: Some(pool), revision })
+        };
+        self.0.since(min_revision, work).await
     }
 
     async fn list_resources(&self, request: Request<pb::ListResourcesRequest>) -> Answer<pb::ListResourcesResponse> {
         let asked = Arc::new(convert::list_resources(request.get_ref())?);
-        self.0.answer(self.resources_page(asked)).await
+        self.0.since(request.get_ref().min_revision, self.resources_page(asked)).await
     }
 
     async fn get_resource(&self, request: Request<pb::GetResourceRequest>) -> Answer<pb::GetResourceResponse> {
         let id: ResourceId = convert::id("resource_id", &request.get_ref().resource_id)?;
         let work = async {
-            let resource = self.resource(id).await?.ok_or_else(|| RpcError::no_resource(id))?;
-            Ok(pb::GetResourceResponse { resource: Some(resource) })
+            let (resource, revision) = self.resource(id).await?.ok_or_else(|| RpcError::no_resource(id))?;
+            Ok(pb::GetResourceResponse { resource: Some(resource), revision })
         };
-        self.0.answer(work).await
+        self.0.since(request.get_ref().min_revision, work).await
     }
 
     async fn cordon(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
@@ -112,10 +116,11 @@ impl pb::admin_service_server::AdminService for AdminApi {
     async fn events(&self, request: Request<pb::EventsRequest>) -> Answer<pb::EventsResponse> {
         let query = convert::events(request.get_ref())?;
         let work = async {
+            let revision = self.0.revision();
             let events = self.0.handle.events(&query).await?;
-            Ok(pb::EventsResponse { events: events.into_iter().map(convert::event).collect() })
+            Ok(pb::EventsResponse { events: events.into_iter().map(convert::event).collect(), revision })
         };
-        self.0.answer(work).await
+        self.0.since(request.get_ref().min_revision, work).await
     }
 }
 
@@ -134,27 +139,42 @@ impl AdminApi {
     async fn submit(&self, target: Target, input: Input) -> Result<pb::ResourceResponse, RpcError> {
         let reply = self.0.handle.submit(input).await?;
         match target {
-            Target::Pool(name) => Ok(pb::ResourceResponse { resource: None, pool: Some(self.pool(name).await?) }),
+            Target::Pool(name) => Ok(pb::ResourceResponse { resource: None, pool: Some(self.pool(name).await?.0) }),
             Target::Resource(_) | Target::OfLease(_) => {
                 let Reply::Resource(last) = reply else {
                     return Err(RpcError::Bug("the core answered without a resource"));
                 };
-                let resource = self.resource(last.id).await?.unwrap_or_else(|| tell_resource(&last, &[]));
+                let found = self.resource(last.id).await?.map(|(resource, _)| resource);
+                let resource = found.unwrap_or_else(|| tell_resource(&last, &[]));
                 Ok(pb::ResourceResponse { resource: Some(resource), pool: None })
             }
         }
     }
 
-    async fn pool(&self, name: Arc<str>) -> Result<pb::Pool, RpcError> {
+    /// A pool, and the revision that this is of.
+    async fn pool(&self, name: Arc<str>) -> Result<(pb::Pool, u64), RpcError> {
         let wanted = name.clone();
-        let pool = self.0.handle.read(move |core, _| core.pool(&wanted)).await?;
-        pool.as_ref().map(tell_pool).ok_or_else(|| RpcError::no_pool(&name))
+        let read = move |core: &Core, _now| core.pool(&wanted).map(|pool| (pool, core.revision().0));
+        let (pool, revision) = self.0.handle.read(read).await?.ok_or_else(|| RpcError::no_pool(&name))?;
+        Ok((self.tell(&pool), revision))
     }
 
-    async fn resource(&self, id: ResourceId) -> Result<Option<pb::Resource>, RpcError> {
-        let read = move |core: &Core, _now| core.resource(id).map(|found| (found.clone(), core.leases_on(id)));
+    /// What is counted is known to the one that leads and to no other.
+    fn tell(&self, pool: &PoolView) -> pb::Pool {
+        let mut told = tell_pool(pool);
+        if self.0.handle.standing().role() == Role::Following {
+            told.counters = None;
+        }
+        told
+    }
+
+    /// A resource, and the revision that this is of.
+    async fn resource(&self, id: ResourceId) -> Result<Option<(pb::Resource, u64)>, RpcError> {
+        let read = move |core: &Core, _now| {
+            core.resource(id).map(|found| (found.clone(), core.leases_on(id), core.revision().0))
+        };
         let found = self.0.find(read).await?;
-        Ok(found.map(|(resource, leases)| tell_resource(&resource, &leases)))
+        Ok(found.map(|(resource, leases, revision)| (tell_resource(&resource, &leases), revision)))
     }
 
     /// Several short reads rather than a long one.

@@ -3,17 +3,22 @@
 use crate::engine::{Handle, Role};
 use crate::pb;
 use crate::rpc::limits::{Gate, RpcLimits};
+use crate::rpc::source::REACH;
 use crate::rpc::status::RpcError;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
-use wharfinger_core::{Core, Timestamp};
+use wharfinger_core::{Core, Revision, Timestamp};
 
 /// Tells how it went with the machines that adapters buy; asked at each call.
 pub type WeatherSource = Arc<dyn Fn() -> Vec<pb::WeatherLine> + Send + Sync>;
+
+/// With an answer of a server that follows: how old it may be, in milliseconds.
+const AGE: &str = "wharfinger-age-ms";
 
 /// What all services share. Cheap to clone.
 #[derive(Clone)]
@@ -64,7 +69,34 @@ impl Context {
         &self,
         work: impl Future<Output = Result<T, RpcError>>,
     ) -> Result<Response<T>, Status> {
-        Ok(Response::new(self.within(work).await?))
+        let standing = self.handle.standing();
+        let (before, begun) = (standing.age(), Instant::now());
+        let mut response = Response::new(self.within(work).await?);
+        if standing.role() == Role::Following
+            && let Some(age) = before
+        {
+            let age = (age + begun.elapsed()).as_millis();
+            response.metadata_mut().insert(AGE, MetadataValue::from(u64::try_from(age).unwrap_or(u64::MAX)));
+        }
+        Ok(response)
+    }
+
+    /// Reads once what is asked for is not older than this.
+    pub(crate) async fn since<T>(
+        &self,
+        min_revision: u64,
+        work: impl Future<Output = Result<T, RpcError>>,
+    ) -> Result<Response<T>, Status> {
+        let work = async {
+            self.handle.reach(Revision(min_revision), REACH).await?;
+            work.await
+        };
+        self.answer(work).await
+    }
+
+    /// Up to here everything can be read.
+    pub(crate) fn revision(&self) -> u64 {
+        self.handle.hub().revision().borrow().0
     }
 
     /// Does a call's work with the limits of one that wants an answer now.

@@ -87,16 +87,16 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
         let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
         let work = async {
-            let lease = self.0.find(move |core, _| core.lease(id).cloned()).await?;
-            let lease = lease.ok_or_else(|| RpcError::no_lease(id))?;
-            Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::Told)) })
+            let read = move |core: &wharfinger_core::Core, _now| Some((core.lease(id).cloned()?, core.revision().0));
+            let (lease, revision) = self.0.find(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
+            Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::Told)), revision })
         };
-        self.0.answer(work).await
+        self.0.since(request.get_ref().min_revision, work).await
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
         let asked = Arc::new(convert::list(request.get_ref())?);
-        self.0.answer(self.list_page(asked)).await
+        self.0.since(request.get_ref().min_revision, self.list_page(asked)).await
     }
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
@@ -111,14 +111,22 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             let mut query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
             query.to = Some(to);
             let history = self.0.handle.events(&query).await?.into_iter().rev().map(convert::event).collect();
-            Ok(convert::explanation(tell_lease(&lease, Secrets::Withheld), why, history))
+            let mut told = convert::explanation(tell_lease(&lease, Secrets::Withheld), why, history);
+            told.revision = to.0;
+            Ok(told)
         };
-        self.0.answer(work).await
+        self.0.since(request.get_ref().min_revision, work).await
     }
 
     async fn timeline(&self, request: Request<pb::TimelineRequest>) -> Result<Response<pb::TimelineResponse>, Status> {
         let (about, limit) = convert::timeline(request.get_ref())?;
-        self.0.answer(timeline::tell(&self.0.handle, about, limit)).await
+        let work = async {
+            let revision = self.0.revision();
+            let mut told = timeline::tell(&self.0.handle, about, limit).await?;
+            told.revision = revision;
+            Ok(told)
+        };
+        self.0.since(request.get_ref().min_revision, work).await
     }
 }
 

@@ -32,6 +32,8 @@ pub struct RpcLimits {
     pub preface_timeout: Duration,
     /// After the stop: calls under way may end within this time, then connections are cut.
     pub stop_grace: Duration,
+    /// Of a server that follows: calls that change something are passed on to the one that leads, else refused.
+    pub forward: bool,
 }
 
 impl Default for RpcLimits {
@@ -49,6 +51,7 @@ impl Default for RpcLimits {
             keepalive_timeout: Duration::from_secs(10),
             preface_timeout: Duration::from_secs(10),
             stop_grace: Duration::from_secs(10),
+            forward: true,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! * `lease`, `admin`, `watch`: the services.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: whether it is well, and leads.
+//! * `pass`, `proof`: what is for another server to decide goes there.
 //! * `server`, `connection`: the port, and how it is closed.
 
 mod admin;
@@ -20,7 +21,9 @@ mod convert;
 mod health;
 mod lease;
 mod limits;
+mod pass;
 mod principal;
+mod proof;
 mod server;
 mod source;
 mod status;

@@ -1,9 +1,18 @@
 //! Who calls. The only place that says so: policy builds on it.
 
+use crate::engine::Standing;
+use crate::rpc::pass::{CALLER, PASSED, PROOF};
+use crate::rpc::proof;
 use crate::rpc::status::RpcError;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tonic::{Request, Status};
+use std::task::{Context, Poll};
+use tonic::Request;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{self, HeaderMap};
+use tonic::transport::server::TcpConnectInfo;
+use tower::Layer;
 
 /// Who calls, as far as the connection proves it. Carried into the audit trail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +38,64 @@ impl Principal {
     }
 }
 
-/// Puts the principal into a request's extensions, whatever it calls.
-#[expect(clippy::unnecessary_wraps, reason = "tonic's signature; policy will refuse here")]
-pub(crate) fn identify(mut request: Request<()>) -> Result<Request<()>, Status> {
-    let principal = Principal::of(request.remote_addr());
-    request.extensions_mut().insert(principal);
-    Ok(request)
+/// Puts the principal into each call's extensions, whatever it calls.
+#[derive(Clone)]
+pub(crate) struct Identify {
+    standing: Standing,
+}
+
+impl Identify {
+    pub(crate) fn new(standing: Standing) -> Self {
+        Self { standing }
+    }
+
+    fn of(&self, peer: Option<SocketAddr>, path: &str, headers: &HeaderMap) -> Principal {
+        let connected = Principal::of(peer);
+        if !headers.contains_key(PASSED) {
+            return connected;
+        }
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let said = text(CALLER);
+        if proof::holds(&self.standing.pass(), path, said, text(PROOF)) {
+            return Principal(Arc::from(said));
+        }
+        // Anybody may say that: it makes less of who calls, never more.
+        match said {
+            Principal::LOCAL => connected,
+            _ => Principal(Arc::from(Principal::ANONYMOUS)),
+        }
+    }
+}
+
+impl<S> Layer<S> for Identify {
+    type Service = Identified<S>;
+    fn layer(&self, service: S) -> Identified<S> {
+        Identified { service, identify: self.clone() }
+    }
+}
+
+/// A service whose calls have a principal.
+#[derive(Clone)]
+pub(crate) struct Identified<S> {
+    service: S,
+    identify: Identify,
+}
+
+impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Identified<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let principal = self.identify.of(peer, request.uri().path(), request.headers());
+        request.extensions_mut().insert(principal);
+        self.service.call(request)
+    }
 }
 
 /// The principal of a request.
@@ -46,6 +107,39 @@ pub(crate) fn of<T>(request: &Request<T>) -> Result<Arc<str>, RpcError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_passes_a_call_on_is_believed_with_a_proof_and_else_only_makes_less_of_it() {
+        let standing = Standing::leading();
+        standing.lead("key");
+        let identify = Identify::new(standing);
+        let name = |from: &str, headers: &[(&'static str, &str)]| {
+            let headers =
+                headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
+            identify.of(Some(from.parse().unwrap()), "/a/B", &headers.collect()).name().to_string()
+        };
+        let (near, far) = ("127.0.0.1:5", "10.0.0.1:5");
+        let proof = |caller: &str| proof::make("key", "/a/B", caller).unwrap();
+        for (from, said, proved, is) in [
+            (far, "local", Some("local"), "local"),
+            (near, "anonymous", Some("anonymous"), "anonymous"),
+            (far, "root", Some("root"), "root"),
+            (far, "root", Some("local"), "anonymous"),
+            (far, "local", None, "anonymous"),
+            (near, "local", None, "local"),
+            (near, "anonymous", None, "anonymous"),
+            (near, "root", None, "anonymous"),
+        ] {
+            let proof = proved.map(proof).unwrap_or_default();
+            let mut headers = vec![(PASSED, "1"), (CALLER, said)];
+            if proved.is_some() {
+                headers.push((PROOF, &proof));
+            }
+            assert_eq!(name(from, &headers), is, "{from} says {said}, proves {proved:?}");
+        }
+        // What is not marked says nothing at all.
+        assert_eq!(name(far, &[(CALLER, "local"), (PROOF, &proof("local"))]), "anonymous");
+    }
 
     #[test]
     fn loopback_is_local_and_all_others_are_anonymous() {

@@ -10,7 +10,8 @@ use crate::rpc::context::{Context, WeatherSource};
 use crate::rpc::health::Health;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::RpcLimits;
-use crate::rpc::principal::identify;
+use crate::rpc::pass::PassLayer;
+use crate::rpc::principal::Identify;
 use crate::rpc::status::explained;
 use std::pin::pin;
 use std::time::Duration;
@@ -19,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::Response;
-use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
 use tower::util::MapResponseLayer;
 
@@ -52,6 +52,7 @@ pub async fn serve(
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     // Whatever way this ends, nothing of it lives on.
     let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
+    let standing = handle.standing().clone();
     let context = Context::new(handle.clone(), &limits, weather, stop.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     let well = Health::new(reporter, handle).await;
@@ -68,7 +69,8 @@ pub async fn serve(
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
-        .layer(InterceptorLayer::new(identify))
+        .layer(Identify::new(standing.clone()))
+        .layer(PassLayer::new(standing, &limits))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)
         .add_service(admin)

@@ -4,7 +4,7 @@ use crate::engine::{Filter, Handle, Hub, SubmitError};
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use wharfinger_core::{Core, Lease, LeaseId, Revision};
 
 /// Leases that one read returns.
@@ -50,8 +50,8 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn refresh(&self) -> impl Future<Output = Result<(), SubmitError>> + Send;
     /// Waits for a revision that is not there yet, as long as it may only be on its way.
     fn reach(&self, wanted: Revision) -> impl Future<Output = Result<(), SubmitError>> + Send;
-    /// Whether what is told is not too old.
-    fn fresh(&self) -> Result<(), SubmitError>;
+    /// As of when what is told is; an error if that is too old.
+    fn as_of(&self) -> Result<SystemTime, SubmitError>;
 }
 
 /// How long a read waits for what a server that follows has not heard of yet.
@@ -70,8 +70,10 @@ impl Source for Handle {
         Handle::reach(self, wanted, REACH).await
     }
 
-    fn fresh(&self) -> Result<(), SubmitError> {
-        self.standing().fresh()
+    fn as_of(&self) -> Result<SystemTime, SubmitError> {
+        self.standing().fresh()?;
+        let age = self.standing().age().unwrap_or_default();
+        Ok(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
     async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {

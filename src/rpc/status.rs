@@ -52,6 +52,10 @@ pub enum RpcError {
         /// Where the one is that leads, as far as that is known.
         leader: Option<String>,
     },
+    /// The server that led was lost with a call that was passed on to it.
+    LeaderLost,
+    /// The caller's own deadline is over; it may have been done.
+    OverDeadline,
     /// A watch wants to resume from a revision that is no longer kept.
     Compacted {
         /// What was asked for.
@@ -222,6 +226,19 @@ impl From<RpcError> for Status {
             )
             .retry(ELSEWHERE)
             .status(),
+            RpcError::LeaderLost => Answer::new(
+                Code::Unavailable,
+                "LEADER_LOST",
+                "the server that led was lost while it had this call; it may have been done, repeat it as it is".into(),
+            )
+            .retry(ELSEWHERE)
+            .status(),
+            RpcError::OverDeadline => Answer::new(
+                Code::DeadlineExceeded,
+                "DEADLINE",
+                "the call's deadline is over; it may have been done, repeat it as it is".into(),
+            )
+            .status(),
             RpcError::MessageTooLarge { max } => Answer::new(
                 Code::InvalidArgument,
                 "MESSAGE_TOO_LARGE",
@@ -241,6 +258,12 @@ impl From<RpcError> for Status {
             }
         }
     }
+}
+
+/// Whether this is the word of a server that follows, which has done nothing.
+pub(crate) fn refused_by_follower(status: &Status) -> bool {
+    status.code() == Code::Unavailable
+        && status.get_details_error_info().is_some_and(|info| info.reason == "NOT_LEADER" && info.domain == DOMAIN)
 }
 
 fn stale(age: Option<Duration>, max_age: Duration) -> Status {
@@ -414,6 +437,7 @@ mod tests {
             (RpcError::Submit(SubmitError::Unavailable("stopping".into())), "UNAVAILABLE"),
             (RpcError::Store(StoreError::Unavailable("disk full".into())), "STORE_UNAVAILABLE"),
             (RpcError::Stopping, "STOPPING"),
+            (RpcError::LeaderLost, "LEADER_LOST"),
             (RpcError::NotLeader { leader: None }, "NOT_LEADER"),
             (RpcError::NotLeader { leader: Some("http://a:1".into()) }, "NOT_LEADER"),
             (RpcError::Overloaded { max: 3 }, "OVERLOADED"),

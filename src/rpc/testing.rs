@@ -109,7 +109,7 @@ pub(crate) async fn start(limits: RpcLimits, script: Script) -> TestServer {
     serving(limits, handle).await
 }
 
-async fn serving(limits: RpcLimits, handle: Handle) -> TestServer {
+pub(crate) async fn serving(limits: RpcLimits, handle: Handle) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
@@ -192,6 +192,26 @@ impl Broker {
     pub(crate) async fn client(&self) -> Client {
         Client::connect_with(&self.server.address.to_string(), ClientOptions::default()).await.unwrap()
     }
+}
+
+/// A server that follows this broker.
+pub(crate) async fn follower(broker: &Broker, limits: RpcLimits) -> (TestServer, engine::Follower) {
+    let config = engine::FollowConfig {
+        store: Arc::new(broker.store.clone()),
+        pools: vec![pool_config(1, 1, Traits { prepares: true, cleans: false, repairs: false, probes: false })],
+        limits: Limits::default(),
+        max_age: std::time::Duration::from_secs(10),
+    };
+    let follower = engine::follow(config);
+    follower.begin();
+    follower.handle.refresh().await.unwrap();
+    let server = serving(limits, follower.handle.clone()).await;
+    (server, follower)
+}
+
+/// Where a test's server is, to those who follow.
+pub(crate) fn leading(server: &TestServer) -> Option<engine::Leading> {
+    Some(engine::Leading { address: format!("http://{}", server.address).into(), pass: "".into() })
 }
 
 struct NoStore;

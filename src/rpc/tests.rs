@@ -325,7 +325,7 @@ async fn a_hold_keeps_the_resource_and_breaks_nothing() {
     assert_eq!(client.get(&lease.id).await.unwrap().state(), pb::LeaseState::Active);
 
     client.release(&lease.id, pb::Outcome::Ok, "").await.unwrap();
-    let set_apart = pb::GetResourceRequest { resource_id: kept.id.clone() };
+    let set_apart = pb::GetResourceRequest { resource_id: kept.id.clone(), ..pb::GetResourceRequest::default() };
     let kept = admin.get_resource(set_apart).await.unwrap().into_inner().resource.unwrap();
     assert_eq!((kept.state(), kept.kept_reason.as_str()), (pb::ResourceState::Quarantined, "look at this"));
     let other = active(&client, "b").await;
@@ -343,7 +343,7 @@ async fn a_hold_keeps_the_resource_and_breaks_nothing() {
     release.hold = span(86_400);
     release.note = "the build of 17".into();
     client.release_with(release).await.unwrap();
-    let request = pb::GetResourceRequest { resource_id: other.resource_id };
+    let request = pb::GetResourceRequest { resource_id: other.resource_id, ..pb::GetResourceRequest::default() };
     let kept = admin.get_resource(request).await.unwrap().into_inner().resource.unwrap();
     assert!(kept.kept_reason.contains("the build of 17"), "{kept:?}");
 }

@@ -71,6 +71,7 @@ impl Story {
         pb::TimelineResponse {
             entries: entries.map(|(event, role)| convert::entry(event, role, first)).collect(),
             truncated: skipped > 0 || self.more,
+            revision: 0,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::rpc::status::RpcError;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,7 @@ struct Watch<'a, S> {
     source: S,
     filter: Arc<Filter>,
     ended: bool,
+    min: Revision,
     out: &'a mpsc::Sender<Message>,
     changes: Subscription,
     revision: watch::Receiver<Revision>,
@@ -76,6 +77,7 @@ impl<'a, S: Source> Watch<'a, S> {
         Self {
             filter: Arc::new(asked.filter.clone()),
             ended: asked.include_ended,
+            min: asked.min,
             out,
             changes,
             revision: source.hub().revision(),
@@ -87,11 +89,15 @@ impl<'a, S: Source> Watch<'a, S> {
 
     async fn tell(mut self, from: Revision, bookmarks: Duration) -> Result<Infallible, End> {
         if from == Revision(0) {
+            if self.min > Revision(0) {
+                self.source.reach(self.min).await?;
+            }
             self.current_state().await?;
         } else {
             self.catch_up().await?;
         }
-        self.send(bookmark(self.told, SystemTime::now(), true)).await?;
+        let at = self.source.as_of()?;
+        self.send(bookmark(self.told, at, true)).await?;
 
         let mut tick = tokio::time::interval_at(Instant::now() + bookmarks, bookmarks);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -183,7 +189,7 @@ impl<'a, S: Source> Watch<'a, S> {
     /// Tells how far the broker is. The hub's revision advances after the offers, so what is not in the queue when the
     /// revision has been read does not belong to it.
     async fn bookmark(&mut self) -> Result<(), End> {
-        self.source.fresh()?;
+        let at = self.source.as_of()?;
         let revision = *self.revision.borrow();
         while self.told < revision
             && let Some(told) = self.changes.try_recv()
@@ -191,7 +197,7 @@ impl<'a, S: Source> Watch<'a, S> {
             self.change(told).await?;
         }
         self.told = self.told.max(revision);
-        self.send(bookmark(self.told, SystemTime::now(), false)).await
+        self.send(bookmark(self.told, at, false)).await
     }
 
     async fn send(&self, message: pb::WatchResponse) -> Result<(), End> {

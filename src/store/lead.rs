@@ -18,12 +18,20 @@ pub struct Candidate {
 }
 
 /// Who leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Leader {
     /// Where clients find it.
     pub address: String,
     /// How long it still leads, as far as it does not renew.
     pub left: Duration,
+    /// What only servers on the same database know, for as long as this lead lasts.
+    pub pass: String,
+}
+
+impl fmt::Debug for Leader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leader").field("address", &self.address).field("left", &self.left).finish_non_exhaustive()
+    }
 }
 
 /// What became of an attempt to lead.
@@ -44,6 +52,7 @@ struct Inner {
     epoch: Epoch,
     until: Mutex<Moment>,
     lost: CancellationToken,
+    pass: String,
 }
 
 /// Time since this machine was started, also while it sleeps. A process that was stopped, or a laptop that was closed, sees
@@ -81,9 +90,14 @@ impl Moment {
 impl Lead {
     /// `sent`: from before the database was asked. It counts the time to live from later on.
     #[cfg(any(feature = "postgres", test))]
-    pub(super) fn new(epoch: Epoch, sent: Moment, ttl: Duration) -> Self {
+    pub(super) fn new(epoch: Epoch, pass: String, sent: Moment, ttl: Duration) -> Self {
         let until = Mutex::new(end(sent, ttl));
-        Lead { inner: Arc::new(Inner { epoch, until, lost: CancellationToken::new() }) }
+        Lead { inner: Arc::new(Inner { epoch, until, lost: CancellationToken::new(), pass }) }
+    }
+
+    /// What only servers on the same database know, for as long as this lead lasts.
+    pub(crate) fn pass(&self) -> &str {
+        &self.inner.pass
     }
 
     /// As whom we write.
@@ -141,7 +155,7 @@ impl fmt::Debug for Lead {
 /// One that lasts for a minute.
 #[cfg(test)]
 pub(crate) fn lead_for_tests(epoch: Epoch) -> Lead {
-    Lead::new(epoch, Moment::now(), Duration::from_secs(60))
+    Lead::new(epoch, String::new(), Moment::now(), Duration::from_secs(60))
 }
 
 #[cfg(test)]
@@ -152,7 +166,7 @@ mod tests {
     async fn a_lead_that_is_not_renewed_is_over_before_its_time() {
         let ttl = Duration::from_millis(300);
         let sent = Moment::now();
-        let lead = Lead::new(Epoch(4), sent, ttl);
+        let lead = Lead::new(Epoch(4), String::new(), sent, ttl);
         assert!(lead.holds());
         lead.lost().await;
         assert!(sent.after(ttl) > Moment::now() || !lead.holds(), "a tenth before, as far as this machine is not late");
@@ -164,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_is_renewed_goes_on() {
         let ttl = Duration::from_secs(60);
-        let lead = Lead::new(Epoch(4), Moment::now(), ttl);
+        let lead = Lead::new(Epoch(4), String::new(), Moment::now(), ttl);
         lead.renewed(Moment::now(), ttl);
         assert!(tokio::time::timeout(Duration::from_millis(50), lead.lost()).await.is_err());
         assert!(lead.holds());

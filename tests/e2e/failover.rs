@@ -44,7 +44,7 @@ impl Farm {
             let mut server = Server::prepared("unused");
             server.engine = Some(format!(
                 "engine = \"postgres\"\nurl = \"{url}\"\nschema = \"{own}\"\nconnect_timeout = \"2s\"\n\
-                 [cluster]\nadvertise = \"{}\"\nlead = \"{LEAD}\"",
+                 [cluster]\nadvertise = \"{}\"\nlead = \"{LEAD}\"\nmax_age = \"3s\"",
                 server.address
             ));
             server.configure("", &pools(&server));

@@ -144,7 +144,7 @@ impl Farm {
 
     pub(crate) fn resource(&self, id: &str) -> pb::Resource {
         let mut admin = self.client.admin();
-        let request = pb::GetResourceRequest { resource_id: id.into() };
+        let request = pb::GetResourceRequest { resource_id: id.into(), ..pb::GetResourceRequest::default() };
         self.runtime.block_on(admin.get_resource(request)).unwrap().into_inner().resource.unwrap()
     }
 
@@ -170,7 +170,7 @@ impl Farm {
     /// The newest revision of anything.
     pub(crate) fn revision(&self) -> u64 {
         let mut admin = self.client.admin();
-        self.runtime.block_on(admin.list_pools(pb::ListPoolsRequest {})).unwrap().into_inner().revision
+        self.runtime.block_on(admin.list_pools(pb::ListPoolsRequest::default())).unwrap().into_inner().revision
     }
 
     /// The sshd of this inventory entry.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wharfinger::client::{Client, ClientOptions, Watched};
-use wharfinger::pb::{LeaseRequest, LeaseState, Outcome, Selector, WatchRequest};
+use wharfinger::pb::{LeaseRequest, LeaseState, ListRequest, Outcome, Selector, WatchRequest};
 
 /// One lease as its holder saw it.
 #[derive(Clone, Debug)]
@@ -28,9 +28,11 @@ struct History {
     held: Mutex<Vec<Held>>,
     /// Leases whose release was acknowledged.
     released: Mutex<BTreeSet<String>>,
-    /// By lease: the last state that the watcher was told.
-    watched: Mutex<BTreeMap<String, LeaseState>>,
+    /// By watcher and lease: the last state that was told, and its revision.
+    watched: Mutex<BTreeMap<(usize, String), (LeaseState, u64)>>,
     requests: AtomicU64,
+    /// The highest revision of an acknowledged release.
+    revision: AtomicU64,
 }
 
 fn patient(list: &str) -> Client {
@@ -69,17 +71,23 @@ async fn holder(client: Client, history: Arc<History>, stop: Arc<AtomicBool>) {
         history.held.lock().unwrap().push(held);
         let told = client.release(&lease.id, Outcome::Ok, "").await.unwrap().lease.unwrap();
         assert_eq!(told.state(), LeaseState::Released);
+        history.revision.fetch_max(told.revision, Ordering::SeqCst);
         history.released.lock().unwrap().insert(lease.id);
     }
 }
 
-async fn watcher(client: Client, history: Arc<History>) {
+async fn watcher(number: usize, client: Client, history: Arc<History>) {
     let mut watch = client.watch(WatchRequest { include_ended: true, ..WatchRequest::default() });
     let mut revision = 0;
     loop {
         match watch.next().await.unwrap() {
             Watched::Lease(lease) => {
-                history.watched.lock().unwrap().insert(lease.id.clone(), lease.state());
+                let told = (lease.state(), lease.revision);
+                let before = history.watched.lock().unwrap().insert((number, lease.id.clone()), told);
+                assert!(
+                    before.is_none_or(|(_, before)| before <= lease.revision),
+                    "{number}: {lease:?} came after {before:?}"
+                );
             }
             Watched::Resync => panic!("nothing was forgotten, so nothing has to start again"),
             Watched::Synced { revision: told } | Watched::Bookmark { revision: told } => {
@@ -90,13 +98,14 @@ async fn watcher(client: Client, history: Arc<History>) {
     }
 }
 
-/// What is done to the leader, or to all.
+/// What is done to the leader, to one that follows, or to all.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Kill,
     Pause,
     Cut,
     Stop,
+    Apart,
     Database,
 }
 
@@ -127,6 +136,13 @@ fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
             assert!(farm.servers[leader].stop().success());
             farm.servers[leader].spawn();
         }
+        // For longer than it may say what it knows.
+        Fault::Apart => {
+            let apart = (leader + 1) % 3;
+            farm.ways[apart].set(Mode::Hold);
+            std::thread::sleep(Duration::from_secs(4));
+            farm.ways[apart].cut_and(Mode::Pass);
+        }
         Fault::Database => {
             cluster.kill();
             cluster.run();
@@ -139,7 +155,7 @@ fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
 fn what_clients_were_told_stays_true_through_every_fault() {
     let Some(mut cluster) = Cluster::start() else { return };
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 20 } else { 2 };
-    let faults = [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Database];
+    let faults = [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Apart, Fault::Database];
     let all: Vec<(Fault, u64)> = (0..rounds).flat_map(|round| faults.map(|fault| (fault, round))).collect();
     let farm = Farm::start(&cluster, 3);
     stays_true(farm, all.len(), |farm, at| hurt(farm, &mut cluster, all[at].0, all[at].1));
@@ -168,9 +184,14 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     let _inside = runtime.enter();
     let history: Arc<History> = Arc::default();
     let stop = Arc::new(AtomicBool::new(false));
+    // Half of them know all servers, half of them know one, whether it leads or follows.
+    let ways = |number: usize| match number % 2 {
+        0 => patient(&list),
+        _ => patient(&farm.servers[number / 2 % 3].address),
+    };
     let holders: Vec<_> =
-        (0..6).map(|_| runtime.spawn(holder(patient(&list), history.clone(), stop.clone()))).collect();
-    let watching = runtime.spawn(watcher(patient(&list), history.clone()));
+        (0..6).map(|number| runtime.spawn(holder(ways(number), history.clone(), stop.clone()))).collect();
+    let watching: Vec<_> = (0..6).map(|number| runtime.spawn(watcher(number, ways(number), history.clone()))).collect();
     for fault in 0..faults {
         hurt(&mut farm, fault);
         let before = history.released.lock().unwrap().len();
@@ -208,6 +229,10 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     }
     // Every end that was acknowledged is there, and was told to who watches.
     let client = patient(&list);
+    // Wherever it asks: a server that follows may not have heard of the last ones, and says so to who knows of them.
+    let known = history.revision.load(Ordering::SeqCst);
+    let all = ListRequest { min_revision: known, ..ListRequest::default() };
+    runtime.block_on(client.list(all)).unwrap();
     for id in &released {
         let lease = runtime.block_on(client.get(id)).unwrap();
         assert_eq!(lease.state(), LeaseState::Released, "{id} was acknowledged as released");
@@ -216,14 +241,18 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     loop {
         let missing: Vec<String> = {
             let watched = history.watched.lock().unwrap();
-            released.iter().filter(|id| watched.get(*id) != Some(&LeaseState::Released)).cloned().collect()
+            let told = |number: usize, id: &String| watched.get(&(number, id.clone())).map(|told| told.0);
+            let all = released.iter().flat_map(|id| (0..6).map(move |number| (number, id)));
+            all.filter(|(number, id)| told(*number, id) != Some(LeaseState::Released))
+                .map(|(number, id)| format!("{number}: {id}"))
+                .collect()
         };
         if missing.is_empty() {
             break;
         }
-        assert!(!watching.is_finished(), "the watch ended");
+        assert!(!watching.iter().any(|watch| watch.is_finished()), "a watch ended");
         assert!(start.elapsed() < Duration::from_secs(60), "the watcher never saw the end of {missing:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
-    watching.abort();
+    watching.iter().for_each(|watch| watch.abort());
 }

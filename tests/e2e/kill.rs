@@ -73,11 +73,23 @@ pub(crate) fn under_load(mut server: Server, mut hurt: impl FnMut(&mut Server)) 
     runtime.block_on(async {
         let mut api = LeaseServiceClient::connect(server.address.clone()).await.unwrap();
         for id in &told.released {
-            let lease = api.get(GetRequest { lease_id: id.clone() }).await.unwrap().into_inner().lease.unwrap();
+            let lease = api
+                .get(GetRequest { lease_id: id.clone(), ..GetRequest::default() })
+                .await
+                .unwrap()
+                .into_inner()
+                .lease
+                .unwrap();
             assert_eq!(lease.state(), LeaseState::Released, "{id} was acknowledged as released");
         }
         for id in told.active.keys().filter(|id| !told.released.contains(*id)) {
-            let lease = api.get(GetRequest { lease_id: id.clone() }).await.unwrap().into_inner().lease.unwrap();
+            let lease = api
+                .get(GetRequest { lease_id: id.clone(), ..GetRequest::default() })
+                .await
+                .unwrap()
+                .into_inner()
+                .lease
+                .unwrap();
             assert!(matches!(lease.state(), LeaseState::Active | LeaseState::Released), "{id} is {:?}", lease.state());
         }
     });

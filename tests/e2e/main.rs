@@ -15,11 +15,13 @@ mod failover_hosts;
 mod false_break;
 mod farm;
 mod faults;
+mod followers;
 mod grpcurl;
 mod history;
 mod hosts;
 mod kill;
 mod landing;
+mod many_watches;
 mod notices;
 mod postgres;
 #[path = "../support/postgres.rs"]

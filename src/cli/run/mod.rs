@@ -395,7 +395,8 @@ impl One<'_> {
             if found.is_some() || last {
                 return found;
             }
-            let request = pb::GetResourceRequest { resource_id: lease.resource_id.clone() };
+            let request =
+                pb::GetResourceRequest { resource_id: lease.resource_id.clone(), ..pb::GetResourceRequest::default() };
             let resource = admin.get_resource(request).await.ok()?.into_inner().resource?;
             // The finding is in one commit with the end of the doubt, which may have come between the two questions.
             last = resource.state() != pb::ResourceState::Suspect || !resource.held.is_empty();
@@ -413,7 +414,10 @@ impl One<'_> {
         let look = async {
             guard.report(&format!("the command ended with {note}")).await?;
             loop {
-                let request = pb::GetResourceRequest { resource_id: lease.resource_id.clone() };
+                let request = pb::GetResourceRequest {
+                    resource_id: lease.resource_id.clone(),
+                    ..pb::GetResourceRequest::default()
+                };
                 let resource = admin.get_resource(request).await?.into_inner().resource.unwrap_or_default();
                 if resource.state() != pb::ResourceState::Suspect || !resource.held.is_empty() {
                     return Ok::<_, ClientError>(resource);

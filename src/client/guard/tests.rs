@@ -95,7 +95,7 @@ async fn without_contact_for_a_whole_ttl_it_is_lost() {
 async fn a_renewal_that_finds_the_lease_ended_tells_how() {
     let (broker, guard) = held().await;
     *broker.script.renew.lock().unwrap() = [Err(Status::failed_precondition("it has ended"))].into();
-    let expired = pb::GetResponse { lease: Some(lease(5, pb::LeaseState::Expired)) };
+    let expired = pb::GetResponse { lease: Some(lease(5, pb::LeaseState::Expired)), revision: 0 };
     broker.script.get.lock().unwrap().push_back(Ok(expired));
     assert!(matches!(guard.broken().await, Lost::Ended(lease) if lease.state() == pb::LeaseState::Expired));
 }

@@ -16,7 +16,7 @@ fn stands_by(leader: Option<String>) -> Status {
 }
 
 fn answers(broker: &Broker, revision: u64) {
-    let found = pb::GetResponse { lease: Some(lease(revision, LeaseState::Active)) };
+    let found = pb::GetResponse { lease: Some(lease(revision, LeaseState::Active)), revision: 0 };
     broker.script.get.lock().unwrap().push_back(Ok(found));
 }
 
@@ -42,6 +42,24 @@ async fn the_leader_is_found_by_what_others_say_also_if_it_was_not_named() {
             assert_eq!(client.get("l").await.unwrap().revision, 7);
         }
     }
+}
+
+/// As behind published ports: what servers call each other by leads nowhere from here.
+#[tokio::test]
+async fn a_leader_whose_own_address_leads_nowhere_is_found_in_the_list() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (a, b, c) = (Broker::start().await, Broker::start().await, Broker::start().await);
+    for follower in [&a, &b] {
+        for _ in 0..9 {
+            let status = stands_by(Some(format!("http://{dead}")));
+            follower.script.get.lock().unwrap().push_back(Err(status));
+        }
+    }
+    answers(&c, 7);
+    let list = [&a, &b, &c].map(|broker| broker.address.to_string()).join(",");
+    let options = ClientOptions { retry_for: Duration::ZERO, ..ClientOptions::default() };
+    let client = Client::connect_lazy(&list, options).unwrap();
+    assert_eq!(client.get("l").await.unwrap().revision, 7);
 }
 
 #[tokio::test]
@@ -99,15 +117,18 @@ async fn a_server_that_hangs_is_left_for_another() {
 }
 
 #[tokio::test]
-async fn a_watch_goes_where_the_calls_have_found_the_leader() {
-    let (a, mut b) = (Broker::start().await, Broker::start().await);
+async fn a_watch_goes_to_any_of_them() {
+    let (mut a, mut b) = (Broker::start().await, Broker::start().await);
     refuses(&a, Some(&b));
     answers(&b, 7);
     let client = client(&[&a, &b]);
     client.get("l").await.unwrap();
     let mut watch = client.watch(pb::WatchRequest { from_revision: 4, ..pb::WatchRequest::default() });
     let reading = tokio::spawn(async move { watch.next().await.unwrap() });
-    let (asked, tell) = b.watches.recv().await.unwrap();
+    let (asked, tell) = tokio::select! {
+        watch = a.watches.recv() => watch.unwrap(),
+        watch = b.watches.recv() => watch.unwrap(),
+    };
     assert_eq!(asked.from_revision, 4);
     tell.send(bookmark(8, true)).await.unwrap();
     assert_eq!(reading.await.unwrap(), crate::client::Watched::Synced { revision: 8 });

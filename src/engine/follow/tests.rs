@@ -118,7 +118,7 @@ async fn what_the_leader_commits_is_read_and_watched() {
 #[tokio::test]
 async fn nothing_is_decided_by_one_that_follows() {
     let Pair { leader, follower, store, .. } = pair().await;
-    follower.handle.standing().follow(Some("http://leader:1"));
+    follower.handle.standing().follow(Some(engine::Leading { address: "http://leader:1".into(), pass: "".into() }));
     let first = lease(&leader, 1).await;
     follower.handle.reach(first.revision, PATIENCE).await.unwrap();
     let before = store.load_now();

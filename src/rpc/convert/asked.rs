@@ -168,6 +168,8 @@ pub(crate) struct Watching {
     /// 0: the current state first.
     pub(crate) from: Revision,
     pub(crate) include_ended: bool,
+    /// The current state is not older than this.
+    pub(crate) min: Revision,
     pub(crate) bookmarks: Duration,
 }
 
@@ -185,6 +187,7 @@ pub(crate) fn watch(request: &pb::WatchRequest) -> Result<Watching, RpcError> {
         filter,
         from: Revision(request.from_revision),
         include_ended: request.include_ended,
+        min: Revision(request.min_revision),
         bookmarks: duration(bookmarks.unwrap_or(DEFAULT_BOOKMARKS)),
     })
 }

@@ -306,6 +306,7 @@ pub(crate) fn explanation(told: pb::Lease, why: Explanation, history: Vec<pb::Ev
         satisfiable: why.satisfiable,
         blockers: blockers.collect(),
         history,
+        revision: 0,
     }
 }
 

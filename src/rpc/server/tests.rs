@@ -103,7 +103,7 @@ async fn too_many_calls_are_shed_and_a_silent_engine_is_given_up() {
     // Get asks the engine, which leaves questions open in these tests.
     let server = start(limits, grant).await;
     let mut client = client(&server).await;
-    let get = pb::GetRequest { lease_id: "lse_01JDEFG7T1000000000000002A".into() };
+    let get = pb::GetRequest { lease_id: "lse_01JDEFG7T1000000000000002A".into(), ..pb::GetRequest::default() };
     let mut reasons = Vec::new();
     let (mut a, mut b) = (client.clone(), client.clone());
     let (first, second) = tokio::join!(a.get(get.clone()), b.get(get.clone()));

@@ -18,7 +18,10 @@ async fn story(client: &Client, id: &str, limit: u32) -> pb::TimelineResponse {
     if id.starts_with("lse_") {
         std::mem::swap(&mut lease_id, &mut resource_id);
     }
-    client.timeline(pb::TimelineRequest { lease_id, resource_id, limit }).await.unwrap()
+    client
+        .timeline(pb::TimelineRequest { lease_id, resource_id, limit, ..pb::TimelineRequest::default() })
+        .await
+        .unwrap()
 }
 
 fn told(story: &pb::TimelineResponse) -> Vec<(TimelineRole, String)> {
@@ -29,7 +32,7 @@ fn told(story: &pb::TimelineResponse) -> Vec<(TimelineRole, String)> {
 async fn until(client: &Client, id: &str, states: &[pb::ResourceState]) {
     let mut admin = client.admin();
     loop {
-        let request = pb::GetResourceRequest { resource_id: id.into() };
+        let request = pb::GetResourceRequest { resource_id: id.into(), ..pb::GetResourceRequest::default() };
         let resource = admin.get_resource(request).await.unwrap().into_inner().resource.unwrap();
         if states.contains(&resource.state()) {
             return;
@@ -130,7 +133,12 @@ async fn what_nobody_knows_has_no_story() {
     let broker = broker(1, 1).await;
     let client = broker.client().await;
     for (lease, resource) in [("lse_00000000000000000000000000", ""), ("", "res_00000000000000000000000000")] {
-        let request = pb::TimelineRequest { lease_id: lease.into(), resource_id: resource.into(), limit: 0 };
+        let request = pb::TimelineRequest {
+            lease_id: lease.into(),
+            resource_id: resource.into(),
+            limit: 0,
+            ..pb::TimelineRequest::default()
+        };
         let error = client.timeline(request).await.unwrap_err();
         assert!(matches!(&error, ClientError::NotFound(status) if status.code() == Code::NotFound), "{error:?}");
     }

@@ -4,6 +4,7 @@ use crate::rpc::source::Page;
 use crate::rpc::testing::{active, queued, released};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
+use std::time::SystemTime;
 use tonic::Code;
 use tonic_types::StatusExt;
 use wharfinger_core::Batch;
@@ -66,7 +67,7 @@ impl World {
     fn watch_some(&self, from: u64, filter: Filter, bookmarks: Duration) -> Watcher {
         let (out, told) = mpsc::channel(CHANNEL);
         let stop = CancellationToken::new();
-        let asked = Watching { filter, from: Revision(from), include_ended: false, bookmarks };
+        let asked = Watching { filter, from: Revision(from), include_ended: false, min: Revision(0), bookmarks };
         let task = tokio::spawn(run(self.clone(), asked, out, stop.clone()));
         Watcher { told, stop, task }
     }
@@ -81,8 +82,8 @@ impl Source for World {
         Err(SubmitError::Future { have: Revision(self.state().revision), wanted })
     }
 
-    fn fresh(&self) -> Result<(), SubmitError> {
-        Ok(())
+    fn as_of(&self) -> Result<SystemTime, SubmitError> {
+        Ok(SystemTime::now())
     }
 
     fn hub(&self) -> &Hub {
@@ -308,6 +309,7 @@ async fn a_bookmark_never_overtakes_the_changes_that_it_covers() {
         filter: Filter::default(),
         from: Revision(0),
         include_ended: false,
+        min: Revision(0),
         bookmarks: Duration::from_secs(60),
     };
     let (out, told_to) = mpsc::channel(CHANNEL);

@@ -84,7 +84,8 @@ impl PostgresStore {
             let read = |column| number(&row, column).map_err(|trouble| self.sorted(&trouble));
             let epoch = Epoch(read(0)?.cast_unsigned());
             inner.writer.lock().await.lead(epoch, read(1)?);
-            let lead = Lead::new(epoch, sent, who.ttl);
+            let pass = row.try_get(2).map_err(|error| self.sorted(&error.into()))?;
+            let lead = Lead::new(epoch, pass, sent, who.ttl);
             tokio::spawn(keep(self.clone(), who.clone(), lead.clone()));
             return Ok(Election::Won(lead));
         }
@@ -111,8 +112,9 @@ impl PostgresStore {
 fn leader(row: &PgRow) -> Result<Option<Leader>, Trouble> {
     let left = number(row, 1)?;
     let address: String = row.try_get(0)?;
+    let pass: String = row.try_get(2)?;
     let leads = left > 0 && !address.is_empty();
-    Ok(leads.then(|| Leader { address, left: Duration::from_millis(left.unsigned_abs()) }))
+    Ok(leads.then(|| Leader { address, left: Duration::from_millis(left.unsigned_abs()), pass }))
 }
 
 /// Renews the lead until it is lost or given back.

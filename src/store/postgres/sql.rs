@@ -105,26 +105,27 @@ pub(super) const STANDING: &str = "SELECT revision, epoch, settled, batch FROM m
 
 /// Takes the store over, whoever leads. What was sent before, by whoever, no longer counts.
 pub(super) const ACQUIRE: &str = "WITH taken AS (UPDATE leader SET epoch = epoch + 1, holder = '', address = '', \
-     until = '-infinity' RETURNING epoch) \
+     pass = '', until = '-infinity' RETURNING epoch) \
      UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken \
      RETURNING meta.revision, meta.epoch, meta.settled, meta.batch";
 
 /// The same if nobody leads: $1 holder, $2 address, $3 for how many milliseconds. Two that come at once are one after the
 /// other at the row, and the second finds it taken.
 pub(super) const TAKE: &str = "WITH taken AS (UPDATE leader SET epoch = epoch + 1, holder = $1, address = $2, \
-     until = clock_timestamp() + $3 * interval '1 millisecond' WHERE until <= clock_timestamp() RETURNING epoch) \
-     UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken RETURNING meta.epoch, meta.settled";
+     pass = gen_random_uuid()::text || gen_random_uuid()::text, until = clock_timestamp() + $3 * interval '1 millisecond' WHERE until <= clock_timestamp() \
+     RETURNING epoch, pass) \
+     UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken RETURNING meta.epoch, meta.settled, taken.pass";
 
 /// $1 epoch, $2 holder, $3 for how many milliseconds from now on.
 pub(super) const RENEW: &str = "UPDATE leader SET until = clock_timestamp() + $3 * interval '1 millisecond' \
      WHERE epoch = $1 AND holder = $2 RETURNING epoch";
 
-pub(super) const RESIGN: &str = "UPDATE leader SET holder = '', address = '', until = '-infinity' \
+pub(super) const RESIGN: &str = "UPDATE leader SET holder = '', address = '', pass = '', until = '-infinity' \
      WHERE epoch = $1 AND holder = $2 RETURNING epoch";
 
-/// Where it is, and for how many milliseconds.
+/// Where it is, for how many milliseconds, and what proves that one knows it.
 pub(super) const LEADER: &str = "SELECT address, CASE WHEN until <= clock_timestamp() THEN 0 ELSE \
-     (extract(epoch FROM until - clock_timestamp()) * 1000)::bigint END FROM leader";
+     (extract(epoch FROM until - clock_timestamp()) * 1000)::bigint END, pass FROM leader";
 
 /// Ends a doubt: waits for a commit under way, and what has not come by then no longer counts. Only by the leader, $1.
 pub(super) const SETTLE: &str =

@@ -228,7 +228,8 @@ fn a_hold_and_a_timeline_are_of_a_lease_or_of_a_resource() {
         ["reason: has 4097 bytes; at most 4096 are kept", "hold: must be more than 0 and at most 365 days; got -1s"]
     );
 
-    let asked = pb::TimelineRequest { lease_id: lease_id.clone(), resource_id, limit: 1001 };
+    let asked =
+        pb::TimelineRequest { lease_id: lease_id.clone(), resource_id, limit: 1001, ..pb::TimelineRequest::default() };
     assert_eq!(
         problems(timeline(&asked)),
         ["lease_id: excludes resource_id; name one of them", "limit: must be at most 1000; got 1001"]

@@ -10,3 +10,6 @@ CREATE INDEX forgotten_at ON forgotten (at, revision);
 -- What was forgotten up to here is not known any more.
 ALTER TABLE meta ADD COLUMN feed_floor bigint NOT NULL DEFAULT 0;
 UPDATE meta SET feed_floor = revision;
+
+-- What only servers on this database know, anew with each lead: they prove with it that they passed a call on.
+ALTER TABLE leader ADD COLUMN pass text NOT NULL DEFAULT '';
