@@ -126,7 +126,7 @@ impl Seen {
 
 impl Client {
     /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`. Of several servers of one broker, with commas between, the one
-    /// that leads is found: one that stands by says where it is, also if it is not in the list.
+    /// that leads is found: one that follows says where it is, also if it is not in the list.
     ///
     /// # Errors
     /// [`ClientError::Address`], or [`ClientError::Unavailable`] if nobody answers there, or none of several leads.

@@ -283,7 +283,15 @@ impl Loop {
     /// Takes a turn. An error: stop.
     async fn turn(&mut self, mut messages: Vec<Message>) -> Result<(), Ended> {
         let generation = self.executor.generation();
-        messages.retain(|message| !matches!(message, Message::Fact(_, of) if *of != generation));
+        messages.retain(|message| match message {
+            Message::Fact(_, of) => *of == generation,
+            // The call that was to write this has been ended, and what is made in its stead has begun from what is stored: a note
+            // that comes late would speak of something that nobody does.
+            Message::Input(input, reply) if matches!(**input, Input::Noted { .. }) => {
+                reply.as_ref().is_some_and(|waits| !waits.is_closed())
+            }
+            Message::Input(..) | Message::Read(_) | Message::Refresh(_) => true,
+        });
         match self.cycle.turn(clock::now(), messages).await {
             // What was committed is true, whoever leads now. What was only read may be old.
             Ok(turn) if turn.batch.is_empty() && !self.leads() => Err(Ended::LeadLost),

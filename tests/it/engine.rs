@@ -282,3 +282,26 @@ async fn a_call_from_before_a_recovery_is_ended_and_made_again() {
     let ops: Vec<u64> = world.fake.calls().iter().filter(|made| made.call == Call::Clean).map(|made| made.op).collect();
     assert_eq!(ops[0], ops[1], "the same operation, by its number");
 }
+
+/// A call that a recovery has ended may have its note in the mailbox still.
+#[tokio::test]
+async fn a_note_that_nobody_waits_for_any_more_is_not_taken() {
+    let world = world(pool(1, 1)).await;
+    world.fake.hold(Call::Provision);
+    world.lease("first").await;
+    world.fake.wait_for(|calls| calls.iter().any(|made| made.call == Call::Provision)).await;
+    let read = || async {
+        let asked = world.engine.handle.read(|core, _| core.resources(None).next().cloned()).await;
+        asked.unwrap().unwrap()
+    };
+    let row = read().await;
+    let ResourceState::Provisioning { op: Some(op), .. } = row.state else { panic!("{row:?}") };
+    let note = |text: &str| Input::Noted { resource: row.id, op, handle: Arc::from(text) };
+    world.engine.handle.submit(note("in time")).await.unwrap();
+    tokio::select! {
+        biased;
+        _ = world.engine.handle.submit(note("late")) => panic!("the engine has not had its turn"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(read().await.handle.as_deref(), Some("in time"));
+}

@@ -4,6 +4,7 @@
 //! preparation of its lease, a destroy or repair ends all that runs on its resource, and each call brings one answer
 //! back, which a recovery in between makes void: the call is made again.
 
+use crate::pools;
 use crate::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -102,8 +103,10 @@ impl Things {
         }
         let cancelled = self.end_before(now, &effect, rng);
         self.alone_on_slot(&effect)?;
-        let plan = self.plan(&effect, weather, rng);
-        let (takes, limit) = (Millis(rng.between(10, 3000)), effect.timeout);
+        // What is bought goes by steps of its own (`provider.rs`), and does nothing here.
+        let bought = is_bought(&effect);
+        let plan = if bought { Plan::Stalls } else { self.plan(&effect, weather, rng) };
+        let (takes, limit) = (Millis(rng.between(10, 3000)), if bought { Millis(1) } else { effect.timeout });
         let late = plan == Plan::Stalls || takes > limit;
         let at = now.after(if late { limit } else { takes });
         let plan = if late { Plan::Stalls } else { plan };
@@ -253,6 +256,39 @@ impl Things {
         })
     }
 
+    /// A call that is under way on what is bought.
+    pub(crate) fn buys(&self, key: Key, number: u64) -> Option<Effect> {
+        let call = self.running.get(&key).filter(|call| call.number == number)?;
+        is_bought(&call.effect).then(|| call.effect.clone())
+    }
+
+    /// The number of the call that this is about.
+    pub(crate) fn number_of(&self, key: Key) -> Option<u64> {
+        self.running.get(&key).map(|call| call.number)
+    }
+
+    /// A call on what is bought is over: its answer.
+    pub(crate) fn bought(
+        &mut self,
+        now: Timestamp,
+        key: Key,
+        result: Result<Option<Made>, CallFailure>,
+    ) -> Option<Input> {
+        let effect = self.running.remove(&key)?.effect;
+        Some(match result {
+            Ok(Some(made)) => {
+                self.clock = now;
+                self.change(now, &effect, Plan::Works);
+                Input::Provisioned { resource: effect.resource.id, op: effect.op, result: Ok(made) }
+            }
+            Ok(None) => {
+                self.change(now, &effect, Plan::Works);
+                answered(&effect, Ok(Verdict::Healthy))
+            }
+            Err(failure) => failed(&effect, failure),
+        })
+    }
+
     /// What a call does to the world, whether or not anybody hears of it.
     fn change(&mut self, now: Timestamp, effect: &Effect, plan: Plan) {
         if plan != Plan::Works {
@@ -271,6 +307,11 @@ impl Things {
             Work::Destroy => drop(self.truth.remove(&id)),
             Work::Prepare(_) | Work::Clean(_) | Work::Check | Work::Probe => {}
         }
+    }
+
+    /// A recovery ends the calls on what is bought, which write notes, and makes them again from what is stored.
+    pub(crate) fn halted(&mut self) {
+        self.running.retain(|_, call| !is_bought(&call.effect));
     }
 
     /// The process that ran the calls died: nobody hears of them, but half of them had done their work.
@@ -374,6 +415,10 @@ impl Things {
     pub(crate) fn launched(&self) -> Vec<ResourceId> {
         self.truth.iter().filter(|(_, truth)| truth.host.is_none()).map(|(id, _)| *id).collect()
     }
+}
+
+fn is_bought(effect: &Effect) -> bool {
+    &*effect.resource.pool == pools::BOATS && matches!(effect.work, Work::Provision(_) | Work::Destroy)
 }
 
 fn key_of(effect: &Effect) -> Key {

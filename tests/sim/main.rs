@@ -9,6 +9,7 @@ mod holders;
 mod nature;
 mod oracle;
 mod pools;
+mod provider;
 mod rng;
 mod trace;
 mod world;

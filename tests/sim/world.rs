@@ -1,9 +1,10 @@
 //! One run: virtual time, and everything that can happen in it, in an order that the seed decides.
 
-use crate::adapters::{Key, Things, Weather};
+use crate::adapters::{Condition, Key, Things, Weather};
 use crate::broker::{Answered, Broker, Outcome};
 use crate::holders::Holder;
 use crate::oracle::{Facts, Oracle, Watcher};
+use crate::provider::{Next, Provider};
 use crate::rng::Rng;
 use crate::trace::{Kept, Trace};
 use crate::{nature, pools};
@@ -36,6 +37,8 @@ enum Due {
     Operator,
     Editor,
     Watcher(usize),
+    /// Who sells machines goes on with his day.
+    Provider,
     /// The broker is stopped for a while, and goes on as if nothing had been.
     Freeze,
     /// The process dies.
@@ -50,6 +53,7 @@ pub(crate) struct World {
     trace: Trace,
     broker: Broker,
     things: Things,
+    provider: Provider,
     oracle: Oracle,
     holders: Vec<Holder>,
     due: BTreeMap<(Timestamp, u64), Due>,
@@ -80,6 +84,7 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         trace: Trace::new(kept, START),
         broker: Broker::new(),
         things: Things::default(),
+        provider: Provider::default(),
         oracle: Oracle::default(),
         holders: (0..rng.between(3, 10) as usize).map(Holder::new).collect(),
         due: BTreeMap::new(),
@@ -107,6 +112,7 @@ impl World {
         for n in 0..3 {
             self.soon(1, 8000, Due::Watcher(n));
         }
+        self.soon(1, 3000, Due::Provider);
         if self.weather.faults {
             self.soon(2000, 20_000, Due::Nature);
             self.soon(2000, 20_000, Due::Operator);
@@ -183,6 +189,7 @@ impl World {
 
     fn happens(&mut self, due: Due, inputs: &mut Vec<Input>) -> Result<(), String> {
         match due {
+            Due::Ends(key, number) if self.things.buys(key, number).is_some() => self.buys(key, number, inputs),
             Due::Ends(key, number) => {
                 if let Some(input) = self.things.finish(self.now, key, number) {
                     // Some answers come twice: once more when nobody waits for them.
@@ -248,9 +255,62 @@ impl World {
                 }
                 self.soon(500, 20_000, Due::Watcher(n));
             }
+            Due::Provider => {
+                if self.broker.is_up() {
+                    for id in self.things.all() {
+                        if self.things.condition(id) == Some(Condition::Dead) {
+                            self.provider.dies(id);
+                        }
+                    }
+                    let hostile = self.weather.faults && !self.calm;
+                    let (gone, said) = self.provider.lives(self.now, self.broker.core(), hostile, &mut self.rng);
+                    gone.into_iter().for_each(|id| self.things.become_so(self.now, id, Condition::Dead));
+                    for (at, input) in said {
+                        self.at(at.since(self.now), Due::Said(input));
+                    }
+                }
+                self.soon(1000, 8000, Due::Provider);
+            }
             Due::Start => self.start()?,
         }
         Ok(())
+    }
+
+    /// A call on what is bought goes on, and may be over.
+    fn buys(&mut self, key: Key, number: u64, inputs: &mut Vec<Input>) {
+        let Some(effect) = self.things.buys(key, number) else { return };
+        let id = effect.resource.id;
+        let stored = self.oracle.resources.get(&id).and_then(|row| row.handle.clone());
+        let weather = Weather { faults: self.weather.faults && !self.calm, ..self.weather };
+        let next = self.provider.goes_on(self.now, (number, &effect), stored, weather, &mut self.rng);
+        let answer = match next {
+            Next::Writes(handle) => Some(Input::Noted { resource: id, op: effect.op, handle }),
+            Next::Again(after) => {
+                self.at(after, Due::Ends(key, number));
+                None
+            }
+            Next::Made(made) => self.things.bought(self.now, key, Ok(Some(made))),
+            Next::Gone => self.things.bought(self.now, key, Ok(None)),
+            Next::Fails(failure) => self.things.bought(self.now, key, Err(failure)),
+        };
+        inputs.extend(answer);
+    }
+
+    /// What a note that was written leads to; or that it could not be written.
+    fn noted(&mut self, resource: ResourceId, op: wharfinger_core::Op, durable: bool) {
+        let key = (resource, None, op);
+        let Some(number) = self.things.number_of(key) else { return };
+        let answer = match self.provider.written(number, durable) {
+            Next::Again(after) => {
+                self.at(after, Due::Ends(key, number));
+                return;
+            }
+            Next::Fails(failure) => self.things.bought(self.now, key, Err(failure)),
+            Next::Writes(_) | Next::Made(_) | Next::Gone => None,
+        };
+        if let Some(answer) = answer {
+            self.at(Millis(1), Due::Answer(answer, self.life));
+        }
     }
 
     fn note(&mut self, words: impl FnOnce() -> String) {
@@ -265,6 +325,7 @@ impl World {
         self.broker.die();
         self.life += 1;
         self.things.process_died(self.now, &mut self.rng);
+        self.provider.halted();
         self.oracle.watchers.iter_mut().for_each(|watcher| watcher.connected = false);
         self.soon(10, 4000, Due::Start);
     }
@@ -318,6 +379,7 @@ impl World {
                 self.broker.clear_faults();
                 self.look_at_the_store()?;
                 self.broker.core().check_invariants()?;
+                self.provider.verdict()?;
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 if faulty && self.rng.chance(8) {
                     self.crash("after a commit, before anything left");
@@ -335,6 +397,8 @@ impl World {
             Outcome::Recovered { answers, batch, again } => {
                 self.note(|| format!("the commit failed ({fault:?}): recovered"));
                 self.life += 1;
+                self.things.halted();
+                self.provider.halted();
                 self.look_at_the_store()?;
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 self.deliver(&asked, answers)?;
@@ -345,6 +409,8 @@ impl World {
                 self.oracle.watchers.iter_mut().for_each(|watcher| watcher.connected = false);
                 self.lost_answers(&asked);
                 self.release(batch)?;
+                let again: Vec<Input> =
+                    again.into_iter().filter(|input| !matches!(input, Input::Noted { .. })).collect();
                 if again.is_empty() { Ok(()) } else { self.turn(again) }
             }
         }
@@ -382,6 +448,9 @@ impl World {
         for (input, answer) in asked.iter().zip(answers) {
             let Some(answer) = answer else { continue };
             self.trace.line(self.now, || format!("-> {}", words_of_answer(&answer)));
+            if let Input::Noted { resource, op, .. } = input {
+                self.noted(*resource, *op, answer.is_ok());
+            }
             let request = if let Input::Lease(request) = input { Some(request) } else { None };
             if let Ok(reply) = &answer {
                 self.oracle.answers(request.map(|request| &request.request_id), reply)?;
@@ -463,7 +532,10 @@ impl World {
             ResourceState::Provisioning { .. } => row.parent.is_none_or(|parent| parent.host.is_some()),
             ResourceState::Ready | ResourceState::Quarantined { .. } | ResourceState::Gone { .. } => false,
         };
-        core.resources(None).find(moving).map(|row| format!("{} of {} is {:?}", row.id, row.pool, row.state))
+        let moves = core.resources(None).find(moving);
+        moves
+            .map(|row| format!("{} of {} is {:?}", row.id, row.pool, row.state))
+            .or_else(|| self.provider.unclaimed(core))
     }
 
     fn at_the_end(&mut self) -> Result<(), String> {
@@ -510,13 +582,14 @@ fn is_answer(input: &Input) -> bool {
         | Input::Checked { .. }
         | Input::Probed { .. }
         | Input::Repaired { .. }
-        | Input::Destroyed { .. } => true,
+        | Input::Destroyed { .. }
+        // Nobody waits for it any more.
+        | Input::Noted { .. } => true,
         Input::Lease(_)
         | Input::Release { .. }
         | Input::Report { .. }
         | Input::Renew { .. }
         | Input::Admin(_)
-        | Input::Noted { .. }
         | Input::Notice(_)
         | Input::Configure(_)
         | Input::Tick => false,

@@ -172,6 +172,22 @@ impl Account {
         self.chaos("state", &json!({ "id": instance, "name": "shutting-down", "reason": reason }));
     }
 
+    /// The settings of an adapter without a broker.
+    pub(crate) fn alone(&self, key: &Path, work: &Path) -> String {
+        let subnets: Vec<String> = self.subnets.iter().map(|(zone, id)| format!("{zone} = {id:?}")).collect();
+        format!(
+            "deployment = \"contract\"\nregion = \"us-east-1\"\nimage = \"ami-good\"\n\
+             types = [\"m7i.large\", \"m6i.large\"]\nsubnets = {{ {} }}\nsecurity_groups = [{:?}]\nendpoint = {:?}\n\
+             boot_poll_ms = 100\nreconcile_ms = 500\n\
+             [ssh]\nuser = \"root\"\nkey = {key:?}\nport = {}\nwork_dir = {work:?}\nmin_free_disk_mb = 1\n\
+             notice_file = \"\"\nshutdown_file = \"\"\n",
+            subnets.join(", "),
+            self.group,
+            self.endpoint,
+            self.ssh_port,
+        )
+    }
+
     /// How the broker finds this account.
     pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
         [

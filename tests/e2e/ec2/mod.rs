@@ -2,6 +2,7 @@
 //! (`tests/moto/control.py`).
 
 mod account;
+mod contract;
 mod crowd;
 mod faults;
 mod killed;

@@ -88,6 +88,30 @@ fn warned_by_the_queue_it_is_replaced_before_it_is_missed() {
     scene.cloud.farm.server.wait("an empty queue", || (left["messages"] == 0).then_some(()));
 }
 
+/// The pool may have one: for the time of the warning it has two.
+#[test]
+fn a_full_pool_has_the_next_one_before_the_end_of_the_last() {
+    if skip("a_full_pool_has_the_next_one_before_the_end_of_the_last") {
+        return;
+    }
+    let cloud = Cloud::start(Pools { spot: "max = 1", ..Pools::default() });
+    let farm = &cloud.farm;
+    let lease = farm.active(&farm.ask("spot", "builder", true).id).lease;
+    let first = cloud.instance_of(&lease.resource_id);
+    cloud.account.warn(&first);
+    cloud.until_alive(2);
+    farm.server.wait_for_state("spot", "READY", 1);
+    assert_eq!(farm.get(&lease.id).state(), LeaseState::Active, "two minutes are left to its holder");
+    let since = SystemTime::now();
+    cloud.account.take_away(&first);
+    let broken = farm.told(&lease.id, since, "that it is broken", |lease| lease.state() == LeaseState::Broken);
+    let next = farm.active(&broken.lease.replacement_id);
+    let waited = next.at.duration_since(broken.at).unwrap_or_default();
+    assert!(waited < BY_QUEUE, "it stood ready, and was given after {waited:?}");
+    assert_eq!(cloud.until_alive(1)[0].id, cloud.instance_of(&next.lease.resource_id));
+    assert_eq!(cloud.account.launches().len(), 2, "one for one");
+}
+
 #[test]
 fn without_a_queue_the_host_itself_is_asked() {
     if skip("without_a_queue_the_host_itself_is_asked") {
