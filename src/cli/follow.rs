@@ -8,16 +8,10 @@ use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, Leading, Standing};
 use crate::rpc::{RpcLimits, WeatherSource};
-use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError};
+use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
-
-/// How often one that follows looks whether it could lead: a small question, and what a hand-over takes.
-const LOOK: Duration = Duration::from_millis(200);
-/// While the database does not answer.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A server that leads, as one of several.
 pub(crate) struct Member {
@@ -93,7 +87,7 @@ pub(crate) async fn wait(
             }
             Ok(Election::Lost(leader)) => {
                 said.clear();
-                let pause = leader.as_ref().map_or(LOOK, |leader: &Leader| leader.left.min(LOOK)).max(LOOK / 10);
+                let pause = Term::next_look(Ok(leader.as_ref().map(|leader: &Leader| leader.left)));
                 follow(&standing, leader);
                 pause
             }
@@ -106,7 +100,7 @@ pub(crate) async fn wait(
                     said = error.to_string();
                     tracing::warn!(%error, "the database does not answer; trying again");
                 }
-                LOOK_AGAIN
+                Term::next_look(Err(()))
             }
         };
         tokio::select! {

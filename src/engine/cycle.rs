@@ -25,6 +25,14 @@ pub struct Turn {
     pub answers: Vec<Answer>,
 }
 
+impl Turn {
+    /// Whether anything of it may leave, of a server that leads still or no longer, as far as it knows. What was committed is
+    /// true, whoever leads now. What was only read may be old.
+    pub fn may_leave(&self, leads: bool) -> bool {
+        leads || !self.batch.is_empty()
+    }
+}
+
 /// An answer that was held back until the commit.
 pub enum Answer {
     /// To an input.
@@ -91,6 +99,29 @@ impl Cycle {
     ) -> Result<(Self, Batch), StoreError> {
         let snapshot = store.load().await?;
         Self::start_from(store, epoch, snapshot, pools, limits, now).await
+    }
+
+    /// The same from rows that were followed, if they are what is stored; else it loads. `now` is asked when it is needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cycle::start`].
+    pub async fn take_over(
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        followed: Option<Snapshot>,
+        (pools, limits): (Vec<PoolConfig>, Limits),
+        now: impl Fn() -> Timestamp,
+    ) -> Result<(Self, Batch), StoreError> {
+        if let Some(snapshot) = followed {
+            let (pools, limits) = (pools.clone(), limits.clone());
+            match Self::start_from(store.clone(), epoch, snapshot, pools, limits, now()).await {
+                Ok(started) => return Ok(started),
+                Err(error @ StoreError::Deposed { .. }) => return Err(error),
+                Err(error) => tracing::warn!(%error, "what was followed is not what is stored; loading it"),
+            }
+        }
+        Self::start_as(store, epoch, pools, limits, now()).await
     }
 
     /// The same on what is stored, as it was loaded or followed after the epoch was acquired.

@@ -257,12 +257,15 @@ impl Following {
                 }
             }
             Fetched::Changes(batch) => {
-                if let Some(core) = &mut self.core
-                    && batch.revision > before
-                {
+                if let Some(core) = &mut self.core {
+                    // Also if nothing has changed: a commit of nothing tells how late it is, and time never runs backwards.
                     core.take_in(&batch);
                     // The last state of something that has come and gone since can't be told any more.
-                    if batch.floor > before { self.hub.skip(batch.revision) } else { self.hub.publish(&batch) }
+                    if batch.floor > before {
+                        self.hub.skip(batch.revision);
+                    } else if batch.revision > before {
+                        self.hub.publish(&batch);
+                    }
                 }
             }
             Fetched::Failed(error) => return Ok(self.failed(&error)),

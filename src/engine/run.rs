@@ -98,26 +98,8 @@ pub async fn take_over(
     let current = handle.refresh().await;
     let Remains { inputs, core } = follower.remains().await?;
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
-    let epoch = lead.epoch();
-    let warm = match warm {
-        None => None,
-        Some(snapshot) => {
-            let (pools, limits) = (pools.clone(), limits.clone());
-            match Cycle::start_from(store.clone(), epoch, snapshot, pools, limits, clock::now()).await {
-                Ok(started) => Some(started),
-                Err(error @ StoreError::Deposed { .. }) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, "what was followed is not what is stored; loading it");
-                    None
-                }
-            }
-        }
-    };
-    let started = match warm {
-        Some(started) => started,
-        None => Cycle::start_as(store, epoch, pools, limits, clock::now()).await?,
-    };
     let pass = lead.pass().to_owned();
+    let started = Cycle::take_over(store, lead.epoch(), warm, (pools, limits), clock::now).await?;
     let engine = run(started, handle.clone(), inputs, adapters, effects, Reign::Led(lead), stop);
     handle.standing().lead(&pass);
     Ok(engine)
@@ -293,8 +275,7 @@ impl Loop {
             Message::Input(..) | Message::Read(_) | Message::Refresh(_) => true,
         });
         match self.cycle.turn(clock::now(), messages).await {
-            // What was committed is true, whoever leads now. What was only read may be old.
-            Ok(turn) if turn.batch.is_empty() && !self.leads() => Err(Ended::LeadLost),
+            Ok(turn) if !turn.may_leave(self.leads()) => Err(Ended::LeadLost),
             Ok(turn) => {
                 self.release(turn);
                 Ok(())

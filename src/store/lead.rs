@@ -1,6 +1,6 @@
 //! The lead over other servers: held for a while, renewed, and over by our own clock before it is over for others.
 
-use super::Epoch;
+use super::{Epoch, Term};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct Lead {
 
 struct Inner {
     epoch: Epoch,
-    until: Mutex<Moment>,
+    term: Mutex<Term>,
     lost: CancellationToken,
     pass: String,
 }
@@ -66,8 +66,8 @@ impl Moment {
         Moment(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
     }
 
-    #[cfg(any(feature = "postgres", test))]
-    pub(super) fn after(self, time: Duration) -> Self {
+    #[cfg(test)]
+    fn after(self, time: Duration) -> Self {
         Moment(self.0 + time)
     }
 
@@ -80,19 +80,14 @@ impl Moment {
     pub(crate) fn ago(time: Duration) -> Self {
         Moment(Moment::now().0.saturating_sub(time))
     }
-
-    /// Zero if it is past.
-    pub(super) fn left(self) -> Duration {
-        self.0.saturating_sub(Moment::now().0)
-    }
 }
 
 impl Lead {
     /// `sent`: from before the database was asked. It counts the time to live from later on.
     #[cfg(any(feature = "postgres", test))]
     pub(super) fn new(epoch: Epoch, pass: String, sent: Moment, ttl: Duration) -> Self {
-        let until = Mutex::new(end(sent, ttl));
-        Lead { inner: Arc::new(Inner { epoch, until, lost: CancellationToken::new(), pass }) }
+        let term = Mutex::new(Term::new(sent.0, ttl));
+        Lead { inner: Arc::new(Inner { epoch, term, lost: CancellationToken::new(), pass }) }
     }
 
     /// What only servers on the same database know, for as long as this lead lasts.
@@ -107,13 +102,13 @@ impl Lead {
 
     /// Whether nobody else can lead now.
     pub fn holds(&self) -> bool {
-        !self.inner.lost.is_cancelled() && Moment::now() < self.until()
+        !self.inner.lost.is_cancelled() && self.term().holds(Moment::now().0)
     }
 
     /// Waits until it is over.
     pub async fn lost(&self) {
         loop {
-            let left = self.until().left();
+            let left = self.left();
             if left.is_zero() {
                 self.lose();
             }
@@ -132,23 +127,22 @@ impl Lead {
 
     #[cfg(any(feature = "postgres", test))]
     pub(super) fn renewed(&self, sent: Moment, ttl: Duration) {
-        *self.inner.until.lock().unwrap_or_else(PoisonError::into_inner) = end(sent, ttl);
+        *self.inner.term.lock().unwrap_or_else(PoisonError::into_inner) = Term::new(sent.0, ttl);
     }
 
-    fn until(&self) -> Moment {
-        *self.inner.until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn term(&self) -> Term {
+        *self.inner.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// A tenth earlier than for others: two clocks need not run equally fast.
-#[cfg(any(feature = "postgres", test))]
-fn end(sent: Moment, ttl: Duration) -> Moment {
-    sent.after(ttl - ttl / 10)
+    /// Zero if it is past.
+    fn left(&self) -> Duration {
+        self.term().until().saturating_sub(Moment::now().0)
+    }
 }
 
 impl fmt::Debug for Lead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lead").field("epoch", &self.inner.epoch).field("left", &self.until().left()).finish()
+        f.debug_struct("Lead").field("epoch", &self.inner.epoch).field("left", &self.left()).finish()
     }
 }
 

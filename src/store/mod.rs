@@ -15,6 +15,7 @@ mod postgres;
 mod row;
 mod settings;
 mod sqlite;
+mod term;
 mod trail;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use memory::{Fault, MemoryStore};
 pub use postgres::PostgresStore;
 pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
+pub use term::{Renewal, Term};
 pub use trail::trim_trail;
 
 use async_trait::async_trait;

@@ -15,6 +15,17 @@ use wharfinger_core::{
 /// One operation, as the executor tells them apart.
 pub(crate) type Key = (ResourceId, Option<LeaseId>, Op);
 
+/// Whose executor: a life of a server from one recovery to the next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Caller {
+    /// The epoch that it leads with.
+    pub(crate) epoch: u64,
+    /// No two are the same.
+    pub(crate) life: u64,
+    /// It reaches nothing and nobody: its own network is down.
+    pub(crate) blind: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Condition {
     Alive,
@@ -46,6 +57,7 @@ enum Plan {
 }
 
 struct Call {
+    caller: Caller,
     effect: Effect,
     plan: Plan,
     number: u64,
@@ -68,8 +80,17 @@ pub(crate) struct Things {
     /// Until then these machines can't be reached, all at once.
     dark: Option<(Timestamp, BTreeSet<ResourceId>)>,
     clock: Timestamp,
-    running: BTreeMap<Key, Call>,
+    running: BTreeMap<(u64, Key), Call>,
     next: u64,
+    /// What the calls of a process that died still do, and when.
+    strays: Vec<(Timestamp, Effect)>,
+    /// The token that stands in the fence of a slot.
+    fences: BTreeMap<(ResourceId, u32), u64>,
+    /// What was once launched and is gone: its token brings back nothing else.
+    spent: BTreeSet<ResourceId>,
+    launched_at: BTreeMap<ResourceId, Timestamp>,
+    /// When last a call was made by one who reaches nobody.
+    blind_at: Option<Timestamp>,
     /// Leases whose preparation failed by their own fault.
     pub(crate) blamed: BTreeSet<LeaseId>,
 }
@@ -92,17 +113,19 @@ impl Things {
     pub(crate) fn start(
         &mut self,
         now: Timestamp,
+        caller: Caller,
         effect: Effect,
         weather: Weather,
         rng: &mut Rng,
     ) -> Result<Option<Started>, String> {
         self.clock = now;
         let key = key_of(&effect);
-        if self.running.contains_key(&key) {
+        if self.running.contains_key(&(caller.life, key)) {
             return Ok(None);
         }
-        let cancelled = self.end_before(now, &effect, rng);
-        self.alone_on_slot(&effect)?;
+        self.land(now);
+        let cancelled = self.end_before(now, caller, &effect, rng);
+        self.alone_on_slot(caller, &effect)?;
         // What is bought goes by steps of its own (`provider.rs`), and does nothing here.
         let bought = is_bought(&effect);
         let plan = if bought { Plan::Stalls } else { self.plan(&effect, weather, rng) };
@@ -112,18 +135,21 @@ impl Things {
         let plan = if late { Plan::Stalls } else { plan };
         self.next += 1;
         let number = self.next;
-        self.running.insert(key, Call { effect, plan, number });
+        self.running.insert((caller.life, key), Call { caller, effect, plan, number });
         Ok(Some(Started { key, number, at, cancelled }))
     }
 
     /// Ends what must not run beside it; half of that had done its work already.
-    fn end_before(&mut self, now: Timestamp, effect: &Effect, rng: &mut Rng) -> Vec<Input> {
-        let ends = |key: &&Key| match &effect.work {
-            Work::Clean(lease) => key.1 == Some(lease.id),
-            Work::Destroy | Work::Repair => key.0 == effect.resource.id,
-            Work::Provision(_) | Work::Prepare(_) | Work::Check | Work::Probe => false,
+    fn end_before(&mut self, now: Timestamp, caller: Caller, effect: &Effect, rng: &mut Rng) -> Vec<Input> {
+        let ends = |(life, key): &&(u64, Key)| {
+            *life == caller.life
+                && match &effect.work {
+                    Work::Clean(lease) => key.1 == Some(lease.id),
+                    Work::Destroy | Work::Repair => key.0 == effect.resource.id,
+                    Work::Provision(_) | Work::Prepare(_) | Work::Check | Work::Probe => false,
+                }
         };
-        let keys: Vec<Key> = self.running.keys().filter(ends).copied().collect();
+        let keys: Vec<(u64, Key)> = self.running.keys().filter(ends).copied().collect();
         let mut answers = Vec::new();
         for key in keys {
             let Some(call) = self.running.remove(&key) else { continue };
@@ -135,17 +161,21 @@ impl Things {
         answers
     }
 
-    /// Invariant 1, as it looks from outside: no two holders' work on one slot at once.
-    fn alone_on_slot(&self, effect: &Effect) -> Result<(), String> {
+    /// Invariant 1, as it looks from outside: no two holders' work on one slot at once. A server that was deposed may not
+    /// know it yet; then the fence keeps its work off, if the new one's token is greater.
+    fn alone_on_slot(&self, caller: Caller, effect: &Effect) -> Result<(), String> {
         let slot = |work: &Work| match work {
-            Work::Prepare(lease) | Work::Clean(lease) => lease.hold().map(|hold| (lease.id, hold.resource, hold.slot)),
+            Work::Prepare(lease) | Work::Clean(lease) => lease.hold().map(|hold| (lease.id, *hold)),
             Work::Provision(_) | Work::Check | Work::Probe | Work::Repair | Work::Destroy => None,
         };
-        let Some((lease, resource, number)) = slot(&effect.work) else { return Ok(()) };
+        let Some((lease, hold)) = slot(&effect.work) else { return Ok(()) };
+        let (resource, number) = (hold.resource, hold.slot);
         for call in self.running.values() {
-            if let Some((other, on, at)) = slot(&call.effect.work)
-                && (on, at) == (resource, number)
+            if let Some((other, held)) = slot(&call.effect.work)
+                && (held.resource, held.slot) == (resource, number)
                 && other != lease
+                && (call.caller.epoch == caller.epoch
+                    || (call.caller.epoch < caller.epoch) != (held.token < hold.token))
             {
                 return Err(format!(
                     "work for {lease} begins on slot {number} of {resource}, where {other}'s still runs"
@@ -193,13 +223,25 @@ impl Things {
     }
 
     /// The call is over: what it changed, and its answer; `None` if it was ended before, or its process died.
-    pub(crate) fn finish(&mut self, now: Timestamp, key: Key, number: u64) -> Option<Input> {
-        if self.running.get(&key)?.number != number {
+    pub(crate) fn finish(&mut self, now: Timestamp, life: u64, key: Key, number: u64) -> Option<Input> {
+        if self.running.get(&(life, key))?.number != number {
             return None;
         }
         self.clock = now;
-        let call = self.running.remove(&key)?;
+        self.land(now);
+        let call = self.running.remove(&(life, key))?;
         let effect = &call.effect;
+        if call.caller.blind {
+            self.blind_at = Some(now);
+            let blame = match &effect.work {
+                Work::Check | Work::Probe => Blame::Resource,
+                _ => Blame::Provider,
+            };
+            return Some(failed(effect, failure(blame, "NO_WAY_OUT")));
+        }
+        if self.fenced(effect) {
+            return Some(failed(effect, failure(Blame::Provider, "FENCED")));
+        }
         match call.plan {
             Plan::Stalls => return Some(failed(effect, failure(Blame::Resource, "TIMEOUT"))),
             Plan::Fails(blame) => {
@@ -236,7 +278,10 @@ impl Things {
                 answered(effect, Ok(Verdict::Healthy))
             }
             Work::Prepare(_) | Work::Clean(_) => match there {
-                Some(Condition::Alive) if reached => answered(effect, Ok(Verdict::Healthy)),
+                Some(Condition::Alive) if reached => {
+                    self.change(now, effect, call.plan);
+                    answered(effect, Ok(Verdict::Healthy))
+                }
                 _ => failed(effect, no_route()),
             },
             Work::Repair => match there {
@@ -257,24 +302,25 @@ impl Things {
     }
 
     /// A call that is under way on what is bought.
-    pub(crate) fn buys(&self, key: Key, number: u64) -> Option<Effect> {
-        let call = self.running.get(&key).filter(|call| call.number == number)?;
+    pub(crate) fn buys(&self, life: u64, key: Key, number: u64) -> Option<Effect> {
+        let call = self.running.get(&(life, key)).filter(|call| call.number == number)?;
         is_bought(&call.effect).then(|| call.effect.clone())
     }
 
     /// The number of the call that this is about.
-    pub(crate) fn number_of(&self, key: Key) -> Option<u64> {
-        self.running.get(&key).map(|call| call.number)
+    pub(crate) fn number_of(&self, life: u64, key: Key) -> Option<u64> {
+        self.running.get(&(life, key)).map(|call| call.number)
     }
 
     /// A call on what is bought is over: its answer.
     pub(crate) fn bought(
         &mut self,
         now: Timestamp,
+        life: u64,
         key: Key,
         result: Result<Option<Made>, CallFailure>,
     ) -> Option<Input> {
-        let effect = self.running.remove(&key)?.effect;
+        let effect = self.running.remove(&(life, key))?.effect;
         Some(match result {
             Ok(Some(made)) => {
                 self.clock = now;
@@ -296,7 +342,10 @@ impl Things {
         }
         let id = effect.resource.id;
         match &effect.work {
+            // The same token brings the same one, and that is gone.
+            Work::Provision(_) if self.spent.contains(&id) => {}
             Work::Provision(_) => {
+                self.launched_at.entry(id).or_insert(now);
                 let item = effect.resource.item.clone();
                 let host = effect.host.as_ref().map(|host| host.id);
                 let fresh = Truth { condition: Condition::Alive, item, host, bad_at: None, lost: 0 };
@@ -304,9 +353,25 @@ impl Things {
                 self.truth.entry(id).or_insert(fresh);
             }
             Work::Repair => self.become_so(now, id, Condition::Alive),
-            Work::Destroy => drop(self.truth.remove(&id)),
-            Work::Prepare(_) | Work::Clean(_) | Work::Check | Work::Probe => {}
+            Work::Destroy => {
+                if self.truth.remove(&id).is_some() {
+                    self.spent.insert(id);
+                }
+            }
+            Work::Prepare(lease) => {
+                if let Some(hold) = lease.hold() {
+                    self.fences.insert((hold.resource, hold.slot), hold.token);
+                }
+            }
+            Work::Clean(_) | Work::Check | Work::Probe => {}
         }
+    }
+
+    /// Whether a later lease has the slot: then nothing is done for this one.
+    fn fenced(&self, effect: &Effect) -> bool {
+        let (Work::Prepare(lease) | Work::Clean(lease)) = &effect.work else { return false };
+        let Some(hold) = lease.hold() else { return false };
+        self.fences.get(&(hold.resource, hold.slot)).is_some_and(|stands| *stands > hold.token)
     }
 
     /// A recovery ends the calls on what is bought, which write notes, and makes them again from what is stored.
@@ -320,6 +385,52 @@ impl Things {
             if rng.chance(500) {
                 self.change(now, &call.effect, call.plan);
             }
+        }
+    }
+
+    /// One of several did. What its calls had sent on their way may also be done later. Says which calls are over.
+    pub(crate) fn one_died(&mut self, now: Timestamp, life: u64, rng: &mut Rng) -> Vec<u64> {
+        self.land(now);
+        let keys: Vec<(u64, Key)> = self.running.keys().filter(|(own, _)| *own == life).copied().collect();
+        let mut over = Vec::new();
+        for key in keys {
+            let Some(call) = self.running.remove(&key) else { continue };
+            over.push(call.number);
+            match rng.below(3) {
+                _ if call.caller.blind || call.plan != Plan::Works => {}
+                0 => self.change(now, &call.effect, call.plan),
+                1 => self.strays.push((now.after(Millis(rng.between(50, 15_000))), call.effect)),
+                _ => {}
+            }
+        }
+        over
+    }
+
+    /// What strayed for a while is done now.
+    fn land(&mut self, now: Timestamp) {
+        let (due, later) = std::mem::take(&mut self.strays).into_iter().partition(|(at, _)| *at <= now);
+        self.strays = later;
+        let due: Vec<(Timestamp, Effect)> = due;
+        for (_, effect) in due {
+            if self.fenced(&effect) {
+                continue;
+            }
+            self.change(now, &effect, Plan::Works);
+        }
+    }
+
+    /// What is launched, has no record and is older than any launch takes is nobody's, and goes.
+    pub(crate) fn sweep(&mut self, now: Timestamp, recorded: impl Fn(ResourceId) -> bool) {
+        self.land(now);
+        let old = now.before(Millis::secs(60));
+        let nobodys: Vec<ResourceId> = self
+            .launched()
+            .into_iter()
+            .filter(|id| !recorded(*id) && self.launched_at.get(id).is_none_or(|at| *at <= old))
+            .collect();
+        for id in nobodys {
+            self.truth.remove(&id);
+            self.spent.insert(id);
         }
     }
 
@@ -356,7 +467,8 @@ impl Things {
     /// Whether it, or what it lies on, was other than alive within this time.
     pub(crate) fn was_bad(&self, id: ResourceId, now: Timestamp, within: Millis) -> bool {
         let Some(truth) = self.truth.get(&id) else { return true };
-        self.flapping.contains(&id)
+        self.blind_at.is_some_and(|at| at.after(within) >= now)
+            || self.flapping.contains(&id)
             || self.condition(id) != Some(Condition::Alive)
             || truth.bad_at.is_some_and(|at| at.after(within) >= now)
             || truth.host.is_some_and(|host| self.was_bad(host, now, within))
@@ -394,6 +506,8 @@ impl Things {
 
     /// All is switched on and answers again; what is dead or mangled stays so.
     pub(crate) fn heal(&mut self, now: Timestamp) {
+        self.strays.iter_mut().for_each(|(at, _)| *at = now.min(*at));
+        self.land(now);
         for item in std::mem::take(&mut self.off) {
             self.switch(now, &item, false);
         }

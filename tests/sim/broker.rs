@@ -13,7 +13,7 @@ use wharfinger_core::{Batch, Core, Input, Limits, Millis, PoolConfig, Reply, Rev
 pub(crate) type Answered = Option<Result<Reply, SubmitError>>;
 
 /// Ended leases are kept for so long, so that a run sees them go.
-const RETENTION: Millis = Millis::secs(90);
+pub(crate) const RETENTION: Millis = Millis::secs(90);
 
 /// A store that knows which of the commits were stored, also of those that said nothing.
 pub(crate) struct Recorder {

@@ -35,6 +35,11 @@ impl Holder {
         }
     }
 
+    /// Whether it has this lease, and looks after it.
+    pub(crate) fn minds(&self, lease: &Lease) -> bool {
+        *lease.spec.holder == *self.name && matches!(&self.doing, Doing::Has(leases, _) if leases.contains(&lease.id))
+    }
+
     /// What it does now, and when it looks again.
     pub(crate) fn act(&mut self, now: Timestamp, core: &Core, calm: bool, rng: &mut Rng) -> (Vec<Input>, Timestamp) {
         let later = now.after(Millis(rng.between(200, 4000)));

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod broker;
+mod fleet;
 mod follower;
 mod holders;
 mod nature;
@@ -14,44 +15,112 @@ mod rng;
 mod trace;
 mod world;
 
+use crate::fleet::Break;
 use crate::trace::Kept;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
+/// Which world.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worlds {
+    /// One server.
+    One,
+    /// Several over one database, maybe with a rule left out.
+    Fleet(Option<Break>),
+}
+
 /// Runs a seed; a panic of the core is a failure like any other.
-fn outcome(seed: u64, kept: Kept) -> (String, Result<u64, String>) {
-    match catch_unwind(AssertUnwindSafe(|| world::run(seed, kept))) {
-        Ok(report) => (report.trace, report.result.map(|()| report.turns)),
-        Err(_) => (String::new(), Err("it panicked; see above".into())),
+fn outcome(seed: u64, kept: Kept, world: Worlds) -> (String, Result<u64, String>) {
+    let (trace, result, _) = counted(seed, kept, world);
+    (trace, result)
+}
+
+/// How often what happened.
+type Counts = BTreeMap<&'static str, u64>;
+
+fn counted(seed: u64, kept: Kept, world: Worlds) -> (String, Result<u64, String>, Counts) {
+    let run = || match world {
+        Worlds::One => world::run(seed, kept),
+        Worlds::Fleet(broken) => fleet::run(seed, kept, broken),
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(report) => (report.trace, report.result.map(|()| report.turns), report.counts),
+        Err(_) => (String::new(), Err("it panicked; see above".into()), Counts::new()),
     }
 }
 
 /// First of all: a failure that can't be replayed can't be mended.
 #[test]
 fn a_meta_the_same_seed_twice_gives_the_same_trace() {
-    for seed in [1, 2, 3] {
-        let (first, _) = outcome(seed, Kept::Yes);
-        let (second, _) = outcome(seed, Kept::Yes);
-        assert!(first.len() > 10_000, "something happens in it");
-        assert!(first == second, "seed {seed} does not repeat itself");
+    for world in [Worlds::One, Worlds::Fleet(None)] {
+        for seed in [1, 2, 3] {
+            let (first, _) = outcome(seed, Kept::Yes, world);
+            let (second, _) = outcome(seed, Kept::Yes, world);
+            assert!(first.len() > 10_000, "something happens in it");
+            assert!(first == second, "seed {seed} does not repeat itself");
+        }
     }
 }
 
 #[test]
 fn the_invariants_hold_whatever_happens() {
+    all_hold(Worlds::One, "the_invariants", 300);
+}
+
+/// What a few dozen seeds of the fleet are bound to meet.
+const HOSTILE: [&str; 7] = [
+    "calls of deposed leaders",
+    "commits after their doubt was settled",
+    "commits of deposed leaders",
+    "commits that failed",
+    "leads given back",
+    "leases that ran out",
+    "machines bought",
+];
+
+/// Several servers over one database.
+#[test]
+fn the_fleet_holds_whatever_happens() {
+    let counts = all_hold(Worlds::Fleet(None), "the_fleet", 200);
+    // What never happens proves nothing.
+    let often = counts.get("take-overs").is_some_and(|times| *times > 500);
+    assert!(!often || HOSTILE.iter().all(|what| counts.get(what).is_some_and(|times| *times > 0)), "{counts:?}");
+}
+
+/// An oracle that sees nothing would be content with anything.
+#[test]
+fn what_is_left_out_is_noticed() {
+    for broken in Break::ALL {
+        let seen = (1..=60).find(|seed| outcome(*seed, Kept::No, Worlds::Fleet(Some(broken))).1.is_err());
+        assert!(seen.is_some(), "{broken:?} goes unnoticed in sixty seeds");
+    }
+}
+
+/// `SIM_SEED` replays one; `SIM_FIRST` and `SIM_SEEDS` say which to run, `SIM_BREAK` what to leave out.
+fn all_hold(world: Worlds, filter: &str, usual: u64) -> Counts {
+    let world = match (world, std::env::var("SIM_BREAK")) {
+        (Worlds::Fleet(_), Ok(name)) => {
+            let broken = Break::named(&name).unwrap_or_else(|| panic!("SIM_BREAK is one of {:?}", Break::ALL));
+            Worlds::Fleet(Some(broken))
+        }
+        _ => world,
+    };
     if let Some(seed) = number("SIM_SEED") {
-        let turns = outcome(seed, Kept::Printed).1.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        let turns = outcome(seed, Kept::Printed, world).1.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         println!("seed {seed} holds over {turns} turns");
-        return;
+        return Counts::new();
     }
     let first = number("SIM_FIRST").unwrap_or(1);
-    let seeds = number("SIM_SEEDS").unwrap_or(300);
+    let seeds = number("SIM_SEEDS").unwrap_or(usual);
     let next = AtomicU64::new(first);
     let turns = AtomicU64::new(0);
+    let all = Mutex::new(Counts::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let failed: Vec<(u64, String)> = std::thread::scope(|scope| {
         let work = || {
@@ -61,7 +130,11 @@ fn the_invariants_hold_whatever_happens() {
                 if seed >= first + seeds {
                     return failed;
                 }
-                match outcome(seed, Kept::No).1 {
+                let (_, result, counts) = counted(seed, Kept::No, world);
+                let mut all = all.lock().expect("nobody panics with it");
+                counts.into_iter().for_each(|(what, times)| *all.entry(what).or_default() += times);
+                drop(all);
+                match result {
                     Ok(count) => drop(turns.fetch_add(count, Ordering::Relaxed)),
                     Err(why) => failed.push((seed, why)),
                 }
@@ -70,9 +143,11 @@ fn the_invariants_hold_whatever_happens() {
         let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         handles.into_iter().flat_map(|handle| handle.join().expect("its panics are caught")).collect()
     });
-    println!("{seeds} seeds, {} turns", turns.into_inner());
+    let all = all.into_inner().expect("nobody panics with it");
+    println!("{seeds} seeds, {} turns {all:?}", turns.into_inner());
     for (seed, why) in &failed {
-        println!("seed {seed}: {why}\n  replay: SIM_SEED={seed} cargo test --test sim -- --nocapture the_invariants");
+        println!("seed {seed}: {why}\n  replay: SIM_SEED={seed} cargo test --test sim -- --nocapture {filter}");
     }
     assert!(failed.is_empty(), "{} of {seeds} seeds failed", failed.len());
+    all
 }

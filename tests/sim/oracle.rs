@@ -467,6 +467,10 @@ impl Oracle {
         }
         if let Work::Provision(_) = effect.work {
             let id = effect.resource.id;
+            // One that was deposed meanwhile begins what it had decided, late.
+            if self.launches.get(&id).is_some_and(|last| *last > effect.op) {
+                return Ok(());
+            }
             if let Some(last) = self.launches.insert(id, effect.op)
                 && last != effect.op
                 && !self.answered.contains(&(id, last))
@@ -475,6 +479,11 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// All that is stored is up to here.
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
     }
 
     /// 3, 12: after a restart all that was acknowledged is there.

@@ -388,6 +388,11 @@ impl Provider {
         self.calls.clear();
     }
 
+    /// Nobody goes on with these.
+    pub(crate) fn ended(&mut self, calls: &[u64]) {
+        calls.iter().for_each(|number| drop(self.calls.remove(number)));
+    }
+
     /// The machine under a host is no more, whoever ended it.
     pub(crate) fn dies(&mut self, id: ResourceId) {
         for own in self.machines.values_mut().filter(|own| own.resource == id) {

@@ -1,6 +1,6 @@
 //! One run: virtual time, and everything that can happen in it, in an order that the seed decides.
 
-use crate::adapters::{Condition, Key, Things, Weather};
+use crate::adapters::{Caller, Condition, Key, Things, Weather};
 use crate::broker::{Answered, Broker, Outcome};
 use crate::holders::Holder;
 use crate::oracle::{Facts, Oracle, Watcher};
@@ -74,6 +74,8 @@ pub(crate) struct Report {
     pub(crate) trace: String,
     pub(crate) result: Result<(), String>,
     pub(crate) turns: u64,
+    /// How often what happened.
+    pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
 pub(crate) fn run(seed: u64, kept: Kept) -> Report {
@@ -99,7 +101,7 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         rng,
     };
     let result = world.live();
-    Report { trace: world.trace.into_text(), result, turns: world.turns }
+    Report { trace: world.trace.into_text(), result, turns: world.turns, counts: BTreeMap::new() }
 }
 
 impl World {
@@ -189,9 +191,9 @@ impl World {
 
     fn happens(&mut self, due: Due, inputs: &mut Vec<Input>) -> Result<(), String> {
         match due {
-            Due::Ends(key, number) if self.things.buys(key, number).is_some() => self.buys(key, number, inputs),
+            Due::Ends(key, number) if self.things.buys(0, key, number).is_some() => self.buys(key, number, inputs),
             Due::Ends(key, number) => {
-                if let Some(input) = self.things.finish(self.now, key, number) {
+                if let Some(input) = self.things.finish(self.now, 0, key, number) {
                     // Some answers come twice: once more when nobody waits for them.
                     if self.weather.faults && self.rng.chance(30) {
                         self.soon(1, 9000, Due::Answer(input.clone(), self.life));
@@ -278,7 +280,7 @@ impl World {
 
     /// A call on what is bought goes on, and may be over.
     fn buys(&mut self, key: Key, number: u64, inputs: &mut Vec<Input>) {
-        let Some(effect) = self.things.buys(key, number) else { return };
+        let Some(effect) = self.things.buys(0, key, number) else { return };
         let id = effect.resource.id;
         let stored = self.oracle.resources.get(&id).and_then(|row| row.handle.clone());
         let weather = Weather { faults: self.weather.faults && !self.calm, ..self.weather };
@@ -289,9 +291,9 @@ impl World {
                 self.at(after, Due::Ends(key, number));
                 None
             }
-            Next::Made(made) => self.things.bought(self.now, key, Ok(Some(made))),
-            Next::Gone => self.things.bought(self.now, key, Ok(None)),
-            Next::Fails(failure) => self.things.bought(self.now, key, Err(failure)),
+            Next::Made(made) => self.things.bought(self.now, 0, key, Ok(Some(made))),
+            Next::Gone => self.things.bought(self.now, 0, key, Ok(None)),
+            Next::Fails(failure) => self.things.bought(self.now, 0, key, Err(failure)),
         };
         inputs.extend(answer);
     }
@@ -299,13 +301,13 @@ impl World {
     /// What a note that was written leads to; or that it could not be written.
     fn noted(&mut self, resource: ResourceId, op: wharfinger_core::Op, durable: bool) {
         let key = (resource, None, op);
-        let Some(number) = self.things.number_of(key) else { return };
+        let Some(number) = self.things.number_of(0, key) else { return };
         let answer = match self.provider.written(number, durable) {
             Next::Again(after) => {
                 self.at(after, Due::Ends(key, number));
                 return;
             }
-            Next::Fails(failure) => self.things.bought(self.now, key, Err(failure)),
+            Next::Fails(failure) => self.things.bought(self.now, 0, key, Err(failure)),
             Next::Writes(_) | Next::Made(_) | Next::Gone => None,
         };
         if let Some(answer) = answer {
@@ -475,7 +477,9 @@ impl World {
             self.trace.line(self.now, || format!("=> {} {:?} {}", work_name(&effect), effect.op, effect.resource.id));
             self.oracle.calls(&effect)?;
             let weather = Weather { faults: self.weather.faults && !self.calm, ..self.weather };
-            let Some(started) = self.things.start(self.now, effect, weather, &mut self.rng)? else { continue };
+            let Some(started) = self.things.start(self.now, Caller::default(), effect, weather, &mut self.rng)? else {
+                continue;
+            };
             self.at(started.at.since(self.now), Due::Ends(started.key, started.number));
             for input in started.cancelled {
                 self.at(Millis(1), Due::Answer(input, self.life));
@@ -503,39 +507,12 @@ impl World {
         self.turn(undone)
     }
 
-    /// What is not as it should be when nothing happens any more.
     fn unsettled(&self) -> Option<String> {
         if !self.broker.is_up() {
             return Some("the broker is down".into());
         }
         let core = self.broker.core();
-        let waiting = core.leases(None).find(|row| row.spec.child.is_none() && !row.ended());
-        if let Some(row) = waiting {
-            let why = core.explain(row.id, self.now).map(|e| format!("{e:?}")).unwrap_or_default();
-            return Some(format!("{} is {:?}: {why}", row.id, row.state));
-        }
-        if let Some(row) = core.leases(None).find(|row| matches!(row.state, LeaseState::Ended { cleanup: Some(_), .. }))
-        {
-            return Some(format!("{} is not cleaned: {:?}", row.id, row.state));
-        }
-        let moving = |row: &&Arc<Resource>| match row.state {
-            // For what the broker keeps by itself nobody waits a day.
-            ResourceState::Quarantined { until: Some(_), ref cordon, .. } => &*cordon.by != "wharfinger",
-            ResourceState::Draining { .. } if keeps_a_copy(core, row.id) => false,
-            ResourceState::Ready if row.keep.as_ref().is_some_and(|keep| keep.until.is_some()) => true,
-            ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Draining { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. } => true,
-            // One that nobody waits for any more may wait for a host for ever: it has none of the world's goods.
-            ResourceState::Provisioning { .. } => row.parent.is_none_or(|parent| parent.host.is_some()),
-            ResourceState::Ready | ResourceState::Quarantined { .. } | ResourceState::Gone { .. } => false,
-        };
-        let moves = core.resources(None).find(moving);
-        moves
-            .map(|row| format!("{} of {} is {:?}", row.id, row.pool, row.state))
-            .or_else(|| self.provider.unclaimed(core))
+        unsettled(core, self.now).or_else(|| self.provider.unclaimed(core))
     }
 
     fn at_the_end(&mut self) -> Result<(), String> {
@@ -564,6 +541,33 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What is not as it should be when nothing happens any more.
+pub(crate) fn unsettled(core: &Core, now: Timestamp) -> Option<String> {
+    let waiting = core.leases(None).find(|row| row.spec.child.is_none() && !row.ended());
+    if let Some(row) = waiting {
+        let why = core.explain(row.id, now).map(|e| format!("{e:?}")).unwrap_or_default();
+        return Some(format!("{} is {:?}: {why}", row.id, row.state));
+    }
+    if let Some(row) = core.leases(None).find(|row| matches!(row.state, LeaseState::Ended { cleanup: Some(_), .. })) {
+        return Some(format!("{} is not cleaned: {:?}", row.id, row.state));
+    }
+    let moving = |row: &&Arc<Resource>| match row.state {
+        // For what the broker keeps by itself nobody waits a day.
+        ResourceState::Quarantined { until: Some(_), ref cordon, .. } => &*cordon.by != "wharfinger",
+        ResourceState::Draining { .. } if keeps_a_copy(core, row.id) => false,
+        ResourceState::Ready if row.keep.as_ref().is_some_and(|keep| keep.until.is_some()) => true,
+        ResourceState::Suspect { .. }
+        | ResourceState::Repairing { .. }
+        | ResourceState::Draining { .. }
+        | ResourceState::Destroying { .. }
+        | ResourceState::Orphaned { .. } => true,
+        // One that nobody waits for any more may wait for a host for ever: it has none of the world's goods.
+        ResourceState::Provisioning { .. } => row.parent.is_none_or(|parent| parent.host.is_some()),
+        ResourceState::Ready | ResourceState::Quarantined { .. } | ResourceState::Gone { .. } => false,
+    };
+    core.resources(None).find(moving).map(|row| format!("{} of {} is {:?}", row.id, row.pool, row.state))
 }
 
 /// A host that leaves waits for what is kept on it for triage.
@@ -596,14 +600,14 @@ fn is_answer(input: &Input) -> bool {
     }
 }
 
-fn op_of(input: &Input) -> Option<(ResourceId, wharfinger_core::Op)> {
+pub(crate) fn op_of(input: &Input) -> Option<(ResourceId, wharfinger_core::Op)> {
     match input {
         Input::Provisioned { resource, op, .. } => Some((*resource, *op)),
         _ => None,
     }
 }
 
-fn work_name(effect: &wharfinger_core::Effect) -> String {
+pub(crate) fn work_name(effect: &wharfinger_core::Effect) -> String {
     match &effect.work {
         wharfinger_core::Work::Prepare(lease) => format!("prepare for {}", lease.id),
         wharfinger_core::Work::Clean(lease) => format!("clean after {}", lease.id),
@@ -611,7 +615,7 @@ fn work_name(effect: &wharfinger_core::Effect) -> String {
     }
 }
 
-fn words_of(batch: &Batch) -> String {
+pub(crate) fn words_of(batch: &Batch) -> String {
     let mut text = format!("== {}..{}", batch.base, batch.revision);
     for row in &batch.leases {
         text.push_str(&format!("\n          {} {:?}", row.id, row.state));
@@ -625,7 +629,7 @@ fn words_of(batch: &Batch) -> String {
     text
 }
 
-fn words_of_answer(answer: &Result<Reply, wharfinger::engine::SubmitError>) -> String {
+pub(crate) fn words_of_answer(answer: &Result<Reply, wharfinger::engine::SubmitError>) -> String {
     match answer {
         Ok(Reply::Leases(leases)) => format!("{:?}", leases.iter().map(|row| row.id).collect::<Vec<_>>()),
         Ok(_) => "ok".into(),

@@ -8,7 +8,7 @@ use super::error::Trouble;
 use super::rows::number;
 use super::{PostgresStore, sql};
 use crate::store::lead::{Candidate, Election, Lead, Leader, Moment};
-use crate::store::{Epoch, StoreError};
+use crate::store::{Epoch, Renewal, StoreError, Term};
 use sqlx::Row;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use std::sync::Arc;
@@ -59,16 +59,6 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How long one renewal may take: a third, so that there is a second and a third try.
-fn limit(ttl: Duration) -> Duration {
-    ttl / 3
-}
-
-/// How long an attempt to lead may take: what is answered later is not worth much, but a new connection takes its time.
-fn attempt(ttl: Duration) -> Duration {
-    ttl * 2 / 3
-}
-
 impl PostgresStore {
     /// Takes the lead if nobody has it, and keeps it by renewing until [`PostgresStore::resign`] or until it is lost.
     ///
@@ -78,8 +68,11 @@ impl PostgresStore {
         let inner = &*self.inner;
         let sent = Moment::now();
         let take = sqlx::query(sql::TAKE).bind(&who.holder).bind(&who.address).bind(millis(who.ttl));
-        let won =
-            inner.ballot.ask(&inner.site, attempt(who.ttl), take).await.map_err(|trouble| self.sorted(&trouble))?;
+        let won = inner
+            .ballot
+            .ask(&inner.site, Term::attempt_limit(who.ttl), take)
+            .await
+            .map_err(|trouble| self.sorted(&trouble))?;
         if let Some(row) = won {
             let read = |column| number(&row, column).map_err(|trouble| self.sorted(&trouble));
             let epoch = Epoch(read(0)?.cast_unsigned());
@@ -89,7 +82,7 @@ impl PostgresStore {
             tokio::spawn(keep(self.clone(), who.clone(), lead.clone()));
             return Ok(Election::Won(lead));
         }
-        let found = inner.ballot.ask(&inner.site, attempt(who.ttl), sqlx::query(sql::LEADER)).await;
+        let found = inner.ballot.ask(&inner.site, Term::attempt_limit(who.ttl), sqlx::query(sql::LEADER)).await;
         let leader = match found.map_err(|trouble| self.sorted(&trouble))? {
             None => None,
             Some(row) => leader(&row).map_err(|trouble| self.sorted(&trouble))?,
@@ -102,7 +95,7 @@ impl PostgresStore {
         lead.lose();
         let inner = &*self.inner;
         let query = sqlx::query(sql::RESIGN).bind(lead.epoch().0.cast_signed()).bind(&who.holder);
-        if let Err(trouble) = inner.ballot.ask(&inner.site, limit(who.ttl), query).await {
+        if let Err(trouble) = inner.ballot.ask(&inner.site, Term::renewal_limit(who.ttl), query).await {
             let error = self.sorted(&trouble);
             tracing::warn!(%error, "the lead could not be given back; it ends by itself");
         }
@@ -120,7 +113,7 @@ fn leader(row: &PgRow) -> Result<Option<Leader>, Trouble> {
 /// Renews the lead until it is lost or given back.
 async fn keep(store: PostgresStore, who: Candidate, lead: Lead) {
     let inner: &Arc<super::Inner> = &store.inner;
-    let mut wait = limit(who.ttl);
+    let mut wait = Term::renewal_limit(who.ttl);
     loop {
         tokio::select! {
             () = lead.lost() => return,
@@ -128,20 +121,26 @@ async fn keep(store: PostgresStore, who: Candidate, lead: Lead) {
         }
         let sent = Moment::now();
         let query = sqlx::query(sql::RENEW).bind(lead.epoch().0.cast_signed()).bind(&who.holder).bind(millis(who.ttl));
-        match inner.ballot.ask(&inner.site, limit(who.ttl), query).await {
+        let renewal = match inner.ballot.ask(&inner.site, Term::renewal_limit(who.ttl), query).await {
             Ok(Some(_)) => {
                 lead.renewed(sent, who.ttl);
-                wait = limit(who.ttl);
+                Renewal::Done
             }
             Ok(None) => {
                 tracing::warn!(epoch = lead.epoch().0, "another server has taken the lead");
-                lead.lose();
-                return;
+                Renewal::Taken
             }
             Err(trouble) => {
                 let error = store.sorted(&trouble);
                 tracing::warn!(%error, ?lead, "the lead could not be renewed; trying again");
-                wait = who.ttl / 20;
+                Renewal::Failed
+            }
+        };
+        match Term::next_renewal(renewal, who.ttl) {
+            Some(next) => wait = next,
+            None => {
+                lead.lose();
+                return;
             }
         }
     }

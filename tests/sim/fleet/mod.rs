@@ -1,0 +1,503 @@
+//! Several servers over one database: the very cycle, take-over and following of the servers, under one seed.
+//!
+//! What the single broker's world leaves out is in here: clocks that lie, servers that stand still at any point, a database
+//! that can't be reached, answers that are lost, commits that land when another leads.
+
+mod breaks;
+mod db;
+mod events;
+mod server;
+mod turns;
+mod watchers;
+
+pub(crate) use breaks::Break;
+
+use crate::adapters::{Caller, Key, Things, Weather};
+use crate::broker::RETENTION;
+use crate::holders::Holder;
+use crate::oracle::{Facts, Oracle};
+use crate::pools;
+use crate::provider::Provider;
+use crate::rng::Rng;
+use crate::trace::{Kept, Trace};
+use crate::world::{Report, unsettled, words_of};
+use db::{Db, Link, Request, Response, Sent, Wire};
+use server::{Clock, Mail, Now, Phase, Server};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use watchers::Watcher;
+use wharfinger::engine::Hub;
+use wharfinger::store::Epoch;
+use wharfinger_core::{
+    Input, LeaseId, LeaseState, Limits, Millis, PoolConfig, Reply, ResourceId, ResourceState, Revision, Timestamp,
+};
+
+const START: Timestamp = Timestamp(1_000_000_000);
+/// So long the world is hostile.
+const STORM: Millis = Millis::secs(120);
+/// So long it may take until all is settled after that.
+const CALM: Millis = Millis::secs(1500);
+/// A lead that is not renewed.
+const LEAD: Millis = Millis::secs(5);
+/// A leader looks at the clock so often.
+const TICK: Millis = Millis(1000);
+/// A server that follows looks into the store so often.
+const LOOK: Millis = Millis(200);
+
+fn how(row: &wharfinger_core::Lease) -> Option<&'static str> {
+    if let LeaseState::Ended { how, .. } = &row.state { Some(how.as_str()) } else { None }
+}
+
+pub(crate) fn millis(time: Duration) -> Millis {
+    Millis(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn lead() -> Duration {
+    Duration::from_millis(u64::try_from(LEAD.0).unwrap_or(0))
+}
+
+/// What is due at some time.
+enum Due {
+    /// A server is to look what it can do now; only in this life of it.
+    Wake(usize, u64),
+    /// A server's attempt to lead, or a look into the store.
+    Campaign(usize, u64),
+    Look(usize, u64),
+    Renew(usize, u64),
+    /// Its lead may be over.
+    TermEnds(usize, u64),
+    /// A server starts.
+    Start(usize, u64),
+    /// A request reaches the database.
+    Arrives(u64),
+    /// An answer reaches who asked.
+    Answers(u64, Box<Response>),
+    /// Nobody waits for the answer any more.
+    GivesUp(u64),
+    /// A call of an adapter is over.
+    Ends(u64, Key, u64),
+    /// An adapter's answer again.
+    Fact(Input, u64),
+    /// The world says something.
+    Said(Input),
+    Holder(usize),
+    /// A holder has waited long enough for an answer.
+    Patience(usize, u64),
+    /// A holder hears.
+    Reply(usize, Input, Option<Box<Reply>>),
+    Watcher(usize),
+    Sweep,
+    /// Who sells machines goes on with his day.
+    Provider,
+    Nature,
+    Operator,
+    Editor,
+    Trouble,
+    /// A trouble is over.
+    Reached(usize),
+    Sees(usize),
+    DbUp,
+    Undo,
+}
+
+/// A request on its way.
+struct Flight {
+    server: usize,
+    life: u64,
+    request: Option<Request>,
+    to: To,
+}
+
+/// Who waits for an answer.
+enum To {
+    Task(oneshot::Sender<Response>),
+    /// The server's election; asked at this time of its steady clock.
+    Election(Duration),
+}
+
+pub(crate) struct World {
+    now: Timestamp,
+    clock: Now,
+    rng: Rng,
+    trace: Trace,
+    db: Db,
+    wire: Wire,
+    flights: BTreeMap<u64, Flight>,
+    servers: Vec<Server>,
+    things: Things,
+    provider: Provider,
+    oracle: Oracle,
+    holders: Vec<Holder>,
+    /// Where each holder asks, and which of its attempts counts.
+    asks: Vec<(usize, u64)>,
+    watchers: Vec<Watcher>,
+    due: BTreeMap<(Timestamp, u64), Due>,
+    number: u64,
+    lives: u64,
+    first_pools: Vec<PoolConfig>,
+    pools: Arc<Vec<PoolConfig>>,
+    weather: Weather,
+    /// Clocks are worse than a tenth: then reads may be old, and nothing else may be wrong.
+    clocks_lie: bool,
+    one_by_one: bool,
+    calm: bool,
+    /// What operators did: it is being undone, it is.
+    undoing: bool,
+    undone: bool,
+    turns: u64,
+    broken: Option<Break>,
+    /// How often what happened.
+    counts: BTreeMap<&'static str, u64>,
+}
+
+pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
+    let mut rng = Rng::new(seed ^ 0x00F1_EE70);
+    let first_pools = pools::configured(&mut rng);
+    let now: Now = Arc::new(AtomicI64::new(START.0));
+    let clocks_lie = rng.chance(150);
+    let wire = Wire::default();
+    let count = rng.between(2, 5) as usize;
+    let configured = Arc::new(first_pools.clone());
+    let mut lives = 0;
+    let mut servers = Vec::new();
+    for number in 0..count {
+        lives += 1;
+        // A tenth between two clocks is what the design allows: each of them and the database's.
+        let far = if clocks_lie { 200_000 } else { 40_000 };
+        let clock = Clock::new(now.clone(), rng.between(-30_000, 30_000), rng.between(-far, far));
+        servers.push(Server {
+            number,
+            life: lives,
+            caller: Caller::default(),
+            clock,
+            link: Arc::new(Link::new(number, lives, wire.clone(), broken)),
+            hub: Hub::new(Revision(0)),
+            phase: Phase::Down,
+            paused: None,
+            cut: false,
+            blind: false,
+            mail: Vec::new(),
+            term: None,
+            epoch: Epoch(0),
+            core: None,
+            reload: false,
+            stopping: false,
+            pools: configured.clone(),
+            listening: START,
+            last_turn: START,
+            first: false,
+            tick: START,
+        });
+    }
+    let holders = rng.between(3, 10) as usize;
+    let mut world = World {
+        now: START,
+        clock: now,
+        trace: Trace::new(kept, START),
+        db: Db::new(broken),
+        wire,
+        flights: BTreeMap::new(),
+        servers,
+        things: Things::default(),
+        provider: Provider::default(),
+        oracle: Oracle::default(),
+        holders: (0..holders).map(Holder::new).collect(),
+        asks: vec![(0, 0); holders],
+        watchers: (0..4).map(Watcher::new).collect(),
+        due: BTreeMap::new(),
+        number: 0,
+        lives,
+        first_pools,
+        pools: configured,
+        weather: Weather { faults: rng.chance(930), lies: rng.chance(200) },
+        clocks_lie,
+        one_by_one: rng.chance(500),
+        calm: false,
+        undoing: false,
+        undone: false,
+        turns: 0,
+        broken,
+        counts: BTreeMap::new(),
+        rng,
+    };
+    let result = world.live();
+    let (refused, late) = (world.db.refused, world.db.late);
+    let bought = world.provider.launches;
+    world.counts.extend([("commits of deposed leaders", refused), ("commits after their doubt was settled", late)]);
+    world.counts.insert("machines bought", bought);
+    Report { trace: world.trace.into_text(), result, turns: world.turns, counts: world.counts }
+}
+
+impl World {
+    fn live(&mut self) -> Result<(), String> {
+        for n in 0..self.servers.len() {
+            let life = self.servers[n].life;
+            self.soon(0, 300, Due::Start(n, life));
+        }
+        for n in 0..self.holders.len() {
+            self.soon(500, 8000, Due::Holder(n));
+        }
+        for n in 0..self.watchers.len() {
+            self.soon(500, 8000, Due::Watcher(n));
+        }
+        self.soon(5000, 10_000, Due::Sweep);
+        self.soon(1, 3000, Due::Provider);
+        if self.weather.faults {
+            self.soon(2000, 20_000, Due::Nature);
+            self.soon(2000, 20_000, Due::Operator);
+            self.soon(5000, 40_000, Due::Editor);
+            self.soon(2000, 15_000, Due::Trouble);
+        }
+        let storm = START.after(STORM);
+        while self.now < storm {
+            self.step()?;
+        }
+        self.clear_up();
+        let end = self.now.after(CALM);
+        while let Some(unsettled) = self.unsettled() {
+            if self.now >= end {
+                return Err(format!("not settled after {CALM}: {unsettled}"));
+            }
+            self.step()?;
+        }
+        self.at_the_end()
+    }
+
+    /// Goes to the next time at which something is due, and lets it happen.
+    fn step(&mut self) -> Result<(), String> {
+        let Some(entry) = self.due.first_entry() else { return Err("nothing is due any more".into()) };
+        self.now = self.now.max(entry.key().0);
+        self.clock.store(self.now.0, Ordering::Relaxed);
+        let due = entry.remove();
+        self.happens(due)?;
+        self.carry();
+        self.provider.verdict()
+    }
+
+    fn at(&mut self, after: Millis, due: Due) {
+        self.number += 1;
+        self.due.insert((self.now.after(after), self.number), due);
+    }
+
+    fn soon(&mut self, from: i64, to: i64, due: Due) {
+        let after = Millis(self.rng.between(from, to));
+        self.at(after, due);
+    }
+
+    fn note(&mut self, words: impl FnOnce() -> String) {
+        self.trace.line(self.now, words);
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn faulty(&self) -> bool {
+        self.weather.faults && !self.calm
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = Limits { retention: RETENTION, ..Limits::default() };
+        if self.broken == Some(Break::NoGrace) { Limits { grace: Millis::ZERO, ..limits } } else { limits }
+    }
+
+    /// Takes what the servers have sent and decides what becomes of it.
+    fn carry(&mut self) {
+        let sent = std::mem::take(&mut *self.wire.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        for Sent { server, life, request, to } in sent {
+            self.send(server, life, request, To::Task(to));
+        }
+    }
+
+    fn send(&mut self, server: usize, life: u64, request: Request, to: To) {
+        self.number += 1;
+        let id = self.number;
+        let commit = matches!(request, Request::Commit { .. });
+        self.flights.insert(id, Flight { server, life, request: Some(request), to });
+        let patience = self.rng.between(1000, 3000);
+        if self.servers[server].cut {
+            self.at(Millis(patience), Due::GivesUp(id));
+            return;
+        }
+        let mut way = self.rng.between(1, 15);
+        if self.faulty() {
+            match self.rng.below(1000) {
+                // The process stands still between what it knew and what it says.
+                0..8 => {
+                    way += self.pause(server, 300, 30_000);
+                }
+                // The request is lost.
+                8..14 => {
+                    self.at(Millis(patience), Due::GivesUp(id));
+                    return;
+                }
+                // The answer is.
+                14..20 => self.at(Millis(patience), Due::GivesUp(id)),
+                // It comes when nobody waits for it any more.
+                20..30 if commit => {
+                    self.at(Millis(patience), Due::GivesUp(id));
+                    way = patience + self.rng.between(1, 25_000);
+                }
+                _ => {}
+            }
+        }
+        self.at(Millis(way), Due::Arrives(id));
+    }
+
+    /// A server stands still for a while; says how long.
+    fn pause(&mut self, n: usize, from: i64, to: i64) -> i64 {
+        let long = self.rng.between(from, to);
+        let until = self.now.after(Millis(long));
+        if self.servers[n].paused.is_none_or(|paused| paused < until) {
+            self.servers[n].paused = Some(until);
+        }
+        self.count("pauses");
+        self.note(|| format!("server {n} stands still for {long} ms"));
+        let life = self.servers[n].life;
+        self.at(Millis(long + 1), Due::Wake(n, life));
+        long
+    }
+
+    fn arrives(&mut self, id: u64) -> Result<(), String> {
+        let Some(flight) = self.flights.get_mut(&id) else { return Ok(()) };
+        let Some(request) = flight.request.take() else { return Ok(()) };
+        if self.db.down {
+            self.at(Millis(20), Due::GivesUp(id));
+            return Ok(());
+        }
+        let response = self.db.answer(self.now, request);
+        self.look_at_the_store()?;
+        let way = self.rng.between(1, 15);
+        self.at(Millis(way), Due::Answers(id, Box::new(response)));
+        Ok(())
+    }
+
+    fn look_at_the_store(&mut self) -> Result<(), String> {
+        for (batch, epoch, note) in self.db.stored() {
+            self.trace.line(self.now, || format!("server {} as {}: {}", note.server, epoch.0, words_of(&batch)));
+            if epoch != self.db.epoch() {
+                return Err(format!("a commit of epoch {} is stored under {}", epoch.0, self.db.epoch().0));
+            }
+            if note.first || note.recovery {
+                self.oracle.ended_by_silence.clear();
+            }
+            self.in_time(&batch, &note)?;
+            let expired = batch.leases.iter().filter(|row| how(row) == Some("EXPIRED")).count();
+            *self.counts.entry("leases that ran out").or_default() += expired as u64;
+            let things = &self.things;
+            let facts = Facts {
+                was_bad: &|id, now, within| things.was_bad(id, now, within.max(Millis::secs(60))),
+                blamed: &self.things.blamed,
+                lies: self.weather.lies,
+                pools: &note.pools,
+                one_by_one: note.single,
+            };
+            let known = self.oracle.leases.is_empty();
+            self.oracle.stored(&batch, &facts)?;
+            if note.recovery && !known {
+                self.oracle.grace_until = batch.now.after(Limits::default().grace);
+            }
+            self.oracle.answered.extend(note.answered);
+        }
+        Ok(())
+    }
+
+    /// No lease runs out while its holder had nobody to tell that it is there.
+    fn in_time(&self, batch: &wharfinger_core::Batch, note: &db::Note) -> Result<(), String> {
+        let expired = |row: &&Arc<wharfinger_core::Lease>| {
+            how(row) == Some("EXPIRED")
+                && row.spec.group.is_none()
+                && self.oracle.leases.get(&row.id).is_some_and(|old| !old.ended())
+        };
+        for row in batch.leases.iter().filter(expired) {
+            let (since, began) = note.listening;
+            // The clock of a server and the way of its first commit take some of the thirty seconds.
+            if began.since(since) < Millis::secs(20) {
+                return Err(format!("(grace) {} ran out {} after anybody listened", row.id, began.since(since)));
+            }
+            let there = self.holders.iter().any(|holder| holder.minds(row));
+            if there && row.spec.ttl >= Millis::secs(20) && !self.clocks_lie {
+                return Err(format!("(grace) {} ran out under a holder who renews it", row.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// All that take themselves for the leader.
+    fn leaders(&self) -> Vec<usize> {
+        (0..self.servers.len()).filter(|n| self.servers[*n].leads()).collect()
+    }
+
+    /// The storm is over: faults stop, what is switched off is switched on, what operators did is undone.
+    fn clear_up(&mut self) {
+        self.note(|| "the storm is over".into());
+        self.calm = true;
+        self.things.heal(self.now);
+        self.db.down = false;
+        for server in &mut self.servers {
+            (server.cut, server.blind, server.caller.blind) = (false, false, false);
+            if let Some(until) = &mut server.paused {
+                *until = self.now;
+            }
+        }
+        self.configure(pools::ample(&self.first_pools.clone()));
+        for n in 0..self.servers.len() {
+            let life = self.servers[n].life;
+            self.at(Millis(1), Due::Wake(n, life));
+        }
+        // What was announced or asked for before is in all heads by then, however late it was.
+        self.at(Millis::secs(60), Due::Undo);
+    }
+
+    fn configure(&mut self, pools: Vec<PoolConfig>) {
+        self.pools = Arc::new(pools);
+        for n in 0..self.servers.len() {
+            let pools = self.pools.clone();
+            if self.servers[n].leads() {
+                self.post(n, Mail::Configure(pools));
+            } else {
+                (self.servers[n].pools, self.servers[n].reload) = (pools, true);
+            }
+        }
+    }
+
+    /// The one who really leads, if it can be asked.
+    fn leader(&self) -> Option<&Server> {
+        let epoch = self.db.epoch();
+        self.servers.iter().find(|server| {
+            server.epoch == epoch && matches!(server.phase, Phase::Idle(_)) && !server.is_paused(self.now)
+        })
+    }
+
+    fn unsettled(&self) -> Option<String> {
+        if !self.undone {
+            return Some("what operators did is not undone yet".into());
+        }
+        let Some(core) = self.leader().and_then(Server::readable) else { return Some("nobody leads".into()) };
+        unsettled(core, self.now).or_else(|| self.provider.unclaimed(core)).or_else(|| {
+            let gone =
+                |id: &ResourceId| core.resource(*id).is_none_or(|row| matches!(row.state, ResourceState::Gone { .. }));
+            self.things.launched().into_iter().find(gone).map(|id| format!("(5) {id} runs and has no record"))
+        })
+    }
+
+    fn at_the_end(&mut self) -> Result<(), String> {
+        let Some(core) = self.leader().and_then(Server::readable) else { return Err("nobody leads".into()) };
+        if !core.leases(None).eq(self.oracle.leases.values()) {
+            return Err("(3) the leader's leases are not those that are stored".into());
+        }
+        let stored: BTreeSet<LeaseId> = self.db.snapshot().leases.iter().map(|row| row.id).collect();
+        self.oracle.restarted(&stored)?;
+        let missed: Vec<server::Page> =
+            self.watchers.iter().map(|watcher| server::Page::read(core, watcher.told)).collect();
+        let all = server::Page::read(core, Revision(0));
+        for (watcher, page) in self.watchers.iter_mut().zip(missed) {
+            watcher.reads(page)?;
+            watcher.knows(&all.leases)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! One of several servers: its clocks, what it is doing, and what lies in its mailbox.
+
+use super::db::Link;
+use crate::adapters::Caller;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use wharfinger::engine::{Cycle, Hub, SubmitError, Turn, TurnError, changes_after};
+use wharfinger::store::{Epoch, StoreError, Term};
+use wharfinger_core::{Batch, Core, Input, Lease, Limits, PoolConfig, Reply, Revision, Timestamp};
+
+/// The true time, which nobody in the simulation knows.
+pub(crate) type Now = Arc<AtomicI64>;
+
+/// A server's two clocks: one that tells the time of day, and one that only goes forward.
+#[derive(Clone)]
+pub(crate) struct Clock {
+    now: Now,
+    /// How far off it is, and how much too fast, in millionths.
+    pub(crate) skew: i64,
+    drift: i64,
+    start: Timestamp,
+}
+
+impl Clock {
+    pub(crate) fn new(now: Now, skew: i64, drift: i64) -> Self {
+        let start = Timestamp(now.load(Ordering::Relaxed));
+        Self { now, skew, drift, start }
+    }
+
+    fn passed(&self) -> i64 {
+        let passed = self.now.load(Ordering::Relaxed) - self.start.0;
+        passed + passed * self.drift / 1_000_000
+    }
+
+    pub(crate) fn wall(&self) -> Timestamp {
+        Timestamp(self.start.0 + self.skew + self.passed())
+    }
+
+    /// Since some time before.
+    pub(crate) fn steady(&self) -> Duration {
+        Duration::from_millis(u64::try_from(1_000_000 + self.passed()).unwrap_or(0))
+    }
+}
+
+/// What somebody wants of a server that leads.
+pub(crate) enum Mail {
+    /// A holder looks at what it has, and does something; the number is that of the attempt.
+    Act(usize, u64),
+    Input(Input),
+    /// An adapter's answer, to the one who called.
+    Fact(Input, u64),
+    /// A call wants this written down before it goes on; whose it is.
+    Note(Input, u64),
+    Operator,
+    Undo,
+    Configure(Arc<Vec<PoolConfig>>),
+    /// A watcher reads what it missed; the number is that of its connection.
+    Watch(usize, u64, Revision),
+}
+
+/// What a watcher reads.
+pub(crate) struct Page {
+    pub(crate) leases: Vec<Arc<Lease>>,
+    pub(crate) revision: Revision,
+    pub(crate) floor: Revision,
+}
+
+impl Page {
+    pub(crate) fn read(core: &Core, after: Revision) -> Self {
+        let (revision, floor) = (core.revision(), core.floor());
+        let after = if after < floor { Revision(0) } else { after };
+        Self { leases: core.leases_changed_after(after).cloned().collect(), revision, floor }
+    }
+}
+
+/// Somebody who waits for an answer.
+pub(crate) enum Asked {
+    Input { input: Input, holder: Option<usize>, from: oneshot::Receiver<Result<Reply, SubmitError>> },
+    Noted { input: Input, life: u64, from: oneshot::Receiver<Result<Reply, SubmitError>> },
+    Page { watcher: usize, connection: u64, from: oneshot::Receiver<Page> },
+}
+
+/// How a task ended.
+pub(crate) enum Done {
+    Followed(Result<Followed, StoreError>),
+    Started(Result<(Box<Cycle>, Batch), StoreError>),
+    Turned(Box<Cycle>, Result<Turn, TurnError>, Vec<Asked>),
+    Recovered(Box<Cycle>, Result<Batch, StoreError>),
+}
+
+/// What a look into the store brought.
+pub(crate) enum Followed {
+    All(Box<Core>),
+    Changes(Box<Batch>),
+}
+
+pub(crate) type Task = Pin<Box<dyn Future<Output = Done>>>;
+
+/// What a server does.
+pub(crate) enum Phase {
+    Down,
+    /// It follows; maybe a look into the store is under way.
+    Following(Option<Task>),
+    /// It won the lead and takes over.
+    Taking(Task),
+    /// It leads and waits.
+    Idle(Box<Cycle>),
+    /// It leads, and waits for the database.
+    Busy(Task),
+    /// The commit is done, and nothing has left yet.
+    Held(Box<Cycle>, Box<Turn>, Vec<Asked>),
+    /// The store failed it; it tries to recover again soon.
+    Lost(Box<Cycle>),
+}
+
+pub(crate) struct Server {
+    pub(crate) number: usize,
+    pub(crate) life: u64,
+    pub(crate) caller: Caller,
+    pub(crate) clock: Clock,
+    pub(crate) link: Arc<Link>,
+    pub(crate) hub: Hub,
+    pub(crate) phase: Phase,
+    /// The process is stopped until then.
+    pub(crate) paused: Option<Timestamp>,
+    /// It does not reach the database.
+    pub(crate) cut: bool,
+    /// It does not reach the adapters.
+    pub(crate) blind: bool,
+    pub(crate) mail: Vec<Mail>,
+    pub(crate) term: Option<Term>,
+    pub(crate) epoch: Epoch,
+    /// What it followed.
+    pub(crate) core: Option<Core>,
+    pub(crate) reload: bool,
+    /// It was asked to stop.
+    pub(crate) stopping: bool,
+    pub(crate) pools: Arc<Vec<PoolConfig>>,
+    /// Since when it has listened, and when it last did.
+    pub(crate) listening: Timestamp,
+    pub(crate) last_turn: Timestamp,
+    /// The configuration has changed since the last commit.
+    pub(crate) first: bool,
+    /// When it looks at the clock next.
+    pub(crate) tick: Timestamp,
+}
+
+impl Server {
+    /// Whether clients that want something done are let in.
+    pub(crate) fn leads(&self) -> bool {
+        match self.phase {
+            Phase::Down | Phase::Following(_) => false,
+            Phase::Taking(_) | Phase::Idle(_) | Phase::Busy(_) | Phase::Held(..) | Phase::Lost(_) => true,
+        }
+    }
+
+    /// Whether it leads still, by its own clock.
+    pub(crate) fn holds(&self) -> bool {
+        self.term.as_ref().is_some_and(|term| term.holds(self.clock.steady()))
+    }
+
+    pub(crate) fn is_paused(&self, now: Timestamp) -> bool {
+        self.paused.is_some_and(|until| until > now)
+    }
+
+    /// What it can be asked: what is committed, as far as it knows.
+    pub(crate) fn readable(&self) -> Option<&Core> {
+        match &self.phase {
+            Phase::Following(_) => self.core.as_ref(),
+            Phase::Idle(cycle) => Some(cycle.core()),
+            Phase::Down | Phase::Taking(_) | Phase::Busy(_) | Phase::Held(..) | Phase::Lost(_) => None,
+        }
+    }
+
+    /// A look into the store.
+    pub(crate) fn look(&self, limits: Limits) -> Task {
+        let (link, wall, pools) = (self.link.clone(), self.clock.wall(), self.pools.to_vec());
+        let known = self.core.as_ref().filter(|_| !self.reload).map(Core::revision);
+        Box::pin(async move {
+            Done::Followed(match known {
+                Some(revision) => changes_after(&*link, revision).await.map(|batch| Followed::Changes(Box::new(batch))),
+                None => wharfinger::store::Store::load(&*link)
+                    .await
+                    .map(|snapshot| Followed::All(Box::new(Core::follow(snapshot, pools, limits, wall)))),
+            })
+        })
+    }
+
+    /// As the engine's `take_over`: first all that was committed before the lead was won, then on from there.
+    pub(crate) fn take_over(&mut self, limits: Limits) -> Task {
+        let (link, clock, pools) = (self.link.clone(), self.clock.clone(), self.pools.to_vec());
+        let (epoch, hub, followed) = (self.epoch, self.hub.clone(), self.core.take());
+        Box::pin(async move {
+            let mut warm = None;
+            if let Some(mut core) = followed
+                && let Ok(batch) = changes_after(&*link, core.revision()).await
+            {
+                take_in(&mut core, &batch, &hub);
+                warm = Some(core.snapshot());
+            }
+            let taken = Cycle::take_over(link, epoch, warm, (pools, limits), || clock.wall()).await;
+            Done::Started(taken.map(|(cycle, batch)| (Box::new(cycle), batch)))
+        })
+    }
+}
+
+/// As the engine's follower does.
+pub(crate) fn take_in(core: &mut Core, batch: &Batch, hub: &Hub) {
+    let before = core.revision();
+    // Also if nothing has changed: time may have gone on.
+    core.take_in(batch);
+    if batch.revision > before {
+        if batch.floor > before { hub.skip(batch.revision) } else { hub.publish(batch) }
+    }
+}
+
+pub(crate) fn poll(task: &mut Task) -> Option<Done> {
+    match task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
