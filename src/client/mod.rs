@@ -41,6 +41,8 @@ pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
 pub use way::Way;
+#[cfg(feature = "server")]
+pub(crate) use way::never_stood;
 
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;

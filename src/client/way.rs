@@ -243,7 +243,7 @@ impl Drop for Hanging<'_> {
 }
 
 /// The connection was never made, so nothing was sent.
-fn never_stood(error: &tonic::transport::Error) -> bool {
+pub(crate) fn never_stood(error: &tonic::transport::Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<ConnectError>() {

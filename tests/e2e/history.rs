@@ -100,7 +100,7 @@ async fn watcher(number: usize, client: Client, history: Arc<History>) {
 
 /// What is done to the leader, to one that follows, or to all.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(crate) enum Fault {
     Kill,
     Pause,
     Cut,
@@ -109,7 +109,11 @@ enum Fault {
     Database,
 }
 
-fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
+/// Each of them.
+pub(crate) const FAULTS: [Fault; 6] =
+    [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Apart, Fault::Database];
+
+pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
     let leader = farm.leader();
     // Somewhere in the middle of whatever they do.
     std::thread::sleep(Duration::from_millis(150 + round * 173 % 400));
@@ -155,8 +159,7 @@ fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
 fn what_clients_were_told_stays_true_through_every_fault() {
     let Some(mut cluster) = Cluster::start() else { return };
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 20 } else { 2 };
-    let faults = [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Apart, Fault::Database];
-    let all: Vec<(Fault, u64)> = (0..rounds).flat_map(|round| faults.map(|fault| (fault, round))).collect();
+    let all: Vec<(Fault, u64)> = (0..rounds).flat_map(|round| FAULTS.map(|fault| (fault, round))).collect();
     let farm = Farm::start(&cluster, 3);
     stays_true(farm, all.len(), |farm, at| hurt(farm, &mut cluster, all[at].0, all[at].1));
 }
