@@ -262,7 +262,7 @@ impl Json for pb::TimelineEntry {
 
 impl Json for pb::TimelineResponse {
     fn json(&self) -> Value {
-        json!({ "entries": list(&self.entries), "truncated": self.truncated })
+        json!({ "entries": list(&self.entries), "truncated": self.truncated, "revision": self.revision })
     }
 }
 
@@ -297,6 +297,7 @@ impl Json for pb::ExplainResponse {
             "satisfiable": self.satisfiable,
             "blockers": list(&self.blockers),
             "history": list(&self.history),
+            "revision": self.revision,
         })
     }
 }

@@ -169,7 +169,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The same program with the same arguments in the same process, with nothing left of what it was: it stands by again.
+/// The same program with the same arguments in the same process, with nothing left of what it was: it follows again.
 fn begin_anew(ui: Ui) -> ExitCode {
     let mut arguments = std::env::args_os();
     let mut command = Command::new("/proc/self/exe");

@@ -370,7 +370,7 @@ impl Running {
         Ok(())
     }
 
-    /// Waits until a part ends that should not. [`Exit::Again`]: the lead is lost, and it is to stand by.
+    /// Waits until a part ends that should not. [`Exit::Again`]: the lead is lost, and it is to follow.
     async fn failed(&mut self) -> Result<Exit, Failure> {
         let failure = tokio::select! {
             failure = self.serving.failed() => failure,

@@ -67,7 +67,7 @@ impl From<Status> for ClientError {
     }
 }
 
-/// Where the server is that leads, as one says that stands by.
+/// Where the server is that leads, as one says that follows.
 pub(super) fn leader(status: &Status) -> Option<String> {
     status.get_details_error_info()?.metadata.get("leader").cloned()
 }

@@ -41,6 +41,8 @@ pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
 pub use way::Way;
+#[cfg(feature = "server")]
+pub(crate) use way::never_stood;
 
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
@@ -126,7 +128,7 @@ impl Seen {
 
 impl Client {
     /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`. Of several servers of one broker, with commas between, the one
-    /// that leads is found: one that stands by says where it is, also if it is not in the list.
+    /// that leads is found: one that follows says where it is, also if it is not in the list.
     ///
     /// # Errors
     /// [`ClientError::Address`], or [`ClientError::Unavailable`] if nobody answers there, or none of several leads.

@@ -139,12 +139,16 @@ impl Shared {
         let _ = current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// To the one that leads; takes it in if it is not known yet.
-    fn go_to(&self, watches: bool, leader: &str) -> Result<(), ClientError> {
+    /// To the one that leads; takes it in if it is not known yet. Not to one of `dead`: the leader may be known to us by
+    /// another address than to the servers among themselves.
+    fn go_to(&self, watches: bool, leader: &str, dead: &[usize]) -> Result<(), ClientError> {
         let told = endpoint(leader, true, &self.options)?;
         let wanted = address(&told);
         let mut ends = self.ends.write().unwrap_or_else(PoisonError::into_inner);
         let at = match ends.iter().position(|end| end.address == wanted) {
+            Some(at) if dead.contains(&at) => {
+                return Err(ClientError::Address(format!("{leader:?}, which is silent,")));
+            }
             Some(at) => at,
             None if ends.len() < MOST => {
                 ends.push(End { address: wanted, calls: told.connect_lazy(), watches: told.connect_lazy() });
@@ -167,14 +171,14 @@ enum Next {
 
 impl Way {
     /// A refusal before anything was done sends us on.
-    fn judge(&self, response: &Response<Body>, at: usize, count: usize) -> Next {
+    fn judge(&self, response: &Response<Body>, at: usize, count: usize, dead: &[usize]) -> Next {
         let Some(status) = Status::from_header_map(response.headers()) else { return Next::Done };
         if status.code() != Code::Unavailable {
             return Next::Done;
         }
         let refusal = error::reason(&status).is_some_and(|reason| reason == "NOT_LEADER");
         match error::leader(&status).filter(|_| refusal) {
-            Some(leader) if self.shared.go_to(self.watches, &leader).is_ok() => return Next::Again,
+            Some(leader) if self.shared.go_to(self.watches, &leader, dead).is_ok() => return Next::Again,
             Some(_) | None => self.shared.go_on(self.watches, at, count),
         }
         if refusal { Next::Again } else { Next::Done }
@@ -185,6 +189,7 @@ impl Way {
         // Each of our calls has one message, which may be needed again.
         let message: Bytes = body.collect().await?.to_bytes();
         let mut left = None;
+        let mut dead = Vec::new();
         loop {
             let (at, mut channel, count) = self.shared.current(self.watches);
             let left = left.get_or_insert(2 * count);
@@ -199,7 +204,7 @@ impl Way {
             let answer = answer.await;
             hanging.end();
             match answer {
-                Ok(response) => match self.judge(&response, at, count) {
+                Ok(response) => match self.judge(&response, at, count, &dead) {
                     Next::Again if *left > 0 => {}
                     Next::Again | Next::Done => return Ok(response),
                 },
@@ -208,6 +213,7 @@ impl Way {
                     if !(never_stood(&error) && count > 1 && *left > 0) {
                         return Err(error.into());
                     }
+                    dead.push(at);
                 }
             }
         }
@@ -237,7 +243,7 @@ impl Drop for Hanging<'_> {
 }
 
 /// The connection was never made, so nothing was sent.
-fn never_stood(error: &tonic::transport::Error) -> bool {
+pub(crate) fn never_stood(error: &tonic::transport::Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<ConnectError>() {

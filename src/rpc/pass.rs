@@ -4,6 +4,7 @@
 //! What must not be believed of everybody, who called, is proved with what only servers on one database know. Who gives up
 //! gives up there too. As long as nothing can have been done a call is tried again; after that its caller has to repeat it.
 
+use crate::client::never_stood;
 use crate::engine::{Leading, Role, Stand, Standing};
 use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
@@ -16,20 +17,19 @@ use crate::rpc::status::{RpcError, refused_by_follower};
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
 use std::convert::Infallible;
-use std::error::Error as StdError;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::request::Parts;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::codegen::{Bytes, Service};
 use tonic::server::NamedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{ConnectError, Status};
 use tower::Layer;
 
 /// Marks a call that was passed on: it is not passed on again.
@@ -305,18 +305,6 @@ async fn other_than(mut stand: watch::Receiver<Stand>, leader: &Leading) {
     if stand.wait_for(other).await.is_err() {
         std::future::pending().await
     }
-}
-
-/// The connection was never made, so nothing was sent.
-fn never_stood(error: &tonic::transport::Error) -> bool {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]

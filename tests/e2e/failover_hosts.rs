@@ -1,12 +1,13 @@
 //! Several servers over real sshd's and working copies: builds go on while the lead changes hands, and copies are handed out
 //! as they should be by whoever leads. One round of each fault always, five with WHARFINGER_LONG=1.
 
-use crate::failover::{Farm, until_stopped};
+use crate::failover::Farm;
 use crate::farm::NAMES;
+use crate::history::{FAULTS, hurt};
 use crate::postgresql::Cluster;
 use crate::proxy::Mode;
 use crate::sshd::{Sshd, skip};
-use crate::support::{PATIENCE, Server, repository, signal, text};
+use crate::support::{PATIENCE, Server, repository, text};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -119,47 +120,6 @@ fn one_at_a_time(lines: &[String]) {
     assert!(places.values().all(|(_, building)| !building), "a build was killed: {lines:#?}");
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Kill,
-    Pause,
-    Cut,
-    Stop,
-    Database,
-}
-
-fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault) {
-    let leader = farm.leader();
-    match fault {
-        Fault::Kill => {
-            farm.servers[leader].kill();
-            farm.leader_but(leader);
-            farm.servers[leader].spawn();
-        }
-        Fault::Pause => {
-            let pid = farm.servers[leader].pid();
-            signal(pid, "STOP");
-            until_stopped(pid);
-            farm.leader_but(leader);
-            signal(pid, "CONT");
-        }
-        Fault::Cut => {
-            farm.ways[leader].set(Mode::Hold);
-            farm.leader_but(leader);
-            farm.ways[leader].cut_and(Mode::Pass);
-        }
-        Fault::Stop => {
-            assert!(farm.servers[leader].stop().success());
-            farm.servers[leader].spawn();
-        }
-        Fault::Database => {
-            cluster.kill();
-            cluster.run();
-        }
-    }
-    farm.leader();
-}
-
 #[test]
 fn builds_on_copies_live_through_every_fault_of_the_servers() {
     if skip("failover_hosts::builds_on_copies_live_through_every_fault_of_the_servers") {
@@ -198,8 +158,8 @@ fn builds_on_copies_live_through_every_fault_of_the_servers() {
         };
         goes_on(&farm, "at first");
         for round in 0..rounds {
-            for fault in [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Database] {
-                hurt(&mut farm, &mut cluster, fault);
+            for fault in FAULTS {
+                hurt(&mut farm, &mut cluster, fault, round);
                 goes_on(&farm, &format!("round {round}, {fault:?}"));
             }
         }
@@ -208,7 +168,7 @@ fn builds_on_copies_live_through_every_fault_of_the_servers() {
     });
     assert!(failed.is_empty(), "{}\n{}", failed.join("\n"), farm.logs());
     let lines = site.lines();
-    eprintln!("BUILDS: {} through {} faults", lines.len() / 2, rounds * 5);
+    eprintln!("BUILDS: {} through {} faults", lines.len() / 2, rounds * FAULTS.len() as u64);
     assert_eq!(lines.len(), 2 * built.load(Ordering::SeqCst), "each build ran once");
     one_at_a_time(&lines);
 }

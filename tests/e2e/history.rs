@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wharfinger::client::{Client, ClientOptions, Watched};
-use wharfinger::pb::{LeaseRequest, LeaseState, Outcome, Selector, WatchRequest};
+use wharfinger::pb::{LeaseRequest, LeaseState, ListRequest, Outcome, Selector, WatchRequest};
 
 /// One lease as its holder saw it.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ struct History {
     /// By watcher and lease: the last state that was told, and its revision.
     watched: Mutex<BTreeMap<(usize, String), (LeaseState, u64)>>,
     requests: AtomicU64,
+    /// The highest revision of an acknowledged release.
+    revision: AtomicU64,
 }
 
 fn patient(list: &str) -> Client {
@@ -69,6 +71,7 @@ async fn holder(client: Client, history: Arc<History>, stop: Arc<AtomicBool>) {
         history.held.lock().unwrap().push(held);
         let told = client.release(&lease.id, Outcome::Ok, "").await.unwrap().lease.unwrap();
         assert_eq!(told.state(), LeaseState::Released);
+        history.revision.fetch_max(told.revision, Ordering::SeqCst);
         history.released.lock().unwrap().insert(lease.id);
     }
 }
@@ -97,7 +100,7 @@ async fn watcher(number: usize, client: Client, history: Arc<History>) {
 
 /// What is done to the leader, to one that follows, or to all.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(crate) enum Fault {
     Kill,
     Pause,
     Cut,
@@ -106,7 +109,11 @@ enum Fault {
     Database,
 }
 
-fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
+/// Each of them.
+pub(crate) const FAULTS: [Fault; 6] =
+    [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Apart, Fault::Database];
+
+pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
     let leader = farm.leader();
     // Somewhere in the middle of whatever they do.
     std::thread::sleep(Duration::from_millis(150 + round * 173 % 400));
@@ -152,8 +159,7 @@ fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
 fn what_clients_were_told_stays_true_through_every_fault() {
     let Some(mut cluster) = Cluster::start() else { return };
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 20 } else { 2 };
-    let faults = [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Apart, Fault::Database];
-    let all: Vec<(Fault, u64)> = (0..rounds).flat_map(|round| faults.map(|fault| (fault, round))).collect();
+    let all: Vec<(Fault, u64)> = (0..rounds).flat_map(|round| FAULTS.map(|fault| (fault, round))).collect();
     let farm = Farm::start(&cluster, 3);
     stays_true(farm, all.len(), |farm, at| hurt(farm, &mut cluster, all[at].0, all[at].1));
 }
@@ -226,6 +232,10 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     }
     // Every end that was acknowledged is there, and was told to who watches.
     let client = patient(&list);
+    // Wherever it asks: a server that follows may not have heard of the last ones, and says so to who knows of them.
+    let known = history.revision.load(Ordering::SeqCst);
+    let all = ListRequest { min_revision: known, ..ListRequest::default() };
+    runtime.block_on(client.list(all)).unwrap();
     for id in &released {
         let lease = runtime.block_on(client.get(id)).unwrap();
         assert_eq!(lease.state(), LeaseState::Released, "{id} was acknowledged as released");

@@ -142,11 +142,14 @@ class Sshds:
         self.folder = tempfile.mkdtemp(prefix="wharfinger-moto-")
         self.running = {}
         self.base = None
+        self.over = False
         os.makedirs("/run/sshd", exist_ok=True)
 
     def keep(self):
         while True:
             with lock:
+                if self.over:
+                    return
                 wanted = {i.id: i for i in list(world.launched) if i._state.name == "running" and i.id not in world.dead and not world.no_ssh}
                 for ident in [i for i in self.running if i not in wanted]:
                     self.end(ident)
@@ -232,6 +235,8 @@ class Sshds:
 
     def end_all(self):
         with lock:
+            # None is started again behind our back.
+            self.over = True
             for ident in list(self.running):
                 self.end(ident)
         shutil.rmtree(self.folder, ignore_errors=True)

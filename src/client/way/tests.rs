@@ -44,6 +44,24 @@ async fn the_leader_is_found_by_what_others_say_also_if_it_was_not_named() {
     }
 }
 
+/// As behind published ports: what servers call each other by leads nowhere from here.
+#[tokio::test]
+async fn a_leader_whose_own_address_leads_nowhere_is_found_in_the_list() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (a, b, c) = (Broker::start().await, Broker::start().await, Broker::start().await);
+    for follower in [&a, &b] {
+        for _ in 0..9 {
+            let status = stands_by(Some(format!("http://{dead}")));
+            follower.script.get.lock().unwrap().push_back(Err(status));
+        }
+    }
+    answers(&c, 7);
+    let list = [&a, &b, &c].map(|broker| broker.address.to_string()).join(",");
+    let options = ClientOptions { retry_for: Duration::ZERO, ..ClientOptions::default() };
+    let client = Client::connect_lazy(&list, options).unwrap();
+    assert_eq!(client.get("l").await.unwrap().revision, 7);
+}
+
 #[tokio::test]
 async fn without_a_word_who_leads_the_next_is_asked() {
     let (a, b, c) = (Broker::start().await, Broker::start().await, Broker::start().await);

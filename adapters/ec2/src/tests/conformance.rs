@@ -81,8 +81,13 @@ async fn adapter_keeps_the_contract() {
         config.imds = imds(cloud.clone());
         config.boot_poll_ms = 100;
         config.reconcile_ms = 500;
-        let booted = sshd.clone();
-        cloud.witness(move |launch| boot(&booted, &launch.user_data));
+        // The metadata service keeps the account, which must not keep the sshd.
+        let booted = Arc::downgrade(&sshd);
+        cloud.witness(move |launch| {
+            if let Some(sshd) = booted.upgrade() {
+                boot(&sshd, &launch.user_data);
+            }
+        });
         let shared: Arc<dyn Cloud> = cloud.clone();
         let adapter = Ec2Adapter::new("spot".into(), config, &Clouds::of(move |_| shared.clone())).unwrap();
         adapter.attend(Arc::new(Books::default()));
