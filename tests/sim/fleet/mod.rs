@@ -142,6 +142,8 @@ pub(crate) struct World {
     weather: Weather,
     /// Clocks are worse than a tenth: then reads may be old, and nothing else may be wrong.
     clocks_lie: bool,
+    /// Who leads since before there was any lease: nobody had to wait for that one.
+    from_nothing: Option<Epoch>,
     one_by_one: bool,
     calm: bool,
     /// What operators did: it is being undone, it is.
@@ -214,6 +216,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         pools: configured,
         weather: Weather { faults: rng.chance(930), lies: rng.chance(200) },
         clocks_lie,
+        from_nothing: None,
         one_by_one: rng.chance(500),
         calm: false,
         undoing: false,
@@ -384,7 +387,10 @@ impl World {
             if note.first || note.recovery {
                 self.oracle.ended_by_silence.clear();
             }
-            self.in_time(&batch, &note)?;
+            if note.recovery && self.oracle.leases.is_empty() {
+                self.from_nothing = Some(epoch);
+            }
+            self.in_time(&batch, &note, epoch)?;
             let expired = batch.leases.iter().filter(|row| how(row) == Some("EXPIRED")).count();
             *self.counts.entry("leases that ran out").or_default() += expired as u64;
             let things = &self.things;
@@ -406,7 +412,7 @@ impl World {
     }
 
     /// No lease runs out while its holder had nobody to tell that it is there.
-    fn in_time(&self, batch: &wharfinger_core::Batch, note: &db::Note) -> Result<(), String> {
+    fn in_time(&self, batch: &wharfinger_core::Batch, note: &db::Note, epoch: Epoch) -> Result<(), String> {
         let expired = |row: &&Arc<wharfinger_core::Lease>| {
             how(row) == Some("EXPIRED")
                 && row.spec.group.is_none()
@@ -415,7 +421,8 @@ impl World {
         for row in batch.leases.iter().filter(expired) {
             let (since, began) = note.listening;
             // The clock of a server and the way of its first commit take some of the thirty seconds.
-            if began.since(since) < Millis::secs(20) {
+            let silent_before = self.from_nothing != Some(epoch);
+            if silent_before && began.since(since) < Millis::secs(20) {
                 return Err(format!("(grace) {} ran out {} after anybody listened", row.id, began.since(since)));
             }
             let there = self.holders.iter().any(|holder| holder.minds(row));
