@@ -436,8 +436,10 @@ impl Oracle {
     pub(crate) fn answers(&mut self, request: Option<&Arc<str>>, reply: &Reply) -> Checked {
         let Reply::Leases(leases) = reply else { return Ok(()) };
         for lease in leases {
-            let stored = self.leases.get(&lease.id);
-            if lease.revision > self.revision || stored.is_none_or(|row| row.revision < lease.revision) {
+            // An answer that is late may tell of one that is forgotten by now.
+            let stored = self.leases.get(&lease.id).map(|row| row.revision);
+            let stored = stored.or_else(|| self.forgotten.contains(&lease.id).then_some(self.revision));
+            if lease.revision > self.revision || stored.is_none_or(|at| at < lease.revision) {
                 return Err(format!("(3) an answer tells of {} at {}, which is not stored", lease.id, lease.revision));
             }
         }
