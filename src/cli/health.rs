@@ -66,7 +66,10 @@ async fn ask(endpoint: Endpoint, service: &str) -> Said {
         Err(_) => ("SILENT", format!("no answer within {} s", PATIENCE.as_secs())),
         Ok(Ok(answer)) => match answer.into_inner().status() {
             ServingStatus::Serving => (SERVING, String::new()),
-            ServingStatus::NotServing => ("NOT_SERVING", "it stops, or can't serve just now".into()),
+            ServingStatus::NotServing if service.is_empty() => {
+                ("NOT_SERVING", "it stops, or can't serve just now".into())
+            }
+            ServingStatus::NotServing => ("NOT_SERVING", String::new()),
             ServingStatus::Unknown | ServingStatus::ServiceUnknown => ("UNKNOWN", "it does not know how it is".into()),
         },
         Ok(Err(status)) if status.code() == Code::NotFound => ("UNKNOWN", format!("it has no service {service:?}")),
