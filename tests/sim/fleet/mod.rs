@@ -142,8 +142,8 @@ pub(crate) struct World {
     weather: Weather,
     /// Clocks are worse than a tenth: then reads may be old, and nothing else may be wrong.
     clocks_lie: bool,
-    /// Who leads since before there was any lease: nobody had to wait for that one.
-    from_nothing: Option<Epoch>,
+    /// Who began to lead when there was no lease yet, and when: nobody had to wait for that one.
+    from_nothing: Option<(Epoch, Timestamp)>,
     one_by_one: bool,
     calm: bool,
     /// What operators did: it is being undone, it is.
@@ -387,8 +387,8 @@ impl World {
             if note.first || note.recovery {
                 self.oracle.ended_by_silence.clear();
             }
-            if note.recovery && self.oracle.leases.is_empty() {
-                self.from_nothing = Some(epoch);
+            if note.recovery {
+                self.from_nothing = self.oracle.leases.is_empty().then_some((epoch, self.now));
             }
             self.in_time(&batch, &note, epoch)?;
             let expired = batch.leases.iter().filter(|row| how(row) == Some("EXPIRED")).count();
@@ -421,7 +421,9 @@ impl World {
         for row in batch.leases.iter().filter(expired) {
             let (since, began) = note.listening;
             // The clock of a server and the way of its first commit take some of the thirty seconds.
-            let silent_before = self.from_nothing != Some(epoch);
+            // A pause of that one counts like any other's.
+            let silent_before =
+                !self.from_nothing.is_some_and(|(own, at)| own == epoch && since <= at.after(Millis::secs(3)));
             if silent_before && began.since(since) < Millis::secs(20) {
                 return Err(format!("(grace) {} ran out {} after anybody listened", row.id, began.since(since)));
             }
