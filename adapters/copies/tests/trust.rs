@@ -6,6 +6,9 @@
 #[allow(dead_code, unused_imports, clippy::unwrap_used)] // the other test files use the rest
 mod support;
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use support::{World, sh};
 use wharfinger_adapter::access;
 use wharfinger_copies::{Clean, Config, CopiesAdapter};
@@ -152,6 +155,20 @@ async fn whatever_is_done_under_a_lease_is_seen() {
     play(false, ROWS).await;
 }
 
+/// A file that stays open, so that no file that is made after it can be given its inode number.
+struct Held(std::fs::File);
+
+impl Held {
+    fn open(path: &Path) -> Self {
+        Self(std::fs::File::open(path).unwrap())
+    }
+
+    /// Whether this very file is what is at the path.
+    fn is_at(&self, path: &Path) -> bool {
+        self.0.metadata().unwrap().ino() == std::fs::metadata(path).unwrap().ino()
+    }
+}
+
 /// Leases until the files are old enough to be trusted: then a prepare leaves the index as the clean-up made it. Says so.
 async fn until_trusted(world: &World) -> Vec<u8> {
     let index = world.tree().join(".git/index");
@@ -180,10 +197,9 @@ async fn nothing_is_trusted_over_a_lease() {
     // time that git notes for it.
     let index = world.tree().join(".git/index");
     std::fs::write(&index, &proved).unwrap();
-    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&index).unwrap());
-    let before = inode();
+    let before = Held::open(&index);
     world.prepare(&[]).await.unwrap();
-    assert_ne!(inode(), before, "the index is made anew");
+    assert!(!before.is_at(&index), "the index is made anew");
 }
 
 #[tokio::test]
@@ -192,13 +208,12 @@ async fn a_broker_that_was_started_again_proves_in_full() {
     until_trusted(&world).await;
     lease(&world, &[]).await;
     let index = world.tree().join(".git/index");
-    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&index).unwrap());
-    let before = inode();
+    let before = Held::open(&index);
     let mut config = Config::new(world.origin.url());
     config.min_free_disk_mb = 1;
     world.adapter = CopiesAdapter::new("copies".into(), config).unwrap();
     let prepared = world.prepare(&[]).await.unwrap();
-    assert_ne!(inode(), before);
+    assert!(!before.is_at(&index), "the index is made anew");
     world.assert_is(&prepared, "main", &[]);
 }
 
