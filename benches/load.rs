@@ -22,6 +22,9 @@ mod wharf;
 use meter::{Figure, Plan, median};
 use std::time::Duration;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CONNECTIONS: usize = 4;
 const IN_FLIGHT: usize = 64;
 

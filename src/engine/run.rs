@@ -16,6 +16,9 @@ use wharfinger_core::{Batch, Input, Limits, PoolConfig};
 
 /// Inputs of one turn: enough that an fsync is shared by many, few enough that nobody waits long.
 const BATCH: usize = 512;
+/// With so many, an fsync is shared well enough: who comes later is for the next turn, so that others are answered and ask
+/// again while this one is written.
+const ENOUGH: usize = 64;
 /// How often the engine looks for more before a turn.
 const LOOKS: usize = 32;
 /// Inputs that wait for a turn; beyond it, senders wait.
@@ -243,6 +246,9 @@ impl Loop {
     /// more. With nobody else about it costs some microseconds.
     async fn gather(&mut self, messages: &mut Vec<Message>) {
         for _ in 0..LOOKS {
+            if messages.len() >= ENOUGH {
+                return;
+            }
             let before = messages.len();
             tokio::task::yield_now().await;
             while messages.len() < BATCH
@@ -250,7 +256,7 @@ impl Loop {
             {
                 messages.push(message);
             }
-            if messages.len() == before || messages.len() >= BATCH {
+            if messages.len() == before {
                 return;
             }
         }

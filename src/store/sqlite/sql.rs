@@ -76,6 +76,41 @@ pub(super) const PUT_EVENTS: [Sized; 4] = [
     Sized { rows: 1, text: put_events!(event_row!()) },
 ];
 
+/// Rows of one kind that a small batch puts: as many as there is room for, and room is for a power of two, so that few
+/// texts are ever made. A place that is left over holds NULL for its key.
+pub(super) struct Put {
+    into: &'static str,
+    row: &'static str,
+    then: &'static str,
+    pub(super) columns: usize,
+}
+
+pub(super) const LEASE_ROWS: Put =
+    Put { into: concat!("leases (", lease_columns!(), ")"), row: lease_row!(), then: update_leases!(), columns: 41 };
+pub(super) const RESOURCE_ROWS: Put = Put {
+    into: concat!("resources (", resource_columns!(), ")"),
+    row: resource_row!(),
+    then: update_resources!(),
+    columns: 30,
+};
+pub(super) const EVENT_ROWS: Put =
+    Put { into: concat!("events (", event_columns!(), ")"), row: event_row!(), then: "", columns: 10 };
+
+impl Put {
+    /// Adds the statement for so many rows.
+    pub(super) fn append(&self, rows: usize, text: &mut String) {
+        text.push_str("; INSERT INTO ");
+        text.push_str(self.into);
+        text.push_str(" SELECT * FROM (VALUES ");
+        for at in 0..rows {
+            text.push_str(if at == 0 { "" } else { "," });
+            text.push_str(self.row);
+        }
+        text.push_str(") WHERE column1 IS NOT NULL");
+        text.push_str(self.then);
+    }
+}
+
 /// An entry that belongs to a revision of an earlier batch: goes behind those that are there.
 pub(super) const PUT_LATE_EVENT: &str = concat!(
     "INSERT INTO events (",
@@ -105,8 +140,8 @@ pub(super) const ROLLBACK: &str = "ROLLBACK";
 /// Opens the transaction and moves the revision on, in one hop. No row comes back if revision or epoch are others.
 /// Floor and time never go back, whatever a batch says.
 pub(super) const ADVANCE: &str = "BEGIN IMMEDIATE; \
-     UPDATE meta SET revision = ?1, floor = max(floor, ?2), now_ms = max(now_ms, ?3) \
-     WHERE revision = ?4 AND epoch = ?5 RETURNING revision";
+     UPDATE meta SET revision = ?, floor = max(floor, ?), now_ms = max(now_ms, ?) \
+     WHERE revision = ? AND epoch = ? RETURNING revision";
 
 pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
 pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::samples::{RESOURCE_STATES, Samples, event};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqlSafeStr, Statement};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -44,6 +44,15 @@ async fn every_statement_prepares() {
     for text in sql::all() {
         for part in text.split("; ") {
             conn.prepare(AssertSqlSafe(part).into_sql_str()).await.unwrap_or_else(|e| panic!("{e}: {part}"));
+        }
+    }
+    for put in [&sql::LEASE_ROWS, &sql::RESOURCE_ROWS, &sql::EVENT_ROWS] {
+        for rows in [1, 2, 128] {
+            let mut text = String::new();
+            put.append(rows, &mut text);
+            let text = text.trim_start_matches("; ").to_owned();
+            let prepared = conn.prepare(AssertSqlSafe(text).into_sql_str()).await.unwrap();
+            assert_eq!(prepared.parameters(), Some(sqlx::Either::Right(rows * put.columns)));
         }
     }
     // Columns are written by position, so the lists of names must be those of the statements.
@@ -115,6 +124,62 @@ async fn what_was_committed_survives_a_kill() {
     let epoch = again.acquire().await.unwrap();
     again.commit(&leases(base, 5), epoch).await.unwrap();
     assert_eq!(store.load().await.unwrap(), expected, "the original has nothing of it");
+}
+
+/// A batch is small or large, and a small one has places left over or none.
+#[tokio::test]
+async fn batches_of_every_size_hold_what_was_put() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    let (mut base, mut samples) = (0, Samples::new(7));
+    let (mut all, mut expected) = (Vec::new(), Vec::new());
+    for count in [1_u64, 2, 3, 5, 8, 9, 64, 127, 128, 129, 300] {
+        let mut batch = leases(base, count);
+        // Some that were there before are put once more, so that both ways are taken by each statement.
+        batch.leases.extend(all.iter().take(40).map(|old: &Arc<Lease>| {
+            Arc::new(Lease { id: old.id, revision: batch.revision, ..samples.lease(base % 13, 1) })
+        }));
+        let resource = samples.resource(base % RESOURCE_STATES, base + 1);
+        batch.resources = vec![Arc::new(wharfinger_core::Resource { revision: batch.revision, ..resource })];
+        store.commit(&batch, epoch).await.unwrap();
+        all.retain(|old: &Arc<Lease>| batch.leases.iter().all(|new| new.id != old.id));
+        all.extend(batch.leases.iter().cloned());
+        expected.extend(batch.events);
+        base += count;
+        let mut stored = store.load().await.unwrap().leases;
+        let mut wanted: Vec<Lease> = all.iter().map(|lease| (**lease).clone()).collect();
+        stored.sort_by_key(|lease| lease.id);
+        wanted.sort_by_key(|lease| lease.id);
+        assert!(stored == wanted, "after {count}");
+    }
+    let told = store.events(&EventQuery { limit: 10_000, ..EventQuery::default() }).await.unwrap();
+    let told = told.into_iter().map(|entry| (entry.revision, entry.ordinal));
+    assert!(told.eq(expected.iter().map(|event| (event.revision.0, 0))));
+}
+
+/// The rows that another has written at the same revision are in the way of ours. That it leads is what counts.
+#[tokio::test]
+async fn rows_of_another_leader_do_not_hide_that_it_leads() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let epoch = store.acquire().await.unwrap();
+    store.commit(&leases(0, 1), epoch).await.unwrap();
+    let mut other = open::writer(&path).connect().await.unwrap();
+    for text in [
+        "UPDATE meta SET epoch = epoch + 1, revision = 2",
+        "INSERT INTO events SELECT 2, ordinal, at, kind, actor, subject, pool, resource, lease, detail FROM events",
+    ] {
+        sqlx::query(text).execute(&mut other).await.unwrap();
+    }
+    for rows in [1, 200] {
+        let error = store.commit(&leases(1, rows), epoch).await.unwrap_err();
+        assert!(matches!(error, CommitError::Deposed { current } if current != epoch), "{rows}: {error:?}");
+    }
+    let epoch = store.acquire().await.unwrap();
+    // Nothing but what was there is in the way now.
+    sqlx::query("DELETE FROM events WHERE revision = 2").execute(&mut other).await.unwrap();
+    store.commit(&leases(2, 1), epoch).await.unwrap();
 }
 
 #[tokio::test]

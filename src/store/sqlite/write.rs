@@ -5,7 +5,8 @@ use super::{open, sql};
 use crate::store::row::{Sink, put_event, put_lease, put_pool, put_resource};
 use crate::store::{CommitError, Epoch, FORGOTTEN_FOR_MS, StoreError, numbered};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, ConnectOptions, Connection, Row};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Row};
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use wharfinger_core::{Batch, Event, Revision, Timestamp};
@@ -37,45 +38,64 @@ impl Sink for Values {
     }
 }
 
+/// Rows of one kind up to which a batch is small: its statements go to the connection's thread in one text. A hop there and back
+/// costs as much as four rows.
+const SMALL: usize = 128;
+
 /// A batch as statements with their values: owns all it needs, so that it can be carried out by a task that nobody
 /// waits for any more.
 pub(super) struct Plan {
     base: Revision,
-    advance: SqliteArguments,
+    /// What opens the transaction and moves the revision on, and of a small batch all that is to be put.
+    opening: (Cow<'static, str>, SqliteArguments),
     statements: Vec<(&'static str, SqliteArguments)>,
     rows: usize,
 }
 
 impl Plan {
     pub(super) fn new(batch: &Batch, epoch: Epoch) -> Result<Plan, StoreError> {
+        let mut opening = Values::default();
+        for number in [batch.revision.0, batch.floor.0] {
+            opening.int(Some(number.cast_signed()));
+        }
+        opening.int(Some(batch.now.0));
+        for number in [batch.base.0, epoch.0] {
+            opening.int(Some(number.cast_signed()));
+        }
         let mut plan = Plan {
             base: batch.base,
-            advance: SqliteArguments::default(),
+            opening: (Cow::Borrowed(sql::ADVANCE), SqliteArguments::default()),
             statements: Vec::new(),
             rows: batch.leases.len() + batch.resources.len() + batch.events.len(),
         };
-        let mut advance = Values::default();
-        for number in [batch.revision.0, batch.floor.0] {
-            advance.int(Some(number.cast_signed()));
+        numbered(batch)?;
+        let events = Events::of(batch);
+        let put = [batch.leases.len(), batch.resources.len(), batch.events.len()];
+        if put.iter().all(|rows| *rows <= SMALL) && events.late.is_empty() && rare(batch) == 0 {
+            let mut text = String::from(sql::ADVANCE);
+            put_all(&sql::LEASE_ROWS, &batch.leases, &mut text, &mut opening, |lease, values| put_lease(lease, values));
+            put_all(&sql::RESOURCE_ROWS, &batch.resources, &mut text, &mut opening, |resource, values| {
+                put_resource(resource, values);
+            });
+            put_all(&sql::EVENT_ROWS, &events.new, &mut text, &mut opening, events.numbers());
+            plan.opening = (Cow::Owned(text), checked(opening)?);
+            return Ok(plan);
         }
-        advance.int(Some(batch.now.0));
-        for number in [batch.base.0, epoch.0] {
-            advance.int(Some(number.cast_signed()));
-        }
-        plan.advance = checked(advance)?;
-
+        plan.opening.1 = checked(opening)?;
         plan.put(&sql::PUT_LEASES, &batch.leases, |lease, values| put_lease(lease, values))?;
         plan.put(&sql::PUT_RESOURCES, &batch.resources, |resource, values| put_resource(resource, values))?;
         for pool in &batch.pools {
             plan.one(sql::PUT_POOL, |values| put_pool(pool, values))?;
         }
         plan.forget(batch)?;
-        plan.events(batch)?;
+        for event in &events.late {
+            plan.one(sql::PUT_LATE_EVENT, |values| put_event(event, 0, values))?;
+        }
+        plan.put(&sql::PUT_EVENTS, &events.new, events.numbers())?;
         Ok(plan)
     }
 
     fn forget(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        numbered(batch)?;
         if batch.forgotten_leases.is_empty() && batch.forgotten_resources.is_empty() {
             return Ok(());
         }
@@ -115,21 +135,57 @@ impl Plan {
         }
         Ok(())
     }
+}
 
-    fn events(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let mut events: Vec<&Event> = batch.events.iter().collect();
-        events.sort_by_key(|event| event.revision);
-        // A batch that only forgets has the revision of the batch before it, which may have entries already.
-        let (late, new) = events.split_at(events.partition_point(|event| event.revision <= batch.base));
-        for event in late {
-            self.one(sql::PUT_LATE_EVENT, |values| put_event(event, 0, values))?;
-        }
-        let (mut revision, mut ordinal) = (batch.base, 0);
-        self.put(&sql::PUT_EVENTS, new, |event, values| {
+/// Changes that only come now and then.
+fn rare(batch: &Batch) -> usize {
+    batch.pools.len() + batch.forgotten_leases.len() + batch.forgotten_resources.len()
+}
+
+/// Adds the statement for these rows, and their values.
+fn put_all<T>(
+    put: &sql::Put,
+    rows: &[T],
+    text: &mut String,
+    values: &mut Values,
+    mut fill: impl FnMut(&T, &mut Values),
+) {
+    if rows.is_empty() {
+        return;
+    }
+    let room = rows.len().next_power_of_two();
+    put.append(room, text);
+    rows.iter().for_each(|row| fill(row, values));
+    for _ in 0..(room - rows.len()) * put.columns {
+        values.int(None);
+    }
+}
+
+/// The entries of a batch, in their order.
+struct Events<'b> {
+    base: Revision,
+    /// Of a revision of an earlier batch: one that only forgets has the revision of the batch before it, which may have
+    /// entries already.
+    late: Vec<&'b Event>,
+    new: Vec<&'b Event>,
+}
+
+impl<'b> Events<'b> {
+    fn of(batch: &'b Batch) -> Self {
+        let mut late: Vec<&Event> = batch.events.iter().collect();
+        late.sort_by_key(|event| event.revision);
+        let new = late.split_off(late.partition_point(|event| event.revision <= batch.base));
+        Self { base: batch.base, late, new }
+    }
+
+    /// Puts each with its number within its revision.
+    fn numbers(&self) -> impl FnMut(&&'b Event, &mut Values) + use<'b> {
+        let (mut revision, mut ordinal) = (self.base, 0);
+        move |event, values| {
             ordinal = if event.revision == revision { ordinal + 1 } else { 0 };
             revision = event.revision;
             put_event(event, ordinal, values);
-        })
+        }
     }
 }
 
@@ -243,7 +299,15 @@ impl Writer {
         let rows = plan.rows;
         let conn = self.ready().await.map_err(CommitError::NotCommitted)?;
         let prepared = prepare(conn, plan).await;
-        match self.outcome(prepared).await.map_err(CommitError::NotCommitted)? {
+        let advance = match self.outcome(prepared).await {
+            Ok(advance) => advance,
+            // What another has committed may be in the way of our rows, and is found before it is seen that it counts.
+            Err(error) => match self.standing().await {
+                Ok(stands @ Advance::Stands { revision, epoch: current }) if (revision, current) != (base, epoch) => stands,
+                Ok(_) | Err(_) => return Err(CommitError::NotCommitted(error)),
+            },
+        };
+        match advance {
             Advance::Done => {}
             Advance::Stands { revision, epoch: current } if current != epoch => {
                 tracing::debug!(%revision, "a commit with an older epoch was refused");
@@ -265,6 +329,11 @@ impl Writer {
         }
         self.unsaved += rows;
         Ok(())
+    }
+
+    async fn standing(&mut self) -> Result<Advance, StoreError> {
+        let stands = stands(self.ready().await?).await;
+        self.outcome(stands).await
     }
 
     /// Moves the log into the database, as far as no reader is in the way. Answers how many pages of the log are in the
@@ -293,18 +362,22 @@ enum Advance {
 }
 
 async fn prepare(conn: &mut SqliteConnection, plan: Plan) -> Result<Advance, sqlx::Error> {
-    let moved = sqlx::query_with(sql::ADVANCE, plan.advance).fetch_all(&mut *conn).await?;
+    let (text, values) = plan.opening;
+    // Our own text: no value is in it.
+    let moved = sqlx::query_with(AssertSqlSafe(text), values).fetch_all(&mut *conn).await?;
     if moved.is_empty() {
-        let row = sqlx::query(sql::STANDING).fetch_one(&mut *conn).await?;
-        let (revision, epoch): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let stands = stands(conn).await?;
         sqlx::query(sql::ROLLBACK).execute(&mut *conn).await?;
-        return Ok(Advance::Stands {
-            revision: Revision(revision.cast_unsigned()),
-            epoch: Epoch(epoch.cast_unsigned()),
-        });
+        return Ok(stands);
     }
     for (text, arguments) in plan.statements {
         sqlx::query_with(text, arguments).execute(&mut *conn).await?;
     }
     Ok(Advance::Done)
+}
+
+async fn stands(conn: &mut SqliteConnection) -> Result<Advance, sqlx::Error> {
+    let row = sqlx::query(sql::STANDING).fetch_one(conn).await?;
+    let (revision, epoch): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Advance::Stands { revision: Revision(revision.cast_unsigned()), epoch: Epoch(epoch.cast_unsigned()) })
 }
