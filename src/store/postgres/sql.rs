@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 /// Sets a session up, in one statement: $1 schema, $2 time of a statement, $3 of a lock, $4 of an idle transaction, in
-/// milliseconds. What is acknowledged is on the disk, whatever the server's or the user's defaults are. A commit waits for
+/// milliseconds, $5 whether a table may be read from one end to the other. A plan is made once, and for long: one that was made
+/// while a table was empty reads all of it, at each commit, until the server has counted its rows again. And compiling a plan costs more than any of ours. What is acknowledged is on the disk, whatever the server's or the user's defaults are. A commit waits for
 /// the row of another and then looks again, which is what READ COMMITTED does.
 pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::bigint, \
      set_config('search_path', $1, false), set_config('statement_timeout', $2, false), \
@@ -16,7 +17,8 @@ pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::
      set_config('default_transaction_isolation', 'read committed', false), \
      set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on' \
      ELSE current_setting('synchronous_commit') END, false), \
-     set_config('plan_cache_mode', 'force_generic_plan', false), set_config('tcp_keepalives_idle', '20', false), \
+     set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', $5, false), \
+     set_config('jit', 'off', false), set_config('tcp_keepalives_idle', '20', false), \
      set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)";
 
 /// One batch in one statement, which is one transaction and one way to the server and back.
@@ -30,6 +32,7 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let mut next = 8;
     let forgotten = next + LEASE.len() + RESOURCE.len() + POOL.len() + EVENT.len();
     let forgets = format!("cardinality(${forgotten}::text[]) + cardinality(${}::text[]) > 0", forgotten + 1);
+    let any = |at: usize| format!("cardinality(${at}::text[]) > 0 AND EXISTS (SELECT FROM advance)");
     let old = format!("at < $3::bigint - {FORGOTTEN_FOR_MS}");
     let mut text = format!(
         "WITH advance AS (UPDATE meta SET revision = $1, floor = greatest(floor, $2), now_ms = greatest(now_ms, $3), \
@@ -72,13 +75,15 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     );
     let _ = write!(
         text,
-        ", forget_leases AS (DELETE FROM leases WHERE id = ANY (${next}::text[]) AND EXISTS (SELECT FROM advance)), \
-         forget_resources AS (DELETE FROM resources WHERE id = ANY (${also}::text[]) AND EXISTS (SELECT FROM advance)), \
+        ", forget_leases AS (DELETE FROM leases WHERE id = ANY (${next}::text[]) AND {of_leases}), \
+         forget_resources AS (DELETE FROM resources WHERE id = ANY (${also}::text[]) AND {of_resources}), \
          note_forgotten AS (INSERT INTO forgotten (revision, at, leases, resources) \
          SELECT $1, $3, ${next}, ${also} FROM advance WHERE {forgets}), \
          prune_forgotten AS (DELETE FROM forgotten WHERE {old} AND {forgets} AND EXISTS (SELECT FROM advance)) \
          SELECT count(*), count(pg_notify(current_schema(), $1::bigint::text)::text) FROM advance",
-        also = next + 1
+        also = next + 1,
+        of_leases = any(next),
+        of_resources = any(next + 1),
     );
     text.into()
 });

@@ -121,6 +121,29 @@ async fn no_question_scans_a_table() {
     }
 }
 
+/// A plan that is made while a table is empty is kept while it grows: it must be a good one from the beginning.
+#[tokio::test]
+async fn no_commit_scans_a_table_nor_compiles_a_plan() {
+    let Some((settings, _store)) = fresh().await else { return };
+    let mut conn = session(&settings).await;
+    let arrays = sql::COMMIT.matches("[]").count();
+    let arguments = vec!["'{}'"; arrays];
+    // The arrays of what was forgotten are named more than once.
+    let named = (1..).take_while(|n| sql::COMMIT.contains(&format!("${n}"))).count();
+    let arguments = format!("1, 0, 0, 0, 1, 0, 1, {}", arguments[..named - 7].join(", "));
+    let asked = format!("PREPARE asked AS {}; EXPLAIN (ANALYZE) EXECUTE asked ({arguments})", *sql::COMMIT);
+    let mut plan = String::new();
+    for row in sqlx::raw_sql(AssertSqlSafe(asked)).fetch_all(&mut conn).await.unwrap() {
+        plan.push_str(row.get::<&str, _>(0));
+        plan.push('\n');
+    }
+    for table in ["leases", "resources", "pools", "events", "forgotten"] {
+        assert!(plan.contains(&format!(" on {table}")), "{table}: {plan}");
+        assert!(!plan.contains(&format!("Seq Scan on {table}")), "{table}: {plan}");
+    }
+    assert!(plan.contains("Execution Time") && !plan.contains("JIT"), "{plan}");
+}
+
 #[tokio::test]
 async fn many_servers_may_start_at_once() {
     let Some(settings) = settings().await else { return };

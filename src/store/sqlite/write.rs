@@ -303,7 +303,9 @@ impl Writer {
             Ok(advance) => advance,
             // What another has committed may be in the way of our rows, and is found before it is seen that it counts.
             Err(error) => match self.standing().await {
-                Ok(stands @ Advance::Stands { revision, epoch: current }) if (revision, current) != (base, epoch) => stands,
+                Ok(stands @ Advance::Stands { revision, epoch: current }) if (revision, current) != (base, epoch) => {
+                    stands
+                }
                 Ok(_) | Err(_) => return Err(CommitError::NotCommitted(error)),
             },
         };
