@@ -19,6 +19,7 @@ fn refusal(source: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(all(feature = "ec2", feature = "postgres")), ignore = "it names what is behind these features")]
 fn each_mistake_has_its_message() {
     let mut written = String::new();
     let mut wrong = String::new();
@@ -52,6 +53,7 @@ fn an_empty_file_is_a_server_without_pools() {
 }
 
 #[test]
+#[cfg_attr(not(all(feature = "ec2", feature = "postgres")), ignore = "it names what is behind these features")]
 fn the_example_is_fine_as_it_is() {
     let source = include_str!("../../wharfinger.example.toml");
     let loaded = parse(Path::new("/etc/wharfinger/wharfinger.toml"), source).unwrap();

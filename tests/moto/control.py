@@ -314,7 +314,8 @@ class Control:
             gone = world.down or (sqs and world.sqs_down)
             expired = world.expired
             hold = None
-            if world.hold and not sqs and world.hold.get("action", action) == action:
+            # A call to the queue only if it is named: it is asked all the time.
+            if world.hold and world.hold.get("action", "" if sqs else action) == action:
                 world.hold["left"] -= 1
                 if world.hold["left"] == 0:
                     hold, world.hold = world.hold["mode"], None
@@ -341,7 +342,10 @@ class Control:
                 status, headers, body = self.launch(action, query, env, entry)
         else:
             status, headers, body = self.ask(env)
-        if hold == "after":
+        if hold == "after" and action == "ReceiveMessage" and not json.loads(body).get("Messages"):
+            # It has nothing in hand yet.
+            world.hold = {"left": 1, "mode": hold, "action": action}
+        elif hold == "after":
             return self.keep(env, action)
         if fault and fault.get("mode") == "after":
             if fault.get("drop"):

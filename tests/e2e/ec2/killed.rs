@@ -3,6 +3,7 @@
 use super::account::{Cloud, Pools, skip};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 use wharfinger::pb::{LeaseState, Outcome};
 
 /// Lives of a host, with one kill in each. With `WHARFINGER_LONG=1` fifty.
@@ -78,4 +79,54 @@ fn killed_between_any_two_calls_it_buys_each_host_once_and_leaves_none() {
     }
     assert_eq!(tokens.len() as u64, rounds());
     println!("TABLE | broker killed between calls | {} times: {killed:?} |", rounds());
+}
+
+/// A warning is received, told and deleted. Whichever of that is the last that a broker does, the next one knows of it: SQS
+/// gives a message that was not deleted once more, and one that was deleted was durable before.
+#[test]
+fn killed_with_a_warning_in_hand_it_tells_the_holder_and_replaces_the_host_once() {
+    if skip("killed_with_a_warning_in_hand_it_tells_the_holder_and_replaces_the_host_once") {
+        return;
+    }
+    // Only the queue says it.
+    let mut cloud = Cloud::start(Pools { spot: "max = 1", ..Pools::default() });
+    let mut lease = cloud.farm.active(&cloud.farm.ask("spot", "builder", true).id).lease;
+    let moments = [("ReceiveMessage", "after"), ("DeleteMessageBatch", "before"), ("DeleteMessageBatch", "after")];
+    for (round, (action, mode)) in moments.into_iter().enumerate() {
+        let place = format!("{mode} {action}");
+        let instance = cloud.instance_of(&lease.resource_id);
+        cloud.account.chaos("hold", &json!({ "left": 1, "mode": mode, "action": action }));
+        let mut warned = SystemTime::now();
+        cloud.account.warn(&instance);
+        let begun = std::time::Instant::now();
+        while cloud.account.chaos("held", &json!({}))["action"] != action {
+            assert!(begun.elapsed() < crate::support::PATIENCE, "{place}: {}", cloud.farm.server.log());
+            // The receiving call that was under way took it.
+            if action == "ReceiveMessage" && warned.elapsed().unwrap().as_secs() > 0 {
+                warned = SystemTime::now();
+                cloud.account.warn(&instance);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        }
+        cloud.farm.server.kill();
+        cloud.account.chaos("unhold", &json!({}));
+        cloud.farm.server.run();
+        let what = format!("{place}: the end of {}", lease.id);
+        cloud.farm.server.wait(&what, || cloud.farm.get(&lease.id).ends_at.map(drop));
+        assert_eq!(cloud.farm.get(&lease.id).state(), LeaseState::Active, "{place}: it works on until then");
+        cloud.until_alive(2);
+        cloud.farm.server.wait_for_state("spot", "READY", 1);
+        cloud.account.take_away(&instance);
+        let next = cloud.farm.server.wait(&format!("{place}: a successor"), || {
+            let broken = cloud.farm.get(&lease.id);
+            (broken.state() == LeaseState::Broken).then_some(broken.replacement_id)
+        });
+        lease = cloud.farm.server.wait(&format!("{place}: its host"), || {
+            Some(cloud.farm.get(&next)).filter(|lease| lease.state() == LeaseState::Active)
+        });
+        assert_eq!(cloud.account.launches().len(), round + 2, "{place}: one for one");
+        cloud.farm.server.wait(&format!("{place}: an empty queue"), || {
+            (cloud.account.chaos("queue", &json!({}))["messages"] == 0).then_some(())
+        });
+    }
 }
