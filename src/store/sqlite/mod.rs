@@ -18,6 +18,7 @@
 
 mod error;
 mod open;
+mod plan;
 mod read;
 mod restore;
 mod sql;
@@ -28,6 +29,7 @@ mod write;
 use super::{Changes, CommitError, Epoch, EventQuery, Store, StoreError, StoredEvent};
 use async_trait::async_trait;
 use error::sorted;
+use plan::Plan;
 use read::Reading;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use std::fs::File;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use wharfinger_core::{Batch, Revision, Snapshot, Timestamp};
-use write::{Plan, Writer};
+use write::Writer;
 
 /// After so many rows the log is moved into the database: some 15 to 100 MB, which a restart reads in a moment.
 const CHECKPOINT_ROWS: usize = 8192;

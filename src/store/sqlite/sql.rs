@@ -1,10 +1,5 @@
 //! Every statement, as static text.
 
-/// Four times the same rows.
-macro_rules! four {
-    ($($rows:tt)+) => { concat!($($rows)+, ", ", $($rows)+, ", ", $($rows)+, ", ", $($rows)+) };
-}
-
 macro_rules! lease_row {
     () => {
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
@@ -24,60 +19,8 @@ macro_rules! event_row {
     };
 }
 
-macro_rules! put_leases {
-    ($($rows:tt)+) => {
-        concat!(
-            "INSERT INTO leases (", lease_columns!(), ") VALUES ", $($rows)+,
-            update_leases!()
-        )
-    };
-}
-
-macro_rules! put_resources {
-    ($($rows:tt)+) => {
-        concat!(
-            "INSERT INTO resources (", resource_columns!(), ") VALUES ", $($rows)+,
-            update_resources!()
-        )
-    };
-}
-
-macro_rules! put_events {
-    ($($rows:tt)+) => {
-        concat!("INSERT INTO events (", event_columns!(), ") VALUES ", $($rows)+)
-    };
-}
-
-/// One statement for so many rows. A statement costs a hop to the connection's thread and back, so most rows go by the
-/// largest, and the few left over by smaller ones.
-pub(super) struct Sized {
-    pub(super) rows: usize,
-    pub(super) text: &'static str,
-}
-
-pub(super) const PUT_LEASES: [Sized; 4] = [
-    Sized { rows: 64, text: put_leases!(four!(four!(four!(lease_row!())))) },
-    Sized { rows: 16, text: put_leases!(four!(four!(lease_row!()))) },
-    Sized { rows: 4, text: put_leases!(four!(lease_row!())) },
-    Sized { rows: 1, text: put_leases!(lease_row!()) },
-];
-
-pub(super) const PUT_RESOURCES: [Sized; 4] = [
-    Sized { rows: 64, text: put_resources!(four!(four!(four!(resource_row!())))) },
-    Sized { rows: 16, text: put_resources!(four!(four!(resource_row!()))) },
-    Sized { rows: 4, text: put_resources!(four!(resource_row!())) },
-    Sized { rows: 1, text: put_resources!(resource_row!()) },
-];
-
-pub(super) const PUT_EVENTS: [Sized; 4] = [
-    Sized { rows: 64, text: put_events!(four!(four!(four!(event_row!())))) },
-    Sized { rows: 16, text: put_events!(four!(four!(event_row!()))) },
-    Sized { rows: 4, text: put_events!(four!(event_row!())) },
-    Sized { rows: 1, text: put_events!(event_row!()) },
-];
-
-/// Rows of one kind that a small batch puts: as many as there is room for, and room is for a power of two, so that few
-/// texts are ever made. A place that is left over holds NULL for its key.
+/// A statement that puts rows of one kind: as many as there is room for, and room is for a power of two, so that few texts are
+/// ever made. A place that is left over holds NULL for its key.
 pub(super) struct Put {
     into: &'static str,
     row: &'static str,
@@ -97,17 +40,16 @@ pub(super) const EVENT_ROWS: Put =
     Put { into: concat!("events (", event_columns!(), ")"), row: event_row!(), then: "", columns: 10 };
 
 impl Put {
-    /// Adds the statement for so many rows.
-    pub(super) fn append(&self, rows: usize, text: &mut String) {
-        text.push_str("; INSERT INTO ");
-        text.push_str(self.into);
-        text.push_str(" SELECT * FROM (VALUES ");
-        for at in 0..rows {
-            text.push_str(if at == 0 { "" } else { "," });
+    /// With room for so many rows.
+    pub(super) fn text(&self, room: usize) -> String {
+        let mut text = format!("INSERT INTO {} SELECT * FROM (VALUES ", self.into);
+        for at in 0..room {
+            text.push_str(if at == 0 { "" } else { ", " });
             text.push_str(self.row);
         }
         text.push_str(") WHERE column1 IS NOT NULL");
         text.push_str(self.then);
+        text
     }
 }
 
@@ -270,11 +212,9 @@ pub(super) const MIGRATIONS: [&str; 3] = [
 /// All statements but the migrations, so that a test can prepare each of them.
 #[cfg(test)]
 pub(super) fn all() -> Vec<&'static str> {
-    let sized = PUT_LEASES.iter().chain(&PUT_RESOURCES).chain(&PUT_EVENTS).map(|s| s.text);
     let events = EVENTS;
     let events = events.into_iter().flat_map(|e| [e.up, e.down]);
-    sized
-        .chain(events)
+    events
         .chain([
             PUT_LATE_EVENT,
             PUT_POOL,

@@ -48,19 +48,16 @@ async fn every_statement_prepares() {
     }
     for put in [&sql::LEASE_ROWS, &sql::RESOURCE_ROWS, &sql::EVENT_ROWS] {
         for rows in [1, 2, 128] {
-            let mut text = String::new();
-            put.append(rows, &mut text);
-            let text = text.trim_start_matches("; ").to_owned();
-            let prepared = conn.prepare(AssertSqlSafe(text).into_sql_str()).await.unwrap();
+            let prepared = conn.prepare(AssertSqlSafe(put.text(rows)).into_sql_str()).await.unwrap();
             assert_eq!(prepared.parameters(), Some(sqlx::Either::Right(rows * put.columns)));
         }
     }
     // Columns are written by position, so the lists of names must be those of the statements.
     for (text, names) in [
-        (sql::PUT_LEASES[3].text, &crate::store::row::LEASE[..]),
-        (sql::PUT_RESOURCES[3].text, &crate::store::row::RESOURCE[..]),
-        (sql::PUT_EVENTS[3].text, &crate::store::row::EVENT[..]),
-        (sql::PUT_POOL, &crate::store::row::POOL[..]),
+        (sql::LEASE_ROWS.text(1), &crate::store::row::LEASE[..]),
+        (sql::RESOURCE_ROWS.text(1), &crate::store::row::RESOURCE[..]),
+        (sql::EVENT_ROWS.text(1), &crate::store::row::EVENT[..]),
+        (sql::PUT_POOL.to_owned(), &crate::store::row::POOL[..]),
     ] {
         let list = text.split_once(" (").unwrap().1.split_once(')').unwrap().0;
         assert_eq!(list.split(", ").collect::<Vec<_>>(), names);
