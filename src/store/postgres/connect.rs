@@ -118,7 +118,7 @@ impl Site {
             .bind(time.to_string())
             .bind(lock.to_string())
             .bind((time * 2).to_string())
-            .bind(if purpose == Purpose::Bulk { "on" } else { "off" })
+            .bind(purpose == Purpose::Bulk)
             .fetch_one(&mut conn)
             .await?;
         let version: i64 = row.try_get(0)?;

@@ -8,17 +8,21 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 /// Sets a session up, in one statement: $1 schema, $2 time of a statement, $3 of a lock, $4 of an idle transaction, in
-/// milliseconds, $5 whether a table may be read from one end to the other. A plan is made once, and for long: one that was made
-/// while a table was empty reads all of it, at each commit, until the server has counted its rows again. And compiling a plan costs more than any of ours. What is acknowledged is on the disk, whatever the server's or the user's defaults are. A commit waits for
-/// the row of another and then looks again, which is what READ COMMITTED does.
+/// milliseconds, $5 whether it reads whole tables. What is acknowledged is on the disk, whatever the server's or the user's
+/// defaults are. A commit waits for the row of another and then looks again, which is what READ COMMITTED does.
+///
+/// A plan is made once, and for long: one that was made while a table was empty would read all of it, at each commit, until the
+/// server has counted its rows again. And compiling a plan costs more than any of the small ones.
 pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::bigint, \
      set_config('search_path', $1, false), set_config('statement_timeout', $2, false), \
      set_config('lock_timeout', $3, false), set_config('idle_in_transaction_session_timeout', $4, false), \
      set_config('default_transaction_isolation', 'read committed', false), \
      set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on' \
      ELSE current_setting('synchronous_commit') END, false), \
-     set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', $5, false), \
-     set_config('jit', 'off', false), set_config('tcp_keepalives_idle', '20', false), \
+     set_config('plan_cache_mode', 'force_generic_plan', false), \
+     set_config('enable_seqscan', CASE WHEN $5 THEN current_setting('enable_seqscan') ELSE 'off' END, false), \
+     set_config('jit', CASE WHEN $5 THEN current_setting('jit') ELSE 'off' END, false), \
+     set_config('tcp_keepalives_idle', '20', false), \
      set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)";
 
 /// One batch in one statement, which is one transaction and one way to the server and back.
