@@ -33,9 +33,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Whether there is nothing to store.
+    /// Whether there is nothing to store. What an operator asked for is in the trail also if it changed nothing.
     pub fn is_empty(&self) -> bool {
-        self.base == self.revision && self.forgotten_leases.is_empty() && self.forgotten_resources.is_empty()
+        self.base == self.revision
+            && self.events.is_empty()
+            && self.forgotten_leases.is_empty()
+            && self.forgotten_resources.is_empty()
     }
 }
 

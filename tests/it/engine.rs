@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, SubmitError};
-use wharfinger::store::{Fault, MemoryStore};
+use wharfinger::store::{EventQuery, Fault, MemoryStore};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict};
 use wharfinger_core::{
-    Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Millis, Outcome,
-    PoolConfig, Reply, ResourceState, Selector, Texts, Timeouts,
+    AdminRequest, AdminVerb, Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState,
+    Limits, Millis, Outcome, PoolConfig, Reply, ResourceState, Selector, Texts, Timeouts,
 };
 use wharfinger_fake::{Call, Fake};
 
@@ -234,6 +234,22 @@ async fn a_store_that_fails_loses_nothing_that_was_acknowledged() {
         world.active(before).await;
     }
     assert_eq!(world.fake.count(Call::Provision), 1, "nothing is launched twice");
+}
+
+#[tokio::test]
+async fn what_an_operator_asked_for_is_in_the_trail_though_it_changed_nothing() {
+    let world = world(pool(1, 1)).await;
+    let lease = world.active(world.lease("one").await).await;
+    let resource = lease.hold().unwrap().resource;
+    for reason in ["once", "and again"] {
+        let (principal, reason) = (Arc::from("test"), Arc::from(reason));
+        let verb = AdminVerb::Drain(resource, None);
+        world.engine.handle.submit(Input::Admin(AdminRequest { principal, reason, verb })).await.unwrap();
+    }
+    let query = EventQuery { resource: Some(resource), itself: true, limit: 100, ..EventQuery::default() };
+    let told = world.engine.handle.events(&query).await.unwrap();
+    let asked = told.iter().filter(|entry| entry.kind == "resource.drain-asked").map(|entry| &*entry.detail);
+    assert!(asked.eq(["once", "and again"]), "{told:?}");
 }
 
 #[tokio::test]
