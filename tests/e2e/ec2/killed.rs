@@ -3,7 +3,7 @@
 use super::account::{Cloud, Pools, skip};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use wharfinger::pb::{LeaseState, Outcome};
 
 /// Lives of a host, with one kill in each. With `WHARFINGER_LONG=1` fifty.
@@ -66,7 +66,7 @@ fn killed_between_any_two_calls_it_buys_each_host_once_and_leaves_none() {
             if dead && released && cloud.account.alive().is_empty() {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(30));
+            std::thread::sleep(Duration::from_millis(30));
         }
         let machines = cloud.account.machines();
         assert_eq!(machines.len() as u64, round + 1, "{place}: {machines:?}");
@@ -98,16 +98,14 @@ fn killed_with_a_warning_in_hand_it_tells_the_holder_and_replaces_the_host_once(
         cloud.account.chaos("hold", &json!({ "left": 1, "mode": mode, "action": action }));
         let mut warned = SystemTime::now();
         cloud.account.warn(&instance);
-        let begun = std::time::Instant::now();
-        while cloud.account.chaos("held", &json!({}))["action"] != action {
-            assert!(begun.elapsed() < crate::support::PATIENCE, "{place}: {}", cloud.farm.server.log());
+        cloud.farm.server.wait(&format!("{place}: the call"), || {
             // The receiving call that was under way took it.
-            if action == "ReceiveMessage" && warned.elapsed().unwrap().as_secs() > 0 {
+            if action == "ReceiveMessage" && warned.elapsed().unwrap() > Duration::from_secs(1) {
                 warned = SystemTime::now();
                 cloud.account.warn(&instance);
             }
-            std::thread::sleep(std::time::Duration::from_millis(30));
-        }
+            (cloud.account.chaos("held", &json!({}))["action"] == action).then_some(())
+        });
         cloud.farm.server.kill();
         cloud.account.chaos("unhold", &json!({}));
         cloud.farm.server.run();
