@@ -25,8 +25,8 @@ pub(crate) struct LeaseApi(pub(crate) Context);
 #[async_trait]
 impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn lease(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseResponse>, Status> {
-        let principal = principal::of(&request)?;
-        let (input, wait) = convert::lease(request.get_ref(), principal)?;
+        let caller = principal::of(&request)?;
+        let (input, wait) = convert::lease(request.get_ref(), caller.clone())?;
         // Before anything is done: who is refused here is not in line either.
         let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
         let deadline = Instant::now() + wait;
@@ -34,7 +34,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         if place.is_some() && !settled(&leases) {
             leases = self.wait(leases, deadline).await?;
         }
-        let (lease, leases) = tell_all(&leases, Secrets::Told);
+        let (lease, leases) = tell_all(&leases, |lease| Secrets::of(lease, &caller));
         Ok(Response::new(pb::LeaseResponse { lease, leases }))
     }
 
@@ -43,17 +43,18 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let work = async {
             let leases = leases_of(self.0.handle.submit(input).await?)?;
             let lease = one_of(&leases, id)?;
-            let (_, leases) = tell_all(&leases, Secrets::Withheld);
+            let (_, leases) = tell_all(&leases, |_| Secrets::Withheld);
             Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, Secrets::Withheld)), leases })
         };
         self.0.answer(work).await
     }
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
-        let (id, input) = convert::renew(request.get_ref(), principal::of(&request)?)?;
+        let caller = principal::of(&request)?;
+        let (id, input) = convert::renew(request.get_ref(), caller.clone())?;
         let work = async {
             let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::RenewResponse { lease: Some(tell_lease(&lease, Secrets::Told)) })
+            Ok(pb::RenewResponse { lease: Some(tell_lease(&lease, Secrets::of(&lease, &caller))) })
         };
         self.0.answer(work).await
     }
@@ -70,7 +71,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     type WatchStream = ReceiverStream<watch::Message>;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let asked = convert::watch(request.get_ref())?;
+        let asked = convert::watch(request.get_ref(), principal::of(&request)?)?;
         if self.0.stop.is_cancelled() {
             return Err(RpcError::Stopping.into());
         }
@@ -85,11 +86,12 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let caller = principal::of(&request)?;
         let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
         let work = async {
             let read = move |core: &wharfinger_core::Core, _now| Some((core.lease(id).cloned()?, core.revision().0));
             let (lease, revision) = self.0.find(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
-            Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::Told)), revision })
+            Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::of(&lease, &caller))), revision })
         };
         self.0.since(request.get_ref().min_revision, work).await
     }
@@ -223,11 +225,11 @@ pub(crate) fn one_of(leases: &[Arc<Lease>], id: LeaseId) -> Result<Arc<Lease>, R
 }
 
 /// The first lease, and all of them if there are several: most requests are for one, which need not be told twice.
-fn tell_all(leases: &[Arc<Lease>], secrets: Secrets) -> (Option<pb::Lease>, Vec<pb::Lease>) {
+fn tell_all(leases: &[Arc<Lease>], secrets: impl Fn(&Lease) -> Secrets) -> (Option<pb::Lease>, Vec<pb::Lease>) {
     if let [one] = leases {
-        return (Some(tell_lease(one, secrets)), Vec::new());
+        return (Some(tell_lease(one, secrets(one))), Vec::new());
     }
-    let told: Vec<_> = leases.iter().map(|lease| tell_lease(lease, secrets)).collect();
+    let told: Vec<_> = leases.iter().map(|lease| tell_lease(lease, secrets(lease))).collect();
     (told.first().cloned(), told)
 }
 

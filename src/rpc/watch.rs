@@ -59,6 +59,8 @@ impl<E: Into<RpcError>> From<E> for End {
 struct Watch<'a, S> {
     source: S,
     filter: Arc<Filter>,
+    /// Principal whose leases are sent with their credentials.
+    owner: Option<Arc<str>>,
     ended: bool,
     min: Revision,
     out: &'a mpsc::Sender<Message>,
@@ -76,6 +78,7 @@ impl<'a, S: Source> Watch<'a, S> {
         let changes = source.hub().subscribe(asked.filter.clone(), QUEUE);
         Self {
             filter: Arc::new(asked.filter.clone()),
+            owner: asked.owner.clone(),
             ended: asked.include_ended,
             min: asked.min,
             out,
@@ -130,7 +133,7 @@ impl<'a, S: Source> Watch<'a, S> {
                 if lease.revision > base {
                     self.ahead.insert(lease.id, lease.revision);
                 }
-                self.send(response(&lease, Revision(0))).await?;
+                self.send(self.response(&lease, Revision(0))).await?;
             }
             match page.next {
                 Some(next) => cursor = next,
@@ -179,7 +182,7 @@ impl<'a, S: Source> Watch<'a, S> {
         }
         let told_later = self.ahead.get(&lease.id).is_some_and(|ahead| *ahead >= lease.revision);
         if !told_later {
-            self.send(response(lease, lease.revision)).await?;
+            self.send(self.response(lease, lease.revision)).await?;
         }
         self.told = lease.revision;
         self.ahead.retain(|_, revision| *revision > self.told);
@@ -200,14 +203,15 @@ impl<'a, S: Source> Watch<'a, S> {
         self.send(bookmark(self.told, at, false)).await
     }
 
+    fn response(&self, lease: &Lease, revision: Revision) -> pb::WatchResponse {
+        let secrets = self.owner.as_ref().map_or(Secrets::Withheld, |owner| Secrets::of(lease, owner));
+        let lease = tell_lease(lease, secrets);
+        pb::WatchResponse { revision: revision.0, event: Some(pb::watch_response::Event::Lease(lease)) }
+    }
+
     async fn send(&self, message: pb::WatchResponse) -> Result<(), End> {
         self.out.send(Ok(message)).await.map_err(|_| End::ClientGone)
     }
-}
-
-fn response(lease: &Lease, revision: Revision) -> pb::WatchResponse {
-    let lease = tell_lease(lease, Secrets::Told);
-    pb::WatchResponse { revision: revision.0, event: Some(pb::watch_response::Event::Lease(lease)) }
 }
 
 #[cfg(test)]

@@ -10,13 +10,20 @@ use wharfinger_core::{
     WorkFailure,
 };
 
-/// Whether what lets one in is told.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether the message includes the credentials of the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Secrets {
-    /// To the holder: Lease, Get, Renew, Watch.
+    /// For the lease's own principal, in a call that names the lease.
     Told,
-    /// To all others.
+    /// For all others.
     Withheld,
+}
+
+impl Secrets {
+    /// For a caller that names this lease.
+    pub(crate) fn of(lease: &Lease, caller: &str) -> Self {
+        if *lease.spec.principal == *caller { Secrets::Told } else { Secrets::Withheld }
+    }
 }
 
 /// A lease.

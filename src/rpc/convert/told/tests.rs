@@ -18,6 +18,7 @@ fn an_active_lease_is_told_with_its_slot_and_with_secrets_only_to_its_holder() {
     assert_eq!(told.access["private_key"], "secret");
     let withheld = lease(&core, Secrets::Withheld);
     assert_eq!(withheld.access.keys().collect::<Vec<_>>(), ["address"]);
+    assert_eq!((Secrets::of(&core, "local"), Secrets::of(&core, "ann")), (Secrets::Told, Secrets::Withheld));
 }
 
 #[test]
