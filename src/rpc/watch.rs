@@ -9,7 +9,7 @@
 
 use crate::engine::{Filter, Subscription, Told};
 use crate::pb;
-use crate::rpc::convert::{Secrets, Watching, bookmark, tell_lease};
+use crate::rpc::convert::{Watching, bookmark, tell_lease};
 use crate::rpc::source::{Cursor, Source};
 use crate::rpc::status::RpcError;
 use std::collections::BTreeMap;
@@ -133,7 +133,7 @@ impl<'a, S: Source> Watch<'a, S> {
                 if lease.revision > base {
                     self.ahead.insert(lease.id, lease.revision);
                 }
-                self.send(self.response(&lease, Revision(0))).await?;
+                self.send_lease(&lease, Revision(0)).await?;
             }
             match page.next {
                 Some(next) => cursor = next,
@@ -182,7 +182,7 @@ impl<'a, S: Source> Watch<'a, S> {
         }
         let told_later = self.ahead.get(&lease.id).is_some_and(|ahead| *ahead >= lease.revision);
         if !told_later {
-            self.send(self.response(lease, lease.revision)).await?;
+            self.send_lease(lease, lease.revision).await?;
         }
         self.told = lease.revision;
         self.ahead.retain(|_, revision| *revision > self.told);
@@ -203,10 +203,13 @@ impl<'a, S: Source> Watch<'a, S> {
         self.send(bookmark(self.told, at, false)).await
     }
 
-    fn response(&self, lease: &Lease, revision: Revision) -> pb::WatchResponse {
-        let secrets = self.owner.as_ref().map_or(Secrets::Withheld, |owner| Secrets::of(lease, owner));
-        let lease = tell_lease(lease, secrets);
-        pb::WatchResponse { revision: revision.0, event: Some(pb::watch_response::Event::Lease(lease)) }
+    async fn send_lease(&self, lease: &Lease, revision: Revision) -> Result<(), End> {
+        let lease = match &self.owner {
+            Some(owner) => self.source.tell(lease, owner).await?,
+            None => tell_lease(lease),
+        };
+        let event = Some(pb::watch_response::Event::Lease(lease));
+        self.send(pb::WatchResponse { revision: revision.0, event }).await
     }
 
     async fn send(&self, message: pb::WatchResponse) -> Result<(), End> {

@@ -95,6 +95,14 @@ impl Source for World {
         &self.hub
     }
 
+    async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
+        let mut told = tell_lease(lease);
+        if *lease.spec.principal == *caller {
+            told.access.insert("private_key".into(), "secret".into());
+        }
+        Ok(told)
+    }
+
     async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {
         const SIZE: usize = 2;
         let (page, happens) = {
