@@ -5,3 +5,4 @@
 mod arch;
 mod deploy;
 mod engine;
+mod skips;
