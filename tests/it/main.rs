@@ -6,3 +6,4 @@ mod arch;
 mod deploy;
 mod engine;
 mod secrets;
+mod skips;

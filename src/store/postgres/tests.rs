@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
 use std::time::{Duration, Instant};
 use wharfinger_core::Subject;
+use wharfinger_testkit::{Need, need};
 
 /// One batch of leases, resources and entries.
 fn batch(base: u64, count: u64) -> Batch {
@@ -609,8 +610,7 @@ async fn an_operator_can_ask() {
 async fn a_pooler_in_session_mode_may_stand_between() {
     let Some(cluster) = shared().await else { return };
     let program = std::path::Path::new("/usr/sbin/pgbouncer");
-    if !program.exists() {
-        eprintln!("SKIP: no pgbouncer: apt-get install pgbouncer");
+    if need(Need::Pgbouncer, program.exists().then_some(())).is_none() {
         return;
     }
     let (pooler, port) = Pooler::start(program, cluster);

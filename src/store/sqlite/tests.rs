@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use tempfile::TempDir;
 use wharfinger_core::{Ended, Lease, LeaseId, LeaseState, ResourceId, ResourceState, Subject, Timestamp};
+use wharfinger_testkit::{Need, need};
 
 fn leases(base: u64, count: u64) -> Batch {
     let mut samples = Samples::new(base + 1);
@@ -427,11 +428,7 @@ impl Mount {
         let folder = tempfile::tempdir().unwrap();
         let options = format!("size={size},mode=0700");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Mount(folder));
-        }
-        eprintln!("SKIP: only root can mount the small file system that this test fills: run it as root");
-        None
+        need(Need::Root, mounted.is_ok_and(|output| output.status.success()).then(|| Mount(folder)))
     }
 
     fn remount(&self, options: &str) {

@@ -1,6 +1,6 @@
 //! A real sshd for tests: its own address in 127.77.0.0/16, its own host key, configuration and folder.
 //!
-//! Needs nothing but std and tempfile, so that other test binaries can take it in by `#[path]`.
+//! Needs nothing but std, tempfile and the testkit, so that other test binaries can take it in by `#[path]`.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use wharfinger_testkit::{Need, lane, need};
 
 /// How long anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,18 +35,10 @@ pub struct Sshd {
     pub user: String,
 }
 
-/// Why no sshd can be had here, or `None`. Says so loudly, since a skipped test looks like a passed one.
-pub fn skip(test: &str) -> bool {
+/// Whether the test is to be skipped for want of an sshd.
+pub fn skip(_test: &str) -> bool {
     let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
-    let why = if !root {
-        "it needs root"
-    } else if !Path::new("/usr/sbin/sshd").exists() {
-        "/usr/sbin/sshd is missing; install openssh-server"
-    } else {
-        return false;
-    };
-    eprintln!("\n**** SKIP {test}: {why} ****\n");
-    true
+    need(Need::Sshd, (root && Path::new("/usr/sbin/sshd").exists()).then_some(())).is_none()
 }
 
 impl Sshd {
@@ -64,8 +57,8 @@ impl Sshd {
     pub fn start_in(prelude: &str, options: &str, address: Option<Ipv4Addr>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        // By process too, so that test binaries that run at once keep apart.
-        let [.., low] = (std::process::id() % 250).to_be_bytes();
+        // By lane, so that test processes that run at once keep apart.
+        let [.., low] = lane().to_be_bytes();
         let own = Ipv4Addr::new(127, 77, low + 1, u8::try_from(count % 250).unwrap() + 1);
         let dir = tempfile::Builder::new().prefix("wharfinger-sshd-").tempdir().unwrap();
         let port = TcpListener::bind((own, 0)).unwrap().local_addr().unwrap().port();
