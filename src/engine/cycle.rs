@@ -61,8 +61,9 @@ pub enum TurnError {
     Lost {
         /// Why.
         error: CommitError,
-        /// What nobody would say again (notices, the configuration): to be taken again after the recovery.
-        again: Vec<Input>,
+        /// What nobody would say again (notices, the configuration, adapters' answers): to be taken again after the
+        /// recovery.
+        again: Vec<Message>,
     },
     /// Another server leads: stop.
     #[error("another server leads now")]
@@ -180,17 +181,17 @@ impl Cycle {
                 Message::Input(input, to) => {
                     if let Input::Configure(pools) = &*input {
                         self.pools.clone_from(pools);
-                        again.push((*input).clone());
                     }
-                    if let Input::Notice(_) = &*input {
-                        again.push((*input).clone());
+                    if let Input::Configure(_) | Input::Notice(_) = &*input {
+                        again.push(Message::Input(input.clone(), None));
                     }
                     let answer = self.core.step(now, *input).map_err(SubmitError::Rejected);
                     if let Some(to) = to {
                         answers.push(Answer::Input(to, Box::new(answer)));
                     }
                 }
-                Message::Fact(input, _) => {
+                Message::Fact(input, call) => {
+                    again.push(Message::Fact(input.clone(), call));
                     let _ = self.core.step(now, *input);
                 }
                 Message::Read(read) => answers.push(Answer::Read(read(&self.core, now))),

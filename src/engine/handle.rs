@@ -3,6 +3,7 @@
 use crate::engine::standing::{Role, Standing};
 use crate::engine::{Hub, facts};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -12,14 +13,28 @@ use wharfinger_core::{Core, Input, Rejection, Reply, Revision, Timestamp};
 pub enum Message {
     /// An input with the place for its answer.
     Input(Box<Input>, Option<oneshot::Sender<Result<Reply, SubmitError>>>),
-    /// An adapter's answer to a call of this generation. Calls are made again after a recovery from the store: an
-    /// answer to one from before it would be taken for the new one's.
-    Fact(Box<Input>, u64),
+    /// An adapter's answer to this call. It is dropped if the call was ended or its answer is committed already.
+    Fact(Box<Input>, CallId),
     /// A question; its answer is held back until what it saw is committed.
     Read(Read),
     /// Somebody wants to ask about what is committed now: on a server that follows, after another look into the store.
     Refresh(Refreshed),
 }
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Message::Input(input, _) => f.debug_tuple("Input").field(input).finish_non_exhaustive(),
+            Message::Fact(input, call) => f.debug_tuple("Fact").field(input).field(call).finish(),
+            Message::Read(_) => f.write_str("Read"),
+            Message::Refresh(_) => f.write_str("Refresh"),
+        }
+    }
+}
+
+/// One call of an adapter; a repetition of the same operation has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub u64);
 
 /// Told when a look into the store has ended that began after it was asked for.
 pub type Refreshed = oneshot::Sender<Result<(), SubmitError>>;
@@ -112,8 +127,8 @@ impl Handle {
     }
 
     /// Submits an adapter's answer.
-    pub(crate) async fn fact(&self, input: Input, generation: u64) -> Result<(), SubmitError> {
-        self.mailbox.send(Message::Fact(Box::new(input), generation)).await.map_err(|_| stopped())
+    pub(crate) async fn fact(&self, input: Input, call: CallId) -> Result<(), SubmitError> {
+        self.mailbox.send(Message::Fact(Box::new(input), call)).await.map_err(|_| stopped())
     }
 
     /// Asks the core something. The answer comes when all that it saw is durable.

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
 
 mod arch;
+mod calls;
 mod deploy;
 mod engine;
