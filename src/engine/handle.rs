@@ -7,12 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use wharfinger_core::{Core, Input, Rejection, Reply, Revision, Timestamp};
+use wharfinger_core::{Core, Input, PoolConfig, Rejection, Reply, Revision, Timestamp};
 
 /// What the engine takes from its mailbox.
 pub enum Message {
     /// An input with the place for its answer.
     Input(Box<Input>, Option<oneshot::Sender<Result<Reply, SubmitError>>>),
+    /// Another configuration, whole.
+    Configure(Configure),
     /// An adapter's answer to this call. It is dropped if the call was ended or its answer is committed already.
     Fact(Box<Input>, CallId),
     /// A question; its answer is held back until what it saw is committed.
@@ -21,10 +23,21 @@ pub enum Message {
     Refresh(Refreshed),
 }
 
+/// Another configuration. One whose commit fails leaves everything as it was.
+pub struct Configure {
+    /// The pools, in the order of the file; already checked.
+    pub pools: Vec<PoolConfig>,
+    /// Runs after the commit, before anything starts under this configuration.
+    pub then: Box<dyn FnOnce() + Send>,
+    /// Receives `()` after that. Dropped if the commit fails.
+    pub done: oneshot::Sender<Result<(), SubmitError>>,
+}
+
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Message::Input(input, _) => f.debug_tuple("Input").field(input).finish_non_exhaustive(),
+            Message::Configure(new) => f.debug_tuple("Configure").field(&new.pools).finish(),
             Message::Fact(input, call) => f.debug_tuple("Fact").field(input).field(call).finish(),
             Message::Read(_) => f.write_str("Read"),
             Message::Refresh(_) => f.write_str("Refresh"),
@@ -124,6 +137,21 @@ impl Handle {
             Some(input) => self.submit(input).await.map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Takes another configuration. `then` runs after its commit and before anything starts under it.
+    ///
+    /// # Errors
+    /// [`SubmitError::Unavailable`], [`SubmitError::NotLeader`]: everything is as it was, and `then` did not run.
+    pub async fn configure(
+        &self,
+        pools: Vec<PoolConfig>,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<(), SubmitError> {
+        let (done, told) = oneshot::channel();
+        let new = Configure { pools, then: Box::new(then), done };
+        self.mailbox.send(Message::Configure(new)).await.map_err(|_| stopped())?;
+        told.await.map_err(|_| stopped())?
     }
 
     /// Submits an adapter's answer.

@@ -282,7 +282,7 @@ impl Loop {
             Message::Input(input, reply) if matches!(**input, Input::Noted { .. }) => {
                 reply.as_ref().is_some_and(|waits| !waits.is_closed())
             }
-            Message::Input(..) | Message::Read(_) | Message::Refresh(_) => true,
+            Message::Input(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => true,
         });
         match self.cycle.turn(clock::now(), messages).await {
             Ok(turn) if !turn.may_leave(self.leads()) => Err(Ended::LeadLost),
@@ -349,10 +349,17 @@ impl Loop {
     /// Whoever asks while the store is away is told so, instead of being left to wait.
     fn refuse_waiting(&mut self) {
         while let Ok(message) = self.inputs.try_recv() {
+            let why = || {
+                SubmitError::Unavailable(
+                    "the store does not answer; the broker recovers from it: repeat the request".into(),
+                )
+            };
             match message {
                 Message::Input(_, Some(to)) => {
-                    let why = "the store does not answer; the broker recovers from it: repeat the request";
-                    let _ = to.send(Err(SubmitError::Unavailable(why.into())));
+                    let _ = to.send(Err(why()));
+                }
+                Message::Configure(new) => {
+                    let _ = new.done.send(Err(why()));
                 }
                 // The world says it once.
                 Message::Input(_, None) | Message::Fact(..) => self.kept.push(message),

@@ -1,6 +1,7 @@
 //! The engine with a fake adapter and a memory store: what leaves it, and when.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, SubmitError};
@@ -324,4 +325,28 @@ async fn a_note_that_nobody_waits_for_any_more_is_not_taken() {
         () = std::future::ready(()) => {}
     }
     assert_eq!(read().await.handle.as_deref(), Some("in time"));
+}
+
+#[tokio::test]
+async fn a_configuration_whose_commit_fails_leaves_everything_as_it_was() {
+    for fault in [Fault::NotCommitted, Fault::InDoubtLost, Fault::InDoubtStored] {
+        let world = world(PoolConfig { enabled: false, ..pool(1, 1) }).await;
+        let lease = world.lease("first").await;
+        let enabled = || world.engine.handle.read(|core, _| core.pool("pool").unwrap().config.enabled);
+        let changed = Arc::new(AtomicBool::new(false));
+        let set = |changed: &Arc<AtomicBool>| {
+            let changed = changed.clone();
+            move || changed.store(true, Ordering::SeqCst)
+        };
+        world.store.inject(fault);
+        let refused = world.engine.handle.configure(vec![pool(1, 1)], set(&changed)).await;
+        assert!(matches!(refused, Err(SubmitError::Unavailable(_))), "{fault:?}: {refused:?}");
+        world.wait(lease, "QUEUED", |lease| matches!(lease.state, LeaseState::Queued)).await;
+        assert!(!enabled().await.unwrap(), "{fault:?}: the recovered core has what it had");
+        assert!(!changed.load(Ordering::SeqCst), "{fault:?}: nor has anything else changed");
+
+        world.engine.handle.configure(vec![pool(1, 1)], set(&changed)).await.unwrap();
+        assert!(changed.load(Ordering::SeqCst));
+        world.active(lease).await;
+    }
 }

@@ -153,7 +153,7 @@ impl Broker {
                 let answers = receivers.into_iter().map(|mut from| from.try_recv().ok()).collect();
                 let again = again.into_iter().filter_map(|message| match message {
                     Message::Input(input, _) => Some(*input),
-                    Message::Fact(..) | Message::Read(_) | Message::Refresh(_) => None,
+                    Message::Fact(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => None,
                 });
                 let again = again.collect();
                 loop {

@@ -206,7 +206,7 @@ impl World {
                 self.new_caller(n);
                 let again = again.into_iter().filter_map(|message| match message {
                     Message::Input(input, _) => Some(Mail::Input(*input)),
-                    Message::Fact(..) | Message::Read(_) | Message::Refresh(_) => None,
+                    Message::Fact(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => None,
                 });
                 let mut mail: Vec<Mail> = again.collect();
                 mail.append(&mut self.servers[n].mail);
