@@ -10,15 +10,24 @@ cd "$(dirname "$0")"
 long=0 fast=0
 for arg in "$@"; do
   case "$arg" in
-    --long) long=1 ;;
-    --fast) fast=1 ;;
-    -h|--help) sed -n '2,7p' "$0" | cut -c3-; exit 0 ;;
-    *) echo "test.sh: unknown argument $arg (try --help)" >&2; exit 2 ;;
+  --long) long=1 ;;
+  --fast) fast=1 ;;
+  -h | --help)
+    sed -n '2,7p' "$0" | cut -c3-
+    exit 0
+    ;;
+  *)
+    echo "test.sh: unknown argument $arg (try --help)" >&2
+    exit 2
+    ;;
   esac
 done
 
 step() { printf '\n==> %s\n' "$*"; }
-fail() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
+fail() {
+  printf 'test.sh: %s\n' "$*" >&2
+  exit 1
+}
 
 command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
 command -v git >/dev/null || fail "git is missing: apt-get install git"
