@@ -145,7 +145,7 @@ async fn what_a_given_up_host_left_goes_when_it_comes_back() {
         config.root = root.map(|root| root.to_string_lossy().into_owned());
         let copies = wharfinger_copies::CopiesAdapter::new("copies".into(), config).unwrap();
         let shell = farm.shell(&old).await.unwrap();
-        let parent = ParentHost { resource: OLD.into(), access: old_access.clone(), shell };
+        let parent = ParentHost { resource: OLD.into(), lease: String::new(), access: old_access.clone(), shell };
         let (copy, _) = made(&copies, ResourceJob { item: None, parent: Some(parent), ..job("copies", "", id) }).await;
         lease(&copies, &copy, name).await;
     }
