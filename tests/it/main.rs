@@ -5,4 +5,5 @@
 mod arch;
 mod deploy;
 mod engine;
+mod secrets;
 mod skips;
