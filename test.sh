@@ -13,26 +13,44 @@ cd "$(dirname "$0")"
 long=0 fast=0 without=""
 needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd venv moto "
 while [ $# -gt 0 ]; do
-  arg=$1; shift
+  arg=$1
+  shift
   case "$arg" in
-    --without)
-      [ $# -gt 0 ] || { echo "test.sh: --without wants names (try --help)" >&2; exit 2; }
-      without=$1; shift
-      for name in ${without//,/ }; do
-        case "$needs" in
-          *" $name "*) ;;
-          *) echo "test.sh: no test needs $name (try --help)" >&2; exit 2 ;;
-        esac
-      done ;;
-    --long) long=1 ;;
-    --fast) fast=1 ;;
-    -h|--help) sed -n '2,9p' "$0" | cut -c3-; exit 0 ;;
-    *) echo "test.sh: unknown argument $arg (try --help)" >&2; exit 2 ;;
+  --without)
+    [ $# -gt 0 ] || {
+      echo "test.sh: --without wants names (try --help)" >&2
+      exit 2
+    }
+    without=$1
+    shift
+    for name in ${without//,/ }; do
+      case "$needs" in
+      *" $name "*) ;;
+      *)
+        echo "test.sh: no test needs $name (try --help)" >&2
+        exit 2
+        ;;
+      esac
+    done
+    ;;
+  --long) long=1 ;;
+  --fast) fast=1 ;;
+  -h | --help)
+    sed -n '2,9p' "$0" | cut -c3-
+    exit 0
+    ;;
+  *)
+    echo "test.sh: unknown argument $arg (try --help)" >&2
+    exit 2
+    ;;
   esac
 done
 
 step() { printf '\n==> %s\n' "$*"; }
-fail() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
+fail() {
+  printf 'test.sh: %s\n' "$*" >&2
+  exit 1
+}
 
 command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
 command -v git >/dev/null || fail "git is missing: apt-get install git"

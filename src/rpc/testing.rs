@@ -102,6 +102,7 @@ pub(crate) async fn start(limits: RpcLimits, script: Script) -> TestServer {
                 Message::Input(input, Some(answer)) => drop(answer.send(script(*input))),
                 Message::Input(_, None) | Message::Fact(..) => {}
                 Message::Read(read) => open.push(read),
+                Message::Configure(new) => drop(new.done.send(Ok(()))),
                 Message::Refresh(asked) => drop(asked.send(Ok(()))),
             }
         }

@@ -75,6 +75,12 @@ pub trait Adapter: Send + Sync + 'static {
         self.provision(job).await
     }
 
+    /// Whether [`Adapter::provision`] mostly waits for a machine that somebody else starts. Such calls are counted apart from
+    /// those that work, so that many boots at once delay nothing. Constant over the adapter's life.
+    fn provision_waits(&self) -> bool {
+        false
+    }
+
     /// Makes the slot ready for this holder's work (a working copy: checks out the wanted commit), and gives the slot's
     /// fence its token, before anything else is touched. A later token there: `FENCED` ([`Blame::Provider`]).
     ///

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # $1: the directory of the scratch directories. $2: the resource that begins here. $3: its owner mark, one line.
 # $4: the script that empties the trash. See sweep.rs; the end of processes is that of reaper.rs, put in below.
 hosts=$1 mine=$2 owner=$3 remover=$4
@@ -21,7 +22,7 @@ for mark in "$hosts"/*.owner/mark; do
   old="$old $resource"
 done
 
-dirs= leases=' '
+dirs='' leases=' '
 know() {
   dirs="$dirs$1$newline"
   if [ -d "$1" ] && [ ! -L "$1" ]; then
@@ -115,6 +116,7 @@ END
     return 1
   }
   inside() {
+    # shellcheck disable=SC2012
     ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null |
       sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p' |
       while read -r pid path; do
@@ -132,15 +134,26 @@ END
     fi | while IFS=/ read -r _ _ pid _; do
       { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null | while IFS= read -r line; do
         case $line in
-        WHARFINGER_LEASE=*) case $leases in *" ${line#*=} "*) echo "$pid"; break ;; esac ;;
-        WHARFINGER_FENCE=*) if under "${line#*=}"; then echo "$pid"; break; fi ;;
+        WHARFINGER_LEASE=*) case $leases in *" ${line#*=} "*)
+          echo "$pid"
+          break
+          ;;
+        esac ;;
+        WHARFINGER_FENCE=*) if under "${line#*=}"; then
+          echo "$pid"
+          break
+        fi ;;
         esac
       done
     done
   }
-  marked() { { inside; carriers; } | sort -u; }
-@ENDING@
+  marked() { {
+    inside
+    carriers
+  } | sort -u; }
+  @ENDING@
   end_all
+  # shellcheck disable=SC2154
   killed=$ended
 
   kept=
@@ -161,7 +174,10 @@ fi
 # Emptied in the background, and here again if that was cut off. One at a time, or every attempt would add another.
 found=
 for entry in "$hosts/$trash".*; do
-  if [ -e "$entry" ] || [ -L "$entry" ]; then found=yes; break; fi
+  if [ -e "$entry" ] || [ -L "$entry" ]; then
+    found=yes
+    break
+  fi
 done
 if [ -n "$found" ]; then
   pid=
@@ -176,7 +192,7 @@ if [ -n "$found" ]; then
   if ionice -c 3 true 2>/dev/null; then set -- ionice -c 3 "$@"; fi
   if nice -n 19 true 2>/dev/null; then set -- nice -n 19 "$@"; fi
   if command -v setsid >/dev/null 2>&1; then set -- setsid "$@"; fi
-  ( "$@" </dev/null >/dev/null 2>&1 & )
+  ("$@" </dev/null >/dev/null 2>&1 &)
 fi
 
 umask 022

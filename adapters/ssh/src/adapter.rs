@@ -35,6 +35,22 @@ struct Inventory {
     retired: BTreeMap<String, Arc<Connection>>,
 }
 
+/// Settings that were found good: keys are read, host keys are parsed.
+pub struct Settings {
+    config: Config,
+    endpoints: BTreeMap<String, Endpoint>,
+}
+
+impl Settings {
+    /// Checks a configuration.
+    ///
+    /// # Errors
+    /// `BAD_CONFIG` (configuration), naming the host and the remedy.
+    pub fn read(config: Config) -> Result<Self, Failure> {
+        Ok(Self { endpoints: config.endpoints()?, config })
+    }
+}
+
 /// What is remembered of a resource. Enough to find a host that is no longer in the inventory: its live leases still
 /// need their clean-up. Paths of keys, never keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,7 +87,13 @@ impl SshAdapter {
     /// # Errors
     /// `BAD_CONFIG` (configuration); then everything stays as it was.
     pub fn reconfigure(&self, config: Config) -> Result<(), Failure> {
-        let endpoints = config.endpoints()?;
+        self.adopt(Settings::read(config)?);
+        Ok(())
+    }
+
+    /// As [`SshAdapter::reconfigure`], with settings that were found good.
+    pub fn adopt(&self, settings: Settings) {
+        let Settings { config, endpoints } = settings;
         let mut inventory = self.inventory_lock();
         let mut connections = BTreeMap::new();
         for (name, endpoint) in endpoints {
@@ -84,7 +106,6 @@ impl SshAdapter {
         }
         inventory.connections = connections;
         inventory.config = config;
-        Ok(())
     }
 
     /// As [`Adapter::provision`], for a machine that is in no inventory: somebody launched it, and knows its host key. From

@@ -22,7 +22,7 @@ mod remote;
 mod shell;
 mod watch_host;
 
-pub use adapter::SshAdapter;
+pub use adapter::{Settings, SshAdapter};
 pub use config::{Config, Host};
 pub use holder_key::HolderKey;
 pub use key::{HostKey, host_key, public_of};

@@ -31,7 +31,10 @@ p=$$
 while [ "$p" -gt 1 ]; do
   up=0
   while read -r k v; do
-    if [ "$k" = PPid: ]; then up=$v; break; fi
+    if [ "$k" = PPid: ]; then
+      up=$v
+      break
+    fi
   done 2>/dev/null <"/proc/$p/status"
   p=$up
   spare="$spare$p "
@@ -50,7 +53,9 @@ marked() {
 # By directory, program, or an open file: who still holds one can write to what the next holder gets.
 inside() {
   {
+    # shellcheck disable=SC2012
     ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null | sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p'
+    # shellcheck disable=SC2012
     ls -l /proc/[0-9]*/fd 2>/dev/null | sed -n -e '\|^/proc/[0-9]*/fd:$|{s|[^0-9]||g;h;d;}' -e 's|^.* -> /|/|' \
       -e '/^\//{H;x;s|\n| |p;s| .*||;x;}'
   } |
@@ -66,6 +71,7 @@ note_groups() {
   for pid in $left; do
     line=
     read -r line 2>/dev/null <"/proc/$pid/stat" || continue
+    # shellcheck disable=SC2086
     set -- ${line##*) }
     [ "${3:-}" != "$pid" ] || groups="$groups$pid "
   done
@@ -79,7 +85,12 @@ members() {
 }
 
 victims() {
-  { marked "WHARFINGER_COPY=$R"; inside; members; if [ -n "$lease" ]; then marked "WHARFINGER_LEASE=$lease"; fi; } | sort -u |
+  {
+    marked "WHARFINGER_COPY=$R"
+    inside
+    members
+    if [ -n "$lease" ]; then marked "WHARFINGER_LEASE=$lease"; fi
+  } | sort -u |
     while read -r pid; do
       case $spare in
       *" $pid "*) ;;
