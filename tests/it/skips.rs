@@ -155,3 +155,24 @@ fn the_script_knows_each_need() {
     let names: Vec<&str> = line.trim_matches(['"', ' ']).split_whitespace().collect();
     assert_eq!(names, Need::ALL.map(Need::name));
 }
+
+/// No test is in no part.
+#[test]
+fn the_script_runs_each_package_and_each_test_binary() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = std::fs::read_to_string(root.join("test.sh")).unwrap();
+    let words: Vec<&str> = script.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_')).collect();
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).expect("the members in one line");
+    for member in members.trim_matches(['[', ']']).split(", ") {
+        let own = std::fs::read_to_string(root.join(member.trim_matches('"')).join("Cargo.toml")).unwrap();
+        let name = own.lines().find_map(|line| line.strip_prefix("name = ")).unwrap().trim_matches('"').to_string();
+        assert!(words.contains(&name.as_str()), "no part of test.sh runs the tests of {name}");
+    }
+    for entry in std::fs::read_dir(root.join("tests")).unwrap().map(|entry| entry.unwrap()) {
+        let name = entry.file_name().into_string().unwrap();
+        let binary = entry.path().join("main.rs").exists() || name.ends_with(".rs");
+        let name = name.trim_end_matches(".rs");
+        assert!(!binary || script.contains(&format!("--test {name}")), "no part of test.sh runs tests/{name}");
+    }
+}

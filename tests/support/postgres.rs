@@ -8,13 +8,15 @@
 )]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wharfinger_testkit::{Need, lane, need};
 
 /// The password of the user `wharfinger`; the user `postgres` has none, on the socket only.
@@ -37,13 +39,20 @@ pub(crate) struct Cluster {
 /// The one that tests share, each with a schema of its own. `None` if the test is to be skipped.
 pub(crate) fn shared() -> Option<&'static Cluster> {
     static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
-    SHARED.get_or_init(Cluster::start).as_ref()
+    SHARED
+        .get_or_init(|| match std::env::var("NEXTEST_RUN_ID") {
+            Ok(run) => Cluster::of_run(&run),
+            Err(_) => Cluster::start(),
+        })
+        .as_ref()
 }
 
-/// A name that no other test has.
+/// A name that no other test has, of this process or of another.
 pub(crate) fn schema() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("s{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    static BEGUN: OnceLock<u128> = OnceLock::new();
+    let begun = BEGUN.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis());
+    format!("s{}_{begun:x}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The folder with Debian's programs, the newest version of them.
@@ -74,21 +83,28 @@ pub(crate) fn as_owner(program: &Path) -> Command {
     command
 }
 
+/// What ends a server and removes its data.
+enum EndsWith<'a> {
+    /// This process, or the end of the value.
+    Us,
+    /// The runner of all tests, which also has this note removed.
+    Runner(&'a Path),
+}
+
 /// For the data, and who removes it.
-fn kept_folder() -> (PathBuf, Child) {
+fn kept_folder(ends_with: &EndsWith<'_>) -> (PathBuf, Child) {
     let folder = tempfile::Builder::new().prefix("wharfinger-pg.").tempdir().unwrap().keep();
     if is_root() {
         run(Command::new("chown").arg("postgres:").arg(&folder));
     }
-    // Its input ends with us.
-    let keeper = Command::new("sh")
-        .args(["-c", KEEPER, "keeper"])
-        .arg(&folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut keeper = Command::new("sh");
+    keeper.args(["-c", KEEPER, "keeper"]).arg(&folder);
+    if let EndsWith::Runner(note) = ends_with {
+        keeper.arg(std::os::unix::process::parent_id().to_string()).arg(note);
+    }
+    // Its input ends with us. The runner that ends a test ends the test's process group, which it is not in.
+    let keeper =
+        keeper.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     (folder, keeper)
 }
 
@@ -116,8 +132,28 @@ fn free_port() -> u16 {
 impl Cluster {
     /// Makes one and starts it. `None` if the test is to be skipped.
     pub(crate) fn start() -> Option<Cluster> {
+        Some(Cluster::make(need(Need::Postgresql, programs())?, &EndsWith::Us))
+    }
+
+    /// The one of this run of the runner, which has a process for each test. The first test that needs it starts it.
+    fn of_run(run: &str) -> Option<Cluster> {
         let bin = need(Need::Postgresql, programs())?;
-        let (folder, keeper) = kept_folder();
+        let note = std::env::temp_dir().join(format!("wharfinger-pg.{run}"));
+        let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&note).unwrap();
+        file.lock().unwrap();
+        let mut told = String::new();
+        file.read_to_string(&mut told).unwrap();
+        if let Some((port, folder)) = told.split_once(' ') {
+            let (port, folder) = (port.parse().unwrap(), PathBuf::from(folder));
+            return Some(Cluster { folder, port, bin, server: None, keeper: None });
+        }
+        let cluster = Cluster::make(bin, &EndsWith::Runner(&note));
+        write!(file, "{} {}", cluster.port, cluster.folder.display()).unwrap();
+        Some(cluster)
+    }
+
+    fn make(bin: PathBuf, ends_with: &EndsWith<'_>) -> Cluster {
+        let (folder, keeper) = kept_folder(ends_with);
         let data = folder.join("data");
         run(as_owner(&bin.join("initdb"))
             .args(["--no-sync", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=trust"])
@@ -129,12 +165,12 @@ impl Cluster {
         cluster.run();
         cluster.sql("postgres", &format!("CREATE ROLE wharfinger LOGIN PASSWORD '{PASSWORD}'"));
         cluster.sql("postgres", "CREATE DATABASE wharf OWNER wharfinger");
-        Some(cluster)
+        cluster
     }
 
     /// Another one that follows this one: what is acknowledged from now on is on both.
     pub(crate) fn replica(&self) -> Cluster {
-        let (folder, keeper) = kept_folder();
+        let (folder, keeper) = kept_folder(&EndsWith::Us);
         run(as_owner(&self.bin.join("pg_basebackup"))
             .args(["-R", "-X", "stream", "-c", "fast", "-U", "postgres", "-p", &self.port.to_string(), "-h"])
             .arg(&self.folder)
@@ -191,6 +227,7 @@ impl Cluster {
             .args(["-c", "ssl=on", "-c", "shared_buffers=64MB", "-c", "timezone=UTC"])
             .args(["-c", &format!("ssl_cert_file={socket}/server.crt")])
             .args(["-c", &format!("ssl_key_file={socket}/server.key")])
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -282,16 +319,18 @@ impl Drop for Cluster {
     }
 }
 
-/// Waits for the end of its input, ends the server by the id in its own file, removes its data.
+/// Waits for the end of its input, or of the process $2. Ends the server by the id in its own file, removes its data and
+/// the note $3.
 const KEEPER: &str = r#"
 trap '' INT TERM HUP
-cat > /dev/null
+if [ -n "$2" ]; then tail --pid="$2" -f /dev/null; else cat > /dev/null; fi
 # The number may be another process's by now.
 pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && grep -qF "$1/data" "/proc/$pid/cmdline" 2>/dev/null && {
   kill -QUIT "$pid" && for n in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.2; done
   kill -KILL "$pid"
 }
 rm -rf "$1"
+[ -z "$3" ] || rm -f "$3"
 "#;
 
 fn signal(name: &str, ids: &[u32]) {
