@@ -11,7 +11,7 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
-use crate::rpc::RpcLimits;
+use crate::rpc::{AnswerSources, CredentialSources, PoolCredentials, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::{self, Format};
 use clap::Args;
@@ -26,7 +26,7 @@ use wharfinger_adapter::{Adapter, NoticeSink};
 use wharfinger_copies::CopiesAdapter;
 use wharfinger_core::{PoolConfig, Traits};
 use wharfinger_local::LocalAdapter;
-use wharfinger_ssh::{Settings, SshAdapter};
+use wharfinger_ssh::{HolderKey, Settings, SshAdapter};
 
 /// `serve`.
 #[derive(Args, Debug)]
@@ -51,8 +51,9 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
         None => Running::start(loaded, shared, Start::Alone(listener)).await?,
         #[cfg(feature = "postgres")]
         Some(cluster) => {
-            let weather = shared.weather();
-            match super::follow::wait(ui, args, loaded, &cluster, listener, weather, &mut signals).await? {
+            // A server that follows answers holders, too.
+            set_credentials(&shared.credentials, &loaded.adapters);
+            match super::follow::wait(ui, args, loaded, &cluster, listener, shared.sources(), &mut signals).await? {
                 Waited::Stopped => return Ok(Exit::Ok),
                 Waited::Again => return Ok(Exit::Again),
                 Waited::Leads(led) => {
@@ -158,9 +159,10 @@ impl MadeAdapter {
     }
 }
 
-/// What adapters of one kind share in this process.
+/// What adapters of one kind share in this process, and what answers are made from.
 #[derive(Clone)]
 struct Shared {
+    credentials: CredentialSources,
     #[cfg(feature = "ec2")]
     clouds: wharfinger_ec2::Clouds,
 }
@@ -168,9 +170,14 @@ struct Shared {
 impl Shared {
     fn new() -> Self {
         Self {
+            credentials: CredentialSources::default(),
             #[cfg(feature = "ec2")]
             clouds: wharfinger_ec2::Clouds::aws(),
         }
+    }
+
+    fn sources(&self) -> AnswerSources {
+        AnswerSources { weather: self.weather(), credentials: self.credentials.clone() }
     }
 
     /// How it went with what is bought.
@@ -206,6 +213,28 @@ fn make(pool: &str, config: &AdapterConfig, shared: &Shared) -> Result<MadeAdapt
             MadeAdapter::Ec2(Arc::new(adapter))
         }
     })
+}
+
+/// Where the credentials of the leases of a pool come from.
+fn credentials_of(config: &AdapterConfig) -> PoolCredentials {
+    let of = |ssh: &wharfinger_ssh::Config| match HolderKey::of(ssh) {
+        Some(key) => PoolCredentials::Source(Arc::new(key)),
+        None => PoolCredentials::None,
+    };
+    match config {
+        AdapterConfig::Local(_) => PoolCredentials::None,
+        AdapterConfig::Ssh(config) => of(config),
+        AdapterConfig::Copies(_) => PoolCredentials::OfHost,
+        #[cfg(feature = "ec2")]
+        AdapterConfig::Ec2(config) => of(&config.ssh),
+    }
+}
+
+/// Sets the credential sources of all configured pools. Those of other pools stay as they are.
+pub(super) fn set_credentials(sources: &CredentialSources, adapters: &BTreeMap<String, AdapterConfig>) {
+    for (pool, config) in adapters {
+        sources.set(pool.clone(), credentials_of(config));
+    }
 }
 
 /// A running broker.
@@ -251,6 +280,7 @@ impl Running {
             made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
         take_traits(&mut loaded.pools, |pool| made.get(pool));
+        set_credentials(&shared.credentials, &loaded.adapters);
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -269,7 +299,7 @@ impl Running {
                 let started = crate::engine::start(config, engine_stop.clone()).await;
                 let engine = started.map_err(|error| store_failure(&error))?;
                 let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-                let serving = Serving::start(listener, engine.handle.clone(), limits, shared.weather());
+                let serving = Serving::start(listener, engine.handle.clone(), limits, shared.sources());
                 Started {
                     engine,
                     serving,
@@ -360,7 +390,9 @@ impl Running {
         take_traits(&mut loaded.pools, |pool| made.get(pool).or_else(|| self.made.get(pool)));
         // The adapter of a pool that is no longer configured stays: what is left of the pool drains by it.
         let (adapters, notices, handle) = (self.adapters.clone(), self.notices.clone(), self.handle.clone());
+        let (credentials, configs) = (self.shared.credentials.clone(), loaded.adapters.clone());
         let change = move || {
+            set_credentials(&credentials, &configs);
             for (adapter, settings) in adopted {
                 adapter.adopt(settings);
             }

@@ -316,7 +316,7 @@ impl Executor {
         }
     }
 
-    /// Prepares a slot; that of a child on its host too, which may hand the holder what it needs to log in there.
+    /// Prepares a slot; that of a child on its host too, which adds what its holder needs there.
     async fn prepare(
         &self,
         effect: &Effect,

@@ -6,3 +6,4 @@ mod arch;
 mod calls;
 mod deploy;
 mod engine;
+mod secrets;

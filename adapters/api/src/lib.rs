@@ -15,6 +15,7 @@
 //! Dropping the future of a call cancels it; what it started on a host is then killed.
 
 pub mod announce;
+mod credentials;
 mod failure;
 pub mod fence;
 mod job;
@@ -29,6 +30,7 @@ mod verdict;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use credentials::{CredentialSource, Credentials};
 pub use failure::{Blame, Failure};
 pub use job::{
     Access, CleanJob, EndedHow, HolderWork, ParentHost, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,

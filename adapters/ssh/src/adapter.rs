@@ -3,6 +3,7 @@
 use crate::config::{Config, Host};
 use crate::connection::{Connection, Endpoint};
 use crate::error::Kind;
+use crate::holder_key::HolderKey;
 use crate::key::{self, fingerprint};
 use crate::notices::{NotHeard, Reporter};
 use crate::probe::{self, Known};
@@ -10,13 +11,13 @@ use crate::shell::SshShell;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
-    Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
-    Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
+    Access, Adapter, CleanJob, CredentialSource, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned,
+    ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
 };
 
 /// Leases the machines of an inventory. See the crate's documentation.
@@ -318,9 +319,10 @@ impl Adapter for SshAdapter {
 
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
         let mut access = Access::new();
-        let holder_key = self.inventory_lock().config.holder_key.clone();
-        if let Some(path) = holder_key {
-            access.insert(access::PRIVATE_KEY.to_string(), read_holder_key(&path).await?);
+        let holder_key = HolderKey::of(&self.inventory_lock().config);
+        if let Some(key) = holder_key {
+            // A slot is not granted while its holder could not log in. The key itself goes into no answer of ours.
+            key.read().await?;
         }
         if job.child.is_none() {
             // Also the last look before a holder gets it: a host that died since the last probe is noticed here.
@@ -411,16 +413,6 @@ async fn remove(shell: &SshShell, scratch: &str) -> Result<(), Failure> {
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
 const LOOK: Duration = Duration::from_millis(20);
-
-/// The key that holders get, read anew for each.
-async fn read_holder_key(path: &Path) -> Result<String, Failure> {
-    let bad = |why: String| Failure::configuration("HOLDER_KEY_UNUSABLE", format!("holder_key {path:?}: {why}"));
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .map_err(|error| bad(format!("{error}; give a file that the broker may read")))?;
-    key::parse_private(&text).map_err(bad)?;
-    Ok(text)
-}
 
 /// A big tree on a slow disk takes its time.
 const REMOVE_LIMIT: Duration = Duration::from_secs(600);

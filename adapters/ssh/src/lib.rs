@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod dial;
 mod error;
+mod holder_key;
 mod key;
 mod notices;
 mod patience;
@@ -23,5 +24,6 @@ mod watch_host;
 
 pub use adapter::{Settings, SshAdapter};
 pub use config::{Config, Host};
+pub use holder_key::HolderKey;
 pub use key::{HostKey, host_key, public_of};
 pub use shell::{KeySource, Target, connect_shell};
