@@ -26,8 +26,8 @@ command -v git >/dev/null || fail "git is missing: apt-get install git"
 # shellcheck source=scripts/needs.sh
 . scripts/needs.sh
 # openssh-server: the hosts. nftables and iproute2: lost packets, black holes, a link that is down. faketime: a host whose
-# clock is wild. gpg-agent: a process that its user cannot read. git-lfs: large files. openssl: a certificate for a remote that asks for a password.
-need_packages openssh-server:/usr/sbin/sshd gcc:gcc nftables:/usr/sbin/nft iproute2:ip faketime:faketime gpg-agent:gpg-agent git-lfs:git-lfs openssl:openssl || echo "test.sh: going on; tests that need what is missing say so and skip" >&2
+# clock is wild. gpg-agent: a process that its user cannot read. busybox: another /bin/sh. git-lfs: large files. openssl: a certificate for a remote that asks for a password.
+need_packages openssh-server:/usr/sbin/sshd gcc:gcc nftables:/usr/sbin/nft iproute2:ip faketime:faketime gpg-agent:gpg-agent busybox:busybox git-lfs:git-lfs openssl:openssl || echo "test.sh: going on; tests that need what is missing say so and skip" >&2
 need_postgresql || echo "test.sh: going on; tests that need PostgreSQL say so and skip" >&2
 need_venv
 
