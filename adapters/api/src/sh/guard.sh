@@ -19,8 +19,11 @@ command -v -- "$1" >/dev/null 2>&1 || {
 }
 # The soft limit of file locks has no effect on Linux. Children inherit it, also with an emptied environment, and
 # /proc/PID/limits shows it to every user, also of a process that cannot be read otherwise. dash and busybox call it -w, bash -x.
-if [ -n "$number" ]; then
+case $number in
+'' | *[!0-9]*) ;;
+*)
   # shellcheck disable=SC3045
   ulimit -S -w "$number" 2>/dev/null || ulimit -S -x "$number" 2>/dev/null || true
-fi
+  ;;
+esac
 exec "$@"
