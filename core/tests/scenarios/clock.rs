@@ -1,10 +1,10 @@
 //! Group Clock: what is due happens, whatever any clock once showed (invariant 19).
 
-use crate::world::{Kind, START, World, inventory};
+use crate::world::{Kind, START, World, inventory, lease_on_copy};
 use core::time::Duration;
 use wharfinger_core::{
-    Blame, CallFailure, HybridClock, Input, LeaseId, Millis, Notice, NoticeKind, NoticeTarget, PoolConfig, Reading,
-    Timestamp, Traits,
+    AdminVerb, Blame, CallFailure, HybridClock, Input, LeaseId, Millis, Notice, NoticeKind, NoticeTarget, PoolConfig,
+    Reading, Timestamp, Traits,
 };
 
 const HOUR: Millis = Millis::secs(3600);
@@ -158,4 +158,23 @@ fn an_announced_end_comes_at_its_wall_time() {
     assert_eq!(m.w.state(lease), "ACTIVE");
     m.passes(3);
     assert_eq!(m.w.state(lease), "BROKEN");
+}
+
+/// A clock that leaps past the retention has a host forgotten while the removal of a copy on it is still under way. No
+/// adapter can be asked without the host, so a restart ends the copy's record.
+#[test]
+fn a_copy_whose_host_is_forgotten_is_gone_after_a_restart() {
+    let (mut w, _, copy, host) = lease_on_copy(1);
+    w.admin(AdminVerb::ForceDestroy(copy)).unwrap();
+    assert_eq!((w.stands(copy), w.waits_for(Kind::Destroy)), ("ORPHANED", 1));
+    // Its answer never comes.
+    w.take(Kind::Destroy);
+    w.notice(host, NoticeKind::Gone);
+    w.all_works();
+    w.freeze(YEAR);
+    w.step(Input::Tick).unwrap();
+    assert!(w.core.resource(host).is_none(), "forgotten after {YEAR}");
+    assert_eq!(w.stands(copy), "ORPHANED");
+    w.restart();
+    assert_eq!(w.stands(copy), "GONE");
 }
