@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
-use wharfinger_core::{Lease, LeaseId, LeaseState, Reply, Revision};
+use wharfinger_core::{Lease, LeaseId, LeaseState, Reading, Reply, Revision};
 
 /// Entries of its history that `Explain` tells, the latest ones.
 const HISTORY: usize = 200;
@@ -34,7 +34,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         if place.is_some() && !settled(&leases) {
             leases = self.wait(leases, deadline).await?;
         }
-        let (lease, leases) = tell_all(&leases, Secrets::Told);
+        let (lease, leases) = tell_all(&leases, Secrets::Told, self.0.reading());
         Ok(Response::new(pb::LeaseResponse { lease, leases }))
     }
 
@@ -43,8 +43,8 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let work = async {
             let leases = leases_of(self.0.handle.submit(input).await?)?;
             let lease = one_of(&leases, id)?;
-            let (_, leases) = tell_all(&leases, Secrets::Withheld);
-            Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, Secrets::Withheld)), leases })
+            let (_, leases) = tell_all(&leases, Secrets::Withheld, self.0.reading());
+            Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, Secrets::Withheld, self.0.reading())), leases })
         };
         self.0.answer(work).await
     }
@@ -53,7 +53,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let (id, input) = convert::renew(request.get_ref(), principal::of(&request)?)?;
         let work = async {
             let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::RenewResponse { lease: Some(tell_lease(&lease, Secrets::Told)) })
+            Ok(pb::RenewResponse { lease: Some(tell_lease(&lease, Secrets::Told, self.0.reading())) })
         };
         self.0.answer(work).await
     }
@@ -62,7 +62,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let (id, input) = convert::report(request.get_ref(), principal::of(&request)?)?;
         let work = async {
             let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, Secrets::Withheld)) })
+            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, Secrets::Withheld, self.0.reading())) })
         };
         self.0.answer(work).await
     }
@@ -89,7 +89,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let work = async {
             let read = move |core: &wharfinger_core::Core, _now| Some((core.lease(id).cloned()?, core.revision().0));
             let (lease, revision) = self.0.find(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
-            Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::Told)), revision })
+            Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::Told, self.0.reading())), revision })
         };
         self.0.since(request.get_ref().min_revision, work).await
     }
@@ -110,8 +110,10 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             // Of the same state, also where others write.
             let mut query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
             query.to = Some(to);
-            let history = self.0.handle.events(&query).await?.into_iter().rev().map(convert::event).collect();
-            let mut told = convert::explanation(tell_lease(&lease, Secrets::Withheld), why, history);
+            let clock = self.0.reading();
+            let events = self.0.handle.events(&query).await?.into_iter().rev();
+            let history = events.map(|event| convert::event(event, clock)).collect();
+            let mut told = convert::explanation(tell_lease(&lease, Secrets::Withheld, clock), why, history);
             told.revision = to.0;
             Ok(told)
         };
@@ -174,7 +176,8 @@ impl LeaseApi {
             if told.revision == 0 {
                 told.revision = revision; // of the first read: what changed since can be watched from there
             }
-            told.leases.extend(leases.iter().map(|lease| tell_lease(lease, Secrets::Withheld)));
+            let clock = self.0.reading();
+            told.leases.extend(leases.iter().map(|lease| tell_lease(lease, Secrets::Withheld, clock)));
             let Some(last) = last else { return Ok(told) };
             if told.leases.len() >= asked.size {
                 told.next_page_token = last.id.to_string();
@@ -223,11 +226,11 @@ pub(crate) fn one_of(leases: &[Arc<Lease>], id: LeaseId) -> Result<Arc<Lease>, R
 }
 
 /// The first lease, and all of them if there are several: most requests are for one, which need not be told twice.
-fn tell_all(leases: &[Arc<Lease>], secrets: Secrets) -> (Option<pb::Lease>, Vec<pb::Lease>) {
+fn tell_all(leases: &[Arc<Lease>], secrets: Secrets, clock: Reading) -> (Option<pb::Lease>, Vec<pb::Lease>) {
     if let [one] = leases {
-        return (Some(tell_lease(one, secrets)), Vec::new());
+        return (Some(tell_lease(one, secrets, clock)), Vec::new());
     }
-    let told: Vec<_> = leases.iter().map(|lease| tell_lease(lease, secrets)).collect();
+    let told: Vec<_> = leases.iter().map(|lease| tell_lease(lease, secrets, clock)).collect();
     (told.first().cloned(), told)
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use wharfinger_core::{Core, Lease, LeaseId, Revision};
+use wharfinger_core::{Core, Lease, LeaseId, Reading, Revision};
 
 /// Leases that one read returns.
 const MAX_FOUND: usize = 500;
@@ -52,6 +52,8 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn reach(&self, wanted: Revision) -> impl Future<Output = Result<(), SubmitError>> + Send;
     /// As of when what is told is; an error if that is too old.
     fn as_of(&self) -> Result<SystemTime, SubmitError>;
+    /// The core's time and its distance from the wall clock.
+    fn reading(&self) -> Reading;
 }
 
 /// How long a read waits for what a server that follows has not heard of yet.
@@ -73,7 +75,11 @@ impl Source for Handle {
     fn as_of(&self) -> Result<SystemTime, SubmitError> {
         self.standing().fresh()?;
         let age = self.standing().age().unwrap_or_default();
-        Ok(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
+        Ok(crate::clock::wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    fn reading(&self) -> Reading {
+        self.clock().read()
     }
 
     async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {

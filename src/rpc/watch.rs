@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use wharfinger_core::{Lease, LeaseId, Revision};
+use wharfinger_core::{Lease, LeaseId, Reading, Revision};
 
 /// Changes that wait for a watcher before it has to read instead.
 const QUEUE: usize = 256;
@@ -130,7 +130,7 @@ impl<'a, S: Source> Watch<'a, S> {
                 if lease.revision > base {
                     self.ahead.insert(lease.id, lease.revision);
                 }
-                self.send(response(&lease, Revision(0))).await?;
+                self.send(response(&lease, Revision(0), self.source.reading())).await?;
             }
             match page.next {
                 Some(next) => cursor = next,
@@ -179,7 +179,7 @@ impl<'a, S: Source> Watch<'a, S> {
         }
         let told_later = self.ahead.get(&lease.id).is_some_and(|ahead| *ahead >= lease.revision);
         if !told_later {
-            self.send(response(lease, lease.revision)).await?;
+            self.send(response(lease, lease.revision, self.source.reading())).await?;
         }
         self.told = lease.revision;
         self.ahead.retain(|_, revision| *revision > self.told);
@@ -205,8 +205,8 @@ impl<'a, S: Source> Watch<'a, S> {
     }
 }
 
-fn response(lease: &Lease, revision: Revision) -> pb::WatchResponse {
-    let lease = tell_lease(lease, Secrets::Told);
+fn response(lease: &Lease, revision: Revision, clock: Reading) -> pb::WatchResponse {
+    let lease = tell_lease(lease, Secrets::Told, clock);
     pb::WatchResponse { revision: revision.0, event: Some(pb::watch_response::Event::Lease(lease)) }
 }
 
