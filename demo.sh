@@ -12,16 +12,25 @@ cd "$(dirname "$0")"
 keep=0 repository=""
 for arg in "$@"; do
   case "$arg" in
-    --keep) keep=1 ;;
-    -h|--help) sed -n '2,8p' "$0" | cut -c3-; exit 0 ;;
-    -*) echo "demo.sh: unknown argument $arg (try --help)" >&2; exit 2 ;;
-    *) repository=$arg ;;
+  --keep) keep=1 ;;
+  -h | --help)
+    sed -n '2,8p' "$0" | cut -c3-
+    exit 0
+    ;;
+  -*)
+    echo "demo.sh: unknown argument $arg (try --help)" >&2
+    exit 2
+    ;;
+  *) repository=$arg ;;
   esac
 done
 
 say() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n==> %s\n' "$*"; }
-fail() { printf 'demo.sh: %s\n' "$*" >&2; exit 1; }
+fail() {
+  printf 'demo.sh: %s\n' "$*" >&2
+  exit 1
+}
 
 command -v cargo >/dev/null || fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
 command -v git >/dev/null || fail "git is missing: apt-get install git"
@@ -53,7 +62,7 @@ trap 'exit 130' INT TERM
 port=7411
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
 export WHARFINGER_SERVER=http://127.0.0.1:$port
-cat > "$folder/wharfinger.toml" <<TOML
+cat >"$folder/wharfinger.toml" <<TOML
 [server]
 listen = "127.0.0.1:$port"
 
@@ -80,11 +89,14 @@ say "the configuration"
 "$wharfinger" check-config "$folder/wharfinger.toml"
 
 say "starting the server on 127.0.0.1:$port"
-WHARFINGER_LOG=${WHARFINGER_LOG:-warn} "$wharfinger" serve --config "$folder/wharfinger.toml" 2> "$folder/server.log" &
+WHARFINGER_LOG=${WHARFINGER_LOG:-warn} "$wharfinger" serve --config "$folder/wharfinger.toml" 2>"$folder/server.log" &
 server=$!
 for _ in $(seq 100); do
   "$wharfinger" pools >/dev/null 2>&1 && break
-  kill -0 "$server" 2>/dev/null || { cat "$folder/server.log" >&2; fail "the server did not start; its words are above"; }
+  kill -0 "$server" 2>/dev/null || {
+    cat "$folder/server.log" >&2
+    fail "the server did not start; its words are above"
+  }
   sleep 0.1
 done
 

@@ -3,7 +3,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod client;
-mod clock;
+pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]

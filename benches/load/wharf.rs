@@ -49,7 +49,13 @@ impl Wharf {
         let engine = engine::start(config, stop.clone()).await.expect("the engine starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("bound"));
-        tokio::spawn(rpc::serve(listener, engine.handle, RpcLimits::default(), Arc::new(Vec::new), stop.clone()));
+        tokio::spawn(rpc::serve(
+            listener,
+            engine.handle,
+            RpcLimits::default(),
+            rpc::AnswerSources::default(),
+            stop.clone(),
+        ));
         let wharf = Self { address, _stop: stop.drop_guard() };
         let mut client = LeaseServiceClient::connect(wharf.address.clone()).await.expect("the server listens");
         lease(&mut client, true).await;

@@ -66,18 +66,12 @@ impl Core {
         self.start_check(id);
     }
 
-    /// A new reason for a doubt that is there already. What a holder left behind after a check began is not in its
-    /// answer: it is checked anew. A tainted one is mended even if the check passes.
+    /// Adds a reason to a doubt that exists already. A check under way began before this reason, so its healthy answer does
+    /// not clear it: one more check follows it. A tainted resource is repaired even if that check passes.
     fn doubt_again(&mut self, id: ResourceId, cause: CauseChain) {
         let Some(reason) = cause.first().map(|link| link.reason) else { return };
-        let waits = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Suspect { op: None, retry_at: Some(_), .. }));
-        if waits && matches!(reason, Reason::Operator | Reason::HolderReported) {
-            // Somebody asks now, so it is not left to the next try.
-            self.start_check(id);
-            return;
-        }
+        let Some(ResourceState::Suspect { op, retry_at, .. }) = self.resource(id).map(|row| &row.state) else { return };
+        let (under_way, retries_later) = (op.is_some(), retry_at.is_some());
         let left_behind = matches!(
             reason,
             Reason::HolderFailed
@@ -88,19 +82,18 @@ impl Core {
                 | Reason::PrepareFailed
                 | Reason::CleanFailed
         );
-        if !left_behind {
-            return;
-        }
-        self.edit_resource(id, |row| {
-            if let ResourceState::Suspect { cause: before, op, retry_at, .. } = &mut row.state {
-                if reason == Reason::HolderTainted {
+        if reason == Reason::HolderTainted {
+            self.edit_resource(id, |row| {
+                if let ResourceState::Suspect { cause: before, .. } = &mut row.state {
                     *before = cause;
                 }
-                *op = None;
-                *retry_at = None;
-            }
-        });
-        self.start_check(id);
+            });
+        }
+        if !under_way && (left_behind || (reason == Reason::Operator && retries_later)) {
+            self.start_check(id);
+        } else if left_behind && let Some(entry) = self.resources.get_mut(&id) {
+            entry.recheck = true;
+        }
     }
 
     /// Active leases of clients on it and on what lies on it.
@@ -122,6 +115,9 @@ impl Core {
         let Some(row) = self.resource(id).cloned() else { return };
         if !matches!(row.state, ResourceState::Suspect { op: None, .. }) {
             return;
+        }
+        if let Some(entry) = self.resources.get_mut(&id) {
+            entry.recheck = false;
         }
         let cleaning = row.parent.is_some()
             && self.unclean_on(id).iter().any(|lease| {
@@ -155,6 +151,18 @@ impl Core {
         let config = pool.config.clone();
         let actor: Arc<str> = Arc::from(SELF);
         match result {
+            Ok(Verdict::Healthy) if self.resources.get(&id).is_some_and(|entry| entry.recheck) => {
+                let now = self.now;
+                if let Some(entry) = self.resources.get_mut(&id) {
+                    entry.liveness.heard_at = Some(now);
+                }
+                self.edit_resource(id, |row| {
+                    if let ResourceState::Suspect { op, misses, first_miss, held, .. } = &mut row.state {
+                        (*op, *misses, *first_miss, *held) = (None, 0, None, None);
+                    }
+                });
+                self.start_check(id);
+            }
             Ok(Verdict::Healthy) => {
                 let tainted = cause.iter().any(|link| link.reason == Reason::HolderTainted);
                 if tainted && *repairs == 0 {

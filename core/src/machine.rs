@@ -69,6 +69,8 @@ pub struct Core {
     pub(crate) by_work: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
     /// Resources that were lost or mangled under a work, by work; not stored.
     pub(crate) lost_under: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
+    /// Reports of each lease: when its present period began, and the reports in it. Not stored.
+    pub(crate) reports: BTreeMap<LeaseId, (Timestamp, u32)>,
     /// All probed hosts as one failure domain.
     pub(crate) network: Domain,
     pub(crate) queue: Queue,

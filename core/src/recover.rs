@@ -43,6 +43,7 @@ impl Core {
             by_revision: BTreeMap::new(),
             by_work: BTreeMap::new(),
             lost_under: BTreeMap::new(),
+            reports: BTreeMap::new(),
             network: crate::brake::Domain::default(),
             heard_since: now,
             queue: Queue::default(),

@@ -33,6 +33,9 @@ pub(crate) struct ResourceEntry {
     pub(crate) idle_recheck: Timestamp,
     /// Cleanings of its slots that failed in a row.
     pub(crate) clean_failures: u32,
+    /// A reason for doubt came while a check was under way: a healthy answer of that check is followed by one more check.
+    /// Not stored: a recovery makes each check anew.
+    pub(crate) recheck: bool,
     /// What it adds to its failure domains, and where.
     pub(crate) share: Share,
     pub(crate) domain: Option<Arc<str>>,
@@ -231,6 +234,7 @@ impl Core {
     pub(crate) fn forget_lease(&mut self, id: LeaseId) {
         let Some(entry) = self.leases.remove(&id) else { return };
         self.disarm_lease(entry.timer, id);
+        self.reports.remove(&id);
         self.by_revision.remove(&entry.row.revision);
         if self.by_request.get(&entry.row.spec.request_id) == Some(&id) {
             self.by_request.remove(&entry.row.spec.request_id);
@@ -282,6 +286,7 @@ impl Core {
                 liveness: Liveness::default(),
                 idle_recheck: Timestamp(0),
                 clean_failures: 0,
+                recheck: false,
                 share: Share::default(),
                 domain: None,
                 near: Arc::default(),

@@ -3,11 +3,11 @@
 use super::error::Failure;
 use super::exit::Exit;
 use super::port::Serving;
-use super::serve::{ServeArgs, Signals, Told, store_failure};
+use super::serve::{ServeArgs, Signals, Told, set_credentials, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, Leading, Standing};
-use crate::rpc::{RpcLimits, WeatherSource};
+use crate::rpc::{AnswerSources, RpcLimits};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(crate) async fn wait(
     mut loaded: Loaded,
     cluster: &Cluster,
     listener: TcpListener,
-    weather: WeatherSource,
+    sources: AnswerSources,
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {
     let StoreConfig::Postgres(settings) = loaded.store.clone() else {
@@ -74,7 +74,7 @@ pub(crate) async fn wait(
     let mut follower = crate::engine::follow(config);
     let standing = follower.handle.standing().clone();
     let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
-    let mut serving = Serving::start(listener, follower.handle.clone(), limits, weather);
+    let mut serving = Serving::start(listener, follower.handle.clone(), limits, sources.clone());
     let mut said = String::new();
     loop {
         reap();
@@ -118,6 +118,7 @@ pub(crate) async fn wait(
                 }
                 Told::Reload => {
                     reload(ui, args, &mut loaded);
+                    set_credentials(&sources.credentials, &loaded.adapters);
                     follower.configure(loaded.pools.clone());
                 }
             },

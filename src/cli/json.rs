@@ -126,8 +126,15 @@ impl Json for pb::Lease {
         put("independent", json!(self.independent));
         put("expected_duration", span(self.expected_duration.as_ref()));
         put("work", some(&self.work));
+        put("missing_credentials", self.missing_credentials.as_ref().map_or(Value::Null, Json::json));
         put("finding", self.finding.as_ref().map_or(Value::Null, Json::json));
         Value::Object(lease)
+    }
+}
+
+impl Json for pb::MissingCredentials {
+    fn json(&self) -> Value {
+        json!({ "reason": self.reason, "detail": self.detail })
     }
 }
 

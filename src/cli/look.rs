@@ -531,6 +531,7 @@ pub(crate) fn print_lease(context: &Context, lease: &pb::Lease) -> Result<(), Fa
     for (key, value) in sorted(&lease.access) {
         add("access", access_line(key, value));
     }
+    add("credentials", lease.missing_credentials.as_ref().map(text::missing).unwrap_or_default());
     print_facts(context, &rows)
 }
 

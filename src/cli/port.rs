@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::exit::Exit;
 use crate::engine::Handle;
-use crate::rpc::{RpcLimits, ServeError, WeatherSource};
+use crate::rpc::{AnswerSources, RpcLimits, ServeError};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -45,14 +45,14 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    pub(super) fn start(listener: TcpListener, handle: Handle, limits: RpcLimits, weather: WeatherSource) -> Self {
+    pub(super) fn start(listener: TcpListener, handle: Handle, limits: RpcLimits, sources: AnswerSources) -> Self {
         if let Ok(address) = listener.local_addr()
             && !address.ip().is_loopback()
         {
             tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
         }
         let stop = CancellationToken::new();
-        let task = tokio::spawn(crate::rpc::serve(listener, handle, limits, weather, stop.clone()));
+        let task = tokio::spawn(crate::rpc::serve(listener, handle, limits, sources, stop.clone()));
         Serving { task, stop }
     }
 

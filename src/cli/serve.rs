@@ -11,7 +11,7 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
-use crate::rpc::RpcLimits;
+use crate::rpc::{AnswerSources, CredentialSources, PoolCredentials, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::{self, Format};
 use clap::Args;
@@ -24,9 +24,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::{Adapter, NoticeSink};
 use wharfinger_copies::CopiesAdapter;
-use wharfinger_core::{Input, PoolConfig, Traits};
+use wharfinger_core::{PoolConfig, Traits};
 use wharfinger_local::LocalAdapter;
-use wharfinger_ssh::SshAdapter;
+use wharfinger_ssh::{HolderKey, Settings, SshAdapter};
 
 /// `serve`.
 #[derive(Args, Debug)]
@@ -51,8 +51,9 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
         None => Running::start(loaded, shared, Start::Alone(listener)).await?,
         #[cfg(feature = "postgres")]
         Some(cluster) => {
-            let weather = shared.weather();
-            match super::follow::wait(ui, args, loaded, &cluster, listener, weather, &mut signals).await? {
+            // A server that follows answers holders, too.
+            set_credentials(&shared.credentials, &loaded.adapters);
+            match super::follow::wait(ui, args, loaded, &cluster, listener, shared.sources(), &mut signals).await? {
                 Waited::Stopped => return Ok(Exit::Ok),
                 Waited::Again => return Ok(Exit::Again),
                 Waited::Leads(led) => {
@@ -139,6 +140,7 @@ struct Made {
 }
 
 /// Adapters by kind, where a change of their settings is to be told to them.
+#[derive(Clone)]
 enum MadeAdapter {
     Ssh(Arc<SshAdapter>),
     #[cfg(feature = "ec2")]
@@ -157,9 +159,10 @@ impl MadeAdapter {
     }
 }
 
-/// What adapters of one kind share in this process.
+/// What adapters of one kind share in this process, and what answers are made from.
 #[derive(Clone)]
 struct Shared {
+    credentials: CredentialSources,
     #[cfg(feature = "ec2")]
     clouds: wharfinger_ec2::Clouds,
 }
@@ -167,9 +170,14 @@ struct Shared {
 impl Shared {
     fn new() -> Self {
         Self {
+            credentials: CredentialSources::default(),
             #[cfg(feature = "ec2")]
             clouds: wharfinger_ec2::Clouds::aws(),
         }
+    }
+
+    fn sources(&self) -> AnswerSources {
+        AnswerSources { weather: self.weather(), credentials: self.credentials.clone() }
     }
 
     /// How it went with what is bought.
@@ -205,6 +213,28 @@ fn make(pool: &str, config: &AdapterConfig, shared: &Shared) -> Result<MadeAdapt
             MadeAdapter::Ec2(Arc::new(adapter))
         }
     })
+}
+
+/// Where the credentials of the leases of a pool come from.
+fn credentials_of(config: &AdapterConfig) -> PoolCredentials {
+    let of = |ssh: &wharfinger_ssh::Config| match HolderKey::of(ssh) {
+        Some(key) => PoolCredentials::Source(Arc::new(key)),
+        None => PoolCredentials::None,
+    };
+    match config {
+        AdapterConfig::Local(_) => PoolCredentials::None,
+        AdapterConfig::Ssh(config) => of(config),
+        AdapterConfig::Copies(_) => PoolCredentials::OfHost,
+        #[cfg(feature = "ec2")]
+        AdapterConfig::Ec2(config) => of(&config.ssh),
+    }
+}
+
+/// Sets the credential sources of all configured pools. Those of other pools stay as they are.
+pub(super) fn set_credentials(sources: &CredentialSources, adapters: &BTreeMap<String, AdapterConfig>) {
+    for (pool, config) in adapters {
+        sources.set(pool.clone(), credentials_of(config));
+    }
 }
 
 /// A running broker.
@@ -249,7 +279,8 @@ impl Running {
             adapters.insert(pool.clone(), adapter.shared());
             made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
-        take_traits(&mut loaded.pools, &made);
+        take_traits(&mut loaded.pools, |pool| made.get(pool));
+        set_credentials(&shared.credentials, &loaded.adapters);
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -268,7 +299,7 @@ impl Running {
                 let started = crate::engine::start(config, engine_stop.clone()).await;
                 let engine = started.map_err(|error| store_failure(&error))?;
                 let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-                let serving = Serving::start(listener, engine.handle.clone(), limits, shared.weather());
+                let serving = Serving::start(listener, engine.handle.clone(), limits, shared.sources());
                 Started {
                     engine,
                     serving,
@@ -331,40 +362,52 @@ impl Running {
         }
     }
 
+    /// Takes another configuration, all of it or nothing: what may be refused comes first, and adapters change only after
+    /// the core's commit, before anything starts under the new configuration.
     async fn take(&mut self, mut loaded: Loaded) -> Result<(), Failure> {
-        // All that may be refused comes first, so that a refusal leaves nothing half done.
         let mut fresh = Vec::new();
         let mut changed = Vec::new();
         for (pool, config) in &loaded.adapters {
-            match self.made.get(pool) {
-                Some(made) if made.config == *config => {}
-                Some(Made { adapter: MadeAdapter::Ssh(adapter), .. }) if matches!(config, AdapterConfig::Ssh(_)) => {
-                    changed.push((pool.clone(), config.clone(), adapter.clone()));
+            match (self.made.get(pool), config) {
+                (Some(made), _) if made.config == *config => {}
+                (Some(Made { adapter: MadeAdapter::Ssh(adapter), .. }), AdapterConfig::Ssh(settings)) => {
+                    let settings = Settings::read(settings.clone())
+                        .map_err(|error| Failure::new(Exit::Config, format!("pool {pool:?}: {error}")))?;
+                    changed.push((pool.clone(), config.clone(), adapter.clone(), settings));
                 }
-                Some(_) | None => fresh.push((pool.clone(), config.clone(), make(pool, config, &self.shared)?)),
+                (Some(_) | None, _) => fresh.push((pool.clone(), config.clone(), make(pool, config, &self.shared)?)),
             }
         }
-        for (pool, config, adapter) in changed {
-            let AdapterConfig::Ssh(settings) = &config else { continue };
-            adapter
-                .reconfigure(settings.clone())
-                .map_err(|error| Failure::new(Exit::Config, format!("pool {pool:?}: {error}")))?;
-            self.made.insert(pool, Made { config, adapter: MadeAdapter::Ssh(adapter) });
+        let new: Vec<(String, MadeAdapter)> =
+            fresh.iter().map(|(pool, _, adapter)| (pool.clone(), adapter.clone())).collect();
+        let mut adopted = Vec::new();
+        for (pool, config, adapter, settings) in changed {
+            adopted.push((adapter.clone(), settings));
+            fresh.push((pool, config, MadeAdapter::Ssh(adapter)));
         }
-        for (pool, config, adapter) in fresh {
-            attend(&adapter, &self.notices, &self.handle);
-            self.adapters.insert(pool.clone(), adapter.shared());
-            self.made.insert(pool, Made { config, adapter });
-        }
+        let made: BTreeMap<String, Made> =
+            fresh.into_iter().map(|(pool, config, adapter)| (pool, Made { config, adapter })).collect();
+        take_traits(&mut loaded.pools, |pool| made.get(pool).or_else(|| self.made.get(pool)));
         // The adapter of a pool that is no longer configured stays: what is left of the pool drains by it.
-        take_traits(&mut loaded.pools, &self.made);
+        let (adapters, notices, handle) = (self.adapters.clone(), self.notices.clone(), self.handle.clone());
+        let change = move || {
+            for (adapter, settings) in adopted {
+                adapter.adopt(settings);
+            }
+            for (pool, adapter) in new {
+                attend(&adapter, &notices, &handle);
+                adapters.insert(pool, adapter.shared());
+            }
+        };
         self.handle
-            .submit(Input::Configure(loaded.pools.clone()))
+            .configure(loaded.pools.clone(), change)
             .await
             .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
+        self.made.extend(made);
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }
+        set_credentials(&self.shared.credentials, &loaded.adapters);
         self.loaded.pools = loaded.pools;
         self.loaded.adapters = loaded.adapters;
         Ok(())
@@ -413,10 +456,10 @@ fn attend(adapter: &MadeAdapter, notices: &NoticeSink, handle: &Handle) {
     }
 }
 
-/// What an adapter says of itself counts.
-fn take_traits(pools: &mut [PoolConfig], made: &BTreeMap<String, Made>) {
+/// Sets the traits of each pool to those of its adapter.
+fn take_traits<'a>(pools: &mut [PoolConfig], made: impl Fn(&str) -> Option<&'a Made>) {
     for pool in pools {
-        if let Some(made) = made.get(&*pool.name) {
+        if let Some(made) = made(&pool.name) {
             let said = made.adapter.shared().traits();
             pool.traits =
                 Traits { prepares: said.prepares, cleans: said.cleans, repairs: said.repairs, probes: said.probes };
@@ -490,5 +533,86 @@ mod tests {
                 pool.name
             );
         }
+    }
+
+    /// Two pools of ssh machines, each with this one host.
+    fn two_pools(folder: &Path, host: &str) -> Loaded {
+        let pool = |name: &str| {
+            let public = wharfinger_ssh::public_of(&folder.join("key")).unwrap();
+            format!(
+                r#"
+                [[pool]]
+                name = "{name}"
+                adapter = "ssh"
+                [pool.ssh]
+                user = "build"
+                key = "key"
+                [[pool.ssh.host]]
+                name = "{host}"
+                address = "127.0.0.1"
+                enabled = false
+                host_key = "{public}"
+                "#
+            )
+        };
+        let source = pool("a") + &pool("b");
+        crate::config::parse(&folder.join("wharfinger.toml"), &source).unwrap()
+    }
+
+    fn key_in(folder: &Path) {
+        use std::os::unix::fs::PermissionsExt;
+        let file = folder.join("key");
+        std::fs::write(&file, wharfinger_ssh::host_key().unwrap().private).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    async fn running(loaded: Loaded) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        match Running::start(loaded, Shared::new(), Start::Alone(listener)).await {
+            Ok(running) => running,
+            Err(failure) => panic!("{}", failure.message),
+        }
+    }
+
+    /// The hosts of each pool, as its adapter knows them.
+    fn hosts(running: &Running) -> Vec<String> {
+        let of = |made: &Made| match &made.adapter {
+            MadeAdapter::Ssh(adapter) => adapter.inventory().into_iter().map(|host| host.name).collect::<Vec<_>>(),
+            _ => Vec::new(),
+        };
+        running.made.values().flat_map(of).collect()
+    }
+
+    #[tokio::test]
+    async fn a_mistake_in_the_second_pool_leaves_the_first_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        key_in(folder.path());
+        let mut running = running(two_pools(folder.path(), "one")).await;
+        let mut bad = two_pools(folder.path(), "two");
+        let Some(AdapterConfig::Ssh(second)) = bad.adapters.get_mut("b") else { panic!("an ssh pool") };
+        second.connect_timeout_ms = 0;
+        let refused = running.take(bad).await.err().map(|failure| failure.message).unwrap_or_default();
+        assert!(refused.contains("connect_timeout_ms"), "{refused:?}");
+        assert_eq!(hosts(&running), ["one", "one"]);
+        // The same file without the mistake is not taken for what is known already.
+        assert!(running.take(two_pools(folder.path(), "two")).await.is_ok());
+        assert_eq!(hosts(&running), ["two", "two"]);
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_the_core_does_not_take_changes_no_adapter() {
+        let folder = tempfile::tempdir().unwrap();
+        key_in(folder.path());
+        let mut running = running(two_pools(folder.path(), "one")).await;
+        running.engine_stop.cancel();
+        (&mut running.engine).await.unwrap();
+        for _ in 0..2 {
+            let refused = running.take(two_pools(folder.path(), "two")).await;
+            assert!(refused.is_err_and(|failure| failure.exit == Exit::Unavailable), "also when it is tried again");
+            assert_eq!(hosts(&running), ["one", "one"]);
+        }
+        running.serving.stop().await;
+        running.store.close().await;
     }
 }

@@ -42,6 +42,11 @@ pub(crate) fn finding(finding: &pb::Finding) -> String {
     with_detail(fault(finding.fault()), &finding.detail)
 }
 
+/// Why credentials are missing: `HOLDER_KEY_UNUSABLE: this server cannot read …`.
+pub(crate) fn missing(missing: &pb::MissingCredentials) -> String {
+    with_detail(&missing.reason, &missing.detail)
+}
+
 fn bare(name: &'static str, prefix: &str) -> &'static str {
     name.strip_prefix(prefix).unwrap_or(name)
 }

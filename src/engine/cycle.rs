@@ -2,7 +2,7 @@
 //!
 //! It has no clock, no timer and no task, so that the simulator runs the very same code as the server.
 
-use crate::engine::handle::{Message, SubmitError};
+use crate::engine::handle::{Configure, Message, SubmitError};
 use crate::store::{CommitError, Epoch, Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -61,8 +61,9 @@ pub enum TurnError {
     Lost {
         /// Why.
         error: CommitError,
-        /// What nobody would say again (notices, the configuration): to be taken again after the recovery.
-        again: Vec<Input>,
+        /// What nobody would say again (notices, the configuration, adapters' answers): to be taken again after the
+        /// recovery.
+        again: Vec<Message>,
     },
     /// Another server leads: stop.
     #[error("another server leads now")]
@@ -172,6 +173,7 @@ impl Cycle {
     pub async fn turn(&mut self, now: Timestamp, messages: Vec<Message>) -> Result<Turn, TurnError> {
         let mut answers = Vec::with_capacity(messages.len());
         let mut again = Vec::new();
+        let mut configured = None;
         if messages.is_empty() {
             let _ = self.core.step(now, Input::Tick);
         }
@@ -180,17 +182,25 @@ impl Cycle {
                 Message::Input(input, to) => {
                     if let Input::Configure(pools) = &*input {
                         self.pools.clone_from(pools);
-                        again.push((*input).clone());
                     }
-                    if let Input::Notice(_) = &*input {
-                        again.push((*input).clone());
+                    if let Input::Configure(_) | Input::Notice(_) = &*input {
+                        again.push(Message::Input(input.clone(), None));
                     }
                     let answer = self.core.step(now, *input).map_err(SubmitError::Rejected);
                     if let Some(to) = to {
                         answers.push(Answer::Input(to, Box::new(answer)));
                     }
                 }
-                Message::Fact(input, _) => {
+                Message::Configure(Configure { pools, then, done }) => {
+                    configured = Some(pools.clone());
+                    let _ = self.core.step(now, Input::Configure(pools));
+                    answers.push(Answer::Read(Box::new(move || {
+                        then();
+                        let _ = done.send(Ok(()));
+                    })));
+                }
+                Message::Fact(input, call) => {
+                    again.push(Message::Fact(input.clone(), call));
                     let _ = self.core.step(now, *input);
                 }
                 Message::Read(read) => answers.push(Answer::Read(read(&self.core, now))),
@@ -198,11 +208,14 @@ impl Cycle {
             }
         }
         let batch = self.core.take_batch();
-        if batch.is_empty() {
-            return Ok(Turn { batch, answers });
-        }
-        match self.store.commit(&batch, self.epoch).await {
-            Ok(()) => Ok(Turn { batch, answers }),
+        let committed = if batch.is_empty() { Ok(()) } else { self.store.commit(&batch, self.epoch).await };
+        match committed {
+            Ok(()) => {
+                if let Some(pools) = configured {
+                    self.pools = pools;
+                }
+                Ok(Turn { batch, answers })
+            }
             Err(error) => {
                 for answer in answers {
                     if let Answer::Input(to, _) = answer {

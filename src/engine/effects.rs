@@ -1,14 +1,14 @@
 //! Runs effects: calls adapters within limits and times, and brings exactly one answer of each back to the engine.
 
 use crate::engine::facts;
-use crate::engine::handle::Handle;
+use crate::engine::handle::{CallId, Handle, SubmitError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::task::TaskTracker;
 use wharfinger_adapter::{
     Adapter, CleanJob, EndedHow, Failure, HolderWork, Journal, ParentHost, PrepareJob, Prepared, ProvisionJob,
     ResourceJob, Verdict,
@@ -31,18 +31,55 @@ impl Adapters {
     }
 }
 
-/// How many calls run at once.
+/// Calls at once, of each pool: a pool whose calls hang holds no other pool up. The number of pools bounds the total.
 #[derive(Clone, Copy, Debug)]
 pub struct EffectLimits {
-    /// Calls that make, prepare, clean, mend or remove.
+    /// Calls that prepare, clean, repair or destroy.
     pub work: usize,
-    /// Checks and probes.
+    /// Calls that make a resource and work on it themselves: a clone, say.
+    pub provisions: usize,
+    /// Calls that make a resource and wait for somebody else, see [`Adapter::provision_waits`].
+    pub boots: usize,
+    /// Checks.
     pub checks: usize,
+    /// Probes.
+    pub probes: usize,
 }
 
 impl Default for EffectLimits {
     fn default() -> Self {
-        Self { work: 64, checks: 256 }
+        Self { work: 64, provisions: 64, boots: 4096, checks: 128, probes: 256 }
+    }
+}
+
+/// Kinds of calls that share permits within a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Work,
+    Provision,
+    Boot,
+    Check,
+    Probe,
+}
+
+/// The permits of each pool and class.
+#[derive(Clone)]
+struct Permits {
+    limits: EffectLimits,
+    given: Arc<Mutex<BTreeMap<(Arc<str>, Class), Arc<Semaphore>>>>,
+}
+
+impl Permits {
+    fn of(&self, pool: &Arc<str>, class: Class) -> Arc<Semaphore> {
+        let most = match class {
+            Class::Work => self.limits.work,
+            Class::Provision => self.limits.provisions,
+            Class::Boot => self.limits.boots,
+            Class::Check => self.limits.checks,
+            Class::Probe => self.limits.probes,
+        };
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.entry((pool.clone(), class)).or_insert_with(|| Arc::new(Semaphore::new(most))).clone()
     }
 }
 
@@ -51,88 +88,173 @@ impl Default for EffectLimits {
 pub(crate) struct Executor {
     adapters: Adapters,
     handle: Handle,
-    work: Arc<Semaphore>,
-    checks: Arc<Semaphore>,
+    permits: Permits,
     running: Arc<Mutex<Running>>,
-    generation: Arc<AtomicU64>,
+    tasks: TaskTracker,
 }
 
-/// What runs, so that it can be ended before what must not run beside it.
+/// The calls under way, and those whose answer is not committed yet.
 #[derive(Default)]
 struct Running {
-    /// What runs on each slot.
-    slots: BTreeMap<(ResourceId, u32), Vec<(u64, Task)>>,
-    resources: BTreeMap<ResourceId, Vec<(u64, Task)>>,
-    /// Operations under way: after a recovery the core names again what never stopped running.
-    ops: BTreeSet<Key>,
+    calls: BTreeMap<CallId, Call>,
+    /// One call an operation: what is named again while it is under way is not started again.
+    by_key: BTreeMap<Key, CallId>,
+    by_slot: BTreeMap<(ResourceId, u32), BTreeSet<CallId>>,
+    by_resource: BTreeMap<ResourceId, BTreeSet<CallId>>,
     next: u64,
 }
 
 /// One operation: the resource, the lease that it is for, its number.
 type Key = (ResourceId, Option<LeaseId>, u64);
 
+/// A call from its start until its answer is committed.
+struct Call {
+    key: Key,
+    slot: Option<(ResourceId, u32)>,
+    class: Class,
+    task: Option<Task>,
+}
+
 /// A call under way: to be aborted, and awaited.
 #[derive(Clone)]
 struct Task {
     abort: AbortHandle,
+    /// Closed when the call is over: its future is dropped, and what it ran on the host is killed.
     done: Arc<Semaphore>,
+}
+
+impl Task {
+    async fn ended(&self) {
+        let _ = self.done.acquire().await;
+    }
+}
+
+impl Running {
+    fn insert(&mut self, key: Key, slot: Option<(ResourceId, u32)>, class: Class) -> CallId {
+        self.next += 1;
+        let id = CallId(self.next);
+        self.by_key.insert(key, id);
+        self.by_resource.entry(key.0).or_default().insert(id);
+        if let Some(slot) = slot {
+            self.by_slot.entry(slot).or_default().insert(id);
+        }
+        self.calls.insert(id, Call { key, slot, class, task: None });
+        id
+    }
+
+    fn remove(&mut self, id: CallId) -> Option<Task> {
+        let call = self.calls.remove(&id)?;
+        self.by_key.remove(&call.key);
+        if let Some(calls) = self.by_resource.get_mut(&call.key.0) {
+            calls.remove(&id);
+            if calls.is_empty() {
+                self.by_resource.remove(&call.key.0);
+            }
+        }
+        if let Some(slot) = call.slot
+            && let Some(calls) = self.by_slot.get_mut(&slot)
+        {
+            calls.remove(&id);
+            if calls.is_empty() {
+                self.by_slot.remove(&slot);
+            }
+        }
+        call.task
+    }
+
+    /// The calls that end before this one starts. A call on a slot ends the others on the slot, a repair or a destroy all
+    /// on the resource, a check the checks before it.
+    fn to_end_before(&self, effect: &Effect) -> Vec<Task> {
+        let resource = effect.resource.id;
+        let (calls, all) = match &effect.work {
+            Work::Prepare(_) | Work::Clean(_) => (slot_of(effect).and_then(|slot| self.by_slot.get(&slot)), true),
+            Work::Destroy | Work::Repair => (self.by_resource.get(&resource), true),
+            Work::Check => (self.by_resource.get(&resource), false),
+            Work::Provision(_) | Work::Probe => (None, false),
+        };
+        let calls = calls.into_iter().flatten().filter_map(|id| self.calls.get(id));
+        calls.filter(|call| all || call.class == Class::Check).filter_map(|call| call.task.clone()).collect()
+    }
 }
 
 impl Executor {
     pub(crate) fn new(adapters: Adapters, handle: Handle, limits: EffectLimits) -> Self {
-        Self {
-            adapters,
-            handle,
-            work: Arc::new(Semaphore::new(limits.work)),
-            checks: Arc::new(Semaphore::new(limits.checks)),
-            running: Arc::default(),
-            generation: Arc::default(),
-        }
+        let permits = Permits { limits, given: Arc::default() };
+        Self { adapters, handle, permits, running: Arc::default(), tasks: TaskTracker::new() }
     }
 
-    /// Which calls count: those that were started since the last recovery.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends all calls, and waits until they have ended; their answers do not count any more.
+    /// Ends all calls, and waits until they have ended.
     pub(crate) async fn halt(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        let all: Vec<Task> = {
-            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            running.resources.values().flatten().map(|(_, task)| task.clone()).collect()
-        };
-        for task in &all {
-            task.abort.abort();
-        }
-        for task in all {
-            let _ = task.done.acquire().await;
-        }
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.ops.clear();
+        let all: Vec<CallId> = self.running().calls.keys().copied().collect();
+        self.end(&all).await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
-    /// Starts an effect. Its answer comes to the engine as an input, whatever happens.
-    pub(crate) fn start(&self, effect: Effect) {
-        let key: Key = (effect.resource.id, lease_of(&effect), effect.op.0);
-        if !self.running.lock().unwrap_or_else(PoisonError::into_inner).ops.insert(key) {
-            return;
+    /// After a recovery, which names all calls that it wants: those under way go on, and an answer that is not committed yet
+    /// still counts. All others are ended before anything is started. A question is asked anew, because the core no longer
+    /// knows what it has learned since that question began.
+    pub(crate) async fn keep_only(&self, named: &[Effect]) {
+        let named: BTreeSet<Key> = named.iter().map(key_of).collect();
+        let others: Vec<CallId> = {
+            let running = self.running();
+            let question = |class: Class| matches!(class, Class::Check | Class::Probe);
+            let others = running.calls.iter().filter(|(_, call)| question(call.class) || !named.contains(&call.key));
+            others.map(|(id, _)| *id).collect()
+        };
+        self.end(&others).await;
+    }
+
+    /// Ends these calls; their answers no longer count.
+    async fn end(&self, calls: &[CallId]) {
+        let tasks: Vec<Task> = {
+            let mut running = self.running();
+            calls.iter().filter_map(|id| running.remove(*id)).collect()
+        };
+        tasks.iter().for_each(|task| task.abort.abort());
+        for task in tasks {
+            task.ended().await;
         }
-        let generation = self.generation();
-        let before = self.to_end_before(&effect);
+    }
+
+    /// Whether the answer of this call counts: once, and not after the call was ended.
+    pub(crate) fn counts(&self, call: CallId) -> bool {
+        self.running().calls.contains_key(&call)
+    }
+
+    /// The answers of these calls are committed.
+    pub(crate) fn settle(&self, calls: &[CallId]) {
+        let mut running = self.running();
+        for call in calls {
+            running.remove(*call);
+        }
+    }
+
+    /// Starts an effect, unless it is under way. Its answer comes to the engine as an input, whatever happens.
+    pub(crate) fn start(&self, effect: Effect) {
+        let key = key_of(&effect);
+        let class = self.class_of(&effect);
+        let (call, before) = {
+            let mut running = self.running();
+            if running.by_key.contains_key(&key) {
+                return;
+            }
+            let before = running.to_end_before(&effect);
+            (running.insert(key, slot_of(&effect), class), before)
+        };
         let this = self.clone();
         let done = Arc::new(Semaphore::new(0));
         let finished = done.clone();
         let for_answer = effect.clone();
-        let permits = match effect.work {
-            Work::Check | Work::Probe => self.checks.clone(),
-            Work::Provision(_) | Work::Prepare(_) | Work::Clean(_) | Work::Repair | Work::Destroy => self.work.clone(),
-        };
-        let job: JoinHandle<Input> = tokio::spawn(async move {
+        let permits = self.permits.of(&effect.resource.pool, class);
+        let job: JoinHandle<Input> = self.tasks.spawn(async move {
             for task in before {
                 task.abort.abort();
-                // Closed when the task is over; its future is dropped then, and what it ran on the host is killed.
-                let _ = task.done.acquire().await;
+                task.ended().await;
             }
             let _permit = permits.acquire_owned().await;
             let limit = Duration::from_millis(u64::try_from(effect.timeout.0).unwrap_or(0).max(1));
@@ -141,64 +263,31 @@ impl Executor {
                 Err(_) => facts::timed_out(&effect),
             }
         });
-        let number = self.note(&for_answer, Task { abort: job.abort_handle(), done });
+        if let Some(call) = self.running().calls.get_mut(&call) {
+            call.task = Some(Task { abort: job.abort_handle(), done });
+        }
         let this = self.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let outcome = job.await;
             finished.close();
-            this.forget(&for_answer, key, number, generation);
             let input = match outcome {
                 Ok(input) => input,
-                // Ended for something that made it pointless; the core drops the answer by its number.
+                // Ended for another call; the core drops the answer by its number.
                 Err(error) if error.is_cancelled() => facts::cancelled(&for_answer),
                 Err(error) => facts::panicked(&for_answer, &error.to_string()),
             };
-            let _ = this.handle.fact(input, generation).await;
+            let _ = this.handle.fact(input, call).await;
         });
     }
 
-    /// Who needs a slot to itself ends what runs on the slot; who needs the resource, all that runs on it.
-    fn to_end_before(&self, effect: &Effect) -> Vec<Task> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let tasks = match &effect.work {
-            Work::Prepare(_) | Work::Clean(_) => slot_of(effect).and_then(|slot| running.slots.get(&slot)),
-            Work::Destroy | Work::Repair => running.resources.get(&effect.resource.id),
-            Work::Provision(_) | Work::Check | Work::Probe => None,
-        };
-        tasks.into_iter().flatten().map(|(_, task)| task.clone()).collect()
-    }
-
-    fn note(&self, effect: &Effect, task: Task) -> u64 {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.next += 1;
-        let number = running.next;
-        if let Some(slot) = slot_of(effect) {
-            running.slots.entry(slot).or_default().push((number, task.clone()));
-        }
-        running.resources.entry(effect.resource.id).or_default().push((number, task));
-        number
-    }
-
-    fn forget(&self, effect: &Effect, key: Key, number: u64, generation: u64) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // After a recovery the same operation may be under way again.
-        if self.generation() == generation {
-            running.ops.remove(&key);
-        }
-        if let Some(slot) = slot_of(effect)
-            && let Some(tasks) = running.slots.get_mut(&slot)
-        {
-            tasks.retain(|(own, _)| *own != number);
-            if tasks.is_empty() {
-                running.slots.remove(&slot);
-            }
-        }
-        let resource = effect.resource.id;
-        if let Some(tasks) = running.resources.get_mut(&resource) {
-            tasks.retain(|(own, _)| *own != number);
-            if tasks.is_empty() {
-                running.resources.remove(&resource);
-            }
+    fn class_of(&self, effect: &Effect) -> Class {
+        let waits = || self.adapters.get(&effect.resource.pool).is_some_and(|adapter| adapter.provision_waits());
+        match &effect.work {
+            Work::Provision(_) if waits() => Class::Boot,
+            Work::Provision(_) => Class::Provision,
+            Work::Prepare(_) | Work::Clean(_) | Work::Repair | Work::Destroy => Class::Work,
+            Work::Check => Class::Check,
+            Work::Probe => Class::Probe,
         }
     }
 
@@ -227,7 +316,7 @@ impl Executor {
         }
     }
 
-    /// Prepares a slot; that of a child on its host too, which may hand the holder what it needs to log in there.
+    /// Prepares a slot; that of a child on its host too, which adds what its holder needs there.
     async fn prepare(
         &self,
         effect: &Effect,
@@ -257,7 +346,9 @@ impl Executor {
         let mut job = resource_job(&effect.resource, effect.op.0);
         if let Some(host) = &effect.host {
             let shell = self.adapter(host)?.shell(&resource_job(host, effect.op.0)).await?;
-            job.parent = Some(ParentHost { resource: host.id.to_string(), access: facts::texts(&host.access), shell });
+            let lease = effect.resource.parent.as_ref().map(|parent| parent.lease.to_string()).unwrap_or_default();
+            let (resource, access) = (host.id.to_string(), facts::texts(&host.access));
+            job.parent = Some(ParentHost { resource, lease, access, shell });
         }
         Ok((adapter, job))
     }
@@ -272,6 +363,10 @@ impl Executor {
     }
 }
 
+/// A note that the store did not take is written again after this time, which doubles.
+const NOTE_AGAIN: Duration = Duration::from_millis(50);
+const NOTE_AGAIN_MOST: Duration = Duration::from_secs(2);
+
 /// The journal of one resource that is being made: its row.
 struct Noted<'a> {
     handle: &'a Handle,
@@ -282,12 +377,25 @@ struct Noted<'a> {
 #[async_trait]
 impl Journal for Noted<'_> {
     async fn write(&self, note: &str) -> Result<(), Failure> {
-        let (resource, op) = (self.resource, self.op);
-        match self.handle.submit(Input::Noted { resource, op, handle: Arc::from(note) }).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Failure::provider("NOT_NOTED", error.to_string())),
+        let (resource, op, handle) = (self.resource, self.op, Arc::<str>::from(note));
+        let mut wait = NOTE_AGAIN;
+        loop {
+            match self.handle.submit(Input::Noted { resource, op, handle: handle.clone() }).await {
+                Ok(_) => return Ok(()),
+                // The store failed and the engine recovers. The same note again does no harm if it was stored.
+                Err(SubmitError::Unavailable(why)) => tokio::select! {
+                    biased;
+                    () = self.handle.closed() => return Err(Failure::provider("NOT_NOTED", why)),
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(NOTE_AGAIN_MOST),
+                },
+                Err(error) => return Err(Failure::provider("NOT_NOTED", error.to_string())),
+            }
         }
     }
+}
+
+fn key_of(effect: &Effect) -> Key {
+    (effect.resource.id, lease_of(effect), effect.op.0)
 }
 
 fn lease_of(effect: &Effect) -> Option<LeaseId> {

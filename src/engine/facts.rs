@@ -18,6 +18,16 @@ fn core_texts(texts: BTreeMap<String, String>) -> Texts {
     texts.into_iter().map(|(key, value)| (Arc::from(key), Arc::from(value))).collect()
 }
 
+/// An adapter's access as the core stores it: credentials stay outside, whatever the adapter answers.
+fn core_access(effect: &Effect, mut access: adapter::Access) -> Texts {
+    for key in adapter::access::CREDENTIALS {
+        if access.remove(key).is_some() {
+            tracing::error!(pool = %effect.resource.pool, key, "an adapter answered with credentials; they are dropped");
+        }
+    }
+    core_texts(access)
+}
+
 fn failure(failure: Failure) -> CallFailure {
     CallFailure {
         blame: match failure.blame {
@@ -48,16 +58,17 @@ fn verdict(verdict: adapter::Verdict) -> Verdict {
 pub(crate) fn provisioned(effect: &Effect, result: Result<Provisioned, Failure>) -> Input {
     let result = result.map_err(failure).map(|made| Made {
         handle: (!made.handle.is_empty()).then(|| Arc::from(made.handle)),
-        access: core_texts(made.access),
+        access: core_access(effect, made.access),
         labels: core_texts(made.labels),
     });
     Input::Provisioned { resource: effect.resource.id, op: effect.op, result }
 }
 
 pub(crate) fn prepared(effect: &Effect, lease: &Lease, result: Result<Prepared, Failure>) -> Input {
-    let result = result
-        .map_err(failure)
-        .map(|made| wharfinger_core::Prepared { access: core_texts(made.access), near: core_texts(made.near) });
+    let result = result.map_err(failure).map(|made| wharfinger_core::Prepared {
+        access: core_access(effect, made.access),
+        near: core_texts(made.near),
+    });
     Input::Prepared { lease: lease.id, op: effect.op, result }
 }
 

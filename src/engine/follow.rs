@@ -321,6 +321,9 @@ impl Following {
                 Message::Input(_, Some(to)) => {
                     let _ = to.send(Err(SubmitError::NotLeader(self.standing.leader())));
                 }
+                Message::Configure(new) => {
+                    let _ = new.done.send(Err(SubmitError::NotLeader(self.standing.leader())));
+                }
                 Message::Refresh(asked) => {
                     self.asked.push(asked);
                     self.next = self.soonest;

@@ -4,23 +4,51 @@ use crate::clock::Clock;
 use crate::engine::standing::{Role, Standing};
 use crate::engine::{Hub, facts};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use wharfinger_core::{Core, Input, Rejection, Reply, Revision, Timestamp};
+use wharfinger_core::{Core, Input, PoolConfig, Rejection, Reply, Revision, Timestamp};
 
 /// What the engine takes from its mailbox.
 pub enum Message {
     /// An input with the place for its answer.
     Input(Box<Input>, Option<oneshot::Sender<Result<Reply, SubmitError>>>),
-    /// An adapter's answer to a call of this generation. Calls are made again after a recovery from the store: an
-    /// answer to one from before it would be taken for the new one's.
-    Fact(Box<Input>, u64),
+    /// Another configuration, whole.
+    Configure(Configure),
+    /// An adapter's answer to this call. It is dropped if the call was ended or its answer is committed already.
+    Fact(Box<Input>, CallId),
     /// A question; its answer is held back until what it saw is committed.
     Read(Read),
     /// Somebody wants to ask about what is committed now: on a server that follows, after another look into the store.
     Refresh(Refreshed),
 }
+
+/// Another configuration. One whose commit fails leaves everything as it was.
+pub struct Configure {
+    /// The pools, in the order of the file; already checked.
+    pub pools: Vec<PoolConfig>,
+    /// Runs after the commit, before anything starts under this configuration.
+    pub then: Box<dyn FnOnce() + Send>,
+    /// Receives `()` after that. Dropped if the commit fails.
+    pub done: oneshot::Sender<Result<(), SubmitError>>,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Message::Input(input, _) => f.debug_tuple("Input").field(input).finish_non_exhaustive(),
+            Message::Configure(new) => f.debug_tuple("Configure").field(&new.pools).finish(),
+            Message::Fact(input, call) => f.debug_tuple("Fact").field(input).field(call).finish(),
+            Message::Read(_) => f.write_str("Read"),
+            Message::Refresh(_) => f.write_str("Refresh"),
+        }
+    }
+}
+
+/// One call of an adapter; a repetition of the same operation has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub u64);
 
 /// Told when a look into the store has ended that began after it was asked for.
 pub type Refreshed = oneshot::Sender<Result<(), SubmitError>>;
@@ -123,9 +151,24 @@ impl Handle {
         }
     }
 
+    /// Takes another configuration. `then` runs after its commit and before anything starts under it.
+    ///
+    /// # Errors
+    /// [`SubmitError::Unavailable`], [`SubmitError::NotLeader`]: everything is as it was, and `then` did not run.
+    pub async fn configure(
+        &self,
+        pools: Vec<PoolConfig>,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<(), SubmitError> {
+        let (done, told) = oneshot::channel();
+        let new = Configure { pools, then: Box::new(then), done };
+        self.mailbox.send(Message::Configure(new)).await.map_err(|_| stopped())?;
+        told.await.map_err(|_| stopped())?
+    }
+
     /// Submits an adapter's answer.
-    pub(crate) async fn fact(&self, input: Input, generation: u64) -> Result<(), SubmitError> {
-        self.mailbox.send(Message::Fact(Box::new(input), generation)).await.map_err(|_| stopped())
+    pub(crate) async fn fact(&self, input: Input, call: CallId) -> Result<(), SubmitError> {
+        self.mailbox.send(Message::Fact(Box::new(input), call)).await.map_err(|_| stopped())
     }
 
     /// Asks the core something. The answer comes when all that it saw is durable.

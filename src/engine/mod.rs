@@ -16,7 +16,7 @@ pub use cycle::{Answer, Cycle, Turn, TurnError};
 pub use effects::{Adapters, EffectLimits};
 pub use feed::changes_after;
 pub use follow::{FollowConfig, Follower, follow};
-pub use handle::{Handle, Message, Read, Refreshed, SubmitError};
+pub use handle::{CallId, Configure, Handle, Message, Read, Refreshed, SubmitError};
 pub use hub::{Filter, Hub, Subscription, Told};
 pub use run::{Ended, Engine, EngineConfig, start, take_over};
 pub use standing::{Leading, Role, Stand, Standing};

@@ -222,8 +222,8 @@ struct Loop {
     inputs: mpsc::Receiver<Message>,
     stop: CancellationToken,
     reign: Reign,
-    /// Notices that came while the store was away.
-    kept: Vec<Input>,
+    /// Notices and adapters' answers that came while the store was away.
+    kept: Vec<Message>,
 }
 
 impl Loop {
@@ -309,19 +309,24 @@ impl Loop {
 
     /// Takes a turn. An error: stop.
     async fn turn(&mut self, mut messages: Vec<Message>) -> Result<(), Ended> {
-        let generation = self.executor.generation();
+        let mut answered = Vec::new();
         messages.retain(|message| match message {
-            Message::Fact(_, of) => *of == generation,
-            // The call that was to write this has been ended, and what is made in its stead has begun from what is stored: a note
-            // that comes late would speak of something that nobody does.
+            Message::Fact(_, call) => {
+                let counts = self.executor.counts(*call);
+                answered.extend(counts.then_some(*call));
+                counts
+            }
+            // The call that was to write this has been ended: it does not act, and its note must not be taken for that of a
+            // later call of the same operation.
             Message::Input(input, reply) if matches!(**input, Input::Noted { .. }) => {
                 reply.as_ref().is_some_and(|waits| !waits.is_closed())
             }
-            Message::Input(..) | Message::Read(_) | Message::Refresh(_) => true,
+            Message::Input(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => true,
         });
         match self.cycle.turn(self.clock.now(), messages).await {
             Ok(turn) if !turn.may_leave(self.leads()) => Err(Ended::LeadLost),
             Ok(turn) => {
+                self.executor.settle(&answered);
                 self.release(turn);
                 Ok(())
             }
@@ -345,24 +350,23 @@ impl Loop {
         }
     }
 
-    async fn take_again(&mut self, mut again: Vec<Input>) -> Result<(), Ended> {
+    async fn take_again(&mut self, mut again: Vec<Message>) -> Result<(), Ended> {
         again.append(&mut self.kept);
         if again.is_empty() {
             return Ok(());
         }
-        let messages = again.into_iter().map(|input| Message::Input(Box::new(input), None)).collect();
         // A store that fails twice in a row brings us back here, with the same inputs.
-        Box::pin(self.turn(messages)).await
+        Box::pin(self.turn(again)).await
     }
 
     async fn recover(&mut self) -> Result<(), Ended> {
-        // What is under way is started again from the state, so it must have ended first.
-        self.executor.halt().await;
         let mut wait = Duration::from_millis(20);
         loop {
             match self.cycle.recover(self.clock.now()).await {
                 Ok(batch) => {
                     tracing::info!(revision = %batch.revision, "recovered from the store");
+                    // What is under way and still wanted goes on: a store that fails for a moment ends no clone.
+                    self.executor.keep_only(&batch.effects).await;
                     self.release(Turn { batch, answers: Vec::new() });
                     return Ok(());
                 }
@@ -384,14 +388,21 @@ impl Loop {
     /// Whoever asks while the store is away is told so, instead of being left to wait.
     fn refuse_waiting(&mut self) {
         while let Ok(message) = self.inputs.try_recv() {
+            let why = || {
+                SubmitError::Unavailable(
+                    "the store does not answer; the broker recovers from it: repeat the request".into(),
+                )
+            };
             match message {
                 Message::Input(_, Some(to)) => {
-                    let why = "the store does not answer; the broker recovers from it: repeat the request";
-                    let _ = to.send(Err(SubmitError::Unavailable(why.into())));
+                    let _ = to.send(Err(why()));
                 }
-                // What the world said once is kept. An adapter's answer is not: the call is made again.
-                Message::Input(input, None) => self.kept.push(*input),
-                Message::Fact(..) | Message::Read(_) | Message::Refresh(_) => {}
+                Message::Configure(new) => {
+                    let _ = new.done.send(Err(why()));
+                }
+                // The world says it once.
+                Message::Input(_, None) | Message::Fact(..) => self.kept.push(message),
+                Message::Read(_) | Message::Refresh(_) => {}
             }
         }
     }

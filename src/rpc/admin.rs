@@ -3,7 +3,7 @@
 use crate::engine::{Role, SubmitError};
 use crate::pb;
 use crate::rpc::context::Context;
-use crate::rpc::convert::{self, ResourceListing, Secrets, Target, tell_lease, tell_pool, tell_resource};
+use crate::rpc::convert::{self, ResourceListing, Target, tell_lease, tell_pool, tell_resource};
 use crate::rpc::lease::{leases_of, one_of};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
@@ -98,7 +98,7 @@ impl pb::admin_service_server::AdminService for AdminApi {
         let (id, input) = convert::break_lease(request.get_ref(), principal::of(&request)?)?;
         let work = async {
             let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::BreakResponse { lease: Some(tell_lease(&lease, Secrets::Withheld, self.0.reading())) })
+            Ok(pb::BreakResponse { lease: Some(tell_lease(&lease, self.0.reading())) })
         };
         self.0.answer(work).await
     }
@@ -109,7 +109,7 @@ impl pb::admin_service_server::AdminService for AdminApi {
             if standing.role() == Role::Following {
                 return Err(SubmitError::NotLeader(standing.leader()).into());
             }
-            Ok(pb::WeatherResponse { lines: (self.0.weather)() })
+            Ok(pb::WeatherResponse { lines: (self.0.sources.weather)() })
         };
         self.0.answer(work).await
     }

@@ -1,7 +1,8 @@
 //! What all services share.
 
-use crate::engine::{Handle, Role};
+use crate::engine::{Handle, Role, SubmitError};
 use crate::pb;
+use crate::rpc::credentials::CredentialSources;
 use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::source::REACH;
 use crate::rpc::status::RpcError;
@@ -12,10 +13,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
-use wharfinger_core::{Core, Reading, Revision, Timestamp};
+use wharfinger_core::{Core, Lease, Reading, Revision, Timestamp};
 
 /// Tells how it went with the machines that adapters buy; asked at each call.
 pub type WeatherSource = Arc<dyn Fn() -> Vec<pb::WeatherLine> + Send + Sync>;
+
+/// What answers are made from beside the core's state.
+#[derive(Clone)]
+pub struct AnswerSources {
+    /// How it went with the machines that adapters buy.
+    pub weather: WeatherSource,
+    /// The credentials of each pool's leases.
+    pub credentials: CredentialSources,
+}
+
+/// No machines are bought, and no pool is known.
+impl Default for AnswerSources {
+    fn default() -> Self {
+        Self { weather: Arc::new(Vec::new), credentials: CredentialSources::default() }
+    }
+}
 
 /// With an answer of a server that follows: how old it may be, in milliseconds.
 const AGE: &str = "wharfinger-age-ms";
@@ -28,7 +45,7 @@ pub(crate) struct Context {
     pub(crate) waits: Gate,
     pub(crate) watches: Gate,
     pub(crate) call_timeout: Duration,
-    pub(crate) weather: WeatherSource,
+    pub(crate) sources: AnswerSources,
     /// Ends what stays.
     pub(crate) stop: CancellationToken,
     /// Tasks of watches.
@@ -36,17 +53,22 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(handle: Handle, limits: &RpcLimits, weather: WeatherSource, stop: CancellationToken) -> Self {
+    pub(crate) fn new(handle: Handle, limits: &RpcLimits, sources: AnswerSources, stop: CancellationToken) -> Self {
         Self {
             handle,
             calls: Gate::new(limits.max_calls),
             waits: Gate::new(limits.max_waits),
             watches: Gate::new(limits.max_watches),
             call_timeout: limits.call_timeout,
-            weather,
+            sources,
             stop,
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// The message of a lease that a call of this principal names: with credentials if the lease is its own.
+    pub(crate) async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
+        self.sources.credentials.tell(&self.handle, lease, caller).await
     }
 
     /// Finds one thing. A server that follows looks into the store again before it says that there is none: it may have been

@@ -3,7 +3,7 @@
 use crate::engine::{Filter, Told};
 use crate::pb;
 use crate::rpc::context::Context;
-use crate::rpc::convert::{self, Listing, Secrets, tell_lease};
+use crate::rpc::convert::{self, Listing, tell_lease};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
 use crate::rpc::status::RpcError;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
-use wharfinger_core::{Lease, LeaseId, LeaseState, Reading, Reply, Revision};
+use wharfinger_core::{Lease, LeaseId, LeaseState, Reply, Revision};
 
 /// Entries of its history that `Explain` tells, the latest ones.
 const HISTORY: usize = 200;
@@ -25,8 +25,8 @@ pub(crate) struct LeaseApi(pub(crate) Context);
 #[async_trait]
 impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn lease(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseResponse>, Status> {
-        let principal = principal::of(&request)?;
-        let (input, wait) = convert::lease(request.get_ref(), principal)?;
+        let caller = principal::of(&request)?;
+        let (input, wait) = convert::lease(request.get_ref(), caller.clone())?;
         // Before anything is done: who is refused here is not in line either.
         let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
         let deadline = Instant::now() + wait;
@@ -34,7 +34,11 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         if place.is_some() && !settled(&leases) {
             leases = self.wait(leases, deadline).await?;
         }
-        let (lease, leases) = tell_all(&leases, Secrets::Told, self.0.reading());
+        let mut told = Vec::with_capacity(leases.len());
+        for lease in &leases {
+            told.push(self.0.tell(lease, &caller).await.map_err(RpcError::from)?);
+        }
+        let (lease, leases) = first_and_all(told);
         Ok(Response::new(pb::LeaseResponse { lease, leases }))
     }
 
@@ -43,17 +47,19 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let work = async {
             let leases = leases_of(self.0.handle.submit(input).await?)?;
             let lease = one_of(&leases, id)?;
-            let (_, leases) = tell_all(&leases, Secrets::Withheld, self.0.reading());
-            Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, Secrets::Withheld, self.0.reading())), leases })
+            let clock = self.0.reading();
+            let (_, leases) = first_and_all(leases.iter().map(|lease| tell_lease(lease, clock)).collect());
+            Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, clock)), leases })
         };
         self.0.answer(work).await
     }
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
-        let (id, input) = convert::renew(request.get_ref(), principal::of(&request)?)?;
+        let caller = principal::of(&request)?;
+        let (id, input) = convert::renew(request.get_ref(), caller.clone())?;
         let work = async {
             let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::RenewResponse { lease: Some(tell_lease(&lease, Secrets::Told, self.0.reading())) })
+            Ok(pb::RenewResponse { lease: Some(self.0.tell(&lease, &caller).await?) })
         };
         self.0.answer(work).await
     }
@@ -62,7 +68,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let (id, input) = convert::report(request.get_ref(), principal::of(&request)?)?;
         let work = async {
             let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, Secrets::Withheld, self.0.reading())) })
+            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, self.0.reading())) })
         };
         self.0.answer(work).await
     }
@@ -70,26 +76,27 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     type WatchStream = ReceiverStream<watch::Message>;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let asked = convert::watch(request.get_ref())?;
+        let asked = convert::watch(request.get_ref(), principal::of(&request)?)?;
         if self.0.stop.is_cancelled() {
             return Err(RpcError::Stopping.into());
         }
         let place = self.0.watches.enter_stay("watches")?;
         let (out, stream) = mpsc::channel(watch::CHANNEL);
-        let (handle, stop) = (self.0.handle.clone(), self.0.stop.clone());
+        let (source, stop) = (self.0.clone(), self.0.stop.clone());
         self.0.tasks.spawn(async move {
             let _place = place;
-            watch::run(handle, asked, out, stop).await;
+            watch::run(source, asked, out, stop).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let caller = principal::of(&request)?;
         let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
         let work = async {
             let read = move |core: &wharfinger_core::Core, _now| Some((core.lease(id).cloned()?, core.revision().0));
             let (lease, revision) = self.0.find(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
-            Ok(pb::GetResponse { lease: Some(tell_lease(&lease, Secrets::Told, self.0.reading())), revision })
+            Ok(pb::GetResponse { lease: Some(self.0.tell(&lease, &caller).await?), revision })
         };
         self.0.since(request.get_ref().min_revision, work).await
     }
@@ -113,7 +120,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             let clock = self.0.reading();
             let events = self.0.handle.events(&query).await?.into_iter().rev();
             let history = events.map(|event| convert::event(event, clock)).collect();
-            let mut told = convert::explanation(tell_lease(&lease, Secrets::Withheld, clock), why, history);
+            let mut told = convert::explanation(tell_lease(&lease, clock), why, history);
             told.revision = to.0;
             Ok(told)
         };
@@ -177,7 +184,7 @@ impl LeaseApi {
                 told.revision = revision; // of the first read: what changed since can be watched from there
             }
             let clock = self.0.reading();
-            told.leases.extend(leases.iter().map(|lease| tell_lease(lease, Secrets::Withheld, clock)));
+            told.leases.extend(leases.iter().map(|lease| tell_lease(lease, clock)));
             let Some(last) = last else { return Ok(told) };
             if told.leases.len() >= asked.size {
                 told.next_page_token = last.id.to_string();
@@ -225,13 +232,12 @@ pub(crate) fn one_of(leases: &[Arc<Lease>], id: LeaseId) -> Result<Arc<Lease>, R
     leases.iter().find(|lease| lease.id == id).cloned().ok_or(RpcError::Bug("the core answered with another lease"))
 }
 
-/// The first lease, and all of them if there are several: most requests are for one, which need not be told twice.
-fn tell_all(leases: &[Arc<Lease>], secrets: Secrets, clock: Reading) -> (Option<pb::Lease>, Vec<pb::Lease>) {
-    if let [one] = leases {
-        return (Some(tell_lease(one, secrets, clock)), Vec::new());
+/// The first lease, and all of them if there are several: most requests are for one, which is sent once.
+fn first_and_all(mut leases: Vec<pb::Lease>) -> (Option<pb::Lease>, Vec<pb::Lease>) {
+    if leases.len() == 1 {
+        return (leases.pop(), leases);
     }
-    let told: Vec<_> = leases.iter().map(|lease| tell_lease(lease, secrets, clock)).collect();
-    (told.first().cloned(), told)
+    (leases.first().cloned(), leases)
 }
 
 #[cfg(test)]

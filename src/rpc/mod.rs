@@ -4,6 +4,7 @@
 //! the core; what the core says becomes an answer. It never touches the store but for the audit trail.
 //!
 //! * `convert`: messages to inputs, with all problems of a request at once; the core's things to messages.
+//! * `credentials`: the only place that reads credentials; they go into one answer, and nowhere else.
 //! * `status`: the only map from errors to statuses.
 //! * `principal`: the only place that says who calls.
 //! * `limits`: how much at once; too much is refused, never queued.
@@ -18,6 +19,7 @@ mod check;
 mod connection;
 mod context;
 mod convert;
+mod credentials;
 mod health;
 mod lease;
 mod limits;
@@ -34,7 +36,8 @@ mod tests;
 mod timeline;
 mod watch;
 
-pub use context::WeatherSource;
+pub use context::{AnswerSources, WeatherSource};
+pub use credentials::{CredentialSources, PoolCredentials};
 pub use limits::RpcLimits;
 pub use principal::Principal;
 pub use server::{ServeError, serve};

@@ -6,7 +6,7 @@ use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::connection;
-use crate::rpc::context::{Context, WeatherSource};
+use crate::rpc::context::{AnswerSources, Context};
 use crate::rpc::health::Health;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::RpcLimits;
@@ -46,14 +46,14 @@ pub async fn serve(
     listener: TcpListener,
     handle: Handle,
     limits: RpcLimits,
-    weather: WeatherSource,
+    sources: AnswerSources,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     // Whatever way this ends, nothing of it lives on.
     let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
     let standing = handle.standing().clone();
-    let context = Context::new(handle.clone(), &limits, weather, stop.clone());
+    let context = Context::new(handle.clone(), &limits, sources, stop.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     let well = Health::new(reporter, handle).await;
     let (reflection, reflection_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);

@@ -1,6 +1,8 @@
 //! What a watch reads: pages of the core, small enough that no read holds the engine up.
 
-use crate::engine::{Filter, Handle, Hub, SubmitError};
+use crate::engine::{Filter, Hub, SubmitError};
+use crate::pb;
+use crate::rpc::context::Context;
 use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -54,36 +56,34 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn as_of(&self) -> Result<SystemTime, SubmitError>;
     /// The core's time and its distance from the wall clock.
     fn reading(&self) -> Reading;
+    /// The message of a lease that a call of this principal names: with credentials if the lease is its own.
+    fn tell(&self, lease: &Lease, caller: &str) -> impl Future<Output = Result<pb::Lease, SubmitError>> + Send;
 }
 
 /// How long a read waits for what a server that follows has not heard of yet.
 pub(crate) const REACH: Duration = Duration::from_secs(3);
 
-impl Source for Handle {
+impl Source for Context {
     fn hub(&self) -> &Hub {
-        Handle::hub(self)
+        self.handle.hub()
     }
 
     async fn refresh(&self) -> Result<(), SubmitError> {
-        Handle::refresh(self).await
+        self.handle.refresh().await
     }
 
     async fn reach(&self, wanted: Revision) -> Result<(), SubmitError> {
-        Handle::reach(self, wanted, REACH).await
+        self.handle.reach(wanted, REACH).await
     }
 
     fn as_of(&self) -> Result<SystemTime, SubmitError> {
-        self.standing().fresh()?;
-        let age = self.standing().age().unwrap_or_default();
+        self.handle.standing().fresh()?;
+        let age = self.handle.standing().age().unwrap_or_default();
         Ok(crate::clock::wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
-    fn reading(&self) -> Reading {
-        self.clock().read()
-    }
-
     async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {
-        self.read(move |core, _now| match from {
+        let read = self.handle.read(move |core, _now| match from {
             Cursor::State(after) if !filter.leases.is_empty() => named(core, after, &filter),
             Cursor::State(after) => {
                 let wanted = |lease: &Lease| (ended || !lease.ended()) && filter.matches(lease);
@@ -93,8 +93,16 @@ impl Source for Handle {
                 let wanted = |lease: &Lease| filter.matches(lease);
                 page(core, core.leases_changed_after(after), wanted, |lease| Cursor::Changes(lease.revision))
             }
-        })
-        .await
+        });
+        read.await
+    }
+
+    fn reading(&self) -> Reading {
+        Context::reading(self)
+    }
+
+    async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
+        Context::tell(self, lease, caller).await
     }
 }
 

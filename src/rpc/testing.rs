@@ -2,7 +2,7 @@
 
 use crate::client::{Client, ClientOptions};
 use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Handle, Hub, Message, SubmitError};
-use crate::rpc::{RpcLimits, ServeError, serve};
+use crate::rpc::{AnswerSources, CredentialSources, PoolCredentials, RpcLimits, ServeError, serve};
 use crate::store::{Changes, CommitError, Epoch, EventQuery, MemoryStore, Store, StoreError, StoredEvent};
 use async_trait::async_trait;
 use std::net::SocketAddr;
@@ -102,6 +102,7 @@ pub(crate) async fn start(limits: RpcLimits, script: Script) -> TestServer {
                 Message::Input(input, Some(answer)) => drop(answer.send(script(*input))),
                 Message::Input(_, None) | Message::Fact(..) => {}
                 Message::Read(read) => open.push(read),
+                Message::Configure(new) => drop(new.done.send(Ok(()))),
                 Message::Refresh(asked) => drop(asked.send(Ok(()))),
             }
         }
@@ -110,10 +111,15 @@ pub(crate) async fn start(limits: RpcLimits, script: Script) -> TestServer {
 }
 
 pub(crate) async fn serving(limits: RpcLimits, handle: Handle) -> TestServer {
+    serving_with(limits, handle, &CredentialSources::default()).await
+}
+
+async fn serving_with(limits: RpcLimits, handle: Handle, credentials: &CredentialSources) -> TestServer {
+    let sources = AnswerSources { credentials: credentials.clone(), ..AnswerSources::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, handle, limits, Arc::new(Vec::new), shutdown.clone()));
+    let served = tokio::spawn(serve(listener, handle, limits, sources, shutdown.clone()));
     TestServer { address, shutdown, served }
 }
 
@@ -136,6 +142,7 @@ pub(crate) struct Broker {
     pub(crate) fake: Fake,
     pub(crate) store: MemoryStore,
     pub(crate) handle: Handle,
+    pub(crate) credentials: CredentialSources,
     _engine: DropGuard,
 }
 
@@ -155,8 +162,10 @@ pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
         effects: EffectLimits::default(),
     };
     let engine = engine::start(config, stop.clone()).await.unwrap();
-    let server = serving(RpcLimits::default(), engine.handle.clone()).await;
-    Broker { server, fake, store, handle: engine.handle, _engine: stop.drop_guard() }
+    let credentials = CredentialSources::default();
+    credentials.set("p", PoolCredentials::None);
+    let server = serving_with(RpcLimits::default(), engine.handle.clone(), &credentials).await;
+    Broker { server, fake, store, handle: engine.handle, credentials, _engine: stop.drop_guard() }
 }
 
 /// A pool `p` of so many resources of so many slots.
@@ -205,7 +214,7 @@ pub(crate) async fn follower(broker: &Broker, limits: RpcLimits) -> (TestServer,
     let follower = engine::follow(config);
     follower.begin();
     follower.handle.refresh().await.unwrap();
-    let server = serving(limits, follower.handle.clone()).await;
+    let server = serving_with(limits, follower.handle.clone(), &broker.credentials).await;
     (server, follower)
 }
 

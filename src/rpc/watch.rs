@@ -9,7 +9,7 @@
 
 use crate::engine::{Filter, Subscription, Told};
 use crate::pb;
-use crate::rpc::convert::{Secrets, Watching, bookmark, tell_lease};
+use crate::rpc::convert::{Watching, bookmark, tell_lease};
 use crate::rpc::source::{Cursor, Source};
 use crate::rpc::status::RpcError;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use wharfinger_core::{Lease, LeaseId, Reading, Revision};
+use wharfinger_core::{Lease, LeaseId, Revision};
 
 /// Changes that wait for a watcher before it has to read instead.
 const QUEUE: usize = 256;
@@ -59,6 +59,8 @@ impl<E: Into<RpcError>> From<E> for End {
 struct Watch<'a, S> {
     source: S,
     filter: Arc<Filter>,
+    /// Principal whose leases are sent with their credentials.
+    owner: Option<Arc<str>>,
     ended: bool,
     min: Revision,
     out: &'a mpsc::Sender<Message>,
@@ -76,6 +78,7 @@ impl<'a, S: Source> Watch<'a, S> {
         let changes = source.hub().subscribe(asked.filter.clone(), QUEUE);
         Self {
             filter: Arc::new(asked.filter.clone()),
+            owner: asked.owner.clone(),
             ended: asked.include_ended,
             min: asked.min,
             out,
@@ -130,7 +133,7 @@ impl<'a, S: Source> Watch<'a, S> {
                 if lease.revision > base {
                     self.ahead.insert(lease.id, lease.revision);
                 }
-                self.send(response(&lease, Revision(0), self.source.reading())).await?;
+                self.send_lease(&lease, Revision(0)).await?;
             }
             match page.next {
                 Some(next) => cursor = next,
@@ -179,7 +182,7 @@ impl<'a, S: Source> Watch<'a, S> {
         }
         let told_later = self.ahead.get(&lease.id).is_some_and(|ahead| *ahead >= lease.revision);
         if !told_later {
-            self.send(response(lease, lease.revision, self.source.reading())).await?;
+            self.send_lease(lease, lease.revision).await?;
         }
         self.told = lease.revision;
         self.ahead.retain(|_, revision| *revision > self.told);
@@ -200,14 +203,18 @@ impl<'a, S: Source> Watch<'a, S> {
         self.send(bookmark(self.told, at, false)).await
     }
 
+    async fn send_lease(&self, lease: &Lease, revision: Revision) -> Result<(), End> {
+        let lease = match &self.owner {
+            Some(owner) => self.source.tell(lease, owner).await?,
+            None => tell_lease(lease, self.source.reading()),
+        };
+        let event = Some(pb::watch_response::Event::Lease(lease));
+        self.send(pb::WatchResponse { revision: revision.0, event }).await
+    }
+
     async fn send(&self, message: pb::WatchResponse) -> Result<(), End> {
         self.out.send(Ok(message)).await.map_err(|_| End::ClientGone)
     }
-}
-
-fn response(lease: &Lease, revision: Revision, clock: Reading) -> pb::WatchResponse {
-    let lease = tell_lease(lease, Secrets::Told, clock);
-    pb::WatchResponse { revision: revision.0, event: Some(pb::watch_response::Event::Lease(lease)) }
 }
 
 #[cfg(test)]

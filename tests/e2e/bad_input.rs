@@ -4,6 +4,7 @@ use crate::support::{LOCAL, Server, local, text};
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, Output};
+use wharfinger_testkit::{Need, need};
 
 fn refused(output: &Output, code: i32, words: &[&str]) {
     let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -141,11 +142,7 @@ impl SmallDisk {
     fn mount(at: std::path::PathBuf, size: &str) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&at).output().unwrap();
-        if !mounted.status.success() {
-            eprintln!("\n**** SKIP: no tmpfs can be mounted (not root?): {} ****\n", text(&mounted));
-            return None;
-        }
-        Some(Self(at))
+        need(Need::Root, mounted.status.success().then(|| Self(at)))
     }
 }
 

@@ -4,21 +4,19 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use wharfinger_testkit::{Need, need};
 
 pub(crate) struct Loss {
     table: String,
 }
 
-/// Whether a test must be left out, said loudly: it needs root and nft.
+/// Whether the test is to be skipped for want of sshd or nft.
 pub(crate) fn skip(test: &str) -> bool {
     if crate::sshd::skip(test) {
         return true;
     }
     let works = Command::new("nft").args(["list", "tables"]).output().is_ok_and(|output| output.status.success());
-    if !works {
-        eprintln!("\n**** SKIP {test}: nft does not work here; install nftables ****\n");
-    }
-    !works
+    need(Need::Nft, works.then_some(())).is_none()
 }
 
 impl Loss {

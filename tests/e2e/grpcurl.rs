@@ -3,16 +3,13 @@
 use crate::support::{Server, local, text};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use wharfinger_testkit::{Need, need};
 
 /// A program of the Python environment that test.sh makes.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let venv = std::env::var_os("WHARFINGER_VENV").map_or_else(|| PathBuf::from("target/venv"), PathBuf::from);
     let path = venv.join("bin").join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("\n**** SKIP: {} is missing; ./test.sh installs it ****\n", path.display());
-    None
+    need(Need::Venv, path.exists().then_some(path))
 }
 
 fn grpcurl(server: &Server, before: &[&str], after: &[&str]) -> Option<Command> {

@@ -39,8 +39,8 @@ impl Drop for Server {
 /// lies below those that the kernel gives to connections (from 32768 on).
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // By process, so that test binaries that run at once keep apart.
-    let first = std::process::id() % 200 * 100;
+    // By lane, so that test processes that run at once keep apart.
+    let first = wharfinger_testkit::lane() * 100;
     loop {
         let next = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
         let port = u16::try_from(12_000 + next).unwrap();

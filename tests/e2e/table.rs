@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 use wharfinger::pb;
 use wharfinger::pb::{LeaseState, Outcome, ResourceState};
+use wharfinger_testkit::{Need, need};
 
 /// Who holds what when the fault comes.
 struct Scene {
@@ -406,8 +407,7 @@ fn clock_gone_wild() {
     if skip("table::clock_gone_wild") {
         return;
     }
-    if !std::path::Path::new(LIBRARY).exists() {
-        eprintln!("\n**** SKIP table::clock_gone_wild: {LIBRARY} is missing; install faketime ****\n");
+    if need(Need::Faketime, std::path::Path::new(LIBRARY).exists().then_some(())).is_none() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use wharfinger_testkit::{Need, need};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -16,13 +17,8 @@ fn the_unit_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wharfinger.service");
     std::fs::write(&path, &unit).unwrap();
-    let output = match Command::new("systemd-analyze").arg("verify").arg(&path).output() {
-        Ok(output) => output,
-        Err(error) => {
-            eprintln!("SKIP: systemd-analyze can't be run ({error}): apt-get install systemd");
-            return;
-        }
-    };
+    let verified = Command::new("systemd-analyze").arg("verify").arg(&path).output().ok();
+    let Some(output) = need(Need::Systemd, verified) else { return };
     // Of other units of this machine it complains too.
     let said = String::from_utf8_lossy(&output.stderr).to_string();
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("wharfinger.service")).collect();
@@ -36,8 +32,7 @@ fn what_is_for_containers_fits_together() {
     let venv = std::env::var_os("WHARFINGER_VENV").map_or_else(|| root().join("target/venv"), PathBuf::from);
     let python = venv.join("bin/python");
     let there = Command::new(&python).args(["-c", "import kubernetes_validate"]).output();
-    if !there.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIP: no kubernetes-validate in {}: run ./test.sh, which makes it", venv.display());
+    if need(Need::Venv, there.is_ok_and(|output| output.status.success()).then_some(())).is_none() {
         return;
     }
     let output = Command::new(python).arg(root().join("tests/support/manifests.py")).arg(root()).output().unwrap();

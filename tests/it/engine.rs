@@ -1,6 +1,7 @@
 //! The engine with a fake adapter and a memory store: what leaves it, and when.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, SubmitError};
@@ -8,13 +9,13 @@ use wharfinger::store::{EventQuery, Fault, MemoryStore, Store};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict};
 use wharfinger_core::{
     AdminRequest, AdminVerb, Batch, Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState,
-    Limits, Millis, Outcome, PoolConfig, Reply, ResourceState, Selector, Texts, Timeouts, Timestamp,
+    Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts, Timeouts, Timestamp,
 };
 use wharfinger_fake::{Call, Fake};
 
-const ALL: Traits = Traits { prepares: true, cleans: true, repairs: true, probes: false };
+pub(crate) const ALL: Traits = Traits { prepares: true, cleans: true, repairs: true, probes: false };
 
-fn pool(max: u32, slots: u32) -> PoolConfig {
+pub(crate) fn pool(max: u32, slots: u32) -> PoolConfig {
     PoolConfig {
         name: Arc::from("pool"),
         adapter: Arc::from("fake"),
@@ -42,35 +43,38 @@ fn pool(max: u32, slots: u32) -> PoolConfig {
     }
 }
 
-struct World {
-    engine: Engine,
-    fake: Fake,
-    store: MemoryStore,
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    /// The adapter of the first pool.
+    pub(crate) fake: Fake,
+    pub(crate) store: MemoryStore,
     stop: CancellationToken,
 }
 
-async fn world(pool: PoolConfig) -> World {
-    world_on(MemoryStore::new(), pool).await
+pub(crate) async fn world(pool: PoolConfig) -> World {
+    world_of(vec![(pool, Fake::new("pool", ALL))], EffectLimits::default()).await
 }
 
-async fn world_on(store: MemoryStore, pool: PoolConfig) -> World {
-    let fake = Fake::new("pool", ALL);
+pub(crate) async fn world_of(pools: Vec<(PoolConfig, Fake)>, effects: EffectLimits) -> World {
+    world_on(MemoryStore::new(), pools, effects).await
+}
+
+async fn world_on(store: MemoryStore, pools: Vec<(PoolConfig, Fake)>, effects: EffectLimits) -> World {
     let adapters = Adapters::default();
-    adapters.insert("pool", Arc::new(fake.clone()));
+    for (pool, fake) in &pools {
+        adapters.insert(&*pool.name, Arc::new(fake.clone()));
+    }
     let stop = CancellationToken::new();
-    let config = EngineConfig {
-        store: Arc::new(store.clone()),
-        pools: vec![pool],
-        limits: Limits::default(),
-        adapters,
-        effects: EffectLimits::default(),
-    };
+    let (pools, fakes): (Vec<PoolConfig>, Vec<Fake>) = pools.into_iter().unzip();
+    let config = EngineConfig { store: Arc::new(store.clone()), pools, limits: Limits::default(), adapters, effects };
     let engine = engine::start(config, stop.clone()).await.unwrap();
-    wharfinger_adapter::Adapter::subscribe(&fake, engine.notices.clone());
-    World { engine, fake, store, stop }
+    for fake in &fakes {
+        wharfinger_adapter::Adapter::subscribe(fake, engine.notices.clone());
+    }
+    World { engine, fake: fakes[0].clone(), store, stop }
 }
 
-fn request(id: &str) -> LeaseRequest {
+pub(crate) fn request(id: &str) -> LeaseRequest {
     LeaseRequest {
         request_id: Arc::from(id),
         principal: Arc::from("test"),
@@ -89,9 +93,13 @@ fn request(id: &str) -> LeaseRequest {
 }
 
 impl World {
-    async fn lease(&self, id: &str) -> LeaseId {
+    pub(crate) async fn lease(&self, id: &str) -> LeaseId {
+        self.ask(request(id)).await
+    }
+
+    pub(crate) async fn ask(&self, request: LeaseRequest) -> LeaseId {
         loop {
-            match self.engine.handle.submit(Input::Lease(request(id))).await {
+            match self.engine.handle.submit(Input::Lease(request.clone())).await {
                 Ok(Reply::Leases(leases)) => return leases[0].id,
                 Ok(other) => panic!("{other:?}"),
                 // As a client would: the same request again.
@@ -126,13 +134,30 @@ impl World {
         }
     }
 
-    async fn active(&self, id: LeaseId) -> Arc<Lease> {
+    pub(crate) async fn active(&self, id: LeaseId) -> Arc<Lease> {
         self.wait(id, "ACTIVE", |lease| matches!(lease.state, LeaseState::Active { .. })).await
     }
 
-    async fn release(&self, lease: LeaseId, outcome: Outcome) {
+    pub(crate) async fn release(&self, lease: LeaseId, outcome: Outcome) {
         let input = Input::Release { lease, principal: Arc::from("test"), outcome, note: Arc::from(""), hold: None };
         self.engine.handle.submit(input).await.unwrap();
+    }
+
+    pub(crate) async fn admin(&self, verb: AdminVerb) {
+        let (principal, reason) = (Arc::from("test"), Arc::from("because"));
+        self.engine.handle.submit(Input::Admin(AdminRequest { principal, reason, verb })).await.unwrap();
+    }
+
+    pub(crate) async fn until(&self, id: ResourceId, what: &str, condition: impl Fn(&ResourceState) -> bool) {
+        let state = || self.engine.handle.read(move |core, _| core.resource(id).map(|row| row.state.clone()));
+        let waiting = async {
+            while !state().await.is_ok_and(|state| state.is_some_and(|state| condition(&state))) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(20), waiting).await.is_err() {
+            panic!("waited in vain for {id} to be {what}: {:?}", state().await);
+        }
     }
 
     async fn state_of(&self, lease: &Lease) -> ResourceState {
@@ -282,26 +307,6 @@ async fn what_was_under_way_goes_on_after_a_restart() {
     assert!(ops.iter().all(|op| *op == ops[0]), "the same operation, by its number: {ops:?}");
 }
 
-#[tokio::test]
-async fn a_call_from_before_a_recovery_is_ended_and_made_again() {
-    let world = world(pool(1, 1)).await;
-    let first = world.lease("first").await;
-    world.active(first).await;
-    world.fake.hold(Call::Clean);
-    world.release(first, Outcome::Ok).await;
-    let cleanings = |calls: &[wharfinger_fake::Made]| calls.iter().filter(|made| made.call == Call::Clean).count();
-    world.fake.wait_for(|calls| cleanings(calls) == 1).await;
-    world.store.inject(Fault::NotCommitted);
-    let second = world.lease("second").await;
-    let again = world.fake.wait_for(|calls| cleanings(calls) == 2);
-    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the cleaning is made again");
-    assert!(matches!(world.get(second).await.state, LeaseState::Queued), "the slot is not clean yet");
-    world.fake.let_go(Call::Clean);
-    world.active(second).await;
-    let ops: Vec<u64> = world.fake.calls().iter().filter(|made| made.call == Call::Clean).map(|made| made.op).collect();
-    assert_eq!(ops[0], ops[1], "the same operation, by its number");
-}
-
 /// A call that a recovery has ended may have its note in the mailbox still.
 #[tokio::test]
 async fn a_note_that_nobody_waits_for_any_more_is_not_taken() {
@@ -325,6 +330,30 @@ async fn a_note_that_nobody_waits_for_any_more_is_not_taken() {
     assert_eq!(read().await.handle.as_deref(), Some("in time"));
 }
 
+#[tokio::test]
+async fn a_configuration_whose_commit_fails_leaves_everything_as_it_was() {
+    for fault in [Fault::NotCommitted, Fault::InDoubtLost, Fault::InDoubtStored] {
+        let world = world(PoolConfig { enabled: false, ..pool(1, 1) }).await;
+        let lease = world.lease("first").await;
+        let enabled = || world.engine.handle.read(|core, _| core.pool("pool").unwrap().config.enabled);
+        let changed = Arc::new(AtomicBool::new(false));
+        let set = |changed: &Arc<AtomicBool>| {
+            let changed = changed.clone();
+            move || changed.store(true, Ordering::SeqCst)
+        };
+        world.store.inject(fault);
+        let refused = world.engine.handle.configure(vec![pool(1, 1)], set(&changed)).await;
+        assert!(matches!(refused, Err(SubmitError::Unavailable(_))), "{fault:?}: {refused:?}");
+        world.wait(lease, "QUEUED", |lease| matches!(lease.state, LeaseState::Queued)).await;
+        assert!(!enabled().await.unwrap(), "{fault:?}: the recovered core has what it had");
+        assert!(!changed.load(Ordering::SeqCst), "{fault:?}: nor has anything else changed");
+
+        world.engine.handle.configure(vec![pool(1, 1)], set(&changed)).await.unwrap();
+        assert!(changed.load(Ordering::SeqCst));
+        world.active(lease).await;
+    }
+}
+
 fn wall() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp(i64::try_from(since.as_millis()).unwrap())
@@ -337,7 +366,8 @@ async fn a_clock_that_was_ahead_once_stops_nothing() {
     let epoch = store.acquire().await.unwrap();
     let ahead = Millis::secs(2 * 3600);
     store.commit(&Batch { now: wall().after(ahead), ..Batch::default() }, epoch).await.unwrap();
-    let world = world_on(store, PoolConfig { default_ttl: Millis::secs(5), ..pool(2, 1) }).await;
+    let pool = PoolConfig { default_ttl: Millis::secs(5), ..pool(2, 1) };
+    let world = world_on(store, vec![(pool, Fake::new("pool", ALL))], EffectLimits::default()).await;
     let reading = world.engine.handle.clock().read();
     assert!((reading.offset().0 - ahead.0).abs() < 60_000, "{reading:?}");
     assert_eq!(world.engine.handle.clock_warnings().len(), 1, "an operator hears of it");

@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
 
 mod arch;
+mod calls;
 mod deploy;
 mod engine;
+mod secrets;
+mod skips;

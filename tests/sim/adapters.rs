@@ -2,7 +2,8 @@
 //!
 //! Calls are run as the server's executor runs them: a call that is under way is not begun twice, a clean-up ends the
 //! preparation of its lease, a destroy or repair ends all that runs on its resource, and each call brings one answer
-//! back, which a recovery in between makes void: the call is made again.
+//! back. A call counts as under way until its answer is committed: a recovery keeps those that the recovered core names,
+//! and ends the others and all checks and probes.
 
 use crate::pools;
 use crate::rng::Rng;
@@ -56,11 +57,14 @@ enum Plan {
     Lies,
 }
 
+#[derive(Clone)]
 struct Call {
     caller: Caller,
     effect: Effect,
     plan: Plan,
     number: u64,
+    /// It is over, and its answer is not committed yet.
+    answered: bool,
 }
 
 /// How hostile a run is.
@@ -135,7 +139,7 @@ impl Things {
         let plan = if late { Plan::Stalls } else { plan };
         self.next += 1;
         let number = self.next;
-        self.running.insert((caller.life, key), Call { caller, effect, plan, number });
+        self.running.insert((caller.life, key), Call { caller, effect, plan, number, answered: false });
         Ok(Some(Started { key, number, at, cancelled }))
     }
 
@@ -149,7 +153,8 @@ impl Things {
                     Work::Provision(_) | Work::Prepare(_) | Work::Check | Work::Probe => false,
                 }
         };
-        let keys: Vec<(u64, Key)> = self.running.keys().filter(ends).copied().collect();
+        let keys = self.running.iter().filter(|(key, call)| !call.answered && ends(key)).map(|(key, _)| *key);
+        let keys: Vec<(u64, Key)> = keys.collect();
         let mut answers = Vec::new();
         for key in keys {
             let Some(call) = self.running.remove(&key) else { continue };
@@ -170,7 +175,7 @@ impl Things {
         };
         let Some((lease, hold)) = slot(&effect.work) else { return Ok(()) };
         let (resource, number) = (hold.resource, hold.slot);
-        for call in self.running.values() {
+        for call in self.running.values().filter(|call| !call.answered) {
             if let Some((other, held)) = slot(&call.effect.work)
                 && (held.resource, held.slot) == (resource, number)
                 && other != lease
@@ -224,12 +229,14 @@ impl Things {
 
     /// The call is over: what it changed, and its answer; `None` if it was ended before, or its process died.
     pub(crate) fn finish(&mut self, now: Timestamp, life: u64, key: Key, number: u64) -> Option<Input> {
-        if self.running.get(&(life, key))?.number != number {
+        if self.number_of(life, key) != Some(number) {
             return None;
         }
         self.clock = now;
         self.land(now);
-        let call = self.running.remove(&(life, key))?;
+        let call = self.running.get_mut(&(life, key))?;
+        call.answered = true;
+        let call = call.clone();
         let effect = &call.effect;
         if call.caller.blind {
             self.blind_at = Some(now);
@@ -303,13 +310,13 @@ impl Things {
 
     /// A call that is under way on what is bought.
     pub(crate) fn buys(&self, life: u64, key: Key, number: u64) -> Option<Effect> {
-        let call = self.running.get(&(life, key)).filter(|call| call.number == number)?;
+        let call = self.running.get(&(life, key)).filter(|call| call.number == number && !call.answered)?;
         is_bought(&call.effect).then(|| call.effect.clone())
     }
 
     /// The number of the call that this is about.
     pub(crate) fn number_of(&self, life: u64, key: Key) -> Option<u64> {
-        self.running.get(&(life, key)).map(|call| call.number)
+        self.running.get(&(life, key)).filter(|call| !call.answered).map(|call| call.number)
     }
 
     /// A call on what is bought is over: its answer.
@@ -320,7 +327,9 @@ impl Things {
         key: Key,
         result: Result<Option<Made>, CallFailure>,
     ) -> Option<Input> {
-        let effect = self.running.remove(&(life, key))?.effect;
+        let call = self.running.get_mut(&(life, key))?;
+        call.answered = true;
+        let effect = call.effect.clone();
         Some(match result {
             Ok(Some(made)) => {
                 self.clock = now;
@@ -374,15 +383,61 @@ impl Things {
         self.fences.get(&(hold.resource, hold.slot)).is_some_and(|stands| *stands > hold.token)
     }
 
-    /// A recovery ends the calls on what is bought, which write notes, and makes them again from what is stored.
-    pub(crate) fn halted(&mut self) {
-        self.running.retain(|_, call| !is_bought(&call.effect));
+    /// The call that this answers or notes, from its start until its answer is committed.
+    fn call_of(&self, life: u64, input: &Input) -> Option<Key> {
+        let key = match input {
+            Input::Provisioned { resource, op, .. }
+            | Input::Noted { resource, op, .. }
+            | Input::Checked { resource, op, .. }
+            | Input::Repaired { resource, op, .. }
+            | Input::Destroyed { resource, op, .. } => (*resource, None, *op),
+            Input::Probed { resource, .. } => (*resource, None, Op(0)),
+            Input::Prepared { lease, op, .. } | Input::Cleaned { lease, op, .. } => {
+                let of = |(own, key): &&(u64, Key)| *own == life && (key.1, key.2) == (Some(*lease), *op);
+                self.running.keys().find(of)?.1
+            }
+            _ => return None,
+        };
+        self.running.contains_key(&(life, key)).then_some(key)
+    }
+
+    /// Whether this answer or note counts: its call was not ended.
+    pub(crate) fn counts(&self, life: u64, input: &Input) -> bool {
+        self.call_of(life, input).is_some()
+    }
+
+    /// This is committed: if it was the answer of a call, that is no longer under way.
+    pub(crate) fn settle(&mut self, life: u64, input: &Input) {
+        if let Some(key) = self.call_of(life, input)
+            && self.running.get(&(life, key)).is_some_and(|call| call.answered)
+        {
+            self.running.remove(&(life, key));
+        }
+    }
+
+    /// After a recovery: what the recovered core names goes on, except checks and probes. The other calls are ended, half of
+    /// which had done their work. Returns the numbers of those that were ended.
+    pub(crate) fn recovered(&mut self, now: Timestamp, named: &[Effect], rng: &mut Rng) -> Vec<u64> {
+        let question = |effect: &Effect| matches!(effect.work, Work::Check | Work::Probe);
+        let kept: BTreeSet<Key> = named.iter().filter(|effect| !question(effect)).map(key_of).collect();
+        let mut over = Vec::new();
+        for (at, call) in std::mem::take(&mut self.running) {
+            if kept.contains(&at.1) {
+                self.running.insert(at, call);
+                continue;
+            }
+            over.push(call.number);
+            if !call.answered && rng.chance(500) {
+                self.change(now, &call.effect, call.plan);
+            }
+        }
+        over
     }
 
     /// The process that ran the calls died: nobody hears of them, but half of them had done their work.
     pub(crate) fn process_died(&mut self, now: Timestamp, rng: &mut Rng) {
         for call in std::mem::take(&mut self.running).into_values() {
-            if rng.chance(500) {
+            if !call.answered && rng.chance(500) {
                 self.change(now, &call.effect, call.plan);
             }
         }
@@ -397,7 +452,7 @@ impl Things {
             let Some(call) = self.running.remove(&key) else { continue };
             over.push(call.number);
             match rng.below(3) {
-                _ if call.caller.blind || call.plan != Plan::Works => {}
+                _ if call.answered || call.caller.blind || call.plan != Plan::Works => {}
                 0 => self.change(now, &call.effect, call.plan),
                 1 => self.strays.push((now.after(Millis(rng.between(50, 15_000))), call.effect)),
                 _ => {}

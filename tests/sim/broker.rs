@@ -151,6 +151,11 @@ impl Broker {
             Err(TurnError::Deposed) => panic!("nobody else leads"),
             Err(TurnError::Lost { again, .. }) => {
                 let answers = receivers.into_iter().map(|mut from| from.try_recv().ok()).collect();
+                let again = again.into_iter().filter_map(|message| match message {
+                    Message::Input(input, _) => Some(*input),
+                    Message::Fact(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => None,
+                });
+                let again = again.collect();
                 loop {
                     if let Ok(batch) = ready(cycle.recover(now)) {
                         return Outcome::Recovered { answers, batch, again };

@@ -70,8 +70,11 @@ impl Holder {
                     match row.state {
                         LeaseState::Active { .. } if done => inputs.push(self.release(row.id, calm, rng)),
                         LeaseState::Active { .. } if !calm && rng.chance(30) => {
-                            let (principal, note) = (self.name.clone(), Arc::from(""));
-                            inputs.push(Input::Report { lease: row.id, principal, note });
+                            // Some report again and again.
+                            for _ in 0..rng.between(1, 6) {
+                                let (principal, note) = (self.name.clone(), Arc::from(""));
+                                inputs.push(Input::Report { lease: row.id, principal, note });
+                            }
                         }
                         LeaseState::Active { .. } => {
                             inputs.push(Input::Renew { lease: row.id, principal: self.name.clone(), ttl: None });

@@ -202,6 +202,14 @@ impl Provider {
         Next::Again(Millis(1))
     }
 
+    /// The store did not take the note: it is written again.
+    pub(crate) fn unwritten(&self, number: u64) -> Option<Arc<str>> {
+        match &self.calls.get(&number)?.stage {
+            Stage::Writes(note, _) => Some(note.text()),
+            _ => None,
+        }
+    }
+
     fn stage_of(note: Option<Note>, resumed: bool) -> Stage {
         match note {
             None => Stage::Begins,
@@ -392,7 +400,7 @@ impl Provider {
         }
     }
 
-    /// Nobody goes on with the calls: their process died, or it recovers.
+    /// Nobody goes on with the calls: their process died.
     pub(crate) fn halted(&mut self) {
         self.calls.clear();
     }

@@ -28,6 +28,8 @@ const TICK: Millis = Millis(1000);
 enum Due {
     /// A call of an adapter is over.
     Ends(Key, u64),
+    /// A call on what is bought writes its note again, which the store did not take.
+    Notes(Key, u64),
     /// Something is said, by whomever.
     Said(Input),
     /// An adapter's answer, from this life of the broker: it does not outlive its process.
@@ -65,7 +67,7 @@ pub(crate) struct World {
     one_by_one: bool,
     calm: bool,
     turns: u64,
-    /// Grows with each recovery: what was answered before is asked again after it, and an answer counts once.
+    /// Grows with each recovery: an answer that comes twice does not come over one.
     life: u64,
 }
 
@@ -182,8 +184,8 @@ impl World {
             self.turn(inputs)?;
             inputs = rest;
             if self.life != life {
-                // What adapters had answered by then is asked again: one call brings one answer.
-                inputs.retain(|input| !is_answer(input));
+                // An answer counts if its call goes on.
+                inputs.retain(|input| !is_answer(input) || self.things.counts(0, input));
             }
         }
         Ok(())
@@ -201,6 +203,11 @@ impl World {
                     inputs.push(input);
                 }
             }
+            Due::Notes(key, number) if self.things.number_of(0, key) == Some(number) => {
+                let handle = self.provider.unwritten(number);
+                inputs.extend(handle.map(|handle| Input::Noted { resource: key.0, op: key.2, handle }));
+            }
+            Due::Notes(..) => {}
             Due::Said(input) => inputs.push(input),
             Due::Answer(input, life) if life == self.life => inputs.push(input),
             Due::Answer(..) => {}
@@ -298,10 +305,14 @@ impl World {
         inputs.extend(answer);
     }
 
-    /// What a note that was written leads to; or that it could not be written.
-    fn noted(&mut self, resource: ResourceId, op: wharfinger_core::Op, durable: bool) {
+    /// What a note that was written leads to, or that was refused. `None`: the store failed, and it is written again.
+    fn noted(&mut self, resource: ResourceId, op: wharfinger_core::Op, durable: Option<bool>) {
         let key = (resource, None, op);
         let Some(number) = self.things.number_of(0, key) else { return };
+        let Some(durable) = durable else {
+            self.soon(50, 2000, Due::Notes(key, number));
+            return;
+        };
         let answer = match self.provider.written(number, durable) {
             Next::Again(after) => {
                 self.at(after, Due::Ends(key, number));
@@ -383,6 +394,7 @@ impl World {
                 self.broker.core().check_invariants()?;
                 self.provider.verdict()?;
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
+                asked.iter().for_each(|input| self.things.settle(0, input));
                 if faulty && self.rng.chance(8) {
                     self.crash("after a commit, before anything left");
                     return Ok(());
@@ -399,8 +411,8 @@ impl World {
             Outcome::Recovered { answers, batch, again } => {
                 self.note(|| format!("the commit failed ({fault:?}): recovered"));
                 self.life += 1;
-                self.things.halted();
-                self.provider.halted();
+                let over = self.things.recovered(self.now, &batch.effects, &mut self.rng);
+                self.provider.ended(&over);
                 self.look_at_the_store()?;
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 self.deliver(&asked, answers)?;
@@ -411,15 +423,15 @@ impl World {
                 self.oracle.watchers.iter_mut().for_each(|watcher| watcher.connected = false);
                 self.lost_answers(&asked);
                 self.release(batch)?;
-                let again: Vec<Input> =
-                    again.into_iter().filter(|input| !matches!(input, Input::Noted { .. })).collect();
+                let counts = |input: &&Input| !matches!(input, Input::Noted { .. }) && self.things.counts(0, input);
+                let answers = asked.iter().filter(counts).cloned();
+                let again: Vec<Input> = again.into_iter().chain(answers).collect();
                 if again.is_empty() { Ok(()) } else { self.turn(again) }
             }
         }
     }
 
-    /// The call whose answer was in a turn that failed is made again by the recovery, if it is still wanted. What an
-    /// operator said is said again: he got UNAVAILABLE for it.
+    /// What an operator said is said again: he got UNAVAILABLE for it.
     fn lost_answers(&mut self, asked: &[Input]) {
         for input in asked {
             if let Input::Admin(_) = input {
@@ -451,7 +463,8 @@ impl World {
             let Some(answer) = answer else { continue };
             self.trace.line(self.now, || format!("-> {}", words_of_answer(&answer)));
             if let Input::Noted { resource, op, .. } = input {
-                self.noted(*resource, *op, answer.is_ok());
+                let unavailable = matches!(answer, Err(wharfinger::engine::SubmitError::Unavailable(_)));
+                self.noted(*resource, *op, if unavailable { None } else { Some(answer.is_ok()) });
             }
             let request = if let Input::Lease(request) = input { Some(request) } else { None };
             if let Ok(reply) = &answer {

@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use wharfinger_testkit::{Need, lane, need};
 
 /// The password of the user `wharfinger`; the user `postgres` has none, on the socket only.
 pub(crate) const PASSWORD: &str = "p@ss/wörd:1";
@@ -33,7 +34,7 @@ pub(crate) struct Cluster {
     keeper: Option<Child>,
 }
 
-/// The one that tests share, each with a schema of its own. `None` if there is no PostgreSQL here, which is said.
+/// The one that tests share, each with a schema of its own. `None` if the test is to be skipped.
 pub(crate) fn shared() -> Option<&'static Cluster> {
     static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
     SHARED.get_or_init(Cluster::start).as_ref()
@@ -101,8 +102,8 @@ fn run(command: &mut Command) {
 /// which would otherwise connect to itself there.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // By process, so that test binaries that run at once keep apart.
-    let first = std::process::id() % 100 * 20;
+    // By lane, so that test processes that run at once keep apart.
+    let first = lane() * 10;
     loop {
         let next = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 2000;
         let port = u16::try_from(10_000 + next).unwrap();
@@ -113,12 +114,9 @@ fn free_port() -> u16 {
 }
 
 impl Cluster {
-    /// Makes one and starts it. `None` if there is no PostgreSQL here, which is said.
+    /// Makes one and starts it. `None` if the test is to be skipped.
     pub(crate) fn start() -> Option<Cluster> {
-        let Some(bin) = programs() else {
-            eprintln!("SKIP: no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql");
-            return None;
-        };
+        let bin = need(Need::Postgresql, programs())?;
         let (folder, keeper) = kept_folder();
         let data = folder.join("data");
         run(as_owner(&bin.join("initdb"))

@@ -21,7 +21,8 @@ pub mod access {
     pub const USER: &str = "user";
     /// The host's public key in OpenSSH format; the only one that a client may accept.
     pub const HOST_KEY: &str = "host_key";
-    /// Private key for the holder in OpenSSH format, where the pool hands one out. Secret.
+    /// Private key for the holder in OpenSSH format, where the pool hands one out. A credential: only a
+    /// [`CredentialSource`](crate::CredentialSource) gives it, and only to an answer.
     pub const PRIVATE_KEY: &str = "private_key";
     /// Command whose standard input and output carry the SSH connection, with `%h` and `%p` filled in.
     pub const PROXY_COMMAND: &str = "proxy_command";
@@ -51,6 +52,8 @@ pub mod access {
     pub const FENCE: &str = "fence";
     /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).
     pub const BOOT_ID: &str = "boot_id";
+    /// The keys of credentials. What an adapter answers with, and what the broker stores, has none of them.
+    pub const CREDENTIALS: [&str; 1] = [PRIVATE_KEY];
 }
 
 /// One resource, as the broker knows it.
@@ -87,6 +90,8 @@ impl fmt::Debug for ResourceJob {
 pub struct ParentHost {
     /// The host resource's id.
     pub resource: String,
+    /// The id of the lease that the child has on it; empty if it has none.
+    pub lease: String,
     /// How to reach it; the child's access is this plus its own.
     pub access: Access,
     /// Runs commands on it.
@@ -107,7 +112,7 @@ pub struct ProvisionJob {
 pub struct Provisioned {
     /// Whatever the adapter needs to find it again and to recognise it (JSON by custom); at most 16 KiB. No secrets.
     pub handle: String,
-    /// How a holder reaches it. Never holds secrets: those are added by [`crate::Adapter::prepare`].
+    /// How a holder reaches it. No secrets: credentials come from the pool's [`crate::CredentialSource`].
     pub access: Access,
     /// Facts found on the way (`arch`, `os`, `cpus`), added to the resource's labels.
     pub labels: BTreeMap<String, String>,
@@ -133,15 +138,15 @@ pub struct PrepareJob {
     pub resource: ResourceJob,
     /// For whom.
     pub work: HolderWork,
-    /// The child (a resource id) that the holder gets, if `resource` is only the host under it: what the holder needs to
-    /// log in is asked for then, and the slot's fence is the child's own.
+    /// The child (a resource id) that the holder gets, if `resource` is only the host under it. Then the host's adapter
+    /// checks that the holder can log in, and the child's own adapter sets the fence.
     pub child: Option<String>,
 }
 
 /// A slot that is ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// Added to the resource's access, for this holder alone (`path`, `commit`, `private_key`).
+    /// Added to the resource's access, for this holder alone (`path`, `commit`). The broker stores it: no secrets.
     pub access: Access,
     /// What the slot has from now on, in the words of [`HolderWork::params`] (`branch`, `commit`): a later lease that asks
     /// for some of it is rather placed there. Empty: it is as good as any other. No secrets.

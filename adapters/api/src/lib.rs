@@ -16,6 +16,7 @@
 
 pub mod announce;
 pub mod clock;
+mod credentials;
 mod failure;
 pub mod fence;
 mod job;
@@ -30,6 +31,7 @@ mod verdict;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use credentials::{CredentialSource, Credentials};
 pub use failure::{Blame, Failure};
 pub use job::{
     Access, CleanJob, EndedHow, HolderWork, ParentHost, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
@@ -72,6 +74,12 @@ pub trait Adapter: Send + Sync + 'static {
     async fn provision_noted(&self, job: &ProvisionJob, journal: &dyn Journal) -> Result<Provisioned, Failure> {
         let _ = journal;
         self.provision(job).await
+    }
+
+    /// Whether [`Adapter::provision`] mostly waits for a machine that somebody else starts. Such calls are counted apart from
+    /// those that work, so that many boots at once delay nothing. Constant over the adapter's life.
+    fn provision_waits(&self) -> bool {
+        false
     }
 
     /// Makes the slot ready for this holder's work (a working copy: checks out the wanted commit), and gives the slot's

@@ -44,7 +44,7 @@ impl Listing {
 /// Asks the remote for its branches (which stay on the host), its `HEAD`, and these names. A failure is the remote's.
 pub(crate) async fn list(copy: &Copy, names: &[String]) -> Result<Listing, Trouble> {
     let limit = copy.config.command_timeout();
-    let args = [copy.config.repository.as_str(), &names.join(" "), &seconds(limit), ""];
+    let args = [copy.config.repository.as_str(), &names.join("\n"), &seconds(limit), ""];
     // The limit is git's; it is the host's own end that may take a little more.
     answer(copy, &copy.raw(LIST, &args, limit + Duration::from_secs(20)).await?)
 }
@@ -63,9 +63,9 @@ pub(crate) async fn ready(
     let limit = copy.config.command_timeout();
     let min = copy.config.min_free_disk_mb.to_string();
     let index = if index { "index" } else { "" };
-    let (names, seconds) = (names.join(" "), seconds(limit));
+    let (names, seconds) = (names.join("\n"), seconds(limit));
     let number = token.unwrap_or_default().to_string();
-    let stop = ["", "set", &number];
+    let stop = ["", "set", &number, "", &copy.host_lease, &copy.host_dir];
     let (script, stop) = match token {
         Some(_) => (TAKE, &stop[..]),
         None => (READY, &[][..]),

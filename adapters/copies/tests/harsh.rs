@@ -8,6 +8,7 @@ use std::sync::Arc;
 use support::{CutShell, TestShell, World, sh};
 use wharfinger_adapter::{Adapter, Blame, CleanJob, EndedHow, PrepareJob, ProvisionJob, Verdict};
 use wharfinger_copies::Clean;
+use wharfinger_testkit::{Need, need};
 
 /// Runs a call whose connection is cut, until it ends or is cut. Says whether it was cut.
 async fn until_cut<T>(shell: &CutShell, call: impl Future<Output = T>) -> Option<T> {
@@ -132,7 +133,7 @@ fn is_root() -> bool {
 
 #[tokio::test]
 async fn files_of_another_user_are_met() {
-    if !is_root() {
+    if need(Need::Root, is_root().then_some(())).is_none() {
         return;
     }
     // The origin is root's, the copy nobody's; what the holder's container wrote is root's.
@@ -175,8 +176,10 @@ async fn what_is_mounted_inside_is_not_emptied() {
             .status()
             .is_ok_and(|status| status.success())
     };
-    if !mount(&format!("mount --bind '{}' mnt 2>/dev/null", source.display())) {
-        return; // not allowed to mount here
+    let mounted = mount(&format!("mount --bind '{}' mnt 2>/dev/null", source.display()));
+    if need(Need::Root, mounted.then_some(())).is_none() {
+        mount("umount -l mnt 2>/dev/null");
+        return;
     }
     let prepared = world.prepare(&[]).await.unwrap();
     world.assert_is(&prepared, "main", &[]);

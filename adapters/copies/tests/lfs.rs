@@ -9,16 +9,14 @@ use std::sync::Arc;
 use support::{TestShell, World, sh};
 use wharfinger_adapter::{Adapter, Blame, ProvisionJob, Verdict};
 use wharfinger_copies::{Clean, Config};
+use wharfinger_testkit::{Need, need};
 
 /// git-lfs as a person has it who pushes.
 const LFS: &str = "git config filter.lfs.process 'git-lfs filter-process'; git config filter.lfs.smudge 'git-lfs smudge -- %f'; git config filter.lfs.clean 'git-lfs clean -- %f'; git config filter.lfs.required true";
 
 /// An origin with large files, which it keeps in its own directory; and git-lfs is there.
 async fn world(change: impl FnOnce(&mut Config)) -> Option<World> {
-    if std::process::Command::new("git-lfs").arg("version").output().is_err() {
-        println!("no git-lfs here");
-        return None;
-    }
+    need(Need::GitLfs, std::process::Command::new("git-lfs").arg("version").output().ok())?;
     let mut world = World::bare(|config| {
         config.lfs = true;
         change(config);

@@ -143,6 +143,11 @@ impl Adapter for Ec2Adapter {
         Traits { prepares: true, cleans: true, repairs: false, probes: true }
     }
 
+    /// The machine boots at the provider.
+    fn provision_waits(&self) -> bool {
+        true
+    }
+
     async fn provision(&self, _job: &ProvisionJob) -> Result<Provisioned, Failure> {
         Err(Failure::bug("NO_JOURNAL", "instances are launched only by requests that were written down before"))
     }

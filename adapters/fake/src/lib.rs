@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use wharfinger_adapter::{
-    Adapter, CleanJob, Failure, Notice, NoticeKind, NoticeSink, NoticeTarget, PrepareJob, Prepared, ProvisionJob,
-    Provisioned, ResourceJob, Shell, Traits, Verdict, access,
+    Adapter, CleanJob, Failure, Journal, Notice, NoticeKind, NoticeSink, NoticeTarget, PrepareJob, Prepared,
+    ProvisionJob, Provisioned, ResourceJob, Shell, Traits, Verdict, access,
 };
 
 /// Kinds of calls.
@@ -55,6 +55,8 @@ struct World {
     failures: BTreeMap<Call, VecDeque<Failure>>,
     held: BTreeSet<Call>,
     calls: Vec<Made>,
+    boots: bool,
+    note: Option<String>,
     sink: Option<NoticeSink>,
 }
 
@@ -95,6 +97,16 @@ impl Fake {
     /// Calls of this kind wait until [`Fake::let_go`].
     pub fn hold(&self, call: Call) {
         self.world().held.insert(call);
+    }
+
+    /// From now on making a resource waits for a machine that boots, see [`Adapter::provision_waits`].
+    pub fn boots(&self) {
+        self.world().boots = true;
+    }
+
+    /// From now on each resource is made only after this note is durable.
+    pub fn notes(&self, text: &str) {
+        self.world().note = Some(text.to_string());
     }
 
     /// Lets calls of this kind go on.
@@ -160,6 +172,19 @@ impl Fake {
         }
     }
 
+    fn made(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
+        if let Some(Verdict::Unreachable { detail, .. } | Verdict::Gone { detail, .. }) =
+            job.resource.item.as_ref().and_then(|item| self.world().items.get(item).cloned())
+        {
+            return Err(Failure::resource("UNREACHABLE", detail));
+        }
+        self.world().alive.insert(job.resource.resource.clone());
+        let mut access = wharfinger_adapter::Access::new();
+        access.insert(access::TRANSPORT.into(), "fake".into());
+        access.insert(access::PATH.into(), format!("/fake/{}", job.resource.resource));
+        Ok(Provisioned { handle: job.resource.resource.clone(), access, labels: BTreeMap::new() })
+    }
+
     fn verdict(&self, job: &ResourceJob) -> Verdict {
         let world = self.world();
         if let Some(verdict) = job.item.as_ref().and_then(|item| world.items.get(item)) {
@@ -179,18 +204,22 @@ impl Adapter for Fake {
         self.traits
     }
 
+    fn provision_waits(&self) -> bool {
+        self.world().boots
+    }
+
+    async fn provision_noted(&self, job: &ProvisionJob, journal: &dyn Journal) -> Result<Provisioned, Failure> {
+        self.enter(Call::Provision, &job.resource, None).await?;
+        let note = self.world().note.clone();
+        if let Some(note) = note {
+            journal.write(&note).await?;
+        }
+        self.made(job)
+    }
+
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
         self.enter(Call::Provision, &job.resource, None).await?;
-        if let Some(Verdict::Unreachable { detail, .. } | Verdict::Gone { detail, .. }) =
-            job.resource.item.as_ref().and_then(|item| self.world().items.get(item).cloned())
-        {
-            return Err(Failure::resource("UNREACHABLE", detail));
-        }
-        self.world().alive.insert(job.resource.resource.clone());
-        let mut access = wharfinger_adapter::Access::new();
-        access.insert(access::TRANSPORT.into(), "fake".into());
-        access.insert(access::PATH.into(), format!("/fake/{}", job.resource.resource));
-        Ok(Provisioned { handle: job.resource.resource.clone(), access, labels: BTreeMap::new() })
+        self.made(job)
     }
 
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {

@@ -3,6 +3,7 @@
 use crate::config::{Config, Host};
 use crate::connection::{Connection, Endpoint};
 use crate::error::Kind;
+use crate::holder_key::HolderKey;
 use crate::key::{self, fingerprint};
 use crate::notices::{NotHeard, Reporter};
 use crate::probe::{self, Known};
@@ -10,13 +11,13 @@ use crate::shell::SshShell;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
-    Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
-    Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
+    Access, Adapter, CleanJob, CredentialSource, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned,
+    ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
 };
 
 /// Leases the machines of an inventory. See the crate's documentation.
@@ -32,6 +33,24 @@ struct Inventory {
     connections: BTreeMap<String, Arc<Connection>>,
     /// Hosts that were taken out of the inventory while they were leased, made from their resource's handle.
     retired: BTreeMap<String, Arc<Connection>>,
+    /// The latest resource that each host was asked for. Its connection is that resource's to close.
+    tenants: BTreeMap<String, String>,
+}
+
+/// Settings that were found good: keys are read, host keys are parsed.
+pub struct Settings {
+    config: Config,
+    endpoints: BTreeMap<String, Endpoint>,
+}
+
+impl Settings {
+    /// Checks a configuration.
+    ///
+    /// # Errors
+    /// `BAD_CONFIG` (configuration), naming the host and the remedy.
+    pub fn read(config: Config) -> Result<Self, Failure> {
+        Ok(Self { endpoints: config.endpoints()?, config })
+    }
 }
 
 /// What is remembered of a resource. Enough to find a host that is no longer in the inventory: its live leases still
@@ -60,7 +79,8 @@ impl SshAdapter {
     pub fn new(pool: String, config: Config) -> Result<Self, Failure> {
         let reporter = Arc::new(Reporter::new(pool.clone()));
         let connections = connect_all(config.endpoints()?, &reporter);
-        let inventory = Mutex::new(Inventory { config, connections, retired: BTreeMap::new() });
+        let inventory =
+            Mutex::new(Inventory { config, connections, retired: BTreeMap::new(), tenants: BTreeMap::new() });
         Ok(Self { pool, reporter, inventory })
     }
 
@@ -70,7 +90,13 @@ impl SshAdapter {
     /// # Errors
     /// `BAD_CONFIG` (configuration); then everything stays as it was.
     pub fn reconfigure(&self, config: Config) -> Result<(), Failure> {
-        let endpoints = config.endpoints()?;
+        self.adopt(Settings::read(config)?);
+        Ok(())
+    }
+
+    /// As [`SshAdapter::reconfigure`], with settings that were found good.
+    pub fn adopt(&self, settings: Settings) {
+        let Settings { config, endpoints } = settings;
         let mut inventory = self.inventory_lock();
         let mut connections = BTreeMap::new();
         for (name, endpoint) in endpoints {
@@ -83,7 +109,6 @@ impl SshAdapter {
         }
         inventory.connections = connections;
         inventory.config = config;
-        Ok(())
     }
 
     /// As [`Adapter::provision`], for a machine that is in no inventory: somebody launched it, and knows its host key. From
@@ -109,7 +134,11 @@ impl SshAdapter {
 
     /// Closes what leads to this machine: it is no more, and whoever has its address next is another.
     pub async fn forget(&self, host: &str) {
-        let connection = self.inventory_lock().retired.remove(host);
+        let connection = {
+            let mut inventory = self.inventory_lock();
+            inventory.tenants.remove(host);
+            inventory.retired.remove(host)
+        };
         if let Some(connection) = connection {
             connection.close().await;
         }
@@ -146,8 +175,13 @@ impl SshAdapter {
         self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The host of this job: from the inventory, or from the handle if it was taken out since.
+    /// The host of this job, which is the job's resource's from now on, unless a later resource has it. Ids sort by age.
     fn connection(&self, job: &ResourceJob) -> Result<Arc<Connection>, Failure> {
+        self.find_connection(job, true)
+    }
+
+    /// The host of this job: from the inventory, or from the handle if it was taken out since.
+    fn find_connection(&self, job: &ResourceJob, uses: bool) -> Result<Arc<Connection>, Failure> {
         let handle = read_handle(job)?;
         let Some(item) = job.item.clone().or_else(|| handle.as_ref().map(|handle| handle.item.clone())) else {
             return Err(Failure::bug(
@@ -156,6 +190,13 @@ impl SshAdapter {
             ));
         };
         let mut inventory = self.inventory_lock();
+        // Under the same lock as the look for the connection: `leave` must not close it in between.
+        if uses {
+            let tenant = inventory.tenants.entry(item.clone()).or_default();
+            if *tenant < job.resource {
+                tenant.clone_from(&job.resource);
+            }
+        }
         if let Some(connection) = inventory.connections.get(&item).or_else(|| inventory.retired.get(&item)) {
             return Ok(Arc::clone(connection));
         }
@@ -188,6 +229,27 @@ impl SshAdapter {
         let connection = Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter))));
         inventory.retired.insert(item, Arc::clone(&connection));
         Ok(connection)
+    }
+
+    /// Closes the connection to a host whose resource is gone. A later resource may have the host by now, when the janitor gets
+    /// round to a forgotten one: then the connection stays.
+    async fn leave(&self, job: &ResourceJob, connection: &Arc<Connection>) {
+        let name = &connection.endpoint.name;
+        {
+            let mut inventory = self.inventory_lock();
+            if inventory.tenants.get(name).is_some_and(|tenant| *tenant > job.resource) {
+                return;
+            }
+            inventory.tenants.remove(name);
+            inventory.retired.remove(name);
+            // A resource that comes now gets a connection of its own.
+            if let Some(kept) = inventory.connections.get_mut(name)
+                && Arc::ptr_eq(kept, connection)
+            {
+                *kept = Arc::new(Connection::new(connection.endpoint.clone(), Some(Arc::clone(&self.reporter))));
+            }
+        }
+        connection.close().await;
     }
 
     /// Connects. A host that is to go is not made ready, only to be taken away from those who got it. What is known of its end may be
@@ -297,9 +359,10 @@ impl Adapter for SshAdapter {
 
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
         let mut access = Access::new();
-        let holder_key = self.inventory_lock().config.holder_key.clone();
-        if let Some(path) = holder_key {
-            access.insert(access::PRIVATE_KEY.to_string(), read_holder_key(&path).await?);
+        let holder_key = HolderKey::of(&self.inventory_lock().config);
+        if let Some(key) = holder_key {
+            // A slot is not granted while its holder could not log in. The key itself goes into no answer of ours.
+            key.read().await?;
         }
         if job.child.is_none() {
             // Also the last look before a holder gets it: a host that died since the last probe is noticed here.
@@ -348,7 +411,7 @@ impl Adapter for SshAdapter {
     /// Forgets the host. Its scratch directory is removed if it answers; a machine that is not there, or is another by
     /// now, needs no clean-up, and the inventory will say whether it comes back.
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
-        let connection = match self.connection(job) {
+        let connection = match self.find_connection(job, false) {
             Ok(connection) => connection,
             // Neither inventory nor handle knows it: nothing was ever made.
             Err(_) if job.handle.is_none() => return Ok(()),
@@ -365,8 +428,7 @@ impl Adapter for SshAdapter {
             Err(error) => Err(error.into()),
         };
         if removed.is_ok() {
-            connection.close().await;
-            self.inventory_lock().retired.remove(&connection.endpoint.name);
+            self.leave(job, &connection).await;
         }
         removed
     }
@@ -390,16 +452,6 @@ async fn remove(shell: &SshShell, scratch: &str) -> Result<(), Failure> {
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
 const LOOK: Duration = Duration::from_millis(20);
-
-/// The key that holders get, read anew for each.
-async fn read_holder_key(path: &Path) -> Result<String, Failure> {
-    let bad = |why: String| Failure::configuration("HOLDER_KEY_UNUSABLE", format!("holder_key {path:?}: {why}"));
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .map_err(|error| bad(format!("{error}; give a file that the broker may read")))?;
-    key::parse_private(&text).map_err(bad)?;
-    Ok(text)
-}
 
 /// A big tree on a slow disk takes its time.
 const REMOVE_LIMIT: Duration = Duration::from_secs(600);

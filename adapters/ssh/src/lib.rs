@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod dial;
 mod error;
+mod holder_key;
 mod key;
 mod notices;
 mod patience;
@@ -21,7 +22,8 @@ mod remote;
 mod shell;
 mod watch_host;
 
-pub use adapter::SshAdapter;
+pub use adapter::{Settings, SshAdapter};
 pub use config::{Config, Host};
+pub use holder_key::HolderKey;
 pub use key::{HostKey, host_key, public_of};
 pub use shell::{KeySource, Target, connect_shell};

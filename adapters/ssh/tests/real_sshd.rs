@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use support::{Sshd, skip};
 use tokio::sync::mpsc;
 use wharfinger_adapter::{
-    Adapter, Blame, Command, Exit, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, ShellError, Stream,
-    Verdict, access, conformance, quote,
+    Adapter, Blame, Command, CredentialSource, Exit, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob,
+    ShellError, Stream, Verdict, access, conformance, quote,
 };
-use wharfinger_ssh::{Config, Host, KeySource, SshAdapter, Target, connect_shell};
+use wharfinger_ssh::{Config, HolderKey, Host, KeySource, SshAdapter, Target, connect_shell};
 
 macro_rules! sshd_or_skip {
     () => {
@@ -457,7 +457,7 @@ async fn chatty_start_up_files_do_not_get_into_the_output() {
 }
 
 #[tokio::test]
-async fn holders_get_the_pools_key_at_prepare_and_removed_hosts_are_still_cleaned() {
+async fn holders_get_the_pools_key_from_its_file_alone_and_removed_hosts_are_still_cleaned() {
     let sshd = sshd_or_skip!();
     let adapter = adapter_for(&sshd, |config| config.holder_key = Some(sshd.key()));
     assert!(adapter.traits().prepares);
@@ -467,7 +467,12 @@ async fn holders_get_the_pools_key_at_prepare_and_removed_hosts_are_still_cleane
         .prepare(&wharfinger_adapter::PrepareJob { resource: job.clone(), work: work.clone(), child: None })
         .await
         .unwrap();
-    let text = prepared.access[access::PRIVATE_KEY].clone();
+    assert!(!prepared.access.contains_key(access::PRIVATE_KEY), "what is stored holds no key");
+    let mut settings = config(&sshd, host(&sshd));
+    settings.holder_key = Some(sshd.key());
+    let credentials = HolderKey::of(&settings).unwrap().read().await.unwrap();
+    assert!(!format!("{credentials:?}").contains("PRIVATE KEY"), "secrets are not printed");
+    let text = credentials.into_access()[access::PRIVATE_KEY].clone();
     let holder = Target { key: KeySource::Text(text), ..target(&sshd) };
     assert!(!format!("{holder:?}").contains("PRIVATE KEY"), "secrets are not printed");
     assert!(connect_shell(&holder).unwrap().run(Command::new(["true"])).await.unwrap().exit.success());

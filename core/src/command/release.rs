@@ -1,6 +1,6 @@
 //! A holder is done, does not want to wait any more, or is still there.
 
-use super::{reject, unknown_lease};
+use super::{reject, retry_in, unknown_lease};
 use crate::machine::Core;
 use crate::{
     Ended, Keep, LeaseId, LeaseState, Millis, Outcome, Reason, Rejection, RejectionKind, Reply, Source, Subject,
@@ -8,6 +8,10 @@ use crate::{
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+
+/// At most this many reports of one lease start a check within [`REPORTS_PERIOD`].
+const REPORTS_MAX: u32 = 3;
+const REPORTS_PERIOD: Millis = Millis::secs(300);
 
 impl Core {
     pub(crate) fn on_release(
@@ -68,13 +72,14 @@ impl Core {
         Ok(())
     }
 
-    /// A holder meets failures while it works: is the resource at fault? The lease goes on meanwhile.
+    /// A holder meets failures while it works: its resource is checked. The lease goes on.
     pub(crate) fn on_report(&mut self, id: LeaseId, principal: &Arc<str>, note: &Arc<str>) -> Result<Reply, Rejection> {
         let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
         self.theirs(&lease, principal)?;
         match &lease.state {
             LeaseState::Active { hold, .. } => {
                 let resource = hold.resource;
+                self.count_report(id)?;
                 self.event("lease.reported", principal, Subject::Lease(id), &**note);
                 let text = if note.is_empty() { "its holder meets failures" } else { &**note };
                 let detail = format!("{text} ({id})");
@@ -89,6 +94,24 @@ impl Core {
             // It is over, and what ended it is known.
             LeaseState::Ended { .. } => Ok(Reply::Leases(self.named_first(id))),
         }
+    }
+
+    /// Refuses a report of a lease that has reported too often, so that its holder cannot keep the resource in doubt.
+    fn count_report(&mut self, id: LeaseId) -> Result<(), Rejection> {
+        let now = self.now;
+        let (since, count) = self.reports.entry(id).or_insert((now, 0));
+        let again_at = since.after(REPORTS_PERIOD);
+        if again_at <= now {
+            (*since, *count) = (now, 0);
+        } else if *count >= REPORTS_MAX {
+            let wait = again_at.since(now);
+            let message = format!(
+                "{id} has reported {REPORTS_MAX} times within {REPORTS_PERIOD}, and its resource was checked: report again in {wait}, or release with the outcome TAINTED if the resource is at fault"
+            );
+            return Err(retry_in(reject(RejectionKind::Exhausted, "TOO_MANY_REPORTS", "lease_id", message), wait));
+        }
+        *count += 1;
+        Ok(())
     }
 
     pub(crate) fn on_renew(

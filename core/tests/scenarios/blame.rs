@@ -3,7 +3,8 @@
 use crate::world::{Kind, World, copies, inventory, lease_on_copy, mangled, want};
 use std::sync::Arc;
 use wharfinger_core::{
-    DoubtPolicy, Ended, Fault, Input, LeaseId, LeaseRequest, LeaseState, Outcome, PoolConfig, Reason, Reply, ResourceId,
+    DoubtPolicy, Ended, Fault, Input, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig, Reason,
+    RejectionKind, Reply, ResourceId, Verdict, Work,
 };
 
 /// A lease whose work has this name, on any host.
@@ -214,6 +215,103 @@ fn a_holder_that_reports_failures_keeps_its_lease_and_gets_a_check() {
     w.verdict(mangled(true));
     assert_eq!(w.state(lease), "BROKEN");
     assert!(w.step(report("too late")).is_ok(), "what ended it is known");
+}
+
+fn report(w: &mut World, lease: LeaseId) -> Result<Reply, wharfinger_core::Rejection> {
+    w.step(Input::Report { lease, principal: Arc::from("ann"), note: Arc::from("the tree looks wrong") })
+}
+
+#[test]
+fn reports_during_a_check_start_one_more() {
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    for _ in 0..3 {
+        report(&mut w, lease).unwrap();
+        w.pass(Millis::secs(1));
+        assert_eq!(w.waits_for(Kind::Check), 1, "no check runs beside another");
+    }
+    // It began before the second report, so it does not answer that one.
+    let first = w.works(Kind::Check);
+    assert_eq!((w.stands(copy), w.waits_for(Kind::Check)), ("SUSPECT", 1));
+    assert!(w.row(lease).doubt.is_some());
+    let second = w.works(Kind::Check);
+    assert_ne!(first.op, second.op);
+    assert_eq!((w.stands(copy), w.waits_for(Kind::Check)), ("READY", 0));
+    assert_eq!((w.state(lease), w.row(lease).doubt.clone()), ("ACTIVE", None));
+}
+
+#[test]
+fn a_bad_answer_counts_at_once_though_a_report_came_during_its_check() {
+    let (mut w, lease, _, _) = lease_on_copy(1);
+    report(&mut w, lease).unwrap();
+    report(&mut w, lease).unwrap();
+    w.verdict(mangled(true));
+    assert_eq!(w.state(lease), "BROKEN");
+    w.all_works();
+
+    // A miss counts as one miss, and the next check is the one that the second report asked for.
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    report(&mut w, lease).unwrap();
+    report(&mut w, lease).unwrap();
+    w.verdict(Verdict::Unreachable { detail: Arc::from("no answer") });
+    assert_eq!(w.stands(copy), "SUSPECT");
+    let started =
+        |w: &World| w.calls.iter().filter(|call| call.work == Work::Check && call.resource.id == copy).count();
+    while started(&w) == 0 {
+        w.pass(Millis::secs(1));
+    }
+    w.all_works();
+    assert_eq!((w.stands(copy), w.waits_for(Kind::Check)), ("READY", 0));
+}
+
+#[test]
+fn failures_of_several_slots_during_a_check_start_one_more() {
+    let mut w = World::new(vec![PoolConfig { slots: 4, min_ready: 1, ..inventory("hosts", &["h1"]) }]);
+    w.all_works();
+    let leases: Vec<LeaseId> = (0..4).map(|_| w.lease("hosts")).collect();
+    w.all_works();
+    let host = w.on(leases[0]);
+    for lease in leases {
+        w.release(lease, Outcome::Failed);
+        assert_eq!(w.waits_for(Kind::Check), 1);
+    }
+    w.works(Kind::Check);
+    assert_eq!((w.stands(host), w.waits_for(Kind::Check)), ("SUSPECT", 1));
+    w.works(Kind::Check);
+    assert_eq!((w.stands(host), w.waits_for(Kind::Check)), ("READY", 0));
+}
+
+#[test]
+fn a_restart_during_a_check_needs_no_second_one() {
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    report(&mut w, lease).unwrap();
+    report(&mut w, lease).unwrap();
+    w.restart();
+    assert_eq!(w.waits_for(Kind::Check), 1);
+    w.works(Kind::Check);
+    assert_eq!((w.stands(copy), w.waits_for(Kind::Check)), ("READY", 0));
+}
+
+#[test]
+fn a_holder_that_reports_again_and_again_is_refused_and_hears_when() {
+    let (mut w, lease, copy, _) = lease_on_copy(1);
+    let began = w.now;
+    for _ in 0..3 {
+        report(&mut w, lease).unwrap();
+        w.all_works();
+        w.pass(Millis::secs(5));
+        w.renew(lease).unwrap();
+    }
+    let refused = report(&mut w, lease).unwrap_err();
+    assert_eq!((refused.kind, refused.reason), (RejectionKind::Exhausted, "TOO_MANY_REPORTS"));
+    let wait = refused.retry_after.unwrap();
+    assert_eq!(began.after(Millis::secs(300)), w.now.after(wait));
+    assert_eq!((w.stands(copy), w.waits_for(Kind::Check)), ("READY", 0), "a refused report changes nothing");
+    while w.now < began.after(Millis::secs(300)) {
+        w.pass(Millis::secs(10).min(began.after(Millis::secs(300)).since(w.now)));
+        w.renew(lease).unwrap();
+    }
+    report(&mut w, lease).unwrap();
+    assert_eq!(w.stands(copy), "SUSPECT");
 }
 
 #[test]

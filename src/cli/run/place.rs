@@ -3,6 +3,7 @@
 use super::here;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use crate::cli::text;
 use crate::pb;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -126,11 +127,7 @@ fn ssh(
     let key = match (identity, known(access::PRIVATE_KEY)) {
         (Some(path), _) => KeySource::File(path.to_path_buf()),
         (None, Some(text)) => KeySource::Text(text),
-        (None, None) => KeySource::File(own_key().ok_or_else(|| {
-            Failure::new(Exit::Denied, format!("there is no key to log in to {address} with")).remedy(
-                "name one with --identity KEYFILE, or keep one in ~/.ssh/id_ed25519; a pool of hosts with holder_key hands one to each holder",
-            )
-        })?),
+        (None, None) => KeySource::File(own_key().ok_or_else(|| no_key(lease, &address))?),
     };
     let target = Target {
         name: address.clone(),
@@ -147,6 +144,17 @@ fn ssh(
 /// What a host that refuses us means.
 pub(crate) fn refused(error: &ShellError) -> Failure {
     Failure::new(Exit::Denied, error.to_string()).remedy("name a key that the host takes with --identity KEYFILE")
+}
+
+/// The lease came without a key, and the user has none.
+fn no_key(lease: &pb::Lease, address: &str) -> Failure {
+    let failure = Failure::new(Exit::Denied, format!("there is no key to log in to {address} with")).remedy(
+        "name one with --identity KEYFILE, or keep one in ~/.ssh/id_ed25519; a pool of hosts with holder_key hands one to each holder",
+    );
+    match &lease.missing_credentials {
+        Some(missing) => failure.detail(text::missing(missing)),
+        None => failure,
+    }
 }
 
 fn own_key() -> Option<PathBuf> {
@@ -225,6 +233,13 @@ mod tests {
             assert!(failure.message.contains(says), "{}", failure.message);
         }
         assert!(Place::there(&lease(&[("transport", "local")]), None).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_the_server_could_not_read_is_said_with_its_reason() {
+        let missing = pb::MissingCredentials { reason: "HOLDER_KEY_UNUSABLE".into(), detail: "ask".into() };
+        let failure = no_key(&pb::Lease { missing_credentials: Some(missing), ..lease(&[]) }, "h");
+        assert!(failure.details.iter().any(|detail| detail == "HOLDER_KEY_UNUSABLE: ask"), "{failure:?}");
     }
 
     #[tokio::test]

@@ -164,6 +164,8 @@ impl Problems {
 
 /// What a watch wants.
 pub(crate) struct Watching {
+    /// Principal whose leases are sent with their credentials. `None`: the filter names no lease, and none is.
+    pub(crate) owner: Option<Arc<str>>,
     pub(crate) filter: Filter,
     /// 0: the current state first.
     pub(crate) from: Revision,
@@ -174,7 +176,7 @@ pub(crate) struct Watching {
 }
 
 /// A watch.
-pub(crate) fn watch(request: &pb::WatchRequest) -> Result<Watching, RpcError> {
+pub(crate) fn watch(request: &pb::WatchRequest, caller: Arc<str>) -> Result<Watching, RpcError> {
     let mut p = Problems::default();
     let leases = p.each("lease_ids", &request.lease_ids, |p, at, text| p.id(at, text));
     let filter = Filter {
@@ -184,6 +186,7 @@ pub(crate) fn watch(request: &pb::WatchRequest) -> Result<Watching, RpcError> {
     };
     let bookmarks = p.span("bookmark_interval", request.bookmark_interval.as_ref(), &Span::BOOKMARK);
     p.finish(Watching {
+        owner: (!filter.leases.is_empty()).then_some(caller),
         filter,
         from: Revision(request.from_revision),
         include_ended: request.include_ended,

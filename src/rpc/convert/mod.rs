@@ -8,6 +8,6 @@ pub(crate) use asked::{
     list_resources, release, renew, report, timeline, watch,
 };
 pub(crate) use told::{
-    Secrets, bookmark, entry, event, explanation, lease as tell_lease, lease_state, pool as tell_pool,
+    bookmark, entry, event, explanation, lease as tell_lease, lease_state, pool as tell_pool,
     resource as tell_resource, resource_state,
 };

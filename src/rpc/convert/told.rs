@@ -10,17 +10,8 @@ use wharfinger_core::{
     WorkFailure,
 };
 
-/// Whether what lets one in is told.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Secrets {
-    /// To the holder: Lease, Get, Renew, Watch.
-    Told,
-    /// To all others.
-    Withheld,
-}
-
-/// A lease.
-pub(crate) fn lease(lease: &Lease, secrets: Secrets, clock: Reading) -> pb::Lease {
+/// A lease, without its credentials.
+pub(crate) fn lease(lease: &Lease, clock: Reading) -> pb::Lease {
     let time = |at| time(at, clock);
     let spec = &lease.spec;
     let mut told = pb::Lease {
@@ -61,7 +52,7 @@ pub(crate) fn lease(lease: &Lease, secrets: Secrets, clock: Reading) -> pb::Leas
         LeaseState::Queued | LeaseState::Preparing { .. } => {}
         LeaseState::Active { since, access, .. } => {
             told.active_at = Some(time(*since));
-            told.access = self::access(access, secrets);
+            told.access = self::access(access);
         }
         LeaseState::Ended { how, at, cleanup } => {
             told.ended_at = Some(time(*at));
@@ -144,7 +135,7 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
         ready_at: resource.ready_at.map(time),
         idle_since: resource.idle_since.map(time),
         uses: resource.uses,
-        access: access(&resource.access, Secrets::Withheld),
+        access: access(&resource.access),
         ends_at: resource.ends_at.map(time),
         trouble: text(resource.trouble.as_ref()),
         lease_ids: leases.iter().map(|lease| lease.id.to_string()).collect(),
@@ -361,11 +352,10 @@ fn causes(chain: &CauseChain, clock: Reading) -> Vec<pb::Cause> {
         .collect()
 }
 
-fn access(access: &Texts, secrets: Secrets) -> HashMap<String, String> {
+/// Credentials are no part of the state; a state that holds some all the same does not leak them.
+fn access(access: &Texts) -> HashMap<String, String> {
     let mut told = texts(access);
-    if secrets == Secrets::Withheld {
-        told.remove(wharfinger_adapter::access::PRIVATE_KEY);
-    }
+    told.retain(|key, _| !wharfinger_adapter::access::CREDENTIALS.contains(&key.as_str()));
     told
 }
 

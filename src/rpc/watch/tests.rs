@@ -65,9 +65,14 @@ impl World {
     }
 
     fn watch_some(&self, from: u64, filter: Filter, bookmarks: Duration) -> Watcher {
+        self.watch_as(None, from, filter, bookmarks)
+    }
+
+    fn watch_as(&self, owner: Option<&str>, from: u64, filter: Filter, bookmarks: Duration) -> Watcher {
         let (out, told) = mpsc::channel(CHANNEL);
         let stop = CancellationToken::new();
-        let asked = Watching { filter, from: Revision(from), include_ended: false, min: Revision(0), bookmarks };
+        let (owner, min) = (owner.map(Arc::from), Revision(0));
+        let asked = Watching { filter, owner, from: Revision(from), include_ended: false, min, bookmarks };
         let task = tokio::spawn(run(self.clone(), asked, out, stop.clone()));
         Watcher { told, stop, task }
     }
@@ -92,6 +97,14 @@ impl Source for World {
 
     fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
+        let mut told = tell_lease(lease, Reading::default());
+        if *lease.spec.principal == *caller {
+            told.access.insert("private_key".into(), "secret".into());
+        }
+        Ok(told)
     }
 
     async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {
@@ -311,6 +324,7 @@ async fn a_bookmark_never_overtakes_the_changes_that_it_covers() {
     let world = World::new();
     let asked = Watching {
         filter: Filter::default(),
+        owner: None,
         from: Revision(0),
         include_ended: false,
         min: Revision(0),
@@ -384,6 +398,27 @@ async fn the_end_of_the_server_is_told() {
     let status = watcher.error().await;
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STOPPING"));
     assert!(status.get_details_retry_info().is_some());
+}
+
+#[tokio::test]
+async fn credentials_are_sent_to_the_principal_that_the_watch_names_and_to_no_other() {
+    for (owner, sent) in [(None, false), (Some("ann"), false), (Some("local"), true)] {
+        let world = World::new();
+        world.change(active, 1);
+        let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::default() };
+        let mut watcher = world.watch_as(owner, 0, filter, Duration::from_secs(3600));
+        // In the current state, and in a change.
+        for _ in 0..2 {
+            let lease = loop {
+                match watcher.told.recv().await.unwrap().unwrap().event.unwrap() {
+                    pb::watch_response::Event::Lease(lease) => break lease,
+                    pb::watch_response::Event::Bookmark(_) => world.change(active, 1),
+                }
+            };
+            assert_eq!(lease.access["address"], "10.0.0.1");
+            assert_eq!(lease.access.contains_key("private_key"), sent, "{owner:?}");
+        }
+    }
 }
 
 /// A watcher that is cut off at random and resumes knows in the end what the broker knows.

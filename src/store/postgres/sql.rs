@@ -244,11 +244,17 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script a version, forward only.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
+    include_str!("../migrations/postgres/0004_credentials.sql"),
 ];
+
+/// The first schema version whose tables hold no credentials.
+pub(super) const WITHOUT_CREDENTIALS: i64 = 4;
+/// Not within a transaction.
+pub(super) const REWRITE: [&str; 2] = ["VACUUM (FULL) leases", "VACUUM (FULL) resources"];
 
 /// All of them.
 #[cfg(test)]

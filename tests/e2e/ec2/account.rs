@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use wharfinger_testkit::{Need, need};
 
 /// moto and what is in front of it. Dropped, it ends with all its sshds.
 pub(crate) struct Account {
@@ -55,7 +56,7 @@ pub(crate) struct Call {
     pub(crate) again: bool,
 }
 
-/// Says so loudly if it can't be had here.
+/// Whether the test is to be skipped for want of sshd or moto.
 pub(crate) fn skip(test: &str) -> bool {
     if sshd::skip(test) {
         return true;
@@ -63,10 +64,7 @@ pub(crate) fn skip(test: &str) -> bool {
     let has_moto = tool("python").is_some_and(|python| {
         Command::new(python).args(["-c", "import moto, flask"]).status().is_ok_and(|status| status.success())
     });
-    if !has_moto {
-        eprintln!("\n**** SKIP {test}: moto is missing; test.sh installs it into target/venv ****\n");
-    }
-    !has_moto
+    need(Need::Moto, has_moto.then_some(())).is_none()
 }
 
 impl Account {

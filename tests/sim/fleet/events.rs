@@ -248,6 +248,7 @@ impl World {
     }
 
     fn fact(&mut self, input: Input, life: u64) {
+        self.things.settle(life, &input);
         if let Some(n) = (0..self.servers.len()).find(|n| self.servers[*n].caller.life == life) {
             self.post(n, Mail::Fact(input, life));
         }

@@ -8,7 +8,7 @@ use crate::nature;
 use crate::world::{op_of, work_name};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use wharfinger::engine::{Cycle, Hub, Message, Turn, TurnError};
+use wharfinger::engine::{CallId, Cycle, Hub, Message, Turn, TurnError};
 use wharfinger::store::{Epoch, Renewal, StoreError, Term};
 use wharfinger_core::{
     Core, Effect, Input, Millis, Notice, NoticeKind, NoticeTarget, Op, Reading, Revision, Timestamp,
@@ -211,10 +211,13 @@ impl World {
             Done::Turned(cycle, Err(TurnError::Lost { again, .. }), _) => {
                 self.count("commits that failed");
                 self.note(|| format!("server {n} lost a commit"));
-                // What is under way is started again from the state, so it must have ended first.
+                // Here a recovery ends all calls, as if the core named none of them; `world.rs` has those that go on.
                 self.new_caller(n);
-                let again = again.into_iter().filter(|input| !matches!(input, Input::Noted { .. }));
-                let mut mail: Vec<Mail> = again.map(Mail::Input).collect();
+                let again = again.into_iter().filter_map(|message| match message {
+                    Message::Input(input, _) => Some(Mail::Input(*input)),
+                    Message::Fact(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => None,
+                });
+                let mut mail: Vec<Mail> = again.collect();
                 mail.append(&mut self.servers[n].mail);
                 self.servers[n].mail = mail;
                 self.recovers(n, cycle);
@@ -372,7 +375,7 @@ impl World {
                 answered.extend(op_of(&input));
                 let line = format!("<- {input:?}");
                 self.trace.line(self.now, || line);
-                messages.push(Message::Fact(Box::new(input), life));
+                messages.push(Message::Fact(Box::new(input), CallId(life)));
             }
             Mail::Fact(..) => {}
             Mail::Note(input, life) if self.servers[n].caller.life == life => {

@@ -81,9 +81,16 @@ pub async fn provision_is_idempotent(adapter: &dyn Adapter, job: &ResourceJob) -
     for key in needed {
         assert!(first.access.get(key).is_some_and(|v| !v.is_empty()), "access lacks {key}: {:?}", first.access);
     }
-    assert!(!first.access.contains_key(access::PRIVATE_KEY), "secrets belong to prepare");
+    no_credentials(&first.access);
     assert!(first.labels.contains_key("os") && first.labels.contains_key("arch"), "{:?}", first.labels);
     made_job
+}
+
+/// The broker stores what an adapter answers with, so it holds no credentials.
+fn no_credentials(access: &Access) {
+    for key in access::CREDENTIALS {
+        assert!(!access.contains_key(key), "{key} comes from a CredentialSource alone");
+    }
 }
 
 /// What was just made is healthy, thoroughly and cheaply asked.
@@ -136,7 +143,9 @@ pub async fn the_fence_keeps_out_who_is_late(adapter: &dyn Adapter, job: &Resour
     let work = |slot, token| HolderWork { lease: format!("lse_fence_{token}"), slot, token, ..HolderWork::default() };
     let prepare = async |slot, token, child: Option<&str>| {
         let job = PrepareJob { resource: job.clone(), work: work(slot, token), child: child.map(String::from) };
-        adapter.prepare(&job).await
+        let prepared = adapter.prepare(&job).await;
+        prepared.iter().for_each(|prepared| no_credentials(&prepared.access));
+        prepared
     };
     let clean = async |slot, token| {
         adapter.clean(&CleanJob { resource: job.clone(), work: work(slot, token), ended: EndedHow::Broken }).await

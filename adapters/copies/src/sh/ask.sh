@@ -1,7 +1,10 @@
-# Asks the remote what it has, beside what follows; list.sh waits for the answer. $1: its address, $2: names to look for, with
-# blanks between, $3: seconds. Nothing of the copy takes part, so a failure is the remote's.
+# Asks the remote what it has, beside what follows; list.sh waits for the answer. $1: its address, $2: names to look for, one a
+# line, $3: seconds. Nothing of the copy takes part, so a failure is the remote's.
 have_git
-command -v timeout >/dev/null 2>&1 || { echo "timeout is not there" >&2; exit 127; }
+command -v timeout >/dev/null 2>&1 || {
+  echo "timeout is not there" >&2
+  exit 127
+}
 far_end
 login
 url=$1 names=$2
@@ -9,9 +12,12 @@ foreground=
 if timeout --foreground 1 true 2>/dev/null; then foreground=--foreground; fi
 rm -rf -- "$M/listing" "$M/listing.why"
 # Without a name while it is written: what it says could be changed under us, and then the request would seem to be at fault.
+# shellcheck disable=SC2094
 : >"$M/listing" && exec 5>"$M/listing" 4<"$M/listing" && rm -f -- "$M/listing" || say CANNOT_CREATE "cannot write below $M"
+# Each line of $names is one argument; no name is a pattern for files.
 # shellcheck disable=SC2086
-(GIT_DIR=$M/none && export GIT_DIR && cd / && exec timeout $foreground -k 10 "$3" \
+(GIT_DIR=$M/none && export GIT_DIR && cd / && set -f && IFS='
+' && exec timeout $foreground -k 10 "$3" \
   git ls-remote --symref -- "$url" HEAD 'refs/heads/*' $names) >&5 2>"$M/listing.why" </dev/null 4<&- &
 asking=$!
 normal=

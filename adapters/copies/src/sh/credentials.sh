@@ -9,7 +9,10 @@ login() {
   case $kind in
   ssh)
     for t in ssh-agent ssh-add; do
-      command -v $t >/dev/null 2>&1 || { echo "$t is not there" >&2; exit 127; }
+      command -v $t >/dev/null 2>&1 || {
+        echo "$t is not there" >&2
+        exit 127
+      }
     done
     # A short path: the address of a socket has 108 bytes.
     keys=$(mktemp -d /tmp/wharfinger.XXXXXXXX) || say CANNOT_CREATE "cannot make a directory in /tmp"

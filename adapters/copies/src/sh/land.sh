@@ -10,15 +10,21 @@ shift 9
 name=$1 email=$2 message=$3
 have_git
 for t in flock timeout; do
-  command -v $t >/dev/null 2>&1 || { echo "$t is not there" >&2; exit 127; }
+  command -v $t >/dev/null 2>&1 || {
+    echo "$t is not there" >&2
+    exit 127
+  }
 done
 B=refs/heads/$branch
 who='Wharfinger' where='wharfinger@localhost'
 export GIT_COMMITTER_NAME="$who" GIT_COMMITTER_EMAIL="$where" GIT_AUTHOR_NAME="$who" GIT_AUTHOR_EMAIL="$where"
 
 tell() { printf '%s\t%s\n' "$1" "$2"; }
-has() { case $words in *" $1 "*) ;; *) return 1 ;; esac; }
-end() { tell "$@"; exit 0; }
+has() { case $words in *" $1 "*) ;; *) return 1 ;; esac }
+end() {
+  tell "$@"
+  exit 0
+}
 # What somebody else said, as one value.
 words_of() { head -c 2000 "$1" | tr '\n\t' '  '; }
 
@@ -38,8 +44,14 @@ far_end
 e=$({ mkdir -p -- "${X%/*}" && : >>"$D/meta/landing.lock" && : >>"$X.use"; } 2>&1) || say CANNOT_CREATE "$e"
 lock=$X.land.$(printf '%s' "$B" | git hash-object --stdin)
 exec 7>>"$D/meta/landing.lock" 8>>"$lock"
-flock -w "$patience" 7 || { tell busy "another landing from this copy"; exit 0; }
-flock -w "$patience" 8 || { tell busy "another landing on $branch from this host"; exit 0; }
+flock -w "$patience" 7 || {
+  tell busy "another landing from this copy"
+  exit 0
+}
+flock -w "$patience" 8 || {
+  tell busy "another landing on $branch from this host"
+  exit 0
+}
 
 # What the copy has. Its own configuration is a holder's: only the name of the commit is read under it, and the objects
 # come from a repository that has ours, over a transport.
@@ -124,7 +136,10 @@ if has changes; then
   unset GIT_INDEX_FILE
   if [ "$tree" != "$(s rev-parse "$head^{tree}")" ]; then
     [ -n "$message" ] || message="Changes of a build"
-    from=$({ printf '%s\n' "$message"; trailer; } | by_author -p "$head" "$tree") || unmade
+    from=$({
+      printf '%s\n' "$message"
+      trailer
+    } | by_author -p "$head" "$tree") || unmade
     # It has the message now.
     has squash || message=
   fi
@@ -168,9 +183,15 @@ while :; do
       if [ -z "$name" ]; then
         name=$(s show -s --format=%an "$from") email=$(s show -s --format=%ae "$from")
       fi
-      commit=$({ squashed; trailer; } | by_author -p "$tip" "$tree") || unmade
+      commit=$({
+        squashed
+        trailer
+      } | by_author -p "$tip" "$tree") || unmade
     else
-      commit=$({ printf '%s\n' "${message:-Merge $(s rev-parse --short "$from") into $branch}"; trailer; } |
+      commit=$({
+        printf '%s\n' "${message:-Merge $(s rev-parse --short "$from") into $branch}"
+        trailer
+      } |
         by_author -p "$tip" -p "$from" "$tree") || unmade
     fi
   else
@@ -180,8 +201,7 @@ while :; do
   ours
   set -- --porcelain --no-verify --no-recurse-submodules --no-follow-tags "--force-with-lease=$B:$tip"
   ! has dry || set -- "$@" --dry-run
-  s push "$@" -- "$url" "$commit:$B" >"$S/pushed" 2>"$S/answer" </dev/null
-  if [ $? = 0 ]; then
+  if s push "$@" -- "$url" "$commit:$B" >"$S/pushed" 2>"$S/answer" </dev/null; then
     tell tries "$try"
     tell onto "$tip"
     tell count "$(s rev-list --count "$tip..$commit")"

@@ -60,5 +60,8 @@ find "$store/objects" -type f -links +1 -exec sh -c '
 # What no lease has needed for so long, and what was cut off.
 find "$store/objects" -type f -mtime +30 -exec rm -f -- {} + 2>/dev/null
 left=$(missing)
-[ -z "$left" ] || { printf '%s\n' "$left"; exit 97; }
+[ -z "$left" ] || {
+  printf '%s\n' "$left"
+  exit 97
+}
 exit 0

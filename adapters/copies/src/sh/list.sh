@@ -17,14 +17,30 @@ if [ $rc != 0 ]; then
 fi
 rm -rf -- "$M/heads"
 listing | grep "^[0-9a-f]*${tab}refs/heads/" | sort >"$M/heads"
-listing | sed -n "/^[0-9a-f]/{s/${tab}.*/${tab}any/;p;q;}"
-listing | sed "/${tab}refs\/heads\//d"
-for name in $names; do listing | grep -F -- "$tab$name"; done
+# Names are data, compared whole: they never become part of a pattern or of a program. With $1 = ids it prints the ids alone.
+named() {
+  listing | what=$1 wanted=$names awk '
+    BEGIN {
+      known["HEAD"] = 1
+      n = split(ENVIRON["wanted"], list, "\n")
+      for (i = 1; i <= n; i++) known[list[i] ""] = 1
+    }
+    {
+      at = index($0, "\t")
+      left = substr($0, 1, at - 1)
+      name = substr($0, at + 1)
+      id = left ~ /^[0-9a-f]+$/
+    }
+    ENVIRON["what"] == "ids" { if (id && name in known) print left; next }
+    id && !any++ { print left "\tany" }
+    id && name in known
+    name == "HEAD" && left ~ /^ref: refs\/heads\// '
+}
+named all
 # Git reads what is there only after it was brought back to what we know.
 if [ -n "$normal" ]; then
   {
-    listing | sed -n "s/^\([0-9a-f]*\)${tab}HEAD\$/\1/p"
-    for name in $names; do listing | sed -n "s|^\([0-9a-f]*\)${tab}$name\$|\1|p"; done
+    named ids
     [ -z "$1" ] || printf '%s\n' "$1"
   } | g cat-file --batch-check 2>/dev/null |
     sed -n -e "s/^\([0-9a-f]*\) commit [0-9]*\$/commit${tab}\1/p" -e "s/^\([0-9a-f]*\) [a-z]* [0-9]*\$/have${tab}\1/p"

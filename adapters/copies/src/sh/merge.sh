@@ -29,7 +29,10 @@ for a; do
   elif within "$at" "$id"; then
     at=$id
   else
-    related "$at" "$id" || { printf 'unrelated\t%s\n' $i; exit 0; }
+    related "$at" "$id" || {
+      printf 'unrelated\t%s\n' $i
+      exit 0
+    }
     merge_trees "$at" "$id" || {
       printf 'conflict\t%s\n' $i
       tell_files

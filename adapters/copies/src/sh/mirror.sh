@@ -6,7 +6,10 @@ X=$1 x_config=$2 url=$3 default=$4 fetch_limit=$5 clone_limit=$6 min=$7
 shift 7
 have_git
 for t in flock timeout; do
-  command -v $t >/dev/null 2>&1 || { echo "$t is not there" >&2; exit 127; }
+  command -v $t >/dev/null 2>&1 || {
+    echo "$t is not there" >&2
+    exit 127
+  }
 done
 far_end
 up=${X%/*}
@@ -78,11 +81,14 @@ make() {
   limit "$clone_limit" git clone --quiet --bare --no-local --no-tags --template= ${H:+--depth="$H"} --no-single-branch -- "$url" "$n" >&2 || {
     rc=$?
     remove "$n"
-    [ $rc != 124 ] || exit 98
+    [ "$rc" != 124 ] || exit 98
     [ -d "${X%/*}" ] || exit 95
     exit 94
   }
-  { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || { echo "somebody removes the mirror" >&2; exit 95; }
+  { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || {
+    echo "somebody removes the mirror" >&2
+    exit 95
+  }
 }
 
 from_origin() {

@@ -7,7 +7,10 @@ g ls-files -s -z | tr '\0\n' '\n\0' | sed -n 's/^160000 \([0-9a-f]*\) 0.\(.*\)/\
 printf '\0'
 case $(g ls-files -s -- .gitmodules) in
 100*) ;;
-*) printf 'none\0'; exit 0 ;;
+*)
+  printf 'none\0'
+  exit 0
+  ;;
 esac
 if ! git config --file "$T/.gitmodules" --no-includes -z --list >/dev/null 2>&1; then
   printf 'broken\0'

@@ -7,7 +7,10 @@ guard_mounts
 thaw "$G"
 if [ "$2" = mend ] && [ -d "$G" ] && [ ! -L "$G" ]; then
   # Only so that the guards pass: both are written anew below.
-  { [ -f "$G/config" ] && [ ! -L "$G/config" ]; } || { remove "$G/config"; : >"$G/config"; }
+  { [ -f "$G/config" ] && [ ! -L "$G/config" ]; } || {
+    remove "$G/config"
+    : >"$G/config"
+  }
 fi
 guard
 have_git
@@ -54,7 +57,10 @@ fi
 # A ref is read to its end, whatever it is.
 find "$G/refs" \( ! -type f ! -type d -o -type f -size +8 \) -exec rm -f -- {} +
 find "$G/packed-refs" -prune -size +262144 -exec rm -f -- {} + 2>/dev/null
-alien=$(find "$T" "$G" -prune ! -user "$(id -u)"; find "$G" ! -user "$(id -u)" | sed -n 1p)
+alien=$(
+  find "$T" "$G" -prune ! -user "$(id -u)"
+  find "$G" ! -user "$(id -u)" | sed -n 1p
+)
 if [ -n "$alien" ]; then
   # Git would refuse to work for whoever gets this.
   chown -Rh "$(id -u):$(id -g)" "$T" 2>/dev/null || say GIT_DIR_BROKEN "$alien belongs to another user"
@@ -69,7 +75,10 @@ refs() {
 refs '^[0-9a-f]\{40,64\} refs/[^ ]*$'
 
 if [ "$2" = mend ]; then
-  (guard_head) >/dev/null || { remove "$G/HEAD"; printf 'ref: refs/heads/none\n' >"$G/HEAD"; }
+  (guard_head) >/dev/null || {
+    remove "$G/HEAD"
+    printf 'ref: refs/heads/none\n' >"$G/HEAD"
+  }
 fi
 guard_head
 e=$(g rev-parse --git-dir 2>&1) || say NOT_A_REPOSITORY "$e"

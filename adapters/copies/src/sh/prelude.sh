@@ -85,7 +85,10 @@ large() {
 # Of lines that end with a tab and a name, as git quotes it, those that are "in" what the pool has of the tree, or "out" of it: in
 # are files in the directories of $W, and beside and above them.
 cone() {
-  [ -n "$W" ] || { [ "$1" = out ] && cat >/dev/null || cat; return 0; }
+  [ -n "$W" ] || {
+    [ "$1" = out ] && cat >/dev/null || cat
+    return 0
+  }
   wanted=$W side=$1 awk '
     function up(d) { return match(d, /\/[^\/]*$/) ? substr(d, 1, RSTART - 1) : "" }
     BEGIN {
@@ -192,7 +195,11 @@ guard_head() {
 }
 
 guard_disk() {
-  free=$(df -Pk "$1" 2>/dev/null | { read -r _; read -r _ _ _ kb _; printf '%s' "${kb:-}"; })
+  free=$(df -Pk "$1" 2>/dev/null | {
+    read -r _
+    read -r _ _ _ kb _
+    printf '%s' "${kb:-}"
+  })
   case $free in '' | *[!0-9]*) return 0 ;; esac
   [ "$((free / 1024))" -ge "$2" ] || say DISK_FULL "$1 has $((free / 1024)) MB free, $2 MB are wanted"
 }

@@ -17,7 +17,10 @@ lost() {
 }
 new=
 if ! tidy; then
-  [ -z "$offline" ] || { echo "there is no mirror" >&2; exit 94; }
+  [ -z "$offline" ] || {
+    echo "there is no mirror" >&2
+    exit 94
+  }
   make
   new=yes
 fi
@@ -62,7 +65,10 @@ if [ -z "$offline" ]; then
   fi
   have || lost
 fi
-have || { echo "the mirror does not have $oid" >&2; exit 94; }
+have || {
+  echo "the mirror does not have $oid" >&2
+  exit 94
+}
 printf 'mirror\t%s\n' "$(head -c 100 "$X/made" 2>/dev/null)"
 # A name of its own keeps it from the next repack, and lets the copy ask for it.
 [ -z "$oid" ] || m update-ref "refs/wharfinger/want/$oid" "$oid" >&2 || exit 95

@@ -68,10 +68,16 @@ sweep() {
   if [ -n "$odd" ]; then
     find . -path ./.git -prune -o ! -type f ! -type d ! -type l -exec rm -f -- {} + 2>/dev/null
   fi
-  out=$({ g clean -ffdx "$@" 2>&1; echo "=$?"; } | tail -c 1000)
+  out=$({
+    g clean -ffdx "$@" 2>&1
+    echo "=$?"
+  } | tail -c 1000)
   case $out in *=0) return 0 ;; esac
   chattr -R -i -a -- . 2>/dev/null
-  out=$({ g clean -ffdx "$@" 2>&1; echo "=$?"; } | tail -c 1000)
+  out=$({
+    g clean -ffdx "$@" 2>&1
+    echo "=$?"
+  } | tail -c 1000)
   case $out in *=0) ;; *) say CANNOT_REMOVE "$out" ;; esac
 }
 

@@ -4,19 +4,17 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use wharfinger_testkit::{Need, need};
 
 /// A fault, as long as this value is there.
 pub struct Fault {
     table: String,
 }
 
-/// Why no faults can be made here; said loudly, since a skipped test looks like a passed one.
-pub fn skip(test: &str) -> bool {
+/// Whether the test is to be skipped for want of nft.
+pub fn skip(_test: &str) -> bool {
     let works = Command::new("nft").args(["list", "tables"]).output().is_ok_and(|output| output.status.success());
-    if !works {
-        eprintln!("\n**** SKIP {test}: it needs root and nft; install nftables ****\n");
-    }
-    !works
+    need(Need::Nft, works.then_some(())).is_none()
 }
 
 impl Fault {

@@ -148,7 +148,7 @@ fn a_watch_has_bounds() {
         bookmark_interval: Some(prost_types::Duration { seconds: 0, nanos: 99_000_000 }),
         ..pb::WatchRequest::default()
     };
-    let told = problems(watch(&request));
+    let told = problems(watch(&request, "local".into()));
     assert!(told[0].starts_with("lease_ids[1]: \"lse_1\" is not a lease id"), "{told:?}");
     assert_eq!(
         told[1..],
@@ -157,8 +157,11 @@ fn a_watch_has_bounds() {
             "bookmark_interval: must be from 100 ms to 60 s; got 0.099s"
         ]
     );
-    let everything = watch(&pb::WatchRequest::default()).unwrap();
+    let everything = watch(&pb::WatchRequest::default(), "local".into()).unwrap();
     assert_eq!((everything.from, everything.bookmarks), (Revision(0), Duration::from_secs(5)));
+    assert_eq!(everything.owner, None, "no lease is named, so none is sent with its credentials");
+    let named = pb::WatchRequest { lease_ids: vec![LeaseId::new(1).to_string()], ..pb::WatchRequest::default() };
+    assert_eq!(watch(&named, "local".into()).unwrap().owner.as_deref(), Some("local"));
 }
 
 #[test]

@@ -7,24 +7,22 @@ fn link(subject: Subject, reason: Reason) -> Link {
 }
 
 #[test]
-fn an_active_lease_is_told_with_its_slot_and_with_secrets_only_to_its_holder() {
+fn an_active_lease_is_told_with_its_slot_and_without_secrets() {
     let core = testing::active(7, 42);
-    let told = lease(&core, Secrets::Told, Reading::default());
+    let told = lease(&core, Reading::default());
     assert_eq!(told.state(), pb::LeaseState::Active);
     assert_eq!((told.revision, told.slot, told.fencing_token), (42, 3, 42));
     assert_eq!(told.resource_id, ResourceId::new(9).to_string());
     assert_eq!(told.ttl, Some(prost_types::Duration { seconds: 60, nanos: 500_000_000 }));
     assert_eq!(told.created_at, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
-    assert_eq!(told.access["private_key"], "secret");
-    let withheld = lease(&core, Secrets::Withheld, Reading::default());
-    assert_eq!(withheld.access.keys().collect::<Vec<_>>(), ["address"]);
+    assert_eq!(told.access.keys().collect::<Vec<_>>(), ["address"]);
 }
 
 #[test]
 fn each_end_is_told_with_what_belongs_to_it() {
-    let told = |how| lease(&testing::ended(1, 2, how), Secrets::Told, Reading::default());
+    let told = |how| lease(&testing::ended(1, 2, how), Reading::default());
 
-    let released = lease(&testing::released(1, 2), Secrets::Told, Reading::default());
+    let released = lease(&testing::released(1, 2), Reading::default());
     assert_eq!((released.state(), released.outcome()), (pb::LeaseState::Released, pb::Outcome::Failed));
     assert_eq!((released.note.as_str(), released.cleaning, released.access.len()), ("exit 1", false, 0));
 
@@ -122,7 +120,7 @@ fn a_finding_names_the_fault() {
     ] {
         let finding = Some(Arc::new(Finding { fault, detail: "evidence".into() }));
         let how = Ended::Released { outcome: Outcome::Failed, note: "".into(), finding };
-        let found = lease(&testing::ended(1, 2, how), Secrets::Withheld, Reading::default()).finding.unwrap();
+        let found = lease(&testing::ended(1, 2, how), Reading::default()).finding.unwrap();
         assert_eq!((found.fault(), found.detail.as_str()), (told, "evidence"));
     }
 }

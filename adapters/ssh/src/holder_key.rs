@@ -1,0 +1,56 @@
+//! The private key that a pool hands out to its holders.
+
+use crate::config::Config;
+use crate::key;
+use async_trait::async_trait;
+use std::path::PathBuf;
+use wharfinger_adapter::{CredentialSource, Credentials, Failure};
+
+/// The file that `holder_key` names. It is read each time, so a new key needs no restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HolderKey {
+    path: PathBuf,
+}
+
+impl HolderKey {
+    /// The holder key of a pool. `None`: the pool hands none out.
+    pub fn of(config: &Config) -> Option<Self> {
+        config.holder_key.clone().map(|path| Self { path })
+    }
+}
+
+#[async_trait]
+impl CredentialSource for HolderKey {
+    async fn read(&self) -> Result<Credentials, Failure> {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| format!("{error}; give a file that the broker may read"))?;
+            key::parse_private(&text)?;
+            Ok(text)
+        });
+        let text: Result<String, String> = read.await.map_err(|error| error.to_string()).flatten();
+        text.map(Credentials::private_key)
+            .map_err(|why| Failure::configuration("HOLDER_KEY_UNUSABLE", format!("holder_key {:?}: {why}", self.path)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wharfinger_adapter::Blame;
+
+    #[tokio::test]
+    async fn a_key_file_that_cannot_be_used_is_named_and_nothing_of_it_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("missing", None), ("damaged", Some("-----BEGIN OPENSSH PRIVATE KEY-----\nMARKED\n"))] {
+            let path = folder.path().join(name);
+            if let Some(text) = text {
+                std::fs::write(&path, text).unwrap();
+            }
+            let failure = HolderKey { path: path.clone() }.read().await.unwrap_err();
+            assert_eq!((failure.blame, failure.reason), (Blame::Configuration, "HOLDER_KEY_UNUSABLE"));
+            assert!(failure.message.contains(name) && !failure.message.contains("MARKED"), "{failure}");
+        }
+    }
+}

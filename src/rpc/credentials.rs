@@ -1,0 +1,109 @@
+//! Credentials of leases: read from their source when an answer needs them, and stored nowhere (ADR 19).
+//!
+//! A source is made from the configuration of its pool, on the server that leads and on those that follow.
+
+use crate::engine::{Handle, SubmitError};
+use crate::pb;
+use crate::rpc::convert::tell_lease;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use wharfinger_adapter::{CredentialSource, Credentials, Failure};
+use wharfinger_core::{Lease, LeaseState, ResourceId};
+
+/// Maximum time that an answer waits for a source.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where the credentials of a pool's leases come from.
+#[derive(Clone)]
+pub enum PoolCredentials {
+    /// The pool hands out none.
+    None,
+    /// The pool has a source of its own.
+    Source(Arc<dyn CredentialSource>),
+    /// The pool's resources lie on hosts; the pool of the host hands them out.
+    OfHost,
+}
+
+/// The credential sources of all pools. Cheap to clone; a reload of the configuration replaces sources in it.
+#[derive(Clone, Default)]
+pub struct CredentialSources {
+    /// A pool that leaves the configuration stays here, since its leases live on.
+    pools: Arc<RwLock<BTreeMap<String, PoolCredentials>>>,
+    /// Pools whose source failed the last time. Each failure is logged once.
+    failing: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl CredentialSources {
+    /// Sets the source of a pool.
+    pub fn set(&self, pool: impl Into<String>, credentials: PoolCredentials) {
+        self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(pool.into(), credentials);
+    }
+
+    fn get(&self, pool: &str) -> Option<PoolCredentials> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).get(pool).cloned()
+    }
+
+    /// The message of a lease that a call of this principal names: with credentials if the lease is its own.
+    pub(crate) async fn tell(&self, handle: &Handle, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
+        let mut told = tell_lease(lease, handle.clock().read());
+        if *lease.spec.principal != *caller {
+            return Ok(told);
+        }
+        let (LeaseState::Active { hold, .. }, Some(pool)) = (&lease.state, &lease.pool) else { return Ok(told) };
+        let mut pool = pool.clone();
+        let mut found = self.get(&pool);
+        if matches!(found, Some(PoolCredentials::OfHost)) {
+            // The lease has ended since if its resource or the host is gone.
+            let Some(host) = pool_of_host(handle, hold.resource).await? else { return Ok(told) };
+            found = self.get(&host);
+            pool = host;
+        }
+        match found {
+            Some(PoolCredentials::Source(source)) => match self.read(&pool, &*source).await {
+                Ok(credentials) => told.access.extend(credentials.into_access()),
+                Err(failure) => told.missing_credentials = Some(missing(&pool, failure.reason)),
+            },
+            Some(PoolCredentials::None | PoolCredentials::OfHost) => {}
+            None => told.missing_credentials = Some(missing(&pool, "POOL_REMOVED")),
+        }
+        Ok(told)
+    }
+
+    async fn read(&self, pool: &str, source: &dyn CredentialSource) -> Result<Credentials, Failure> {
+        let read = tokio::time::timeout(READ_LIMIT, source.read()).await.unwrap_or_else(|_| {
+            Err(Failure::provider("CREDENTIALS_TIMED_OUT", format!("no answer within {READ_LIMIT:?}")))
+        });
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match &read {
+            Ok(_) if failing.remove(pool) => tracing::info!(pool, "the credentials of the pool can be read again"),
+            Err(failure) if failing.insert(pool.to_owned()) => {
+                tracing::warn!(pool, reason = failure.reason, "answers lack credentials: {}", failure.message);
+            }
+            Ok(_) | Err(_) => {}
+        }
+        read
+    }
+}
+
+async fn pool_of_host(handle: &Handle, resource: ResourceId) -> Result<Option<Arc<str>>, SubmitError> {
+    let read = move |core: &wharfinger_core::Core, _now| {
+        let host = core.resource(resource)?.parent?.host?;
+        Some(core.resource(host)?.pool.clone())
+    };
+    handle.read(read).await
+}
+
+/// What a holder can do about it. The failure itself names files of the server, so it stays in the log.
+fn missing(pool: &str, reason: &str) -> pb::MissingCredentials {
+    let detail = match reason {
+        "POOL_REMOVED" => format!(
+            "this server's configuration has no pool {pool}: ask its operator to put the pool back, or use a key of your own"
+        ),
+        _ => format!(
+            "this server cannot read the credentials of pool {pool}; its log says why: ask its operator, then ask again, \
+             or use a key of your own"
+        ),
+    };
+    pb::MissingCredentials { reason: reason.to_owned(), detail }
+}

@@ -1,0 +1,7 @@
+//! What the tests need of the machine: programs, privileges, and a lane of their own among the tests that run beside them.
+
+mod lane;
+mod need;
+
+pub use lane::lane;
+pub use need::{Need, need};
