@@ -326,7 +326,7 @@ impl Running {
         for made in made.values() {
             attend(&made.adapter, &notices, &handle);
         }
-        tokio::spawn(trim_trail(store.clone(), loaded.keep_events, engine_stop.clone()));
+        tokio::spawn(trim_trail(store.clone(), handle.clock().clone(), loaded.keep_events, engine_stop.clone()));
         tracing::info!(address = %loaded.server.listen, store = %loaded.store, pools = loaded.pools.len(), "serving");
         Ok(Self {
             loaded,
