@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -51,8 +52,11 @@ impl World {
     }
 
     fn command(&self, script: &str, args: &[&str]) -> Command {
-        let mut command = Command::new("timeout");
-        command.arg("60").args(self.shell).args(["-c", script, "script"]).args(args);
+        // Among processes of its own: a script that fails must not end others.
+        let mut command = Command::new("unshare");
+        let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+        command.args(["--fork", "--pid", "--mount-proc", "--kill-child"]).args((!root).then_some("--map-root-user"));
+        command.args(["timeout", "60"]).args(self.shell).args(["-c", script, "script"]).args(args);
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command
     }

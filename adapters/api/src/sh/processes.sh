@@ -29,8 +29,11 @@ limited() {
   grep -l "^Max file locks  *$1 " /proc/[0-9]*/limits 2>/dev/null | while IFS=/ read -r _ _ pid _; do echo "$pid"; done
 }
 
-# Prints the processes whose environment has this line.
+# Prints the processes whose environment has this line. grep would take two lines for two patterns, and an empty one for any
+# empty entry: no lease has such an id.
 carrying() {
+  case $1 in *'
+'*) return 0 ;; esac
   if printf 'a\0b\0' | grep -qzxF b 2>/dev/null; then
     grep -lzxF -- "$1" /proc/[0-9]*/environ 2>/dev/null
   else
