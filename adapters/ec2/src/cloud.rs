@@ -8,6 +8,7 @@ use crate::notices::Hook;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// One spot pool: a type in a zone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub struct Place {
 }
 
 /// The whole request for one instance, as it is written down before the call and repeated after a crash, bit for bit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// Client token: the same again is the same launch.
     pub token: String,
@@ -40,10 +41,40 @@ pub struct Launch {
     pub instance_profile: Option<String>,
     /// Device and size in GiB of the root volume.
     pub root_volume: Option<(String, u32)>,
-    /// User data as text. Holds the private host key of this one instance.
+    /// User data as text. What EC2 gets holds the private host key of this one instance, what is stored does not.
     pub user_data: String,
     /// Tags of the instance and its volumes.
     pub tags: BTreeMap<String, String>,
+}
+
+/// Prints all but the user data, which may hold a private key.
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            token,
+            spot,
+            image,
+            places,
+            template,
+            security_groups,
+            instance_profile,
+            root_volume,
+            user_data,
+            tags,
+        } = self;
+        f.debug_struct("Launch")
+            .field("token", token)
+            .field("spot", spot)
+            .field("image", image)
+            .field("places", places)
+            .field("template", template)
+            .field("security_groups", security_groups)
+            .field("instance_profile", instance_profile)
+            .field("root_volume", root_volume)
+            .field("user_data", &format_args!("({} bytes)", user_data.len()))
+            .field("tags", tags)
+            .finish()
+    }
 }
 
 impl Launch {

@@ -4,11 +4,12 @@
 use crate::adapter::Parts;
 use crate::buckets::{Kind, jitter};
 use crate::cloud::{Instance, Launch, Launched, Place, State, Template, Which};
-use crate::config::{Address, Market};
+use crate::config::{Address, Config, Market};
 use crate::error::{Class, CloudError};
 use crate::hub::now_ms;
 use crate::note::{Host, Note, token};
 use crate::{tags, user_data};
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::sleep;
 use wharfinger_adapter::{Blame, Command, Exit, Failure, Journal, ProvisionJob, Provisioned, ResourceJob};
@@ -52,7 +53,14 @@ pub(crate) async fn provision(
                 // Until its owner is known.
                 let _under_way = parts.hub.launching();
                 let outcome = match refused_ms {
-                    None => launched(parts, resource, &launch, doubtful).await?,
+                    None => match whole(parts, &launch, &host_key)? {
+                        Some(whole) => launched(parts, resource, &whole, doubtful).await?,
+                        // It cannot be asked for again, and may have been asked for.
+                        None => match find(parts, resource, &launch).await? {
+                            Some(found) => Outcome::Launched(found),
+                            None => Outcome::Doubt(in_doubt(LISTED_AFTER_MS)),
+                        },
+                    },
                     Some(refused_ms) => looked_for(parts, resource, &launch, refused_ms).await?,
                 };
                 match outcome {
@@ -145,11 +153,9 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Fai
         failure.retry_after = Some(pause + jitter(Duration::from_secs(5)));
         return Err(failure);
     };
-    let key = wharfinger_ssh::host_key()?;
-    let authorized = match &config.ssh.key {
-        Some(path) => wharfinger_ssh::public_of(path)?,
-        None => String::new(),
-    };
+    let token = token(&resource.resource, attempt);
+    let login = login_key(config)?;
+    let (key, authorized) = (wharfinger_ssh::host_key_from(login, &token)?, wharfinger_ssh::public_of(login)?);
     let mut own = config.tags.clone();
     for (name, value) in [
         ("Name", format!("wharfinger {}", parts.pool)),
@@ -161,7 +167,7 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Fai
         own.entry(name.to_string()).or_insert(value);
     }
     let launch = Launch {
-        token: token(&resource.resource, attempt),
+        token,
         spot,
         image: config.image.clone(),
         template: config.template().or_else(|| {
@@ -171,11 +177,26 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Fai
         security_groups: config.security_groups.clone(),
         instance_profile: config.instance_profile.clone(),
         root_volume: config.root_volume_gb.map(|size| (config.root_device.clone(), size)),
-        user_data: user_data::user_data(config, &key, &authorized)?,
+        user_data: user_data::stored(config, &key, &authorized)?,
         tags: own,
     };
     let (launch, host_key) = (Box::new(launch), key.public);
     Ok(Note::Launching { attempt, since_ms: now_ms(), launch, host_key, refused_ms: None })
+}
+
+fn login_key(config: &Config) -> Result<&Path, Failure> {
+    config.ssh.key.as_deref().ok_or_else(|| Failure::configuration("BAD_CONFIG", "ssh: there is no key to log in with"))
+}
+
+/// The request with the private host key, which is stored nowhere. `None`: the login key is another one than when the request was
+/// written down, so the key cannot be derived again.
+fn whole(parts: &Parts, launch: &Launch, host_key: &str) -> Result<Option<Launch>, Failure> {
+    let key = wharfinger_ssh::host_key_from(login_key(&parts.config)?, &launch.token)?;
+    let user_data = user_data::filled(&launch.user_data, &key);
+    if user_data != launch.user_data && key.public != host_key {
+        return Ok(None);
+    }
+    Ok(Some(Launch { user_data, ..launch.clone() }))
 }
 
 /// What a request came to.

@@ -13,11 +13,31 @@ const BYTES_MAX: usize = 16 * 1024;
 /// Touched over each kept connection, again and again.
 pub(crate) const HEARTBEAT: &str = "/run/wharfinger/seen";
 
+/// Stands for the private host key in what is stored.
+const HOST_KEY: &str = "@HOST_KEY@";
+
+/// The user data as it is stored: without the private host key. See [`filled`].
+///
+/// # Errors
+/// `USER_DATA_TOO_LONG` (configuration).
+pub(crate) fn stored(config: &Config, host_key: &HostKey, authorized: &str) -> Result<String, Failure> {
+    // As long as it will be.
+    user_data(config, host_key, authorized)?;
+    let without = HostKey { private: HOST_KEY.to_string(), public: host_key.public.clone() };
+    user_data(config, &without, authorized)
+}
+
+/// The user data as EC2 gets it. Text that an older version stored holds its key already.
+pub(crate) fn filled(stored: &str, host_key: &HostKey) -> String {
+    let place = |key: &str| format!("\"ed25519_private\": {}", json!(key));
+    stored.replacen(&place(HOST_KEY), &place(&host_key.private), 1)
+}
+
 /// Cloud-init's text for one instance.
 ///
 /// # Errors
 /// `USER_DATA_TOO_LONG` (configuration).
-pub(crate) fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<String, Failure> {
+fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<String, Failure> {
     let user = config.ssh.user.as_deref().unwrap_or("root");
     let mut run: Vec<String> = vec![format!("install -d -o {} /run/wharfinger && touch {HEARTBEAT}", quote(user))];
     if config.backstop_minutes > 0 {
@@ -89,6 +109,10 @@ mod tests {
         let run = body["runcmd"].as_array().unwrap();
         assert!(run[1].as_str().unwrap().contains("-mmin -360"), "{run:?}");
         assert_eq!(run[2], "echo '\"}]' # no way out");
+        let kept = stored(&config, &key, "ssh-ed25519 BBBB").unwrap();
+        assert!(!kept.contains("secret") && kept.contains("ssh-ed25519 AAAA"), "{kept}");
+        assert_eq!(filled(&kept, &key), text);
+        assert_eq!(filled(&text, &key), text, "what an older version stored");
         config.backstop_minutes = 0;
         assert!(!user_data(&config, &key, "k").unwrap().contains("poweroff"));
         config.setup = vec!["x".repeat(17_000)];

@@ -1,7 +1,10 @@
 //! Keys: parsed once, refused early, with the remedy.
 
+use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
+use sha2::Sha256;
 use std::path::Path;
 use wharfinger_adapter::Failure;
 
@@ -20,6 +23,26 @@ pub struct HostKey {
 pub fn host_key() -> Result<HostKey, Failure> {
     let failed = |error: russh::keys::ssh_key::Error| Failure::bug("HOST_KEY", format!("no host key: {error}"));
     let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).map_err(failed)?;
+    pair(&key)
+}
+
+/// Derives a host key pair (ed25519) from a private key file and a name: the same file and the same name give the same pair.
+/// A pair that can be derived again need not be stored. Whoever has the file could log in to the host anyway.
+///
+/// # Errors
+/// `BAD_CONFIG` (configuration) if the file cannot be used.
+pub fn host_key_from(path: &Path, name: &str) -> Result<HostKey, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::bug("HOST_KEY", format!("no host key: {error}"));
+    let secret = read_private(path).map_err(|why| Failure::configuration("BAD_CONFIG", why))?;
+    let secret = secret.to_bytes().map_err(|error| failed(&error))?;
+    let mut code = Hmac::<Sha256>::new_from_slice(&secret).map_err(|error| failed(&error))?;
+    code.update(b"wharfinger host key 1\0");
+    code.update(name.as_bytes());
+    pair(&PrivateKey::from(Ed25519Keypair::from_seed(&code.finalize().into_bytes().into())))
+}
+
+fn pair(key: &PrivateKey) -> Result<HostKey, Failure> {
+    let failed = |error: russh::keys::ssh_key::Error| Failure::bug("HOST_KEY", format!("no host key: {error}"));
     let private = key.to_openssh(LineEnding::LF).map_err(failed)?.to_string();
     let public = key.public_key().to_openssh().map_err(failed)?;
     Ok(HostKey { private, public })

@@ -122,6 +122,11 @@ impl World {
         Self { cloud, adapter, books, _folder: folder, config }
     }
 
+    /// The file of the key that the broker logs in with.
+    pub(super) fn login_key(&self) -> &std::path::Path {
+        self.config.ssh.key.as_deref().unwrap()
+    }
+
     fn adapter_on(cloud: &Arc<FakeCloud>, config: &Config) -> Ec2Adapter {
         let shared: Arc<dyn Cloud> = cloud.clone();
         Ec2Adapter::new("spot".into(), config.clone(), &Clouds::of(move |_| shared.clone())).unwrap()
