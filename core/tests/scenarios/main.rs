@@ -11,6 +11,7 @@ mod kept;
 mod life;
 mod line;
 mod loss;
+mod matching;
 mod near;
 mod notices;
 mod operator;
