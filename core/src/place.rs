@@ -161,7 +161,11 @@ impl Core {
                 continue;
             };
             // A single lease that has no first choice has no other, unless those before it can move.
-            let options = if leases.len() > 1 || contended { self.options(lease, want, limit) } else { Vec::new() };
+            let options = if leases.len() > 1 || contended {
+                self.options(lease, want, limit, &mut own_wish)
+            } else {
+                Vec::new()
+            };
             for (resource, free) in &options {
                 round.matching.set_room(Seat::Free(*resource), *free);
             }
@@ -269,11 +273,14 @@ impl Core {
     }
 
     /// Resources with free slots that may serve a lease, best first, with their free slots; not many more than `limit`.
-    fn options(&self, lease: &Lease, want: &Want, limit: usize) -> Vec<(ResourceId, u32)> {
+    /// `own_wish`: others would be among them, but not for this lease.
+    fn options(&self, lease: &Lease, want: &Want, limit: usize, own_wish: &mut bool) -> Vec<(ResourceId, u32)> {
         let (mut good, mut risky, mut second) = (Vec::new(), Vec::new(), Vec::new());
         self.candidates(lease, want, |entry| {
             let option = (entry.row.id, entry.counted.free);
-            match self.fit(lease, &entry.row) {
+            let fit = self.fit(lease, &entry.row);
+            *own_wish |= !matches!(fit, Fit::Good);
+            match fit {
                 Fit::Good => good.push(option),
                 Fit::Risky(false) => risky.push(option),
                 Fit::Avoided => second.push(option),
