@@ -11,6 +11,7 @@ mod nature;
 mod oracle;
 mod pools;
 mod provider;
+mod queue;
 mod rng;
 mod trace;
 mod world;

@@ -342,6 +342,7 @@ impl World {
         }
         let started = self.broker.start(&self.pools.clone(), self.now);
         self.look_at_the_store()?;
+        self.oracle.lost_sight();
         let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
         self.oracle.restarted(&stored)?;
         self.oracle.ended_by_silence.clear();
@@ -368,6 +369,9 @@ impl World {
             if let Input::Notice(Notice { target: NoticeTarget::Resource(id), .. }) = input {
                 self.oracle.noticed.insert(*id);
             }
+            if let Input::Renew { lease, .. } = input {
+                self.oracle.renewed(*lease, self.now);
+            }
             self.trace.line(self.now, || format!("<- {input:?}"));
         }
         let faulty = self.weather.faults && !self.calm;
@@ -381,6 +385,14 @@ impl World {
                 self.broker.clear_faults();
                 self.look_at_the_store()?;
                 self.broker.core().check_invariants()?;
+                if let Err(why) = self.oracle.queue_is_fair(&self.broker.core().pools(), self.one_by_one) {
+                    let core = self.broker.core();
+                    let waiting = core.leases(None).filter(|row| matches!(row.state, LeaseState::Queued));
+                    let explained: Vec<_> = waiting.filter_map(|row| core.explain(row.id, self.now)).collect();
+                    self.trace.line(self.now, || format!("it waits because of {explained:#?}"));
+                    return Err(why);
+                }
+                self.oracle.the_dead_hold_nothing()?;
                 self.provider.verdict()?;
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 if faulty && self.rng.chance(8) {
@@ -402,6 +414,7 @@ impl World {
                 self.things.halted();
                 self.provider.halted();
                 self.look_at_the_store()?;
+                self.oracle.lost_sight();
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 self.deliver(&asked, answers)?;
                 let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
