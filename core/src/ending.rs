@@ -2,7 +2,7 @@
 
 use crate::machine::Core;
 use crate::pending::{Call, SELF};
-use crate::queue::ClassKey;
+use crate::queue::{ClassKey, Want};
 use crate::{
     CauseChain, Cleanup, Ended, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Op, Outcome,
     Reason, ResourceId, Source, Subject,
@@ -16,13 +16,20 @@ use core::cmp::Reverse;
 impl Core {
     /// Ends a lease, whatever its state; its slot stays held until it is clean. Nothing happens to one that is over.
     pub(crate) fn end_lease(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>, kind: &'static str) {
+        if let Some(lease) = self.lease(id).filter(|lease| !lease.ended()).cloned() {
+            self.note_work(&lease, &how);
+            self.end_uncounted(id, how, actor, kind);
+        }
+    }
+
+    /// The same for a lease of whose work nothing is known: it counts neither as a success nor as a failure.
+    pub(crate) fn end_uncounted(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>, kind: &'static str) {
         let Some(lease) = self.lease(id).cloned() else { return };
         if lease.ended() {
             return;
         }
         self.leave_line(id);
         let now = self.now;
-        self.note_work(&lease, &how);
         let hold = lease.hold().copied();
         let cleanup = hold.filter(|hold| self.needs_cleaning(&lease, hold.resource)).map(|hold| {
             // What is kept for triage is left as it is, and a repair has the resource to itself: the slot is cleaned when
@@ -65,15 +72,14 @@ impl Core {
     fn leave_line(&mut self, id: LeaseId) {
         let Some((key, place)) = self.queue.place(id).cloned() else { return };
         let Some(waiter) = self.queue.remove(id) else { return };
-        for selector in &key {
-            for pool in self.pools_for(selector).map(|pool| pool.config.name.clone()).collect::<Vec<_>>() {
-                self.dirty.insert(pool);
-            }
+        for want in key.iter() {
+            let pools: Vec<Arc<str>> = self.pools_of(want).map(|pool| pool.config.name.clone()).collect();
+            self.dirty.extend(pools);
         }
-        let rest: Vec<(LeaseId, Arc<crate::Selector>)> =
-            waiter.leases.into_iter().zip(key).filter(|(lease, _)| *lease != id).collect();
+        let rest: Vec<(LeaseId, Want)> =
+            waiter.leases.into_iter().zip(key.iter().cloned()).filter(|(lease, _)| *lease != id).collect();
         if !rest.is_empty() {
-            let key: ClassKey = rest.iter().map(|(_, selector)| selector.clone()).collect();
+            let key: ClassKey = rest.iter().map(|(_, want)| want.clone()).collect();
             let seq = rest.iter().filter_map(|(lease, _)| self.lease(*lease)).map(|l| l.seq).min().unwrap_or(place.1);
             self.queue.push(key, (place.0, seq), rest.into_iter().map(|(lease, _)| lease).collect());
         }
@@ -166,7 +172,7 @@ impl Core {
         }
     }
 
-    /// Sends a lease that met a dud back to its place in the line, or fails it if that happened too often.
+    /// Requeues a lease whose resource could not be prepared, at its original place; fails it after too many attempts.
     pub(crate) fn requeue(&mut self, id: LeaseId, trouble: &str) {
         let Some(lease) = self.lease(id).cloned() else { return };
         let Some(hold) = lease.hold().copied() else { return };
@@ -191,13 +197,25 @@ impl Core {
             }
         });
         self.own_event("lease.requeued", Subject::Lease(id), trouble);
-        self.queue.push(
-            alloc::vec![lease.spec.selector.clone()],
-            (Reverse(lease.spec.priority), lease.seq),
-            alloc::vec![id],
-        );
-        self.mark_dirty_for(id);
+        self.rejoin_queue(id);
         self.vacate(hold.resource, hold.slot, id);
+    }
+
+    /// Puts a lease back into the queue. The members of a group that wait, wait as one request: see [`Core::line_up`].
+    fn rejoin_queue(&mut self, id: LeaseId) {
+        let Some(lease) = self.lease(id).cloned() else { return };
+        let mut members = alloc::vec![lease.clone()];
+        if let Some(group) = lease.spec.group.filter(|_| !lease.spec.independent) {
+            let companions: Vec<LeaseId> = self.companions(id);
+            let queued = companions.iter().filter(|other| self.queue.remove(**other).is_some()).count();
+            let rows = companions.iter().filter_map(|other| self.lease(*other));
+            members.extend(rows.filter(|row| matches!(row.state, LeaseState::Queued)).cloned());
+            if queued < companions.len() {
+                self.partial.insert(group);
+            }
+        }
+        self.line_up(members);
+        self.mark_dirty_for(id);
     }
 
     /// Puts a lease off through nobody's fault here: it keeps its place, its budget and its liking for the resource.
@@ -216,20 +234,15 @@ impl Core {
             lease.doubt = None;
         });
         self.own_event("lease.delayed", Subject::Lease(id), format!("{trouble}; again in {wait}"));
-        self.queue.push(
-            alloc::vec![lease.spec.selector.clone()],
-            (Reverse(lease.spec.priority), lease.seq),
-            alloc::vec![id],
-        );
-        self.mark_dirty_for(id);
+        self.rejoin_queue(id);
         self.vacate(hold.resource, hold.slot, id);
     }
 
     /// Marks the pools that could serve a lease.
     pub(crate) fn mark_dirty_for(&mut self, id: LeaseId) {
         let Some(lease) = self.lease(id) else { return };
-        let selector = lease.spec.selector.clone();
-        let pools: Vec<Arc<str>> = self.pools_for(&selector).map(|pool| pool.config.name.clone()).collect();
+        let want = self.want_of(lease);
+        let pools: Vec<Arc<str>> = self.pools_of(&want).map(|pool| pool.config.name.clone()).collect();
         self.dirty.extend(pools);
     }
 
@@ -308,7 +321,7 @@ impl Core {
     fn queue_successors(&mut self, old: &[LeaseId], lost: Option<ResourceId>) -> Vec<LeaseId> {
         let group = (old.len() > 1).then(|| GroupId::new(self.mint()));
         let mut fresh = Vec::new();
-        let mut key = ClassKey::new();
+        let mut key: Vec<Want> = Vec::new();
         let mut place = None;
         for (index, id) in old.iter().enumerate() {
             let Some(lease) = self.lease(*id).cloned() else { continue };
@@ -320,8 +333,9 @@ impl Core {
             let wait_until = lease.spec.wait_until.map(|until| self.now.after(until.since(lease.created_at)));
             let spec =
                 LeaseSpec { group, index: index as u32, replaces: Some(lease.id), wait_until, ..(*lease.spec).clone() };
-            key.push(spec.selector.clone());
-            place = place.or(Some((Reverse(spec.priority), lease.seq)));
+            key.push(Want::Selector(spec.selector.clone()));
+            let own = (Reverse(spec.priority), lease.seq);
+            place = Some(place.map_or(own, |place| own.min(place)));
             self.insert_lease(Lease {
                 id,
                 spec: Arc::new(spec),
@@ -340,7 +354,7 @@ impl Core {
             fresh.push(id);
         }
         if let Some(place) = place {
-            self.queue.push(key, place, fresh.clone());
+            self.queue.push(key.into(), place, fresh.clone());
         }
         fresh
     }
@@ -383,11 +397,12 @@ impl Core {
             LeaseState::Active { .. } => {
                 if lease.expires_at.is_some_and(|at| at <= self.now) && self.grace_until <= self.now {
                     let companions = self.companions(id);
-                    let whole = companions
-                        .iter()
-                        .all(|other| self.lease(*other).is_some_and(|l| matches!(l.state, LeaseState::Active { .. })));
-                    if !whole {
-                        // Its holder waits for the rest of the set, and has nothing to renew yet.
+                    let prepared = |other: &LeaseId| {
+                        self.lease(*other).is_some_and(|l| matches!(l.state, LeaseState::Preparing { .. }))
+                    };
+                    if companions.iter().any(prepared) {
+                        // The holder waits for the adapter, which has a limit of its own. A member that is queued has
+                        // none: then the holder has to renew, or to repeat its request.
                         let until = self.now.after(lease.spec.ttl.max(Millis(1)));
                         self.edit_lease(id, |lease| lease.expires_at = Some(until));
                         return;

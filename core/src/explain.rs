@@ -1,10 +1,10 @@
 //! Why a lease waits, in words that a person can act on; and what pools look like.
 
+use crate::capacity::Extent;
 use crate::machine::Core;
+use crate::queue::Want;
 use crate::tables::Pool;
-use crate::{
-    Blocker, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Selector, Timestamp,
-};
+use crate::{Blocker, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -39,7 +39,7 @@ impl Core {
             .queue
             .classes_for(&pool.config.name)
             .iter()
-            .filter(|key| key.iter().any(|selector| self.could_serve(pool, selector)))
+            .filter(|key| key.iter().any(|want| self.could_serve(pool, want)))
             .filter_map(|key| self.queue.classes.get(key))
             .map(|class| class.leases)
             .sum();
@@ -130,30 +130,45 @@ impl Core {
     }
 
     fn explain_waiting(&self, lease: &Lease, now: Timestamp) -> Explanation {
-        let selector = &lease.spec.selector;
+        let selector = self.want_of(lease);
+        let group = self.queue.together(lease.id).len() > 1;
         let position = self.queue.place(lease.id).map_or(0, |(key, place)| {
             self.queue.classes.get(key).map_or(0, |class| class.waiters.range(..=*place).count() as u32)
         });
-        let satisfiable = self.most_slots(selector) > 0;
+        let wants = self.queue.place(lease.id).map(|(key, _)| key.clone()).unwrap_or_default();
+        let unmet = self.unmet(&wants, Extent::Configured);
+        let satisfiable = unmet.is_empty();
         let mut blockers = Vec::new();
         if let Some(at) = lease.not_before
             && at > now
         {
             let why = lease.trouble.as_deref().unwrap_or("a call to the outside failed");
             blockers.push(Blocker {
-                pool: selector.pool.clone().unwrap_or_else(|| Arc::from("*")),
+                pool: lease.spec.selector.pool.clone().unwrap_or_else(|| Arc::from("*")),
                 code: "DELAYED",
                 detail: format!("put off for {}: {why}", at.since(now)),
                 remedy: String::from("mend what it says, or wait"),
             });
         }
-        for pool in self.pools_for(selector) {
-            if selector.pool.is_some() || self.could_serve(pool, selector) {
-                self.blockers_of(pool, lease, now, &mut blockers);
+        let lacking = if group { self.lacking_wants(lease.id, &wants) } else { alloc::vec![(selector.clone(), 0, 0)] };
+        if group {
+            blockers.extend(lacking.iter().map(|(want, has, all)| incomplete(want, *has, *all)));
+        }
+        for (want, ..) in &lacking {
+            for pool in self.pools_of(want).filter(|pool| want.pools().is_some() || self.could_serve(pool, want)) {
+                self.blockers_of(pool, lease, want, now, &mut blockers);
             }
         }
         let waited = now.since(lease.created_at);
-        let summary = if !satisfiable {
+        let summary = if !satisfiable && group {
+            let count = unmet.len();
+            let want = &wants[unmet[0]];
+            format!(
+                "waits for {} slots together, of which the present configuration can never meet {count} (the first for \
+                 {want}): it waits for a new one",
+                wants.len()
+            )
+        } else if !satisfiable {
             format!("waits for {selector}, which the present configuration can never meet: it waits for a new one")
         } else {
             let first = blockers.first().map(|b| format!(": {}", b.detail)).unwrap_or_default();
@@ -162,7 +177,26 @@ impl Core {
         Explanation { summary, position, satisfiable, blockers }
     }
 
-    fn blockers_of(&self, pool: &Pool, lease: &Lease, now: Timestamp, blockers: &mut Vec<Blocker>) {
+    /// The wants of a group that have fewer slots than they need, with how many they have and need.
+    fn lacking_wants(&self, id: LeaseId, wants: &[Want]) -> Vec<(Want, usize, usize)> {
+        let mut counts: BTreeMap<Want, (usize, usize)> = BTreeMap::new();
+        for (want, has) in self.shortfall(id) {
+            let count = counts.entry(want).or_default();
+            count.0 += usize::from(has);
+            count.1 += 1;
+        }
+        let mut lacking: Vec<(Want, usize, usize)> = Vec::new();
+        for want in wants {
+            if let Some((has, all)) = counts.remove(want)
+                && has < all
+            {
+                lacking.push((want.clone(), has, all));
+            }
+        }
+        lacking
+    }
+
+    fn blockers_of(&self, pool: &Pool, lease: &Lease, want: &Want, now: Timestamp, blockers: &mut Vec<Blocker>) {
         let name = pool.config.name.clone();
         let mut add = |code, detail: String, remedy: &str| {
             blockers.push(Blocker { pool: name.clone(), code, detail, remedy: String::from(remedy) });
@@ -184,7 +218,7 @@ impl Core {
             add("CORDONED", format!("pool {name} is cordoned by {}: {why}", cordon.by), "wharfinger uncordon --pool");
             return;
         }
-        let states = self.states(pool, &lease.spec.selector);
+        let states = self.states(pool, want);
         let busy = states.ready_full;
         if states.free > 0 && lease.avoid.iter().any(|id| pool.free.iter().any(|(_, free)| free == id)) {
             add("AVOIDED", String::from("what is free failed this lease before; another one is being made"), "wait");
@@ -255,10 +289,10 @@ impl Core {
         }
     }
 
-    fn states(&self, pool: &Pool, selector: &Selector) -> States {
+    fn states(&self, pool: &Pool, want: &Want) -> States {
         let mut states = States::default();
         for row in pool.members.iter().filter_map(|id| self.resource(*id)) {
-            if !selector.matches(&pool.config.name, &pool.config.labels, &row.labels)
+            if !want.matches(&pool.config.name, &pool.config.labels, &row.labels)
                 && !matches!(row.state, ResourceState::Provisioning { .. })
             {
                 continue;
@@ -295,6 +329,20 @@ impl Core {
             }
         }
         states
+    }
+}
+
+/// A want of a group that has too few slots.
+fn incomplete(want: &Want, has: usize, all: usize) -> Blocker {
+    let pool = match want.pools() {
+        Some([pool]) => pool.clone(),
+        Some(_) | None => Arc::from("*"),
+    };
+    Blocker {
+        pool,
+        code: "INCOMPLETE",
+        detail: format!("its group has {has} of the {all} slots for {want}; all are granted together"),
+        remedy: String::from("wait, or ask for fewer at once"),
     }
 }
 

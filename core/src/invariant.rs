@@ -13,6 +13,9 @@ impl Core {
     ///
     /// The first violation, in words.
     pub fn check_invariants(&self) -> Result<(), String> {
+        if self.unsettled {
+            return Err(format!("the last step did not settle: {:?}", self.dirty));
+        }
         self.check_slots()?;
         self.check_families()?;
         self.check_line()?;

@@ -8,11 +8,16 @@ use crate::queue::Queue;
 use crate::tables::{LeaseEntry, Pool, ResourceEntry};
 use crate::timer::Timer;
 use crate::{
-    Batch, Brake, GroupId, Input, Lease, LeaseId, Millis, Rejection, Reply, Resource, ResourceId, Revision, Timestamp,
+    Batch, Brake, GroupId, Input, Lease, LeaseId, Millis, Rejection, Reply, Resource, ResourceId, Revision, Subject,
+    Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+/// Rounds of placing and sizing in one step.
+const ROUNDS: u32 = 1000;
 
 /// Limits of the whole deployment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +79,10 @@ pub struct Core {
     /// All probed hosts as one failure domain.
     pub(crate) network: Domain,
     pub(crate) queue: Queue,
+    /// Groups of which some members have slots and others went back to the queue; not stored.
+    pub(crate) partial: BTreeSet<GroupId>,
+    /// A step ended before nothing changed any more: see [`Core::settle`].
+    pub(crate) unsettled: bool,
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
     pub(crate) lease_timers: BTreeSet<(Timestamp, LeaseId)>,
     /// Ended leases, by when they are forgotten.
@@ -177,16 +186,32 @@ impl Core {
 
     /// Places waiters and sizes pools until nothing changes any more.
     pub(crate) fn settle(&mut self) {
-        // Each round either grants, starts or destroys something; the bound is a seat belt.
-        for _ in 0..1000 {
+        let settled = self.settle_within(ROUNDS);
+        debug_assert!(settled, "placing and sizing did not come to an end: {:?}", self.dirty);
+    }
+
+    /// The same, in at most this many rounds. Each round grants, starts or destroys something, so a step that needs more
+    /// has met a fault of the broker: it is reported, and the next step goes on with what is left.
+    fn settle_within(&mut self, rounds: u32) -> bool {
+        for _ in 0..rounds {
             if self.dirty.is_empty() {
-                return;
+                self.unsettled = false;
+                return true;
             }
             let dirty = core::mem::take(&mut self.dirty);
-            self.place(&dirty);
-            self.size(&dirty);
+            let demand = self.place(&dirty);
+            self.size(&demand);
         }
-        self.dirty.clear();
+        let Some(pool) = self.dirty.first().cloned() else {
+            self.unsettled = false;
+            return true;
+        };
+        if !self.unsettled {
+            let text = format!("placing and sizing did not come to an end in {rounds} rounds; the next step goes on");
+            self.own_event("pool.unsettled", Subject::Pool(pool), text);
+        }
+        self.unsettled = true;
+        false
     }
 
     /// The rows of a reply as they are after settling: a request that was granted at once says so.
@@ -205,5 +230,25 @@ fn bound<T>(after: Option<T>) -> core::ops::Bound<T> {
     match after {
         Some(id) => core::ops::Bound::Excluded(id),
         None => core::ops::Bound::Unbounded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Snapshot;
+
+    #[test]
+    fn a_step_that_does_not_settle_is_reported_and_the_next_one_goes_on() {
+        let mut core = Core::recover(Snapshot::default(), Vec::new(), Limits::default(), Timestamp(1));
+        core.take_batch();
+        core.dirty.insert(Arc::from("hosts"));
+        assert!(!core.settle_within(0));
+        assert!(core.check_invariants().unwrap_err().contains("did not settle"));
+        let events = core.take_batch().events;
+        assert_eq!(events.iter().filter(|event| event.kind == "pool.unsettled").count(), 1);
+        assert!(core.dirty.contains("hosts"), "nothing of it is lost");
+        assert!(core.settle_within(1) && core.dirty.is_empty());
+        assert_eq!(core.check_invariants(), Ok(()));
     }
 }

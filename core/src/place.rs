@@ -1,162 +1,335 @@
-//! Placing: who in line gets which free slot.
+//! Placing: which request in the queue gets which free slots.
 //!
-//! All classes that compete for a changed pool are merged by place in line. The first of a class that can't be served
-//! blocks its class; what it could already have is kept for it, so that a request for several is not starved by
-//! younger ones for one.
+//! All classes that compete for a pool that changed, directly or over other pools, are looked at by place in the queue.
+//! A request is granted if a matching of its leases to free slots exists. Slots that a waiting request could already
+//! have are kept for it, so that younger requests do not starve it; which slots those are may still change, so that
+//! nothing is kept in vain. The same matching then tells what has to be made: see [`Core::demand`].
 
+use crate::capacity::Extent;
 use crate::machine::Core;
+use crate::matching::Matching;
 use crate::near::nearest;
-use crate::queue::{ClassKey, Place};
-use crate::{Hold, LeaseId, LeaseState, ResourceId, ResourceState, Selector, Subject};
+use crate::queue::{ClassKey, Place, Want};
+use crate::tables::{Pool, ResourceEntry};
+use crate::{Hold, Lease, LeaseId, LeaseState, Resource, ResourceId, ResourceState, Selector, Subject};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
-/// So many of a class are looked at behind one whose own wishes (what it avoids, how long it takes) block it.
+/// At most this many requests of a class are looked at if those before them are blocked by wishes of their own: a
+/// resource that they avoid, or work that takes too long for it.
 const LOOK_BEHIND: usize = 32;
 
-/// Slots that are spoken for in this round, by resource.
-type Spoken = BTreeMap<ResourceId, u32>;
+/// Free slots listed for a lease beyond the number of those that compete with it.
+const MORE_OPTIONS: usize = 64;
+
+/// What a lease in the queue is matched to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Seat {
+    /// A free slot of a resource.
+    Free(ResourceId),
+    /// A slot that a pool, by its number in the order, is making or could make.
+    Made(usize),
+    /// A slot that an idle working copy on a host of the pool would give back.
+    Idle(usize),
+}
+
+/// One look at all requests that compete.
+#[derive(Default)]
+pub(crate) struct Round {
+    pub(crate) matching: Matching<Seat>,
+    /// Claims of leases that wait, and what each wants.
+    pub(crate) waiting: Vec<(usize, Want)>,
+    pub(crate) looked: BTreeMap<ClassKey, Looked>,
+}
+
+/// What a round has seen of a class.
+#[derive(Default)]
+pub(crate) struct Looked {
+    /// Requests that were looked at and wait.
+    pub(crate) waiters: usize,
+    /// Something is free, but not for one of them.
+    pub(crate) own_wish: bool,
+    /// The pools, as they are switched, cannot meet such a request.
+    pub(crate) unmet: bool,
+}
+
+/// What a look at one request found.
+pub(crate) enum Look {
+    /// A resource for each lease.
+    Served(Vec<ResourceId>),
+    /// Not all: whether there is a slot for each lease.
+    Short(Vec<bool>),
+}
+
+/// Whether a resource with a free slot suits a lease that selects it.
+enum Fit {
+    Good,
+    /// It may be taken away. `true`: and the lease avoids it.
+    Risky(bool),
+    /// It failed this lease before.
+    Avoided,
+    Never,
+}
 
 impl Core {
-    pub(crate) fn place(&mut self, dirty: &BTreeSet<Arc<str>>) {
-        if self.queue.len() == 0 {
-            return;
+    /// Grants what can be granted. Returns what is missing then.
+    pub(crate) fn place(&mut self, dirty: &BTreeSet<Arc<str>>) -> crate::size::Demand {
+        let (keys, mut pools, every) = self.queue.competing(dirty);
+        if every {
+            pools = self.pools.keys().cloned().collect();
         }
-        let mut keys: BTreeSet<ClassKey> = BTreeSet::new();
-        for pool in dirty {
-            keys.extend(self.queue.classes_for(pool));
-        }
-        let mut line: BTreeSet<(Place, ClassKey)> = BTreeSet::new();
-        for key in keys {
-            if let Some(first) = self.queue.classes.get(&key).and_then(|class| class.waiters.keys().next().copied()) {
-                line.insert((first, key));
-            }
-        }
-        let mut spoken = Spoken::new();
-        let mut looked: BTreeMap<ClassKey, Looked> = BTreeMap::new();
+        let mut round = Round::default();
+        let mut line = self.line(&keys);
         while let Some((place, key)) = line.pop_first() {
-            let Some(class) = self.queue.classes.get(&key) else { continue };
-            let Some(waiter) = class.waiters.get(&place) else { continue };
-            let leases = waiter.leases.clone();
-            let next = class.waiters.range((core::ops::Bound::Excluded(place), core::ops::Bound::Unbounded)).next();
-            let next = next.map(|(place, _)| *place);
-            match self.find_slots(&key, &leases, &spoken) {
-                Ok(found) => {
+            let Some((leases, next)) = self.waiter_at(&key, place) else { continue };
+            let go_on = match self.look(&mut round, &key, &leases) {
+                Look::Served(found) => {
                     self.queue.remove(leases[0]);
                     for (lease, resource) in leases.iter().zip(found) {
                         self.grant(*lease, resource);
+                        let free = self.resources.get(&resource).map_or(0, |entry| entry.counted.free);
+                        round.matching.set_room(Seat::Free(resource), free);
                     }
-                    if let Some(class) = self.queue.classes.get_mut(&key) {
-                        class.missing = class.leases;
-                    }
-                    if let Some(next) = next {
-                        line.insert((next, key));
-                    }
+                    true
                 }
-                Err(short) => {
-                    // Nothing is kept for a request that can't be met as things are switched now.
-                    let count = |wanted| key.iter().filter(|selector| *selector == wanted).count() as u64;
-                    if key.iter().all(|selector| count(selector) <= self.reachable(selector)) {
-                        for resource in &short.found {
-                            *spoken.entry(*resource).or_default() += 1;
-                        }
-                    }
-                    let looked = looked.entry(key.clone()).or_default();
-                    looked.waiters += 1;
-                    looked.covered += short.found.len() as u32 + short.put_off;
-                    if let Some(class) = self.queue.classes.get_mut(&key) {
-                        class.missing = class.leases.saturating_sub(looked.covered);
-                    }
-                    if short.own_wish
-                        && looked.waiters < LOOK_BEHIND
-                        && let Some(next) = next
-                    {
-                        line.insert((next, key));
-                    }
-                }
+                Look::Short(_) => round.looks_behind(&key),
+            };
+            if let Some(next) = next.filter(|_| go_on) {
+                line.insert((next, key));
             }
         }
+        self.give_way(&round);
+        self.demand(round, &keys, pools)
     }
 
-    /// A resource for each lease, or what there is and why not all.
-    fn find_slots(&self, key: &ClassKey, leases: &[LeaseId], spoken: &Spoken) -> Result<Vec<ResourceId>, Short> {
-        let mut taken = spoken.clone();
-        let mut found = Vec::new();
+    /// The first request of each class.
+    fn line(&self, keys: &BTreeSet<ClassKey>) -> BTreeSet<(Place, ClassKey)> {
+        let first = |key: &ClassKey| Some((*self.queue.classes.get(key)?.waiters.keys().next()?, key.clone()));
+        keys.iter().filter_map(first).collect()
+    }
+
+    /// The leases of a request, and the place of the next one of its class.
+    fn waiter_at(&self, key: &ClassKey, place: Place) -> Option<(Vec<LeaseId>, Option<Place>)> {
+        let class = self.queue.classes.get(key)?;
+        let leases = class.waiters.get(&place)?.leases.clone();
+        let next = class.waiters.range((Bound::Excluded(place), Bound::Unbounded)).next();
+        Some((leases, next.map(|(place, _)| *place)))
+    }
+
+    /// Looks at all that compete with a lease in the queue and stand before it, and at its own request: which of its
+    /// wants have a slot, and which have none.
+    pub(crate) fn shortfall(&self, id: LeaseId) -> Vec<(Want, bool)> {
+        let Some((own, place)) = self.queue.place(id) else { return Vec::new() };
+        let pools = own.iter().flat_map(|want| self.pools_of(want)).map(|pool| pool.config.name.clone()).collect();
+        let (keys, _, _) = self.queue.competing(&pools);
+        let mut round = Round::default();
+        let mut line = self.line(&keys);
+        while let Some((at, key)) = line.pop_first() {
+            let Some((leases, next)) = self.waiter_at(&key, at) else { continue };
+            if at == *place {
+                let has = match self.look(&mut round, &key, &leases) {
+                    Look::Served(_) => own.iter().map(|_| true).collect(),
+                    Look::Short(has) => has,
+                };
+                return own.iter().cloned().zip(has).collect();
+            }
+            if matches!(self.look(&mut round, &key, &leases), Look::Served(_)) || round.looks_behind(&key) {
+                line.extend(next.map(|next| (next, key)));
+            }
+        }
+        // Others of its class wait before it for the same.
+        own.iter().cloned().map(|want| (want, false)).collect()
+    }
+
+    /// Finds a resource for each lease of a request, beside what is kept for those before it.
+    fn look(&self, round: &mut Round, key: &ClassKey, leases: &[LeaseId]) -> Look {
         let mut own_wish = false;
-        let mut put_off = 0;
-        for (lease, selector) in leases.iter().zip(key) {
-            match self.find_slot(*lease, selector, &taken) {
-                Ok(resource) => {
+        if let Some(found) = self.first_choices(round, key, leases, &mut own_wish) {
+            return Look::Served(found);
+        }
+        let contended = !round.matching.is_empty();
+        let limit = round.matching.len() + leases.len() + MORE_OPTIONS;
+        let mut claims: Vec<Option<usize>> = Vec::new();
+        let mut order: Vec<(usize, usize)> = Vec::new();
+        for (lease, want) in leases.iter().zip(key.iter()) {
+            let Some(lease) = self.lease(*lease).filter(|lease| !self.is_put_off(lease)) else {
+                own_wish = true;
+                claims.push(None);
+                continue;
+            };
+            // A single lease that has no first choice has no other, unless those before it can move.
+            let options = if leases.len() > 1 || contended {
+                self.options(lease, want, limit, &mut own_wish)
+            } else {
+                Vec::new()
+            };
+            for (resource, free) in &options {
+                round.matching.set_room(Seat::Free(*resource), *free);
+            }
+            order.push((options.len(), claims.len()));
+            let seats = options.into_iter().map(|(resource, _)| Seat::Free(resource)).collect();
+            claims.push(Some(round.matching.add(seats, 1)));
+        }
+        // The most constrained first, so that the others keep their preferences as far as possible.
+        order.sort_unstable();
+        for claim in order.iter().filter_map(|(_, n)| claims[*n]) {
+            round.matching.fill(claim);
+        }
+        let seat = |claim: &Option<usize>| match claim.and_then(|claim| round.matching.seat(claim)) {
+            Some(Seat::Free(resource)) => Some(*resource),
+            Some(Seat::Made(_) | Seat::Idle(_)) | None => None,
+        };
+        let found: Option<Vec<ResourceId>> = claims.iter().map(seat).collect();
+        if let Some(found) = found {
+            claims.into_iter().flatten().for_each(|claim| round.matching.withdraw(claim));
+            return Look::Served(found);
+        }
+        let has = |claim: &Option<usize>| claim.is_some_and(|claim| round.matching.missing(claim) == 0);
+        let has = claims.iter().map(has).collect();
+        let looked = round.looked.entry(key.clone()).or_default();
+        looked.waiters += 1;
+        looked.own_wish |= own_wish;
+        // Nothing is kept or made for a request that cannot be met as the pools are switched now.
+        if leases.len() > 1 && !self.unmet(key, Extent::SwitchedOn).is_empty() {
+            looked.unmet = true;
+            claims.iter().flatten().for_each(|claim| round.matching.withdraw(*claim));
+        } else {
+            let waits = claims.iter().zip(key.iter()).filter_map(|(claim, want)| Some(((*claim)?, want.clone())));
+            round.waiting.extend(waits);
+        }
+        Look::Short(has)
+    }
+
+    /// The resource that each lease prefers, if each can have it.
+    fn first_choices(
+        &self,
+        round: &Round,
+        key: &ClassKey,
+        leases: &[LeaseId],
+        own_wish: &mut bool,
+    ) -> Option<Vec<ResourceId>> {
+        let mut taken: BTreeMap<ResourceId, u32> = BTreeMap::new();
+        let mut found = Vec::new();
+        let mut all = true;
+        for (lease, want) in leases.iter().zip(key.iter()) {
+            let Some(lease) = self.lease(*lease).filter(|lease| !self.is_put_off(lease)) else {
+                all = false;
+                continue;
+            };
+            let spare = |entry: &ResourceEntry| {
+                let used = round.matching.used(&Seat::Free(entry.row.id));
+                entry.counted.free.saturating_sub(used + taken.get(&entry.row.id).copied().unwrap_or(0))
+            };
+            match self.best(lease, want, spare, own_wish) {
+                Some(resource) => {
                     *taken.entry(resource).or_default() += 1;
                     found.push(resource);
                 }
-                Err(wish) => {
-                    own_wish |= wish;
-                    put_off += u32::from(self.is_put_off(*lease));
-                }
+                None => all = false,
             }
         }
-        if found.len() == leases.len() { Ok(found) } else { Err(Short { found, own_wish, put_off }) }
+        all.then_some(found)
     }
 
-    /// In line, but not to be served yet: nothing need be made for it.
-    fn is_put_off(&self, id: LeaseId) -> bool {
-        self.lease(id).and_then(|lease| lease.not_before).is_some_and(|at| at > self.now)
+    /// In the queue, but not to be served yet: nothing need be made for it.
+    fn is_put_off(&self, lease: &Lease) -> bool {
+        lease.not_before.is_some_and(|at| at > self.now)
     }
 
-    /// The best free resource for a lease; `Err(true)` if there are some, but not for it.
-    fn find_slot(&self, id: LeaseId, selector: &Arc<Selector>, taken: &Spoken) -> Result<ResourceId, bool> {
-        let Some(lease) = self.lease(id) else { return Err(false) };
-        if self.is_put_off(id) {
-            return Err(true);
-        }
-        let mut second = None;
-        let mut risky = None;
-        let mut own_wish = false;
-        for pool in self.pools_for(selector) {
-            let near = if lease.spec.child.is_none() { nearest(pool, &lease.spec.params) } else { Vec::new() };
-            for resource in near.iter().chain(pool.free.iter().map(|(_, resource)| resource)) {
-                let Some(entry) = self.resources.get(resource) else { continue };
-                let row = &entry.row;
-                if !selector.matches(&pool.config.name, &pool.config.labels, &row.labels)
-                    || entry.counted.free <= taken.get(resource).copied().unwrap_or(0)
-                {
-                    continue;
-                }
-                if self.too_many_siblings(lease.spec.child, *resource) {
-                    own_wish = true;
-                    continue;
-                }
-                if let (Some(ends_at), Some(expected)) = (row.ends_at, lease.spec.expected)
-                    && self.now.after(expected) > ends_at
-                {
-                    own_wish = true;
-                    continue;
-                }
-                if self.is_at_risk(row) {
-                    own_wish = true;
-                    risky = risky.or(Some(*resource)).filter(|_| !lease.avoid.contains(resource));
-                    continue;
-                }
-                if lease.avoid.contains(resource) {
-                    own_wish = true;
-                    second = second.or(Some(*resource));
-                    continue;
-                }
-                return Ok(*resource);
+    /// The best resource with a spare slot for a lease. `own_wish`: there are some, but not for it.
+    fn best(
+        &self,
+        lease: &Lease,
+        want: &Want,
+        spare: impl Fn(&ResourceEntry) -> u32,
+        own_wish: &mut bool,
+    ) -> Option<ResourceId> {
+        let (mut good, mut risky, mut second) = (None, None, None);
+        let mut unfit = false;
+        self.candidates(lease, want, |entry| {
+            if spare(entry) == 0 {
+                return true;
             }
+            let id = entry.row.id;
+            match self.fit(lease, &entry.row) {
+                Fit::Good => good = Some(id),
+                Fit::Risky(false) => risky = risky.or(Some(id)),
+                Fit::Avoided => second = second.or(Some(id)),
+                Fit::Risky(true) | Fit::Never => {}
+            }
+            unfit |= good.is_none();
+            good.is_none()
+        });
+        if good.is_some() {
+            return good;
         }
         // It is READY, so a check has cleared it since. Better it than none, if no other can come.
-        match risky.or(second) {
-            Some(resource) if !self.could_grow(selector) => Ok(resource),
-            _ => Err(own_wish),
+        let other = risky.or(second).filter(|_| !self.could_grow(want));
+        *own_wish |= unfit && other.is_none();
+        other
+    }
+
+    /// Resources with free slots that may serve a lease, best first, with their free slots; not many more than `limit`.
+    /// `own_wish`: others would be among them, but not for this lease.
+    fn options(&self, lease: &Lease, want: &Want, limit: usize, own_wish: &mut bool) -> Vec<(ResourceId, u32)> {
+        let (mut good, mut risky, mut second) = (Vec::new(), Vec::new(), Vec::new());
+        self.candidates(lease, want, |entry| {
+            let option = (entry.row.id, entry.counted.free);
+            let fit = self.fit(lease, &entry.row);
+            *own_wish |= !matches!(fit, Fit::Good);
+            match fit {
+                Fit::Good => good.push(option),
+                Fit::Risky(false) => risky.push(option),
+                Fit::Avoided => second.push(option),
+                Fit::Risky(true) | Fit::Never => {}
+            }
+            good.len() < limit
+        });
+        if good.len() < limit && !(risky.is_empty() && second.is_empty()) && !self.could_grow(want) {
+            risky.truncate(limit);
+            second.truncate(limit);
+            good.extend(risky);
+            good.extend(second);
         }
+        good
+    }
+
+    /// Shows the resources with a free slot that a lease selects, nearest first, then in the order of the pools, until
+    /// the visitor has seen enough.
+    fn candidates(&self, lease: &Lease, want: &Want, mut visit: impl FnMut(&ResourceEntry) -> bool) {
+        for pool in self.pools_of(want) {
+            let near = if lease.spec.child.is_none() { nearest(pool, &lease.spec.params) } else { Vec::new() };
+            let others = pool.free.iter().map(|(_, resource)| resource).filter(|resource| !near.contains(resource));
+            for entry in near.iter().chain(others).filter_map(|resource| self.resources.get(resource)) {
+                let fits = want.matches(&pool.config.name, &pool.config.labels, &entry.row.labels);
+                if fits && !visit(entry) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn fit(&self, lease: &Lease, row: &Resource) -> Fit {
+        if self.too_many_siblings(lease.spec.child, row.id) {
+            return Fit::Never;
+        }
+        if let (Some(ends_at), Some(expected)) = (row.ends_at, lease.spec.expected)
+            && self.now.after(expected) > ends_at
+        {
+            return Fit::Never;
+        }
+        let avoided = lease.avoid.contains(&row.id);
+        if self.is_at_risk(row) {
+            return Fit::Risky(avoided);
+        }
+        if avoided { Fit::Avoided } else { Fit::Good }
     }
 
     /// Says a notice that it, or its host, may be taken away?
-    fn is_at_risk(&self, row: &crate::Resource) -> bool {
+    fn is_at_risk(&self, row: &Resource) -> bool {
         let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host));
         row.at_risk.is_some() || host.is_some_and(|host| host.at_risk.is_some())
     }
@@ -175,34 +348,41 @@ impl Core {
     }
 
     /// Pools that may serve a selector, in the order of the configuration.
-    pub(crate) fn pools_for<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a crate::tables::Pool> {
-        let named = selector.pool.as_ref().map(|name| self.pools.get(name));
-        let any = if named.is_none() { self.order.as_slice() } else { &[] };
-        named.into_iter().flatten().chain(any.iter().filter_map(|name| self.pools.get(name)))
+    pub(crate) fn pools_for<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Pool> {
+        self.named(selector.pool.as_ref().map(core::slice::from_ref))
     }
 
-    /// Slots that could be free for a selector some day, without a word of an operator.
-    fn reachable(&self, selector: &Selector) -> u64 {
-        let slots = |pool: &crate::tables::Pool| match &pool.config.inventory {
-            Some(items) => items
-                .iter()
-                .filter(|item| item.enabled)
-                .map(|item| u64::from(item.slots.unwrap_or(pool.config.slots).max(1)))
-                .sum(),
-            None => u64::from(pool.config.max) * u64::from(pool.config.slots.max(1)),
-        };
-        self.pools_for(selector).filter(|pool| pool.open() && self.could_serve(pool, selector)).map(slots).sum()
+    /// Pools that may serve a lease in the queue, in the order of the configuration or of its pool's `on`.
+    pub(crate) fn pools_of<'a>(&'a self, want: &'a Want) -> impl Iterator<Item = &'a Pool> {
+        self.named(want.pools())
     }
 
-    fn could_grow(&self, selector: &Selector) -> bool {
+    fn named<'a>(&'a self, names: Option<&'a [Arc<str>]>) -> impl Iterator<Item = &'a Pool> {
+        names.unwrap_or(&self.order).iter().filter_map(|name| self.pools.get(name))
+    }
+
+    /// What a lease may be served by: its selector; of a working copy's lease any pool on which copies of its pool lie.
+    pub(crate) fn want_of(&self, lease: &Lease) -> Want {
+        let child = lease.spec.child.and_then(|child| self.resource(child));
+        let pool = child.and_then(|child| self.pools.get(&child.pool)).filter(|pool| pool.configured);
+        match pool.map(|pool| pool.config.on.as_slice()) {
+            Some([one]) if lease.spec.selector.pool.as_ref() != Some(one) => {
+                Want::Selector(Arc::new(Selector::pool(one)))
+            }
+            Some(several) if several.len() > 1 => Want::OneOf(several.into()),
+            Some(_) | None => Want::Selector(lease.spec.selector.clone()),
+        }
+    }
+
+    fn could_grow(&self, want: &Want) -> bool {
         // One that failed to be made before may fail for ever.
         let hope = |id: &ResourceId| {
             self.resource(*id).is_some_and(|row| matches!(row.state, ResourceState::Provisioning { attempt: 0, .. }))
         };
-        self.pools_for(selector).any(|pool| pool.open() && pool.members.iter().any(hope) || self.room(pool) > 0)
+        self.pools_of(want).any(|pool| pool.open() && pool.members.iter().any(hope) || self.room(pool) > 0)
     }
 
-    /// Gives a lease in no line a slot of this resource.
+    /// Gives a lease that left the queue a slot of this resource.
     fn grant(&mut self, id: LeaseId, resource: ResourceId) {
         let Some(entry) = self.resources.get_mut(&resource) else { return };
         let slot = entry.slots.take(id);
@@ -214,12 +394,21 @@ impl Core {
         let config = pool.config.clone();
         let Some(lease) = self.lease(id) else { return };
         let child = lease.spec.child;
-        let ttl = lease.spec.ttl;
+        let ttl = lease.spec.ttl.min(config.max_ttl);
+        let shorter = ttl < lease.spec.ttl;
+        // A copy that may lie on several pools says from now on which it is.
+        let settled = child.is_some() && lease.spec.selector.pool.as_ref() != Some(&pool_name);
         let now = self.now;
         let hold = Hold { resource, slot, token: self.revision.0 + 1 };
         let prepare = config.traits.prepares && child.is_none();
         let op = self.next_op();
         self.edit_lease(id, |lease| {
+            if shorter {
+                Arc::make_mut(&mut lease.spec).ttl = ttl;
+            }
+            if settled {
+                Arc::make_mut(&mut lease.spec).selector = Arc::new(Selector::pool(&pool_name));
+            }
             lease.pool = Some(pool_name);
             lease.ends_at = ends_at;
             lease.doubt = None;
@@ -231,7 +420,7 @@ impl Core {
             };
         });
         let counts_uses = config.max_uses.is_some();
-        let used = |row: &mut crate::Resource| {
+        let used = |row: &mut Resource| {
             row.uses += 1;
             row.idle_since = None;
         };
@@ -255,20 +444,9 @@ impl Core {
     }
 }
 
-/// Not enough is free.
-struct Short {
-    /// What there is; kept for the request.
-    found: Vec<ResourceId>,
-    /// Something is free, but not for this request.
-    own_wish: bool,
-    /// Leases of it that are put off.
-    put_off: u32,
-}
-
-/// What was seen of a class in one round.
-#[derive(Default)]
-struct Looked {
-    waiters: usize,
-    /// Leases for which nothing need be made: something is free, or they are put off.
-    covered: u32,
+impl Round {
+    /// Whether the next request of a class is looked at though the one before it waits.
+    fn looks_behind(&self, key: &ClassKey) -> bool {
+        self.looked.get(key).is_some_and(|looked| looked.own_wish && looked.waiters < LOOK_BEHIND)
+    }
 }

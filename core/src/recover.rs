@@ -3,7 +3,7 @@
 
 use crate::machine::{Core, Limits};
 use crate::pending::{Call, Pending};
-use crate::queue::{ClassKey, Queue};
+use crate::queue::{ClassKey, Queue, Want};
 use crate::tables::{LeaseEntry, Pool};
 use crate::{
     GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot,
@@ -47,6 +47,8 @@ impl Core {
             network: crate::brake::Domain::default(),
             heard_since: now,
             queue: Queue::default(),
+            partial: BTreeSet::new(),
+            unsettled: false,
             timers: BTreeSet::new(),
             lease_timers: BTreeSet::new(),
             old: BTreeSet::new(),
@@ -88,6 +90,7 @@ impl Core {
         let queued = |entry: &LeaseEntry| matches!(entry.row.state, LeaseState::Queued).then(|| entry.row.clone());
         let waiting = core.leases.values().filter_map(queued).collect();
         core.line_up(waiting);
+        core.find_partial_groups();
         core.reindex_all();
         core
     }
@@ -103,17 +106,15 @@ impl Core {
         self.order.push(row.pool.clone());
     }
 
-    /// The line as it was: requests as they were made, and members that came back one by one. With each member of a group
-    /// all others of it that wait.
+    /// Queues leases as requests: of a group all members that wait together, of an independent one those that were never
+    /// granted. With each member of a group `waiting` has all others of it that wait.
     pub(crate) fn line_up(&mut self, waiting: Vec<Arc<Lease>>) {
         let mut together: BTreeMap<GroupId, Vec<Arc<Lease>>> = BTreeMap::new();
         let mut alone: Vec<Arc<Lease>> = Vec::new();
         for lease in waiting {
-            // A member that came back alone waits alone; all others wait with their group.
+            let fresh = lease.attempts == 0 && lease.delays == 0 || lease.spec.replaces.is_some();
             match lease.spec.group {
-                Some(group) if lease.attempts == 0 || lease.spec.replaces.is_some() => {
-                    together.entry(group).or_default().push(lease);
-                }
+                Some(group) if fresh || !lease.spec.independent => together.entry(group).or_default().push(lease),
                 Some(_) | None => alone.push(lease),
             }
         }
@@ -122,13 +123,11 @@ impl Core {
         for mut members in requests {
             members.sort_by_key(|lease| lease.spec.index);
             let Some(seq) = members.iter().map(|lease| lease.seq).min() else { continue };
-            let key: ClassKey = members.iter().map(|lease| lease.spec.selector.clone()).collect();
+            let wants: Vec<Want> = members.iter().map(|lease| self.want_of(lease)).collect();
+            let key: ClassKey = wants.into();
             let place = (Reverse(members[0].spec.priority), seq);
             let ids: Vec<LeaseId> = members.iter().map(|lease| lease.id).collect();
-            self.queue.push(key.clone(), place, ids);
-            if let Some(class) = self.queue.classes.get_mut(&key) {
-                class.missing = class.leases;
-            }
+            self.queue.push(key, place, ids);
         }
     }
 

@@ -1,7 +1,10 @@
 //! Sizing: how many resources a pool should have, by demand, minimum, maximum, idleness.
 
 use crate::machine::Core;
+use crate::matching::Matching;
 use crate::pending::Call;
+use crate::place::{Round, Seat};
+use crate::queue::{ClassKey, Want};
 use crate::tables::Pool;
 use crate::{
     Labels, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Parent, Reason, Resource, ResourceId, ResourceState,
@@ -16,18 +19,131 @@ use alloc::vec::Vec;
 /// An idle child keeps its slot on the host this long, even if others wait for the slot: it was just used.
 const RECLAIM_AFTER: Millis = Millis::secs(5);
 
+/// What is missing after a placing, by pool.
+#[derive(Default)]
+pub(crate) struct Demand {
+    /// The pools that compete.
+    pools: BTreeSet<Arc<str>>,
+    /// Slots that a pool makes or is to make for leases in the queue.
+    made: BTreeMap<Arc<str>, u32>,
+    /// Slots on a pool's hosts that idle working copies are to give back.
+    idle: BTreeMap<Arc<str>, u32>,
+}
+
 impl Core {
-    pub(crate) fn size(&mut self, dirty: &BTreeSet<Arc<str>>) {
-        // Where one pool is full, the next that fits the same labels may have to grow.
-        let by_label = dirty.iter().flat_map(|name| self.queue.classes_for(name)).flatten();
-        let by_label = by_label.filter(|selector| selector.pool.is_none());
-        let others: BTreeSet<Arc<str>> = by_label
-            .flat_map(|s| self.pools_for(&s).map(|pool| pool.config.name.clone()).collect::<Vec<_>>())
-            .collect();
-        for name in dirty.union(&others) {
-            self.grow(name);
-            self.reclaim(name);
+    /// Makes what is missing, and has idle working copies give back what cannot be made.
+    pub(crate) fn size(&mut self, demand: &Demand) {
+        for name in &demand.pools {
+            self.grow(name, demand.made.get(name).copied().unwrap_or(0));
+            if let Some(wanted) = demand.idle.get(name) {
+                self.reclaim(name, *wanted);
+            }
         }
+    }
+
+    /// Matches all leases that wait after a round to what is free, being made, could be made or could be given back, in
+    /// that order: no pool makes what another one has or makes, and none more than is missing.
+    pub(crate) fn demand(&self, mut round: Round, keys: &BTreeSet<ClassKey>, pools: BTreeSet<Arc<str>>) -> Demand {
+        self.add_the_rest(&mut round, keys);
+        let Round { mut matching, waiting, .. } = round;
+        let short =
+            |matching: &mut Matching<Seat>| waiting.iter().filter(|(claim, _)| !matching.fill(*claim)).count() > 0;
+        let mut demand = Demand { pools, ..Demand::default() };
+        if !short(&mut matching) {
+            return demand;
+        }
+        let mut fitting: BTreeMap<&Want, Vec<usize>> = BTreeMap::new();
+        for (claim, want) in &waiting {
+            for n in fitting.entry(want).or_insert_with(|| self.fitting(want)) {
+                matching.offer(*claim, Seat::Made(*n));
+            }
+        }
+        let all: BTreeSet<usize> = fitting.values().flatten().copied().collect();
+        let pool = |n: &usize| &self.pools[&self.order[*n]];
+        for n in &all {
+            matching.set_room(Seat::Made(*n), pool(n).total.coming_slots);
+        }
+        if short(&mut matching) {
+            for n in &all {
+                let (total, slots) = (pool(n).total, pool(n).config.slots.max(1));
+                let room = self.room(pool(n)).saturating_mul(slots);
+                matching.set_room(Seat::Made(*n), total.coming_slots.saturating_add(room));
+            }
+            if short(&mut matching) {
+                for (claim, want) in &waiting {
+                    for n in &fitting[want] {
+                        matching.offer(*claim, Seat::Idle(*n));
+                    }
+                }
+                for n in &all {
+                    let (idle, leaving) = self.idle_children(pool(n));
+                    matching.set_room(Seat::Idle(*n), idle.len() as u32 + leaving);
+                }
+                short(&mut matching);
+            }
+        }
+        for n in all {
+            let name = &self.order[n];
+            demand.made.insert(name.clone(), matching.used(&Seat::Made(n)));
+            let idle = matching.used(&Seat::Idle(n));
+            if idle > 0 {
+                demand.idle.insert(name.clone(), idle);
+            }
+        }
+        demand
+    }
+
+    /// Adds the requests behind those that were looked at, by what they want.
+    fn add_the_rest(&self, round: &mut Round, keys: &BTreeSet<ClassKey>) {
+        for key in keys {
+            let Some(class) = self.queue.classes.get(key) else { continue };
+            let looked = round.looked.get(key);
+            let (seen, unmet) = looked.map_or((0, false), |looked| (looked.waiters, looked.unmet));
+            let rest = u32::try_from(class.waiters.len() - seen.min(class.waiters.len())).unwrap_or(u32::MAX);
+            if rest == 0 || unmet {
+                continue;
+            }
+            // The first of a class of single leases found nothing: nor do the others.
+            let nothing_free = key.len() == 1 && looked.is_some_and(|looked| !looked.own_wish);
+            let mut units: BTreeMap<&Want, u32> = BTreeMap::new();
+            for want in key.iter() {
+                let units = units.entry(want).or_default();
+                *units = units.saturating_add(rest);
+            }
+            for (want, units) in units {
+                let options = if nothing_free { Vec::new() } else { self.free_seats(want, units, &mut round.matching) };
+                round.waiting.push((round.matching.add(options, units), want.clone()));
+            }
+        }
+    }
+
+    /// Seats that are free and kept for nobody, for this many leases.
+    fn free_seats(&self, want: &Want, units: u32, matching: &mut Matching<Seat>) -> Vec<Seat> {
+        let (mut seats, mut found) = (Vec::new(), 0u32);
+        for pool in self.pools_of(want) {
+            for entry in pool.free.iter().filter_map(|(_, id)| self.resources.get(id)) {
+                let seat = Seat::Free(entry.row.id);
+                let spare = entry.counted.free.saturating_sub(matching.used(&seat));
+                if spare > 0 && want.matches(&pool.config.name, &pool.config.labels, &entry.row.labels) {
+                    matching.set_room(seat.clone(), entry.counted.free);
+                    seats.push(seat);
+                    found = found.saturating_add(spare);
+                }
+                if found >= units {
+                    return seats;
+                }
+            }
+        }
+        seats
+    }
+
+    /// The open pools that could serve a want, by their numbers in the order.
+    fn fitting(&self, want: &Want) -> Vec<usize> {
+        let fits = |name: &Arc<str>| {
+            let named = want.pools().is_none_or(|pools| pools.contains(name));
+            named && self.pools.get(name).is_some_and(|pool| pool.open() && self.could_serve(pool, want))
+        };
+        (0..self.order.len()).filter(|n| fits(&self.order[*n])).collect()
     }
 
     /// How many more the pool may have.
@@ -39,10 +155,10 @@ impl Core {
         match &pool.config.inventory {
             Some(items) => {
                 // A machine that was taken out of the inventory runs to its end beside those that came in its place.
+                let names: BTreeSet<&Arc<str>> = items.iter().map(|item| &item.name).collect();
                 let struck = |id: &&ResourceId| {
                     self.resources.get(*id).is_some_and(|entry| {
-                        entry.counted.capacity
-                            && entry.row.item.as_ref().is_some_and(|name| !items.iter().any(|item| item.name == *name))
+                        entry.counted.capacity && entry.row.item.as_ref().is_some_and(|name| !names.contains(name))
                     })
                 };
                 let struck = pool.members.iter().filter(struck).count() as u32;
@@ -66,62 +182,28 @@ impl Core {
         inventory.iter().filter(|item| item.enabled && !taken.contains(&item.name)).cloned().collect()
     }
 
-    /// Leases in line for which this pool is the one to grow.
-    pub(crate) fn demand(&self, name: &Arc<str>) -> u32 {
-        let mut demand = 0;
-        for key in self.queue.classes_for(name) {
-            let Some(class) = self.queue.classes.get(&key) else { continue };
-            let wants = key.iter().filter(|selector| {
-                let fitting = || self.pools_for(selector).filter(|p| p.open() && self.could_serve(p, selector));
-                // One that is full lets the next one grow.
-                let grows = fitting().find(|pool| pool.total.coming > 0 || self.room(pool) > 0);
-                grows.or_else(|| fitting().next()).is_some_and(|pool| pool.config.name == *name)
-            });
-            // A class of several selectors is missing a share of each.
-            let share = wants.count() as u32;
-            if share > 0 {
-                demand += (class.missing * share).div_ceil(key.len() as u32);
-            }
-        }
-        demand
-    }
-
-    /// Whether what the pool has or could have fits the selector.
-    pub(crate) fn could_serve(&self, pool: &Pool, selector: &Selector) -> bool {
-        let none = Labels::new();
-        let configured = match &pool.config.inventory {
-            Some(items) => items.iter().any(|i| selector.matches(&pool.config.name, &pool.config.labels, &i.labels)),
-            None => selector.matches(&pool.config.name, &pool.config.labels, &none),
-        };
-        configured
-            || pool.members.iter().any(|id| {
-                self.resource(*id)
-                    .is_some_and(|row| selector.matches(&pool.config.name, &pool.config.labels, &row.labels))
-            })
-    }
-
-    fn grow(&mut self, name: &Arc<str>) {
+    /// Makes as many resources as the demand, announced ends and the minimum want. `demand`: slots for leases in the
+    /// queue, with those that are being made.
+    fn grow(&mut self, name: &Arc<str>, demand: u32) {
         let Some(pool) = self.pools.get(name) else { return };
-        let config = pool.config.clone();
         let total = pool.total;
-        let room = self.room(pool);
         if let Some(until) = pool.backoff.until
             && until > self.now
         {
             self.timers.insert((until, crate::timer::Timer::Pool(name.clone())));
-        }
-        if room == 0 {
             return;
         }
-        let slots = config.slots.max(1);
-        let demand = self.demand(name);
+        let slots = pool.config.slots.max(1);
         let spare = total.free_slots + total.coming_slots.saturating_sub(demand);
         // Made when the end is announced, not when it is there: a machine takes minutes to come.
         let foreseen = total.foreseen.saturating_sub(spare);
-        let for_demand = (demand.saturating_sub(total.coming_slots) + foreseen).div_ceil(slots);
-        let for_minimum = config.min_ready.saturating_sub(total.idle + total.coming);
-        let wanted = for_demand.max(for_minimum).min(room);
-        for _ in 0..wanted {
+        let for_demand = demand.saturating_sub(total.coming_slots).saturating_add(foreseen).div_ceil(slots);
+        let for_minimum = pool.config.min_ready.saturating_sub(total.idle + total.coming);
+        let wanted = for_demand.max(for_minimum);
+        if wanted == 0 {
+            return;
+        }
+        for _ in 0..wanted.min(self.room(pool)) {
             self.start_resource(name);
         }
     }
@@ -172,8 +254,8 @@ impl Core {
         }
     }
 
-    /// Queues the lease that a child holds on its host: first in the line of its priority's fellows is who waits for
-    /// the child.
+    /// Queues the lease that a child holds on its host, at the priority of the most urgent request that waits for the
+    /// child. Its selector names one of the pools on which it may lie; any of them may serve it (see [`Core::want_of`]).
     pub(crate) fn ask_for_host(&mut self, child: ResourceId, config: &crate::PoolConfig) {
         let on = config
             .on
@@ -198,7 +280,7 @@ impl Core {
             fingerprint: 0,
             principal: Arc::from(crate::pending::SELF),
             holder: Arc::from(format!("{child}")),
-            selector: selector.clone(),
+            selector,
             priority,
             ttl: Millis::ZERO,
             wait_until: None,
@@ -231,8 +313,22 @@ impl Core {
             doubt: None,
         });
         self.edit_resource(child, |row| row.parent = Some(Parent { lease: id, host: None }));
-        self.queue.push(alloc::vec![selector], (core::cmp::Reverse(priority), seq), alloc::vec![id]);
-        self.dirty.insert(on);
+        if let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) {
+            self.queue.push(alloc::vec![want].into(), (core::cmp::Reverse(priority), seq), alloc::vec![id]);
+        }
+        self.mark_dirty_for(id);
+    }
+
+    /// Has the leases of working copies that have no host yet wait for the pools on which their own lies now.
+    pub(crate) fn requeue_children(&mut self) {
+        let waits = |entry: &crate::tables::ResourceEntry| entry.row.parent.filter(|parent| parent.host.is_none());
+        let leases: Vec<LeaseId> = self.resources.values().filter_map(waits).map(|parent| parent.lease).collect();
+        for id in leases {
+            let Some((_, place)) = self.queue.place(id).cloned() else { continue };
+            let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) else { continue };
+            self.queue.remove(id);
+            self.queue.push(alloc::vec![want].into(), place, alloc::vec![id]);
+        }
     }
 
     /// A child's lease on its host is active: now it can be made.
@@ -252,53 +348,45 @@ impl Core {
         self.call(Call::Resource(child, op));
     }
 
-    /// Others wait for slots of hosts that idle children keep: the longest idle ones go.
-    fn reclaim(&mut self, name: &Arc<str>) {
-        let Some(pool) = self.pools.get(name) else { return };
-        if !pool.config.on.is_empty() || self.room(pool) > 0 {
-            return;
-        }
-        let short = self.demand(name).saturating_sub(pool.total.coming_slots);
-        if short == 0 {
-            return;
-        }
-        let mut leaving = 0;
-        let mut idle: Vec<(Timestamp, ResourceId)> = Vec::new();
-        for host in pool.members.clone() {
-            let Some(entry) = self.resources.get(&host) else { continue };
-            if !self.leasable(&entry.row) {
-                continue;
-            }
-            for child in &entry.children {
-                let Some(own) = self.resources.get(child) else { continue };
-                match own.row.state {
-                    ResourceState::Ready if own.slots.len() == 0 => {
-                        if let Some(since) = own.row.idle_since.or(own.row.ready_at) {
-                            idle.push((since, *child));
-                        }
-                    }
-                    ResourceState::Destroying { .. } | ResourceState::Draining { .. } => leaving += 1,
-                    _ => {}
+    /// Working copies on the pool's hosts that hold no lease, with the time since when, longest idle first, but for those
+    /// that their own pool keeps ready; and how many copies leave already.
+    fn idle_children(&self, pool: &Pool) -> (Vec<(Timestamp, ResourceId)>, u32) {
+        let (mut idle, mut leaving) = (Vec::new(), 0);
+        let hosts = pool.members.iter().filter_map(|id| self.resources.get(id));
+        for child in hosts.filter(|host| self.leasable(&host.row)).flat_map(|host| &host.children) {
+            let Some(own) = self.resources.get(child) else { continue };
+            match own.row.state {
+                ResourceState::Ready if own.slots.len() == 0 => {
+                    idle.extend(own.row.idle_since.or(own.row.ready_at).map(|since| (since, *child)));
                 }
+                ResourceState::Destroying { .. } | ResourceState::Draining { .. } => leaving += 1,
+                _ => {}
             }
         }
-        idle.sort();
-        let mut wanted = short.saturating_sub(leaving);
-        for (since, child) in idle {
-            if wanted == 0 {
-                return;
-            }
+        idle.sort_unstable();
+        let mut kept: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
+        idle.retain(|(_, child)| {
+            let pool = self.resource(*child).and_then(|row| self.pools.get(&row.pool));
+            let Some(pool) = pool else { return false };
+            let spare = kept.entry(&pool.config.name).or_insert(pool.total.idle.saturating_sub(pool.config.min_ready));
+            let goes = *spare > 0;
+            *spare = spare.saturating_sub(1);
+            goes
+        });
+        (idle, leaving)
+    }
+
+    /// Others wait for slots of hosts that idle children keep: the longest idle ones go.
+    fn reclaim(&mut self, name: &Arc<str>, wanted: u32) {
+        let Some(pool) = self.pools.get(name) else { return };
+        let (idle, leaving) = self.idle_children(pool);
+        for (since, child) in idle.into_iter().take(wanted.saturating_sub(leaving) as usize) {
             if since.after(RECLAIM_AFTER) > self.now {
                 self.timers.insert((since.after(RECLAIM_AFTER), crate::timer::Timer::Pool(name.clone())));
                 return;
             }
-            let Some(own) = self.resource(child).and_then(|row| self.pools.get(&row.pool)) else { continue };
-            if own.total.idle <= own.config.min_ready {
-                continue;
-            }
             let link = self.policy_link(child, "its host's slot is wanted by others");
             self.destroy(child, alloc::vec![link], false);
-            wanted -= 1;
         }
     }
 

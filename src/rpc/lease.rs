@@ -1,6 +1,6 @@
 //! `LeaseService`.
 
-use crate::engine::{Filter, Told};
+use crate::engine::{Filter, SubmitError, Told};
 use crate::pb;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{self, Listing, tell_lease};
@@ -10,11 +10,12 @@ use crate::rpc::status::RpcError;
 use crate::rpc::{timeline, watch};
 use crate::store::EventQuery;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
-use wharfinger_core::{Lease, LeaseId, LeaseState, Reply, Revision};
+use wharfinger_core::{Input, Lease, LeaseId, LeaseState, Reply, Revision};
 
 /// Entries of its history that `Explain` tells, the latest ones.
 const HISTORY: usize = 200;
@@ -151,6 +152,7 @@ impl LeaseApi {
         while !settled(&leases) {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => break,
+                () = tokio::time::sleep(third_of_ttl(&leases)), if partial(&leases) => self.renew_for_caller(&leases).await?,
                 () = self.0.stop.cancelled() => return Err(RpcError::Stopping),
                 told = changes.recv() => match told {
                     Told::Lease(lease) => update(&mut leases, lease),
@@ -159,6 +161,17 @@ impl LeaseApi {
             }
         }
         Ok(leases)
+    }
+
+    /// A caller that waits for the rest of a group lives, and keeps what the group has so far.
+    async fn renew_for_caller(&self, leases: &[Arc<Lease>]) -> Result<(), RpcError> {
+        let Some(lease) = leases.first() else { return Ok(()) };
+        let renew = Input::Renew { lease: lease.id, principal: lease.spec.principal.clone(), ttl: None };
+        match self.0.handle.submit(renew).await {
+            // The lease ended meanwhile: the watch reports it.
+            Ok(_) | Err(SubmitError::Rejected(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn refresh(&self, leases: &mut [Arc<Lease>]) -> Result<(), RpcError> {
@@ -209,6 +222,17 @@ fn listed(asked: &Listing, lease: &Lease) -> bool {
 fn settled(leases: &[Arc<Lease>]) -> bool {
     leases.iter().any(|lease| lease.ended())
         || leases.iter().all(|lease| matches!(lease.state, LeaseState::Active { .. }))
+}
+
+/// Some members of a group have slots, and others are in the queue.
+fn partial(leases: &[Arc<Lease>]) -> bool {
+    leases.iter().any(|lease| matches!(lease.state, LeaseState::Queued))
+        && leases.iter().any(|lease| matches!(lease.state, LeaseState::Active { .. }))
+}
+
+fn third_of_ttl(leases: &[Arc<Lease>]) -> Duration {
+    let ttl = leases.iter().map(|lease| lease.spec.ttl.0).min().unwrap_or(0);
+    Duration::from_millis(u64::try_from(ttl).unwrap_or(0) / 3).max(Duration::from_millis(100))
 }
 
 fn update(leases: &mut [Arc<Lease>], newer: Arc<Lease>) {

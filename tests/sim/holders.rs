@@ -85,8 +85,11 @@ impl Holder {
                         LeaseState::Queued | LeaseState::Preparing { .. } | LeaseState::Ended { .. } => {}
                     }
                 }
-                // Work begins when the lease does; nobody hurries who waits.
-                if !calm && until > now && rng.chance(20) {
+                // Work begins when the lease does; nobody hurries who waits. Some vanish while they wait for the rest of
+                // a set.
+                let partial = rows.iter().any(|row| matches!(row.state, LeaseState::Queued))
+                    && rows.iter().any(|row| matches!(row.state, LeaseState::Active { .. }));
+                if !calm && until > now && rng.chance(if partial { 300 } else { 20 }) {
                     self.doing = Doing::Idle;
                     return (Vec::new(), now.after(Millis::secs(20)));
                 }
@@ -128,7 +131,9 @@ impl Holder {
             _ => params.clone(),
         };
         let mut claims = Vec::new();
-        for _ in 0..if rng.chance(80) { 2 } else { 1 } {
+        // Sets: of one kind, of several, of kinds that share pools; each kind once or several times.
+        let kinds = if rng.chance(250) { rng.between(2, 4) } else { 1 };
+        for _ in 0..kinds {
             let selector = rng.pick(&selectors).expect("there are some");
             let count = if rng.chance(150) { 2 } else { 1 };
             claims.push(Claim { selector: Arc::new(selector), count, params: wish(rng) });

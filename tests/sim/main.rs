@@ -12,6 +12,7 @@ mod nature;
 mod oracle;
 mod pools;
 mod provider;
+mod queue;
 mod rng;
 mod trace;
 mod world;

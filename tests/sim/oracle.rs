@@ -2,11 +2,12 @@
 //!
 //! The numbers are those of the invariants in DESIGN.
 
+use crate::queue::{Changes, Look};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
     Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseState, Link, Millis, Op, Outcome, PoolConfig,
-    Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
+    PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
 };
 
 /// What it asks of the outside world.
@@ -48,6 +49,10 @@ pub(crate) struct Oracle {
     pub(crate) noticed: BTreeSet<ResourceId>,
     /// When resources were given up for their silence, by pool and domain, since the broker started or was configured.
     pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<Timestamp>>,
+    /// What changed since the queue was last looked at.
+    changes: Changes,
+    /// The latest sign of life of each holder, and the latest change of each group's states.
+    signs: BTreeMap<LeaseId, Timestamp>,
 }
 
 /// Sees batches while it is connected, and resumes by revision when it is not.
@@ -74,6 +79,7 @@ impl Oracle {
             batch.leases.iter().filter_map(|row| Some((row.id, self.leases.get(&row.id)?.clone()))).collect();
         let stood: BTreeMap<ResourceId, Arc<Resource>> =
             batch.resources.iter().filter_map(|row| Some((row.id, self.resources.get(&row.id)?.clone()))).collect();
+        self.note_changes(batch, &before, &stood);
         self.leases.extend(batch.leases.iter().map(|row| (row.id, row.clone())));
         self.resources.extend(batch.resources.iter().map(|row| (row.id, row.clone())));
         self.slots_are_held_once(batch, &before)?;
@@ -106,6 +112,72 @@ impl Oracle {
             self.forgotten.insert(*id);
         }
         batch.forgotten_resources.iter().for_each(|id| drop(self.resources.remove(id)));
+        Ok(())
+    }
+
+    fn note_changes(
+        &mut self,
+        batch: &Batch,
+        before: &BTreeMap<LeaseId, Arc<Lease>>,
+        stood: &BTreeMap<ResourceId, Arc<Resource>>,
+    ) {
+        for row in &batch.leases {
+            let old = before.get(&row.id);
+            let held = |row: &Lease| !row.ended() && row.hold().is_some();
+            if old.is_none() {
+                self.changes.asked.insert(row.id);
+            } else if matches!(row.state, LeaseState::Queued) {
+                self.changes.requeued.insert(row.id);
+            }
+            if held(row) && old.is_none_or(|old| old.hold() != row.hold()) {
+                self.changes.granted.insert(row.id);
+            }
+            let state = |row: &Lease| std::mem::discriminant(&row.state);
+            if old.is_none_or(|old| state(old) != state(row)) {
+                self.signs.insert(row.id, batch.now);
+            }
+        }
+        let new = batch.resources.iter().filter(|row| !stood.contains_key(&row.id));
+        self.changes.bought.extend(new.map(|row| row.id));
+    }
+
+    /// A turn of one input is over, and all that it brought about is stored.
+    pub(crate) fn queue_is_fair(&mut self, pools: &[PoolView], one_by_one: bool) -> Checked {
+        let changes = std::mem::take(&mut self.changes);
+        if !one_by_one {
+            return Ok(());
+        }
+        let look = Look { leases: &self.leases, resources: &self.resources, pools };
+        look.check(&changes)
+    }
+
+    /// The broker recovered, or several turns were stored at once.
+    pub(crate) fn lost_sight(&mut self) {
+        self.changes = Changes::default();
+    }
+
+    /// A holder renews.
+    pub(crate) fn renewed(&mut self, lease: LeaseId, now: Timestamp) {
+        self.signs.insert(lease, now);
+    }
+
+    /// 19: a hold ends with its holder, also where the rest of the set is still waited for.
+    pub(crate) fn the_dead_hold_nothing(&self) -> Checked {
+        for row in self.leases.values().filter(|row| row.spec.child.is_none() && !row.spec.independent) {
+            let (LeaseState::Active { .. }, Some(group)) = (&row.state, row.spec.group) else { continue };
+            let members: Vec<&Arc<Lease>> = self.members(group).collect();
+            // What the broker itself is about may take as long as its adapters do.
+            if members.iter().any(|member| matches!(member.state, LeaseState::Preparing { .. })) {
+                continue;
+            }
+            let sign = members.iter().filter_map(|member| self.signs.get(&member.id)).max().copied();
+            let ttl = members.iter().map(|member| member.spec.ttl).max().unwrap_or_default();
+            let until = sign.unwrap_or_default().after(ttl).after(ttl).max(self.grace_until.after(ttl));
+            if self.now > until.after(Millis::secs(2)) {
+                let states: Vec<_> = members.iter().map(|member| (member.id, &member.state)).collect();
+                return Err(format!("(19) {} is held for nobody, since {sign:?}: {states:?}", row.id));
+            }
+        }
         Ok(())
     }
 

@@ -353,6 +353,7 @@ impl World {
         }
         let started = self.broker.start(&self.pools.clone(), self.now);
         self.look_at_the_store()?;
+        self.oracle.lost_sight();
         let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();
         self.oracle.restarted(&stored)?;
         self.oracle.ended_by_silence.clear();
@@ -379,6 +380,9 @@ impl World {
             if let Input::Notice(Notice { target: NoticeTarget::Resource(id), .. }) = input {
                 self.oracle.noticed.insert(*id);
             }
+            if let Input::Renew { lease, .. } = input {
+                self.oracle.renewed(*lease, self.now);
+            }
             self.trace.line(self.now, || format!("<- {input:?}"));
         }
         let faulty = self.weather.faults && !self.calm;
@@ -392,6 +396,14 @@ impl World {
                 self.broker.clear_faults();
                 self.look_at_the_store()?;
                 self.broker.core().check_invariants()?;
+                if let Err(why) = self.oracle.queue_is_fair(&self.broker.core().pools(), self.one_by_one) {
+                    let core = self.broker.core();
+                    let waiting = core.leases(None).filter(|row| matches!(row.state, LeaseState::Queued));
+                    let explained: Vec<_> = waiting.filter_map(|row| core.explain(row.id, self.now)).collect();
+                    self.trace.line(self.now, || format!("it waits because of {explained:#?}"));
+                    return Err(why);
+                }
+                self.oracle.the_dead_hold_nothing()?;
                 self.provider.verdict()?;
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 asked.iter().for_each(|input| self.things.settle(0, input));
@@ -414,6 +426,7 @@ impl World {
                 let over = self.things.recovered(self.now, &batch.effects, &mut self.rng);
                 self.provider.ended(&over);
                 self.look_at_the_store()?;
+                self.oracle.lost_sight();
                 self.oracle.answered.extend(asked.iter().filter_map(op_of));
                 self.deliver(&asked, answers)?;
                 let stored: BTreeSet<LeaseId> = self.broker.snapshot().leases.iter().map(|row| row.id).collect();

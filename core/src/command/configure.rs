@@ -46,6 +46,7 @@ impl Core {
         order.extend(self.pools.keys().filter(|name| !names.contains(*name)).cloned());
         self.order = order;
         self.drop_empty_pools();
+        self.requeue_children();
         self.reindex_all();
         let ids: Vec<ResourceId> = self.resources.keys().copied().collect();
         for id in ids {

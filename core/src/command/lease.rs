@@ -1,8 +1,9 @@
 //! A client wants something.
 
 use super::{reject, retry_in};
+use crate::capacity::Extent;
 use crate::machine::Core;
-use crate::queue::ClassKey;
+use crate::queue::{ClassKey, Want};
 use crate::{
     GroupId, Labels, Lease, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind, Reply,
     Selector, Subject, Texts,
@@ -20,6 +21,7 @@ impl Core {
             let known = self.lease(first).map(|lease| (lease.spec.fingerprint, lease.spec.principal.clone()));
             return match known {
                 Some((same, principal)) if same == fingerprint && principal == request.principal => {
+                    self.is_waited_for(first);
                     Ok(Reply::Leases(self.with_group(first)))
                 }
                 _ => Err(reject(
@@ -94,6 +96,9 @@ impl Core {
                 wanted.push(Wanted { selector: claim.selector.clone(), ttl, params: claim.params.clone() });
             }
         }
+        if request.claims.len() > 1 {
+            self.attainable_together(request, &wanted)?;
+        }
         Ok(wanted)
     }
 
@@ -154,7 +159,7 @@ impl Core {
 
     /// Whether the configuration could ever meet it, be it busy or switched off now.
     fn attainable(&self, selector: &Selector, count: u32, field: &dyn Fn(&str) -> String) -> Result<(), Rejection> {
-        let most = self.most_slots(selector);
+        let most = self.most_slots(&Want::Selector(Arc::new(selector.clone())));
         if most == 0 {
             let message = format!("no pool has anything with {selector} at once: each label exists, but not together");
             return Err(reject(RejectionKind::Precondition, "UNSATISFIABLE", &field("labels"), message));
@@ -166,30 +171,34 @@ impl Core {
         Ok(())
     }
 
-    /// Slots that the configuration can have at most for a selector; of a removed pool, what is left of it.
-    pub(crate) fn most_slots(&self, selector: &Selector) -> u64 {
-        let mut most = 0u64;
-        for pool in self.pools_for(selector) {
-            let config = &pool.config;
-            match &config.inventory {
-                Some(items) => {
-                    let fitting = items.iter().filter(|item| {
-                        selector.matches(&config.name, &config.labels, &item.labels)
-                            || pool.members.iter().filter_map(|id| self.resource(*id)).any(|row| {
-                                row.item.as_ref() == Some(&item.name)
-                                    && selector.matches(&config.name, &config.labels, &row.labels)
-                            })
-                    });
-                    most += fitting.map(|item| u64::from(item.slots.unwrap_or(config.slots).max(1))).sum::<u64>();
-                }
-                None => {
-                    if self.could_serve(pool, selector) {
-                        most += u64::from(config.max) * u64::from(config.slots.max(1));
-                    }
-                }
-            }
-        }
-        most
+    /// Whether the configuration could ever meet all claims of a request at the same time.
+    fn attainable_together(&self, request: &LeaseRequest, wanted: &[Wanted]) -> Result<(), Rejection> {
+        let wants: Vec<Want> = wanted.iter().map(|want| Want::Selector(want.selector.clone())).collect();
+        let unmet = self.unmet(&wants, Extent::Configured);
+        let Some(first) = unmet.first() else { return Ok(()) };
+        let want = &wants[*first];
+        // The claim to which the lease of this number belongs.
+        let mut before = 0;
+        let index = request.claims.iter().position(|claim| {
+            before += claim.count as usize;
+            *first < before
+        });
+        let field = format!("claims[{}].count", index.unwrap_or(0));
+        let same = wants.iter().filter(|other| *other == want).count() as u64;
+        let most = self.most_slots(want);
+        let message = if same > most {
+            format!(
+                "the claims want {same} slots for {want} together, and it can never have more than {most}: ask for at \
+                 most {most}, or raise what its pools may have"
+            )
+        } else {
+            format!(
+                "the claims compete for the same pools: with slots for the others, {} of the {same} for {want} can \
+                 never be had (it has at most {most} by itself): ask for fewer, or raise what its pools may have",
+                unmet.iter().filter(|n| wants[**n] == *want).count()
+            )
+        };
+        Err(reject(RejectionKind::Precondition, "UNSATISFIABLE", &field, message))
     }
 
     /// Puts the leases of a request in line.
@@ -242,7 +251,7 @@ impl Core {
             self.mark_dirty_for(id);
             ids.push(id);
         }
-        let key: ClassKey = wanted.iter().map(|want| want.selector.clone()).collect();
+        let key: ClassKey = wanted.iter().map(|want| Want::Selector(want.selector.clone())).collect();
         self.queue.push(key, (Reverse(request.priority), seq), ids.clone());
         ids
     }

@@ -32,14 +32,17 @@ impl Core {
             all.insert(0, id);
             for member in all {
                 let active = self.lease(member).is_some_and(|l| matches!(l.state, LeaseState::Active { .. }));
-                // How the work went is said of the lease that is named; the others of the group just end.
-                let (how, kind) = if active {
-                    let outcome = if member == id || outcome != Outcome::Tainted { outcome } else { Outcome::Failed };
-                    (Ended::Released { outcome, note: note.clone(), finding: None }, "lease.released")
+                if active && member != id && outcome != Outcome::Ok {
+                    // The outcome is of the named lease: of the resources of the others it says nothing.
+                    let note = Arc::from(format!("released with {id}"));
+                    let how = Ended::Released { outcome: Outcome::Ok, note, finding: None };
+                    self.end_uncounted(member, how, principal, "lease.released");
+                } else if active {
+                    let how = Ended::Released { outcome, note: note.clone(), finding: None };
+                    self.end_lease(member, how, principal, "lease.released");
                 } else {
-                    (Ended::Cancelled, "lease.cancelled")
-                };
-                self.end_lease(member, how, principal, kind);
+                    self.end_lease(member, Ended::Cancelled, principal, "lease.cancelled");
+                }
             }
         }
         Ok(Reply::Leases(self.named_first(id)))
@@ -131,28 +134,52 @@ impl Core {
                 return Err(reject(RejectionKind::Precondition, "LEASE_ENDED", "lease_id", message));
             }
         }
-        let ttl = ttl.unwrap_or(lease.spec.ttl);
-        let longest = lease.pool.as_ref().and_then(|pool| self.pools.get(pool)).map(|pool| pool.config.max_ttl);
-        if ttl <= Millis::ZERO {
+        if ttl.is_some_and(|ttl| ttl <= Millis::ZERO) {
             let message = String::from("ttl must be longer than 0");
             return Err(reject(RejectionKind::Invalid, "TTL_NOT_POSITIVE", "ttl", message));
         }
-        if let Some(longest) = longest
+        if let (Some(ttl), Some(longest)) = (ttl, self.longest_ttl(&lease))
             && ttl > longest
         {
             let message = format!("ttl {ttl} is longer than {longest}, the longest here: ask for less and renew");
             return Err(reject(RejectionKind::Invalid, "TTL_TOO_LONG", "ttl", message));
         }
-        let until = self.now.after(ttl);
-        // The whole group is renewed: it lives and dies as one.
+        // The whole group is renewed: it lives and dies as one. Each member's pool has a limit of its own.
         let mut all = self.companions(id);
         all.insert(0, id);
         for member in all {
-            if self.lease(member).is_some_and(|l| matches!(l.state, LeaseState::Active { .. })) {
-                self.edit_lease(member, |lease| lease.expires_at = Some(until));
-            }
+            let Some(row) = self.lease(member).filter(|l| matches!(l.state, LeaseState::Active { .. })) else {
+                continue;
+            };
+            let wanted = ttl.unwrap_or(row.spec.ttl);
+            let until = self.now.after(self.longest_ttl(row).map_or(wanted, |longest| wanted.min(longest)));
+            self.edit_lease(member, |lease| lease.expires_at = Some(until));
         }
         Ok(Reply::Leases(self.named_first(id)))
+    }
+
+    /// The limit of the pool that serves a lease.
+    fn longest_ttl(&self, lease: &crate::Lease) -> Option<Millis> {
+        lease.pool.as_ref().and_then(|pool| self.pools.get(pool)).map(|pool| pool.config.max_ttl)
+    }
+
+    /// The holder of a group asks again for it, or waits in a call: it lives, though it knows of no lease to renew.
+    pub(crate) fn is_waited_for(&mut self, id: LeaseId) {
+        let waits = |core: &Self, id: LeaseId| core.lease(id).is_some_and(|l| matches!(l.state, LeaseState::Queued));
+        let mut all = self.companions(id);
+        all.insert(0, id);
+        if !all.iter().any(|member| waits(self, *member)) {
+            return;
+        }
+        for member in all {
+            let Some(row) = self.lease(member).filter(|l| matches!(l.state, LeaseState::Active { .. })) else {
+                continue;
+            };
+            let until = Some(self.now.after(row.spec.ttl));
+            if row.expires_at < until {
+                self.edit_lease(member, |lease| lease.expires_at = until);
+            }
+        }
     }
 
     fn named_first(&self, id: LeaseId) -> alloc::vec::Vec<Arc<crate::Lease>> {

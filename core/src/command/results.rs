@@ -88,6 +88,10 @@ impl Core {
                     lease.state = LeaseState::Active { hold, since: now, access: Arc::new(access) };
                 });
                 self.own_event("lease.active", Subject::Lease(id), format!("slot {}, token {}", hold.slot, hold.token));
+                if lease.spec.group.is_some_and(|group| self.partial.contains(&group)) {
+                    // It may hold now what others wait for.
+                    self.mark_dirty_for(id);
+                }
             }
             Err(failure) => self.prepare_failed(id, hold.resource, &failure),
         }

@@ -12,6 +12,7 @@ mod kept;
 mod life;
 mod line;
 mod loss;
+mod matching;
 mod near;
 mod notices;
 mod operator;

@@ -76,7 +76,6 @@ fn vmpooler_checkout_a_set_is_never_half_granted() {
 
 /// `acquirebystate` hands out what it got even on error; then both wait for what the other has.
 #[test]
-#[ignore = "bug: members of two sets that lost a companion hold on to their slots and wait for each other's for ever"]
 fn boskos_acquirebystate_two_sets_that_lost_a_member_do_not_wait_for_each_other_for_ever() {
     let names = ["h1", "h2", "h3", "h4"];
     let hosts = |names: &[&str]| PoolConfig { traits: PREPARES, ..inventory("hosts", names) };

@@ -1,0 +1,165 @@
+//! Groups that wait for each other's slots. A member whose preparation failed goes back to the queue while the others
+//! of its group keep their slots. If capacity is lost meanwhile, two such groups may each hold what the other needs.
+//!
+//! Then the younger one is broken, and the older request is served (docs/adr/0021-groups.md). A group that ever was
+//! ACTIVE as a whole has nothing in the queue, and never gives way.
+
+use crate::machine::Core;
+use crate::matching::Matching;
+use crate::pending::SELF;
+use crate::place::{Round, Seat};
+use crate::queue::{Place, Want};
+use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Resource, ResourceId, ResourceState, Source, Subject};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// Slots by resource.
+type Slots = BTreeMap<ResourceId, u32>;
+
+/// A group that has some of its slots, and waits for the others.
+struct Partial {
+    place: Place,
+    /// What its queued members want.
+    wants: Vec<Want>,
+    /// A member that has a slot.
+    holder: LeaseId,
+    holds: Slots,
+    /// Of one of its slots it is not yet known whether it can be made ready.
+    preparing: bool,
+}
+
+impl Core {
+    /// Finds the groups that are partly in the queue, from the rows.
+    pub(crate) fn find_partial_groups(&mut self) {
+        let queued = self.leases.values().filter(|entry| matches!(entry.row.state, LeaseState::Queued));
+        let groups = queued.filter(|entry| !entry.row.spec.independent).filter_map(|entry| entry.row.spec.group);
+        self.partial = groups.collect();
+        self.partial = self.partial.iter().copied().filter(|group| self.partial_group(*group).is_some()).collect();
+    }
+
+    fn partial_group(&self, group: GroupId) -> Option<Partial> {
+        let members = self.by_group.get(&group)?;
+        let rows = || members.iter().filter_map(|id| self.lease(*id)).filter(|row| !row.ended());
+        let waiting = rows().find(|row| matches!(row.state, LeaseState::Queued))?;
+        let holder = rows().find(|row| row.hold().is_some())?.id;
+        let (key, place) = self.queue.place(waiting.id)?;
+        let mut holds = Slots::new();
+        for hold in rows().filter_map(|row| row.hold()) {
+            *holds.entry(hold.resource).or_default() += 1;
+        }
+        let preparing = rows().any(|row| matches!(row.state, LeaseState::Preparing { .. }));
+        Some(Partial { place: *place, wants: key.to_vec(), holder, holds, preparing })
+    }
+
+    /// Breaks the youngest group that holds what an older request cannot do without, if it cannot be completed itself.
+    pub(crate) fn give_way(&mut self, round: &Round) {
+        if self.partial.is_empty() {
+            return;
+        }
+        let all: BTreeMap<GroupId, Partial> =
+            self.partial.iter().filter_map(|group| Some((*group, self.partial_group(*group)?))).collect();
+        self.partial = all.keys().copied().collect();
+        let mut youngest_first: Vec<&Partial> = all.values().collect();
+        youngest_first.sort_by_key(|partial| core::cmp::Reverse(partial.place));
+        let held = sum(youngest_first.iter().map(|partial| &partial.holds));
+        // What is kept for those that wait goes to no one else.
+        let kept = round.waiting.iter().filter_map(|(claim, _)| match round.matching.seat(*claim) {
+            Some(Seat::Free(resource)) => Some(*resource),
+            Some(Seat::Made(_) | Seat::Idle(_)) | None => None,
+        });
+        let mut kept_or_held = held.clone();
+        kept.for_each(|resource| *kept_or_held.entry(resource).or_default() += 1);
+        for young in youngest_first.iter().filter(|partial| !partial.preparing) {
+            if self.lacking(&young.wants, &kept_or_held, &Slots::new()) == 0 {
+                continue;
+            }
+            let heads = round.looked.iter().filter(|(_, looked)| !looked.unmet).filter_map(|(key, _)| {
+                let (place, _) = self.queue.classes.get(key)?.waiters.first_key_value()?;
+                (*place < young.place).then_some((*place, key))
+            });
+            for (place, key) in heads {
+                // Slots of the groups that are younger than it, and its own.
+                let away = youngest_first.iter().filter(|partial| partial.place >= place);
+                let away = sum(away.map(|partial| &partial.holds));
+                let without = self.lacking(key, &away, &Slots::new());
+                if without > 0 && self.lacking(key, &away, &young.holds) < without {
+                    let older = self.queue.classes.get(key).and_then(|class| class.waiters.get(&place));
+                    let older = older.and_then(|waiter| waiter.leases.first()).copied();
+                    self.break_partial(young.holder, older);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn break_partial(&mut self, holder: LeaseId, older: Option<LeaseId>) {
+        let older = older.map_or_else(|| "an older request".into(), |id| format!("{id}, which is older"));
+        let link = Link {
+            subject: Subject::Lease(holder),
+            reason: Reason::Policy,
+            detail: Arc::from(format!(
+                "its group was incomplete, and each waited for slots of the other: it gave way to {older}"
+            )),
+            source: Source::Broker,
+            at: self.now,
+        };
+        self.break_lease(holder, alloc::vec![link], &Arc::from(SELF));
+    }
+
+    /// How many of the wants no slot can serve in time, if these slots stay `away` and those come `back`.
+    fn lacking(&self, wants: &[Want], away: &Slots, back: &Slots) -> usize {
+        let mut matching = Matching::default();
+        let count = |slots: &Slots, id: &ResourceId| slots.get(id).copied().unwrap_or(0);
+        let mut lacking = 0;
+        for want in wants {
+            let mut options = Vec::new();
+            for (n, pool) in self.order.iter().enumerate().filter_map(|(n, name)| Some((n, self.pools.get(name)?))) {
+                let named = want.pools().is_none_or(|names| names.contains(&pool.config.name));
+                if !named || !pool.open() {
+                    continue;
+                }
+                for row in pool.members.iter().filter_map(|id| self.resource(*id)).filter(|row| self.will_serve(row)) {
+                    if want.matches(&pool.config.name, &pool.config.labels, &row.labels) {
+                        let slots = row.slots.saturating_sub(count(away, &row.id)) + count(back, &row.id);
+                        matching.set_room(Seat::Free(row.id), slots.min(row.slots));
+                        options.push(Seat::Free(row.id));
+                    }
+                }
+                if self.could_serve(pool, want) {
+                    let slots = self.room(pool).saturating_mul(pool.config.slots.max(1));
+                    matching.set_room(Seat::Made(n), slots);
+                    options.push(Seat::Made(n));
+                }
+            }
+            let claim = matching.add(options, 1);
+            lacking += usize::from(!matching.fill(claim));
+        }
+        lacking
+    }
+
+    /// Whether leases will be given on a resource without an operator: what holds it will let go of it.
+    fn will_serve(&self, row: &Resource) -> bool {
+        let coming = || self.resources.get(&row.id).is_some_and(|entry| entry.counted.coming > 0);
+        row.cordoned.is_none()
+            && row.keep.is_none()
+            && match row.state {
+                ResourceState::Ready | ResourceState::Suspect { .. } | ResourceState::Repairing { .. } => true,
+                ResourceState::Provisioning { .. } => coming(),
+                ResourceState::Quarantined { .. }
+                | ResourceState::Draining { .. }
+                | ResourceState::Destroying { .. }
+                | ResourceState::Orphaned { .. }
+                | ResourceState::Gone { .. } => false,
+            }
+    }
+}
+
+fn sum<'a>(all: impl Iterator<Item = &'a Slots>) -> Slots {
+    let mut total = Slots::new();
+    for (resource, slots) in all.flatten() {
+        *total.entry(*resource).or_default() += slots;
+    }
+    total
+}

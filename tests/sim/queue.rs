@@ -1,0 +1,414 @@
+//! The queue as the oracle sees it, after each turn of one input: the order of grants, slots that are kept for groups,
+//! demand, and requests that no configuration can meet.
+//!
+//! Its matching is its own, slot by slot, so that it shares no mistake with the core.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use wharfinger_core::{GroupId, Lease, LeaseId, LeaseState, PoolView, Resource, ResourceId, ResourceState};
+
+type Checked = Result<(), String>;
+type Place = (Reverse<i32>, u64);
+
+/// What changed since the last look.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Leases that got a slot.
+    pub(crate) granted: BTreeSet<LeaseId>,
+    /// Leases that are new.
+    pub(crate) asked: BTreeSet<LeaseId>,
+    /// Leases that went back to the queue, or changed there.
+    pub(crate) requeued: BTreeSet<LeaseId>,
+    /// Resources that are new.
+    pub(crate) bought: BTreeSet<ResourceId>,
+}
+
+/// What is stored, and the pools as the broker has them.
+pub(crate) struct Look<'a> {
+    pub(crate) leases: &'a BTreeMap<LeaseId, Arc<Lease>>,
+    pub(crate) resources: &'a BTreeMap<ResourceId, Arc<Resource>>,
+    pub(crate) pools: &'a [PoolView],
+}
+
+/// One slot that a claim may be matched to.
+struct Slot<'a> {
+    pool: &'a PoolView,
+    /// The resource, or `None` for a slot that exists by configuration only.
+    row: Option<&'a Resource>,
+    /// The inventory entry behind a slot that exists by configuration only.
+    item: Option<&'a wharfinger_core::Item>,
+}
+
+/// Leases that are granted together.
+struct Waiter<'a> {
+    place: Place,
+    leases: Vec<&'a Lease>,
+}
+
+/// Kuhn's algorithm: claims on the left, slots on the right.
+struct Matching {
+    options: Vec<Vec<usize>>,
+    by_slot: BTreeMap<usize, usize>,
+}
+
+impl Matching {
+    fn new() -> Self {
+        Self { options: Vec::new(), by_slot: BTreeMap::new() }
+    }
+
+    fn add(&mut self, options: Vec<usize>) -> bool {
+        self.options.push(options);
+        let mut seen = BTreeSet::new();
+        self.augment(self.options.len() - 1, &mut seen)
+    }
+
+    fn augment(&mut self, claim: usize, seen: &mut BTreeSet<usize>) -> bool {
+        for slot in self.options[claim].clone() {
+            if !seen.insert(slot) {
+                continue;
+            }
+            let holder = self.by_slot.get(&slot).copied();
+            if holder.is_none_or(|holder| self.augment(holder, seen)) {
+                self.by_slot.insert(slot, claim);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes the last claims back.
+    fn retract(&mut self, claims: usize) {
+        let left = self.options.len() - claims;
+        self.options.truncate(left);
+        self.by_slot.retain(|_, claim| *claim < left);
+    }
+}
+
+impl<'a> Look<'a> {
+    fn pool(&self, name: &str) -> Option<&'a PoolView> {
+        self.pools.iter().find(|pool| &*pool.config.name == name)
+    }
+
+    fn open(pool: &PoolView) -> bool {
+        pool.configured && pool.config.enabled && pool.cordoned.is_none()
+    }
+
+    fn leasable(&self, row: &Resource) -> bool {
+        let itself = matches!(row.state, ResourceState::Ready)
+            && row.cordoned.is_none()
+            && row.keep.is_none()
+            && self.pool(&row.pool).is_some_and(Self::open);
+        let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resources.get(&host));
+        itself && (row.parent.is_none() || host.is_some_and(|host| self.leasable(host)))
+    }
+
+    /// The pools on which a working copy may lie.
+    fn hosts_of(&self, lease: &Lease) -> Option<Vec<Arc<str>>> {
+        let child = self.resources.get(&lease.spec.child?)?;
+        let on = &self.pool(&child.pool).filter(|pool| pool.configured)?.config.on;
+        Some(on.clone())
+    }
+
+    fn fits(&self, lease: &Lease, slot: &Slot<'_>) -> bool {
+        let config = &slot.pool.config;
+        if let Some(on) = self.hosts_of(lease) {
+            return on.contains(&config.name);
+        }
+        let none = wharfinger_core::Labels::new();
+        let labels = slot.row.map(|row| &row.labels).or(slot.item.map(|item| &item.labels)).unwrap_or(&none);
+        lease.spec.selector.matches(&config.name, &config.labels, labels)
+    }
+
+    /// It wants more than its selector says: what it is not given, others behind it may get.
+    fn is_choosy(&self, waiter: &Waiter<'_>) -> bool {
+        waiter.leases.iter().any(|lease| {
+            let child = lease.spec.child.and_then(|child| self.resources.get(&child));
+            let siblings = child.and_then(|child| self.pool(&child.pool)?.config.max_per_parent);
+            !lease.avoid.is_empty()
+                || lease.not_before.is_some()
+                || lease.spec.expected.is_some()
+                || siblings.is_some()
+                || (lease.spec.independent && lease.spec.replaces.is_some())
+        })
+    }
+
+    fn waiters(&self) -> Vec<Waiter<'a>> {
+        let mut together: BTreeMap<GroupId, Vec<&'a Lease>> = BTreeMap::new();
+        let mut all = Vec::new();
+        let place = |lease: &Lease| (Reverse(lease.spec.priority), lease.seq);
+        for lease in self.leases.values().filter(|row| matches!(row.state, LeaseState::Queued)) {
+            let fresh = lease.attempts == 0 && lease.delays == 0;
+            match lease.spec.group {
+                Some(group) if !lease.spec.independent || fresh => together.entry(group).or_default().push(lease),
+                Some(_) | None => all.push(Waiter { place: place(lease), leases: vec![lease] }),
+            }
+        }
+        for mut leases in together.into_values() {
+            leases.sort_by_key(|lease| lease.spec.index);
+            let place = leases.iter().map(|lease| place(lease)).min().expect("it has members");
+            all.push(Waiter { place, leases });
+        }
+        all.sort_by_key(|waiter| waiter.place);
+        all
+    }
+
+    /// Slots that nobody holds, of resources on which leases are given.
+    fn free(&self) -> Vec<Slot<'a>> {
+        let mut held: BTreeMap<ResourceId, u32> = BTreeMap::new();
+        for hold in self.leases.values().filter_map(|lease| lease.hold()) {
+            *held.entry(hold.resource).or_default() += 1;
+        }
+        let mut slots = Vec::new();
+        for row in self.resources.values().filter(|row| self.leasable(row)) {
+            let Some(pool) = self.pool(&row.pool) else { continue };
+            let free = row.slots.saturating_sub(held.get(&row.id).copied().unwrap_or(0));
+            slots.extend((0..free).map(|_| Slot { pool, row: Some(row), item: None }));
+        }
+        slots
+    }
+
+    /// Slots of resources that are being made, but for these.
+    fn coming(&self, but: &BTreeSet<ResourceId>) -> Vec<Slot<'a>> {
+        let mut slots = Vec::new();
+        for row in self.resources.values().filter(|row| !but.contains(&row.id) && row.cordoned.is_none()) {
+            let ResourceState::Provisioning { attempt, .. } = row.state else { continue };
+            let counts = |pool: &&PoolView| Self::open(pool) && (row.item.is_none() || attempt < 3);
+            let Some(pool) = self.pool(&row.pool).filter(counts) else { continue };
+            slots.extend((0..row.slots).map(|_| Slot { pool, row: Some(row), item: None }));
+        }
+        slots
+    }
+
+    /// Slots that the configuration can have; with `switched_on` only those of what is open and enabled.
+    fn possible(&self, switched_on: bool) -> Vec<Slot<'a>> {
+        let mut slots = Vec::new();
+        // What is left of a removed pool may come back with it.
+        for pool in self.pools.iter().filter(|pool| !switched_on || Self::open(pool)) {
+            let gone = |row: &Resource| match row.state {
+                ResourceState::Gone { .. } | ResourceState::Orphaned { .. } => true,
+                ResourceState::Destroying { dead, .. } => dead,
+                _ => false,
+            };
+            // A reload that lowers the maximum takes nothing away that is there.
+            let there = self.resources.values().filter(|row| row.pool == pool.config.name && !gone(row)).count();
+            let most = (pool.config.max as usize).max(there);
+            let slots_of = |own: Option<u32>| own.unwrap_or(pool.config.slots).max(1);
+            match &pool.config.inventory {
+                Some(items) => {
+                    for item in items.iter().filter(|item| item.enabled || !switched_on).take(most) {
+                        slots.extend((0..slots_of(item.slots)).map(|_| Slot { pool, row: None, item: Some(item) }));
+                    }
+                }
+                // More than a request can ask for makes no difference.
+                None => slots.extend((0..(most as u32).saturating_mul(slots_of(None)).min(64)).map(|_| Slot {
+                    pool,
+                    row: None,
+                    item: None,
+                })),
+            }
+        }
+        slots
+    }
+
+    fn options(&self, lease: &Lease, slots: &[Slot<'_>]) -> Vec<usize> {
+        (0..slots.len()).filter(|n| self.fits(lease, &slots[*n])).collect()
+    }
+
+    /// Those for whom something is kept: behind one with the same wants nothing is, unless that one has wishes of its own.
+    fn first_of_their_class<'b>(&self, waiters: &'b [Waiter<'a>]) -> Vec<&'b Waiter<'a>> {
+        let mut classes = BTreeSet::new();
+        let wants = |lease: &&Lease| (lease.spec.selector.clone(), self.hosts_of(lease));
+        let first = |waiter: &&Waiter<'_>| {
+            let class: Vec<_> = waiter.leases.iter().map(wants).collect();
+            !classes.contains(&class) && (self.is_choosy(waiter) || classes.insert(class))
+        };
+        waiters.iter().filter(first).collect()
+    }
+
+    fn all_fit(&self, leases: &[&Lease], slots: &[Slot<'_>]) -> bool {
+        let mut matching = Matching::new();
+        leases.iter().all(|lease| matching.add(self.options(lease, slots)))
+    }
+
+    /// It may go, or is not for everybody.
+    fn is_uncertain(&self, slot: &Slot<'_>) -> bool {
+        let host = |row: &Resource| self.resources.get(&row.parent?.host?).cloned();
+        let uncertain = |row: &Resource| row.at_risk.is_some() || row.ends_at.is_some();
+        slot.row.is_some_and(|row| uncertain(row) || host(row).is_some_and(|host| uncertain(&host)))
+    }
+
+    pub(crate) fn check(&self, changes: &Changes) -> Checked {
+        let waiters = self.waiters();
+        self.accepted_can_be_met(&waiters, changes)?;
+        self.buys_what_is_missing(&waiters, changes)?;
+        let free = self.free();
+        if free.iter().any(|slot| self.is_uncertain(slot)) {
+            return Ok(());
+        }
+        self.no_one_waits_beside_his_slots(&waiters, &free)?;
+        self.kept_for_the_older(&waiters, free, changes)
+    }
+
+    /// 13: what no configuration of the pools can meet is refused.
+    fn accepted_can_be_met(&self, waiters: &[Waiter<'_>], changes: &Changes) -> Checked {
+        let possible = self.possible(false);
+        for waiter in waiters {
+            let new = |lease: &&Lease| {
+                changes.asked.contains(&lease.id) && lease.spec.child.is_none() && lease.spec.replaces.is_none()
+            };
+            if waiter.leases.iter().all(new) && !self.all_fit(&waiter.leases, &possible) {
+                return Err(format!("(13) a request is accepted that can never be met: {}", named(waiter)));
+            }
+        }
+        Ok(())
+    }
+
+    /// 10: whoever finds a slot for each of its leases, beside what is kept for those before it, has them.
+    fn no_one_waits_beside_his_slots(&self, waiters: &[Waiter<'_>], free: &[Slot<'_>]) -> Checked {
+        let possible = self.possible(true);
+        let mut matching = Matching::new();
+        for waiter in self.first_of_their_class(waiters) {
+            let choosy = self.is_choosy(waiter);
+            if choosy && waiter.leases.len() > 1 {
+                // What is kept for it depends on more than is known here.
+                return Ok(());
+            }
+            if choosy {
+                continue;
+            }
+            let found = waiter.leases.iter().filter(|lease| matching.add(self.options(lease, free))).count();
+            if found == waiter.leases.len() {
+                return Err(format!("(10) a request waits beside free slots: {}", named(waiter)));
+            }
+            if !self.all_fit(&waiter.leases, &possible) {
+                matching.retract(waiter.leases.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// 10: by priority, then age, over all that compete: what an older request needs goes to no younger one.
+    fn kept_for_the_older(&self, waiters: &[Waiter<'_>], mut free: Vec<Slot<'a>>, changes: &Changes) -> Checked {
+        let possible = self.possible(true);
+        for granted in changes.granted.iter().filter_map(|id| self.leases.get(id)) {
+            let Some(hold) = granted.hold() else { continue };
+            // A member's own place may be behind that of its request.
+            let with_it = changes.granted.iter().filter_map(|id| self.leases.get(id)).filter(|other| {
+                other.id == granted.id || granted.spec.group.is_some() && other.spec.group == granted.spec.group
+            });
+            let Some(seq) = with_it.map(|lease| lease.seq).min() else { continue };
+            let place = (Reverse(granted.spec.priority), seq);
+            let stood = |waiter: &&Waiter<'_>| {
+                let changed = |lease: &Lease| changes.asked.contains(&lease.id) || changes.requeued.contains(&lease.id);
+                waiter.place < place
+                    && !waiter.leases.iter().any(|lease| changed(lease))
+                    && !self.is_choosy(waiter)
+                    && self.all_fit(&waiter.leases, &possible)
+            };
+            let older: Vec<&Waiter<'_>> = self.first_of_their_class(waiters).into_iter().filter(stood).collect();
+            let matched = |slots: &[Slot<'_>]| {
+                let mut matching = Matching::new();
+                let leases = older.iter().flat_map(|waiter| &waiter.leases);
+                leases.filter(|lease| matching.add(self.options(lease, slots))).count()
+            };
+            let Some(row) = self.resources.get(&hold.resource) else { continue };
+            let Some(pool) = self.pool(&row.pool) else { continue };
+            let slot = Slot { pool, row: Some(row), item: None };
+            if self.is_uncertain(&slot) {
+                continue;
+            }
+            let before = matched(&free);
+            free.push(slot);
+            let after = matched(&free);
+            free.pop();
+            if after > before {
+                let older: Vec<String> = older.into_iter().map(named).collect();
+                return Err(format!("(10) {} has a slot that was kept for one of {older:?}", granted.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Demand makes what is missing, and no more.
+    fn buys_what_is_missing(&self, waiters: &[Waiter<'_>], changes: &Changes) -> Checked {
+        let bought = changes.bought.iter().filter_map(|id| self.resources.get(id));
+        let pools: BTreeSet<&Arc<str>> = bought.clone().map(|row| &row.pool).collect();
+        for name in pools {
+            let Some(pool) = self.pool(name) else { continue };
+            let config = &pool.config;
+            let of_pool = || self.resources.values().filter(|row| row.pool == *name);
+            // Those are made before they are missing.
+            if of_pool().any(|row| matches!(row.state, ResourceState::Draining { deadline: Some(_), .. })) {
+                continue;
+            }
+            let new = bought.clone().filter(|row| row.pool == *name).count() as u32;
+            let mut slots = self.free();
+            slots.retain(|slot| !self.is_uncertain(slot));
+            slots.extend(self.coming(&changes.bought));
+            let here = Slot { pool, row: None, item: None };
+            let by_item: Vec<Slot<'_>> = config
+                .inventory
+                .iter()
+                .flatten()
+                .map(|item| Slot { pool, row: None, item: Some(item) })
+                .chain([here])
+                .collect();
+            let wants_it = |lease: &Lease| by_item.iter().any(|slot| self.fits(lease, slot));
+            // First those whom a new one would not serve: as many as can be are left for it.
+            let leases = || waiters.iter().flat_map(|waiter| waiter.leases.iter().copied());
+            let mut matching = Matching::new();
+            let choosy: BTreeSet<LeaseId> = waiters
+                .iter()
+                .filter(|waiter| self.is_choosy(waiter))
+                .flat_map(|waiter| waiter.leases.iter().map(|lease| lease.id))
+                .collect();
+            for lease in leases().filter(|lease| !wants_it(lease)) {
+                let mut options = self.options(lease, &slots);
+                if choosy.contains(&lease.id) {
+                    // What is free may be nothing for it; what is made is.
+                    options.sort_by_key(|n| slots[*n].row.is_some_and(|row| matches!(row.state, ResourceState::Ready)));
+                }
+                matching.add(options);
+            }
+            let granted = changes.granted.iter().filter_map(|id| self.leases.get(id));
+            let mut missing = granted.filter(|lease| wants_it(lease)).count() as u32;
+            for lease in leases().filter(|lease| wants_it(lease)) {
+                missing += u32::from(choosy.contains(&lease.id) || !matching.add(self.options(lease, &slots)));
+            }
+            let idle = of_pool().filter(|row| {
+                self.leasable(row) && !self.leases.values().any(|l| l.hold().is_some_and(|h| h.resource == row.id))
+            });
+            let counts = |row: &&Arc<Resource>| match row.state {
+                ResourceState::Provisioning { attempt, .. } => {
+                    row.cordoned.is_none() && (row.item.is_none() || attempt < 3)
+                }
+                _ => false,
+            };
+            let coming = of_pool().filter(counts).count() as u32;
+            let minimum = config.min_ready.saturating_sub((idle.count() as u32 + coming).saturating_sub(new));
+            if new > missing.div_ceil(config.slots.max(1)).max(minimum) {
+                let waiting: Vec<String> = waiters.iter().map(named).collect();
+                let there: Vec<String> = slots.iter().map(|slot| shown(slot)).collect();
+                return Err(format!(
+                    "{new} are made in {name}, where {missing} slots are missing: {waiting:?} beside {there:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A request, by its first lease and what its leases want.
+fn named(waiter: &Waiter<'_>) -> String {
+    let wants = waiter.leases.iter().map(|lease| match lease.spec.child {
+        Some(_) => format!("a host, {}", lease.spec.selector),
+        None => lease.spec.selector.to_string(),
+    });
+    format!("{} for {:?}", waiter.leases[0].id, wants.collect::<Vec<_>>())
+}
+
+fn shown(slot: &Slot<'_>) -> String {
+    let state = slot.row.map_or("", |row| row.state.as_str());
+    format!("{} {state}", slot.pool.config.name)
+}
