@@ -8,6 +8,7 @@ mod brake;
 mod command;
 mod copies;
 mod db;
+mod demo;
 #[cfg(feature = "ec2")]
 mod ec2;
 mod failover;
