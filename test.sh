@@ -154,17 +154,17 @@ tests() {
   fi
 }
 
-# of_adapter NAME PACKAGE…: the tests of these packages. The whole workspace is selected, so that each crate has one set of
+# of_adapters FOLDER:PACKAGE…: the tests of these packages. The whole workspace is selected, so that each crate has one set of
 # features in all parts, and is built once.
-of_adapter() {
-  local name=$1 targets=(--lib) filter="" file
-  shift
-  if [ $fast = 0 ]; then
-    for file in adapters/"$name"/tests/*.rs; do
+of_adapters() {
+  local targets=(--lib) filter="" file pair
+  for pair in "$@"; do
+    filter+="${filter:+ | }package(=${pair#*:})"
+    [ $fast = 0 ] || continue
+    for file in adapters/"${pair%%:*}"/tests/*.rs; do
       [ ! -e "$file" ] || targets+=(--test "$(basename "$file" .rs)")
     done
-  fi
-  for package in "$@"; do filter+="${filter:+ | }package(=$package)"; done
+  done
   tests --workspace "${targets[@]}" -E "$filter"
 }
 
@@ -178,10 +178,10 @@ part_lint() {
 }
 # The core and the testkit have no dependencies: alone they are built with the features that they have in the workspace.
 part_core() { tests -p wharfinger-core -p wharfinger-testkit; }
-part_local() { of_adapter local wharfinger-local wharfinger-adapter wharfinger-fake; }
-part_ssh() { of_adapter ssh wharfinger-ssh; }
-part_copies() { of_adapter copies wharfinger-copies; }
-part_ec2() { of_adapter ec2 wharfinger-ec2; }
+part_local() { of_adapters local:wharfinger-local api:wharfinger-adapter fake:wharfinger-fake; }
+part_ssh() { of_adapters ssh:wharfinger-ssh; }
+part_copies() { of_adapters copies:wharfinger-copies; }
+part_ec2() { of_adapters ec2:wharfinger-ec2; }
 part_server() {
   tests --workspace --lib --bins --test it -E 'package(=wharfinger)'
   check "documentation tests" cargo test --quiet --workspace --doc
@@ -190,13 +190,15 @@ part_sim() { tests --workspace --test sim; }
 part_e2e() { tests --workspace --test e2e; }
 
 # What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
-# faketime: a host whose clock is wild. openssl: certificates of a database and of a remote.
+# gpg-agent: a process that its user cannot read. busybox: another /bin/sh. faketime: a host whose clock is wild. openssl: certificates of a database and of a remote.
 install_for() {
   [ "$1" = lint ] || need_packages gcc:gcc || return 1
   [ "$1" = lint ] || need_nextest || return 1
   case $1 in
   ssh | copies | ec2 | e2e) need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft iproute2:ip || return 1 ;;
   esac
+  case $1 in local | copies) need_packages busybox:busybox || return 1 ;; esac
+  [ "$1" != ssh ] || need_packages gpg-agent:gpg-agent || return 1
   case $1 in copies | e2e) need_packages git-lfs:git-lfs openssl:openssl || return 1 ;; esac
   case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
   [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1

@@ -21,7 +21,7 @@ mapfile -t files < <(git ls-files '*.sh' .ci/run)
   echo "lint-shell: git lists no shell script" >&2
   exit 1
 }
-parts=adapters/copies/src/sh
+parts=adapters/copies/src/sh library=adapters/api/src/sh/processes.sh
 work=$(mktemp -d)
 cp .shellcheckrc "$work"
 trap 'rm -rf -- "$work"' EXIT
@@ -33,10 +33,14 @@ while read -r name equals list; do
   [ "$equals" = = ] || continue
   read -ra names <<<"${list//[\";]/ }"
   line=1
-  for part in prelude "${names[@]}"; do
-    printf '%s %s %s\n' "$name" "$line" "$parts/$part.sh" >>"$work/map"
-    cat -- "$parts/$part.sh" >>"$work/$name"
-    [ "$part" != prelude ] || echo >>"$work/$name"
+  # What `Script::argv` puts before the parts.
+  before=("$parts/prelude.sh")
+  [ "${names[0]}" != stop ] || before+=("$library")
+  for part in "${before[@]}" "${names[@]/#/$parts/}"; do
+    part=${part%.sh}.sh
+    printf '%s %s %s\n' "$name" "$line" "$part" >>"$work/map"
+    cat -- "$part" >>"$work/$name"
+    [ "$part" != "$parts/prelude.sh" ] || echo >>"$work/$name"
     line=$(($(wc -l <"$work/$name") + 1))
   done
   programs=$((programs + 1))
@@ -54,10 +58,12 @@ done
 
 # What one program does not use another may: unused names and lines are reported where no program uses them.
 (cd "$work" && cut -d' ' -f1 map | sort -u | xargs shellcheck -s sh -f gcc) >"$work/found" || [ -s "$work/found" ] || status=1
-awk -F: '
+awk -F: -v library="$library" '
   NR == FNR { split($0, m, " "); n[m[1]]++; first[m[1], n[m[1]]] = m[2]; file[m[1], n[m[1]]] = m[3]; uses[m[3]]++; next }
   {
     for (i = n[$1]; i > 1 && first[$1, i] > $2; i--);
+    # The library is checked alone.
+    if (file[$1, i] == library) next
     text = $0
     sub(/^[^:]*:[^:]*:/, "", text)
     finding = file[$1, i] ":" ($2 - first[$1, i] + 1) ":" text

@@ -25,6 +25,7 @@ extern crate alloc;
 mod blame;
 mod brake;
 mod cause;
+mod clock;
 mod command;
 mod common;
 mod doubt;
@@ -57,6 +58,7 @@ mod timer;
 mod view;
 
 pub use cause::{CauseChain, Link, Reason, Source};
+pub use clock::{HybridClock, Reading};
 pub use effect::{Effect, Work};
 pub use event::Event;
 pub use id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};

@@ -104,6 +104,11 @@ impl Core {
         self.next_timer()
     }
 
+    /// The time of the latest step.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The revision of the latest change, committed or not.
     pub fn revision(&self) -> Revision {
         self.revision

@@ -147,6 +147,14 @@ impl Core {
                 | ResourceState::Draining { .. }
                 | ResourceState::Gone { .. } => None,
             };
+            // A call needs the row of the host. A host that is forgotten took along what was on it.
+            let forgotten = row.parent.and_then(|parent| parent.host).is_some_and(|host| self.resource(host).is_none());
+            if let ResourceState::Destroying { cause, .. } | ResourceState::Orphaned { cause, .. } = &row.state
+                && forgotten
+            {
+                self.gone(id, cause.clone());
+                continue;
+            }
             if let Some(op) = op {
                 self.call(Call::Resource(id, op));
             }

@@ -252,7 +252,9 @@ pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
     let answer = context.ask(admin.list_pools(pb::ListPoolsRequest::default())).await?;
     let ui = context.ui;
     if ui.json {
-        ui.document(&json::listed("pools", &answer.pools, Some(answer.revision)))?;
+        let mut document = json::listed("pools", &answer.pools, Some(answer.revision));
+        document["warnings"] = answer.warnings.into();
+        ui.document(&document)?;
         return Ok(Exit::Ok);
     }
     let mut table =
@@ -285,6 +287,9 @@ pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
     }
     for (what, text) in notes {
         ui.out(&format!("{} {text}", ui.state_text(what)))?;
+    }
+    for warning in &answer.warnings {
+        ui.warn(warning);
     }
     Ok(Exit::Ok)
 }

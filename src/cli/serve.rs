@@ -326,7 +326,7 @@ impl Running {
         for made in made.values() {
             attend(&made.adapter, &notices, &handle);
         }
-        tokio::spawn(trim_trail(store.clone(), loaded.keep_events, engine_stop.clone()));
+        tokio::spawn(trim_trail(store.clone(), handle.clock().clone(), loaded.keep_events, engine_stop.clone()));
         tracing::info!(address = %loaded.server.listen, store = %loaded.store, pools = loaded.pools.len(), "serving");
         Ok(Self {
             loaded,
@@ -390,7 +390,9 @@ impl Running {
         take_traits(&mut loaded.pools, |pool| made.get(pool).or_else(|| self.made.get(pool)));
         // The adapter of a pool that is no longer configured stays: what is left of the pool drains by it.
         let (adapters, notices, handle) = (self.adapters.clone(), self.notices.clone(), self.handle.clone());
+        let (credentials, configs) = (self.shared.credentials.clone(), loaded.adapters.clone());
         let change = move || {
+            set_credentials(&credentials, &configs);
             for (adapter, settings) in adopted {
                 adapter.adopt(settings);
             }
@@ -407,7 +409,6 @@ impl Running {
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }
-        set_credentials(&self.shared.credentials, &loaded.adapters);
         self.loaded.pools = loaded.pools;
         self.loaded.adapters = loaded.adapters;
         Ok(())

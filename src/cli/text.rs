@@ -90,6 +90,11 @@ pub(crate) fn timestamp(at: &prost_types::Timestamp) -> Option<Timestamp> {
     Timestamp::new(at.seconds, at.nanos).ok()
 }
 
+/// The wall clock.
+fn now() -> Timestamp {
+    Timestamp::try_from(crate::clock::wall()).unwrap_or_default()
+}
+
 /// RFC 3339, to the millisecond.
 pub(crate) fn rfc3339(at: &prost_types::Timestamp) -> Option<String> {
     timestamp(at).map(|at| format!("{at:.3}"))
@@ -99,25 +104,25 @@ pub(crate) fn rfc3339(at: &prost_types::Timestamp) -> Option<String> {
 pub(crate) fn clock(at: Option<&prost_types::Timestamp>) -> String {
     let Some(at) = at.and_then(timestamp) else { return "-".into() };
     let zone = TimeZone::system();
-    let (then, today) = (zone.to_datetime(at), zone.to_datetime(Timestamp::now()));
+    let (then, today) = (zone.to_datetime(at), zone.to_datetime(now()));
     let format = if then.date() == today.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
     then.strftime(format).to_string()
 }
 
 /// The time of day now and here, to the millisecond.
 pub(crate) fn clock_now() -> String {
-    TimeZone::system().to_datetime(Timestamp::now()).strftime("%H:%M:%S%.3f").to_string()
+    TimeZone::system().to_datetime(now()).strftime("%H:%M:%S%.3f").to_string()
 }
 
 /// How long ago: `12s`, `3m`, `4h`, `5d`.
 pub(crate) fn ago(at: Option<&prost_types::Timestamp>) -> String {
-    at.and_then(timestamp).map_or_else(|| "-".into(), |at| short(Timestamp::now().duration_since(at).as_secs()))
+    at.and_then(timestamp).map_or_else(|| "-".into(), |at| short(now().duration_since(at).as_secs()))
 }
 
 /// How long until: `12s`; `now` if it is past.
 pub(crate) fn until(at: Option<&prost_types::Timestamp>) -> String {
     let Some(at) = at.and_then(timestamp) else { return "-".into() };
-    let left = at.duration_since(Timestamp::now()).as_secs();
+    let left = at.duration_since(now()).as_secs();
     if left <= 0 { "now".into() } else { short(left) }
 }
 

@@ -354,7 +354,7 @@ fn third(ttl: Duration) -> Duration {
 fn first_renewal(lease: &pb::Lease) -> Duration {
     let ttl = ttl(lease);
     let expires_at = lease.expires_at.and_then(|at| SystemTime::try_from(at).ok());
-    let left = expires_at.and_then(|at| at.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+    let left = expires_at.and_then(|at| at.duration_since(crate::clock::wall()).ok()).unwrap_or_default();
     if left >= ttl.mul_f64(0.9) && left <= ttl.mul_f64(1.1) { third(ttl) } else { Duration::ZERO }
 }
 

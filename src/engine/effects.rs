@@ -346,7 +346,9 @@ impl Executor {
         let mut job = resource_job(&effect.resource, effect.op.0);
         if let Some(host) = &effect.host {
             let shell = self.adapter(host)?.shell(&resource_job(host, effect.op.0)).await?;
-            job.parent = Some(ParentHost { resource: host.id.to_string(), access: facts::texts(&host.access), shell });
+            let lease = effect.resource.parent.as_ref().map(|parent| parent.lease.to_string()).unwrap_or_default();
+            let (resource, access) = (host.id.to_string(), facts::texts(&host.access));
+            job.parent = Some(ParentHost { resource, lease, access, shell });
         }
         Ok((adapter, job))
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use wharfinger_adapter as adapter;
 use wharfinger_adapter::{Failure, Prepared, Provisioned};
 use wharfinger_core::{
-    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeKind, NoticeTarget, Texts, Timestamp,
-    Verdict, Work,
+    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeKind, NoticeTarget, Reading, Texts,
+    Timestamp, Verdict, Work,
 };
 
 pub(crate) fn texts(texts: &Texts) -> BTreeMap<String, String> {
@@ -135,16 +135,18 @@ pub(crate) fn panicked(effect: &Effect, why: &str) -> Input {
     not_called(effect, Failure::bug("ADAPTER_PANICKED", format!("the adapter panicked: {why}; please report it")))
 }
 
-/// A notice as an input; `None` if its resource id is none.
-pub(crate) fn notice(notice: adapter::Notice) -> Option<Input> {
+/// A notice as an input; `None` if its resource id is not valid. Announced ends are wall times: `reading` translates them
+/// into the core's time.
+pub(crate) fn notice(notice: adapter::Notice, reading: Reading) -> Option<Input> {
     let target = match notice.target {
         adapter::NoticeTarget::Resource(id) => NoticeTarget::Resource(id.parse().ok()?),
         adapter::NoticeTarget::Item(item) => NoticeTarget::Item(Arc::from(item)),
     };
+    let at = |unix_ms| reading.from_wall(Timestamp(unix_ms));
     let kind = match notice.kind {
-        adapter::NoticeKind::Interruption { at_unix_ms } => NoticeKind::Interruption(Timestamp(at_unix_ms)),
+        adapter::NoticeKind::Interruption { at_unix_ms } => NoticeKind::Interruption(at(at_unix_ms)),
         adapter::NoticeKind::AtRisk => NoticeKind::AtRisk,
-        adapter::NoticeKind::Maintenance { at_unix_ms } => NoticeKind::Maintenance(Timestamp(at_unix_ms)),
+        adapter::NoticeKind::Maintenance { at_unix_ms } => NoticeKind::Maintenance(at(at_unix_ms)),
         adapter::NoticeKind::Cancelled => NoticeKind::Cancelled,
         adapter::NoticeKind::ConnectionLost => NoticeKind::ConnectionLost,
         adapter::NoticeKind::Gone => NoticeKind::Gone,

@@ -4,11 +4,13 @@
 //! What it says is a committed state. A hint of the store brings news within milliseconds, and it asks from time to time
 //! whether there was a hint or not. When the store does not answer for longer than what is said may be old, nothing is said.
 
+use crate::clock::{Clock, Moment};
+use crate::engine::Hub;
 use crate::engine::feed::changes_after;
 use crate::engine::handle::{Handle, Message, Refreshed, SubmitError};
+use crate::engine::run::watch_clock;
 use crate::engine::standing::Standing;
-use crate::engine::{Hub, clock};
-use crate::store::{Moment, Store, StoreError};
+use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,11 +66,13 @@ pub fn follow(config: FollowConfig) -> Follower {
     let hub = Hub::new(Revision(0));
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let handle = Handle::of(mailbox, hub.clone(), store.clone(), standing.clone());
+    let clock = handle.clock().clone();
     let (pools, configured) = watch::channel(pools);
     let (begin, end) = (CancellationToken::new(), CancellationToken::new());
     let following = Following {
         store,
         limits,
+        clock,
         configured,
         hub,
         standing,
@@ -84,6 +88,7 @@ pub fn follow(config: FollowConfig) -> Follower {
         said: String::new(),
     };
     let task = tokio::spawn(following.run(begin.clone(), end.clone()));
+    tokio::spawn(watch_clock(handle.clone()));
     Follower { handle, pools, begin, end, task }
 }
 
@@ -125,6 +130,7 @@ enum Fetched {
 struct Following {
     store: Arc<dyn Store>,
     limits: Limits,
+    clock: Clock,
     configured: watch::Receiver<Vec<PoolConfig>>,
     hub: Hub,
     standing: Standing,
@@ -218,13 +224,14 @@ impl Following {
             }
             Some(_) | None => {
                 let (pools, limits) = (self.configured.borrow_and_update().clone(), self.limits.clone());
+                let clock = self.clock.clone();
                 Box::pin(async move {
                     let snapshot = match store.load().await {
                         Ok(snapshot) => snapshot,
                         Err(error) => return Fetched::Failed(error),
                     };
                     // Of a large farm it takes a while, and others have something to do.
-                    let made = move || Box::new(Core::follow(snapshot, pools, limits, clock::now()));
+                    let made = move || Box::new(Core::follow(snapshot, pools, limits, clock.now()));
                     match tokio::task::spawn_blocking(made).await {
                         Ok(core) => Fetched::All(core),
                         Err(error) => Fetched::Failed(StoreError::Corrupt(error.to_string())),
@@ -251,6 +258,7 @@ impl Following {
             Fetched::All(core) => {
                 tracing::info!(revision = %core.revision(), "following");
                 let revision = core.revision();
+                self.clock.not_before(core.now());
                 self.core = Some(*core);
                 if revision > before {
                     self.hub.skip(revision);
@@ -260,6 +268,7 @@ impl Following {
                 if let Some(core) = &mut self.core {
                     // Also if nothing has changed: a commit of nothing tells how late it is, and time never runs backwards.
                     core.take_in(&batch);
+                    self.clock.not_before(core.now());
                     // The last state of something that has come and gone since can't be told any more.
                     if batch.floor > before {
                         self.hub.skip(batch.revision);
@@ -301,7 +310,7 @@ impl Following {
 
     fn answer(&mut self, messages: Vec<Message>) {
         let fresh = self.standing.fresh().is_ok();
-        let now = clock::now();
+        let now = self.clock.now();
         for message in messages {
             match message {
                 Message::Read(read) => {

@@ -1,5 +1,6 @@
 //! The way into the engine: cheap to clone, bounded, answered only after the commit.
 
+use crate::clock::Clock;
 use crate::engine::standing::{Role, Standing};
 use crate::engine::{Hub, facts};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
@@ -101,6 +102,7 @@ pub struct Handle {
     hub: Hub,
     store: Arc<dyn Store>,
     standing: Standing,
+    clock: Clock,
 }
 
 impl Handle {
@@ -111,7 +113,17 @@ impl Handle {
 
     /// A handle on whatever is behind this mailbox.
     pub(crate) fn of(mailbox: mpsc::Sender<Message>, hub: Hub, store: Arc<dyn Store>, standing: Standing) -> Self {
-        Self { mailbox, hub, store, standing }
+        Self { mailbox, hub, store, standing, clock: Clock::default() }
+    }
+
+    /// The time in which the core decides.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What is wrong with the clock of this server.
+    pub fn clock_warnings(&self) -> Vec<String> {
+        crate::clock::warnings(self.clock.read(), self.store.clock_offset())
     }
 
     /// How this server stands.
@@ -133,7 +145,7 @@ impl Handle {
 
     /// Submits a notice and waits until what it changed is durable.
     pub async fn notice(&self, notice: wharfinger_adapter::Notice) -> Result<(), SubmitError> {
-        match facts::notice(notice) {
+        match facts::notice(notice, self.clock.read()) {
             Some(input) => self.submit(input).await.map(drop),
             None => Ok(()),
         }

@@ -2,7 +2,6 @@
 //!
 //! It names neither tonic nor sqlx: it talks to [`crate::store::Store`] and to adapters by their traits.
 
-mod clock;
 mod cycle;
 mod effects;
 mod facts;
@@ -21,8 +20,3 @@ pub use handle::{CallId, Configure, Handle, Message, Read, Refreshed, SubmitErro
 pub use hub::{Filter, Hub, Subscription, Told};
 pub use run::{Ended, Engine, EngineConfig, start, take_over};
 pub use standing::{Leading, Role, Stand, Standing};
-
-/// Wall-clock time in milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    clock::now().0
-}

@@ -1,10 +1,11 @@
 //! The loop: collect what has come, take a turn, let the answers out; recover when the store failed.
 
+use crate::clock::{Clock, Moment, wall_ms};
 use crate::engine::cycle::{Cycle, Turn, TurnError};
 use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::follow::{Follower, Remains};
 use crate::engine::handle::{Handle, Message, SubmitError};
-use crate::engine::{Hub, clock, facts};
+use crate::engine::{Hub, facts};
 use crate::store::{Epoch, Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::{Notice, NoticeSink};
-use wharfinger_core::{Batch, Input, Limits, PoolConfig};
+use wharfinger_core::{Batch, Input, Limits, PoolConfig, Timestamp};
 
 /// Inputs of one turn: enough that an fsync is shared by many, few enough that nobody waits long.
 const BATCH: usize = 512;
@@ -29,6 +30,10 @@ const HALT: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(1000);
 /// A server that is the only one looks this often whether it is.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
+/// Time between two checks of this server's clock.
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
+/// Minimum time between two warnings of the same trouble with the clock.
+const WARN_AGAIN: Duration = Duration::from_secs(600);
 
 /// All that the engine needs.
 pub struct EngineConfig {
@@ -74,10 +79,12 @@ pub enum Ended {
 pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engine, StoreError> {
     let EngineConfig { store, pools, limits, adapters, effects } = config;
     let epoch = store.acquire().await?;
-    let started = Cycle::start_as(store.clone(), epoch, pools, limits, clock::now()).await?;
+    let started = Cycle::start_as(store.clone(), epoch, pools, limits, Timestamp(wall_ms())).await?;
     let hub = Hub::new(started.0.core().revision());
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let handle = Handle::new(mailbox, hub, store.clone());
+    handle.clock().start(started.0.core().now());
+    tokio::spawn(watch_clock(handle.clone()));
     let alone = CancellationToken::new();
     tokio::spawn(look_around(store, handle.clone(), epoch, alone.clone()));
     Ok(run(started, handle, inputs, adapters, effects, Reign::Alone(alone), stop))
@@ -102,7 +109,10 @@ pub async fn take_over(
     let Remains { inputs, core } = follower.remains().await?;
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
     let pass = lead.pass().to_owned();
-    let started = Cycle::take_over(store, lead.epoch(), warm, (pools, limits), clock::now).await?;
+    let started = Cycle::take_over(store, lead.epoch(), warm, (pools, limits), || Timestamp(wall_ms())).await?;
+    handle.clock().start(started.0.core().now());
+    // The hub has the recovered revision before this server calls itself the leader: else a revision that the former leader
+    // gave out would be refused as one that never was.
     let engine = run(started, handle.clone(), inputs, adapters, effects, Reign::Led(lead), stop);
     handle.standing().lead(&pass);
     Ok(engine)
@@ -155,8 +165,10 @@ fn run(
     let executor = Executor::new(adapters, handle.clone(), effects);
     let (notices, notice_inputs) = mpsc::channel(1024);
     tokio::spawn(carry_notices(notice_inputs, handle.clone()));
-    let hub = handle.hub().clone();
-    let engine = Loop { cycle, hub, executor: executor.clone(), inputs, stop, reign, kept: Vec::new() };
+    let (hub, clock) = (handle.hub().clone(), handle.clock().clone());
+    // Before anything else can be asked: a server that leads has heard of all that was committed.
+    hub.publish(&batch);
+    let engine = Loop { cycle, hub, clock, executor: executor.clone(), inputs, stop, reign, kept: Vec::new() };
     let task = tokio::spawn(async move {
         let ended = engine.run(batch).await;
         // What is under way is another server's to do now, or is done again after the next start.
@@ -166,10 +178,35 @@ fn run(
     Engine { handle, notices, task }
 }
 
+/// Logs what is wrong with this server's clock: when it changes, and again every [`WARN_AGAIN`] while it lasts.
+pub(super) async fn watch_clock(handle: Handle) {
+    let mut logged: Option<(Moment, usize)> = None;
+    loop {
+        let found = handle.clock_warnings();
+        let due = match logged {
+            None => !found.is_empty(),
+            Some((at, count)) => count != found.len() || at.past() >= WARN_AGAIN,
+        };
+        if due {
+            for warning in &found {
+                tracing::warn!("{warning}");
+            }
+            if found.is_empty() {
+                tracing::info!("this server's clock is right again");
+            }
+            logged = (!found.is_empty()).then(|| (Moment::now(), found.len()));
+        }
+        tokio::select! {
+            () = handle.closed() => return,
+            () = tokio::time::sleep(CLOCK_CHECK) => {}
+        }
+    }
+}
+
 async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
     while let Some(notice) = notices.recv().await {
         tracing::debug!(pool = notice.pool, source = notice.source, detail = notice.detail, kind = ?notice.kind, "notice");
-        if let Some(input) = facts::notice(notice)
+        if let Some(input) = facts::notice(notice, handle.clock().read())
             && handle.report(input).await.is_err()
         {
             return;
@@ -180,6 +217,7 @@ async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
 struct Loop {
     cycle: Cycle,
     hub: Hub,
+    clock: Clock,
     executor: Executor,
     inputs: mpsc::Receiver<Message>,
     stop: CancellationToken,
@@ -219,7 +257,9 @@ impl Loop {
     }
 
     async fn run_on(mut self, first: Batch) -> Ended {
-        self.release(Turn { batch: first, answers: Vec::new() });
+        for effect in first.effects {
+            self.executor.start(effect);
+        }
         loop {
             let mut messages = Vec::new();
             let wait = self.until_deadline();
@@ -264,8 +304,7 @@ impl Loop {
 
     fn until_deadline(&self) -> Duration {
         let Some(at) = self.cycle.core().next_deadline() else { return TICK };
-        let wait = at.0.saturating_sub(clock::now().0).max(0);
-        Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(TICK)
+        self.clock.read().until(at).min(TICK)
     }
 
     /// Takes a turn. An error: stop.
@@ -284,7 +323,7 @@ impl Loop {
             }
             Message::Input(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => true,
         });
-        match self.cycle.turn(clock::now(), messages).await {
+        match self.cycle.turn(self.clock.now(), messages).await {
             Ok(turn) if !turn.may_leave(self.leads()) => Err(Ended::LeadLost),
             Ok(turn) => {
                 self.executor.settle(&answered);
@@ -323,7 +362,7 @@ impl Loop {
     async fn recover(&mut self) -> Result<(), Ended> {
         let mut wait = Duration::from_millis(20);
         loop {
-            match self.cycle.recover(clock::now()).await {
+            match self.cycle.recover(self.clock.now()).await {
                 Ok(batch) => {
                     tracing::info!(revision = %batch.revision, "recovered from the store");
                     // What is under way and still wanted goes on: a store that fails for a moment ends no clone.

@@ -1,7 +1,7 @@
 //! How this server stands: whether it leads, who does, and how old is what it says.
 
+use crate::clock::Moment;
 use crate::engine::handle::SubmitError;
-use crate::store::Moment;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;

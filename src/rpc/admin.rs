@@ -23,7 +23,8 @@ impl pb::admin_service_server::AdminService for AdminApi {
         let work = async {
             let (pools, revision) = self.0.handle.read(|core, _| (core.pools(), core.revision())).await?;
             let pools = pools.iter().map(|pool| self.tell(pool)).collect();
-            Ok(pb::ListPoolsResponse { pools, revision: revision.0 })
+            let warnings = self.0.handle.clock_warnings();
+            Ok(pb::ListPoolsResponse { pools, revision: revision.0, warnings })
         };
         self.0.since(request.get_ref().min_revision, work).await
     }
@@ -97,7 +98,7 @@ impl pb::admin_service_server::AdminService for AdminApi {
         let (id, input) = convert::break_lease(request.get_ref(), principal::of(&request)?)?;
         let work = async {
             let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::BreakResponse { lease: Some(tell_lease(&lease)) })
+            Ok(pb::BreakResponse { lease: Some(tell_lease(&lease, self.0.reading())) })
         };
         self.0.answer(work).await
     }
@@ -118,7 +119,9 @@ impl pb::admin_service_server::AdminService for AdminApi {
         let work = async {
             let revision = self.0.revision();
             let events = self.0.handle.events(&query).await?;
-            Ok(pb::EventsResponse { events: events.into_iter().map(convert::event).collect(), revision })
+            let clock = self.0.reading();
+            let events = events.into_iter().map(|event| convert::event(event, clock)).collect();
+            Ok(pb::EventsResponse { events, revision })
         };
         self.0.since(request.get_ref().min_revision, work).await
     }
@@ -145,7 +148,7 @@ impl AdminApi {
                     return Err(RpcError::Bug("the core answered without a resource"));
                 };
                 let found = self.resource(last.id).await?.map(|(resource, _)| resource);
-                let resource = found.unwrap_or_else(|| tell_resource(&last, &[]));
+                let resource = found.unwrap_or_else(|| tell_resource(&last, &[], self.0.reading()));
                 Ok(pb::ResourceResponse { resource: Some(resource), pool: None })
             }
         }
@@ -161,7 +164,7 @@ impl AdminApi {
 
     /// What is counted is known to the one that leads and to no other.
     fn tell(&self, pool: &PoolView) -> pb::Pool {
-        let mut told = tell_pool(pool);
+        let mut told = tell_pool(pool, self.0.reading());
         if self.0.handle.standing().role() == Role::Following {
             told.counters = None;
         }
@@ -174,7 +177,7 @@ impl AdminApi {
             core.resource(id).map(|found| (found.clone(), core.leases_on(id), core.revision().0))
         };
         let found = self.0.find(read).await?;
-        Ok(found.map(|(resource, leases, revision)| (tell_resource(&resource, &leases), revision)))
+        Ok(found.map(|(resource, leases, revision)| (tell_resource(&resource, &leases, self.0.reading()), revision)))
     }
 
     /// Several short reads rather than a long one.
@@ -192,7 +195,8 @@ impl AdminApi {
             if told.revision == 0 {
                 told.revision = revision;
             }
-            told.resources.extend(found.iter().map(|(leases, resource)| tell_resource(resource, leases)));
+            let clock = self.0.reading();
+            told.resources.extend(found.iter().map(|(leases, resource)| tell_resource(resource, leases, clock)));
             let Some(last) = last else { return Ok(told) };
             if told.resources.len() >= asked.size {
                 told.next_page_token = last.id.to_string();

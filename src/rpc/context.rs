@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
-use wharfinger_core::{Core, Lease, Revision, Timestamp};
+use wharfinger_core::{Core, Lease, Reading, Revision, Timestamp};
 
 /// Tells how it went with the machines that adapters buy; asked at each call.
 pub type WeatherSource = Arc<dyn Fn() -> Vec<pb::WeatherLine> + Send + Sync>;
@@ -84,6 +84,11 @@ impl Context {
         }
         self.handle.refresh().await?;
         Ok(self.handle.read(question).await?)
+    }
+
+    /// The core's time and its distance from the wall clock, for the times of one answer.
+    pub(crate) fn reading(&self) -> Reading {
+        self.handle.clock().read()
     }
 
     /// Answers a call that wants an answer now.

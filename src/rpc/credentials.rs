@@ -46,7 +46,7 @@ impl CredentialSources {
 
     /// The message of a lease that a call of this principal names: with credentials if the lease is its own.
     pub(crate) async fn tell(&self, handle: &Handle, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
-        let mut told = tell_lease(lease);
+        let mut told = tell_lease(lease, handle.clock().read());
         if *lease.spec.principal != *caller {
             return Ok(told);
         }

@@ -17,6 +17,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// SERVING on the server that leads and on no other.
 pub(crate) const LEADER: &str = "wharfinger.leader";
 
+/// SERVING while the clock of this server is right.
+pub(crate) const CLOCK: &str = "wharfinger.clock";
+
 /// Names that say whether anything can be asked; the empty one is the whole server.
 pub(crate) const SERVICES: [&str; 3] =
     ["", <LeaseServiceServer<LeaseApi> as NamedService>::NAME, <AdminServiceServer<AdminApi> as NamedService>::NAME];
@@ -25,7 +28,7 @@ pub(crate) const SERVICES: [&str; 3] =
 pub(crate) struct Health {
     reporter: HealthReporter,
     handle: Handle,
-    said: Option<(bool, bool)>,
+    said: Option<(bool, bool, bool)>,
 }
 
 impl Health {
@@ -38,7 +41,7 @@ impl Health {
     async fn say(&mut self) {
         let standing = self.handle.standing();
         let leads = standing.role() == Role::Leading;
-        let now = (standing.fresh().is_ok(), leads);
+        let now = (standing.fresh().is_ok(), leads, self.handle.clock_warnings().is_empty());
         if self.said.replace(now) == Some(now) {
             return;
         }
@@ -46,6 +49,7 @@ impl Health {
             self.reporter.set_service_status(name, status(now.0)).await;
         }
         self.reporter.set_service_status(LEADER, status(leads)).await;
+        self.reporter.set_service_status(CLOCK, status(now.2)).await;
     }
 
     /// Until the stop. Then it says NOT_SERVING, and ends the health service's own watches: they would hold the stop up.
@@ -60,10 +64,10 @@ impl Health {
             }
             self.say().await;
         }
-        for name in SERVICES.into_iter().chain([LEADER]) {
+        for name in SERVICES.into_iter().chain([LEADER, CLOCK]) {
             self.reporter.set_service_status(name, ServingStatus::NotServing).await;
         }
-        for name in SERVICES.into_iter().chain([LEADER]) {
+        for name in SERVICES.into_iter().chain([LEADER, CLOCK]) {
             self.reporter.clear_service_status(name).await;
         }
     }

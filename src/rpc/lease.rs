@@ -47,8 +47,9 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let work = async {
             let leases = leases_of(self.0.handle.submit(input).await?)?;
             let lease = one_of(&leases, id)?;
-            let (_, leases) = first_and_all(leases.iter().map(|lease| tell_lease(lease)).collect());
-            Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease)), leases })
+            let clock = self.0.reading();
+            let (_, leases) = first_and_all(leases.iter().map(|lease| tell_lease(lease, clock)).collect());
+            Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, clock)), leases })
         };
         self.0.answer(work).await
     }
@@ -67,7 +68,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let (id, input) = convert::report(request.get_ref(), principal::of(&request)?)?;
         let work = async {
             let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease)) })
+            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, self.0.reading())) })
         };
         self.0.answer(work).await
     }
@@ -116,8 +117,10 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             // Of the same state, also where others write.
             let mut query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
             query.to = Some(to);
-            let history = self.0.handle.events(&query).await?.into_iter().rev().map(convert::event).collect();
-            let mut told = convert::explanation(tell_lease(&lease), why, history);
+            let clock = self.0.reading();
+            let events = self.0.handle.events(&query).await?.into_iter().rev();
+            let history = events.map(|event| convert::event(event, clock)).collect();
+            let mut told = convert::explanation(tell_lease(&lease, clock), why, history);
             told.revision = to.0;
             Ok(told)
         };
@@ -180,7 +183,8 @@ impl LeaseApi {
             if told.revision == 0 {
                 told.revision = revision; // of the first read: what changed since can be watched from there
             }
-            told.leases.extend(leases.iter().map(|lease| tell_lease(lease)));
+            let clock = self.0.reading();
+            told.leases.extend(leases.iter().map(|lease| tell_lease(lease, clock)));
             let Some(last) = last else { return Ok(told) };
             if told.leases.len() >= asked.size {
                 told.next_page_token = last.id.to_string();

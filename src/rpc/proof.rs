@@ -1,7 +1,7 @@
 //! That a call was passed on by a server on the same database: a code over who called what and when, keyed with what the
 //! database tells its servers and nobody else. The key itself never leaves them, and changes with each lead.
 
-use crate::engine::now_ms;
+use crate::clock::wall_ms;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ fn code(key: &str, path: &str, caller: &str, at_ms: i64) -> Option<Code> {
 
 /// A proof, made now.
 pub(crate) fn make(key: &str, path: &str, caller: &str) -> Option<String> {
-    at(key, path, caller, now_ms())
+    at(key, path, caller, wall_ms())
 }
 
 fn at(key: &str, path: &str, caller: &str, at_ms: i64) -> Option<String> {
@@ -45,7 +45,7 @@ pub(crate) fn holds(key: &str, path: &str, caller: &str, proof: &str) -> bool {
     let check = || {
         let (at, hex) = proof.split_once('.')?;
         let at: i64 = at.parse().ok()?;
-        let near = now_ms().checked_sub(at)?.checked_abs()? <= WINDOW_MS;
+        let near = wall_ms().checked_sub(at)?.checked_abs()? <= WINDOW_MS;
         let bytes: Option<Vec<u8>> =
             hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
         // Compared in constant time.
@@ -66,7 +66,7 @@ mod tests {
         for (key, path, caller) in [("other", "/a/B", "local"), ("key", "/a/C", "local"), ("key", "/a/B", "root")] {
             assert!(!holds(key, path, caller, &proof));
         }
-        let old = at("key", "/a/B", "local", now_ms() - WINDOW_MS - 1000).unwrap();
+        let old = at("key", "/a/B", "local", wall_ms() - WINDOW_MS - 1000).unwrap();
         assert!(!holds("key", "/a/B", "local", &old));
         for wrong in ["", ".", "x.y", "1.", &proof[..proof.len() - 2], &format!("{proof}00"), "9223372036854775807.aa"]
         {

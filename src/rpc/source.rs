@@ -7,7 +7,7 @@ use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use wharfinger_core::{Core, Lease, LeaseId, Revision};
+use wharfinger_core::{Core, Lease, LeaseId, Reading, Revision};
 
 /// Leases that one read returns.
 const MAX_FOUND: usize = 500;
@@ -54,6 +54,8 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn reach(&self, wanted: Revision) -> impl Future<Output = Result<(), SubmitError>> + Send;
     /// As of when what is told is; an error if that is too old.
     fn as_of(&self) -> Result<SystemTime, SubmitError>;
+    /// The core's time and its distance from the wall clock.
+    fn reading(&self) -> Reading;
     /// The message of a lease that a call of this principal names: with credentials if the lease is its own.
     fn tell(&self, lease: &Lease, caller: &str) -> impl Future<Output = Result<pb::Lease, SubmitError>> + Send;
 }
@@ -77,7 +79,7 @@ impl Source for Context {
     fn as_of(&self) -> Result<SystemTime, SubmitError> {
         self.handle.standing().fresh()?;
         let age = self.handle.standing().age().unwrap_or_default();
-        Ok(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
+        Ok(crate::clock::wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
     async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {
@@ -93,6 +95,10 @@ impl Source for Context {
             }
         });
         read.await
+    }
+
+    fn reading(&self) -> Reading {
+        Context::reading(self)
     }
 
     async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {

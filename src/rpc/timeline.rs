@@ -12,7 +12,7 @@ use crate::rpc::convert::{self, About};
 use crate::rpc::status::RpcError;
 use crate::store::{EventQuery, StoredEvent};
 use std::collections::{BTreeMap, BTreeSet};
-use wharfinger_core::{Ended, LeaseId, LeaseState, ResourceId, Revision};
+use wharfinger_core::{Ended, LeaseId, LeaseState, Reading, ResourceId, Revision};
 
 /// How long after a lease's end its resource may take to be fit for use again, and still belong to its story.
 const AFTER_MS: i64 = 10 * 60 * 1000;
@@ -46,7 +46,7 @@ pub(crate) async fn tell(handle: &Handle, about: About, limit: usize) -> Result<
         About::Lease(id) => of_lease(handle, id).await?,
         About::Resource(id) => of_resource(handle, id, limit).await?,
     };
-    Ok(story.told(limit))
+    Ok(story.told(limit, handle.clock().read()))
 }
 
 /// Entries by their place in the trail, each once.
@@ -64,12 +64,12 @@ impl Story {
         }
     }
 
-    fn told(self, limit: usize) -> pb::TimelineResponse {
+    fn told(self, limit: usize, clock: Reading) -> pb::TimelineResponse {
         let skipped = self.entries.len().saturating_sub(limit);
         let mut entries = self.entries.into_values().skip(skipped).peekable();
         let first = entries.peek().map_or(0, |(event, _)| event.at_unix_ms);
         pb::TimelineResponse {
-            entries: entries.map(|(event, role)| convert::entry(event, role, first)).collect(),
+            entries: entries.map(|(event, role)| convert::entry(event, role, first, clock)).collect(),
             truncated: skipped > 0 || self.more,
             revision: 0,
         }

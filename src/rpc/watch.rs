@@ -206,7 +206,7 @@ impl<'a, S: Source> Watch<'a, S> {
     async fn send_lease(&self, lease: &Lease, revision: Revision) -> Result<(), End> {
         let lease = match &self.owner {
             Some(owner) => self.source.tell(lease, owner).await?,
-            None => tell_lease(lease),
+            None => tell_lease(lease, self.source.reading()),
         };
         let event = Some(pb::watch_response::Event::Lease(lease));
         self.send(pb::WatchResponse { revision: revision.0, event }).await

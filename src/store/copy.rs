@@ -552,6 +552,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn keys_in_a_dump_of_an_older_version_are_not_restored() {
+        const KEY: &str = "PRIVATE-KEY-a61f";
+        let memory = MemoryStore::new();
+        let mut lease = Samples::new(1).lease(2, 1);
+        let wharfinger_core::LeaseState::Active { access, .. } = &mut lease.state else { panic!("{lease:?}") };
+        Arc::make_mut(access).insert("private_key".into(), KEY.into());
+        let batch = Batch { revision: Revision(1), leases: vec![Arc::new(lease)], ..Batch::default() };
+        let epoch = memory.acquire().await.unwrap();
+        memory.commit(&batch, epoch).await.unwrap();
+        let mut text = Vec::new();
+        dump(&memory, &mut text).await.unwrap();
+        assert!(String::from_utf8_lossy(&text).contains(KEY));
+
+        let back = MemoryStore::new();
+        assert_eq!(read_dump(&mut &text[..], &back, Age::Last).await.unwrap().leases, 1);
+        let mut again = Vec::new();
+        dump(&back, &mut again).await.unwrap();
+        let again = String::from_utf8(again).unwrap();
+        assert!(again.contains("ACTIVE") && !again.contains(KEY), "{again}");
+    }
+
+    #[tokio::test]
     async fn an_old_dump_goes_on_far_ahead() {
         let memory = full().await;
         let mut text = Vec::new();

@@ -1,6 +1,7 @@
 //! The lead over other servers: held for a while, renewed, and over by our own clock before it is over for others.
 
 use super::{Epoch, Term};
+use crate::clock::Moment;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,38 +56,11 @@ struct Inner {
     pass: String,
 }
 
-/// Time since this machine was started, also while it sleeps. A process that was stopped, or a laptop that was closed, sees
-/// when it wakes that time has passed (`CLOCK_BOOTTIME`, see clock_gettime(2)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(Duration);
-
-impl Moment {
-    pub(crate) fn now() -> Self {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Moment(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
-    }
-
-    #[cfg(test)]
-    fn after(self, time: Duration) -> Self {
-        Moment(self.0 + time)
-    }
-
-    /// How long ago it was.
-    pub(crate) fn past(self) -> Duration {
-        Moment::now().0.saturating_sub(self.0)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn ago(time: Duration) -> Self {
-        Moment(Moment::now().0.saturating_sub(time))
-    }
-}
-
 impl Lead {
     /// `sent`: from before the database was asked. It counts the time to live from later on.
     #[cfg(any(feature = "postgres", test))]
     pub(super) fn new(epoch: Epoch, pass: String, sent: Moment, ttl: Duration) -> Self {
-        let term = Mutex::new(Term::new(sent.0, ttl));
+        let term = Mutex::new(Term::new(sent.steady(), ttl));
         Lead { inner: Arc::new(Inner { epoch, term, lost: CancellationToken::new(), pass }) }
     }
 
@@ -102,7 +76,7 @@ impl Lead {
 
     /// Whether nobody else can lead now.
     pub fn holds(&self) -> bool {
-        !self.inner.lost.is_cancelled() && self.term().holds(Moment::now().0)
+        !self.inner.lost.is_cancelled() && self.term().holds(Moment::now().steady())
     }
 
     /// Waits until it is over.
@@ -127,7 +101,7 @@ impl Lead {
 
     #[cfg(any(feature = "postgres", test))]
     pub(super) fn renewed(&self, sent: Moment, ttl: Duration) {
-        *self.inner.term.lock().unwrap_or_else(PoisonError::into_inner) = Term::new(sent.0, ttl);
+        *self.inner.term.lock().unwrap_or_else(PoisonError::into_inner) = Term::new(sent.steady(), ttl);
     }
 
     fn term(&self) -> Term {
@@ -136,7 +110,7 @@ impl Lead {
 
     /// Zero if it is past.
     fn left(&self) -> Duration {
-        self.term().until().saturating_sub(Moment::now().0)
+        self.term().until().saturating_sub(Moment::now().steady())
     }
 }
 
@@ -158,12 +132,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_lead_that_is_not_renewed_is_over_before_its_time() {
+        // It ends a tenth before the time from which others may take it.
+        let ttl = Duration::from_secs(60);
+        let old = Lead::new(Epoch(4), String::new(), Moment::ago(ttl - ttl / 20), ttl);
+        assert!(!old.holds(), "over in its last twentieth");
+        let young = Lead::new(Epoch(4), String::new(), Moment::ago(ttl / 2), ttl);
+        assert!(young.holds());
+        assert!(young.left() <= ttl / 2 - ttl / 10);
+
         let ttl = Duration::from_millis(300);
-        let sent = Moment::now();
-        let lead = Lead::new(Epoch(4), String::new(), sent, ttl);
+        let lead = Lead::new(Epoch(4), String::new(), Moment::now(), ttl);
         assert!(lead.holds());
         lead.lost().await;
-        assert!(sent.after(ttl) > Moment::now() || !lead.holds(), "a tenth before, as far as this machine is not late");
         assert!(!lead.holds());
         lead.renewed(Moment::now(), ttl);
         assert!(!lead.holds(), "what is over stays over");

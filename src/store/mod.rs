@@ -24,7 +24,6 @@ mod conformance;
 mod samples;
 
 pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
-pub(crate) use lead::Moment;
 #[cfg(test)]
 pub(crate) use lead::lead_for_tests;
 pub use lead::{Candidate, Election, Lead, Leader};
@@ -38,7 +37,7 @@ pub use trail::trim_trail;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use wharfinger_core::{Batch, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
+use wharfinger_core::{Batch, Lease, LeaseId, Millis, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
 
 /// Which leader writes. A commit with another epoch than the store's is refused: a deposed leader can't write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -86,6 +85,12 @@ pub trait Store: Send + Sync + 'static {
     /// Makes ids from now on as another deployment did, whose content is restored into this store.
     async fn brand(&self, _salt: u16) -> Result<(), StoreError> {
         Err(StoreError::Configuration("nothing can be restored into this kind of store".into()))
+    }
+
+    /// The database's clock minus the wall clock of this machine, when they were last compared; `None`: there is no other
+    /// clock.
+    fn clock_offset(&self) -> Option<Millis> {
+        None
     }
 
     /// Waits for what is being written, and lets go of what is open. Without it nothing is lost.

@@ -1,10 +1,11 @@
 //! The audit trail is kept for a while: what is older goes, little by little.
 
 use super::Store;
+use crate::clock::Clock;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use wharfinger_core::{Millis, Timestamp};
+use wharfinger_core::Millis;
 
 /// Entries of one removal: it holds commits up for some milliseconds.
 const AT_ONCE: usize = 1000;
@@ -16,10 +17,10 @@ const BREATH: Duration = Duration::from_millis(100);
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Removes what is older than `keep`, until `stop`. For the one server that writes.
-pub async fn trim_trail(store: Arc<dyn Store>, keep: Millis, stop: CancellationToken) {
+pub async fn trim_trail(store: Arc<dyn Store>, clock: Clock, keep: Millis, stop: CancellationToken) {
     let mut failing = false;
     loop {
-        let pause = match store.trim_events(now().before(keep), AT_ONCE).await {
+        let pause = match store.trim_events(clock.now().before(keep), AT_ONCE).await {
             Ok(removed) => {
                 failing = false;
                 if removed >= AT_ONCE { BREATH } else { EVERY }
@@ -39,11 +40,6 @@ pub async fn trim_trail(store: Arc<dyn Store>, keep: Millis, stop: CancellationT
     }
 }
 
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,12 +53,12 @@ mod tests {
         let epoch = store.acquire().await.unwrap();
         let mut batch = Batch { revision: Revision(1), ..Batch::default() };
         let old = event(1, Subject::Pool("p".into()));
-        let young = wharfinger_core::Event { at: now(), ..old.clone() };
+        let young = wharfinger_core::Event { at: Clock::default().now(), ..old.clone() };
         batch.events = vec![old; 2500];
         batch.events.push(young);
         store.commit(&batch, epoch).await.unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(trim_trail(store.clone(), Millis::secs(3600), stop.clone()));
+        let task = tokio::spawn(trim_trail(store.clone(), Clock::default(), Millis::secs(3600), stop.clone()));
         let query = EventQuery { limit: 10, ..EventQuery::default() };
         tokio::time::timeout(Duration::from_secs(20), async {
             while store.events(&query).await.unwrap().len() > 1 {

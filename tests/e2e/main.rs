@@ -1,10 +1,12 @@
 //! End to end: the real binary with real sshd, git, grpcurl and a Python client. Each test has a server, a database and
 //! folders of its own; what a test starts, it ends by its own id. Tests that need root or a program say so and skip.
 
+#![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
 
 mod bad_input;
 mod brake;
+mod clock;
 mod command;
 mod copies;
 mod db;

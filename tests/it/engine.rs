@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, SubmitError};
-use wharfinger::store::{EventQuery, Fault, MemoryStore};
+use wharfinger::store::{EventQuery, Fault, MemoryStore, Store};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict};
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState,
-    Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts, Timeouts,
+    AdminRequest, AdminVerb, Batch, Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState,
+    Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts, Timeouts, Timestamp,
 };
 use wharfinger_fake::{Call, Fake};
 
@@ -56,7 +56,10 @@ pub(crate) async fn world(pool: PoolConfig) -> World {
 }
 
 pub(crate) async fn world_of(pools: Vec<(PoolConfig, Fake)>, effects: EffectLimits) -> World {
-    let store = MemoryStore::new();
+    world_on(MemoryStore::new(), pools, effects).await
+}
+
+async fn world_on(store: MemoryStore, pools: Vec<(PoolConfig, Fake)>, effects: EffectLimits) -> World {
     let adapters = Adapters::default();
     for (pool, fake) in &pools {
         adapters.insert(&*pool.name, Arc::new(fake.clone()));
@@ -349,4 +352,42 @@ async fn a_configuration_whose_commit_fails_leaves_everything_as_it_was() {
         assert!(changed.load(Ordering::SeqCst));
         world.active(lease).await;
     }
+}
+
+fn wall() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp(i64::try_from(since.as_millis()).unwrap())
+}
+
+/// An earlier process committed under a clock that was two hours ahead, and the clock was set right before this one starts.
+#[tokio::test]
+async fn a_clock_that_was_ahead_once_stops_nothing() {
+    let store = MemoryStore::new();
+    let epoch = store.acquire().await.unwrap();
+    let ahead = Millis::secs(2 * 3600);
+    store.commit(&Batch { now: wall().after(ahead), ..Batch::default() }, epoch).await.unwrap();
+    let pool = PoolConfig { default_ttl: Millis::secs(5), ..pool(2, 1) };
+    let world = world_on(store, vec![(pool, Fake::new("pool", ALL))], EffectLimits::default()).await;
+    let reading = world.engine.handle.clock().read();
+    assert!((reading.offset().0 - ahead.0).abs() < 60_000, "{reading:?}");
+    assert_eq!(world.engine.handle.clock_warnings().len(), 1, "an operator hears of it");
+
+    let announced = world.lease("announced").await;
+    let resource = world.active(announced).await.hold().unwrap().resource;
+    let silent = world.lease("silent").await;
+    let active = world.active(silent).await;
+    let left = reading.to_wall(active.expires_at.unwrap()).0 - wall().0;
+    assert!(left > 0 && left <= 5600, "clients see a lease of five seconds, not of two hours: {left}");
+    // The provider announces an end by the wall clock.
+    let end = wall().after(Millis::secs(3));
+    let target = NoticeTarget::Resource(resource.to_string());
+    assert!(world.fake.notice(target, NoticeKind::Interruption { at_unix_ms: end.0 }, "spot").await);
+    let told = world.wait(announced, "its end", |lease| lease.ends_at.is_some()).await;
+    let shown = world.engine.handle.clock().read().to_wall(told.ends_at.unwrap());
+    assert!((shown.0 - end.0).abs() <= 50, "{shown:?} for {end:?}");
+    assert!(!told.ended(), "not before its time");
+    let broken = world.wait(announced, "BROKEN", |lease| lease.ended()).await;
+    assert!(wall() >= Timestamp(end.0 - 50) && format!("{:?}", broken.state).contains("Broken"), "{:?}", broken.state);
+    let expired = world.wait(silent, "EXPIRED", |lease| lease.ended()).await;
+    assert!(format!("{:?}", expired.state).contains("Expired"), "{:?}", expired.state);
 }

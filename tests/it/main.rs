@@ -1,5 +1,6 @@
 //! The server's parts together, in one process: engine, stores, adapters, services.
 
+#![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
 
 mod arch;

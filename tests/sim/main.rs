@@ -4,6 +4,7 @@
 
 mod adapters;
 mod broker;
+mod due;
 mod fleet;
 mod follower;
 mod holders;
@@ -74,8 +75,9 @@ fn the_invariants_hold_whatever_happens() {
 }
 
 /// What a few dozen seeds of the fleet are bound to meet.
-const HOSTILE: [&str; 7] = [
+const HOSTILE: [&str; 8] = [
     "calls of deposed leaders",
+    "clocks far ahead of a leader",
     "commits after their doubt was settled",
     "commits of deposed leaders",
     "commits that failed",

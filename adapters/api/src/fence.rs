@@ -7,7 +7,7 @@
 //!
 //! See docs/fencing.md for what this guards and what it does not.
 
-use crate::reaper::failure;
+use crate::reaper::{self, LEASE_VARIABLE, failure};
 use crate::{Command, Exit, Failure, Output, Shell};
 use std::time::Duration;
 
@@ -17,51 +17,22 @@ pub const REFUSED: i32 = 113;
 /// The least of commands takes this long only on a host that hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Arguments: file, token, command.
-const GUARD: &str = r#"
-fence=$1 token=$2
-shift 2
-now=
-{ read -r now <"$fence"; } 2>/dev/null
-if [ "$now" != "$token" ]; then
-  if [ -n "$now" ]; then now="token $now"; else now='no lease'; fi
-  printf 'wharfinger: refused: this lease has token %s, and the slot belongs to %s\n' "$token" "$now" >&2
-  exit 113
-fi
-command -v -- "$1" >/dev/null 2>&1 || { printf 'wharfinger: there is no program %s\n' "$1" >&2; exit 127; }
-exec "$@""#;
+const GUARD: &str = include_str!("sh/guard.sh");
 
-/// Lets only a token pass that is not older than the one that stands there. In `fence` and `token`; sets `now`.
-pub(crate) const COMPARE: &str = r#"
-now=
-{ read -r now <"$fence"; } 2>/dev/null
-case $now in '' | *[!0-9]*) now=0 ;; esac
-[ "$now" -le "$token" ] || { printf '%s\n' "$now" >&2; exit 113; }
-"#;
-
-const SET: &str = r#"
-umask 022
-new=$fence.new.$$
-# Beside the owner's mark, for the sweep that comes when this resource was given up; see sweep.rs.
-beside=${fence%/.wharfinger/*}.owner
-if [ -d "$beside" ]; then
-  note=$beside/lease.${fence##*.}
-  printf '%s\n' "$lease" >"$note.new" && mv -f -- "$note.new" "$note" || exit 1
-fi
-mkdir -p -- "${fence%/*}" && printf '%s\n' "$token" >"$new" && mv -f -- "$new" "$fence" && exit
-rm -f -- "$new" 2>/dev/null
-exit 1"#;
+const SET: &str = concat!(include_str!("sh/fence.sh"), include_str!("sh/set_fence.sh"));
 
 /// The fence of a slot of a host, under the scratch directory of its resource.
 pub fn path(scratch: &str, slot: u32) -> String {
     format!("{}/.wharfinger/fence.{slot}", scratch.trim_end_matches('/'))
 }
 
-/// The same command, behind the fence: the host's `/bin/sh` compares first, and ends with [`REFUSED`] and a word on standard
-/// error if this is not the token that stands in the file. A program that is not there ends with 127, as a shell says it.
+/// The same command, behind the fence: the host's `/bin/sh` compares first, and ends with [`REFUSED`] and a message on standard
+/// error if the file has another token. A program that is not there ends with 127, as in a shell. The lease is taken from the
+/// command's [`LEASE_VARIABLE`]: its number marks what the command starts (see [`crate::reaper`]).
 pub fn guarded(command: Command, path: &str, token: u64) -> Command {
+    let number = command.env.get(LEASE_VARIABLE).map(|lease| reaper::number(lease).to_string()).unwrap_or_default();
     let mut argv: Vec<String> = ["/bin/sh", "-c", GUARD, "wharfinger-fence", path].map(String::from).into();
-    argv.push(token.to_string());
+    argv.extend([token.to_string(), number]);
     argv.extend(command.argv);
     Command { argv, ..command }
 }
@@ -77,8 +48,8 @@ pub async fn set(shell: &dyn Shell, path: &str, token: u64, lease: &str) -> Resu
 
 /// The command behind [`set`], for adapters that run it their own way.
 pub fn set_command(path: &str, token: u64, lease: &str) -> Command {
-    let script = format!("fence=$1 token=$2 lease=$3\n{COMPARE}{SET}");
-    Command::new(["/bin/sh", "-c", &script, "wharfinger-fence", path, &token.to_string(), lease]).timeout(LIMIT)
+    let (token, number) = (token.to_string(), reaper::number(lease).to_string());
+    Command::new(["/bin/sh", "-c", SET, "wharfinger-fence", path, &token, lease, &number]).timeout(LIMIT)
 }
 
 /// What [`set_command`] came to.

@@ -90,6 +90,8 @@ impl fmt::Debug for ResourceJob {
 pub struct ParentHost {
     /// The host resource's id.
     pub resource: String,
+    /// The id of the lease that the child has on it; empty if it has none.
+    pub lease: String,
     /// How to reach it; the child's access is this plus its own.
     pub access: Access,
     /// Runs commands on it.

@@ -15,6 +15,7 @@
 //! Dropping the future of a call cancels it; what it started on a host is then killed.
 
 pub mod announce;
+pub mod clock;
 mod credentials;
 mod failure;
 pub mod fence;

@@ -26,6 +26,8 @@ pub struct Facts {
     pub user: String,
     /// `os`, `arch`, `cpus`: what the broker adds to the labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether `/proc` shows the processes of every user; `None` if the host did not say.
+    pub shows_processes: Option<bool>,
     /// `git --version`, or empty.
     pub git: String,
     /// Free space for us under the scratch directory, in MiB; `None` if it could not be told.
@@ -36,30 +38,7 @@ pub struct Facts {
     pub scratch_exists: bool,
 }
 
-const SCRIPT: &str = r#"
-scratch=$1 make=$2
-echo "os=$(uname -s)"
-echo "arch=$(uname -m)"
-echo "cpus=$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
-echo "user=$(id -un)"
-echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-echo "git=$(git --version 2>/dev/null)"
-[ "$make" = no ] || mkdir -p -- "$scratch" 2>/dev/null
-near=$scratch
-while [ ! -d "$near" ]; do near=$(dirname -- "$near"); done
-echo "free_kb=$(df -Pk -- "$near" 2>/dev/null | awk 'NR > 1 { print $4; exit }')"
-if [ -d "$scratch" ]; then
-  echo "scratch=yes"
-  test_file=$scratch/.wharfinger-proof.$$
-  if fault=$( (umask 077; echo proof >"$test_file") 2>&1 ); then :; else echo "fault=can not write in it: $fault" | tr '\n' ' '; fi
-  rm -f -- "$test_file"
-else
-  echo "scratch=no"
-  [ "$make" = no ] || echo "fault=can not make it: $(mkdir -p -- "$scratch" 2>&1 | tr '\n' ' ')"
-fi
-echo
-echo "end=yes"
-"#;
+const SCRIPT: &str = include_str!("sh/facts.sh");
 
 /// Asks the host for its facts. With `make`, makes the scratch directory first.
 ///
@@ -99,6 +78,7 @@ pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
         boot_id: value("boot_id").to_string(),
         user: value("user").to_string(),
         labels,
+        shows_processes: lines.get("proc").map(|proc| *proc == "yes"),
         git: value("git").to_string(),
         free_disk_mb: value("free_kb").parse::<u64>().ok().map(|kb| kb / 1024),
         scratch_fault: lines.get("fault").map(|fault| fault.trim().to_string()),
@@ -109,7 +89,7 @@ pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
 /// Makes the scratch directory and proves the host: git is new enough, the directory can be written, the disk has room.
 ///
 /// # Errors
-/// `GIT_MISSING`, `GIT_TOO_OLD`, `SCRATCH_UNUSABLE` (configuration), `DISK_FULL` (resource), or what kept us from asking.
+/// `GIT_MISSING`, `GIT_TOO_OLD`, `PROC_MISSING`, `SCRATCH_UNUSABLE` (configuration), `DISK_FULL` (resource), or what kept us from asking.
 pub async fn prove(shell: &dyn Shell, host: &str, needs: &Needs, limit: Duration) -> Result<Facts, Failure> {
     let facts = facts(shell, &needs.scratch, true, limit).await?;
     judge(host, &facts, needs)?;
@@ -136,6 +116,16 @@ pub fn judge(host: &str, facts: &Facts, needs: &Needs) -> Result<(), Failure> {
             ));
         }
         Some(_) | None => {}
+    }
+    if facts.shows_processes == Some(false) {
+        return Err(Failure::configuration(
+            "PROC_MISSING",
+            format!(
+                "host {host} does not show its processes to {}, so what a lease leaves running cannot be found; mount /proc \
+                 without hidepid, or with a gid= of which {} is a member",
+                facts.user, facts.user
+            ),
+        ));
     }
     // A full disk is often the reason why nothing can be written, so it speaks first.
     if let Some(free) = facts.free_disk_mb
@@ -196,12 +186,7 @@ pub fn examine(host: &str, facts: &Facts, boot_id: &str, needs: &Needs) -> Verdi
 /// # Errors
 /// `SCRATCH_NOT_REMOVED` (resource) if something is still there, or what kept us from asking.
 pub async fn remove_tree(shell: &dyn Shell, path: &str, limit: Option<Duration>) -> Result<(), Failure> {
-    // Module caches (Go's) are read-only by design, so a plain rm -rf is not enough for their owner.
-    const REMOVE: &str = r#"
-[ -e "$1" ] || [ -L "$1" ] || exit 0
-rm -rf -- "$1" 2>/dev/null && exit 0
-chmod -R u+rwX -- "$1" 2>/dev/null
-exec rm -rf -- "$1""#;
+    const REMOVE: &str = include_str!("sh/remove.sh");
     let command = Command { timeout: limit, ..Command::new(["/bin/sh", "-c", REMOVE, "remove", path]) };
     let output = shell.run(command).await.map_err(failure)?;
     match output.exit {
@@ -259,6 +244,7 @@ mod tests {
         assert_eq!(reason(good()), Ok(()));
         assert_eq!(reason(Facts { git: String::new(), ..good() }), Err("GIT_MISSING"));
         assert_eq!(reason(Facts { git: "git version 2.35.1".into(), ..good() }), Err("GIT_TOO_OLD"));
+        assert_eq!(reason(Facts { shows_processes: Some(false), ..good() }), Err("PROC_MISSING"));
         assert_eq!(reason(Facts { free_disk_mb: Some(511), ..good() }), Err("DISK_FULL"));
         assert_eq!(reason(Facts { scratch_fault: Some("no".into()), ..good() }), Err("SCRATCH_UNUSABLE"));
     }

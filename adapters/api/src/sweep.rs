@@ -20,13 +20,13 @@
 //! Ids sort by age, and only what is older is swept: a call that was held up somewhere finds nothing. An entry has one
 //! resource at a time, so that what is older is over. Pools without an inventory have several on one machine; they are not swept.
 
-use crate::reaper::{ENDING, failure};
+use crate::reaper::{failure, left};
 use crate::{Command, Exit, Failure, ResourceJob, Shell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const SCRIPT: &str = include_str!("sweep.sh");
-const REMOVER: &str = include_str!("remover.sh");
+const SCRIPT: &str = concat!(include_str!("sh/processes.sh"), include_str!("sh/sweep.sh"));
+const REMOVER: &str = include_str!("sh/remover.sh");
 
 /// Ending processes takes twelve seconds at most, and everything else is renaming.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -73,35 +73,25 @@ fn deployment(resource: &str) -> Option<u16> {
 /// Marks a resource's directory as this owner's, and takes away what earlier resources of the same owner left on this host.
 ///
 /// # Errors
-/// `PROCESSES_LEFT` (resource) if some outlive SIGKILL; `PROC_MISSING` (configuration); `SWEEP_FAILED` (resource); or what kept
+/// `PROCESSES_LEFT` (resource) if some outlive SIGKILL; `PROCESSES_UNREADABLE` (resource), see [`crate::reaper`]; `PROC_MISSING` (configuration); `SWEEP_FAILED` (resource); or what kept
 /// us from asking. The next call goes on from there.
 pub async fn claim(shell: &dyn Shell, scratch: &str, owner: &str) -> Result<Swept, Failure> {
     let (hosts, resource) = scratch
         .trim_end_matches('/')
         .rsplit_once('/')
         .ok_or_else(|| Failure::bug("SCRATCH_RELATIVE", format!("{scratch:?} is no absolute path")))?;
-    let script = SCRIPT.replace("@ENDING@", ENDING);
-    let argv = ["/bin/sh", "-c", &script, "wharfinger-sweep", hosts, resource, owner, REMOVER];
+    let argv = ["/bin/sh", "-c", SCRIPT, "wharfinger-sweep", hosts, resource, owner, REMOVER];
     let output = shell.run(Command::new(argv).timeout(LIMIT)).await.map_err(failure)?;
     match output.exit {
         Exit::Code(0) => {}
-        Exit::Code(3) => {
-            let text = format!(
-                "processes that an earlier lease left on this host do not end: {}; look at them there, or restart it",
-                output.complaint()
-            );
-            return Err(Failure::resource("PROCESSES_LEFT", text));
-        }
-        Exit::Code(4) => {
-            let text = "the host has no /proc, so a lease's processes can not be found; hosts must run Linux with /proc mounted";
-            return Err(Failure::configuration("PROC_MISSING", text));
-        }
         ref exit => {
-            let text = format!(
-                "looking under {hosts} for what earlier resources left ended with {exit:?}: {}",
-                output.complaint()
-            );
-            return Err(Failure::resource("SWEEP_FAILED", text));
+            return Err(left(exit, "an earlier lease of this host", &output).unwrap_or_else(|| {
+                let text = format!(
+                    "looking under {hosts} for what earlier resources left ended with {exit:?}: {}",
+                    output.complaint()
+                );
+                Failure::resource("SWEEP_FAILED", text)
+            }));
         }
     }
     let text = String::from_utf8_lossy(&output.stdout);

@@ -7,7 +7,7 @@ use crate::git::{CLEAN, Copy, NORMALISE, REBUILD_AND_PROVE};
 use crate::parts::{Parts, all};
 use crate::{mirror, provision, submodules};
 use serde::{Deserialize, Serialize};
-use wharfinger_adapter::{CleanJob, Failure, HolderWork};
+use wharfinger_adapter::{CleanJob, Failure, HolderWork, reaper};
 
 /// The note of who has the copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +48,8 @@ pub(crate) async fn clean(parts: &Parts, job: &CleanJob, trusts: &Trusts) -> Res
 
 /// All of it in one step.
 async fn at_once(copy: &Copy, lease: &str, token: u64, trusts: &Trusts) -> Result<(), Trouble> {
-    let (pinned, token) = (copy.pinned().await?, token.to_string());
-    let stop = [lease, "clear", &token];
+    let (pinned, token, number) = (copy.pinned().await?, token.to_string(), reaper::number(lease).to_string());
+    let stop = [lease, "clear", &token, &number, &copy.host_lease, &copy.host_dir];
     // A full disk is the state that this step is there to end.
     let normalise = [pinned.as_str(), "strict", "0", ""];
     let mut args = [&stop[..], &normalise].concat();

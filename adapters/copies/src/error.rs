@@ -46,6 +46,7 @@ const STATES: &[&str] = &[
     "NO_PROC",
     "OBJECTS_BROKEN",
     "OTHER_RESOURCE",
+    "PROCESSES_UNREADABLE",
     "PROCESS_SURVIVES",
     "PROOF_FAILED",
     "SHALLOW",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, sweep};
+use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, reaper, sweep};
 
 /// Exit code by which a script says that its output is a [`State`].
 pub(crate) const SAID: i32 = 93;
@@ -25,13 +25,16 @@ pub(crate) struct Script {
     name: &'static str,
     /// It talks to the remote, and reads from its standard input what the remote wants to see.
     remote: bool,
+    /// It ends processes.
+    ends: bool,
     text: &'static str,
 }
 
 impl Script {
     /// The command that runs it. `at`: what the prelude takes.
     pub(crate) fn argv(&self, at: &[&str], args: &[&str]) -> Vec<String> {
-        let text = format!("{PRELUDE}\n{}", self.text);
+        let library = if self.ends { reaper::PROCESSES } else { "" };
+        let text = format!("{PRELUDE}\n{library}\n{}", self.text);
         let mut argv = vec!["/bin/sh".to_string(), "-c".to_string(), text, "wharfinger".to_string()];
         argv.extend(at.iter().chain(args).map(|arg| (*arg).to_string()));
         argv
@@ -43,6 +46,7 @@ macro_rules! scripts {
         $(pub(crate) const $constant: Script = Script {
             name: concat!($file $(, "+", $more)*),
             remote: matches!($file.as_bytes(), b"credentials") $(|| matches!($more.as_bytes(), b"credentials"))*,
+            ends: matches!($file.as_bytes(), b"stop"),
             text: concat!(include_str!(concat!("sh/", $file, ".sh")) $(, include_str!(concat!("sh/", $more, ".sh")))*),
         };)*
     };
@@ -106,6 +110,10 @@ pub(crate) struct Copy {
     /// A file on the host, for a copy that lies outside its host's directory: who sweeps what that host's resource left
     /// finds the copy by it. Empty for one that lies inside.
     pub(crate) note: String,
+    /// The lease that the resource has on its host, or empty.
+    pub(crate) host_lease: String,
+    /// The scratch directory of its host, or empty.
+    pub(crate) host_dir: String,
     /// `sha1` or `sha256`, as far as the broker knows.
     pub(crate) format: Option<String>,
     /// The pool's settings, with `repository` and `default_branch` being this one's.
@@ -159,6 +167,8 @@ impl Copy {
         Ok(Self {
             shell: Arc::clone(&parent.shell),
             note,
+            host_lease: parent.lease.clone(),
+            host_dir: parent.access.get(access::PATH).cloned().unwrap_or_default(),
             at: format!("{dir}/tree"),
             notes: format!("{dir}/meta"),
             part: String::new(),
@@ -300,17 +310,23 @@ impl Copy {
 
     /// Ends what a former holder, or an earlier call, left running on the host.
     pub(crate) async fn stop(&self) -> Result<(), Trouble> {
-        self.must(STOP, &["", "", ""], self.config.command_timeout()).await.map(drop)
+        self.must(STOP, &["", "", "", "", &self.host_lease, &self.host_dir], self.config.command_timeout())
+            .await
+            .map(drop)
     }
 
     /// The same, once the resource belongs to this token.
     pub(crate) async fn take(&self, token: u64) -> Result<(), Trouble> {
-        self.must(STOP, &["", "set", &token.to_string()], self.config.command_timeout()).await.map(drop)
+        let token = token.to_string();
+        let args = ["", "set", &token, "", &self.host_lease, &self.host_dir];
+        self.must(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 
     /// The same, and what this lease started, once the copy belongs to nobody.
     pub(crate) async fn give_back(&self, lease: &str, token: u64) -> Result<(), Trouble> {
-        self.must(STOP, &[lease, "clear", &token.to_string()], self.config.command_timeout()).await.map(drop)
+        let (token, number) = (token.to_string(), reaper::number(lease).to_string());
+        let args = [lease, "clear", &token, &number, &self.host_lease, &self.host_dir];
+        self.must(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 
     /// What stands in a note of ours on the host; `None` if it is not there, or is no plain file.

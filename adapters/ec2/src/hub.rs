@@ -167,9 +167,7 @@ pub(crate) fn now_ms() -> i64 {
 /// Milliseconds since the epoch.
 #[cfg(not(test))]
 pub(crate) fn now_ms() -> i64 {
-    use std::time::{SystemTime, UNIX_EPOCH};
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    wharfinger_adapter::clock::wall_ms()
 }
 
 impl Hub {

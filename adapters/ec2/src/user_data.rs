@@ -58,37 +58,19 @@ pub(crate) fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -
 ///
 /// `WHARFINGER_IMDS` and `WHARFINGER_SEEN` are for hosts that are none of EC2's.
 pub(crate) fn imds_command(imds: &str) -> String {
-    let fetch = FETCH.replace("@IMDS@", imds);
-    format!("touch \"${{WHARFINGER_SEEN:-{HEARTBEAT}}}\" 2>/dev/null\n{fetch}\n{ANNOUNCED}\n")
+    // The address is the one word of the configuration, and an argument.
+    format!("set -- {} {}\n{ANNOUNCED}", quote(imds), quote(HEARTBEAT))
 }
 
 /// Prints the instance's id.
 pub(crate) fn identity_command(imds: &str) -> String {
-    format!("{}\nget instance-id && printf '%s' \"$body\"\n", FETCH.replace("@IMDS@", imds))
+    format!("set -- {}\n{IDENTITY}", quote(imds))
 }
 
-const FETCH: &str = r#"imds=${WHARFINGER_IMDS:-@IMDS@}
-command -v curl >/dev/null 2>&1 || { echo 'curl is missing on the host' >&2; exit 3; }
-token=$(curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$imds/latest/api/token") || exit 1
-get() {
-  body=$(curl -s -m 2 -w '\n%{http_code}' -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1") || exit 1
-  code=${body##*
-}
-  body=${body%
-*}
-  case $code in 200) return 0 ;; 404) return 1 ;; *) exit 1 ;; esac
-}"#;
+const ANNOUNCED: &str =
+    concat!(include_str!("sh/seen.sh"), include_str!("sh/imds.sh"), include_str!("sh/announced.sh"));
 
-const ANNOUNCED: &str = r#"field() { printf '%s\n' "$body" | tr '{' '\n' | sed -n 's/.*"'"$1"'" *: *"\([^"]*\)".*/\1/p' | head -n 1; }
-if get spot/instance-action; then
-  at=$(date -d "$(field time)" +%s 2>/dev/null) || at=+120
-  echo "interruption $at spot: $(field action)"
-elif get events/maintenance/scheduled && [ "$(field State)" = active ]; then
-  at=$(date -d "$(field NotBefore)" +%s 2>/dev/null) || exit 1
-  echo "maintenance $at scheduled: $(field Code)"
-elif get events/recommendations/rebalance; then
-  echo "at-risk rebalance recommended"
-fi"#;
+const IDENTITY: &str = concat!(include_str!("sh/imds.sh"), include_str!("sh/identity.sh"));
 
 #[cfg(test)]
 mod tests {

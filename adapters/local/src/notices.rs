@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use wharfinger_adapter::announce::{Board, News, dated, not_made};
+use wharfinger_adapter::clock::wall_ms;
 use wharfinger_adapter::{Failure, Notice, NoticeSink, NoticeTarget};
 
 /// From one look at the file to the next.
@@ -88,8 +89,7 @@ impl Announcements {
     }
 
     fn news(&self, line: &str) -> Vec<Notice> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let now_ms = wall_ms();
         let mut notices = Vec::new();
         for (resource, board) in self.told.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             match board.hear("drop file", line, now_ms / 1000, now_ms) {

@@ -33,6 +33,8 @@ struct Inventory {
     connections: BTreeMap<String, Arc<Connection>>,
     /// Hosts that were taken out of the inventory while they were leased, made from their resource's handle.
     retired: BTreeMap<String, Arc<Connection>>,
+    /// The latest resource that each host was asked for. Its connection is that resource's to close.
+    tenants: BTreeMap<String, String>,
 }
 
 /// Settings that were found good: keys are read, host keys are parsed.
@@ -77,7 +79,8 @@ impl SshAdapter {
     pub fn new(pool: String, config: Config) -> Result<Self, Failure> {
         let reporter = Arc::new(Reporter::new(pool.clone()));
         let connections = connect_all(config.endpoints()?, &reporter);
-        let inventory = Mutex::new(Inventory { config, connections, retired: BTreeMap::new() });
+        let inventory =
+            Mutex::new(Inventory { config, connections, retired: BTreeMap::new(), tenants: BTreeMap::new() });
         Ok(Self { pool, reporter, inventory })
     }
 
@@ -131,7 +134,11 @@ impl SshAdapter {
 
     /// Closes what leads to this machine: it is no more, and whoever has its address next is another.
     pub async fn forget(&self, host: &str) {
-        let connection = self.inventory_lock().retired.remove(host);
+        let connection = {
+            let mut inventory = self.inventory_lock();
+            inventory.tenants.remove(host);
+            inventory.retired.remove(host)
+        };
         if let Some(connection) = connection {
             connection.close().await;
         }
@@ -168,8 +175,13 @@ impl SshAdapter {
         self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The host of this job: from the inventory, or from the handle if it was taken out since.
+    /// The host of this job, which is the job's resource's from now on, unless a later resource has it. Ids sort by age.
     fn connection(&self, job: &ResourceJob) -> Result<Arc<Connection>, Failure> {
+        self.find_connection(job, true)
+    }
+
+    /// The host of this job: from the inventory, or from the handle if it was taken out since.
+    fn find_connection(&self, job: &ResourceJob, uses: bool) -> Result<Arc<Connection>, Failure> {
         let handle = read_handle(job)?;
         let Some(item) = job.item.clone().or_else(|| handle.as_ref().map(|handle| handle.item.clone())) else {
             return Err(Failure::bug(
@@ -178,6 +190,13 @@ impl SshAdapter {
             ));
         };
         let mut inventory = self.inventory_lock();
+        // Under the same lock as the look for the connection: `leave` must not close it in between.
+        if uses {
+            let tenant = inventory.tenants.entry(item.clone()).or_default();
+            if *tenant < job.resource {
+                tenant.clone_from(&job.resource);
+            }
+        }
         if let Some(connection) = inventory.connections.get(&item).or_else(|| inventory.retired.get(&item)) {
             return Ok(Arc::clone(connection));
         }
@@ -210,6 +229,27 @@ impl SshAdapter {
         let connection = Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter))));
         inventory.retired.insert(item, Arc::clone(&connection));
         Ok(connection)
+    }
+
+    /// Closes the connection to a host whose resource is gone. A later resource may have the host by now, when the janitor gets
+    /// round to a forgotten one: then the connection stays.
+    async fn leave(&self, job: &ResourceJob, connection: &Arc<Connection>) {
+        let name = &connection.endpoint.name;
+        {
+            let mut inventory = self.inventory_lock();
+            if inventory.tenants.get(name).is_some_and(|tenant| *tenant > job.resource) {
+                return;
+            }
+            inventory.tenants.remove(name);
+            inventory.retired.remove(name);
+            // A resource that comes now gets a connection of its own.
+            if let Some(kept) = inventory.connections.get_mut(name)
+                && Arc::ptr_eq(kept, connection)
+            {
+                *kept = Arc::new(Connection::new(connection.endpoint.clone(), Some(Arc::clone(&self.reporter))));
+            }
+        }
+        connection.close().await;
     }
 
     /// Connects. A host that is to go is not made ready, only to be taken away from those who got it. What is known of its end may be
@@ -371,7 +411,7 @@ impl Adapter for SshAdapter {
     /// Forgets the host. Its scratch directory is removed if it answers; a machine that is not there, or is another by
     /// now, needs no clean-up, and the inventory will say whether it comes back.
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
-        let connection = match self.connection(job) {
+        let connection = match self.find_connection(job, false) {
             Ok(connection) => connection,
             // Neither inventory nor handle knows it: nothing was ever made.
             Err(_) if job.handle.is_none() => return Ok(()),
@@ -388,8 +428,7 @@ impl Adapter for SshAdapter {
             Err(error) => Err(error.into()),
         };
         if removed.is_ok() {
-            connection.close().await;
-            self.inventory_lock().retired.remove(&connection.endpoint.name);
+            self.leave(job, &connection).await;
         }
         removed
     }

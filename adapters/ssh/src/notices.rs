@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use wharfinger_adapter::announce::{Board, News};
+use wharfinger_adapter::clock::wall_ms;
 use wharfinger_adapter::{Notice, NoticeKind, NoticeSink, NoticeTarget};
 
 /// How the source is called that reads what systemd has scheduled.
@@ -38,8 +38,7 @@ impl Reporter {
 
     /// A source on the host says this now, at this second of the host's clock.
     pub(crate) async fn announced(&self, host: &str, source: &'static str, line: &str, host_now_s: i64) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let now_ms = wall_ms();
         let news = {
             let mut boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
             boards.entry(host.to_string()).or_default().hear(source, line, host_now_s, now_ms)

@@ -1,7 +1,7 @@
 //! The command line that a host's login shell gets, and the marks by which we know what became of it.
 //!
 //! The login shell may be anything (bash, fish, csh), so it sees one line of harmless characters: the script that does
-//! the work is passed in octal escapes to `/bin/sh`. That script
+//! the work (`sh/start.sh`) and its arguments are passed in octal escapes to `/bin/sh`. That script
 //!
 //! 1. goes to the directory, or says `nodir`,
 //! 2. makes sure that it leads a process group of its own (OpenSSH's sshd starts each command in a new session;
@@ -26,46 +26,12 @@ const LINE_BYTES_MAX: usize = 120 * 1024;
 /// How long a login shell's own words may be before we stop keeping them, in bytes.
 const NOISE_BYTES_MAX: usize = 16 * 1024;
 
-/// Ends the command's group when its sshd is gone. Arguments: the leader's id, its parent's id.
-///
-/// A process is the same as before only if it began at the same time (field 22 of its stat), since ids come again.
-const WATCHER: &str = r#"
-trap '' HUP INT TERM
-cd /
-begun() {
-  begun=
-  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
-  line=${line##*) }
-  set -- $line
-  [ "$1" != Z ] && begun=${20}
-}
-leader=$1 server=$2
-begun "$leader" || exit; leader_begun=$begun
-begun "$server" || exit; server_begun=$begun
-while sleep 1; do
-  begun "$leader" && [ "$begun" = "$leader_begun" ] || exit
-  begun "$server" && [ "$begun" = "$server_begun" ] || break
-done
-kill -s TERM -- "-$leader"
-sleep 2
-kill -s KILL -- "-$leader"
-"#;
+/// Ends the command's group when its sshd is gone.
+const WATCHER: &str = include_str!("sh/watch.sh");
 
-/// Ends a group (`-123`) or a single process (`123`): SIGTERM, two seconds of grace, SIGKILL. Returns at once and goes
-/// on in the background, so that it does its work even if we lose the host now.
-const KILLER: &str = r#"
-target=$1
-kill -s TERM -- "$target" 2>/dev/null || exit 0
-(
-  trap '' HUP INT TERM
-  i=0
-  while kill -s 0 -- "$target" && [ $i -lt 20 ]; do
-    sleep 0.1 || sleep 1
-    i=$((i + 1))
-  done
-  kill -s KILL -- "$target"
-) </dev/null >/dev/null 2>&1 &
-"#;
+const KILLER: &str = include_str!("sh/kill.sh");
+
+const START: &str = include_str!("sh/start.sh");
 
 /// A command that ends what [`Marks::target`] names.
 pub(crate) fn killer(target: &str) -> Command {
@@ -93,46 +59,18 @@ pub(crate) fn command_line(command: &Command, nonce: &str, watch: bool) -> Resul
     if words.into_iter().any(|word| word.contains('\0')) {
         return Err("an argument, variable or directory has a NUL byte, which no command line can hold".to_string());
     }
-    let mut script = format!("wf_m=@wharfinger:{nonce}:\n");
-    if let Some(dir) = &command.cwd {
-        script.push_str(&format!(
-            "CDPATH= cd -- {} >/dev/null 2>&1 || {{ printf '%snodir\\n' \"$wf_m\" >&2; exit 127; }}\n",
-            quote(dir)
-        ));
+    if let Some(name) = command.env.keys().find(|name| !is_name(name)) {
+        return Err(format!("{name:?} cannot name an environment variable"));
     }
-    // Our group is our own, or we make one; without setsid only the process itself can be killed.
-    script.push_str(
-        "wf_t=$$\n\
-         if { read -r wf_l </proc/$$/stat; } 2>/dev/null; then\n\
-         wf_l=${wf_l##*) }; set -- $wf_l\n\
-         if [ \"$3\" = $$ ]; then wf_t=-$$; elif command -v setsid >/dev/null; then exec setsid /bin/sh -c \"$wf_w\"; fi\n\
-         fi\n",
-    );
-    if watch {
-        // Twice in the background, so that it is no child of the command: some programs wait for all children.
-        script.push_str(&format!(
-            "if [ $wf_t = -$$ ] && command -v setsid >/dev/null; then\n\
-             ( exec setsid /bin/sh -c {} wharfinger-watch $$ $PPID </dev/null >/dev/null 2>&1 & )\n\
-             fi\n",
-            quote(WATCHER)
-        ));
-    }
-    for (name, value) in &command.env {
-        if !is_name(name) {
-            return Err(format!("{name:?} can not name an environment variable"));
-        }
-        script.push_str(&format!("export {name}={}\n", quote(value)));
-    }
-    let program = quote(&command.argv[0]);
-    script.push_str(&format!(
-        "command -v -- {program} >/dev/null 2>&1 || {{ printf '%snoprog\\n' \"$wf_m\" >&2; exit 127; }}\n\
-         printf '%s%s\\n' \"$wf_m\" \"$wf_t\" >&2\n\
-         exec"
-    ));
-    for word in &command.argv {
-        script.push(' ');
-        script.push_str(&quote(word));
-    }
+    let mut words =
+        vec![format!("@wharfinger:{nonce}:"), if command.cwd.is_some() { "in" } else { "home" }.to_string()];
+    words.push(command.cwd.clone().unwrap_or_default());
+    words.push(if watch { WATCHER } else { "" }.to_string());
+    words.push(command.env.len().to_string());
+    words.extend(command.env.iter().map(|(name, value)| format!("{name}={value}")));
+    words.extend(command.argv.iter().cloned());
+    let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+    let script = format!("set -- {}\n{START}", words.join(" "));
     // `wf_w` holds the script itself, for a second start under setsid, where it does lead its group.
     let start = "wf_w=$(printf %b \"$1\"); eval \"$wf_w\"";
     let line = format!("exec /bin/sh -c '{start}' wharfinger '{}'", escape(&script));

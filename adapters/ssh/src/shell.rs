@@ -402,12 +402,7 @@ impl SshShell {
     }
 
     async fn put_file(&self, path: &str, content: Bytes, mode: u32) -> Result<(), SshError> {
-        // The length is compared, since a connection that breaks looks like the end of the file.
-        const PUT: &str = r#"
-umask 077
-cat >"$1" && [ "$(($(wc -c <"$1")))" -eq "$4" ] && chmod "$2" -- "$1" && mv -f -- "$1" "$3" && exit
-rm -f -- "$1"
-exit 1"#;
+        const PUT: &str = include_str!("sh/put.sh");
         let fail = |why: String| {
             SshError::new(
                 Kind::File,
@@ -427,7 +422,7 @@ exit 1"#;
     }
 
     async fn get_file(&self, path: &str, limit: usize) -> Result<Bytes, SshError> {
-        const GET: &str = r#"exec head -c "$2" <"$1""#;
+        const GET: &str = include_str!("sh/get.sh");
         let fail = |why: String| {
             SshError::new(Kind::File, format!("can not read {path:?} on host {}: {why}", self.connection.endpoint.name))
         };

@@ -1,5 +1,6 @@
 //! What a host's owner announces on the host, heard over a real sshd.
 
+#![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;

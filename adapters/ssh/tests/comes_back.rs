@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::nft::{self, Fault};
 use support::{Sshd, skip};
 use wharfinger_adapter::{
-    Access, Adapter, HolderWork, ParentHost, PrepareJob, ProvisionJob, ResourceJob, reaper::LEASE_VARIABLE,
+    Access, Adapter, Command, HolderWork, ParentHost, PrepareJob, ProvisionJob, ResourceJob, reaper::LEASE_VARIABLE,
 };
 use wharfinger_ssh::{Config, Host, SshAdapter};
 
@@ -145,7 +145,7 @@ async fn what_a_given_up_host_left_goes_when_it_comes_back() {
         config.root = root.map(|root| root.to_string_lossy().into_owned());
         let copies = wharfinger_copies::CopiesAdapter::new("copies".into(), config).unwrap();
         let shell = farm.shell(&old).await.unwrap();
-        let parent = ParentHost { resource: OLD.into(), access: old_access.clone(), shell };
+        let parent = ParentHost { resource: OLD.into(), lease: String::new(), access: old_access.clone(), shell };
         let (copy, _) = made(&copies, ResourceJob { item: None, parent: Some(parent), ..job("copies", "", id) }).await;
         lease(&copies, &copy, name).await;
     }
@@ -253,4 +253,43 @@ async fn a_big_tree_is_out_of_the_way_at_once_and_a_removal_that_was_cut_off_goe
     until("the trash is empty", || trash(&hosts).is_empty());
     assert!(precious.is_dir() && stands.lives());
     assert!(!scratch(&sshd, COPY_IN).is_symlink());
+}
+
+#[tokio::test]
+async fn a_janitor_leaves_the_new_tenant_alone() {
+    if skip("a_janitor_leaves_the_new_tenant_alone") {
+        return;
+    }
+    let sshd = Sshd::start();
+    let farm = adapter(&sshd, "farm");
+    let (old, _) = made(&farm, job("farm", "alpha", OLD)).await;
+    // The old resource could not be removed and was forgotten. Its host has another by now, at work over the kept connection.
+    let (new, _) = made(&farm, job("farm", "alpha", NEW)).await;
+    let (began, go_on) = (sshd.folder().join("began"), sshd.folder().join("go_on"));
+    let line = "touch \"$1\"; until [ -e \"$2\" ]; do sleep 0.05; done; echo done";
+    let argv = ["/bin/sh", "-c", line, "work", &began.to_string_lossy(), &go_on.to_string_lossy()];
+    let (shell, work) = (farm.shell(&new).await.unwrap(), Command::new(argv));
+    let working = tokio::spawn(async move { shell.run(work).await });
+    until_async("the work begins", || began.exists()).await;
+
+    farm.destroy(&old).await.unwrap();
+    farm.destroy(&old).await.unwrap();
+    std::fs::write(&go_on, "").unwrap();
+    let output = working.await.unwrap().expect("the connection of the new resource");
+    assert_eq!(output.text(), "done");
+
+    // A late call of the old one makes it no tenant.
+    let _ = farm.check(&old).await;
+    farm.destroy(&old).await.unwrap();
+    assert!(sshd.processes().len() > 1, "the kept connection");
+    farm.destroy(&new).await.unwrap();
+    until_async("its own end closes it", || sshd.processes().len() == 1).await;
+}
+
+async fn until_async(what: &str, is: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -162,7 +162,7 @@ async fn copy_on(sshd: &Sshd, host: &SshAdapter) -> (wharfinger_copies::CopiesAd
     let shell = host.shell(&host_job).await.unwrap();
     let mut copy = job("res_copy");
     copy.item = None;
-    copy.parent = Some(ParentHost { resource: "res_host".into(), access, shell });
+    copy.parent = Some(ParentHost { resource: "res_host".into(), lease: String::new(), access, shell });
     let (copy, _) = made(&copies, copy).await;
     (copies, copy)
 }

@@ -5,6 +5,7 @@
 
 mod blame;
 mod brake;
+mod clock;
 mod drydock;
 mod groups;
 mod kept;

@@ -240,3 +240,64 @@ async fn it_takes_over_under_those_who_watch() {
     // Repeated, the request is the same lease.
     assert_eq!(lease(&leads, 2).await.id, second.id);
 }
+
+/// A store whose changes cannot be read while `blind`; all else works.
+struct Blind {
+    inner: MemoryStore,
+    blind: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Store for Blind {
+    async fn acquire(&self) -> Result<crate::store::Epoch, StoreError> {
+        self.inner.acquire().await
+    }
+
+    async fn load(&self) -> Result<wharfinger_core::Snapshot, StoreError> {
+        self.inner.load().await
+    }
+
+    async fn commit(
+        &self,
+        batch: &wharfinger_core::Batch,
+        epoch: crate::store::Epoch,
+    ) -> Result<(), crate::store::CommitError> {
+        self.inner.commit(batch, epoch).await
+    }
+
+    async fn changes_since(&self, after: Revision, limit: usize) -> Result<crate::store::Changes, StoreError> {
+        if self.blind.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("the changes cannot be read".into()));
+        }
+        self.inner.changes_since(after, limit).await
+    }
+
+    async fn events(&self, query: &crate::store::EventQuery) -> Result<Vec<crate::store::StoredEvent>, StoreError> {
+        self.inner.events(query).await
+    }
+}
+
+/// A client that saw a revision through the former leader is not refused by the next one, though that one could not read the
+/// latest changes before it took over.
+#[tokio::test]
+async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads() {
+    let store = Arc::new(Blind { inner: MemoryStore::new(), blind: false.into() });
+    let stop = CancellationToken::new();
+    let config = || EngineConfig { store: store.clone(), ..config(&store.inner) };
+    let leader = engine::start(config(), stop.clone()).await.unwrap();
+    let max_age = Duration::from_secs(10);
+    let follower = follow(FollowConfig { store: store.clone(), pools: pools(), limits: limits(), max_age });
+    follower.begin();
+    follower.handle.refresh().await.unwrap();
+    store.blind.store(true, std::sync::atomic::Ordering::Relaxed);
+    let last = lease(&leader, 1).await;
+    stop.cancel();
+    leader.task.await.unwrap();
+
+    let handle = follower.handle.clone();
+    let lead = crate::store::lead_for_tests(store.inner.acquire_now());
+    let leads = engine::take_over(follower, config(), lead, CancellationToken::new()).await.unwrap();
+    assert_eq!(handle.standing().role(), Role::Leading);
+    handle.reach(last.revision, Duration::ZERO).await.unwrap();
+    assert_eq!(read(&leads.handle, last.id).await.unwrap().map(|lease| lease.id), Some(last.id));
+}

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Keep, Lease, LeaseState, Millis,
-    Outcome, PoolCounters, PoolView, Resource, ResourceState, Revision, Selector, Subject, Texts, Timestamp,
+    Outcome, PoolCounters, PoolView, Reading, Resource, ResourceState, Revision, Selector, Subject, Texts, Timestamp,
     WorkFailure,
 };
 
 /// A lease, without its credentials.
-pub(crate) fn lease(lease: &Lease) -> pb::Lease {
+pub(crate) fn lease(lease: &Lease, clock: Reading) -> pb::Lease {
+    let time = |at| time(at, clock);
     let spec = &lease.spec;
     let mut told = pb::Lease {
         id: lease.id.to_string(),
@@ -56,13 +57,13 @@ pub(crate) fn lease(lease: &Lease) -> pb::Lease {
         LeaseState::Ended { how, at, cleanup } => {
             told.ended_at = Some(time(*at));
             told.cleaning = cleanup.is_some();
-            ended(&mut told, how);
+            ended(&mut told, how, clock);
         }
     }
     told
 }
 
-fn ended(told: &mut pb::Lease, how: &Ended) {
+fn ended(told: &mut pb::Lease, how: &Ended, clock: Reading) {
     match how {
         Ended::Released { outcome, note, finding } => {
             told.finding = finding.as_deref().map(self::finding);
@@ -76,7 +77,7 @@ fn ended(told: &mut pb::Lease, how: &Ended) {
         }
         Ended::Expired | Ended::Cancelled => {}
         Ended::Broken { cause, replacement } => {
-            told.causes = causes(cause);
+            told.causes = causes(cause, clock);
             told.replacement_id = replacement.map(|id| id.to_string()).unwrap_or_default();
         }
         Ended::Failed { reason, code, detail } => {
@@ -119,7 +120,8 @@ pub(crate) fn lease_state(state: &LeaseState) -> pb::LeaseState {
 }
 
 /// A resource with the leases that hold its slots.
-pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resource {
+pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Reading) -> pb::Resource {
+    let time = |at| time(at, clock);
     let mut told = pb::Resource {
         id: resource.id.to_string(),
         revision: resource.revision.0,
@@ -138,7 +140,7 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resour
         trouble: text(resource.trouble.as_ref()),
         lease_ids: leases.iter().map(|lease| lease.id.to_string()).collect(),
         at_risk: resource.at_risk.as_ref().map(|r| format!("{} ({})", r.detail, r.source)).unwrap_or_default(),
-        failures: resource.failures.iter().map(failure).collect(),
+        failures: resource.failures.iter().map(|one| failure(one, clock)).collect(),
         ..pb::Resource::default()
     };
     if let Some(parent) = &resource.parent {
@@ -153,48 +155,48 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>]) -> pb::Resour
         }
         ResourceState::Suspect { cause, retry_at, misses, held, .. } => {
             told.held = text(held.as_ref());
-            told.causes = causes(cause);
+            told.causes = causes(cause, clock);
             told.retry_at = retry_at.map(time);
             told.misses = *misses;
         }
         ResourceState::Repairing { cause, repairs, .. } => {
-            told.causes = causes(cause);
+            told.causes = causes(cause, clock);
             told.attempt = *repairs;
         }
         ResourceState::Quarantined { cordon, until, .. } => {
             let keep = Keep { by: cordon.by.clone(), reason: cordon.reason.clone(), until: *until };
-            kept(&mut told, &keep);
+            kept(&mut told, &keep, clock);
         }
         ResourceState::Draining { cause, deadline } => {
-            told.causes = causes(cause);
+            told.causes = causes(cause, clock);
             told.deadline = deadline.map(time);
         }
         ResourceState::Destroying { attempt, retry_at, cause, .. }
         | ResourceState::Orphaned { attempt, retry_at, cause, .. } => {
-            told.causes = causes(cause);
+            told.causes = causes(cause, clock);
             told.attempt = *attempt;
             told.retry_at = retry_at.map(time);
         }
-        ResourceState::Gone { cause, .. } => told.causes = causes(cause),
+        ResourceState::Gone { cause, .. } => told.causes = causes(cause, clock),
     }
     cordoned(&mut told, resource.cordoned.as_ref());
     if let Some(keep) = &resource.keep {
-        kept(&mut told, keep);
+        kept(&mut told, keep, clock);
     }
     told
 }
 
-fn kept(told: &mut pb::Resource, keep: &Keep) {
+fn kept(told: &mut pb::Resource, keep: &Keep, clock: Reading) {
     told.kept_by = keep.by.to_string();
     told.kept_reason = keep.reason.to_string();
-    told.kept_until = keep.until.map(time);
+    told.kept_until = keep.until.map(|at| time(at, clock));
 }
 
-fn failure(failure: &WorkFailure) -> pb::WorkFailure {
+fn failure(failure: &WorkFailure, clock: Reading) -> pb::WorkFailure {
     pb::WorkFailure {
         work: failure.work.to_string(),
         lease_id: failure.lease.to_string(),
-        at: Some(time(failure.at)),
+        at: Some(time(failure.at, clock)),
         cleared: failure.cleared,
     }
 }
@@ -223,7 +225,7 @@ pub(crate) fn resource_state(state: &ResourceState) -> pb::ResourceState {
 }
 
 /// A pool.
-pub(crate) fn pool(pool: &PoolView) -> pb::Pool {
+pub(crate) fn pool(pool: &PoolView, clock: Reading) -> pb::Pool {
     let config = &pool.config;
     pb::Pool {
         name: config.name.to_string(),
@@ -254,17 +256,17 @@ pub(crate) fn pool(pool: &PoolView) -> pb::Pool {
         trouble: pool.trouble.clone().unwrap_or_default(),
         domain: text(config.domain.as_ref()),
         dry_run: config.doubt.dry_run,
-        brakes: pool.brakes.iter().map(brake).collect(),
+        brakes: pool.brakes.iter().map(|one| brake(one, clock)).collect(),
         counters: Some(counters(&pool.counters)),
     }
 }
 
-fn brake(brake: &BrakeView) -> pb::Brake {
+fn brake(brake: &BrakeView, clock: Reading) -> pb::Brake {
     pb::Brake {
         domain: brake.domain.to_string(),
         members: brake.members,
         troubled: brake.troubled,
-        held_since: brake.held.as_ref().map(|(since, _)| time(*since)),
+        held_since: brake.held.as_ref().map(|(since, _)| time(*since, clock)),
         why: brake.held.as_ref().map(|(_, why)| why.to_string()).unwrap_or_default(),
     }
 }
@@ -302,10 +304,10 @@ pub(crate) fn explanation(told: pb::Lease, why: Explanation, history: Vec<pb::Ev
 }
 
 /// An entry of the audit trail.
-pub(crate) fn event(event: StoredEvent) -> pb::Event {
+pub(crate) fn event(event: StoredEvent, clock: Reading) -> pb::Event {
     pb::Event {
         revision: event.revision,
-        at: Some(time(Timestamp(event.at_unix_ms))),
+        at: Some(time(Timestamp(event.at_unix_ms), clock)),
         kind: event.kind,
         actor: event.actor,
         subject: event.subject,
@@ -317,9 +319,14 @@ pub(crate) fn event(event: StoredEvent) -> pb::Event {
 }
 
 /// An entry of a story that began at this time.
-pub(crate) fn entry(told: StoredEvent, role: pb::TimelineRole, first_unix_ms: i64) -> pb::TimelineEntry {
+pub(crate) fn entry(
+    told: StoredEvent,
+    role: pb::TimelineRole,
+    first_unix_ms: i64,
+    clock: Reading,
+) -> pb::TimelineEntry {
     let since_first = Some(span(Millis(told.at_unix_ms.saturating_sub(first_unix_ms))));
-    pb::TimelineEntry { event: Some(event(told)), role: role.into(), since_first }
+    pb::TimelineEntry { event: Some(event(told, clock)), role: role.into(), since_first }
 }
 
 /// A bookmark of a watch.
@@ -328,7 +335,7 @@ pub(crate) fn bookmark(revision: Revision, at: std::time::SystemTime, synced: bo
     pb::WatchResponse { revision: revision.0, event: Some(pb::watch_response::Event::Bookmark(bookmark)) }
 }
 
-fn causes(chain: &CauseChain) -> Vec<pb::Cause> {
+fn causes(chain: &CauseChain, clock: Reading) -> Vec<pb::Cause> {
     chain
         .iter()
         .map(|link| pb::Cause {
@@ -340,7 +347,7 @@ fn causes(chain: &CauseChain) -> Vec<pb::Cause> {
             reason: link.reason.as_str().to_owned(),
             detail: link.detail.to_string(),
             source: link.source.text(),
-            at: Some(time(link.at)),
+            at: Some(time(link.at, clock)),
         })
         .collect()
 }
@@ -364,7 +371,9 @@ fn text(text: Option<&Arc<str>>) -> String {
     text.map(ToString::to_string).unwrap_or_default()
 }
 
-fn time(at: Timestamp) -> prost_types::Timestamp {
+/// As a wall time: clients compare it with their own clocks.
+fn time(at: Timestamp, clock: Reading) -> prost_types::Timestamp {
+    let at = clock.to_wall(at);
     let nanos = i32::try_from(at.0.rem_euclid(1000) * 1_000_000).unwrap_or(0);
     prost_types::Timestamp { seconds: at.0.div_euclid(1000), nanos }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 use tonic::Code;
 use tonic_types::StatusExt;
-use wharfinger_core::Batch;
+use wharfinger_core::{Batch, Reading};
 
 /// Happens after a read and before the next.
 type Between = Box<dyn FnOnce(&World) + Send>;
@@ -87,8 +87,12 @@ impl Source for World {
         Err(SubmitError::Future { have: Revision(self.state().revision), wanted })
     }
 
+    fn reading(&self) -> Reading {
+        Reading::default()
+    }
+
     fn as_of(&self) -> Result<SystemTime, SubmitError> {
-        Ok(SystemTime::now())
+        Ok(crate::clock::wall())
     }
 
     fn hub(&self) -> &Hub {
@@ -96,7 +100,7 @@ impl Source for World {
     }
 
     async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
-        let mut told = tell_lease(lease);
+        let mut told = tell_lease(lease, Reading::default());
         if *lease.spec.principal == *caller {
             told.access.insert("private_key".into(), "secret".into());
         }

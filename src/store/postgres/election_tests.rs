@@ -142,3 +142,23 @@ async fn who_cannot_renew_stops_before_another_leads() {
         other.resign(&candidate("other", ttl), &successor).await;
     }
 }
+
+/// The database took the attempt and its answer was lost: the same server takes its own row at once, without waiting for the
+/// time to live. An older attempt that arrives late changes nothing.
+#[tokio::test]
+async fn a_lost_answer_costs_no_time_to_live() {
+    let Some(settings) = settings().await else { return };
+    let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
+    let me = candidate("a", LONG);
+    let take = |epoch: i64| sqlx::query(sql::TAKE).bind("a").bind("http://a:1").bind(120_000_i64).bind(epoch);
+    let mut conn = a.inner.site.connect(Purpose::Read).await.unwrap();
+    assert!(take(0).fetch_optional(&mut conn).await.unwrap().is_some(), "the answer that was lost");
+    assert!(matches!(b.campaign(&candidate("b", LONG)).await.unwrap(), Election::Lost(Some(_))));
+    let lead = wins(&a, &me).await;
+    a.commit(&batch(0), lead.epoch()).await.unwrap();
+    assert!(take(0).fetch_optional(&mut conn).await.unwrap().is_none(), "an older attempt comes late");
+    a.commit(&batch(1), lead.epoch()).await.unwrap();
+    assert!(lead.holds());
+    let offset = a.clock_offset().expect("the clocks were compared").0;
+    assert!(offset.abs() < 5000, "one machine has one clock: {offset} ms");
+}

@@ -65,8 +65,26 @@ async fn bring_up(site: &Site, conn: &mut PgConnection) -> Result<(), Trouble> {
     }
     sqlx::query(sql::SET_VERSION).bind(newest()).execute(&mut *conn).await?;
     sqlx::query(sql::END).execute(&mut *conn).await?;
+    if (1..sql::WITHOUT_CREDENTIALS).contains(&version) {
+        rewrite(site, conn).await;
+    }
     tracing::info!(database = %place, from = version, to = newest(), "the schema was brought up to this version");
     Ok(())
+}
+
+/// Writes the tables anew that held credentials: former versions of their rows stay in the files until then. The server's own log
+/// and its backups hold them still, so a failure here stops nothing.
+async fn rewrite(site: &Site, conn: &mut PgConnection) {
+    for statement in sql::REWRITE {
+        if let Err(error) = sqlx::raw_sql(statement).execute(&mut *conn).await {
+            tracing::warn!(%error, database = %site.place, "old rows with private keys are in the files still: run {statement}");
+        }
+    }
+    tracing::warn!(
+        database = %site.place,
+        "holder keys that older versions stored are erased from the tables; backups and the server's log (WAL) may hold them: \
+         replace each holder_key that was in use"
+    );
 }
 
 fn newest() -> i64 {

@@ -26,12 +26,12 @@ use async_trait::async_trait;
 use connect::{Purpose, Readers, Site};
 use error::Trouble;
 use feed::Feed;
-use lead::Ballot;
+use lead::{Ballot, Clocks};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, watch};
-use wharfinger_core::{Batch, Revision, Snapshot, Timestamp};
+use wharfinger_core::{Batch, Millis, Revision, Snapshot, Timestamp};
 use write::{Plan, Writer};
 
 /// A store in a schema of a PostgreSQL database.
@@ -45,6 +45,8 @@ struct Inner {
     writer: Mutex<Writer>,
     readers: Readers,
     ballot: Ballot,
+    /// The database's clock beside that of this machine.
+    clocks: Clocks,
     feed: Feed,
     marks: Marks,
 }
@@ -85,6 +87,7 @@ impl PostgresStore {
                 writer: Mutex::new(Writer::new(site.clone())),
                 readers: Readers::new(),
                 ballot: Ballot::default(),
+                clocks: Clocks::default(),
                 feed: Feed::default(),
                 marks: Marks { hasher: RandomState::new(), next: AtomicU64::new(0) },
                 site,
@@ -176,6 +179,10 @@ impl Store for PostgresStore {
 
     async fn brand(&self, salt: u16) -> Result<(), StoreError> {
         self.inner.writer.lock().await.brand(salt).await.map_err(|trouble| self.sorted(&trouble))
+    }
+
+    fn clock_offset(&self) -> Option<Millis> {
+        self.inner.clocks.offset()
     }
 
     async fn close(&self) {

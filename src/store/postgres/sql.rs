@@ -118,23 +118,25 @@ pub(super) const ACQUIRE: &str = "WITH taken AS (UPDATE leader SET epoch = epoch
      UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken \
      RETURNING meta.revision, meta.epoch, meta.settled, meta.batch";
 
-/// The same if nobody leads: $1 holder, $2 address, $3 for how many milliseconds. Two that come at once are one after the
-/// other at the row, and the second finds it taken.
+/// The same if no other server leads: $1 holder, $2 address, $3 for how many milliseconds, $4 the epoch that [`LEADER`] returned.
+/// Two that come at once are one after the other at the row, and the second finds it taken. A holder whose answer was lost
+/// takes its own row again; an older attempt of it that comes late finds another epoch.
 pub(super) const TAKE: &str = "WITH taken AS (UPDATE leader SET epoch = epoch + 1, holder = $1, address = $2, \
      pass = gen_random_uuid()::text || gen_random_uuid()::text, until = clock_timestamp() + $3 * interval '1 millisecond' WHERE until <= clock_timestamp() \
-     RETURNING epoch, pass) \
+     OR (holder = $1 AND epoch = $4) RETURNING epoch, pass) \
      UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken RETURNING meta.epoch, meta.settled, taken.pass";
 
-/// $1 epoch, $2 holder, $3 for how many milliseconds from now on.
+/// $1 epoch, $2 holder, $3 for how many milliseconds from now on. Returns the database's clock.
 pub(super) const RENEW: &str = "UPDATE leader SET until = clock_timestamp() + $3 * interval '1 millisecond' \
-     WHERE epoch = $1 AND holder = $2 RETURNING epoch";
+     WHERE epoch = $1 AND holder = $2 RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 pub(super) const RESIGN: &str = "UPDATE leader SET holder = '', address = '', pass = '', until = '-infinity' \
      WHERE epoch = $1 AND holder = $2 RETURNING epoch";
 
-/// Where it is, for how many milliseconds, and what proves that one knows it.
+/// Address of the leader, remaining time in milliseconds, forwarding key, holder, epoch; and the database's clock.
 pub(super) const LEADER: &str = "SELECT address, CASE WHEN until <= clock_timestamp() THEN 0 ELSE \
-     (extract(epoch FROM until - clock_timestamp()) * 1000)::bigint END, pass FROM leader";
+     (extract(epoch FROM until - clock_timestamp()) * 1000)::bigint END, pass, holder, epoch, \
+     (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM leader";
 
 /// Ends a doubt: waits for a commit under way, and what has not come by then no longer counts. Only by the leader, $1.
 pub(super) const SETTLE: &str =
@@ -242,11 +244,17 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script a version, forward only.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
+    include_str!("../migrations/postgres/0004_credentials.sql"),
 ];
+
+/// The first schema version whose tables hold no credentials.
+pub(super) const WITHOUT_CREDENTIALS: i64 = 4;
+/// Not within a transaction.
+pub(super) const REWRITE: [&str; 2] = ["VACUUM (FULL) leases", "VACUUM (FULL) resources"];
 
 /// All of them.
 #[cfg(test)]

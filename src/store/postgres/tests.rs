@@ -181,6 +181,40 @@ async fn a_schema_of_a_newer_version_is_refused() {
     assert!(said.contains("is of version 99") && said.contains("start the newer wharfinger"), "{said}");
 }
 
+/// As version 3 left it: a lease with its holder's key, and former versions of its row.
+#[tokio::test]
+async fn keys_that_an_older_version_stored_are_erased_and_the_table_is_written_anew() {
+    let Some(settings) = settings().await else { return };
+    let mut conn = session(&settings).await;
+    let (schema, lease) = (&settings.schema, wharfinger_core::LeaseId::new(5));
+    let mut script = format!("CREATE SCHEMA {schema};");
+    for part in &sql::MIGRATIONS[..3] {
+        script += part;
+    }
+    script += &format!(
+        "{}; INSERT INTO wharfinger_schema (version) VALUES (3); \
+         INSERT INTO meta (one, revision, floor, now_ms, salt, epoch, settled, batch) VALUES (1, 1, 0, 0, 7, 0, 0, 0); \
+         INSERT INTO leases (id, revision, state, pool, holder, principal, request_id, fingerprint, priority, ttl_ms, \
+         group_index, independent, successor, created_at, seq, attempts, delays, resource, slot, token, since, access) \
+         VALUES ('{lease}', 1, 'ACTIVE', 'p', 'ci', 'local', 'r', 1, 0, 60000, 0, 0, 0, 1000, 1, 0, 0, '{host}', 0, 1, \
+         1500, '{{\"address\":\"10.0.0.1\",\"private_key\":\"PRIVATE-KEY-a61f\"}}');",
+        sql::CREATE_VERSION,
+        host = wharfinger_core::ResourceId::new(6)
+    );
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut conn).await.unwrap();
+    let file = async |conn: &mut PgConnection| -> String {
+        conn.fetch_one("SELECT pg_relation_filepath('leases')").await.unwrap().get(0)
+    };
+    let before = file(&mut conn).await;
+
+    let store = PostgresStore::open(&settings).await.unwrap();
+    let found = store.load().await.unwrap();
+    assert_eq!((found.leases.len(), found.leases[0].id), (1, lease));
+    let access: String = conn.fetch_one("SELECT access FROM leases").await.unwrap().get(0);
+    assert!(access.contains("10.0.0.1") && !access.contains("private_key"), "{access}");
+    assert_ne!(before, file(&mut conn).await, "former versions of the row are gone with the former file");
+}
+
 #[tokio::test]
 async fn who_may_not_make_a_schema_is_told_what_is_missing() {
     let Some(cluster) = shared().await else { return };

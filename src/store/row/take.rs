@@ -7,9 +7,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
+use wharfinger_adapter::access::CREDENTIALS;
 use wharfinger_core::{
     AtRisk, Cleanup, Cordon, Ended, FailReason, Fault, Finding, Hold, IdError, Keep, Lease, LeaseSpec, LeaseState,
-    Millis, Op, Outcome, Parent, PoolRow, Resource, ResourceId, ResourceState, Revision, Timestamp, WorkFailure,
+    Millis, Op, Outcome, Parent, PoolRow, Resource, ResourceId, ResourceState, Revision, Texts, Timestamp, WorkFailure,
 };
 
 /// Walks a row from left to right; the names are for messages, and checked against the list in debug builds.
@@ -108,6 +109,16 @@ impl<'r, C: Columns> Take<'r, C> {
     }
 }
 
+/// Rows of older versions (in a dump, or written by an older server while this one starts) may hold credentials.
+fn without_credentials(access: Arc<Texts>) -> Arc<Texts> {
+    if !CREDENTIALS.iter().any(|key| access.contains_key(*key)) {
+        return access;
+    }
+    let mut access = Arc::unwrap_or_clone(access);
+    CREDENTIALS.iter().for_each(|key| drop(access.remove(*key)));
+    Arc::new(access)
+}
+
 /// Reads a lease whose columns are those of [`LEASE`].
 pub(in crate::store) fn take_lease(row: &impl Columns, shared: &mut Shared) -> Result<Lease, StoreError> {
     let mut take = Take::new("leases", &LEASE, row);
@@ -187,7 +198,7 @@ pub(in crate::store) fn take_lease(row: &impl Columns, shared: &mut Shared) -> R
         ("ACTIVE", Some(hold)) => LeaseState::Active {
             hold,
             since: since.ok_or_else(|| take.wrong("since", "is NULL"))?,
-            access: shared.map(access).map_err(|e| take.wrong("access", &e))?,
+            access: without_credentials(shared.map(access).map_err(|e| take.wrong("access", &e))?),
         },
         ("QUEUED" | "PREPARING" | "ACTIVE", _) => {
             return Err(take.wrong("resource", &format!("does not go with state {state_name}")));
@@ -292,7 +303,7 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
     let uses = take.small("uses")?;
     let handle = take.arc("handle")?;
     let access = take.text("access")?;
-    let access = shared.map(access).map_err(|e| take.wrong("access", &e))?;
+    let access = without_credentials(shared.map(access).map_err(|e| take.wrong("access", &e))?);
     let ends_at = take.time("ends_at")?;
     let trouble = take.arc("trouble")?;
     let op = take.op("op")?;

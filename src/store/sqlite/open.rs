@@ -194,8 +194,29 @@ pub(super) async fn probe(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Takes the credentials that older versions stored out of the file and its log, to the last byte. It may be cut off
+/// anywhere: the version is raised only afterwards, so the next start does it again.
+async fn erase(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(sql::ZERO_DELETED).execute(&mut *conn).await?;
+    for statement in sql::ERASE_CREDENTIALS {
+        sqlx::query(statement).execute(&mut *conn).await?;
+    }
+    sqlx::query(sql::REWRITE).execute(&mut *conn).await?;
+    if number(conn, sql::EMPTY_LOG).await? != 0 {
+        let why = "another process reads it, so the private keys in its log cannot be erased: end that process, and start again";
+        return Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::ResourceBusy, why)));
+    }
+    tracing::warn!(
+        "holder keys that older versions stored are erased from the database: replace each holder_key that was in use"
+    );
+    Ok(())
+}
+
 /// Brings the schema up to this version, in one transaction.
 pub(super) async fn migrate(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    if (1..sql::WITHOUT_CREDENTIALS).contains(&number(conn, sql::USER_VERSION).await?) {
+        erase(conn).await?;
+    }
     sqlx::query(sql::BEGIN).execute(&mut *conn).await?;
     let version = number(conn, sql::USER_VERSION).await?;
     let done = usize::try_from(version).unwrap_or(0);

@@ -188,6 +188,20 @@ pub(super) const USER_VERSION: &str = "PRAGMA user_version";
 pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_schema";
 pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
+/// The first schema version whose databases hold no credentials.
+pub(super) const WITHOUT_CREDENTIALS: i64 = 4;
+/// What is deleted or overwritten is zeroed, in the pages that change from now on.
+pub(super) const ZERO_DELETED: &str = "PRAGMA secure_delete = ON";
+/// As the migration to [`WITHOUT_CREDENTIALS`] does.
+pub(super) const ERASE_CREDENTIALS: [&str; 2] = [
+    "UPDATE leases SET access = json_remove(access, '$.private_key') WHERE access LIKE '%\"private_key\"%'",
+    "UPDATE resources SET access = json_remove(access, '$.private_key') WHERE access LIKE '%\"private_key\"%'",
+];
+/// Writes the file anew, without what earlier rows left in free space.
+pub(super) const REWRITE: &str = "VACUUM";
+/// Moves the log into the database and cuts it to nothing. The first column is 1 if a reader was in the way.
+pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 /// What the application_id of our files is: "WHFG".
 pub(super) const OURS: u32 = 0x5748_4647;
 
@@ -203,10 +217,11 @@ pub(super) const EVENTS: [Events; 6] = [
 ];
 
 /// One script a version, forward only; each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
     include_str!("../migrations/sqlite/0003_feed.sql"),
+    include_str!("../migrations/sqlite/0004_credentials.sql"),
 ];
 
 /// All statements but the migrations, so that a test can prepare each of them.
@@ -245,6 +260,9 @@ pub(super) fn all() -> Vec<&'static str> {
             APPLICATION_ID,
             USER_VERSION,
             TABLES,
+            ERASE_CREDENTIALS[0],
+            ERASE_CREDENTIALS[1],
+            EMPTY_LOG,
             CHECKPOINT,
         ])
         .collect()

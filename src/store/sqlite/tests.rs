@@ -295,6 +295,85 @@ async fn an_older_database_is_brought_up() {
     assert!(batch.resources.iter().all(|resource| again.resources.contains(resource)));
 }
 
+const KEY: &str = "PRIVATE-KEY-a61f";
+
+/// Whether any file of the folder holds the key.
+fn holds_key(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().any(|entry| {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes())
+    })
+}
+
+/// A database of version 3 as a server leaves it that was killed: a lease with a key, rows with keys that were deleted,
+/// and a log. Answers with the id of the lease.
+async fn with_keys(path: &Path) -> LeaseId {
+    let made = tempfile::tempdir().unwrap();
+    let first = made.path().join("w.db");
+    fs::write(&first, "").unwrap();
+    let mut conn = open::writer(&first).connect().await.unwrap();
+    for script in &sql::MIGRATIONS[..3] {
+        sqlx::raw_sql(*script).execute(&mut conn).await.unwrap();
+    }
+    sqlx::query(sql::CREATE).bind(7).execute(&mut conn).await.unwrap();
+    let (id, host) = (LeaseId::new(5), ResourceId::new(6));
+    let lease = |id: LeaseId, n: u128| {
+        format!(
+            "INSERT INTO leases (id, revision, state, pool, holder, principal, request_id, fingerprint, priority, ttl_ms, \
+             group_index, independent, successor, created_at, seq, attempts, delays, resource, slot, token, since, access) \
+             VALUES ('{id}', {n}, 'ACTIVE', 'p', 'ci', 'local', 'r{n}', 1, 0, 60000, 0, 0, 0, 1000, {n}, 0, 0, \
+             '{host}', 0, {n}, 1500, '{{\"address\":\"10.0.0.1\",\"private_key\":\"{}{n}\"}}');",
+            KEY.repeat(50)
+        )
+    };
+    let mut rows = lease(id, 1);
+    for n in 2..=60 {
+        rows += &lease(LeaseId::new(n + 10), n);
+    }
+    rows += &format!("UPDATE meta SET revision = 60; DELETE FROM leases WHERE id <> '{id}';");
+    rows += "PRAGMA wal_checkpoint(PASSIVE); UPDATE leases SET revision = 60;";
+    sqlx::raw_sql(AssertSqlSafe(rows).into_sql_str()).execute(&mut conn).await.unwrap();
+    for file in ["w.db", "w.db-wal"] {
+        fs::copy(made.path().join(file), path.parent().unwrap().join(file)).unwrap();
+    }
+    conn.close().await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn keys_that_an_older_version_stored_are_erased_from_each_file_of_the_database() {
+    let (folder, path) = folder();
+    let id = with_keys(&path).await;
+    assert!(holds_key(folder.path()));
+
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert!(!holds_key(folder.path()), "also while it is open");
+    let found = store.load().await.unwrap();
+    let [lease] = &found.leases[..] else { panic!("{found:?}") };
+    let LeaseState::Active { access, .. } = &lease.state else { panic!("{lease:?}") };
+    assert_eq!((lease.id, access.keys().map(|key| &**key).collect::<Vec<_>>()), (id, vec!["address"]));
+    store.close().await;
+    assert!(!holds_key(folder.path()));
+}
+
+/// A version that says that the keys are erased while they lie in the log would be wrong for ever.
+#[tokio::test]
+async fn keys_that_a_reader_keeps_in_the_log_are_erased_at_the_next_start() {
+    let (folder, path) = folder();
+    with_keys(&path).await;
+    let mut reader = open::reader(&path).connect().await.unwrap();
+    reader.execute("BEGIN; SELECT count(*) FROM leases").await.unwrap();
+    let error = match SqliteStore::open(&path).await {
+        Err(error @ StoreError::Unavailable(_)) => error.to_string(),
+        other => panic!("{:?}", other.map(drop)),
+    };
+    assert!(error.contains("private keys") && error.contains("end that process"), "{error}");
+    assert!(holds_key(folder.path()));
+    reader.close().await.unwrap();
+    SqliteStore::open(&path).await.unwrap();
+    assert!(!holds_key(folder.path()));
+}
+
 #[tokio::test]
 async fn a_path_that_leads_nowhere_is_refused() {
     let (folder, path) = folder();

@@ -13,11 +13,13 @@ pub(crate) enum Break {
     NewNumbers,
     /// No grace after a take-over, restart or pause.
     NoGrace,
+    /// The core gets the time of the wall clock.
+    WallClock,
 }
 
 impl Break {
-    pub(crate) const ALL: [Break; 5] =
-        [Break::AnyEpoch, Break::NoClock, Break::ReplyFirst, Break::NewNumbers, Break::NoGrace];
+    pub(crate) const ALL: [Break; 6] =
+        [Break::AnyEpoch, Break::NoClock, Break::ReplyFirst, Break::NewNumbers, Break::NoGrace, Break::WallClock];
 
     /// By its name, as [`std::fmt::Debug`] tells it.
     pub(crate) fn named(name: &str) -> Option<Self> {

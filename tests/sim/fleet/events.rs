@@ -76,6 +76,10 @@ impl World {
                 Ok(())
             }
             Due::Watcher(w) => self.watcher_moves(w),
+            Due::SetRight(n, by) => {
+                self.sets_right(n, by);
+                Ok(())
+            }
             Due::Sweep => {
                 if let Some(core) = self.leader().and_then(super::Server::readable) {
                     let recorded: Vec<_> = core
@@ -361,8 +365,9 @@ impl World {
             Some(leader) if self.rng.chance(600) => leader,
             _ => self.rng.below(self.servers.len() as u64) as usize,
         };
-        match self.rng.below(if self.clocks_lie { 14 } else { 12 }) {
-            12.. => {
+        match self.rng.below(if self.clocks_lie { 15 } else { 13 }) {
+            12 => self.puts_clock_ahead(n),
+            13.. => {
                 let by = self.rng.between(-20_000, 20_000);
                 self.note(|| format!("the database's clock is set by {by} ms"));
                 self.db.skew += by;

@@ -14,6 +14,7 @@ pub(crate) use breaks::Break;
 
 use crate::adapters::{Caller, Key, Things, Weather};
 use crate::broker::RETENTION;
+use crate::due::Deadlines;
 use crate::holders::Holder;
 use crate::oracle::{Facts, Oracle};
 use crate::pools;
@@ -46,6 +47,8 @@ const LEAD: Millis = Millis::secs(5);
 const TICK: Millis = Millis(1000);
 /// A server that follows looks into the store so often.
 const LOOK: Millis = Millis(200);
+const HOUR: i64 = 3_600_000;
+const YEAR: i64 = 365 * 24 * HOUR;
 
 fn how(row: &wharfinger_core::Lease) -> Option<&'static str> {
     if let LeaseState::Ended { how, .. } = &row.state { Some(how.as_str()) } else { None }
@@ -101,6 +104,8 @@ enum Due {
     Sees(usize),
     DbUp,
     Undo,
+    /// A clock that was far ahead is set right.
+    SetRight(usize, i64),
 }
 
 /// A request on its way.
@@ -130,6 +135,7 @@ pub(crate) struct World {
     things: Things,
     provider: Provider,
     oracle: Oracle,
+    deadlines: Deadlines,
     holders: Vec<Holder>,
     /// Where each holder asks, and which of its attempts counts.
     asks: Vec<(usize, u64)>,
@@ -174,6 +180,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
             number,
             life: lives,
             caller: Caller::default(),
+            hybrid: (broken != Some(Break::WallClock)).then(|| clock.hybrid()),
             clock,
             link: Arc::new(Link::new(number, lives, wire.clone(), broken)),
             hub: Hub::new(Revision(0)),
@@ -192,6 +199,8 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
             last_turn: START,
             first: false,
             tick: START,
+            served: START,
+            ahead: 0,
         });
     }
     let holders = rng.between(3, 10) as usize;
@@ -206,6 +215,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         things: Things::default(),
         provider: Provider::default(),
         oracle: Oracle::default(),
+        deadlines: Deadlines::default(),
         holders: (0..holders).map(Holder::new).collect(),
         asks: vec![(0, 0); holders],
         watchers: (0..4).map(Watcher::new).collect(),
@@ -247,6 +257,7 @@ impl World {
             self.soon(500, 8000, Due::Watcher(n));
         }
         self.soon(5000, 10_000, Due::Sweep);
+        self.puts_clocks_ahead();
         self.soon(1, 3000, Due::Provider);
         if self.weather.faults {
             self.soon(2000, 20_000, Due::Nature);
@@ -277,6 +288,7 @@ impl World {
         let due = entry.remove();
         self.happens(due)?;
         self.carry();
+        self.what_is_due_happens()?;
         self.provider.verdict()
     }
 
@@ -305,6 +317,31 @@ impl World {
     fn limits(&self) -> Limits {
         let limits = Limits { retention: RETENTION, ..Limits::default() };
         if self.broken == Some(Break::NoGrace) { Limits { grace: Millis::ZERO, ..limits } } else { limits }
+    }
+
+    /// In some runs a server's clock is hours or years ahead when it starts, and is set right later.
+    fn puts_clocks_ahead(&mut self) {
+        for n in 0..self.servers.len() {
+            if self.weather.faults && self.rng.chance(120) {
+                self.puts_clock_ahead(n);
+                let server = &mut self.servers[n];
+                server.hybrid = server.hybrid.as_ref().map(|_| server.clock.hybrid());
+            }
+        }
+    }
+
+    fn puts_clock_ahead(&mut self, n: usize) {
+        let by = if self.rng.chance(500) { self.rng.between(1, 30) * HOUR } else { self.rng.between(1, 80) * YEAR };
+        self.note(|| format!("server {n}'s clock is {by} ms ahead"));
+        self.servers[n].clock.skew += by;
+        self.servers[n].ahead += by;
+        self.soon(1000, 90_000, Due::SetRight(n, by));
+    }
+
+    fn sets_right(&mut self, n: usize, by: i64) {
+        self.note(|| format!("server {n}'s clock is set right"));
+        self.servers[n].clock.skew -= by;
+        self.servers[n].ahead -= by;
     }
 
     /// Takes what the servers have sent and decides what becomes of it.
@@ -394,8 +431,11 @@ impl World {
             let expired = batch.leases.iter().filter(|row| how(row) == Some("EXPIRED")).count();
             *self.counts.entry("leases that ran out").or_default() += expired as u64;
             let things = &self.things;
+            // The core's time may be far ahead of the true one.
+            let (core_now, now) = (batch.now, self.now);
+            let real = |at: Timestamp| Timestamp(at.0 - core_now.0 + now.0);
             let facts = Facts {
-                was_bad: &|id, now, within| things.was_bad(id, now, within.max(Millis::secs(60))),
+                was_bad: &|id, at, within| things.was_bad(id, real(at), within.max(Millis::secs(60))),
                 blamed: &self.things.blamed,
                 lies: self.weather.lies,
                 pools: &note.pools,
@@ -407,6 +447,10 @@ impl World {
                 self.oracle.grace_until = batch.now.after(Limits::default().grace);
             }
             self.oracle.answered.extend(note.answered);
+            self.deadlines.stored(self.now, &batch);
+            if note.recovery {
+                self.deadlines.recovered(self.now, batch.now);
+            }
         }
         Ok(())
     }
@@ -433,6 +477,18 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// 19, of a leader that nothing keeps from acting.
+    fn what_is_due_happens(&mut self) -> Result<(), String> {
+        if self.db.down {
+            return Ok(());
+        }
+        let Some(server) = self.leader().filter(|server| !server.cut && server.holds()) else { return Ok(()) };
+        let (served, Some(core)) = (server.served, server.readable()) else { return Ok(()) };
+        let (at, next, revision) = (core.now(), core.next_deadline(), core.revision());
+        self.deadlines.timer(self.now, at, next);
+        self.deadlines.check(self.now, served, revision)
     }
 
     /// All that take themselves for the leader.

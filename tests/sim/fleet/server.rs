@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wharfinger::engine::{Cycle, Hub, SubmitError, Turn, TurnError, changes_after};
 use wharfinger::store::{Epoch, StoreError, Term};
-use wharfinger_core::{Batch, Core, Input, Lease, Limits, PoolConfig, Reply, Revision, Timestamp};
+use wharfinger_core::{
+    Batch, Core, HybridClock, Input, Lease, Limits, PoolConfig, Reading, Reply, Revision, Timestamp,
+};
 
 /// The true time, which nobody in the simulation knows.
 pub(crate) type Now = Arc<AtomicI64>;
@@ -38,6 +40,15 @@ impl Clock {
 
     pub(crate) fn wall(&self) -> Timestamp {
         Timestamp(self.start.0 + self.skew + self.passed())
+    }
+
+    fn since_epoch(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.wall().0).unwrap_or(0))
+    }
+
+    /// The hybrid clock of a process that starts now.
+    pub(crate) fn hybrid(&self) -> HybridClock {
+        HybridClock::new(self.since_epoch(), self.steady())
     }
 
     /// Since some time before.
@@ -122,6 +133,8 @@ pub(crate) struct Server {
     pub(crate) life: u64,
     pub(crate) caller: Caller,
     pub(crate) clock: Clock,
+    /// The core's time; `None`: that of the wall clock ([`super::Break::WallClock`]).
+    pub(crate) hybrid: Option<HybridClock>,
     pub(crate) link: Arc<Link>,
     pub(crate) hub: Hub,
     pub(crate) phase: Phase,
@@ -147,9 +160,30 @@ pub(crate) struct Server {
     pub(crate) first: bool,
     /// When it looks at the clock next.
     pub(crate) tick: Timestamp,
+    /// Since when it has led without a break.
+    pub(crate) served: Timestamp,
+    /// How far its clock is ahead, until it is set right.
+    pub(crate) ahead: i64,
 }
 
 impl Server {
+    /// The core's time.
+    pub(crate) fn reading(&mut self) -> Reading {
+        let (wall, steady) = (self.clock.since_epoch(), self.clock.steady());
+        match &mut self.hybrid {
+            Some(hybrid) => hybrid.read(wall, steady),
+            None => Reading { now: self.clock.wall(), ..Reading::default() },
+        }
+    }
+
+    /// It has taken over what was stored.
+    pub(crate) fn starts_the_clock(&mut self, stored: Timestamp) {
+        let (wall, steady) = (self.clock.since_epoch(), self.clock.steady());
+        if let Some(hybrid) = &mut self.hybrid {
+            hybrid.start(stored, wall, steady);
+        }
+    }
+
     /// Whether clients that want something done are let in.
     pub(crate) fn leads(&self) -> bool {
         match self.phase {

@@ -10,10 +10,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use wharfinger::engine::{CallId, Cycle, Hub, Message, Turn, TurnError};
 use wharfinger::store::{Epoch, Renewal, StoreError, Term};
-use wharfinger_core::{Core, Effect, Input, Millis, Notice, NoticeTarget, Op, Revision, Timestamp};
+use wharfinger_core::{
+    Core, Effect, Input, Millis, Notice, NoticeKind, NoticeTarget, Op, Reading, Revision, Timestamp,
+};
 
 /// A gap between two turns that every server's clock sees as a pause.
 const PAUSE: Millis = Millis(6000);
+/// A gap between two turns that no server's clock sees as a pause.
+const NO_PAUSE: Millis = Millis(4000);
 
 impl World {
     /// Something for the mailbox of a server that leads.
@@ -117,6 +121,9 @@ impl World {
     /// It won the lead.
     pub(super) fn takes_over(&mut self, n: usize, epoch: Epoch, settled: u64, sent: std::time::Duration) {
         self.count("take-overs");
+        if self.servers[n].ahead != 0 {
+            self.count("clocks far ahead of a leader");
+        }
         self.note(|| format!("server {n} leads with epoch {}", epoch.0));
         let (limits, now) = (self.limits(), self.now);
         let pools = self.pools.clone();
@@ -165,6 +172,8 @@ impl World {
                 self.new_caller(n);
                 cycle.core().check_invariants()?;
                 (self.servers[n].listening, self.servers[n].last_turn) = (self.now, self.now);
+                self.servers[n].served = self.now;
+                self.servers[n].starts_the_clock(cycle.core().now());
                 let waiting: Vec<usize> = (0..self.watchers.len())
                     .filter(|w| self.watchers[*w].reading && self.watchers[*w].at.as_ref().is_some_and(|at| at.0 == n))
                     .collect();
@@ -217,6 +226,7 @@ impl World {
             Done::Recovered(cycle, Ok(batch)) => {
                 self.note(|| format!("server {n} recovered at {}", batch.revision));
                 (self.servers[n].listening, self.servers[n].last_turn) = (self.now, self.now);
+                self.servers[n].served = self.now;
                 self.releases(n, cycle, Turn { batch, answers: Vec::new() }, Vec::new())
             }
             Done::Recovered(_, Err(StoreError::Deposed { .. })) => {
@@ -257,10 +267,10 @@ impl World {
         let now = self.now;
         let server = &mut self.servers[n];
         server.link.note(Note { recovery: true, ..note_of(server, now) });
-        let wall = server.clock.wall();
+        let time = server.reading().now;
         (server.listening, server.last_turn) = (now, now);
         server.phase = Phase::Busy(Box::pin(async move {
-            let recovered = cycle.recover(wall).await;
+            let recovered = cycle.recover(time).await;
             Done::Recovered(cycle, recovered)
         }));
         let life = server.life;
@@ -271,11 +281,11 @@ impl World {
     fn turns(&mut self, n: usize, cycle: Box<Cycle>) -> Result<(), String> {
         let now = self.now;
         let server = &mut self.servers[n];
-        let due = cycle.core().next_deadline().is_some_and(|at| at <= server.clock.wall());
+        let reading = server.reading();
+        let due = cycle.core().next_deadline().is_some_and(|at| at <= reading.now);
         if server.mail.is_empty() && !due && now.since(server.last_turn) < TICK && !server.stopping {
-            let wall = server.clock.wall();
             let tick = TICK.0 - now.since(server.last_turn).0;
-            let next = cycle.core().next_deadline().map_or(tick, |at| at.since(wall).0.clamp(1, tick));
+            let next = cycle.core().next_deadline().map_or(tick, |at| millis(reading.until(at)).0.clamp(1, tick));
             server.phase = Phase::Idle(cycle);
             let (life, next) = (server.life, Millis(next.max(1)));
             if server.tick <= now || now.after(next) < server.tick {
@@ -287,6 +297,9 @@ impl World {
         self.turns += 1;
         if now.since(server.last_turn) > PAUSE {
             server.listening = now;
+        }
+        if now.since(server.last_turn) > NO_PAUSE {
+            server.served = now;
         }
         server.last_turn = now;
         let count = if self.one_by_one && !server.stopping { server.mail.len().min(1) } else { server.mail.len() };
@@ -305,10 +318,10 @@ impl World {
         let server = &mut self.servers[n];
         let (first, single) = (std::mem::take(&mut server.first), messages.len() <= 1);
         server.link.note(Note { answered, first, single, ..note_of(server, now) });
-        let wall = server.clock.wall();
+        let time = server.reading().now;
         let mut cycle = cycle;
         let mut task: super::server::Task = Box::pin(async move {
-            let turn = cycle.turn(wall, messages).await;
+            let turn = cycle.turn(time, messages).await;
             Done::Turned(cycle, turn, asked)
         });
         match poll(&mut task) {
@@ -341,7 +354,10 @@ impl World {
                 self.at(again.since(self.now), Due::Holder(h));
             }
             Mail::Act(..) => {}
-            Mail::Input(input) => put(input, None),
+            Mail::Input(input) => {
+                let reading = self.servers[n].reading();
+                put(in_the_cores_time(input, reading), None);
+            }
             Mail::Operator if self.calm => {}
             Mail::Operator => put(nature::command(core, &mut self.rng), None),
             Mail::Undo => {
@@ -487,6 +503,7 @@ impl World {
         server.hub = Hub::new(Revision(0));
         (server.phase, server.paused, server.term, server.core) = (Phase::Down, None, None, None);
         (server.stopping, server.reload, server.first) = (false, false, false);
+        server.hybrid = server.hybrid.as_ref().map(|_| server.clock.hybrid());
         server.mail.clear();
         self.soon(from, to, Due::Start(n, life));
     }
@@ -508,6 +525,17 @@ impl World {
         let (life, steady) = (self.servers[n].life, self.servers[n].clock.steady());
         self.send(n, life, Request::Campaign { server: n, ttl: LEAD }, To::Election(steady));
     }
+}
+
+/// As the engine does with what the world says: its times are those of wall clocks.
+fn in_the_cores_time(input: Input, reading: Reading) -> Input {
+    let Input::Notice(notice) = input else { return input };
+    let kind = match notice.kind {
+        NoticeKind::Interruption(at) => NoticeKind::Interruption(reading.from_wall(at)),
+        NoticeKind::Maintenance(at) => NoticeKind::Maintenance(reading.from_wall(at)),
+        kind => kind,
+    };
+    Input::Notice(Notice { kind, ..notice })
 }
 
 fn note_of(server: &Server, now: Timestamp) -> Note {

@@ -3,7 +3,8 @@
 # $2: "set" gives the copy to token $3 first, "clear"
 # takes it from it first: whoever passes the fence after that is refused, whoever passed before is found below.
 # Other scripts may follow: it takes its arguments away.
-lease=$1
+lease=$1 number=$4 held=" $5 " hosts=${6%/*}
+since='' rival='' former=' '
 plain_notes
 if [ -n "$2" ]; then
   now=$(head -c 30 "$M/fence" 2>/dev/null | tr -d '\0\n')
@@ -14,13 +15,42 @@ if [ -n "$2" ]; then
   case $2 in
   set)
     [ -d "$M" ] || say DIRECTORY_MISSING "$D is not there or holds no marker"
+    had='' stat=''
+    [ ! -f "$M/since" ] || read -r had v 2>/dev/null <"$M/since" || :
+    if [ "$had" != "$3" ] && read -r stat 2>/dev/null <"/proc/$$/stat"; then
+      # shellcheck disable=SC2086 # Numbers.
+      start=$(set -- ${stat##*) } && echo "${20}")
+      e=$({ printf '%s %s %s\n' "$3" "$boot" "$start" >"$M/since.new" && mv -f -- "$M/since.new" "$M/since"; } 2>&1) ||
+        say CANNOT_CREATE "$e"
+    fi
     e=$({ printf '%s\n' "$3" >"$M/fence.new" && mv -f -- "$M/fence.new" "$M/fence"; } 2>&1) || say CANNOT_CREATE "$e"
     ;;
-  clear) e=$(rm -f -- "$M/fence" 2>&1) || say CANNOT_REMOVE "$e" ;;
+  clear)
+    e=$(rm -f -- "$M/fence" 2>&1) || say CANNOT_REMOVE "$e"
+    # A lease that is over is no rival to others, and its start is kept until its processes have ended.
+    if [ -f "$M/since" ]; then e=$(mv -f -- "$M/since" "$M/over" 2>&1) || say CANNOT_REMOVE "$e"; fi
+    ;;
   esac
+  if [ -n "$5" ] && [ -d "$M" ]; then printf '%s\n' "$5" 2>/dev/null >"$M/host" || :; fi
 fi
 unset WHARFINGER_COPY
 [ -r /proc/self/status ] || say NO_PROC "/proc is not mounted, so left-over processes cannot be found"
+
+{ true </proc/1/status; } 2>/dev/null || say NO_PROC "/proc hides processes (hidepid), so left-over processes cannot be found"
+
+since_note "$M/over"
+if [ -n "$since" ] && [ -z "$reads_all" ]; then
+  for f in "${D%/*}"/*/meta/host "$hosts"/*/copies/*/meta/host; do
+    v=
+    if [ -f "$f" ] && [ ! -L "$f" ]; then read -r v 2>/dev/null <"$f" || :; fi
+    held="$held$v "
+  done
+  for f in "${D%/*}"/*/meta/since "$hosts"/*/copies/*/meta/since "$hosts"/*/.wharfinger/since.*; do
+    [ "$f" != "$M/since" ] || continue
+    began "$f"
+    case $held in *" ${noted:-?} "*) ;; *) rival_note "$f" ;; esac
+  done
+fi
 
 base=$(cd -P -- "$D" 2>/dev/null && pwd -P) || base=$D
 tree=$base/tree
@@ -90,6 +120,8 @@ victims() {
     inside
     members
     if [ -n "$lease" ]; then marked "WHARFINGER_LEASE=$lease"; fi
+    limited "$number"
+    for pid in $mine; do printf '%s\n' "$pid"; done
   } | sort -u |
     while read -r pid; do
       case $spare in
@@ -99,18 +131,28 @@ victims() {
     done
 }
 
+# Sets $left, the processes to end, and $young and $unsure (processes.sh).
+find_left() {
+  if [ -n "$since" ] && [ -z "$reads_all" ]; then look; fi
+  unreadable
+  left=$(victims)
+}
+
 # Asks all that are left to end, then makes them.
 end_all() {
-  left=$(victims)
-  [ -n "$left" ] || return 0
+  find_left
+  [ -n "$left$young" ] || return 0
   note_groups
   left=$(victims)
   for pid in $left; do kill -TERM "$pid" 2>/dev/null; done
   i=0
   while [ $i -lt 20 ]; do
     sleep 0.1 2>/dev/null || sleep 1
-    left=$(victims)
-    [ -n "$left" ] || return 0
+    was=$left
+    find_left
+    [ -n "$left$young" ] || return 0
+    # What was unreadable at one look only was not asked yet.
+    for pid in $left; do case " $was " in *" $pid "*) ;; *) kill -TERM "$pid" 2>/dev/null ;; esac done
     note_groups
     i=$((i + 1))
   done
@@ -118,7 +160,7 @@ end_all() {
   i=0
   while [ $i -lt 30 ]; do
     for pid in $left; do kill -KILL "$pid" 2>/dev/null; done
-    left=$(victims)
+    find_left
     note_groups
     [ -n "$left" ] || return 0
     sleep 0.1 2>/dev/null || sleep 1
@@ -133,5 +175,7 @@ end_all() {
   say PROCESS_SURVIVES "cannot end the processes$names"
 }
 end_all
+[ "$unsure" = ' ' ] || say PROCESSES_UNREADABLE "processes began during this lease and during another of the same user, and cannot be read:$unsure"
+[ -z "$since" ] || rm -f -- "$M/over"
 export WHARFINGER_COPY="$R"
-shift 3
+shift 6

@@ -110,7 +110,12 @@ impl World {
             op: 1 << 40,
             item: None,
             handle: None,
-            parent: Some(ParentHost { resource: "res_host".into(), access, shell: Arc::new(TestShell::default()) }),
+            parent: Some(ParentHost {
+                resource: "res_host".into(),
+                lease: String::new(),
+                access,
+                shell: Arc::new(TestShell::default()),
+            }),
         };
         Self { origin, adapter: CopiesAdapter::new("copies".into(), config).unwrap(), job, root, _dir: dir }
     }

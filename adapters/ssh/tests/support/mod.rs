@@ -11,6 +11,7 @@
 pub mod nft;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,6 +28,8 @@ pub struct Sshd {
     options: String,
     /// Shell commands before it starts, in its mount namespace.
     prelude: String,
+    /// The id of an account that only this sshd knows, or root.
+    account: u32,
     /// Its address.
     pub address: Ipv4Addr,
     /// Its port.
@@ -55,6 +58,16 @@ impl Sshd {
     /// The same, and shell commands that run before it, in the mount namespace that is its own: a file system or a boot id
     /// that only this host sees, or `exec nsenter … /usr/sbin/sshd "$@"`, which puts it elsewhere, at this address.
     pub fn start_in(prelude: &str, options: &str, address: Option<Ipv4Addr>) -> Self {
+        Self::start_for(prelude, options, address, false)
+    }
+
+    /// Starts one that lets in an ordinary user, `build`, whom only this sshd knows: no other process of the machine has its
+    /// id. When the value is dropped, the user's processes are killed.
+    pub fn start_for_user(prelude: &str) -> Self {
+        Self::start_for(prelude, "", None, true)
+    }
+
+    fn start_for(prelude: &str, options: &str, address: Option<Ipv4Addr>, ordinary: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // By lane, so that test processes that run at once keep apart.
@@ -68,16 +81,51 @@ impl Sshd {
             child: None,
             options: options.to_string(),
             prelude: prelude.to_string(),
+            account: if ordinary { 1_000_000_000 + std::process::id() * 250 + count % 250 } else { 0 },
             address: address.unwrap_or(own),
             port,
-            user: "root".to_string(),
+            user: if ordinary { "build" } else { "root" }.to_string(),
         };
         make_key(&sshd.path("host_key"), "ed25519");
         make_key(&sshd.path("client_key"), "ed25519");
         make_key(&sshd.path("stranger_key"), "ed25519");
         std::fs::copy(sshd.path("client_key.pub"), sshd.path("authorized_keys")).unwrap();
+        if ordinary {
+            sshd.add_account();
+        }
         sshd.run();
         sshd
+    }
+
+    /// Writes the account database that this sshd sees, and the account's home.
+    fn add_account(&mut self) {
+        let (id, home) = (self.account, self.path("home"));
+        for (name, line) in [
+            ("passwd", format!("build:*:{id}:{id}::{}:/bin/sh\n", home.display())),
+            ("group", format!("build:*:{id}:\n")),
+        ] {
+            let text = std::fs::read_to_string(format!("/etc/{name}")).unwrap();
+            std::fs::write(self.path(name), format!("{}\n{line}", text.trim_end())).unwrap();
+            self.prelude = format!("mount --bind {} /etc/{name}\n{}", self.path(name).display(), self.prelude);
+        }
+        std::fs::create_dir(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(id), Some(id)).unwrap();
+        // The user reads its authorized keys here. The private keys are root's.
+        std::fs::set_permissions(self.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The home of the ordinary user.
+    pub fn home(&self) -> PathBuf {
+        self.path("home")
+    }
+
+    /// The processes of the ordinary user.
+    fn user_processes(&self) -> Vec<u32> {
+        let own = format!("\nUid:\t{}\t", self.account);
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| text.contains(&own)))
+            .collect()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -247,6 +295,9 @@ impl Sshd {
 impl Drop for Sshd {
     fn drop(&mut self) {
         self.kill_hard();
+        if self.account != 0 {
+            self.signal("KILL", &self.user_processes());
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::rpc::testing;
-use wharfinger_core::{AtRisk, LeaseId, Link, Parent, Reason, ResourceId, Source, Traits};
+use wharfinger_core::{AtRisk, LeaseId, Link, Parent, Reading, Reason, ResourceId, Source, Traits};
 
 fn link(subject: Subject, reason: Reason) -> Link {
     Link { subject, reason, detail: "why".into(), source: Source::Operator("ann".into()), at: Timestamp(-1) }
@@ -9,7 +9,7 @@ fn link(subject: Subject, reason: Reason) -> Link {
 #[test]
 fn an_active_lease_is_told_with_its_slot_and_without_secrets() {
     let core = testing::active(7, 42);
-    let told = lease(&core);
+    let told = lease(&core, Reading::default());
     assert_eq!(told.state(), pb::LeaseState::Active);
     assert_eq!((told.revision, told.slot, told.fencing_token), (42, 3, 42));
     assert_eq!(told.resource_id, ResourceId::new(9).to_string());
@@ -20,9 +20,9 @@ fn an_active_lease_is_told_with_its_slot_and_without_secrets() {
 
 #[test]
 fn each_end_is_told_with_what_belongs_to_it() {
-    let told = |how| lease(&testing::ended(1, 2, how));
+    let told = |how| lease(&testing::ended(1, 2, how), Reading::default());
 
-    let released = lease(&testing::released(1, 2));
+    let released = lease(&testing::released(1, 2), Reading::default());
     assert_eq!((released.state(), released.outcome()), (pb::LeaseState::Released, pb::Outcome::Failed));
     assert_eq!((released.note.as_str(), released.cleaning, released.access.len()), ("exit 1", false, 0));
 
@@ -81,7 +81,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         announced: Default::default(),
         failures: vec![WorkFailure { work: "job".into(), lease: LeaseId::new(3), at: Timestamp(1_000), cleared: true }],
     };
-    let told = resource(&core, &[Arc::new(testing::active(7, 1))]);
+    let told = resource(&core, &[Arc::new(testing::active(7, 1))], Reading::default());
     assert_eq!(told.state(), pb::ResourceState::Suspect);
     assert_eq!((told.slots_in_use, told.lease_ids), (1, vec![LeaseId::new(7).to_string()]));
     assert_eq!(told.access.keys().collect::<Vec<_>>(), ["user"]);
@@ -106,7 +106,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         keep: None,
         ..core
     };
-    let told = resource(&quarantined, &[]);
+    let told = resource(&quarantined, &[], Reading::default());
     assert_eq!((told.cordoned, told.kept_by.as_str(), told.kept_reason.as_str()), (false, "eve", "evidence"));
     assert_eq!(told.kept_until, None);
 }
@@ -120,7 +120,7 @@ fn a_finding_names_the_fault() {
     ] {
         let finding = Some(Arc::new(Finding { fault, detail: "evidence".into() }));
         let how = Ended::Released { outcome: Outcome::Failed, note: "".into(), finding };
-        let found = lease(&testing::ended(1, 2, how)).finding.unwrap();
+        let found = lease(&testing::ended(1, 2, how), Reading::default()).finding.unwrap();
         assert_eq!((found.fault(), found.detail.as_str()), (told, "evidence"));
     }
 }
@@ -160,7 +160,7 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
             would_break: 8,
         },
     };
-    let told = pool(&view);
+    let told = pool(&view, Reading::default());
     assert_eq!((told.domain.as_str(), told.dry_run), ("zone", true));
     let [on, off] = &told.brakes[..] else { panic!("{told:?}") };
     assert_eq!((on.domain.as_str(), on.members, on.troubled, on.why.as_str()), ("a", 8, 5, "a common cause"));

@@ -1,5 +1,8 @@
-# shellcheck shell=sh
-# Empties the trash of $1, whose entries begin with $2, at its leisure. Whose it was does not matter any more.
+# Empties the trash of a directory. Runs in the background, after sweep.sh.
+#
+# Arguments: the directory, absolute; how the names of the trash begin.
+# Exits:     0.
+# shellcheck shell=sh disable=SC2115,SC2086
 hosts=$1 trash=$2
 trap '' HUP
 { echo $$ >"$hosts/.wharfinger-remover"; } 2>/dev/null

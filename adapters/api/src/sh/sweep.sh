@@ -1,7 +1,12 @@
-# shellcheck shell=sh
-# $1: the directory of the scratch directories. $2: the resource that begins here. $3: its owner mark, one line.
-# $4: the script that empties the trash. See sweep.rs; the end of processes is that of reaper.rs, put in below.
-hosts=$1 mine=$2 owner=$3 remover=$4
+# Marks the directory of a resource that begins, and takes away what earlier resources of the same owner left. See sweep.rs.
+#
+# Follows:   processes.sh
+# Arguments: the directory of the scratch directories, the resource that begins, its owner mark (one line), the text of
+#            remover.sh.
+# Prints:    swept, killed (counts), marked (yes or no), kept (directories that stay), one KEY=VALUE a line.
+# Exits:     0; 3, processes outlive SIGKILL; 4, there is no usable /proc; 6, a process cannot be read and may be a live lease's.
+# shellcheck shell=sh disable=SC2015,SC2012
+hosts=$1 begins=$2 owner=$3 remover=$4
 unset WHARFINGER_LEASE
 trash=.wharfinger-trash
 newline='
@@ -17,17 +22,22 @@ for mark in "$hosts"/*.owner/mark; do
   [ "$now" = "$owner" ] || continue
   resource=${beside##*/}
   resource=${resource%.owner}
-  case $resource in '' | "$mine" | *[!A-Za-z0-9_-]*) continue ;; esac
-  printf '%s\n' "$resource" "$mine" | LC_ALL=C sort -c 2>/dev/null || continue
+  case $resource in '' | "$begins" | *[!A-Za-z0-9_-]*) continue ;; esac
+  printf '%s\n' "$resource" "$begins" | LC_ALL=C sort -c 2>/dev/null || continue
   old="$old $resource"
 done
 
-dirs='' leases=' '
+# shellcheck disable=SC2034 # For processes.sh.
+dirs='' leases=' ' numbers='' since='' rival='' ended=0
 know() {
   dirs="$dirs$1$newline"
   if [ -d "$1" ] && [ ! -L "$1" ]; then
     real=$(cd -P -- "$1" 2>/dev/null && pwd -P) || return 0
     [ "$real" = "$1" ] || dirs="$dirs$real$newline"
+    for note in "$1"/.wharfinger/since.* "$1"/.wharfinger/over.* "$1/meta/since" "$1/meta/over" "$1"/copies/*/meta/since \
+      "$1"/copies/*/meta/over; do
+      since_note "$note"
+    done
     for note in "$1/meta/lease" "$1"/copies/*/meta/lease; do
       [ -f "$note" ] && [ ! -L "$note" ] || continue
       leases="$leases$(sed -n 's/.*"lease":"\([A-Za-z0-9_-]*\)".*/\1/p' "$note" 2>/dev/null) "
@@ -50,7 +60,7 @@ set_aside() {
   while [ -e "$1" ] || [ -L "$1" ]; do
     if [ $tries -ge 5 ]; then
       # Something is mounted there, say. Nothing must be started in it all the same.
-      [ -L "$1" ] || rm -f -- "$1"/.wharfinger/fence.* "$1/meta/fence" 2>/dev/null
+      [ -L "$1" ] || rm -f -- "$1"/.wharfinger/fence.* "$1"/.wharfinger/since.* "$1/meta/fence" "$1/meta/since" 2>/dev/null
       kept="$kept $1"
       return 1
     fi
@@ -87,14 +97,22 @@ END
 
 killed=0 swept=0
 if [ -n "$old" ]; then
-  [ -r /proc/self/stat ] || exit 4
+  [ -r "/proc/$$/stat" ] || {
+    echo 'this host has no /proc' >&2
+    exit 4
+  }
+  { true </proc/1/status; } 2>/dev/null || {
+    echo '/proc hides processes (hidepid)' >&2
+    exit 4
+  }
   for resource in $old; do
     know_all "$hosts/$resource"
     for note in "$hosts/$resource.owner"/lease.*; do
       [ -f "$note" ] && [ ! -L "$note" ] || continue
-      lease=
-      { read -r lease <"$note"; } 2>/dev/null
+      lease='' number=''
+      { read -r lease number <"$note"; } 2>/dev/null
       case $lease in '' | *[!A-Za-z0-9_-]*) ;; *) leases="$leases$lease " ;; esac
+      case $number in '' | *[!0-9]*) ;; *) numbers="$numbers $number" ;; esac
     done
     while IFS= read -r path; do
       [ -z "$path" ] || know_all "$path"
@@ -115,12 +133,14 @@ $dirs
 END
     return 1
   }
+  # A path may have any byte, a newline too, and so look like another process's line: what is found is looked at again.
   inside() {
     # shellcheck disable=SC2012
     ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null |
       sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p' |
       while read -r pid path; do
-        if under "$path"; then echo "$pid"; fi
+        under "$path" || continue
+        if under "$(readlink "/proc/$pid/cwd" 2>/dev/null)" || under "$(readlink "/proc/$pid/exe" 2>/dev/null)"; then echo "$pid"; fi
       done
   }
   # One look at all processes for those with any lease; only these are read.
@@ -147,11 +167,17 @@ END
       done
     done
   }
-  marked() { {
-    inside
-    carriers
-  } | sort -u; }
-  @ENDING@
+  marked() {
+    {
+      inside
+      carriers
+      for number in $numbers; do limited "$number"; done
+    } | sort -u
+  }
+  # What is left under its own name here is not swept: another entry's, whose leases are live.
+  if [ -n "$since" ]; then
+    for note in "$hosts"/*/.wharfinger/since.* "$hosts"/*/copies/*/meta/since; do rival_note "$note"; done
+  fi
   end_all
   # shellcheck disable=SC2154
   killed=$ended
@@ -196,7 +222,7 @@ if [ -n "$found" ]; then
 fi
 
 umask 022
-here=$hosts/$mine.owner
+here=$hosts/$begins.owner
 marked=no
 if mkdir -p -- "$here" 2>/dev/null && [ ! -L "$here" ] && printf '%s\n' "$owner" 2>/dev/null >"$here/mark.new" &&
   mv -f -- "$here/mark.new" "$here/mark" 2>/dev/null; then

@@ -1,0 +1,29 @@
+# Becomes a command if the fence has this token.
+#
+# Arguments: the fence, the token, the lease's number or empty, the command and its arguments.
+# Prints:    what the command prints.
+# Exits:     as the command; 113 if the fence has another token; 127 if there is no such program.
+# shellcheck shell=sh
+fence=$1 token=$2 number=$3
+shift 3
+now=
+{ read -r now <"$fence"; } 2>/dev/null
+if [ "$now" != "$token" ]; then
+  if [ -n "$now" ]; then now="token $now"; else now='no lease'; fi
+  printf 'wharfinger: refused: this lease has token %s, and the slot belongs to %s\n' "$token" "$now" >&2
+  exit 113
+fi
+command -v -- "$1" >/dev/null 2>&1 || {
+  printf 'wharfinger: there is no program %s\n' "$1" >&2
+  exit 127
+}
+# The soft limit of file locks has no effect on Linux. Children inherit it, also with an emptied environment, and
+# /proc/PID/limits shows it to every user, also of a process that cannot be read otherwise. dash and busybox call it -w, bash -x.
+case $number in
+'' | *[!0-9]*) ;;
+*)
+  # shellcheck disable=SC3045
+  ulimit -S -w "$number" 2>/dev/null || ulimit -S -x "$number" 2>/dev/null || true
+  ;;
+esac
+exec "$@"

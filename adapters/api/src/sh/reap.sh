@@ -1,0 +1,51 @@
+# Ends what a lease left running. With a fence, takes the slot from the lease first, so that it starts nothing more.
+#
+# Follows:   processes.sh, fence.sh
+# Arguments: the lease, its fence or empty, its token, its number (guard.sh).
+# Prints:    how many processes were signalled.
+# Exits:     0; 3, processes outlive SIGKILL; 4, there is no usable /proc; 5, the fence cannot be removed; 6, a process cannot
+#            be read and may be another live lease's; 113 with the fence's token on standard error, if that is greater.
+# shellcheck shell=sh
+lease=$1 fence=$2 token=$3 number=$4
+unset WHARFINGER_LEASE
+# shellcheck disable=SC2034 # For processes.sh.
+since='' rival='' over='' ended=0
+if [ -n "$fence" ]; then
+  compare "$fence" "$token"
+  rm -f -- "$fence" || exit 5
+  dir=${fence%/*} slot=${fence##*.} hosts=${fence%/*/*/*}
+  over=$dir/over.$slot
+  # A lease that is over is no rival to its neighbours, and its start is kept until its processes have ended.
+  [ ! -f "$dir/since.$slot" ] || mv -f -- "$dir/since.$slot" "$over" || exit 5
+  since_note "$over"
+  if [ -n "$since" ]; then
+    # The slots that working copies hold for themselves: nothing runs there but for the leases of the copies.
+    held=' '
+    for note in "$hosts"/*/copies/*/meta/host; do
+      held_by=
+      if [ -f "$note" ] && [ ! -L "$note" ]; then { read -r held_by <"$note"; } 2>/dev/null; fi
+      held="$held$held_by "
+    done
+    for note in "$hosts"/*/.wharfinger/since.* "$hosts"/*/copies/*/meta/since; do
+      began "$note"
+      case $held in *" ${noted:-?} "*) ;; *) rival_note "$note" ;; esac
+    done
+  fi
+fi
+# Without the right to look at another user's process, one of our own that is unreadable could not be told from none at all.
+[ -r "/proc/$$/stat" ] || {
+  echo 'this host has no /proc' >&2
+  exit 4
+}
+{ true </proc/1/status; } 2>/dev/null || {
+  echo '/proc hides processes (hidepid)' >&2
+  exit 4
+}
+
+marked() {
+  carrying "WHARFINGER_LEASE=$lease"
+  limited "$number"
+}
+end_all
+[ -z "$over" ] || rm -f -- "$over"
+echo "$ended"

@@ -1,0 +1,36 @@
+# Gives a slot to a lease: notes when the lease began, then writes its token into the fence.
+#
+# Follows:   fence.sh
+# Arguments: the fence, the token, the lease, the lease's number (guard.sh).
+# Exits:     0; 113 with the fence's token on standard error, if that is greater; 1 with the reason on standard error.
+# shellcheck shell=sh
+fence=$1 token=$2 lease=$3 number=$4
+umask 022
+compare "$fence" "$token"
+slot=${fence##*.} dir=${fence%/*}
+
+# Beside the owner's mark, for the sweep of a resource that was given up (sweep.sh).
+beside=${fence%/.wharfinger/*}.owner
+if [ -d "$beside" ]; then
+  note=$beside/lease.$slot
+  printf '%s %s\n' "$lease" "$number" >"$note.new" && mv -f -- "$note.new" "$note" || exit 1
+fi
+mkdir -p -- "$dir" || exit 1
+
+# The start of this shell, in clock ticks since the boot: what the lease starts begins later. No clock of the day is read.
+# A repetition for the same token keeps the earlier time.
+since=$dir/since.$slot had='' boot='' stat=''
+[ ! -f "$since" ] || { read -r had _ <"$since"; } 2>/dev/null
+if [ "$had" != "$token" ]; then
+  { read -r boot </proc/sys/kernel/random/boot_id && read -r stat <"/proc/$$/stat"; } 2>/dev/null
+  if [ -n "$stat" ]; then
+    # shellcheck disable=SC2086 # Numbers.
+    start=$(set -- ${stat##*) } && echo "${20}")
+    printf '%s %s %s %s\n' "$token" "$boot" "$start" "$lease" >"$since.new" && mv -f -- "$since.new" "$since" || exit 1
+  fi
+fi
+
+new=$fence.new.$$
+printf '%s\n' "$token" >"$new" && mv -f -- "$new" "$fence" && exit
+rm -f -- "$new" 2>/dev/null
+exit 1

@@ -1,0 +1,216 @@
+//! Every script that runs on hosts, under each shell that may be /bin/sh there, with arguments that try to become commands.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// What a Debian or Alpine host has as /bin/sh, and what some administrators make it.
+const SHELLS: [&[&str]; 3] = [&["dash"], &["bash", "--posix"], &["busybox", "sh"]];
+
+/// Each makes a file `canary` in the working directory if it is ever read as a program's text.
+const HOSTILE: [&str; 12] = [
+    "$(touch canary)",
+    "`touch canary`",
+    "'; touch canary; '",
+    "\"; touch canary; \"",
+    "; touch canary #",
+    "|touch canary|",
+    "a\ntouch canary\n",
+    "x$(touch canary)/e;touch canary",
+    "\\1;w canary",
+    "%s%d%n $IFS *",
+    "-exec touch canary ;",
+    "--",
+];
+
+struct World {
+    dir: tempfile::TempDir,
+    shell: &'static [&'static str],
+    hostile: &'static str,
+}
+
+/// The text of scripts of one crate, one behind the other.
+fn text(of: &str, names: &[&str]) -> String {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(of).join("src/sh");
+    names.iter().map(|name| std::fs::read_to_string(dir.join(name)).unwrap()).collect()
+}
+
+impl World {
+    /// A path that has the hostile text in it. It is one component, or more where the text has a slash.
+    fn path(&self, end: &str) -> String {
+        format!("{}/d{}/{end}", self.dir.path().display(), self.hostile)
+    }
+
+    fn make(&self, path: &str, content: &str) -> PathBuf {
+        let path = PathBuf::from(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn command(&self, script: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.arg("60").args(self.shell).args(["-c", script, "script"]).args(args);
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, script: &str, args: &[&str], exit: i32) -> String {
+        self.judged(self.command(script, args).output().unwrap(), exit)
+    }
+
+    fn judged(&self, output: Output, exit: i32) -> String {
+        let at = format!("{:?} with {:?}", self.shell, self.hostile);
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!self.dir.path().join("canary").exists(), "{at}: an argument was run");
+        assert_eq!(output.status.code(), Some(exit), "{at}: {complaint}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+fn each(check: impl Fn(&World)) {
+    for shell in SHELLS {
+        for hostile in HOSTILE {
+            check(&World { dir: tempfile::tempdir().unwrap(), shell, hostile });
+        }
+    }
+}
+
+#[test]
+fn a_hosts_facts_are_asked() {
+    let facts = text("api", &["facts.sh"]);
+    each(|world| {
+        for (scratch, make) in
+            [(world.path("scratch"), "yes"), (world.path("none"), "no"), (world.hostile.into(), "no")]
+        {
+            let said = world.run(&facts, &[&scratch, make], 0);
+            assert!(said.ends_with("\nend=yes\n"), "{said}");
+            assert_eq!(said.contains("\nscratch=yes\n"), make == "yes", "{said}");
+            let free = said.lines().find_map(|line| line.strip_prefix("free_kb=")).unwrap();
+            assert!(free.parse::<u64>().is_ok(), "{said}");
+        }
+    });
+}
+
+#[test]
+fn a_tree_is_removed_and_nothing_else() {
+    let remove = text("api", &["remove.sh"]);
+    each(|world| {
+        let kept = world.make(&world.path("kept"), "");
+        world.make(&world.path("tree/deep/file"), "");
+        world.run(&remove, &[&world.path("tree")], 0);
+        world.run(&remove, &[&world.path("tree")], 0);
+        assert!(kept.exists() && !Path::new(&world.path("tree")).exists());
+    });
+}
+
+#[test]
+fn a_slot_is_given_guarded_and_taken() {
+    let (set, guard) = (text("api", &["fence.sh", "set_fence.sh"]), text("api", &["guard.sh"]));
+    let reap = text("api", &["processes.sh", "fence.sh", "reap.sh"]);
+    each(|world| {
+        let fence = world.path("res_1/.wharfinger/fence.0");
+        std::fs::create_dir_all(world.path("res_1.owner")).unwrap();
+        for number in ["2305843009213693953", world.hostile] {
+            world.run(&set, &[&fence, "7", world.hostile, number], 0);
+            assert_eq!(std::fs::read_to_string(&fence).unwrap(), "7\n");
+            world.run(&set, &[&fence, "6", world.hostile, number], 113);
+            let since = std::fs::read_to_string(world.path("res_1/.wharfinger/since.0")).unwrap();
+            let start = since.split(' ').nth(2).unwrap();
+            assert!(since.starts_with("7 ") && start.parse::<u64>().is_ok(), "{since}");
+
+            let command = ["printf", "%s|", world.hostile, "", "b"];
+            let said = world.run(&guard, &[&[&fence[..], "7", number], &command[..]].concat(), 0);
+            assert_eq!(said, format!("{}||b|", world.hostile));
+            world.run(&guard, &[&fence, "8", number, "true"], 113);
+            world.run(&guard, &[&fence, "7", number, &world.path("none")], 127);
+
+            world.run(&reap, &[world.hostile, &fence, "6", number], 113);
+            assert_eq!(world.run(&reap, &[world.hostile, &fence, "7", number], 0), "0\n");
+            assert!(!Path::new(&fence).exists());
+            world.run(&guard, &[&fence, "7", number, "true"], 113);
+        }
+    });
+}
+
+#[test]
+fn what_a_resource_left_is_swept_by_its_mark_alone() {
+    let sweep = text("api", &["processes.sh", "sweep.sh"]);
+    let remover = text("api", &["remover.sh"]);
+    each(|world| {
+        let hosts = world.path("hosts");
+        let owner = world.hostile.replace('\n', " ");
+        world.make(&format!("{hosts}/res_1.owner/mark"), &format!("{owner}\n"));
+        world.make(&format!("{hosts}/res_1.owner/lease.0"), &format!("{0} {0}\n", world.hostile));
+        world.make(&format!("{hosts}/res_1.owner/copy.res_9"), &world.path("elsewhere/res_9"));
+        world.make(&format!("{hosts}/res_1/.wharfinger/since.0"), &format!("{0} {0} {0}\n", world.hostile));
+        world.make(&format!("{hosts}/res_1/file"), "");
+        let kept = world.make(&format!("{hosts}/res_0/file"), "");
+        world.make(&format!("{hosts}/res_0.owner/mark"), &format!("{owner} of another\n"));
+        let said = world.run(&sweep, &[&hosts, "res_2", &owner, &remover], 0);
+        assert_eq!(said, "swept=1\nkilled=0\nmarked=yes\nkept=\n");
+        assert!(kept.exists() && !Path::new(&format!("{hosts}/res_1")).exists());
+        world.run(&remover, &[&hosts, ".wharfinger-trash"], 0);
+    });
+}
+
+#[test]
+fn files_are_put_and_got() {
+    let (put, get) = (text("ssh", &["put.sh"]), text("ssh", &["get.sh"]));
+    each(|world| {
+        let source = world.make(&world.path("source"), world.hostile);
+        let (new, file, length) = (world.path("new"), world.path("file"), world.hostile.len().to_string());
+        let mut command = world.command(&put, &[&new, "640", &file, &length]);
+        world.judged(command.stdin(std::fs::File::open(&source).unwrap()).output().unwrap(), 0);
+        assert_eq!(world.run(&get, &[&file, "100"], 0), world.hostile);
+        // Cut short: nothing is changed.
+        world.run(&put, &[&new, "640", &file, &length], 1);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), world.hostile);
+        assert!(!Path::new(&new).exists());
+    });
+}
+
+#[test]
+fn no_process_is_named_by_a_text() {
+    let (kill, watch) = (text("ssh", &["kill.sh"]), text("ssh", &["watch.sh"]));
+    each(|world| {
+        world.run(&kill, &[world.hostile], 0);
+        world.run(&watch, &[world.hostile, world.hostile], 0);
+    });
+}
+
+#[test]
+fn what_is_announced_is_printed_as_it_stands() {
+    let watch = text("ssh", &["watch_host.sh"]);
+    each(|world| {
+        let line = format!("at-risk {}", world.hostile.replace('\n', " "));
+        let line = line.trim_end();
+        let file = world.make(&world.path("notice"), &format!("{line}\n"));
+        let mut command = world.command(&watch, &[&file.to_string_lossy(), &world.path("none"), "", "1"]);
+        let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(running.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        running.kill().unwrap();
+        running.wait().unwrap();
+        let mut parts = said.trim_end_matches('\n').splitn(3, '\t');
+        assert_eq!(parts.next(), Some("file"), "{said}");
+        assert!(parts.next().unwrap().parse::<u64>().is_ok(), "{said}");
+        assert_eq!(parts.next().unwrap().trim_end(), line);
+        assert!(!world.dir.path().join("canary").exists(), "{:?} with {:?}", world.shell, world.hostile);
+    });
+}
+
+#[test]
+fn the_metadata_services_address_is_an_argument() {
+    let announced = text("ec2", &["seen.sh", "imds.sh", "announced.sh"]);
+    let identity = text("ec2", &["imds.sh", "identity.sh"]);
+    each(|world| {
+        let (address, seen) = (format!("http://127.0.0.1:1/{}", world.hostile), world.make(&world.path("seen"), ""));
+        std::fs::remove_file(&seen).unwrap();
+        world.run(&announced, &[&address, &seen.to_string_lossy()], 1);
+        assert!(seen.exists(), "the sign of life does not wait for the metadata service");
+        world.run(&identity, &[&address], 1);
+    });
+}

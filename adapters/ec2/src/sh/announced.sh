@@ -1,0 +1,19 @@
+# Prints what the metadata service announces.
+#
+# Follows:   seen.sh, imds.sh
+# Arguments: theirs.
+# Prints:    a line of wharfinger_adapter::announce, or nothing.
+# Exits:     0; as imds.sh, so that what was announced before stands.
+# shellcheck shell=sh disable=SC2154
+# Prints the text of this key in $body. The keys are those below.
+field() { printf '%s\n' "$body" | tr '{' '\n' | sed -n 's/.*"'"$1"'" *: *"\([^"]*\)".*/\1/p' | head -n 1; }
+
+if get spot/instance-action; then
+  at=$(date -d "$(field time)" +%s 2>/dev/null) || at=+120
+  printf 'interruption %s spot: %s\n' "$at" "$(field action)"
+elif get events/maintenance/scheduled && [ "$(field State)" = active ]; then
+  at=$(date -d "$(field NotBefore)" +%s 2>/dev/null) || exit 1
+  printf 'maintenance %s scheduled: %s\n' "$at" "$(field Code)"
+elif get events/recommendations/rebalance; then
+  echo 'at-risk rebalance recommended'
+fi

@@ -1,0 +1,47 @@
+# Starts a command in a process group of its own, and says by a mark on standard error what became of it.
+#
+# Runs:      as text in $wf_w, after a `set --` with its arguments (remote.rs). A start under setsid runs $wf_w again.
+# Arguments: the mark; "in" or "home"; the directory, for "in"; watch.sh, or empty for no watcher; how many variables
+#            follow; the variables, each NAME=VALUE; the command and its arguments.
+# Prints:    the mark and a line on standard error: "nodir", "noprog", or the target that kill.sh takes.
+# Exits:     as the command, which takes the place of this shell; 127 with "nodir" or "noprog".
+#
+# All names begin with wf_: a name that the host's environment has would be exported to the command.
+# shellcheck shell=sh disable=SC2154
+wf_m=$1 wf_d=$3 wf_a=$4 wf_n=$5
+if [ "$2" = in ] && ! CDPATH='' cd -- "$wf_d" >/dev/null 2>&1; then
+  printf '%snodir\n' "$wf_m" >&2
+  exit 127
+fi
+shift 5
+
+# The group is our own, or setsid makes one; without setsid only the process itself can be killed.
+wf_t=$$
+if { read -r wf_l </proc/$$/stat; } 2>/dev/null; then
+  wf_l=${wf_l##*) }
+  wf_l=${wf_l#* }
+  wf_l=${wf_l#* }
+  wf_l=${wf_l%% *}
+  if [ "$wf_l" = $$ ]; then
+    wf_t=-$$
+  elif command -v setsid >/dev/null; then
+    exec setsid /bin/sh -c "$wf_w"
+  fi
+fi
+
+# Twice in the background, so that the watcher is no child of the command: some programs wait for all children.
+if [ -n "$wf_a" ] && [ $wf_t = -$$ ] && command -v setsid >/dev/null; then
+  (exec setsid /bin/sh -c "$wf_a" wharfinger-watch $$ "$PPID" </dev/null >/dev/null 2>&1 &)
+fi
+
+while [ "$wf_n" -gt 0 ]; do
+  export "${1?}"
+  shift
+  wf_n=$((wf_n - 1))
+done
+if ! command -v -- "$1" >/dev/null 2>&1; then
+  printf '%snoprog\n' "$wf_m" >&2
+  exit 127
+fi
+printf '%s%s\n' "$wf_m" "$wf_t" >&2
+exec "$@"

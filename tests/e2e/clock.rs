@@ -1,0 +1,89 @@
+//! A clock that was two hours ahead and was set right: what is due happens all the same (invariant 19).
+//!
+//! libfaketime sets the wall clock of one process ahead. Its steady clocks stay true, as on a machine whose clock is set.
+
+use crate::support::{Server, text};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Leases of five seconds; little grace and short probes, so that what is due is due soon.
+const POOLS: &str = r#"
+[[pool]]
+name = "hosts"
+adapter = "local"
+slots = 2
+min_ready = 1
+default_ttl = "5s"
+[pool.doubt]
+probe_interval = "1s"
+[pool.local]
+root = "{folder}/hosts"
+"#;
+
+const LIMITS: &str = "[limits]\ngrace = \"1s\"";
+
+fn ahead(by: &str) -> Vec<(&'static str, String)> {
+    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+    assert!(Path::new(library).exists(), "this test needs libfaketime: apt-get install faketime");
+    vec![
+        ("LD_PRELOAD", library.into()),
+        ("FAKETIME", by.into()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ("FAKETIME_DONT_RESET", "1".into()),
+    ]
+}
+
+fn leased(server: &Server) -> String {
+    let lease = server.json(&["lease", "--pool", "hosts", "--holder", "test", "--wait", "20s"]);
+    lease["id"].as_str().unwrap_or_else(|| panic!("no lease: {lease}")).to_owned()
+}
+
+/// Seconds from now until this time, as a client sees it.
+fn until(time: &serde_json::Value) -> i64 {
+    let at: jiff::Timestamp = time.as_str().unwrap_or_else(|| panic!("no time: {time}")).parse().unwrap();
+    at.duration_since(jiff::Timestamp::now()).as_secs()
+}
+
+#[test]
+fn a_server_that_was_two_hours_ahead_once_goes_on_when_its_clock_is_right() {
+    let mut server = Server::prepared("w.db");
+    server.configure(LIMITS, POOLS);
+    server.env = ahead("+2h");
+    server.run();
+    server.wait_for_state("hosts", "READY", 1);
+    let lease = leased(&server);
+    let expires = until(&server.json(&["get", &lease])["expires_at"]);
+    assert!(expires > 7000, "the server's clock is ahead: {expires} s");
+    assert!(server.stop().success());
+
+    server.env.clear();
+    let start = Instant::now();
+    server.run();
+    let row = server.json(&["get", &lease]);
+    if row["state"] == "ACTIVE" {
+        let expires = until(&row["expires_at"]);
+        assert!(expires < 10, "clients see what is left: {expires} s");
+    }
+    server.wait("the expiry of a lease of five seconds", || {
+        (server.json(&["get", &lease])["state"] == "EXPIRED").then_some(())
+    });
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+
+    // Operators hear of it: a warning with the pools, one in the log, and a service of the health protocol.
+    let pools = server.json(&["pools"]);
+    let warning = pools["warnings"][0].as_str().unwrap_or_else(|| panic!("no warning: {pools}"));
+    assert!(warning.contains("behind the time that the broker has stored"), "{warning}");
+    let shown = text(&server.cli(&["pools"]));
+    assert!(shown.contains("behind the time that the broker has stored"), "{shown}");
+    assert!(server.log().contains("behind the time that the broker has stored"), "{}", server.log());
+    assert!(!server.cli(&["health", "--service", "wharfinger.clock"]).status.success());
+    assert!(server.cli(&["health"]).status.success(), "it serves nevertheless");
+
+    // A probe finds what happened to the host.
+    let host = server.wait_for_state("hosts", "READY", 1)[0]["id"].as_str().unwrap().to_owned();
+    std::fs::remove_dir_all(server.folder.path().join("hosts")).unwrap();
+    server.wait("a probe to find that the host's folder is gone", || {
+        let found = server.json(&["events", "--resource", &host]).to_string();
+        found.contains("resource.suspect").then_some(())
+    });
+}
