@@ -37,6 +37,7 @@ command -v git >/dev/null || fail "git is missing: apt-get install git"
 # shellcheck source=scripts/needs.sh
 . scripts/needs.sh
 need_packages gcc:gcc || fail "gcc is missing: it builds SQLite and the cryptography"
+target=$(target_folder) || fail "cargo cannot read Cargo.toml"
 
 if [ -z "$repository" ]; then
   repository=$PWD
@@ -47,7 +48,7 @@ fi
 
 say "building wharfinger (a few minutes the first time)"
 cargo build --quiet --profile demo --no-default-features --features cli --bin wharfinger
-wharfinger=$PWD/target/demo/wharfinger
+wharfinger=$target/demo/wharfinger
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/wharfinger-demo.XXXXXX")
 server="" watch="" saboteur=""
@@ -136,7 +137,7 @@ if [ $keep = 1 ]; then
 
 The server stays up until you press Ctrl-C. In another terminal:
 
-  export WHARFINGER_SERVER=$WHARFINGER_SERVER PATH=$PWD/target/demo:\$PATH
+  export WHARFINGER_SERVER=$WHARFINGER_SERVER PATH=$target/demo:\$PATH
   wharfinger pools
   wharfinger resources
   wharfinger lease --pool copies --wait 30s

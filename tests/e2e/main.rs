@@ -10,6 +10,7 @@ mod clock;
 mod command;
 mod copies;
 mod db;
+mod demo;
 #[cfg(feature = "ec2")]
 mod ec2;
 mod failover;
