@@ -3,7 +3,7 @@
 use crate::kill::HOSTS;
 use crate::postgresql::{Cluster, schema, shared};
 use crate::proxy::{Mode, Proxy};
-use crate::support::{PATIENCE, Server, signal, text};
+use crate::support::{PATIENCE, Server, outage_of, signal, text};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tonic::metadata::MetadataValue;
@@ -298,7 +298,7 @@ fn the_database_is_restarted_under_all_of_them() {
         } else {
             cluster.stop()
         }
-        std::thread::sleep(Duration::from_secs(3));
+        outage_of(Duration::from_secs(3));
         let start = Instant::now();
         cluster.run();
         let leader = farm.leader();
@@ -347,7 +347,7 @@ fn no_lease_expires_because_nobody_led() {
     // Nobody can lead for a while: the other one is cut off.
     farm.ways[other].set(Mode::Hold);
     farm.servers[leader].kill();
-    std::thread::sleep(Duration::from_secs(6));
+    outage_of(Duration::from_secs(6));
     farm.ways[other].cut_and(Mode::Pass);
     let next = farm.leader();
     assert_eq!(next, other);

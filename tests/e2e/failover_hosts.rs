@@ -159,7 +159,7 @@ fn builds_on_copies_live_through_every_fault_of_the_servers() {
         goes_on(&farm, "at first");
         for round in 0..rounds {
             for fault in FAULTS {
-                hurt(&mut farm, &mut cluster, fault, round);
+                hurt(&mut farm, &mut cluster, fault);
                 goes_on(&farm, &format!("round {round}, {fault:?}"));
             }
         }

@@ -4,6 +4,7 @@ use crate::failover::Farm;
 use crate::postgresql::shared;
 use crate::proxy::Mode;
 use crate::support::{PATIENCE, signal, text};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -131,7 +132,7 @@ fn a_watch_goes_on_when_its_server_takes_over() {
         let mut api = LeaseServiceClient::connect(address.clone()).await.unwrap();
         let watch = WatchRequest { include_ended: true, ..WatchRequest::default() };
         let mut stream = api.watch(watch).await.unwrap().into_inner();
-        let mut ended = Vec::new();
+        let mut ended = BTreeSet::new();
         let mut revision = 0;
         while ended.len() < 6 {
             let response = stream.message().await.expect("the stream goes on").expect("it does not end");
@@ -139,9 +140,8 @@ fn a_watch_goes_on_when_its_server_takes_over() {
             revision = revision.max(response.revision);
             if let Some(Event::Lease(lease)) = response.event
                 && lease.state() == LeaseState::Released
-                && !ended.contains(&lease.request_id)
             {
-                ended.push(lease.request_id);
+                ended.insert(lease.request_id);
             }
         }
         ended
@@ -166,7 +166,8 @@ fn a_watch_goes_on_when_its_server_takes_over() {
     (3..6).for_each(cycle);
     let ended =
         runtime.block_on(async { tokio::time::timeout(PATIENCE, watched).await }).expect("all is told").unwrap();
-    assert_eq!(ended, ["w0", "w1", "w2", "w3", "w4", "w5"], "in order");
+    // Each in its last state, which for an earlier one may be the later change: its slot was cleaned after the next release.
+    assert!(ended.iter().eq(["w0", "w1", "w2", "w3", "w4", "w5"]), "{ended:?}");
     assert_eq!(farm.leader(), follower);
     farm.servers[leader].kill();
     assert!(farm.servers[follower].log().contains("serving"), "{}", farm.logs());

@@ -4,7 +4,7 @@
 use crate::failover::{Farm, until_stopped};
 use crate::postgresql::Cluster;
 use crate::proxy::Mode;
-use crate::support::signal;
+use crate::support::{outage_of, signal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -113,10 +113,8 @@ pub(crate) enum Fault {
 pub(crate) const FAULTS: [Fault; 6] =
     [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Apart, Fault::Database];
 
-pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: u64) {
+pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault) {
     let leader = farm.leader();
-    // Somewhere in the middle of whatever they do.
-    std::thread::sleep(Duration::from_millis(150 + round * 173 % 400));
     match fault {
         Fault::Kill => {
             farm.servers[leader].kill();
@@ -128,7 +126,7 @@ pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: 
             signal(pid, "STOP");
             until_stopped(pid);
             farm.leader_but(leader);
-            std::thread::sleep(Duration::from_millis(500));
+            outage_of(Duration::from_millis(500));
             signal(pid, "CONT");
         }
         Fault::Cut => {
@@ -144,7 +142,7 @@ pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: 
         Fault::Apart => {
             let apart = (leader + 1) % 3;
             farm.ways[apart].set(Mode::Hold);
-            std::thread::sleep(Duration::from_secs(4));
+            outage_of(Duration::from_secs(4));
             farm.ways[apart].cut_and(Mode::Pass);
         }
         Fault::Database => {
@@ -159,9 +157,9 @@ pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault, round: 
 fn what_clients_were_told_stays_true_through_every_fault() {
     let Some(mut cluster) = Cluster::start() else { return };
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 20 } else { 2 };
-    let all: Vec<(Fault, u64)> = (0..rounds).flat_map(|round| FAULTS.map(|fault| (fault, round))).collect();
+    let all: Vec<Fault> = (0..rounds).flat_map(|_| FAULTS).collect();
     let farm = Farm::start(&cluster, 3);
-    stays_true(farm, all.len(), |farm, at| hurt(farm, &mut cluster, all[at].0, all[at].1));
+    stays_true(farm, all.len(), |farm, at| hurt(farm, &mut cluster, all[at]));
 }
 
 /// The database's machine is lost, its synchronous replica is promoted, and the address leads there.
@@ -171,7 +169,6 @@ fn a_database_that_fails_over_to_its_replica_loses_nothing() {
     let farm = Farm::start(&cluster, 3);
     let replica = cluster.replica();
     stays_true(farm, 1, |farm, _| {
-        std::thread::sleep(Duration::from_millis(500));
         cluster.kill();
         replica.promote();
         farm.ways.iter().for_each(|way| way.lead_to(replica.port()));
@@ -195,18 +192,21 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     let holders: Vec<_> =
         (0..6).map(|number| runtime.spawn(holder(ways(number), history.clone(), stop.clone()))).collect();
     let watching: Vec<_> = (0..6).map(|number| runtime.spawn(watcher(number, ways(number), history.clone()))).collect();
-    for fault in 0..faults {
-        hurt(&mut farm, fault);
+    for fault in 0..=faults {
+        // It goes on after each, and the next comes in the middle of it, each time at another instant.
         let before = history.released.lock().unwrap().len();
-        // It goes on after each.
+        let more = 10 + fault * 17 % 30;
         let start = Instant::now();
-        while history.released.lock().unwrap().len() < before + 10 {
+        while history.released.lock().unwrap().len() < before + more {
             assert!(start.elapsed() < Duration::from_secs(90), "fault {fault}: nothing goes on\n{}", farm.logs());
             assert!(
                 !holders.iter().any(|holder| holder.is_finished()),
                 "fault {fault}: a holder was told something odd"
             );
             std::thread::sleep(Duration::from_millis(20));
+        }
+        if fault < faults {
+            hurt(&mut farm, fault);
         }
     }
     stop.store(true, Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! SIGKILL of the server under load: no acknowledged lease is lost, none is granted twice, and whoever resumes a watch
 //! sees the end states. Three rounds always, twenty with WHARFINGER_LONG=1.
 
-use crate::support::{Server, text};
+use crate::support::{PATIENCE, Server, text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -53,10 +53,10 @@ pub(crate) fn under_load(mut server: Server, mut hurt: impl FnMut(&mut Server)) 
     let mut odd = 0x9E37_79B9_7F4A_7C15_u64;
     for _ in 0..rounds {
         odd = odd.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_millis(300 + (odd >> 33) % 1200));
+        releases(&told, 20 + (odd >> 33) % 200);
         hurt(&mut server);
     }
-    std::thread::sleep(Duration::from_millis(500));
+    releases(&told, 20);
     stop.store(true, Ordering::SeqCst);
     for client in clients {
         runtime.block_on(client).unwrap();
@@ -110,6 +110,16 @@ pub(crate) fn under_load(mut server: Server, mut hurt: impl FnMut(&mut Server)) 
     assert!(server.stop().success(), "a graceful stop ends with 0");
     let output = server.command(&["pools"]).output().unwrap();
     assert_eq!(output.status.code(), Some(69), "no server, a clear end: {}", text(&output));
+}
+
+/// Waits until the clients were told of this many more releases.
+fn releases(told: &Mutex<Told>, more: u64) {
+    let released = || told.lock().unwrap().released.len() as u64;
+    let (before, start) = (released(), Instant::now());
+    while released() < before + more {
+        assert!(start.elapsed() < PATIENCE, "the load stands still after {} of {more} releases", released() - before);
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Leases and releases, repeating each call with the same content until it is answered.

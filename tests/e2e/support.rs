@@ -240,6 +240,11 @@ impl Server {
     }
 }
 
+/// The fault that was just made lasts this long. It is the length of the fault, not a wait for its consequences.
+pub(crate) fn outage_of(span: Duration) {
+    std::thread::sleep(span);
+}
+
 /// For what measures short times, and for what keeps both processors busy: one of them at a time.
 pub(crate) fn quiet() -> std::sync::MutexGuard<'static, ()> {
     static QUIET: Mutex<()> = Mutex::new(());

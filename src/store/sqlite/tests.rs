@@ -431,7 +431,10 @@ async fn a_foreign_lock_is_waited_for() {
     shell.execute("BEGIN IMMEDIATE").await.unwrap();
     let other = store.clone();
     let commit = tokio::spawn(async move { other.commit(&leases(0, 1), epoch).await });
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    // It has taken the connection to write by, and waits for the lock.
+    while store.inner.writer.try_lock().is_ok() {
+        tokio::task::yield_now().await;
+    }
     assert!(!commit.is_finished());
     shell.execute("ROLLBACK").await.unwrap();
     commit.await.unwrap().unwrap();

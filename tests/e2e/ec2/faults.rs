@@ -202,8 +202,9 @@ fn want_of_capacity_that_comes_as_an_error_of_the_server_is_not_asked_for_again_
         let output = cloud.farm.server.cli(&["explain", &waiting.id]);
         String::from_utf8_lossy(&output.stdout).contains("NO_CAPACITY").then_some(())
     });
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(cloud.account.count("RunInstances"), 2, "once as spot, once on demand; then the place rests");
+    cloud.farm.throughout(Duration::from_secs(2), |_| {
+        assert_eq!(cloud.account.count("RunInstances"), 2, "once as spot, once on demand; then the place rests");
+    });
     cloud.account.chaos("empty", &json!({ "places": [] }));
 }
 

@@ -1,6 +1,7 @@
 //! An instance is taken away, announced by the queue, by its own metadata service, by EC2's lists, or not at all.
 
 use super::account::{Cloud, Pools, skip};
+use crate::support::outage_of;
 use serde_json::json;
 use std::time::{Duration, SystemTime};
 use wharfinger::pb::{Lease, LeaseState, ResourceState};
@@ -84,8 +85,10 @@ fn warned_by_the_queue_it_is_replaced_before_it_is_missed() {
     scene.cloud.farm.throughout(Duration::from_secs(1), |farm| {
         assert_eq!(farm.get(&successor.id).state(), LeaseState::Active);
     });
-    let left = scene.cloud.account.chaos("queue", &json!({}));
-    scene.cloud.farm.server.wait("an empty queue", || (left["messages"] == 0).then_some(()));
+    scene.cloud.farm.server.wait("an empty queue", || {
+        let left = scene.cloud.account.chaos("queue", &json!({}));
+        (left["messages"] == 0).then_some(())
+    });
 }
 
 /// The pool may have one: for the time of the warning it has two.
@@ -152,15 +155,16 @@ fn unannounced_the_lists_or_the_silence_tell() {
     let state = json!({ "id": scene.instance, "name": "stopping", "reason": "Client.UserInitiatedShutdown" });
     scene.cloud.account.chaos("state", &state);
     let successor = scene.moves(since);
-    let chain = format!("{:?}", scene.cloud.farm.get(&scene.lease.id));
-    assert!(chain.contains("RESOURCE_GONE") || chain.contains("ResourceGone") || chain.contains("Stopping"), "{chain}");
+    let causes = scene.cloud.farm.get(&scene.lease.id).causes;
+    let of_host = causes.iter().find(|cause| cause.subject == scene.host);
+    assert!(of_host.is_some_and(|cause| cause.reason == "RESOURCE_GONE"), "{causes:?}");
 
     // In no list for one moment: nothing happens.
     let host = scene.cloud.host_of(&successor.resource_id);
     let instance = scene.cloud.instance_of(&host);
     let scene = Scene { lease: successor, host, instance, ..scene };
     scene.cloud.account.chaos("vanish", &json!({ "id": scene.instance }));
-    std::thread::sleep(Duration::from_millis(700));
+    outage_of(Duration::from_millis(700));
     scene.cloud.account.chaos("unvanish", &json!({ "id": scene.instance }));
     scene.stays(Duration::from_secs(2));
 
