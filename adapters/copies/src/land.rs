@@ -282,7 +282,7 @@ fn directory(from: &LandedFrom) -> Result<(String, String), Failure> {
     let inner = format!("/{}/tree", from.resource);
     let at = from.path.find(&inner).filter(|_| !from.resource.is_empty() && from.path.starts_with('/'));
     let end = at.ok_or_else(wrong)? + inner.len();
-    if !(from.path.len() == end || from.path[end..].starts_with('/')) || from.path.contains("/../") {
+    if !(from.path.len() == end || from.path[end..].starts_with('/')) || from.path.split('/').any(|part| part == "..") {
         return Err(wrong());
     }
     let part = from.path[end..].trim_start_matches('/');
@@ -433,7 +433,14 @@ mod tests {
         };
         assert_eq!(of("/srv/copies/res_1/tree"), Some(("/srv/copies/res_1".into(), String::new())));
         assert_eq!(of("/srv/copies/res_1/tree/lib"), Some(("/srv/copies/res_1".into(), "lib".into())));
-        for wrong in ["", "/srv/res_2/tree", "/srv/res_1/treetop", "srv/res_1/tree", "/srv/res_1/tree/../x"] {
+        for wrong in [
+            "",
+            "/srv/res_2/tree",
+            "/srv/res_1/treetop",
+            "srv/res_1/tree",
+            "/srv/res_1/tree/../x",
+            "/srv/res_1/tree/..",
+        ] {
             assert_eq!(of(wrong), None, "{wrong}");
         }
     }

@@ -13,6 +13,7 @@
 
 use crate::error::{State, Trouble};
 use crate::git::{Copy, LIST, PULL, READY, SAID, SETTLE, TAKE, mirror_config};
+use crate::params::check_ref_name;
 use crate::probe::{Depth, inspect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -105,7 +106,10 @@ fn answer(copy: &Copy, output: &Output) -> Result<Listing, Trouble> {
             };
             for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
                 match left.strip_prefix("ref: refs/heads/") {
-                    Some(branch) if name == "HEAD" => listing.default = Some(branch.to_string()),
+                    // The remote chooses it, and it becomes part of the names of refs.
+                    Some(branch) if name == "HEAD" && check_ref_name(branch).is_ok() => {
+                        listing.default = Some(branch.to_string());
+                    }
                     Some(_) => {}
                     None if name == "any" => listing.any = Some(left.to_string()),
                     None if left == "fresh" => listing.fresh = true,

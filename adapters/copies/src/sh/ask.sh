@@ -22,5 +22,7 @@ rm -rf -- "$M/listing" "$M/listing.why"
 asking=$!
 normal=
 # What ends before the answer does not wait for it.
-at_end 'kill "$asking" 2>/dev/null || :'
+# shellcheck disable=SC2317
+stop_asking() { [ -z "$asking" ] || kill "$asking" 2>/dev/null || :; }
+at_end stop_asking
 shift 3

@@ -2,6 +2,8 @@
 # environment or on a disk. First line: "ssh" and seconds, then the key; or "https" and the origin (scheme, host and port),
 # then a line each for user and password. Nothing at all: the host's own will do.
 given=
+drop_keys() { rm -rf -- "$keys"; }
+stop_agent() { kill "$agent" 2>/dev/null || :; }
 login() {
   [ -z "$given" ] || return 0
   given=yes
@@ -16,10 +18,11 @@ login() {
     done
     # A short path: the address of a socket has 108 bytes.
     keys=$(mktemp -d /tmp/wharfinger.XXXXXXXX) || say CANNOT_CREATE "cannot make a directory in /tmp"
-    at_end 'rm -rf -- "$keys"'
+    at_end drop_keys
     # In the foreground, so that it stays in our process group and ends with it; and without the locks that we may hold.
     ssh-agent -D -a "$keys/agent" >/dev/null 2>&1 </dev/null 7>&- 8>&- 9>&- &
-    at_end "kill $! 2>/dev/null"
+    agent=$!
+    at_end stop_agent
     i=0
     while [ ! -S "$keys/agent" ] && [ $i -lt 100 ]; do
       sleep 0.1 2>/dev/null || sleep 1
@@ -34,7 +37,7 @@ login() {
   https)
     IFS= read -r user && IFS= read -r password || say CREDENTIALS_REFUSED "they did not arrive"
     keys=$(mktemp -d /tmp/wharfinger.XXXXXXXX) || say CANNOT_CREATE "cannot make a directory in /tmp"
-    at_end 'rm -rf -- "$keys"'
+    at_end drop_keys
     e=$(mkfifo "$keys/pipe" 2>&1) || say CANNOT_CREATE "$e"
     # Once for each question that git asks. It ends when nobody has the other end any more.
     { while printf 'username=%s\npassword=%s\n\n' "$user" "$password"; do :; done; } >"$keys/pipe" 2>/dev/null </dev/null 7>&- 8>&- 9>&- &

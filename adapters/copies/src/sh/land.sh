@@ -68,8 +68,8 @@ git --git-dir="$V" update-ref refs/heads/head "$head" 2>"$S/complaint" ||
 # Where the branch is: in `tip`. Otherwise says who is to blame.
 listing() {
   git ls-remote -- "$url" "$B" >"$S/listing" 2>"$S/complaint" </dev/null || return 1
-  tip=
-  read -r tip _ <"$S/listing" || :
+  # The remote lists each ref whose name ends with this one.
+  tip=$(wanted=$B awk '{ at = index($0, "\t") } substr($0, at + 1) == ENVIRON["wanted"] { print substr($0, 1, at - 1); exit }' "$S/listing")
 }
 take_tip() {
   listing || end unreachable "$(words_of "$S/complaint")"
@@ -127,9 +127,11 @@ if has changes; then
     tr '\0\n' '\n\0' | while IFS= read -r path && IFS= read -r _ && IFS= read -r value; do
     case $value in unspecified | unset) ;; *) printf '%s\n' "$path" ;; esac
   done >"$S/filtered"
-  sed -e 's/^/left\t/' -e 200q "$S/filtered" | tr '\0' '?'
+  sed -e "s/^/left$tab/" -e 200q "$S/filtered" | tr '\0' '?'
   cat "$S/filtered" >>"$S/stay"
-  tr '\0\n' '\n\0' <"$S/changed" | sort -u | grep -avxF -f "$S/stay" | tr '\0\n' '\n\0' >"$S/taken"
+  # Busybox's grep takes an empty list of patterns for one that matches each line.
+  not_staying() { if [ -s "$S/stay" ]; then grep -avxF -f "$S/stay"; else cat; fi; }
+  tr '\0\n' '\n\0' <"$S/changed" | sort -u | not_staying | tr '\0\n' '\n\0' >"$S/taken"
   w update-index -z --add --remove --replace --stdin <"$S/taken" 2>"$S/complaint" || unmade
   tree=$(w write-tree 2>"$S/complaint") || unmade
   cd / || exit 1
@@ -163,7 +165,7 @@ while :; do
   [ "$try" = 1 ] || take_tip
   # Done before, by a call whose answer nobody heard? Whoever lands since has our commit below his own.
   base=$(s merge-base "$head" "$tip") || end unrelated "$tip"
-  s log --format='%H %(trailers:key=Wharfinger-Landing,valueonly,separator=%x2C)' "$base..$tip" >"$S/history" ||
+  s log --format='%H %(trailers:key=Wharfinger-Landing,valueonly,unfold,separator=%x2C)' "$base..$tip" >"$S/history" ||
     say LANDING_FAILED "the history of $branch cannot be read"
   while read -r commit value; do
     case ",$value," in *",$id,"*) end already "$commit" ;; esac

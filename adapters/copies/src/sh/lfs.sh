@@ -19,17 +19,22 @@ c=$(cat "$G/config" && printf .)
 git --git-dir="$G" --work-tree="$T" lfs ls-files --long "$1" 2>/dev/null |
   awk 'NR == FNR { want[$0] = 1; next } { p = substr($0, 68) } (p in want) && $1 ~ /^[0-9a-f]+$/ { print $1 "\t" p }' "$paths" - >"$M/lfs.want"
 cut -f2- "$M/lfs.want" | sed 's|^|./|' | tr '\n\0' '\0\n' >"$paths"
+# Those that are pointers in the tree, each before a NUL.
 pointers() {
-  xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -size -3 2>/dev/null' sh <"$paths" | while IFS= read -r f; do
-    case $(head -c 42 -- "$f" 2>/dev/null) in "version https://git-lfs.github.com/spec/v1"*) printf '%s\n' "$f" ;; esac
-  done
+  xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -size -3 -exec sh -c "$pick" sh {} + 2>/dev/null' sh <"$paths"
 }
+# shellcheck disable=SC2089
+pick='for f; do
+  case $(head -c 42 -- "$f" 2>/dev/null) in "version https://git-lfs.github.com/spec/v1"*) printf "%s\0" "$f" ;; esac
+done'
+# shellcheck disable=SC2090
+export pick
 if [ "$2" = after ]; then
-  left=$(pointers | head -c 1000)
+  left=$(pointers | tr '\0' '\n' | head -c 1000)
   [ -z "$left" ] || say PROOF_FAILED "the large files' content is missing: $left"
   exit 0
 fi
-pointers | while IFS= read -r f; do rm -f -- "$f"; done
+pointers | xargs -0 -r rm -f --
 
 object() { printf '%s/objects/%.2s/%.2s/%s' "$store" "$1" "${1#??}" "$1"; }
 missing() {

@@ -66,13 +66,13 @@ if [ -n "$alien" ]; then
   chown -Rh "$(id -u):$(id -g)" "$T" 2>/dev/null || say GIT_DIR_BROKEN "$alien belongs to another user"
 fi
 
-# Keeps the packed refs that match. Their header line goes: it promises an order and peeled tags, which somebody else may
+# Keeps the packed refs that the program $1 for sed prints. Their header line goes: it promises an order and peeled tags, which somebody else may
 # have spoilt; any other garbage would stop every git.
 refs() {
   [ -f "$G/packed-refs" ] || return 0
-  sed -n "\|$1|p" "$G/packed-refs" >"$G/packed-refs.new" && mv -f -- "$G/packed-refs.new" "$G/packed-refs"
+  sed -n "$1" "$G/packed-refs" >"$G/packed-refs.new" && mv -f -- "$G/packed-refs.new" "$G/packed-refs"
 }
-refs '^[0-9a-f]\{40,64\} refs/[^ ]*$'
+refs '\|^[0-9a-f]\{40,64\} refs/[^ ]*$|p'
 
 if [ "$2" = mend ]; then
   (guard_head) >/dev/null || {
@@ -103,9 +103,15 @@ done
 mkdir -p "$G/refs/heads" "$G/refs/tags"
 if [ -d "$G/refs/remotes/origin" ]; then
   find "$G/refs/remotes/origin" \( -type l -o -name '*.lock' \) -exec rm -rf -- {} +
-  grep -rl '^ref:' "$G/refs/remotes/origin" 2>/dev/null | while IFS= read -r f; do rm -f -- "$f"; done
+  # By arguments: a name may have line ends, and a part of it may be the path of another file.
+  find "$G/refs/remotes/origin" -type f -exec sh -c '
+    for f; do
+      line=
+      IFS= read -r line <"$f"
+      case $line in ref:*) rm -f -- "$f" ;; esac
+    done' sh {} + 2>/dev/null
 fi
-refs '^[0-9a-f]\{40,64\} refs/remotes/origin/[^ ]*$'
+refs '\|^[0-9a-f]\{40,64\} refs/remotes/origin/[^ ]*$|p'
 { printf '%s\n' "${old:-ref: refs/heads/none}" >"$G/HEAD.new" && mv -f -- "$G/HEAD.new" "$G/HEAD"; } ||
   say CANNOT_REMOVE "cannot write $G/HEAD"
 shift 4

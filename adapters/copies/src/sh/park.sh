@@ -6,6 +6,10 @@ only_dir "$M/sub"
 [ -d "$M/sub" ] || exit 0
 for s in "$M"/sub/*; do
   only_dir "$s"
+  # The broker makes no other names.
+  case ${s##*/} in
+  *[!0-9a-f]*) remove "$s" ;;
+  esac
   # What no commit of the last weeks has had is not worth its room.
   if [ -z "$(find "$s/path" -type f -mtime -14 2>/dev/null)" ]; then remove "$s"; fi
   [ -d "$s" ] || continue

@@ -130,12 +130,11 @@ far_end() {
   printf '[safe]\n\tdirectory = *\n' >"$M/gitconfig" 2>/dev/null && export GIT_CONFIG_GLOBAL="$M/gitconfig"
 }
 
-# Has this done when the script ends, in whatever way but a kill.
+# Calls the function $1 when the script ends, in whatever way but a kill; the last one given is called first.
 undo=
 at_end() {
-  undo="$1;$undo"
-  # shellcheck disable=SC2064
-  trap "$undo" EXIT
+  undo="$1 $undo"
+  trap 'for f in $undo; do "$f"; done' EXIT
   trap 'exit 143' HUP INT TERM
 }
 

@@ -30,7 +30,8 @@ rm -rf -- "$M/commit" "$M/changes" "$M/hashes" "$M/zero" "$M/dirty" "$M/clock" "
 g cat-file commit "$want" >"$M/commit" 2>/dev/null
 c=$(g hash-object -t commit --literally --stdin <"$M/commit" 2>/dev/null)
 [ "$c" = "$want" ] || fail "the stored commit $want is forged or missing"
-tree=$(sed -n '1s/^tree //p' "$M/commit")
+tree=$(sed -n '1s/^tree \([0-9a-f]*\)$/\1/p' "$M/commit")
+[ -n "$tree" ] || fail "commit $want names no tree"
 
 cone=-
 if [ -n "$W" ]; then
@@ -203,8 +204,10 @@ if [ "$links" != 0 ]; then
       done
       unset IFS
       mkdir -p -- "./$up" || exit 1
-      at=$(cd -P -- "./$up" && pwd -P) || exit 1
-      [ "$up" = . ] || [ "$at" = "$here/$up" ] || exit 1
+      # The dot keeps line ends in the name.
+      at=$(cd -P -- "./$up" && pwd -P && echo .) || exit 1
+      [ "$up" = . ] || [ "$at" = "$here/$up
+." ] || exit 1
       rm -rf -- "./$p" && mkdir -p -- "./$p" || exit 1
     done' sh "$here" || say CANNOT_REMOVE "cannot empty the place of a submodule"
   links=$(places | tr -cd '\0' | wc -c)

@@ -2,10 +2,11 @@
 # way, and what is made of them is made of what their names say. A holder can forge objects in the copy and in the mirror.
 # In $S: where it lies. It goes with the script that made it, or with the next one.
 
+drop_scratch() { rm -rf -- "$S"; }
 # $1: the object format.
 scratch() {
   remove "$S"
-  at_end 'rm -rf -- "$S"'
+  at_end drop_scratch
   e=$(git init --quiet --bare --template= --initial-branch=none --object-format="$1" -- "$S" 2>&1) ||
     say CANNOT_CREATE "$e"
   # No attribute takes part in a merge, whichever version of git it is: some read those of a commit here, some do not.
@@ -55,4 +56,4 @@ related() { s merge-base "$1" "$2" >/dev/null 2>&1; }
 within() { s merge-base --is-ancestor "$1" "$2" 2>/dev/null; }
 
 # The first 200 files, for people and programs.
-tell_files() { sed -n -e 's/^/file\t/' -e 1,200p "$S/files"; }
+tell_files() { awk 'NR <= 200 { print "file\t" $0 }' "$S/files"; }

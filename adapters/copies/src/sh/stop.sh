@@ -80,18 +80,35 @@ marked() {
   done
 }
 
-# By directory, program, or an open file: who still holds one can write to what the next holder gets.
+# Whether this path lies in what the next holder gets, or among our notes.
+ours() {
+  case $1 in
+  "$tree" | "$tree/"* | "$tree (deleted)" | "$base/meta" | "$base/meta/"* | "$base/parts/"*) return 0 ;;
+  esac
+  return 1
+}
+
+# By directory, program, or an open file: who still holds one can write to what the next holder gets. A path may have line ends
+# or " -> " in it, so no listing of several processes is read: find compares what a link leads to, and prints whose link it is.
+at=$(printf '%s' "$base" | sed 's/[][*?\\]/\\&/g')
+finds=
+if find /proc/self/cwd -prune -lname '*' >/dev/null 2>&1; then finds=yes; fi
 inside() {
-  {
+  if [ -n "$finds" ]; then
+    find /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd -maxdepth 1 -type l \( -lname "$at/tree" -o -lname "$at/tree/*" \
+      -o -lname "$at/tree (deleted)" -o -lname "$at/meta" -o -lname "$at/meta/*" -o -lname "$at/parts/*" \) 2>/dev/null |
+      sed -n 's|^/proc/\([0-9]*\)/.*|\1|p'
+    return 0
+  fi
+  for p in /proc/[0-9]*; do
     # shellcheck disable=SC2012
-    ls -l /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null | sed -n 's|^.* /proc/\([0-9]*\)/[a-z]* -> |\1 |p'
-    # shellcheck disable=SC2012
-    ls -l /proc/[0-9]*/fd 2>/dev/null | sed -n -e '\|^/proc/[0-9]*/fd:$|{s|[^0-9]||g;h;d;}' -e 's|^.* -> /|/|' \
-      -e '/^\//{H;x;s|\n| |p;s| .*||;x;}'
-  } |
-    while read -r pid path; do
-      case $path in "$tree" | "$tree/"* | "$tree (deleted)" | "$base/meta" | "$base/meta/"* | "$base/parts/"*) printf '%s\n' "$pid" ;; esac
+    ls -l "$p/cwd" "$p/exe" "$p/fd" 2>/dev/null | while IFS= read -r line; do
+      if ours "${line#*" -> "}"; then
+        printf '%s\n' "${p#/proc/}"
+        break
+      fi
     done
+  done
 }
 
 # Whoever is in the process group of one of them is theirs, marked or not. The groups are remembered: the leader may be
