@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use wharfinger_testkit::{Need, lane, need};
 
 /// The password of the user `wharfinger`; the user `postgres` has none, on the socket only.
@@ -50,9 +50,14 @@ pub(crate) fn shared() -> Option<&'static Cluster> {
 /// A name that no other test has, of this process or of another.
 pub(crate) fn schema() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    static BEGUN: OnceLock<u128> = OnceLock::new();
-    let begun = BEGUN.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis());
-    format!("s{}_{begun:x}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    static BEGUN: OnceLock<String> = OnceLock::new();
+    // An id may be used again: with the tick in which the process began it is this one's.
+    let begun = BEGUN.get_or_init(|| {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let (_, behind) = stat.rsplit_once(')').unwrap();
+        behind.split_whitespace().nth(19).unwrap().to_string()
+    });
+    format!("s{}_{begun}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The folder with Debian's programs, the newest version of them.
