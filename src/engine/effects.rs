@@ -62,11 +62,14 @@ enum Class {
     Probe,
 }
 
+/// A semaphore for each pool and class.
+type PoolPermits = BTreeMap<(Arc<str>, Class), Arc<Semaphore>>;
+
 /// The permits of each pool and class.
 #[derive(Clone)]
 struct Permits {
     limits: EffectLimits,
-    given: Arc<Mutex<BTreeMap<(Arc<str>, Class), Arc<Semaphore>>>>,
+    given: Arc<Mutex<PoolPermits>>,
 }
 
 impl Permits {
