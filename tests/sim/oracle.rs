@@ -520,10 +520,14 @@ impl Oracle {
         }
         if let Some(request) = request {
             let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
-            let first = self.acknowledged.entry(request.clone()).or_insert_with(|| ids.clone());
-            let kept = first.iter().all(|id| !self.forgotten.contains(id));
-            if *first != ids && kept {
-                return Err(format!("(12) request {request} was answered with {first:?}, and now with {ids:?}"));
+            let kept = |ids: &[LeaseId]| ids.iter().all(|id| !self.forgotten.contains(id));
+            // A late answer of a deposed leader may tell of a lease that is forgotten by now. It contradicts no later answer.
+            if kept(&ids) {
+                // Once its first lease is forgotten, the request counts as new.
+                if let Some(first) = self.acknowledged.get(request).filter(|first| **first != ids && kept(first)) {
+                    return Err(format!("(12) request {request} was answered with {first:?}, and now with {ids:?}"));
+                }
+                self.acknowledged.insert(request.clone(), ids);
             }
         }
         Ok(())
