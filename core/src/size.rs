@@ -117,7 +117,7 @@ impl Core {
         }
     }
 
-    /// Seats that are free and kept for nobody, for this many leases.
+    /// Free seats that are kept for no request, at most one for each of these leases.
     fn free_seats(&self, want: &Want, units: u32, matching: &mut Matching<Seat>) -> Vec<Seat> {
         let (mut seats, mut found) = (Vec::new(), 0u32);
         for pool in self.pools_of(want) {

@@ -61,8 +61,8 @@ pub enum TurnError {
     Lost {
         /// Why.
         error: CommitError,
-        /// What nobody would say again (notices, the configuration, adapters' answers): to be taken again after the
-        /// recovery.
+        /// Inputs that come only once (notices, the configuration, adapters' answers): the engine takes them again
+        /// after the recovery.
         again: Vec<Message>,
     },
     /// Another server leads: stop.

@@ -344,7 +344,7 @@ async fn a_secret_is_in_the_answers_to_its_owner_and_nowhere_else() {
     dump(&world.store, &mut dumped).await.unwrap();
     clean("a dump", &dumped);
 
-    // An end: the lease is told without.
+    // An end: the message carries the lease without credentials.
     for lease in calls.list(pb::ListRequest::default()).await.unwrap().into_inner().leases {
         let release = pb::ReleaseRequest { lease_id: lease.id.clone(), ..pb::ReleaseRequest::default() };
         if let Ok(answer) = calls.release(from(OWNER, release)).await {

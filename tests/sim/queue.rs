@@ -153,7 +153,7 @@ impl<'a> Look<'a> {
         all
     }
 
-    /// Slots that nobody holds, of resources on which leases are given.
+    /// Free slots of the resources that take leases.
     fn free(&self) -> Vec<Slot<'a>> {
         let mut held: BTreeMap<ResourceId, u32> = BTreeMap::new();
         for hold in self.leases.values().filter_map(|lease| lease.hold()) {
@@ -267,7 +267,7 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
-    /// 10: whoever finds a slot for each of its leases, beside what is kept for those before it, has them.
+    /// 10: a request is granted once each of its leases finds a slot beside those kept for older requests.
     fn no_one_waits_beside_his_slots(&self, waiters: &[Waiter<'_>], free: &[Slot<'_>]) -> Checked {
         let possible = self.possible(true);
         let mut matching = Matching::new();

@@ -18,7 +18,7 @@ use std::time::Duration;
 /// The variable that marks the processes of a lease.
 pub const LEASE_VARIABLE: &str = "WHARFINGER_LEASE";
 
-/// Finds processes and ends them: a library that stands in front of a script. See the file for what it expects.
+/// Finds processes and ends them: a library that precedes a script. The head of the file names the variables that it takes.
 pub const PROCESSES: &str = include_str!("sh/processes.sh");
 
 /// Never ends itself: its process group is left out (a [`Shell`] runs each command in a group of its own).

@@ -148,7 +148,7 @@ struct Agent {
 }
 
 impl Agent {
-    /// Whether it still signs for whoever reaches its socket.
+    /// Whether the agent still signs for a client of its socket.
     fn serves(&self) -> bool {
         let listed =
             std::process::Command::new("ssh-add").arg("-l").env("SSH_AUTH_SOCK", &self.socket).output().unwrap();
