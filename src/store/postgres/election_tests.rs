@@ -40,6 +40,16 @@ async fn until_won(store: &PostgresStore, who: &Candidate) -> Lead {
     }
 }
 
+/// The end of the lead in the database, in milliseconds.
+async fn ends_at(conn: &mut sqlx::postgres::PgConnection) -> i64 {
+    let row = sqlx::query("SELECT (extract(epoch FROM until) * 1000)::bigint FROM leader").fetch_one(conn).await.unwrap();
+    sqlx::Row::get(&row, 0)
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap()
+}
+
 const LONG: Duration = Duration::from_secs(120);
 
 #[tokio::test]
@@ -97,11 +107,15 @@ async fn a_lead_is_renewed_for_as_long_as_its_server_lives() {
     let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
     let ttl = Duration::from_secs(6);
     let lead = wins(&a, &candidate("a", ttl)).await;
+    let mut conn = a.inner.site.connect(Purpose::Read).await.unwrap();
+    let first = ends_at(&mut conn).await;
     let start = Instant::now();
-    while start.elapsed() < ttl * 2 {
+    // Renewed until it ends later than two leads after the first.
+    while ends_at(&mut conn).await < first + millis(ttl * 2) {
         assert!(matches!(b.campaign(&candidate("b", ttl)).await.unwrap(), Election::Lost(Some(_))));
         assert!(lead.holds());
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(start.elapsed() < LONG, "the lead is not renewed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     a.resign(&candidate("a", ttl), &lead).await;
     wins(&b, &candidate("b", ttl)).await;
