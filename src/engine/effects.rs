@@ -1,6 +1,6 @@
 //! Runs effects: calls adapters within limits and times, and brings exactly one answer of each back to the engine.
 
-use crate::engine::facts;
+use crate::engine::adapter_results;
 use crate::engine::handle::{CallId, Handle, SubmitError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -263,7 +263,7 @@ impl Executor {
             let limit = Duration::from_millis(u64::try_from(effect.timeout.0).unwrap_or(0).max(1));
             match tokio::time::timeout(limit, this.run(&effect)).await {
                 Ok(input) => input,
-                Err(_) => facts::timed_out(&effect),
+                Err(_) => adapter_results::timed_out(&effect),
             }
         });
         if let Some(call) = self.running().calls.get_mut(&call) {
@@ -276,8 +276,8 @@ impl Executor {
             let input = match outcome {
                 Ok(input) => input,
                 // Ended for another call; the core drops the answer by its number.
-                Err(error) if error.is_cancelled() => facts::cancelled(&for_answer),
-                Err(error) => facts::panicked(&for_answer, &error.to_string()),
+                Err(error) if error.is_cancelled() => adapter_results::cancelled(&for_answer),
+                Err(error) => adapter_results::panicked(&for_answer, &error.to_string()),
             };
             let _ = this.handle.fact(input, call).await;
         });
@@ -297,25 +297,25 @@ impl Executor {
     async fn run(&self, effect: &Effect) -> Input {
         let (adapter, resource) = match self.prepare_call(effect).await {
             Ok(ready) => ready,
-            Err(failure) => return facts::not_called(effect, failure),
+            Err(failure) => return adapter_results::not_called(effect, failure),
         };
         match &effect.work {
             Work::Provision(attempt) => {
                 let job = ProvisionJob { resource, attempt: *attempt };
                 let journal = Noted { handle: &self.handle, resource: effect.resource.id, op: effect.op };
-                facts::provisioned(effect, adapter.provision_noted(&job, &journal).await)
+                adapter_results::provisioned(effect, adapter.provision_noted(&job, &journal).await)
             }
             Work::Prepare(lease) => {
-                facts::prepared(effect, lease, self.prepare(effect, adapter, resource, lease).await)
+                adapter_results::prepared(effect, lease, self.prepare(effect, adapter, resource, lease).await)
             }
             Work::Clean(lease) => {
                 let job = CleanJob { resource, work: holder_work(lease), ended: ended_how(lease) };
-                facts::cleaned(effect, lease, adapter.clean(&job).await)
+                adapter_results::cleaned(effect, lease, adapter.clean(&job).await)
             }
-            Work::Check => facts::checked(effect, adapter.check(&resource).await),
-            Work::Probe => facts::probed(effect, adapter.probe(&resource).await),
-            Work::Repair => facts::repaired(effect, adapter.repair(&resource).await),
-            Work::Destroy => facts::destroyed(effect, adapter.destroy(&resource).await),
+            Work::Check => adapter_results::checked(effect, adapter.check(&resource).await),
+            Work::Probe => adapter_results::probed(effect, adapter.probe(&resource).await),
+            Work::Repair => adapter_results::repaired(effect, adapter.repair(&resource).await),
+            Work::Destroy => adapter_results::destroyed(effect, adapter.destroy(&resource).await),
         }
     }
 
@@ -350,7 +350,7 @@ impl Executor {
         if let Some(host) = &effect.host {
             let shell = self.adapter(host)?.shell(&resource_job(host, effect.op.0)).await?;
             let lease = effect.resource.parent.as_ref().map(|parent| parent.lease.to_string()).unwrap_or_default();
-            let (resource, access) = (host.id.to_string(), facts::texts(&host.access));
+            let (resource, access) = (host.id.to_string(), adapter_results::texts(&host.access));
             job.parent = Some(ParentHost { resource, lease, access, shell });
         }
         Ok((adapter, job))
@@ -432,7 +432,7 @@ fn holder_work(lease: &Lease) -> HolderWork {
         lease: lease.id.to_string(),
         slot: hold.map_or(0, |hold| hold.slot),
         token: hold.map_or(0, |hold| hold.token),
-        params: facts::texts(&lease.spec.params),
+        params: adapter_results::texts(&lease.spec.params),
     }
 }
 

@@ -6,10 +6,10 @@
 
 use crate::clock::{Clock, Moment};
 use crate::engine::Hub;
-use crate::engine::feed::changes_after;
+use crate::engine::change_feed::changes_after;
 use crate::engine::handle::{Handle, Message, Refreshed, SubmitError};
+use crate::engine::leadership::Standing;
 use crate::engine::run::watch_clock;
-use crate::engine::standing::Standing;
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The way into the engine: cheap to clone, bounded, answered only after the commit.
 
 use crate::clock::Clock;
-use crate::engine::standing::{Role, Standing};
-use crate::engine::{Hub, facts};
+use crate::engine::leadership::{Role, Standing};
+use crate::engine::{Hub, adapter_results};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
 use std::fmt;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl Handle {
 
     /// Submits a notice and waits until what it changed is durable.
     pub async fn notice(&self, notice: wharfinger_adapter::Notice) -> Result<(), SubmitError> {
-        match facts::notice(notice, self.clock.read()) {
+        match adapter_results::notice(notice, self.clock.read()) {
             Some(input) => self.submit(input).await.map(drop),
             None => Ok(()),
         }

@@ -2,21 +2,21 @@
 //!
 //! It names neither tonic nor sqlx: it talks to [`crate::store::Store`] and to adapters by their traits.
 
-mod cycle;
+mod adapter_results;
+mod change_feed;
 mod effects;
-mod facts;
-mod feed;
 mod follow;
 mod handle;
-mod hub;
+mod leadership;
 mod run;
-mod standing;
+mod turn;
+mod watch_hub;
 
-pub use cycle::{Answer, Cycle, Turn, TurnError};
+pub use change_feed::changes_after;
 pub use effects::{Adapters, EffectLimits};
-pub use feed::changes_after;
 pub use follow::{FollowConfig, Follower, follow};
 pub use handle::{CallId, Configure, Handle, Message, Read, Refreshed, SubmitError};
-pub use hub::{Filter, Hub, Subscription, Told};
+pub use leadership::{Leading, Role, Stand, Standing};
 pub use run::{Ended, Engine, EngineConfig, start, take_over};
-pub use standing::{Leading, Role, Stand, Standing};
+pub use turn::{Answer, Cycle, Turn, TurnError};
+pub use watch_hub::{Filter, Hub, Subscription, Told};

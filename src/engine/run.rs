@@ -1,11 +1,11 @@
 //! The loop: collect what has come, take a turn, let the answers out; recover when the store failed.
 
 use crate::clock::{Clock, Moment, wall_ms};
-use crate::engine::cycle::{Cycle, Turn, TurnError};
 use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::follow::{Follower, Remains};
 use crate::engine::handle::{Handle, Message, SubmitError};
-use crate::engine::{Hub, facts};
+use crate::engine::turn::{Cycle, Turn, TurnError};
+use crate::engine::{Hub, adapter_results};
 use crate::store::{Epoch, Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,7 +206,7 @@ pub(super) async fn watch_clock(handle: Handle) {
 async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
     while let Some(notice) = notices.recv().await {
         tracing::debug!(pool = notice.pool, source = notice.source, detail = notice.detail, kind = ?notice.kind, "notice");
-        if let Some(input) = facts::notice(notice, handle.clock().read())
+        if let Some(input) = adapter_results::notice(notice, handle.clock().read())
             && handle.report(input).await.is_err()
         {
             return;

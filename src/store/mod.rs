@@ -7,7 +7,9 @@
 #[macro_use]
 mod columns;
 mod copy;
-mod lead;
+mod election;
+mod event_retention;
+mod leader_term;
 mod memory;
 mod page;
 #[cfg(feature = "postgres")]
@@ -15,8 +17,6 @@ mod postgres;
 mod row;
 mod settings;
 mod sqlite;
-mod term;
-mod trail;
 
 #[cfg(test)]
 mod conformance;
@@ -25,15 +25,15 @@ mod samples;
 
 pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
 #[cfg(test)]
-pub(crate) use lead::lead_for_tests;
-pub use lead::{Candidate, Election, Lead, Leader};
+pub(crate) use election::lead_for_tests;
+pub use election::{Candidate, Election, Lead, Leader};
+pub use event_retention::trim_trail;
+pub use leader_term::{Renewal, Term};
 pub use memory::{Fault, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
-pub use term::{Renewal, Term};
-pub use trail::trim_trail;
 
 use async_trait::async_trait;
 use tokio::sync::watch;

@@ -42,7 +42,8 @@ async fn until_won(store: &PostgresStore, who: &Candidate) -> Lead {
 
 /// The end of the lead in the database, in milliseconds.
 async fn ends_at(conn: &mut sqlx::postgres::PgConnection) -> i64 {
-    let row = sqlx::query("SELECT (extract(epoch FROM until) * 1000)::bigint FROM leader").fetch_one(conn).await.unwrap();
+    let row =
+        sqlx::query("SELECT (extract(epoch FROM until) * 1000)::bigint FROM leader").fetch_one(conn).await.unwrap();
     sqlx::Row::get(&row, 0)
 }
 

@@ -5,11 +5,11 @@
 //! server and back and one flush there. See docs/adr/0014-postgresql.md.
 
 mod connect;
+mod election;
 #[cfg(test)]
 mod election_tests;
 mod error;
 mod feed;
-mod lead;
 mod migrate;
 mod read;
 mod restore;
@@ -24,9 +24,9 @@ mod write;
 use super::{Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, StoreError, StoredEvent, numbered};
 use async_trait::async_trait;
 use connect::{Purpose, Readers, Site};
+use election::{Ballot, Clocks};
 use error::Trouble;
 use feed::Feed;
-use lead::{Ballot, Clocks};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,18 +4,18 @@
 //! text. The core has no serde, so what is JSON has a mirror struct here. Writing goes through [`Sink`], reading through
 //! [`Columns`], so that a database needs to know only how to bind and fetch three kinds of values.
 
-mod cells;
+mod decode;
+mod encode;
+mod intern;
 mod json;
-mod put;
-mod share;
-mod take;
+mod json_rows;
 #[cfg(test)]
 mod tests;
 
-pub(super) use cells::{Array, Cells, rows};
-pub(super) use put::{put_event, put_lease, put_pool, put_resource};
-pub(super) use share::Shared;
-pub(super) use take::{take_event, take_lease, take_pool, take_resource};
+pub(super) use decode::{take_event, take_lease, take_pool, take_resource};
+pub(super) use encode::{put_event, put_lease, put_pool, put_resource};
+pub(super) use intern::Shared;
+pub(super) use json_rows::{Array, Cells, rows};
 
 use super::StoreError;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use super::error::Trouble;
 use super::rows::number;
 use super::{PostgresStore, sql};
 use crate::clock::{Moment, TOLERANCE, wall_ms};
-use crate::store::lead::{Candidate, Election, Lead, Leader};
+use crate::store::election::{Candidate, Election, Lead, Leader};
 use crate::store::{Epoch, Renewal, StoreError, Term};
 use sqlx::Row;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
