@@ -241,10 +241,23 @@ async fn it_takes_over_under_those_who_watch() {
     assert_eq!(lease(&leads, 2).await.id, second.id);
 }
 
-/// A store whose changes cannot be read while `blind`; all else works.
+/// A store whose changes cannot be read while `blind`, and whose loads wait for permits of `loads`; all else works.
 struct Blind {
     inner: MemoryStore,
     blind: std::sync::atomic::AtomicBool,
+    loads: tokio::sync::Semaphore,
+    loading: tokio::sync::Notify,
+}
+
+impl Blind {
+    fn new() -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            blind: false.into(),
+            loads: tokio::sync::Semaphore::new(100),
+            loading: tokio::sync::Notify::new(),
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -254,6 +267,8 @@ impl Store for Blind {
     }
 
     async fn load(&self) -> Result<wharfinger_core::Snapshot, StoreError> {
+        self.loading.notify_one();
+        self.loads.acquire().await.unwrap().forget();
         self.inner.load().await
     }
 
@@ -281,7 +296,7 @@ impl Store for Blind {
 /// latest changes before it took over.
 #[tokio::test]
 async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads() {
-    let store = Arc::new(Blind { inner: MemoryStore::new(), blind: false.into() });
+    let store = Arc::new(Blind::new());
     let stop = CancellationToken::new();
     let config = || EngineConfig { store: store.clone(), ..config(&store.inner) };
     let leader = engine::start(config(), stop.clone()).await.unwrap();
@@ -296,7 +311,15 @@ async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads(
 
     let handle = follower.handle.clone();
     let lead = crate::store::lead_for_tests(store.inner.acquire_now());
-    let leads = engine::take_over(follower, config(), lead, CancellationToken::new()).await.unwrap();
+    // While the new leader loads the store, it does not yet call itself the leader.
+    store.loads.forget_permits(100);
+    let _ = tokio::time::timeout(Duration::ZERO, store.loading.notified()).await;
+    let taking_over = tokio::spawn(engine::take_over(follower, config(), lead, CancellationToken::new()));
+    store.loading.notified().await;
+    let early = handle.reach(last.revision, Duration::ZERO).await;
+    assert!(matches!(early, Err(SubmitError::Behind { .. })), "{early:?}");
+    store.loads.add_permits(1);
+    let leads = taking_over.await.unwrap().unwrap();
     assert_eq!(handle.standing().role(), Role::Leading);
     handle.reach(last.revision, Duration::ZERO).await.unwrap();
     assert_eq!(read(&leads.handle, last.id).await.unwrap().map(|lease| lease.id), Some(last.id));

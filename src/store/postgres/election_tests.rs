@@ -42,8 +42,12 @@ async fn until_won(store: &PostgresStore, who: &Candidate) -> Lead {
 
 /// The end of the lead in the database, in milliseconds.
 async fn ends_at(conn: &mut sqlx::postgres::PgConnection) -> i64 {
-    let row =
-        sqlx::query("SELECT (extract(epoch FROM until) * 1000)::bigint FROM leader").fetch_one(conn).await.unwrap();
+    let row = sqlx::query(
+        "SELECT CASE WHEN isfinite(until) THEN (extract(epoch FROM until) * 1000)::bigint ELSE 0 END FROM leader",
+    )
+    .fetch_one(conn)
+    .await
+    .unwrap();
     sqlx::Row::get(&row, 0)
 }
 
@@ -176,4 +180,31 @@ async fn a_lost_answer_costs_no_time_to_live() {
     assert!(lead.holds());
     let offset = a.clock_offset().expect("the clocks were compared").0;
     assert!(offset.abs() < 5000, "one machine has one clock: {offset} ms");
+}
+
+/// A commit of before keeps the writer for longer than an attempt may take: the lead is renewed meanwhile, and then given back
+/// at once.
+#[tokio::test]
+async fn a_writer_that_is_stuck_costs_no_time_to_live() {
+    let Some(settings) = settings().await else { return };
+    let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
+    let ttl = Duration::from_secs(6);
+    let mut conn = b.inner.site.connect(Purpose::Read).await.unwrap();
+    let stuck = a.inner.writer.lock().await;
+    let other = a.clone();
+    let campaign = tokio::spawn(async move { other.campaign(&candidate("a", ttl)).await.map(drop) });
+    let start = Instant::now();
+    let wait_for = async |conn: &mut _, what: &str, more_than: i64| {
+        while ends_at(conn).await <= more_than {
+            assert!(start.elapsed() < LONG, "{what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        ends_at(conn).await
+    };
+    let first = wait_for(&mut conn, "it never leads", 0).await;
+    wait_for(&mut conn, "the lead is not renewed", first).await;
+    let refused = campaign.await.unwrap();
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    wins(&b, &candidate("b", LONG)).await;
+    drop(stuck);
 }
