@@ -5,8 +5,8 @@
 //! line that counts them, so that half a file is known as that.
 
 use super::row::{
-    Array, Cells, EVENT, LEASE, POOL, RESOURCE, Shared, put_event, put_lease, put_pool, put_resource, rows, take_event,
-    take_lease, take_pool, take_resource,
+    Array, Cells, Column, EVENT, Interner, LEASE, POOL, RESOURCE, decode_event, decode_lease, decode_pool,
+    decode_resource, encode_event, encode_lease, encode_pool, encode_resource, rows,
 };
 use super::{CommitError, EventQuery, Store, StoreError, StoredEvent};
 use serde::{Deserialize, Serialize};
@@ -80,8 +80,8 @@ struct Header {
     events: Vec<String>,
 }
 
-fn names(columns: &[&str]) -> Vec<String> {
-    columns.iter().map(ToString::to_string).collect()
+fn names(columns: &[Column]) -> Vec<String> {
+    columns.iter().map(|column| column.name.to_owned()).collect()
 }
 
 /// Where the audit trail comes from, oldest first.
@@ -274,10 +274,10 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         floor: snapshot.floor.0,
         now_ms: snapshot.now.0,
         salt: snapshot.salt,
-        leases: names(&LEASE),
-        resources: names(&RESOURCE),
-        pools: names(&POOL),
-        events: names(&EVENT),
+        leases: names(LEASE),
+        resources: names(RESOURCE),
+        pools: names(POOL),
+        events: names(EVENT),
     };
     line(out, &header)?;
     let mut copied = Copied::default();
@@ -290,26 +290,26 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         }
         for event in page {
             let mut array = Array::default();
-            put_event(&kinds.event(&event)?, event.ordinal.cast_signed(), &mut array);
+            encode_event(&kinds.event(&event)?, event.ordinal.cast_signed(), &mut array);
             line(out, &("event", array.0))?;
             copied.events += 1;
         }
     }
     for pool in &snapshot.pools {
         let mut array = Array::default();
-        put_pool(pool, &mut array);
+        encode_pool(pool, &mut array);
         line(out, &("pool", array.0))?;
         copied.pools += 1;
     }
     for resource in &snapshot.resources {
         let mut array = Array::default();
-        put_resource(resource, &mut array);
+        encode_resource(resource, &mut array);
         line(out, &("resource", array.0))?;
         copied.resources += 1;
     }
     for lease in &snapshot.leases {
         let mut array = Array::default();
-        put_lease(lease, &mut array);
+        encode_lease(lease, &mut array);
         line(out, &("lease", array.0))?;
         copied.leases += 1;
     }
@@ -359,15 +359,11 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
     if header.wharfinger_dump > VERSION {
         return Err(wrong(1, format!("it is of version {}, this wharfinger reads {VERSION}", header.wharfinger_dump)));
     }
-    let tables = [
-        (&header.leases, &LEASE[..]),
-        (&header.resources, &RESOURCE[..]),
-        (&header.pools, &POOL[..]),
-        (&header.events, &EVENT[..]),
-    ];
+    let tables =
+        [(&header.leases, LEASE), (&header.resources, RESOURCE), (&header.pools, POOL), (&header.events, EVENT)];
     for (theirs, ours) in tables {
         // Columns are only ever added behind the others.
-        let known = theirs.len() <= ours.len() && theirs.iter().zip(ours).all(|(theirs, ours)| theirs == ours);
+        let known = theirs.len() <= ours.len() && theirs.iter().zip(ours).all(|(theirs, ours)| theirs == ours.name);
         if !known {
             return Err(wrong(1, "it was made by a newer wharfinger: restore with that one".into()));
         }
@@ -380,7 +376,7 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
         ..Snapshot::default()
     };
     let mut events = Vec::new();
-    let mut shared = Shared::new();
+    let mut interner = Interner::new();
     let mut number = 1;
     loop {
         number += 1;
@@ -407,17 +403,17 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
         let cells: Cells<'_> = cells.map_err(|error| unreadable(error.to_string()))?;
         let said = |error: StoreError| unreadable(error.to_string());
         match kind {
-            "event" => events.push(take_event(&cells.padded(EVENT.len())).map_err(said)?),
+            "event" => events.push(decode_event(&cells.padded(EVENT.len()), &mut interner).map_err(said)?),
             "pool" => {
-                let pool: PoolRow = take_pool(&cells.padded(POOL.len())).map_err(said)?;
+                let pool: PoolRow = decode_pool(&cells.padded(POOL.len()), &mut interner).map_err(said)?;
                 snapshot.pools.push(pool);
             }
             "resource" => {
-                let resource: Resource = take_resource(&cells.padded(RESOURCE.len()), &mut shared).map_err(said)?;
+                let resource: Resource = decode_resource(&cells.padded(RESOURCE.len()), &mut interner).map_err(said)?;
                 snapshot.resources.push(resource);
             }
             "lease" => {
-                let lease: Lease = take_lease(&cells.padded(LEASE.len()), &mut shared).map_err(said)?;
+                let lease: Lease = decode_lease(&cells.padded(LEASE.len()), &mut interner).map_err(said)?;
                 snapshot.leases.push(lease);
             }
             other => return Err(unreadable(format!("there is no kind of row {other:?}"))),

@@ -5,7 +5,9 @@
 //! what each must do.
 
 #[macro_use]
-mod columns;
+mod row;
+#[macro_use]
+mod event_query;
 mod copy;
 mod election;
 mod event_retention;
@@ -14,7 +16,6 @@ mod memory;
 mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod row;
 mod settings;
 mod sqlite;
 
@@ -27,6 +28,7 @@ pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
 #[cfg(test)]
 pub(crate) use election::lead_for_tests;
 pub use election::{Candidate, Election, Lead, Leader};
+pub use event_query::EventQuery;
 pub use event_retention::trim_trail;
 pub use leader_term::{Renewal, Term};
 pub use memory::{Fault, MemoryStore};
@@ -147,38 +149,8 @@ fn numbered(batch: &Batch) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Which entries of the audit trail.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EventQuery {
-    /// Only of this pool and what is in it.
-    pub pool: Option<String>,
-    /// Only of this resource and leases on it.
-    pub resource: Option<ResourceId>,
-    /// Only of this lease.
-    pub lease: Option<LeaseId>,
-    /// With a resource or pool: only of it itself, not of what is in or on it.
-    pub itself: bool,
-    /// After this revision.
-    pub after: Revision,
-    /// Up to this revision, with it.
-    pub to: Option<Revision>,
-    /// The newest entries first, instead of the oldest.
-    pub newest_first: bool,
-    /// At most so many (1 to 10,000).
-    pub limit: usize,
-}
-
-impl EventQuery {
-    /// The most entries of one answer.
-    pub const MAX: usize = 10_000;
-
-    fn capped(&self) -> usize {
-        self.limit.clamp(1, Self::MAX)
-    }
-}
-
 /// An entry of the audit trail as stored. `kind` is a stable name, see [`wharfinger_core::Event`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredEvent {
     /// The change that it tells of.
     pub revision: u64,

@@ -6,7 +6,7 @@ use super::rows::{Cells, number};
 use super::sql;
 use super::write::as_stored;
 use crate::store::page::{Trimmed, trim};
-use crate::store::row::{Shared, corrupt, take_event, take_lease, take_pool, take_resource};
+use crate::store::row::{Interner, corrupt, decode_event, decode_lease, decode_pool, decode_resource};
 use crate::store::{Changes, Epoch, EventQuery, Forgotten, StoreError, StoredEvent};
 use futures::TryStreamExt;
 use sqlx::Row;
@@ -20,15 +20,15 @@ pub(super) async fn load(site: &Site) -> Result<Snapshot, Trouble> {
     site.within(Purpose::Read, sqlx::query(sql::BEGIN_READ).execute(&mut conn)).await?;
     let meta = site.within(Purpose::Read, sqlx::query(sql::META).fetch_one(&mut conn)).await?;
     let salt = number(&meta, 3)?;
-    let mut shared = Shared::new();
+    let mut interner = Interner::new();
     let snapshot = Snapshot {
         revision: Revision(number(&meta, 0)?.cast_unsigned()),
         floor: Revision(number(&meta, 1)?.cast_unsigned()),
         now: Timestamp(number(&meta, 2)?),
         salt: u16::try_from(salt).map_err(|_| corrupt("meta", "1", "salt", &format!("{salt} is out of range")))?,
-        leases: each(site, &mut conn, sql::LEASES, |row| take_lease(row, &mut shared)).await?,
-        resources: each(site, &mut conn, sql::RESOURCES, |row| take_resource(row, &mut shared)).await?,
-        pools: each(site, &mut conn, sql::POOLS, |row| take_pool(row)).await?,
+        leases: each(site, &mut conn, sql::LEASES, |row| decode_lease(row, &mut interner)).await?,
+        resources: each(site, &mut conn, sql::RESOURCES, |row| decode_resource(row, &mut interner)).await?,
+        pools: each(site, &mut conn, sql::POOLS, |row| decode_pool(row, &mut interner)).await?,
     };
     super::connect::part(conn).await;
     Ok(snapshot)
@@ -116,15 +116,15 @@ async fn changed(
     to: Revision,
     limit: i64,
 ) -> Result<Changes, Trouble> {
-    let mut shared = Shared::new();
+    let mut interner = Interner::new();
     let mut rows = async |text: &'static str| {
         let query = sqlx::query(text).bind(after.0.cast_signed()).bind(to.0.cast_signed()).bind(limit);
         query.fetch_all(&mut *conn).await
     };
     Ok(Changes {
-        leases: taken(&rows(sql::CHANGED_LEASES).await?, |row| take_lease(row, &mut shared))?,
-        resources: taken(&rows(sql::CHANGED_RESOURCES).await?, |row| take_resource(row, &mut shared))?,
-        pools: taken(&rows(sql::CHANGED_POOLS).await?, |row| take_pool(row))?,
+        leases: taken(&rows(sql::CHANGED_LEASES).await?, |row| decode_lease(row, &mut interner))?,
+        resources: taken(&rows(sql::CHANGED_RESOURCES).await?, |row| decode_resource(row, &mut interner))?,
+        pools: taken(&rows(sql::CHANGED_POOLS).await?, |row| decode_pool(row, &mut interner))?,
         forgotten: rows(sql::CHANGED_FORGOTTEN).await?.iter().map(forgotten).collect::<Result<_, _>>()?,
         ..stands.changes()
     })
@@ -137,15 +137,7 @@ pub(super) async fn epoch(conn: &mut PgConnection) -> Result<Option<Epoch>, Trou
 }
 
 pub(super) async fn events(conn: &mut PgConnection, query: &EventQuery) -> Result<Vec<StoredEvent>, Trouble> {
-    let texts = match query {
-        EventQuery { lease: Some(_), .. } => sql::EVENTS_OF_LEASE,
-        EventQuery { resource: Some(_), itself: true, .. } => sql::EVENTS_OF_RESOURCE_ITSELF,
-        EventQuery { pool: Some(_), itself: true, .. } => sql::EVENTS_OF_POOL_ITSELF,
-        EventQuery { resource: Some(_), .. } => sql::EVENTS_OF_RESOURCE,
-        EventQuery { pool: Some(_), .. } => sql::EVENTS_OF_POOL,
-        _ => sql::EVENTS_OF_ALL,
-    };
-    let found = sqlx::query(if query.newest_first { texts.down } else { texts.up })
+    let found = sqlx::query(query.statement(&sql::EVENTS))
         .bind(query.after.0.cast_signed())
         .bind(query.pool.as_deref().map(as_stored))
         .bind(query.resource.map(|id| id.to_string()))
@@ -154,7 +146,8 @@ pub(super) async fn events(conn: &mut PgConnection, query: &EventQuery) -> Resul
         .bind(query.to.map_or(i64::MAX, |to| i64::try_from(to.0).unwrap_or(i64::MAX)))
         .fetch_all(conn)
         .await?;
-    Ok(taken(&found, |row| take_event(row))?)
+    let mut interner = Interner::new();
+    Ok(taken(&found, |row| decode_event(row, &mut interner))?)
 }
 
 fn taken<T>(rows: &[PgRow], mut take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {

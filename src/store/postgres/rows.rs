@@ -2,51 +2,19 @@
 
 use super::error::Trouble;
 use crate::store::StoreError;
-use crate::store::row::{Columns, Sink};
+use crate::store::row::{self, Columns, Sink, SqlType};
 use sqlx::postgres::{PgArguments, PgRow, PgValueFormat};
 use sqlx::{Arguments, Row, ValueRef};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-/// The columns that are numbers, of all tables; the others are texts.
-const NUMBERS: [&str; 31] = [
-    "revision",
-    "fingerprint",
-    "priority",
-    "ttl_ms",
-    "wait_until",
-    "expected_ms",
-    "group_index",
-    "independent",
-    "successor",
-    "created_at",
-    "seq",
-    "expires_at",
-    "attempts",
-    "delays",
-    "not_before",
-    "ends_at",
-    "slot",
-    "token",
-    "op",
-    "since",
-    "ended_at",
-    "slots",
-    "ready_at",
-    "idle_since",
-    "uses",
-    "attempt",
-    "retry_at",
-    "ordinal",
-    "at",
-    "now_ms",
-    "floor",
-];
-
 /// The type of a column in SQL.
-pub(super) fn type_of(column: &str) -> &'static str {
-    if NUMBERS.contains(&column) { "bigint" } else { "text" }
+pub(super) fn type_of(sql: SqlType) -> &'static str {
+    match sql {
+        SqlType::Number => "bigint",
+        SqlType::Text => "text",
+    }
 }
 
 /// Stands in front of what can't be stored as it is, see [`escaped`].
@@ -78,10 +46,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(names: &[&str], room: usize) -> Self {
-        let columns = names.iter().map(|name| match type_of(name) {
-            "bigint" => Column::Numbers(Vec::with_capacity(room)),
-            _ => Column::Texts(Vec::with_capacity(room)),
+    pub(super) fn new(columns: &[row::Column], room: usize) -> Self {
+        let columns = columns.iter().map(|column| match column.sql {
+            SqlType::Number => Column::Numbers(Vec::with_capacity(room)),
+            SqlType::Text => Column::Texts(Vec::with_capacity(room)),
         });
         Rows { columns: columns.collect(), next: 0, misplaced: false }
     }
@@ -135,8 +103,11 @@ impl Sink for Rows {
     }
 }
 
-/// More than any table has.
-const COLUMNS: usize = 48;
+/// The columns of the widest table.
+const COLUMNS: usize = {
+    let (leases, resources) = (row::LEASE.len(), row::RESOURCE.len());
+    if leases > resources { leases } else { resources }
+};
 
 /// A row from the database.
 pub(super) struct Cells<'r> {

@@ -2,7 +2,8 @@
 
 use super::rows::type_of;
 use crate::store::FORGOTTEN_FOR_MS;
-use crate::store::row::{EVENT, LEASE, POOL, RESOURCE};
+use crate::store::event_query::EventStatements;
+use crate::store::row::{Column, EVENT, LEASE, POOL, RESOURCE};
 use sqlx::AssertSqlSafe;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
@@ -44,29 +45,29 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
          WHERE {old} ORDER BY at DESC, revision DESC LIMIT 1)) ELSE feed_floor END \
          WHERE revision = $4 AND epoch = $5 AND settled = $6 RETURNING revision)",
     );
-    let leases = unnest(&LEASE, &mut next);
-    let resources = unnest(&RESOURCE, &mut next);
-    let pools = unnest(&POOL, &mut next);
-    let events = unnest(&EVENT, &mut next);
+    let leases = unnest(LEASE, &mut next);
+    let resources = unnest(RESOURCE, &mut next);
+    let pools = unnest(POOL, &mut next);
+    let events = unnest(EVENT, &mut next);
     let passed = "WHERE EXISTS (SELECT FROM advance)";
     // Writing to a String can't fail.
     let _ = write!(
         text,
         ", put_leases AS (INSERT INTO leases ({}) SELECT * FROM {leases} {passed}{})",
         lease_columns!(),
-        update_leases!()
+        lease_update!()
     );
     let _ = write!(
         text,
         ", put_resources AS (INSERT INTO resources ({}) SELECT * FROM {resources} {passed}{})",
         resource_columns!(),
-        update_resources!()
+        resource_update!()
     );
     let _ = write!(
         text,
         ", put_pools AS (INSERT INTO pools ({}) SELECT * FROM {pools} {passed}{})",
         pool_columns!(),
-        update_pools!()
+        pool_update!()
     );
     // A batch that only forgets has the revision of the batch before it, which may have entries already.
     let _ = write!(
@@ -93,11 +94,11 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
 });
 
 /// `unnest($8::text[], $9::bigint[], …)`.
-fn unnest(columns: &[&str], next: &mut usize) -> String {
+fn unnest(columns: &[Column], next: &mut usize) -> String {
     let mut text = String::from("unnest(");
     for (at, column) in columns.iter().enumerate() {
         let comma = if at == 0 { "" } else { ", " };
-        let _ = write!(text, "{comma}${next}::{}[]", type_of(column));
+        let _ = write!(text, "{comma}${next}::{}[]", type_of(column.sql));
         *next += 1;
     }
     text.push(')');
@@ -185,45 +186,8 @@ pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
 
 pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > $1 AND revision <= $2 ORDER BY revision LIMIT $3";
 
-/// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
-/// $1 after, $2 pool, $3 resource, $4 lease, $5 limit, $6 up to.
-macro_rules! events {
-    ($by:literal, $order:literal) => {
-        concat!(
-            "SELECT ",
-            event_columns!(),
-            " FROM events WHERE revision > $1 AND revision <= $6 AND ",
-            $by,
-            " AND ($2::text IS NULL OR pool = $2) AND ($3::text IS NULL OR resource = $3)",
-            " AND ($4::text IS NULL OR lease = $4) ORDER BY revision ",
-            $order,
-            ", ordinal ",
-            $order,
-            " LIMIT $5"
-        )
-    };
-}
-
-/// Oldest first, newest first.
-pub(super) struct Events {
-    pub(super) up: &'static str,
-    pub(super) down: &'static str,
-}
-
-macro_rules! both {
-    ($by:literal) => {
-        Events { up: events!($by, "ASC"), down: events!($by, "DESC") }
-    };
-}
-
-pub(super) const EVENTS_OF_LEASE: Events = both!("lease = $4");
-pub(super) const EVENTS_OF_RESOURCE: Events = both!("resource = $3");
-pub(super) const EVENTS_OF_POOL: Events = both!("pool = $2");
-/// Of a resource or pool itself, for which there is an index of its own: a busy one has a thousand entries of leases for
-/// each of its own.
-pub(super) const EVENTS_OF_RESOURCE_ITSELF: Events = both!("resource = $3 AND lease IS NULL");
-pub(super) const EVENTS_OF_POOL_ITSELF: Events = both!("pool = $2 AND resource IS NULL AND lease IS NULL");
-pub(super) const EVENTS_OF_ALL: Events = both!("true");
+/// Entries of the audit trail.
+pub(super) const EVENTS: EventStatements = event_statements!(event_columns!());
 
 /// Who brings the schema $1 up is alone with it, until its transaction ends.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('wharfinger ' || $1, 0))";
@@ -256,21 +220,10 @@ pub(super) const WITHOUT_CREDENTIALS: i64 = 4;
 /// Not within a transaction.
 pub(super) const REWRITE: [&str; 2] = ["VACUUM (FULL) leases", "VACUUM (FULL) resources"];
 
-/// All of them.
-#[cfg(test)]
-pub(super) const EVENTS: [Events; 6] = [
-    EVENTS_OF_LEASE,
-    EVENTS_OF_RESOURCE,
-    EVENTS_OF_POOL,
-    EVENTS_OF_RESOURCE_ITSELF,
-    EVENTS_OF_POOL_ITSELF,
-    EVENTS_OF_ALL,
-];
-
 /// All statements with parameters or rows, so that a test can prepare each of them.
 #[cfg(test)]
 pub(super) fn all() -> Vec<String> {
-    let events = EVENTS.into_iter().flat_map(|e| [e.up, e.down]);
+    let events = EVENTS.texts().into_iter();
     let others = [
         SESSION,
         STANDING,

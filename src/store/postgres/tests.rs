@@ -67,11 +67,9 @@ async fn every_statement_prepares() {
         let prepared = conn.prepare(AssertSqlSafe(text.clone()).into_sql_str()).await;
         prepared.unwrap_or_else(|e| panic!("{e}: {text}"));
     }
-    // Columns are written by position and with the types that the table has.
+    // The migrations make the columns that the tables of `row` declare, with the same types.
     use crate::store::row::{EVENT, LEASE, POOL, RESOURCE};
-    for (table, names) in
-        [("leases", &LEASE[..]), ("resources", &RESOURCE[..]), ("pools", &POOL[..]), ("events", &EVENT[..])]
-    {
+    for (table, columns) in [("leases", LEASE), ("resources", RESOURCE), ("pools", POOL), ("events", EVENT)] {
         let rows = sqlx::query(
             "SELECT column_name::text, data_type::text FROM information_schema.columns WHERE table_schema = $1 AND \
              table_name = $2",
@@ -81,22 +79,13 @@ async fn every_statement_prepares() {
         .fetch_all(&mut conn)
         .await
         .unwrap();
-        assert_eq!(rows.len(), names.len(), "{table}");
+        assert_eq!(rows.len(), columns.len(), "{table}");
         for row in rows {
-            let (name, kind): (String, String) = (row.get(0), row.get(1));
-            assert!(names.contains(&name.as_str()), "{table}.{name}");
-            assert_eq!(rows::type_of(&name), kind, "{table}.{name}");
+            let (name, sql): (String, String) = (row.get(0), row.get(1));
+            let column = columns.iter().find(|column| column.name == name);
+            let column = column.unwrap_or_else(|| panic!("{table}.{name} is not declared"));
+            assert_eq!(rows::type_of(column.sql), sql, "{table}.{name}");
         }
-    }
-    assert_eq!(LEASE.join(", "), lease_columns!());
-    assert_eq!(RESOURCE.join(", "), resource_columns!());
-    assert_eq!(POOL.join(", "), pool_columns!());
-    assert_eq!(EVENT.join(", "), event_columns!());
-    for (names, text) in [(&LEASE[..], update_leases!()), (&RESOURCE, update_resources!()), (&POOL, update_pools!())] {
-        for name in &names[1..] {
-            assert!(text.contains(&format!("{name} = excluded.{name}")), "{name}");
-        }
-        assert_eq!(text.matches("excluded.").count(), names.len() - 1);
     }
 }
 
@@ -108,8 +97,7 @@ async fn no_question_scans_a_table() {
     let mut conn = session(&settings).await;
     // A table of fifty rows is scanned for good reasons; is there another way?
     conn.execute("SET enable_seqscan = off; SET enable_bitmapscan = off").await.unwrap();
-    let texts = sql::EVENTS.into_iter().flat_map(|e| [e.up, e.down]);
-    for text in texts.chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
+    for text in sql::EVENTS.texts().into_iter().chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
         let arguments = if text.contains("$6") { "(1, 'p', 'r', 'l', 10, 99)" } else { "(1, 99, 10)" };
         let asked = format!("PREPARE asked AS {text}; EXPLAIN EXECUTE asked {arguments}; DEALLOCATE asked");
         let mut plan = String::new();

@@ -9,7 +9,7 @@ use super::connect::{Purpose, Site, part};
 use super::error::{Trouble, refused, sorted};
 use super::rows::{Rows, escaped, number};
 use super::sql;
-use crate::store::row::{EVENT, LEASE, POOL, RESOURCE, put_event, put_lease, put_pool, put_resource};
+use crate::store::row::{EVENT, LEASE, POOL, RESOURCE, encode_event, encode_lease, encode_pool, encode_resource};
 use crate::store::{CommitError, Epoch, StoreError};
 use sqlx::Arguments;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
@@ -29,26 +29,26 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(batch: &Batch, mark: i64) -> Plan {
-        let mut leases = Rows::new(&LEASE, batch.leases.len());
+        let mut leases = Rows::new(LEASE, batch.leases.len());
         for lease in &batch.leases {
-            leases.add(|row| put_lease(lease, row));
+            leases.add(|row| encode_lease(lease, row));
         }
-        let mut resources = Rows::new(&RESOURCE, batch.resources.len());
+        let mut resources = Rows::new(RESOURCE, batch.resources.len());
         for resource in &batch.resources {
-            resources.add(|row| put_resource(resource, row));
+            resources.add(|row| encode_resource(resource, row));
         }
-        let mut pools = Rows::new(&POOL, batch.pools.len());
+        let mut pools = Rows::new(POOL, batch.pools.len());
         for pool in &batch.pools {
-            pools.add(|row| put_pool(pool, row));
+            pools.add(|row| encode_pool(pool, row));
         }
         let mut sorted: Vec<&Event> = batch.events.iter().collect();
         sorted.sort_by_key(|event| event.revision);
-        let mut events = Rows::new(&EVENT, sorted.len());
+        let mut events = Rows::new(EVENT, sorted.len());
         let (mut revision, mut ordinal) = (None, 0);
         for event in sorted {
             ordinal = if Some(event.revision) == revision { ordinal + 1 } else { 0 };
             revision = Some(event.revision);
-            events.add(|row| put_event(event, ordinal, row));
+            events.add(|row| encode_event(event, ordinal, row));
         }
         Plan {
             base: batch.base,

@@ -1,7 +1,7 @@
 //! A batch as statements with their values.
 
 use super::sql;
-use crate::store::row::{Sink, put_event, put_lease, put_pool, put_resource};
+use crate::store::row::{Sink, encode_event, encode_lease, encode_pool, encode_resource};
 use crate::store::{Epoch, FORGOTTEN_FOR_MS, StoreError, numbered};
 use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
@@ -70,23 +70,25 @@ impl Plan {
         let put = [batch.leases.len(), batch.resources.len(), batch.events.len()];
         if put.iter().all(|rows| *rows <= ROWS) && events.late.is_empty() && rare(batch) == 0 {
             let mut text = String::from(sql::ADVANCE);
-            put_all(&sql::LEASE_ROWS, &batch.leases, &mut text, &mut opening, |lease, values| put_lease(lease, values));
+            put_all(&sql::LEASE_ROWS, &batch.leases, &mut text, &mut opening, |lease, values| {
+                encode_lease(lease, values)
+            });
             put_all(&sql::RESOURCE_ROWS, &batch.resources, &mut text, &mut opening, |resource, values| {
-                put_resource(resource, values);
+                encode_resource(resource, values);
             });
             put_all(&sql::EVENT_ROWS, &events.new, &mut text, &mut opening, events.numbers());
             plan.opening = (Cow::Owned(text), checked(opening)?);
             return Ok(plan);
         }
         plan.opening.1 = checked(opening)?;
-        plan.put(&sql::LEASE_ROWS, &batch.leases, |lease, values| put_lease(lease, values))?;
-        plan.put(&sql::RESOURCE_ROWS, &batch.resources, |resource, values| put_resource(resource, values))?;
+        plan.put(&sql::LEASE_ROWS, &batch.leases, |lease, values| encode_lease(lease, values))?;
+        plan.put(&sql::RESOURCE_ROWS, &batch.resources, |resource, values| encode_resource(resource, values))?;
         for pool in &batch.pools {
-            plan.one(sql::PUT_POOL, |values| put_pool(pool, values))?;
+            plan.one(sql::PUT_POOL, |values| encode_pool(pool, values))?;
         }
         plan.forget(batch)?;
         for event in &events.late {
-            plan.one(sql::PUT_LATE_EVENT, |values| put_event(event, 0, values))?;
+            plan.one(sql::PUT_LATE_EVENT, |values| encode_event(event, 0, values))?;
         }
         plan.put(&sql::EVENT_ROWS, &events.new, events.numbers())?;
         Ok(plan)
@@ -180,7 +182,7 @@ impl<'b> Events<'b> {
         move |event, values| {
             ordinal = if event.revision == revision { ordinal + 1 } else { 0 };
             revision = event.revision;
-            put_event(event, ordinal, values);
+            encode_event(event, ordinal, values);
         }
     }
 }

@@ -1,23 +1,7 @@
 //! Every statement, as static text.
 
-macro_rules! lease_row {
-    () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-         ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
-}
-
-macro_rules! resource_row {
-    () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
-}
-
-macro_rules! event_row {
-    () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
-}
+use crate::store::event_query::EventStatements;
+use crate::store::row::{EVENT, LEASE, RESOURCE};
 
 /// A statement that puts rows of one kind: as many as there is room for, and room is for a power of two, so that few texts are
 /// ever made. A place that is left over holds NULL for its key.
@@ -28,16 +12,20 @@ pub(super) struct Put {
     pub(super) columns: usize,
 }
 
-pub(super) const LEASE_ROWS: Put =
-    Put { into: concat!("leases (", lease_columns!(), ")"), row: lease_row!(), then: update_leases!(), columns: 41 };
+pub(super) const LEASE_ROWS: Put = Put {
+    into: concat!("leases (", lease_columns!(), ")"),
+    row: lease_places!(),
+    then: lease_update!(),
+    columns: LEASE.len(),
+};
 pub(super) const RESOURCE_ROWS: Put = Put {
     into: concat!("resources (", resource_columns!(), ")"),
-    row: resource_row!(),
-    then: update_resources!(),
-    columns: 30,
+    row: resource_places!(),
+    then: resource_update!(),
+    columns: RESOURCE.len(),
 };
 pub(super) const EVENT_ROWS: Put =
-    Put { into: concat!("events (", event_columns!(), ")"), row: event_row!(), then: "", columns: 10 };
+    Put { into: concat!("events (", event_columns!(), ")"), row: event_places!(), then: "", columns: EVENT.len() };
 
 impl Put {
     /// With room for so many rows.
@@ -62,7 +50,7 @@ pub(super) const PUT_LATE_EVENT: &str = concat!(
 );
 
 pub(super) const PUT_POOL: &str =
-    concat!("INSERT INTO pools (", pool_columns!(), ") VALUES (?, ?, ?, ?)", update_pools!());
+    concat!("INSERT INTO pools (", pool_columns!(), ") VALUES ", pool_places!(), pool_update!());
 
 pub(super) const FORGET_LEASES: &str = "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))";
 pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SELECT value FROM json_each(?1))";
@@ -133,55 +121,8 @@ pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resour
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
 pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3";
 
-/// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
-/// ?1 after, ?2 pool, ?3 resource, ?4 lease, ?5 limit, ?6 up to.
-macro_rules! events {
-    ($by:literal, $order:literal) => {
-        concat!(
-            "SELECT json_array(",
-            event_columns!(),
-            ") FROM events WHERE revision > ?1 AND revision <= ?6 AND ",
-            $by,
-            " ORDER BY revision ",
-            $order,
-            ", ordinal ",
-            $order,
-            " LIMIT ?5"
-        )
-    };
-}
-/// Oldest first, newest first.
-pub(super) struct Events {
-    pub(super) up: &'static str,
-    pub(super) down: &'static str,
-}
-
-pub(super) const EVENTS_OF_LEASE: Events = Events {
-    up: events!("lease = ?4 AND (?3 IS NULL OR resource = ?3) AND (?2 IS NULL OR pool = ?2)", "ASC"),
-    down: events!("lease = ?4 AND (?3 IS NULL OR resource = ?3) AND (?2 IS NULL OR pool = ?2)", "DESC"),
-};
-pub(super) const EVENTS_OF_RESOURCE: Events = Events {
-    up: events!("resource = ?3 AND ?4 IS NULL AND (?2 IS NULL OR pool = ?2)", "ASC"),
-    down: events!("resource = ?3 AND ?4 IS NULL AND (?2 IS NULL OR pool = ?2)", "DESC"),
-};
-pub(super) const EVENTS_OF_POOL: Events = Events {
-    up: events!("pool = ?2 AND ?3 IS NULL AND ?4 IS NULL", "ASC"),
-    down: events!("pool = ?2 AND ?3 IS NULL AND ?4 IS NULL", "DESC"),
-};
-/// Of a resource or pool itself, for which there is an index of its own: a busy one has a thousand entries of leases for
-/// each of its own. ?4 is not looked at.
-pub(super) const EVENTS_OF_RESOURCE_ITSELF: Events = Events {
-    up: events!("resource = ?3 AND lease IS NULL AND (?2 IS NULL OR pool = ?2)", "ASC"),
-    down: events!("resource = ?3 AND lease IS NULL AND (?2 IS NULL OR pool = ?2)", "DESC"),
-};
-pub(super) const EVENTS_OF_POOL_ITSELF: Events = Events {
-    up: events!("pool = ?2 AND resource IS NULL AND lease IS NULL", "ASC"),
-    down: events!("pool = ?2 AND resource IS NULL AND lease IS NULL", "DESC"),
-};
-pub(super) const EVENTS_OF_ALL: Events = Events {
-    up: events!("?2 IS NULL AND ?3 IS NULL AND ?4 IS NULL", "ASC"),
-    down: events!("?2 IS NULL AND ?3 IS NULL AND ?4 IS NULL", "DESC"),
-};
+/// Entries of the audit trail, each as a JSON array.
+pub(super) const EVENTS: EventStatements = event_statements!(concat!("json_array(", event_columns!(), ")"));
 
 pub(super) const APPLICATION_ID: &str = "PRAGMA application_id";
 pub(super) const USER_VERSION: &str = "PRAGMA user_version";
@@ -205,17 +146,6 @@ pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 /// What the application_id of our files is: "WHFG".
 pub(super) const OURS: u32 = 0x5748_4647;
 
-/// All of them.
-#[cfg(test)]
-pub(super) const EVENTS: [Events; 6] = [
-    EVENTS_OF_LEASE,
-    EVENTS_OF_RESOURCE,
-    EVENTS_OF_POOL,
-    EVENTS_OF_RESOURCE_ITSELF,
-    EVENTS_OF_POOL_ITSELF,
-    EVENTS_OF_ALL,
-];
-
 /// One script a version, forward only; each sets user_version to its number.
 pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
@@ -227,8 +157,7 @@ pub(super) const MIGRATIONS: [&str; 4] = [
 /// All statements but the migrations, so that a test can prepare each of them.
 #[cfg(test)]
 pub(super) fn all() -> Vec<&'static str> {
-    let events = EVENTS;
-    let events = events.into_iter().flat_map(|e| [e.up, e.down]);
+    let events = EVENTS.texts().into_iter();
     events
         .chain([
             PUT_LATE_EVENT,
