@@ -23,6 +23,8 @@ mod sqlite;
 mod conformance;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod upgrade_tests;
 
 pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
 #[cfg(test)]
