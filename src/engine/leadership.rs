@@ -1,4 +1,4 @@
-//! How this server stands: whether it leads, who does, and how old is what it says.
+//! The leadership of this server: its role, the current leader, and the age of its data.
 
 use crate::clock::Moment;
 use crate::engine::handle::SubmitError;
@@ -6,32 +6,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What a server is to the others.
+/// The role of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It decides.
+    /// The server decides.
     Leading,
-    /// It says what another has decided.
+    /// The server answers reads from what the leader has committed.
     Following,
 }
 
-/// Role and leader.
+/// The role and the leader at one moment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stand {
-    /// What this server is.
+    /// The role of this server.
     pub role: Role,
-    /// Where the one is that leads, as far as that is known; of one that leads `None`.
+    /// The leader, if this server follows and knows one.
     pub leader: Option<Leading>,
-    /// What the others prove with, of one that leads, that they passed a call on; empty: nothing.
+    /// The key with which followers sign the calls that they forward to this server. Empty unless this server leads.
     pub pass: Arc<str>,
 }
 
-/// A server that leads.
+/// The leader, as a follower knows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Leading {
-    /// Where it is.
+    /// The address of the leader.
     pub address: Arc<str>,
-    /// What to prove to it that a call is passed on by one of its own.
+    /// The key that signs the calls forwarded to the leader.
     pub pass: Arc<str>,
 }
 
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Leading {
     }
 }
 
-/// Shared by all parts of a server. Cheap to clone.
+/// The leadership of this server, which all its parts share. Cheap to clone.
 #[derive(Clone)]
 pub struct Standing {
     stand: Arc<watch::Sender<Stand>>,
@@ -50,19 +50,19 @@ pub struct Standing {
 
 #[derive(Debug)]
 struct News {
-    /// What is said was true at this time or later; `None`: nothing is known yet.
+    /// Time of the latest successful read from the store; `None` before the first.
     heard: Option<Moment>,
-    /// What is older is not said.
+    /// Maximum staleness of an answer.
     max_age: Duration,
 }
 
 impl Standing {
-    /// Of a server that decides.
+    /// Creates it for a server that leads.
     pub fn leading() -> Self {
         Self::new(Role::Leading, Duration::MAX)
     }
 
-    /// Of one that follows, and says nothing that is older than this.
+    /// Creates it for a server that follows. `max_age` is the maximum staleness of an answer.
     pub fn following(max_age: Duration) -> Self {
         Self::new(Role::Following, max_age)
     }
@@ -74,27 +74,27 @@ impl Standing {
         }
     }
 
-    /// How it stands, and each change of that.
+    /// The current state and each change of it.
     pub fn watch(&self) -> watch::Receiver<Stand> {
         self.stand.subscribe()
     }
 
-    /// What this server is now.
+    /// The current role.
     pub fn role(&self) -> Role {
         self.stand.borrow().role
     }
 
-    /// Where the one is that leads, as far as that is known.
+    /// The address of the leader, if this server follows and knows one.
     pub fn leader(&self) -> Option<Arc<str>> {
         self.stand.borrow().leader.as_ref().map(|leader| leader.address.clone())
     }
 
-    /// What a call has to be proved with that was passed on to here.
+    /// The key with which a call is signed that a follower forwards to this server.
     pub(crate) fn pass(&self) -> Arc<str> {
         self.stand.borrow().pass.clone()
     }
 
-    /// Another leads, or nobody does that is known. Says whether that is new.
+    /// Records the leader, or that none is known. Returns whether that is a change.
     pub fn follow(&self, leader: Option<Leading>) -> bool {
         self.stand.send_if_modified(|stand| {
             let other = stand.leader != leader;
@@ -103,17 +103,17 @@ impl Standing {
         })
     }
 
-    /// From now on this server decides.
+    /// Records that this server leads from now on.
     pub(crate) fn lead(&self, pass: &str) {
         self.stand.send_replace(Stand { role: Role::Leading, leader: None, pass: Arc::from(pass) });
     }
 
-    /// What is said now was true at this time.
+    /// Records the time of a successful read from the store.
     pub(crate) fn heard(&self, at: Moment) {
         self.news().heard = Some(at);
     }
 
-    /// How old is what is said; zero if this server decides, `None` if it knows nothing yet.
+    /// The age of the data: zero if this server leads, `None` before the first read.
     pub fn age(&self) -> Option<Duration> {
         match self.role() {
             Role::Leading => Some(Duration::ZERO),
@@ -121,10 +121,10 @@ impl Standing {
         }
     }
 
-    /// Whether it may be said.
+    /// Checks that the data is recent enough for an answer.
     ///
     /// # Errors
-    /// [`SubmitError::Stale`] if it is too old, or nothing is known yet.
+    /// [`SubmitError::Stale`] if the data is older than the maximum, or nothing was read yet.
     pub fn fresh(&self) -> Result<(), SubmitError> {
         let max_age = self.news().max_age;
         match self.age() {
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_old_is_not_said() {
+    fn data_that_is_too_old_is_refused() {
         let standing = Standing::following(Duration::from_secs(5));
         assert!(matches!(standing.fresh(), Err(SubmitError::Stale { age: None, .. })));
         standing.heard(Moment::now());
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_that_stays_is_no_news() {
+    fn a_leader_that_stays_is_no_change() {
         let standing = Standing::following(Duration::from_secs(5));
         let leader = |pass: &str| Some(Leading { address: "http://a:1".into(), pass: pass.into() });
         assert!(standing.follow(leader("x")));

@@ -1,6 +1,7 @@
-//! The one loop that owns the core: inputs in, one transaction per batch, and only then replies, events and effects.
+//! The engine: one loop that owns the core. It takes inputs, commits one transaction for each batch, and only then sends replies,
+//! events and effects.
 //!
-//! It names neither tonic nor sqlx: it talks to [`crate::store::Store`] and to adapters by their traits.
+//! It names neither tonic nor sqlx. It uses [`crate::store::Store`] and the adapters by their traits.
 
 mod adapter_results;
 mod change_feed;

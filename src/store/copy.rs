@@ -42,8 +42,8 @@ pub enum CopyError {
     /// One of the stores.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The file can't be read or written.
-    #[error("the dump can't be read or written: {0}")]
+    /// The file cannot be read or written.
+    #[error("the dump cannot be read or written: {0}")]
     Io(#[from] std::io::Error),
     /// It is no dump, or half of one.
     #[error("line {line} of the dump: {what}")]
@@ -140,7 +140,7 @@ async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Resul
         return Err(StoreError::Configuration(what).into());
     }
     let epoch = to.acquire().await?;
-    to.brand(snapshot.salt).await?;
+    to.set_deployment_salt(snapshot.salt).await?;
     let mut copied = Copied {
         leases: snapshot.leases.len(),
         resources: snapshot.resources.len(),

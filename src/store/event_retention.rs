@@ -27,7 +27,7 @@ pub async fn trim_trail(store: Arc<dyn Store>, clock: Clock, keep: Millis, stop:
             }
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "old entries of the audit trail can't be removed now; it is tried again");
+                    tracing::warn!(%error, "old entries of the audit trail cannot be removed now; it is tried again");
                 }
                 failing = true;
                 EVERY

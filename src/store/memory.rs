@@ -307,7 +307,7 @@ impl Store for MemoryStore {
         Ok(data.events.drain(..old).count())
     }
 
-    async fn brand(&self, salt: u16) -> Result<(), StoreError> {
+    async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {
         self.data().salt = salt;
         Ok(())
     }

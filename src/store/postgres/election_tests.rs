@@ -112,7 +112,7 @@ async fn a_lead_is_renewed_for_as_long_as_its_server_lives() {
     let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
     let ttl = Duration::from_secs(6);
     let lead = wins(&a, &candidate("a", ttl)).await;
-    let mut conn = a.inner.site.connect(Purpose::Read).await.unwrap();
+    let mut conn = a.inner.database.connect(Purpose::Read).await.unwrap();
     let first = ends_at(&mut conn).await;
     let start = Instant::now();
     // Renewed until it ends later than two leads after the first.
@@ -170,7 +170,7 @@ async fn a_lost_answer_costs_no_time_to_live() {
     let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
     let me = candidate("a", LONG);
     let take = |epoch: i64| sqlx::query(sql::TAKE).bind("a").bind("http://a:1").bind(120_000_i64).bind(epoch);
-    let mut conn = a.inner.site.connect(Purpose::Read).await.unwrap();
+    let mut conn = a.inner.database.connect(Purpose::Read).await.unwrap();
     assert!(take(0).fetch_optional(&mut conn).await.unwrap().is_some(), "the answer that was lost");
     assert!(matches!(b.campaign(&candidate("b", LONG)).await.unwrap(), Election::Lost(Some(_))));
     let lead = wins(&a, &me).await;
@@ -189,7 +189,7 @@ async fn a_writer_that_is_stuck_costs_no_time_to_live() {
     let Some(settings) = settings().await else { return };
     let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
     let ttl = Duration::from_secs(6);
-    let mut conn = b.inner.site.connect(Purpose::Read).await.unwrap();
+    let mut conn = b.inner.database.connect(Purpose::Read).await.unwrap();
     let stuck = a.inner.writer.lock().await;
     let other = a.clone();
     let campaign = tokio::spawn(async move { other.campaign(&candidate("a", ttl)).await.map(drop) });

@@ -7,36 +7,36 @@ use std::io::ErrorKind;
 
 /// Anything that can go wrong while reading.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum PgError {
     /// The database said it, or does not say anything.
     Sql(sqlx::Error),
     /// What it said makes no sense, or is what was asked not to be.
     Store(StoreError),
 }
 
-impl From<sqlx::Error> for Trouble {
+impl From<sqlx::Error> for PgError {
     fn from(error: sqlx::Error) -> Self {
-        Trouble::Sql(error)
+        PgError::Sql(error)
     }
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for PgError {
     fn from(error: StoreError) -> Self {
-        Trouble::Store(error)
+        PgError::Store(error)
     }
 }
 
-impl Trouble {
+impl PgError {
     pub(super) fn sorted(&self, place: &str) -> StoreError {
         match self {
-            Trouble::Sql(error) => sorted(place, error),
-            Trouble::Store(error) => error.clone(),
+            PgError::Sql(error) => sorted(place, error),
+            PgError::Store(error) => error.clone(),
         }
     }
 
     /// The connection is of no use any more, and another might be.
     pub(super) fn lost(&self) -> bool {
-        matches!(self, Trouble::Sql(error) if !refused(error))
+        matches!(self, PgError::Sql(error) if !refused(error))
     }
 }
 
@@ -90,10 +90,10 @@ fn without_code(place: &str, error: &sqlx::Error) -> StoreError {
         // As rustls says it: what has come is not what was agreed on, or not from whom we trust.
         sqlx::Error::Io(io) if io.kind() == ErrorKind::InvalidData => no_tls(place, error),
         sqlx::Error::Configuration(_) => {
-            StoreError::Configuration(format!("the database {place} can't be named so: {error}"))
+            StoreError::Configuration(format!("the database {place} cannot be named so: {error}"))
         }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
-            StoreError::Corrupt(format!("the database {place} gave a row that can't be read: {error}"))
+            StoreError::Corrupt(format!("the database {place} gave a row that cannot be read: {error}"))
         }
         _ => StoreError::Unavailable(format!("the database {place} does not answer: {error}")),
     }

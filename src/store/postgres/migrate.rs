@@ -1,7 +1,7 @@
 //! Is it ours, is it not newer than we are; then the schema. All in one transaction, and one server at a time.
 
-use super::connect::{Purpose, Site, part};
-use super::error::Trouble;
+use super::connect::{Database, Purpose, part};
+use super::error::PgError;
 use super::rows::number;
 use super::sql;
 use crate::store::StoreError;
@@ -10,15 +10,15 @@ use sqlx::{AssertSqlSafe, Row};
 use std::hash::{BuildHasher, RandomState};
 
 /// Brings the schema up to this version; makes it if it is not there.
-pub(super) async fn migrate(site: &Site) -> Result<(), Trouble> {
-    let mut conn = site.connect(Purpose::Bulk).await?;
-    site.within(Purpose::Bulk, bring_up(site, &mut conn)).await?;
+pub(super) async fn migrate(database: &Database) -> Result<(), PgError> {
+    let mut conn = database.connect(Purpose::Bulk).await?;
+    database.within(Purpose::Bulk, bring_up(database, &mut conn)).await?;
     part(conn).await;
     Ok(())
 }
 
-fn configuration(message: String) -> Trouble {
-    Trouble::Store(StoreError::Configuration(message))
+fn configuration(message: String) -> PgError {
+    PgError::Store(StoreError::Configuration(message))
 }
 
 async fn one(conn: &mut PgConnection, text: &'static str, schema: &str) -> Result<PgRow, sqlx::Error> {
@@ -26,16 +26,16 @@ async fn one(conn: &mut PgConnection, text: &'static str, schema: &str) -> Resul
 }
 
 /// After an error the connection is dropped, and the transaction with it.
-async fn bring_up(site: &Site, conn: &mut PgConnection) -> Result<(), Trouble> {
-    let (place, schema) = (&site.place, site.schema());
-    if look(site, conn).await?.ours && version(conn).await? == newest() {
+async fn bring_up(database: &Database, conn: &mut PgConnection) -> Result<(), PgError> {
+    let (place, schema) = (&database.place, database.schema());
+    if look(database, conn).await?.ours && version(conn).await? == newest() {
         // The usual start: nothing to do, and nobody to wait for.
         return Ok(());
     }
     sqlx::query(sql::BEGIN).execute(&mut *conn).await?;
     // Another server that starts at the same time waits here, and finds it done.
     one(conn, sql::LOCK, schema).await?;
-    let seen = look(site, conn).await?;
+    let seen = look(database, conn).await?;
     if !seen.there {
         // Checked when the configuration was: a to z, 0 to 9 and _.
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).execute(&mut *conn).await?;
@@ -66,7 +66,7 @@ async fn bring_up(site: &Site, conn: &mut PgConnection) -> Result<(), Trouble> {
     sqlx::query(sql::SET_VERSION).bind(newest()).execute(&mut *conn).await?;
     sqlx::query(sql::END).execute(&mut *conn).await?;
     if (1..sql::WITHOUT_CREDENTIALS).contains(&version) {
-        rewrite(site, conn).await;
+        rewrite(database, conn).await;
     }
     tracing::info!(database = %place, from = version, to = newest(), "the schema was brought up to this version");
     Ok(())
@@ -74,14 +74,14 @@ async fn bring_up(site: &Site, conn: &mut PgConnection) -> Result<(), Trouble> {
 
 /// Writes the tables anew that held credentials: former versions of their rows stay in the files until then. The server's own log
 /// and its backups hold them still, so a failure here stops nothing.
-async fn rewrite(site: &Site, conn: &mut PgConnection) {
+async fn rewrite(database: &Database, conn: &mut PgConnection) {
     for statement in sql::REWRITE {
         if let Err(error) = sqlx::raw_sql(statement).execute(&mut *conn).await {
-            tracing::warn!(%error, database = %site.place, "old rows with private keys are in the files still: run {statement}");
+            tracing::warn!(%error, database = %database.place, "old rows with private keys are in the files still: run {statement}");
         }
     }
     tracing::warn!(
-        database = %site.place,
+        database = %database.place,
         "holder keys that older versions stored are erased from the tables; backups and the server's log (WAL) may hold them: \
          replace each holder_key that was in use"
     );
@@ -91,7 +91,7 @@ fn newest() -> i64 {
     sql::MIGRATIONS.len() as i64
 }
 
-async fn version(conn: &mut PgConnection) -> Result<i64, Trouble> {
+async fn version(conn: &mut PgConnection) -> Result<i64, PgError> {
     number(&sqlx::query(sql::VERSION).fetch_one(conn).await?, 0)
 }
 
@@ -101,17 +101,17 @@ struct Seen {
     tables: i64,
 }
 
-async fn look(site: &Site, conn: &mut PgConnection) -> Result<Seen, Trouble> {
-    let row = one(conn, sql::LOOK, site.schema()).await?;
+async fn look(database: &Database, conn: &mut PgConnection) -> Result<Seen, PgError> {
+    let row = one(conn, sql::LOOK, database.schema()).await?;
     if !row.try_get::<bool, _>(3)? {
-        return Err(Trouble::Store(StoreError::Unavailable(format!(
+        return Err(PgError::Store(StoreError::Unavailable(format!(
             "the database {} can only be read: it is a standby; name the primary",
-            site.place
+            database.place
         ))));
     }
     if !row.try_get::<bool, _>(4)? {
         tracing::warn!(
-            database = %site.place,
+            database = %database.place,
             "the database does not keep what it acknowledges through a loss of power: set fsync and full_page_writes to on"
         );
     }

@@ -1,6 +1,6 @@
 //! Rows by columns: each column of a batch is one array, which the database unfolds with `unnest`.
 
-use super::error::Trouble;
+use super::error::PgError;
 use crate::store::StoreError;
 use crate::store::row::{self, Columns, Sink, SqlType};
 use sqlx::postgres::{PgArguments, PgRow, PgValueFormat};
@@ -17,7 +17,7 @@ pub(super) fn type_of(sql: SqlType) -> &'static str {
     }
 }
 
-/// Stands in front of what can't be stored as it is, see [`escaped`].
+/// Stands in front of what cannot be stored as it is, see [`escaped`].
 const ESCAPE: char = '\u{10}';
 
 /// PostgreSQL has no text with a NUL in it (https://www.postgresql.org/docs/current/datatype-character.html).
@@ -63,7 +63,7 @@ impl Rows {
 
     /// As the arguments of a statement, one a column.
     pub(super) fn bind(&self, arguments: &mut PgArguments) -> Result<(), StoreError> {
-        let wrong = |what: String| StoreError::Corrupt(format!("a value can't be stored: {what}; report it"));
+        let wrong = |what: String| StoreError::Corrupt(format!("a value cannot be stored: {what}; report it"));
         if self.misplaced {
             return Err(wrong("it is in the wrong column".into()));
         }
@@ -149,7 +149,7 @@ impl Columns for Cells<'_> {
 }
 
 /// A number that must be there.
-pub(super) fn number(row: &PgRow, column: usize) -> Result<i64, Trouble> {
+pub(super) fn number(row: &PgRow, column: usize) -> Result<i64, PgError> {
     Ok(row.try_get::<i64, _>(column)?)
 }
 

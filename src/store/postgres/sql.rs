@@ -30,7 +30,7 @@ pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::
 ///
 /// `advance` moves the row of `meta` on if revision, epoch and the count of settled doubts are what the sender knows; all
 /// the other parts do nothing without it. It waits for a commit under way and looks at the row again then, so two that
-/// build on the same revision can't both pass.
+/// build on the same revision cannot both pass.
 /// $1 revision, $2 floor, $3 time, $4 base, $5 epoch, $6 settled, $7 mark; then the columns of leases, resources, pools,
 /// events; then the ids of forgotten leases and resources. With the commit whoever follows the schema is told of it.
 pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
@@ -50,7 +50,7 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let pools = unnest(POOL, &mut next);
     let events = unnest(EVENT, &mut next);
     let passed = "WHERE EXISTS (SELECT FROM advance)";
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     let _ = write!(
         text,
         ", put_leases AS (INSERT INTO leases ({}) SELECT * FROM {leases} {passed}{})",
@@ -148,7 +148,7 @@ pub(super) const TRIM_EVENTS: &str = "WITH removed AS (DELETE FROM events WHERE 
      (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT $1) AS oldest WHERE at < $2) RETURNING 1) \
      SELECT count(*) FROM removed";
 
-pub(super) const BRAND: &str = "UPDATE meta SET salt = $1 RETURNING salt";
+pub(super) const SET_SALT: &str = "UPDATE meta SET salt = $1 RETURNING salt";
 
 /// All that is asked in it is of one moment.
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -233,7 +233,7 @@ pub(super) fn all() -> Vec<String> {
         RESIGN,
         LEADER,
         SETTLE,
-        BRAND,
+        SET_SALT,
         TRIM_EVENTS,
         META,
         FEED,

@@ -33,7 +33,7 @@ async fn fresh() -> Option<(PostgresSettings, PostgresStore)> {
 }
 
 async fn session(settings: &PostgresSettings) -> PgConnection {
-    Site::new(settings.clone()).unwrap().connect(Purpose::Read).await.unwrap()
+    Database::new(settings.clone()).unwrap().connect(Purpose::Read).await.unwrap()
 }
 
 /// The message of a refusal that tells the operator to act.
@@ -254,7 +254,7 @@ async fn the_password_may_come_from_a_file_and_change() {
     let url = format!("postgres://wharfinger@127.0.0.1:{}/wharf?sslmode=require", cluster.port());
     let settings = PostgresSettings { password_file: Some(file.clone()), ..of(url) };
     let said = refused(&settings).await;
-    assert!(said.contains(&*file.to_string_lossy()) && said.contains("can't be read"), "{said}");
+    assert!(said.contains(&*file.to_string_lossy()) && said.contains("cannot be read"), "{said}");
     std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
     let store = PostgresStore::open(&settings).await.unwrap();
     let epoch = store.acquire().await.unwrap();
@@ -483,7 +483,7 @@ async fn a_commit_that_arrives_late_is_refused() {
         // The same server by another way: it settles what is in doubt, as a load does, and goes on.
         let mut writer = store.inner.writer.lock().await;
         assert!(writer.in_doubt());
-        writer.move_to(Arc::new(Site::new(direct.clone()).unwrap()));
+        writer.move_to(Arc::new(Database::new(direct.clone()).unwrap()));
         writer.settle().await.unwrap();
         drop(writer);
         store.clone()
@@ -595,7 +595,7 @@ async fn what_was_committed_survives_a_kill_of_the_database() {
     writer.abort();
     let _ = writer.await;
     let told = acknowledged.load(Ordering::SeqCst);
-    let again = PostgresSettings { schema: store.inner.site.schema().into(), ..of(cluster.url()) };
+    let again = PostgresSettings { schema: store.inner.database.schema().into(), ..of(cluster.url()) };
     let other = PostgresStore::open(&again).await.unwrap();
     // The last commit may be under way still; this waits for it.
     other.acquire().await.unwrap();

@@ -54,10 +54,10 @@ pub(super) trait Columns {
     fn text(&self, column: usize) -> Result<Option<&str>, String>;
 }
 
-/// The error for a value that this version can't read.
+/// The error for a value that this version cannot read.
 pub(super) fn corrupt(table: &str, id: &str, column: &str, what: &str) -> StoreError {
     StoreError::Corrupt(format!(
-        "the database holds a row that this version can't read: table {table}, row {id}, column {column}: {what}; \
+        "the database holds a row that this version cannot read: table {table}, row {id}, column {column}: {what}; \
          start the version that wrote it, or restore a backup"
     ))
 }

@@ -1,4 +1,4 @@
-//! Nothing is lost on the way to columns and back; what can't be read says where it is.
+//! Nothing is lost on the way to columns and back; what cannot be read says where it is.
 
 use super::*;
 use crate::store::samples::{LEASE_STATES, RESOURCE_STATES, Samples};

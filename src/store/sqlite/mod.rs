@@ -74,7 +74,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Configuration`] if the file is no database of ours, of a newer version, without a folder, or
-    /// served by another process; [`StoreError::Unavailable`] if it can't be read or written.
+    /// served by another process; [`StoreError::Unavailable`] if it cannot be read or written.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = open::resolve(path)?;
         open::look(&path)?;
@@ -188,8 +188,8 @@ impl Store for SqliteStore {
         removed
     }
 
-    async fn brand(&self, salt: u16) -> Result<(), StoreError> {
-        self.write(move |mut writer| async move { writer.brand(salt).await }).await?
+    async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {
+        self.write(move |mut writer| async move { writer.set_deployment_salt(salt).await }).await?
     }
 
     /// Moves the log into the database and closes it. Without it nothing is lost, but the next start reads the log.

@@ -190,7 +190,7 @@ impl<'b> Events<'b> {
 fn checked(values: Values) -> Result<SqliteArguments, StoreError> {
     match values.failed {
         None => Ok(values.arguments),
-        Some(what) => Err(StoreError::Corrupt(format!("a value can't be stored: {what}; report it"))),
+        Some(what) => Err(StoreError::Corrupt(format!("a value cannot be stored: {what}; report it"))),
     }
 }
 

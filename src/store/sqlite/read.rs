@@ -183,5 +183,5 @@ fn ids<T: FromStr>(text: &str) -> Result<Vec<T>, StoreError> {
 }
 
 fn unreadable(error: &serde_json::Error) -> StoreError {
-    StoreError::Corrupt(format!("the database gave a row that can't be read: {error}; restore a backup"))
+    StoreError::Corrupt(format!("the database gave a row that cannot be read: {error}; restore a backup"))
 }

@@ -49,7 +49,7 @@ impl SqliteStore {
     /// Puts what was filled beside into its place. The store must be closed and dropped.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the file can't be renamed.
+    /// [`StoreError::Unavailable`] if the file cannot be renamed.
     pub fn put_in_place(path: &Path) -> Result<(), StoreError> {
         let from = beside(path);
         // Closed, it is one file.

@@ -75,7 +75,7 @@ pub(super) const ADVANCE: &str = "BEGIN IMMEDIATE; \
 
 pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
 pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
-pub(super) const BRAND: &str = "UPDATE meta SET salt = ?";
+pub(super) const SET_SALT: &str = "UPDATE meta SET salt = ?";
 pub(super) const SETTLE: &str = "UPDATE meta SET settled = settled + 1";
 /// Whole revisions, so that what is left of one is all of it. Times grow with revisions.
 pub(super) const TRIM_EVENTS: &str = "DELETE FROM events WHERE revision <= (SELECT max(revision) FROM \
@@ -175,7 +175,7 @@ pub(super) fn all() -> Vec<&'static str> {
             STANDING,
             ACQUIRE,
             SETTLE,
-            BRAND,
+            SET_SALT,
             TRIM_EVENTS,
             CREATE,
             META,

@@ -560,7 +560,7 @@ async fn a_full_disk_at_the_start_is_unavailable() {
     // Leaves not even one page.
     let _ = fs::write(mount.0.path().join("ballast"), vec![1; 1 << 20]);
     match SqliteStore::open(&mount.0.path().join("w.db")).await {
-        Err(StoreError::Unavailable(why)) => assert!(why.contains("space") || why.contains("can't be"), "{why}"),
+        Err(StoreError::Unavailable(why)) => assert!(why.contains("space") || why.contains("cannot be"), "{why}"),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("opened without space"),
     }

@@ -75,9 +75,9 @@ impl Writer {
     }
 
     /// Takes the ids of another deployment over.
-    pub(super) async fn brand(&mut self, salt: u16) -> Result<(), StoreError> {
+    pub(super) async fn set_deployment_salt(&mut self, salt: u16) -> Result<(), StoreError> {
         let conn = self.ready().await?;
-        let done = sqlx::query(sql::BRAND).bind(i64::from(salt)).execute(conn).await;
+        let done = sqlx::query(sql::SET_SALT).bind(i64::from(salt)).execute(conn).await;
         self.outcome(done).await.map(drop)
     }
 
