@@ -7,9 +7,9 @@ use super::serve::{ServeArgs, Signals, Told, set_credentials, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, Leading, Standing};
+use crate::random::random;
 use crate::rpc::{AnswerSources, RpcLimits};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -132,7 +132,7 @@ pub(crate) async fn wait(
 }
 
 fn candidate(cluster: &Cluster) -> Candidate {
-    let random = RandomState::new().hash_one(0) as u32;
+    let random = random() as u32;
     Candidate {
         holder: format!("{} pid {} {random:08x}", cluster.advertise, std::process::id()),
         address: cluster.advertise.clone(),

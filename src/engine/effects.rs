@@ -1,5 +1,6 @@
 //! Runs effects: it calls adapters within limits and timeouts, and returns exactly one answer of each call to the engine.
 
+use crate::backoff::Backoff;
 use crate::engine::adapter_results;
 use crate::engine::handle::{CallId, Handle, SubmitError};
 use async_trait::async_trait;
@@ -366,9 +367,8 @@ impl Executor {
     }
 }
 
-/// A note that the store did not take is written again after this time, which doubles.
-const NOTE_AGAIN: Duration = Duration::from_millis(50);
-const NOTE_AGAIN_MOST: Duration = Duration::from_secs(2);
+/// The first and the longest wait before a note that the store did not take is written again.
+const NOTE_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// The journal of one resource that is being made. Its notes are stored in the row of the resource.
 struct Noted<'a> {
@@ -381,7 +381,7 @@ struct Noted<'a> {
 impl Journal for Noted<'_> {
     async fn write(&self, note: &str) -> Result<(), Failure> {
         let (resource, op, handle) = (self.resource, self.op, Arc::<str>::from(note));
-        let mut wait = NOTE_AGAIN;
+        let mut backoff = Backoff::new(NOTE_RETRY.0, NOTE_RETRY.1);
         loop {
             match self.handle.submit(Input::Noted { resource, op, handle: handle.clone() }).await {
                 Ok(_) => return Ok(()),
@@ -389,7 +389,7 @@ impl Journal for Noted<'_> {
                 Err(SubmitError::Unavailable(why)) => tokio::select! {
                     biased;
                     () = self.handle.closed() => return Err(Failure::provider("NOT_NOTED", why)),
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(NOTE_AGAIN_MOST),
+                    () = tokio::time::sleep(backoff.wait(None)) => {}
                 },
                 Err(error) => return Err(Failure::provider("NOT_NOTED", error.to_string())),
             }

@@ -3,6 +3,7 @@
 //! Each answer is a committed state. A hint of the store brings a commit within milliseconds; the follower also polls without a
 //! hint. If the store has been unreachable for longer than `max_age`, reads are refused instead of served stale.
 
+use crate::backoff::Backoff;
 use crate::clock::{Clock, Moment};
 use crate::engine::Hub;
 use crate::engine::change_feed::changes_after;
@@ -14,7 +15,7 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wharfinger_core::{Core, Limits, PoolConfig, Revision};
@@ -23,12 +24,12 @@ use wharfinger_core::{Core, Limits, PoolConfig, Revision};
 const BATCH: usize = 512;
 /// Maximum number of waiting messages. Beyond it, senders wait.
 pub(super) const MAILBOX: usize = 4096;
-/// From one look into the store to the next, whether it hinted at something or not.
-const LOOK: Duration = Duration::from_millis(200);
-/// Not sooner, however much happens: what came meanwhile is taken together.
-const PAUSE: Duration = Duration::from_millis(5);
-/// After the store did not answer.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Maximum time between two reads of the store, with or without a hint.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Minimum time between two reads of the store. Commits that come meanwhile are read together.
+const MIN_POLL_GAP: Duration = Duration::from_millis(5);
+/// The first and the longest wait after a read that failed.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
 /// The configuration of a follower.
 pub struct FollowConfig {
@@ -56,6 +57,8 @@ pub struct Follower {
 pub(super) struct Remains {
     pub(super) inputs: mpsc::Receiver<Message>,
     pub(super) core: Option<Core>,
+    /// Tasks that go on until the last loop ends.
+    pub(super) helpers: JoinSet<()>,
 }
 
 /// Starts a follower. It reads the store after [`Follower::begin`].
@@ -85,9 +88,11 @@ pub fn follow(config: FollowConfig) -> Follower {
         next: Instant::now(),
         soonest: Instant::now(),
         said: String::new(),
+        backoff: Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1),
     };
-    let task = tokio::spawn(following.run(begin.clone(), end.clone()));
-    tokio::spawn(watch_clock(handle.clone()));
+    let mut helpers = JoinSet::new();
+    helpers.spawn(watch_clock(handle.clone()));
+    let task = tokio::spawn(following.run(helpers, begin.clone(), end.clone()));
     Follower { handle, pools, begin, end, task }
 }
 
@@ -148,15 +153,17 @@ struct Following {
     next: Instant,
     /// Earliest time of the next read.
     soonest: Instant,
-    /// What was last said in the log.
+    /// The error that was last logged.
     said: String,
+    /// Waits after reads that failed.
+    backoff: Backoff,
 }
 
 /// The store has an older revision than this server: it has lost commits, or is another store.
 struct Diverged;
 
 impl Following {
-    async fn run(mut self, begin: CancellationToken, end: CancellationToken) -> Remains {
+    async fn run(mut self, helpers: JoinSet<()>, begin: CancellationToken, end: CancellationToken) -> Remains {
         let mut open = false;
         let mut reload = true;
         loop {
@@ -199,15 +206,15 @@ impl Following {
                 () = tokio::time::sleep_until(self.next), if idle => {}
             }
         }
-        Remains { inputs: self.inputs, core: self.core }
+        Remains { inputs: self.inputs, core: self.core, helpers }
     }
 
     fn look(&mut self, all: bool) {
         let began = Moment::now();
         self.loading = all || self.core.is_none();
         self.asked_now.append(&mut self.asked);
-        self.next = Instant::now() + LOOK;
-        self.soonest = Instant::now() + PAUSE;
+        self.next = Instant::now() + POLL_INTERVAL;
+        self.soonest = Instant::now() + MIN_POLL_GAP;
         if let Some(hints) = &mut self.hints {
             hints.mark_unchanged();
         }
@@ -280,6 +287,7 @@ impl Following {
             Fetched::Failed(error) => return Ok(self.failed(&error)),
         }
         self.said.clear();
+        self.backoff.reset();
         self.standing.heard(began);
         self.asked_now.drain(..).for_each(|asked| drop(asked.send(Ok(()))));
         if !self.asked.is_empty() {
@@ -304,7 +312,7 @@ impl Following {
         for asked in self.asked_now.drain(..) {
             let _ = asked.send(Err(SubmitError::Unavailable(text.clone())));
         }
-        self.next = Instant::now() + LOOK_AGAIN;
+        self.next = Instant::now() + self.backoff.wait(None);
         self.loading
     }
 

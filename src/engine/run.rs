@@ -1,5 +1,6 @@
 //! The loop of the leader: it collects inputs, takes a turn and releases the answers. It recovers after a failure of the store.
 
+use crate::backoff::Backoff;
 use crate::clock::{Clock, Moment, wall_ms};
 use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::follow::{Follower, Remains};
@@ -10,7 +11,7 @@ use crate::store::{Epoch, Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::{Notice, NoticeSink};
 use wharfinger_core::{Batch, Input, Limits, PoolConfig, Timestamp};
@@ -84,10 +85,11 @@ pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engi
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let handle = Handle::new(mailbox, hub, store.clone());
     handle.clock().start(started.0.core().now());
-    tokio::spawn(watch_clock(handle.clone()));
     let alone = CancellationToken::new();
-    tokio::spawn(look_around(store, handle.clone(), epoch, alone.clone()));
-    Ok(run(started, handle, inputs, adapters, effects, Reign::Alone(alone), stop))
+    let mut helpers = JoinSet::new();
+    helpers.spawn(watch_clock(handle.clone()));
+    helpers.spawn(look_around(store, handle.clone(), epoch, alone.clone()));
+    Ok(run(started, handle, inputs, helpers, (adapters, effects), Authority::Alone(alone), stop))
 }
 
 /// Turns a follower into the leader with a lead that it won. Its callers and watches go on. The engine ends with the lead, and
@@ -106,20 +108,20 @@ pub async fn take_over(
     let handle = follower.handle.clone();
     // Reads all commits from before the lead was won. The store refuses older leaders from then on, so no commit follows.
     let current = handle.refresh().await;
-    let Remains { inputs, core } = follower.remains().await?;
+    let Remains { inputs, core, helpers } = follower.remains().await?;
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
     let pass = lead.pass().to_owned();
     let started = Cycle::take_over(store, lead.epoch(), warm, (pools, limits), || Timestamp(wall_ms())).await?;
     handle.clock().start(started.0.core().now());
     // The hub has the recovered revision before this server calls itself the leader: else a revision that the former leader
     // gave out would be refused as one that never was.
-    let engine = run(started, handle.clone(), inputs, adapters, effects, Reign::Led(lead), stop);
+    let engine = run(started, handle.clone(), inputs, helpers, (adapters, effects), Authority::Led(lead), stop);
     handle.standing().lead(&pass);
     Ok(engine)
 }
 
 /// The authority by which this server decides.
-enum Reign {
+enum Authority {
     /// No other server is configured. The token is cancelled if another one writes all the same.
     Alone(CancellationToken),
     /// For as long as the lead lasts.
@@ -157,22 +159,23 @@ fn run(
     (cycle, batch): (Cycle, Batch),
     handle: Handle,
     inputs: mpsc::Receiver<Message>,
-    adapters: Adapters,
-    effects: EffectLimits,
-    reign: Reign,
+    mut helpers: JoinSet<()>,
+    (adapters, effects): (Adapters, EffectLimits),
+    authority: Authority,
     stop: CancellationToken,
 ) -> Engine {
     let executor = Executor::new(adapters, handle.clone(), effects);
     let (notices, notice_inputs) = mpsc::channel(1024);
-    tokio::spawn(carry_notices(notice_inputs, handle.clone()));
+    helpers.spawn(carry_notices(notice_inputs, handle.clone()));
     let (hub, clock) = (handle.hub().clone(), handle.clock().clone());
     // Before the first read: a leader knows all commits.
     hub.publish(&batch);
-    let engine = Loop { cycle, hub, clock, executor: executor.clone(), inputs, stop, reign, kept: Vec::new() };
+    let engine = Loop { cycle, hub, clock, executor: executor.clone(), inputs, stop, authority, kept: Vec::new() };
     let task = tokio::spawn(async move {
         let ended = engine.run(batch).await;
         // Another server, or the next start of this one, repeats the calls under way.
         let _ = tokio::time::timeout(HALT_LIMIT, executor.halt()).await;
+        helpers.shutdown().await;
         ended
     });
     Engine { handle, notices, task }
@@ -221,7 +224,7 @@ struct Loop {
     executor: Executor,
     inputs: mpsc::Receiver<Message>,
     stop: CancellationToken,
-    reign: Reign,
+    authority: Authority,
     /// Notices and adapters' answers that came while the store was unavailable.
     kept: Vec<Message>,
 }
@@ -230,8 +233,8 @@ impl Loop {
     /// Runs until the loop or the lead ends. A turn under way is then dropped: the store knows whether it was committed, and its
     /// callers receive an error.
     async fn run(self, first: Batch) -> Ended {
-        match &self.reign {
-            Reign::Alone(deposed) => {
+        match &self.authority {
+            Authority::Alone(deposed) => {
                 let deposed = deposed.clone();
                 tokio::select! {
                     biased;
@@ -242,7 +245,7 @@ impl Loop {
                     ended = self.run_on(first) => ended,
                 }
             }
-            Reign::Led(lead) => {
+            Authority::Led(lead) => {
                 let lead = lead.clone();
                 tokio::select! {
                     biased;
@@ -344,9 +347,9 @@ impl Loop {
 
     /// Whether this server still leads. A process that was stopped for a while checks before it answers.
     fn leads(&self) -> bool {
-        match &self.reign {
-            Reign::Alone(_) => true,
-            Reign::Led(lead) => lead.holds(),
+        match &self.authority {
+            Authority::Alone(_) => true,
+            Authority::Led(lead) => lead.holds(),
         }
     }
 
@@ -360,7 +363,7 @@ impl Loop {
     }
 
     async fn recover(&mut self) -> Result<(), Ended> {
-        let mut wait = Duration::from_millis(20);
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
         loop {
             match self.cycle.recover(self.clock.now()).await {
                 Ok(batch) => {
@@ -378,9 +381,8 @@ impl Loop {
             }
             tokio::select! {
                 () = self.stop.cancelled() => return Err(Ended::Stopped),
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(backoff.wait(None)) => {}
             }
-            wait = (wait * 2).min(Duration::from_secs(2));
             self.refuse_waiting();
         }
     }

@@ -6,6 +6,7 @@
 use super::connect::{Database, Purpose, part};
 use super::error::PgError;
 use super::read;
+use crate::backoff::Backoff;
 use crate::store::{Changes, StoreError};
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use std::sync::{Arc, Mutex as Sync, PoisonError, Weak};
@@ -13,8 +14,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use wharfinger_core::Revision;
 
-/// After a connection that listens broke.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// The first and the longest wait before a connection that listens is made again.
+const RECONNECT_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The connection for changes, and the hints.
 #[derive(Default)]
@@ -67,15 +68,16 @@ impl Feed {
 
 async fn listen(database: Arc<Database>, hints: Arc<watch::Sender<u64>>) {
     let listening = async {
+        let mut backoff = Backoff::new(RECONNECT_DELAY.0, RECONNECT_DELAY.1);
         loop {
-            let error = match listen_once(&database, &hints).await {
+            let error = match listen_once(&database, &hints, &mut backoff).await {
                 Ok(()) => None,
                 Err(failure) => Some(failure.sorted(&database.place)),
             };
             tracing::debug!(error = error.map(tracing::field::display), "no notifications of commits; polling goes on");
             // A notification may have been missed.
             hints.send_modify(|count| *count += 1);
-            tokio::time::sleep(LISTEN_AGAIN).await;
+            tokio::time::sleep(backoff.wait(None)).await;
         }
     };
     tokio::select! {
@@ -85,7 +87,7 @@ async fn listen(database: Arc<Database>, hints: Arc<watch::Sender<u64>>) {
 }
 
 /// Listens until the connection breaks.
-async fn listen_once(database: &Database, hints: &watch::Sender<u64>) -> Result<(), PgError> {
+async fn listen_once(database: &Database, hints: &watch::Sender<u64>, backoff: &mut Backoff) -> Result<(), PgError> {
     let limit = database.limit(Purpose::Read);
     let pool = PgPoolOptions::new()
         .max_connections(1)
@@ -96,6 +98,7 @@ async fn listen_once(database: &Database, hints: &watch::Sender<u64>) -> Result<
     tokio::time::timeout(limit, listener.listen(database.schema()))
         .await
         .map_err(|_| StoreError::Unavailable("no answer to LISTEN".into()))??;
+    backoff.reset();
     // Commits before this moment had no listener.
     hints.send_modify(|count| *count += 1);
     while listener.try_recv().await?.is_some() {

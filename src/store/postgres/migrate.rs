@@ -4,10 +4,10 @@ use super::connect::{Database, Purpose, part};
 use super::error::PgError;
 use super::rows::number;
 use super::sql;
+use crate::random::random;
 use crate::store::StoreError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
-use std::hash::{BuildHasher, RandomState};
 
 /// Brings the schema up to this version; makes it if it is not there.
 pub(super) async fn migrate(database: &Database) -> Result<(), PgError> {
@@ -118,7 +118,7 @@ async fn look(database: &Database, conn: &mut PgConnection) -> Result<Seen, PgEr
     Ok(Seen { there: row.try_get(0)?, ours: row.try_get(1)?, tables: number(&row, 2)? })
 }
 
-/// A number that differs from one database to the next. Nothing secret hangs on it.
+/// A number that differs from one database to the next. It need not be secret.
 fn salt() -> u16 {
-    (RandomState::new().hash_one(std::process::id()) & 0xffff) as u16
+    (random() & 0xffff) as u16
 }

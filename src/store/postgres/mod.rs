@@ -22,14 +22,13 @@ mod tests;
 mod write;
 
 use super::{Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, StoreError, StoredEvent, numbered};
+use crate::random::random;
 use async_trait::async_trait;
 use connect::{Database, Purpose, Readers};
 use election::{Clocks, ElectionConn};
 use error::PgError;
 use feed::Feed;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, watch};
 use wharfinger_core::{Batch, Millis, Revision, Snapshot, Timestamp};
 use write::{Plan, Writer};
@@ -48,20 +47,6 @@ struct Inner {
     /// The database's clock, compared with that of this machine.
     clocks: Clocks,
     feed: Feed,
-    marks: Marks,
-}
-
-/// Marks of commits. No two commits of any server have the same mark.
-struct Marks {
-    hasher: RandomState,
-    next: AtomicU64,
-}
-
-impl Marks {
-    fn mark(&self) -> i64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.hasher.hash_one((std::process::id(), number)).cast_signed()
-    }
 }
 
 impl PostgresStore {
@@ -89,7 +74,6 @@ impl PostgresStore {
                 election: ElectionConn::default(),
                 clocks: Clocks::default(),
                 feed: Feed::default(),
-                marks: Marks { hasher: RandomState::new(), next: AtomicU64::new(0) },
                 database,
             }),
         })
@@ -152,7 +136,8 @@ impl Store for PostgresStore {
 
     async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
         numbered(batch).map_err(CommitError::NotCommitted)?;
-        let plan = Plan::new(batch, self.inner.marks.mark());
+        // The mark of a commit: no two commits of any server have the same.
+        let plan = Plan::new(batch, random().cast_signed());
         self.inner.writer.lock().await.commit(&plan, epoch).await
     }
 

@@ -9,6 +9,7 @@ use super::connect::{Database, Purpose, part};
 use super::error::{PgError, refused, sorted};
 use super::rows::{Rows, escaped, number};
 use super::sql;
+use crate::backoff::Backoff;
 use crate::store::row::{EVENT, LEASE, POOL, RESOURCE, encode_event, encode_lease, encode_pool, encode_resource};
 use crate::store::{CommitError, Epoch, StoreError};
 use sqlx::Arguments;
@@ -183,8 +184,9 @@ impl Writer {
     pub(super) async fn settle(&mut self) -> Result<(), PgError> {
         let (Some(_), Some((epoch, _))) = (self.doubt, self.ours) else { return Ok(()) };
         let until = Instant::now() + self.database.patience();
-        let mut wait = FIRST_WAIT;
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
+            let wait = backoff.wait(None);
             match self.end_doubt(epoch).await {
                 Err(failure) if failure.lost() && Instant::now() + wait < until => {}
                 Err(failure) => return Err(failure),
@@ -195,7 +197,6 @@ impl Writer {
                 }
             }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 
@@ -218,13 +219,14 @@ impl Writer {
     /// It gives up after the time limit of a statement.
     pub(super) async fn commit(&mut self, plan: &Plan, epoch: Epoch) -> Result<(), CommitError> {
         let until = Instant::now() + self.database.patience();
-        let mut wait = FIRST_WAIT;
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             let error = match self.attempt(plan, epoch).await {
                 Ok(()) => return Ok(()),
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::Lost(error)) => error,
             };
+            let wait = backoff.wait(None);
             if Instant::now() + wait >= until {
                 // Another doubt belongs to an earlier commit, which was never acknowledged.
                 let ours = self.doubt == Some(plan.mark);
@@ -232,7 +234,6 @@ impl Writer {
             }
             tracing::warn!(%error, in_doubt = self.doubt.is_some(), "the connection broke; finishing the commit over another one");
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 

@@ -2,11 +2,11 @@
 
 use super::error::{sorted, sorted_io};
 use super::sql;
+use crate::random::random;
 use crate::store::StoreError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -230,7 +230,7 @@ pub(super) async fn migrate(conn: &mut SqliteConnection) -> Result<(), sqlx::Err
     Ok(())
 }
 
-/// A number that differs from one database to the next. Nothing secret hangs on it.
+/// A number that differs from one database to the next. It need not be secret.
 fn salt() -> u16 {
-    (RandomState::new().hash_one(std::process::id()) & 0xffff) as u16
+    (random() & 0xffff) as u16
 }
