@@ -1,4 +1,5 @@
-//! Is it ours, is it not newer than we are; then the schema. All in one transaction, and one server at a time.
+//! The migration of the schema, in one transaction, by one server at a time. It refuses a schema of another program or a newer
+//! version.
 
 use super::connect::{Database, Purpose, part};
 use super::error::PgError;
@@ -9,7 +10,7 @@ use crate::store::StoreError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
-/// Brings the schema up to this version; makes it if it is not there.
+/// Migrates the schema to this version. Makes it if it does not exist.
 pub(super) async fn migrate(database: &Database) -> Result<(), PgError> {
     let mut conn = database.connect(Purpose::Bulk).await?;
     database.within(Purpose::Bulk, bring_up(database, &mut conn)).await?;
@@ -25,19 +26,19 @@ async fn one(conn: &mut PgConnection, text: &'static str, schema: &str) -> Resul
     sqlx::query(text).bind(schema).fetch_one(conn).await
 }
 
-/// After an error the connection is dropped, and the transaction with it.
+/// An error drops the connection, which ends the transaction.
 async fn bring_up(database: &Database, conn: &mut PgConnection) -> Result<(), PgError> {
     let (place, schema) = (&database.place, database.schema());
     if look(database, conn).await?.ours && version(conn).await? == newest() {
-        // The usual start: nothing to do, and nobody to wait for.
+        // The usual start: the schema is of this version, and no lock is needed.
         return Ok(());
     }
     sqlx::query(sql::BEGIN).execute(&mut *conn).await?;
-    // Another server that starts at the same time waits here, and finds it done.
+    // Another server that starts at the same time waits here, and then finds the schema migrated.
     one(conn, sql::LOCK, schema).await?;
     let seen = look(database, conn).await?;
     if !seen.there {
-        // Checked when the configuration was: a to z, 0 to 9 and _.
+        // The configuration allows only a to z, 0 to 9 and _ in the name.
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).execute(&mut *conn).await?;
     }
     if !seen.ours {
@@ -72,8 +73,8 @@ async fn bring_up(database: &Database, conn: &mut PgConnection) -> Result<(), Pg
     Ok(())
 }
 
-/// Writes the tables anew that held credentials: former versions of their rows stay in the files until then. The server's own log
-/// and its backups hold them still, so a failure here stops nothing.
+/// Writes the tables anew that had credentials, since the files keep former versions of their rows until then. The server's log and
+/// its backups keep them too, so a failure here is only a warning.
 async fn rewrite(database: &Database, conn: &mut PgConnection) {
     for statement in sql::REWRITE {
         if let Err(error) = sqlx::raw_sql(statement).execute(&mut *conn).await {

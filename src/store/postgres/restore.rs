@@ -1,4 +1,4 @@
-//! A schema that is filled beside its place, and put there when it is whole: a copy that was cut short is never taken for one.
+//! Restoring: the schema is filled beside its place, and renamed when it is complete. An interrupted copy never has the name.
 
 use super::connect::{Database, Purpose, part};
 use super::error::PgError;
@@ -22,7 +22,7 @@ fn beside(settings: &PostgresSettings) -> Result<PostgresSettings, StoreError> {
     Ok(PostgresSettings { schema, ..settings.clone() })
 }
 
-/// Tables in a schema; `None`: there is no such schema.
+/// Number of tables in a schema; `None`: the schema does not exist.
 async fn tables(conn: &mut PgConnection, schema: &str) -> Result<Option<i64>, PgError> {
     let row = sqlx::query(sql::LOOK).bind(schema).fetch_one(conn).await?;
     let there: bool = sqlx::Row::try_get(&row, 0)?;
@@ -30,10 +30,10 @@ async fn tables(conn: &mut PgConnection, schema: &str) -> Result<Option<i64>, Pg
 }
 
 impl PostgresStore {
-    /// A store beside its place, empty.
+    /// Opens an empty store beside its place.
     ///
     /// # Errors
-    /// [`StoreError::Configuration`] if something is in that place already; as of [`PostgresStore::open`].
+    /// [`StoreError::Configuration`] if the place has tables already; as of [`PostgresStore::open`].
     pub async fn open_beside(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let beside = beside(settings)?;
         let database = Database::new(settings.clone())?;
@@ -46,7 +46,7 @@ impl PostgresStore {
                     settings.schema, database.place
                 ))));
             }
-            // Of an attempt that was cut short.
+            // The remains of an interrupted attempt.
             let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", beside.schema);
             sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut conn).await?;
             part(conn).await;
@@ -56,7 +56,7 @@ impl PostgresStore {
         PostgresStore::open(&beside).await
     }
 
-    /// Puts what was filled beside into its place. The store must be closed.
+    /// Renames the filled schema to its place. The store must be closed.
     ///
     /// # Errors
     /// As of [`PostgresStore::open_beside`].
@@ -65,7 +65,7 @@ impl PostgresStore {
         let database = Database::new(settings.clone())?;
         let put = async {
             let mut conn = database.connect(Purpose::Bulk).await?;
-            // An empty schema may be there, which is in the way; one with something in it is not dropped without CASCADE.
+            // Drops an empty schema in the place. A schema with tables is not dropped without CASCADE.
             let text = format!(
                 "BEGIN; DROP SCHEMA IF EXISTS \"{0}\"; ALTER SCHEMA \"{1}\" RENAME TO \"{0}\"; COMMIT",
                 settings.schema, beside.schema

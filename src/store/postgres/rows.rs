@@ -1,4 +1,4 @@
-//! Rows by columns: each column of a batch is one array, which the database unfolds with `unnest`.
+//! Rows in columns: each column of a batch is one array, which the database expands with `unnest`.
 
 use super::error::PgError;
 use crate::store::StoreError;
@@ -17,7 +17,7 @@ pub(super) fn type_of(sql: SqlType) -> &'static str {
     }
 }
 
-/// Stands in front of what cannot be stored as it is, see [`escaped`].
+/// Marks an escaped character, see [`escaped`].
 const ESCAPE: char = '\u{10}';
 
 /// PostgreSQL has no text with a NUL in it (https://www.postgresql.org/docs/current/datatype-character.html).
@@ -38,7 +38,7 @@ enum Column {
     Texts(Vec<Option<String>>),
 }
 
-/// Rows of a table on their way to the database.
+/// The rows of a table, for a statement.
 pub(super) struct Rows {
     columns: Vec<Column>,
     next: usize,
@@ -54,14 +54,14 @@ impl Rows {
         Rows { columns: columns.collect(), next: 0, misplaced: false }
     }
 
-    /// One more row, written by `fill` from its first to its last column.
+    /// Adds a row, which `fill` writes from its first to its last column.
     pub(super) fn add(&mut self, fill: impl FnOnce(&mut Self)) {
         self.next = 0;
         fill(self);
         self.misplaced |= self.next != self.columns.len();
     }
 
-    /// As the arguments of a statement, one a column.
+    /// Adds the columns to the arguments of a statement, one argument for each.
     pub(super) fn bind(&self, arguments: &mut PgArguments) -> Result<(), StoreError> {
         let wrong = |what: String| StoreError::Corrupt(format!("a value cannot be stored: {what}; report it"));
         if self.misplaced {
@@ -112,7 +112,7 @@ const COLUMNS: usize = {
 /// A row from the database.
 pub(super) struct Cells<'r> {
     row: &'r PgRow,
-    /// Texts that were escaped, as they were.
+    /// Texts after their escapes were removed.
     texts: [OnceCell<String>; COLUMNS],
 }
 
@@ -148,7 +148,7 @@ impl Columns for Cells<'_> {
     }
 }
 
-/// A number that must be there.
+/// A number that is not NULL.
 pub(super) fn number(row: &PgRow, column: usize) -> Result<i64, PgError> {
     Ok(row.try_get::<i64, _>(column)?)
 }

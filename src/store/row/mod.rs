@@ -38,15 +38,15 @@ use std::sync::Arc;
 
 /// Takes the values of rows, column by column.
 pub(super) trait Sink {
-    /// A number, or nothing.
+    /// Takes a number or NULL.
     fn int(&mut self, value: Option<i64>);
-    /// A text that is at hand, or nothing.
+    /// Takes a shared text or NULL.
     fn text(&mut self, value: Option<&Arc<str>>);
-    /// A text made for this row, or nothing.
+    /// Takes a text that was made for this row, or NULL.
     fn string(&mut self, value: Option<String>);
 }
 
-/// Gives the values of a row, by column. `Err` says what is there instead.
+/// Returns the values of a row by column. The error is what the column holds instead.
 pub(super) trait Columns {
     /// The number in this column.
     fn int(&self, column: usize) -> Result<Option<i64>, String>;

@@ -1,4 +1,4 @@
-//! Nothing is lost on the way to columns and back; what cannot be read says where it is.
+//! Tests of the tables: values survive the way to columns and back, and an unreadable value is reported with its place.
 
 use super::*;
 use crate::store::samples::{LEASE_STATES, RESOURCE_STATES, Samples};
@@ -144,7 +144,7 @@ fn unknown_names_within_json_are_refused() {
     }
 }
 
-/// Whatever single value is damaged, loading either works or says where it failed: it never panics.
+/// With any single value damaged, a load succeeds or reports the place. It never panics.
 #[test]
 fn a_damaged_value_never_panics() {
     let damage = [Value::Null, Value::Int(-1), Value::Int(i64::MAX), Value::Text("?".to_owned())];
@@ -181,7 +181,7 @@ fn a_damaged_value_never_panics() {
     assert!(refused > 500, "{refused}");
 }
 
-/// What many rows share is kept once, and a stranger that displaces it is not mistaken for it.
+/// A text of many rows is in memory once, and another text in the same place is not mistaken for it.
 #[test]
 fn shared_texts_are_one_allocation() {
     let mut interner = Interner::new();

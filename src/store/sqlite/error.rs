@@ -1,4 +1,4 @@
-//! What SQLite's errors mean for the operator.
+//! The meaning of SQLite's errors for the operator.
 
 use crate::store::StoreError;
 use std::io;
@@ -19,7 +19,7 @@ fn code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
-/// Sorts an error by who must act, and says what to do.
+/// Sorts an error by who must act, with a remedy in its text.
 pub(super) fn sorted(path: &Path, error: &sqlx::Error) -> StoreError {
     let file = path.display();
     match code(error) {
@@ -46,7 +46,7 @@ pub(super) fn sorted(path: &Path, error: &sqlx::Error) -> StoreError {
     }
 }
 
-/// The same for what is done to files directly.
+/// As [`sorted`], for errors of files.
 pub(super) fn sorted_io(path: &Path, what: &str, error: &io::Error) -> StoreError {
     let file = path.display();
     StoreError::Unavailable(match error.kind() {

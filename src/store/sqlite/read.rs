@@ -1,4 +1,4 @@
-//! What is asked of the store, each answer as of one revision.
+//! Reads of the store. Each result is the state of one revision.
 
 use super::error::sorted;
 use super::sql;
@@ -32,7 +32,7 @@ impl Reading<'_> {
         row.try_get(column).map_err(|e| self.error(&e))
     }
 
-    /// A whole table. The next page is fetched while this one is read.
+    /// Reads a whole table. The next page is fetched while this one is decoded.
     async fn each<T>(
         &mut self,
         text: &'static str,
@@ -158,7 +158,7 @@ impl Reading<'_> {
         self.read_all(&found, |row| decode_event(row, &mut interner))
     }
 
-    /// Rows whose only column is the JSON array.
+    /// Decodes rows whose only column is the JSON array.
     fn read_all<T>(
         &self,
         found: &[SqliteRow],

@@ -3,8 +3,8 @@
 use crate::store::event_query::EventStatements;
 use crate::store::row::{EVENT, LEASE, RESOURCE};
 
-/// A statement that puts rows of one kind: as many as there is room for, and room is for a power of two, so that few texts are
-/// ever made. A place that is left over holds NULL for its key.
+/// A statement that writes rows of one kind. It has places for a power of two of rows, so that there are few texts. An unused place
+/// has NULL for its key.
 pub(super) struct Put {
     into: &'static str,
     row: &'static str,
@@ -28,7 +28,7 @@ pub(super) const EVENT_ROWS: Put =
     Put { into: concat!("events (", event_columns!(), ")"), row: event_places!(), then: "", columns: EVENT.len() };
 
 impl Put {
-    /// With room for so many rows.
+    /// The text with places for this number of rows.
     pub(super) fn text(&self, room: usize) -> String {
         let mut text = format!("INSERT INTO {} SELECT * FROM (VALUES ", self.into);
         for at in 0..room {
@@ -41,7 +41,7 @@ impl Put {
     }
 }
 
-/// An entry that belongs to a revision of an earlier batch: goes behind those that are there.
+/// Writes an entry of a revision of an earlier batch, behind the entries of that revision.
 pub(super) const PUT_LATE_EVENT: &str = concat!(
     "INSERT INTO events (",
     event_columns!(),
@@ -55,7 +55,7 @@ pub(super) const PUT_POOL: &str =
 pub(super) const FORGET_LEASES: &str = "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))";
 pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SELECT value FROM json_each(?1))";
 
-/// ?1: what was forgotten before is not kept any more.
+/// Rows that were forgotten before ?1 are no longer known.
 pub(super) const RAISE_FEED_FLOOR: &str = "UPDATE meta SET feed_floor = max(feed_floor, coalesce((SELECT revision \
      FROM forgotten WHERE at < ?1 ORDER BY at DESC, revision DESC LIMIT 1), 0))";
 pub(super) const PRUNE_FORGOTTEN: &str = "DELETE FROM forgotten WHERE at < ?1";
@@ -67,8 +67,8 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 
-/// Opens the transaction and moves the revision on, in one hop. No row comes back if revision or epoch are others.
-/// Floor and time never go back, whatever a batch says.
+/// Opens the transaction and advances the revision, in one hop. Returns no row if the revision or the epoch differs. Floor and time
+/// never go back.
 pub(super) const ADVANCE: &str = "BEGIN IMMEDIATE; \
      UPDATE meta SET revision = ?, floor = max(floor, ?), now_ms = max(now_ms, ?) \
      WHERE revision = ? AND epoch = ? RETURNING revision";
@@ -77,7 +77,7 @@ pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
 pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
 pub(super) const SET_SALT: &str = "UPDATE meta SET salt = ?";
 pub(super) const SETTLE: &str = "UPDATE meta SET settled = settled + 1";
-/// Whole revisions, so that what is left of one is all of it. Times grow with revisions.
+/// Removes whole revisions, so that each remaining revision is complete. Times grow with revisions.
 pub(super) const TRIM_EVENTS: &str = "DELETE FROM events WHERE revision <= (SELECT max(revision) FROM \
      (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT ?1) WHERE at < ?2)";
 
@@ -87,8 +87,8 @@ pub(super) const CREATE: &str =
 pub(super) const META: &str = "SELECT revision, floor, now_ms, salt, feed_floor FROM meta";
 pub(super) const COUNT: &str = "SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM resources)";
 
-/// A thousand rows from behind ?1, each as a JSON array, all in one text; before it the last of their row ids. See
-/// `cells` for why.
+/// A thousand rows after ?1, each as a JSON array, all in one text. The first column is the last of their row ids. `json_rows`
+/// explains why.
 macro_rules! page_of {
     ($columns:expr, $table:literal) => {
         concat!(
@@ -104,7 +104,7 @@ pub(super) const LEASES: &str = page_of!(lease_columns!(), "leases");
 pub(super) const RESOURCES: &str = page_of!(resource_columns!(), "resources");
 pub(super) const POOLS: &str = page_of!(pool_columns!(), "pools");
 
-/// The rows of revisions ?1 (without it) to ?2, oldest first, at most ?3, each as a JSON array.
+/// The rows of revisions ?1 (exclusive) to ?2, oldest first, at most ?3, each as a JSON array.
 macro_rules! changed {
     ($columns:expr, $table:literal) => {
         concat!(
@@ -129,24 +129,24 @@ pub(super) const USER_VERSION: &str = "PRAGMA user_version";
 pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_schema";
 pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// The first schema version whose databases hold no credentials.
+/// The first schema version without credentials.
 pub(super) const WITHOUT_CREDENTIALS: i64 = 4;
-/// What is deleted or overwritten is zeroed, in the pages that change from now on.
+/// Zeroes deleted and overwritten values in the pages that change from now on.
 pub(super) const ZERO_DELETED: &str = "PRAGMA secure_delete = ON";
-/// As the migration to [`WITHOUT_CREDENTIALS`] does.
+/// The same statements as in the migration to [`WITHOUT_CREDENTIALS`].
 pub(super) const ERASE_CREDENTIALS: [&str; 2] = [
     "UPDATE leases SET access = json_remove(access, '$.private_key') WHERE access LIKE '%\"private_key\"%'",
     "UPDATE resources SET access = json_remove(access, '$.private_key') WHERE access LIKE '%\"private_key\"%'",
 ];
-/// Writes the file anew, without what earlier rows left in free space.
+/// Writes the file anew, without the remains of earlier rows in free space.
 pub(super) const REWRITE: &str = "VACUUM";
-/// Moves the log into the database and cuts it to nothing. The first column is 1 if a reader was in the way.
+/// Moves the log into the database and truncates it. The first column is 1 if a reader prevented it.
 pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-/// What the application_id of our files is: "WHFG".
+/// The application_id of the files of this program: "WHFG".
 pub(super) const OURS: u32 = 0x5748_4647;
 
-/// One script a version, forward only; each sets user_version to its number.
+/// One script for each version, forward only. Each sets user_version to its number.
 pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
