@@ -1,8 +1,11 @@
-# Ends the processes that a former holder, or an earlier call of ours, left behind: those that carry the lease's id, or
-# whose directory, program or open file lies in the tree, in a part that is put away, or among our notes. $1: lease id, or empty.
-# $2: "set" gives the copy to token $3 first, "clear"
-# takes it from it first: whoever passes the fence after that is refused, whoever passed before is found below.
-# Other scripts may follow: it takes its arguments away.
+# Ends the processes that a former holder, or an earlier call of ours, left: those that carry the lease's id, or whose directory,
+# program or open file lies in the tree, in a part that is out of it, or among the notes. Other scripts may follow.
+#
+# Follows:   processes.sh (adapters/api)
+# Arguments: the lease's id, or empty; "set" to give the copy to the token first, "clear" to take it away, or empty; the token; the
+#            lease's number (guard.sh of adapters/api), or empty; the lease on the host, or empty; the host's directory, or empty.
+#            It shifts them away.
+# Exits:     0, if no script follows; 93 (FENCED, NO_PROC, PROCESS_SURVIVES, PROCESSES_UNREADABLE and those of prelude.sh).
 lease=$1 number=$4 held=" $5 " hosts=${6%/*}
 since='' rival='' former=' '
 plain_notes
