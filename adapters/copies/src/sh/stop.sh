@@ -83,7 +83,7 @@ marked() {
   done
 }
 
-# Whether this path lies in what the next holder gets, or among our notes.
+# Whether this path lies in the tree, in a part that is out of it, or among the notes.
 ours() {
   case $1 in
   "$tree" | "$tree/"* | "$tree (deleted)" | "$base/meta" | "$base/meta/"* | "$base/parts/"*) return 0 ;;
@@ -91,10 +91,11 @@ ours() {
   return 1
 }
 
-# By directory, program, or an open file: who still holds one can write to what the next holder gets. A path may have line ends
-# or " -> " in it, so no listing of several processes is read: find compares what a link leads to, and prints whose link it is.
+# Processes whose directory, program or open file lies there: they can write to what the next holder gets. A path may have a
+# newline or " -> ", so no listing of several processes is read: find compares the target of a link, and prints its process.
 at=$(printf '%s' "$base" | sed 's/[][*?\\]/\\&/g')
-finds=
+finds='' newline='
+'
 if find /proc/self/cwd -prune -lname '*' >/dev/null 2>&1; then finds=yes; fi
 inside() {
   if [ -n "$finds" ]; then
@@ -104,18 +105,27 @@ inside() {
     return 0
   fi
   for p in /proc/[0-9]*; do
+    # One listing finds the candidates; each link of a candidate is compared whole.
     # shellcheck disable=SC2012
     ls -l "$p/cwd" "$p/exe" "$p/fd" 2>/dev/null | while IFS= read -r line; do
       if ours "${line#*" -> "}"; then
-        printf '%s\n' "${p#/proc/}"
+        echo
         break
       fi
+    done | while read -r _; do
+      for f in "$p/cwd" "$p/exe" "$p/fd"/*; do
+        # The dot keeps newlines at the end.
+        to=$(readlink "$f" 2>/dev/null && echo .)
+        if ours "${to%"$newline".}"; then
+          printf '%s\n' "${p#/proc/}"
+          break
+        fi
+      done
     done
   done
 }
 
-# Whoever is in the process group of one of them is theirs, marked or not. The groups are remembered: the leader may be
-# the first to die.
+# The process group of such a process counts with it, marked or not. The groups are remembered: the leader may end first.
 groups=' '
 note_groups() {
   for pid in $left; do
