@@ -295,11 +295,11 @@ fn answered(call: &Effect, answer: Answer) -> Input {
         Work::Destroy => Input::Destroyed { resource, op, result: plain },
         Work::Probe => Input::Probed { resource, result: Ok(Verdict::Healthy) },
         Work::Check => {
-            let detail: Arc<str> = Arc::from("");
+            let (reason, detail) = ("BAD_DAY", String::new());
             let verdict = match answer {
                 Answer::Works => Verdict::Healthy,
-                Answer::Fails => Verdict::Mangled { repairable: true, detail },
-                Answer::Silent => Verdict::Unreachable { detail },
+                Answer::Fails => Verdict::Mangled { repairable: true, reason, detail },
+                Answer::Silent => Verdict::Unreachable { reason, detail },
             };
             Input::Checked { resource, op, result: Ok(verdict) }
         }

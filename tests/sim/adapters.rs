@@ -265,14 +265,14 @@ impl Things {
         let no_route = || failure(Blame::Resource, "UNREACHABLE");
         Some(match &effect.work {
             Work::Check | Work::Probe => {
-                let detail: Arc<str> = Arc::from("what the check saw");
+                let (reason, detail) = ("SIMULATED", "what the check saw".to_string());
                 let verdict = match there {
                     _ if call.plan == Plan::Lies => Verdict::Healthy,
-                    _ if call.plan == Plan::Lost || !reached => Verdict::Unreachable { detail },
+                    _ if call.plan == Plan::Lost || !reached => Verdict::Unreachable { reason, detail },
                     Some(Condition::Alive) => Verdict::Healthy,
-                    Some(Condition::Mangled { repairable }) => Verdict::Mangled { repairable, detail },
-                    Some(Condition::Silent) => Verdict::Unreachable { detail },
-                    Some(Condition::Dead) | None => Verdict::Gone { detail },
+                    Some(Condition::Mangled { repairable }) => Verdict::Mangled { repairable, reason, detail },
+                    Some(Condition::Silent) => Verdict::Unreachable { reason, detail },
+                    Some(Condition::Dead) | None => Verdict::Gone { reason, detail },
                 };
                 answered(effect, Ok(verdict))
             }
@@ -623,6 +623,6 @@ fn answered(effect: &Effect, verdict: Result<Verdict, CallFailure>) -> Input {
 /// A call that did not work; one that could not even be made on its resource is a verdict, for a check.
 fn failed(effect: &Effect, failure: CallFailure) -> Input {
     let unreachable = matches!(effect.work, Work::Check | Work::Probe) && failure.blame == Blame::Resource;
-    let detail = failure.reason.clone();
-    answered(effect, if unreachable { Ok(Verdict::Unreachable { detail }) } else { Err(failure) })
+    let silent = || Verdict::Unreachable { reason: "SIMULATED", detail: failure.reason.to_string() };
+    answered(effect, if unreachable { Ok(silent()) } else { Err(failure) })
 }
