@@ -226,6 +226,7 @@ impl State {
         }
         self.no_group_is_torn()?;
         self.no_request_waits_beside_its_slots()?;
+        self.no_request_waits_for_nothing()?;
         let deadline = self.core.next_deadline();
         if deadline.is_some_and(|at| at <= self.now) {
             return Err(format!("due at {deadline:?}, which is not after {:?}", self.now));
@@ -264,6 +265,22 @@ impl State {
             return Err(format!("{} waits beside free slots: {:?}", first.id, self.core.explain(first.id, self.now)));
         }
         Ok(())
+    }
+
+    /// A request that waits, waits for a holder, a call or a time: the pools could meet each of these requests.
+    fn no_request_waits_for_nothing(&self) -> Result<(), String> {
+        let waiting = self.core.leases(None).find(|row| matches!(row.state, LeaseState::Queued));
+        let held = self.core.leases(None).any(|row| row.hold().is_some());
+        let moves = held || !self.calls.is_empty() || self.core.next_deadline().is_some();
+        let fit = |row: &Arc<wharfinger_core::Resource>| {
+            matches!(row.state, ResourceState::Ready | ResourceState::Gone { .. })
+        };
+        match waiting {
+            Some(row) if !moves && self.core.resources(None).all(fit) => {
+                Err(format!("{} waits for nothing: {:?}", row.id, self.core.explain(row.id, self.now)))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// A number that is the same for states that differ only in names and in when they were reached.
