@@ -5,10 +5,10 @@
 
 use crate::backoff::Backoff;
 use crate::clock::{Clock, Moment};
-use crate::engine::Hub;
+use crate::engine::WatchHub;
 use crate::engine::change_feed::changes_after;
 use crate::engine::handle::{Handle, Message, Refreshed, SubmitError};
-use crate::engine::leadership::Standing;
+use crate::engine::leadership::Leadership;
 use crate::engine::run::watch_clock;
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -64,10 +64,10 @@ pub(super) struct Remains {
 /// Starts a follower. It reads the store after [`Follower::begin`].
 pub fn follow(config: FollowConfig) -> Follower {
     let FollowConfig { store, pools, limits, max_age } = config;
-    let standing = Standing::following(max_age);
-    let hub = Hub::new(Revision(0));
+    let leadership = Leadership::following(max_age);
+    let hub = WatchHub::new(Revision(0));
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
-    let handle = Handle::of(mailbox, hub.clone(), store.clone(), standing.clone());
+    let handle = Handle::of(mailbox, hub.clone(), store.clone(), leadership.clone());
     let clock = handle.clock().clone();
     let (pools, configured) = watch::channel(pools);
     let (begin, end) = (CancellationToken::new(), CancellationToken::new());
@@ -77,7 +77,7 @@ pub fn follow(config: FollowConfig) -> Follower {
         clock,
         configured,
         hub,
-        standing,
+        leadership,
         inputs,
         core: None,
         work: None,
@@ -136,8 +136,8 @@ struct Following {
     limits: Limits,
     clock: Clock,
     configured: watch::Receiver<Vec<PoolConfig>>,
-    hub: Hub,
-    standing: Standing,
+    hub: WatchHub,
+    leadership: Leadership,
     inputs: mpsc::Receiver<Message>,
     core: Option<Core>,
     /// The read under way, and its start.
@@ -288,7 +288,7 @@ impl Following {
         }
         self.said.clear();
         self.backoff.reset();
-        self.standing.heard(began);
+        self.leadership.heard(began);
         self.asked_now.drain(..).for_each(|asked| drop(asked.send(Ok(()))));
         if !self.asked.is_empty() {
             self.next = self.soonest;
@@ -317,7 +317,7 @@ impl Following {
     }
 
     fn answer(&mut self, messages: Vec<Message>) {
-        let fresh = self.standing.fresh().is_ok();
+        let fresh = self.leadership.fresh().is_ok();
         let now = self.clock.now();
         for message in messages {
             match message {
@@ -327,10 +327,10 @@ impl Following {
                     }
                 }
                 Message::Input(_, Some(to)) => {
-                    let _ = to.send(Err(SubmitError::NotLeader(self.standing.leader())));
+                    let _ = to.send(Err(SubmitError::NotLeader(self.leadership.leader())));
                 }
                 Message::Configure(new) => {
-                    let _ = new.done.send(Err(SubmitError::NotLeader(self.standing.leader())));
+                    let _ = new.done.send(Err(SubmitError::NotLeader(self.leadership.leader())));
                 }
                 Message::Refresh(asked) => {
                     self.asked.push(asked);

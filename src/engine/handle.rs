@@ -1,8 +1,8 @@
 //! The handle of the engine. It is cheap to clone, its mailbox is bounded, and an answer leaves only after the commit.
 
 use crate::clock::Clock;
-use crate::engine::leadership::{Role, Standing};
-use crate::engine::{Hub, adapter_results};
+use crate::engine::leadership::{Leadership, Role};
+use crate::engine::{WatchHub, adapter_results};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
 use std::fmt;
 use std::sync::Arc;
@@ -99,21 +99,26 @@ pub enum SubmitError {
 #[derive(Clone)]
 pub struct Handle {
     mailbox: mpsc::Sender<Message>,
-    hub: Hub,
+    hub: WatchHub,
     store: Arc<dyn Store>,
-    standing: Standing,
+    leadership: Leadership,
     clock: Clock,
 }
 
 impl Handle {
     /// Creates a handle on an engine that leads.
-    pub fn new(mailbox: mpsc::Sender<Message>, hub: Hub, store: Arc<dyn Store>) -> Self {
-        Self::of(mailbox, hub, store, Standing::leading())
+    pub fn new(mailbox: mpsc::Sender<Message>, hub: WatchHub, store: Arc<dyn Store>) -> Self {
+        Self::of(mailbox, hub, store, Leadership::leading())
     }
 
     /// Creates a handle on an engine with this leadership.
-    pub(crate) fn of(mailbox: mpsc::Sender<Message>, hub: Hub, store: Arc<dyn Store>, standing: Standing) -> Self {
-        Self { mailbox, hub, store, standing, clock: Clock::default() }
+    pub(crate) fn of(
+        mailbox: mpsc::Sender<Message>,
+        hub: WatchHub,
+        store: Arc<dyn Store>,
+        leadership: Leadership,
+    ) -> Self {
+        Self { mailbox, hub, store, leadership, clock: Clock::default() }
     }
 
     /// The time in which the core decides.
@@ -127,8 +132,8 @@ impl Handle {
     }
 
     /// The leadership of this server.
-    pub fn standing(&self) -> &Standing {
-        &self.standing
+    pub fn leadership(&self) -> &Leadership {
+        &self.leadership
     }
 
     /// Submits an input and waits until its changes are durable.
@@ -177,7 +182,7 @@ impl Handle {
         T: Send + 'static,
         F: FnOnce(&Core, Timestamp) -> T + Send + 'static,
     {
-        self.standing.fresh()?;
+        self.leadership.fresh()?;
         let (tx, rx) = oneshot::channel();
         let read: Read = Box::new(move |core, now| {
             let answer = question(core, now);
@@ -191,7 +196,7 @@ impl Handle {
 
     /// Waits until the next read returns the state that is committed now, or a later one. Returns at once on the leader.
     pub async fn refresh(&self) -> Result<(), SubmitError> {
-        if self.standing.role() == Role::Leading {
+        if self.leadership.role() == Role::Leading {
             return Ok(());
         }
         let (tx, rx) = oneshot::channel();
@@ -209,7 +214,7 @@ impl Handle {
         if *revision.borrow() >= wanted {
             return Ok(());
         }
-        if self.standing.role() == Role::Following {
+        if self.leadership.role() == Role::Following {
             let heard = async {
                 // The store's hint may be late.
                 let (asked, _) = oneshot::channel();
@@ -221,7 +226,7 @@ impl Handle {
             }
         }
         let have = *self.hub.revision().borrow();
-        match self.standing.role() {
+        match self.leadership.role() {
             Role::Leading if have >= wanted => Ok(()),
             Role::Leading => Err(SubmitError::Future { have, wanted }),
             Role::Following => Err(SubmitError::Behind { have, wanted }),
@@ -234,7 +239,7 @@ impl Handle {
     }
 
     /// The hub that publishes committed changes.
-    pub fn hub(&self) -> &Hub {
+    pub fn hub(&self) -> &WatchHub {
         &self.hub
     }
 

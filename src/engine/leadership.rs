@@ -17,34 +17,34 @@ pub enum Role {
 
 /// The role and the leader at one moment.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stand {
+pub struct LeadershipState {
     /// The role of this server.
     pub role: Role,
     /// The leader, if this server follows and knows one.
-    pub leader: Option<Leading>,
+    pub leader: Option<LeaderInfo>,
     /// The key with which followers sign the calls that they forward to this server. Empty unless this server leads.
-    pub pass: Arc<str>,
+    pub forwarding_key: Arc<str>,
 }
 
 /// The leader, as a follower knows it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Leading {
+pub struct LeaderInfo {
     /// The address of the leader.
     pub address: Arc<str>,
     /// The key that signs the calls forwarded to the leader.
-    pub pass: Arc<str>,
+    pub forwarding_key: Arc<str>,
 }
 
-impl std::fmt::Debug for Leading {
+impl std::fmt::Debug for LeaderInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leading").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("LeaderInfo").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
 /// The leadership of this server, which all its parts share. Cheap to clone.
 #[derive(Clone)]
-pub struct Standing {
-    stand: Arc<watch::Sender<Stand>>,
+pub struct Leadership {
+    state: Arc<watch::Sender<LeadershipState>>,
     news: Arc<Mutex<News>>,
 }
 
@@ -56,7 +56,7 @@ struct News {
     max_age: Duration,
 }
 
-impl Standing {
+impl Leadership {
     /// Creates it for a server that leads.
     pub fn leading() -> Self {
         Self::new(Role::Leading, Duration::MAX)
@@ -69,43 +69,47 @@ impl Standing {
 
     fn new(role: Role, max_age: Duration) -> Self {
         Self {
-            stand: Arc::new(watch::Sender::new(Stand { role, leader: None, pass: Arc::from("") })),
+            state: Arc::new(watch::Sender::new(LeadershipState { role, leader: None, forwarding_key: Arc::from("") })),
             news: Arc::new(Mutex::new(News { heard: None, max_age })),
         }
     }
 
     /// The current state and each change of it.
-    pub fn watch(&self) -> watch::Receiver<Stand> {
-        self.stand.subscribe()
+    pub fn watch(&self) -> watch::Receiver<LeadershipState> {
+        self.state.subscribe()
     }
 
     /// The current role.
     pub fn role(&self) -> Role {
-        self.stand.borrow().role
+        self.state.borrow().role
     }
 
     /// The address of the leader, if this server follows and knows one.
     pub fn leader(&self) -> Option<Arc<str>> {
-        self.stand.borrow().leader.as_ref().map(|leader| leader.address.clone())
+        self.state.borrow().leader.as_ref().map(|leader| leader.address.clone())
     }
 
     /// The key with which a call is signed that a follower forwards to this server.
-    pub(crate) fn pass(&self) -> Arc<str> {
-        self.stand.borrow().pass.clone()
+    pub(crate) fn forwarding_key(&self) -> Arc<str> {
+        self.state.borrow().forwarding_key.clone()
     }
 
     /// Records the leader, or that none is known. Returns whether that is a change.
-    pub fn follow(&self, leader: Option<Leading>) -> bool {
-        self.stand.send_if_modified(|stand| {
-            let other = stand.leader != leader;
-            stand.leader = leader;
+    pub fn follow(&self, leader: Option<LeaderInfo>) -> bool {
+        self.state.send_if_modified(|state| {
+            let other = state.leader != leader;
+            state.leader = leader;
             other
         })
     }
 
     /// Records that this server leads from now on.
-    pub(crate) fn lead(&self, pass: &str) {
-        self.stand.send_replace(Stand { role: Role::Leading, leader: None, pass: Arc::from(pass) });
+    pub(crate) fn lead(&self, forwarding_key: &str) {
+        self.state.send_replace(LeadershipState {
+            role: Role::Leading,
+            leader: None,
+            forwarding_key: Arc::from(forwarding_key),
+        });
     }
 
     /// Records the time of a successful read from the store.
@@ -144,25 +148,25 @@ mod tests {
 
     #[test]
     fn data_that_is_too_old_is_refused() {
-        let standing = Standing::following(Duration::from_secs(5));
-        assert!(matches!(standing.fresh(), Err(SubmitError::Stale { age: None, .. })));
-        standing.heard(Moment::now());
-        standing.fresh().unwrap();
-        standing.heard(Moment::ago(Duration::from_secs(6)));
-        assert!(matches!(standing.fresh(), Err(SubmitError::Stale { age: Some(_), .. })));
-        standing.lead("x");
-        standing.fresh().unwrap();
-        assert_eq!((standing.role(), standing.age()), (Role::Leading, Some(Duration::ZERO)));
+        let leadership = Leadership::following(Duration::from_secs(5));
+        assert!(matches!(leadership.fresh(), Err(SubmitError::Stale { age: None, .. })));
+        leadership.heard(Moment::now());
+        leadership.fresh().unwrap();
+        leadership.heard(Moment::ago(Duration::from_secs(6)));
+        assert!(matches!(leadership.fresh(), Err(SubmitError::Stale { age: Some(_), .. })));
+        leadership.lead("x");
+        leadership.fresh().unwrap();
+        assert_eq!((leadership.role(), leadership.age()), (Role::Leading, Some(Duration::ZERO)));
     }
 
     #[test]
     fn a_leader_that_stays_is_no_change() {
-        let standing = Standing::following(Duration::from_secs(5));
-        let leader = |pass: &str| Some(Leading { address: "http://a:1".into(), pass: pass.into() });
-        assert!(standing.follow(leader("x")));
-        assert!(!standing.follow(leader("x")));
-        assert!(standing.follow(leader("y")), "another lead");
-        assert!(standing.follow(None));
-        assert_eq!(standing.leader(), None);
+        let leadership = Leadership::following(Duration::from_secs(5));
+        let leader = |pass: &str| Some(LeaderInfo { address: "http://a:1".into(), forwarding_key: pass.into() });
+        assert!(leadership.follow(leader("x")));
+        assert!(!leadership.follow(leader("x")));
+        assert!(leadership.follow(leader("y")), "another lead");
+        assert!(leadership.follow(None));
+        assert_eq!(leadership.leader(), None);
     }
 }

@@ -6,7 +6,7 @@ use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::follow::{Follower, Remains};
 use crate::engine::handle::{Handle, Message, SubmitError};
 use crate::engine::turn::{Cycle, Turn, TurnError};
-use crate::engine::{Hub, adapter_results};
+use crate::engine::{WatchHub, adapter_results};
 use crate::store::{Epoch, Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engi
     let EngineConfig { store, pools, limits, adapters, effects } = config;
     let epoch = store.acquire().await?;
     let started = Cycle::start_as(store.clone(), epoch, pools, limits, Timestamp(wall_ms())).await?;
-    let hub = Hub::new(started.0.core().revision());
+    let hub = WatchHub::new(started.0.core().revision());
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let handle = Handle::new(mailbox, hub, store.clone());
     handle.clock().start(started.0.core().now());
@@ -110,13 +110,13 @@ pub async fn take_over(
     let current = handle.refresh().await;
     let Remains { inputs, core, helpers } = follower.remains().await?;
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
-    let pass = lead.pass().to_owned();
+    let forwarding_key = lead.forwarding_key().to_owned();
     let started = Cycle::take_over(store, lead.epoch(), warm, (pools, limits), || Timestamp(wall_ms())).await?;
     handle.clock().start(started.0.core().now());
     // The hub has the recovered revision before this server calls itself the leader: else a revision that the former leader
     // gave out would be refused as one that never was.
     let engine = run(started, handle.clone(), inputs, helpers, (adapters, effects), Authority::Led(lead), stop);
-    handle.standing().lead(&pass);
+    handle.leadership().lead(&forwarding_key);
     Ok(engine)
 }
 
@@ -219,7 +219,7 @@ async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
 
 struct Loop {
     cycle: Cycle,
-    hub: Hub,
+    hub: WatchHub,
     clock: Clock,
     executor: Executor,
     inputs: mpsc::Receiver<Message>,

@@ -47,7 +47,7 @@ fn left_a_pool(lease: &Lease) -> bool {
 
 /// A message to a watcher.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum WatchEvent {
     /// A lease changed; this is its latest state.
     Lease(Arc<Lease>),
     /// The watcher was too slow and its queue was dropped. It reads all changes since the last revision that it knows.
@@ -56,7 +56,7 @@ pub enum Told {
 
 /// Distributes committed changes to watchers. Cheap to clone.
 #[derive(Clone)]
-pub struct Hub {
+pub struct WatchHub {
     revision: watch::Sender<Revision>,
     index: Arc<Mutex<Index>>,
 }
@@ -68,7 +68,7 @@ pub struct Subscription {
     index: Arc<Mutex<Index>>,
 }
 
-impl Hub {
+impl WatchHub {
     /// An empty hub at this revision.
     pub fn new(revision: Revision) -> Self {
         Self { revision: watch::Sender::new(revision), index: Arc::default() }
@@ -127,7 +127,7 @@ impl Hub {
 
 impl Subscription {
     /// Waits for the next message. No message is lost if the future is dropped.
-    pub async fn recv(&mut self) -> Told {
+    pub async fn recv(&mut self) -> WatchEvent {
         loop {
             if let Some(event) = self.try_recv() {
                 return event;
@@ -138,12 +138,12 @@ impl Subscription {
     }
 
     /// The next message, if one is queued.
-    pub fn try_recv(&mut self) -> Option<Told> {
+    pub fn try_recv(&mut self) -> Option<WatchEvent> {
         let mut queue = lock(&self.watcher.queue);
         if std::mem::take(&mut queue.lagged) {
-            return Some(Told::Lagged);
+            return Some(WatchEvent::Lagged);
         }
-        queue.leases.pop_front().map(Told::Lease)
+        queue.leases.pop_front().map(WatchEvent::Lease)
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Leader {
     /// Time until its lead ends, unless it renews.
     pub left: Duration,
     /// The forwarding key of this lead, which only servers on the same database know.
-    pub pass: String,
+    pub forwarding_key: String,
 }
 
 impl fmt::Debug for Leader {
@@ -53,20 +53,20 @@ struct Inner {
     epoch: Epoch,
     term: Mutex<Term>,
     lost: CancellationToken,
-    pass: String,
+    forwarding_key: String,
 }
 
 impl Lead {
     /// `sent` is a time before the request. The database counts the time to live from a later time.
     #[cfg(any(feature = "postgres", test))]
-    pub(super) fn new(epoch: Epoch, pass: String, sent: Moment, ttl: Duration) -> Self {
+    pub(super) fn new(epoch: Epoch, forwarding_key: String, sent: Moment, ttl: Duration) -> Self {
         let term = Mutex::new(Term::new(sent.steady(), ttl));
-        Lead { inner: Arc::new(Inner { epoch, term, lost: CancellationToken::new(), pass }) }
+        Lead { inner: Arc::new(Inner { epoch, term, lost: CancellationToken::new(), forwarding_key }) }
     }
 
     /// The forwarding key of this lead.
-    pub(crate) fn pass(&self) -> &str {
-        &self.inner.pass
+    pub(crate) fn forwarding_key(&self) -> &str {
+        &self.inner.forwarding_key
     }
 
     /// The epoch with which this server writes.

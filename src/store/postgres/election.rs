@@ -92,8 +92,8 @@ impl PostgresStore {
         let Some(row) = won else { return Ok(Election::Lost(None)) };
         let read = |column| number(&row, column).map_err(|failure| self.sorted(&failure));
         let (epoch, settled) = (Epoch(read(0)?.cast_unsigned()), read(1)?);
-        let pass = row.try_get(2).map_err(|error| self.sorted(&error.into()))?;
-        let lead = Lead::new(epoch, pass, sent, who.ttl);
+        let forwarding_key = row.try_get(2).map_err(|error| self.sorted(&error.into()))?;
+        let lead = Lead::new(epoch, forwarding_key, sent, who.ttl);
         // The renewals start now, even while an earlier commit still holds the writer.
         tokio::spawn(keep(self.clone(), who.clone(), lead.clone()));
         match tokio::time::timeout(limit, inner.writer.lock()).await {
@@ -122,7 +122,7 @@ impl PostgresStore {
 struct Seen {
     address: String,
     left: i64,
-    pass: String,
+    forwarding_key: String,
     holder: String,
     epoch: i64,
     database_ms: i64,
@@ -132,7 +132,7 @@ impl Seen {
     fn leader(self) -> Option<Leader> {
         let leads = self.left > 0 && !self.address.is_empty();
         let left = Duration::from_millis(self.left.unsigned_abs());
-        leads.then_some(Leader { address: self.address, left, pass: self.pass })
+        leads.then_some(Leader { address: self.address, left, forwarding_key: self.forwarding_key })
     }
 }
 
@@ -140,7 +140,7 @@ fn seen(row: &PgRow) -> Result<Seen, PgError> {
     Ok(Seen {
         address: row.try_get(0)?,
         left: number(row, 1)?,
-        pass: row.try_get(2)?,
+        forwarding_key: row.try_get(2)?,
         holder: row.try_get(3)?,
         epoch: number(row, 4)?,
         database_ms: number(row, 5)?,
