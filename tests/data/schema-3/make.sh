@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes a database with leases and resources of every state that a server of this version can show.
-# args: the program, an empty folder
+# Arguments: the program, an empty folder. Prints: the numbers of leases and resources by state. Exits: 0 made, else a command failed.
 set -eu
 B=$1
 D=$2
@@ -19,29 +19,42 @@ chmod +x bin/git
 git -C origin init -q -b main
 git -C origin -c user.name=t -c user.email=t@e.org commit -q --allow-empty -m first
 {
-	printf '[server]\nlisten = "127.0.0.1:%s"\n[store]\npath = "w.db"\n' "$PORT"
-	for pool in ready queue quarantined held drained gone cordoned; do
-		printf '[[pool]]\nname = "%s"\nadapter = "local"\nslots = 4\nmin_ready = 1\n[pool.local]\nroot = "%s"\n' "$pool" "$D/$pool"
-	done
-	for pool in clones slow; do
-		printf '[[pool]]\nname = "%s"\nadapter = "copies"\non = "ready"\nmax = 2\n[pool.copies]\nrepository = "%s/origin"\n' "$pool" "$D"
-	done
+  printf '[server]\nlisten = "127.0.0.1:%s"\n[store]\npath = "w.db"\n' "$PORT"
+  for pool in ready queue quarantined held drained gone cordoned; do
+    printf '[[pool]]\nname = "%s"\nadapter = "local"\nslots = 4\nmin_ready = 1\n[pool.local]\nroot = "%s"\n' "$pool" "$D/$pool"
+  done
+  for pool in clones slow; do
+    printf '[[pool]]\nname = "%s"\nadapter = "copies"\non = "ready"\nmax = 2\n[pool.copies]\nrepository = "%s/origin"\n' "$pool" "$D"
+  done
 } >w.toml
 sed -i '/name = "queue"/,/min_ready/ s/slots = 4/slots = 1/' w.toml
 PATH=$D/bin:$PATH setsid "$B" serve --config w.toml >serve.log 2>&1 &
 SERVER=$!
-for _ in $(seq 200); do "$B" pools >/dev/null 2>&1 && break; sleep 0.2; done
+for _ in $(seq 200); do
+  "$B" pools >/dev/null 2>&1 && break
+  sleep 0.2
+done
 wf() { "$B" --json "$@"; }
 lease() { wf lease --holder data --ttl 12h --wait 60s "$@" 2>>err.log | python3 -c 'import json,sys; d=json.load(sys.stdin); print((d.get("lease") or d["leases"][0])["id"])'; }
 of() { wf get "$1" | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["resource_id"])'; }
 state() { wf get "$1" | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["state"])'; }
-until_state() { for _ in $(seq 300); do [ "$(state "$1")" = "$2" ] && return; sleep 0.2; done; echo "$1 is never $2" >&2; }
+until_state() {
+  for _ in $(seq 300); do
+    [ "$(state "$1")" = "$2" ] && return
+    sleep 0.2
+  done
+  echo "$1 is never $2" >&2
+}
 
-ok=$(lease -p ready); wf release "$ok" --note "all well" >/dev/null
-failed=$(lease -p ready); wf release "$failed" --outcome failed --note 'a "quoted" note' >/dev/null
-tainted=$(lease -p ready); wf release "$tainted" --outcome tainted >/dev/null
+ok=$(lease -p ready)
+wf release "$ok" --note "all well" >/dev/null
+failed=$(lease -p ready)
+wf release "$failed" --outcome failed --note 'a "quoted" note' >/dev/null
+tainted=$(lease -p ready)
+wf release "$tainted" --outcome tainted >/dev/null
 short=$(wf lease --holder data --ttl 5s --wait 30s -p ready | python3 -c 'import json,sys; print(json.load(sys.stdin)["lease"]["id"])')
-broken=$(lease -p ready --replace --meta build=17 --meta note='a "quoted" note'); wf break "$broken" -m "for the test" >/dev/null
+broken=$(lease -p ready --replace --meta build=17 --meta note='a "quoted" note')
+wf break "$broken" -m "for the test" >/dev/null
 lease -p ready --work nightly --expected 2h >/dev/null
 lease -p held --count 2 >/dev/null
 lease -p queue >/dev/null
@@ -52,11 +65,18 @@ wf release "$cancelled" >/dev/null
 wf lease --holder data -p queue --wait 100ms --ttl 12h --priority 5 >/dev/null 2>&1 || true
 wf lease --holder data -p queue --wait 100ms --ttl 12h >/dev/null 2>&1 || true
 
-q=$(lease -p quarantined); wf quarantine "$(of "$q")" -m "look at the disk" >/dev/null
-h=$(lease -p held); wf hold "$h" --for 10h -m "a strange failure" >/dev/null; wf release "$h" --outcome failed >/dev/null
-d=$(lease -p drained); wf drain "$(of "$d")" -m "old machine" >/dev/null
-g=$(lease -p gone); wf recycle "$(of "$g")" >/dev/null
-c=$(lease -p cordoned); wf cordon "$(of "$c")" -m "no more today" >/dev/null; wf cordon -p cordoned -m "the whole pool" >/dev/null
+q=$(lease -p quarantined)
+wf quarantine "$(of "$q")" -m "look at the disk" >/dev/null
+h=$(lease -p held)
+wf hold "$h" --for 10h -m "a strange failure" >/dev/null
+wf release "$h" --outcome failed >/dev/null
+d=$(lease -p drained)
+wf drain "$(of "$d")" -m "old machine" >/dev/null
+g=$(lease -p gone)
+wf recycle "$(of "$g")" >/dev/null
+c=$(lease -p cordoned)
+wf cordon "$(of "$c")" -m "no more today" >/dev/null
+wf cordon -p cordoned -m "the whole pool" >/dev/null
 wf release "$c" >/dev/null
 
 clone=$(lease -p clones --branch main)
@@ -81,4 +101,3 @@ import json, collections
 print(collections.Counter(l["state"] for l in json.load(open("ls.json"))["leases"]))
 print(collections.Counter(r["state"] for r in json.load(open("resources.json"))["resources"]))
 EOF
-
