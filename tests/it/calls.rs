@@ -1,12 +1,11 @@
 //! Calls of adapters that hang, and calls that are under way when the store fails.
 
 use crate::engine::{ALL, World, pool, request, world, world_of};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use wharfinger::engine::EffectLimits;
 use wharfinger::store::Fault;
-use wharfinger_core::{AdminRequest, AdminVerb, Input, LeaseRequest, Outcome, PoolConfig, ResourceState, Selector};
+use wharfinger_core::{AdminVerb, Input, LeaseRequest, Outcome, PoolConfig, ResourceState, Selector};
 use wharfinger_fake::{Call, Fake};
 
 /// A limit for what a test waits for; it is reached only by a failure.
@@ -210,24 +209,6 @@ async fn a_call_that_the_recovered_core_does_not_name_is_ended_before_others_sta
     let second = world.lease("second").await;
     world.active(second).await;
     assert_eq!(world.fake.count(Call::Prepare), 2);
-}
-
-/// The recovered core names no call for a resource that an operator has forgotten: its provision ends and makes nothing.
-#[tokio::test]
-async fn a_call_for_a_resource_that_the_recovered_core_has_forgotten_is_ended() {
-    let world = world(pool(1, 1)).await;
-    world.fake.hold(Call::Provision);
-    let first = world.lease("first").await;
-    made(&world.fake, Call::Provision, 1).await;
-    let forgotten = world.fake.calls()[0].resource.parse().unwrap();
-    world.store.inject(Fault::InDoubtStored);
-    let verb = AdminVerb::ForceDestroy(forgotten);
-    let input = Input::Admin(AdminRequest { principal: Arc::from("test"), reason: Arc::from("because"), verb });
-    assert!(world.engine.handle.submit(input).await.is_err());
-    made(&world.fake, Call::Provision, 2).await;
-    world.fake.let_go(Call::Provision);
-    let resource = world.active(first).await.hold().unwrap().resource;
-    assert_eq!(world.fake.alive(), BTreeSet::from([resource.to_string()]));
 }
 
 /// What a report during a check asked for is not stored: a check that began before it must not clear the resource.
