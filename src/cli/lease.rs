@@ -53,6 +53,8 @@ pub(crate) enum Outcome {
     Failed,
     /// The resource is mangled: it is repaired or replaced.
     Tainted,
+    /// The work was cut short, or its end is unknown: the resource is checked, and nothing is counted.
+    Abandoned,
 }
 
 impl From<Outcome> for pb::Outcome {
@@ -61,6 +63,7 @@ impl From<Outcome> for pb::Outcome {
             Outcome::Ok => pb::Outcome::Ok,
             Outcome::Failed => pb::Outcome::Failed,
             Outcome::Tainted => pb::Outcome::Tainted,
+            Outcome::Abandoned => pb::Outcome::Abandoned,
         }
     }
 }

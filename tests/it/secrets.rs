@@ -346,7 +346,8 @@ async fn a_secret_is_in_the_answers_to_its_owner_and_nowhere_else() {
 
     // An end: the message carries the lease without credentials.
     for lease in calls.list(pb::ListRequest::default()).await.unwrap().into_inner().leases {
-        let release = pb::ReleaseRequest { lease_id: lease.id.clone(), ..pb::ReleaseRequest::default() };
+        let release =
+            pb::ReleaseRequest { lease_id: lease.id.clone(), outcome: pb::Outcome::Ok.into(), ..Default::default() };
         if let Ok(answer) = calls.release(from(OWNER, release)).await {
             assert_eq!(key(&answer.into_inner().lease.unwrap()), None);
             assert_eq!(key(&leader.get(OWNER, &lease.id).await), None);

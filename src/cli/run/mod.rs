@@ -328,7 +328,7 @@ impl One<'_> {
             signals.end_on_next();
         }
         let waiting = matches!(*guard.status().borrow(), LeaseStatus::Waiting(_));
-        let outcome = if waiting { pb::Outcome::Ok } else { pb::Outcome::Failed };
+        let outcome = if waiting { pb::Outcome::Ok } else { pb::Outcome::Abandoned };
         self.release(guard, outcome, &format!("interrupted by {}", signal.name())).await;
         Attempt::Done(signal.exit())
     }

@@ -115,12 +115,14 @@ pub(crate) fn release(request: &pb::ReleaseRequest, principal: Arc<str>) -> Resu
     let mut p = Problems::default();
     let lease = p.id("lease_id", &request.lease_id);
     let outcome = match pb::Outcome::try_from(request.outcome) {
-        Ok(pb::Outcome::Unspecified | pb::Outcome::Ok) => Outcome::Ok,
+        Ok(pb::Outcome::Ok) => Outcome::Ok,
         Ok(pb::Outcome::Failed) => Outcome::Failed,
         Ok(pb::Outcome::Tainted) => Outcome::Tainted,
+        // A caller that failed before it knew reports no success.
+        Ok(pb::Outcome::Unspecified | pb::Outcome::Abandoned) => Outcome::Abandoned,
         Err(_) => {
-            p.add("outcome", format!("{} is unknown; use OK, FAILED or TAINTED", request.outcome));
-            Outcome::Ok
+            p.add("outcome", format!("{} is unknown; use OK, FAILED, TAINTED or ABANDONED", request.outcome));
+            Outcome::Abandoned
         }
     };
     let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);

@@ -71,6 +71,7 @@ fn ended(told: &mut pb::Lease, how: &Ended, clock: Reading) {
                 Outcome::Ok => pb::Outcome::Ok,
                 Outcome::Failed => pb::Outcome::Failed,
                 Outcome::Tainted => pb::Outcome::Tainted,
+                Outcome::Abandoned => pb::Outcome::Abandoned,
             }
             .into();
             told.note = note.to_string();

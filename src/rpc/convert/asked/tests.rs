@@ -128,14 +128,15 @@ fn a_release_takes_the_known_outcomes() {
     let id = "lse_01JDEFG7T1000000000000002A".to_owned();
     let request =
         |outcome| pb::ReleaseRequest { lease_id: id.clone(), outcome, note: "two\nlines".into(), hold: seconds(60) };
-    for (told, outcome) in [(0, Outcome::Ok), (1, Outcome::Ok), (2, Outcome::Failed), (3, Outcome::Tainted)] {
+    let known = [Outcome::Abandoned, Outcome::Ok, Outcome::Failed, Outcome::Tainted, Outcome::Abandoned];
+    for (told, outcome) in (0..).zip(known) {
         let (_, input) = release(&request(told), who()).unwrap();
         let Input::Release { outcome: found, hold, .. } = input else { panic!() };
         assert_eq!((found, hold), (outcome, Some(Millis::secs(60))));
     }
     let at_once = pb::ReleaseRequest { hold: seconds(0), ..request(2) };
     assert_eq!(problems(release(&at_once, who())), ["hold: must be more than 0 and at most 365 days; got 0s"]);
-    assert_eq!(problems(release(&request(9), who())), ["outcome: 9 is unknown; use OK, FAILED or TAINTED"]);
+    assert_eq!(problems(release(&request(9), who())), ["outcome: 9 is unknown; use OK, FAILED, TAINTED or ABANDONED"]);
     let both = pb::ReleaseRequest { lease_id: "x".into(), outcome: 9, ..pb::ReleaseRequest::default() };
     assert_eq!(problems(release(&both, who())).len(), 2);
 }
