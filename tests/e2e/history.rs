@@ -16,7 +16,7 @@ use wharfinger::pb::{LeaseRequest, LeaseState, ListRequest, Outcome, Selector, W
 #[derive(Clone, Debug)]
 struct Held {
     id: String,
-    slot: (String, u32),
+    slot: (String, i32),
     token: u64,
     /// When the answer came that it is active, and when its release was asked for: between these nobody else has the slot.
     from: Instant,
@@ -218,7 +218,7 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     let released = history.released.lock().unwrap().clone();
     eprintln!("HISTORY: {} leases through {faults} faults", held.len());
     // No slot was held by two at once, and tokens of a slot grow with time.
-    let mut slots: BTreeMap<(String, u32), Vec<Held>> = BTreeMap::new();
+    let mut slots: BTreeMap<(String, i32), Vec<Held>> = BTreeMap::new();
     for one in held {
         slots.entry(one.slot.clone()).or_default().push(one);
     }

@@ -25,7 +25,7 @@ root = "{folder}/hosts"
 #[derive(Default)]
 struct Told {
     released: BTreeSet<String>,
-    active: BTreeMap<String, (String, u32, u64)>,
+    active: BTreeMap<String, (String, i32, u64)>,
 }
 
 #[test]

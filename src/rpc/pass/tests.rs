@@ -79,7 +79,7 @@ async fn what_decides_is_done_by_the_leader_and_read_here() {
     assert!(!through.details().is_empty());
     // An operator's verb, too.
     let mut admin = AdminServiceClient::connect(format!("http://{}", pair.server.address)).await.unwrap();
-    let target = pb::TargetRequest { resource_id: lease.resource_id, reason: "x".into(), ..Default::default() };
+    let target = pb::CordonRequest { resource_id: lease.resource_id, reason: "x".into(), ..Default::default() };
     let told = admin.cordon(target).await.unwrap().into_inner().resource.unwrap();
     assert_eq!((told.cordoned, told.cordoned_by.as_str()), (true, "local"));
     let pools = pb::ListPoolsRequest { min_revision: told.revision };
