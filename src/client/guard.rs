@@ -29,7 +29,7 @@ pub enum LeaseStatus {
     Lost(Lost),
 }
 
-/// Way in which a lease was lost.
+/// Endpoints in which a lease was lost.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Lost {
     /// The lease ended, and this guard did not end it. Its state, causes and replacement explain the end.

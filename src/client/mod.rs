@@ -28,24 +28,27 @@
 //! Each client has two connections: one for calls and one for watches, so that a slow watcher never delays a renewal. Both
 //! are kept alive while idle and reconnect by themselves. The client needs a Tokio runtime, and none of the server's features.
 
+mod balancer;
 mod error;
 mod guard;
 mod retry;
 #[cfg(test)]
 mod testing;
 mod watch;
-mod way;
 
+pub use balancer::Endpoints;
+#[cfg(feature = "server")]
+pub(crate) use balancer::never_stood;
 pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
-pub use way::Way;
-#[cfg(feature = "server")]
-pub(crate) use way::never_stood;
 
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
+use balancer::parse;
+#[cfg(feature = "cli")]
+pub(crate) use balancer::parse_addresses;
 use retry::Backoff;
 use std::future::Future;
 use std::sync::Arc;
@@ -54,9 +57,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
-use way::parse;
-#[cfg(feature = "cli")]
-pub(crate) use way::parse_addresses;
 
 /// Maximum length of a response in bytes; the broker has the same limit.
 const MAX_RESPONSE: usize = 16 * 1024 * 1024;
@@ -93,11 +93,11 @@ impl Default for ClientOptions {
 /// A broker's client. Cheap to clone; the clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    lease: LeaseServiceClient<Way>,
-    admin: AdminServiceClient<Way>,
+    lease: LeaseServiceClient<Endpoints>,
+    admin: AdminServiceClient<Endpoints>,
     /// Service for watches, on a connection of its own.
-    watch: LeaseServiceClient<Way>,
-    way: Way,
+    watch: LeaseServiceClient<Endpoints>,
+    endpoints: Endpoints,
     options: ClientOptions,
     seen: Seen,
 }
@@ -148,7 +148,7 @@ impl Client {
         };
         let unreachable = |error| ClientError::Unavailable(Status::from_error(Box::new(error)));
         let calls = endpoint.connect().await.map_err(unreachable)?;
-        Ok(Self::over(Way::new(&parsed, Some(calls), &options), options))
+        Ok(Self::over(Endpoints::new(&parsed, Some(calls), &options), options))
     }
 
     /// Connects at the first call. Must be called within a Tokio runtime.
@@ -163,7 +163,7 @@ impl Client {
             options.call_timeout = options.call_timeout.min(SEVERAL.call);
         }
         let parsed = parse(endpoints, &options)?;
-        Ok(Self::over(Way::new(&parsed, None::<Channel>, &options), options))
+        Ok(Self::over(Endpoints::new(&parsed, None::<Channel>, &options), options))
     }
 
     /// Reads a lease that does not exist until a server answers, so that calls with one try go to a server that leads.
@@ -175,10 +175,10 @@ impl Client {
         }
     }
 
-    fn over((calls, watches): (Way, Way), options: ClientOptions) -> Self {
+    fn over((calls, watches): (Endpoints, Endpoints), options: ClientOptions) -> Self {
         Self {
             seen: Seen::default(),
-            way: calls.clone(),
+            endpoints: calls.clone(),
             lease: LeaseServiceClient::new(calls.clone()).max_decoding_message_size(MAX_RESPONSE),
             admin: AdminServiceClient::new(calls).max_decoding_message_size(MAX_RESPONSE),
             watch: LeaseServiceClient::new(watches).max_decoding_message_size(MAX_RESPONSE),
@@ -382,14 +382,14 @@ impl Client {
     }
 
     /// Returns the generated client of the operator's service. Each call is one try. Turn its statuses into [`ClientError`].
-    pub fn admin(&self) -> AdminServiceClient<Way> {
+    pub fn admin(&self) -> AdminServiceClient<Endpoints> {
         self.admin.clone()
     }
 
     /// Reads a state that is not older than any answer before. Servers whose database was restored never reached it.
     async fn read<T, F>(
         &self,
-        mut call: impl FnMut(LeaseServiceClient<Way>, Duration, u64) -> F,
+        mut call: impl FnMut(LeaseServiceClient<Endpoints>, Duration, u64) -> F,
     ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -423,7 +423,7 @@ impl Client {
             };
             let again = Instant::now() + backoff.wait(error.retry_after());
             // A server that hangs takes all the time; the other servers are asked all the same.
-            let patient = again <= give_up || (tries < self.way.count() && !self.options.retry_for.is_zero());
+            let patient = again <= give_up || (tries < self.endpoints.count() && !self.options.retry_for.is_zero());
             if !error.is_unavailable() || !patient {
                 return Err(error);
             }

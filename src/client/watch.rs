@@ -1,9 +1,9 @@
 //! A watch that resumes after restarts of the broker, broken connections and silence.
 
 use crate::client::Seen;
+use crate::client::balancer::Endpoints;
 use crate::client::error::ClientError;
 use crate::client::retry::Backoff;
-use crate::client::way::Way;
 use crate::pb;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::pb::watch_response::Event;
@@ -51,7 +51,7 @@ enum State {
 /// Delivers changes of leases without a gap. After a disconnect, an unavailable broker or a silence of more than three
 /// bookmarks it resumes after the last revision that was delivered.
 pub struct WatchStream {
-    client: LeaseServiceClient<Way>,
+    client: LeaseServiceClient<Endpoints>,
     request: pb::WatchRequest,
     seen: Seen,
     state: State,
@@ -65,7 +65,7 @@ pub struct WatchStream {
 }
 
 impl WatchStream {
-    pub(crate) fn new(client: LeaseServiceClient<Way>, seen: Seen, request: pb::WatchRequest) -> Self {
+    pub(crate) fn new(client: LeaseServiceClient<Endpoints>, seen: Seen, request: pb::WatchRequest) -> Self {
         let interval = request.bookmark_interval.and_then(|interval| Duration::try_from(interval).ok());
         let now = Instant::now();
         Self {
@@ -173,7 +173,7 @@ impl WatchStream {
     }
 }
 
-fn open(mut client: LeaseServiceClient<Way>, request: pb::WatchRequest) -> Opening {
+fn open(mut client: LeaseServiceClient<Endpoints>, request: pb::WatchRequest) -> Opening {
     Box::pin(async move {
         match tokio::time::timeout(OPEN_TIMEOUT, client.watch(request)).await {
             Ok(answer) => Ok(answer?.into_inner()),

@@ -1,9 +1,9 @@
 //! What a client may ask a server before anything else: version, limits, optional parts.
 
 use crate::pb;
-use crate::rpc::check::Span;
 use crate::rpc::convert::{MAX_CLAIMS, MAX_COUNT, MAX_PAGE};
 use crate::rpc::limits::RpcLimits;
+use crate::rpc::validate::Span;
 
 /// Minor version of the API `wharfinger.v1`. Raise it with each addition, and list the addition in docs/api.md.
 pub const API_MINOR: i32 = 0;

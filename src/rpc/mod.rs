@@ -12,22 +12,21 @@
 //! * `lease`, `admin`, `watch`: the services.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
-//! * `pass`, `proof`: calls that change something go to the server that leads.
+//! * `forward`, `forward_auth`: calls that change something go to the server that leads.
 //! * `server`, `connection`: the port and its end.
 
 mod about;
 mod admin;
-mod check;
 mod connection;
 mod context;
 mod convert;
 mod credentials;
+mod forward;
+mod forward_auth;
 mod health;
 mod lease;
 mod limits;
-mod pass;
 mod principal;
-mod proof;
 mod server;
 mod source;
 mod status;
@@ -36,6 +35,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod validate;
 mod watch;
 
 pub use about::API_MINOR;

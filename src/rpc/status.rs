@@ -4,7 +4,7 @@
 //! `RetryInfo` the time until another try is worth it. docs/api.md lists all reasons.
 
 use crate::engine::SubmitError;
-use crate::rpc::check::{Problem, quoted};
+use crate::rpc::validate::{Problem, quoted};
 use crate::store::StoreError;
 use std::collections::HashMap;
 use std::fmt::Display;

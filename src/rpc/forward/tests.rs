@@ -90,7 +90,7 @@ async fn what_decides_is_done_by_the_leader_and_read_here() {
 async fn one_hop_and_no_further_and_none_if_it_is_switched_off() {
     let mut pair = pair(RpcLimits::default()).await;
     let mut marked = tonic::Request::new(wanted("a"));
-    marked.metadata_mut().insert(PASSED, "1".parse().unwrap());
+    marked.metadata_mut().insert(FORWARDED, "1".parse().unwrap());
     let there = format!("http://{}", pair.leader.server.address);
     let (off, other) = follower(&pair.leader, RpcLimits { forward: false, ..RpcLimits::default() }).await;
     other.handle.standing().follow(leading(&pair.leader.server));

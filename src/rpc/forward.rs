@@ -9,10 +9,10 @@ use crate::engine::{Leading, Role, Stand, Standing};
 use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
+use crate::rpc::forward_auth;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::principal::Principal;
-use crate::rpc::proof;
 use crate::rpc::status::{RpcError, refused_by_follower};
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
@@ -33,7 +33,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::Layer;
 
 /// Marks a forwarded call, which is not forwarded again.
-pub(crate) const PASSED: &str = "wharfinger-passed";
+pub(crate) const FORWARDED: &str = "wharfinger-passed";
 /// The caller's identity, set by the server that forwards the call.
 pub(crate) const CALLER: &str = "wharfinger-caller";
 /// The HMAC of the caller's identity.
@@ -72,7 +72,7 @@ fn decides(path: &str) -> bool {
 
 /// The layer that forwards calls.
 #[derive(Clone)]
-pub(crate) struct PassLayer {
+pub(crate) struct ForwardLayer {
     inner: Arc<Inner>,
 }
 
@@ -83,10 +83,10 @@ struct Inner {
     gate: Gate,
     max_request: usize,
     max_response: usize,
-    way: Mutex<Option<(Arc<str>, Channel)>>,
+    connection: Mutex<Option<(Arc<str>, Channel)>>,
 }
 
-impl PassLayer {
+impl ForwardLayer {
     pub(crate) fn new(standing: Standing, limits: &RpcLimits) -> Self {
         let inner = Inner {
             standing,
@@ -94,27 +94,27 @@ impl PassLayer {
             gate: Gate::new(limits.max_calls + limits.max_waits),
             max_request: limits.max_request_bytes,
             max_response: limits.max_response_bytes,
-            way: Mutex::default(),
+            connection: Mutex::default(),
         };
-        PassLayer { inner: Arc::new(inner) }
+        ForwardLayer { inner: Arc::new(inner) }
     }
 }
 
-impl<S> Layer<S> for PassLayer {
-    type Service = Pass<S>;
-    fn layer(&self, service: S) -> Pass<S> {
-        Pass { service, inner: self.inner.clone() }
+impl<S> Layer<S> for ForwardLayer {
+    type Service = Forward<S>;
+    fn layer(&self, service: S) -> Forward<S> {
+        Forward { service, inner: self.inner.clone() }
     }
 }
 
 /// A service whose changing calls are forwarded.
 #[derive(Clone)]
-pub(crate) struct Pass<S> {
+pub(crate) struct Forward<S> {
     service: S,
     inner: Arc<Inner>,
 }
 
-impl<S> Service<Request<Body>> for Pass<S>
+impl<S> Service<Request<Body>> for Forward<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -136,7 +136,7 @@ where
         let own = self.service.clone();
         let mut service = std::mem::replace(&mut self.service, own);
         Either::Right(Box::pin(async move {
-            match inner.pass(request).await {
+            match inner.forward(request).await {
                 Ok(response) => Ok(response),
                 Err(Kept::Refused(error)) => Ok(Status::from(error).into_http()),
                 Err(Kept::Own(request)) => service.call(request).await,
@@ -168,12 +168,12 @@ enum Tried {
 }
 
 impl Inner {
-    async fn pass(&self, request: Request<Body>) -> Result<Response<Body>, Kept> {
+    async fn forward(&self, request: Request<Body>) -> Result<Response<Body>, Kept> {
         let mut stand = self.standing.watch();
         let refusal = |stand: &Stand| RpcError::NotLeader {
             leader: stand.leader.as_ref().map(|leader| leader.address.to_string()),
         };
-        if !self.forward || request.headers().contains_key(PASSED) {
+        if !self.forward || request.headers().contains_key(FORWARDED) {
             return Err(refusal(&stand.borrow()).into());
         }
         let _place = self.gate.enter_call()?;
@@ -223,7 +223,7 @@ impl Inner {
             Ok(response) => response,
             Err(error) if never_stood(&error) => return Ok(Tried::Nothing),
             Err(error) => {
-                tracing::debug!(%error, leader = &*leader.address, "a call that was passed on has no answer");
+                tracing::debug!(%error, leader = &*leader.address, "a forwarded call has no answer");
                 return Ok(Tried::Lost);
             }
         };
@@ -241,14 +241,14 @@ impl Inner {
 
     /// The connection to the server that leads. At most one is kept.
     fn channel(&self, address: &Arc<str>) -> Result<Channel, RpcError> {
-        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, channel)) = &*way
+        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, channel)) = &*kept
             && known == address
         {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(address.to_string()).map_err(|error| {
-            tracing::error!(%error, %address, "the address of the server that leads is none: see its `advertise`");
+            tracing::error!(%error, %address, "the address of the leader is not valid: see its `advertise`");
             RpcError::NotLeader { leader: Some(address.to_string()) }
         })?;
         let channel = endpoint
@@ -259,7 +259,7 @@ impl Inner {
             .keep_alive_timeout(Duration::from_secs(2))
             .keep_alive_while_idle(true)
             .connect_lazy();
-        *way = Some((address.clone(), channel.clone()));
+        *kept = Some((address.clone(), channel.clone()));
         Ok(channel)
     }
 }
@@ -279,11 +279,11 @@ fn dressed(
     headers.clone_from(&parts.headers);
     headers.remove(CALLER);
     headers.remove(PROOF);
-    headers.insert(PASSED, HeaderValue::from_static("1"));
+    headers.insert(FORWARDED, HeaderValue::from_static("1"));
     let caller = parts.extensions.get::<Principal>().ok_or(RpcError::Bug("a call has no principal"))?;
     let text = |text: &str| HeaderValue::from_str(text).map_err(|_| RpcError::Bug("a principal is no header"));
     headers.insert(CALLER, text(caller.name())?);
-    if let Some(proof) = proof::make(&leader.pass, parts.uri.path(), caller.name()) {
+    if let Some(proof) = forward_auth::make(&leader.pass, parts.uri.path(), caller.name()) {
         headers.insert(PROOF, text(&proof)?);
     }
     if let Some(deadline) = deadline {

@@ -42,15 +42,15 @@ struct Shared {
 
 /// A transport to one of several servers. Cheap to clone; the clones share what they know of the servers.
 #[derive(Clone)]
-pub struct Way {
+pub struct Endpoints {
     shared: Arc<Shared>,
     /// Uses the connections for watches.
     watches: bool,
 }
 
-impl std::fmt::Debug for Way {
+impl std::fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Way").field("watches", &self.watches).field("servers", &self.shared.addresses()).finish()
+        f.debug_struct("Endpoints").field("watches", &self.watches).field("servers", &self.shared.addresses()).finish()
     }
 }
 
@@ -91,9 +91,9 @@ fn address(endpoint: &Endpoint) -> String {
     endpoint.uri().authority().map(ToString::to_string).unwrap_or_default()
 }
 
-impl Way {
+impl Endpoints {
     /// Returns the transport for calls and that for watches. The first server may have a connection already.
-    pub(super) fn new(parsed: &[Endpoint], first: Option<Channel>, options: &ClientOptions) -> (Way, Way) {
+    pub(super) fn new(parsed: &[Endpoint], first: Option<Channel>, options: &ClientOptions) -> (Endpoints, Endpoints) {
         let mut first = first;
         let ends = parsed.iter().map(|endpoint| End {
             address: address(endpoint),
@@ -105,7 +105,7 @@ impl Way {
             current: [AtomicUsize::new(0), AtomicUsize::new(anywhere(parsed.len()))],
             options: options.clone(),
         });
-        (Way { shared: shared.clone(), watches: false }, Way { shared, watches: true })
+        (Endpoints { shared: shared.clone(), watches: false }, Endpoints { shared, watches: true })
     }
 }
 
@@ -113,7 +113,7 @@ fn anywhere(count: usize) -> usize {
     usize::try_from(random() % (count.max(1) as u64)).unwrap_or(0)
 }
 
-impl Way {
+impl Endpoints {
     /// Number of known servers.
     pub(super) fn count(&self) -> usize {
         self.shared.ends.read().unwrap_or_else(PoisonError::into_inner).len()
@@ -169,7 +169,7 @@ enum Next {
     Again,
 }
 
-impl Way {
+impl Endpoints {
     /// A refusal before anything was done leads to another server.
     fn judge(&self, response: &Response<Body>, at: usize, count: usize, dead: &[usize]) -> Next {
         let Some(status) = Status::from_header_map(response.headers()) else { return Next::Done };
@@ -254,7 +254,7 @@ pub(crate) fn never_stood(error: &tonic::transport::Error) -> bool {
     false
 }
 
-impl Service<Request<Body>> for Way {
+impl Service<Request<Body>> for Endpoints {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;

@@ -2,8 +2,8 @@
 
 use crate::engine::Filter;
 use crate::pb;
-use crate::rpc::check::{Id, Lines, MAX_TEXT, MAX_VALUE, Problems, Span, quoted};
 use crate::rpc::status::RpcError;
+use crate::rpc::validate::{Id, Lines, MAX_TEXT, MAX_VALUE, Problems, Span, quoted};
 use crate::store::{EventQuery, StoredEvent};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
