@@ -125,8 +125,8 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "REVISION")]
     after: Option<u64>,
     /// Maximum number of entries
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
 }
 
 const PAGE: i32 = 500;
@@ -466,9 +466,10 @@ pub(crate) async fn events(context: &Context, args: EventsArgs) -> Result<Exit, 
         newest_first: args.after.is_none(),
         ..pb::EventsRequest::default()
     };
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut events = Vec::new();
-    while events.len() < args.limit {
-        request.page_size = page_size(args.limit, events.len());
+    while events.len() < limit {
+        request.page_size = page_size(limit, events.len());
         let page = context.ask(admin.events(request.clone())).await?;
         events.extend(page.events);
         request.page_token = page.next_page_token;

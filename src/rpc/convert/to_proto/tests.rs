@@ -200,13 +200,13 @@ fn every_key_of_an_adapter_survives_and_no_credential_does() {
     texts.insert(key::TRANSPORT.into(), "ssh".into());
     texts.insert("commit.lib".into(), "c0ffee".into());
     let wanted: Vec<String> = texts.keys().map(ToString::to_string).collect();
-    texts.insert(key::PRIVATE_KEY.into(), "secret".into());
+    texts.insert(key::PRIVATE_KEY.into(), "s3cr3t".into());
     let told = access(&texts);
     assert_eq!(told.pairs().into_keys().collect::<Vec<_>>(), wanted);
     let more = [key::CHANGED, "commit.lib", key::DEPTH, key::SPARSE, key::WARMTH];
     assert_eq!(told.more.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), more.into());
-    assert!(!format!("{told:?}").contains("secret"));
-    let credentials = credentials(wharfinger_adapter::Credentials::private_key("secret".into()));
-    assert_eq!(credentials.private_key, "secret");
-    assert!(!format!("{credentials:?}").contains("secret"));
+    assert!(!format!("{told:?}").contains("s3cr3t"));
+    let credentials = credentials(wharfinger_adapter::Credentials::private_key("s3cr3t".into()));
+    assert_eq!(credentials.private_key, "s3cr3t");
+    assert!(!format!("{credentials:?}").contains("s3cr3t"));
 }
