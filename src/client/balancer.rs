@@ -4,8 +4,8 @@
 //! address, and the same call goes there at once: a refused call did nothing. A call whose connection was never established is
 //! retried as well. A later failure is returned; only the caller knows whether to repeat it. The next call goes to the next server.
 
-use super::retry::random;
 use super::{ClientError, ClientOptions, error};
+use crate::random::random;
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};

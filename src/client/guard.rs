@@ -1,7 +1,7 @@
 //! A guard that keeps a lease: it renews the lease in the background, watches it, and reports its loss.
 
+use crate::backoff::{Backoff, jittered};
 use crate::client::error::ClientError;
-use crate::client::retry::{Backoff, jittered};
 use crate::client::watch::{WatchStream, Watched};
 use crate::client::{Client, limited, span};
 use crate::pb;

@@ -31,7 +31,6 @@
 mod balancer;
 mod error;
 mod guard;
-mod retry;
 #[cfg(test)]
 mod testing;
 mod watch;
@@ -43,13 +42,13 @@ pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
 
+use crate::backoff::Backoff;
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use balancer::parse;
 #[cfg(feature = "cli")]
 pub(crate) use balancer::parse_addresses;
-use retry::Backoff;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -194,7 +193,7 @@ impl Client {
     /// `request_id`, or they expire.
     pub async fn lease(&self, mut request: pb::LeaseRequest) -> Result<pb::LeaseResponse, ClientError> {
         if request.request_id.is_empty() {
-            request.request_id = retry::request_id();
+            request.request_id = crate::random::request_id();
         }
         let wait = request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
         let end = Instant::now() + wait;

@@ -1,9 +1,9 @@
 //! A watch that resumes after restarts of the broker, broken connections and silence.
 
+use crate::backoff::Backoff;
 use crate::client::Seen;
 use crate::client::balancer::Endpoints;
 use crate::client::error::ClientError;
-use crate::client::retry::Backoff;
 use crate::pb;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::pb::watch_response::Event;

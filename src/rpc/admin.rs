@@ -123,9 +123,9 @@ impl pb::admin_service_server::AdminService for AdminApi {
 
     async fn weather(&self, _request: Request<pb::WeatherRequest>) -> Answer<pb::WeatherResponse> {
         let work = async {
-            let standing = self.0.handle.standing();
-            if standing.role() == Role::Following {
-                return Err(SubmitError::NotLeader(standing.leader()).into());
+            let leadership = self.0.handle.leadership();
+            if leadership.role() == Role::Following {
+                return Err(SubmitError::NotLeader(leadership.leader()).into());
             }
             Ok(pb::WeatherResponse { lines: (self.0.sources.weather)() })
         };
@@ -195,7 +195,7 @@ impl AdminApi {
     /// Only the server that leads has counters.
     fn tell(&self, pool: &PoolView) -> pb::Pool {
         let mut told = tell_pool(pool, self.0.reading());
-        if self.0.handle.standing().role() == Role::Following {
+        if self.0.handle.leadership().role() == Role::Following {
             told.counters = None;
         }
         told
