@@ -16,7 +16,7 @@ use wharfinger::pb::{LeaseRequest, LeaseState, ListRequest, Outcome, Selector, W
 #[derive(Clone, Debug)]
 struct Held {
     id: String,
-    slot: (String, u32),
+    slot: (String, i32),
     token: u64,
     /// Time of the answer that the lease is active, and time of its release. In between no other lease has the slot.
     from: Instant,
@@ -218,7 +218,7 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     let released = history.released.lock().unwrap().clone();
     eprintln!("HISTORY: {} leases through {faults} faults", held.len());
     // No slot had two holders at once, and the tokens of a slot grow with time.
-    let mut slots: BTreeMap<(String, u32), Vec<Held>> = BTreeMap::new();
+    let mut slots: BTreeMap<(String, i32), Vec<Held>> = BTreeMap::new();
     for one in held {
         slots.entry(one.slot.clone()).or_default().push(one);
     }

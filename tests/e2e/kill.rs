@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::watch_response::Event;
-use wharfinger::pb::{GetRequest, LeaseRequest, LeaseState, ReleaseRequest, Selector, WatchRequest};
+use wharfinger::pb::{GetRequest, LeaseRequest, LeaseState, Outcome, ReleaseRequest, Selector, WatchRequest};
 
 pub(crate) const HOSTS: &str = r#"
 [[pool]]
@@ -25,7 +25,7 @@ root = "{folder}/hosts"
 #[derive(Default)]
 struct Told {
     released: BTreeSet<String>,
-    active: BTreeMap<String, (String, u32, u64)>,
+    active: BTreeMap<String, (String, i32, u64)>,
 }
 
 #[test]
@@ -148,7 +148,13 @@ async fn client(address: String, told: Arc<Mutex<Told>>, stop: Arc<AtomicBool>, 
         loop {
             let released = async {
                 let mut api = LeaseServiceClient::connect(address.clone()).await.ok()?;
-                api.release(ReleaseRequest { lease_id: lease.id.clone(), ..ReleaseRequest::default() }).await.ok()
+                api.release(ReleaseRequest {
+                    lease_id: lease.id.clone(),
+                    outcome: Outcome::Ok.into(),
+                    ..ReleaseRequest::default()
+                })
+                .await
+                .ok()
             };
             if released.await.is_some() {
                 break;
