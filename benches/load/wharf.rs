@@ -117,7 +117,7 @@ pub(crate) fn pool(resources: u32) -> PoolConfig {
         idle: None,
         max_age: None,
         max_uses: None,
-        traits: wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: false },
+        traits: Traits { prepares: false, cleans: false, repairs: false, probes: false },
         doubt: DoubtPolicy::default(),
         default_ttl: Millis::secs(3600),
         max_ttl: Millis::secs(3600),
