@@ -4,8 +4,8 @@
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
-    CauseChain, Ended, Fault, Finding, Keep, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason, Resource,
-    ResourceId, ResourceState, Source, Subject, WorkFailure,
+    CauseChain, Ended, EventKind, Fault, Finding, Keep, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason,
+    Resource, ResourceId, ResourceState, Source, Subject, WorkFailure,
 };
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -174,7 +174,7 @@ impl Core {
         self.by_work.remove(work);
         for lease in leases {
             self.find(lease, Fault::Work, &detail);
-            self.own_event("lease.work-blamed", Subject::Lease(lease), detail.as_str());
+            self.own_event(EventKind::LeaseWorkBlamed, Subject::Lease(lease), detail.as_str());
         }
     }
 
@@ -227,7 +227,7 @@ impl Core {
                     "it stays in service: {kept} of {all} are kept already, {failing} more fail alike: look for what they share"
                 )
             };
-            self.own_event("resource.check-blind", Subject::Resource(id), format!("{why}; {reason}"));
+            self.own_event(EventKind::ResourceCheckBlind, Subject::Resource(id), format!("{why}; {reason}"));
             let host = row_host(Some(&row));
             self.drop_failures(id, |_| true);
             self.edit_resource(id, |row| row.trouble = Some(Arc::from(format!("{why}; {reason}"))));
@@ -268,7 +268,7 @@ impl Core {
             }
         });
         if fault != Fault::Undecided {
-            self.own_event("lease.finding", Subject::Lease(id), format!("{}: {detail}", fault.as_str()));
+            self.own_event(EventKind::LeaseFinding, Subject::Lease(id), format!("{}: {detail}", fault.as_str()));
         }
     }
 

@@ -4,7 +4,7 @@
 //! notices and operators are not. A small domain is never held, and the brake clears by itself.
 
 use crate::machine::Core;
-use crate::{Brake, BrakeView, Millis, PoolConfig, ResourceId, ResourceState, Subject, Timestamp};
+use crate::{Brake, BrakeView, EventKind, Millis, PoolConfig, ResourceId, ResourceState, Subject, Timestamp};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -222,7 +222,7 @@ impl Core {
             cleared.push(format!("{silent} of {members} hosts are silent still"));
         }
         for why in cleared {
-            self.own_event("pool.brake-off", Subject::Pool(pool.clone()), why);
+            self.own_event(EventKind::PoolBrakeOff, Subject::Pool(pool.clone()), why);
         }
     }
 
@@ -285,7 +285,7 @@ impl Core {
             }
             Err(why) => {
                 if turned_on || network_on {
-                    self.own_event("pool.brake-on", Subject::Pool(row.pool.clone()), &*why);
+                    self.own_event(EventKind::PoolBrakeOn, Subject::Pool(row.pool.clone()), &*why);
                 }
                 Some(why)
             }
@@ -364,7 +364,7 @@ impl Core {
             row.trouble = Some(Arc::from(format!("{found}; held: {why}")));
         });
         if first {
-            let kind = if dry { "resource.would-end" } else { "resource.held-back" };
+            let kind = if dry { EventKind::ResourceWouldEnd } else { EventKind::ResourceHeldBack };
             self.own_event(kind, Subject::Resource(id), format!("{found}; {why}"));
             let leases = self.live_below(id).len() as u64;
             if let Some(pool) = self.pools.get_mut(&row.pool) {

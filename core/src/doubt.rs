@@ -8,8 +8,8 @@ use crate::machine::Core;
 use crate::pending::{Call, SELF};
 use crate::tables::Liveness;
 use crate::{
-    CallFailure, CauseChain, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState, Source, Subject,
-    Verdict,
+    CallFailure, CauseChain, EventKind, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState,
+    Source, Subject, Verdict,
 };
 use alloc::format;
 use alloc::string::String;
@@ -53,7 +53,7 @@ impl Core {
             };
             row.trouble = Some(Arc::from(detail.as_str()));
         });
-        self.own_event("resource.suspect", Subject::Resource(id), detail.as_str());
+        self.own_event(EventKind::ResourceSuspect, Subject::Resource(id), detail.as_str());
         if let Some(pool) = self.pools.get_mut(&row.pool) {
             pool.counters.doubts += 1;
         }
@@ -251,7 +251,7 @@ impl Core {
                     row.trouble = Some(Arc::from(text.as_str()));
                 });
                 if row.trouble.as_deref() != Some(text.as_str()) {
-                    self.own_event("resource.no-verdict", Subject::Resource(id), text);
+                    self.own_event(EventKind::ResourceNoVerdict, Subject::Resource(id), text);
                 }
             }
         }
@@ -273,7 +273,7 @@ impl Core {
             row.trouble = None;
             row.ready_at = row.ready_at.or(Some(now));
         });
-        self.own_event("resource.cleared", Subject::Resource(id), "a check found it fit for use");
+        self.own_event(EventKind::ResourceCleared, Subject::Resource(id), "a check found it fit for use");
         if let Some(pool) = self.resource(id).map(|row| row.pool.clone()).and_then(|name| self.pools.get_mut(&name)) {
             pool.counters.cleared += 1;
         }
@@ -306,7 +306,7 @@ impl Core {
                 row.state = ResourceState::Repairing { op, cause: chain.clone(), repairs: repairs + 1 };
                 row.trouble = Some(Arc::from(detail.as_str()));
             });
-            self.own_event("resource.repairing", Subject::Resource(id), detail);
+            self.own_event(EventKind::ResourceRepairing, Subject::Resource(id), detail);
             if let Some(pool) = self.pools.get_mut(&row.pool) {
                 pool.counters.repairs += 1;
             }
@@ -344,14 +344,14 @@ impl Core {
                         held: None,
                     };
                 });
-                self.own_event("resource.repaired", Subject::Resource(id), "a check follows");
+                self.own_event(EventKind::ResourceRepaired, Subject::Resource(id), "a check follows");
                 self.start_check(id);
             }
             Err(failure) => {
                 let text = format!("the repair failed: {}: {}", failure.reason, failure.message);
                 let mut chain = alloc::vec![self.link(id, Reason::ResourceMangled, &text, Source::Adapter)];
                 chain.extend(cause.iter().cloned());
-                self.own_event("resource.repair-failed", Subject::Resource(id), text);
+                self.own_event(EventKind::ResourceRepairFailed, Subject::Resource(id), text);
                 self.destroy(id, chain, false);
             }
         }

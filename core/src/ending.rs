@@ -4,8 +4,8 @@ use crate::machine::Core;
 use crate::pending::{Call, SELF};
 use crate::queue::{ClassKey, Want};
 use crate::{
-    CauseChain, Cleanup, Ended, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Op, Outcome,
-    Reason, ResourceId, Source, Subject,
+    CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis,
+    Op, Outcome, Reason, ResourceId, Source, Subject,
 };
 use alloc::format;
 use alloc::string::String;
@@ -15,15 +15,15 @@ use core::cmp::Reverse;
 
 impl Core {
     /// Ends a lease, whatever its state; its slot stays held until it is clean. Nothing happens to one that is over.
-    pub(crate) fn end_lease(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>, kind: &'static str) {
+    pub(crate) fn end_lease(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>) {
         if let Some(lease) = self.lease(id).filter(|lease| !lease.ended()).cloned() {
             self.note_work(&lease, &how);
-            self.end_uncounted(id, how, actor, kind);
+            self.end_uncounted(id, how, actor);
         }
     }
 
     /// The same for a lease of whose work nothing is known: it counts neither as a success nor as a failure.
-    pub(crate) fn end_uncounted(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>, kind: &'static str) {
+    pub(crate) fn end_uncounted(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>) {
         let Some(lease) = self.lease(id).cloned() else { return };
         if lease.ended() {
             return;
@@ -37,7 +37,7 @@ impl Core {
             let op = if self.is_set_apart(hold.resource) { Op(0) } else { self.next_op() };
             Cleanup { hold, op }
         });
-        let detail = ended_detail(&how);
+        let (kind, detail) = (EventKind::of_end(&how), ended_detail(&how));
         let doubt = self.doubt_after(&lease, &how);
         self.edit_lease(id, |lease| {
             lease.state = LeaseState::Ended { how, at: now, cleanup };
@@ -49,7 +49,7 @@ impl Core {
             if let Some(event) = self.pending.events.last_mut() {
                 event.resource = Some(hold.resource);
             }
-            if kind == "lease.broken"
+            if kind == EventKind::LeaseBroken
                 && lease.spec.child.is_none()
                 && let Some(pool) = lease.pool.as_ref().and_then(|pool| self.pools.get_mut(pool))
             {
@@ -164,11 +164,11 @@ impl Core {
         let actor: Arc<str> = Arc::from(SELF);
         let companions = self.companions(id);
         let how = Ended::Failed { reason, code: code.clone(), detail: Arc::from(detail) };
-        self.end_lease(id, how, &actor, "lease.failed");
+        self.end_lease(id, how, &actor);
         for other in companions {
             let detail = Arc::from(format!("{id}, asked for together with it, failed: {detail}"));
             let how = Ended::Failed { reason: FailReason::Group, code: code.clone(), detail };
-            self.end_lease(other, how, &actor, "lease.failed");
+            self.end_lease(other, how, &actor);
         }
     }
 
@@ -196,7 +196,7 @@ impl Core {
                 lease.avoid.remove(0);
             }
         });
-        self.own_event("lease.requeued", Subject::Lease(id), trouble);
+        self.own_event(EventKind::LeaseRequeued, Subject::Lease(id), trouble);
         self.rejoin_queue(id);
         self.vacate(hold.resource, hold.slot, id);
     }
@@ -233,7 +233,7 @@ impl Core {
             lease.ends_at = None;
             lease.doubt = None;
         });
-        self.own_event("lease.delayed", Subject::Lease(id), format!("{trouble}; again in {wait}"));
+        self.own_event(EventKind::LeaseDelayed, Subject::Lease(id), format!("{trouble}; again in {wait}"));
         self.rejoin_queue(id);
         self.vacate(hold.resource, hold.slot, id);
     }
@@ -266,7 +266,7 @@ impl Core {
                 }];
                 own.extend(chain.iter().cloned());
                 let how = Ended::Broken { cause: chain.clone(), replacement: None };
-                self.end_lease(id, how, actor, "lease.broken");
+                self.end_lease(id, how, actor);
                 self.lose(child, own, actor);
             }
             (LeaseState::Preparing { .. }, None) => {
@@ -297,7 +297,7 @@ impl Core {
             let chain = if n == 0 {
                 let mut chain = cause.clone();
                 if let Some(link) = self.work_that_breaks(&lease, &cause) {
-                    self.own_event("lease.work-blamed", Subject::Lease(id), &*link.detail);
+                    self.own_event(EventKind::LeaseWorkBlamed, Subject::Lease(id), &*link.detail);
                     chain.push(link);
                 }
                 chain
@@ -313,7 +313,7 @@ impl Core {
                 chain
             };
             let how = Ended::Broken { cause: chain, replacement: replacement(n) };
-            self.end_lease(other, how, actor, "lease.broken");
+            self.end_lease(other, how, actor);
         }
     }
 
@@ -349,7 +349,7 @@ impl Core {
                 avoid,
                 ..(*lease).clone()
             });
-            self.own_event("lease.queued", Subject::Lease(id), format!("in the stead of {}", lease.id));
+            self.own_event(EventKind::LeaseQueued, Subject::Lease(id), format!("in the stead of {}", lease.id));
             self.mark_dirty_for(id);
             fresh.push(id);
         }
@@ -407,9 +407,9 @@ impl Core {
                         self.edit_lease(id, |lease| lease.expires_at = Some(until));
                         return;
                     }
-                    self.end_lease(id, Ended::Expired, &actor, "lease.expired");
+                    self.end_lease(id, Ended::Expired, &actor);
                     for other in companions {
-                        self.end_lease(other, Ended::Expired, &actor, "lease.expired");
+                        self.end_lease(other, Ended::Expired, &actor);
                     }
                 }
             }

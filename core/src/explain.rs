@@ -4,7 +4,9 @@ use crate::capacity::Extent;
 use crate::machine::Core;
 use crate::queue::Want;
 use crate::tables::Pool;
-use crate::{Blocker, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Timestamp};
+use crate::{
+    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Timestamp,
+};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -145,7 +147,7 @@ impl Core {
             let why = lease.trouble.as_deref().unwrap_or("a call to the outside failed");
             blockers.push(Blocker {
                 pool: lease.spec.selector.pool.clone().unwrap_or_else(|| Arc::from("*")),
-                code: "DELAYED",
+                code: BlockerCode::Delayed,
                 detail: format!("put off for {}: {why}", at.since(now)),
                 remedy: String::from("mend what it says, or wait"),
             });
@@ -203,29 +205,41 @@ impl Core {
         };
         if !pool.configured {
             add(
-                "REMOVED",
+                BlockerCode::Removed,
                 format!("pool {name} was removed from the configuration"),
                 "put it back, or release the lease",
             );
             return;
         }
         if !pool.config.enabled {
-            add("DISABLED", format!("pool {name} is disabled in the configuration"), "set enabled = true and reload");
+            add(
+                BlockerCode::Disabled,
+                format!("pool {name} is disabled in the configuration"),
+                "set enabled = true and reload",
+            );
             return;
         }
         if let Some(cordon) = &pool.cordoned {
             let why = &cordon.reason;
-            add("CORDONED", format!("pool {name} is cordoned by {}: {why}", cordon.by), "wharfinger uncordon --pool");
+            add(
+                BlockerCode::Cordoned,
+                format!("pool {name} is cordoned by {}: {why}", cordon.by),
+                "wharfinger uncordon --pool",
+            );
             return;
         }
         let states = self.states(pool, want);
         let busy = states.ready_full;
         if states.free > 0 && lease.avoid.iter().any(|id| pool.free.iter().any(|(_, free)| free == id)) {
-            add("AVOIDED", String::from("what is free failed this lease before; another one is being made"), "wait");
+            add(
+                BlockerCode::Avoided,
+                String::from("what is free failed this lease before; another one is being made"),
+                "wait",
+            );
         }
         if states.free > 0 && pool.free.iter().any(|(_, id)| self.resource(*id).is_some_and(|r| r.at_risk.is_some())) {
             add(
-                "AT_RISK",
+                BlockerCode::AtRisk,
                 String::from("what is free may be taken away, says a notice; another one is being made"),
                 "wait",
             );
@@ -234,7 +248,11 @@ impl Core {
             && lease.spec.expected.is_some()
             && pool.free.iter().any(|(_, id)| self.resource(*id).is_some_and(|r| r.ends_at.is_some()))
         {
-            add("ENDS_TOO_SOON", String::from("what is free ends before the work would"), "wait, or expect less");
+            add(
+                BlockerCode::EndsTooSoon,
+                String::from("what is free ends before the work would"),
+                "wait, or expect less",
+            );
         }
         if let Some(waiting) = states.for_host {
             let parts = self.explain_waiting(&waiting, now);
@@ -243,28 +261,32 @@ impl Core {
                 .first()
                 .map_or_else(|| parts.summary.clone(), |b| format!("pool {}: {}", b.pool, b.detail));
             let remedy = parts.blockers.first().map_or_else(|| String::from("wait"), |b| b.remedy.clone());
-            add("NO_HOST", format!("the next one waits for a slot on a host; {why}"), &remedy);
+            add(BlockerCode::NoHost, format!("the next one waits for a slot on a host; {why}"), &remedy);
         }
         if states.provisioning > 0 {
             let tail = self.pool_trouble(pool).map(|why| format!("; {why}")).unwrap_or_default();
             let remedy = if tail.is_empty() { "wait" } else { "mend what it says; it is tried again by itself" };
-            add("PROVISIONING", format!("{} being made ready{tail}", states.provisioning), remedy);
+            add(BlockerCode::Provisioning, format!("{} being made ready{tail}", states.provisioning), remedy);
         }
         for brake in self.brake_views(pool) {
             if let Some((_, why)) = brake.held {
-                add("BRAKED", String::from(&*why), "look for what they share: network, provider, credentials");
+                add(
+                    BlockerCode::Braked,
+                    String::from(&*why),
+                    "look for what they share: network, provider, credentials",
+                );
             }
         }
         if states.doubt > 0 {
             add(
-                "IN_DOUBT",
+                BlockerCode::InDoubt,
                 format!("{} in doubt or being repaired; a check is under way{}", states.doubt, states.why),
                 "wait for the check",
             );
         }
         if states.held > 0 {
             add(
-                "HELD",
+                BlockerCode::Held,
                 format!("{} cordoned, draining or quarantined", states.held),
                 "wharfinger resources shows by whom",
             );
@@ -274,7 +296,7 @@ impl Core {
         {
             let detail =
                 format!("making one failed {} times, again in {}: {why}", pool.backoff.failures, until.since(now));
-            add("BACKING_OFF", detail, "mend what it says; it is tried again by itself");
+            add(BlockerCode::BackingOff, detail, "mend what it says; it is tried again by itself");
         }
         if busy > 0 {
             let most = pool.config.max;
@@ -283,9 +305,9 @@ impl Core {
             } else {
                 format!("all {busy} in use")
             };
-            add("BUSY", detail, "wait for a release, or raise max");
+            add(BlockerCode::Busy, detail, "wait for a release, or raise max");
         } else if pool.config.max == 0 {
-            add("AT_MAX", format!("pool {name} may have none: max = 0"), "raise max");
+            add(BlockerCode::AtMax, format!("pool {name} may have none: max = 0"), "raise max");
         }
     }
 
@@ -340,7 +362,7 @@ fn incomplete(want: &Want, has: usize, all: usize) -> Blocker {
     };
     Blocker {
         pool,
-        code: "INCOMPLETE",
+        code: BlockerCode::Incomplete,
         detail: format!("its group has {has} of the {all} slots for {want}; all are granted together"),
         remedy: String::from("wait, or ask for fewer at once"),
     }

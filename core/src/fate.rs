@@ -3,7 +3,7 @@
 use crate::machine::Core;
 use crate::pending::{Call, SELF};
 use crate::{
-    Blame, CallFailure, CauseChain, Ended, LeaseState, Link, Made, Millis, Op, Outcome, Reason, ResourceId,
+    Blame, CallFailure, CauseChain, Ended, EventKind, LeaseState, Link, Made, Millis, Op, Outcome, Reason, ResourceId,
     ResourceState, Source, Subject, Texts, Timestamp,
 };
 use alloc::format;
@@ -44,7 +44,7 @@ impl Core {
             row.idle_since = Some(now);
             row.trouble = None;
         });
-        self.own_event("resource.ready", Subject::Resource(id), "");
+        self.own_event(EventKind::ResourceReady, Subject::Resource(id), "");
         self.schedule_probe(id, true);
         // What was drained while it was being made is looked at now.
         self.follow_configuration(id);
@@ -68,7 +68,11 @@ impl Core {
                 row.state = ResourceState::Provisioning { op: None, attempt, retry_at };
                 row.trouble = Some(Arc::from(text.as_str()));
             });
-            self.own_event("resource.provision-failed", Subject::Resource(id), format!("{text}; again in {wait}"));
+            self.own_event(
+                EventKind::ResourceProvisionFailed,
+                Subject::Resource(id),
+                format!("{text}; again in {wait}"),
+            );
             // Who avoided what is free in the hope of this one hopes no more.
             self.dirty.insert(row.pool.clone());
             return;
@@ -80,7 +84,7 @@ impl Core {
             pool.backoff.why = Some(Arc::from(text.as_str()));
         }
         self.edit_resource(id, |row| row.trouble = Some(Arc::from(text.as_str())));
-        self.own_event("resource.provision-failed", Subject::Resource(id), text.as_str());
+        self.own_event(EventKind::ResourceProvisionFailed, Subject::Resource(id), text.as_str());
         let link = Link {
             subject: Subject::Resource(id),
             reason: Reason::ProvisionFailed,
@@ -126,7 +130,7 @@ impl Core {
             | ResourceState::Quarantined { .. } => {
                 let detail = cause.first().map_or_else(String::new, |link| String::from(&*link.detail));
                 self.edit_resource(id, |row| row.state = ResourceState::Draining { cause: cause.clone(), deadline });
-                self.own_event("resource.draining", Subject::Resource(id), detail);
+                self.own_event(EventKind::ResourceDraining, Subject::Resource(id), detail);
                 self.schedule_probe(id, false);
             }
         }
@@ -234,7 +238,7 @@ impl Core {
             row.state =
                 ResourceState::Destroying { op: Some(op), attempt: 0, retry_at: None, cause: cause.clone(), dead };
         });
-        self.event("resource.destroying", actor, Subject::Resource(id), detail);
+        self.event(EventKind::ResourceDestroying, actor, Subject::Resource(id), detail);
         for lease in self.live_on(id) {
             self.break_on_resource(lease, &cause, actor);
         }
@@ -272,7 +276,7 @@ impl Core {
             row.handle = None;
             row.access = Arc::new(Texts::new());
         });
-        self.own_event("resource.gone", Subject::Resource(id), "");
+        self.own_event(EventKind::ResourceGone, Subject::Resource(id), "");
         self.leave_host(id, row.parent);
         self.dirty.insert(row.pool.clone());
         self.drop_empty_pools();
@@ -284,7 +288,7 @@ impl Core {
             host.children.remove(&id);
         }
         let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is gone"), finding: None };
-        self.end_lease(parent.lease, how, &Arc::from(SELF), "lease.released");
+        self.end_lease(parent.lease, how, &Arc::from(SELF));
     }
 
     /// A destroy came back.
@@ -322,7 +326,11 @@ impl Core {
                 row.trouble = Some(Arc::from(text.as_str()));
             });
             if !orphaned {
-                self.own_event("resource.orphaned", Subject::Resource(id), format!("{text}; the janitor tries on"));
+                self.own_event(
+                    EventKind::ResourceOrphaned,
+                    Subject::Resource(id),
+                    format!("{text}; the janitor tries on"),
+                );
                 // Its slot on the host is free: only the debt remains.
                 self.leave_host_slot(id);
             }
@@ -335,7 +343,7 @@ impl Core {
                 }
                 row.trouble = Some(Arc::from(text.as_str()));
             });
-            self.own_event("resource.destroy-failed", Subject::Resource(id), format!("{text}; again in {wait}"));
+            self.own_event(EventKind::ResourceDestroyFailed, Subject::Resource(id), format!("{text}; again in {wait}"));
         }
     }
 
@@ -343,7 +351,7 @@ impl Core {
     pub(crate) fn leave_host_slot(&mut self, id: ResourceId) {
         let Some(parent) = self.resource(id).and_then(|row| row.parent) else { return };
         let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is an orphan"), finding: None };
-        self.end_lease(parent.lease, how, &Arc::from(SELF), "lease.released");
+        self.end_lease(parent.lease, how, &Arc::from(SELF));
     }
 
     pub(crate) fn resource_due(&mut self, id: ResourceId) {

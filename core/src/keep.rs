@@ -5,7 +5,9 @@
 
 use crate::machine::Core;
 use crate::pending::SELF;
-use crate::{CauseChain, Cordon, Keep, LeaseId, Link, Reason, ResourceId, ResourceState, Source, Subject, Timestamp};
+use crate::{
+    CauseChain, Cordon, EventKind, Keep, LeaseId, Link, Reason, ResourceId, ResourceState, Source, Subject, Timestamp,
+};
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -22,7 +24,7 @@ impl Core {
             ResourceState::Quarantined { cordon, since, .. } => {
                 let (cordon, since, until) = (cordon.clone(), *since, keep.until);
                 self.edit_resource(id, |row| row.state = ResourceState::Quarantined { cordon, since, until });
-                self.event("resource.kept", actor, Subject::Resource(id), detail);
+                self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
                 return;
             }
             ResourceState::Ready
@@ -31,7 +33,7 @@ impl Core {
             | ResourceState::Draining { .. } => {}
         }
         self.edit_resource(id, |row| row.keep = Some(keep));
-        self.event("resource.kept", actor, Subject::Resource(id), detail);
+        self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
         self.settle_keep(id, None);
     }
 
@@ -87,7 +89,7 @@ impl Core {
             row.state = ResourceState::Quarantined { cordon, since, until };
             row.keep = None;
         });
-        self.event("resource.quarantined", actor, Subject::Resource(id), &*detail);
+        self.event(EventKind::ResourceQuarantined, actor, Subject::Resource(id), &*detail);
         for lease in self.live_on(id) {
             if Some(lease) != leaving {
                 self.break_on_resource(lease, chain, actor);
@@ -133,7 +135,7 @@ impl Core {
         if until.is_none_or(|at| at > self.now) {
             return false;
         }
-        self.event("resource.hold-over", &Arc::from(SELF), Subject::Resource(id), "");
+        self.event(EventKind::ResourceHoldOver, &Arc::from(SELF), Subject::Resource(id), "");
         let link = self.link(id, Reason::Policy, "it was kept for as long as was asked", Source::Broker);
         if matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == SELF) {
             // Its check is blind, so that passing it once more says nothing.

@@ -54,6 +54,7 @@ mod recover;
 mod resource;
 mod size;
 mod slots;
+mod stable;
 mod step;
 mod tables;
 mod time;
@@ -63,7 +64,7 @@ mod view;
 pub use cause::{CauseChain, Link, Reason, Source};
 pub use clock::{HybridClock, Reading};
 pub use effect::{Effect, Work};
-pub use event::Event;
+pub use event::{Event, EventKind};
 pub use id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
 pub use input::{
     AdminRequest, AdminVerb, Blame, CallFailure, Claim, Input, LeaseRequest, Made, Notice, NoticeKind, NoticeTarget,
@@ -76,4 +77,4 @@ pub use pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, 
 pub use resource::{AtRisk, Keep, Parent, Resource, ResourceState, WorkFailure};
 pub use step::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use time::{Millis, Timestamp};
-pub use view::{Blocker, BrakeView, Explanation, ItemView, PoolCounters, PoolView};
+pub use view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};

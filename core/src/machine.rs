@@ -8,8 +8,8 @@ use crate::queue::Queue;
 use crate::tables::{LeaseEntry, Pool, ResourceEntry};
 use crate::timer::Timer;
 use crate::{
-    Batch, Brake, GroupId, Input, Lease, LeaseId, Millis, Rejection, Reply, Resource, ResourceId, Revision, Subject,
-    Timestamp,
+    Batch, Brake, EventKind, GroupId, Input, Lease, LeaseId, Millis, Rejection, Reply, Resource, ResourceId, Revision,
+    Subject, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -208,7 +208,7 @@ impl Core {
         };
         if !self.unsettled {
             let text = format!("placing and sizing did not come to an end in {rounds} rounds; the next step goes on");
-            self.own_event("pool.unsettled", Subject::Pool(pool), text);
+            self.own_event(EventKind::PoolUnsettled, Subject::Pool(pool), text);
         }
         self.unsettled = true;
         false
@@ -246,7 +246,7 @@ mod tests {
         assert!(!core.settle_within(0));
         assert!(core.check_invariants().unwrap_err().contains("did not settle"));
         let events = core.take_batch().events;
-        assert_eq!(events.iter().filter(|event| event.kind == "pool.unsettled").count(), 1);
+        assert_eq!(events.iter().filter(|event| event.kind == EventKind::PoolUnsettled).count(), 1);
         assert!(core.dirty.contains("hosts"), "nothing of it is lost");
         assert!(core.settle_within(1) && core.dirty.is_empty());
         assert_eq!(core.check_invariants(), Ok(()));

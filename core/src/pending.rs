@@ -2,8 +2,8 @@
 
 use crate::machine::Core;
 use crate::{
-    Batch, Effect, Event, LeaseId, LeaseState, Millis, Op, PoolRow, Resource, ResourceId, ResourceState, Revision,
-    Subject, Work,
+    Batch, Effect, Event, EventKind, LeaseId, LeaseState, Millis, Op, PoolRow, Resource, ResourceId, ResourceState,
+    Revision, Subject, Work,
 };
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -36,7 +36,7 @@ pub(crate) const SELF: &str = "wharfinger";
 
 impl Core {
     /// Writes an entry of the audit trail, as of the latest change.
-    pub(crate) fn event(&mut self, kind: &'static str, actor: &Arc<str>, subject: Subject, detail: impl Into<String>) {
+    pub(crate) fn event(&mut self, kind: EventKind, actor: &Arc<str>, subject: Subject, detail: impl Into<String>) {
         let (pool, resource, lease) = match &subject {
             Subject::Pool(name) => (Some(name.clone()), None, None),
             Subject::Resource(id) => (self.resource(*id).map(|row| row.pool.clone()), Some(*id), None),
@@ -61,7 +61,7 @@ impl Core {
     }
 
     /// As [`Core::event`], by the broker itself.
-    pub(crate) fn own_event(&mut self, kind: &'static str, subject: Subject, detail: impl Into<String>) {
+    pub(crate) fn own_event(&mut self, kind: EventKind, subject: Subject, detail: impl Into<String>) {
         self.event(kind, &Arc::from(SELF), subject, detail);
     }
 
@@ -77,7 +77,7 @@ impl Core {
         let from = events.len() - recent;
         let at = events[from..]
             .iter()
-            .position(|event| event.kind == "lease.queued" && event.subject == Subject::Lease(id))?;
+            .position(|event| event.kind == EventKind::LeaseQueued && event.subject == Subject::Lease(id))?;
         Some(events.remove(from + at).actor)
     }
 

@@ -11,7 +11,7 @@ use crate::matching::Matching;
 use crate::near::nearest;
 use crate::queue::{ClassKey, Place, Want};
 use crate::tables::{Pool, ResourceEntry};
-use crate::{Hold, Lease, LeaseId, LeaseState, Resource, ResourceId, ResourceState, Selector, Subject};
+use crate::{EventKind, Hold, Lease, LeaseId, LeaseState, Resource, ResourceId, ResourceState, Selector, Subject};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
@@ -429,7 +429,7 @@ impl Core {
         } else {
             self.touch_resource(resource, used)
         }
-        let kind = if prepare { "lease.preparing" } else { "lease.active" };
+        let kind = if prepare { EventKind::LeasePreparing } else { EventKind::LeaseActive };
         let actor = self.asked_just_now(id).unwrap_or_else(|| Arc::from(crate::pending::SELF));
         self.event(kind, &actor, Subject::Lease(id), format!("slot {slot}, token {}", hold.token));
         if prepare {

@@ -7,8 +7,8 @@ use crate::place::{Round, Seat};
 use crate::queue::{ClassKey, Want};
 use crate::tables::Pool;
 use crate::{
-    Labels, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Parent, Reason, Resource, ResourceId, ResourceState,
-    Selector, Source, Subject, Texts, Timestamp,
+    EventKind, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Parent, Reason, Resource, ResourceId,
+    ResourceState, Selector, Source, Subject, Texts, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -246,7 +246,7 @@ impl Core {
             keep: None,
             failures: Vec::new(),
         });
-        self.own_event("resource.provisioning", Subject::Resource(id), "");
+        self.own_event(EventKind::ResourceProvisioning, Subject::Resource(id), "");
         if hosted {
             self.ask_for_host(id, &config);
         } else if let Some(op) = op {

@@ -1,5 +1,6 @@
 //! What is told to those who ask: views made for a reader, stored nowhere.
 
+use crate::stable::stable_texts;
 use crate::{Cordon, PoolConfig, ResourceId};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -91,13 +92,51 @@ pub struct Explanation {
     pub blockers: Vec<Blocker>,
 }
 
+stable_texts! {
+    /// Reasons for which a pool does not serve a lease. The set is open for clients: a later version may add codes.
+    pub enum BlockerCode {
+        /// The lease waits for a time: a remote or a provider was down.
+        Delayed = "DELAYED",
+        /// The group of the lease has fewer slots than it needs.
+        Incomplete = "INCOMPLETE",
+        /// The pool left the configuration.
+        Removed = "REMOVED",
+        /// The pool is disabled in the configuration.
+        Disabled = "DISABLED",
+        /// An operator cordoned the pool.
+        Cordoned = "CORDONED",
+        /// The free slots are on resources that failed this lease.
+        Avoided = "AVOIDED",
+        /// The free slots are on resources that may be taken away.
+        AtRisk = "AT_RISK",
+        /// The free slots are on resources that end before the work would.
+        EndsTooSoon = "ENDS_TOO_SOON",
+        /// The next resource waits for a slot on a host.
+        NoHost = "NO_HOST",
+        /// Resources are being made.
+        Provisioning = "PROVISIONING",
+        /// The brake of a failure domain is on.
+        Braked = "BRAKED",
+        /// Resources are in doubt or under repair.
+        InDoubt = "IN_DOUBT",
+        /// Resources are cordoned, draining, held or quarantined.
+        Held = "HELD",
+        /// The pool waits after a failed attempt to make a resource.
+        BackingOff = "BACKING_OFF",
+        /// All slots are in use.
+        Busy = "BUSY",
+        /// The pool may have no resource.
+        AtMax = "AT_MAX",
+    }
+}
+
 /// What keeps a lease from being granted by one pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Blocker {
     /// Which pool.
     pub pool: Arc<str>,
-    /// Stable code.
-    pub code: &'static str,
+    /// The reason.
+    pub code: BlockerCode,
     /// What is the case.
     pub detail: String,
     /// What a person can do.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use wharfinger_core::{
-    AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, FailReason, Fault, Finding, GroupId, Hold, Keep, Lease, LeaseId,
-    LeaseSpec, LeaseState, Link, Millis, Op, Outcome, Parent, PoolRow, Reason, Resource, ResourceId, ResourceState,
-    Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
+    AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, FailReason, Fault, Finding, GroupId, Hold, Keep,
+    Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Op, Outcome, Parent, PoolRow, Reason, Resource, ResourceId,
+    ResourceState, Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
 };
 
 /// How many states [`Samples::lease`] knows.
@@ -283,7 +283,7 @@ pub(super) fn event(revision: u64, subject: Subject) -> Event {
     Event {
         revision: Revision(revision),
         at: Timestamp(1000 + revision.cast_signed()),
-        kind: "lease.active",
+        kind: EventKind::LeaseActive,
         actor: Arc::from("ann"),
         subject,
         pool: None,

@@ -8,8 +8,9 @@ use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Sub
 use wharfinger::store::{EventQuery, Fault, MemoryStore, Store};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict};
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Batch, Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState,
-    Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts, Timeouts, Timestamp,
+    AdminRequest, AdminVerb, Batch, BlockerCode, Brake, Claim, DoubtPolicy, EventKind, Input, Labels, Lease, LeaseId,
+    LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts,
+    Timeouts, Timestamp,
 };
 use wharfinger_fake::{Call, Fake};
 
@@ -177,7 +178,7 @@ async fn the_exclusive_pool_keeps_its_waiter_while_a_check_is_under_way() {
     let second = world.lease("second").await;
     assert!(matches!(world.get(second).await.state, LeaseState::Queued), "nothing is granted on what is in doubt");
     let why = world.engine.handle.read(move |core, now| core.explain(second, now)).await.unwrap().unwrap();
-    assert_eq!(why.blockers[0].code, "IN_DOUBT", "{why:?}");
+    assert_eq!(why.blockers[0].code, BlockerCode::InDoubt, "{why:?}");
     world.fake.let_go(Call::Check);
     world.active(second).await;
     assert_eq!(world.fake.count(Call::Provision), 1, "the same resource, cleared");
@@ -276,7 +277,8 @@ async fn what_an_operator_asked_for_is_in_the_trail_though_it_changed_nothing() 
     }
     let query = EventQuery { resource: Some(resource), itself: true, limit: 100, ..EventQuery::default() };
     let told = world.engine.handle.events(&query).await.unwrap();
-    let asked = told.iter().filter(|entry| entry.kind == "resource.drain-asked").map(|entry| &*entry.detail);
+    let asked =
+        told.iter().filter(|entry| entry.kind == EventKind::ResourceDrainAsked.as_str()).map(|entry| &*entry.detail);
     assert!(asked.eq(["once", "and again"]), "{told:?}");
 }
 

@@ -3,8 +3,8 @@
 use super::{reject, unknown_lease, unknown_resource};
 use crate::machine::Core;
 use crate::{
-    AdminRequest, AdminVerb, CauseChain, Cordon, Keep, Link, Reason, Rejection, RejectionKind, Reply, ResourceId,
-    ResourceState, Source, Subject,
+    AdminRequest, AdminVerb, CauseChain, Cordon, EventKind, Keep, Link, Reason, Rejection, RejectionKind, Reply,
+    ResourceId, ResourceState, Source, Subject,
 };
 use alloc::format;
 use alloc::sync::Arc;
@@ -28,34 +28,34 @@ impl Core {
             AdminVerb::Cordon(id) => {
                 self.must_exist(id)?;
                 self.edit_resource(id, |row| row.cordoned = Some(cordon));
-                self.event("resource.cordoned", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceCordoned, &principal, Subject::Resource(id), &*reason);
                 self.resource_reply(id)
             }
             AdminVerb::Uncordon(id) => {
                 self.must_exist(id)?;
                 self.edit_resource(id, |row| row.cordoned = None);
-                self.event("resource.uncordoned", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceUncordoned, &principal, Subject::Resource(id), &*reason);
                 let link = said(id, Reason::Operator, self).remove(0);
                 self.undrain(id, id, &[Reason::Operator], &link);
                 self.resource_reply(id)
             }
             AdminVerb::Drain(id, deadline) => {
                 self.must_exist(id)?;
-                self.event("resource.drain-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceDrainAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
                 self.drain(id, chain, deadline.map(|span| self.now.after(span)));
                 self.resource_reply(id)
             }
             AdminVerb::Check(id) => {
                 self.must_exist(id)?;
-                self.event("resource.check-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceCheckAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
                 self.suspect(id, chain);
                 self.resource_reply(id)
             }
             AdminVerb::Taint(id) => {
                 self.must_exist(id)?;
-                self.event("resource.tainted", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceTainted, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::HolderTainted, self);
                 self.suspect(id, chain);
                 self.resource_reply(id)
@@ -67,7 +67,7 @@ impl Core {
             }
             AdminVerb::Recover(id) => {
                 self.must_exist(id)?;
-                self.event("resource.recover-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceRecoverAsked, &principal, Subject::Resource(id), &*reason);
                 let link = said(id, Reason::Operator, self).remove(0);
                 self.take_back(id, link);
                 self.resource_reply(id)
@@ -86,14 +86,14 @@ impl Core {
             }
             AdminVerb::Recycle(id) => {
                 self.must_exist(id)?;
-                self.event("resource.recycle-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceRecycleAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
                 self.remove(id, chain, false, &principal);
                 self.resource_reply(id)
             }
             AdminVerb::ForceDestroy(id) => {
                 self.must_exist(id)?;
-                self.event("resource.force-destroy-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceForceDestroyAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
                 self.force_destroy(id, chain, &principal);
                 self.resource_reply(id)
@@ -137,7 +137,7 @@ impl Core {
             let message = format!("no pool {name:?}: list them with `wharfinger pools`");
             return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message));
         };
-        let kind = if cordon.is_some() { "pool.cordoned" } else { "pool.uncordoned" };
+        let kind = if cordon.is_some() { EventKind::PoolCordoned } else { EventKind::PoolUncordoned };
         pool.cordoned = cordon;
         pool.revision = revision;
         self.revision = revision;
@@ -193,7 +193,7 @@ impl Core {
             self.edit_resource(id, |row| {
                 row.state = ResourceState::Orphaned { op, attempt, retry_at, cause: chain };
             });
-            self.event("resource.orphaned", principal, Subject::Resource(id), "by force; the janitor tries on");
+            self.event(EventKind::ResourceOrphaned, principal, Subject::Resource(id), "by force; the janitor tries on");
             self.leave_host_slot(id);
         }
     }

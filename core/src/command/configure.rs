@@ -2,7 +2,7 @@
 
 use crate::machine::Core;
 use crate::tables::Pool;
-use crate::{PoolConfig, Reason, ResourceId, ResourceState, Source, Subject};
+use crate::{EventKind, PoolConfig, Reason, ResourceId, ResourceState, Source, Subject};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -22,12 +22,12 @@ impl Core {
                     pool.configured = true;
                     if changed {
                         pool.backoff = crate::tables::Backoff::default();
-                        self.own_event("pool.configured", Subject::Pool(name), "");
+                        self.own_event(EventKind::PoolConfigured, Subject::Pool(name), "");
                     }
                 }
                 None => {
                     self.pools.insert(name.clone(), Pool::new(Arc::new(config)));
-                    self.own_event("pool.configured", Subject::Pool(name), "");
+                    self.own_event(EventKind::PoolConfigured, Subject::Pool(name), "");
                 }
             }
         }
@@ -41,7 +41,7 @@ impl Core {
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.configured = false;
             }
-            self.own_event("pool.removed", Subject::Pool(name.clone()), "what is left of it drains");
+            self.own_event(EventKind::PoolRemoved, Subject::Pool(name.clone()), "what is left of it drains");
         }
         order.extend(self.pools.keys().filter(|name| !names.contains(*name)).cloned());
         self.order = order;

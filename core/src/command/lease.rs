@@ -5,8 +5,8 @@ use crate::capacity::Extent;
 use crate::machine::Core;
 use crate::queue::{ClassKey, Want};
 use crate::{
-    GroupId, Labels, Lease, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind, Reply,
-    Selector, Subject, Texts,
+    EventKind, GroupId, Labels, Lease, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind,
+    Reply, Selector, Subject, Texts,
 };
 use alloc::format;
 use alloc::string::String;
@@ -247,7 +247,7 @@ impl Core {
                 ends_at: None,
                 doubt: None,
             });
-            self.event("lease.queued", &request.principal, Subject::Lease(id), "");
+            self.event(EventKind::LeaseQueued, &request.principal, Subject::Lease(id), "");
             self.mark_dirty_for(id);
             ids.push(id);
         }

@@ -3,8 +3,8 @@
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
-    AtRisk, CauseChain, Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId, ResourceState,
-    Source, Subject, Timestamp,
+    AtRisk, CauseChain, EventKind, Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId,
+    ResourceState, Source, Subject, Timestamp,
 };
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -46,7 +46,7 @@ impl Core {
         let (source, detail) = (notice.source.clone(), notice.detail.clone());
         self.edit_resource(id, |row| row.at_risk = Some(AtRisk { source, detail }));
         let text = format!("{} ({})", notice.detail, notice.source);
-        self.own_event("resource.at-risk", Subject::Resource(id), text);
+        self.own_event(EventKind::ResourceAtRisk, Subject::Resource(id), text);
     }
 
     fn target_of(&self, notice: &Notice) -> Option<ResourceId> {
@@ -75,7 +75,7 @@ impl Core {
         announced.insert(source.clone(), at);
         let text = format!("in {}: {}", at.since(self.now), link.detail);
         let ends_at = self.end_moves(id, announced);
-        self.own_event("resource.ends", Subject::Resource(id), text);
+        self.own_event(EventKind::ResourceEnds, Subject::Resource(id), text);
         self.drain(id, alloc::vec![link], ends_at);
     }
 
@@ -84,14 +84,14 @@ impl Core {
         let Some(row) = self.resource(id).cloned() else { return };
         if row.at_risk.as_ref().is_some_and(|risk| risk.source == *source) {
             self.edit_resource(id, |row| row.at_risk = None);
-            self.own_event("resource.at-risk-no-more", Subject::Resource(id), &*link.detail);
+            self.own_event(EventKind::ResourceAtRiskNoMore, Subject::Resource(id), &*link.detail);
         }
         let mut announced = row.announced.clone();
         if announced.remove(source).is_none() || self.is_leaving(id) {
             return;
         }
         self.end_moves(id, announced);
-        self.own_event("resource.called-off", Subject::Resource(id), format!("{} ({source})", link.detail));
+        self.own_event(EventKind::ResourceCalledOff, Subject::Resource(id), format!("{} ({source})", link.detail));
         self.undrain(id, id, &[Reason::Interrupted, Reason::Notice], &link);
     }
 

@@ -3,7 +3,8 @@
 use super::{reject, retry_in, unknown_lease};
 use crate::machine::Core;
 use crate::{
-    Ended, Keep, LeaseId, LeaseState, Millis, Outcome, Reason, Rejection, RejectionKind, Reply, Source, Subject,
+    Ended, EventKind, Keep, LeaseId, LeaseState, Millis, Outcome, Reason, Rejection, RejectionKind, Reply, Source,
+    Subject,
 };
 use alloc::format;
 use alloc::string::String;
@@ -36,12 +37,12 @@ impl Core {
                     // The outcome is of the named lease: of the resources of the others it says nothing.
                     let note = Arc::from(format!("released with {id}"));
                     let how = Ended::Released { outcome: Outcome::Ok, note, finding: None };
-                    self.end_uncounted(member, how, principal, "lease.released");
+                    self.end_uncounted(member, how, principal);
                 } else if active {
                     let how = Ended::Released { outcome, note: note.clone(), finding: None };
-                    self.end_lease(member, how, principal, "lease.released");
+                    self.end_lease(member, how, principal);
                 } else {
-                    self.end_lease(member, Ended::Cancelled, principal, "lease.cancelled");
+                    self.end_lease(member, Ended::Cancelled, principal);
                 }
             }
         }
@@ -83,7 +84,7 @@ impl Core {
             LeaseState::Active { hold, .. } => {
                 let resource = hold.resource;
                 self.count_report(id)?;
-                self.event("lease.reported", principal, Subject::Lease(id), &**note);
+                self.event(EventKind::LeaseReported, principal, Subject::Lease(id), &**note);
                 let text = if note.is_empty() { "its holder meets failures" } else { &**note };
                 let detail = format!("{text} ({id})");
                 let link = self.link(resource, Reason::HolderReported, &detail, Source::Holder);

@@ -4,8 +4,8 @@
 use crate::command::reject;
 use crate::machine::Core;
 use crate::{
-    Blame, CallFailure, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection, RejectionKind,
-    Reply, ResourceId, ResourceState, Source, Subject, Texts, Verdict,
+    Blame, CallFailure, EventKind, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection,
+    RejectionKind, Reply, ResourceId, ResourceState, Source, Subject, Texts, Verdict,
 };
 use alloc::format;
 use alloc::sync::Arc;
@@ -87,7 +87,11 @@ impl Core {
                     lease.ends_at = ends_at;
                     lease.state = LeaseState::Active { hold, since: now, access: Arc::new(access) };
                 });
-                self.own_event("lease.active", Subject::Lease(id), format!("slot {}, token {}", hold.slot, hold.token));
+                self.own_event(
+                    EventKind::LeaseActive,
+                    Subject::Lease(id),
+                    format!("slot {}, token {}", hold.slot, hold.token),
+                );
                 if lease.spec.group.is_some_and(|group| self.partial.contains(&group)) {
                     // It may hold now what others wait for.
                     self.mark_dirty_for(id);
@@ -142,7 +146,7 @@ impl Core {
                         cleanup.op = Op(0);
                     }
                 });
-                self.own_event("resource.clean-failed", Subject::Resource(resource), text.as_str());
+                self.own_event(EventKind::ResourceCleanFailed, Subject::Resource(resource), text.as_str());
                 let failures = match self.resources.get_mut(&resource) {
                     Some(entry) => {
                         entry.clean_failures += 1;

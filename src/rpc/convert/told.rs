@@ -288,7 +288,7 @@ fn counters(counters: &PoolCounters) -> pb::PoolCounters {
 pub(crate) fn explanation(told: pb::Lease, why: Explanation, history: Vec<pb::Event>) -> pb::ExplainResponse {
     let blockers = why.blockers.into_iter().map(|blocker| pb::Blocker {
         pool: blocker.pool.to_string(),
-        code: blocker.code.to_owned(),
+        code: blocker.code.as_str().to_owned(),
         detail: blocker.detail,
         remedy: blocker.remedy,
     });

@@ -246,7 +246,7 @@ pub(in crate::store) fn put_event(event: &Event, ordinal: i64, sink: &mut impl S
     put.number(event.revision.0);
     put.int(ordinal);
     put.int(event.at.0);
-    put.name(event.kind);
+    put.name(event.kind.as_str());
     put.text(&event.actor);
     put.0.string(Some(event.subject.key()));
     put.maybe(about.pool);
