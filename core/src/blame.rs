@@ -4,7 +4,7 @@
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
-    CauseChain, Ended, EventKind, Fault, Finding, Keep, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason,
+    CauseChain, Ended, EventKind, Fault, Finding, Hold, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason,
     Resource, ResourceId, ResourceState, Source, Subject, WorkFailure,
 };
 use alloc::collections::BTreeSet;
@@ -26,8 +26,8 @@ impl Core {
         if lease.spec.child.is_some() || !matches!(lease.state, LeaseState::Active { .. }) {
             return;
         }
-        let Some(hold) = lease.hold() else { return };
-        let Some(row) = self.resource(hold.resource).cloned() else { return };
+        let Some(assignment) = lease.assignment() else { return };
+        let Some(row) = self.resource(assignment.resource).cloned() else { return };
         let host = row.parent.and_then(|parent| parent.host);
         if *outcome == Outcome::Ok && !self.lost_under.is_empty() {
             self.lost_under.remove(&lease.spec.work_key());
@@ -38,7 +38,7 @@ impl Core {
                 Some(WorkFailure { work: lease.spec.work_key(), lease: lease.id, at: self.now, cleared: false })
             }
         };
-        for id in [Some(hold.resource), host].into_iter().flatten() {
+        for id in [Some(assignment.resource), host].into_iter().flatten() {
             let empty = self.resource(id).is_none_or(|row| row.failures.is_empty());
             match &failure {
                 None if empty => {}
@@ -56,10 +56,10 @@ impl Core {
 
     /// A lease is broken for what became of its resource: was this work there too often when that happened?
     pub(crate) fn work_that_breaks(&mut self, lease: &Lease, cause: &CauseChain) -> Option<Link> {
-        let LeaseState::Active { hold, .. } = &lease.state else { return None };
+        let LeaseState::Active { assignment, .. } = &lease.state else { return None };
         let evident = [Reason::ResourceMangled, Reason::ResourceUnreachable, Reason::ResourceGone];
         let found = cause.iter().any(|link| evident.contains(&link.reason) && link.source == Source::Check);
-        let policy = self.policy_of(hold.resource)?;
+        let policy = self.policy_of(assignment.resource)?;
         if lease.spec.child.is_some() || !found || policy.work_after == 0 {
             return None;
         }
@@ -68,7 +68,7 @@ impl Core {
         }
         let work = lease.spec.work_key();
         let met = self.lost_under.entry(work.clone()).or_default();
-        met.insert(hold.resource);
+        met.insert(assignment.resource);
         if (met.len() as u32) < policy.work_after {
             return None;
         }
@@ -133,7 +133,7 @@ impl Core {
         }
         if let Some(host) = host
             && self.different_works(host).is_some()
-            && self.resource(host).is_some_and(|row| matches!(row.state, ResourceState::Ready) && row.keep.is_none())
+            && self.resource(host).is_some_and(|row| matches!(row.state, ResourceState::Ready) && row.hold.is_none())
         {
             let text = "different works failed on it in a row, in copies whose checks pass";
             let link = self.link(host, Reason::HolderFailed, text, Source::Broker);
@@ -211,7 +211,7 @@ impl Core {
             match &other.state {
                 ResourceState::Quarantined { .. } => kept += 1,
                 ResourceState::Ready | ResourceState::Suspect { .. } => {
-                    kept += u32::from(other.keep.is_some());
+                    kept += u32::from(other.hold.is_some());
                     failing += u32::from(other.id != id && other.failures.len() + 1 >= met.len());
                 }
                 _ => continue,
@@ -249,7 +249,7 @@ impl Core {
         let reason = format!("{}: {why}", Reason::CheckBlind.as_str());
         // A copy keeps its host from leaving; it is kept for a day at most and then made anew.
         let until = row.parent.map(|_| self.now.after(COPY_KEPT));
-        self.keep(id, Keep { by: by.clone(), reason: Arc::from(reason), until }, &by);
+        self.hold(id, Hold { by: by.clone(), reason: Arc::from(reason), until }, &by);
         true
     }
 

@@ -43,11 +43,11 @@ impl Core {
         let members = self.by_group.get(&group)?;
         let rows = || members.iter().filter_map(|id| self.lease(*id)).filter(|row| !row.ended());
         let waiting = rows().find(|row| matches!(row.state, LeaseState::Queued))?;
-        let holder = rows().find(|row| row.hold().is_some())?.id;
+        let holder = rows().find(|row| row.assignment().is_some())?.id;
         let (key, place) = self.queue.place(waiting.id)?;
         let mut holds = Slots::new();
-        for hold in rows().filter_map(|row| row.hold()) {
-            *holds.entry(hold.resource).or_default() += 1;
+        for assignment in rows().filter_map(|row| row.assignment()) {
+            *holds.entry(assignment.resource).or_default() += 1;
         }
         let preparing = rows().any(|row| matches!(row.state, LeaseState::Preparing { .. }));
         Some(Partial { place: *place, wants: key.to_vec(), holder, holds, preparing })
@@ -143,7 +143,7 @@ impl Core {
     fn will_serve(&self, row: &Resource) -> bool {
         let coming = || self.resources.get(&row.id).is_some_and(|entry| entry.counted.coming > 0);
         row.cordoned.is_none()
-            && row.keep.is_none()
+            && row.hold.is_none()
             && match row.state {
                 ResourceState::Ready | ResourceState::Suspect { .. } | ResourceState::Repairing { .. } => true,
                 ResourceState::Provisioning { .. } => coming(),

@@ -280,9 +280,9 @@ impl Core {
         for lease in below {
             self.edit_lease(lease, |lease| lease.doubt = None);
         }
-        if self.resource(id).is_some_and(|row| row.keep.is_some()) {
+        if self.resource(id).is_some_and(|row| row.hold.is_some()) {
             // Its holders are gone and it is to be kept as they left it.
-            self.settle_keep(id, None);
+            self.settle_hold(id, None);
         } else {
             self.clean_again(id);
         }

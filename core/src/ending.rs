@@ -30,13 +30,14 @@ impl Core {
         }
         self.leave_line(id);
         let now = self.now;
-        let hold = lease.hold().copied();
-        let cleanup = hold.filter(|hold| self.needs_cleaning(&lease, hold.resource)).map(|hold| {
-            // What is kept for triage is left as it is, and a repair has the resource to itself: the slot is cleaned when
-            // the resource is cleared.
-            let op = if self.is_set_apart(hold.resource) { Op(0) } else { self.next_op() };
-            Cleanup { hold, op }
-        });
+        let assignment = lease.assignment().copied();
+        let cleanup =
+            assignment.filter(|assignment| self.needs_cleaning(&lease, assignment.resource)).map(|assignment| {
+                // What is kept for triage is left as it is, and a repair has the resource to itself: the slot is cleaned when
+                // the resource is cleared.
+                let op = if self.is_set_apart(assignment.resource) { Op(0) } else { self.next_op() };
+                Cleanup { assignment, op }
+            });
         let (kind, detail) = (EventKind::of_end(&how), ended_detail(&how));
         let doubt = self.doubt_after(&lease, &how);
         self.edit_lease(id, |lease| {
@@ -44,10 +45,10 @@ impl Core {
             lease.doubt = None;
         });
         self.event(kind, actor, Subject::Lease(id), detail);
-        if let Some(hold) = hold {
+        if let Some(assignment) = assignment {
             // Where it ended, though it may hold the slot no more.
             if let Some(event) = self.pending.events.last_mut() {
-                event.resource = Some(hold.resource);
+                event.resource = Some(assignment.resource);
             }
             if kind == EventKind::LeaseBroken
                 && lease.spec.child.is_none()
@@ -55,16 +56,16 @@ impl Core {
             {
                 pool.counters.broken += 1;
             }
-            self.settle_keep(hold.resource, Some(id));
+            self.settle_hold(assignment.resource, Some(id));
         }
-        match (hold, cleanup) {
+        match (assignment, cleanup) {
             (Some(_), Some(cleanup)) if cleanup.op == Op(0) => {}
             (Some(_), Some(cleanup)) => self.call(Call::Lease(id, cleanup.op)),
-            (Some(hold), None) => self.vacate(hold.resource, hold.slot, id),
+            (Some(assignment), None) => self.vacate(assignment.resource, assignment.slot, id),
             (None, _) => {}
         }
-        if let (Some(hold), Some(link)) = (hold, doubt) {
-            self.suspect(hold.resource, alloc::vec![link]);
+        if let (Some(assignment), Some(link)) = (assignment, doubt) {
+            self.suspect(assignment.resource, alloc::vec![link]);
         }
     }
 
@@ -106,7 +107,7 @@ impl Core {
     fn is_set_apart(&self, id: ResourceId) -> bool {
         use crate::ResourceState as S;
         self.resource(id)
-            .is_some_and(|row| row.keep.is_some() || matches!(row.state, S::Quarantined { .. } | S::Repairing { .. }))
+            .is_some_and(|row| row.hold.is_some() || matches!(row.state, S::Quarantined { .. } | S::Repairing { .. }))
     }
 
     /// Whether the way in which a lease ended puts its resource in doubt.
@@ -114,8 +115,8 @@ impl Core {
         if lease.spec.child.is_some() || !matches!(lease.state, LeaseState::Active { .. }) {
             return None;
         }
-        let hold = lease.hold()?;
-        let row = self.resource(hold.resource)?;
+        let assignment = lease.assignment()?;
+        let row = self.resource(assignment.resource)?;
         let policy = self.pools.get(&row.pool)?.config.doubt;
         let (reason, detail, source) = match how {
             Ended::Released { outcome: Outcome::Failed, note, .. } if policy.after_failed => {
@@ -141,7 +142,7 @@ impl Core {
             | Ended::Failed { .. } => return None,
         };
         Some(Link {
-            subject: Subject::Resource(hold.resource),
+            subject: Subject::Resource(assignment.resource),
             reason,
             detail: Arc::from(format!("{detail} ({})", lease.id)),
             source,
@@ -175,9 +176,11 @@ impl Core {
     /// Requeues a lease whose resource could not be prepared, at its original place; fails it after too many attempts.
     pub(crate) fn requeue(&mut self, id: LeaseId, trouble: &str) {
         let Some(lease) = self.lease(id).cloned() else { return };
-        let Some(hold) = lease.hold().copied() else { return };
-        let budget =
-            self.resource(hold.resource).and_then(|row| self.pools.get(&row.pool)).map_or(5, |p| p.config.attempts);
+        let Some(assignment) = lease.assignment().copied() else { return };
+        let budget = self
+            .resource(assignment.resource)
+            .and_then(|row| self.pools.get(&row.pool))
+            .map_or(5, |p| p.config.attempts);
         if lease.attempts + 1 >= budget {
             let detail = format!("tried {budget} times; the last time: {trouble}");
             self.fail_lease(id, FailReason::BudgetSpent, &Arc::from("ATTEMPTS"), &detail);
@@ -190,15 +193,15 @@ impl Core {
             lease.trouble = Some(Arc::from(trouble));
             lease.ends_at = None;
             lease.doubt = None;
-            lease.avoid.retain(|other| *other != hold.resource);
-            lease.avoid.push(hold.resource);
+            lease.avoid.retain(|other| *other != assignment.resource);
+            lease.avoid.push(assignment.resource);
             if lease.avoid.len() > Lease::MAX_AVOID {
                 lease.avoid.remove(0);
             }
         });
         self.own_event(EventKind::LeaseRequeued, Subject::Lease(id), trouble);
         self.rejoin_queue(id);
-        self.vacate(hold.resource, hold.slot, id);
+        self.vacate(assignment.resource, assignment.slot, id);
     }
 
     /// Puts a lease back into the queue. The members of a group that wait, wait as one request: see [`Core::line_up`].
@@ -221,7 +224,7 @@ impl Core {
     /// Puts a lease off through nobody's fault here: it keeps its place, its budget and its liking for the resource.
     pub(crate) fn put_off(&mut self, id: LeaseId, trouble: &str, at_least: Millis) {
         let Some(lease) = self.lease(id).cloned() else { return };
-        let Some(hold) = lease.hold().copied() else { return };
+        let Some(assignment) = lease.assignment().copied() else { return };
         let wait = crate::fate::backoff(lease.delays + 1, Millis::secs(60)).max(at_least);
         let until = self.now.after(wait);
         self.edit_lease(id, |lease| {
@@ -235,7 +238,7 @@ impl Core {
         });
         self.own_event(EventKind::LeaseDelayed, Subject::Lease(id), format!("{trouble}; again in {wait}"));
         self.rejoin_queue(id);
-        self.vacate(hold.resource, hold.slot, id);
+        self.vacate(assignment.resource, assignment.slot, id);
     }
 
     /// Marks the pools that could serve a lease.
@@ -253,7 +256,7 @@ impl Core {
         match (&lease.state, lease.spec.child) {
             (LeaseState::Queued | LeaseState::Ended { .. }, _) => {}
             (LeaseState::Active { .. } | LeaseState::Preparing { .. }, Some(child)) => {
-                let host = lease.hold().map(|hold| hold.resource);
+                let host = lease.assignment().map(|assignment| assignment.resource);
                 let mut own = alloc::vec![Link {
                     subject: Subject::Resource(child),
                     reason: Reason::ParentGone,
@@ -284,7 +287,7 @@ impl Core {
             return;
         }
         let companions = self.companions(id);
-        let lost = lease.hold().map(|hold| hold.resource);
+        let lost = lease.assignment().map(|assignment| assignment.resource);
         let mut all = alloc::vec![id];
         all.extend(companions.iter().copied());
         if lease.spec.replace {

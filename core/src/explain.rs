@@ -90,14 +90,14 @@ impl Core {
         let plain = |summary| Explanation { summary, position: 0, satisfiable: true, blockers: Vec::new() };
         Some(match &lease.state {
             LeaseState::Queued => self.explain_waiting(lease, now),
-            LeaseState::Preparing { hold, .. } => {
-                plain(format!("slot {} of {} is being made ready for it", hold.slot, hold.resource))
+            LeaseState::Preparing { assignment, .. } => {
+                plain(format!("slot {} of {} is being made ready for it", assignment.slot, assignment.resource))
             }
-            LeaseState::Active { hold, .. } => {
+            LeaseState::Active { assignment, .. } => {
                 let left = lease.expires_at.map(|at| format!(", {} left", at.since(now))).unwrap_or_default();
                 let doubt =
                     lease.doubt.as_ref().map(|why| format!("; the resource is in doubt: {why}")).unwrap_or_default();
-                plain(format!("active on slot {} of {}{left}{doubt}", hold.slot, hold.resource))
+                plain(format!("active on slot {} of {}{left}{doubt}", assignment.slot, assignment.resource))
             }
             LeaseState::Ended { how, cleanup, .. } => {
                 let mut summary = match how {

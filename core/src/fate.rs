@@ -272,7 +272,7 @@ impl Core {
         self.drop_failures(id, |_| true);
         self.edit_resource(id, |row| {
             row.state = ResourceState::Gone { at: now, cause };
-            row.keep = None;
+            row.hold = None;
             row.handle = None;
             row.access = Arc::new(Texts::new());
         });
@@ -400,10 +400,10 @@ impl Core {
             }
             ResourceState::Gone { at, .. } if at.after(self.limits.retention) <= now => self.forget_resource(id),
             ResourceState::Quarantined { .. } => {
-                self.keep_due(id);
+                self.hold_due(id);
             }
             ResourceState::Ready | ResourceState::Draining { .. } => {
-                if !self.keep_due(id) {
+                if !self.hold_due(id) {
                     self.probe_due(id);
                     self.consider_retiring(id);
                 }

@@ -147,11 +147,11 @@ impl Core {
     fn leave(&mut self, id: LeaseId, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
         let Some(row) = self.lease(id).cloned() else { return };
         self.by_revision.remove(&row.revision);
-        if let Some(hold) = row.hold()
-            && let Some(entry) = self.resources.get_mut(&hold.resource)
+        if let Some(assignment) = row.assignment()
+            && let Some(entry) = self.resources.get_mut(&assignment.resource)
         {
-            entry.slots.free(hold.slot, id);
-            touched.insert(hold.resource);
+            entry.slots.free(assignment.slot, id);
+            touched.insert(assignment.resource);
         }
         // The others of its request that waited with it have to stand anew.
         if let Some(waiter) = self.queue.remove(id) {
@@ -161,11 +161,11 @@ impl Core {
 
     fn come(&mut self, row: &Arc<Lease>, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
         let id = row.id;
-        if let Some(hold) = row.hold()
-            && let Some(entry) = self.resources.get_mut(&hold.resource)
+        if let Some(assignment) = row.assignment()
+            && let Some(entry) = self.resources.get_mut(&assignment.resource)
         {
-            entry.slots.restore(hold.slot, id);
-            touched.insert(hold.resource);
+            entry.slots.restore(assignment.slot, id);
+            touched.insert(assignment.resource);
         }
         if matches!(row.state, LeaseState::Queued) {
             waiting.insert(id);

@@ -27,17 +27,20 @@ impl Core {
         let mut held: BTreeMap<(ResourceId, u32), LeaseId> = BTreeMap::new();
         for entry in self.leases.values() {
             let lease = &entry.row;
-            let Some(hold) = lease.hold() else { continue };
-            if let Some(other) = held.insert((hold.resource, hold.slot), lease.id) {
-                return Err(format!("slot {} of {} is held by {other} and {}", hold.slot, hold.resource, lease.id));
+            let Some(assignment) = lease.assignment() else { continue };
+            if let Some(other) = held.insert((assignment.resource, assignment.slot), lease.id) {
+                return Err(format!(
+                    "slot {} of {} is held by {other} and {}",
+                    assignment.slot, assignment.resource, lease.id
+                ));
             }
-            let Some(resource) = self.resources.get(&hold.resource) else {
-                return Err(format!("{} holds a slot of {}, which is not there", lease.id, hold.resource));
+            let Some(resource) = self.resources.get(&assignment.resource) else {
+                return Err(format!("{} holds a slot of {}, which is not there", lease.id, assignment.resource));
             };
-            if !resource.slots.used().any(|(slot, by)| slot == hold.slot && by == lease.id) {
+            if !resource.slots.used().any(|(slot, by)| slot == assignment.slot && by == lease.id) {
                 return Err(format!(
                     "{} holds slot {} of {}, which does not know it",
-                    lease.id, hold.slot, hold.resource
+                    lease.id, assignment.slot, assignment.resource
                 ));
             }
             if !lease.ended()
@@ -51,7 +54,7 @@ impl Core {
                 )
             {
                 let state = resource.row.state.as_str();
-                return Err(format!("{} is live on {}, which is {state}", lease.id, hold.resource));
+                return Err(format!("{} is live on {}, which is {state}", lease.id, assignment.resource));
             }
         }
         for (id, entry) in &self.resources {

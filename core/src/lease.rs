@@ -49,11 +49,11 @@ impl Lease {
     pub const MAX_AVOID: usize = 16;
 
     /// The slot that it keeps others out of: while preparing, active, or being cleaned up after it.
-    pub fn hold(&self) -> Option<&Hold> {
+    pub fn assignment(&self) -> Option<&Assignment> {
         match &self.state {
             LeaseState::Queued => None,
-            LeaseState::Preparing { hold, .. } | LeaseState::Active { hold, .. } => Some(hold),
-            LeaseState::Ended { cleanup, .. } => cleanup.as_ref().map(|c| &c.hold),
+            LeaseState::Preparing { assignment, .. } | LeaseState::Active { assignment, .. } => Some(assignment),
+            LeaseState::Ended { cleanup, .. } => cleanup.as_ref().map(|c| &c.assignment),
         }
     }
 
@@ -135,7 +135,7 @@ impl LeaseSpec {
 
 /// A slot, held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Hold {
+pub struct Assignment {
     /// Of this resource.
     pub resource: ResourceId,
     /// This slot.
@@ -152,14 +152,14 @@ pub enum LeaseState {
     /// A slot is its own; the adapter makes it ready.
     Preparing {
         /// Which slot.
-        hold: Hold,
+        assignment: Assignment,
         /// The operation under way.
         op: Op,
     },
     /// The holder may work.
     Active {
         /// Which slot.
-        hold: Hold,
+        assignment: Assignment,
         /// Since when.
         since: Timestamp,
         /// How to reach it.
@@ -180,7 +180,7 @@ pub enum LeaseState {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Cleanup {
     /// Which slot.
-    pub hold: Hold,
+    pub assignment: Assignment,
     /// The operation under way.
     pub op: Op,
 }

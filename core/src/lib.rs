@@ -37,10 +37,10 @@ mod event;
 mod explain;
 mod fate;
 mod follow;
+mod hold;
 mod id;
 mod input;
 mod invariant;
-mod keep;
 mod label;
 mod lease;
 mod machine;
@@ -71,10 +71,10 @@ pub use input::{
     Prepared, Verdict,
 };
 pub use label::{Labels, Selector};
-pub use lease::{Cleanup, Ended, FailReason, Fault, Finding, Hold, Lease, LeaseSpec, LeaseState, Outcome, Texts};
+pub use lease::{Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseSpec, LeaseState, Outcome, Texts};
 pub use machine::{Core, Limits};
 pub use pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
-pub use resource::{AtRisk, Keep, Parent, Resource, ResourceState, WorkFailure};
+pub use resource::{AtRisk, Hold, Parent, Resource, ResourceState, WorkFailure};
 pub use step::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use time::{Millis, Timestamp};
 pub use view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};

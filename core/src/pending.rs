@@ -42,8 +42,8 @@ impl Core {
             Subject::Resource(id) => (self.resource(*id).map(|row| row.pool.clone()), Some(*id), None),
             Subject::Lease(id) => {
                 let row = self.lease(*id);
-                let hold = row.and_then(|row| row.hold().copied());
-                (row.and_then(|row| row.pool.clone()), hold.map(|hold| hold.resource), Some(*id))
+                let assignment = row.and_then(|row| row.assignment().copied());
+                (row.and_then(|row| row.pool.clone()), assignment.map(|assignment| assignment.resource), Some(*id))
             }
         };
         let detail: String = detail.into();
@@ -150,7 +150,7 @@ impl Core {
             }
             Call::Lease(id, op) => {
                 let lease = self.lease(id)?.clone();
-                let resource = self.resource(lease.hold()?.resource)?.clone();
+                let resource = self.resource(lease.assignment()?.resource)?.clone();
                 let timeouts = self.pools.get(&resource.pool)?.config.timeouts;
                 let (work, timeout) = match &lease.state {
                     LeaseState::Preparing { op: own, .. } if *own == op => {

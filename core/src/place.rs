@@ -11,7 +11,9 @@ use crate::matching::Matching;
 use crate::near::nearest;
 use crate::queue::{ClassKey, Place, Want};
 use crate::tables::{Pool, ResourceEntry};
-use crate::{EventKind, Hold, Lease, LeaseId, LeaseState, Resource, ResourceId, ResourceState, Selector, Subject};
+use crate::{
+    Assignment, EventKind, Lease, LeaseId, LeaseState, Resource, ResourceId, ResourceState, Selector, Subject,
+};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
@@ -399,7 +401,7 @@ impl Core {
         // A copy that may lie on several pools says from now on which it is.
         let settled = child.is_some() && lease.spec.selector.pool.as_ref() != Some(&pool_name);
         let now = self.now;
-        let hold = Hold { resource, slot, token: self.revision.0 + 1 };
+        let assignment = Assignment { resource, slot, token: self.revision.0 + 1 };
         let prepare = config.traits.prepares && child.is_none();
         let op = self.next_op();
         self.edit_lease(id, |lease| {
@@ -413,10 +415,10 @@ impl Core {
             lease.ends_at = ends_at;
             lease.doubt = None;
             lease.state = if prepare {
-                LeaseState::Preparing { hold, op }
+                LeaseState::Preparing { assignment, op }
             } else {
                 lease.expires_at = child.is_none().then(|| now.after(ttl));
-                LeaseState::Active { hold, since: now, access }
+                LeaseState::Active { assignment, since: now, access }
             };
         });
         let counts_uses = config.max_uses.is_some();
@@ -431,7 +433,7 @@ impl Core {
         }
         let kind = if prepare { EventKind::LeasePreparing } else { EventKind::LeaseActive };
         let actor = self.asked_just_now(id).unwrap_or_else(|| Arc::from(crate::pending::SELF));
-        self.event(kind, &actor, Subject::Lease(id), format!("slot {slot}, token {}", hold.token));
+        self.event(kind, &actor, Subject::Lease(id), format!("slot {slot}, token {}", assignment.token));
         if prepare {
             self.call(crate::pending::Call::Lease(id, op));
         }

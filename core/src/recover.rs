@@ -80,10 +80,10 @@ impl Core {
             core.remember_work(id);
         }
         for lease in &snapshot.leases {
-            if let Some(hold) = lease.hold()
-                && let Some(entry) = core.resources.get_mut(&hold.resource)
+            if let Some(assignment) = lease.assignment()
+                && let Some(entry) = core.resources.get_mut(&assignment.resource)
             {
-                entry.slots.restore(hold.slot, lease.id);
+                entry.slots.restore(assignment.slot, lease.id);
             }
         }
         core.index_leases(snapshot.leases);

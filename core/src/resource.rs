@@ -49,7 +49,7 @@ pub struct Resource {
     /// It may be taken away, says a notice: others are preferred.
     pub at_risk: Option<AtRisk>,
     /// No new leases; when its last one ends, it is kept as it is.
-    pub keep: Option<Keep>,
+    pub hold: Option<Hold>,
     /// Work that failed on it in a row, oldest first; a success empties it. At most [`Resource::MAX_FAILURES`].
     pub failures: Vec<WorkFailure>,
 }
@@ -70,7 +70,7 @@ pub struct AtRisk {
 
 /// What is kept for triage, by whose wish and for how long.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Keep {
+pub struct Hold {
     /// Principal, or `wharfinger`.
     pub by: Arc<str>,
     /// In their words.

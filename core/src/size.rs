@@ -243,7 +243,7 @@ impl Core {
             announced: BTreeMap::new(),
             trouble: None,
             at_risk: None,
-            keep: None,
+            hold: None,
             failures: Vec::new(),
         });
         self.own_event(EventKind::ResourceProvisioning, Subject::Resource(id), "");

@@ -204,10 +204,10 @@ impl Core {
         let Some(entry) = self.leases.get_mut(&id) else { return false };
         let row = Arc::make_mut(&mut entry.row);
         let before = row.revision;
-        let held = row.hold().map(|hold| hold.resource);
+        let held = row.assignment().map(|assignment| assignment.resource);
         change(row);
         row.revision = revision;
-        let again = row.spec.replace.then(|| [held, row.hold().map(|hold| hold.resource)]);
+        let again = row.spec.replace.then(|| [held, row.assignment().map(|assignment| assignment.resource)]);
         self.revision = revision;
         self.by_revision.remove(&before);
         self.by_revision.insert(revision, id);
@@ -333,7 +333,7 @@ impl Core {
     /// Whether new leases may be given on it: READY, not cordoned, in an open pool, its host likewise.
     pub(crate) fn leasable(&self, row: &Resource) -> bool {
         let Some(pool) = self.pools.get(&row.pool) else { return false };
-        if !pool.open() || row.cordoned.is_some() || row.keep.is_some() || !matches!(row.state, ResourceState::Ready) {
+        if !pool.open() || row.cordoned.is_some() || row.hold.is_some() || !matches!(row.state, ResourceState::Ready) {
             return false;
         }
         match row.parent {
@@ -341,7 +341,7 @@ impl Core {
             Some(parent) => parent.host.and_then(|host| self.resources.get(&host)).is_some_and(|host| {
                 matches!(host.row.state, ResourceState::Ready)
                     && host.row.cordoned.is_none()
-                    && host.row.keep.is_none()
+                    && host.row.hold.is_none()
                     && self.pools.get(&host.row.pool).is_some_and(Pool::open)
             }),
         }
@@ -510,13 +510,13 @@ impl Core {
 
     /// Gives back the slot that an ended lease still holds.
     pub(crate) fn free_slot(&mut self, lease: LeaseId) {
-        let Some(hold) = self.lease(lease).and_then(|row| row.hold().copied()) else { return };
+        let Some(assignment) = self.lease(lease).and_then(|row| row.assignment().copied()) else { return };
         self.edit_lease(lease, |row| {
             if let LeaseState::Ended { cleanup, .. } = &mut row.state {
                 *cleanup = None;
             }
         });
-        self.vacate(hold.resource, hold.slot, lease);
+        self.vacate(assignment.resource, assignment.slot, lease);
     }
 
     /// Takes a lease off its slot and does what the slot's being free brings about.

@@ -164,7 +164,7 @@ impl Core {
         };
         if matches!(row.state, ResourceState::Ready | ResourceState::Draining { .. }) {
             due = due.min(entry.liveness.next.unwrap_or(NEVER));
-            due = due.min(row.keep.as_ref().and_then(|keep| keep.until).unwrap_or(NEVER));
+            due = due.min(row.hold.as_ref().and_then(|hold| hold.until).unwrap_or(NEVER));
         }
         if due != entry.timer {
             self.timers.remove(&(entry.timer, Timer::Resource(id)));

@@ -162,7 +162,7 @@ impl World {
     }
 
     async fn state_of(&self, lease: &Lease) -> ResourceState {
-        let id = lease.hold().unwrap().resource;
+        let id = lease.assignment().unwrap().resource;
         self.engine.handle.read(move |core, _| core.resource(id).unwrap().state.clone()).await.unwrap()
     }
 }
@@ -231,7 +231,7 @@ async fn a_dud_sends_the_lease_to_another_resource() {
     let lease = world.lease("first").await;
     let active = world.active(lease).await;
     assert_eq!(active.attempts, 1);
-    assert!(!active.avoid.contains(&active.hold().unwrap().resource), "it was served elsewhere");
+    assert!(!active.avoid.contains(&active.assignment().unwrap().resource), "it was served elsewhere");
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn unreachable_is_told_as_doubt_and_becomes_a_break_by_evidence() {
     let world = world(pool(1, 1)).await;
     let first = world.lease("first").await;
     let active = world.active(first).await;
-    let resource = active.hold().unwrap().resource.to_string();
+    let resource = active.assignment().unwrap().resource.to_string();
     world.fake.hold(Call::Check);
     world.fake.set_truth(&resource, Verdict::Unreachable { reason: "TIMEOUT", detail: "no answer".into() });
     assert!(world.fake.notice(NoticeTarget::Resource(resource), NoticeKind::ConnectionLost, "reset").await);
@@ -269,7 +269,7 @@ async fn a_store_that_fails_loses_nothing_that_was_acknowledged() {
 async fn what_an_operator_asked_for_is_in_the_trail_though_it_changed_nothing() {
     let world = world(pool(1, 1)).await;
     let lease = world.active(world.lease("one").await).await;
-    let resource = lease.hold().unwrap().resource;
+    let resource = lease.assignment().unwrap().resource;
     for reason in ["once", "and again"] {
         let (principal, reason) = (Arc::from("test"), Arc::from(reason));
         let verb = AdminVerb::Drain(resource, None);
@@ -375,7 +375,7 @@ async fn a_clock_that_was_ahead_once_stops_nothing() {
     assert_eq!(world.engine.handle.clock_warnings().len(), 1, "an operator hears of it");
 
     let announced = world.lease("announced").await;
-    let resource = world.active(announced).await.hold().unwrap().resource;
+    let resource = world.active(announced).await.assignment().unwrap().resource;
     let silent = world.lease("silent").await;
     let active = world.active(silent).await;
     let left = reading.to_wall(active.expires_at.unwrap()).0 - wall().0;

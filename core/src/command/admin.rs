@@ -3,7 +3,7 @@
 use super::{reject, unknown_lease, unknown_resource};
 use crate::machine::Core;
 use crate::{
-    AdminRequest, AdminVerb, CauseChain, Cordon, EventKind, Keep, Link, Reason, Rejection, RejectionKind, Reply,
+    AdminRequest, AdminVerb, CauseChain, Cordon, EventKind, Hold, Link, Reason, Rejection, RejectionKind, Reply,
     ResourceId, ResourceState, Source, Subject,
 };
 use alloc::format;
@@ -74,15 +74,15 @@ impl Core {
             }
             AdminVerb::Hold(id, span) => {
                 self.must_exist(id)?;
-                self.hold(id, span, &principal, &reason)
+                self.hold_for(id, span, &principal, &reason)
             }
             AdminVerb::HoldLease(id, span) => {
                 let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
-                let Some(hold) = lease.hold() else {
+                let Some(assignment) = lease.assignment() else {
                     let message = format!("{id} has no resource now: hold the resource itself, by its id");
                     return Err(reject(RejectionKind::Precondition, "NO_RESOURCE", "lease_id", message));
                 };
-                self.hold(hold.resource, span, &principal, &reason)
+                self.hold_for(assignment.resource, span, &principal, &reason)
             }
             AdminVerb::Recycle(id) => {
                 self.must_exist(id)?;
@@ -169,7 +169,7 @@ impl Core {
         self.set_apart(id, cordon, None, &chain, principal, None);
     }
 
-    fn hold(
+    fn hold_for(
         &mut self,
         id: ResourceId,
         span: crate::Millis,
@@ -180,8 +180,8 @@ impl Core {
             let message = alloc::string::String::from("a hold must be longer than 0: say how long it is to be kept");
             return Err(reject(RejectionKind::Invalid, "HOLD_NOT_POSITIVE", "hold", message));
         }
-        let keep = Keep { by: principal.clone(), reason: reason.clone(), until: Some(self.now.after(span)) };
-        self.keep(id, keep, principal);
+        let hold = Hold { by: principal.clone(), reason: reason.clone(), until: Some(self.now.after(span)) };
+        self.hold(id, hold, principal);
         self.resource_reply(id)
     }
 

@@ -3,7 +3,7 @@
 use super::{reject, retry_in, unknown_lease};
 use crate::machine::Core;
 use crate::{
-    Ended, EventKind, Keep, LeaseId, LeaseState, Millis, Outcome, Reason, Rejection, RejectionKind, Reply, Source,
+    Ended, EventKind, Hold, LeaseId, LeaseState, Millis, Outcome, Reason, Rejection, RejectionKind, Reply, Source,
     Subject,
 };
 use alloc::format;
@@ -26,7 +26,7 @@ impl Core {
         let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
         self.theirs(&lease, principal)?;
         if let Some(span) = hold {
-            self.keep_for_holder(&lease, principal, &note, span)?;
+            self.hold_for_holder(&lease, principal, &note, span)?;
         }
         if !lease.ended() {
             let mut all = self.companions(id);
@@ -50,14 +50,14 @@ impl Core {
     }
 
     /// A holder wants what its work left behind kept for a while.
-    fn keep_for_holder(
+    fn hold_for_holder(
         &mut self,
         lease: &crate::Lease,
         principal: &Arc<str>,
         note: &Arc<str>,
         span: Millis,
     ) -> Result<(), Rejection> {
-        let LeaseState::Active { hold, .. } = &lease.state else { return Ok(()) };
+        let LeaseState::Active { assignment, .. } = &lease.state else { return Ok(()) };
         let most = lease.pool.as_ref().and_then(|pool| self.pools.get(pool)).map(|pool| pool.config.max_hold);
         let most = most.unwrap_or(Millis::ZERO);
         if span <= Millis::ZERO || span > most {
@@ -71,8 +71,8 @@ impl Core {
         } else {
             Arc::from(format!("held by the holder of {}: {note}", lease.id))
         };
-        let keep = Keep { by: principal.clone(), reason, until: Some(self.now.after(span)) };
-        self.keep(hold.resource, keep, principal);
+        let hold = Hold { by: principal.clone(), reason, until: Some(self.now.after(span)) };
+        self.hold(assignment.resource, hold, principal);
         Ok(())
     }
 
@@ -81,8 +81,8 @@ impl Core {
         let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
         self.theirs(&lease, principal)?;
         match &lease.state {
-            LeaseState::Active { hold, .. } => {
-                let resource = hold.resource;
+            LeaseState::Active { assignment, .. } => {
+                let resource = assignment.resource;
                 self.count_report(id)?;
                 self.event(EventKind::LeaseReported, principal, Subject::Lease(id), &**note);
                 let text = if note.is_empty() { "its holder meets failures" } else { &**note };

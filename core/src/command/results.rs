@@ -51,14 +51,14 @@ impl Core {
         result: Result<Prepared, CallFailure>,
     ) -> Result<Reply, Rejection> {
         let Some(lease) = self.lease(id).cloned() else { return Ok(Reply::Done) };
-        let LeaseState::Preparing { hold, op: own } = lease.state else { return Ok(Reply::Done) };
+        let LeaseState::Preparing { assignment, op: own } = lease.state else { return Ok(Reply::Done) };
         if own != op {
             return Ok(Reply::Done);
         }
         match result {
             Ok(made) => {
-                self.set_near(hold.resource, made.near);
-                let Some(row) = self.resource(hold.resource) else { return Ok(Reply::Done) };
+                self.set_near(assignment.resource, made.near);
+                let Some(row) = self.resource(assignment.resource) else { return Ok(Reply::Done) };
                 let mut access: Texts = (*row.access).clone();
                 access.extend(made.access);
                 // What is announced of its host holds for a copy on it.
@@ -85,19 +85,19 @@ impl Core {
                     lease.expires_at = Some(now.after(lease.spec.ttl));
                     lease.trouble = None;
                     lease.ends_at = ends_at;
-                    lease.state = LeaseState::Active { hold, since: now, access: Arc::new(access) };
+                    lease.state = LeaseState::Active { assignment, since: now, access: Arc::new(access) };
                 });
                 self.own_event(
                     EventKind::LeaseActive,
                     Subject::Lease(id),
-                    format!("slot {}, token {}", hold.slot, hold.token),
+                    format!("slot {}, token {}", assignment.slot, assignment.token),
                 );
                 if lease.spec.group.is_some_and(|group| self.partial.contains(&group)) {
                     // It may hold now what others wait for.
                     self.mark_dirty_for(id);
                 }
             }
-            Err(failure) => self.prepare_failed(id, hold.resource, &failure),
+            Err(failure) => self.prepare_failed(id, assignment.resource, &failure),
         }
         Ok(Reply::Done)
     }
@@ -131,7 +131,7 @@ impl Core {
         if cleanup.op != op {
             return Ok(Reply::Done);
         }
-        let resource = cleanup.hold.resource;
+        let resource = cleanup.assignment.resource;
         match result {
             Ok(()) => {
                 if let Some(entry) = self.resources.get_mut(&resource) {

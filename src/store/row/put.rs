@@ -96,10 +96,10 @@ pub(in crate::store) fn put_lease(lease: &Lease, sink: &mut impl Sink) {
     put.maybe(lease.trouble.as_ref());
     put.time(lease.ends_at);
     put.maybe(lease.doubt.as_ref());
-    let hold = lease.hold();
-    put.id(hold.map(|h| h.resource));
-    put.0.int(hold.map(|h| i64::from(h.slot)));
-    put.0.int(hold.map(|h| h.token.cast_signed()));
+    let assignment = lease.assignment();
+    put.id(assignment.map(|a| a.resource));
+    put.0.int(assignment.map(|a| i64::from(a.slot)));
+    put.0.int(assignment.map(|a| a.token.cast_signed()));
     put.op(op);
     put.time(since);
     match access {
@@ -210,12 +210,12 @@ pub(in crate::store) fn put_resource(resource: &Resource, sink: &mut impl Sink) 
     put.texts(&resource.found);
     let risk = resource.at_risk.as_ref();
     put.json(risk.map(|r| RiskJson { source: r.source.clone(), detail: r.detail.clone() }).as_ref());
-    let keep = resource.keep.as_ref().map(|keep| KeepJson {
-        by: keep.by.clone(),
-        reason: keep.reason.clone(),
-        until: keep.until.map(|t| t.0),
+    let hold = resource.hold.as_ref().map(|hold| KeepJson {
+        by: hold.by.clone(),
+        reason: hold.reason.clone(),
+        until: hold.until.map(|t| t.0),
     });
-    put.json(keep.as_ref());
+    put.json(hold.as_ref());
     let failures: Vec<FailureJson> = resource
         .failures
         .iter()

@@ -9,8 +9,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use wharfinger_adapter::access::CREDENTIALS;
 use wharfinger_core::{
-    AtRisk, Cleanup, Cordon, Ended, FailReason, Fault, Finding, Hold, IdError, Keep, Lease, LeaseSpec, LeaseState,
-    Millis, Op, Outcome, Parent, PoolRow, Resource, ResourceId, ResourceState, Revision, Texts, Timestamp, WorkFailure,
+    Assignment, AtRisk, Cleanup, Cordon, Ended, FailReason, Fault, Finding, Hold, IdError, Lease, LeaseSpec,
+    LeaseState, Millis, Op, Outcome, Parent, PoolRow, Resource, ResourceId, ResourceState, Revision, Texts, Timestamp,
+    WorkFailure,
 };
 
 /// Walks a row from left to right; the names are for messages, and checked against the list in debug builds.
@@ -187,29 +188,31 @@ pub(in crate::store) fn take_lease(row: &impl Columns, shared: &mut Shared) -> R
     let ended = take.json::<EndedJson>("ended")?;
     spec.work = take.text("work")?.map(|work| shared.text(work));
 
-    let hold = match (resource, slot, token) {
-        (Some(resource), Some(slot), Some(token)) => Some(Hold { resource, slot, token: token.cast_unsigned() }),
+    let assignment = match (resource, slot, token) {
+        (Some(resource), Some(slot), Some(token)) => Some(Assignment { resource, slot, token: token.cast_unsigned() }),
         (None, None, None) => None,
         _ => return Err(take.wrong("token", "goes only together with resource and slot")),
     };
-    let state = match (state_name, hold) {
+    let state = match (state_name, assignment) {
         ("QUEUED", None) => LeaseState::Queued,
-        ("PREPARING", Some(hold)) => LeaseState::Preparing { hold, op: op.ok_or_else(|| take.wrong("op", "is NULL"))? },
-        ("ACTIVE", Some(hold)) => LeaseState::Active {
-            hold,
+        ("PREPARING", Some(assignment)) => {
+            LeaseState::Preparing { assignment, op: op.ok_or_else(|| take.wrong("op", "is NULL"))? }
+        }
+        ("ACTIVE", Some(assignment)) => LeaseState::Active {
+            assignment,
             since: since.ok_or_else(|| take.wrong("since", "is NULL"))?,
             access: without_credentials(shared.map(access).map_err(|e| take.wrong("access", &e))?),
         },
         ("QUEUED" | "PREPARING" | "ACTIVE", _) => {
             return Err(take.wrong("resource", &format!("does not go with state {state_name}")));
         }
-        (name, hold) => {
+        (name, assignment) => {
             if !ENDED.contains(&name) {
                 return Err(take.wrong("state", &unknown(name)));
             }
             let how = ended_how(name, ended.unwrap_or_default()).map_err(|e| take.wrong("ended", &e))?;
-            let cleanup = match (hold, op) {
-                (Some(hold), Some(op)) => Some(Cleanup { hold, op }),
+            let cleanup = match (assignment, op) {
+                (Some(assignment), Some(op)) => Some(Cleanup { assignment, op }),
                 (None, None) => None,
                 _ => return Err(take.wrong("op", "goes only together with resource")),
             };
@@ -315,8 +318,8 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
     let detail = take.json::<DetailJson>("detail")?.unwrap_or_default();
     let found = take.json("found")?.unwrap_or_default();
     let at_risk = take.json::<RiskJson>("at_risk")?.map(|r| AtRisk { source: r.source, detail: r.detail });
-    let keep = take.json::<KeepJson>("kept")?;
-    let keep = keep.map(|keep| Keep { by: keep.by, reason: keep.reason, until: keep.until.map(Timestamp) });
+    let hold = take.json::<KeepJson>("kept")?;
+    let hold = hold.map(|hold| Hold { by: hold.by, reason: hold.reason, until: hold.until.map(Timestamp) });
     let failures = take.json::<Vec<FailureJson>>("failures")?.unwrap_or_default();
     let failures = failures.into_iter().map(failure).collect::<Result<Vec<_>, _>>();
     let failures = failures.map_err(|e| take.wrong("failures", &e))?;
@@ -395,7 +398,7 @@ pub(in crate::store) fn take_resource(row: &impl Columns, shared: &mut Shared) -
         trouble,
         found,
         at_risk,
-        keep,
+        hold,
         failures,
         announced,
     })

@@ -6,23 +6,23 @@
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
-    CauseChain, Cordon, EventKind, Keep, LeaseId, Link, Reason, ResourceId, ResourceState, Source, Subject, Timestamp,
+    CauseChain, Cordon, EventKind, Hold, LeaseId, Link, Reason, ResourceId, ResourceState, Source, Subject, Timestamp,
 };
 use alloc::format;
 use alloc::sync::Arc;
 
 impl Core {
     /// No new leases; kept as it is once nobody works on it.
-    pub(crate) fn keep(&mut self, id: ResourceId, keep: Keep, actor: &Arc<str>) {
+    pub(crate) fn hold(&mut self, id: ResourceId, hold: Hold, actor: &Arc<str>) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let until = keep.until.map(|at| format!(" for {}", at.since(self.now))).unwrap_or_default();
-        let detail = format!("kept{until}: {}", keep.reason);
+        let until = hold.until.map(|at| format!(" for {}", at.since(self.now))).unwrap_or_default();
+        let detail = format!("kept{until}: {}", hold.reason);
         match &row.state {
             ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } | ResourceState::Gone { .. } => return,
             // It has nothing to show yet.
             ResourceState::Provisioning { .. } => return,
             ResourceState::Quarantined { cordon, since, .. } => {
-                let (cordon, since, until) = (cordon.clone(), *since, keep.until);
+                let (cordon, since, until) = (cordon.clone(), *since, hold.until);
                 self.edit_resource(id, |row| row.state = ResourceState::Quarantined { cordon, since, until });
                 self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
                 return;
@@ -32,15 +32,15 @@ impl Core {
             | ResourceState::Repairing { .. }
             | ResourceState::Draining { .. } => {}
         }
-        self.edit_resource(id, |row| row.keep = Some(keep));
+        self.edit_resource(id, |row| row.hold = Some(hold));
         self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
-        self.settle_keep(id, None);
+        self.settle_hold(id, None);
     }
 
     /// If it is to be kept and nobody works on it any more (but `leaving`, whose lease just ends), it is set apart now.
-    pub(crate) fn settle_keep(&mut self, id: ResourceId, leaving: Option<LeaseId>) {
+    pub(crate) fn settle_hold(&mut self, id: ResourceId, leaving: Option<LeaseId>) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let Some(keep) = row.keep.clone() else { return };
+        let Some(hold) = row.hold.clone() else { return };
         let busy = self.live_on(id).into_iter().any(|lease| {
             if Some(lease) == leaving {
                 return false;
@@ -63,14 +63,14 @@ impl Core {
         if busy || !settled {
             return;
         }
-        let cordon = Cordon { by: keep.by.clone(), reason: keep.reason.clone() };
-        let (reason, source) = if &*keep.by == SELF {
+        let cordon = Cordon { by: hold.by.clone(), reason: hold.reason.clone() };
+        let (reason, source) = if &*hold.by == SELF {
             (Reason::CheckBlind, Source::Broker)
         } else {
-            (Reason::Operator, Source::Operator(keep.by.clone()))
+            (Reason::Operator, Source::Operator(hold.by.clone()))
         };
-        let chain = alloc::vec![self.link(id, reason, &keep.reason, source)];
-        self.set_apart(id, cordon, keep.until, &chain, &keep.by, leaving);
+        let chain = alloc::vec![self.link(id, reason, &hold.reason, source)];
+        self.set_apart(id, cordon, hold.until, &chain, &hold.by, leaving);
     }
 
     /// Keeps it as it is; its leases are broken, but for that of `leaving`, which is ending anyway.
@@ -87,7 +87,7 @@ impl Core {
         let detail = cordon.reason.clone();
         self.edit_resource(id, |row| {
             row.state = ResourceState::Quarantined { cordon, since, until };
-            row.keep = None;
+            row.hold = None;
         });
         self.event(EventKind::ResourceQuarantined, actor, Subject::Resource(id), &*detail);
         for lease in self.live_on(id) {
@@ -110,9 +110,9 @@ impl Core {
             | ResourceState::Suspect { .. }
             | ResourceState::Repairing { .. }
             | ResourceState::Draining { .. } => {
-                if row.keep.is_some() {
+                if row.hold.is_some() {
                     self.drop_failures(id, |_| true);
-                    self.edit_resource(id, |row| row.keep = None);
+                    self.edit_resource(id, |row| row.hold = None);
                     self.suspect(id, alloc::vec![link]);
                     self.after_vacated(id);
                 }
@@ -125,11 +125,11 @@ impl Core {
     }
 
     /// Ends a hold that ran out; false: there is none.
-    pub(crate) fn keep_due(&mut self, id: ResourceId) -> bool {
+    pub(crate) fn hold_due(&mut self, id: ResourceId) -> bool {
         let Some(row) = self.resource(id).cloned() else { return false };
-        let until = match (&row.state, &row.keep) {
+        let until = match (&row.state, &row.hold) {
             (ResourceState::Quarantined { until, .. }, _) => *until,
-            (_, Some(keep)) => keep.until,
+            (_, Some(hold)) => hold.until,
             (_, None) => None,
         };
         if until.is_none_or(|at| at > self.now) {
