@@ -1,6 +1,7 @@
 //! Blame: compared, not guessed. Different work failing in a row on one resource whose checks pass: the check is blind.
 //! The same work failing on several resources whose checks pass: the work is to blame.
 
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::pending::SELF;
 use crate::{
@@ -137,7 +138,7 @@ impl Core {
         {
             let text = "different works failed on it in a row, in copies whose checks pass";
             let link = self.link(host, Reason::HolderFailed, text, Source::Broker);
-            self.suspect(host, alloc::vec![link]);
+            self.then(Consequence::doubt(host, link));
         }
     }
 
@@ -249,7 +250,8 @@ impl Core {
         let reason = format!("{}: {why}", Reason::CheckBlind.as_str());
         // A copy keeps its host from leaving; it is kept for a day at most and then made anew.
         let until = row.parent.map(|_| self.now.after(COPY_KEPT));
-        self.hold(id, Hold { by: by.clone(), reason: Arc::from(reason), until }, &by);
+        let hold = Hold { by: by.clone(), reason: Arc::from(reason), until };
+        self.then(Consequence::Hold { resource: id, hold, actor: by });
         true
     }
 

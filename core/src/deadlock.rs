@@ -4,6 +4,7 @@
 //! Then the younger one is broken, and the older request is served (docs/adr/0021-groups.md). A group that ever was
 //! ACTIVE as a whole has nothing in the queue, and never gives way.
 
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::matching::Matching;
 use crate::pending::SELF;
@@ -105,7 +106,8 @@ impl Core {
             source: Source::Broker,
             at: self.now,
         };
-        self.break_lease(holder, alloc::vec![link], &Arc::from(SELF));
+        let (cause, actor) = (alloc::vec![link], Arc::from(SELF));
+        self.bring_about(Consequence::Break { lease: holder, cause, actor });
     }
 
     /// How many of the wants no slot can serve in time, if these slots stay `away` and those come `back`.

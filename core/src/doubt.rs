@@ -4,6 +4,7 @@
 //! over some time, or a verdict, end anything.
 
 use crate::brake::Evidence;
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::pending::{Call, SELF};
 use crate::tables::Liveness;
@@ -18,7 +19,8 @@ use alloc::vec::Vec;
 
 impl Core {
     /// Puts a READY resource in doubt and starts its check. One that drains or is being made is looked after already.
-    pub(crate) fn suspect(&mut self, id: ResourceId, cause: CauseChain) {
+    /// `missed`: the reason is a probe without an answer, which counts as the first miss.
+    pub(crate) fn suspect(&mut self, id: ResourceId, cause: CauseChain, missed: bool) {
         let Some(row) = self.resource(id).cloned() else { return };
         match row.state {
             ResourceState::Ready => {}
@@ -46,8 +48,8 @@ impl Core {
                 cause,
                 op: None,
                 retry_at: None,
-                misses: 0,
-                first_miss: None,
+                misses: u32::from(missed),
+                first_miss: missed.then_some(now),
                 repairs: 0,
                 held: None,
             };
@@ -63,7 +65,10 @@ impl Core {
         for lease in self.live_below(id) {
             self.edit_lease(lease, |lease| lease.doubt = Some(Arc::from(detail.as_str())));
         }
-        self.start_check(id);
+        self.then(Consequence::Check(id));
+        if missed {
+            self.ask_peers(id);
+        }
     }
 
     /// Adds a reason to a doubt that exists already. A check under way began before this reason, so its healthy answer does
@@ -90,7 +95,7 @@ impl Core {
             });
         }
         if !under_way && (left_behind || (reason == Reason::Operator && retries_later)) {
-            self.start_check(id);
+            self.then(Consequence::Check(id));
         } else if left_behind && let Some(entry) = self.resources.get_mut(&id) {
             entry.recheck = true;
         }
@@ -149,7 +154,6 @@ impl Core {
         let ResourceState::Suspect { cause, misses, first_miss, repairs, .. } = &row.state else { return };
         let Some(pool) = self.pools.get(&row.pool) else { return };
         let config = pool.config.clone();
-        let actor: Arc<str> = Arc::from(SELF);
         match result {
             Ok(Verdict::Healthy) if self.resources.get(&id).is_some_and(|entry| entry.recheck) => {
                 let now = self.now;
@@ -161,12 +165,12 @@ impl Core {
                         (*op, *misses, *first_miss, *held) = (None, 0, None, None);
                     }
                 });
-                self.start_check(id);
+                self.then(Consequence::Check(id));
             }
             Ok(Verdict::Healthy) => {
                 let tainted = cause.iter().any(|link| link.reason == Reason::HolderTainted);
                 if tainted && *repairs == 0 {
-                    self.mend_or_recycle(id, cause.clone(), true, *repairs);
+                    self.repair_or_replace(id, cause.clone(), true, *repairs);
                 } else {
                     self.clear(id);
                 }
@@ -179,7 +183,7 @@ impl Core {
                 self.blame_resource(id, &detail);
                 let mut chain = alloc::vec![self.link(id, Reason::ResourceMangled, &detail, Source::Check)];
                 chain.extend(cause.iter().cloned());
-                self.mend_or_recycle(id, chain, repairable, *repairs);
+                self.repair_or_replace(id, chain, repairable, *repairs);
             }
             Ok(Verdict::Unreachable { detail }) => {
                 let retry_at = Some(self.now.after(config.doubt.retry_interval));
@@ -202,7 +206,7 @@ impl Core {
                     self.blame_resource(id, &text);
                     let mut chain = alloc::vec![self.link(id, Reason::ResourceUnreachable, &text, Source::Check)];
                     chain.extend(cause.iter().cloned());
-                    self.lose(id, chain, &actor);
+                    self.then(Consequence::lose(id, chain));
                     return;
                 }
                 self.edit_resource(id, |row| {
@@ -225,14 +229,14 @@ impl Core {
                 if let Some(host) = host {
                     let text = format!("{id} on it does not answer: {detail}");
                     let link = self.link(host, Reason::ProbeMissed, &text, Source::Check);
-                    self.suspect(host, alloc::vec![link]);
+                    self.then(Consequence::doubt(host, link));
                 }
             }
             Ok(Verdict::Gone { detail }) => {
                 self.blame_resource(id, &detail);
                 let mut chain = alloc::vec![self.link(id, Reason::ResourceGone, &detail, Source::Check)];
                 chain.extend(cause.iter().cloned());
-                self.lose(id, chain, &actor);
+                self.then(Consequence::lose(id, chain));
             }
             Err(failure) => {
                 let wait =
@@ -282,18 +286,18 @@ impl Core {
         }
         if self.resource(id).is_some_and(|row| row.hold.is_some()) {
             // Its holders are gone and it is to be kept as they left it.
-            self.settle_hold(id, None);
+            self.then(Consequence::SettleHold(id));
         } else {
-            self.clean_again(id);
+            self.then(Consequence::CleanAgain(id));
         }
-        self.compare_failures(id);
+        self.then(Consequence::CompareFailures(id));
+        self.then(Consequence::FollowConfiguration(id));
+        self.then(Consequence::Vacated(id));
         self.schedule_probe(id, false);
-        self.follow_configuration(id);
-        self.after_vacated(id);
     }
 
     /// It answers but is not fit for use: its leases are broken; it is repaired if that is worth a try, else replaced.
-    pub(crate) fn mend_or_recycle(&mut self, id: ResourceId, chain: CauseChain, repairable: bool, repairs: u32) {
+    pub(crate) fn repair_or_replace(&mut self, id: ResourceId, chain: CauseChain, repairable: bool, repairs: u32) {
         let Some(row) = self.resource(id).cloned() else { return };
         let Some(pool) = self.pools.get(&row.pool) else { return };
         let config = pool.config.clone();
@@ -313,15 +317,15 @@ impl Core {
             // After the state, so that slots are cleaned when there is something to clean again.
             if !only_tainted {
                 for lease in self.live_on(id) {
-                    self.break_on_resource(lease, &chain, &actor);
+                    self.then(Consequence::Uproot { lease, cause: chain.clone(), actor: actor.clone() });
                 }
             }
             self.call(Call::Resource(id, op));
         } else if only_tainted {
             // A check found nothing: those who work on it may finish.
-            self.drain(id, chain, None);
+            self.then(Consequence::Drain { resource: id, cause: chain, deadline: None });
         } else {
-            self.destroy(id, chain, false);
+            self.then(Consequence::remove(id, chain));
         }
     }
 
@@ -345,14 +349,14 @@ impl Core {
                     };
                 });
                 self.own_event(EventKind::ResourceRepaired, Subject::Resource(id), "a check follows");
-                self.start_check(id);
+                self.then(Consequence::Check(id));
             }
             Err(failure) => {
                 let text = format!("the repair failed: {}: {}", failure.reason, failure.message);
                 let mut chain = alloc::vec![self.link(id, Reason::ResourceMangled, &text, Source::Adapter)];
                 chain.extend(cause.iter().cloned());
                 self.own_event(EventKind::ResourceRepairFailed, Subject::Resource(id), text);
-                self.destroy(id, chain, false);
+                self.then(Consequence::remove(id, chain));
             }
         }
     }
@@ -413,7 +417,6 @@ impl Core {
         if !ready && !matches!(row.state, ResourceState::Draining { .. }) {
             return;
         }
-        let actor: Arc<str> = Arc::from(SELF);
         match result {
             Ok(Verdict::Healthy) => {
                 entry.liveness.heard_at = Some(self.now);
@@ -427,21 +430,20 @@ impl Core {
             Err(_) => {}
             Ok(Verdict::Gone { detail }) => {
                 let link = self.link(id, Reason::ResourceGone, &detail, Source::Check);
-                self.lose(id, alloc::vec![link], &actor);
+                self.then(Consequence::lose(id, alloc::vec![link]));
                 return;
             }
             Ok(Verdict::Mangled { detail, .. }) => {
                 if ready {
                     let link = self.link(id, Reason::ResourceMangled, &detail, Source::Check);
-                    self.suspect(id, alloc::vec![link]);
+                    self.then(Consequence::doubt(id, link));
                     return;
                 }
             }
             Ok(Verdict::Unreachable { detail }) => {
                 if ready {
                     let link = self.link(id, Reason::ProbeMissed, &detail, Source::Check);
-                    self.suspect(id, alloc::vec![link]);
-                    self.first_miss(id);
+                    self.then(Consequence::Doubt { resource: id, cause: alloc::vec![link], missed: true });
                     return;
                 }
                 let now = self.now;
@@ -469,23 +471,11 @@ impl Core {
                 {
                     let text = format!("no answer {misses} times in a row; the last: {detail}");
                     let link = self.link(id, Reason::ResourceUnreachable, &text, Source::Check);
-                    self.lose(id, alloc::vec![link], &actor);
+                    self.then(Consequence::lose(id, alloc::vec![link]));
                     return;
                 }
             }
         }
         self.schedule_probe(id, false);
-    }
-
-    /// The probe that raised the doubt was the first miss.
-    fn first_miss(&mut self, id: ResourceId) {
-        let now = self.now;
-        self.edit_resource(id, |row| {
-            if let ResourceState::Suspect { misses, first_miss, .. } = &mut row.state {
-                *misses = 1;
-                *first_miss = Some(now);
-            }
-        });
-        self.ask_peers(id);
     }
 }

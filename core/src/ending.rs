@@ -1,11 +1,12 @@
 //! How leases end, go back to the line, or are broken.
 
+use crate::lifecycle::{Consequence, End};
 use crate::machine::Core;
 use crate::pending::{Call, SELF};
 use crate::queue::{ClassKey, Want};
 use crate::{
-    CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis,
-    Op, Outcome, Reason, ResourceId, Source, Subject,
+    Assignment, CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState,
+    Link, Millis, Op, Outcome, Reason, ResourceId, Source, Subject,
 };
 use alloc::format;
 use alloc::string::String;
@@ -14,19 +15,12 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 impl Core {
-    /// Ends a lease, whatever its state; its slot stays held until it is clean. Nothing happens to one that is over.
-    pub(crate) fn end_lease(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>) {
-        if let Some(lease) = self.lease(id).filter(|lease| !lease.ended()).cloned() {
+    /// Ends a lease, whatever its state; its slot stays taken until it is clean. Nothing happens to one that is over.
+    /// `counted`: the outcome counts as a success or a failure.
+    pub(crate) fn end_lease(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>, counted: bool) {
+        let Some(lease) = self.lease(id).filter(|lease| !lease.ended()).cloned() else { return };
+        if counted {
             self.note_work(&lease, &how);
-            self.end_uncounted(id, how, actor);
-        }
-    }
-
-    /// The same for a lease of whose work nothing is known: it counts neither as a success nor as a failure.
-    pub(crate) fn end_uncounted(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>) {
-        let Some(lease) = self.lease(id).cloned() else { return };
-        if lease.ended() {
-            return;
         }
         self.leave_line(id);
         let now = self.now;
@@ -44,28 +38,24 @@ impl Core {
             lease.state = LeaseState::Ended { how, at: now, cleanup };
             lease.doubt = None;
         });
-        self.event(kind, actor, Subject::Lease(id), detail);
-        if let Some(assignment) = assignment {
-            // Where it ended, though it may hold the slot no more.
-            if let Some(event) = self.pending.events.last_mut() {
-                event.resource = Some(assignment.resource);
-            }
-            if kind == EventKind::LeaseBroken
-                && lease.spec.child.is_none()
-                && let Some(pool) = lease.pool.as_ref().and_then(|pool| self.pools.get_mut(pool))
-            {
-                pool.counters.broken += 1;
-            }
-            self.settle_hold(assignment.resource, Some(id));
+        // The entry names the resource on which it ended, though the lease may hold the slot no more.
+        let resource = assignment.map(|assignment| assignment.resource);
+        self.event_at(kind, actor, Subject::Lease(id), resource, detail);
+        let Some(Assignment { resource, slot, .. }) = assignment else { return };
+        if kind == EventKind::LeaseBroken
+            && lease.spec.child.is_none()
+            && let Some(pool) = lease.pool.as_ref().and_then(|pool| self.pools.get_mut(pool))
+        {
+            pool.counters.broken += 1;
         }
-        match (assignment, cleanup) {
-            (Some(_), Some(cleanup)) if cleanup.op == Op(0) => {}
-            (Some(_), Some(cleanup)) => self.call(Call::Lease(id, cleanup.op)),
-            (Some(assignment), None) => self.vacate(assignment.resource, assignment.slot, id),
-            (None, _) => {}
+        self.then(Consequence::SettleHold(resource));
+        match cleanup {
+            Some(cleanup) if cleanup.op == Op(0) => {}
+            Some(cleanup) => self.call(Call::Lease(id, cleanup.op)),
+            None => self.then(Consequence::Vacate { lease: id, resource, slot }),
         }
-        if let (Some(assignment), Some(link)) = (assignment, doubt) {
-            self.suspect(assignment.resource, alloc::vec![link]);
+        if let Some(link) = doubt {
+            self.then(Consequence::doubt(resource, link));
         }
     }
 
@@ -165,11 +155,11 @@ impl Core {
         let actor: Arc<str> = Arc::from(SELF);
         let companions = self.companions(id);
         let how = Ended::Failed { reason, code: code.clone(), detail: Arc::from(detail) };
-        self.end_lease(id, how, &actor);
+        self.then(Consequence::End { lease: id, how, actor: actor.clone(), counted: true });
         for other in companions {
             let detail = Arc::from(format!("{id}, asked for together with it, failed: {detail}"));
             let how = Ended::Failed { reason: FailReason::Group, code: code.clone(), detail };
-            self.end_lease(other, how, &actor);
+            self.then(Consequence::End { lease: other, how, actor: actor.clone(), counted: true });
         }
     }
 
@@ -183,7 +173,8 @@ impl Core {
             .map_or(5, |p| p.config.attempts);
         if lease.attempts + 1 >= budget {
             let detail = format!("tried {budget} times; the last time: {trouble}");
-            self.fail_lease(id, FailReason::BudgetSpent, &Arc::from("ATTEMPTS"), &detail);
+            let (reason, code) = (FailReason::BudgetSpent, Arc::from("ATTEMPTS"));
+            self.then(Consequence::Fail { lease: id, reason, code, detail });
             return;
         }
         self.edit_lease(id, |lease| {
@@ -201,7 +192,8 @@ impl Core {
         });
         self.own_event(EventKind::LeaseRequeued, Subject::Lease(id), trouble);
         self.rejoin_queue(id);
-        self.vacate(assignment.resource, assignment.slot, id);
+        let (resource, slot) = (assignment.resource, assignment.slot);
+        self.then(Consequence::Vacate { lease: id, resource, slot });
     }
 
     /// Puts a lease back into the queue. The members of a group that wait, wait as one request: see [`Core::line_up`].
@@ -238,7 +230,8 @@ impl Core {
         });
         self.own_event(EventKind::LeaseDelayed, Subject::Lease(id), format!("{trouble}; again in {wait}"));
         self.rejoin_queue(id);
-        self.vacate(assignment.resource, assignment.slot, id);
+        let (resource, slot) = (assignment.resource, assignment.slot);
+        self.then(Consequence::Vacate { lease: id, resource, slot });
     }
 
     /// Marks the pools that could serve a lease.
@@ -249,9 +242,9 @@ impl Core {
         self.dirty.extend(pools);
     }
 
-    /// Breaks one lease on a resource: an active one ends, one being prepared goes back to its place, a child's takes
-    /// the child with it. `chain` tells what happened to the resource.
-    pub(crate) fn break_on_resource(&mut self, id: LeaseId, chain: &CauseChain, actor: &Arc<str>) {
+    /// Takes the resource from under a lease: an active one is broken, one being prepared goes back to its place, and that
+    /// of a working copy takes the copy with it. `chain` says what happened to the resource.
+    pub(crate) fn uproot(&mut self, id: LeaseId, chain: CauseChain, actor: Arc<str>) {
         let Some(lease) = self.lease(id).cloned() else { return };
         match (&lease.state, lease.spec.child) {
             (LeaseState::Queued | LeaseState::Ended { .. }, _) => {}
@@ -268,20 +261,20 @@ impl Core {
                     at: self.now,
                 }];
                 own.extend(chain.iter().cloned());
-                let how = Ended::Broken { cause: chain.clone(), replacement: None };
-                self.end_lease(id, how, actor);
-                self.lose(child, own, actor);
+                let how = Ended::Broken { cause: chain, replacement: None };
+                self.then(Consequence::End { lease: id, how, actor: actor.clone(), counted: true });
+                self.then(Consequence::Remove { resource: child, cause: own, end: End::Lost, actor });
             }
             (LeaseState::Preparing { .. }, None) => {
                 let why = chain.first().map_or_else(String::new, |link| String::from(&*link.detail));
-                self.requeue(id, &format!("its resource was lost: {why}"));
+                self.then(Consequence::Requeue { lease: id, trouble: format!("its resource was lost: {why}") });
             }
-            (LeaseState::Active { .. }, None) => self.break_lease(id, chain.clone(), actor),
+            (LeaseState::Active { .. }, None) => self.then(Consequence::Break { lease: id, cause: chain, actor }),
         }
     }
 
     /// Ends a lease against its holder's will, its companions with it, and queues successors where they were asked for.
-    pub(crate) fn break_lease(&mut self, id: LeaseId, cause: CauseChain, actor: &Arc<str>) {
+    pub(crate) fn break_lease(&mut self, id: LeaseId, cause: &CauseChain, actor: &Arc<str>) {
         let Some(lease) = self.lease(id).cloned() else { return };
         if lease.ended() {
             return;
@@ -299,7 +292,7 @@ impl Core {
         for (n, other) in all.into_iter().enumerate() {
             let chain = if n == 0 {
                 let mut chain = cause.clone();
-                if let Some(link) = self.work_that_breaks(&lease, &cause) {
+                if let Some(link) = self.work_that_breaks(&lease, cause) {
                     self.own_event(EventKind::LeaseWorkBlamed, Subject::Lease(id), &*link.detail);
                     chain.push(link);
                 }
@@ -316,7 +309,7 @@ impl Core {
                 chain
             };
             let how = Ended::Broken { cause: chain, replacement: replacement(n) };
-            self.end_lease(other, how, actor);
+            self.then(Consequence::End { lease: other, how, actor: actor.clone(), counted: true });
         }
     }
 
@@ -391,7 +384,8 @@ impl Core {
                 if lease.spec.wait_until.is_some_and(|until| until <= self.now) {
                     let waited = self.now.since(lease.created_at);
                     let detail = format!("it waited {waited}, as long as it was asked to");
-                    self.fail_lease(id, FailReason::WaitDeadline, &Arc::from("WAIT_DEADLINE"), &detail);
+                    let (reason, code) = (FailReason::WaitDeadline, Arc::from("WAIT_DEADLINE"));
+                    self.bring_about(Consequence::Fail { lease: id, reason, code, detail });
                 } else if lease.not_before.is_some_and(|at| at <= self.now) {
                     self.edit_lease(id, |lease| lease.not_before = None);
                     self.mark_dirty_for(id);
@@ -410,9 +404,9 @@ impl Core {
                         self.edit_lease(id, |lease| lease.expires_at = Some(until));
                         return;
                     }
-                    self.end_lease(id, Ended::Expired, &actor);
-                    for other in companions {
-                        self.end_lease(other, Ended::Expired, &actor);
+                    for lease in [id].into_iter().chain(companions) {
+                        let actor = actor.clone();
+                        self.bring_about(Consequence::End { lease, how: Ended::Expired, actor, counted: true });
                     }
                 }
             }

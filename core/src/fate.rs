@@ -1,5 +1,6 @@
 //! What becomes of resources: made, drained, lost, removed.
 
+use crate::lifecycle::{Consequence, End};
 use crate::machine::Core;
 use crate::pending::{Call, SELF};
 use crate::{
@@ -47,7 +48,7 @@ impl Core {
         self.own_event(EventKind::ResourceReady, Subject::Resource(id), "");
         self.schedule_probe(id, true);
         // What was drained while it was being made is looked at now.
-        self.follow_configuration(id);
+        self.then(Consequence::FollowConfiguration(id));
     }
 
     /// A resource could not be made.
@@ -93,14 +94,14 @@ impl Core {
             at: self.now,
         };
         let host = row.parent.and_then(|parent| parent.host);
-        self.destroy(id, alloc::vec![link.clone()], false);
+        self.then(Consequence::remove(id, alloc::vec![link.clone()]));
         if let Some(host) = host {
-            self.suspect(host, alloc::vec![Link { subject: Subject::Resource(host), ..link }]);
+            self.then(Consequence::doubt(host, Link { subject: Subject::Resource(host), ..link }));
         }
     }
 
     /// No new leases; live ones run to their end, at the latest to `deadline`; then it is removed.
-    pub(crate) fn drain(&mut self, id: ResourceId, cause: CauseChain, deadline: Option<Timestamp>) {
+    pub(crate) fn drain(&mut self, id: ResourceId, cause: &CauseChain, deadline: Option<Timestamp>) {
         let Some(row) = self.resource(id).cloned() else { return };
         match row.state {
             ResourceState::Gone { .. } | ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } => return,
@@ -150,9 +151,9 @@ impl Core {
                 at: self.now,
             }];
             own.extend(cause.iter().cloned());
-            self.drain(child, own, deadline);
+            self.then(Consequence::Drain { resource: child, cause: own, deadline });
         }
-        self.after_vacated(id);
+        self.then(Consequence::Vacated(id));
     }
 
     /// A slot became free, or it began to drain: is there anything left to wait for?
@@ -170,12 +171,11 @@ impl Core {
                     })
                 });
                 if !running {
-                    let cause = cause.clone();
-                    self.destroy(id, cause, false);
+                    self.then(Consequence::remove(id, cause.clone()));
                 }
             }
             ResourceState::Ready => self.consider_retiring(id),
-            ResourceState::Suspect { op: None, retry_at: None, .. } => self.start_check(id),
+            ResourceState::Suspect { op: None, retry_at: None, .. } => self.then(Consequence::Check(id)),
             ResourceState::Provisioning { .. }
             | ResourceState::Suspect { .. }
             | ResourceState::Repairing { .. }
@@ -186,22 +186,9 @@ impl Core {
         }
     }
 
-    /// It is proved dead, or lies on what is: its leases are broken, its children lost, its capacity free, at once.
-    pub(crate) fn lose(&mut self, id: ResourceId, cause: CauseChain, actor: &Arc<str>) {
-        if !self.is_leaving(id)
-            && let Some(pool) = self.resource(id).map(|row| row.pool.clone()).and_then(|name| self.pools.get_mut(&name))
-        {
-            pool.counters.lost += 1;
-        }
-        self.remove(id, cause, true, actor);
-    }
-
-    /// Removes a resource that may well be alive; its leases are broken.
-    pub(crate) fn destroy(&mut self, id: ResourceId, cause: CauseChain, dead: bool) {
-        self.remove(id, cause, dead, &Arc::from(SELF));
-    }
-
-    pub(crate) fn remove(&mut self, id: ResourceId, cause: CauseChain, dead: bool, actor: &Arc<str>) {
+    /// Removes a resource: its leases are broken, what lies on it is lost.
+    pub(crate) fn remove(&mut self, id: ResourceId, cause: CauseChain, end: End, actor: &Arc<str>) {
+        let dead = end != End::Planned;
         let Some(row) = self.resource(id).cloned() else { return };
         match row.state {
             ResourceState::Gone { .. } | ResourceState::Orphaned { .. } => return,
@@ -214,7 +201,7 @@ impl Core {
                         }
                     });
                     if self.host_is_lost(id) {
-                        self.gone(id, cause);
+                        self.then(Consequence::Gone { resource: id, cause });
                     }
                 }
                 return;
@@ -225,6 +212,11 @@ impl Core {
             | ResourceState::Repairing { .. }
             | ResourceState::Quarantined { .. }
             | ResourceState::Draining { .. } => {}
+        }
+        if end == End::Lost
+            && let Some(pool) = self.pools.get_mut(&row.pool)
+        {
+            pool.counters.lost += 1;
         }
         let waits_for_host = row.parent.is_some_and(|parent| parent.host.is_none());
         let never_began =
@@ -240,14 +232,14 @@ impl Core {
         });
         self.event(EventKind::ResourceDestroying, actor, Subject::Resource(id), detail);
         for lease in self.live_on(id) {
-            self.break_on_resource(lease, &cause, actor);
+            self.then(Consequence::Uproot { lease, cause: cause.clone(), actor: actor.clone() });
         }
         // With the resource goes what a former holder left on its slots.
         for lease in self.unclean_on(id) {
-            self.free_slot(lease);
+            self.then(Consequence::FreeSlot(lease));
         }
         if never_began || on_lost_host {
-            self.gone(id, cause);
+            self.then(Consequence::Gone { resource: id, cause });
         } else {
             self.call(Call::Resource(id, op));
         }
@@ -277,18 +269,13 @@ impl Core {
             row.access = Arc::new(Texts::new());
         });
         self.own_event(EventKind::ResourceGone, Subject::Resource(id), "");
-        self.leave_host(id, row.parent);
-        self.dirty.insert(row.pool.clone());
-        self.drop_empty_pools();
-    }
-
-    fn leave_host(&mut self, id: ResourceId, parent: Option<crate::Parent>) {
-        let Some(parent) = parent else { return };
-        if let Some(host) = parent.host.and_then(|host| self.resources.get_mut(&host)) {
+        let host = row.parent.and_then(|parent| parent.host);
+        if let Some(host) = host.and_then(|host| self.resources.get_mut(&host)) {
             host.children.remove(&id);
         }
-        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is gone"), finding: None };
-        self.end_lease(parent.lease, how, &Arc::from(SELF));
+        self.dirty.insert(row.pool.clone());
+        self.drop_empty_pools();
+        self.leave_host_slot(row.parent, "the child is gone");
     }
 
     /// A destroy came back.
@@ -307,7 +294,7 @@ impl Core {
             | ResourceState::Gone { .. } => return,
         };
         let failure = match result {
-            Ok(()) => return self.gone(id, cause),
+            Ok(()) => return self.then(Consequence::Gone { resource: id, cause }),
             Err(failure) => failure,
         };
         let text = format!("{}: {}", failure.reason, failure.message);
@@ -318,7 +305,7 @@ impl Core {
             // It can't be reached to be removed: its host is asked, whose end would be the debt's end too.
             let link =
                 self.link(host, Reason::ProbeMissed, &format!("{id} on it can't be removed: {text}"), Source::Adapter);
-            self.suspect(host, alloc::vec![link]);
+            self.then(Consequence::doubt(host, link));
         }
         if orphaned || attempt >= DESTROY_TRIES {
             self.edit_resource(id, |row| {
@@ -332,7 +319,7 @@ impl Core {
                     format!("{text}; the janitor tries on"),
                 );
                 // Its slot on the host is free: only the debt remains.
-                self.leave_host_slot(id);
+                self.leave_host_slot(row.parent, "the child is an orphan");
             }
         } else {
             self.edit_resource(id, |row| {
@@ -347,14 +334,20 @@ impl Core {
         }
     }
 
-    /// Frees the host's slot but keeps the tie, so that the debt can still be paid there.
-    pub(crate) fn leave_host_slot(&mut self, id: ResourceId) {
-        let Some(parent) = self.resource(id).and_then(|row| row.parent) else { return };
-        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from("the child is an orphan"), finding: None };
-        self.end_lease(parent.lease, how, &Arc::from(SELF));
+    /// Ends the lease of a working copy on its host. The copy keeps its tie to the host.
+    pub(crate) fn leave_host_slot(&mut self, parent: Option<crate::Parent>, note: &str) {
+        let Some(parent) = parent else { return };
+        let how = Ended::Released { outcome: Outcome::Ok, note: Arc::from(note), finding: None };
+        self.then(Consequence::End { lease: parent.lease, how, actor: Arc::from(SELF), counted: true });
     }
 
+    /// Does what time alone brings about for a resource.
     pub(crate) fn resource_due(&mut self, id: ResourceId) {
+        self.consider_time(id);
+        self.conclude();
+    }
+
+    fn consider_time(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
         let now = self.now;
         match row.state {
@@ -368,7 +361,9 @@ impl Core {
                 });
                 self.call(Call::Resource(id, op));
             }
-            ResourceState::Suspect { op: None, retry_at: Some(at), .. } if at <= now => self.start_check(id),
+            ResourceState::Suspect { op: None, retry_at: Some(at), .. } if at <= now => {
+                self.then(Consequence::Check(id));
+            }
             ResourceState::Destroying { op: None, retry_at: Some(at), .. }
             | ResourceState::Orphaned { op: None, retry_at: Some(at), .. }
                 if at <= now =>
@@ -380,7 +375,7 @@ impl Core {
                         }
                         _ => Vec::new(),
                     };
-                    self.gone(id, cause);
+                    self.then(Consequence::Gone { resource: id, cause });
                     return;
                 }
                 let fresh = self.next_op();
@@ -395,8 +390,7 @@ impl Core {
                 self.call(Call::Resource(id, fresh));
             }
             ResourceState::Draining { ref cause, deadline: Some(at) } if at <= now => {
-                let cause = cause.clone();
-                self.destroy(id, cause, false);
+                self.then(Consequence::remove(id, cause.clone()));
             }
             ResourceState::Gone { at, .. } if at.after(self.limits.retention) <= now => self.forget_resource(id),
             ResourceState::Quarantined { .. } => {

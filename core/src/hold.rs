@@ -3,11 +3,10 @@
 //! A hold breaks nothing: live leases go on, no new ones are given, and when the last one has ended the resource is kept
 //! as it was left, uncleaned.
 
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::pending::SELF;
-use crate::{
-    CauseChain, Cordon, EventKind, Hold, LeaseId, Link, Reason, ResourceId, ResourceState, Source, Subject, Timestamp,
-};
+use crate::{CauseChain, Cordon, EventKind, Hold, Link, Reason, ResourceId, ResourceState, Source, Subject};
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -34,17 +33,14 @@ impl Core {
         }
         self.edit_resource(id, |row| row.hold = Some(hold));
         self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
-        self.settle_hold(id, None);
+        self.then(Consequence::SettleHold(id));
     }
 
-    /// If it is to be kept and nobody works on it any more (but `leaving`, whose lease just ends), it is set apart now.
-    pub(crate) fn settle_hold(&mut self, id: ResourceId, leaving: Option<LeaseId>) {
+    /// Sets a resource apart that is held and on which no lease is live any more.
+    pub(crate) fn settle_hold(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
         let Some(hold) = row.hold.clone() else { return };
         let busy = self.live_on(id).into_iter().any(|lease| {
-            if Some(lease) == leaving {
-                return false;
-            }
             // A copy that nobody uses does not keep its host in use.
             self.lease(lease).and_then(|lease| lease.spec.child).is_none_or(|child| !self.live_on(child).is_empty())
         });
@@ -63,37 +59,28 @@ impl Core {
         if busy || !settled {
             return;
         }
-        let cordon = Cordon { by: hold.by.clone(), reason: hold.reason.clone() };
         let (reason, source) = if &*hold.by == SELF {
             (Reason::CheckBlind, Source::Broker)
         } else {
             (Reason::Operator, Source::Operator(hold.by.clone()))
         };
-        let chain = alloc::vec![self.link(id, reason, &hold.reason, source)];
-        self.set_apart(id, cordon, hold.until, &chain, &hold.by, leaving);
+        let cause = alloc::vec![self.link(id, reason, &hold.reason, source)];
+        let actor = hold.by.clone();
+        self.then(Consequence::SetApart { resource: id, hold, cause, actor });
     }
 
-    /// Keeps it as it is; its leases are broken, but for that of `leaving`, which is ending anyway.
-    pub(crate) fn set_apart(
-        &mut self,
-        id: ResourceId,
-        cordon: Cordon,
-        until: Option<Timestamp>,
-        chain: &CauseChain,
-        actor: &Arc<str>,
-        leaving: Option<LeaseId>,
-    ) {
+    /// Keeps a resource as it is; its leases are broken.
+    pub(crate) fn set_apart(&mut self, id: ResourceId, hold: Hold, cause: &CauseChain, actor: &Arc<str>) {
         let since = self.now;
-        let detail = cordon.reason.clone();
+        let detail = hold.reason.clone();
+        let (cordon, until) = (Cordon { by: hold.by, reason: hold.reason }, hold.until);
         self.edit_resource(id, |row| {
             row.state = ResourceState::Quarantined { cordon, since, until };
             row.hold = None;
         });
         self.event(EventKind::ResourceQuarantined, actor, Subject::Resource(id), &*detail);
         for lease in self.live_on(id) {
-            if Some(lease) != leaving {
-                self.break_on_resource(lease, chain, actor);
-            }
+            self.then(Consequence::Uproot { lease, cause: cause.clone(), actor: actor.clone() });
         }
     }
 
@@ -104,7 +91,7 @@ impl Core {
             ResourceState::Quarantined { .. } => {
                 self.drop_failures(id, |_| true);
                 self.edit_resource(id, |row| row.state = ResourceState::Ready);
-                self.suspect(id, alloc::vec![link]);
+                self.then(Consequence::doubt(id, link));
             }
             ResourceState::Ready
             | ResourceState::Suspect { .. }
@@ -113,8 +100,8 @@ impl Core {
                 if row.hold.is_some() {
                     self.drop_failures(id, |_| true);
                     self.edit_resource(id, |row| row.hold = None);
-                    self.suspect(id, alloc::vec![link]);
-                    self.after_vacated(id);
+                    self.then(Consequence::doubt(id, link));
+                    self.then(Consequence::Vacated(id));
                 }
             }
             ResourceState::Provisioning { .. }
@@ -139,10 +126,10 @@ impl Core {
         let link = self.link(id, Reason::Policy, "it was kept for as long as was asked", Source::Broker);
         if matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == SELF) {
             // Its check is blind, so that passing it once more says nothing.
-            self.destroy(id, alloc::vec![link], false);
+            self.then(Consequence::remove(id, alloc::vec![link]));
             return true;
         }
-        self.take_back(id, link);
+        self.then(Consequence::TakeBack { resource: id, link });
         true
     }
 }

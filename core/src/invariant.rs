@@ -16,6 +16,9 @@ impl Core {
         if self.unsettled {
             return Err(format!("the last step did not settle: {:?}", self.dirty));
         }
+        if !self.consequences.is_empty() {
+            return Err(format!("the last step left consequences: {:?}", self.consequences));
+        }
         self.check_slots()?;
         self.check_families()?;
         self.check_line()?;

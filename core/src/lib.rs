@@ -43,6 +43,7 @@ mod input;
 mod invariant;
 mod label;
 mod lease;
+mod lifecycle;
 mod machine;
 mod matching;
 mod near;

@@ -3,6 +3,7 @@
 
 use crate::brake::Domain;
 use crate::common::Common;
+use crate::lifecycle::Consequences;
 use crate::pending::Pending;
 use crate::queue::Queue;
 use crate::tables::{LeaseEntry, Pool, ResourceEntry};
@@ -90,6 +91,7 @@ pub struct Core {
     /// Pools whose supply or demand changed since the last placing.
     pub(crate) dirty: BTreeSet<Arc<str>>,
     pub(crate) pending: Pending,
+    pub(crate) consequences: Consequences,
     pub(crate) common: Common,
 }
 
@@ -99,6 +101,7 @@ impl Core {
     pub fn step(&mut self, now: Timestamp, input: Input) -> Result<Reply, Rejection> {
         self.advance(now);
         let answer = self.command(input);
+        self.conclude();
         self.settle();
         answer.map(|reply| self.refresh(reply))
     }

@@ -31,13 +31,22 @@ pub(crate) enum Call {
     Lease(LeaseId, Op),
 }
 
+/// The pool, resource and lease that an entry names.
+type About = (Option<Arc<str>>, Option<ResourceId>, Option<LeaseId>);
+
 /// The name under which the broker itself acts.
 pub(crate) const SELF: &str = "wharfinger";
 
 impl Core {
     /// Writes an entry of the audit trail, as of the latest change.
     pub(crate) fn event(&mut self, kind: EventKind, actor: &Arc<str>, subject: Subject, detail: impl Into<String>) {
-        let (pool, resource, lease) = match &subject {
+        let about = self.about(&subject);
+        self.write(kind, actor, subject, about, detail.into());
+    }
+
+    /// What an entry on this subject is about.
+    fn about(&self, subject: &Subject) -> About {
+        match subject {
             Subject::Pool(name) => (Some(name.clone()), None, None),
             Subject::Resource(id) => (self.resource(*id).map(|row| row.pool.clone()), Some(*id), None),
             Subject::Lease(id) => {
@@ -45,8 +54,24 @@ impl Core {
                 let assignment = row.and_then(|row| row.assignment().copied());
                 (row.and_then(|row| row.pool.clone()), assignment.map(|assignment| assignment.resource), Some(*id))
             }
-        };
-        let detail: String = detail.into();
+        }
+    }
+
+    /// As [`Core::event`], with the resource that it is about.
+    pub(crate) fn event_at(
+        &mut self,
+        kind: EventKind,
+        actor: &Arc<str>,
+        subject: Subject,
+        resource: Option<ResourceId>,
+        detail: impl Into<String>,
+    ) {
+        let (pool, _, lease) = self.about(&subject);
+        self.write(kind, actor, subject, (pool, resource, lease), detail.into());
+    }
+
+    fn write(&mut self, kind: EventKind, actor: &Arc<str>, subject: Subject, about: About, detail: String) {
+        let (pool, resource, lease) = about;
         self.pending.events.push(Event {
             revision: self.revision,
             at: self.now,

@@ -1,6 +1,7 @@
 //! From what is stored to a running state machine: nothing is lost, nothing is granted twice, what was under way is
 //! started again with its old number.
 
+use crate::lifecycle::Consequence;
 use crate::machine::{Core, Limits};
 use crate::pending::{Call, Pending};
 use crate::queue::{ClassKey, Queue, Want};
@@ -55,6 +56,7 @@ impl Core {
             dirty: BTreeSet::new(),
             pending: Pending { base: snapshot.revision, ..Pending::default() },
             common: crate::common::Common::default(),
+            consequences: crate::lifecycle::Consequences::default(),
         };
         let mut names = BTreeSet::new();
         for config in pools {
@@ -151,7 +153,7 @@ impl Core {
             if let ResourceState::Destroying { cause, .. } | ResourceState::Orphaned { cause, .. } = &row.state
                 && forgotten
             {
-                self.gone(id, cause.clone());
+                self.bring_about(Consequence::Gone { resource: id, cause: cause.clone() });
                 continue;
             }
             if let Some(op) = op {
@@ -165,8 +167,8 @@ impl Core {
             }
             self.schedule_probe(id, true);
             self.arm_resource(id);
-            self.follow_configuration(id);
-            self.after_vacated(id);
+            self.bring_about(Consequence::FollowConfiguration(id));
+            self.bring_about(Consequence::Vacated(id));
         }
         self.arm_leases();
         let leases: Vec<LeaseId> = self.leases.keys().copied().collect();

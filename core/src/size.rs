@@ -1,5 +1,6 @@
 //! Sizing: how many resources a pool should have, by demand, minimum, maximum, idleness.
 
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::matching::Matching;
 use crate::pending::Call;
@@ -386,7 +387,7 @@ impl Core {
                 return;
             }
             let link = self.policy_link(child, "its host's slot is wanted by others");
-            self.destroy(child, alloc::vec![link], false);
+            self.bring_about(Consequence::remove(child, alloc::vec![link]));
         }
     }
 
@@ -426,7 +427,7 @@ impl Core {
         };
         if let Some(why) = why {
             let link = self.policy_link(id, &why);
-            self.drain(id, alloc::vec![link], None);
+            self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: None });
         }
     }
 

@@ -2,6 +2,7 @@
 //! which number it, note it for the store, and keep the indices.
 
 use crate::brake::{Domain, Share};
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::near::{self, NearIndex};
 use crate::slots::Slots;
@@ -516,10 +517,11 @@ impl Core {
                 *cleanup = None;
             }
         });
-        self.vacate(assignment.resource, assignment.slot, lease);
+        let (resource, slot) = (assignment.resource, assignment.slot);
+        self.then(Consequence::Vacate { lease, resource, slot });
     }
 
-    /// Takes a lease off its slot and does what the slot's being free brings about.
+    /// Takes a lease off its slot.
     pub(crate) fn vacate(&mut self, id: ResourceId, slot: u32, lease: LeaseId) {
         let now = self.now;
         let Some(entry) = self.resources.get_mut(&id) else { return };
@@ -536,7 +538,7 @@ impl Core {
             let pool = row.pool.clone();
             self.dirty.insert(pool);
         }
-        self.after_vacated(id);
+        self.then(Consequence::Vacated(id));
     }
 }
 

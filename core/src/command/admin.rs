@@ -1,6 +1,7 @@
 //! An operator acts. Every verb is valid in every state; what can't apply any more changes nothing but the audit trail.
 
 use super::{reject, unknown_lease, unknown_resource};
+use crate::lifecycle::{Consequence, End};
 use crate::machine::Core;
 use crate::{
     AdminRequest, AdminVerb, CauseChain, Cordon, EventKind, Hold, Link, Reason, Rejection, RejectionKind, Reply,
@@ -36,28 +37,29 @@ impl Core {
                 self.edit_resource(id, |row| row.cordoned = None);
                 self.event(EventKind::ResourceUncordoned, &principal, Subject::Resource(id), &*reason);
                 let link = said(id, Reason::Operator, self).remove(0);
-                self.undrain(id, id, &[Reason::Operator], &link);
+                self.then(Consequence::Undrain { resource: id, root: id, reasons: &[Reason::Operator], link });
                 self.resource_reply(id)
             }
             AdminVerb::Drain(id, deadline) => {
                 self.must_exist(id)?;
                 self.event(EventKind::ResourceDrainAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
-                self.drain(id, chain, deadline.map(|span| self.now.after(span)));
+                let deadline = deadline.map(|span| self.now.after(span));
+                self.then(Consequence::Drain { resource: id, cause: chain, deadline });
                 self.resource_reply(id)
             }
             AdminVerb::Check(id) => {
                 self.must_exist(id)?;
                 self.event(EventKind::ResourceCheckAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
-                self.suspect(id, chain);
+                self.then(Consequence::Doubt { resource: id, cause: chain, missed: false });
                 self.resource_reply(id)
             }
             AdminVerb::Taint(id) => {
                 self.must_exist(id)?;
                 self.event(EventKind::ResourceTainted, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::HolderTainted, self);
-                self.suspect(id, chain);
+                self.then(Consequence::Doubt { resource: id, cause: chain, missed: false });
                 self.resource_reply(id)
             }
             AdminVerb::Quarantine(id) => {
@@ -69,7 +71,7 @@ impl Core {
                 self.must_exist(id)?;
                 self.event(EventKind::ResourceRecoverAsked, &principal, Subject::Resource(id), &*reason);
                 let link = said(id, Reason::Operator, self).remove(0);
-                self.take_back(id, link);
+                self.then(Consequence::TakeBack { resource: id, link });
                 self.resource_reply(id)
             }
             AdminVerb::Hold(id, span) => {
@@ -88,7 +90,8 @@ impl Core {
                 self.must_exist(id)?;
                 self.event(EventKind::ResourceRecycleAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
-                self.remove(id, chain, false, &principal);
+                let actor = principal.clone();
+                self.then(Consequence::Remove { resource: id, cause: chain, end: End::Planned, actor });
                 self.resource_reply(id)
             }
             AdminVerb::ForceDestroy(id) => {
@@ -111,7 +114,7 @@ impl Core {
                     source: Source::Operator(principal.clone()),
                     at: self.now,
                 };
-                self.break_lease(id, alloc::vec![link], &principal);
+                self.bring_about(Consequence::Break { lease: id, cause: alloc::vec![link], actor: principal });
                 Ok(Reply::Leases(self.lease(id).cloned().into_iter().collect()))
             }
         }
@@ -159,14 +162,15 @@ impl Core {
         self.dirty.insert(name.clone());
     }
 
-    fn quarantine(&mut self, id: ResourceId, cordon: Cordon, chain: CauseChain, principal: &Arc<str>) {
+    fn quarantine(&mut self, id: ResourceId, cordon: Cordon, cause: CauseChain, principal: &Arc<str>) {
         // One that waits for its host has nothing to be looked at, and nothing to come back to.
         let waits_for_host =
             self.resource(id).is_some_and(|row| row.parent.is_some_and(|parent| parent.host.is_none()));
         if self.is_leaving(id) || waits_for_host {
             return;
         }
-        self.set_apart(id, cordon, None, &chain, principal, None);
+        let hold = Hold { by: cordon.by, reason: cordon.reason, until: None };
+        self.then(Consequence::SetApart { resource: id, hold, cause, actor: principal.clone() });
     }
 
     fn hold_for(
@@ -181,20 +185,21 @@ impl Core {
             return Err(reject(RejectionKind::Invalid, "HOLD_NOT_POSITIVE", "hold", message));
         }
         let hold = Hold { by: principal.clone(), reason: reason.clone(), until: Some(self.now.after(span)) };
-        self.hold(id, hold, principal);
+        self.then(Consequence::Hold { resource: id, hold, actor: principal.clone() });
         self.resource_reply(id)
     }
 
     /// Its capacity is free at once; what is left of it is the janitor's.
     fn force_destroy(&mut self, id: ResourceId, chain: CauseChain, principal: &Arc<str>) {
-        self.remove(id, chain.clone(), true, principal);
+        let (cause, actor) = (chain.clone(), principal.clone());
+        self.bring_about(Consequence::Remove { resource: id, cause, end: End::Forced, actor });
         let Some(row) = self.resource(id).cloned() else { return };
         if let ResourceState::Destroying { op, attempt, retry_at, .. } = row.state {
             self.edit_resource(id, |row| {
                 row.state = ResourceState::Orphaned { op, attempt, retry_at, cause: chain };
             });
             self.event(EventKind::ResourceOrphaned, principal, Subject::Resource(id), "by force; the janitor tries on");
-            self.leave_host_slot(id);
+            self.leave_host_slot(row.parent, "the child is an orphan");
         }
     }
 }

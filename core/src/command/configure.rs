@@ -1,5 +1,6 @@
 //! The configuration came, at the start or by a reload. Waiting leases are never failed by it.
 
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::tables::Pool;
 use crate::{EventKind, PoolConfig, Reason, ResourceId, ResourceState, Source, Subject};
@@ -50,7 +51,7 @@ impl Core {
         self.reindex_all();
         let ids: Vec<ResourceId> = self.resources.keys().copied().collect();
         for id in ids {
-            self.follow_configuration(id);
+            self.bring_about(Consequence::FollowConfiguration(id));
             self.arm_resource(id);
         }
     }
@@ -77,7 +78,7 @@ impl Core {
             let why = format!("its host {} is drained", host.id);
             let mut chain = alloc::vec![self.link(id, Reason::ParentLost, &why, Source::Broker)];
             chain.extend(cause.iter().cloned());
-            self.drain(id, chain, *deadline);
+            self.then(Consequence::Drain { resource: id, cause: chain, deadline: *deadline });
             return;
         }
         let Some(pool) = self.pools.get(&row.pool) else { return };
@@ -101,13 +102,14 @@ impl Core {
                 if cause.iter().any(|l| l.reason == Reason::Disabled && l.subject == Subject::Resource(id)));
             if !known {
                 let link = self.link(id, Reason::Disabled, &why, Source::Broker);
-                self.drain(id, alloc::vec![link], config.drain.map(|span| self.now.after(span)));
+                let deadline = config.drain.map(|span| self.now.after(span));
+                self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline });
             }
             return;
         }
         // What the configuration took away, it gives back.
         let back = self.link(id, Reason::Disabled, "it is in the configuration again", Source::Broker);
-        self.undrain(id, id, &[Reason::Disabled], &back);
+        self.then(Consequence::Undrain { resource: id, root: id, reasons: &[Reason::Disabled], link: back });
         let slots = item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1);
         // What the entry says, and what was found where it says nothing: a label that is struck out is gone.
         let labels = item.map(|item| {

@@ -1,7 +1,7 @@
 //! The world said something unasked. Notices come late, twice, out of order and for strangers: each is harmless.
 
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
-use crate::pending::SELF;
 use crate::{
     AtRisk, CauseChain, EventKind, Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId,
     ResourceState, Source, Subject, Timestamp,
@@ -23,9 +23,9 @@ impl Core {
         };
         let now = self.now;
         match notice.kind {
-            NoticeKind::ConnectionLost => self.suspect(id, alloc::vec![link(Reason::ConnectionLost, now)]),
+            NoticeKind::ConnectionLost => self.then(Consequence::doubt(id, link(Reason::ConnectionLost, now))),
             NoticeKind::Gone => {
-                self.lose(id, alloc::vec![link(Reason::ResourceGone, now)], &Arc::from(SELF));
+                self.then(Consequence::lose(id, alloc::vec![link(Reason::ResourceGone, now)]));
             }
             NoticeKind::AtRisk => {
                 self.at_risk(id, &notice);
@@ -76,7 +76,7 @@ impl Core {
         let text = format!("in {}: {}", at.since(self.now), link.detail);
         let ends_at = self.end_moves(id, announced);
         self.own_event(EventKind::ResourceEnds, Subject::Resource(id), text);
-        self.drain(id, alloc::vec![link], ends_at);
+        self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: ends_at });
     }
 
     /// What was announced will not happen: it serves again once a check has passed. Each source takes back its own word.
@@ -92,7 +92,8 @@ impl Core {
         }
         self.end_moves(id, announced);
         self.own_event(EventKind::ResourceCalledOff, Subject::Resource(id), format!("{} ({source})", link.detail));
-        self.undrain(id, id, &[Reason::Interrupted, Reason::Notice], &link);
+        let reasons = &[Reason::Interrupted, Reason::Notice];
+        self.then(Consequence::Undrain { resource: id, root: id, reasons, link });
     }
 
     /// The announcements changed: the soonest end counts, for those who drain until then too.
@@ -133,7 +134,7 @@ impl Core {
 
     /// Takes back what was said of `root` for these reasons. A drain for which no other reason is left ends, and that of
     /// its children with it, by way of a check. Of notices, those of the link's source are taken back.
-    pub(crate) fn undrain(&mut self, id: ResourceId, root: ResourceId, reasons: &[Reason], link: &Link) {
+    pub(crate) fn undrain(&mut self, id: ResourceId, root: ResourceId, reasons: &'static [Reason], link: &Link) {
         let Some(row) = self.resource(id).cloned() else { return };
         let ResourceState::Draining { cause, deadline } = &row.state else { return };
         let said_by = |of: &Link| !matches!(of.source, Source::Notice(_)) || of.source == link.source;
@@ -151,11 +152,11 @@ impl Core {
             return;
         }
         self.edit_resource(id, |row| row.state = ResourceState::Ready);
-        self.suspect(id, alloc::vec![Link { subject: Subject::Resource(id), ..link.clone() }]);
+        self.then(Consequence::doubt(id, Link { subject: Subject::Resource(id), ..link.clone() }));
         let children: Vec<ResourceId> =
             self.resources.get(&id).map(|entry| entry.children.iter().copied().collect()).unwrap_or_default();
         for child in children {
-            self.undrain(child, root, reasons, link);
+            self.then(Consequence::Undrain { resource: child, root, reasons, link: link.clone() });
         }
     }
 }

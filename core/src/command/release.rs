@@ -1,6 +1,7 @@
 //! A holder is done, does not want to wait any more, or is still there.
 
 use super::{reject, retry_in, unknown_lease};
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::{
     Ended, EventKind, Hold, LeaseId, LeaseState, Millis, Outcome, Reason, Rejection, RejectionKind, Reply, Source,
@@ -37,12 +38,13 @@ impl Core {
                     // The outcome is of the named lease: of the resources of the others it says nothing.
                     let note = Arc::from(format!("released with {id}"));
                     let how = Ended::Released { outcome: Outcome::Ok, note, finding: None };
-                    self.end_uncounted(member, how, principal);
+                    self.bring_about(Consequence::End { lease: member, how, actor: principal.clone(), counted: false });
                 } else if active {
                     let how = Ended::Released { outcome, note: note.clone(), finding: None };
-                    self.end_lease(member, how, principal);
+                    self.bring_about(Consequence::End { lease: member, how, actor: principal.clone(), counted: true });
                 } else {
-                    self.end_lease(member, Ended::Cancelled, principal);
+                    let (how, actor) = (Ended::Cancelled, principal.clone());
+                    self.bring_about(Consequence::End { lease: member, how, actor, counted: true });
                 }
             }
         }
@@ -72,7 +74,8 @@ impl Core {
             Arc::from(format!("held by the holder of {}: {note}", lease.id))
         };
         let hold = Hold { by: principal.clone(), reason, until: Some(self.now.after(span)) };
-        self.hold(assignment.resource, hold, principal);
+        let (resource, actor) = (assignment.resource, principal.clone());
+        self.bring_about(Consequence::Hold { resource, hold, actor });
         Ok(())
     }
 
@@ -88,7 +91,7 @@ impl Core {
                 let text = if note.is_empty() { "its holder meets failures" } else { &**note };
                 let detail = format!("{text} ({id})");
                 let link = self.link(resource, Reason::HolderReported, &detail, Source::Holder);
-                self.suspect(resource, alloc::vec![link]);
+                self.then(Consequence::doubt(resource, link));
                 Ok(Reply::Leases(self.named_first(id)))
             }
             LeaseState::Queued | LeaseState::Preparing { .. } => {

@@ -2,12 +2,14 @@
 //! any more: it is dropped.
 
 use crate::command::reject;
+use crate::lifecycle::Consequence;
 use crate::machine::Core;
 use crate::{
     Blame, CallFailure, EventKind, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection,
     RejectionKind, Reply, ResourceId, ResourceState, Source, Subject, Texts, Verdict,
 };
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 /// Cleanings that fail this often in a row make the resource be replaced.
@@ -77,7 +79,8 @@ impl Core {
                     | ResourceState::Gone { .. } => None,
                 };
                 if doubt.is_some() {
-                    self.requeue(id, "its resource fell into doubt while it was prepared");
+                    let trouble = String::from("its resource fell into doubt while it was prepared");
+                    self.then(Consequence::Requeue { lease: id, trouble });
                     return Ok(Reply::Done);
                 }
                 let now = self.now;
@@ -106,16 +109,18 @@ impl Core {
         let text = format!("{}: {}", failure.reason, failure.message);
         match failure.blame {
             Blame::Request => {
-                self.fail_lease(id, FailReason::Request, &failure.reason, &failure.message);
+                let (code, detail) = (failure.reason.clone(), String::from(&*failure.message));
+                self.then(Consequence::Fail { lease: id, reason: FailReason::Request, code, detail });
             }
             Blame::Provider | Blame::Configuration => {
                 // Neither the work nor the resource is at fault, and another resource would not help.
-                self.put_off(id, &text, failure.retry_after.unwrap_or(Millis::ZERO));
+                let at_least = failure.retry_after.unwrap_or(Millis::ZERO);
+                self.then(Consequence::PutOff { lease: id, trouble: text, at_least });
             }
             Blame::Resource | Blame::Bug => {
-                self.requeue(id, &text);
                 let link = self.link(resource, Reason::PrepareFailed, &text, Source::Adapter);
-                self.suspect(resource, alloc::vec![link]);
+                self.then(Consequence::Requeue { lease: id, trouble: text });
+                self.then(Consequence::doubt(resource, link));
             }
         }
     }
@@ -137,7 +142,7 @@ impl Core {
                 if let Some(entry) = self.resources.get_mut(&resource) {
                     entry.clean_failures = 0;
                 }
-                self.free_slot(id);
+                self.then(Consequence::FreeSlot(id));
             }
             Err(failure) => {
                 let text = format!("the slot of {id} could not be cleaned: {}: {}", failure.reason, failure.message);
@@ -156,10 +161,10 @@ impl Core {
                 };
                 let link = self.link(resource, Reason::CleanFailed, &text, Source::Adapter);
                 if failures >= CLEAN_TRIES {
-                    self.drain(resource, alloc::vec![link], None);
+                    self.then(Consequence::Drain { resource, cause: alloc::vec![link], deadline: None });
                 } else {
-                    self.suspect(resource, alloc::vec![link]);
-                    self.after_vacated(resource);
+                    self.then(Consequence::doubt(resource, link));
+                    self.then(Consequence::Vacated(resource));
                 }
             }
         }

@@ -1,0 +1,166 @@
+//! What follows from what. A transition changes one lease or one resource, and pushes what follows from that; it calls no
+//! other transition. The loop here takes one consequence after the other, so that none begins before the one before it is
+//! complete.
+//!
+//! The order is depth first: all that follows from a consequence happens before the next one of its cause.
+
+use crate::machine::Core;
+use crate::{CauseChain, Ended, FailReason, Hold, LeaseId, Link, Millis, Reason, ResourceId, Timestamp};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// More consequences of one cause than this are a fault of the broker.
+const MOST: u32 = 10_000_000;
+
+/// A change that is due because of another one.
+#[derive(Clone, Debug)]
+pub(crate) enum Consequence {
+    /// A lease ends. `counted`: its outcome counts as a success or a failure of the resource and of the work.
+    End { lease: LeaseId, how: Ended, actor: Arc<str>, counted: bool },
+    /// A lease ends as FAILED, with its group.
+    Fail { lease: LeaseId, reason: FailReason, code: Arc<str>, detail: String },
+    /// A lease ends against its holder's will, with its group; successors are queued where the request wants them.
+    Break { lease: LeaseId, cause: CauseChain, actor: Arc<str> },
+    /// A lease loses the resource under it.
+    Uproot { lease: LeaseId, cause: CauseChain, actor: Arc<str> },
+    /// A lease goes back to its place in the queue, or fails after too many attempts.
+    Requeue { lease: LeaseId, trouble: String },
+    /// A lease goes back to its place in the queue, and is not served for a time.
+    PutOff { lease: LeaseId, trouble: String, at_least: Millis },
+    /// The slot of an ended lease is clean.
+    FreeSlot(LeaseId),
+    /// A lease leaves its slot.
+    Vacate { lease: LeaseId, resource: ResourceId, slot: u32 },
+    /// A slot of a resource became free, or what waits for that may go on.
+    Vacated(ResourceId),
+    /// A resource gets no new leases and is removed after its last one, at the latest at the deadline.
+    Drain { resource: ResourceId, cause: CauseChain, deadline: Option<Timestamp> },
+    /// The drain of a resource ends, as far as it rests on these reasons, which were given for `root`.
+    Undrain { resource: ResourceId, root: ResourceId, reasons: &'static [Reason], link: Link },
+    /// A resource is removed and its leases are broken.
+    Remove { resource: ResourceId, cause: CauseChain, end: End, actor: Arc<str> },
+    /// A resource exists no more.
+    Gone { resource: ResourceId, cause: CauseChain },
+    /// A resource is held for triage.
+    Hold { resource: ResourceId, hold: Hold, actor: Arc<str> },
+    /// A resource that is held may have lost its last lease.
+    SettleHold(ResourceId),
+    /// A resource is set apart as it is.
+    SetApart { resource: ResourceId, hold: Hold, cause: CauseChain, actor: Arc<str> },
+    /// The hold or quarantine of a resource ends.
+    TakeBack { resource: ResourceId, link: Link },
+    /// A resource is in doubt. `missed`: a probe without an answer is the reason, and counts as the first miss.
+    Doubt { resource: ResourceId, cause: CauseChain, missed: bool },
+    /// A suspect resource is to be checked.
+    Check(ResourceId),
+    /// A resource is fit for use again: slots whose clean-up failed are cleaned once more.
+    CleanAgain(ResourceId),
+    /// A check passed: the failures before it are compared with those elsewhere.
+    CompareFailures(ResourceId),
+    /// The configuration of a resource may have changed while it could not follow.
+    FollowConfiguration(ResourceId),
+}
+
+/// The end of a resource that is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// It may well be alive.
+    Planned,
+    /// It counts as dead, by an operator's request: its capacity is free at once.
+    Forced,
+    /// It is proved dead, or lies on a host that is.
+    Lost,
+}
+
+/// The consequences that are due.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Consequences {
+    /// The last one is next.
+    due: Vec<Consequence>,
+    /// Those of the transition that runs, in its order.
+    fresh: Vec<Consequence>,
+    running: bool,
+}
+
+impl Consequences {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.fresh.is_empty()
+    }
+
+    fn next(&mut self) -> Option<Consequence> {
+        self.due.extend(self.fresh.drain(..).rev());
+        self.due.pop()
+    }
+}
+
+impl Core {
+    /// Adds a consequence of the transition that runs, or of the input that is taken.
+    pub(crate) fn then(&mut self, consequence: Consequence) {
+        self.consequences.fresh.push(consequence);
+    }
+
+    /// Lets a change and all that follows from it happen now. Only for inputs, timers and policies: never within a
+    /// transition.
+    pub(crate) fn bring_about(&mut self, cause: Consequence) {
+        self.then(cause);
+        self.conclude();
+    }
+
+    /// Lets all happen that is due.
+    pub(crate) fn conclude(&mut self) {
+        debug_assert!(!self.consequences.running, "a transition is not to run within another");
+        self.consequences.running = true;
+        let mut taken = 0;
+        while let Some(consequence) = self.consequences.next() {
+            self.apply(consequence);
+            taken += 1;
+            debug_assert!(taken < MOST, "the consequences do not come to an end");
+        }
+        self.consequences.running = false;
+    }
+
+    fn apply(&mut self, consequence: Consequence) {
+        match consequence {
+            Consequence::End { lease, how, actor, counted } => self.end_lease(lease, how, &actor, counted),
+            Consequence::Fail { lease, reason, code, detail } => self.fail_lease(lease, reason, &code, &detail),
+            Consequence::Break { lease, cause, actor } => self.break_lease(lease, &cause, &actor),
+            Consequence::Uproot { lease, cause, actor } => self.uproot(lease, cause, actor),
+            Consequence::Requeue { lease, trouble } => self.requeue(lease, &trouble),
+            Consequence::PutOff { lease, trouble, at_least } => self.put_off(lease, &trouble, at_least),
+            Consequence::FreeSlot(lease) => self.free_slot(lease),
+            Consequence::Vacate { lease, resource, slot } => self.vacate(resource, slot, lease),
+            Consequence::Vacated(resource) => self.after_vacated(resource),
+            Consequence::Drain { resource, cause, deadline } => self.drain(resource, &cause, deadline),
+            Consequence::Undrain { resource, root, reasons, link } => self.undrain(resource, root, reasons, &link),
+            Consequence::Remove { resource, cause, end, actor } => self.remove(resource, cause, end, &actor),
+            Consequence::Gone { resource, cause } => self.gone(resource, cause),
+            Consequence::Hold { resource, hold, actor } => self.hold(resource, hold, &actor),
+            Consequence::SettleHold(resource) => self.settle_hold(resource),
+            Consequence::SetApart { resource, hold, cause, actor } => self.set_apart(resource, hold, &cause, &actor),
+            Consequence::TakeBack { resource, link } => self.take_back(resource, link),
+            Consequence::Doubt { resource, cause, missed } => self.suspect(resource, cause, missed),
+            Consequence::Check(resource) => self.start_check(resource),
+            Consequence::CleanAgain(resource) => self.clean_again(resource),
+            Consequence::CompareFailures(resource) => self.compare_failures(resource),
+            Consequence::FollowConfiguration(resource) => self.follow_configuration(resource),
+        }
+    }
+}
+
+impl Consequence {
+    /// A resource is removed by the broker itself.
+    pub(crate) fn remove(resource: ResourceId, cause: CauseChain) -> Self {
+        Self::Remove { resource, cause, end: End::Planned, actor: Arc::from(crate::pending::SELF) }
+    }
+
+    /// A resource is proved dead.
+    pub(crate) fn lose(resource: ResourceId, cause: CauseChain) -> Self {
+        Self::Remove { resource, cause, end: End::Lost, actor: Arc::from(crate::pending::SELF) }
+    }
+
+    /// A resource is in doubt for this reason.
+    pub(crate) fn doubt(resource: ResourceId, link: Link) -> Self {
+        Self::Doubt { resource, cause: alloc::vec![link], missed: false }
+    }
+}
