@@ -1,10 +1,10 @@
 //! What the pools can have at most: requests that no configuration of them meets, and requests that they cannot meet as
 //! they are switched now.
 
-use crate::machine::Core;
+use crate::Core;
 use crate::matching::Matching;
-use crate::queue::Want;
-use crate::tables::Pool;
+use crate::state::queue::Want;
+use crate::state::tables::Pool;
 use crate::{Item, Labels};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -4,12 +4,12 @@
 //! Then the younger one is broken, and the older request is served (docs/adr/0021-groups.md). A group that ever was
 //! ACTIVE as a whole has nothing in the queue, and never gives way.
 
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
 use crate::matching::Matching;
-use crate::pending::SELF;
 use crate::place::{Round, Seat};
-use crate::queue::{Place, Want};
+use crate::state::outbox::SELF;
+use crate::state::queue::{Place, Want};
 use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Resource, ResourceId, ResourceState, Source, Subject};
 use alloc::collections::BTreeMap;
 use alloc::format;

@@ -1,9 +1,9 @@
 //! Why a lease waits, in words that a person can act on; and what pools look like.
 
+use crate::Core;
 use crate::capacity::Extent;
-use crate::machine::Core;
-use crate::queue::Want;
-use crate::tables::Pool;
+use crate::state::queue::Want;
+use crate::state::tables::Pool;
 use crate::{
     Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Timestamp,
 };

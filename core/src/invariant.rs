@@ -1,6 +1,6 @@
 //! What must hold after every step; asked by tests and by the simulator, never in production.
 
-use crate::machine::Core;
+use crate::Core;
 use crate::{LeaseId, LeaseState, ResourceId, ResourceState};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -149,7 +149,7 @@ impl Core {
         }
         for (name, pool) in &self.pools {
             let fresh = &again.pools[name];
-            let domains = |pool: &crate::tables::Pool| -> BTreeMap<_, _> {
+            let domains = |pool: &crate::state::tables::Pool| -> BTreeMap<_, _> {
                 let counted = pool.domains.iter().map(|(name, d)| (name.clone(), d.counts()));
                 counted.filter(|(_, counts)| *counts != (0, 0)).collect()
             };

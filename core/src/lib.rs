@@ -22,60 +22,39 @@
 
 extern crate alloc;
 
-mod blame;
-mod brake;
 mod capacity;
-mod cause;
 mod clock;
 mod command;
-mod common;
+mod core;
 mod deadlock;
-mod doubt;
-mod effect;
-mod ending;
-mod event;
 mod explain;
-mod fate;
-mod follow;
-mod hold;
-mod id;
-mod input;
 mod invariant;
-mod label;
-mod lease;
 mod lifecycle;
-mod machine;
 mod matching;
+mod model;
 mod near;
-mod pending;
 mod place;
-mod pool;
-mod queue;
-mod recover;
-mod resource;
+mod policy;
+mod replica;
 mod size;
-mod slots;
-mod stable;
-mod step;
-mod tables;
-mod time;
-mod timer;
-mod view;
+mod state;
 
-pub use cause::{CauseChain, Link, Reason, Source};
+pub use self::core::{Core, Limits};
 pub use clock::{HybridClock, Reading};
-pub use effect::{Effect, Work};
-pub use event::{Event, EventKind};
-pub use id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
-pub use input::{
+pub use model::cause::{CauseChain, Link, Reason, Source};
+pub use model::effect::{Effect, Work};
+pub use model::event::{Event, EventKind};
+pub use model::id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
+pub use model::input::{
     AdminRequest, AdminVerb, Blame, CallFailure, Claim, Input, LeaseRequest, Made, Notice, NoticeKind, NoticeTarget,
     Prepared, Verdict,
 };
-pub use label::{Labels, Selector};
-pub use lease::{Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseSpec, LeaseState, Outcome, Texts};
-pub use machine::{Core, Limits};
-pub use pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
-pub use resource::{AtRisk, Hold, Parent, Resource, ResourceState, WorkFailure};
-pub use step::{Batch, Rejection, RejectionKind, Reply, Snapshot};
-pub use time::{Millis, Timestamp};
-pub use view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};
+pub use model::label::{Labels, Selector};
+pub use model::lease::{
+    Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseSpec, LeaseState, Outcome, Texts,
+};
+pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
+pub use model::pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
+pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, WorkFailure};
+pub use model::time::{Millis, Timestamp};
+pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};

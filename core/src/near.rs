@@ -2,8 +2,8 @@
 //! that was last given for the same branch. A preference among what may be given anyway, never a reason to wait; not
 //! stored, so after a restart the first lease of each resource is placed without it.
 
-use crate::machine::Core;
-use crate::tables::Pool;
+use crate::Core;
+use crate::state::tables::Pool;
 use crate::{ResourceId, Texts};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;

@@ -5,12 +5,12 @@
 //! have are kept for it, so that younger requests do not starve it; which slots those are may still change, so that
 //! nothing is kept in vain. The same matching then tells what has to be made: see [`Core::demand`].
 
+use crate::Core;
 use crate::capacity::Extent;
-use crate::machine::Core;
 use crate::matching::Matching;
 use crate::near::nearest;
-use crate::queue::{ClassKey, Place, Want};
-use crate::tables::{Pool, ResourceEntry};
+use crate::state::queue::{ClassKey, Place, Want};
+use crate::state::tables::{Pool, ResourceEntry};
 use crate::{
     Assignment, EventKind, Lease, LeaseId, LeaseState, Resource, ResourceId, ResourceState, Selector, Subject,
 };
@@ -432,10 +432,10 @@ impl Core {
             self.touch_resource(resource, used)
         }
         let kind = if prepare { EventKind::LeasePreparing } else { EventKind::LeaseActive };
-        let actor = self.asked_just_now(id).unwrap_or_else(|| Arc::from(crate::pending::SELF));
+        let actor = self.asked_just_now(id).unwrap_or_else(|| Arc::from(crate::state::outbox::SELF));
         self.event(kind, &actor, Subject::Lease(id), format!("slot {slot}, token {}", assignment.token));
         if prepare {
-            self.call(crate::pending::Call::Lease(id, op));
+            self.call(crate::state::outbox::Call::Lease(id, op));
         }
         if let Some(child) = child {
             self.host_found(child, resource);

@@ -1,12 +1,12 @@
 //! Sizing: how many resources a pool should have, by demand, minimum, maximum, idleness.
 
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
 use crate::matching::Matching;
-use crate::pending::Call;
 use crate::place::{Round, Seat};
-use crate::queue::{ClassKey, Want};
-use crate::tables::Pool;
+use crate::state::outbox::Call;
+use crate::state::queue::{ClassKey, Want};
+use crate::state::tables::Pool;
 use crate::{
     EventKind, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Parent, Reason, Resource, ResourceId,
     ResourceState, Selector, Source, Subject, Texts, Timestamp,
@@ -191,7 +191,7 @@ impl Core {
         if let Some(until) = pool.backoff.until
             && until > self.now
         {
-            self.timers.insert((until, crate::timer::Timer::Pool(name.clone())));
+            self.timers.insert((until, crate::state::timers::Timer::Pool(name.clone())));
             return;
         }
         let slots = pool.config.slots.max(1);
@@ -279,7 +279,7 @@ impl Core {
         let spec = LeaseSpec {
             request_id: Arc::from(format!("{child}")),
             fingerprint: 0,
-            principal: Arc::from(crate::pending::SELF),
+            principal: Arc::from(crate::state::outbox::SELF),
             holder: Arc::from(format!("{child}")),
             selector,
             priority,
@@ -322,7 +322,8 @@ impl Core {
 
     /// Has the leases of working copies that have no host yet wait for the pools on which their own lies now.
     pub(crate) fn requeue_children(&mut self) {
-        let waits = |entry: &crate::tables::ResourceEntry| entry.row.parent.filter(|parent| parent.host.is_none());
+        let waits =
+            |entry: &crate::state::tables::ResourceEntry| entry.row.parent.filter(|parent| parent.host.is_none());
         let leases: Vec<LeaseId> = self.resources.values().filter_map(waits).map(|parent| parent.lease).collect();
         for id in leases {
             let Some((_, place)) = self.queue.place(id).cloned() else { continue };
@@ -383,7 +384,7 @@ impl Core {
         let (idle, leaving) = self.idle_children(pool);
         for (since, child) in idle.into_iter().take(wanted.saturating_sub(leaving) as usize) {
             if since.after(RECLAIM_AFTER) > self.now {
-                self.timers.insert((since.after(RECLAIM_AFTER), crate::timer::Timer::Pool(name.clone())));
+                self.timers.insert((since.after(RECLAIM_AFTER), crate::state::timers::Timer::Pool(name.clone())));
                 return;
             }
             let link = self.policy_link(child, "its host's slot is wanted by others");

@@ -1,8 +1,8 @@
 //! An operator acts. Every verb is valid in every state; what can't apply any more changes nothing but the audit trail.
 
 use super::{reject, unknown_lease, unknown_resource};
+use crate::Core;
 use crate::lifecycle::{Consequence, End};
-use crate::machine::Core;
 use crate::{
     AdminRequest, AdminVerb, CauseChain, Cordon, EventKind, Hold, Link, Reason, Rejection, RejectionKind, Reply,
     ResourceId, ResourceState, Source, Subject,

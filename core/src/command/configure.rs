@@ -1,8 +1,8 @@
 //! The configuration came, at the start or by a reload. Waiting leases are never failed by it.
 
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
-use crate::tables::Pool;
+use crate::state::tables::Pool;
 use crate::{EventKind, PoolConfig, Reason, ResourceId, ResourceState, Source, Subject};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -22,7 +22,7 @@ impl Core {
                     pool.config = Arc::new(config);
                     pool.configured = true;
                     if changed {
-                        pool.backoff = crate::tables::Backoff::default();
+                        pool.backoff = crate::state::tables::Backoff::default();
                         self.own_event(EventKind::PoolConfigured, Subject::Pool(name), "");
                     }
                 }

@@ -1,9 +1,9 @@
 //! A client wants something.
 
 use super::{reject, retry_in};
+use crate::Core;
 use crate::capacity::Extent;
-use crate::machine::Core;
-use crate::queue::{ClassKey, Want};
+use crate::state::queue::{ClassKey, Want};
 use crate::{
     EventKind, GroupId, Labels, Lease, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind,
     Reply, Selector, Subject, Texts,

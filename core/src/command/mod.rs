@@ -7,7 +7,7 @@ mod notice;
 mod release;
 mod results;
 
-use crate::machine::Core;
+use crate::Core;
 use crate::{Input, LeaseId, Millis, Rejection, RejectionKind, Reply, ResourceId};
 use alloc::format;
 use alloc::string::String;

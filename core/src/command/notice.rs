@@ -1,7 +1,7 @@
 //! The world said something unasked. Notices come late, twice, out of order and for strangers: each is harmless.
 
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
 use crate::{
     AtRisk, CauseChain, EventKind, Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId,
     ResourceState, Source, Subject, Timestamp,

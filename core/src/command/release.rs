@@ -1,8 +1,8 @@
 //! A holder is done, does not want to wait any more, or is still there.
 
 use super::{reject, retry_in, unknown_lease};
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
 use crate::{
     Ended, EventKind, Hold, LeaseId, LeaseState, Millis, Outcome, Reason, Rejection, RejectionKind, Reply, Source,
     Subject,

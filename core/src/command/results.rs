@@ -1,9 +1,9 @@
 //! What adapters answered. A result that carries another number than the row is of an operation that nobody waits for
 //! any more: it is dropped.
 
+use crate::Core;
 use crate::command::reject;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
 use crate::{
     Blame, CallFailure, EventKind, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection,
     RejectionKind, Reply, ResourceId, ResourceState, Source, Subject, Texts, Verdict,

@@ -5,7 +5,13 @@
 //! The order is written once. Of one transition, it is that of the variants of [`Consequence`]; and all that follows from
 //! one of them happens before the next one, so that a story stands together in the audit trail.
 
-use crate::machine::Core;
+mod blame;
+mod doubt;
+mod hold;
+mod lease;
+pub(crate) mod resource;
+
+use crate::Core;
 use crate::{CauseChain, Ended, FailReason, Hold, LeaseId, Link, Millis, Reason, ResourceId, Timestamp};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -183,12 +189,12 @@ impl Consequence {
 
     /// A resource is removed by the broker itself.
     pub(crate) fn remove(resource: ResourceId, cause: CauseChain) -> Self {
-        Self::Remove { resource, cause, end: End::Planned, actor: Arc::from(crate::pending::SELF) }
+        Self::Remove { resource, cause, end: End::Planned, actor: Arc::from(crate::state::outbox::SELF) }
     }
 
     /// A resource is proved dead.
     pub(crate) fn lose(resource: ResourceId, cause: CauseChain) -> Self {
-        Self::Remove { resource, cause, end: End::Lost, actor: Arc::from(crate::pending::SELF) }
+        Self::Remove { resource, cause, end: End::Lost, actor: Arc::from(crate::state::outbox::SELF) }
     }
 
     /// A resource is in doubt for this reason.

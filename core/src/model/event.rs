@@ -1,6 +1,6 @@
 //! The audit trail: what an entry of it holds, and the closed set of its kinds.
 
-use crate::stable::stable_texts;
+use crate::model::stable::stable_texts;
 use crate::{Ended, LeaseId, ResourceId, Revision, Subject, Timestamp};
 use alloc::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! How leases end, go back to the line, or are broken.
 
+use crate::Core;
 use crate::lifecycle::{Consequence, End};
-use crate::machine::Core;
-use crate::pending::{Call, SELF};
-use crate::queue::{ClassKey, Want};
+use crate::state::outbox::{Call, SELF};
+use crate::state::queue::{ClassKey, Want};
 use crate::{
     Assignment, CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState,
     Link, Millis, Op, Outcome, Reason, ResourceId, Source, Subject,
@@ -217,7 +217,7 @@ impl Core {
     pub(crate) fn put_off(&mut self, id: LeaseId, trouble: &str, at_least: Millis) {
         let Some(lease) = self.lease(id).cloned() else { return };
         let Some(assignment) = lease.assignment().copied() else { return };
-        let wait = crate::fate::backoff(lease.delays + 1, Millis::secs(60)).max(at_least);
+        let wait = crate::lifecycle::resource::backoff(lease.delays + 1, Millis::secs(60)).max(at_least);
         let until = self.now.after(wait);
         self.edit_lease(id, |lease| {
             lease.state = LeaseState::Queued;

@@ -3,7 +3,7 @@
 //! Held is what rests on silence or on a check's word. Proof (another boot, another host key, the provider's word),
 //! notices and operators are not. A small domain is never held, and the brake clears by itself.
 
-use crate::machine::Core;
+use crate::Core;
 use crate::{Brake, BrakeView, EventKind, Millis, PoolConfig, ResourceId, ResourceState, Subject, Timestamp};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
@@ -379,7 +379,7 @@ impl Core {
     }
 
     /// The domains of a pool of which some members are in trouble, and the whole network if its brake is on.
-    pub(crate) fn brake_views(&self, pool: &crate::tables::Pool) -> Vec<BrakeView> {
+    pub(crate) fn brake_views(&self, pool: &crate::state::tables::Pool) -> Vec<BrakeView> {
         let now = self.now;
         let brake = &pool.config.brake;
         let mut views: Vec<BrakeView> = Vec::new();

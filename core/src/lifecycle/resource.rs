@@ -1,8 +1,8 @@
 //! What becomes of resources: made, drained, lost, removed.
 
+use crate::Core;
 use crate::lifecycle::{Consequence, End};
-use crate::machine::Core;
-use crate::pending::{Call, SELF};
+use crate::state::outbox::{Call, SELF};
 use crate::{
     Blame, CallFailure, CauseChain, Ended, EventKind, LeaseState, Link, Made, Millis, Op, Outcome, Reason, ResourceId,
     ResourceState, Source, Subject, Texts, Timestamp,
@@ -31,7 +31,7 @@ impl Core {
         };
         access.extend(made.access);
         if let Some(pool) = self.pools.get_mut(&row.pool) {
-            pool.backoff = crate::tables::Backoff::default();
+            pool.backoff = crate::state::tables::Backoff::default();
         }
         self.edit_resource(id, |row| {
             row.state = ResourceState::Ready;

@@ -2,10 +2,10 @@
 //! started again with its old number.
 
 use crate::lifecycle::Consequence;
-use crate::machine::{Core, Limits};
-use crate::pending::{Call, Pending};
-use crate::queue::{ClassKey, Queue, Want};
-use crate::tables::{LeaseEntry, Pool};
+use crate::state::outbox::{Call, Pending};
+use crate::state::queue::{ClassKey, Queue, Want};
+use crate::state::tables::{LeaseEntry, Pool};
+use crate::{Core, Limits};
 use crate::{
     GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot,
     Timestamp,
@@ -45,7 +45,7 @@ impl Core {
             by_work: BTreeMap::new(),
             lost_under: BTreeMap::new(),
             reports: BTreeMap::new(),
-            network: crate::brake::Domain::default(),
+            network: crate::policy::brake::Domain::default(),
             heard_since: now,
             queue: Queue::default(),
             partial: BTreeSet::new(),
@@ -55,7 +55,7 @@ impl Core {
             old: BTreeSet::new(),
             dirty: BTreeSet::new(),
             pending: Pending { base: snapshot.revision, ..Pending::default() },
-            common: crate::common::Common::default(),
+            common: crate::state::intern::Common::default(),
             consequences: crate::lifecycle::Consequences::default(),
         };
         let mut names = BTreeSet::new();

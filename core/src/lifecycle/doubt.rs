@@ -3,11 +3,11 @@
 //! Suspicion and its event are one commit. Waiters stay in line meanwhile. Silence is no verdict: only misses in a row
 //! over some time, or a verdict, end anything.
 
-use crate::brake::Evidence;
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
-use crate::pending::{Call, SELF};
-use crate::tables::Liveness;
+use crate::policy::brake::Evidence;
+use crate::state::outbox::{Call, SELF};
+use crate::state::tables::Liveness;
 use crate::{
     CallFailure, CauseChain, EventKind, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState,
     Source, Subject, Verdict,

@@ -1,6 +1,6 @@
 //! What steps have changed since the last batch was taken.
 
-use crate::machine::Core;
+use crate::Core;
 use crate::{
     Batch, Effect, Event, EventKind, LeaseId, LeaseState, Millis, Op, PoolRow, Resource, ResourceId, ResourceState,
     Revision, Subject, Work,

@@ -3,12 +3,12 @@
 //! It has the same tables and indices, so what it says at a revision is what the other says at that revision, but for what
 //! is stored nowhere (how probes went, back-off, counters, brakes).
 
-use crate::machine::{Core, Limits};
-use crate::pending::Pending;
+use crate::state::outbox::Pending;
 use crate::{
     Batch, Lease, LeaseId, LeaseState, PoolConfig, PoolRow, Resource, ResourceId, ResourceState, Revision, Snapshot,
     Timestamp,
 };
+use crate::{Core, Limits};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,9 +1,9 @@
 //! Blame: compared, not guessed. Different work failing in a row on one resource whose checks pass: the check is blind.
 //! The same work failing on several resources whose checks pass: the work is to blame.
 
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
-use crate::pending::SELF;
+use crate::state::outbox::SELF;
 use crate::{
     CauseChain, Ended, EventKind, Fault, Finding, Hold, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason,
     Resource, ResourceId, ResourceState, Source, Subject, WorkFailure,

@@ -1,12 +1,12 @@
 //! The tables and their indices. Every change of a row goes through [`Core::edit_lease`] or [`Core::edit_resource`],
 //! which number it, note it for the store, and keep the indices.
 
-use crate::brake::{Domain, Share};
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
 use crate::near::{self, NearIndex};
-use crate::slots::Slots;
-use crate::timer::{NEVER, Timer};
+use crate::policy::brake::{Domain, Share};
+use crate::state::slots::Slots;
+use crate::state::timers::{NEVER, Timer};
 use crate::{
     Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, PoolCounters, Reason, Resource, ResourceId, ResourceState,
     Revision, Texts, Timestamp,
@@ -153,7 +153,7 @@ impl Core {
 
     /// The bits of a new id; the edit that stores it uses up the number.
     pub(crate) fn mint(&self) -> u128 {
-        crate::id::mint(self.now, self.salt, self.revision.0 + 1)
+        crate::model::id::mint(self.now, self.salt, self.revision.0 + 1)
     }
 
     pub(crate) fn insert_lease(&mut self, mut row: Lease) {

@@ -3,9 +3,9 @@
 //! A hold breaks nothing: live leases go on, no new ones are given, and when the last one has ended the resource is kept
 //! as it was left, uncleaned.
 
+use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::machine::Core;
-use crate::pending::SELF;
+use crate::state::outbox::SELF;
 use crate::{CauseChain, Cordon, EventKind, Hold, Link, Reason, ResourceId, ResourceState, Source, Subject};
 use alloc::format;
 use alloc::sync::Arc;

@@ -1,13 +1,13 @@
 //! The state machine's outside: what the shell calls. Inputs are taken apart in `command/`; what follows from them
 //! (placing, sizing, doubt, breaking) has a file each.
 
-use crate::brake::Domain;
-use crate::common::Common;
 use crate::lifecycle::Consequences;
-use crate::pending::Pending;
-use crate::queue::Queue;
-use crate::tables::{LeaseEntry, Pool, ResourceEntry};
-use crate::timer::Timer;
+use crate::policy::brake::Domain;
+use crate::state::intern::Common;
+use crate::state::outbox::Pending;
+use crate::state::queue::Queue;
+use crate::state::tables::{LeaseEntry, Pool, ResourceEntry};
+use crate::state::timers::Timer;
 use crate::{
     Batch, Brake, EventKind, GroupId, Input, Lease, LeaseId, Millis, Rejection, Reply, Resource, ResourceId, Revision,
     Subject, Timestamp,

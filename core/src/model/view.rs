@@ -1,6 +1,6 @@
 //! What is told to those who ask: views made for a reader, stored nowhere.
 
-use crate::stable::stable_texts;
+use crate::model::stable::stable_texts;
 use crate::{Cordon, PoolConfig, ResourceId};
 use alloc::collections::BTreeMap;
 use alloc::string::String;

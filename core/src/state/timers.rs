@@ -1,7 +1,7 @@
 //! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about. Leases have tables
 //! of their own, which are smaller.
 
-use crate::machine::Core;
+use crate::Core;
 use crate::{Lease, LeaseId, LeaseState, Millis, ResourceId, ResourceState, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,0 +1,3 @@
+//! Decisions from the state.
+
+pub(crate) mod brake;
