@@ -62,7 +62,9 @@ impl Core {
         let mut unmet = Vec::new();
         for (want, numbers) in kinds {
             let mut options = Vec::new();
-            for (n, pool) in self.order.iter().enumerate().filter_map(|(n, name)| Some((n, self.pools.get(name)?))) {
+            for (n, pool) in
+                self.pool_order().iter().enumerate().filter_map(|(n, name)| Some((n, self.pool_entry(name)?)))
+            {
                 let named = want.pools().is_none_or(|names| names.contains(&pool.config.name));
                 for (source, slots) in named.then(|| sources(n, pool, want, limit)).into_iter().flatten() {
                     matching.set_room(source.clone(), u32::try_from(slots).unwrap_or(u32::MAX));

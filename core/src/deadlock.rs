@@ -11,7 +11,7 @@ use crate::place::{Round, Seat};
 use crate::state::outbox::SELF;
 use crate::state::queue::{Place, Want};
 use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Resource, ResourceId, ResourceState, Source, Subject};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -34,18 +34,19 @@ struct Partial {
 impl Core {
     /// Finds the groups that are partly in the queue, from the rows.
     pub(crate) fn find_partial_groups(&mut self) {
-        let queued = self.leases.values().filter(|entry| matches!(entry.row.state, LeaseState::Queued));
+        let queued = self.lease_entries().filter(|entry| matches!(entry.row.state, LeaseState::Queued));
         let groups = queued.filter(|entry| !entry.row.spec.independent).filter_map(|entry| entry.row.spec.group);
-        self.partial = groups.collect();
-        self.partial = self.partial.iter().copied().filter(|group| self.partial_group(*group).is_some()).collect();
+        let groups: BTreeSet<GroupId> = groups.collect();
+        let partial = groups.into_iter().filter(|group| self.partial_group(*group).is_some()).collect();
+        self.set_partial_groups(partial);
     }
 
     fn partial_group(&self, group: GroupId) -> Option<Partial> {
-        let members = self.by_group.get(&group)?;
+        let members = self.group(&group)?;
         let rows = || members.iter().filter_map(|id| self.lease(*id)).filter(|row| !row.ended());
         let waiting = rows().find(|row| matches!(row.state, LeaseState::Queued))?;
         let holder = rows().find(|row| row.assignment().is_some())?.id;
-        let (key, place) = self.queue.place(waiting.id)?;
+        let (key, place) = self.queue().place(waiting.id)?;
         let mut holds = Slots::new();
         for assignment in rows().filter_map(|row| row.assignment()) {
             *holds.entry(assignment.resource).or_default() += 1;
@@ -56,12 +57,12 @@ impl Core {
 
     /// Breaks the youngest group that holds what an older request cannot do without, if it cannot be completed itself.
     pub(crate) fn give_way(&mut self, round: &Round) {
-        if self.partial.is_empty() {
+        if self.partial_groups().is_empty() {
             return;
         }
         let all: BTreeMap<GroupId, Partial> =
-            self.partial.iter().filter_map(|group| Some((*group, self.partial_group(*group)?))).collect();
-        self.partial = all.keys().copied().collect();
+            self.partial_groups().iter().filter_map(|group| Some((*group, self.partial_group(*group)?))).collect();
+        self.set_partial_groups(all.keys().copied().collect());
         let mut youngest_first: Vec<&Partial> = all.values().collect();
         youngest_first.sort_by_key(|partial| core::cmp::Reverse(partial.place));
         let held = sum(youngest_first.iter().map(|partial| &partial.holds));
@@ -77,7 +78,7 @@ impl Core {
                 continue;
             }
             let heads = round.looked.iter().filter(|(_, looked)| !looked.unmet).filter_map(|(key, _)| {
-                let (place, _) = self.queue.classes.get(key)?.waiters.first_key_value()?;
+                let (place, _) = self.queue().classes.get(key)?.waiters.first_key_value()?;
                 (*place < young.place).then_some((*place, key))
             });
             for (place, key) in heads {
@@ -86,7 +87,7 @@ impl Core {
                 let away = sum(away.map(|partial| &partial.holds));
                 let without = self.lacking(key, &away, &Slots::new());
                 if without > 0 && self.lacking(key, &away, &young.holds) < without {
-                    let older = self.queue.classes.get(key).and_then(|class| class.waiters.get(&place));
+                    let older = self.queue().classes.get(key).and_then(|class| class.waiters.get(&place));
                     let older = older.and_then(|waiter| waiter.leases.first()).copied();
                     self.break_partial(young.holder, older);
                     return;
@@ -104,7 +105,7 @@ impl Core {
                 "its group was incomplete, and each waited for slots of the other: it gave way to {older}"
             )),
             source: Source::Broker,
-            at: self.now,
+            at: self.now(),
         };
         let (cause, actor) = (alloc::vec![link], Arc::from(SELF));
         self.bring_about(Consequence::Break { lease: holder, cause, actor });
@@ -117,7 +118,9 @@ impl Core {
         let mut lacking = 0;
         for want in wants {
             let mut options = Vec::new();
-            for (n, pool) in self.order.iter().enumerate().filter_map(|(n, name)| Some((n, self.pools.get(name)?))) {
+            for (n, pool) in
+                self.pool_order().iter().enumerate().filter_map(|(n, name)| Some((n, self.pool_entry(name)?)))
+            {
                 let named = want.pools().is_none_or(|names| names.contains(&pool.config.name));
                 if !named || !pool.open() {
                     continue;
@@ -143,7 +146,7 @@ impl Core {
 
     /// Whether leases will be given on a resource without an operator: what holds it will let go of it.
     fn will_serve(&self, row: &Resource) -> bool {
-        let coming = || self.resources.get(&row.id).is_some_and(|entry| entry.counted.coming > 0);
+        let coming = || self.entry(&row.id).is_some_and(|entry| entry.counted.coming > 0);
         row.cordoned.is_none()
             && row.hold.is_none()
             && match row.state {

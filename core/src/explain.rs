@@ -16,12 +16,12 @@ use alloc::vec::Vec;
 impl Core {
     /// All pools in the order of the configuration, then those removed from it of which something is left.
     pub fn pools(&self) -> Vec<PoolView> {
-        self.order.iter().filter_map(|name| self.pool(name)).collect()
+        self.pool_order().iter().filter_map(|name| self.pool(name)).collect()
     }
 
     /// One pool.
     pub fn pool(&self, name: &str) -> Option<PoolView> {
-        let pool = self.pools.get(name)?;
+        let pool = self.pool_entry(name)?;
         let mut by_state: BTreeMap<&'static str, u32> = BTreeMap::new();
         let mut leases = 0;
         let mut items: BTreeMap<Arc<str>, ItemView> = BTreeMap::new();
@@ -30,7 +30,7 @@ impl Core {
             items.insert(item.name.clone(), view);
         }
         for id in &pool.members {
-            let Some(entry) = self.resources.get(id) else { continue };
+            let Some(entry) = self.entry(id) else { continue };
             *by_state.entry(entry.row.state.as_str()).or_default() += 1;
             leases += entry.slots.len();
             if let Some(view) = entry.row.item.as_ref().and_then(|item| items.get_mut(item)) {
@@ -38,11 +38,11 @@ impl Core {
             }
         }
         let waiting = self
-            .queue
+            .queue()
             .classes_for(&pool.config.name)
             .iter()
             .filter(|key| key.iter().any(|want| self.could_serve(pool, want)))
-            .filter_map(|key| self.queue.classes.get(key))
+            .filter_map(|key| self.queue().classes.get(key))
             .map(|class| class.leases)
             .sum();
         let order = pool.config.inventory.iter().flatten().filter_map(|item| items.remove(&item.name)).collect();
@@ -63,7 +63,7 @@ impl Core {
 
     fn pool_trouble(&self, pool: &Pool) -> Option<String> {
         if let (Some(until), Some(why)) = (pool.backoff.until, &pool.backoff.why)
-            && until > self.now
+            && until > self.now()
         {
             return Some(format!("making one failed {} times: {why}", pool.backoff.failures));
         }
@@ -133,11 +133,11 @@ impl Core {
 
     fn explain_waiting(&self, lease: &Lease, now: Timestamp) -> Explanation {
         let selector = self.want_of(lease);
-        let group = self.queue.together(lease.id).len() > 1;
-        let position = self.queue.place(lease.id).map_or(0, |(key, place)| {
-            self.queue.classes.get(key).map_or(0, |class| class.waiters.range(..=*place).count() as u32)
+        let group = self.queue().together(lease.id).len() > 1;
+        let position = self.queue().place(lease.id).map_or(0, |(key, place)| {
+            self.queue().classes.get(key).map_or(0, |class| class.waiters.range(..=*place).count() as u32)
         });
-        let wants = self.queue.place(lease.id).map(|(key, _)| key.clone()).unwrap_or_default();
+        let wants = self.queue().place(lease.id).map(|(key, _)| key.clone()).unwrap_or_default();
         let unmet = self.unmet(&wants, Extent::Configured);
         let satisfiable = unmet.is_empty();
         let mut blockers = Vec::new();
@@ -328,7 +328,7 @@ impl Core {
                     }
                 }
                 ResourceState::Ready => {
-                    let counted = self.resources.get(&row.id).map(|entry| entry.counted).unwrap_or_default();
+                    let counted = self.entry(&row.id).map(|entry| entry.counted).unwrap_or_default();
                     if counted.free > 0 {
                         states.free += 1;
                     } else if self.leasable(row) {

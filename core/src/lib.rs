@@ -39,7 +39,8 @@ mod replica;
 mod size;
 mod state;
 
-pub use self::core::{Core, Limits};
+pub use self::core::Limits;
+pub use self::state::Core;
 pub use clock::{HybridClock, Reading};
 pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};

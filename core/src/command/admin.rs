@@ -19,13 +19,13 @@ impl Core {
                 reason: reason_kind,
                 detail: reason.clone(),
                 source: Source::Operator(principal.clone()),
-                at: core.now,
+                at: core.now(),
             }]
         };
         let cordon = Cordon { by: principal.clone(), reason: reason.clone() };
         match verb {
-            AdminVerb::CordonPool(name) => self.cordon_pool(&name, Some(cordon), &principal, &reason),
-            AdminVerb::UncordonPool(name) => self.cordon_pool(&name, None, &principal, &reason),
+            AdminVerb::CordonPool(name) => self.on_cordon(&name, Some(cordon), &principal, &reason),
+            AdminVerb::UncordonPool(name) => self.on_cordon(&name, None, &principal, &reason),
             AdminVerb::Cordon(id) => {
                 self.must_exist(id)?;
                 self.edit_resource(id, |row| row.cordoned = Some(cordon));
@@ -44,7 +44,7 @@ impl Core {
                 self.must_exist(id)?;
                 self.event(EventKind::ResourceDrainAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
-                let deadline = deadline.map(|span| self.now.after(span));
+                let deadline = deadline.map(|span| self.now().after(span));
                 self.then(Consequence::Drain { resource: id, cause: chain, deadline });
                 self.resource_reply(id)
             }
@@ -112,7 +112,7 @@ impl Core {
                     reason: Reason::Operator,
                     detail: reason,
                     source: Source::Operator(principal.clone()),
-                    at: self.now,
+                    at: self.now(),
                 };
                 self.bring_about(Consequence::Break { lease: id, cause: alloc::vec![link], actor: principal });
                 Ok(Reply::Leases(self.lease(id).cloned().into_iter().collect()))
@@ -128,38 +128,21 @@ impl Core {
         self.resource(id).cloned().map(Reply::Resource).ok_or_else(|| unknown_resource(id))
     }
 
-    fn cordon_pool(
+    fn on_cordon(
         &mut self,
         name: &Arc<str>,
         cordon: Option<Cordon>,
         principal: &Arc<str>,
         reason: &Arc<str>,
     ) -> Result<Reply, Rejection> {
-        let revision = crate::Revision(self.revision.0 + 1);
-        let Some(pool) = self.pools.get_mut(name) else {
+        let kind = if cordon.is_some() { EventKind::PoolCordoned } else { EventKind::PoolUncordoned };
+        if !self.cordon_pool(name, cordon) {
             let message = format!("no pool {name:?}: list them with `wharfinger pools`");
             return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message));
-        };
-        let kind = if cordon.is_some() { EventKind::PoolCordoned } else { EventKind::PoolUncordoned };
-        pool.cordoned = cordon;
-        pool.revision = revision;
-        self.revision = revision;
-        self.pending.pools.insert(name.clone());
+        }
         self.event(kind, principal, Subject::Pool(name.clone()), &**reason);
         self.reindex_members(name);
         Ok(Reply::Pool(name.clone()))
-    }
-
-    pub(crate) fn reindex_members(&mut self, name: &Arc<str>) {
-        let members = self.pools.get(name).map(|pool| pool.members.clone()).unwrap_or_default();
-        for id in members {
-            self.reindex(id);
-            let children = self.resources.get(&id).map(|entry| entry.children.clone()).unwrap_or_default();
-            for child in children {
-                self.reindex(child);
-            }
-        }
-        self.dirty.insert(name.clone());
     }
 
     fn quarantine(&mut self, id: ResourceId, cordon: Cordon, cause: CauseChain, principal: &Arc<str>) {
@@ -184,7 +167,7 @@ impl Core {
             let message = alloc::string::String::from("a hold must be longer than 0: say how long it is to be kept");
             return Err(reject(RejectionKind::Invalid, "HOLD_NOT_POSITIVE", "hold", message));
         }
-        let hold = Hold { by: principal.clone(), reason: reason.clone(), until: Some(self.now.after(span)) };
+        let hold = Hold { by: principal.clone(), reason: reason.clone(), until: Some(self.now().after(span)) };
         self.then(Consequence::Hold { resource: id, hold, actor: principal.clone() });
         self.resource_reply(id)
     }

@@ -2,7 +2,6 @@
 
 use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::state::tables::Pool;
 use crate::{EventKind, PoolConfig, Reason, ResourceId, ResourceState, Source, Subject};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -13,43 +12,27 @@ use alloc::vec::Vec;
 impl Core {
     pub(crate) fn configure(&mut self, pools: Vec<PoolConfig>) {
         let names: BTreeSet<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
-        let mut order: Vec<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
+        let order: Vec<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
         for config in pools {
             let name = config.name.clone();
-            match self.pools.get_mut(&name) {
-                Some(pool) => {
-                    let changed = *pool.config != config;
-                    pool.config = Arc::new(config);
-                    pool.configured = true;
-                    if changed {
-                        pool.backoff = crate::state::tables::Backoff::default();
-                        self.own_event(EventKind::PoolConfigured, Subject::Pool(name), "");
-                    }
-                }
-                None => {
-                    self.pools.insert(name.clone(), Pool::new(Arc::new(config)));
-                    self.own_event(EventKind::PoolConfigured, Subject::Pool(name), "");
-                }
+            if self.configure_pool(config) {
+                self.own_event(EventKind::PoolConfigured, Subject::Pool(name), "");
             }
         }
         let removed: Vec<Arc<str>> = self
-            .pools
-            .values()
+            .pool_entries()
             .filter(|p| p.configured && !names.contains(&p.config.name))
             .map(|p| p.config.name.clone())
             .collect();
         for name in removed {
-            if let Some(pool) = self.pools.get_mut(&name) {
-                pool.configured = false;
-            }
+            self.remove_pool(&name);
             self.own_event(EventKind::PoolRemoved, Subject::Pool(name.clone()), "what is left of it drains");
         }
-        order.extend(self.pools.keys().filter(|name| !names.contains(*name)).cloned());
-        self.order = order;
+        self.order_pools(order);
         self.drop_empty_pools();
         self.requeue_children();
         self.reindex_all();
-        let ids: Vec<ResourceId> = self.resources.keys().copied().collect();
+        let ids: Vec<ResourceId> = self.entries().map(|entry| entry.row.id).collect();
         for id in ids {
             self.bring_about(Consequence::FollowConfiguration(id));
             self.arm_resource(id);
@@ -81,7 +64,7 @@ impl Core {
             self.then(Consequence::Drain { resource: id, cause: chain, deadline: *deadline });
             return;
         }
-        let Some(pool) = self.pools.get(&row.pool) else { return };
+        let Some(pool) = self.pool_entry(&row.pool) else { return };
         let config = pool.config.clone();
         let item = row.item.as_ref().and_then(|name| {
             config.inventory.as_ref().and_then(|items| items.iter().find(|item| item.name == *name)).cloned()
@@ -102,7 +85,7 @@ impl Core {
                 if cause.iter().any(|l| l.reason == Reason::Disabled && l.subject == Subject::Resource(id)));
             if !known {
                 let link = self.link(id, Reason::Disabled, &why, Source::Broker);
-                let deadline = config.drain.map(|span| self.now.after(span));
+                let deadline = config.drain.map(|span| self.now().after(span));
                 self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline });
             }
             return;

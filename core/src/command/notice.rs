@@ -9,7 +9,6 @@ use crate::{
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 impl Core {
     pub(crate) fn on_notice(&mut self, notice: Notice) -> Result<Reply, Rejection> {
@@ -21,7 +20,7 @@ impl Core {
             source: Source::Notice(notice.source.clone()),
             at,
         };
-        let now = self.now;
+        let now = self.now();
         match notice.kind {
             NoticeKind::ConnectionLost => self.then(Consequence::doubt(id, link(Reason::ConnectionLost, now))),
             NoticeKind::Gone => {
@@ -50,7 +49,7 @@ impl Core {
     }
 
     fn target_of(&self, notice: &Notice) -> Option<ResourceId> {
-        let pool = self.pools.get(&notice.pool)?;
+        let pool = self.pool_entry(&notice.pool)?;
         match &notice.target {
             NoticeTarget::Resource(id) => pool.members.contains(id).then_some(*id),
             NoticeTarget::Item(item) => pool.members.iter().copied().find(|id| {
@@ -73,7 +72,7 @@ impl Core {
         }
         let mut announced = row.announced.clone();
         announced.insert(source.clone(), at);
-        let text = format!("in {}: {}", at.since(self.now), link.detail);
+        let text = format!("in {}: {}", at.since(self.now()), link.detail);
         let ends_at = self.end_moves(id, announced);
         self.own_event(EventKind::ResourceEnds, Subject::Resource(id), text);
         self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: ends_at });
@@ -125,9 +124,7 @@ impl Core {
                 }
             });
         }
-        let children: Vec<ResourceId> =
-            self.resources.get(&id).map(|entry| entry.children.iter().copied().collect()).unwrap_or_default();
-        for child in children {
+        for child in self.children(id) {
             self.deadline_moves(child, before, after);
         }
     }
@@ -153,9 +150,7 @@ impl Core {
         }
         self.edit_resource(id, |row| row.state = ResourceState::Ready);
         self.then(Consequence::doubt(id, Link { subject: Subject::Resource(id), ..link.clone() }));
-        let children: Vec<ResourceId> =
-            self.resources.get(&id).map(|entry| entry.children.iter().copied().collect()).unwrap_or_default();
-        for child in children {
+        for child in self.children(id) {
             self.then(Consequence::Undrain { resource: child, root, reasons, link: link.clone() });
         }
     }

@@ -60,7 +60,7 @@ impl Core {
         span: Millis,
     ) -> Result<(), Rejection> {
         let LeaseState::Active { assignment, .. } = &lease.state else { return Ok(()) };
-        let most = lease.pool.as_ref().and_then(|pool| self.pools.get(pool)).map(|pool| pool.config.max_hold);
+        let most = lease.pool.as_ref().and_then(|pool| self.pool_entry(pool)).map(|pool| pool.config.max_hold);
         let most = most.unwrap_or(Millis::ZERO);
         if span <= Millis::ZERO || span > most {
             let message = format!(
@@ -73,7 +73,7 @@ impl Core {
         } else {
             Arc::from(format!("held by the holder of {}: {note}", lease.id))
         };
-        let hold = Hold { by: principal.clone(), reason, until: Some(self.now.after(span)) };
+        let hold = Hold { by: principal.clone(), reason, until: Some(self.now().after(span)) };
         let (resource, actor) = (assignment.resource, principal.clone());
         self.bring_about(Consequence::Hold { resource, hold, actor });
         Ok(())
@@ -105,8 +105,8 @@ impl Core {
 
     /// Refuses a report of a lease that has reported too often, so that its holder cannot keep the resource in doubt.
     fn count_report(&mut self, id: LeaseId) -> Result<(), Rejection> {
-        let now = self.now;
-        let (since, count) = self.reports.entry(id).or_insert((now, 0));
+        let now = self.now();
+        let (since, count) = self.reports_of(id);
         let again_at = since.after(REPORTS_PERIOD);
         if again_at <= now {
             (*since, *count) = (now, 0);
@@ -156,7 +156,7 @@ impl Core {
                 continue;
             };
             let wanted = ttl.unwrap_or(row.spec.ttl);
-            let until = self.now.after(self.longest_ttl(row).map_or(wanted, |longest| wanted.min(longest)));
+            let until = self.now().after(self.longest_ttl(row).map_or(wanted, |longest| wanted.min(longest)));
             self.edit_lease(member, |lease| lease.expires_at = Some(until));
         }
         Ok(Reply::Leases(self.named_first(id)))
@@ -164,7 +164,7 @@ impl Core {
 
     /// The limit of the pool that serves a lease.
     fn longest_ttl(&self, lease: &crate::Lease) -> Option<Millis> {
-        lease.pool.as_ref().and_then(|pool| self.pools.get(pool)).map(|pool| pool.config.max_ttl)
+        lease.pool.as_ref().and_then(|pool| self.pool_entry(pool)).map(|pool| pool.config.max_ttl)
     }
 
     /// The holder of a group asks again for it, or waits in a call: it lives, though it knows of no lease to renew.
@@ -179,7 +179,7 @@ impl Core {
             let Some(row) = self.lease(member).filter(|l| matches!(l.state, LeaseState::Active { .. })) else {
                 continue;
             };
-            let until = Some(self.now.after(row.spec.ttl));
+            let until = Some(self.now().after(row.spec.ttl));
             if row.expires_at < until {
                 self.edit_lease(member, |lease| lease.expires_at = until);
             }

@@ -83,7 +83,7 @@ impl Core {
                     self.then(Consequence::Requeue { lease: id, trouble });
                     return Ok(Reply::Done);
                 }
-                let now = self.now;
+                let now = self.now();
                 self.edit_lease(id, |lease| {
                     lease.expires_at = Some(now.after(lease.spec.ttl));
                     lease.trouble = None;
@@ -95,7 +95,7 @@ impl Core {
                     Subject::Lease(id),
                     format!("slot {}, token {}", assignment.slot, assignment.token),
                 );
-                if lease.spec.group.is_some_and(|group| self.partial.contains(&group)) {
+                if lease.spec.group.is_some_and(|group| self.partial_groups().contains(&group)) {
                     // It may hold now what others wait for.
                     self.mark_dirty_for(id);
                 }
@@ -139,9 +139,7 @@ impl Core {
         let resource = cleanup.assignment.resource;
         match result {
             Ok(()) => {
-                if let Some(entry) = self.resources.get_mut(&resource) {
-                    entry.clean_failures = 0;
-                }
+                self.cleaning_worked(resource);
                 self.then(Consequence::FreeSlot(id));
             }
             Err(failure) => {
@@ -152,13 +150,7 @@ impl Core {
                     }
                 });
                 self.own_event(EventKind::ResourceCleanFailed, Subject::Resource(resource), text.as_str());
-                let failures = match self.resources.get_mut(&resource) {
-                    Some(entry) => {
-                        entry.clean_failures += 1;
-                        entry.clean_failures
-                    }
-                    None => return Ok(Reply::Done),
-                };
+                let Some(failures) = self.cleaning_failed(resource) else { return Ok(Reply::Done) };
                 let link = self.link(resource, Reason::CleanFailed, &text, Source::Adapter);
                 if failures >= CLEAN_TRIES {
                     self.then(Consequence::Drain { resource, cause: alloc::vec![link], deadline: None });

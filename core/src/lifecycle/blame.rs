@@ -17,9 +17,6 @@ use alloc::vec::Vec;
 /// How long a copy is kept that nobody asked for.
 const COPY_KEPT: Millis = Millis::secs(86_400);
 
-/// Works that are remembered for what was lost under them; beyond it, all are forgotten.
-const WORKS_MAX: usize = 10_000;
-
 impl Core {
     /// A holder said how its work went: counted for the resource and for the host that it lies on.
     pub(crate) fn note_work(&mut self, lease: &Lease, how: &Ended) {
@@ -30,13 +27,13 @@ impl Core {
         let Some(assignment) = lease.assignment() else { return };
         let Some(row) = self.resource(assignment.resource).cloned() else { return };
         let host = row.parent.and_then(|parent| parent.host);
-        if *outcome == Outcome::Ok && !self.lost_under.is_empty() {
-            self.lost_under.remove(&lease.spec.work_key());
+        if *outcome == Outcome::Ok {
+            self.work_went_well(|| lease.spec.work_key());
         }
         let failure = match outcome {
             Outcome::Ok => None,
             Outcome::Failed | Outcome::Tainted => {
-                Some(WorkFailure { work: lease.spec.work_key(), lease: lease.id, at: self.now, cleared: false })
+                Some(WorkFailure { work: lease.spec.work_key(), lease: lease.id, at: self.now(), cleared: false })
             }
         };
         for id in [Some(assignment.resource), host].into_iter().flatten() {
@@ -64,23 +61,18 @@ impl Core {
         if lease.spec.child.is_some() || !found || policy.work_after == 0 {
             return None;
         }
-        if self.lost_under.len() >= WORKS_MAX {
-            self.lost_under.clear();
-        }
         let work = lease.spec.work_key();
-        let met = self.lost_under.entry(work.clone()).or_default();
-        met.insert(assignment.resource);
-        if (met.len() as u32) < policy.work_after {
+        let count = self.lost_under(&work, assignment.resource);
+        if (count as u32) < policy.work_after {
             return None;
         }
-        let count = met.len();
         let detail = format!("the work {work:?} was there when {count} resources in a row were lost or mangled");
         Some(Link {
             subject: Subject::Lease(lease.id),
             reason: Reason::WorkBlamed,
             detail: Arc::from(detail),
             source: Source::Broker,
-            at: self.now,
+            at: self.now(),
         })
     }
 
@@ -120,7 +112,7 @@ impl Core {
                 });
             }
             for failure in &fresh {
-                self.by_work.entry(failure.work.clone()).or_default().insert(host.unwrap_or(id));
+                self.add_machine_of_work(&failure.work, host.unwrap_or(id));
                 let detail = format!("a check found {id} fit for use; nothing more is known yet");
                 self.find(failure.lease, Fault::Undecided, &detail);
             }
@@ -148,9 +140,12 @@ impl Core {
         if policy.work_after == 0 {
             return;
         }
-        let Some(met) = self.by_work.get(work).cloned() else { return };
+        let met = self.machines_of_work(work);
+        if met.is_empty() {
+            return;
+        }
         // On a farm of two, two are all that can be asked.
-        let machines = met.iter().next().and_then(|id| self.resource(*id)).and_then(|row| self.pools.get(&row.pool));
+        let machines = met.iter().next().and_then(|id| self.resource(*id)).and_then(|row| self.pool_entry(&row.pool));
         let machines = machines.map_or(1, |pool| pool.total.capacity);
         if (met.len() as u32) < policy.work_after.min(machines).max(2) {
             return;
@@ -164,7 +159,7 @@ impl Core {
         let mut leases: BTreeSet<LeaseId> = BTreeSet::new();
         let mut places: BTreeSet<ResourceId> = met.clone();
         for id in &met {
-            places.extend(self.resources.get(id).map(|entry| entry.children.clone()).unwrap_or_default());
+            places.extend(self.entry(id).map(|entry| entry.children.clone()).unwrap_or_default());
         }
         for place in places {
             if let Some(row) = self.resource(place) {
@@ -172,7 +167,7 @@ impl Core {
             }
             self.drop_failures(place, |failure| failure.work == *work);
         }
-        self.by_work.remove(work);
+        self.forget_work(work);
         for lease in leases {
             self.find(lease, Fault::Work, &detail);
             self.own_event(EventKind::LeaseWorkBlamed, Subject::Lease(lease), detail.as_str());
@@ -198,7 +193,7 @@ impl Core {
     fn consider_blind(&mut self, id: ResourceId) -> bool {
         let Some(met) = self.different_works(id) else { return false };
         let Some(row) = self.resource(id).cloned() else { return false };
-        let Some(pool) = self.pools.get(&row.pool) else { return false };
+        let Some(pool) = self.pool_entry(&row.pool) else { return false };
         let mut named = String::new();
         for (n, failure) in met.iter().enumerate() {
             named.push_str(if n == 0 { "" } else { ", " });
@@ -249,7 +244,7 @@ impl Core {
         let by: Arc<str> = Arc::from(SELF);
         let reason = format!("{}: {why}", Reason::CheckBlind.as_str());
         // A copy keeps its host from leaving; it is kept for a day at most and then made anew.
-        let until = row.parent.map(|_| self.now.after(COPY_KEPT));
+        let until = row.parent.map(|_| self.now().after(COPY_KEPT));
         let hold = Hold { by: by.clone(), reason: Arc::from(reason), until };
         self.then(Consequence::Hold { resource: id, hold, actor: by });
         true
@@ -274,42 +269,9 @@ impl Core {
         }
     }
 
-    /// Forgets failures, and that these works failed here.
-    pub(crate) fn drop_failures(&mut self, id: ResourceId, which: impl Fn(&WorkFailure) -> bool) {
-        let Some(row) = self.resource(id) else { return };
-        let (gone, still): (Vec<_>, Vec<_>) = row.failures.iter().cloned().partition(|failure| which(failure));
-        if gone.is_empty() {
-            return;
-        }
-        for failure in gone {
-            if still.iter().any(|other| other.work == failure.work && other.cleared) {
-                continue;
-            }
-            if let Some(met) = self.by_work.get_mut(&failure.work) {
-                met.remove(&id);
-                if met.is_empty() {
-                    self.by_work.remove(&failure.work);
-                }
-            }
-        }
-        self.edit_resource(id, |row| row.failures = still);
-    }
-
-    /// As stored, after a restart.
-    pub(crate) fn remember_work(&mut self, id: ResourceId) {
-        let Some(row) = self.resource(id) else { return };
-        if row.parent.is_some() {
-            return;
-        }
-        let works: Vec<Arc<str>> = row.failures.iter().filter(|f| f.cleared).map(|f| f.work.clone()).collect();
-        for work in works {
-            self.by_work.entry(work).or_default().insert(id);
-        }
-    }
-
     fn policy_of(&self, id: ResourceId) -> Option<crate::DoubtPolicy> {
         let row = self.resource(id)?;
-        self.pools.get(&row.pool).map(|pool| pool.config.doubt)
+        self.pool_entry(&row.pool).map(|pool| pool.config.doubt)
     }
 }
 

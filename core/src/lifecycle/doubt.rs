@@ -39,7 +39,7 @@ impl Core {
             | ResourceState::Orphaned { .. }
             | ResourceState::Gone { .. } => return,
         }
-        let now = self.now;
+        let now = self.now();
         let detail =
             cause.first().map_or_else(String::new, |link| format!("{}: {}", link.reason.as_str(), link.detail));
         self.edit_resource(id, |row| {
@@ -56,12 +56,8 @@ impl Core {
             row.trouble = Some(Arc::from(detail.as_str()));
         });
         self.own_event(EventKind::ResourceSuspect, Subject::Resource(id), detail.as_str());
-        if let Some(pool) = self.pools.get_mut(&row.pool) {
-            pool.counters.doubts += 1;
-        }
-        if let Some(entry) = self.resources.get_mut(&id) {
-            entry.liveness = Liveness::default();
-        }
+        self.count(&row.pool, |counters| counters.doubts += 1);
+        self.edit_liveness(id, |liveness| *liveness = Liveness::default());
         for lease in self.live_below(id) {
             self.edit_lease(lease, |lease| lease.doubt = Some(Arc::from(detail.as_str())));
         }
@@ -96,8 +92,8 @@ impl Core {
         }
         if !under_way && (left_behind || (reason == Reason::Operator && retries_later)) {
             self.then(Consequence::Check(id));
-        } else if left_behind && let Some(entry) = self.resources.get_mut(&id) {
-            entry.recheck = true;
+        } else if left_behind {
+            self.set_recheck(id, true);
         }
     }
 
@@ -121,9 +117,7 @@ impl Core {
         if !matches!(row.state, ResourceState::Suspect { op: None, .. }) {
             return;
         }
-        if let Some(entry) = self.resources.get_mut(&id) {
-            entry.recheck = false;
-        }
+        self.set_recheck(id, false);
         let cleaning = row.parent.is_some()
             && self.unclean_on(id).iter().any(|lease| {
                 self.lease(*lease)
@@ -152,14 +146,11 @@ impl Core {
     pub(crate) fn checked(&mut self, id: ResourceId, result: Result<Verdict, CallFailure>) {
         let Some(row) = self.resource(id).cloned() else { return };
         let ResourceState::Suspect { cause, misses, first_miss, repairs, .. } = &row.state else { return };
-        let Some(pool) = self.pools.get(&row.pool) else { return };
+        let Some(pool) = self.pool_entry(&row.pool) else { return };
         let config = pool.config.clone();
         match result {
-            Ok(Verdict::Healthy) if self.resources.get(&id).is_some_and(|entry| entry.recheck) => {
-                let now = self.now;
-                if let Some(entry) = self.resources.get_mut(&id) {
-                    entry.liveness.heard_at = Some(now);
-                }
+            Ok(Verdict::Healthy) if self.entry(&id).is_some_and(|entry| entry.recheck) => {
+                self.heard_from(id);
                 self.edit_resource(id, |row| {
                     if let ResourceState::Suspect { op, misses, first_miss, held, .. } = &mut row.state {
                         (*op, *misses, *first_miss, *held) = (None, 0, None, None);
@@ -186,18 +177,18 @@ impl Core {
                 self.repair_or_replace(id, chain, repairable, *repairs);
             }
             Ok(Verdict::Unreachable { detail }) => {
-                let retry_at = Some(self.now.after(config.doubt.retry_interval));
+                let retry_at = Some(self.now().after(config.doubt.retry_interval));
                 let host = row.parent.and_then(|parent| parent.host);
                 let count_since = self.misses_count_since(id);
                 let counted = first_miss.filter(|at| *at >= count_since);
                 let misses = if counted.is_some() { *misses + 1 } else { 1 };
-                let first = counted.unwrap_or(self.now);
+                let first = counted.unwrap_or(self.now());
                 // A copy that does not answer says nothing of itself: its host is asked.
                 let lost =
-                    host.is_none() && misses >= config.doubt.misses && self.now.since(first) >= config.doubt.over;
+                    host.is_none() && misses >= config.doubt.misses && self.now().since(first) >= config.doubt.over;
                 let lost = lost && !self.too_early(id, first);
                 if lost {
-                    let span = self.now.since(first);
+                    let span = self.now().since(first);
                     let text = format!("no answer {misses} times in a row over {span}; the last: {detail}");
                     if let Some(why) = self.held_back(id, Evidence::Silence) {
                         self.hold_back(id, &why, &text, (misses, Some(first)));
@@ -241,7 +232,7 @@ impl Core {
             Err(failure) => {
                 let wait =
                     config.doubt.retry_interval.max(Millis::secs(1)).max(failure.retry_after.unwrap_or(Millis::ZERO));
-                let retry_at = Some(self.now.after(wait));
+                let retry_at = Some(self.now().after(wait));
                 let text = format!("the check could not be carried out: {}: {}", failure.reason, failure.message);
                 self.edit_resource(id, |row| {
                     if let ResourceState::Suspect { op, retry_at: at, misses, first_miss, held, .. } = &mut row.state {
@@ -262,24 +253,22 @@ impl Core {
     }
 
     pub(crate) fn link(&self, id: ResourceId, reason: Reason, detail: &str, source: Source) -> Link {
-        Link { subject: Subject::Resource(id), reason, detail: Arc::from(detail), source, at: self.now }
+        Link { subject: Subject::Resource(id), reason, detail: Arc::from(detail), source, at: self.now() }
     }
 
     /// It was checked and is fit for use.
     fn clear(&mut self, id: ResourceId) {
         let below = self.live_below(id);
-        let now = self.now;
-        if let Some(entry) = self.resources.get_mut(&id) {
-            entry.liveness.heard_at = Some(now);
-        }
+        let now = self.now();
+        self.heard_from(id);
         self.edit_resource(id, |row| {
             row.state = ResourceState::Ready;
             row.trouble = None;
             row.ready_at = row.ready_at.or(Some(now));
         });
         self.own_event(EventKind::ResourceCleared, Subject::Resource(id), "a check found it fit for use");
-        if let Some(pool) = self.resource(id).map(|row| row.pool.clone()).and_then(|name| self.pools.get_mut(&name)) {
-            pool.counters.cleared += 1;
+        if let Some(pool) = self.resource(id).map(|row| row.pool.clone()) {
+            self.count(&pool, |counters| counters.cleared += 1);
         }
         for lease in below {
             self.edit_lease(lease, |lease| lease.doubt = None);
@@ -299,7 +288,7 @@ impl Core {
     /// It answers but is not fit for use: its leases are broken; it is repaired if that is worth a try, else replaced.
     pub(crate) fn repair_or_replace(&mut self, id: ResourceId, chain: CauseChain, repairable: bool, repairs: u32) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let Some(pool) = self.pools.get(&row.pool) else { return };
+        let Some(pool) = self.pool_entry(&row.pool) else { return };
         let config = pool.config.clone();
         let actor: Arc<str> = Arc::from(SELF);
         let only_tainted = !chain.iter().any(|link| link.reason == Reason::ResourceMangled);
@@ -311,9 +300,7 @@ impl Core {
                 row.trouble = Some(Arc::from(detail.as_str()));
             });
             self.own_event(EventKind::ResourceRepairing, Subject::Resource(id), detail);
-            if let Some(pool) = self.pools.get_mut(&row.pool) {
-                pool.counters.repairs += 1;
-            }
+            self.count(&row.pool, |counters| counters.repairs += 1);
             // After the state, so that slots are cleaned when there is something to clean again.
             if !only_tainted {
                 for lease in self.live_on(id) {
@@ -335,7 +322,7 @@ impl Core {
         let ResourceState::Repairing { cause, repairs, .. } = &row.state else { return };
         match result {
             Ok(()) => {
-                let (now, cause, repairs) = (self.now, cause.clone(), *repairs);
+                let (now, cause, repairs) = (self.now(), cause.clone(), *repairs);
                 self.edit_resource(id, |row| {
                     row.state = ResourceState::Suspect {
                         since: now,
@@ -363,8 +350,8 @@ impl Core {
 
     /// When the next probe starts: at once, or after the interval, spread by the resource's id.
     pub(crate) fn schedule_probe(&mut self, id: ResourceId, soon: bool) {
-        let Some(entry) = self.resources.get(&id) else { return };
-        let Some(pool) = self.pools.get(&entry.row.pool) else { return };
+        let Some(entry) = self.entry(&id) else { return };
+        let Some(pool) = self.pool_entry(&entry.row.pool) else { return };
         let policy = pool.config.doubt;
         let quick = entry.liveness.misses > 0 || (soon && matches!(entry.row.state, ResourceState::Draining { .. }));
         // One that drains has no other check: in doubt it is asked, though its pool does not probe while all is well.
@@ -381,48 +368,47 @@ impl Core {
         let jitter = jitter as i64 % (span.0 / 5).max(1) - span.0 / 10;
         // After a restart all would come at once: the first probe comes anywhere within the interval.
         let spread = if soon && !quick { (jitter + span.0 / 10) * 5 - span.0 / 10 * 10 } else { jitter };
-        let next = self.now.after(Millis((span.0 + spread).max(1)));
-        if let Some(entry) = self.resources.get_mut(&id)
-            && !entry.liveness.in_flight
-        {
-            entry.liveness.next = Some(next);
-        }
+        let next = self.now().after(Millis((span.0 + spread).max(1)));
+        self.edit_liveness(id, |liveness| {
+            if !liveness.in_flight {
+                liveness.next = Some(next);
+            }
+        });
         self.arm_resource(id);
     }
 
     pub(crate) fn probe_due(&mut self, id: ResourceId) {
-        let now = self.now;
+        let now = self.now();
         // A probe's answer carries no number, and it is not stored. The next one would be taken by the next change, and
         // whoever runs calls would take that change's call for this one.
         let op = Op(0);
-        let Some(entry) = self.resources.get_mut(&id) else { return };
+        let Some(entry) = self.entry(&id) else { return };
         if entry.liveness.in_flight || entry.liveness.next.is_none_or(|at| at > now) {
             return;
         }
-        if entry.row.parent.is_some() && entry.slots.len() == 0 {
-            entry.liveness.next = None;
-            return;
+        let unused = entry.row.parent.is_some() && entry.slots.len() == 0;
+        self.edit_liveness(id, |liveness| {
+            liveness.next = None;
+            liveness.in_flight |= !unused;
+        });
+        if !unused {
+            self.call(Call::Probe(id, op));
         }
-        entry.liveness.next = None;
-        entry.liveness.in_flight = true;
-        self.call(Call::Probe(id, op));
     }
 
     /// A probe came back.
     pub(crate) fn probed(&mut self, id: ResourceId, result: Result<Verdict, CallFailure>) {
-        let Some(entry) = self.resources.get_mut(&id) else { return };
-        entry.liveness.in_flight = false;
-        let row = entry.row.clone();
+        let Some(row) = self.resource(id).cloned() else { return };
+        self.edit_liveness(id, |liveness| liveness.in_flight = false);
         let ready = matches!(row.state, ResourceState::Ready);
         if !ready && !matches!(row.state, ResourceState::Draining { .. }) {
             return;
         }
         match result {
             Ok(Verdict::Healthy) => {
-                entry.liveness.heard_at = Some(self.now);
-                if entry.liveness.misses > 0 {
-                    entry.liveness.misses = 0;
-                    entry.liveness.first_miss = None;
+                self.heard_from(id);
+                if self.entry(&id).is_some_and(|entry| entry.liveness.misses > 0) {
+                    self.edit_liveness(id, |liveness| (liveness.misses, liveness.first_miss) = (0, None));
                     self.reindex(id);
                 }
             }
@@ -446,20 +432,20 @@ impl Core {
                     self.then(Consequence::Doubt { resource: id, cause: alloc::vec![link], missed: true });
                     return;
                 }
-                let now = self.now;
-                let policy = match self.pools.get(&row.pool) {
+                let now = self.now();
+                let policy = match self.pool_entry(&row.pool) {
                     Some(pool) => pool.config.doubt,
                     None => return,
                 };
                 let count_since = self.misses_count_since(id);
-                let Some(entry) = self.resources.get_mut(&id) else { return };
-                let liveness = &mut entry.liveness;
-                if liveness.first_miss.is_none_or(|at| at < count_since) {
-                    (liveness.misses, liveness.first_miss) = (0, Some(now));
-                }
-                liveness.misses += 1;
-                let misses = liveness.misses;
-                let first = liveness.first_miss.unwrap_or(now);
+                let (mut misses, mut first) = (0, now);
+                self.edit_liveness(id, |liveness| {
+                    if liveness.first_miss.is_none_or(|at| at < count_since) {
+                        (liveness.misses, liveness.first_miss) = (0, Some(now));
+                    }
+                    liveness.misses += 1;
+                    (misses, first) = (liveness.misses, liveness.first_miss.unwrap_or(now));
+                });
                 self.reindex(id);
                 if misses == 1 {
                     self.ask_peers(id);

@@ -14,7 +14,7 @@ impl Core {
     /// No new leases; kept as it is once nobody works on it.
     pub(crate) fn hold(&mut self, id: ResourceId, hold: Hold, actor: &Arc<str>) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let until = hold.until.map(|at| format!(" for {}", at.since(self.now))).unwrap_or_default();
+        let until = hold.until.map(|at| format!(" for {}", at.since(self.now()))).unwrap_or_default();
         let detail = format!("kept{until}: {}", hold.reason);
         match &row.state {
             ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } | ResourceState::Gone { .. } => return,
@@ -71,7 +71,7 @@ impl Core {
 
     /// Keeps a resource as it is; its leases are broken.
     pub(crate) fn set_apart(&mut self, id: ResourceId, hold: Hold, cause: &CauseChain, actor: &Arc<str>) {
-        let since = self.now;
+        let since = self.now();
         let detail = hold.reason.clone();
         let (cordon, until) = (Cordon { by: hold.by, reason: hold.reason }, hold.until);
         self.edit_resource(id, |row| {
@@ -119,7 +119,7 @@ impl Core {
             (_, Some(hold)) => hold.until,
             (_, None) => None,
         };
-        if until.is_none_or(|at| at > self.now) {
+        if until.is_none_or(|at| at > self.now()) {
             return false;
         }
         self.event(EventKind::ResourceHoldOver, &Arc::from(SELF), Subject::Resource(id), "");

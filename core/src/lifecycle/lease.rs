@@ -23,7 +23,7 @@ impl Core {
             self.note_work(&lease, &how);
         }
         self.leave_line(id);
-        let now = self.now;
+        let now = self.now();
         let assignment = lease.assignment().copied();
         let cleanup =
             assignment.filter(|assignment| self.needs_cleaning(&lease, assignment.resource)).map(|assignment| {
@@ -44,9 +44,9 @@ impl Core {
         let Some(Assignment { resource, slot, .. }) = assignment else { return };
         if kind == EventKind::LeaseBroken
             && lease.spec.child.is_none()
-            && let Some(pool) = lease.pool.as_ref().and_then(|pool| self.pools.get_mut(pool))
+            && let Some(pool) = &lease.pool
         {
-            pool.counters.broken += 1;
+            self.count(pool, |counters| counters.broken += 1);
         }
         self.then(Consequence::SettleHold(resource));
         match cleanup {
@@ -61,18 +61,18 @@ impl Core {
 
     /// Takes a lease out of the line; the others of its request stay in it, and keep their place.
     fn leave_line(&mut self, id: LeaseId) {
-        let Some((key, place)) = self.queue.place(id).cloned() else { return };
-        let Some(waiter) = self.queue.remove(id) else { return };
+        let Some((key, place)) = self.queue().place(id).cloned() else { return };
+        let Some(waiter) = self.dequeue(id) else { return };
         for want in key.iter() {
             let pools: Vec<Arc<str>> = self.pools_of(want).map(|pool| pool.config.name.clone()).collect();
-            self.dirty.extend(pools);
+            self.mark_all_dirty(pools);
         }
         let rest: Vec<(LeaseId, Want)> =
             waiter.leases.into_iter().zip(key.iter().cloned()).filter(|(lease, _)| *lease != id).collect();
         if !rest.is_empty() {
             let key: ClassKey = rest.iter().map(|(_, want)| want.clone()).collect();
             let seq = rest.iter().filter_map(|(lease, _)| self.lease(*lease)).map(|l| l.seq).min().unwrap_or(place.1);
-            self.queue.push(key, (place.0, seq), rest.into_iter().map(|(lease, _)| lease).collect());
+            self.enqueue(key, (place.0, seq), rest.into_iter().map(|(lease, _)| lease).collect());
         }
     }
 
@@ -81,7 +81,7 @@ impl Core {
             return false;
         }
         let Some(row) = self.resource(resource) else { return false };
-        let cleans = self.pools.get(&row.pool).is_some_and(|pool| pool.config.traits.cleans);
+        let cleans = self.pool_entry(&row.pool).is_some_and(|pool| pool.config.traits.cleans);
         // A preparation may still run on the slot; the clean-up ends it.
         let preparing = matches!(lease.state, LeaseState::Preparing { .. });
         (cleans || preparing) && !self.is_leaving(resource)
@@ -107,7 +107,7 @@ impl Core {
         }
         let assignment = lease.assignment()?;
         let row = self.resource(assignment.resource)?;
-        let policy = self.pools.get(&row.pool)?.config.doubt;
+        let policy = self.pool_entry(&row.pool)?.config.doubt;
         let (reason, detail, source) = match how {
             Ended::Released { outcome: Outcome::Failed, note, .. } if policy.after_failed => {
                 (Reason::HolderFailed, worded("the work failed", note), Source::Holder)
@@ -136,7 +136,7 @@ impl Core {
             reason,
             detail: Arc::from(format!("{detail} ({})", lease.id)),
             source,
-            at: self.now,
+            at: self.now(),
         })
     }
 
@@ -146,7 +146,7 @@ impl Core {
         if lease.spec.independent {
             return Vec::new();
         }
-        let Some(members) = lease.spec.group.and_then(|group| self.by_group.get(&group)) else { return Vec::new() };
+        let Some(members) = lease.spec.group.and_then(|group| self.group(&group)) else { return Vec::new() };
         members.iter().copied().filter(|other| *other != id && self.lease(*other).is_some_and(|l| !l.ended())).collect()
     }
 
@@ -169,7 +169,7 @@ impl Core {
         let Some(assignment) = lease.assignment().copied() else { return };
         let budget = self
             .resource(assignment.resource)
-            .and_then(|row| self.pools.get(&row.pool))
+            .and_then(|row| self.pool_entry(&row.pool))
             .map_or(5, |p| p.config.attempts);
         if lease.attempts + 1 >= budget {
             let detail = format!("tried {budget} times; the last time: {trouble}");
@@ -202,11 +202,11 @@ impl Core {
         let mut members = alloc::vec![lease.clone()];
         if let Some(group) = lease.spec.group.filter(|_| !lease.spec.independent) {
             let companions: Vec<LeaseId> = self.companions(id);
-            let queued = companions.iter().filter(|other| self.queue.remove(**other).is_some()).count();
+            let queued = companions.iter().filter(|other| self.dequeue(**other).is_some()).count();
             let rows = companions.iter().filter_map(|other| self.lease(*other));
             members.extend(rows.filter(|row| matches!(row.state, LeaseState::Queued)).cloned());
             if queued < companions.len() {
-                self.partial.insert(group);
+                self.add_partial_group(group);
             }
         }
         self.line_up(members);
@@ -218,7 +218,7 @@ impl Core {
         let Some(lease) = self.lease(id).cloned() else { return };
         let Some(assignment) = lease.assignment().copied() else { return };
         let wait = crate::lifecycle::resource::backoff(lease.delays + 1, Millis::secs(60)).max(at_least);
-        let until = self.now.after(wait);
+        let until = self.now().after(wait);
         self.edit_lease(id, |lease| {
             lease.state = LeaseState::Queued;
             lease.pool = None;
@@ -239,7 +239,7 @@ impl Core {
         let Some(lease) = self.lease(id) else { return };
         let want = self.want_of(lease);
         let pools: Vec<Arc<str>> = self.pools_of(&want).map(|pool| pool.config.name.clone()).collect();
-        self.dirty.extend(pools);
+        self.mark_all_dirty(pools);
     }
 
     /// Takes the resource from under a lease: an active one is broken, one being prepared goes back to its place, and that
@@ -258,7 +258,7 @@ impl Core {
                         None => String::from("its host was lost or removed"),
                     }),
                     source: Source::Broker,
-                    at: self.now,
+                    at: self.now(),
                 }];
                 own.extend(chain.iter().cloned());
                 let how = Ended::Broken { cause: chain, replacement: None };
@@ -303,7 +303,7 @@ impl Core {
                     reason: Reason::GroupBroken,
                     detail: Arc::from(format!("{id}, asked for together with it, was broken")),
                     source: Source::Broker,
-                    at: self.now,
+                    at: self.now(),
                 }];
                 chain.extend(cause.iter().cloned());
                 chain
@@ -326,7 +326,7 @@ impl Core {
             avoid.extend(lost);
             avoid.drain(..avoid.len().saturating_sub(Lease::MAX_AVOID));
             // It may wait as long as the first might, from now on.
-            let wait_until = lease.spec.wait_until.map(|until| self.now.after(until.since(lease.created_at)));
+            let wait_until = lease.spec.wait_until.map(|until| self.now().after(until.since(lease.created_at)));
             let spec =
                 LeaseSpec { group, index: index as u32, replaces: Some(lease.id), wait_until, ..(*lease.spec).clone() };
             key.push(Want::Selector(spec.selector.clone()));
@@ -337,7 +337,7 @@ impl Core {
                 spec: Arc::new(spec),
                 state: LeaseState::Queued,
                 pool: None,
-                created_at: self.now,
+                created_at: self.now(),
                 expires_at: None,
                 ends_at: None,
                 doubt: None,
@@ -350,7 +350,7 @@ impl Core {
             fresh.push(id);
         }
         if let Some(place) = place {
-            self.queue.push(key.into(), place, fresh.clone());
+            self.enqueue(key.into(), place, fresh.clone());
         }
         fresh
     }
@@ -381,18 +381,18 @@ impl Core {
         let actor: Arc<str> = Arc::from(SELF);
         match &lease.state {
             LeaseState::Queued => {
-                if lease.spec.wait_until.is_some_and(|until| until <= self.now) {
-                    let waited = self.now.since(lease.created_at);
+                if lease.spec.wait_until.is_some_and(|until| until <= self.now()) {
+                    let waited = self.now().since(lease.created_at);
                     let detail = format!("it waited {waited}, as long as it was asked to");
                     let (reason, code) = (FailReason::WaitDeadline, Arc::from("WAIT_DEADLINE"));
                     self.bring_about(Consequence::Fail { lease: id, reason, code, detail });
-                } else if lease.not_before.is_some_and(|at| at <= self.now) {
+                } else if lease.not_before.is_some_and(|at| at <= self.now()) {
                     self.edit_lease(id, |lease| lease.not_before = None);
                     self.mark_dirty_for(id);
                 }
             }
             LeaseState::Active { .. } => {
-                if lease.expires_at.is_some_and(|at| at <= self.now) && self.grace_until <= self.now {
+                if lease.expires_at.is_some_and(|at| at <= self.now()) && self.grace_until() <= self.now() {
                     let companions = self.companions(id);
                     let prepared = |other: &LeaseId| {
                         self.lease(*other).is_some_and(|l| matches!(l.state, LeaseState::Preparing { .. }))
@@ -400,7 +400,7 @@ impl Core {
                     if companions.iter().any(prepared) {
                         // The holder waits for the adapter, which has a limit of its own. A member that is queued has
                         // none: then the holder has to renew, or to repeat its request.
-                        let until = self.now.after(lease.spec.ttl.max(Millis(1)));
+                        let until = self.now().after(lease.spec.ttl.max(Millis(1)));
                         self.edit_lease(id, |lease| lease.expires_at = Some(until));
                         return;
                     }
@@ -411,7 +411,7 @@ impl Core {
                 }
             }
             LeaseState::Ended { at, cleanup: None, .. } => {
-                if at.after(self.limits.retention) <= self.now {
+                if at.after(self.limits().retention) <= self.now() {
                     self.forget_lease(id);
                 }
             }

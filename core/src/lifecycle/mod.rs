@@ -107,7 +107,7 @@ impl Consequences {
 impl Core {
     /// Adds a consequence of the transition that runs, or of the input that is taken.
     pub(crate) fn then(&mut self, consequence: Consequence) {
-        self.consequences.fresh.push(consequence);
+        self.consequences_mut().fresh.push(consequence);
     }
 
     /// Lets a change and all that follows from it happen now. Only for inputs, timers and policies: never within a
@@ -119,15 +119,15 @@ impl Core {
 
     /// Lets all happen that is due.
     pub(crate) fn conclude(&mut self) {
-        debug_assert!(!self.consequences.running, "a transition is not to run within another");
-        self.consequences.running = true;
+        debug_assert!(!self.consequences().running, "a transition is not to run within another");
+        self.consequences_mut().running = true;
         let mut taken = 0;
-        while let Some(consequence) = self.consequences.next() {
+        while let Some(consequence) = self.consequences_mut().next() {
             self.apply(consequence);
             taken += 1;
             debug_assert!(taken < MOST, "the consequences do not come to an end");
         }
-        self.consequences.running = false;
+        self.consequences_mut().running = false;
     }
 
     fn apply(&mut self, consequence: Consequence) {

@@ -24,15 +24,13 @@ impl Core {
     /// An adapter made a resource and proved it.
     pub(crate) fn made(&mut self, id: ResourceId, made: Made) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let now = self.now;
+        let now = self.now();
         let mut access: Texts = match row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host)) {
             Some(host) => (*host.access).clone(),
             None => Texts::new(),
         };
         access.extend(made.access);
-        if let Some(pool) = self.pools.get_mut(&row.pool) {
-            pool.backoff = crate::state::tables::Backoff::default();
-        }
+        self.provisioning_worked(&row.pool);
         self.edit_resource(id, |row| {
             row.state = ResourceState::Ready;
             row.handle = made.handle;
@@ -64,7 +62,7 @@ impl Core {
             Blame::Resource | Blame::Bug => row.item.is_some(),
         };
         if lasting {
-            let retry_at = Some(self.now.after(wait));
+            let retry_at = Some(self.now().after(wait));
             self.edit_resource(id, |row| {
                 row.state = ResourceState::Provisioning { op: None, attempt, retry_at };
                 row.trouble = Some(Arc::from(text.as_str()));
@@ -75,15 +73,10 @@ impl Core {
                 format!("{text}; again in {wait}"),
             );
             // Who avoided what is free in the hope of this one hopes no more.
-            self.dirty.insert(row.pool.clone());
+            self.mark_dirty(row.pool.clone());
             return;
         }
-        if let Some(pool) = self.pools.get_mut(&row.pool) {
-            pool.backoff.failures += 1;
-            let wait = backoff(pool.backoff.failures, Millis::secs(60));
-            pool.backoff.until = Some(self.now.after(wait));
-            pool.backoff.why = Some(Arc::from(text.as_str()));
-        }
+        self.provisioning_failed(&row.pool, &text, |failures| backoff(failures, Millis::secs(60)));
         self.edit_resource(id, |row| row.trouble = Some(Arc::from(text.as_str())));
         self.own_event(EventKind::ResourceProvisionFailed, Subject::Resource(id), text.as_str());
         let link = Link {
@@ -91,7 +84,7 @@ impl Core {
             reason: Reason::ProvisionFailed,
             detail: Arc::from(text.as_str()),
             source: Source::Adapter,
-            at: self.now,
+            at: self.now(),
         };
         let host = row.parent.and_then(|parent| parent.host);
         self.then(Consequence::remove(id, alloc::vec![link.clone()]));
@@ -135,9 +128,7 @@ impl Core {
                 self.schedule_probe(id, false);
             }
         }
-        let children: Vec<ResourceId> =
-            self.resources.get(&id).map(|e| e.children.iter().copied().collect()).unwrap_or_default();
-        for child in children {
+        for child in self.children(id) {
             // What is kept for triage is kept to its end, as a live lease is.
             let kept = self.resource(child).is_some_and(|row| matches!(row.state, ResourceState::Quarantined { .. }));
             if kept && deadline.is_none() {
@@ -148,7 +139,7 @@ impl Core {
                 reason: Reason::ParentLost,
                 detail: Arc::from(format!("its host {id} is drained")),
                 source: Source::Broker,
-                at: self.now,
+                at: self.now(),
             }];
             own.extend(cause.iter().cloned());
             self.then(Consequence::Drain { resource: child, cause: own, deadline });
@@ -161,7 +152,7 @@ impl Core {
         let Some(row) = self.resource(id).cloned() else { return };
         match &row.state {
             ResourceState::Draining { cause, .. } => {
-                let running = self.resources.get(&id).is_some_and(|entry| {
+                let running = self.entry(&id).is_some_and(|entry| {
                     entry.slots.used().any(|(_, lease)| {
                         self.lease(lease).is_some_and(|lease| match &lease.state {
                             LeaseState::Queued => false,
@@ -213,10 +204,8 @@ impl Core {
             | ResourceState::Quarantined { .. }
             | ResourceState::Draining { .. } => {}
         }
-        if end == End::Lost
-            && let Some(pool) = self.pools.get_mut(&row.pool)
-        {
-            pool.counters.lost += 1;
+        if end == End::Lost {
+            self.count(&row.pool, |counters| counters.lost += 1);
         }
         let waits_for_host = row.parent.is_some_and(|parent| parent.host.is_none());
         let never_began =
@@ -260,7 +249,7 @@ impl Core {
     /// It is no more: its lease on its host ends.
     pub(crate) fn gone(&mut self, id: ResourceId, cause: CauseChain) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let now = self.now;
+        let now = self.now();
         self.drop_failures(id, |_| true);
         self.edit_resource(id, |row| {
             row.state = ResourceState::Gone { at: now, cause };
@@ -269,11 +258,10 @@ impl Core {
             row.access = Arc::new(Texts::new());
         });
         self.own_event(EventKind::ResourceGone, Subject::Resource(id), "");
-        let host = row.parent.and_then(|parent| parent.host);
-        if let Some(host) = host.and_then(|host| self.resources.get_mut(&host)) {
-            host.children.remove(&id);
+        if let Some(host) = row.parent.and_then(|parent| parent.host) {
+            self.untie(host, id);
         }
-        self.dirty.insert(row.pool.clone());
+        self.mark_dirty(row.pool.clone());
         self.drop_empty_pools();
         self.leave_host_slot(row.parent, "the child is gone");
     }
@@ -299,7 +287,7 @@ impl Core {
         };
         let text = format!("{}: {}", failure.reason, failure.message);
         let wait = backoff(attempt, Millis::secs(600)).max(failure.retry_after.unwrap_or(Millis::ZERO));
-        let retry_at = Some(self.now.after(wait));
+        let retry_at = Some(self.now().after(wait));
         let orphaned = matches!(row.state, ResourceState::Orphaned { .. });
         if let (Blame::Resource, Some(host)) = (failure.blame, row.parent.and_then(|parent| parent.host)) {
             // It can't be reached to be removed: its host is asked, whose end would be the debt's end too.
@@ -349,7 +337,7 @@ impl Core {
 
     fn consider_time(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let now = self.now;
+        let now = self.now();
         match row.state {
             ResourceState::Provisioning { op: None, retry_at: Some(at), .. } if at <= now => {
                 let op = self.next_op();
@@ -392,7 +380,7 @@ impl Core {
             ResourceState::Draining { ref cause, deadline: Some(at) } if at <= now => {
                 self.then(Consequence::remove(id, cause.clone()));
             }
-            ResourceState::Gone { at, .. } if at.after(self.limits.retention) <= now => self.forget_resource(id),
+            ResourceState::Gone { at, .. } if at.after(self.limits().retention) <= now => self.forget_resource(id),
             ResourceState::Quarantined { .. } => {
                 self.hold_due(id);
             }

@@ -3,10 +3,8 @@
 //! It has the same tables and indices, so what it says at a revision is what the other says at that revision, but for what
 //! is stored nowhere (how probes went, back-off, counters, brakes).
 
-use crate::state::outbox::Pending;
 use crate::{
-    Batch, Lease, LeaseId, LeaseState, PoolConfig, PoolRow, Resource, ResourceId, ResourceState, Revision, Snapshot,
-    Timestamp,
+    Batch, Lease, LeaseId, LeaseState, PoolConfig, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp,
 };
 use crate::{Core, Limits};
 use alloc::collections::BTreeSet;
@@ -17,13 +15,13 @@ impl Core {
     /// From what is stored, to follow. Only [`Core::take_in`] changes it; a step would decide.
     pub fn follow(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
         let mut core = Self::load(snapshot, pools, limits, now);
-        core.at_rest();
+        core.come_to_rest();
         core
     }
 
     /// Takes in what changed between its revision and the batch's: all of it, each row in its latest state.
     pub fn take_in(&mut self, batch: &Batch) {
-        self.now = self.now.max(batch.now);
+        self.follow_time(batch.now);
         let mut touched: BTreeSet<ResourceId> = BTreeSet::new();
         for row in &batch.pools {
             self.follow_pool(row, &mut touched);
@@ -60,24 +58,23 @@ impl Core {
             self.forget_resource(*id);
         }
         self.drop_empty_pools();
-        self.revision = batch.revision;
-        self.floor = self.floor.max(batch.floor);
-        self.at_rest();
+        self.follow_revision(batch.revision, batch.floor);
+        self.come_to_rest();
     }
 
     /// All rows, as they are stored: to go on from them as the one that decides, see [`Core::recover`].
     pub fn snapshot(&self) -> Snapshot {
-        let pools = self.pools.iter().filter(|(_, pool)| pool.revision > Revision(0));
+        let pools = self.pool_entries().filter(|pool| pool.revision > Revision(0));
         Snapshot {
-            revision: self.revision,
-            floor: self.floor,
-            now: self.now,
-            salt: self.salt,
-            leases: self.leases.values().map(|entry| Lease::clone(&entry.row)).collect(),
-            resources: self.resources.values().map(|entry| Resource::clone(&entry.row)).collect(),
+            revision: self.revision(),
+            floor: self.floor(),
+            now: self.now(),
+            salt: self.salt(),
+            leases: self.lease_entries().map(|entry| Lease::clone(&entry.row)).collect(),
+            resources: self.entries().map(|entry| Resource::clone(&entry.row)).collect(),
             pools: pools
-                .map(|(name, pool)| PoolRow {
-                    name: name.clone(),
+                .map(|pool| PoolRow {
+                    name: pool.config.name.clone(),
                     revision: pool.revision,
                     cordoned: pool.cordoned.clone(),
                 })
@@ -85,22 +82,12 @@ impl Core {
         }
     }
 
-    /// Nothing is due, to be decided, stored or done.
-    fn at_rest(&mut self) {
-        self.dirty.clear();
-        self.timers.clear();
-        self.lease_timers.clear();
-        self.old.clear();
-        self.pending = Pending { base: self.revision, ..Pending::default() };
-    }
-
     fn follow_pool(&mut self, row: &PoolRow, touched: &mut BTreeSet<ResourceId>) {
-        let Some(pool) = self.pools.get_mut(&row.name) else { return };
-        pool.cordoned = row.cordoned.clone();
-        pool.revision = row.revision;
+        self.load_cordon(&row.name, row.cordoned.clone(), row.revision);
+        let Some(pool) = self.pool_entry(&row.name) else { return };
         for id in &pool.members {
             touched.insert(*id);
-            touched.extend(self.resources.get(id).into_iter().flat_map(|entry| entry.children.iter().copied()));
+            touched.extend(self.entry(id).into_iter().flat_map(|entry| entry.children.iter().copied()));
         }
     }
 
@@ -108,63 +95,25 @@ impl Core {
         let id = row.id;
         touched.insert(id);
         self.keep_pool_of(row);
-        let host = row.parent.and_then(|parent| parent.host);
         self.forget_works_of(id);
-        match self.resources.get_mut(&id) {
-            None => self.index_resource(row.clone()),
-            Some(entry) => {
-                let before = entry.row.parent.and_then(|parent| parent.host);
-                entry.row = row.clone();
-                if before != host {
-                    touched.extend(before);
-                    if let Some(entry) = before.and_then(|before| self.resources.get_mut(&before)) {
-                        entry.children.remove(&id);
-                    }
-                    if let Some(entry) = host.and_then(|host| self.resources.get_mut(&host)) {
-                        entry.children.insert(id);
-                    }
-                }
-            }
-        }
-        self.remember_work(id);
+        touched.extend(self.replace_resource(row));
+        self.remember_works(id);
         // Children stand as their host does.
-        touched.extend(self.resources.get(&id).into_iter().flat_map(|entry| entry.children.iter().copied()));
-    }
-
-    /// What failed on it is told anew by its row.
-    fn forget_works_of(&mut self, id: ResourceId) {
-        let Some(row) = self.resource(id).cloned() else { return };
-        for failure in &row.failures {
-            let Some(met) = self.by_work.get_mut(&failure.work) else { continue };
-            met.remove(&id);
-            if met.is_empty() {
-                self.by_work.remove(&failure.work);
-            }
-        }
+        touched.extend(self.entry(&id).into_iter().flat_map(|entry| entry.children.iter().copied()));
     }
 
     /// Takes a lease off its slot, out of the line and out of the order of changes.
     fn leave(&mut self, id: LeaseId, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
         let Some(row) = self.lease(id).cloned() else { return };
-        self.by_revision.remove(&row.revision);
-        if let Some(assignment) = row.assignment()
-            && let Some(entry) = self.resources.get_mut(&assignment.resource)
-        {
-            entry.slots.free(assignment.slot, id);
-            touched.insert(assignment.resource);
-        }
+        touched.extend(row.assignment().map(|assignment| assignment.resource));
         // The others of its request that waited with it have to stand anew.
-        if let Some(waiter) = self.queue.remove(id) {
-            waiting.extend(waiter.leases);
-        }
+        waiting.extend(self.unindex_lease(&row));
     }
 
     fn come(&mut self, row: &Arc<Lease>, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
         let id = row.id;
-        if let Some(assignment) = row.assignment()
-            && let Some(entry) = self.resources.get_mut(&assignment.resource)
-        {
-            entry.slots.restore(assignment.slot, id);
+        if let Some(assignment) = row.assignment() {
+            self.restore_slot(assignment.resource, assignment.slot, id);
             touched.insert(assignment.resource);
         }
         if matches!(row.state, LeaseState::Queued) {
@@ -178,7 +127,7 @@ impl Core {
         for id in ids {
             // A member that came back may stand with others that did not change.
             let group = self.lease(*id).and_then(|lease| lease.spec.group);
-            all.extend(group.and_then(|group| self.by_group.get(&group)).into_iter().flatten().copied());
+            all.extend(group.and_then(|group| self.group(&group)).into_iter().flatten().copied());
         }
         let queued = |id: &LeaseId| {
             let row = self.lease(*id)?;
@@ -186,22 +135,8 @@ impl Core {
         };
         let waiting: Vec<Arc<Lease>> = all.iter().filter_map(queued).collect();
         for lease in &waiting {
-            let _ = self.queue.remove(lease.id);
+            let _ = self.dequeue(lease.id);
         }
         self.line_up(waiting);
-    }
-
-    /// What is to be forgotten counts no more, whatever it was when it was last heard of.
-    fn lose_sight(&mut self, id: ResourceId) {
-        let now = self.now;
-        let Some(entry) = self.resources.get_mut(&id) else { return };
-        let parent = entry.row.parent.and_then(|parent| parent.host);
-        if !matches!(entry.row.state, ResourceState::Gone { .. }) {
-            Arc::make_mut(&mut entry.row).state = ResourceState::Gone { at: now, cause: Vec::new() };
-        }
-        if let Some(host) = parent.and_then(|host| self.resources.get_mut(&host)) {
-            host.children.remove(&id);
-        }
-        self.reindex(id);
     }
 }

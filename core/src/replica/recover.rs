@@ -2,15 +2,15 @@
 //! started again with its old number.
 
 use crate::lifecycle::Consequence;
-use crate::state::outbox::{Call, Pending};
-use crate::state::queue::{ClassKey, Queue, Want};
-use crate::state::tables::{LeaseEntry, Pool};
+use crate::state::outbox::Call;
+use crate::state::queue::{ClassKey, Want};
+use crate::state::tables::LeaseEntry;
 use crate::{Core, Limits};
 use crate::{
     GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot,
     Timestamp,
 };
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -27,70 +27,34 @@ impl Core {
 
     /// The tables with their indices; nothing is decided yet.
     pub(crate) fn load(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
-        let now = now.max(snapshot.now);
-        let mut core = Core {
-            grace_until: if snapshot.leases.is_empty() { Timestamp(0) } else { now.after(limits.grace) },
-            limits,
-            salt: snapshot.salt,
-            now,
-            revision: snapshot.revision,
-            floor: snapshot.floor,
-            pools: BTreeMap::new(),
-            order: Vec::new(),
-            leases: BTreeMap::new(),
-            resources: BTreeMap::new(),
-            by_request: BTreeMap::new(),
-            by_group: BTreeMap::new(),
-            by_revision: BTreeMap::new(),
-            by_work: BTreeMap::new(),
-            lost_under: BTreeMap::new(),
-            reports: BTreeMap::new(),
-            network: crate::policy::brake::Domain::default(),
-            heard_since: now,
-            queue: Queue::default(),
-            partial: BTreeSet::new(),
-            unsettled: false,
-            timers: BTreeSet::new(),
-            lease_timers: BTreeSet::new(),
-            old: BTreeSet::new(),
-            dirty: BTreeSet::new(),
-            pending: Pending { base: snapshot.revision, ..Pending::default() },
-            common: crate::state::intern::Common::default(),
-            consequences: crate::lifecycle::Consequences::default(),
-        };
-        let mut names = BTreeSet::new();
+        let mut core = Core::empty(&snapshot, limits, now);
+        let order = pools.iter().map(|pool| pool.name.clone()).collect();
         for config in pools {
-            names.insert(config.name.clone());
-            core.order.push(config.name.clone());
-            core.pools.insert(config.name.clone(), Pool::new(Arc::new(config)));
+            core.configure_pool(config);
         }
+        core.order_pools(order);
         // A pool that is no longer configured, but of which something is left.
         for row in &snapshot.resources {
             core.keep_pool_of(row);
         }
         for row in snapshot.pools {
-            if let Some(pool) = core.pools.get_mut(&row.name) {
-                pool.cordoned = row.cordoned;
-                pool.revision = row.revision;
-            }
+            core.load_cordon(&row.name, row.cordoned, row.revision);
         }
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = snapshot.resources.into_iter().partition(|row| row.parent.is_some());
         for row in hosts.into_iter().chain(children) {
             let id = row.id;
             core.index_resource(Arc::new(row));
-            core.remember_work(id);
+            core.remember_works(id);
         }
         for lease in &snapshot.leases {
-            if let Some(assignment) = lease.assignment()
-                && let Some(entry) = core.resources.get_mut(&assignment.resource)
-            {
-                entry.slots.restore(assignment.slot, lease.id);
+            if let Some(assignment) = lease.assignment() {
+                core.restore_slot(assignment.resource, assignment.slot, lease.id);
             }
         }
         core.index_leases(snapshot.leases);
         let queued = |entry: &LeaseEntry| matches!(entry.row.state, LeaseState::Queued).then(|| entry.row.clone());
-        let waiting = core.leases.values().filter_map(queued).collect();
+        let waiting = core.lease_entries().filter_map(queued).collect();
         core.line_up(waiting);
         core.find_partial_groups();
         core.reindex_all();
@@ -99,13 +63,10 @@ impl Core {
 
     /// A pool that is no longer configured, but of which this is left.
     pub(crate) fn keep_pool_of(&mut self, row: &Resource) {
-        if matches!(row.state, ResourceState::Gone { .. }) || self.pools.contains_key(&row.pool) {
+        if matches!(row.state, ResourceState::Gone { .. }) || self.pool_entry(&row.pool).is_some() {
             return;
         }
-        let mut pool = Pool::new(Arc::new(unconfigured(&row.pool, row.item.is_some(), row.parent.is_some())));
-        pool.configured = false;
-        self.pools.insert(row.pool.clone(), pool);
-        self.order.push(row.pool.clone());
+        self.add_removed_pool(unconfigured(&row.pool, row.item.is_some(), row.parent.is_some()));
     }
 
     /// Queues leases as requests: of a group all members that wait together, of an independent one those that were never
@@ -129,12 +90,12 @@ impl Core {
             let key: ClassKey = wants.into();
             let place = (Reverse(members[0].spec.priority), seq);
             let ids: Vec<LeaseId> = members.iter().map(|lease| lease.id).collect();
-            self.queue.push(key, place, ids);
+            self.enqueue(key, place, ids);
         }
     }
 
     pub(crate) fn restart_work(&mut self) {
-        let resources: Vec<ResourceId> = self.resources.keys().copied().collect();
+        let resources: Vec<ResourceId> = self.entries().map(|entry| entry.row.id).collect();
         for id in resources {
             let Some(row) = self.resource(id).cloned() else { continue };
             let op = match &row.state {
@@ -160,9 +121,9 @@ impl Core {
                 self.call(Call::Resource(id, op));
             }
             // When it fell idle is not stored by itself: the row may be from when it had a lease.
-            let empty = self.resources.get(&id).is_some_and(|entry| entry.slots.len() == 0);
+            let empty = self.entry(&id).is_some_and(|entry| entry.slots.len() == 0);
             if empty && row.ready_at.is_some() && row.idle_since.is_none() {
-                let now = self.now;
+                let now = self.now();
                 self.touch_resource(id, |row| row.idle_since = Some(now));
             }
             self.schedule_probe(id, true);
@@ -171,7 +132,7 @@ impl Core {
             self.bring_about(Consequence::Vacated(id));
         }
         self.arm_leases();
-        let leases: Vec<LeaseId> = self.leases.keys().copied().collect();
+        let leases: Vec<LeaseId> = self.lease_entries().map(|entry| entry.row.id).collect();
         for id in leases {
             let op = match self.lease(id).map(|lease| &lease.state) {
                 Some(LeaseState::Preparing { op, .. }) => Some(*op),

@@ -1,21 +1,21 @@
-//! What many leases have in common (who asked, for what) is kept once, so that a million of them stay small.
+//! What many leases have in intern (who asked, for what) is kept once, so that a million of them stay small.
 
 use crate::{Selector, Texts};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 
-/// So many of each kind are remembered: more than a farm has in common, and little where nothing is.
+/// So many of each kind are remembered: more than a farm has in intern, and little where nothing is.
 const MOST: usize = 256;
 
 /// The last that were seen.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Common {
+pub(crate) struct Intern {
     names: BTreeSet<Arc<str>>,
     texts: BTreeSet<Arc<Texts>>,
     selectors: BTreeSet<Arc<Selector>>,
 }
 
-impl Common {
+impl Intern {
     pub(crate) fn name(&mut self, name: &Arc<str>) -> Arc<str> {
         shared(&mut self.names, name)
     }
@@ -48,13 +48,13 @@ mod tests {
 
     #[test]
     fn equal_ones_are_one_and_few_are_remembered() {
-        let mut common = Common::default();
-        let first = common.name(&Arc::from("local"));
-        assert!(Arc::ptr_eq(&first, &common.name(&Arc::from("local"))));
+        let mut intern = Intern::default();
+        let first = intern.name(&Arc::from("local"));
+        assert!(Arc::ptr_eq(&first, &intern.name(&Arc::from("local"))));
         for n in 0..10 * MOST {
-            common.name(&Arc::from(format!("user-{n}")));
-            assert!(common.names.len() <= MOST);
+            intern.name(&Arc::from(format!("user-{n}")));
+            assert!(intern.names.len() <= MOST);
         }
-        assert_eq!(common.name(&Arc::from("local")), first, "equal, though no longer the same");
+        assert_eq!(intern.name(&Arc::from("local")), first, "equal, though no longer the same");
     }
 }

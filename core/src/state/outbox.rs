@@ -12,15 +12,15 @@ use alloc::vec::Vec;
 
 /// Ids of what changed; rows are looked up when the batch is taken, so that each is stored once, in its last state.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pending {
-    pub(crate) base: Revision,
-    pub(crate) leases: BTreeSet<LeaseId>,
-    pub(crate) resources: BTreeSet<ResourceId>,
-    pub(crate) pools: BTreeSet<Arc<str>>,
-    pub(crate) forgotten_leases: Vec<LeaseId>,
-    pub(crate) forgotten_resources: Vec<ResourceId>,
-    pub(crate) events: Vec<Event>,
-    pub(crate) calls: Vec<Call>,
+pub(super) struct Outbox {
+    pub(super) base: Revision,
+    pub(super) leases: BTreeSet<LeaseId>,
+    pub(super) resources: BTreeSet<ResourceId>,
+    pub(super) pools: BTreeSet<Arc<str>>,
+    pub(super) forgotten_leases: Vec<LeaseId>,
+    pub(super) forgotten_resources: Vec<ResourceId>,
+    pub(super) events: Vec<Event>,
+    pub(super) calls: Vec<Call>,
 }
 
 /// A call of an adapter that was decided on; dropped if it is not wanted any more when the batch is taken.
@@ -72,7 +72,7 @@ impl Core {
 
     fn write(&mut self, kind: EventKind, actor: &Arc<str>, subject: Subject, about: About, detail: String) {
         let (pool, resource, lease) = about;
-        self.pending.events.push(Event {
+        self.outbox.events.push(Event {
             revision: self.revision,
             at: self.now,
             kind,
@@ -94,10 +94,10 @@ impl Core {
     /// was asked for and granted. Returns who asked.
     pub(crate) fn asked_just_now(&mut self, id: LeaseId) -> Option<Arc<str>> {
         let seq = self.lease(id)?.seq;
-        if seq <= self.pending.base.0 {
+        if seq <= self.outbox.base.0 {
             return None;
         }
-        let events = &mut self.pending.events;
+        let events = &mut self.outbox.events;
         let recent = events.iter().rev().take_while(|event| event.revision.0 >= seq).count();
         let from = events.len() - recent;
         let at = events[from..]
@@ -107,24 +107,24 @@ impl Core {
     }
 
     pub(crate) fn call(&mut self, call: Call) {
-        self.pending.calls.push(call);
+        self.outbox.calls.push(call);
     }
 
     pub(crate) fn collect_batch(&mut self) -> Batch {
-        let pending = core::mem::take(&mut self.pending);
-        self.pending.base = self.revision;
-        let effects = pending.calls.iter().filter_map(|call| self.effect_of(call)).collect();
+        let outbox = core::mem::take(&mut self.outbox);
+        self.outbox.base = self.revision;
+        let effects = outbox.calls.iter().filter_map(|call| self.effect_of(call)).collect();
         let mut batch = Batch {
-            base: pending.base,
+            base: outbox.base,
             revision: self.revision,
             now: self.now,
-            leases: pending.leases.iter().filter_map(|id| self.lease(*id).cloned()).collect(),
-            resources: pending.resources.iter().filter_map(|id| self.resource(*id).cloned()).collect(),
-            pools: pending.pools.iter().filter_map(|name| self.pool_row(name)).collect(),
-            forgotten_leases: pending.forgotten_leases,
-            forgotten_resources: pending.forgotten_resources,
+            leases: outbox.leases.iter().filter_map(|id| self.lease(*id).cloned()).collect(),
+            resources: outbox.resources.iter().filter_map(|id| self.resource(*id).cloned()).collect(),
+            pools: outbox.pools.iter().filter_map(|name| self.pool_row(name)).collect(),
+            forgotten_leases: outbox.forgotten_leases,
+            forgotten_resources: outbox.forgotten_resources,
             floor: self.floor,
-            events: pending.events,
+            events: outbox.events,
             effects,
         };
         batch.leases.sort_by_key(|row| row.revision);

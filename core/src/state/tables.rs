@@ -160,7 +160,7 @@ impl Core {
         row.revision = self.next_revision();
         let id = row.id;
         self.index_lease(Arc::new(row));
-        self.pending.leases.insert(id);
+        self.outbox.leases.insert(id);
         self.arm_lease(id);
     }
 
@@ -212,7 +212,7 @@ impl Core {
         self.revision = revision;
         self.by_revision.remove(&before);
         self.by_revision.insert(revision, id);
-        self.pending.leases.insert(id);
+        self.outbox.leases.insert(id);
         self.arm_lease(id);
         for resource in again.into_iter().flatten().flatten() {
             self.recount_foreseen(resource);
@@ -250,8 +250,8 @@ impl Core {
         }
         // A change like others: who follows the changes has to hear of it.
         self.next_revision();
-        self.pending.leases.remove(&id);
-        self.pending.forgotten_leases.push(id);
+        self.outbox.leases.remove(&id);
+        self.outbox.forgotten_leases.push(id);
         self.floor = self.floor.max(entry.row.revision);
     }
 
@@ -259,7 +259,7 @@ impl Core {
         row.revision = self.next_revision();
         let id = row.id;
         self.index_resource(Arc::new(row));
-        self.pending.resources.insert(id);
+        self.outbox.resources.insert(id);
         self.reindex(id);
         self.arm_resource(id);
     }
@@ -303,7 +303,7 @@ impl Core {
         change(row);
         row.revision = revision;
         self.revision = revision;
-        self.pending.resources.insert(id);
+        self.outbox.resources.insert(id);
         self.reindex(id);
         self.arm_resource(id);
         true
@@ -325,8 +325,8 @@ impl Core {
             pool.members.remove(&id);
         }
         self.next_revision();
-        self.pending.resources.remove(&id);
-        self.pending.forgotten_resources.push(id);
+        self.outbox.resources.remove(&id);
+        self.outbox.forgotten_resources.push(id);
         self.floor = self.floor.max(entry.row.revision);
         self.drop_empty_pools();
     }

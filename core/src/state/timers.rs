@@ -33,7 +33,7 @@ impl Core {
     }
 
     fn forget_what_is_old(&mut self) {
-        while self.pending.forgotten_leases.len() < FORGOTTEN_AT_ONCE {
+        while self.outbox.forgotten_leases.len() < FORGOTTEN_AT_ONCE {
             let Some((at, id)) = self.old.first().copied() else { return };
             if at > self.now {
                 return;
