@@ -5,7 +5,7 @@
 //! (`adapter.rs`).
 
 use crate::buckets::Kind;
-use crate::cloud::{Ask, Instance, Which};
+use crate::cloud::{Ask, Instance, LISTED_AFTER_MS, Which};
 use crate::error::Class;
 use crate::hub::{Hub, Standing, now_ms};
 use crate::orphans::Orphans;
@@ -22,9 +22,6 @@ const MISSES: u32 = 3;
 
 /// …over so many intervals of the lists (a minute by default) make an instance one to ask for by itself.
 const MISSING_FOR: u32 = 4;
-
-/// One that is younger may not be in the lists yet.
-const YOUNG_MS: i64 = 300_000;
 
 /// Source names; each takes back only its own word.
 const LIST: &str = "ec2 list";
@@ -136,7 +133,7 @@ impl Sweep {
             }
             return;
         }
-        if now_ms() - launched_ms < YOUNG_MS && hub.instance(id).is_none() {
+        if now_ms() - launched_ms < LISTED_AFTER_MS && hub.instance(id).is_none() {
             return;
         }
         let now = Instant::now();

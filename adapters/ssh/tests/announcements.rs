@@ -3,9 +3,11 @@
 #![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[macro_use]
+#[path = "support/pool.rs"]
+mod pool;
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use support::{Sshd, skip};
@@ -14,7 +16,7 @@ use tokio::time::timeout;
 use wharfinger_adapter::{
     Adapter, Blame, Command, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, Verdict,
 };
-use wharfinger_ssh::{Config, Host, SshAdapter};
+use wharfinger_ssh::{Config, SshAdapter};
 
 /// From the change on the host to the notice.
 const BUDGET: Duration = Duration::from_secs(3);
@@ -32,41 +34,17 @@ impl World {
         let sshd = Sshd::start();
         let folder = sshd.folder();
         let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
-        let host = Host {
-            name: "alpha".into(),
-            address: sshd.address.to_string(),
-            port: Some(sshd.port),
-            user: Some(sshd.user.clone()),
-            key: Some(sshd.key()),
-            host_key: sshd.host_key(),
-            labels: BTreeMap::new(),
-            slots: None,
-            enabled: true,
-            proxy_command: None,
-        };
         let mut config = Config {
-            work_dir: file("work"),
-            min_free_disk_mb: 1,
             // In folders that are not there yet, as on a host without /run.
             notice_file: file("run/notice"),
             shutdown_file: file("run/systemd/scheduled"),
-            hosts: vec![host],
-            ..Config::default()
+            ..pool::config(&sshd, vec![pool::host(&sshd, "alpha")])
         };
         change(&mut config, folder);
         let adapter = SshAdapter::new("farm".into(), config.clone()).unwrap();
         let (tx, notices) = mpsc::channel(64);
         adapter.subscribe(tx);
-        let mut job = ResourceJob {
-            pool: "farm".into(),
-            resource: "res_1".into(),
-            op: 1,
-            item: Some("alpha".into()),
-            handle: None,
-            parent: None,
-        };
-        let made = adapter.provision(&ProvisionJob { resource: job.clone(), attempt: 0 }).await.unwrap();
-        job.handle = Some(made.handle);
+        let (job, _) = pool::made(&adapter, pool::job("res_1")).await;
         Self { sshd, adapter, notices, job, config }
     }
 
