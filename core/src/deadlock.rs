@@ -10,7 +10,7 @@ use crate::matching::Matching;
 use crate::place::{Round, Seat};
 use crate::state::outbox::SELF;
 use crate::state::queue::{Place, Want};
-use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Resource, ResourceId, ResourceState, Source, Subject};
+use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Resource, ResourceId, Source, Stage, Subject};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
@@ -149,14 +149,10 @@ impl Core {
         let coming = || self.entry(&row.id).is_some_and(|entry| entry.counted.coming > 0);
         row.cordoned.is_none()
             && row.hold.is_none()
-            && match row.state {
-                ResourceState::Ready | ResourceState::Suspect { .. } | ResourceState::Repairing { .. } => true,
-                ResourceState::Provisioning { .. } => coming(),
-                ResourceState::Quarantined { .. }
-                | ResourceState::Draining { .. }
-                | ResourceState::Destroying { .. }
-                | ResourceState::Orphaned { .. }
-                | ResourceState::Gone { .. } => false,
+            && match row.state.stage() {
+                Stage::Ready | Stage::Doubted | Stage::Repairing => true,
+                Stage::Coming => coming(),
+                Stage::Apart | Stage::Draining | Stage::Leaving | Stage::Gone => false,
             }
     }
 }

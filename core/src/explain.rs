@@ -5,7 +5,8 @@ use crate::capacity::Extent;
 use crate::state::queue::Want;
 use crate::state::tables::Pool;
 use crate::{
-    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Timestamp,
+    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Stage,
+    Timestamp,
 };
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -67,20 +68,15 @@ impl Core {
         {
             return Some(format!("making one failed {} times: {why}", pool.backoff.failures));
         }
-        pool.members.iter().filter_map(|id| self.resource(*id)).find_map(|row| match row.state {
-            ResourceState::Provisioning { attempt, .. } if attempt > 0 => {
+        pool.members.iter().filter_map(|id| self.resource(*id)).find_map(|row| {
+            if let ResourceState::Provisioning { attempt, .. } = row.state
+                && attempt > 0
+            {
                 let name = row.item.as_deref().map_or_else(|| format!("{}", row.id), String::from);
                 row.trouble.as_ref().map(|why| format!("{name} can't be made ready ({attempt} tries): {why}"))
+            } else {
+                None
             }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Draining { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => None,
         })
     }
 
@@ -319,15 +315,15 @@ impl Core {
             {
                 continue;
             }
-            match &row.state {
-                ResourceState::Provisioning { .. } => {
+            match row.state.stage() {
+                Stage::Coming => {
                     let host = row.parent.and_then(|parent| self.lease(parent.lease));
                     match host.filter(|lease| matches!(lease.state, LeaseState::Queued)) {
                         Some(lease) => states.for_host = states.for_host.or_else(|| Some(lease.clone())),
                         None => states.provisioning += 1,
                     }
                 }
-                ResourceState::Ready => {
+                Stage::Ready => {
                     let counted = self.entry(&row.id).map(|entry| entry.counted).unwrap_or_default();
                     if counted.free > 0 {
                         states.free += 1;
@@ -340,14 +336,14 @@ impl Core {
                         states.held += 1;
                     }
                 }
-                ResourceState::Suspect { .. } | ResourceState::Repairing { .. } => {
+                Stage::Doubted | Stage::Repairing => {
                     states.doubt += 1;
                     if let Some(why) = &row.trouble {
                         states.why = format!(": {why}");
                     }
                 }
-                ResourceState::Quarantined { .. } | ResourceState::Draining { .. } => states.held += 1,
-                ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } | ResourceState::Gone { .. } => {}
+                Stage::Apart | Stage::Draining => states.held += 1,
+                Stage::Leaving | Stage::Gone => {}
             }
         }
         states

@@ -1,7 +1,7 @@
 //! What must hold after every step; asked by tests and by the simulator, never in production.
 
 use crate::Core;
-use crate::{LeaseId, LeaseState, ResourceId, ResourceState};
+use crate::{LeaseId, LeaseState, ResourceId, Stage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -47,14 +47,7 @@ impl Core {
                 ));
             }
             if !lease.ended()
-                && matches!(
-                    resource.row.state,
-                    ResourceState::Provisioning { .. }
-                        | ResourceState::Quarantined { .. }
-                        | ResourceState::Destroying { .. }
-                        | ResourceState::Orphaned { .. }
-                        | ResourceState::Gone { .. }
-                )
+                && matches!(resource.row.state.stage(), Stage::Coming | Stage::Apart | Stage::Leaving | Stage::Gone)
             {
                 let state = resource.row.state.as_str();
                 return Err(format!("{} is live on {}, which is {state}", lease.id, assignment.resource));
@@ -77,10 +70,7 @@ impl Core {
             let id = &entry.row.id;
             let row = &entry.row;
             let Some(parent) = row.parent else { continue };
-            let over = matches!(
-                row.state,
-                ResourceState::Gone { .. } | ResourceState::Orphaned { .. } | ResourceState::Destroying { .. }
-            );
+            let over = row.state.is_leaving();
             let Some(host) = parent.host else { continue };
             if over {
                 continue;
@@ -88,10 +78,7 @@ impl Core {
             let Some(host) = self.entry(&host) else {
                 return Err(format!("{id} lives, its host {host} is not there"));
             };
-            if matches!(
-                host.row.state,
-                ResourceState::Gone { .. } | ResourceState::Orphaned { .. } | ResourceState::Destroying { .. }
-            ) {
+            if host.row.state.is_leaving() {
                 return Err(format!(
                     "{id} is {}, its host {} is {}",
                     row.state.as_str(),

@@ -19,6 +19,8 @@
 //!
 //! If a commit fails or is in doubt, the core is thrown away and recovered from the store.
 #![no_std]
+// A decision names the states for which it is made, so that a new one shows itself.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 extern crate alloc;
 
@@ -56,6 +58,6 @@ pub use model::lease::{
 };
 pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use model::pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
-pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, WorkFailure};
+pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, WorkFailure};
 pub use model::time::{Millis, Timestamp};
 pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};

@@ -342,9 +342,8 @@ impl Core {
         let Some(most) = self.pool_entry(&row.pool).and_then(|pool| pool.config.max_per_parent) else { return false };
         let Some(entry) = self.entry(&host) else { return true };
         // A debt takes no capacity.
-        let counts = |id: &&ResourceId| {
-            self.entry(*id).is_some_and(|entry| entry.row.pool == row.pool && entry.counted.capacity)
-        };
+        let counts =
+            |id: &&ResourceId| self.entry(id).is_some_and(|entry| entry.row.pool == row.pool && entry.counted.capacity);
         let siblings = entry.children.iter().filter(counts);
         siblings.count() as u32 >= most
     }

@@ -9,7 +9,7 @@ use crate::state::queue::{ClassKey, Want};
 use crate::state::tables::Pool;
 use crate::{
     EventKind, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Parent, Reason, Resource, ResourceId,
-    ResourceState, Selector, Source, Subject, Texts, Timestamp,
+    ResourceState, Selector, Source, Stage, Subject, Texts, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -158,7 +158,7 @@ impl Core {
                 // A machine that was taken out of the inventory runs to its end beside those that came in its place.
                 let names: BTreeSet<&Arc<str>> = items.iter().map(|item| &item.name).collect();
                 let struck = |id: &&ResourceId| {
-                    self.entry(*id).is_some_and(|entry| {
+                    self.entry(id).is_some_and(|entry| {
                         entry.counted.capacity && entry.row.item.as_ref().is_some_and(|name| !names.contains(name))
                     })
                 };
@@ -355,12 +355,14 @@ impl Core {
         let hosts = pool.members.iter().filter_map(|id| self.entry(id));
         for child in hosts.filter(|host| self.leasable(&host.row)).flat_map(|host| &host.children) {
             let Some(own) = self.entry(child) else { continue };
-            match own.row.state {
-                ResourceState::Ready if own.slots.len() == 0 => {
+            match own.row.state.stage() {
+                Stage::Ready if own.slots.len() == 0 => {
                     idle.extend(own.row.idle_since.or(own.row.ready_at).map(|since| (since, *child)));
                 }
-                ResourceState::Destroying { .. } | ResourceState::Draining { .. } => leaving += 1,
-                _ => {}
+                // A debt of the janitor holds no slot of its host.
+                Stage::Leaving if matches!(own.row.state, ResourceState::Orphaned { .. }) => {}
+                Stage::Leaving | Stage::Draining => leaving += 1,
+                Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Gone => {}
             }
         }
         idle.sort_unstable();
@@ -397,7 +399,7 @@ impl Core {
         let Some(pool) = self.pool_entry(&row.pool) else { return };
         let config = pool.config.clone();
         let idle_above_minimum = pool.total.idle > config.min_ready;
-        if !matches!(row.state, ResourceState::Ready) {
+        if row.state.stage() != Stage::Ready {
             return;
         }
         let empty = entry.slots.len() == 0;

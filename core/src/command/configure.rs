@@ -2,7 +2,7 @@
 
 use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::{EventKind, PoolConfig, Reason, ResourceId, ResourceState, Source, Subject};
+use crate::{EventKind, PoolConfig, Reason, ResourceId, ResourceState, Source, Stage, Subject};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -43,15 +43,10 @@ impl Core {
     /// labels and slots.
     pub(crate) fn follow_configuration(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
-        if matches!(
-            row.state,
+        match row.state.stage() {
             // What an operator keeps for triage is kept.
-            ResourceState::Quarantined { .. }
-                | ResourceState::Gone { .. }
-                | ResourceState::Destroying { .. }
-                | ResourceState::Orphaned { .. }
-        ) {
-            return;
+            Stage::Apart | Stage::Leaving | Stage::Gone => return,
+            Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {}
         }
         let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host)).cloned();
         if let (Some(host), ResourceState::Ready) = (host, &row.state)

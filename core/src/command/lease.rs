@@ -105,7 +105,7 @@ impl Core {
     /// Whether the pool and the labels exist at all.
     fn known(&self, selector: &Selector, field: &dyn Fn(&str) -> String) -> Result<(), Rejection> {
         if let Some(pool) = &selector.pool
-            && !self.pool_entry(pool).is_some()
+            && self.pool_entry(pool).is_none()
         {
             let names: Vec<&str> = self.pool_order().iter().map(|name| &**name).collect();
             let message = format!("no pool {pool:?}; there are: {}", listed(&names));

@@ -4,7 +4,7 @@ use crate::Core;
 use crate::lifecycle::Consequence;
 use crate::{
     AtRisk, CauseChain, EventKind, Link, Notice, NoticeKind, NoticeTarget, Reason, Rejection, Reply, ResourceId,
-    ResourceState, Source, Subject, Timestamp,
+    ResourceState, Source, Stage, Subject, Timestamp,
 };
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -53,10 +53,8 @@ impl Core {
         match &notice.target {
             NoticeTarget::Resource(id) => pool.members.contains(id).then_some(*id),
             NoticeTarget::Item(item) => pool.members.iter().copied().find(|id| {
-                self.resource(*id).is_some_and(|row| {
-                    row.item.as_ref() == Some(item)
-                        && !matches!(row.state, ResourceState::Destroying { .. } | ResourceState::Orphaned { .. })
-                })
+                self.resource(*id)
+                    .is_some_and(|row| row.item.as_ref() == Some(item) && row.state.stage() != Stage::Leaving)
             }),
         }
     }

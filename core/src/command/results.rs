@@ -4,9 +4,10 @@
 use crate::Core;
 use crate::command::reject;
 use crate::lifecycle::Consequence;
+use crate::model::resource::Task;
 use crate::{
     Blame, CallFailure, EventKind, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection,
-    RejectionKind, Reply, ResourceId, ResourceState, Source, Subject, Texts, Verdict,
+    RejectionKind, Reply, ResourceId, Source, Stage, Subject, Texts, Verdict,
 };
 use alloc::format;
 use alloc::string::String;
@@ -16,11 +17,13 @@ use alloc::sync::Arc;
 const CLEAN_TRIES: u32 = 3;
 
 impl Core {
+    /// The call of the adapter that is under way on a resource, if it has this number.
+    fn task(&self, id: ResourceId, op: Op) -> Option<Task> {
+        self.resource(id)?.state.task().filter(|(_, own)| *own == op).map(|(task, _)| task)
+    }
+
     pub(crate) fn on_noted(&mut self, id: ResourceId, op: Op, handle: Arc<str>) -> Result<Reply, Rejection> {
-        let current = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Provisioning { op: Some(own), .. } if own == op));
-        if !current {
+        if !matches!(self.task(id, op), Some(Task::Provision(_))) {
             let text = format!("operation {} on {id} is over; what it was about to do must not be done", op.0);
             return Err(reject(RejectionKind::Precondition, "OPERATION_OVER", "", text));
         }
@@ -34,10 +37,7 @@ impl Core {
         op: Op,
         result: Result<Made, CallFailure>,
     ) -> Result<Reply, Rejection> {
-        let current = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Provisioning { op: Some(own), .. } if own == op));
-        if current {
+        if matches!(self.task(id, op), Some(Task::Provision(_))) {
             match result {
                 Ok(made) => self.made(id, made),
                 Err(failure) => self.not_made(id, &failure),
@@ -66,19 +66,7 @@ impl Core {
                 // What is announced of its host holds for a copy on it.
                 let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host));
                 let ends_at = row.ends_at.into_iter().chain(host.and_then(|host| host.ends_at)).min();
-                // It was put in doubt meanwhile: the holder is told with the grant.
-                let doubt = match &row.state {
-                    ResourceState::Suspect { cause, .. } => cause.first().map(|link| link.detail.clone()),
-                    ResourceState::Provisioning { .. }
-                    | ResourceState::Ready
-                    | ResourceState::Repairing { .. }
-                    | ResourceState::Quarantined { .. }
-                    | ResourceState::Draining { .. }
-                    | ResourceState::Destroying { .. }
-                    | ResourceState::Orphaned { .. }
-                    | ResourceState::Gone { .. } => None,
-                };
-                if doubt.is_some() {
+                if row.state.stage() == Stage::Doubted {
                     let trouble = String::from("its resource fell into doubt while it was prepared");
                     self.then(Consequence::Requeue { lease: id, trouble });
                     return Ok(Reply::Done);
@@ -169,10 +157,7 @@ impl Core {
         op: Op,
         result: Result<Verdict, CallFailure>,
     ) -> Result<Reply, Rejection> {
-        let current = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Suspect { op: Some(own), .. } if own == op));
-        if current {
+        if matches!(self.task(id, op), Some(Task::Check)) {
             self.checked(id, result);
         }
         Ok(Reply::Done)
@@ -184,10 +169,7 @@ impl Core {
         op: Op,
         result: Result<(), CallFailure>,
     ) -> Result<Reply, Rejection> {
-        let current = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Repairing { op: own, .. } if own == op));
-        if current {
+        if matches!(self.task(id, op), Some(Task::Repair)) {
             self.repaired(id, result);
         }
         Ok(Reply::Done)
@@ -199,21 +181,7 @@ impl Core {
         op: Op,
         result: Result<(), CallFailure>,
     ) -> Result<Reply, Rejection> {
-        let current = self.resource(id).is_some_and(|row| match row.state {
-            ResourceState::Destroying { op: Some(own), .. } | ResourceState::Orphaned { op: Some(own), .. } => {
-                own == op
-            }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Draining { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => false,
-        });
-        if current {
+        if matches!(self.task(id, op), Some(Task::Destroy)) {
             self.destroyed(id, result);
         }
         Ok(Reply::Done)

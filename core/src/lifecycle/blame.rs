@@ -6,7 +6,7 @@ use crate::lifecycle::Consequence;
 use crate::state::outbox::SELF;
 use crate::{
     CauseChain, Ended, EventKind, Fault, Finding, Hold, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason,
-    Resource, ResourceId, ResourceState, Source, Subject, WorkFailure,
+    Resource, ResourceId, Source, Stage, Subject, WorkFailure,
 };
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -126,7 +126,7 @@ impl Core {
         }
         if let Some(host) = host
             && self.different_works(host).is_some()
-            && self.resource(host).is_some_and(|row| matches!(row.state, ResourceState::Ready) && row.hold.is_none())
+            && self.resource(host).is_some_and(|row| row.state.stage() == Stage::Ready && row.hold.is_none())
         {
             let text = "different works failed on it in a row, in copies whose checks pass";
             let link = self.link(host, Reason::HolderFailed, text, Source::Broker);
@@ -204,13 +204,13 @@ impl Core {
         let dry = pool.config.doubt.dry_run;
         let (mut all, mut kept, mut failing) = (0u32, 0u32, 0u32);
         for other in pool.members.iter().filter_map(|id| self.resource(*id)) {
-            match &other.state {
-                ResourceState::Quarantined { .. } => kept += 1,
-                ResourceState::Ready | ResourceState::Suspect { .. } => {
+            match other.state.stage() {
+                Stage::Apart => kept += 1,
+                Stage::Ready | Stage::Doubted => {
                     kept += u32::from(other.hold.is_some());
                     failing += u32::from(other.id != id && other.failures.len() + 1 >= met.len());
                 }
-                _ => continue,
+                Stage::Coming | Stage::Repairing | Stage::Draining | Stage::Leaving | Stage::Gone => continue,
             }
             all += 1;
         }

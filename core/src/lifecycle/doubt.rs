@@ -10,7 +10,7 @@ use crate::state::outbox::{Call, SELF};
 use crate::state::tables::Liveness;
 use crate::{
     CallFailure, CauseChain, EventKind, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState,
-    Source, Subject, Verdict,
+    Source, Stage, Subject, Verdict,
 };
 use alloc::format;
 use alloc::string::String;
@@ -22,22 +22,11 @@ impl Core {
     /// `missed`: the reason is a probe without an answer, which counts as the first miss.
     pub(crate) fn suspect(&mut self, id: ResourceId, cause: CauseChain, missed: bool) {
         let Some(row) = self.resource(id).cloned() else { return };
-        match row.state {
-            ResourceState::Ready => {}
-            ResourceState::Suspect { .. } => {
-                self.doubt_again(id, cause);
-                return;
-            }
-            ResourceState::Draining { .. } => {
-                self.schedule_probe(id, true);
-                return;
-            }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => return,
+        match row.state.stage() {
+            Stage::Ready => {}
+            Stage::Doubted => return self.doubt_again(id, cause),
+            Stage::Draining => return self.schedule_probe(id, true),
+            Stage::Coming | Stage::Repairing | Stage::Apart | Stage::Leaving | Stage::Gone => return,
         }
         let now = self.now();
         let detail =
@@ -353,7 +342,7 @@ impl Core {
         let Some(entry) = self.entry(&id) else { return };
         let Some(pool) = self.pool_entry(&entry.row.pool) else { return };
         let policy = pool.config.doubt;
-        let quick = entry.liveness.misses > 0 || (soon && matches!(entry.row.state, ResourceState::Draining { .. }));
+        let quick = entry.liveness.misses > 0 || (soon && entry.row.state.stage() == Stage::Draining);
         // One that drains has no other check: in doubt it is asked, though its pool does not probe while all is well.
         if !quick && (!pool.config.traits.probes || policy.probe_interval == Millis::ZERO) {
             return;
@@ -400,10 +389,11 @@ impl Core {
     pub(crate) fn probed(&mut self, id: ResourceId, result: Result<Verdict, CallFailure>) {
         let Some(row) = self.resource(id).cloned() else { return };
         self.edit_liveness(id, |liveness| liveness.in_flight = false);
-        let ready = matches!(row.state, ResourceState::Ready);
-        if !ready && !matches!(row.state, ResourceState::Draining { .. }) {
-            return;
-        }
+        let ready = match row.state.stage() {
+            Stage::Ready => true,
+            Stage::Draining => false,
+            Stage::Coming | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Leaving | Stage::Gone => return,
+        };
         match result {
             Ok(Verdict::Healthy) => {
                 self.heard_from(id);

@@ -6,7 +6,7 @@
 use crate::Core;
 use crate::lifecycle::Consequence;
 use crate::state::outbox::SELF;
-use crate::{CauseChain, Cordon, EventKind, Hold, Link, Reason, ResourceId, ResourceState, Source, Subject};
+use crate::{CauseChain, Cordon, EventKind, Hold, Link, Reason, ResourceId, ResourceState, Source, Stage, Subject};
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -16,20 +16,19 @@ impl Core {
         let Some(row) = self.resource(id).cloned() else { return };
         let until = hold.until.map(|at| format!(" for {}", at.since(self.now()))).unwrap_or_default();
         let detail = format!("kept{until}: {}", hold.reason);
-        match &row.state {
-            ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } | ResourceState::Gone { .. } => return,
-            // It has nothing to show yet.
-            ResourceState::Provisioning { .. } => return,
-            ResourceState::Quarantined { cordon, since, .. } => {
-                let (cordon, since, until) = (cordon.clone(), *since, hold.until);
-                self.edit_resource(id, |row| row.state = ResourceState::Quarantined { cordon, since, until });
+        match row.state.stage() {
+            // One that is being made has nothing to show yet.
+            Stage::Coming | Stage::Leaving | Stage::Gone => return,
+            Stage::Apart => {
+                self.edit_resource(id, |row| {
+                    if let ResourceState::Quarantined { until, .. } = &mut row.state {
+                        *until = hold.until;
+                    }
+                });
                 self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
                 return;
             }
-            ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Draining { .. } => {}
+            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {}
         }
         self.edit_resource(id, |row| row.hold = Some(hold));
         self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
@@ -44,17 +43,13 @@ impl Core {
             // A copy that nobody uses does not keep its host in use.
             self.lease(lease).and_then(|lease| lease.spec.child).is_none_or(|child| !self.live_on(child).is_empty())
         });
-        let settled = match row.state {
-            ResourceState::Ready | ResourceState::Suspect { .. } => true,
+        let deadline = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
+        let settled = match row.state.stage() {
+            Stage::Ready | Stage::Doubted => true,
             // Its end is announced or ordered for a time; what is there then is not kept.
-            ResourceState::Draining { deadline, .. } => deadline.is_none(),
+            Stage::Draining => !deadline,
             // When the repair is over, it is looked at again.
-            ResourceState::Repairing { .. }
-            | ResourceState::Provisioning { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => false,
+            Stage::Repairing | Stage::Coming | Stage::Apart | Stage::Leaving | Stage::Gone => false,
         };
         if busy || !settled {
             return;
@@ -87,16 +82,13 @@ impl Core {
     /// Back from quarantine, or from being kept, by way of a check.
     pub(crate) fn take_back(&mut self, id: ResourceId, link: Link) {
         let Some(row) = self.resource(id).cloned() else { return };
-        match row.state {
-            ResourceState::Quarantined { .. } => {
+        match row.state.stage() {
+            Stage::Apart => {
                 self.drop_failures(id, |_| true);
                 self.edit_resource(id, |row| row.state = ResourceState::Ready);
                 self.then(Consequence::doubt(id, link));
             }
-            ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Draining { .. } => {
+            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {
                 if row.hold.is_some() {
                     self.drop_failures(id, |_| true);
                     self.edit_resource(id, |row| row.hold = None);
@@ -104,10 +96,7 @@ impl Core {
                     self.then(Consequence::Vacated(id));
                 }
             }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => {}
+            Stage::Coming | Stage::Leaving | Stage::Gone => {}
         }
     }
 

@@ -6,7 +6,7 @@ use crate::state::outbox::{Call, SELF};
 use crate::state::queue::{ClassKey, Want};
 use crate::{
     Assignment, CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState,
-    Link, Millis, Op, Outcome, Reason, ResourceId, Source, Subject,
+    Link, Millis, Op, Outcome, Reason, ResourceId, Source, Stage, Subject,
 };
 use alloc::format;
 use alloc::string::String;
@@ -89,15 +89,19 @@ impl Core {
 
     /// Being removed or removed: nothing on it is cleaned any more.
     pub(crate) fn is_leaving(&self, id: ResourceId) -> bool {
-        use crate::ResourceState as S;
-        self.resource(id)
-            .is_none_or(|row| matches!(row.state, S::Destroying { .. } | S::Orphaned { .. } | S::Gone { .. }))
+        self.resource(id).is_none_or(|row| row.state.is_leaving())
     }
 
     fn is_set_apart(&self, id: ResourceId) -> bool {
-        use crate::ResourceState as S;
-        self.resource(id)
-            .is_some_and(|row| row.hold.is_some() || matches!(row.state, S::Quarantined { .. } | S::Repairing { .. }))
+        self.resource(id).is_some_and(|row| {
+            row.hold.is_some()
+                || match row.state.stage() {
+                    Stage::Apart | Stage::Repairing => true,
+                    Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Draining | Stage::Leaving | Stage::Gone => {
+                        false
+                    }
+                }
+        })
     }
 
     /// Whether the way in which a lease ended puts its resource in doubt.

@@ -5,7 +5,7 @@ use crate::lifecycle::{Consequence, End};
 use crate::state::outbox::{Call, SELF};
 use crate::{
     Blame, CallFailure, CauseChain, Ended, EventKind, LeaseState, Link, Made, Millis, Op, Outcome, Reason, ResourceId,
-    ResourceState, Source, Subject, Texts, Timestamp,
+    ResourceState, Source, Stage, Subject, Texts, Timestamp,
 };
 use alloc::format;
 use alloc::string::String;
@@ -96,15 +96,16 @@ impl Core {
     /// No new leases; live ones run to their end, at the latest to `deadline`; then it is removed.
     pub(crate) fn drain(&mut self, id: ResourceId, cause: &CauseChain, deadline: Option<Timestamp>) {
         let Some(row) = self.resource(id).cloned() else { return };
-        match row.state {
-            ResourceState::Gone { .. } | ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } => return,
-            ResourceState::Draining { deadline: before, .. } => {
+        match row.state.stage() {
+            Stage::Leaving | Stage::Gone => return,
+            Stage::Draining => {
+                let ResourceState::Draining { cause: known, deadline: before } = &row.state else { return };
+                let before = *before;
                 let sooner = match (before, deadline) {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
                 };
                 // Each reason is kept: one that is called off leaves the others.
-                let ResourceState::Draining { cause: known, .. } = &row.state else { return };
                 let same = |a: &Link, b: &Link| a.reason == b.reason && a.subject == b.subject && a.source == b.source;
                 let more: Vec<Link> =
                     cause.iter().filter(|new| !known.iter().any(|old| same(old, new))).cloned().collect();
@@ -117,11 +118,7 @@ impl Core {
                     });
                 }
             }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. } => {
+            Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart => {
                 let detail = cause.first().map_or_else(String::new, |link| String::from(&*link.detail));
                 self.edit_resource(id, |row| row.state = ResourceState::Draining { cause: cause.clone(), deadline });
                 self.own_event(EventKind::ResourceDraining, Subject::Resource(id), detail);
@@ -130,7 +127,7 @@ impl Core {
         }
         for child in self.children(id) {
             // What is kept for triage is kept to its end, as a live lease is.
-            let kept = self.resource(child).is_some_and(|row| matches!(row.state, ResourceState::Quarantined { .. }));
+            let kept = self.resource(child).is_some_and(|row| row.state.stage() == Stage::Apart);
             if kept && deadline.is_none() {
                 continue;
             }
@@ -150,8 +147,8 @@ impl Core {
     /// A slot became free, or it began to drain: is there anything left to wait for?
     pub(crate) fn after_vacated(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
-        match &row.state {
-            ResourceState::Draining { cause, .. } => {
+        match row.state.stage() {
+            Stage::Draining => {
                 let running = self.entry(&id).is_some_and(|entry| {
                     entry.slots.used().any(|(_, lease)| {
                         self.lease(lease).is_some_and(|lease| match &lease.state {
@@ -161,19 +158,19 @@ impl Core {
                         })
                     })
                 });
-                if !running {
+                if let ResourceState::Draining { cause, .. } = &row.state
+                    && !running
+                {
                     self.then(Consequence::remove(id, cause.clone()));
                 }
             }
-            ResourceState::Ready => self.consider_retiring(id),
-            ResourceState::Suspect { op: None, retry_at: None, .. } => self.then(Consequence::Check(id)),
-            ResourceState::Provisioning { .. }
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => {}
+            Stage::Ready => self.consider_retiring(id),
+            Stage::Doubted => {
+                if matches!(row.state, ResourceState::Suspect { op: None, retry_at: None, .. }) {
+                    self.then(Consequence::Check(id));
+                }
+            }
+            Stage::Coming | Stage::Repairing | Stage::Apart | Stage::Leaving | Stage::Gone => {}
         }
     }
 
@@ -181,11 +178,11 @@ impl Core {
     pub(crate) fn remove(&mut self, id: ResourceId, cause: CauseChain, end: End, actor: &Arc<str>) {
         let dead = end != End::Planned;
         let Some(row) = self.resource(id).cloned() else { return };
-        match row.state {
-            ResourceState::Gone { .. } | ResourceState::Orphaned { .. } => return,
-            ResourceState::Destroying { dead: before, .. } => {
+        match row.state.stage() {
+            Stage::Gone => return,
+            Stage::Leaving => {
                 // It dies while it is being removed: the capacity is free now.
-                if dead && !before {
+                if dead && matches!(row.state, ResourceState::Destroying { dead: false, .. }) {
                     self.edit_resource(id, |row| {
                         if let ResourceState::Destroying { dead, .. } = &mut row.state {
                             *dead = true;
@@ -197,12 +194,7 @@ impl Core {
                 }
                 return;
             }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Draining { .. } => {}
+            Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => {}
         }
         if end == End::Lost {
             self.count(&row.pool, |counters| counters.lost += 1);
@@ -238,12 +230,7 @@ impl Core {
     fn host_is_lost(&self, id: ResourceId) -> bool {
         let Some(parent) = self.resource(id).and_then(|row| row.parent) else { return false };
         let Some(host) = parent.host else { return false };
-        self.resource(host).is_none_or(|host| {
-            matches!(
-                host.state,
-                ResourceState::Gone { .. } | ResourceState::Destroying { .. } | ResourceState::Orphaned { .. }
-            )
-        })
+        self.is_leaving(host)
     }
 
     /// It is no more: its lease on its host ends.
@@ -269,18 +256,12 @@ impl Core {
     /// A destroy came back.
     pub(crate) fn destroyed(&mut self, id: ResourceId, result: Result<(), CallFailure>) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let (attempt, cause) = match &row.state {
-            ResourceState::Destroying { attempt, cause, .. } | ResourceState::Orphaned { attempt, cause, .. } => {
-                (*attempt + 1, cause.clone())
-            }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Draining { .. }
-            | ResourceState::Gone { .. } => return,
+        let (ResourceState::Destroying { attempt, cause, .. } | ResourceState::Orphaned { attempt, cause, .. }) =
+            &row.state
+        else {
+            return;
         };
+        let (attempt, cause) = (*attempt + 1, cause.clone());
         let failure = match result {
             Ok(()) => return self.then(Consequence::Gone { resource: id, cause }),
             Err(failure) => failure,
@@ -337,65 +318,54 @@ impl Core {
 
     fn consider_time(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
-        let now = self.now();
-        match row.state {
-            ResourceState::Provisioning { op: None, retry_at: Some(at), .. } if at <= now => {
-                let op = self.next_op();
-                self.edit_resource(id, |row| {
-                    if let ResourceState::Provisioning { op: slot, retry_at, .. } = &mut row.state {
-                        *slot = Some(op);
-                        *retry_at = None;
-                    }
-                });
-                self.call(Call::Resource(id, op));
-            }
-            ResourceState::Suspect { op: None, retry_at: Some(at), .. } if at <= now => {
-                self.then(Consequence::Check(id));
-            }
-            ResourceState::Destroying { op: None, retry_at: Some(at), .. }
-            | ResourceState::Orphaned { op: None, retry_at: Some(at), .. }
-                if at <= now =>
-            {
-                if self.host_is_lost(id) {
-                    let cause = match row.state {
-                        ResourceState::Destroying { ref cause, .. } | ResourceState::Orphaned { ref cause, .. } => {
-                            cause.clone()
-                        }
-                        _ => Vec::new(),
-                    };
-                    self.then(Consequence::Gone { resource: id, cause });
-                    return;
-                }
+        let due = row.state.due(self.limits().retention).is_some_and(|at| at <= self.now());
+        match row.state.stage() {
+            Stage::Coming if due => {
                 let fresh = self.next_op();
                 self.edit_resource(id, |row| {
-                    if let ResourceState::Destroying { op, retry_at, .. }
-                    | ResourceState::Orphaned { op, retry_at, .. } = &mut row.state
-                    {
-                        *op = Some(fresh);
-                        *retry_at = None;
+                    if let ResourceState::Provisioning { op, retry_at, .. } = &mut row.state {
+                        (*op, *retry_at) = (Some(fresh), None);
                     }
                 });
                 self.call(Call::Resource(id, fresh));
             }
-            ResourceState::Draining { ref cause, deadline: Some(at) } if at <= now => {
-                self.then(Consequence::remove(id, cause.clone()));
+            Stage::Doubted if due => self.then(Consequence::Check(id)),
+            Stage::Leaving if due => self.destroy_again(id, &row.state),
+            Stage::Draining if due => {
+                if let ResourceState::Draining { cause, .. } = &row.state {
+                    self.then(Consequence::remove(id, cause.clone()));
+                }
             }
-            ResourceState::Gone { at, .. } if at.after(self.limits().retention) <= now => self.forget_resource(id),
-            ResourceState::Quarantined { .. } => {
+            Stage::Gone if due => self.forget_resource(id),
+            Stage::Apart => {
                 self.hold_due(id);
             }
-            ResourceState::Ready | ResourceState::Draining { .. } => {
+            Stage::Ready | Stage::Draining => {
                 if !self.hold_due(id) {
                     self.probe_due(id);
                     self.consider_retiring(id);
                 }
             }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => {}
+            Stage::Coming | Stage::Doubted | Stage::Repairing | Stage::Leaving | Stage::Gone => {}
         }
+    }
+
+    /// Has the adapter remove a resource once more, if there is anything left to remove.
+    fn destroy_again(&mut self, id: ResourceId, state: &ResourceState) {
+        if self.host_is_lost(id) {
+            if let ResourceState::Destroying { cause, .. } | ResourceState::Orphaned { cause, .. } = state {
+                self.then(Consequence::Gone { resource: id, cause: cause.clone() });
+            }
+            return;
+        }
+        let fresh = self.next_op();
+        self.edit_resource(id, |row| {
+            if let ResourceState::Destroying { op, retry_at, .. } | ResourceState::Orphaned { op, retry_at, .. } =
+                &mut row.state
+            {
+                (*op, *retry_at) = (Some(fresh), None);
+            }
+        });
+        self.call(Call::Resource(id, fresh));
     }
 }

@@ -1,6 +1,6 @@
 //! A resource as it is stored and told.
 
-use crate::{CauseChain, Cordon, Labels, LeaseId, Op, ResourceId, Revision, Texts, Timestamp};
+use crate::{CauseChain, Cordon, Labels, LeaseId, Millis, Op, ResourceId, Revision, Texts, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -192,7 +192,105 @@ pub enum ResourceState {
     },
 }
 
+/// What the state of a resource means to most decisions. A state whose meaning differs from all of these is a new stage:
+/// then the compiler lists the decisions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Stage {
+    /// The adapter makes it.
+    Coming,
+    /// It can be leased.
+    Ready,
+    /// It is in doubt, its leases go on, and a check decides.
+    Doubted,
+    /// The adapter repairs it.
+    Repairing,
+    /// It is kept as it is for an operator.
+    Apart,
+    /// It gets no new leases, and its live ones run to their end.
+    Draining,
+    /// The adapter removes it.
+    Leaving,
+    /// It exists no more.
+    Gone,
+}
+
+/// What the adapter does with a resource in its present state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Task {
+    /// It makes it; this many tries were made before.
+    Provision(u32),
+    Check,
+    Repair,
+    Destroy,
+}
+
 impl ResourceState {
+    /// What it means to most decisions.
+    pub fn stage(&self) -> Stage {
+        match self {
+            ResourceState::Provisioning { .. } => Stage::Coming,
+            ResourceState::Ready => Stage::Ready,
+            ResourceState::Suspect { .. } => Stage::Doubted,
+            ResourceState::Repairing { .. } => Stage::Repairing,
+            ResourceState::Quarantined { .. } => Stage::Apart,
+            ResourceState::Draining { .. } => Stage::Draining,
+            ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } => Stage::Leaving,
+            ResourceState::Gone { .. } => Stage::Gone,
+        }
+    }
+
+    /// The call of the adapter that is under way.
+    pub(crate) fn task(&self) -> Option<(Task, Op)> {
+        match self {
+            ResourceState::Provisioning { op, attempt, .. } => op.map(|op| (Task::Provision(*attempt), op)),
+            ResourceState::Suspect { op, .. } => op.map(|op| (Task::Check, op)),
+            ResourceState::Repairing { op, .. } => Some((Task::Repair, *op)),
+            ResourceState::Destroying { op, .. } | ResourceState::Orphaned { op, .. } => {
+                op.map(|op| (Task::Destroy, op))
+            }
+            ResourceState::Ready
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Draining { .. }
+            | ResourceState::Gone { .. } => None,
+        }
+    }
+
+    /// When time alone brings it to an end or to its next call. `retention`: how long what is gone is kept.
+    pub(crate) fn due(&self, retention: Millis) -> Option<Timestamp> {
+        match self {
+            ResourceState::Provisioning { retry_at, op, .. }
+            | ResourceState::Suspect { retry_at, op, .. }
+            | ResourceState::Destroying { retry_at, op, .. }
+            | ResourceState::Orphaned { retry_at, op, .. } => retry_at.filter(|_| op.is_none()),
+            ResourceState::Quarantined { until, .. } => *until,
+            ResourceState::Draining { deadline, .. } => *deadline,
+            ResourceState::Gone { at, .. } => Some(at.after(retention)),
+            ResourceState::Repairing { .. } | ResourceState::Ready => None,
+        }
+    }
+
+    /// Whether it counts against the maximum of its pool. What is dead, or a debt of the janitor, does not.
+    pub(crate) fn takes_capacity(&self) -> bool {
+        match self {
+            ResourceState::Provisioning { .. }
+            | ResourceState::Ready
+            | ResourceState::Suspect { .. }
+            | ResourceState::Repairing { .. }
+            | ResourceState::Quarantined { .. }
+            | ResourceState::Draining { .. } => true,
+            ResourceState::Destroying { dead, .. } => !dead,
+            ResourceState::Orphaned { .. } | ResourceState::Gone { .. } => false,
+        }
+    }
+
+    /// Whether it is removed or gone: nothing on it is cleaned, checked or leased any more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        match self.stage() {
+            Stage::Leaving | Stage::Gone => true,
+            Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => false,
+        }
+    }
+
     /// The stable name.
     pub fn as_str(&self) -> &'static str {
         match self {

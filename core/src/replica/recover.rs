@@ -7,7 +7,7 @@ use crate::state::queue::{ClassKey, Want};
 use crate::state::tables::LeaseEntry;
 use crate::{Core, Limits};
 use crate::{
-    GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot,
+    GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot, Stage,
     Timestamp,
 };
 use alloc::collections::BTreeMap;
@@ -63,7 +63,7 @@ impl Core {
 
     /// A pool that is no longer configured, but of which this is left.
     pub(crate) fn keep_pool_of(&mut self, row: &Resource) {
-        if matches!(row.state, ResourceState::Gone { .. }) || self.pool_entry(&row.pool).is_some() {
+        if row.state.stage() == Stage::Gone || self.pool_entry(&row.pool).is_some() {
             return;
         }
         self.add_removed_pool(unconfigured(&row.pool, row.item.is_some(), row.parent.is_some()));
@@ -98,17 +98,6 @@ impl Core {
         let resources: Vec<ResourceId> = self.entries().map(|entry| entry.row.id).collect();
         for id in resources {
             let Some(row) = self.resource(id).cloned() else { continue };
-            let op = match &row.state {
-                ResourceState::Provisioning { op, .. }
-                | ResourceState::Suspect { op, .. }
-                | ResourceState::Destroying { op, .. }
-                | ResourceState::Orphaned { op, .. } => *op,
-                ResourceState::Repairing { op, .. } => Some(*op),
-                ResourceState::Ready
-                | ResourceState::Quarantined { .. }
-                | ResourceState::Draining { .. }
-                | ResourceState::Gone { .. } => None,
-            };
             // A call needs the row of the host. A host that is forgotten took along what was on it.
             let forgotten = row.parent.and_then(|parent| parent.host).is_some_and(|host| self.resource(host).is_none());
             if let ResourceState::Destroying { cause, .. } | ResourceState::Orphaned { cause, .. } = &row.state
@@ -117,7 +106,7 @@ impl Core {
                 self.bring_about(Consequence::Gone { resource: id, cause: cause.clone() });
                 continue;
             }
-            if let Some(op) = op {
+            if let Some((_, op)) = row.state.task() {
                 self.call(Call::Resource(id, op));
             }
             // When it fell idle is not stored by itself: the row may be from when it had a lease.

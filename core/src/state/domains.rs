@@ -1,7 +1,7 @@
 //! The failure domains of all pools: who is in them, and whether evidence may end a resource now.
 
 use crate::policy::brake::{Evidence, Share};
-use crate::{BrakeView, Core, EventKind, Millis, PoolConfig, ResourceId, ResourceState, Subject, Timestamp};
+use crate::{BrakeView, Core, EventKind, Millis, PoolConfig, ResourceId, ResourceState, Stage, Subject, Timestamp};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -15,16 +15,16 @@ impl Core {
         let row = &entry.row;
         let Some(pool) = self.pool_entry(&row.pool) else { return Share::default() };
         let missed = entry.liveness.misses > 0;
-        let (member, troubled, silent) = match &row.state {
-            ResourceState::Ready => (true, false, false),
-            ResourceState::Draining { .. } => (true, missed, missed),
-            ResourceState::Suspect { misses, held, .. } => (true, *misses > 0 || held.is_some(), *misses > 0),
-            ResourceState::Repairing { .. } => (true, true, false),
-            ResourceState::Provisioning { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => (false, false, false),
+        let (mut misses, mut held) = (false, false);
+        if let ResourceState::Suspect { misses: missed, held: why, .. } = &row.state {
+            (misses, held) = (*missed > 0, why.is_some());
+        }
+        let (member, troubled, silent) = match row.state.stage() {
+            Stage::Ready => (true, false, false),
+            Stage::Draining => (true, missed, missed),
+            Stage::Doubted => (true, misses || held, misses),
+            Stage::Repairing => (true, true, false),
+            Stage::Coming | Stage::Apart | Stage::Leaving | Stage::Gone => (false, false, false),
         };
         if row.parent.is_some() {
             return Share::default();
@@ -167,7 +167,7 @@ impl Core {
             let now = self.now();
             let Some(entry) = self.resources.get_mut(&peer) else { continue };
             let liveness = &mut entry.liveness;
-            let probed = matches!(entry.row.state, ResourceState::Ready | ResourceState::Draining { .. });
+            let probed = matches!(entry.row.state.stage(), Stage::Ready | Stage::Draining);
             if probed && !liveness.in_flight && liveness.heard_at.is_none_or(|at| at < now) {
                 liveness.next = Some(now);
                 self.arm_resource(peer);
@@ -205,7 +205,7 @@ impl Core {
         }
         let peers = self.peers_of(id);
         let heard = |peer: &&ResourceId| {
-            self.entry(*peer).is_some_and(|entry| entry.liveness.heard_at.is_some_and(|at| at >= first))
+            self.entry(peer).is_some_and(|entry| entry.liveness.heard_at.is_some_and(|at| at >= first))
         };
         let answered = peers.iter().filter(heard).count();
         !peers.is_empty() && answered * 2 <= peers.len()

@@ -1,9 +1,10 @@
 //! What steps have changed since the last batch was taken.
 
 use crate::Core;
+use crate::model::resource::Task;
 use crate::{
-    Batch, Effect, Event, EventKind, LeaseId, LeaseState, Millis, Op, PoolRow, Resource, ResourceId, ResourceState,
-    Revision, Subject, Work,
+    Batch, Effect, Event, EventKind, LeaseId, LeaseState, Millis, Op, PoolRow, Resource, ResourceId, Revision, Subject,
+    Work,
 };
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -150,26 +151,11 @@ impl Core {
             Call::Resource(id, op) => {
                 let resource = self.resource(id)?.clone();
                 let timeouts = self.pools.get(&resource.pool)?.config.timeouts;
-                let (work, timeout) = match &resource.state {
-                    ResourceState::Provisioning { op: Some(own), attempt, .. } if *own == op => {
-                        (Work::Provision(*attempt), timeouts.provision)
-                    }
-                    ResourceState::Suspect { op: Some(own), .. } if *own == op => (Work::Check, timeouts.check),
-                    ResourceState::Repairing { op: own, .. } if *own == op => (Work::Repair, timeouts.repair),
-                    ResourceState::Destroying { op: Some(own), .. } | ResourceState::Orphaned { op: Some(own), .. }
-                        if *own == op =>
-                    {
-                        (Work::Destroy, timeouts.destroy)
-                    }
-                    ResourceState::Provisioning { .. }
-                    | ResourceState::Ready
-                    | ResourceState::Suspect { .. }
-                    | ResourceState::Repairing { .. }
-                    | ResourceState::Quarantined { .. }
-                    | ResourceState::Draining { .. }
-                    | ResourceState::Destroying { .. }
-                    | ResourceState::Orphaned { .. }
-                    | ResourceState::Gone { .. } => return None,
+                let (work, timeout) = match resource.state.task().filter(|(_, own)| *own == op)?.0 {
+                    Task::Provision(attempt) => (Work::Provision(attempt), timeouts.provision),
+                    Task::Check => (Work::Check, timeouts.check),
+                    Task::Repair => (Work::Repair, timeouts.repair),
+                    Task::Destroy => (Work::Destroy, timeouts.destroy),
                 };
                 self.effect(work, op, resource, timeout)
             }

@@ -1,7 +1,7 @@
 //! What a follower and a recovery need beside the transitions: an empty state, and rows that replace rows.
 
 use crate::state::outbox::Outbox;
-use crate::{Core, Lease, LeaseId, Limits, Resource, ResourceId, ResourceState, Revision, Snapshot, Timestamp};
+use crate::{Core, Lease, LeaseId, Limits, Resource, ResourceId, ResourceState, Revision, Snapshot, Stage, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -99,7 +99,7 @@ impl Core {
         let now = self.now;
         let Some(entry) = self.resources.get_mut(&id) else { return };
         let host = entry.row.parent.and_then(|parent| parent.host);
-        if !matches!(entry.row.state, ResourceState::Gone { .. }) {
+        if entry.row.state.stage() != Stage::Gone {
             Arc::make_mut(&mut entry.row).state = ResourceState::Gone { at: now, cause: Vec::new() };
         }
         if let Some(host) = host {

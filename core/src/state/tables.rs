@@ -9,7 +9,7 @@ use crate::state::slots::Slots;
 use crate::state::timers::{NEVER, Timer};
 use crate::{
     Cordon, Lease, LeaseId, LeaseState, Op, PoolConfig, PoolCounters, Reason, Resource, ResourceId, ResourceState,
-    Revision, Texts, Timestamp,
+    Revision, Stage, Texts, Timestamp,
 };
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -266,7 +266,7 @@ impl Core {
 
     pub(crate) fn index_resource(&mut self, row: Arc<Resource>) {
         let id = row.id;
-        if !matches!(row.state, ResourceState::Gone { .. })
+        if row.state.stage() != Stage::Gone
             && let Some(pool) = self.pools.get_mut(&row.pool)
         {
             pool.members.insert(id);
@@ -334,13 +334,13 @@ impl Core {
     /// Whether new leases may be given on it: READY, not cordoned, in an open pool, its host likewise.
     pub(crate) fn leasable(&self, row: &Resource) -> bool {
         let Some(pool) = self.pools.get(&row.pool) else { return false };
-        if !pool.open() || row.cordoned.is_some() || row.hold.is_some() || !matches!(row.state, ResourceState::Ready) {
+        if !pool.open() || row.cordoned.is_some() || row.hold.is_some() || row.state.stage() != Stage::Ready {
             return false;
         }
         match row.parent {
             None => true,
             Some(parent) => parent.host.and_then(|host| self.resources.get(&host)).is_some_and(|host| {
-                matches!(host.row.state, ResourceState::Ready)
+                host.row.state.stage() == Stage::Ready
                     && host.row.cordoned.is_none()
                     && host.row.hold.is_none()
                     && self.pools.get(&host.row.pool).is_some_and(Pool::open)
@@ -366,25 +366,16 @@ impl Core {
         // A machine that fails again and again is tried on, but nobody counts on it: others are tried in its place.
         let given_up = row.item.is_some()
             && matches!(row.state, ResourceState::Provisioning { attempt, .. } if attempt >= PROVISION_BREAKER);
-        let coming = match row.state {
-            ResourceState::Provisioning { .. } if row.cordoned.is_none() && !given_up => row.slots,
-            _ => 0,
-        };
+        let made = row.state.stage() == Stage::Coming && row.cordoned.is_none() && !given_up;
+        let coming = if made { row.slots } else { 0 };
         let ends = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
         let foreseen = if ends { self.wanted_again(entry) } else { 0 };
-        let gone = matches!(row.state, ResourceState::Gone { .. });
+        let gone = row.state.stage() == Stage::Gone;
         // One that is being taken away does not keep its successor from being made: they overlap for minutes. Planned work may
         // be days off, and waits its turn.
         let makes_room = foreseen > 0 && row.item.is_none() && is_interrupted(&row.state);
         let counted = Count {
-            capacity: !given_up
-                && !makes_room
-                && !matches!(
-                    row.state,
-                    ResourceState::Gone { .. }
-                        | ResourceState::Orphaned { .. }
-                        | ResourceState::Destroying { dead: true, .. }
-                ),
+            capacity: !given_up && !makes_room && row.state.takes_capacity(),
             free,
             coming,
             foreseen,

@@ -2,7 +2,7 @@
 //! of their own, which are smaller.
 
 use crate::Core;
-use crate::{Lease, LeaseId, LeaseState, Millis, ResourceId, ResourceState, Timestamp};
+use crate::{Lease, LeaseId, LeaseState, Millis, ResourceId, Stage, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -135,34 +135,24 @@ impl Core {
         let row = &entry.row;
         // What is gone is forgotten, also after its pool.
         let pool = self.pools.get(&row.pool);
-        let mut due = match &row.state {
-            ResourceState::Provisioning { retry_at, op: None, .. }
-            | ResourceState::Suspect { retry_at, op: None, .. }
-            | ResourceState::Destroying { retry_at, op: None, .. }
-            | ResourceState::Orphaned { retry_at, op: None, .. } => retry_at.unwrap_or(NEVER),
-            ResourceState::Provisioning { .. }
-            | ResourceState::Suspect { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Repairing { .. } => NEVER,
-            ResourceState::Quarantined { until, .. } => until.unwrap_or(NEVER),
-            ResourceState::Draining { deadline, .. } => deadline.unwrap_or(NEVER),
-            ResourceState::Gone { at, .. } => at.after(retention),
-            ResourceState::Ready => {
-                let age = match (row.ready_at, pool.and_then(|pool| pool.config.max_age)) {
-                    (Some(at), Some(age)) => at.after(age),
-                    _ => NEVER,
-                };
-                let idle = match (row.idle_since, pool.and_then(|pool| pool.config.idle)) {
-                    (Some(at), Some(idle)) if entry.slots.len() == 0 => at.after(idle),
-                    _ => NEVER,
-                };
-                // What is due already and was not done (the minimum is kept) is not asked again at once.
-                let idle = if idle <= self.now { entry.idle_recheck.max(idle) } else { idle };
-                age.min(idle)
+        let mut due = row.state.due(retention).unwrap_or(NEVER);
+        let (works, ready) = match row.state.stage() {
+            Stage::Ready => (true, true),
+            Stage::Draining => (true, false),
+            Stage::Coming | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Leaving | Stage::Gone => {
+                (false, false)
             }
         };
-        if matches!(row.state, ResourceState::Ready | ResourceState::Draining { .. }) {
+        if ready {
+            let of = |at: Option<Timestamp>, span: Option<Millis>| Some(at?.after(span?));
+            let age = of(row.ready_at, pool.and_then(|pool| pool.config.max_age));
+            let unused = row.idle_since.filter(|_| entry.slots.len() == 0);
+            let idle = of(unused, pool.and_then(|pool| pool.config.idle)).unwrap_or(NEVER);
+            // An idle timeout that was due and could not be acted on (the pool is at its minimum) comes again later.
+            let idle = if idle <= self.now { entry.idle_recheck.max(idle) } else { idle };
+            due = due.min(age.unwrap_or(NEVER)).min(idle);
+        }
+        if works {
             due = due.min(entry.liveness.next.unwrap_or(NEVER));
             due = due.min(row.hold.as_ref().and_then(|hold| hold.until).unwrap_or(NEVER));
         }
