@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_deployment_is_read_from_an_id() {
-        // Salts 0xbeef and 0 with a time in front and numbers behind, as core/src/id.rs mints them.
+        // Salts 0xbeef and 0 with a time in front and numbers behind, as core/src/model/id.rs mints them.
         assert_eq!(deployment("res_01KAV9FT00QVQG00000000001A"), Some(0xbeef));
         assert_eq!(deployment("res_01KAV9FT01QVQG00000000001B"), Some(0xbeef));
         assert_eq!(deployment("res_01KAV9FT01000FZZZZZZZZZZZZ"), Some(0));

@@ -5,6 +5,8 @@ mod configure;
 mod lease;
 mod notice;
 mod release;
+mod renew;
+mod report;
 mod results;
 
 use crate::Core;
