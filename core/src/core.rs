@@ -38,8 +38,24 @@ impl Default for Limits {
 }
 
 impl Core {
-    /// Takes one input. What it changes is in the next [`Core::take_batch`], also what time alone changes by `now`.
-    /// A refused input changes nothing (but time may have).
+    /// Takes one input at a time. What became due by then happens first, then the input and all that follows from it, then
+    /// grants and sizing. The next [`Core::take_batch`] has all changes. A time before that of the latest step counts as that.
+    ///
+    /// # Errors
+    /// A [`Rejection`] if the request cannot be met. The input then changes nothing, but time may have.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use wharfinger_core::{AdminRequest, AdminVerb, Core, Input, Limits, RejectionKind, Snapshot, Timestamp};
+    ///
+    /// let mut core = Core::recover(Snapshot::default(), Vec::new(), Limits::default(), Timestamp(1_000));
+    /// let verb = AdminVerb::CordonPool(Arc::from("hosts"));
+    /// let request = AdminRequest { principal: Arc::from("ann"), reason: Arc::from("maintenance"), verb };
+    /// let refused = core.step(Timestamp(2_000), Input::Admin(request)).unwrap_err();
+    /// assert_eq!((refused.kind, refused.reason), (RejectionKind::NotFound, "UNKNOWN_POOL"));
+    /// assert!(core.take_batch().is_empty());
+    /// assert_eq!(core.now(), Timestamp(2_000));
+    /// ```
     pub fn step(&mut self, now: Timestamp, input: Input) -> Result<Reply, Rejection> {
         self.advance(now);
         let answer = self.command(input);
@@ -48,12 +64,12 @@ impl Core {
         answer.map(|reply| self.refresh(reply))
     }
 
-    /// Hands over what all steps since the last call changed.
+    /// Returns what all steps since the last call changed, to be stored in one transaction.
     pub fn take_batch(&mut self) -> Batch {
         self.collect_batch()
     }
 
-    /// When the next step must come, if nothing else comes before.
+    /// The time at which the next step must come, if no other input comes before.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.next_timer()
     }

@@ -56,6 +56,37 @@ pub struct PoolConfig {
     pub timeouts: Timeouts,
 }
 
+impl PoolConfig {
+    /// An enabled pool of one resource that the adapter makes at will, with the usual limits.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            adapter: Arc::from("unknown"),
+            labels: Labels::new(),
+            enabled: true,
+            on: Vec::new(),
+            inventory: None,
+            min_ready: 0,
+            max: 1,
+            max_per_parent: None,
+            slots: 1,
+            idle: None,
+            max_age: None,
+            max_uses: None,
+            traits: Traits { prepares: false, cleans: false, repairs: false, probes: false },
+            doubt: DoubtPolicy::default(),
+            brake: Brake::default(),
+            domain: None,
+            drain: None,
+            max_hold: Millis::ZERO,
+            default_ttl: Millis::secs(60),
+            max_ttl: Millis::secs(86_400),
+            attempts: 5,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
 /// One machine of an inventory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Item {

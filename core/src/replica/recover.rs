@@ -7,7 +7,7 @@ use crate::state::queue::{ClassKey, Want};
 use crate::state::tables::LeaseEntry;
 use crate::{Core, Limits};
 use crate::{
-    GroupId, Lease, LeaseId, LeaseState, Millis, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot, Stage,
+    GroupId, Lease, LeaseId, LeaseState, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot, Stage,
     Timestamp,
 };
 use alloc::collections::BTreeMap;
@@ -135,31 +135,13 @@ impl Core {
     }
 }
 
-/// What is left of a pool that nobody configures any more: it drains.
+/// What is left of a pool that left the configuration: it drains.
 fn unconfigured(name: &Arc<str>, inventory: bool, hosted: bool) -> PoolConfig {
     PoolConfig {
-        name: name.clone(),
-        adapter: Arc::from("unknown"),
-        labels: crate::Labels::new(),
         enabled: false,
         on: if hosted { alloc::vec![Arc::from("?")] } else { Vec::new() },
         inventory: inventory.then(Vec::new),
-        min_ready: 0,
         max: 0,
-        max_per_parent: None,
-        slots: 1,
-        idle: None,
-        max_age: None,
-        max_uses: None,
-        traits: crate::Traits { prepares: false, cleans: false, repairs: false, probes: false },
-        doubt: crate::DoubtPolicy::default(),
-        brake: crate::Brake::default(),
-        domain: None,
-        drain: None,
-        max_hold: Millis::ZERO,
-        default_ttl: Millis::secs(60),
-        max_ttl: Millis::secs(86_400),
-        attempts: 5,
-        timeouts: crate::Timeouts::default(),
+        ..PoolConfig::named(name)
     }
 }
