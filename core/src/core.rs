@@ -37,6 +37,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The time from which ended leases are forgotten again, after a span of the core's time in which no broker served.
+    /// At most a retention of that span counts: the holders' requests are known as long as they would have been without it.
+    pub(crate) fn forgets_from(&self, now: Timestamp, missed: Millis) -> Timestamp {
+        now.after(self.grace.max(missed.min(self.retention)))
+    }
+}
+
 impl Core {
     /// Takes one input at a time. What became due by then happens first, then the input and all that follows from it, then
     /// grants and sizing. The next [`Core::take_batch`] has all changes. A time before that of the latest step counts as that.

@@ -1,7 +1,8 @@
 //! The lease core: every decision of the broker is made here, and nothing else is.
 //!
-//! The crate is `no_std` without dependencies, so it cannot name a clock, socket, thread, file or random hash. Time comes
-//! in with each input. The same inputs at the same times give the same outputs, byte for byte.
+//! The crate is `no_std` and depends on `wharfinger-types` alone, which is so too. It cannot name a clock, socket, thread,
+//! file or random hash. Time comes in with each input. The same inputs at the same times give the same outputs, byte for
+//! byte.
 //!
 //! # The contract
 //!

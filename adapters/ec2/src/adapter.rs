@@ -233,8 +233,7 @@ impl Adapter for Ec2Adapter {
                 let Some(hub) = hub.upgrade() else { return };
                 if let NoticeTarget::Item(instance) = &notice.target {
                     let Some(owner) = hub.owner(instance) else { continue };
-                    if notice.source == "imds"
-                        && matches!(notice.kind, wharfinger_adapter::NoticeKind::Interruption { .. })
+                    if notice.source == "imds" && matches!(notice.kind, wharfinger_adapter::NoticeKind::Interruption(_))
                     {
                         hub.interrupted(instance);
                     }

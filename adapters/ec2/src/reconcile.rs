@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use wharfinger_adapter::NoticeKind;
+use wharfinger_adapter::{NoticeKind, WallTime};
 
 /// So many whole lists in a row without it…
 const MISSES: u32 = 3;
@@ -220,7 +220,7 @@ impl Watch {
         self.refused = false;
         for (id, (at, code)) in &scheduled {
             if self.scheduled.get(id) != Some(at) {
-                let told = hub.tell(id, NoticeKind::Maintenance { at_unix_ms: *at }, EVENTS, code.clone()).await;
+                let told = hub.tell(id, NoticeKind::Maintenance(WallTime(*at)), EVENTS, code.clone()).await;
                 if matches!(told, Ok(true)) {
                     self.scheduled.insert(id.clone(), *at);
                 }

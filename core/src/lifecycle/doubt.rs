@@ -155,7 +155,8 @@ impl Core {
                     self.clear(id);
                 }
             }
-            Ok(Verdict::Mangled { repairable, detail }) => {
+            Ok(Verdict::Mangled { repairable, reason, detail }) => {
+                let detail = reported(reason, &detail);
                 if let Some(why) = self.held_back(id, Evidence::Check) {
                     self.hold_back(id, &why, &detail, (0, None));
                     return;
@@ -165,7 +166,8 @@ impl Core {
                 chain.extend(cause.iter().cloned());
                 self.repair_or_replace(id, chain, repairable, *repairs);
             }
-            Ok(Verdict::Unreachable { detail }) => {
+            Ok(Verdict::Unreachable { reason, detail }) => {
+                let detail = reported(reason, &detail);
                 let retry_at = Some(self.now().after(config.doubt.retry_interval));
                 let host = row.parent.and_then(|parent| parent.host);
                 let count_since = self.misses_count_since(id);
@@ -212,7 +214,8 @@ impl Core {
                     self.then(Consequence::doubt(host, link));
                 }
             }
-            Ok(Verdict::Gone { detail }) => {
+            Ok(Verdict::Gone { reason, detail }) => {
+                let detail = reported(reason, &detail);
                 self.blame_resource(id, &detail);
                 let mut chain = alloc::vec![self.link(id, Reason::ResourceGone, &detail, Source::Check)];
                 chain.extend(cause.iter().cloned());
@@ -404,20 +407,23 @@ impl Core {
             }
             // No verdict; asked again.
             Err(_) => {}
-            Ok(Verdict::Gone { detail }) => {
+            Ok(Verdict::Gone { reason, detail }) => {
+                let detail = reported(reason, &detail);
                 let link = self.link(id, Reason::ResourceGone, &detail, Source::Check);
                 self.then(Consequence::lose(id, alloc::vec![link]));
                 return;
             }
-            Ok(Verdict::Mangled { detail, .. }) => {
+            Ok(Verdict::Mangled { reason, detail, .. }) => {
                 if ready {
+                    let detail = reported(reason, &detail);
                     let link = self.link(id, Reason::ResourceMangled, &detail, Source::Check);
                     self.then(Consequence::doubt(id, link));
                     return;
                 }
             }
-            Ok(Verdict::Unreachable { detail }) => {
+            Ok(Verdict::Unreachable { reason, detail }) => {
                 if ready {
+                    let detail = reported(reason, &detail);
                     let link = self.link(id, Reason::ProbeMissed, &detail, Source::Check);
                     self.then(Consequence::Doubt { resource: id, cause: alloc::vec![link], missed: true });
                     return;
@@ -454,4 +460,9 @@ impl Core {
         }
         self.schedule_probe(id, false);
     }
+}
+
+/// The text of a verdict in causes and events: its stable reason and its detail.
+fn reported(reason: &str, detail: &str) -> Arc<str> {
+    Arc::from(format!("{reason}: {detail}"))
 }

@@ -37,6 +37,8 @@ pub struct Core {
     floor: Revision,
     /// No lease expires before this.
     grace_until: Timestamp,
+    /// No ended lease is forgotten before this: its holder had no broker to ask while none served. Not stored.
+    forgets_from: Timestamp,
     /// Misses before this do not count: the broker itself was not there to hear an answer.
     heard_since: Timestamp,
     pools: BTreeMap<Arc<str>, Pool>,
@@ -77,9 +79,11 @@ impl Core {
     pub(crate) fn elapse(&mut self, now: Timestamp) {
         let before = self.now;
         self.now = before.max(now);
-        if self.now.since(before) > self.limits.pause {
+        let missed = self.now.since(before);
+        if missed > self.limits.pause {
             self.grace_until = self.grace_until.max(self.now.after(self.limits.grace));
             self.heard_since = self.now;
+            self.forgets_from = self.forgets_from.max(self.limits.forgets_from(self.now, missed));
         }
     }
 

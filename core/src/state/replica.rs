@@ -9,9 +9,11 @@ use alloc::vec::Vec;
 impl Core {
     /// A state without rows, at the revision of a snapshot.
     pub(crate) fn empty(snapshot: &Snapshot, limits: Limits, now: Timestamp) -> Self {
+        let missed = now.since(snapshot.now);
         let now = now.max(snapshot.now);
         Core {
             grace_until: if snapshot.leases.is_empty() { Timestamp(0) } else { now.after(limits.grace) },
+            forgets_from: limits.forgets_from(now, missed),
             limits,
             salt: snapshot.salt,
             now,
