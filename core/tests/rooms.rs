@@ -41,6 +41,23 @@ fn no_field_of_the_state_is_open() {
     assert_eq!(open, [""; 0], "a field of the state is open to other rooms");
 }
 
+#[test]
+fn rows_change_in_transitions_only() {
+    for (path, text) in all() {
+        let room = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap();
+        if room == "state" || room == "lifecycle" {
+            continue;
+        }
+        for edit in ["edit_lease(", "edit_resource(", "touch_resource(", "insert_lease(", "insert_resource("] {
+            assert!(
+                !text.contains(edit),
+                "{} edits a row by {edit}: give the change a name in lifecycle/",
+                path.display()
+            );
+        }
+    }
+}
+
 /// The methods that the loop over consequences calls.
 fn transitions() -> BTreeSet<String> {
     let lifecycle = text("lifecycle/mod.rs");

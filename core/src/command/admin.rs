@@ -5,7 +5,7 @@ use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::{
     AdminRequest, AdminVerb, CauseChain, Cordon, EventKind, Hold, Link, Reason, Rejection, RejectionKind, Reply,
-    ResourceId, ResourceState, Source, Subject,
+    ResourceId, Source, Subject,
 };
 use alloc::format;
 use alloc::sync::Arc;
@@ -28,13 +28,13 @@ impl Core {
             AdminVerb::UncordonPool(name) => self.on_cordon(&name, None, &principal, &reason),
             AdminVerb::Cordon(id) => {
                 self.must_exist(id)?;
-                self.edit_resource(id, |row| row.cordoned = Some(cordon));
+                self.set_cordon(id, Some(cordon));
                 self.event(EventKind::ResourceCordoned, &principal, Subject::Resource(id), &*reason);
                 self.resource_reply(id)
             }
             AdminVerb::Uncordon(id) => {
                 self.must_exist(id)?;
-                self.edit_resource(id, |row| row.cordoned = None);
+                self.set_cordon(id, None);
                 self.event(EventKind::ResourceUncordoned, &principal, Subject::Resource(id), &*reason);
                 let link = said(id, Reason::Operator, self).remove(0);
                 self.then(Consequence::Undrain { resource: id, root: id, reasons: &[Reason::Operator], link });
@@ -176,13 +176,6 @@ impl Core {
     fn force_destroy(&mut self, id: ResourceId, chain: CauseChain, principal: &Arc<str>) {
         let (cause, actor) = (chain.clone(), principal.clone());
         self.bring_about(Consequence::Remove { resource: id, cause, end: End::Forced, actor });
-        let Some(row) = self.resource(id).cloned() else { return };
-        if let ResourceState::Destroying { op, attempt, retry_at, .. } = row.state {
-            self.edit_resource(id, |row| {
-                row.state = ResourceState::Orphaned { op, attempt, retry_at, cause: chain };
-            });
-            self.event(EventKind::ResourceOrphaned, principal, Subject::Resource(id), "by force; the janitor tries on");
-            self.leave_host_slot(row.parent, "the child is an orphan");
-        }
+        self.orphan_by_force(id, chain, principal);
     }
 }

@@ -5,8 +5,8 @@ use crate::Core;
 use crate::capacity::Extent;
 use crate::state::queue::{ClassKey, Want};
 use crate::{
-    EventKind, GroupId, Labels, Lease, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind,
-    Reply, Selector, Subject, Texts,
+    EventKind, GroupId, Labels, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind, Reply,
+    Selector, Subject, Texts,
 };
 use alloc::format;
 use alloc::string::String;
@@ -208,7 +208,6 @@ impl Core {
         let mut ids = Vec::new();
         let (principal, tags) = (self.intern().name(&request.principal), self.intern().texts(&request.tags));
         for (index, want) in wanted.iter().enumerate() {
-            let id = LeaseId::new(self.mint());
             let spec = LeaseSpec {
                 request_id: request.request_id.clone(),
                 fingerprint,
@@ -229,24 +228,8 @@ impl Core {
                 replaces: None,
                 work: request.work.clone(),
             };
-            self.insert_lease(Lease {
-                id,
-                revision: crate::Revision(0),
-                spec: Arc::new(spec),
-                state: LeaseState::Queued,
-                pool: None,
-                created_at: self.now(),
-                // Members keep their own place if they come back one by one.
-                seq: seq + index as u64,
-                expires_at: None,
-                attempts: 0,
-                delays: 0,
-                not_before: None,
-                avoid: Vec::new(),
-                trouble: None,
-                ends_at: None,
-                doubt: None,
-            });
+            // Members keep their own place if they come back one by one.
+            let id = self.add_lease(spec, seq + index as u64);
             self.event(EventKind::LeaseQueued, &request.principal, Subject::Lease(id), "");
             self.mark_dirty_for(id);
             ids.push(id);

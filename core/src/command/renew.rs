@@ -43,7 +43,7 @@ impl Core {
             };
             let wanted = ttl.unwrap_or(row.spec.ttl);
             let until = self.now().after(self.longest_ttl(row).map_or(wanted, |longest| wanted.min(longest)));
-            self.edit_lease(member, |lease| lease.expires_at = Some(until));
+            self.extend(member, until);
         }
         Ok(Reply::Leases(self.named_first(id)))
     }
@@ -65,9 +65,9 @@ impl Core {
             let Some(row) = self.lease(member).filter(|l| matches!(l.state, LeaseState::Active { .. })) else {
                 continue;
             };
-            let until = Some(self.now().after(row.spec.ttl));
-            if row.expires_at < until {
-                self.edit_lease(member, |lease| lease.expires_at = until);
+            let until = self.now().after(row.spec.ttl);
+            if row.expires_at < Some(until) {
+                self.extend(member, until);
             }
         }
     }

@@ -27,7 +27,7 @@ impl Core {
             let text = format!("operation {} on {id} is over; what it was about to do must not be done", op.0);
             return Err(reject(RejectionKind::Precondition, "OPERATION_OVER", "", text));
         }
-        self.edit_resource(id, |row| row.handle = Some(handle));
+        self.note_handle(id, handle);
         Ok(Reply::Done)
     }
 
@@ -71,13 +71,7 @@ impl Core {
                     self.then(Consequence::Requeue { lease: id, trouble });
                     return Ok(Reply::Done);
                 }
-                let now = self.now();
-                self.edit_lease(id, |lease| {
-                    lease.expires_at = Some(now.after(lease.spec.ttl));
-                    lease.trouble = None;
-                    lease.ends_at = ends_at;
-                    lease.state = LeaseState::Active { assignment, since: now, access: Arc::new(access) };
-                });
+                self.activate(id, assignment, access, ends_at);
                 self.own_event(
                     EventKind::LeaseActive,
                     Subject::Lease(id),
@@ -132,11 +126,7 @@ impl Core {
             }
             Err(failure) => {
                 let text = format!("the slot of {id} could not be cleaned: {}: {}", failure.reason, failure.message);
-                self.edit_lease(id, |lease| {
-                    if let LeaseState::Ended { cleanup: Some(cleanup), .. } = &mut lease.state {
-                        cleanup.op = Op(0);
-                    }
-                });
+                self.stop_cleaning(id);
                 self.own_event(EventKind::ResourceCleanFailed, Subject::Resource(resource), text.as_str());
                 let Some(failures) = self.cleaning_failed(resource) else { return Ok(Reply::Done) };
                 let link = self.link(resource, Reason::CleanFailed, &text, Source::Adapter);

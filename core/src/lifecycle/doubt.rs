@@ -10,7 +10,7 @@ use crate::state::outbox::{Call, SELF};
 use crate::state::tables::Liveness;
 use crate::{
     CallFailure, CauseChain, EventKind, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState,
-    Source, Stage, Subject, Verdict,
+    Source, Stage, Subject, Timestamp, Verdict,
 };
 use alloc::format;
 use alloc::string::String;
@@ -241,6 +241,42 @@ impl Core {
                     self.own_event(EventKind::ResourceNoVerdict, Subject::Resource(id), text);
                 }
             }
+        }
+    }
+
+    /// Evidence is there and not acted upon: the resource stays in doubt, its leases live, and it is asked again.
+    pub(crate) fn hold_back(&mut self, id: ResourceId, why: &Arc<str>, found: &str, misses: (u32, Option<Timestamp>)) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let ResourceState::Suspect { held: before, .. } = &row.state else { return };
+        let first = before.is_none();
+        let Some(pool) = self.pool_entry(&row.pool) else { return };
+        let policy = pool.config.doubt;
+        let dry = policy.dry_run;
+        // Not as often as when the answer decides something, but soon enough that the brake's end is used.
+        let wait = policy.retry_interval.max(policy.probe_interval.min(Millis::secs(5))).max(Millis::secs(1));
+        let retry = Some(self.now().after(wait));
+        self.edit_resource(id, |row| {
+            if let ResourceState::Suspect { op, retry_at, misses: m, first_miss, held, .. } = &mut row.state {
+                *op = None;
+                *retry_at = retry;
+                *m = misses.0;
+                *first_miss = misses.1;
+                *held = Some(why.clone());
+            }
+            row.trouble = Some(Arc::from(format!("{found}; held: {why}")));
+        });
+        if first {
+            let kind = if dry { EventKind::ResourceWouldEnd } else { EventKind::ResourceHeldBack };
+            self.own_event(kind, Subject::Resource(id), format!("{found}; {why}"));
+            let leases = self.live_below(id).len() as u64;
+            self.count(&row.pool, |counters| {
+                if dry {
+                    counters.would_end += 1;
+                    counters.would_break += leases;
+                } else {
+                    counters.held += 1;
+                }
+            });
         }
     }
 

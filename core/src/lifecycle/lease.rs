@@ -6,7 +6,7 @@ use crate::state::outbox::{Call, SELF};
 use crate::state::queue::{ClassKey, Want};
 use crate::{
     Assignment, CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState,
-    Link, Millis, Op, Outcome, Reason, ResourceId, Source, Stage, Subject,
+    Link, Millis, Op, Outcome, Reason, ResourceId, Source, Stage, Subject, Texts, Timestamp,
 };
 use alloc::format;
 use alloc::string::String;
@@ -357,6 +357,38 @@ impl Core {
             self.enqueue(key.into(), place, fresh.clone());
         }
         fresh
+    }
+
+    /// Adds a lease that waits. Its place in the queue is the caller's to set. `seq` breaks ties between leases of one age.
+    pub(crate) fn add_lease(&mut self, spec: LeaseSpec, seq: u64) -> LeaseId {
+        let id = LeaseId::new(self.mint());
+        self.insert_lease(Lease::queued(id, spec, self.now(), seq));
+        id
+    }
+
+    /// The adapter prepared the slot: the holder may work.
+    pub(crate) fn activate(&mut self, id: LeaseId, assignment: Assignment, access: Texts, ends_at: Option<Timestamp>) {
+        let now = self.now();
+        self.edit_lease(id, |lease| {
+            lease.expires_at = Some(now.after(lease.spec.ttl));
+            lease.trouble = None;
+            lease.ends_at = ends_at;
+            lease.state = LeaseState::Active { assignment, since: now, access: Arc::new(access) };
+        });
+    }
+
+    /// Moves the end of an active lease's TTL.
+    pub(crate) fn extend(&mut self, id: LeaseId, until: Timestamp) {
+        self.edit_lease(id, |lease| lease.expires_at = Some(until));
+    }
+
+    /// The slot of an ended lease could not be cleaned: it stays taken until its resource is cleared.
+    pub(crate) fn stop_cleaning(&mut self, id: LeaseId) {
+        self.edit_lease(id, |lease| {
+            if let LeaseState::Ended { cleanup: Some(cleanup), .. } = &mut lease.state {
+                cleanup.op = Op(0);
+            }
+        });
     }
 
     /// Starts the clean-ups of a resource's slots that failed before, now that it is cleared.

@@ -5,11 +5,15 @@
 //! The order is written once. Of one transition, it is that of the variants of [`Consequence`]; and all that follows from
 //! one of them happens before the next one, so that a story stands together in the audit trail.
 
+mod announcement;
 mod blame;
+mod configuration;
 mod doubt;
+mod grant;
 mod hold;
 mod lease;
-pub(crate) mod resource;
+mod resource;
+mod supply;
 
 use crate::Core;
 use crate::{CauseChain, Ended, FailReason, Hold, LeaseId, Link, Millis, Reason, ResourceId, Timestamp};

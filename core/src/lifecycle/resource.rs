@@ -4,8 +4,8 @@ use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::state::outbox::{Call, SELF};
 use crate::{
-    Blame, CallFailure, CauseChain, Ended, EventKind, LeaseState, Link, Made, Millis, Op, Outcome, Reason, ResourceId,
-    ResourceState, Source, Stage, Subject, Texts, Timestamp,
+    Blame, CallFailure, CauseChain, Cordon, Ended, EventKind, LeaseState, Link, Made, Millis, Op, Outcome, Reason,
+    ResourceId, ResourceState, Source, Stage, Subject, Texts, Timestamp,
 };
 use alloc::format;
 use alloc::string::String;
@@ -144,6 +144,32 @@ impl Core {
         self.then(Consequence::Vacated(id));
     }
 
+    /// Takes back what was said of `root` for these reasons. A drain for which no other reason is left ends, and that of
+    /// its children with it, by way of a check. Of notices, those of the link's source are taken back.
+    pub(crate) fn undrain(&mut self, id: ResourceId, root: ResourceId, reasons: &'static [Reason], link: &Link) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let ResourceState::Draining { cause, deadline } = &row.state else { return };
+        let said_by = |of: &Link| !matches!(of.source, Source::Notice(_)) || of.source == link.source;
+        let taken_back = |link: &Link| {
+            let of_root = reasons.contains(&link.reason) && link.subject == Subject::Resource(root) && said_by(link);
+            of_root || (id != root && link.reason == Reason::ParentLost)
+        };
+        if !cause.iter().any(taken_back) {
+            return;
+        }
+        let rest: CauseChain = cause.iter().filter(|link| !taken_back(link)).cloned().collect();
+        let deadline = *deadline;
+        if !rest.is_empty() {
+            self.edit_resource(id, |row| row.state = ResourceState::Draining { cause: rest, deadline });
+            return;
+        }
+        self.edit_resource(id, |row| row.state = ResourceState::Ready);
+        self.then(Consequence::doubt(id, Link { subject: Subject::Resource(id), ..link.clone() }));
+        for child in self.children(id) {
+            self.then(Consequence::Undrain { resource: child, root, reasons, link: link.clone() });
+        }
+    }
+
     /// A slot became free, or it began to drain: is there anything left to wait for?
     pub(crate) fn after_vacated(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
@@ -251,6 +277,28 @@ impl Core {
         self.mark_dirty(row.pool.clone());
         self.drop_empty_pools();
         self.leave_host_slot(row.parent, "the child is gone");
+    }
+
+    /// Cordons or uncordons a resource, whatever its state.
+    pub(crate) fn set_cordon(&mut self, id: ResourceId, cordon: Option<Cordon>) {
+        self.edit_resource(id, |row| row.cordoned = cordon);
+    }
+
+    /// Makes a resource that is being removed a debt of the janitor, at the request of an operator.
+    pub(crate) fn orphan_by_force(&mut self, id: ResourceId, chain: CauseChain, actor: &Arc<str>) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        if let ResourceState::Destroying { op, attempt, retry_at, .. } = row.state {
+            self.edit_resource(id, |row| {
+                row.state = ResourceState::Orphaned { op, attempt, retry_at, cause: chain };
+            });
+            self.event(EventKind::ResourceOrphaned, actor, Subject::Resource(id), "by force; the janitor tries on");
+            self.leave_host_slot(row.parent, "the child is an orphan");
+        }
+    }
+
+    /// Stores what the adapter wrote down about the resource that it makes.
+    pub(crate) fn note_handle(&mut self, id: ResourceId, handle: Arc<str>) {
+        self.edit_resource(id, |row| row.handle = Some(handle));
     }
 
     /// A destroy came back.

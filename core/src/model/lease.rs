@@ -48,6 +48,27 @@ impl Lease {
     /// How many resources a lease remembers to avoid.
     pub const MAX_AVOID: usize = 16;
 
+    /// A new lease in the queue.
+    pub(crate) fn queued(id: LeaseId, spec: LeaseSpec, at: Timestamp, seq: u64) -> Self {
+        Self {
+            id,
+            revision: Revision(0),
+            spec: Arc::new(spec),
+            state: LeaseState::Queued,
+            pool: None,
+            created_at: at,
+            seq,
+            expires_at: None,
+            attempts: 0,
+            delays: 0,
+            not_before: None,
+            avoid: Vec::new(),
+            trouble: None,
+            ends_at: None,
+            doubt: None,
+        }
+    }
+
     /// The slot that it keeps others out of: while preparing, active, or being cleaned up after it.
     pub fn assignment(&self) -> Option<&Assignment> {
         match &self.state {

@@ -112,8 +112,7 @@ impl Core {
             // When it fell idle is not stored by itself: the row may be from when it had a lease.
             let empty = self.entry(&id).is_some_and(|entry| entry.slots.len() == 0);
             if empty && row.ready_at.is_some() && row.idle_since.is_none() {
-                let now = self.now();
-                self.touch_resource(id, |row| row.idle_since = Some(now));
+                self.fell_idle(id);
             }
             self.schedule_probe(id, true);
             self.arm_resource(id);

@@ -71,6 +71,12 @@ impl Core {
         Some(entry.clean_failures)
     }
 
+    /// The resource has no lease from now on.
+    pub(crate) fn fell_idle(&mut self, id: ResourceId) {
+        let now = self.now;
+        self.touch_resource(id, |row| row.idle_since = Some(now));
+    }
+
     /// Not to be looked at for idleness before this time.
     pub(crate) fn put_off_idleness(&mut self, id: ResourceId, until: Timestamp) {
         if let Some(entry) = self.resources.get_mut(&id) {
