@@ -10,13 +10,13 @@ const ROUNDS: u32 = 1000;
 /// Limits of the whole deployment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Leases in line at once.
+    /// Maximum number of queued leases.
     pub queue: usize,
-    /// Leases of one request.
+    /// Maximum number of leases of one request.
     pub claims: u32,
     /// How long ended leases and gone resources are kept.
     pub retention: Millis,
-    /// After a restart or a pause no lease expires for so long.
+    /// Minimum time after a restart or a pause before a lease expires.
     pub grace: Millis,
     /// A gap between two steps longer than this counts as a pause of the broker.
     pub pause: Millis,
@@ -39,15 +39,18 @@ impl Default for Limits {
 
 impl Limits {
     /// The time from which ended leases are forgotten again, after a span of the core's time in which no broker served.
-    /// At most a retention of that span counts: the holders' requests are known as long as they would have been without it.
+    /// At most a retention of that span counts: the holders' requests are known as long as they would have been
+    /// without it.
     pub(crate) fn forgets_from(&self, now: Timestamp, missed: Millis) -> Timestamp {
         now.after(self.grace.max(missed.min(self.retention)))
     }
 }
 
 impl Core {
-    /// Takes one input at a time. What became due by then happens first, then the input and all that follows from it, then
-    /// grants and sizing. The next [`Core::take_batch`] has all changes. A time before that of the latest step counts as that.
+    /// Takes one input at a time. What became due by then happens first, then the input and all that follows from it,
+    /// then
+    /// grants and sizing. The next [`Core::take_batch`] has all changes. A time before that of the latest step counts
+    /// as that.
     ///
     /// # Errors
     /// A [`Rejection`] if the request cannot be met. The input then changes nothing, but time may have.
@@ -94,7 +97,8 @@ impl Core {
         debug_assert!(settled, "placing and sizing did not come to an end: {:?}", self.dirty());
     }
 
-    /// The same, in at most this many rounds. Each round grants, starts or destroys something, so a step that needs more
+    /// The same, in at most this many rounds. Each round grants, starts or destroys something, so a step that needs
+    /// more
     /// has met a fault of the broker: it is reported, and the next step goes on with what is left.
     fn settle_within(&mut self, rounds: u32) -> bool {
         for _ in 0..rounds {
@@ -118,7 +122,7 @@ impl Core {
         false
     }
 
-    /// The rows of a reply as they are after settling: a request that was granted at once says so.
+    /// The rows of a reply as they are after settling: a request that was granted at once is ACTIVE in it.
     fn refresh(&self, reply: Reply) -> Reply {
         match reply {
             Reply::Leases(leases) => {

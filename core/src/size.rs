@@ -205,7 +205,8 @@ impl Core {
         }
     }
 
-    /// Working copies on the pool's hosts that hold no lease, with the time since when, longest idle first, but for those
+    /// Working copies on the pool's hosts that hold no lease, with the time since when, longest idle first, but for
+    /// those
     /// that their own pool keeps ready; and how many copies leave already.
     fn idle_children(&self, pool: &Pool) -> (Vec<(Timestamp, ResourceId)>, u32) {
         let (mut idle, mut leaving) = (Vec::new(), 0);

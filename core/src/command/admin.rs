@@ -1,4 +1,5 @@
-//! An operator acts. Every verb is valid in every state; what can't apply any more changes nothing but the audit trail.
+//! Requests of operators. Every verb is valid in every state; one that cannot apply changes nothing but the audit
+//! trail.
 
 use super::{reject, unknown_lease, unknown_resource};
 use crate::Core;

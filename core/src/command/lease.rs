@@ -1,4 +1,4 @@
-//! A client wants something.
+//! A client requests leases.
 
 use super::{reject, retry_in};
 use crate::Core;
@@ -201,7 +201,7 @@ impl Core {
         Err(reject(RejectionKind::Precondition, "UNSATISFIABLE", &field, message))
     }
 
-    /// Puts the leases of a request in line.
+    /// Puts the leases of a request into the queue.
     fn enter(&mut self, request: &LeaseRequest, fingerprint: u64, wanted: &[Wanted]) -> Vec<LeaseId> {
         let group = (wanted.len() > 1).then(|| GroupId::new(self.mint()));
         let seq = self.next_number();
@@ -257,7 +257,7 @@ fn listed(names: &[&str]) -> String {
     text
 }
 
-/// FNV-1a over all that the request says: the same content gives the same number in every version.
+/// FNV-1a over the whole request: the same content gives the same number in every version.
 fn fingerprint(request: &LeaseRequest) -> u64 {
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
     hash.text(&request.holder);
@@ -275,7 +275,7 @@ fn fingerprint(request: &LeaseRequest) -> u64 {
     hash.texts(&request.tags);
     hash.number(i64::from(request.independent));
     hash.number(i64::from(request.replace));
-    // What came later is hashed only where it is said, so that older requests keep their number.
+    // Later fields are hashed only where they are set, so that older requests keep their number.
     if let Some(work) = &request.work {
         hash.text(work);
     }

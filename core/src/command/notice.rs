@@ -1,4 +1,5 @@
-//! The world said something unasked. Notices come late, twice, out of order and for strangers: each is harmless.
+//! Notices of the outside world. They come late, twice, out of order and for unknown resources; each of these is
+//! harmless.
 
 use crate::Core;
 use crate::lifecycle::Consequence;

@@ -27,7 +27,7 @@ impl Core {
             for member in all {
                 let active = self.lease(member).is_some_and(|l| matches!(l.state, LeaseState::Active { .. }));
                 if active && member != id && outcome != Outcome::Ok {
-                    // The outcome is of the named lease: of the resources of the others it says nothing.
+                    // The outcome is that of the named lease, and no evidence on the resources of the others.
                     let note = Arc::from(format!("released with {id}"));
                     let how = Ended::Released { outcome: Outcome::Ok, note, finding: None };
                     self.bring_about(Consequence::End { lease: member, how, actor: principal.clone(), counted: false });

@@ -1,5 +1,5 @@
-//! What adapters answered. A result that carries another number than the row is of an operation that nobody waits for
-//! any more: it is dropped.
+//! Answers of adapters. A result with another number than the row belongs to an operation that is over, and is
+//! dropped.
 
 use crate::Core;
 use crate::command::reject;
@@ -63,7 +63,7 @@ impl Core {
                 let Some(row) = self.resource(assignment.resource) else { return Ok(Reply::Done) };
                 let mut access: Texts = (*row.access).clone();
                 access.extend(made.access);
-                // What is announced of its host holds for a copy on it.
+                // The announced end of a host is that of a copy on it too.
                 let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host));
                 let ends_at = row.ends_at.into_iter().chain(host.and_then(|host| host.ends_at)).min();
                 if row.state.stage() == Stage::Doubted {

@@ -19,7 +19,8 @@ impl Core {
         self.own_event(EventKind::ResourceAtRisk, Subject::Resource(id), text);
     }
 
-    /// Its end is known: holders are told at once, no new leases, and at that time it is over.
+    /// A source announced the end of a resource: holders are notified at once, there are no new leases, and it ends
+    /// then.
     pub(crate) fn announce_end(&mut self, id: ResourceId, source: &Arc<str>, at: Timestamp, link: Link) {
         let Some(row) = self.resource(id).cloned() else { return };
         // An interruption is not put off: a later time is an older word that comes late. Planned work may be.
@@ -36,7 +37,7 @@ impl Core {
         self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: ends_at });
     }
 
-    /// What was announced will not happen: it serves again once a check has passed. Each source takes back its own word.
+    /// A source withdrew its announcement: the resource serves again once a check has passed.
     pub(crate) fn call_off(&mut self, id: ResourceId, source: &Arc<str>, link: Link) {
         let Some(row) = self.resource(id).cloned() else { return };
         if row.at_risk.as_ref().is_some_and(|risk| risk.source == *source) {

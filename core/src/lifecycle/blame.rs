@@ -14,11 +14,11 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// How long a copy is kept that nobody asked for.
+/// How long the broker itself holds a copy.
 const COPY_KEPT: Millis = Millis::secs(86_400);
 
 impl Core {
-    /// A holder said how its work went: counted for the resource and for the host that it lies on.
+    /// A holder reported the outcome of its work: it counts for the resource and for the host under it.
     pub(crate) fn note_work(&mut self, lease: &Lease, how: &Ended) {
         let Ended::Released { outcome, .. } = how else { return };
         if lease.spec.child.is_some() || !matches!(lease.state, LeaseState::Active { .. }) {
@@ -87,7 +87,7 @@ impl Core {
         for lease in &leases {
             self.find(*lease, Fault::Resource, &detail);
         }
-        // What is known to be its fault says nothing of the host's or the work's.
+        // Failures that are its fault are no evidence against the host or the work.
         let host = row_host(self.resource(id));
         self.drop_failures(id, |_| true);
         if let Some(host) = host {
@@ -238,7 +238,7 @@ impl Core {
         }
         let leases: Vec<LeaseId> = met.iter().map(|failure| failure.lease).collect();
         if let Some(host) = row_host(Some(&row)) {
-            // The copy explains them, so they say nothing of its host.
+            // The copy explains them, so they are no evidence against its host.
             self.drop_failures(host, |failure| leases.contains(&failure.lease));
         }
         let by: Arc<str> = Arc::from(SELF);
@@ -250,7 +250,7 @@ impl Core {
         true
     }
 
-    /// What is known of whose fault a failure was; the strongest word stays.
+    /// Stores the fault of a failure; the strongest finding stays.
     fn find(&mut self, id: LeaseId, fault: Fault, detail: &str) {
         let known = match self.lease(id).map(|lease| &lease.state) {
             Some(LeaseState::Ended { how: Ended::Released { finding, .. }, .. }) => finding.as_ref().map(|f| f.fault),

@@ -11,7 +11,7 @@ impl Core {
     pub(crate) fn follow_configuration(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
         match row.state.stage() {
-            // What an operator keeps for triage is kept.
+            // A resource that an operator keeps for triage stays.
             Stage::Apart | Stage::Leaving | Stage::Gone => return,
             Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {}
         }
@@ -19,7 +19,7 @@ impl Core {
         if let (Some(host), ResourceState::Ready) = (host, &row.state)
             && let ResourceState::Draining { cause, deadline } = &host.state
         {
-            // It came back while its host leaves: nobody could use it, and it would keep the host for ever.
+            // It came back while its host drains: it could not be leased, and would keep the host.
             let why = format!("its host {} is drained", host.id);
             let mut chain = alloc::vec![self.link(id, Reason::ParentLost, &why, Source::Broker)];
             chain.extend(cause.iter().cloned());
@@ -52,11 +52,11 @@ impl Core {
             }
             return;
         }
-        // What the configuration took away, it gives back.
+        // A resource that is in the configuration again serves again.
         let back = self.link(id, Reason::Disabled, "it is in the configuration again", Source::Broker);
         self.then(Consequence::Undrain { resource: id, root: id, reasons: &[Reason::Disabled], link: back });
         let slots = item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1);
-        // What the entry says, and what was found where it says nothing: a label that is struck out is gone.
+        // The labels of the entry, and for the rest those that were found: a label that left the entry is gone.
         let labels = item.map(|item| {
             let mut labels = item.labels;
             for (key, value) in &row.found {

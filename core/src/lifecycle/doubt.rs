@@ -1,6 +1,6 @@
 //! Doubt: which resource is suspect, when it is checked, and what evidence ends a lease.
 //!
-//! Suspicion and its event are one commit. Waiters stay in line meanwhile. Silence is no verdict: only misses in a row
+//! Suspicion and its event are one commit. Waiters stay in the queue. Silence is no verdict: only misses in a row
 //! over some time, or a verdict, end anything.
 
 use crate::Core;
@@ -56,7 +56,8 @@ impl Core {
         }
     }
 
-    /// Adds a reason to a doubt that exists already. A check under way began before this reason, so its healthy answer does
+    /// Adds a reason to a doubt that exists already. A check under way began before this reason, so its healthy answer
+    /// does
     /// not clear it: one more check follows it. A tainted resource is repaired even if that check passes.
     fn doubt_again(&mut self, id: ResourceId, cause: CauseChain) {
         let Some(reason) = cause.first().map(|link| link.reason) else { return };
@@ -174,7 +175,7 @@ impl Core {
                 let counted = first_miss.filter(|at| *at >= count_since);
                 let misses = if counted.is_some() { *misses + 1 } else { 1 };
                 let first = counted.unwrap_or(self.now());
-                // A copy that does not answer says nothing of itself: its host is asked.
+                // A copy that does not answer is no evidence against the copy: its host is checked.
                 let lost =
                     host.is_none() && misses >= config.doubt.misses && self.now().since(first) >= config.doubt.over;
                 let lost = lost && !self.too_early(id, first);
@@ -231,7 +232,7 @@ impl Core {
                         *op = None;
                         *held = None;
                         *at = retry_at;
-                        // It answered something, or nobody asked it: no misses in a row.
+                        // It answered, or was not asked: there are no misses in a row.
                         *misses = 0;
                         *first_miss = None;
                     }
@@ -344,7 +345,7 @@ impl Core {
         }
     }
 
-    /// A repair came back: a check tells whether it helped.
+    /// A repair came back: a check verifies it.
     pub(crate) fn repaired(&mut self, id: ResourceId, result: Result<(), CallFailure>) {
         let Some(row) = self.resource(id).cloned() else { return };
         let ResourceState::Repairing { cause, repairs, .. } = &row.state else { return };
@@ -386,7 +387,7 @@ impl Core {
         if !quick && (!pool.config.traits.probes || policy.probe_interval == Millis::ZERO) {
             return;
         }
-        // A child that nobody uses is checked when it matters; its host is probed anyway.
+        // An unused copy is checked when it is needed; its host is probed anyway.
         if entry.row.parent.is_some() && self.live_on(id).is_empty() {
             return;
         }

@@ -1,6 +1,7 @@
 //! Kept for triage: by an operator's quarantine, by a hold with an expiry, or because its check is blind.
 //!
-//! A hold breaks nothing: live leases go on, no new ones are given, and when the last one has ended the resource is kept
+//! A hold breaks nothing: live leases go on, no new ones are given, and when the last one has ended the resource is
+//! kept
 //! as it was left, uncleaned.
 
 use crate::Core;
@@ -11,7 +12,7 @@ use alloc::format;
 use alloc::sync::Arc;
 
 impl Core {
-    /// No new leases; kept as it is once nobody works on it.
+    /// Holds a resource: no new leases, and it is set apart once its last lease has ended.
     pub(crate) fn hold(&mut self, id: ResourceId, hold: Hold, actor: &Arc<str>) {
         let Some(row) = self.resource(id).cloned() else { return };
         let until = hold.until.map(|at| format!(" for {}", at.since(self.now()))).unwrap_or_default();
@@ -35,12 +36,12 @@ impl Core {
         self.then(Consequence::SettleHold(id));
     }
 
-    /// Sets a resource apart that is held and on which no lease is live any more.
+    /// Sets a resource apart that is held and has no live lease.
     pub(crate) fn settle_hold(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
         let Some(hold) = row.hold.clone() else { return };
         let busy = self.live_on(id).into_iter().any(|lease| {
-            // A copy that nobody uses does not keep its host in use.
+            // An unused copy does not keep its host in use.
             self.lease(lease).and_then(|lease| lease.spec.child).is_none_or(|child| !self.live_on(child).is_empty())
         });
         let deadline = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
@@ -114,7 +115,7 @@ impl Core {
         self.event(EventKind::ResourceHoldOver, &Arc::from(SELF), Subject::Resource(id), "");
         let link = self.link(id, Reason::Policy, "it was kept for as long as was asked", Source::Broker);
         if matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == SELF) {
-            // Its check is blind, so that passing it once more says nothing.
+            // Its check is blind, so one more pass is no evidence.
             self.then(Consequence::remove(id, alloc::vec![link]));
             return true;
         }

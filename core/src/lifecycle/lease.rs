@@ -1,4 +1,4 @@
-//! How leases end, go back to the line, or are broken.
+//! Leases end, are broken, or go back to the queue.
 
 use crate::Core;
 use crate::lifecycle::{Consequence, End};
@@ -27,7 +27,8 @@ impl Core {
         let assignment = lease.assignment().copied();
         let cleanup =
             assignment.filter(|assignment| self.needs_cleaning(&lease, assignment.resource)).map(|assignment| {
-                // What is kept for triage is left as it is, and a repair has the resource to itself: the slot is cleaned when
+                // A resource that is held stays as it is, and a repair has the resource to itself: the slot is cleaned
+                // when
                 // the resource is cleared.
                 let op = if self.is_set_apart(assignment.resource) { Op(0) } else { self.next_op() };
                 Cleanup { assignment, op }
@@ -59,7 +60,7 @@ impl Core {
         }
     }
 
-    /// Takes a lease out of the line; the others of its request stay in it, and keep their place.
+    /// Takes a lease out of the queue; the others of its request stay in it, and keep their place.
     fn leave_line(&mut self, id: LeaseId) {
         let Some((key, place)) = self.queue().place(id).cloned() else { return };
         let Some(waiter) = self.dequeue(id) else { return };
@@ -87,7 +88,7 @@ impl Core {
         (cleans || preparing) && !self.is_leaving(resource)
     }
 
-    /// Being removed or removed: nothing on it is cleaned any more.
+    /// Whether a resource is removed or gone: nothing on it is cleaned.
     pub(crate) fn is_leaving(&self, id: ResourceId) -> bool {
         self.resource(id).is_none_or(|row| row.state.is_leaving())
     }
@@ -154,7 +155,7 @@ impl Core {
         members.iter().copied().filter(|other| *other != id && self.lease(*other).is_some_and(|l| !l.ended())).collect()
     }
 
-    /// Fails a lease that can't become active, and its companions with it.
+    /// Fails a lease that cannot become active, and its companions with it.
     pub(crate) fn fail_lease(&mut self, id: LeaseId, reason: FailReason, code: &Arc<str>, detail: &str) {
         let actor: Arc<str> = Arc::from(SELF);
         let companions = self.companions(id);
@@ -217,7 +218,8 @@ impl Core {
         self.mark_dirty_for(id);
     }
 
-    /// Puts a lease off through nobody's fault here: it keeps its place, its budget and its liking for the resource.
+    /// Delays a lease whose remote or provider is down: it keeps its place, its attempts and its preference for the
+    /// resource.
     pub(crate) fn put_off(&mut self, id: LeaseId, trouble: &str, at_least: Millis) {
         let Some(lease) = self.lease(id).cloned() else { return };
         let Some(assignment) = lease.assignment().copied() else { return };
@@ -246,7 +248,8 @@ impl Core {
         self.mark_all_dirty(pools);
     }
 
-    /// Takes the resource from under a lease: an active one is broken, one being prepared goes back to its place, and that
+    /// Takes the resource from under a lease: an active one is broken, one being prepared goes back to its place, and
+    /// that
     /// of a working copy takes the copy with it. `chain` says what happened to the resource.
     pub(crate) fn uproot(&mut self, id: LeaseId, chain: CauseChain, actor: Arc<str>) {
         let Some(lease) = self.lease(id).cloned() else { return };
@@ -288,7 +291,7 @@ impl Core {
         let mut all = alloc::vec![id];
         all.extend(companions.iter().copied());
         if lease.spec.replace {
-            // Who is in line himself leaves it first: his successor takes that very place.
+            // A queued member leaves the queue first: its successor takes that place.
             all.iter().for_each(|other| self.leave_line(*other));
         }
         let replacements = if lease.spec.replace { self.queue_successors(&all, lost) } else { Vec::new() };
@@ -359,7 +362,8 @@ impl Core {
         fresh
     }
 
-    /// Adds a lease that waits. Its place in the queue is the caller's to set. `seq` breaks ties between leases of one age.
+    /// Adds a lease that waits. Its place in the queue is the caller's to set. `seq` breaks ties between leases of one
+    /// age.
     pub(crate) fn add_lease(&mut self, spec: LeaseSpec, seq: u64) -> LeaseId {
         let id = LeaseId::new(self.mint());
         self.insert_lease(Lease::queued(id, spec, self.now(), seq));

@@ -1,4 +1,4 @@
-//! What becomes of resources: made, drained, lost, removed.
+//! Resources are made, drained, lost and removed.
 
 use crate::Core;
 use crate::lifecycle::{Consequence, End};
@@ -45,7 +45,7 @@ impl Core {
         });
         self.own_event(EventKind::ResourceReady, Subject::Resource(id), "");
         self.schedule_probe(id, true);
-        // What was drained while it was being made is looked at now.
+        // The configuration may have drained it while it was being made.
         self.then(Consequence::FollowConfiguration(id));
     }
 
@@ -72,7 +72,7 @@ impl Core {
                 Subject::Resource(id),
                 format!("{text}; again in {wait}"),
             );
-            // Who avoided what is free in the hope of this one hopes no more.
+            // A lease that avoided free resources for this one no longer waits for it.
             self.mark_dirty(row.pool.clone());
             return;
         }
@@ -126,7 +126,7 @@ impl Core {
             }
         }
         for child in self.children(id) {
-            // What is kept for triage is kept to its end, as a live lease is.
+            // A resource that is kept for triage is kept to its end, as a live lease is.
             let kept = self.resource(child).is_some_and(|row| row.state.stage() == Stage::Apart);
             if kept && deadline.is_none() {
                 continue;
@@ -144,7 +144,7 @@ impl Core {
         self.then(Consequence::Vacated(id));
     }
 
-    /// Takes back what was said of `root` for these reasons. A drain for which no other reason is left ends, and that of
+    /// Withdraws the drain of `root` for these reasons. A drain for which no other reason is left ends, and that of
     /// its children with it, by way of a check. Of notices, those of the link's source are taken back.
     pub(crate) fn undrain(&mut self, id: ResourceId, root: ResourceId, reasons: &'static [Reason], link: &Link) {
         let Some(row) = self.resource(id).cloned() else { return };
@@ -252,7 +252,7 @@ impl Core {
         }
     }
 
-    /// Its host is not there any more, so there is nothing to remove.
+    /// Whether its host is gone, so that there is nothing to remove.
     fn host_is_lost(&self, id: ResourceId) -> bool {
         let Some(parent) = self.resource(id).and_then(|row| row.parent) else { return false };
         let Some(host) = parent.host else { return false };
@@ -319,7 +319,7 @@ impl Core {
         let retry_at = Some(self.now().after(wait));
         let orphaned = matches!(row.state, ResourceState::Orphaned { .. });
         if let (Blame::Resource, Some(host)) = (failure.blame, row.parent.and_then(|parent| parent.host)) {
-            // It can't be reached to be removed: its host is asked, whose end would be the debt's end too.
+            // It cannot be reached to be removed: its host is checked, whose end would be the end of the debt too.
             let link =
                 self.link(host, Reason::ProbeMissed, &format!("{id} on it can't be removed: {text}"), Source::Adapter);
             self.then(Consequence::doubt(host, link));

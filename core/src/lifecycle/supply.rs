@@ -59,7 +59,8 @@ impl Core {
     }
 
     /// Queues the lease that a child holds on its host, at the priority of the most urgent request that waits for the
-    /// child. Its selector names one of the pools on which it may lie; any of them may serve it (see [`Core::want_of`]).
+    /// child. Its selector names one of the pools on which it may lie; any of them may serve it (see
+    /// [`Core::want_of`]).
     pub(crate) fn ask_for_host(&mut self, child: ResourceId, config: &PoolConfig) {
         let on = config
             .on

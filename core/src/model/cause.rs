@@ -5,16 +5,16 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// One link: what happened to whom, who says so.
+/// One link: an event, its subject and its source.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Link {
     /// To whom it happened.
     pub subject: Subject,
-    /// What kind of thing.
+    /// The kind of the event.
     pub reason: Reason,
     /// The evidence, in words.
     pub detail: Arc<str>,
-    /// Which source spoke.
+    /// The source.
     pub source: Source,
     /// When it was known.
     pub at: Timestamp,
@@ -28,7 +28,7 @@ pub type CauseChain = Vec<Link>;
 pub enum Reason {
     /// The resource is proved gone.
     ResourceGone,
-    /// No answer, so many times over so long.
+    /// No answer to several checks in a row.
     ResourceUnreachable,
     /// The resource answers but is not fit for use.
     ResourceMangled,
@@ -137,7 +137,7 @@ impl Reason {
     }
 }
 
-/// Who spoke.
+/// The source of a link.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Source {
     /// The broker's own decision.

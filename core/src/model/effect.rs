@@ -1,4 +1,4 @@
-//! What must be done in the outside world, after the commit.
+//! Calls of adapters, to be started after the commit.
 
 use crate::{Lease, Millis, Op, Resource};
 use alloc::sync::Arc;
@@ -7,11 +7,11 @@ use alloc::sync::Arc;
 /// brings exactly one input back, also when it is given up after `timeout`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
-    /// What.
+    /// The kind of call.
     pub work: Work,
     /// The operation's number.
     pub op: Op,
-    /// On which resource, as it is stored.
+    /// The resource, as it is stored.
     pub resource: Arc<Resource>,
     /// The host under it.
     pub host: Option<Arc<Resource>>,
@@ -29,9 +29,9 @@ pub enum Work {
     Prepare(Arc<Lease>),
     /// Clean a slot after this lease.
     Clean(Arc<Lease>),
-    /// The thorough question.
+    /// Check it thoroughly.
     Check,
-    /// The cheap question.
+    /// Probe it cheaply.
     Probe,
     /// Mend it.
     Repair,

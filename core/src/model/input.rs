@@ -1,52 +1,52 @@
-//! What comes in.
+//! Inputs.
 
 use crate::{LeaseId, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub use wharfinger_types::{Blame, Verdict};
 
-/// One thing that happened. All of it is data: the core asks for nothing.
+/// One request, answer or notice. All of it is data: the core asks for nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Input {
-    /// A client wants something.
+    /// A client requests leases.
     Lease(LeaseRequest),
-    /// A holder is done, or does not want to wait any more. Releasing twice is fine.
+    /// A holder is done, or stops waiting. A second release changes nothing.
     Release {
-        /// Which lease; its whole group goes with it unless its members are independent.
+        /// The lease. Its whole group goes with it, unless its members are independent.
         lease: LeaseId,
-        /// Who says so.
+        /// The authenticated principal of the request.
         principal: Arc<str>,
-        /// How the work went.
+        /// The outcome of the work.
         outcome: Outcome,
-        /// In words.
+        /// Free text.
         note: Arc<str>,
-        /// Keep the resource as it is for so long, to be looked at. Within the pool's limit.
+        /// How long the resource is held for triage; at most the pool's `max_hold`.
         hold: Option<Millis>,
     },
-    /// A holder meets failures while it works and asks whether the resource is at fault: it is checked, the lease goes on.
+    /// A holder reports failures while it works: the resource is checked, and the lease goes on.
     Report {
-        /// Which lease.
+        /// The lease.
         lease: LeaseId,
-        /// Who says so.
+        /// The authenticated principal of the request.
         principal: Arc<str>,
-        /// What was seen.
+        /// The failures, as text.
         note: Arc<str>,
     },
-    /// A holder is still there.
+    /// A holder extends its lease.
     Renew {
-        /// Which lease.
+        /// The lease.
         lease: LeaseId,
-        /// Who says so.
+        /// The authenticated principal of the request.
         principal: Arc<str>,
-        /// A new TTL from now on; `None`: the one asked for.
+        /// The new TTL from now on; `None`: that of the request.
         ttl: Option<Millis>,
     },
-    /// An operator acts.
+    /// A request of an operator.
     Admin(AdminRequest),
     /// An adapter that makes a resource writes down what it is about to do in the outside world, or what came of it, so
     /// that a restart finds it. Refused if nobody waits for the operation any more: then it must not be done.
     Noted {
-        /// Which.
+        /// The resource.
         resource: ResourceId,
         /// The operation's number.
         op: Op,
@@ -55,11 +55,11 @@ pub enum Input {
     },
     /// An adapter made a resource, or did not.
     Provisioned {
-        /// Which.
+        /// The resource.
         resource: ResourceId,
         /// The operation's number.
         op: Op,
-        /// What came of it.
+        /// The result.
         result: Result<Made, CallFailure>,
     },
     /// An adapter made a slot ready, or did not.
@@ -68,7 +68,7 @@ pub enum Input {
         lease: LeaseId,
         /// The operation's number.
         op: Op,
-        /// What was made.
+        /// The slot that is ready.
         result: Result<Prepared, CallFailure>,
     },
     /// An adapter cleaned a slot, or did not.
@@ -77,7 +77,7 @@ pub enum Input {
         lease: LeaseId,
         /// The operation's number.
         op: Op,
-        /// What came of it.
+        /// The result.
         result: Result<(), CallFailure>,
     },
     /// A check came back.
@@ -102,7 +102,7 @@ pub enum Input {
         resource: ResourceId,
         /// The operation's number.
         op: Op,
-        /// What came of it.
+        /// The result.
         result: Result<(), CallFailure>,
     },
     /// A destroy came back.
@@ -111,14 +111,14 @@ pub enum Input {
         resource: ResourceId,
         /// The operation's number.
         op: Op,
-        /// What came of it.
+        /// The result.
         result: Result<(), CallFailure>,
     },
-    /// The world said something unasked.
+    /// A notice of the outside world.
     Notice(Notice),
     /// The configuration, whole, in the order of the file. Already checked.
     Configure(Vec<PoolConfig>),
-    /// Nothing but time.
+    /// Time alone.
     Tick,
 }
 
@@ -127,19 +127,19 @@ pub enum Input {
 pub struct LeaseRequest {
     /// Chosen by the client.
     pub request_id: Arc<str>,
-    /// Who asks, authenticated.
+    /// The authenticated principal.
     pub principal: Arc<str>,
-    /// Who asks, in their own words.
+    /// The holder's own name, as free text.
     pub holder: Arc<str>,
-    /// What is wanted; at least one.
+    /// The claims; at least one.
     pub claims: Vec<Claim>,
     /// Higher goes first.
     pub priority: i32,
     /// `None`: the pool's default.
     pub ttl: Option<Millis>,
-    /// How long to stay in line; `None`: for ever.
+    /// Maximum time in the queue; `None`: no limit.
     pub queue_for: Option<Millis>,
-    /// Fail at once if it can't be granted at once.
+    /// The request is refused unless it can be granted at once.
     pub no_queue: bool,
     /// How long the work is likely to take.
     pub expected: Option<Millis>,
@@ -149,25 +149,25 @@ pub struct LeaseRequest {
     pub independent: bool,
     /// When it breaks, queue a successor at once.
     pub replace: bool,
-    /// What work this is: failures of the same work are compared. `None`: see [`crate::LeaseSpec::work_key`].
+    /// The name of the work: failures of the same work are compared. `None`: see [`crate::LeaseSpec::work_key`].
     pub work: Option<Arc<str>>,
 }
 
 /// One kind of thing wanted by a request.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Claim {
-    /// Of what.
+    /// The resources that fit.
     pub selector: Arc<Selector>,
-    /// So many, each on a slot of its own.
+    /// Number of leases; each gets its own slot.
     pub count: u32,
     /// For the adapter.
     pub params: Arc<Texts>,
 }
 
-/// What an adapter made.
+/// A resource that an adapter made.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Made {
-    /// What the adapter needs to find it again.
+    /// The key by which the adapter finds it again.
     pub handle: Option<Arc<str>>,
     /// How to reach it.
     pub access: Texts,
@@ -178,32 +178,32 @@ pub struct Made {
 /// A call to an adapter that did not work.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CallFailure {
-    /// Who must act.
+    /// The party that must act.
     pub blame: Blame,
     /// A stable code.
     pub reason: Arc<str>,
-    /// In words.
+    /// Free text.
     pub message: Arc<str>,
-    /// Not before this long from now.
+    /// Minimum time before the call is repeated.
     pub retry_after: Option<Millis>,
 }
 
-/// What the outside world says.
+/// A notice of the outside world.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Notice {
-    /// Of which pool.
+    /// The pool.
     pub pool: Arc<str>,
-    /// About what.
+    /// The subject.
     pub target: NoticeTarget,
-    /// What.
+    /// The kind.
     pub kind: NoticeKind,
-    /// Which source spoke.
+    /// The source of the notice.
     pub source: Arc<str>,
-    /// In its own words.
+    /// The text of the source.
     pub detail: Arc<str>,
 }
 
-/// About what a notice is.
+/// The subject of a notice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NoticeTarget {
     /// A resource.
@@ -215,18 +215,18 @@ pub enum NoticeTarget {
 /// The kind of a notice, in the core's time.
 pub type NoticeKind = wharfinger_types::NoticeKind<Timestamp>;
 
-/// An operator's word.
+/// A request of an operator.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AdminRequest {
-    /// Who.
+    /// The authenticated principal.
     pub principal: Arc<str>,
-    /// Why, in their words.
+    /// The reason, as free text.
     pub reason: Arc<str>,
-    /// What.
+    /// The kind.
     pub verb: AdminVerb,
 }
 
-/// What an operator can say. Each is valid in every state: what can't apply any more changes nothing.
+/// The verbs of operators. Each is valid in every state; one that cannot apply changes nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AdminVerb {
     /// No new leases in this pool.
@@ -245,9 +245,9 @@ pub enum AdminVerb {
     Taint(ResourceId),
     /// Keep it as it is; its leases are broken.
     Quarantine(ResourceId),
-    /// Keep it as it is for so long, once its leases have ended; those go on.
+    /// Keep it as it is for this time, once its leases have ended; those go on.
     Hold(ResourceId, Millis),
-    /// The same, for the resource of this lease.
+    /// The same for the resource of this lease.
     HoldLease(LeaseId, Millis),
     /// Back from quarantine or a hold, by way of a check.
     Recover(ResourceId),

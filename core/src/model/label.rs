@@ -5,10 +5,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 
-/// What a pool or resource says of itself.
+/// The labels of a pool or resource.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 
-/// What a request asks for: a pool by name, labels that must all match, or both.
+/// The resources that fit a request: a pool by name, labels that must all match, or both.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Selector {
     /// Only this pool.

@@ -1,4 +1,4 @@
-//! A lease as it is stored and told.
+//! A lease as it is stored and served.
 
 use crate::{CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Selector, Timestamp};
 use alloc::collections::BTreeMap;
@@ -16,27 +16,27 @@ pub struct Lease {
     pub id: LeaseId,
     /// When it last changed.
     pub revision: Revision,
-    /// What was asked for; never changes.
+    /// The request; it never changes.
     pub spec: Arc<LeaseSpec>,
-    /// Where it stands.
+    /// Its state.
     pub state: LeaseState,
-    /// The pool that serves it; `None` while it is in line.
+    /// The pool that serves it; `None` while it is queued.
     pub pool: Option<Arc<str>>,
-    /// When it was asked for. With the priority, its place in the line.
+    /// The time of the request. With the priority, its place in the queue.
     pub created_at: Timestamp,
-    /// The revision at which it was asked for: breaks ties between equal ages.
+    /// The revision of the request: breaks ties between equal ages.
     pub seq: u64,
     /// When its TTL runs out; `None` until it is active.
     pub expires_at: Option<Timestamp>,
     /// How many times it was sent back to the queue.
     pub attempts: u32,
-    /// How many times it was put off through nobody's fault here: the remote or the provider was down.
+    /// Number of delays because a remote or a provider was down.
     pub delays: u32,
-    /// In line, but not to be served before this.
+    /// A queued lease is not served before this time.
     pub not_before: Option<Timestamp>,
     /// Resources that failed it, newest last; at most [`Lease::MAX_AVOID`].
     pub avoid: Vec<ResourceId>,
-    /// What went wrong the last time, for `explain`.
+    /// The latest failure, for `explain`.
     pub trouble: Option<Arc<str>>,
     /// The resource will end at this time, as far as is known.
     pub ends_at: Option<Timestamp>,
@@ -83,30 +83,30 @@ impl Lease {
         self.spec.child.is_none() && self.spec.replaces.is_none() && self.spec.index == 0
     }
 
-    /// Whether nothing more can come of it for its holder.
+    /// Whether it is over for its holder.
     pub fn ended(&self) -> bool {
         matches!(self.state, LeaseState::Ended { .. })
     }
 }
 
-/// What was asked for.
+/// The request of one lease.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LeaseSpec {
     /// Chosen by the client; the same id is the same request.
     pub request_id: Arc<str>,
-    /// Hash of the whole request, to tell a repetition from a mistake.
+    /// Hash of the whole request: it distinguishes a repetition from a mistake.
     pub fingerprint: u64,
-    /// Who asked, authenticated.
+    /// The authenticated principal.
     pub principal: Arc<str>,
-    /// Who asked, in their own words.
+    /// The holder's own name, as free text.
     pub holder: Arc<str>,
-    /// Of what.
+    /// The resources that fit.
     pub selector: Arc<Selector>,
     /// Higher goes first.
     pub priority: i32,
     /// From grant or renewal to the end.
     pub ttl: Millis,
-    /// Give up waiting at this time.
+    /// The time at which it fails if it still waits.
     pub wait_until: Option<Timestamp>,
     /// How long the work is likely to take.
     pub expected: Option<Millis>,
@@ -124,15 +124,15 @@ pub struct LeaseSpec {
     pub child: Option<ResourceId>,
     /// When it breaks, queue a successor at once.
     pub replace: bool,
-    /// Whose successor it is.
+    /// The broken lease that it succeeds.
     pub replaces: Option<LeaseId>,
-    /// What work this is, in the holder's words: failures of the same work are compared.
+    /// The holder's name of the work: failures of the same work are compared.
     pub work: Option<Arc<str>>,
 }
 
 impl LeaseSpec {
-    /// What counts as the same work: what the holder calls it; failing that, what the adapter was asked for; failing
-    /// that, who asked.
+    /// The key of the same work: the holder's name of it; failing that, the parameters for the adapter; failing
+    /// that, the holder.
     pub fn work_key(&self) -> Arc<str> {
         if let Some(work) = &self.work {
             return work.clone();
@@ -154,32 +154,32 @@ impl LeaseSpec {
     }
 }
 
-/// A slot, held.
+/// The slot of a lease.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Assignment {
-    /// Of this resource.
+    /// The resource.
     pub resource: ResourceId,
-    /// This slot.
+    /// The number of the slot.
     pub slot: u32,
     /// Fencing token: the revision of the grant. Grows with every lease of the slot.
     pub token: u64,
 }
 
-/// Where a lease stands.
+/// The state of a lease.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LeaseState {
-    /// In line.
+    /// It waits in the queue.
     Queued,
-    /// A slot is its own; the adapter makes it ready.
+    /// It has a slot, and the adapter makes that ready.
     Preparing {
-        /// Which slot.
+        /// Its slot.
         assignment: Assignment,
         /// The operation under way.
         op: Op,
     },
     /// The holder may work.
     Active {
-        /// Which slot.
+        /// Its slot.
         assignment: Assignment,
         /// Since when.
         since: Timestamp,
@@ -188,9 +188,9 @@ pub enum LeaseState {
     },
     /// Over.
     Ended {
-        /// How.
+        /// How it ended.
         how: Ended,
-        /// When.
+        /// When it ended.
         at: Timestamp,
         /// The slot is still being cleaned; others are kept out.
         cleanup: Option<Cleanup>,
@@ -200,7 +200,7 @@ pub enum LeaseState {
 /// Clean-up of a slot after its lease.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Cleanup {
-    /// Which slot.
+    /// The slot.
     pub assignment: Assignment,
     /// The operation under way.
     pub op: Op,
@@ -211,11 +211,11 @@ pub struct Cleanup {
 pub enum Ended {
     /// By its holder.
     Released {
-        /// How the work went.
+        /// The outcome of the work.
         outcome: Outcome,
-        /// In the holder's words.
+        /// The holder's note.
         note: Arc<str>,
-        /// Whose fault a failure was, once that is known.
+        /// The fault of a failure, once it is known.
         finding: Option<Arc<Finding>>,
     },
     /// The TTL ran out.
@@ -224,7 +224,7 @@ pub enum Ended {
     Broken {
         /// Why.
         cause: CauseChain,
-        /// The lease that is queued or active in its stead.
+        /// The lease that succeeds it.
         replacement: Option<LeaseId>,
     },
     /// By its holder, before it was active.
@@ -233,9 +233,9 @@ pub enum Ended {
     Failed {
         /// Why.
         reason: FailReason,
-        /// The adapter's stable code, if it was an adapter's word.
+        /// The adapter's stable code, if an adapter refused.
         code: Arc<str>,
-        /// In words.
+        /// Free text.
         detail: Arc<str>,
     },
 }
@@ -253,16 +253,16 @@ impl Ended {
     }
 }
 
-/// What the check after a failure found.
+/// The finding of the check after a failure.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Finding {
-    /// Whose fault it was.
+    /// The fault.
     pub fault: Fault,
-    /// The evidence, in words.
+    /// The evidence, as text.
     pub detail: Arc<str>,
 }
 
-/// Whose fault a failure was.
+/// The fault of a failure.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Fault {
     /// The resource passed its check; nothing more is known.
@@ -284,10 +284,10 @@ impl Fault {
     }
 }
 
-/// How the work went.
+/// The outcome of the work.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Outcome {
-    /// Well.
+    /// It succeeded.
     Ok,
     /// It failed: check the resource.
     Failed,
@@ -306,7 +306,7 @@ impl Outcome {
     }
 }
 
-/// Why a lease failed.
+/// The reason for which a lease failed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum FailReason {
     /// It waited as long as it was asked to.

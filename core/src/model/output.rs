@@ -1,11 +1,11 @@
-//! What goes out: changes to store, then replies, then effects.
+//! Outputs: changes to store, then replies, then effects.
 
 use crate::{Effect, Event, Lease, LeaseId, Millis, PoolRow, Resource, ResourceId, Revision, Timestamp};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// All that one or several steps changed. Stored in one transaction; nothing of it is told before.
+/// All changes of one or several steps. The store commits it in one transaction, and nothing of it leaves before.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Batch {
     /// The revision before it.
@@ -18,7 +18,7 @@ pub struct Batch {
     pub leases: Vec<Arc<Lease>>,
     /// Resources that changed, as they are now, in order of revision.
     pub resources: Vec<Arc<Resource>>,
-    /// Operators' words on pools that changed.
+    /// Pools that operators cordoned or uncordoned.
     pub pools: Vec<Arc<PoolRow>>,
     /// Ended leases that are no longer kept. Forgetting is a change: the revision goes on.
     pub forgotten_leases: Vec<LeaseId>,
@@ -28,12 +28,12 @@ pub struct Batch {
     pub floor: Revision,
     /// The audit trail's new entries.
     pub events: Vec<Event>,
-    /// To be done after the commit.
+    /// Calls of adapters, to be started after the commit.
     pub effects: Vec<Effect>,
 }
 
 impl Batch {
-    /// Whether there is nothing to store. What an operator asked for is in the trail also if it changed nothing.
+    /// Whether there is nothing to store. An operator's request is in the audit trail even if it changed nothing.
     pub fn is_empty(&self) -> bool {
         self.base == self.revision
             && self.events.is_empty()
@@ -57,35 +57,35 @@ pub struct Snapshot {
     pub leases: Vec<Lease>,
     /// All resources.
     pub resources: Vec<Resource>,
-    /// Operators' words on pools.
+    /// Pools that operators cordoned.
     pub pools: Vec<PoolRow>,
 }
 
 /// The answer to an input.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// Nothing to say.
+    /// The input was taken.
     Done,
     /// The leases of a request, or the lease that was renewed or released (with its group).
     Leases(Vec<Arc<Lease>>),
-    /// The resource that an operator spoke of.
+    /// The resource of an operator's request.
     Resource(Arc<Resource>),
-    /// The pool that an operator spoke of.
+    /// The pool of an operator's request.
     Pool(Arc<str>),
 }
 
 /// An input that was refused; nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// What kind of refusal.
+    /// The kind of the refusal.
     pub kind: RejectionKind,
     /// Stable code: `UNKNOWN_POOL`, `LEASE_ENDED`.
     pub reason: &'static str,
     /// The field at fault, as a path in the request's protobuf message; empty if none.
     pub field: String,
-    /// What is wrong and how to mend it.
+    /// The mistake and its remedy, as text.
     pub message: String,
-    /// Try again after this time.
+    /// Minimum time before the client repeats the request.
     pub retry_after: Option<Millis>,
 }
 
@@ -94,11 +94,11 @@ pub struct Rejection {
 pub enum RejectionKind {
     /// The request itself is wrong.
     Invalid,
-    /// No such thing.
+    /// The lease, resource or pool does not exist.
     NotFound,
     /// The request id was used for another request.
     Conflict,
-    /// Not theirs.
+    /// The lease belongs to another principal.
     Denied,
     /// No capacity now, or a limit reached.
     Exhausted,

@@ -20,21 +20,21 @@ pub struct PoolConfig {
     pub on: Vec<Arc<str>>,
     /// The machines it may use, each at most once; `None`: the adapter makes resources at will.
     pub inventory: Option<Vec<Item>>,
-    /// Keep so many ready and free of leases, also with nobody waiting.
+    /// Number of resources that are ready and free of leases, even if no lease waits.
     pub min_ready: u32,
-    /// Never more than this.
+    /// Maximum number of resources.
     pub max: u32,
-    /// At most so many on one parent.
+    /// Maximum number on one host.
     pub max_per_parent: Option<u32>,
     /// Leases at once on one resource.
     pub slots: u32,
-    /// Given up after so long without a lease (above `min_ready`).
+    /// Maximum time without a lease, for resources above `min_ready`.
     pub idle: Option<Millis>,
-    /// Given up after so long.
+    /// Maximum age of a resource.
     pub max_age: Option<Millis>,
-    /// Given up after so many leases.
+    /// Maximum number of leases of a resource.
     pub max_uses: Option<u32>,
-    /// What the adapter can do.
+    /// Abilities of the adapter.
     pub traits: Traits,
     /// How doubt is handled.
     pub doubt: DoubtPolicy,
@@ -42,16 +42,16 @@ pub struct PoolConfig {
     pub brake: Brake,
     /// The label whose values split the pool into failure domains (`zone`); `None`: the pool is one.
     pub domain: Option<Arc<str>>,
-    /// What becomes of live leases when the configuration takes their resource away: they run to their end (`None`), or
+    /// Live leases on a resource that the configuration takes away run to their end (`None`), or
     /// are broken after this time (zero: now).
     pub drain: Option<Millis>,
-    /// The longest time for which a holder may have its resource kept after a failure; zero: not at all.
+    /// Maximum time for which a holder may have its resource held after a failure; zero: never.
     pub max_hold: Millis,
     /// TTL of a lease that names none.
     pub default_ttl: Millis,
-    /// The longest TTL that a request may ask for.
+    /// Maximum TTL of a request.
     pub max_ttl: Millis,
-    /// How many times a lease may be sent back to the queue before it fails.
+    /// Number of attempts of a lease; the last one that fails ends it.
     pub attempts: u32,
     /// How long the adapter may take, by kind of work.
     pub timeouts: Timeouts,
@@ -112,18 +112,19 @@ pub struct DoubtPolicy {
     pub probe_interval: Millis,
     /// From one check to the next while it is unreachable.
     pub retry_interval: Millis,
-    /// So many misses in a row…
+    /// Consecutive missed probes before an unreachable resource is GONE.
     pub misses: u32,
-    /// …over at least so long make an unreachable resource gone.
+    /// Minimum time that they must span.
     pub over: Millis,
-    /// Repairs tried before it is recycled.
+    /// Number of repairs before it is replaced.
     pub repairs: u32,
-    /// When so many different works in a row failed on it while its checks pass, the check is blind: it is kept for
+    /// Number of different works that fail in a row, while its checks pass, before the check counts as blind: it is
+    /// held for
     /// triage. Zero: never.
     pub blind_after: u32,
-    /// When the same work failed on so many resources whose checks pass, the work is to blame. Zero: never.
+    /// Number of resources whose checks pass and on which the same work fails before the work is blamed. Zero: never.
     pub work_after: u32,
-    /// Silence and bad checks end nothing: what they would have ended is counted and told.
+    /// Silence and bad checks end nothing. The broker counts and reports the ends that they would have caused.
     pub dry_run: bool,
 }
 
@@ -145,17 +146,17 @@ impl Default for DoubtPolicy {
     }
 }
 
-/// When so many resources of one failure domain are in trouble at once that a common cause is likelier than as many
+/// The brake: when many resources of one failure domain are in trouble at once, a common cause is likelier than as many
 /// single ones. Held then is what rests on silence or on checks; proof, notices and operators are not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Brake {
-    /// A domain of no more than so many resources is never held.
+    /// Maximum size of a domain that the brake never holds.
     pub floor: u32,
-    /// More than this part of a domain in trouble, in per cent, sets the brake; 100: never.
+    /// Share of a domain in trouble above which the brake is on, in per cent; 100: never.
     pub share: u32,
-    /// Nothing is ended for so long; then `floor` in each `window`.
+    /// How long the brake holds back losses. After that, at most `floor` losses per `window`.
     pub hold: Millis,
-    /// What was ended counts as trouble for so long.
+    /// How long a loss counts towards `share`.
     pub window: Millis,
 }
 
@@ -195,22 +196,22 @@ impl Default for Timeouts {
     }
 }
 
-/// What an operator said of a pool at run time; survives restarts, unlike [`PoolConfig`], which comes from the file.
+/// The stored part of a pool. It survives restarts, unlike [`PoolConfig`], which comes from the file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PoolRow {
     /// Its name.
     pub name: Arc<str>,
     /// When it last changed.
     pub revision: crate::Revision,
-    /// No new leases, by an operator's word.
+    /// Cordoned by an operator: no new leases.
     pub cordoned: Option<Cordon>,
 }
 
-/// Who said that there shall be no new leases, and why.
+/// An operator's order that there be no new leases.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Cordon {
     /// Principal.
     pub by: Arc<str>,
-    /// In their words.
+    /// The reason, as free text.
     pub reason: Arc<str>,
 }

@@ -1,4 +1,4 @@
-//! A resource as it is stored and told.
+//! A resource as it is stored and served.
 
 use crate::{CauseChain, Cordon, Labels, LeaseId, Millis, Op, ResourceId, Revision, Texts, Timestamp};
 use alloc::collections::BTreeMap;
@@ -18,17 +18,17 @@ pub struct Resource {
     pub item: Option<Arc<str>>,
     /// Its own labels: the inventory entry's, and for the rest what the adapter found.
     pub labels: Labels,
-    /// What the adapter found.
+    /// Labels that the adapter found.
     pub found: Labels,
     /// Leases at once.
     pub slots: u32,
     /// The host that it lies on.
     pub parent: Option<Parent>,
-    /// Where it stands.
+    /// Its state.
     pub state: ResourceState,
-    /// No new leases, by an operator's word; valid in every state.
+    /// Cordoned by an operator: no new leases. Valid in every state.
     pub cordoned: Option<Cordon>,
-    /// When it was asked for.
+    /// When the broker decided to make it.
     pub created_at: Timestamp,
     /// When it was first ready.
     pub ready_at: Option<Timestamp>,
@@ -36,19 +36,19 @@ pub struct Resource {
     pub idle_since: Option<Timestamp>,
     /// Leases so far.
     pub uses: u32,
-    /// What the adapter needs to find it again.
+    /// The key by which the adapter finds it again.
     pub handle: Option<Arc<str>>,
     /// How to reach it.
     pub access: Arc<Texts>,
     /// It will end at this time, as far as is known.
     pub ends_at: Option<Timestamp>,
-    /// Who announced its end, for when; the soonest counts.
+    /// Announced ends, by source; the soonest counts.
     pub announced: BTreeMap<Arc<str>, Timestamp>,
-    /// The last thing that went wrong with it, for people.
+    /// The latest failure, as text.
     pub trouble: Option<Arc<str>>,
-    /// It may be taken away, says a notice: others are preferred.
+    /// A notice warns that it may be taken away: others are preferred.
     pub at_risk: Option<AtRisk>,
-    /// No new leases; when its last one ends, it is kept as it is.
+    /// Held for triage: no new leases, and it is set apart as it is when its last one ends.
     pub hold: Option<Hold>,
     /// Work that failed on it in a row, oldest first; a success empties it. At most [`Resource::MAX_FAILURES`].
     pub failures: Vec<WorkFailure>,
@@ -62,31 +62,31 @@ impl Resource {
 /// A notice that it may be taken away.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AtRisk {
-    /// Which source said so; it alone can take it back.
+    /// The source of the notice; it alone can withdraw it.
     pub source: Arc<str>,
-    /// In its own words.
+    /// The text of the source.
     pub detail: Arc<str>,
 }
 
-/// What is kept for triage, by whose wish and for how long.
+/// An order to keep a resource for triage.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Hold {
     /// Principal, or `wharfinger`.
     pub by: Arc<str>,
-    /// In their words.
+    /// The reason, as free text.
     pub reason: Arc<str>,
-    /// Then it goes back to service by way of a check; `None`: when an operator says so.
+    /// When it goes back to service by way of a check; `None`: at the request of an operator.
     pub until: Option<Timestamp>,
 }
 
-/// A lease whose work failed, as its holder said.
+/// A failure of work that a holder reported.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WorkFailure {
-    /// Which work; see [`crate::LeaseSpec::work`].
+    /// The work; see [`crate::LeaseSpec::work`].
     pub work: Arc<str>,
-    /// Which lease.
+    /// The lease.
     pub lease: LeaseId,
-    /// When.
+    /// The time of the report.
     pub at: Timestamp,
     /// A check has passed since: nothing was found wrong with the resource.
     pub cleared: bool,
@@ -101,7 +101,7 @@ pub struct Parent {
     pub host: Option<ResourceId>,
 }
 
-/// Where a resource stands.
+/// The state of a resource.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ResourceState {
     /// Being made.
@@ -138,14 +138,14 @@ pub enum ResourceState {
     Repairing {
         /// The operation under way.
         op: Op,
-        /// What is wrong.
+        /// The evidence.
         cause: CauseChain,
         /// Repairs so far, this one among them.
         repairs: u32,
     },
     /// Kept as it is for an operator.
     Quarantined {
-        /// Who and why.
+        /// The order to keep it.
         cordon: Cordon,
         /// Since when.
         since: Timestamp,
@@ -183,7 +183,7 @@ pub enum ResourceState {
         /// Why it was to be removed.
         cause: CauseChain,
     },
-    /// No more.
+    /// It exists no more.
     Gone {
         /// Since when.
         at: Timestamp,
@@ -192,7 +192,7 @@ pub enum ResourceState {
     },
 }
 
-/// What the state of a resource means to most decisions. A state whose meaning differs from all of these is a new stage:
+/// The meaning of a state for most decisions. A state whose meaning differs from all of these is a new stage:
 /// then the compiler lists the decisions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Stage {
@@ -214,7 +214,7 @@ pub enum Stage {
     Gone,
 }
 
-/// What the adapter does with a resource in its present state.
+/// The adapter's task in the present state of a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Task {
     /// It makes it; this many tries were made before.
@@ -225,7 +225,7 @@ pub(crate) enum Task {
 }
 
 impl ResourceState {
-    /// What it means to most decisions.
+    /// Its meaning for most decisions.
     pub fn stage(&self) -> Stage {
         match self {
             ResourceState::Provisioning { .. } => Stage::Coming,
@@ -269,7 +269,7 @@ impl ResourceState {
         }
     }
 
-    /// Whether it counts against the maximum of its pool. What is dead, or a debt of the janitor, does not.
+    /// Whether it counts against the maximum of its pool. A dead resource and a debt of the janitor do not.
     pub(crate) fn takes_capacity(&self) -> bool {
         match self {
             ResourceState::Provisioning { .. }
@@ -283,7 +283,7 @@ impl ResourceState {
         }
     }
 
-    /// Whether it is removed or gone: nothing on it is cleaned, checked or leased any more.
+    /// Whether it is removed or gone: nothing on it is cleaned, checked or leased.
     pub(crate) fn is_leaving(&self) -> bool {
         match self.stage() {
             Stage::Leaving | Stage::Gone => true,

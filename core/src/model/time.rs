@@ -14,7 +14,7 @@ impl Millis {
     /// Zero.
     pub const ZERO: Millis = Millis(0);
 
-    /// So many seconds.
+    /// A number of seconds.
     pub const fn secs(secs: i64) -> Self {
         Millis(secs * 1000)
     }

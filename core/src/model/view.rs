@@ -1,4 +1,4 @@
-//! What is told to those who ask: views made for a reader, stored nowhere.
+//! Views for readers; none of them is stored.
 
 use crate::model::stable::stable_texts;
 use crate::{Cordon, PoolConfig, ResourceId};
@@ -14,7 +14,7 @@ pub struct PoolView {
     pub config: Arc<PoolConfig>,
     /// Still in the configuration.
     pub configured: bool,
-    /// By an operator's word.
+    /// Cordoned by an operator.
     pub cordoned: Option<Cordon>,
     /// Resources by state; see [`crate::ResourceState::as_str`].
     pub by_state: BTreeMap<&'static str, u32>,
@@ -22,15 +22,15 @@ pub struct PoolView {
     pub free_slots: u32,
     /// Live leases on it.
     pub leases: u32,
-    /// Leases in line that it could serve.
+    /// Queued leases that it could serve.
     pub waiting: u32,
     /// Its inventory.
     pub items: Vec<ItemView>,
-    /// Why it can't grow, if it should.
+    /// The reason for which it cannot grow, if it should.
     pub trouble: Option<String>,
     /// Failure domains of which some are in trouble.
     pub brakes: Vec<BrakeView>,
-    /// What happened in it since the broker started.
+    /// Counters since the broker started.
     pub counters: PoolCounters,
 }
 
@@ -75,7 +75,7 @@ pub struct ItemView {
     pub name: Arc<str>,
     /// Whether it may be used.
     pub enabled: bool,
-    /// What stands for it now.
+    /// The resource that is made of it now.
     pub resource: Option<ResourceId>,
 }
 
@@ -84,7 +84,7 @@ pub struct ItemView {
 pub struct Explanation {
     /// In one sentence.
     pub summary: String,
-    /// Place among those that want the same, from 1; 0 if it is not in line.
+    /// Place among the requests that want the same, from 1; 0 if it is not queued.
     pub position: u32,
     /// Whether the present configuration can ever meet it.
     pub satisfiable: bool,
@@ -130,15 +130,15 @@ stable_texts! {
     }
 }
 
-/// What keeps a lease from being granted by one pool.
+/// The reason for which one pool does not serve a lease.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Blocker {
-    /// Which pool.
+    /// The pool.
     pub pool: Arc<str>,
     /// The reason.
     pub code: BlockerCode,
-    /// What is the case.
+    /// The facts, as text.
     pub detail: String,
-    /// What a person can do.
+    /// The remedy, as text.
     pub remedy: String,
 }

@@ -8,7 +8,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
 
-/// So many others are asked when one falls silent.
+/// Number of other hosts that are probed when one falls silent.
 const PEERS: usize = 8;
 
 /// A number that has nothing to do with the id's age.
@@ -94,7 +94,7 @@ impl Domain {
     /// Whether one more may be ended now; `Err`: why not.
     pub(crate) fn ask(&mut self, brake: &Brake, now: Timestamp, name: &str) -> Result<(), Arc<str>> {
         let Some((members, troubled)) = self.over(brake, now) else {
-            // What was gathered while it was on is told of the common cause, and of nobody alone.
+            // Evidence that was gathered while it was on is evidence of the common cause, and of no single resource.
             return self.release(now).map_or(Ok(()), Err);
         };
         let since = match &self.on {
@@ -120,7 +120,7 @@ impl Domain {
         Err(self.on.as_ref().map(|(_, why)| why.clone()).unwrap_or_default())
     }
 
-    /// The brake goes off, if it was on: says why it was.
+    /// Sets the brake off. Returns the reason for which it was on.
     pub(crate) fn release(&mut self, now: Timestamp) -> Option<Arc<str>> {
         let (_, why) = self.on.take()?;
         self.off_at = Some(now);
@@ -135,24 +135,24 @@ impl Domain {
     }
 }
 
-/// What a resource adds to its domains.
+/// The part of a resource in its domains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Share {
     /// It could be in trouble.
     pub(crate) member: bool,
     /// It is.
     pub(crate) troubled: bool,
-    /// It is probed, so that its silence says something of the broker's own network.
+    /// It is probed, so that its silence is evidence on the broker's own network.
     pub(crate) probed: bool,
     /// It does not answer.
     pub(crate) silent: bool,
 }
 
-/// What evidence is at hand.
+/// The kind of evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evidence {
-    /// No answer, so many times over so long.
+    /// No answer to several checks in a row.
     Silence,
-    /// A check says that it is not fit for use.
+    /// A check found it unfit for use.
     Check,
 }

@@ -1,6 +1,7 @@
-//! A core that only follows another: it takes in what that one has stored, answers the same questions, and decides nothing.
+//! A core that only follows another: it takes in what that one has stored, answers the same questions, and decides
+//! nothing.
 //!
-//! It has the same tables and indices, so what it says at a revision is what the other says at that revision, but for what
+//! It has the same tables and indices, so it answers at a revision as the other does at that revision, except for what
 //! is stored nowhere (how probes went, back-off, counters, brakes).
 
 use crate::{
@@ -47,7 +48,7 @@ impl Core {
         for id in &batch.forgotten_resources {
             self.lose_sight(*id);
         }
-        // What wants to be queued again counts at the host.
+        // A lease that is replaced when it breaks counts at the host.
         let host = |id: &ResourceId| self.resource(*id).and_then(|row| row.parent).and_then(|parent| parent.host);
         let hosts: Vec<ResourceId> = touched.iter().filter_map(host).collect();
         touched.extend(hosts);
@@ -102,7 +103,7 @@ impl Core {
         touched.extend(self.entry(&id).into_iter().flat_map(|entry| entry.children.iter().copied()));
     }
 
-    /// Takes a lease off its slot, out of the line and out of the order of changes.
+    /// Takes a lease off its slot, out of the queue and out of the order of changes.
     fn leave(&mut self, id: LeaseId, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
         let Some(row) = self.lease(id).cloned() else { return };
         touched.extend(row.assignment().map(|assignment| assignment.resource));

@@ -69,7 +69,8 @@ impl Core {
         self.add_removed_pool(unconfigured(&row.pool, row.item.is_some(), row.parent.is_some()));
     }
 
-    /// Queues leases as requests: of a group all members that wait together, of an independent one those that were never
+    /// Queues leases as requests: of a group all members that wait together, of an independent one those that were
+    /// never
     /// granted. With each member of a group `waiting` has all others of it that wait.
     pub(crate) fn line_up(&mut self, waiting: Vec<Arc<Lease>>) {
         let mut together: BTreeMap<GroupId, Vec<Arc<Lease>>> = BTreeMap::new();

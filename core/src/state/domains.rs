@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 impl Core {
-    /// What a resource adds to its domains. Only roots count: what lies on a host shares its fate.
+    /// The part of a resource in its domains. Only hosts count: a working copy shares the fate of its host.
     pub(crate) fn share_of(&self, id: ResourceId) -> Share {
         let Some(entry) = self.entry(&id) else { return Share::default() };
         let row = &entry.row;
@@ -95,7 +95,8 @@ impl Core {
         }
     }
 
-    /// Misses count from here on: before, the broker itself was away, or a common cause was likelier. A check that was under
+    /// Misses count from here on: before, the broker itself was away, or a common cause was likelier. A check that was
+    /// under
     /// way when the brake went off says silence still, while all others are well again.
     pub(crate) fn misses_count_since(&self, id: ResourceId) -> Timestamp {
         let own = self.resource(id).and_then(|row| {

@@ -1,10 +1,10 @@
-//! What many leases have in intern (who asked, for what) is kept once, so that a million of them stay small.
+//! Interning: texts that many leases share (principal, selector, parameters) are stored once.
 
 use crate::{Selector, Texts};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 
-/// So many of each kind are remembered: more than a farm has in intern, and little where nothing is.
+/// Maximum number of texts of each kind that are remembered.
 const MOST: usize = 256;
 
 /// The last that were seen.
@@ -29,7 +29,8 @@ impl Intern {
     }
 }
 
-/// The one that is known already. When there are too many, all are forgotten: those that come again are soon known again.
+/// The one that is known already. When there are too many, all are forgotten: those that come again are soon known
+/// again.
 fn shared<T: Ord + ?Sized>(known: &mut BTreeSet<Arc<T>>, new: &Arc<T>) -> Arc<T> {
     if let Some(known) = known.get(new) {
         return known.clone();

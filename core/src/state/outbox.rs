@@ -1,4 +1,4 @@
-//! What steps have changed since the last batch was taken.
+//! The outbox: changes, events and calls since the last batch.
 
 use crate::Core;
 use crate::model::resource::Task;
@@ -24,7 +24,7 @@ pub(super) struct Outbox {
     pub(super) calls: Vec<Call>,
 }
 
-/// A call of an adapter that was decided on; dropped if it is not wanted any more when the batch is taken.
+/// A call of an adapter. The batch drops it if the row no longer wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Resource(ResourceId, Op),
@@ -45,7 +45,7 @@ impl Core {
         self.write(kind, actor, subject, about, detail.into());
     }
 
-    /// What an entry on this subject is about.
+    /// The pool, resource and lease that an entry on this subject names.
     fn about(&self, subject: &Subject) -> About {
         match subject {
             Subject::Pool(name) => (Some(name.clone()), None, None),
@@ -91,8 +91,8 @@ impl Core {
         self.event(kind, &Arc::from(SELF), subject, detail);
     }
 
-    /// Takes back the entry that says that a lease stands in line, if it is not stored yet: one entry then tells that it
-    /// was asked for and granted. Returns who asked.
+    /// Removes the entry that a lease is queued, if it is not stored yet: one entry then reports that it
+    /// was requested and granted. Returns the principal of the request.
     pub(crate) fn asked_just_now(&mut self, id: LeaseId) -> Option<Arc<str>> {
         let seq = self.lease(id)?.seq;
         if seq <= self.outbox.base.0 {
@@ -140,7 +140,7 @@ impl Core {
         })
     }
 
-    /// The effect of a call, if the row still says that it is under way.
+    /// The effect of a call, if it is still under way by its row.
     pub(crate) fn effect_of(&self, call: &Call) -> Option<Effect> {
         match *call {
             Call::Probe(id, op) => {

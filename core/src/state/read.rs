@@ -1,4 +1,4 @@
-//! What other rooms read.
+//! Reads of the state by other modules.
 
 use crate::policy::brake::Domain;
 use crate::state::intern::Intern;
@@ -128,7 +128,7 @@ impl Core {
         self.resources.values()
     }
 
-    /// What lies on a host.
+    /// The working copies on a host.
     pub(crate) fn children(&self, id: ResourceId) -> Vec<ResourceId> {
         self.resources.get(&id).map(|entry| entry.children.iter().copied().collect()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What a follower and a recovery need beside the transitions: an empty state, and rows that replace rows.
+//! Recovery and followers: an empty state, and rows that replace rows.
 
 use crate::state::outbox::Outbox;
 use crate::{Core, Lease, LeaseId, Limits, Resource, ResourceId, ResourceState, Revision, Snapshot, Stage, Timestamp};
@@ -86,7 +86,8 @@ impl Core {
         before
     }
 
-    /// The row of a lease is about to be replaced: its change leaves the order of changes, the lease its slot and the queue.
+    /// The row of a lease is about to be replaced: its change leaves the order of changes, the lease its slot and the
+    /// queue.
     /// Returns the leases that waited with it.
     pub(crate) fn unindex_lease(&mut self, row: &Lease) -> Vec<LeaseId> {
         self.by_revision.remove(&row.revision);

@@ -25,7 +25,7 @@ pub(crate) struct LeaseEntry {
 pub(crate) struct ResourceEntry {
     pub(crate) row: Arc<Resource>,
     pub(crate) slots: Slots,
-    /// What it adds to its pool's counters; taken back before each new count.
+    /// Its part in its pool's counters; subtracted before each new count.
     pub(crate) counted: Count,
     pub(crate) children: BTreeSet<ResourceId>,
     pub(crate) timer: Timestamp,
@@ -34,13 +34,14 @@ pub(crate) struct ResourceEntry {
     pub(crate) idle_recheck: Timestamp,
     /// Cleanings of its slots that failed in a row.
     pub(crate) clean_failures: u32,
-    /// A reason for doubt came while a check was under way: a healthy answer of that check is followed by one more check.
+    /// A reason for doubt came while a check was under way: a healthy answer of that check is followed by one more
+    /// check.
     /// Not stored: a recovery makes each check anew.
     pub(crate) recheck: bool,
-    /// What it adds to its failure domains, and where.
+    /// Its part in its failure domains, and their name.
     pub(crate) share: Share,
     pub(crate) domain: Option<Arc<str>>,
-    /// What it has already, as its last preparation told.
+    /// The lease parameters that it has, as its latest preparation reported.
     pub(crate) near: Arc<Texts>,
 }
 
@@ -137,7 +138,7 @@ impl Pool {
     }
 }
 
-/// So many failures in a row to make an inventory's machine ready, and nobody counts on it any more.
+/// Consecutive provisioning failures after which an inventory machine no longer counts as coming capacity.
 pub(crate) const PROVISION_BREAKER: u32 = 3;
 
 impl Core {
@@ -177,7 +178,8 @@ impl Core {
         self.leases.insert(id, LeaseEntry { row, timer: NEVER });
     }
 
-    /// Puts all rows of an empty table into it and its indices: maps that are made of all that they hold have full nodes,
+    /// Puts all rows of an empty table into it and its indices: maps that are made of all that they hold have full
+    /// nodes,
     /// which those that grow in order leave half empty.
     pub(crate) fn index_leases(&mut self, rows: Vec<Lease>) {
         let mut leases = Vec::with_capacity(rows.len());
@@ -220,7 +222,8 @@ impl Core {
         true
     }
 
-    /// A lease that would be queued again came to this resource, left it or ended there: if its host is to end, that counts.
+    /// A lease that would be queued again came to this resource, left it or ended there: if its host is to end, that
+    /// counts.
     fn recount_foreseen(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id) else { return };
         let host = row.parent.and_then(|parent| parent.host).unwrap_or(id);
@@ -363,7 +366,7 @@ impl Core {
         let used = entry.slots.len();
         let leasable = self.leasable(row);
         let free = if leasable { row.slots.saturating_sub(used) } else { 0 };
-        // A machine that fails again and again is tried on, but nobody counts on it: others are tried in its place.
+        // A machine that fails repeatedly is retried, but does not count as coming: others are tried in its place.
         let given_up = row.item.is_some()
             && matches!(row.state, ResourceState::Provisioning { attempt, .. } if attempt >= PROVISION_BREAKER);
         let made = row.state.stage() == Stage::Coming && row.cordoned.is_none() && !given_up;
@@ -371,7 +374,8 @@ impl Core {
         let ends = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
         let foreseen = if ends { self.wanted_again(entry) } else { 0 };
         let gone = row.state.stage() == Stage::Gone;
-        // One that is being taken away does not keep its successor from being made: they overlap for minutes. Planned work may
+        // One that is being taken away does not keep its successor from being made: they overlap for minutes. Planned
+        // work may
         // be days off, and waits its turn.
         let makes_room = foreseen > 0 && row.item.is_none() && is_interrupted(&row.state);
         let counted = Count {
@@ -425,8 +429,8 @@ impl Core {
         }
     }
 
-    /// Slots of this host on which somebody works, on it or on what lies there, who will be queued again when that is broken.
-    /// What lies on hosts is made in moments, and would only keep slots from others meanwhile.
+    /// Slots of this host whose leases, on it or on its copies, are replaced when they break.
+    /// Working copies are made in moments, so that theirs do not count for their own pool.
     fn wanted_again(&self, entry: &ResourceEntry) -> u32 {
         if entry.row.parent.is_some() {
             return 0;

@@ -1,4 +1,5 @@
-//! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about. Leases have tables
+//! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about. Leases have
+//! tables
 //! of their own, which are smaller.
 
 use crate::Core;
@@ -6,7 +7,8 @@ use crate::{Lease, LeaseId, LeaseState, Millis, ResourceId, Stage, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// What a timer is for, but for leases. On firing, the thing is looked at anew: timers carry no decision.
+/// The subject of a timer, other than a lease. A timer carries no decision: its subject is considered anew when it
+/// fires.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Timer {
     Resource(ResourceId),
@@ -137,7 +139,7 @@ impl Core {
         let retention = self.limits.retention;
         let Some(entry) = self.resources.get_mut(&id) else { return };
         let row = &entry.row;
-        // What is gone is forgotten, also after its pool.
+        // A resource that is gone is forgotten, even after its pool.
         let pool = self.pools.get(&row.pool);
         let mut due = row.state.due(retention).unwrap_or(NEVER);
         let (works, ready) = match row.state.stage() {

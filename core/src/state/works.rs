@@ -1,4 +1,4 @@
-//! Which works failed where, and which resources were lost under them.
+//! Works by the machines on which they failed, and by the resources that were lost under them.
 
 use crate::{Core, ResourceId, WorkFailure};
 use alloc::collections::BTreeSet;
@@ -19,7 +19,7 @@ impl Core {
         self.by_work.entry(work.clone()).or_default().insert(machine);
     }
 
-    /// What failed where is forgotten for a work.
+    /// Forgets on which machines a work failed.
     pub(crate) fn forget_work(&mut self, work: &str) {
         self.by_work.remove(work);
     }
@@ -43,7 +43,7 @@ impl Core {
         met.len()
     }
 
-    /// A work went well: what was lost under it before says nothing of it.
+    /// A work succeeded: earlier losses under it no longer count.
     pub(crate) fn work_went_well(&mut self, work: impl FnOnce() -> Arc<str>) {
         if !self.lost_under.is_empty() {
             self.lost_under.remove(&work());
