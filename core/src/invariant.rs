@@ -21,7 +21,7 @@ impl Core {
         }
         self.check_slots()?;
         self.check_families()?;
-        self.check_line()?;
+        self.check_queue()?;
         self.check_counters()
     }
 
@@ -98,7 +98,7 @@ impl Core {
     }
 
     /// 10: who is queued stands in the line, once, and nobody else does.
-    fn check_line(&self) -> Result<(), String> {
+    fn check_queue(&self) -> Result<(), String> {
         let mut seen: BTreeSet<LeaseId> = BTreeSet::new();
         for (key, class) in &self.queue().classes {
             let mut count = 0;

@@ -22,7 +22,7 @@ impl Core {
         if counted {
             self.note_work(&lease, &how);
         }
-        self.leave_line(id);
+        self.leave_queue(id);
         let now = self.now();
         let assignment = lease.assignment().copied();
         let cleanup =
@@ -61,7 +61,7 @@ impl Core {
     }
 
     /// Takes a lease out of the queue; the others of its request stay in it, and keep their place.
-    fn leave_line(&mut self, id: LeaseId) {
+    fn leave_queue(&mut self, id: LeaseId) {
         let Some((key, place)) = self.queue().place(id).cloned() else { return };
         let Some(waiter) = self.dequeue(id) else { return };
         for want in key.iter() {
@@ -201,7 +201,7 @@ impl Core {
         self.then(Consequence::Vacate { lease: id, resource, slot });
     }
 
-    /// Puts a lease back into the queue. The members of a group that wait, wait as one request: see [`Core::line_up`].
+    /// Puts a lease back into the queue. The members of a group that wait, wait as one request: see [`Core::enqueue_requests`].
     fn rejoin_queue(&mut self, id: LeaseId) {
         let Some(lease) = self.lease(id).cloned() else { return };
         let mut members = alloc::vec![lease.clone()];
@@ -214,7 +214,7 @@ impl Core {
                 self.add_partial_group(group);
             }
         }
-        self.line_up(members);
+        self.enqueue_requests(members);
         self.mark_dirty_for(id);
     }
 
@@ -292,7 +292,7 @@ impl Core {
         all.extend(companions.iter().copied());
         if lease.spec.replace {
             // A queued member leaves the queue first: its successor takes that place.
-            all.iter().for_each(|other| self.leave_line(*other));
+            all.iter().for_each(|other| self.leave_queue(*other));
         }
         let replacements = if lease.spec.replace { self.queue_successors(&all, lost) } else { Vec::new() };
         let replacement = |n: usize| replacements.get(n).copied();
@@ -413,6 +413,25 @@ impl Core {
             if started {
                 self.call(Call::Lease(id, op));
             }
+        }
+    }
+
+    /// Gives back the slot that an ended lease still holds.
+    pub(crate) fn free_slot(&mut self, lease: LeaseId) {
+        let Some(assignment) = self.lease(lease).and_then(|row| row.assignment().copied()) else { return };
+        self.edit_lease(lease, |row| {
+            if let LeaseState::Ended { cleanup, .. } = &mut row.state {
+                *cleanup = None;
+            }
+        });
+        let (resource, slot) = (assignment.resource, assignment.slot);
+        self.then(Consequence::Vacate { lease, resource, slot });
+    }
+
+    /// Takes a lease off its slot.
+    pub(crate) fn vacate(&mut self, id: ResourceId, slot: u32, lease: LeaseId) {
+        if self.leave_slot(id, slot, lease) {
+            self.then(Consequence::Vacated(id));
         }
     }
 

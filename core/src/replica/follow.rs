@@ -44,7 +44,7 @@ impl Core {
             self.leave(*id, &mut waiting, &mut touched);
             self.forget_lease(*id);
         }
-        self.line_up_again(&waiting);
+        self.enqueue_again(&waiting);
         for id in &batch.forgotten_resources {
             self.lose_sight(*id);
         }
@@ -123,7 +123,7 @@ impl Core {
         self.index_lease(row.clone());
     }
 
-    fn line_up_again(&mut self, ids: &BTreeSet<LeaseId>) {
+    fn enqueue_again(&mut self, ids: &BTreeSet<LeaseId>) {
         let mut all = ids.clone();
         for id in ids {
             // A member that came back may stand with others that did not change.
@@ -138,6 +138,6 @@ impl Core {
         for lease in &waiting {
             let _ = self.dequeue(lease.id);
         }
-        self.line_up(waiting);
+        self.enqueue_requests(waiting);
     }
 }

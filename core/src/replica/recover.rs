@@ -55,7 +55,7 @@ impl Core {
         core.index_leases(snapshot.leases);
         let queued = |entry: &LeaseEntry| matches!(entry.row.state, LeaseState::Queued).then(|| entry.row.clone());
         let waiting = core.lease_entries().filter_map(queued).collect();
-        core.line_up(waiting);
+        core.enqueue_requests(waiting);
         core.find_partial_groups();
         core.reindex_all();
         core
@@ -72,7 +72,7 @@ impl Core {
     /// Queues leases as requests: of a group all members that wait together, of an independent one those that were
     /// never
     /// granted. With each member of a group `waiting` has all others of it that wait.
-    pub(crate) fn line_up(&mut self, waiting: Vec<Arc<Lease>>) {
+    pub(crate) fn enqueue_requests(&mut self, waiting: Vec<Arc<Lease>>) {
         let mut together: BTreeMap<GroupId, Vec<Arc<Lease>>> = BTreeMap::new();
         let mut alone: Vec<Arc<Lease>> = Vec::new();
         for lease in waiting {

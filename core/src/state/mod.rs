@@ -2,6 +2,7 @@
 //! methods
 //! of `read.rs`, and change them by named transitions, each of which keeps rows, indices and outbox in step.
 
+mod counts;
 mod domains;
 pub(crate) mod intern;
 mod leases;
@@ -18,7 +19,7 @@ mod works;
 
 use crate::lifecycle::Consequences;
 use crate::policy::brake::Domain;
-use crate::{GroupId, LeaseId, Limits, ResourceId, Revision, Timestamp};
+use crate::{GroupId, LeaseId, Limits, Op, ResourceId, Revision, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -76,6 +77,21 @@ pub struct Core {
 }
 
 impl Core {
+    pub(crate) fn next_revision(&mut self) -> Revision {
+        self.revision.0 += 1;
+        self.revision
+    }
+
+    /// A number for an operation that the next edit stores.
+    pub(crate) fn next_op(&self) -> Op {
+        Op(self.revision.0 + 1)
+    }
+
+    /// The bits of a new id; the edit that stores it uses up the number.
+    pub(crate) fn mint(&self) -> u128 {
+        crate::model::id::mint(self.now, self.salt, self.revision.0 + 1)
+    }
+
     /// Goes on to a time. A long gap is a pause of the broker, in which no holder could renew and no host could answer.
     pub(crate) fn elapse(&mut self, now: Timestamp) {
         let before = self.now;

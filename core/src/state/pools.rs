@@ -6,6 +6,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 impl Core {
+    /// A pool that is no longer configured is forgotten with its last resource.
+    pub(crate) fn drop_empty_pools(&mut self) {
+        let before = self.pools.len();
+        self.pools.retain(|_, pool| pool.configured || !pool.members.is_empty());
+        if self.pools.len() != before {
+            let pools = &self.pools;
+            self.order.retain(|name| pools.contains_key(name));
+        }
+    }
+
     /// Counts what happened in a pool.
     pub(crate) fn count(&mut self, pool: &str, count: impl FnOnce(&mut PoolCounters)) {
         if let Some(pool) = self.pools.get_mut(pool) {
