@@ -102,7 +102,7 @@
 //! and followers).
 #![no_std]
 // A decision names the states for which it is made, so that a new one shows itself.
-#![deny(clippy::wildcard_enum_match_arm)]
+#![deny(clippy::wildcard_enum_match_arm, missing_docs)]
 
 extern crate alloc;
 

@@ -416,6 +416,15 @@ mod tests {
     use crate::store::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
     use crate::store::{Changes, Epoch, MemoryStore};
 
+    #[test]
+    fn an_entry_of_an_unknown_kind_is_refused_by_its_name() {
+        let known = StoredEvent { kind: "lease.active".into(), subject: "hosts".into(), ..StoredEvent::default() };
+        assert_eq!(entry(&known).unwrap().kind, EventKind::LeaseActive);
+        let unknown = StoredEvent { kind: "lease.unheard-of".into(), ..known };
+        let error = entry(&unknown).unwrap_err();
+        assert!(matches!(&error, StoreError::Corrupt(why) if why.contains("lease.unheard-of")), "{error:?}");
+    }
+
     /// A store with rows of every kind, more than a chunk of each.
     async fn full() -> MemoryStore {
         let store = MemoryStore::with_salt(77);
