@@ -48,9 +48,8 @@ impl Limits {
 
 impl Core {
     /// Takes one input at a time. What became due by then happens first, then the input and all that follows from it,
-    /// then
-    /// grants and sizing. The next [`Core::take_batch`] has all changes. A time before that of the latest step counts
-    /// as that.
+    /// then grants and sizing. The next [`Core::take_batch`] has all changes. A time before that of the latest step
+    /// counts as that.
     ///
     /// # Errors
     /// A [`Rejection`] if the request cannot be met. The input then changes nothing, but time may have.
@@ -98,8 +97,7 @@ impl Core {
     }
 
     /// The same, in at most this many rounds. Each round grants, starts or destroys something, so a step that needs
-    /// more
-    /// has met a fault of the broker: it is reported, and the next step goes on with what is left.
+    /// more has met a fault of the broker: it is reported, and the next step goes on with what is left.
     fn settle_within(&mut self, rounds: u32) -> bool {
         for _ in 0..rounds {
             if self.dirty().is_empty() {

@@ -1,20 +1,15 @@
 //! The lease core: every decision of the broker is made here, and nothing else is.
 //!
 //! The crate is `no_std` and depends on `wharfinger-types` alone, which is so too. It cannot name a clock, socket,
-//! thread,
-//! file or random hash. Time comes in with each input. The same inputs at the same times give the same outputs, byte
-//! for
-//! byte.
+//! thread, file or random hash. Time comes in with each input. The same inputs at the same times give the same outputs,
+//! byte for byte.
 //!
 //! # The contract
 //!
 //! [`Core::step`] takes one [`Input`] at a time and returns a [`Reply`] or a [`Rejection`]. [`Core::take_batch`]
-//! returns
-//! what all steps since its last call changed. The caller stores the [`Batch`] in one transaction. Replies, watch
-//! events
-//! and [`Batch::effects`] leave only after that. If a commit fails or is in doubt, the caller throws the core away and
-//! makes
-//! another by [`Core::recover`].
+//! returns what all steps since its last call changed. The caller stores the [`Batch`] in one transaction. Replies,
+//! watch events and [`Batch::effects`] leave only after that. If a commit fails or is in doubt, the caller throws the
+//! core away and makes another by [`Core::recover`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -69,16 +64,12 @@
 //! # Rows
 //!
 //! A [`Lease`] is one holder's claim on one slot of one resource. Its state goes from QUEUED over PREPARING to ACTIVE
-//! and
-//! to an end ([`Ended`]). A lease whose resource could not be prepared goes back to its place in the queue. From its
-//! grant to the
-//! end of its clean-up a lease has an [`Assignment`], which no other lease has at the same time.
+//! and to an end ([`Ended`]). A lease whose resource could not be prepared goes back to its place in the queue. From
+//! its grant to the end of its clean-up a lease has an [`Assignment`], which no other lease has at the same time.
 //!
 //! A [`Resource`] is one leasable thing: a host, or a working copy on a host. [`ResourceState`] names its states, and
-//! [`Stage`]
-//! what they mean to decisions. Only a READY resource gets new leases. Doubt breaks no lease: evidence does, a verdict
-//! or
-//! silence over a time. A resource that is removed takes its leases and the resources on it with it.
+//! [`Stage`] what they mean to decisions. Only a READY resource gets new leases. Doubt breaks no lease: evidence does,
+//! a verdict or silence over a time. A resource that is removed takes its leases and the resources on it with it.
 //!
 //! A [`PoolConfig`] says how many resources there may be, and how doubt, holds and the brake are handled.
 //!
@@ -96,10 +87,8 @@
 //! # Rooms
 //!
 //! Modules are private; the order of dependence is: `model` (data), `state` (rows and indices, with private fields),
-//! `policy`
-//! (decisions that change nothing), `lifecycle` (what follows from what), `command` (one file an input), `replica`
-//! (recovery
-//! and followers).
+//! `policy` (decisions that change nothing), `lifecycle` (what follows from what), `command` (one file an input),
+//! `replica` (recovery and followers).
 #![no_std]
 // A decision names the states for which it is made, so that a new one shows itself.
 #![deny(clippy::wildcard_enum_match_arm, missing_docs)]

@@ -206,8 +206,7 @@ impl Core {
     }
 
     /// Working copies on the pool's hosts that hold no lease, with the time since when, longest idle first, but for
-    /// those
-    /// that their own pool keeps ready; and how many copies leave already.
+    /// those that their own pool keeps ready; and how many copies leave already.
     fn idle_children(&self, pool: &Pool) -> (Vec<(Timestamp, ResourceId)>, u32) {
         let (mut idle, mut leaving) = (Vec::new(), 0);
         let hosts = pool.members.iter().filter_map(|id| self.entry(id));

@@ -57,8 +57,7 @@ impl Core {
     }
 
     /// Adds a reason to a doubt that exists already. A check under way began before this reason, so its healthy answer
-    /// does
-    /// not clear it: one more check follows it. A tainted resource is repaired even if that check passes.
+    /// does not clear it: one more check follows it. A tainted resource is repaired even if that check passes.
     fn doubt_again(&mut self, id: ResourceId, cause: CauseChain) {
         let Some(reason) = cause.first().map(|link| link.reason) else { return };
         let Some(ResourceState::Suspect { op, retry_at, .. }) = self.resource(id).map(|row| &row.state) else { return };

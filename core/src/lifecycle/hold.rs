@@ -1,8 +1,7 @@
 //! Kept for triage: by an operator's quarantine, by a hold with an expiry, or because its check is blind.
 //!
 //! A hold breaks nothing: live leases go on, no new ones are given, and when the last one has ended the resource is
-//! kept
-//! as it was left, uncleaned.
+//! kept as it was left, uncleaned.
 
 use crate::Core;
 use crate::lifecycle::Consequence;

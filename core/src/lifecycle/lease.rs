@@ -28,8 +28,7 @@ impl Core {
         let cleanup =
             assignment.filter(|assignment| self.needs_cleaning(&lease, assignment.resource)).map(|assignment| {
                 // A resource that is held stays as it is, and a repair has the resource to itself: the slot is cleaned
-                // when
-                // the resource is cleared.
+                // when the resource is cleared.
                 let op = if self.is_set_apart(assignment.resource) { Op(0) } else { self.next_op() };
                 Cleanup { assignment, op }
             });
@@ -249,8 +248,7 @@ impl Core {
     }
 
     /// Takes the resource from under a lease: an active one is broken, one being prepared goes back to its place, and
-    /// that
-    /// of a working copy takes the copy with it. `chain` says what happened to the resource.
+    /// that of a working copy takes the copy with it. `chain` says what happened to the resource.
     pub(crate) fn uproot(&mut self, id: LeaseId, chain: CauseChain, actor: Arc<str>) {
         let Some(lease) = self.lease(id).cloned() else { return };
         match (&lease.state, lease.spec.child) {

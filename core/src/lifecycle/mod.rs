@@ -1,12 +1,9 @@
 //! Transitions and their consequences. A transition changes one lease or one resource, and pushes its consequences; it
-//! calls no
-//! other transition. The loop here takes one consequence after the other, so that none begins before the one before it
-//! is
-//! complete.
+//! calls no other transition. The loop here takes one consequence after the other, so that none begins before the one
+//! before it is complete.
 //!
 //! The order is written once. Of one transition, it is that of the variants of [`Consequence`]; and all that follows
-//! from
-//! one of them happens before the next one, so that a story stands together in the audit trail.
+//! from one of them happens before the next one, so that a story stands together in the audit trail.
 
 mod announcement;
 mod blame;
@@ -29,8 +26,7 @@ const MOST: u32 = 10_000_000;
 
 /// A change that is due because of another one. The order of the variants is the order in which those of one transition
 /// are taken: what else ends with it, then slots, then holds and comparisons, then doubt and drains, at last what
-/// waited
-/// for all that.
+/// waited for all that.
 #[derive(Clone, Debug)]
 pub(crate) enum Consequence {
     /// A lease loses the resource under it.

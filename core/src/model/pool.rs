@@ -42,8 +42,8 @@ pub struct PoolConfig {
     pub brake: Brake,
     /// The label whose values split the pool into failure domains (`zone`); `None`: the pool is one.
     pub domain: Option<Arc<str>>,
-    /// Live leases on a resource that the configuration takes away run to their end (`None`), or
-    /// are broken after this time (zero: now).
+    /// Live leases on a resource that the configuration takes away run to their end (`None`), or are broken after this
+    /// time (zero: now).
     pub drain: Option<Millis>,
     /// Maximum time for which a holder may have its resource held after a failure; zero: never.
     pub max_hold: Millis,
@@ -119,8 +119,7 @@ pub struct DoubtPolicy {
     /// Number of repairs before it is replaced.
     pub repairs: u32,
     /// Number of different works that fail in a row, while its checks pass, before the check counts as blind: it is
-    /// held for
-    /// triage. Zero: never.
+    /// held for triage. Zero: never.
     pub blind_after: u32,
     /// Number of resources whose checks pass and on which the same work fails before the work is blamed. Zero: never.
     pub work_after: u32,

@@ -1,3 +1,3 @@
-//! Decisions from the state.
+//! Decisions over the state.
 
 pub(crate) mod brake;

@@ -70,8 +70,7 @@ impl Core {
     }
 
     /// Queues leases as requests: of a group all members that wait together, of an independent one those that were
-    /// never
-    /// granted. With each member of a group `waiting` has all others of it that wait.
+    /// never granted. With each member of a group `waiting` has all others of it that wait.
     pub(crate) fn enqueue_requests(&mut self, waiting: Vec<Arc<Lease>>) {
         let mut together: BTreeMap<GroupId, Vec<Arc<Lease>>> = BTreeMap::new();
         let mut alone: Vec<Arc<Lease>> = Vec::new();

@@ -65,8 +65,7 @@ impl Core {
         let foreseen = if ends { self.wanted_again(entry) } else { 0 };
         let gone = row.state.stage() == Stage::Gone;
         // One that is being taken away does not keep its successor from being made: they overlap for minutes. Planned
-        // work may
-        // be days off, and waits its turn.
+        // work may be days off, and waits its turn.
         let makes_room = foreseen > 0 && row.item.is_none() && is_interrupted(&row.state);
         let counted = Count {
             capacity: !given_up && !makes_room && row.state.takes_capacity(),
@@ -119,8 +118,8 @@ impl Core {
         }
     }
 
-    /// Slots of this host whose leases, on it or on its copies, are replaced when they break.
-    /// Working copies are made in moments, so that theirs do not count for their own pool.
+    /// Slots of this host whose leases, on it or on its copies, are replaced when they break. Working copies are made
+    /// in moments, so that theirs do not count for their own pool.
     fn wanted_again(&self, entry: &ResourceEntry) -> u32 {
         if entry.row.parent.is_some() {
             return 0;

@@ -96,8 +96,7 @@ impl Core {
     }
 
     /// Misses count from here on: before, the broker itself was away, or a common cause was likelier. A check that was
-    /// under
-    /// way when the brake went off says silence still, while all others are well again.
+    /// under way when the brake went off says silence still, while all others are well again.
     pub(crate) fn misses_count_since(&self, id: ResourceId) -> Timestamp {
         let own = self.resource(id).and_then(|row| {
             let pool = self.pool_entry(&row.pool)?;

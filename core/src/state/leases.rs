@@ -32,8 +32,7 @@ impl Core {
     }
 
     /// Puts all rows of an empty table into it and its indices: maps that are made of all that they hold have full
-    /// nodes,
-    /// which those that grow in order leave half empty.
+    /// nodes, which those that grow in order leave half empty.
     pub(crate) fn index_leases(&mut self, rows: Vec<Lease>) {
         let mut leases = Vec::with_capacity(rows.len());
         let mut by_request = Vec::with_capacity(rows.len());

@@ -1,6 +1,5 @@
 //! The rows, their indices, and what goes out next. Fields are private to this folder: all others read them by the
-//! methods
-//! of `read.rs`, and change them by named transitions, each of which keeps rows, indices and outbox in step.
+//! methods of `read.rs`, and change them by named transitions, each of which keeps rows, indices and outbox in step.
 
 mod counts;
 mod domains;

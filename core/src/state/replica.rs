@@ -87,8 +87,7 @@ impl Core {
     }
 
     /// The row of a lease is about to be replaced: its change leaves the order of changes, the lease its slot and the
-    /// queue.
-    /// Returns the leases that waited with it.
+    /// queue. Returns the leases that waited with it.
     pub(crate) fn unindex_lease(&mut self, row: &Lease) -> Vec<LeaseId> {
         self.by_revision.remove(&row.revision);
         if let Some(assignment) = row.assignment() {

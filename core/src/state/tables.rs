@@ -27,8 +27,7 @@ pub(crate) struct ResourceEntry {
     /// Cleanings of its slots that failed in a row.
     pub(crate) clean_failures: u32,
     /// A reason for doubt came while a check was under way: a healthy answer of that check is followed by one more
-    /// check.
-    /// Not stored: a recovery makes each check anew.
+    /// check. Not stored: a recovery makes each check anew.
     pub(crate) recheck: bool,
     /// Its part in its failure domains, and their name.
     pub(crate) share: Share,

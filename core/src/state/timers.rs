@@ -1,6 +1,5 @@
 //! Time as data: one timer a lease, resource or pool, for the next thing that time alone will bring about. Leases have
-//! tables
-//! of their own, which are smaller.
+//! tables of their own, which are smaller.
 
 use crate::Core;
 use crate::{Lease, LeaseId, LeaseState, Millis, ResourceId, Stage, Timestamp};
