@@ -1,10 +1,10 @@
 //! What the pools can have at most: requests that no configuration of them meets, and requests that they cannot meet as
 //! they are switched now.
 
-use crate::machine::Core;
+use crate::Core;
 use crate::matching::Matching;
-use crate::queue::Want;
-use crate::tables::Pool;
+use crate::state::queue::Want;
+use crate::state::tables::Pool;
 use crate::{Item, Labels};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -62,7 +62,9 @@ impl Core {
         let mut unmet = Vec::new();
         for (want, numbers) in kinds {
             let mut options = Vec::new();
-            for (n, pool) in self.order.iter().enumerate().filter_map(|(n, name)| Some((n, self.pools.get(name)?))) {
+            for (n, pool) in
+                self.pool_order().iter().enumerate().filter_map(|(n, name)| Some((n, self.pool_entry(name)?)))
+            {
                 let named = want.pools().is_none_or(|names| names.contains(&pool.config.name));
                 for (source, slots) in named.then(|| sources(n, pool, want, limit)).into_iter().flatten() {
                     matching.set_room(source.clone(), u32::try_from(slots).unwrap_or(u32::MAX));

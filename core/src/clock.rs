@@ -1,8 +1,9 @@
 //! The hybrid clock: the time in which the core decides. It follows the wall clock and never jumps with it.
 //!
-//! It starts at the later of the stored time and the wall clock. From then on it advances by a steady clock, at most a tenth
-//! faster or slower than real time, towards the wall clock. So a wall clock that is set ahead expires no lease, and one that
-//! was ahead once stops no timer (docs/adr/0020-clock.md). The clocks are parameters: this code reads none.
+//! It starts at the later of the stored time and the wall clock. From then on it advances by a steady clock, at most a
+//! tenth faster or slower than real time, towards the wall clock. So a wall clock that is set ahead expires no lease,
+//! and one that was ahead once stops no timer (docs/adr/0020-clock.md). The clocks are parameters: this code reads
+//! none.
 
 use crate::{Millis, Timestamp};
 use core::time::Duration;
@@ -39,8 +40,8 @@ fn micros(time: Duration) -> i64 {
 }
 
 impl HybridClock {
-    /// A clock that starts at the wall clock. `wall`: time since the Unix epoch. `steady`: a clock that only goes forward,
-    /// also while the machine is suspended.
+    /// A clock that starts at the wall clock. `wall`: time since the Unix epoch. `steady`: a clock that only goes
+    /// forward, also while the machine is suspended.
     pub fn new(wall: Duration, steady: Duration) -> Self {
         let at = micros(wall);
         Self { at, steady: micros(steady), latest: at }

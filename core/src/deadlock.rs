@@ -4,13 +4,14 @@
 //! Then the younger one is broken, and the older request is served (docs/adr/0021-groups.md). A group that ever was
 //! ACTIVE as a whole has nothing in the queue, and never gives way.
 
-use crate::machine::Core;
+use crate::Core;
+use crate::lifecycle::Consequence;
 use crate::matching::Matching;
-use crate::pending::SELF;
 use crate::place::{Round, Seat};
-use crate::queue::{Place, Want};
-use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Resource, ResourceId, ResourceState, Source, Subject};
-use alloc::collections::BTreeMap;
+use crate::state::outbox::SELF;
+use crate::state::queue::{Place, Want};
+use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Resource, ResourceId, Source, Stage, Subject};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -33,21 +34,22 @@ struct Partial {
 impl Core {
     /// Finds the groups that are partly in the queue, from the rows.
     pub(crate) fn find_partial_groups(&mut self) {
-        let queued = self.leases.values().filter(|entry| matches!(entry.row.state, LeaseState::Queued));
+        let queued = self.lease_entries().filter(|entry| matches!(entry.row.state, LeaseState::Queued));
         let groups = queued.filter(|entry| !entry.row.spec.independent).filter_map(|entry| entry.row.spec.group);
-        self.partial = groups.collect();
-        self.partial = self.partial.iter().copied().filter(|group| self.partial_group(*group).is_some()).collect();
+        let groups: BTreeSet<GroupId> = groups.collect();
+        let partial = groups.into_iter().filter(|group| self.partial_group(*group).is_some()).collect();
+        self.set_partial_groups(partial);
     }
 
     fn partial_group(&self, group: GroupId) -> Option<Partial> {
-        let members = self.by_group.get(&group)?;
+        let members = self.group(&group)?;
         let rows = || members.iter().filter_map(|id| self.lease(*id)).filter(|row| !row.ended());
         let waiting = rows().find(|row| matches!(row.state, LeaseState::Queued))?;
-        let holder = rows().find(|row| row.hold().is_some())?.id;
-        let (key, place) = self.queue.place(waiting.id)?;
+        let holder = rows().find(|row| row.assignment().is_some())?.id;
+        let (key, place) = self.queue().place(waiting.id)?;
         let mut holds = Slots::new();
-        for hold in rows().filter_map(|row| row.hold()) {
-            *holds.entry(hold.resource).or_default() += 1;
+        for assignment in rows().filter_map(|row| row.assignment()) {
+            *holds.entry(assignment.resource).or_default() += 1;
         }
         let preparing = rows().any(|row| matches!(row.state, LeaseState::Preparing { .. }));
         Some(Partial { place: *place, wants: key.to_vec(), holder, holds, preparing })
@@ -55,12 +57,12 @@ impl Core {
 
     /// Breaks the youngest group that holds what an older request cannot do without, if it cannot be completed itself.
     pub(crate) fn give_way(&mut self, round: &Round) {
-        if self.partial.is_empty() {
+        if self.partial_groups().is_empty() {
             return;
         }
         let all: BTreeMap<GroupId, Partial> =
-            self.partial.iter().filter_map(|group| Some((*group, self.partial_group(*group)?))).collect();
-        self.partial = all.keys().copied().collect();
+            self.partial_groups().iter().filter_map(|group| Some((*group, self.partial_group(*group)?))).collect();
+        self.set_partial_groups(all.keys().copied().collect());
         let mut youngest_first: Vec<&Partial> = all.values().collect();
         youngest_first.sort_by_key(|partial| core::cmp::Reverse(partial.place));
         let held = sum(youngest_first.iter().map(|partial| &partial.holds));
@@ -76,7 +78,7 @@ impl Core {
                 continue;
             }
             let heads = round.looked.iter().filter(|(_, looked)| !looked.unmet).filter_map(|(key, _)| {
-                let (place, _) = self.queue.classes.get(key)?.waiters.first_key_value()?;
+                let (place, _) = self.queue().classes.get(key)?.waiters.first_key_value()?;
                 (*place < young.place).then_some((*place, key))
             });
             for (place, key) in heads {
@@ -85,7 +87,7 @@ impl Core {
                 let away = sum(away.map(|partial| &partial.holds));
                 let without = self.lacking(key, &away, &Slots::new());
                 if without > 0 && self.lacking(key, &away, &young.holds) < without {
-                    let older = self.queue.classes.get(key).and_then(|class| class.waiters.get(&place));
+                    let older = self.queue().classes.get(key).and_then(|class| class.waiters.get(&place));
                     let older = older.and_then(|waiter| waiter.leases.first()).copied();
                     self.break_partial(young.holder, older);
                     return;
@@ -103,9 +105,10 @@ impl Core {
                 "its group was incomplete, and each waited for slots of the other: it gave way to {older}"
             )),
             source: Source::Broker,
-            at: self.now,
+            at: self.now(),
         };
-        self.break_lease(holder, alloc::vec![link], &Arc::from(SELF));
+        let (cause, actor) = (alloc::vec![link], Arc::from(SELF));
+        self.bring_about(Consequence::Break { lease: holder, cause, actor });
     }
 
     /// How many of the wants no slot can serve in time, if these slots stay `away` and those come `back`.
@@ -115,7 +118,9 @@ impl Core {
         let mut lacking = 0;
         for want in wants {
             let mut options = Vec::new();
-            for (n, pool) in self.order.iter().enumerate().filter_map(|(n, name)| Some((n, self.pools.get(name)?))) {
+            for (n, pool) in
+                self.pool_order().iter().enumerate().filter_map(|(n, name)| Some((n, self.pool_entry(name)?)))
+            {
                 let named = want.pools().is_none_or(|names| names.contains(&pool.config.name));
                 if !named || !pool.open() {
                     continue;
@@ -141,17 +146,13 @@ impl Core {
 
     /// Whether leases will be given on a resource without an operator: what holds it will let go of it.
     fn will_serve(&self, row: &Resource) -> bool {
-        let coming = || self.resources.get(&row.id).is_some_and(|entry| entry.counted.coming > 0);
+        let coming = || self.entry(&row.id).is_some_and(|entry| entry.counted.coming > 0);
         row.cordoned.is_none()
-            && row.keep.is_none()
-            && match row.state {
-                ResourceState::Ready | ResourceState::Suspect { .. } | ResourceState::Repairing { .. } => true,
-                ResourceState::Provisioning { .. } => coming(),
-                ResourceState::Quarantined { .. }
-                | ResourceState::Draining { .. }
-                | ResourceState::Destroying { .. }
-                | ResourceState::Orphaned { .. }
-                | ResourceState::Gone { .. } => false,
+            && row.hold.is_none()
+            && match row.state.stage() {
+                Stage::Ready | Stage::Doubted | Stage::Repairing => true,
+                Stage::Coming => coming(),
+                Stage::Apart | Stage::Draining | Stage::Leaving | Stage::Gone => false,
             }
     }
 }

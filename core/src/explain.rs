@@ -1,10 +1,13 @@
 //! Why a lease waits, in words that a person can act on; and what pools look like.
 
+use crate::Core;
 use crate::capacity::Extent;
-use crate::machine::Core;
-use crate::queue::Want;
-use crate::tables::Pool;
-use crate::{Blocker, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Timestamp};
+use crate::state::queue::Want;
+use crate::state::tables::Pool;
+use crate::{
+    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Stage,
+    Timestamp,
+};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -14,12 +17,12 @@ use alloc::vec::Vec;
 impl Core {
     /// All pools in the order of the configuration, then those removed from it of which something is left.
     pub fn pools(&self) -> Vec<PoolView> {
-        self.order.iter().filter_map(|name| self.pool(name)).collect()
+        self.pool_order().iter().filter_map(|name| self.pool(name)).collect()
     }
 
     /// One pool.
     pub fn pool(&self, name: &str) -> Option<PoolView> {
-        let pool = self.pools.get(name)?;
+        let pool = self.pool_entry(name)?;
         let mut by_state: BTreeMap<&'static str, u32> = BTreeMap::new();
         let mut leases = 0;
         let mut items: BTreeMap<Arc<str>, ItemView> = BTreeMap::new();
@@ -28,7 +31,7 @@ impl Core {
             items.insert(item.name.clone(), view);
         }
         for id in &pool.members {
-            let Some(entry) = self.resources.get(id) else { continue };
+            let Some(entry) = self.entry(id) else { continue };
             *by_state.entry(entry.row.state.as_str()).or_default() += 1;
             leases += entry.slots.len();
             if let Some(view) = entry.row.item.as_ref().and_then(|item| items.get_mut(item)) {
@@ -36,11 +39,11 @@ impl Core {
             }
         }
         let waiting = self
-            .queue
+            .queue()
             .classes_for(&pool.config.name)
             .iter()
             .filter(|key| key.iter().any(|want| self.could_serve(pool, want)))
-            .filter_map(|key| self.queue.classes.get(key))
+            .filter_map(|key| self.queue().classes.get(key))
             .map(|class| class.leases)
             .sum();
         let order = pool.config.inventory.iter().flatten().filter_map(|item| items.remove(&item.name)).collect();
@@ -61,24 +64,19 @@ impl Core {
 
     fn pool_trouble(&self, pool: &Pool) -> Option<String> {
         if let (Some(until), Some(why)) = (pool.backoff.until, &pool.backoff.why)
-            && until > self.now
+            && until > self.now()
         {
             return Some(format!("making one failed {} times: {why}", pool.backoff.failures));
         }
-        pool.members.iter().filter_map(|id| self.resource(*id)).find_map(|row| match row.state {
-            ResourceState::Provisioning { attempt, .. } if attempt > 0 => {
+        pool.members.iter().filter_map(|id| self.resource(*id)).find_map(|row| {
+            if let ResourceState::Provisioning { attempt, .. } = row.state
+                && attempt > 0
+            {
                 let name = row.item.as_deref().map_or_else(|| format!("{}", row.id), String::from);
                 row.trouble.as_ref().map(|why| format!("{name} can't be made ready ({attempt} tries): {why}"))
+            } else {
+                None
             }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Draining { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => None,
         })
     }
 
@@ -88,14 +86,14 @@ impl Core {
         let plain = |summary| Explanation { summary, position: 0, satisfiable: true, blockers: Vec::new() };
         Some(match &lease.state {
             LeaseState::Queued => self.explain_waiting(lease, now),
-            LeaseState::Preparing { hold, .. } => {
-                plain(format!("slot {} of {} is being made ready for it", hold.slot, hold.resource))
+            LeaseState::Preparing { assignment, .. } => {
+                plain(format!("slot {} of {} is being made ready for it", assignment.slot, assignment.resource))
             }
-            LeaseState::Active { hold, .. } => {
+            LeaseState::Active { assignment, .. } => {
                 let left = lease.expires_at.map(|at| format!(", {} left", at.since(now))).unwrap_or_default();
                 let doubt =
                     lease.doubt.as_ref().map(|why| format!("; the resource is in doubt: {why}")).unwrap_or_default();
-                plain(format!("active on slot {} of {}{left}{doubt}", hold.slot, hold.resource))
+                plain(format!("active on slot {} of {}{left}{doubt}", assignment.slot, assignment.resource))
             }
             LeaseState::Ended { how, cleanup, .. } => {
                 let mut summary = match how {
@@ -131,11 +129,11 @@ impl Core {
 
     fn explain_waiting(&self, lease: &Lease, now: Timestamp) -> Explanation {
         let selector = self.want_of(lease);
-        let group = self.queue.together(lease.id).len() > 1;
-        let position = self.queue.place(lease.id).map_or(0, |(key, place)| {
-            self.queue.classes.get(key).map_or(0, |class| class.waiters.range(..=*place).count() as u32)
+        let group = self.queue().together(lease.id).len() > 1;
+        let position = self.queue().place(lease.id).map_or(0, |(key, place)| {
+            self.queue().classes.get(key).map_or(0, |class| class.waiters.range(..=*place).count() as u32)
         });
-        let wants = self.queue.place(lease.id).map(|(key, _)| key.clone()).unwrap_or_default();
+        let wants = self.queue().place(lease.id).map(|(key, _)| key.clone()).unwrap_or_default();
         let unmet = self.unmet(&wants, Extent::Configured);
         let satisfiable = unmet.is_empty();
         let mut blockers = Vec::new();
@@ -145,7 +143,7 @@ impl Core {
             let why = lease.trouble.as_deref().unwrap_or("a call to the outside failed");
             blockers.push(Blocker {
                 pool: lease.spec.selector.pool.clone().unwrap_or_else(|| Arc::from("*")),
-                code: "DELAYED",
+                code: BlockerCode::Delayed,
                 detail: format!("put off for {}: {why}", at.since(now)),
                 remedy: String::from("mend what it says, or wait"),
             });
@@ -203,28 +201,40 @@ impl Core {
         };
         if !pool.configured {
             add(
-                "REMOVED",
+                BlockerCode::Removed,
                 format!("pool {name} was removed from the configuration"),
                 "put it back, or release the lease",
             );
             return;
         }
         if !pool.config.enabled {
-            add("DISABLED", format!("pool {name} is disabled in the configuration"), "set enabled = true and reload");
+            add(
+                BlockerCode::Disabled,
+                format!("pool {name} is disabled in the configuration"),
+                "set enabled = true and reload",
+            );
             return;
         }
         if let Some(cordon) = &pool.cordoned {
             let why = &cordon.reason;
-            add("CORDONED", format!("pool {name} is cordoned by {}: {why}", cordon.by), "wharfinger uncordon --pool");
+            add(
+                BlockerCode::Cordoned,
+                format!("pool {name} is cordoned by {}: {why}", cordon.by),
+                "wharfinger uncordon --pool",
+            );
             return;
         }
         let states = self.states(pool, want);
         if states.free > 0 && lease.avoid.iter().any(|id| pool.free.iter().any(|(_, free)| free == id)) {
-            add("AVOIDED", String::from("what is free failed this lease before; another one is being made"), "wait");
+            add(
+                BlockerCode::Avoided,
+                String::from("what is free failed this lease before; another one is being made"),
+                "wait",
+            );
         }
         if states.free > 0 && pool.free.iter().any(|(_, id)| self.resource(*id).is_some_and(|r| r.at_risk.is_some())) {
             add(
-                "AT_RISK",
+                BlockerCode::AtRisk,
                 String::from("what is free may be taken away, says a notice; another one is being made"),
                 "wait",
             );
@@ -233,7 +243,11 @@ impl Core {
             && lease.spec.expected.is_some()
             && pool.free.iter().any(|(_, id)| self.resource(*id).is_some_and(|r| r.ends_at.is_some()))
         {
-            add("ENDS_TOO_SOON", String::from("what is free ends before the work would"), "wait, or expect less");
+            add(
+                BlockerCode::EndsTooSoon,
+                String::from("what is free ends before the work would"),
+                "wait, or expect less",
+            );
         }
         if let Some(waiting) = states.for_host {
             let parts = self.explain_waiting(&waiting, now);
@@ -242,28 +256,32 @@ impl Core {
                 .first()
                 .map_or_else(|| parts.summary.clone(), |b| format!("pool {}: {}", b.pool, b.detail));
             let remedy = parts.blockers.first().map_or_else(|| String::from("wait"), |b| b.remedy.clone());
-            add("NO_HOST", format!("the next one waits for a slot on a host; {why}"), &remedy);
+            add(BlockerCode::NoHost, format!("the next one waits for a slot on a host; {why}"), &remedy);
         }
         if states.provisioning > 0 {
             let tail = self.pool_trouble(pool).map(|why| format!("; {why}")).unwrap_or_default();
             let remedy = if tail.is_empty() { "wait" } else { "mend what it says; it is tried again by itself" };
-            add("PROVISIONING", format!("{} being made ready{tail}", states.provisioning), remedy);
+            add(BlockerCode::Provisioning, format!("{} being made ready{tail}", states.provisioning), remedy);
         }
         for brake in self.brake_views(pool) {
             if let Some((_, why)) = brake.held {
-                add("BRAKED", String::from(&*why), "look for what they share: network, provider, credentials");
+                add(
+                    BlockerCode::Braked,
+                    String::from(&*why),
+                    "look for what they share: network, provider, credentials",
+                );
             }
         }
         if states.doubt > 0 {
             add(
-                "IN_DOUBT",
+                BlockerCode::InDoubt,
                 format!("{} in doubt or being repaired; a check is under way{}", states.doubt, states.why),
                 "wait for the check",
             );
         }
         if states.held > 0 {
             add(
-                "HELD",
+                BlockerCode::Held,
                 format!("{} cordoned, draining or quarantined", states.held),
                 "wharfinger resources shows by whom",
             );
@@ -273,7 +291,7 @@ impl Core {
         {
             let detail =
                 format!("making one failed {} times, again in {}: {why}", pool.backoff.failures, until.since(now));
-            add("BACKING_OFF", detail, "mend what it says; it is tried again by itself");
+            add(BlockerCode::BackingOff, detail, "mend what it says; it is tried again by itself");
         }
         if states.full > 0 {
             let most = pool.config.max;
@@ -281,9 +299,9 @@ impl Core {
             if pool.total.capacity >= most {
                 detail.push_str(&format!(", and pool {name} has as many resources as it may (max = {most})"));
             }
-            add("BUSY", detail, "wait for a release, or raise max");
+            add(BlockerCode::Busy, detail, "wait for a release, or raise max");
         } else if pool.config.max == 0 {
-            add("AT_MAX", format!("pool {name} may have none: max = 0"), "raise max");
+            add(BlockerCode::AtMax, format!("pool {name} may have none: max = 0"), "raise max");
         }
     }
 
@@ -295,17 +313,17 @@ impl Core {
             {
                 continue;
             }
-            match &row.state {
-                ResourceState::Provisioning { .. } => {
+            match row.state.stage() {
+                Stage::Coming => {
                     let host = row.parent.and_then(|parent| self.lease(parent.lease));
                     match host.filter(|lease| matches!(lease.state, LeaseState::Queued)) {
                         Some(lease) => states.for_host = states.for_host.or_else(|| Some(lease.clone())),
                         None => states.provisioning += 1,
                     }
                 }
-                ResourceState::Ready => {
+                Stage::Ready => {
                     let (free, used) =
-                        self.resources.get(&row.id).map_or((0, 0), |entry| (entry.counted.free, entry.slots.len()));
+                        self.entry(&row.id).map_or((0, 0), |entry| (entry.counted.free, entry.slots.len()));
                     if free > 0 || self.leasable(row) {
                         states.free += u32::from(free > 0);
                         states.full += u32::from(free == 0);
@@ -318,14 +336,14 @@ impl Core {
                         states.held += 1;
                     }
                 }
-                ResourceState::Suspect { .. } | ResourceState::Repairing { .. } => {
+                Stage::Doubted | Stage::Repairing => {
                     states.doubt += 1;
                     if let Some(why) = &row.trouble {
                         states.why = format!(": {why}");
                     }
                 }
-                ResourceState::Quarantined { .. } | ResourceState::Draining { .. } => states.held += 1,
-                ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } | ResourceState::Gone { .. } => {}
+                Stage::Apart | Stage::Draining => states.held += 1,
+                Stage::Leaving | Stage::Gone => {}
             }
         }
         states
@@ -340,7 +358,7 @@ fn incomplete(want: &Want, has: usize, all: usize) -> Blocker {
     };
     Blocker {
         pool,
-        code: "INCOMPLETE",
+        code: BlockerCode::Incomplete,
         detail: format!("its group has {has} of the {all} slots for {want}; all are granted together"),
         remedy: String::from("wait, or ask for fewer at once"),
     }

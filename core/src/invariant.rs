@@ -1,7 +1,7 @@
 //! What must hold after every step; asked by tests and by the simulator, never in production.
 
-use crate::machine::Core;
-use crate::{LeaseId, LeaseState, ResourceId, ResourceState};
+use crate::Core;
+use crate::{LeaseId, LeaseState, ResourceId, Stage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -13,48 +13,48 @@ impl Core {
     ///
     /// The first violation, in words.
     pub fn check_invariants(&self) -> Result<(), String> {
-        if self.unsettled {
-            return Err(format!("the last step did not settle: {:?}", self.dirty));
+        if self.is_unsettled() {
+            return Err(format!("the last step did not settle: {:?}", self.dirty()));
+        }
+        if !self.consequences().is_empty() {
+            return Err(format!("the last step left consequences: {:?}", self.consequences()));
         }
         self.check_slots()?;
         self.check_families()?;
-        self.check_line()?;
+        self.check_queue()?;
         self.check_counters()
     }
 
     /// 1: a slot is held by at most one live lease, and each holder stands in its resource's table.
     fn check_slots(&self) -> Result<(), String> {
         let mut held: BTreeMap<(ResourceId, u32), LeaseId> = BTreeMap::new();
-        for entry in self.leases.values() {
+        for entry in self.lease_entries() {
             let lease = &entry.row;
-            let Some(hold) = lease.hold() else { continue };
-            if let Some(other) = held.insert((hold.resource, hold.slot), lease.id) {
-                return Err(format!("slot {} of {} is held by {other} and {}", hold.slot, hold.resource, lease.id));
+            let Some(assignment) = lease.assignment() else { continue };
+            if let Some(other) = held.insert((assignment.resource, assignment.slot), lease.id) {
+                return Err(format!(
+                    "slot {} of {} is held by {other} and {}",
+                    assignment.slot, assignment.resource, lease.id
+                ));
             }
-            let Some(resource) = self.resources.get(&hold.resource) else {
-                return Err(format!("{} holds a slot of {}, which is not there", lease.id, hold.resource));
+            let Some(resource) = self.entry(&assignment.resource) else {
+                return Err(format!("{} holds a slot of {}, which is not there", lease.id, assignment.resource));
             };
-            if !resource.slots.used().any(|(slot, by)| slot == hold.slot && by == lease.id) {
+            if !resource.slots.used().any(|(slot, by)| slot == assignment.slot && by == lease.id) {
                 return Err(format!(
                     "{} holds slot {} of {}, which does not know it",
-                    lease.id, hold.slot, hold.resource
+                    lease.id, assignment.slot, assignment.resource
                 ));
             }
             if !lease.ended()
-                && matches!(
-                    resource.row.state,
-                    ResourceState::Provisioning { .. }
-                        | ResourceState::Quarantined { .. }
-                        | ResourceState::Destroying { .. }
-                        | ResourceState::Orphaned { .. }
-                        | ResourceState::Gone { .. }
-                )
+                && matches!(resource.row.state.stage(), Stage::Coming | Stage::Apart | Stage::Leaving | Stage::Gone)
             {
                 let state = resource.row.state.as_str();
-                return Err(format!("{} is live on {}, which is {state}", lease.id, hold.resource));
+                return Err(format!("{} is live on {}, which is {state}", lease.id, assignment.resource));
             }
         }
-        for (id, entry) in &self.resources {
+        for entry in self.entries() {
+            let id = &entry.row.id;
             for (slot, lease) in entry.slots.used() {
                 if held.get(&(*id, slot)) != Some(&lease) {
                     return Err(format!("{id} says that {lease} holds its slot {slot}; it does not"));
@@ -66,24 +66,19 @@ impl Core {
 
     /// 8: a child lives no longer than its host, and each knows the other.
     fn check_families(&self) -> Result<(), String> {
-        for (id, entry) in &self.resources {
+        for entry in self.entries() {
+            let id = &entry.row.id;
             let row = &entry.row;
             let Some(parent) = row.parent else { continue };
-            let over = matches!(
-                row.state,
-                ResourceState::Gone { .. } | ResourceState::Orphaned { .. } | ResourceState::Destroying { .. }
-            );
+            let over = row.state.is_leaving();
             let Some(host) = parent.host else { continue };
             if over {
                 continue;
             }
-            let Some(host) = self.resources.get(&host) else {
+            let Some(host) = self.entry(&host) else {
                 return Err(format!("{id} lives, its host {host} is not there"));
             };
-            if matches!(
-                host.row.state,
-                ResourceState::Gone { .. } | ResourceState::Orphaned { .. } | ResourceState::Destroying { .. }
-            ) {
+            if host.row.state.is_leaving() {
                 return Err(format!(
                     "{id} is {}, its host {} is {}",
                     row.state.as_str(),
@@ -103,9 +98,9 @@ impl Core {
     }
 
     /// 10: who is queued stands in the line, once, and nobody else does.
-    fn check_line(&self) -> Result<(), String> {
+    fn check_queue(&self) -> Result<(), String> {
         let mut seen: BTreeSet<LeaseId> = BTreeSet::new();
-        for (key, class) in &self.queue.classes {
+        for (key, class) in &self.queue().classes {
             let mut count = 0;
             for waiter in class.waiters.values() {
                 if waiter.leases.len() != key.len() {
@@ -125,7 +120,7 @@ impl Core {
                 return Err(format!("a class counts {} leases and has {count}", class.leases));
             }
         }
-        for entry in self.leases.values() {
+        for entry in self.lease_entries() {
             if matches!(entry.row.state, LeaseState::Queued) && !seen.contains(&entry.row.id) {
                 return Err(format!("{} is queued and stands in no line", entry.row.id));
             }
@@ -137,13 +132,14 @@ impl Core {
     fn check_counters(&self) -> Result<(), String> {
         let mut again = self.clone();
         again.reindex_all();
-        let (own, fresh) = (self.network.counts(), again.network.counts());
+        let (own, fresh) = (self.network().counts(), again.network().counts());
         if own != fresh {
             return Err(format!("all hosts count {own:?}, and are {fresh:?}"));
         }
-        for (name, pool) in &self.pools {
-            let fresh = &again.pools[name];
-            let domains = |pool: &crate::tables::Pool| -> BTreeMap<_, _> {
+        for pool in self.pool_entries() {
+            let name = &pool.config.name;
+            let Some(fresh) = again.pool_entry(name) else { continue };
+            let domains = |pool: &crate::state::tables::Pool| -> BTreeMap<_, _> {
                 let counted = pool.domains.iter().map(|(name, d)| (name.clone(), d.counts()));
                 counted.filter(|(_, counts)| *counts != (0, 0)).collect()
             };

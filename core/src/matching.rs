@@ -1,8 +1,8 @@
 //! A bipartite matching of claims to seats, kept maximal claim by claim.
 //!
-//! A claim lists the seats that may serve it, best first, and wants one unit or several. A seat has room for a number of
-//! units. [`Matching::fill`] adds units along augmenting paths: it moves units of other claims to other seats of theirs,
-//! and takes nothing from any claim. So claims that are filled in order of priority keep what they have.
+//! A claim lists the seats that may serve it, best first, and wants one unit or several. A seat has room for a number
+//! of units. [`Matching::fill`] adds units along augmenting paths: it moves units of other claims to other seats of
+//! theirs, and takes nothing from any claim. So claims that are filled in order of priority keep what they have.
 
 use alloc::collections::BTreeMap;
 use alloc::collections::VecDeque;

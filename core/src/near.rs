@@ -2,8 +2,7 @@
 //! that was last given for the same branch. A preference among what may be given anyway, never a reason to wait; not
 //! stored, so after a restart the first lease of each resource is placed without it.
 
-use crate::machine::Core;
-use crate::tables::Pool;
+use crate::state::tables::Pool;
 use crate::{ResourceId, Texts};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -45,23 +44,6 @@ pub(crate) fn take(index: &mut NearIndex, near: &Texts, id: ResourceId) {
             if ids.is_empty() {
                 index.remove(&place);
             }
-        }
-    }
-}
-
-impl Core {
-    /// Notes what a resource is near to now, in the words of lease parameters.
-    pub(crate) fn set_near(&mut self, id: ResourceId, near: Texts) {
-        let Some(entry) = self.resources.get_mut(&id) else { return };
-        if *entry.near == near {
-            return;
-        }
-        let near = Arc::new(near);
-        let before = core::mem::replace(&mut entry.near, near.clone());
-        let Some(pool) = self.pools.get_mut(&entry.row.pool) else { return };
-        if entry.counted.rank.is_some() {
-            take(&mut pool.near, &before, id);
-            put(&mut pool.near, &near, id);
         }
     }
 }

@@ -5,15 +5,14 @@
 //! have are kept for it, so that younger requests do not starve it; which slots those are may still change, so that
 //! nothing is kept in vain. The same matching then tells what has to be made: see [`Core::demand`].
 
+use crate::Core;
 use crate::capacity::Extent;
-use crate::machine::Core;
 use crate::matching::Matching;
 use crate::near::nearest;
-use crate::queue::{ClassKey, Place, Want};
-use crate::tables::{Pool, ResourceEntry};
-use crate::{Hold, Lease, LeaseId, LeaseState, Resource, ResourceId, ResourceState, Selector, Subject};
+use crate::state::queue::{ClassKey, Place, Want};
+use crate::state::tables::{Pool, ResourceEntry};
+use crate::{Lease, LeaseId, Resource, ResourceId, ResourceState, Selector};
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -77,9 +76,9 @@ enum Fit {
 impl Core {
     /// Grants what can be granted. Returns what is missing then.
     pub(crate) fn place(&mut self, dirty: &BTreeSet<Arc<str>>) -> crate::size::Demand {
-        let (keys, mut pools, every) = self.queue.competing(dirty);
+        let (keys, mut pools, every) = self.queue().competing(dirty);
         if every {
-            pools = self.pools.keys().cloned().collect();
+            pools = self.pool_names().cloned().collect();
         }
         let mut round = Round::default();
         let mut line = self.line(&keys);
@@ -87,10 +86,10 @@ impl Core {
             let Some((leases, next)) = self.waiter_at(&key, place) else { continue };
             let go_on = match self.look(&mut round, &key, &leases) {
                 Look::Served(found) => {
-                    self.queue.remove(leases[0]);
+                    self.dequeue(leases[0]);
                     for (lease, resource) in leases.iter().zip(found) {
                         self.grant(*lease, resource);
-                        let free = self.resources.get(&resource).map_or(0, |entry| entry.counted.free);
+                        let free = self.entry(&resource).map_or(0, |entry| entry.counted.free);
                         round.matching.set_room(Seat::Free(resource), free);
                     }
                     true
@@ -107,13 +106,13 @@ impl Core {
 
     /// The first request of each class.
     fn line(&self, keys: &BTreeSet<ClassKey>) -> BTreeSet<(Place, ClassKey)> {
-        let first = |key: &ClassKey| Some((*self.queue.classes.get(key)?.waiters.keys().next()?, key.clone()));
+        let first = |key: &ClassKey| Some((*self.queue().classes.get(key)?.waiters.keys().next()?, key.clone()));
         keys.iter().filter_map(first).collect()
     }
 
     /// The leases of a request, and the place of the next one of its class.
     fn waiter_at(&self, key: &ClassKey, place: Place) -> Option<(Vec<LeaseId>, Option<Place>)> {
-        let class = self.queue.classes.get(key)?;
+        let class = self.queue().classes.get(key)?;
         let leases = class.waiters.get(&place)?.leases.clone();
         let next = class.waiters.range((Bound::Excluded(place), Bound::Unbounded)).next();
         Some((leases, next.map(|(place, _)| *place)))
@@ -122,9 +121,9 @@ impl Core {
     /// Looks at all that compete with a lease in the queue and stand before it, and at its own request: which of its
     /// wants have a slot, and which have none.
     pub(crate) fn shortfall(&self, id: LeaseId) -> Vec<(Want, bool)> {
-        let Some((own, place)) = self.queue.place(id) else { return Vec::new() };
+        let Some((own, place)) = self.queue().place(id) else { return Vec::new() };
         let pools = own.iter().flat_map(|want| self.pools_of(want)).map(|pool| pool.config.name.clone()).collect();
-        let (keys, _, _) = self.queue.competing(&pools);
+        let (keys, _, _) = self.queue().competing(&pools);
         let mut round = Round::default();
         let mut line = self.line(&keys);
         while let Some((at, key)) = line.pop_first() {
@@ -236,7 +235,7 @@ impl Core {
 
     /// In the queue, but not to be served yet: nothing need be made for it.
     fn is_put_off(&self, lease: &Lease) -> bool {
-        lease.not_before.is_some_and(|at| at > self.now)
+        lease.not_before.is_some_and(|at| at > self.now())
     }
 
     /// The best resource with a spare slot for a lease. `own_wish`: there are some, but not for it.
@@ -303,7 +302,7 @@ impl Core {
         for pool in self.pools_of(want) {
             let near = if lease.spec.child.is_none() { nearest(pool, &lease.spec.params) } else { Vec::new() };
             let others = pool.free.iter().map(|(_, resource)| resource).filter(|resource| !near.contains(resource));
-            for entry in near.iter().chain(others).filter_map(|resource| self.resources.get(resource)) {
+            for entry in near.iter().chain(others).filter_map(|resource| self.entry(resource)) {
                 let fits = want.matches(&pool.config.name, &pool.config.labels, &entry.row.labels);
                 if fits && !visit(entry) {
                     return;
@@ -317,7 +316,7 @@ impl Core {
             return Fit::Never;
         }
         if let (Some(ends_at), Some(expected)) = (row.ends_at, lease.spec.expected)
-            && self.now.after(expected) > ends_at
+            && self.now().after(expected) > ends_at
         {
             return Fit::Never;
         }
@@ -337,12 +336,11 @@ impl Core {
     /// Whether the host has as many children of the child's pool as it may.
     fn too_many_siblings(&self, child: Option<ResourceId>, host: ResourceId) -> bool {
         let Some(row) = child.and_then(|child| self.resource(child)) else { return false };
-        let Some(most) = self.pools.get(&row.pool).and_then(|pool| pool.config.max_per_parent) else { return false };
-        let Some(entry) = self.resources.get(&host) else { return true };
+        let Some(most) = self.pool_entry(&row.pool).and_then(|pool| pool.config.max_per_parent) else { return false };
+        let Some(entry) = self.entry(&host) else { return true };
         // A debt takes no capacity.
-        let counts = |id: &&ResourceId| {
-            self.resources.get(*id).is_some_and(|entry| entry.row.pool == row.pool && entry.counted.capacity)
-        };
+        let counts =
+            |id: &&ResourceId| self.entry(id).is_some_and(|entry| entry.row.pool == row.pool && entry.counted.capacity);
         let siblings = entry.children.iter().filter(counts);
         siblings.count() as u32 >= most
     }
@@ -358,13 +356,13 @@ impl Core {
     }
 
     fn named<'a>(&'a self, names: Option<&'a [Arc<str>]>) -> impl Iterator<Item = &'a Pool> {
-        names.unwrap_or(&self.order).iter().filter_map(|name| self.pools.get(name))
+        names.unwrap_or(self.pool_order()).iter().filter_map(|name| self.pool_entry(name))
     }
 
     /// What a lease may be served by: its selector; of a working copy's lease any pool on which copies of its pool lie.
     pub(crate) fn want_of(&self, lease: &Lease) -> Want {
         let child = lease.spec.child.and_then(|child| self.resource(child));
-        let pool = child.and_then(|child| self.pools.get(&child.pool)).filter(|pool| pool.configured);
+        let pool = child.and_then(|child| self.pool_entry(&child.pool)).filter(|pool| pool.configured);
         match pool.map(|pool| pool.config.on.as_slice()) {
             Some([one]) if lease.spec.selector.pool.as_ref() != Some(one) => {
                 Want::Selector(Arc::new(Selector::pool(one)))
@@ -380,67 +378,6 @@ impl Core {
             self.resource(*id).is_some_and(|row| matches!(row.state, ResourceState::Provisioning { attempt: 0, .. }))
         };
         self.pools_of(want).any(|pool| pool.open() && pool.members.iter().any(hope) || self.room(pool) > 0)
-    }
-
-    /// Gives a lease that left the queue a slot of this resource.
-    fn grant(&mut self, id: LeaseId, resource: ResourceId) {
-        let Some(entry) = self.resources.get_mut(&resource) else { return };
-        let slot = entry.slots.take(id);
-        // Not the row itself: a second owner of it would make the next change copy it.
-        let row = &entry.row;
-        let (pool_name, ends_at, access, hosted) =
-            (row.pool.clone(), row.ends_at, row.access.clone(), row.parent.is_some());
-        let Some(pool) = self.pools.get(&pool_name) else { return };
-        let config = pool.config.clone();
-        let Some(lease) = self.lease(id) else { return };
-        let child = lease.spec.child;
-        let ttl = lease.spec.ttl.min(config.max_ttl);
-        let shorter = ttl < lease.spec.ttl;
-        // A copy that may lie on several pools says from now on which it is.
-        let settled = child.is_some() && lease.spec.selector.pool.as_ref() != Some(&pool_name);
-        let now = self.now;
-        let hold = Hold { resource, slot, token: self.revision.0 + 1 };
-        let prepare = config.traits.prepares && child.is_none();
-        let op = self.next_op();
-        self.edit_lease(id, |lease| {
-            if shorter {
-                Arc::make_mut(&mut lease.spec).ttl = ttl;
-            }
-            if settled {
-                Arc::make_mut(&mut lease.spec).selector = Arc::new(Selector::pool(&pool_name));
-            }
-            lease.pool = Some(pool_name);
-            lease.ends_at = ends_at;
-            lease.doubt = None;
-            lease.state = if prepare {
-                LeaseState::Preparing { hold, op }
-            } else {
-                lease.expires_at = child.is_none().then(|| now.after(ttl));
-                LeaseState::Active { hold, since: now, access }
-            };
-        });
-        let counts_uses = config.max_uses.is_some();
-        let used = |row: &mut Resource| {
-            row.uses += 1;
-            row.idle_since = None;
-        };
-        if counts_uses {
-            let _ = self.edit_resource(resource, used);
-        } else {
-            self.touch_resource(resource, used)
-        }
-        let kind = if prepare { "lease.preparing" } else { "lease.active" };
-        let actor = self.asked_just_now(id).unwrap_or_else(|| Arc::from(crate::pending::SELF));
-        self.event(kind, &actor, Subject::Lease(id), format!("slot {slot}, token {}", hold.token));
-        if prepare {
-            self.call(crate::pending::Call::Lease(id, op));
-        }
-        if let Some(child) = child {
-            self.host_found(child, resource);
-        }
-        if hosted {
-            self.schedule_probe(resource, false);
-        }
     }
 }
 

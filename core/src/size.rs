@@ -1,15 +1,12 @@
 //! Sizing: how many resources a pool should have, by demand, minimum, maximum, idleness.
 
-use crate::machine::Core;
+use crate::Core;
+use crate::lifecycle::Consequence;
 use crate::matching::Matching;
-use crate::pending::Call;
 use crate::place::{Round, Seat};
-use crate::queue::{ClassKey, Want};
-use crate::tables::Pool;
-use crate::{
-    Labels, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Parent, Reason, Resource, ResourceId, ResourceState,
-    Selector, Source, Subject, Texts, Timestamp,
-};
+use crate::state::queue::{ClassKey, Want};
+use crate::state::tables::Pool;
+use crate::{Link, Millis, Reason, ResourceId, ResourceState, Source, Stage, Subject, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -59,7 +56,7 @@ impl Core {
             }
         }
         let all: BTreeSet<usize> = fitting.values().flatten().copied().collect();
-        let pool = |n: &usize| &self.pools[&self.order[*n]];
+        let pool = |n: &usize| self.nth_pool(*n);
         for n in &all {
             matching.set_room(Seat::Made(*n), pool(n).total.coming_slots);
         }
@@ -83,7 +80,7 @@ impl Core {
             }
         }
         for n in all {
-            let name = &self.order[n];
+            let name = self.pool_name(n);
             demand.made.insert(name.clone(), matching.used(&Seat::Made(n)));
             let idle = matching.used(&Seat::Idle(n));
             if idle > 0 {
@@ -96,7 +93,7 @@ impl Core {
     /// Adds the requests behind those that were looked at, by what they want.
     fn add_the_rest(&self, round: &mut Round, keys: &BTreeSet<ClassKey>) {
         for key in keys {
-            let Some(class) = self.queue.classes.get(key) else { continue };
+            let Some(class) = self.queue().classes.get(key) else { continue };
             let looked = round.looked.get(key);
             let (seen, unmet) = looked.map_or((0, false), |looked| (looked.waiters, looked.unmet));
             let rest = u32::try_from(class.waiters.len() - seen.min(class.waiters.len())).unwrap_or(u32::MAX);
@@ -121,7 +118,7 @@ impl Core {
     fn free_seats(&self, want: &Want, units: u32, matching: &mut Matching<Seat>) -> Vec<Seat> {
         let (mut seats, mut found) = (Vec::new(), 0u32);
         for pool in self.pools_of(want) {
-            for entry in pool.free.iter().filter_map(|(_, id)| self.resources.get(id)) {
+            for entry in pool.free.iter().filter_map(|(_, id)| self.entry(id)) {
                 let seat = Seat::Free(entry.row.id);
                 let spare = entry.counted.free.saturating_sub(matching.used(&seat));
                 if spare > 0 && want.matches(&pool.config.name, &pool.config.labels, &entry.row.labels) {
@@ -141,14 +138,14 @@ impl Core {
     fn fitting(&self, want: &Want) -> Vec<usize> {
         let fits = |name: &Arc<str>| {
             let named = want.pools().is_none_or(|pools| pools.contains(name));
-            named && self.pools.get(name).is_some_and(|pool| pool.open() && self.could_serve(pool, want))
+            named && self.pool_entry(name).is_some_and(|pool| pool.open() && self.could_serve(pool, want))
         };
-        (0..self.order.len()).filter(|n| fits(&self.order[*n])).collect()
+        (0..self.pool_order().len()).filter(|n| fits(self.pool_name(*n))).collect()
     }
 
     /// How many more the pool may have.
     pub(crate) fn room(&self, pool: &Pool) -> u32 {
-        if !pool.open() || pool.backoff.until.is_some_and(|until| until > self.now) {
+        if !pool.open() || pool.backoff.until.is_some_and(|until| until > self.now()) {
             return 0;
         }
         let room = pool.config.max.saturating_sub(pool.total.capacity);
@@ -157,7 +154,7 @@ impl Core {
                 // A machine that was taken out of the inventory runs to its end beside those that came in its place.
                 let names: BTreeSet<&Arc<str>> = items.iter().map(|item| &item.name).collect();
                 let struck = |id: &&ResourceId| {
-                    self.resources.get(*id).is_some_and(|entry| {
+                    self.entry(id).is_some_and(|entry| {
                         entry.counted.capacity && entry.row.item.as_ref().is_some_and(|name| !names.contains(name))
                     })
                 };
@@ -170,7 +167,7 @@ impl Core {
     }
 
     /// Inventory entries that may be used and are not.
-    fn idle_items(&self, pool: &Pool) -> Vec<crate::Item> {
+    pub(crate) fn idle_items(&self, pool: &Pool) -> Vec<crate::Item> {
         let Some(inventory) = &pool.config.inventory else { return Vec::new() };
         let taken: BTreeSet<Arc<str>> = pool
             .members
@@ -185,12 +182,12 @@ impl Core {
     /// Makes as many resources as the demand, announced ends and the minimum want. `demand`: slots for leases in the
     /// queue, with those that are being made.
     fn grow(&mut self, name: &Arc<str>, demand: u32) {
-        let Some(pool) = self.pools.get(name) else { return };
+        let Some(pool) = self.pool_entry(name) else { return };
         let total = pool.total;
         if let Some(until) = pool.backoff.until
-            && until > self.now
+            && until > self.now()
         {
-            self.timers.insert((until, crate::timer::Timer::Pool(name.clone())));
+            self.wake_pool(name, until);
             return;
         }
         let slots = pool.config.slots.max(1);
@@ -208,165 +205,27 @@ impl Core {
         }
     }
 
-    /// Begins to make one more resource.
-    fn start_resource(&mut self, name: &Arc<str>) {
-        let Some(pool) = self.pools.get(name) else { return };
-        let config = pool.config.clone();
-        let item = match &config.inventory {
-            Some(_) => match self.idle_items(pool).into_iter().next() {
-                Some(item) => Some(item),
-                None => return,
-            },
-            None => None,
-        };
-        let id = ResourceId::new(self.mint());
-        let hosted = !config.on.is_empty();
-        let op = if hosted { None } else { Some(self.next_op()) };
-        self.insert_resource(Resource {
-            id,
-            revision: crate::Revision(0),
-            pool: name.clone(),
-            labels: item.as_ref().map(|item| item.labels.clone()).unwrap_or_default(),
-            found: Labels::new(),
-            slots: item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1),
-            item: item.map(|item| item.name),
-            parent: None,
-            state: ResourceState::Provisioning { op, attempt: 0, retry_at: None },
-            cordoned: None,
-            created_at: self.now,
-            ready_at: None,
-            idle_since: None,
-            uses: 0,
-            handle: None,
-            access: Arc::new(Texts::new()),
-            ends_at: None,
-            announced: BTreeMap::new(),
-            trouble: None,
-            at_risk: None,
-            keep: None,
-            failures: Vec::new(),
-        });
-        self.own_event("resource.provisioning", Subject::Resource(id), "");
-        if hosted {
-            self.ask_for_host(id, &config);
-        } else if let Some(op) = op {
-            self.call(Call::Resource(id, op));
-        }
-    }
-
-    /// Queues the lease that a child holds on its host, at the priority of the most urgent request that waits for the
-    /// child. Its selector names one of the pools on which it may lie; any of them may serve it (see [`Core::want_of`]).
-    pub(crate) fn ask_for_host(&mut self, child: ResourceId, config: &crate::PoolConfig) {
-        let on = config
-            .on
-            .iter()
-            .filter_map(|name| self.pools.get(name))
-            .max_by_key(|pool| (pool.open(), pool.total.free_slots.min(1), core::cmp::Reverse(pool.total.capacity)))
-            .map(|pool| pool.config.name.clone())
-            .or_else(|| config.on.first().cloned());
-        let Some(on) = on else { return };
-        let priority = self
-            .queue
-            .classes_for(&config.name)
-            .iter()
-            .filter_map(|key| self.queue.classes.get(key)?.waiters.keys().next().map(|place| place.0.0))
-            .max()
-            .unwrap_or(0);
-        let id = LeaseId::new(self.mint());
-        let seq = self.revision.0 + 1;
-        let selector = Arc::new(Selector { pool: Some(on.clone()), labels: Labels::new() });
-        let spec = LeaseSpec {
-            request_id: Arc::from(format!("{child}")),
-            fingerprint: 0,
-            principal: Arc::from(crate::pending::SELF),
-            holder: Arc::from(format!("{child}")),
-            selector,
-            priority,
-            ttl: Millis::ZERO,
-            wait_until: None,
-            expected: None,
-            params: Arc::new(Texts::new()),
-            tags: Arc::new(Texts::new()),
-            group: None,
-            index: 0,
-            independent: true,
-            child: Some(child),
-            replace: false,
-            replaces: None,
-            work: None,
-        };
-        self.insert_lease(Lease {
-            id,
-            revision: crate::Revision(0),
-            spec: Arc::new(spec),
-            state: LeaseState::Queued,
-            pool: None,
-            created_at: self.now,
-            seq,
-            expires_at: None,
-            attempts: 0,
-            delays: 0,
-            not_before: None,
-            avoid: Vec::new(),
-            trouble: None,
-            ends_at: None,
-            doubt: None,
-        });
-        self.edit_resource(child, |row| row.parent = Some(Parent { lease: id, host: None }));
-        if let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) {
-            self.queue.push(alloc::vec![want].into(), (core::cmp::Reverse(priority), seq), alloc::vec![id]);
-        }
-        self.mark_dirty_for(id);
-    }
-
-    /// Has the leases of working copies that have no host yet wait for the pools on which their own lies now.
-    pub(crate) fn requeue_children(&mut self) {
-        let waits = |entry: &crate::tables::ResourceEntry| entry.row.parent.filter(|parent| parent.host.is_none());
-        let leases: Vec<LeaseId> = self.resources.values().filter_map(waits).map(|parent| parent.lease).collect();
-        for id in leases {
-            let Some((_, place)) = self.queue.place(id).cloned() else { continue };
-            let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) else { continue };
-            self.queue.remove(id);
-            self.queue.push(alloc::vec![want].into(), place, alloc::vec![id]);
-        }
-    }
-
-    /// A child's lease on its host is active: now it can be made.
-    pub(crate) fn host_found(&mut self, child: ResourceId, host: ResourceId) {
-        if let Some(entry) = self.resources.get_mut(&host) {
-            entry.children.insert(child);
-        }
-        let op = self.next_op();
-        self.edit_resource(child, |row| {
-            if let Some(parent) = &mut row.parent {
-                parent.host = Some(host);
-            }
-            if let ResourceState::Provisioning { op: slot, .. } = &mut row.state {
-                *slot = Some(op);
-            }
-        });
-        self.call(Call::Resource(child, op));
-    }
-
-    /// Working copies on the pool's hosts that hold no lease, with the time since when, longest idle first, but for those
-    /// that their own pool keeps ready; and how many copies leave already.
+    /// Working copies on the pool's hosts that hold no lease, with the time since when, longest idle first, but for
+    /// those that their own pool keeps ready; and how many copies leave already.
     fn idle_children(&self, pool: &Pool) -> (Vec<(Timestamp, ResourceId)>, u32) {
         let (mut idle, mut leaving) = (Vec::new(), 0);
-        let hosts = pool.members.iter().filter_map(|id| self.resources.get(id));
+        let hosts = pool.members.iter().filter_map(|id| self.entry(id));
         for child in hosts.filter(|host| self.leasable(&host.row)).flat_map(|host| &host.children) {
-            let Some(own) = self.resources.get(child) else { continue };
-            match own.row.state {
-                ResourceState::Ready if own.slots.len() == 0 => {
+            let Some(own) = self.entry(child) else { continue };
+            match own.row.state.stage() {
+                Stage::Ready if own.slots.len() == 0 => {
                     idle.extend(own.row.idle_since.or(own.row.ready_at).map(|since| (since, *child)));
                 }
-                ResourceState::Destroying { .. } | ResourceState::Draining { .. } => leaving += 1,
-                _ => {}
+                // A debt of the janitor holds no slot of its host.
+                Stage::Leaving if matches!(own.row.state, ResourceState::Orphaned { .. }) => {}
+                Stage::Leaving | Stage::Draining => leaving += 1,
+                Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Gone => {}
             }
         }
         idle.sort_unstable();
         let mut kept: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
         idle.retain(|(_, child)| {
-            let pool = self.resource(*child).and_then(|row| self.pools.get(&row.pool));
+            let pool = self.resource(*child).and_then(|row| self.pool_entry(&row.pool));
             let Some(pool) = pool else { return false };
             let spare = kept.entry(&pool.config.name).or_insert(pool.total.idle.saturating_sub(pool.config.min_ready));
             let goes = *spare > 0;
@@ -378,47 +237,45 @@ impl Core {
 
     /// Others wait for slots of hosts that idle children keep: the longest idle ones go.
     fn reclaim(&mut self, name: &Arc<str>, wanted: u32) {
-        let Some(pool) = self.pools.get(name) else { return };
+        let Some(pool) = self.pool_entry(name) else { return };
         let (idle, leaving) = self.idle_children(pool);
         for (since, child) in idle.into_iter().take(wanted.saturating_sub(leaving) as usize) {
-            if since.after(RECLAIM_AFTER) > self.now {
-                self.timers.insert((since.after(RECLAIM_AFTER), crate::timer::Timer::Pool(name.clone())));
+            if since.after(RECLAIM_AFTER) > self.now() {
+                self.wake_pool(name, since.after(RECLAIM_AFTER));
                 return;
             }
             let link = self.policy_link(child, "its host's slot is wanted by others");
-            self.destroy(child, alloc::vec![link], false);
+            self.bring_about(Consequence::remove(child, alloc::vec![link]));
         }
     }
 
     /// Gives up a resource that has been idle, is too old or used up.
     pub(crate) fn consider_retiring(&mut self, id: ResourceId) {
-        let Some(entry) = self.resources.get(&id) else { return };
+        let Some(entry) = self.entry(&id) else { return };
         let row = entry.row.clone();
-        let Some(pool) = self.pools.get(&row.pool) else { return };
+        let Some(pool) = self.pool_entry(&row.pool) else { return };
         let config = pool.config.clone();
         let idle_above_minimum = pool.total.idle > config.min_ready;
-        if !matches!(row.state, ResourceState::Ready) {
+        if row.state.stage() != Stage::Ready {
             return;
         }
         let empty = entry.slots.len() == 0;
         let why: Option<String> = if let (Some(at), Some(age)) = (row.ready_at, config.max_age)
-            && at.after(age) <= self.now
+            && at.after(age) <= self.now()
         {
             Some(format!("older than {age}"))
         } else if config.max_uses.is_some_and(|most| row.uses >= most) && empty {
             Some(format!("used {} times", row.uses))
         } else if let (Some(since), Some(idle)) = (row.idle_since, config.idle)
             && empty
-            && since.after(idle) <= self.now
+            && since.after(idle) <= self.now()
         {
             if idle_above_minimum {
                 Some(format!("idle for {idle}"))
             } else {
                 // Kept as part of the minimum; asked again later.
-                let later = self.now.after(idle.max(Millis::secs(1)));
-                if let Some(entry) = self.resources.get_mut(&id) {
-                    entry.idle_recheck = later;
-                }
+                let later = self.now().after(idle.max(Millis::secs(1)));
+                self.put_off_idleness(id, later);
                 None
             }
         } else {
@@ -426,7 +283,7 @@ impl Core {
         };
         if let Some(why) = why {
             let link = self.policy_link(id, &why);
-            self.drain(id, alloc::vec![link], None);
+            self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: None });
         }
     }
 
@@ -436,7 +293,7 @@ impl Core {
             reason: Reason::Policy,
             detail: Arc::from(why),
             source: Source::Broker,
-            at: self.now,
+            at: self.now(),
         }
     }
 }

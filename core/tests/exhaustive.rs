@@ -271,7 +271,7 @@ impl State {
     /// A queued request waits for a holder, a call or a timer, because the pools can meet each request of these worlds.
     fn no_request_waits_for_nothing(&self) -> Result<(), String> {
         let waiting = self.core.leases(None).find(|row| matches!(row.state, LeaseState::Queued));
-        let held = self.core.leases(None).any(|row| row.hold().is_some());
+        let held = self.core.leases(None).any(|row| row.assignment().is_some());
         let moves = held || !self.calls.is_empty() || self.core.next_deadline().is_some();
         let fit = |row: &Arc<wharfinger_core::Resource>| {
             matches!(row.state, ResourceState::Ready | ResourceState::Gone { .. })

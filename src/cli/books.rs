@@ -4,7 +4,7 @@ use crate::engine::Handle;
 use crate::pb;
 use async_trait::async_trait;
 use wharfinger_adapter::{Failure, Notice};
-use wharfinger_core::ResourceState;
+use wharfinger_core::Stage;
 use wharfinger_ec2::{Broker, Clouds, Row, Standing};
 
 /// The engine's books.
@@ -15,15 +15,13 @@ impl Broker for Books {
     async fn rows(&self) -> Result<Vec<Row>, Failure> {
         let asked = self.0.read(|core, _| {
             let rows = core.resources(None).filter(|row| row.parent.is_none()).filter_map(|row| {
-                let standing = match row.state {
-                    ResourceState::Provisioning { .. } => Standing::Making,
-                    ResourceState::Ready
-                    | ResourceState::Suspect { .. }
-                    | ResourceState::Repairing { .. }
-                    | ResourceState::Quarantined { .. }
-                    | ResourceState::Draining { .. } => Standing::Serving,
-                    ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } => Standing::Leaving,
-                    ResourceState::Gone { .. } => return None,
+                let standing = match row.state.stage() {
+                    Stage::Coming => Standing::Making,
+                    Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => {
+                        Standing::Serving
+                    }
+                    Stage::Leaving => Standing::Leaving,
+                    Stage::Gone => return None,
                 };
                 Some(Row {
                     pool: row.pool.to_string(),

@@ -410,7 +410,7 @@ fn lease_of(effect: &Effect) -> Option<LeaseId> {
 
 fn slot_of(effect: &Effect) -> Option<(ResourceId, u32)> {
     match &effect.work {
-        Work::Prepare(lease) | Work::Clean(lease) => lease.hold().map(|hold| (hold.resource, hold.slot)),
+        Work::Prepare(lease) | Work::Clean(lease) => lease.assignment().map(|held| (held.resource, held.slot)),
         Work::Provision(_) | Work::Check | Work::Probe | Work::Repair | Work::Destroy => None,
     }
 }
@@ -427,11 +427,11 @@ fn resource_job(resource: &Resource, op: u64) -> ResourceJob {
 }
 
 fn holder_work(lease: &Lease) -> HolderWork {
-    let hold = lease.hold();
+    let assignment = lease.assignment();
     HolderWork {
         lease: lease.id.to_string(),
-        slot: hold.map_or(0, |hold| hold.slot),
-        token: hold.map_or(0, |hold| hold.token),
+        slot: assignment.map_or(0, |held| held.slot),
+        token: assignment.map_or(0, |held| held.token),
         params: adapter_results::texts(&lease.spec.params),
     }
 }

@@ -50,12 +50,14 @@ impl CredentialSources {
         if *lease.spec.principal != *caller {
             return Ok(told);
         }
-        let (LeaseState::Active { hold, .. }, Some(pool)) = (&lease.state, &lease.pool) else { return Ok(told) };
+        let (LeaseState::Active { assignment, .. }, Some(pool)) = (&lease.state, &lease.pool) else {
+            return Ok(told);
+        };
         let mut pool = pool.clone();
         let mut found = self.get(&pool);
         if matches!(found, Some(PoolCredentials::OfHost)) {
             // The lease has ended since if its resource or the host is gone.
-            let Some(host) = pool_of_host(handle, hold.resource).await? else { return Ok(told) };
+            let Some(host) = pool_of_host(handle, assignment.resource).await? else { return Ok(told) };
             found = self.get(&host);
             pool = host;
         }

@@ -222,7 +222,7 @@ fn listed(asked: &Listing, lease: &Lease) -> bool {
     } else {
         asked.states.contains(&convert::lease_state(&lease.state))
     };
-    let there = asked.resource.is_none_or(|resource| lease.hold().is_some_and(|hold| hold.resource == resource));
+    let there = asked.resource.is_none_or(|resource| lease.assignment().is_some_and(|held| held.resource == resource));
     state && there && asked.filter.matches(lease)
 }
 

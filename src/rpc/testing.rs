@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wharfinger_core::{
-    Batch, Brake, DoubtPolicy, Ended, Hold, Input, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Limits, Millis,
+    Assignment, Batch, Brake, DoubtPolicy, Ended, Input, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Limits, Millis,
     Outcome, PoolConfig, Reply, ResourceId, Revision, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits,
 };
 use wharfinger_fake::Fake;
@@ -63,7 +63,7 @@ pub(crate) fn active(id: u128, revision: u64) -> Lease {
     let access = access.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
     Lease {
         state: LeaseState::Active {
-            hold: Hold { resource: ResourceId::new(9), slot: 3, token: revision },
+            assignment: Assignment { resource: ResourceId::new(9), slot: 3, token: revision },
             since: Timestamp(2_000),
             access: Arc::new(access),
         },

@@ -12,7 +12,7 @@ use crate::rpc::convert::{self, About};
 use crate::rpc::status::RpcError;
 use crate::store::{EventQuery, StoredEvent};
 use std::collections::{BTreeMap, BTreeSet};
-use wharfinger_core::{Ended, LeaseId, LeaseState, Reading, ResourceId, Revision};
+use wharfinger_core::{Ended, EventKind, LeaseId, LeaseState, Reading, ResourceId, Revision};
 
 /// How long after a lease's end its resource may take to be fit for use again, and still belong to its story.
 const AFTER_MS: i64 = 10 * 60 * 1000;
@@ -24,21 +24,32 @@ const TAIL: usize = 200;
 const ASIDE: usize = 100;
 
 /// The entries that end a lease.
-const LEASE_ENDS: [&str; 5] = ["lease.released", "lease.expired", "lease.broken", "lease.cancelled", "lease.failed"];
+const LEASE_ENDS: [EventKind; 5] = [
+    EventKind::LeaseReleased,
+    EventKind::LeaseExpired,
+    EventKind::LeaseBroken,
+    EventKind::LeaseCancelled,
+    EventKind::LeaseFailed,
+];
 /// From these on a resource can not be leased.
-const OUT: [&str; 7] = [
-    "resource.suspect",
-    "resource.repairing",
-    "resource.quarantined",
-    "resource.draining",
-    "resource.destroying",
-    "resource.orphaned",
-    "resource.provisioning",
+const OUT: [EventKind; 7] = [
+    EventKind::ResourceSuspect,
+    EventKind::ResourceRepairing,
+    EventKind::ResourceQuarantined,
+    EventKind::ResourceDraining,
+    EventKind::ResourceDestroying,
+    EventKind::ResourceOrphaned,
+    EventKind::ResourceProvisioning,
 ];
 /// With these it can be, or is no more.
-const BACK: [&str; 3] = ["resource.ready", "resource.cleared", "resource.gone"];
+const BACK: [EventKind; 3] = [EventKind::ResourceReady, EventKind::ResourceCleared, EventKind::ResourceGone];
 /// When evidence was held back in a pool.
-const BRAKE: [&str; 2] = ["pool.brake-on", "pool.brake-off"];
+const BRAKE: [EventKind; 2] = [EventKind::PoolBrakeOn, EventKind::PoolBrakeOff];
+
+/// Whether an entry is of one of these kinds. A kind of another version is of none.
+fn is_one_of(event: &StoredEvent, kinds: &[EventKind]) -> bool {
+    EventKind::parse(&event.kind).is_some_and(|kind| kinds.contains(&kind))
+}
 
 /// Tells the story, the newest `limit` entries of it.
 pub(crate) async fn tell(handle: &Handle, about: About, limit: usize) -> Result<pb::TimelineResponse, RpcError> {
@@ -79,7 +90,7 @@ impl Story {
 async fn of_lease(handle: &Handle, id: LeaseId) -> Result<Story, RpcError> {
     let own = handle.events(&EventQuery { lease: Some(id), limit: PART, ..EventQuery::default() }).await?;
     let (Some(first), Some(last)) = (own.first(), own.last()) else { return Err(RpcError::no_lease(id)) };
-    let end = own.iter().find(|event| LEASE_ENDS.contains(&event.kind.as_str()));
+    let end = own.iter().find(|event| is_one_of(event, &LEASE_ENDS));
     let after = Revision(first.revision.saturating_sub(1));
     let window = Window { after, end: end.map(|event| (Revision(event.revision), event.at_unix_ms)) };
     let places: BTreeSet<ResourceId> = own.iter().filter_map(|event| event.resource).collect();
@@ -111,7 +122,7 @@ async fn of_lease(handle: &Handle, id: LeaseId) -> Result<Story, RpcError> {
     for pool in pools {
         let query = EventQuery { pool: Some(pool), itself: true, after, to, limit: PART, ..EventQuery::default() };
         let events = handle.events(&query).await?;
-        story.add(events.into_iter().filter(|event| BRAKE.contains(&event.kind.as_str())), TimelineRole::Pool);
+        story.add(events.into_iter().filter(|event| is_one_of(event, &BRAKE)), TimelineRole::Pool);
     }
     if let Some(successor) = successor {
         story.add(beginning(handle, successor).await?, TimelineRole::Successor);
@@ -141,7 +152,7 @@ impl Window {
             // By time: an entry that tells of no change has the revision of the change before it.
             let follows = event.at_unix_ms <= at || (out && event.at_unix_ms <= at + AFTER_MS);
             // A slot is cleaned after the end.
-            if !follows && event.kind != "resource.clean-failed" {
+            if !follows && !is_one_of(&event, &[EventKind::ResourceCleanFailed]) {
                 break;
             }
             out = stands(out, &event);
@@ -153,14 +164,14 @@ impl Window {
 
 /// Whether it can't be leased after this entry, if it could (not) before.
 fn stands(out: bool, event: &StoredEvent) -> bool {
-    (out || OUT.contains(&event.kind.as_str())) && !BACK.contains(&event.kind.as_str())
+    (out || is_one_of(event, &OUT)) && !is_one_of(event, &BACK)
 }
 
 /// A lease's entries until it is active or ends.
 async fn beginning(handle: &Handle, id: LeaseId) -> Result<Vec<StoredEvent>, RpcError> {
     let query = EventQuery { lease: Some(id), limit: ASIDE, ..EventQuery::default() };
     let mut events = handle.events(&query).await?;
-    let stop = |event: &StoredEvent| event.kind == "lease.active" || LEASE_ENDS.contains(&event.kind.as_str());
+    let stop = |event: &StoredEvent| is_one_of(event, &[EventKind::LeaseActive]) || is_one_of(event, &LEASE_ENDS);
     if let Some(at) = events.iter().position(stop) {
         events.truncate(at + 1);
     }
@@ -195,7 +206,7 @@ async fn of_resource(handle: &Handle, id: ResourceId, limit: usize) -> Result<St
             if event.resource.is_some_and(|other| other != id) {
                 break;
             }
-            let left = event.kind == "lease.requeued" || event.kind == "lease.delayed";
+            let left = is_one_of(&event, &[EventKind::LeaseRequeued, EventKind::LeaseDelayed]);
             story.add([event], TimelineRole::Lease);
             if left {
                 break;

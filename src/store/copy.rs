@@ -10,12 +10,11 @@ use super::row::{
 };
 use super::{CommitError, EventQuery, Store, StoreError, StoredEvent};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use wharfinger_core::{
-    Batch, Event, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Subject, Timestamp,
+    Batch, Event, EventKind, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Subject, Timestamp,
 };
 
 /// Maximum number of rows of one commit.
@@ -147,7 +146,6 @@ async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Resul
         events: 0,
     };
     let mut base = Revision(0);
-    let mut kinds = Kinds::default();
     let mut written = DefaultHasher::new();
     loop {
         let page = trail.next().await?;
@@ -159,7 +157,7 @@ async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Resul
             let mut events = Vec::with_capacity(chunk.len());
             for event in chunk {
                 hash(event, &mut written);
-                events.push(kinds.event(event)?);
+                events.push(entry(event)?);
             }
             let revision = chunk.last().map_or(base, |event| Revision(event.revision));
             commit(to, Batch { base, revision, events, ..Batch::default() }, epoch).await?;
@@ -221,44 +219,31 @@ fn hash(event: &StoredEvent, hasher: &mut DefaultHasher) {
     (&event.pool, event.resource, event.lease, &event.detail).hash(hasher);
 }
 
-/// The names of kinds of entries. There are a few dozen, and the core's type needs them for the life of the process.
-#[derive(Default)]
-struct Kinds(BTreeSet<&'static str>);
-
-impl Kinds {
-    /// Maximum number of names.
-    const MOST: usize = 1000;
-
-    fn name(&mut self, kind: &str) -> Result<&'static str, StoreError> {
-        if let Some(known) = self.0.get(kind) {
-            return Ok(known);
-        }
-        if self.0.len() >= Self::MOST {
-            return Err(StoreError::Corrupt(format!("the audit trail has more than {} kinds of entries", Self::MOST)));
-        }
-        let kept: &'static str = Box::leak(kind.to_owned().into_boxed_str());
-        self.0.insert(kept);
-        Ok(kept)
-    }
-
-    fn event(&mut self, event: &StoredEvent) -> Result<Event, StoreError> {
-        let subject = match (event.subject.parse::<LeaseId>(), event.subject.parse::<ResourceId>()) {
-            (Ok(lease), _) => Subject::Lease(lease),
-            (_, Ok(resource)) => Subject::Resource(resource),
-            (Err(_), Err(_)) => Subject::Pool(Arc::from(&*event.subject)),
-        };
-        Ok(Event {
-            revision: Revision(event.revision),
-            at: Timestamp(event.at_unix_ms),
-            kind: self.name(&event.kind)?,
-            actor: Arc::from(&*event.actor),
-            subject,
-            pool: event.pool.as_deref().map(Arc::from),
-            resource: event.resource,
-            lease: event.lease,
-            detail: Arc::from(&*event.detail),
-        })
-    }
+/// The entry of the core that was stored as this one.
+fn entry(event: &StoredEvent) -> Result<Event, StoreError> {
+    let subject = match (event.subject.parse::<LeaseId>(), event.subject.parse::<ResourceId>()) {
+        (Ok(lease), _) => Subject::Lease(lease),
+        (_, Ok(resource)) => Subject::Resource(resource),
+        (Err(_), Err(_)) => Subject::Pool(Arc::from(&*event.subject)),
+    };
+    let kind = EventKind::parse(&event.kind).ok_or_else(|| {
+        StoreError::Corrupt(format!(
+            "the audit trail has an entry of the kind {:?}, which this version does not know: copy the store with the \
+             version that wrote it",
+            event.kind
+        ))
+    })?;
+    Ok(Event {
+        revision: Revision(event.revision),
+        at: Timestamp(event.at_unix_ms),
+        kind,
+        actor: Arc::from(&*event.actor),
+        subject,
+        pool: event.pool.as_deref().map(Arc::from),
+        resource: event.resource,
+        lease: event.lease,
+        detail: Arc::from(&*event.detail),
+    })
 }
 
 /// Writes a whole store as text, as of one revision.
@@ -280,7 +265,6 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
     };
     line(out, &header)?;
     let mut copied = Copied::default();
-    let mut kinds = Kinds::default();
     let mut trail = Trail::Store { store: from, after: Revision(0), to: snapshot.revision };
     loop {
         let page = trail.next().await?;
@@ -289,7 +273,7 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         }
         for event in page {
             let mut array = Array::default();
-            encode_event(&kinds.event(&event)?, event.ordinal.cast_signed(), &mut array);
+            encode_event(&entry(&event)?, event.ordinal.cast_signed(), &mut array);
             line(out, &("event", array.0))?;
             copied.events += 1;
         }
@@ -431,6 +415,15 @@ mod tests {
     use super::*;
     use crate::store::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
     use crate::store::{Changes, Epoch, MemoryStore};
+
+    #[test]
+    fn an_entry_of_an_unknown_kind_is_refused_by_its_name() {
+        let known = StoredEvent { kind: "lease.active".into(), subject: "hosts".into(), ..StoredEvent::default() };
+        assert_eq!(entry(&known).unwrap().kind, EventKind::LeaseActive);
+        let unknown = StoredEvent { kind: "lease.unheard-of".into(), ..known };
+        let error = entry(&unknown).unwrap_err();
+        assert!(matches!(&error, StoreError::Corrupt(why) if why.contains("lease.unheard-of")), "{error:?}");
+    }
 
     /// A store with rows of every kind, more than a chunk of each.
     async fn full() -> MemoryStore {

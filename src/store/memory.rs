@@ -260,7 +260,7 @@ fn stored(event: &Event, ordinal: u64) -> StoredEvent {
         revision: event.revision.0,
         ordinal,
         at_unix_ms: event.at.0,
-        kind: event.kind.to_owned(),
+        kind: event.kind.as_str().to_owned(),
         actor: event.actor.to_string(),
         subject: event.subject.key(),
         pool: about.pool.map(ToString::to_string),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use wharfinger_core::{
-    AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, FailReason, Fault, Finding, GroupId, Hold, Keep, Lease, LeaseId,
-    LeaseSpec, LeaseState, Link, Millis, Op, Outcome, Parent, PoolRow, Reason, Resource, ResourceId, ResourceState,
-    Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
+    Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, FailReason, Fault, Finding, GroupId,
+    Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Op, Outcome, Parent, PoolRow, Reason, Resource,
+    ResourceId, ResourceState, Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].
@@ -116,8 +116,8 @@ impl Samples {
         Cordon { by: self.word(), reason: self.word() }
     }
 
-    fn hold(&mut self) -> Hold {
-        Hold { resource: self.resource_id(), slot: self.small(), token: self.number() }
+    fn assignment(&mut self) -> Assignment {
+        Assignment { resource: self.resource_id(), slot: self.small(), token: self.number() }
     }
 
     fn op(&mut self) -> Op {
@@ -125,7 +125,7 @@ impl Samples {
     }
 
     fn ended(&mut self, how: Ended) -> LeaseState {
-        let cleanup = self.maybe(|s| Cleanup { hold: s.hold(), op: s.op() });
+        let cleanup = self.maybe(|s| Cleanup { assignment: s.assignment(), op: s.op() });
         LeaseState::Ended { how, at: self.time(), cleanup }
     }
 
@@ -142,8 +142,10 @@ impl Samples {
         };
         let state = match state {
             0 => LeaseState::Queued,
-            1 => LeaseState::Preparing { hold: self.hold(), op: self.op() },
-            2 => LeaseState::Active { hold: self.hold(), since: self.time(), access: Arc::new(self.texts()) },
+            1 => LeaseState::Preparing { assignment: self.assignment(), op: self.op() },
+            2 => {
+                LeaseState::Active { assignment: self.assignment(), since: self.time(), access: Arc::new(self.texts()) }
+            }
             3 => self.ended(Ended::Expired),
             4 => self.ended(Ended::Cancelled),
             5 => {
@@ -259,7 +261,7 @@ impl Samples {
             trouble: self.maybe(Self::word),
             found: self.texts(),
             at_risk: self.maybe(|s| AtRisk { source: s.word(), detail: s.word() }),
-            keep: self.maybe(|s| Keep { by: s.word(), reason: s.word(), until: s.maybe(Self::time) }),
+            hold: self.maybe(|s| Hold { by: s.word(), reason: s.word(), until: s.maybe(Self::time) }),
             announced: (0..self.below(3)).map(|_| (self.word(), self.time())).collect(),
             failures: (0..self.below(3))
                 .map(|_| WorkFailure {
@@ -283,7 +285,7 @@ pub(super) fn event(revision: u64, subject: Subject) -> Event {
     Event {
         revision: Revision(revision),
         at: Timestamp(1000 + revision.cast_signed()),
-        kind: "lease.active",
+        kind: EventKind::LeaseActive,
         actor: Arc::from("ann"),
         subject,
         pool: None,

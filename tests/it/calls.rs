@@ -32,7 +32,7 @@ fn of(pool: &str, id: &str) -> LeaseRequest {
 /// Goes once through all kinds of calls on one resource of this pool.
 async fn goes_through_all(world: &World, fake: &Fake, pool: &str) {
     let lease = world.ask(of(pool, &format!("all of {pool}"))).await;
-    let resource = world.active(lease).await.hold().unwrap().resource;
+    let resource = world.active(lease).await.assignment().unwrap().resource;
     world.release(lease, Outcome::Tainted).await;
     made(fake, Call::Clean, 1).await;
     made(fake, Call::Repair, 1).await;
@@ -78,7 +78,7 @@ async fn calls_of_any_kind_that_hang_in_one_pool_hold_no_other_pool_up() {
         }
         if !matches!(call, Call::Provision | Call::Prepare) {
             for lease in leases {
-                let resource = world.active(lease).await.hold().unwrap().resource;
+                let resource = world.active(lease).await.assignment().unwrap().resource;
                 world.release(lease, outcome).await;
                 if call == Call::Destroy {
                     world.admin(AdminVerb::Recycle(resource)).await;
@@ -216,7 +216,7 @@ async fn a_call_that_the_recovered_core_does_not_name_is_ended_before_others_sta
 async fn a_check_under_way_is_asked_anew_after_a_recovery() {
     let world = world(pool(1, 2)).await;
     let first = world.lease("first").await;
-    let resource = world.active(first).await.hold().unwrap().resource;
+    let resource = world.active(first).await.assignment().unwrap().resource;
     world.fake.hold(Call::Check);
     world.admin(AdminVerb::Check(resource)).await;
     made(&world.fake, Call::Check, 1).await;

@@ -8,8 +8,9 @@ use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Sub
 use wharfinger::store::{EventQuery, Fault, MemoryStore, Store};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict, WallTime};
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Batch, Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState,
-    Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts, Timeouts, Timestamp,
+    AdminRequest, AdminVerb, Batch, BlockerCode, Brake, Claim, DoubtPolicy, EventKind, Input, Labels, Lease, LeaseId,
+    LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts,
+    Timeouts, Timestamp,
 };
 use wharfinger_fake::{Call, Fake};
 
@@ -161,7 +162,7 @@ impl World {
     }
 
     async fn state_of(&self, lease: &Lease) -> ResourceState {
-        let id = lease.hold().unwrap().resource;
+        let id = lease.assignment().unwrap().resource;
         self.engine.handle.read(move |core, _| core.resource(id).unwrap().state.clone()).await.unwrap()
     }
 }
@@ -177,7 +178,7 @@ async fn the_exclusive_pool_keeps_its_waiter_while_a_check_is_under_way() {
     let second = world.lease("second").await;
     assert!(matches!(world.get(second).await.state, LeaseState::Queued), "nothing is granted on what is in doubt");
     let why = world.engine.handle.read(move |core, now| core.explain(second, now)).await.unwrap().unwrap();
-    assert_eq!(why.blockers[0].code, "IN_DOUBT", "{why:?}");
+    assert_eq!(why.blockers[0].code, BlockerCode::InDoubt, "{why:?}");
     world.fake.let_go(Call::Check);
     world.active(second).await;
     assert_eq!(world.fake.count(Call::Provision), 1, "the same resource, cleared");
@@ -230,7 +231,7 @@ async fn a_dud_sends_the_lease_to_another_resource() {
     let lease = world.lease("first").await;
     let active = world.active(lease).await;
     assert_eq!(active.attempts, 1);
-    assert!(!active.avoid.contains(&active.hold().unwrap().resource), "it was served elsewhere");
+    assert!(!active.avoid.contains(&active.assignment().unwrap().resource), "it was served elsewhere");
 }
 
 #[tokio::test]
@@ -238,7 +239,7 @@ async fn unreachable_is_told_as_doubt_and_becomes_a_break_by_evidence() {
     let world = world(pool(1, 1)).await;
     let first = world.lease("first").await;
     let active = world.active(first).await;
-    let resource = active.hold().unwrap().resource.to_string();
+    let resource = active.assignment().unwrap().resource.to_string();
     world.fake.hold(Call::Check);
     world.fake.set_truth(&resource, Verdict::Unreachable { reason: "TIMEOUT", detail: "no answer".into() });
     assert!(world.fake.notice(NoticeTarget::Resource(resource), NoticeKind::ConnectionLost, "reset").await);
@@ -268,7 +269,7 @@ async fn a_store_that_fails_loses_nothing_that_was_acknowledged() {
 async fn what_an_operator_asked_for_is_in_the_trail_though_it_changed_nothing() {
     let world = world(pool(1, 1)).await;
     let lease = world.active(world.lease("one").await).await;
-    let resource = lease.hold().unwrap().resource;
+    let resource = lease.assignment().unwrap().resource;
     for reason in ["once", "and again"] {
         let (principal, reason) = (Arc::from("test"), Arc::from(reason));
         let verb = AdminVerb::Drain(resource, None);
@@ -276,7 +277,8 @@ async fn what_an_operator_asked_for_is_in_the_trail_though_it_changed_nothing() 
     }
     let query = EventQuery { resource: Some(resource), itself: true, limit: 100, ..EventQuery::default() };
     let told = world.engine.handle.events(&query).await.unwrap();
-    let asked = told.iter().filter(|entry| entry.kind == "resource.drain-asked").map(|entry| &*entry.detail);
+    let asked =
+        told.iter().filter(|entry| entry.kind == EventKind::ResourceDrainAsked.as_str()).map(|entry| &*entry.detail);
     assert!(asked.eq(["once", "and again"]), "{told:?}");
 }
 
@@ -373,7 +375,7 @@ async fn a_clock_that_was_ahead_once_stops_nothing() {
     assert_eq!(world.engine.handle.clock_warnings().len(), 1, "an operator hears of it");
 
     let announced = world.lease("announced").await;
-    let resource = world.active(announced).await.hold().unwrap().resource;
+    let resource = world.active(announced).await.assignment().unwrap().resource;
     let silent = world.lease("silent").await;
     let active = world.active(silent).await;
     let left = reading.to_wall(active.expires_at.unwrap()).0 - wall().0;

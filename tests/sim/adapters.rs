@@ -170,7 +170,7 @@ impl Things {
     /// know it yet; then the fence keeps its work off, if the new one's token is greater.
     fn alone_on_slot(&self, caller: Caller, effect: &Effect) -> Result<(), String> {
         let slot = |work: &Work| match work {
-            Work::Prepare(lease) | Work::Clean(lease) => lease.hold().map(|hold| (lease.id, *hold)),
+            Work::Prepare(lease) | Work::Clean(lease) => lease.assignment().map(|hold| (lease.id, *hold)),
             Work::Provision(_) | Work::Check | Work::Probe | Work::Repair | Work::Destroy => None,
         };
         let Some((lease, hold)) = slot(&effect.work) else { return Ok(()) };
@@ -368,7 +368,7 @@ impl Things {
                 }
             }
             Work::Prepare(lease) => {
-                if let Some(hold) = lease.hold() {
+                if let Some(hold) = lease.assignment() {
                     self.fences.insert((hold.resource, hold.slot), hold.token);
                 }
             }
@@ -379,7 +379,7 @@ impl Things {
     /// Whether a later lease has the slot: then nothing is done for this one.
     fn fenced(&self, effect: &Effect) -> bool {
         let (Work::Prepare(lease) | Work::Clean(lease)) = &effect.work else { return false };
-        let Some(hold) = lease.hold() else { return false };
+        let Some(hold) = lease.assignment() else { return false };
         self.fences.get(&(hold.resource, hold.slot)).is_some_and(|stands| *stands > hold.token)
     }
 

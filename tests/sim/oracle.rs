@@ -123,13 +123,13 @@ impl Oracle {
     ) {
         for row in &batch.leases {
             let old = before.get(&row.id);
-            let held = |row: &Lease| !row.ended() && row.hold().is_some();
+            let held = |row: &Lease| !row.ended() && row.assignment().is_some();
             if old.is_none() {
                 self.changes.asked.insert(row.id);
             } else if matches!(row.state, LeaseState::Queued) {
                 self.changes.requeued.insert(row.id);
             }
-            if held(row) && old.is_none_or(|old| old.hold() != row.hold()) {
+            if held(row) && old.is_none_or(|old| old.assignment() != row.assignment()) {
                 self.changes.granted.insert(row.id);
             }
             let state = |row: &Lease| std::mem::discriminant(&row.state);
@@ -183,20 +183,20 @@ impl Oracle {
 
     /// 1, and the fencing tokens of a slot grow.
     fn slots_are_held_once(&mut self, batch: &Batch, before: &BTreeMap<LeaseId, Arc<Lease>>) -> Checked {
-        for hold in before.values().filter_map(|row| row.hold()) {
+        for hold in before.values().filter_map(|row| row.assignment()) {
             self.slots.remove(&(hold.resource, hold.slot));
         }
         // Cleaned and forgotten in one batch: its last state is not told.
-        for hold in batch.forgotten_leases.iter().filter_map(|id| self.leases.get(id)?.hold().copied()) {
+        for hold in batch.forgotten_leases.iter().filter_map(|id| self.leases.get(id)?.assignment().copied()) {
             self.slots.remove(&(hold.resource, hold.slot));
         }
         for row in &batch.leases {
-            let Some(hold) = row.hold() else { continue };
+            let Some(hold) = row.assignment() else { continue };
             let slot = (hold.resource, hold.slot);
             if let Some(other) = self.slots.insert(slot, row.id) {
                 return Err(format!("(1) slot {slot:?} is held by {other} and {}", row.id));
             }
-            let same = before.get(&row.id).and_then(|old| old.hold()) == Some(hold);
+            let same = before.get(&row.id).and_then(|old| old.assignment()) == Some(hold);
             let last = self.tokens.insert(slot, hold.token).unwrap_or(0);
             if !same && hold.token <= last {
                 return Err(format!("(1) token {} of {slot:?} after {last}", hold.token));
@@ -259,11 +259,11 @@ impl Oracle {
         facts: &Facts<'_>,
     ) -> Checked {
         let LeaseState::Ended { cleanup: Some(cleanup), .. } = &row.state else { return Ok(()) };
-        let id = cleanup.hold.resource;
+        let id = cleanup.assignment.resource;
         let Some(now) = self.resources.get(&id) else { return Ok(()) };
         let before = stood.get(&id).unwrap_or(now);
         let kept =
-            before.keep.is_some() && (now.keep.is_some() || matches!(now.state, ResourceState::Quarantined { .. }));
+            before.hold.is_some() && (now.hold.is_some() || matches!(now.state, ResourceState::Quarantined { .. }));
         if facts.one_by_one && kept && cleanup.op != Op(0) && old.is_some_and(|old| !old.ended()) {
             return Err(format!("{id} is to be kept, and cleaned after {}", row.id));
         }
@@ -272,7 +272,7 @@ impl Oracle {
 
     /// 2: what makes a resource suspect and the suspicion are one commit.
     fn leaves_doubt(&self, row: &Lease, old: Option<&Lease>, facts: &Facts<'_>) -> Checked {
-        let (LeaseState::Ended { how, .. }, Some(LeaseState::Active { hold, .. })) =
+        let (LeaseState::Ended { how, .. }, Some(LeaseState::Active { assignment: hold, .. })) =
             (&row.state, old.map(|old| &old.state))
         else {
             return Ok(());
@@ -334,8 +334,8 @@ impl Oracle {
         batch: &Batch,
         facts: &Facts<'_>,
     ) -> Checked {
-        let Some(hold) = row.hold() else { return Ok(()) };
-        if row.ended() || old.and_then(|old| old.hold()) == Some(hold) {
+        let Some(hold) = row.assignment() else { return Ok(()) };
+        if row.ended() || old.and_then(|old| old.assignment()) == Some(hold) {
             return Ok(());
         }
         let Some(resource) = self.resources.get(&hold.resource) else {
@@ -344,7 +344,7 @@ impl Oracle {
         if facts.one_by_one {
             let host = resource.parent.and_then(|parent| parent.host).and_then(|host| self.resources.get(&host));
             let unfit = |row: &Resource| {
-                !matches!(row.state, ResourceState::Ready) || row.cordoned.is_some() || row.keep.is_some()
+                !matches!(row.state, ResourceState::Ready) || row.cordoned.is_some() || row.hold.is_some()
             };
             if let Some(unfit) = [Some(resource), host].into_iter().flatten().find(|row| unfit(row)) {
                 return Err(format!("(2) {} is granted on {}: {:?}", row.id, resource.id, unfit.state));
@@ -399,7 +399,7 @@ impl Oracle {
         if !is_over(row) {
             return Ok(());
         }
-        let on_it = |lease: &&Arc<Lease>| lease.hold().is_some_and(|hold| hold.resource == row.id);
+        let on_it = |lease: &&Arc<Lease>| lease.assignment().is_some_and(|hold| hold.resource == row.id);
         if let Some(lease) = self.leases.values().filter(on_it).find(|lease| !lease.ended()) {
             return Err(format!("(8) {} is {}, {} lives on it", row.id, row.state.as_str(), lease.id));
         }
@@ -503,7 +503,7 @@ impl Oracle {
         }
         let works: BTreeSet<&Arc<str>> = row.failures.iter().map(|failure| &failure.work).collect();
         let after = facts.pools.iter().find(|pool| pool.name == row.pool).map_or(0, |pool| pool.doubt.blind_after);
-        let kept_before = old.is_some_and(|old| old.keep.is_some());
+        let kept_before = old.is_some_and(|old| old.hold.is_some());
         // Who is set apart when its last lease ends may have met a success since.
         if facts.one_by_one && !kept_before && (works.len() as u32) < after {
             return Err(format!("{} is set apart after {works:?}", row.id));

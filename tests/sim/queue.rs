@@ -97,7 +97,7 @@ impl<'a> Look<'a> {
     fn leasable(&self, row: &Resource) -> bool {
         let itself = matches!(row.state, ResourceState::Ready)
             && row.cordoned.is_none()
-            && row.keep.is_none()
+            && row.hold.is_none()
             && self.pool(&row.pool).is_some_and(Self::open);
         let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resources.get(&host));
         itself && (row.parent.is_none() || host.is_some_and(|host| self.leasable(host)))
@@ -156,7 +156,7 @@ impl<'a> Look<'a> {
     /// Free slots of the resources that take leases.
     fn free(&self) -> Vec<Slot<'a>> {
         let mut held: BTreeMap<ResourceId, u32> = BTreeMap::new();
-        for hold in self.leases.values().filter_map(|lease| lease.hold()) {
+        for hold in self.leases.values().filter_map(|lease| lease.assignment()) {
             *held.entry(hold.resource).or_default() += 1;
         }
         let mut slots = Vec::new();
@@ -258,7 +258,7 @@ impl<'a> Look<'a> {
         let new = changes.asked.iter().filter(|id| changes.granted.contains(id)).filter_map(|id| self.leases.get(id));
         let mut before = new.filter(|lease| (Reverse(lease.spec.priority), lease.seq) < waiter.place);
         before.any(|lease| {
-            let row = lease.hold().and_then(|hold| self.resources.get(&hold.resource));
+            let row = lease.assignment().and_then(|hold| self.resources.get(&hold.resource));
             let slot = row.and_then(|row| Some(Slot { pool: self.pool(&row.pool)?, row: Some(row), item: None }));
             slot.is_some_and(|slot| waiter.leases.iter().any(|lease| self.fits(lease, &slot)))
         })
@@ -306,7 +306,7 @@ impl<'a> Look<'a> {
     fn kept_for_the_older(&self, waiters: &[Waiter<'_>], mut free: Vec<Slot<'a>>, changes: &Changes) -> Checked {
         let possible = self.possible(true);
         for granted in changes.granted.iter().filter_map(|id| self.leases.get(id)) {
-            let Some(hold) = granted.hold() else { continue };
+            let Some(hold) = granted.assignment() else { continue };
             // The place of a member may be behind the place of its request.
             let with_it = changes.granted.iter().filter_map(|id| self.leases.get(id)).filter(|other| {
                 other.id == granted.id || granted.spec.group.is_some() && other.spec.group == granted.spec.group
@@ -392,7 +392,8 @@ impl<'a> Look<'a> {
                 missing += u32::from(choosy.contains(&lease.id) || !matching.add(self.options(lease, &slots)));
             }
             let idle = of_pool().filter(|row| {
-                self.leasable(row) && !self.leases.values().any(|l| l.hold().is_some_and(|h| h.resource == row.id))
+                self.leasable(row)
+                    && !self.leases.values().any(|l| l.assignment().is_some_and(|h| h.resource == row.id))
             });
             let counts = |row: &&Arc<Resource>| match row.state {
                 ResourceState::Provisioning { attempt, .. } => {

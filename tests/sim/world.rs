@@ -585,7 +585,7 @@ pub(crate) fn unsettled(core: &Core, now: Timestamp) -> Option<String> {
         // For what the broker keeps by itself nobody waits a day.
         ResourceState::Quarantined { until: Some(_), ref cordon, .. } => &*cordon.by != "wharfinger",
         ResourceState::Draining { .. } if keeps_a_copy(core, row.id) => false,
-        ResourceState::Ready if row.keep.as_ref().is_some_and(|keep| keep.until.is_some()) => true,
+        ResourceState::Ready if row.hold.as_ref().is_some_and(|keep| keep.until.is_some()) => true,
         ResourceState::Suspect { .. }
         | ResourceState::Repairing { .. }
         | ResourceState::Draining { .. }

@@ -1,10 +1,12 @@
-//! An operator acts. Every verb is valid in every state; what can't apply any more changes nothing but the audit trail.
+//! Requests of operators. Every verb is valid in every state; one that cannot apply changes nothing but the audit
+//! trail.
 
 use super::{reject, unknown_lease, unknown_resource};
-use crate::machine::Core;
+use crate::Core;
+use crate::lifecycle::{Consequence, End};
 use crate::{
-    AdminRequest, AdminVerb, CauseChain, Cordon, Keep, Link, Reason, Rejection, RejectionKind, Reply, ResourceId,
-    ResourceState, Source, Subject,
+    AdminRequest, AdminVerb, CauseChain, Cordon, EventKind, Hold, Link, Reason, Rejection, RejectionKind, Reply,
+    ResourceId, Source, Subject,
 };
 use alloc::format;
 use alloc::sync::Arc;
@@ -18,46 +20,47 @@ impl Core {
                 reason: reason_kind,
                 detail: reason.clone(),
                 source: Source::Operator(principal.clone()),
-                at: core.now,
+                at: core.now(),
             }]
         };
         let cordon = Cordon { by: principal.clone(), reason: reason.clone() };
         match verb {
-            AdminVerb::CordonPool(name) => self.cordon_pool(&name, Some(cordon), &principal, &reason),
-            AdminVerb::UncordonPool(name) => self.cordon_pool(&name, None, &principal, &reason),
+            AdminVerb::CordonPool(name) => self.on_cordon(&name, Some(cordon), &principal, &reason),
+            AdminVerb::UncordonPool(name) => self.on_cordon(&name, None, &principal, &reason),
             AdminVerb::Cordon(id) => {
                 self.must_exist(id)?;
-                self.edit_resource(id, |row| row.cordoned = Some(cordon));
-                self.event("resource.cordoned", &principal, Subject::Resource(id), &*reason);
+                self.set_cordon(id, Some(cordon));
+                self.event(EventKind::ResourceCordoned, &principal, Subject::Resource(id), &*reason);
                 self.resource_reply(id)
             }
             AdminVerb::Uncordon(id) => {
                 self.must_exist(id)?;
-                self.edit_resource(id, |row| row.cordoned = None);
-                self.event("resource.uncordoned", &principal, Subject::Resource(id), &*reason);
+                self.set_cordon(id, None);
+                self.event(EventKind::ResourceUncordoned, &principal, Subject::Resource(id), &*reason);
                 let link = said(id, Reason::Operator, self).remove(0);
-                self.undrain(id, id, &[Reason::Operator], &link);
+                self.then(Consequence::Undrain { resource: id, root: id, reasons: &[Reason::Operator], link });
                 self.resource_reply(id)
             }
             AdminVerb::Drain(id, deadline) => {
                 self.must_exist(id)?;
-                self.event("resource.drain-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceDrainAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
-                self.drain(id, chain, deadline.map(|span| self.now.after(span)));
+                let deadline = deadline.map(|span| self.now().after(span));
+                self.then(Consequence::Drain { resource: id, cause: chain, deadline });
                 self.resource_reply(id)
             }
             AdminVerb::Check(id) => {
                 self.must_exist(id)?;
-                self.event("resource.check-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceCheckAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
-                self.suspect(id, chain);
+                self.then(Consequence::Doubt { resource: id, cause: chain, missed: false });
                 self.resource_reply(id)
             }
             AdminVerb::Taint(id) => {
                 self.must_exist(id)?;
-                self.event("resource.tainted", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceTainted, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::HolderTainted, self);
-                self.suspect(id, chain);
+                self.then(Consequence::Doubt { resource: id, cause: chain, missed: false });
                 self.resource_reply(id)
             }
             AdminVerb::Quarantine(id) => {
@@ -67,33 +70,34 @@ impl Core {
             }
             AdminVerb::Recover(id) => {
                 self.must_exist(id)?;
-                self.event("resource.recover-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceRecoverAsked, &principal, Subject::Resource(id), &*reason);
                 let link = said(id, Reason::Operator, self).remove(0);
-                self.take_back(id, link);
+                self.then(Consequence::TakeBack { resource: id, link });
                 self.resource_reply(id)
             }
             AdminVerb::Hold(id, span) => {
                 self.must_exist(id)?;
-                self.hold(id, span, &principal, &reason)
+                self.hold_for(id, span, &principal, &reason)
             }
             AdminVerb::HoldLease(id, span) => {
                 let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
-                let Some(hold) = lease.hold() else {
+                let Some(assignment) = lease.assignment() else {
                     let message = format!("{id} has no resource now: hold the resource itself, by its id");
                     return Err(reject(RejectionKind::Precondition, "NO_RESOURCE", "lease_id", message));
                 };
-                self.hold(hold.resource, span, &principal, &reason)
+                self.hold_for(assignment.resource, span, &principal, &reason)
             }
             AdminVerb::Recycle(id) => {
                 self.must_exist(id)?;
-                self.event("resource.recycle-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceRecycleAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
-                self.remove(id, chain, false, &principal);
+                let actor = principal.clone();
+                self.then(Consequence::Remove { resource: id, cause: chain, end: End::Planned, actor });
                 self.resource_reply(id)
             }
             AdminVerb::ForceDestroy(id) => {
                 self.must_exist(id)?;
-                self.event("resource.force-destroy-asked", &principal, Subject::Resource(id), &*reason);
+                self.event(EventKind::ResourceForceDestroyAsked, &principal, Subject::Resource(id), &*reason);
                 let chain = said(id, Reason::Operator, self);
                 self.force_destroy(id, chain, &principal);
                 self.resource_reply(id)
@@ -109,9 +113,9 @@ impl Core {
                     reason: Reason::Operator,
                     detail: reason,
                     source: Source::Operator(principal.clone()),
-                    at: self.now,
+                    at: self.now(),
                 };
-                self.break_lease(id, alloc::vec![link], &principal);
+                self.bring_about(Consequence::Break { lease: id, cause: alloc::vec![link], actor: principal });
                 Ok(Reply::Leases(self.lease(id).cloned().into_iter().collect()))
             }
         }
@@ -125,51 +129,35 @@ impl Core {
         self.resource(id).cloned().map(Reply::Resource).ok_or_else(|| unknown_resource(id))
     }
 
-    fn cordon_pool(
+    fn on_cordon(
         &mut self,
         name: &Arc<str>,
         cordon: Option<Cordon>,
         principal: &Arc<str>,
         reason: &Arc<str>,
     ) -> Result<Reply, Rejection> {
-        let revision = crate::Revision(self.revision.0 + 1);
-        let Some(pool) = self.pools.get_mut(name) else {
+        let kind = if cordon.is_some() { EventKind::PoolCordoned } else { EventKind::PoolUncordoned };
+        if !self.cordon_pool(name, cordon) {
             let message = format!("no pool {name:?}: list them with `wharfinger pools`");
             return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message));
-        };
-        let kind = if cordon.is_some() { "pool.cordoned" } else { "pool.uncordoned" };
-        pool.cordoned = cordon;
-        pool.revision = revision;
-        self.revision = revision;
-        self.pending.pools.insert(name.clone());
+        }
         self.event(kind, principal, Subject::Pool(name.clone()), &**reason);
         self.reindex_members(name);
         Ok(Reply::Pool(name.clone()))
     }
 
-    pub(crate) fn reindex_members(&mut self, name: &Arc<str>) {
-        let members = self.pools.get(name).map(|pool| pool.members.clone()).unwrap_or_default();
-        for id in members {
-            self.reindex(id);
-            let children = self.resources.get(&id).map(|entry| entry.children.clone()).unwrap_or_default();
-            for child in children {
-                self.reindex(child);
-            }
-        }
-        self.dirty.insert(name.clone());
-    }
-
-    fn quarantine(&mut self, id: ResourceId, cordon: Cordon, chain: CauseChain, principal: &Arc<str>) {
+    fn quarantine(&mut self, id: ResourceId, cordon: Cordon, cause: CauseChain, principal: &Arc<str>) {
         // One that waits for its host has nothing to be looked at, and nothing to come back to.
         let waits_for_host =
             self.resource(id).is_some_and(|row| row.parent.is_some_and(|parent| parent.host.is_none()));
         if self.is_leaving(id) || waits_for_host {
             return;
         }
-        self.set_apart(id, cordon, None, &chain, principal, None);
+        let hold = Hold { by: cordon.by, reason: cordon.reason, until: None };
+        self.then(Consequence::SetApart { resource: id, hold, cause, actor: principal.clone() });
     }
 
-    fn hold(
+    fn hold_for(
         &mut self,
         id: ResourceId,
         span: crate::Millis,
@@ -180,21 +168,15 @@ impl Core {
             let message = alloc::string::String::from("a hold must be longer than 0: say how long it is to be kept");
             return Err(reject(RejectionKind::Invalid, "HOLD_NOT_POSITIVE", "hold", message));
         }
-        let keep = Keep { by: principal.clone(), reason: reason.clone(), until: Some(self.now.after(span)) };
-        self.keep(id, keep, principal);
+        let hold = Hold { by: principal.clone(), reason: reason.clone(), until: Some(self.now().after(span)) };
+        self.then(Consequence::Hold { resource: id, hold, actor: principal.clone() });
         self.resource_reply(id)
     }
 
     /// Its capacity is free at once; what is left of it is the janitor's.
     fn force_destroy(&mut self, id: ResourceId, chain: CauseChain, principal: &Arc<str>) {
-        self.remove(id, chain.clone(), true, principal);
-        let Some(row) = self.resource(id).cloned() else { return };
-        if let ResourceState::Destroying { op, attempt, retry_at, .. } = row.state {
-            self.edit_resource(id, |row| {
-                row.state = ResourceState::Orphaned { op, attempt, retry_at, cause: chain };
-            });
-            self.event("resource.orphaned", principal, Subject::Resource(id), "by force; the janitor tries on");
-            self.leave_host_slot(id);
-        }
+        let (cause, actor) = (chain.clone(), principal.clone());
+        self.bring_about(Consequence::Remove { resource: id, cause, end: End::Forced, actor });
+        self.orphan_by_force(id, chain, principal);
     }
 }

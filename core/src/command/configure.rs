@@ -1,130 +1,39 @@
 //! The configuration came, at the start or by a reload. Waiting leases are never failed by it.
 
-use crate::machine::Core;
-use crate::tables::Pool;
-use crate::{PoolConfig, Reason, ResourceId, ResourceState, Source, Subject};
+use crate::Core;
+use crate::lifecycle::Consequence;
+use crate::{EventKind, PoolConfig, ResourceId, Subject};
 use alloc::collections::BTreeSet;
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 impl Core {
     pub(crate) fn configure(&mut self, pools: Vec<PoolConfig>) {
         let names: BTreeSet<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
-        let mut order: Vec<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
+        let order: Vec<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
         for config in pools {
             let name = config.name.clone();
-            match self.pools.get_mut(&name) {
-                Some(pool) => {
-                    let changed = *pool.config != config;
-                    pool.config = Arc::new(config);
-                    pool.configured = true;
-                    if changed {
-                        pool.backoff = crate::tables::Backoff::default();
-                        self.own_event("pool.configured", Subject::Pool(name), "");
-                    }
-                }
-                None => {
-                    self.pools.insert(name.clone(), Pool::new(Arc::new(config)));
-                    self.own_event("pool.configured", Subject::Pool(name), "");
-                }
+            if self.configure_pool(config) {
+                self.own_event(EventKind::PoolConfigured, Subject::Pool(name), "");
             }
         }
         let removed: Vec<Arc<str>> = self
-            .pools
-            .values()
+            .pool_entries()
             .filter(|p| p.configured && !names.contains(&p.config.name))
             .map(|p| p.config.name.clone())
             .collect();
         for name in removed {
-            if let Some(pool) = self.pools.get_mut(&name) {
-                pool.configured = false;
-            }
-            self.own_event("pool.removed", Subject::Pool(name.clone()), "what is left of it drains");
+            self.remove_pool(&name);
+            self.own_event(EventKind::PoolRemoved, Subject::Pool(name.clone()), "what is left of it drains");
         }
-        order.extend(self.pools.keys().filter(|name| !names.contains(*name)).cloned());
-        self.order = order;
+        self.order_pools(order);
         self.drop_empty_pools();
         self.requeue_children();
         self.reindex_all();
-        let ids: Vec<ResourceId> = self.resources.keys().copied().collect();
+        let ids: Vec<ResourceId> = self.entries().map(|entry| entry.row.id).collect();
         for id in ids {
-            self.follow_configuration(id);
+            self.bring_about(Consequence::FollowConfiguration(id));
             self.arm_resource(id);
-        }
-    }
-
-    /// Drains what the configuration no longer has: a pool or machine that was removed or disabled; and takes over new
-    /// labels and slots.
-    pub(crate) fn follow_configuration(&mut self, id: ResourceId) {
-        let Some(row) = self.resource(id).cloned() else { return };
-        if matches!(
-            row.state,
-            // What an operator keeps for triage is kept.
-            ResourceState::Quarantined { .. }
-                | ResourceState::Gone { .. }
-                | ResourceState::Destroying { .. }
-                | ResourceState::Orphaned { .. }
-        ) {
-            return;
-        }
-        let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host)).cloned();
-        if let (Some(host), ResourceState::Ready) = (host, &row.state)
-            && let ResourceState::Draining { cause, deadline } = &host.state
-        {
-            // It came back while its host leaves: nobody could use it, and it would keep the host for ever.
-            let why = format!("its host {} is drained", host.id);
-            let mut chain = alloc::vec![self.link(id, Reason::ParentLost, &why, Source::Broker)];
-            chain.extend(cause.iter().cloned());
-            self.drain(id, chain, *deadline);
-            return;
-        }
-        let Some(pool) = self.pools.get(&row.pool) else { return };
-        let config = pool.config.clone();
-        let item = row.item.as_ref().and_then(|name| {
-            config.inventory.as_ref().and_then(|items| items.iter().find(|item| item.name == *name)).cloned()
-        });
-        let why: Option<String> = if !pool.configured {
-            Some(String::from("its pool was removed from the configuration"))
-        } else if !config.enabled {
-            Some(String::from("its pool is disabled in the configuration"))
-        } else {
-            match (&row.item, &item) {
-                (Some(name), None) => Some(format!("{name} was removed from the inventory")),
-                (Some(name), Some(item)) if !item.enabled => Some(format!("{name} is disabled in the inventory")),
-                (Some(_) | None, _) => None,
-            }
-        };
-        if let Some(why) = why {
-            let known = matches!(&row.state, ResourceState::Draining { cause, .. }
-                if cause.iter().any(|l| l.reason == Reason::Disabled && l.subject == Subject::Resource(id)));
-            if !known {
-                let link = self.link(id, Reason::Disabled, &why, Source::Broker);
-                self.drain(id, alloc::vec![link], config.drain.map(|span| self.now.after(span)));
-            }
-            return;
-        }
-        // What the configuration took away, it gives back.
-        let back = self.link(id, Reason::Disabled, "it is in the configuration again", Source::Broker);
-        self.undrain(id, id, &[Reason::Disabled], &back);
-        let slots = item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1);
-        // What the entry says, and what was found where it says nothing: a label that is struck out is gone.
-        let labels = item.map(|item| {
-            let mut labels = item.labels;
-            for (key, value) in &row.found {
-                labels.entry(key.clone()).or_insert_with(|| value.clone());
-            }
-            labels
-        });
-        let labels = labels.filter(|labels| *labels != row.labels);
-        if slots != row.slots || labels.is_some() {
-            self.edit_resource(id, |row| {
-                row.slots = slots;
-                if let Some(labels) = labels {
-                    row.labels = labels;
-                }
-            });
         }
     }
 }

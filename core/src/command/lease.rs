@@ -1,11 +1,11 @@
-//! A client wants something.
+//! A client requests leases.
 
 use super::{reject, retry_in};
+use crate::Core;
 use crate::capacity::Extent;
-use crate::machine::Core;
-use crate::queue::{ClassKey, Want};
+use crate::state::queue::{ClassKey, Want};
 use crate::{
-    GroupId, Labels, Lease, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind, Reply,
+    EventKind, GroupId, Labels, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind, Reply,
     Selector, Subject, Texts,
 };
 use alloc::format;
@@ -17,7 +17,7 @@ use core::cmp::Reverse;
 impl Core {
     pub(crate) fn on_lease(&mut self, request: LeaseRequest) -> Result<Reply, Rejection> {
         let fingerprint = fingerprint(&request);
-        if let Some(first) = self.by_request.get(&request.request_id).copied() {
+        if let Some(first) = self.first_of_request(&request.request_id) {
             let known = self.lease(first).map(|lease| (lease.spec.fingerprint, lease.spec.principal.clone()));
             return match known {
                 Some((same, principal)) if same == fingerprint && principal == request.principal => {
@@ -39,9 +39,9 @@ impl Core {
         let wanted = self.validate(&request)?;
         let ids = self.enter(&request, fingerprint, &wanted);
         if request.no_queue {
-            let dirty = core::mem::take(&mut self.dirty);
+            let dirty = self.take_dirty();
             self.place(&dirty);
-            self.dirty = dirty;
+            self.set_dirty(dirty);
             if ids.iter().any(|id| self.lease(*id).is_some_and(|lease| matches!(lease.state, LeaseState::Queued))) {
                 self.withdraw(&ids);
                 let message = format!(
@@ -62,12 +62,12 @@ impl Core {
         if total == 0 {
             return invalid("NOTHING_WANTED", "selector", String::from("the request asks for nothing"));
         }
-        if total > self.limits.claims {
-            let message = format!("{total} leases at once; at most {}", self.limits.claims);
+        if total > self.limits().claims {
+            let message = format!("{total} leases at once; at most {}", self.limits().claims);
             return invalid("TOO_MANY_CLAIMS", "count", message);
         }
-        if self.queue.len() + total as usize > self.limits.queue {
-            let message = format!("{} leases are in line, which is the limit: try again later", self.queue.len());
+        if self.queue().len() + total as usize > self.limits().queue {
+            let message = format!("{} leases are in line, which is the limit: try again later", self.queue().len());
             let rejection = reject(RejectionKind::Exhausted, "QUEUE_FULL", "", message);
             return Err(retry_in(rejection, Millis::secs(10)));
         }
@@ -105,9 +105,9 @@ impl Core {
     /// Whether the pool and the labels exist at all.
     fn known(&self, selector: &Selector, field: &dyn Fn(&str) -> String) -> Result<(), Rejection> {
         if let Some(pool) = &selector.pool
-            && !self.pools.contains_key(pool)
+            && self.pool_entry(pool).is_none()
         {
-            let names: Vec<&str> = self.order.iter().map(|name| &**name).collect();
+            let names: Vec<&str> = self.pool_order().iter().map(|name| &**name).collect();
             let message = format!("no pool {pool:?}; there are: {}", listed(&names));
             return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", &field("pool"), message));
         }
@@ -137,9 +137,9 @@ impl Core {
     }
 
     fn all_labels(&self) -> impl Iterator<Item = &Labels> {
-        let pools = self.pools.values().map(|pool| &pool.config.labels);
-        let items = self.pools.values().filter_map(|p| p.config.inventory.as_ref()).flatten().map(|item| &item.labels);
-        let members = self.pools.values().flat_map(|pool| &pool.members).filter_map(|id| self.resource(*id));
+        let pools = self.pool_entries().map(|pool| &pool.config.labels);
+        let items = self.pool_entries().filter_map(|p| p.config.inventory.as_ref()).flatten().map(|item| &item.labels);
+        let members = self.pool_entries().flat_map(|pool| &pool.members).filter_map(|id| self.resource(*id));
         pools.chain(items).chain(members.map(|row| &row.labels))
     }
 
@@ -201,25 +201,24 @@ impl Core {
         Err(reject(RejectionKind::Precondition, "UNSATISFIABLE", &field, message))
     }
 
-    /// Puts the leases of a request in line.
+    /// Puts the leases of a request into the queue.
     fn enter(&mut self, request: &LeaseRequest, fingerprint: u64, wanted: &[Wanted]) -> Vec<LeaseId> {
         let group = (wanted.len() > 1).then(|| GroupId::new(self.mint()));
-        let seq = self.revision.0 + 1;
+        let seq = self.next_number();
         let mut ids = Vec::new();
-        let (principal, tags) = (self.common.name(&request.principal), self.common.texts(&request.tags));
+        let (principal, tags) = (self.intern().name(&request.principal), self.intern().texts(&request.tags));
         for (index, want) in wanted.iter().enumerate() {
-            let id = LeaseId::new(self.mint());
             let spec = LeaseSpec {
                 request_id: request.request_id.clone(),
                 fingerprint,
                 principal: principal.clone(),
                 holder: request.holder.clone(),
-                selector: self.common.selector(&want.selector),
+                selector: self.intern().selector(&want.selector),
                 priority: request.priority,
                 ttl: want.ttl,
-                wait_until: request.queue_for.map(|span| self.now.after(span)),
+                wait_until: request.queue_for.map(|span| self.now().after(span)),
                 expected: request.expected,
-                params: self.common.texts(&want.params),
+                params: self.intern().texts(&want.params),
                 tags: tags.clone(),
                 group,
                 index: index as u32,
@@ -229,51 +228,15 @@ impl Core {
                 replaces: None,
                 work: request.work.clone(),
             };
-            self.insert_lease(Lease {
-                id,
-                revision: crate::Revision(0),
-                spec: Arc::new(spec),
-                state: LeaseState::Queued,
-                pool: None,
-                created_at: self.now,
-                // Members keep their own place if they come back one by one.
-                seq: seq + index as u64,
-                expires_at: None,
-                attempts: 0,
-                delays: 0,
-                not_before: None,
-                avoid: Vec::new(),
-                trouble: None,
-                ends_at: None,
-                doubt: None,
-            });
-            self.event("lease.queued", &request.principal, Subject::Lease(id), "");
+            // Members keep their own place if they come back one by one.
+            let id = self.add_lease(spec, seq + index as u64);
+            self.event(EventKind::LeaseQueued, &request.principal, Subject::Lease(id), "");
             self.mark_dirty_for(id);
             ids.push(id);
         }
         let key: ClassKey = wanted.iter().map(|want| Want::Selector(want.selector.clone())).collect();
-        self.queue.push(key, (Reverse(request.priority), seq), ids.clone());
+        self.enqueue(key, (Reverse(request.priority), seq), ids.clone());
         ids
-    }
-
-    /// As if the request had never been made.
-    fn withdraw(&mut self, ids: &[LeaseId]) {
-        if let Some(first) = ids.first() {
-            self.queue.remove(*first);
-        }
-        for id in ids {
-            if let Some(entry) = self.leases.remove(id) {
-                self.disarm_lease(entry.timer, *id);
-                self.by_revision.remove(&entry.row.revision);
-                self.by_request.remove(&entry.row.spec.request_id);
-                if let Some(group) = entry.row.spec.group {
-                    self.by_group.remove(&group);
-                }
-            }
-            self.pending.leases.remove(id);
-            let gone = Subject::Lease(*id);
-            self.pending.events.retain(|event| event.subject != gone);
-        }
     }
 }
 
@@ -294,7 +257,7 @@ fn listed(names: &[&str]) -> String {
     text
 }
 
-/// FNV-1a over all that the request says: the same content gives the same number in every version.
+/// FNV-1a over the whole request: the same content gives the same number in every version.
 fn fingerprint(request: &LeaseRequest) -> u64 {
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
     hash.text(&request.holder);
@@ -312,7 +275,7 @@ fn fingerprint(request: &LeaseRequest) -> u64 {
     hash.texts(&request.tags);
     hash.number(i64::from(request.independent));
     hash.number(i64::from(request.replace));
-    // What came later is hashed only where it is said, so that older requests keep their number.
+    // Later fields are hashed only where they are set, so that older requests keep their number.
     if let Some(work) = &request.work {
         hash.text(work);
     }

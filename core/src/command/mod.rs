@@ -5,9 +5,11 @@ mod configure;
 mod lease;
 mod notice;
 mod release;
+mod renew;
+mod report;
 mod results;
 
-use crate::machine::Core;
+use crate::Core;
 use crate::{Input, LeaseId, Millis, Rejection, RejectionKind, Reply, ResourceId};
 use alloc::format;
 use alloc::string::String;

@@ -1,28 +1,33 @@
-//! What adapters answered. A result that carries another number than the row is of an operation that nobody waits for
-//! any more: it is dropped.
+//! Answers of adapters. A result with another number than the row belongs to an operation that is over, and is
+//! dropped.
 
+use crate::Core;
 use crate::command::reject;
-use crate::machine::Core;
+use crate::lifecycle::Consequence;
+use crate::model::resource::Task;
 use crate::{
-    Blame, CallFailure, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection, RejectionKind,
-    Reply, ResourceId, ResourceState, Source, Subject, Texts, Verdict,
+    Blame, CallFailure, EventKind, FailReason, LeaseId, LeaseState, Made, Millis, Op, Prepared, Reason, Rejection,
+    RejectionKind, Reply, ResourceId, Source, Stage, Subject, Texts, Verdict,
 };
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 /// Cleanings that fail this often in a row make the resource be replaced.
 const CLEAN_TRIES: u32 = 3;
 
 impl Core {
+    /// The call of the adapter that is under way on a resource, if it has this number.
+    fn task(&self, id: ResourceId, op: Op) -> Option<Task> {
+        self.resource(id)?.state.task().filter(|(_, own)| *own == op).map(|(task, _)| task)
+    }
+
     pub(crate) fn on_noted(&mut self, id: ResourceId, op: Op, handle: Arc<str>) -> Result<Reply, Rejection> {
-        let current = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Provisioning { op: Some(own), .. } if own == op));
-        if !current {
+        if !matches!(self.task(id, op), Some(Task::Provision(_))) {
             let text = format!("operation {} on {id} is over; what it was about to do must not be done", op.0);
             return Err(reject(RejectionKind::Precondition, "OPERATION_OVER", "", text));
         }
-        self.edit_resource(id, |row| row.handle = Some(handle));
+        self.note_handle(id, handle);
         Ok(Reply::Done)
     }
 
@@ -32,10 +37,7 @@ impl Core {
         op: Op,
         result: Result<Made, CallFailure>,
     ) -> Result<Reply, Rejection> {
-        let current = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Provisioning { op: Some(own), .. } if own == op));
-        if current {
+        if matches!(self.task(id, op), Some(Task::Provision(_))) {
             match result {
                 Ok(made) => self.made(id, made),
                 Err(failure) => self.not_made(id, &failure),
@@ -51,49 +53,36 @@ impl Core {
         result: Result<Prepared, CallFailure>,
     ) -> Result<Reply, Rejection> {
         let Some(lease) = self.lease(id).cloned() else { return Ok(Reply::Done) };
-        let LeaseState::Preparing { hold, op: own } = lease.state else { return Ok(Reply::Done) };
+        let LeaseState::Preparing { assignment, op: own } = lease.state else { return Ok(Reply::Done) };
         if own != op {
             return Ok(Reply::Done);
         }
         match result {
             Ok(made) => {
-                self.set_near(hold.resource, made.near);
-                let Some(row) = self.resource(hold.resource) else { return Ok(Reply::Done) };
+                self.set_near(assignment.resource, made.near);
+                let Some(row) = self.resource(assignment.resource) else { return Ok(Reply::Done) };
                 let mut access: Texts = (*row.access).clone();
                 access.extend(made.access);
-                // What is announced of its host holds for a copy on it.
+                // The announced end of a host is that of a copy on it too.
                 let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host));
                 let ends_at = row.ends_at.into_iter().chain(host.and_then(|host| host.ends_at)).min();
-                // It was put in doubt meanwhile: the holder is told with the grant.
-                let doubt = match &row.state {
-                    ResourceState::Suspect { cause, .. } => cause.first().map(|link| link.detail.clone()),
-                    ResourceState::Provisioning { .. }
-                    | ResourceState::Ready
-                    | ResourceState::Repairing { .. }
-                    | ResourceState::Quarantined { .. }
-                    | ResourceState::Draining { .. }
-                    | ResourceState::Destroying { .. }
-                    | ResourceState::Orphaned { .. }
-                    | ResourceState::Gone { .. } => None,
-                };
-                if doubt.is_some() {
-                    self.requeue(id, "its resource fell into doubt while it was prepared");
+                if row.state.stage() == Stage::Doubted {
+                    let trouble = String::from("its resource fell into doubt while it was prepared");
+                    self.then(Consequence::Requeue { lease: id, trouble });
                     return Ok(Reply::Done);
                 }
-                let now = self.now;
-                self.edit_lease(id, |lease| {
-                    lease.expires_at = Some(now.after(lease.spec.ttl));
-                    lease.trouble = None;
-                    lease.ends_at = ends_at;
-                    lease.state = LeaseState::Active { hold, since: now, access: Arc::new(access) };
-                });
-                self.own_event("lease.active", Subject::Lease(id), format!("slot {}, token {}", hold.slot, hold.token));
-                if lease.spec.group.is_some_and(|group| self.partial.contains(&group)) {
+                self.activate(id, assignment, access, ends_at);
+                self.own_event(
+                    EventKind::LeaseActive,
+                    Subject::Lease(id),
+                    format!("slot {}, token {}", assignment.slot, assignment.token),
+                );
+                if lease.spec.group.is_some_and(|group| self.partial_groups().contains(&group)) {
                     // It may hold now what others wait for.
                     self.mark_dirty_for(id);
                 }
             }
-            Err(failure) => self.prepare_failed(id, hold.resource, &failure),
+            Err(failure) => self.prepare_failed(id, assignment.resource, &failure),
         }
         Ok(Reply::Done)
     }
@@ -102,16 +91,18 @@ impl Core {
         let text = format!("{}: {}", failure.reason, failure.message);
         match failure.blame {
             Blame::Request => {
-                self.fail_lease(id, FailReason::Request, &failure.reason, &failure.message);
+                let (code, detail) = (failure.reason.clone(), String::from(&*failure.message));
+                self.then(Consequence::Fail { lease: id, reason: FailReason::Request, code, detail });
             }
             Blame::Provider | Blame::Configuration => {
                 // Neither the work nor the resource is at fault, and another resource would not help.
-                self.put_off(id, &text, failure.retry_after.unwrap_or(Millis::ZERO));
+                let at_least = failure.retry_after.unwrap_or(Millis::ZERO);
+                self.then(Consequence::PutOff { lease: id, trouble: text, at_least });
             }
             Blame::Resource | Blame::Bug => {
-                self.requeue(id, &text);
                 let link = self.link(resource, Reason::PrepareFailed, &text, Source::Adapter);
-                self.suspect(resource, alloc::vec![link]);
+                self.then(Consequence::Requeue { lease: id, trouble: text });
+                self.then(Consequence::doubt(resource, link));
             }
         }
     }
@@ -127,35 +118,23 @@ impl Core {
         if cleanup.op != op {
             return Ok(Reply::Done);
         }
-        let resource = cleanup.hold.resource;
+        let resource = cleanup.assignment.resource;
         match result {
             Ok(()) => {
-                if let Some(entry) = self.resources.get_mut(&resource) {
-                    entry.clean_failures = 0;
-                }
-                self.free_slot(id);
+                self.cleaning_worked(resource);
+                self.then(Consequence::FreeSlot(id));
             }
             Err(failure) => {
                 let text = format!("the slot of {id} could not be cleaned: {}: {}", failure.reason, failure.message);
-                self.edit_lease(id, |lease| {
-                    if let LeaseState::Ended { cleanup: Some(cleanup), .. } = &mut lease.state {
-                        cleanup.op = Op(0);
-                    }
-                });
-                self.own_event("resource.clean-failed", Subject::Resource(resource), text.as_str());
-                let failures = match self.resources.get_mut(&resource) {
-                    Some(entry) => {
-                        entry.clean_failures += 1;
-                        entry.clean_failures
-                    }
-                    None => return Ok(Reply::Done),
-                };
+                self.stop_cleaning(id);
+                self.own_event(EventKind::ResourceCleanFailed, Subject::Resource(resource), text.as_str());
+                let Some(failures) = self.cleaning_failed(resource) else { return Ok(Reply::Done) };
                 let link = self.link(resource, Reason::CleanFailed, &text, Source::Adapter);
                 if failures >= CLEAN_TRIES {
-                    self.drain(resource, alloc::vec![link], None);
+                    self.then(Consequence::Drain { resource, cause: alloc::vec![link], deadline: None });
                 } else {
-                    self.suspect(resource, alloc::vec![link]);
-                    self.after_vacated(resource);
+                    self.then(Consequence::doubt(resource, link));
+                    self.then(Consequence::Vacated(resource));
                 }
             }
         }
@@ -168,10 +147,7 @@ impl Core {
         op: Op,
         result: Result<Verdict, CallFailure>,
     ) -> Result<Reply, Rejection> {
-        let current = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Suspect { op: Some(own), .. } if own == op));
-        if current {
+        if matches!(self.task(id, op), Some(Task::Check)) {
             self.checked(id, result);
         }
         Ok(Reply::Done)
@@ -183,10 +159,7 @@ impl Core {
         op: Op,
         result: Result<(), CallFailure>,
     ) -> Result<Reply, Rejection> {
-        let current = self
-            .resource(id)
-            .is_some_and(|row| matches!(row.state, ResourceState::Repairing { op: own, .. } if own == op));
-        if current {
+        if matches!(self.task(id, op), Some(Task::Repair)) {
             self.repaired(id, result);
         }
         Ok(Reply::Done)
@@ -198,21 +171,7 @@ impl Core {
         op: Op,
         result: Result<(), CallFailure>,
     ) -> Result<Reply, Rejection> {
-        let current = self.resource(id).is_some_and(|row| match row.state {
-            ResourceState::Destroying { op: Some(own), .. } | ResourceState::Orphaned { op: Some(own), .. } => {
-                own == op
-            }
-            ResourceState::Provisioning { .. }
-            | ResourceState::Ready
-            | ResourceState::Suspect { .. }
-            | ResourceState::Repairing { .. }
-            | ResourceState::Quarantined { .. }
-            | ResourceState::Draining { .. }
-            | ResourceState::Destroying { .. }
-            | ResourceState::Orphaned { .. }
-            | ResourceState::Gone { .. } => false,
-        });
-        if current {
+        if matches!(self.task(id, op), Some(Task::Destroy)) {
             self.destroyed(id, result);
         }
         Ok(Reply::Done)

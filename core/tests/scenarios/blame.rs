@@ -3,8 +3,8 @@
 use crate::world::{Kind, World, copies, inventory, lease_on_copy, mangled, silent, want};
 use std::sync::Arc;
 use wharfinger_core::{
-    DoubtPolicy, Ended, Fault, Input, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig, Reason,
-    RejectionKind, Reply, ResourceId, Work,
+    DoubtPolicy, Ended, EventKind, Fault, Input, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig,
+    Reason, RejectionKind, Reply, ResourceId, Work,
 };
 
 /// A lease whose work has this name, on any host.
@@ -60,7 +60,7 @@ fn different_work_failing_in_a_row_on_one_host_whose_checks_pass_is_the_hosts_fa
     for lease in leases {
         assert_eq!(fault(&w, lease), Some(Fault::Resource), "and its holder is told");
     }
-    let event = w.last.events.iter().find(|e| e.kind == "resource.quarantined").map(|e| e.detail.to_string());
+    let event = w.last.events.iter().find(|e| e.kind == EventKind::ResourceQuarantined).map(|e| e.detail.to_string());
     let text = event.unwrap_or_default();
     assert!(text.contains("CHECK_BLIND") && text.contains("\"b\""), "the evidence is named: {text}");
 }

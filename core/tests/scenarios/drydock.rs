@@ -17,7 +17,7 @@ fn drydock_a_host_killed_under_an_idle_copy_takes_the_copy_along() {
     let host = w.resource(copy).parent.unwrap().host.unwrap();
     w.release(lease, Outcome::Ok);
     w.all_works();
-    assert_eq!((w.stands(copy), w.row(lease).hold().is_none()), ("READY", true));
+    assert_eq!((w.stands(copy), w.row(lease).assignment().is_none()), ("READY", true));
 
     w.notice(host, NoticeKind::Gone);
     let ResourceState::Gone { cause, .. } = &w.resource(copy).state else { panic!("{}", w.stands(copy)) };

@@ -34,7 +34,7 @@ fn a_failed_build_may_keep_its_copy_for_a_while() {
     assert_eq!(w.stands(copy), "READY");
     assert_eq!(w.calls.len(), 0);
     let last = w.row(lease);
-    assert!(last.hold().is_none(), "and cleaned");
+    assert!(last.assignment().is_none(), "and cleaned");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_hold_that_ends_before_the_lease_does_changes_nothing_for_it() {
     w.pass(Millis::secs(11));
     w.all_works();
     assert_eq!(w.state(lease), "ACTIVE");
-    assert_eq!(w.resource(host).keep, None);
+    assert_eq!(w.resource(host).hold, None);
     w.release(lease, Outcome::Ok);
     assert_eq!(w.stands(host), "READY");
 }

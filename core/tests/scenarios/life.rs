@@ -107,7 +107,7 @@ fn the_slot_of_a_copy_is_held_until_it_is_clean() {
     w.works(Kind::Prepare);
 
     assert_eq!(w.state(next), "ACTIVE");
-    assert!(w.row(lease).hold().is_none());
+    assert!(w.row(lease).assignment().is_none());
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_copy_that_can_not_be_cleaned_is_checked_cleaned_again_and_at_last_replaced(
     }
     w.fails(Kind::Clean, Blame::Resource);
     assert_eq!(w.stands(copy), "DESTROYING");
-    assert!(w.row(lease).hold().is_none());
+    assert!(w.row(lease).assignment().is_none());
 }
 
 #[test]

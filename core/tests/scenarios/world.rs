@@ -368,11 +368,11 @@ impl World {
 
     /// The resource that a lease holds.
     pub(crate) fn on(&self, lease: LeaseId) -> ResourceId {
-        self.row(lease).hold().expect("it holds a slot").resource
+        self.row(lease).assignment().expect("it holds a slot").resource
     }
 
     pub(crate) fn token(&self, lease: LeaseId) -> u64 {
-        self.row(lease).hold().expect("it holds a slot").token
+        self.row(lease).assignment().expect("it holds a slot").token
     }
 
     pub(crate) fn cause(&self, lease: LeaseId) -> &CauseChain {

@@ -5,7 +5,7 @@ use crate::store::StoredEvent;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Keep, Lease, LeaseState, Millis,
+    BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, Lease, LeaseState, Millis,
     Outcome, PoolCounters, PoolView, Reading, Resource, ResourceState, Revision, Selector, Subject, Texts, Timestamp,
     WorkFailure,
 };
@@ -43,10 +43,10 @@ pub(crate) fn lease(lease: &Lease, clock: Reading) -> pb::Lease {
         work: text(spec.work.as_ref()),
         ..pb::Lease::default()
     };
-    if let Some(hold) = lease.hold() {
-        told.resource_id = hold.resource.to_string();
-        told.slot = int(hold.slot);
-        told.fencing_token = hold.token;
+    if let Some(assignment) = lease.assignment() {
+        told.resource_id = assignment.resource.to_string();
+        told.slot = int(assignment.slot);
+        told.fencing_token = assignment.token;
     }
     match &lease.state {
         LeaseState::Queued | LeaseState::Preparing { .. } => {}
@@ -165,8 +165,8 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
             told.attempt = int(*repairs);
         }
         ResourceState::Quarantined { cordon, until, .. } => {
-            let keep = Keep { by: cordon.by.clone(), reason: cordon.reason.clone(), until: *until };
-            kept(&mut told, &keep, clock);
+            let hold = Hold { by: cordon.by.clone(), reason: cordon.reason.clone(), until: *until };
+            kept(&mut told, &hold, clock);
         }
         ResourceState::Draining { cause, deadline } => {
             told.causes = causes(cause, clock);
@@ -181,16 +181,16 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
         ResourceState::Gone { cause, .. } => told.causes = causes(cause, clock),
     }
     cordoned(&mut told, resource.cordoned.as_ref());
-    if let Some(keep) = &resource.keep {
-        kept(&mut told, keep, clock);
+    if let Some(hold) = &resource.hold {
+        kept(&mut told, hold, clock);
     }
     told
 }
 
-fn kept(told: &mut pb::Resource, keep: &Keep, clock: Reading) {
-    told.kept_by = keep.by.to_string();
-    told.kept_reason = keep.reason.to_string();
-    told.kept_until = keep.until.map(|at| time(at, clock));
+fn kept(told: &mut pb::Resource, hold: &Hold, clock: Reading) {
+    told.kept_by = hold.by.to_string();
+    told.kept_reason = hold.reason.to_string();
+    told.kept_until = hold.until.map(|at| time(at, clock));
 }
 
 fn failure(failure: &WorkFailure, clock: Reading) -> pb::WorkFailure {
@@ -289,7 +289,7 @@ fn counters(counters: &PoolCounters) -> pb::PoolCounters {
 pub(crate) fn explanation(told: pb::Lease, why: Explanation, history: Vec<pb::Event>) -> pb::ExplainResponse {
     let blockers = why.blockers.into_iter().map(|blocker| pb::Blocker {
         pool: blocker.pool.to_string(),
-        code: blocker.code.to_owned(),
+        code: blocker.code.as_str().to_owned(),
         detail: blocker.detail,
         remedy: blocker.remedy,
     });

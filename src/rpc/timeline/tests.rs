@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Code;
 use wharfinger_adapter::Verdict;
-use wharfinger_core::{Batch, Core, Event, Limits, Snapshot, Subject, Timestamp};
+use wharfinger_core::{Batch, Core, Event, EventKind, Limits, Snapshot, Subject, Timestamp};
 
 async fn story(client: &Client, id: &str, limit: i32) -> pb::TimelineResponse {
     let (mut lease_id, mut resource_id) = (String::new(), id.to_owned());
@@ -153,7 +153,7 @@ fn over(entries: &[Entry]) -> Handle {
     let events = entries.iter().enumerate().map(|(n, (second, kind, subject, pool, resource))| Event {
         revision: Revision(n as u64 + 1),
         at: Timestamp(second * 1000),
-        kind,
+        kind: EventKind::parse(kind).unwrap(),
         actor: "wharfinger".into(),
         subject: subject.clone(),
         pool: pool.map(Arc::from),

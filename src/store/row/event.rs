@@ -64,7 +64,7 @@ pub(in crate::store) fn encode_event(event: &Event, ordinal: i64, sink: &mut imp
         revision: event.revision,
         ordinal,
         at_unix_ms: event.at,
-        kind: event.kind,
+        kind: event.kind.as_str(),
         actor: &event.actor,
         subject: event.subject.key(),
         pool: about.pool,

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wharfinger_core::{AtRisk, CauseChain, Keep, Link, Reason, ResourceId, Source, Subject, Timestamp, WorkFailure};
+use wharfinger_core::{AtRisk, CauseChain, Hold, Link, Reason, ResourceId, Source, Subject, Timestamp, WorkFailure};
 
 /// A value with a mirror in JSON.
 pub(super) trait JsonColumn: Sized {
@@ -177,17 +177,17 @@ impl JsonColumn for Option<AtRisk> {
     }
 }
 
-impl JsonColumn for Option<Keep> {
+impl JsonColumn for Option<Hold> {
     type Json = KeepJson;
     fn to_json(&self) -> Option<KeepJson> {
-        self.as_ref().map(|keep| KeepJson {
-            by: keep.by.clone(),
-            reason: keep.reason.clone(),
-            until: keep.until.map(|until| until.0),
+        self.as_ref().map(|hold| KeepJson {
+            by: hold.by.clone(),
+            reason: hold.reason.clone(),
+            until: hold.until.map(|until| until.0),
         })
     }
     fn from_json(json: Option<KeepJson>) -> Result<Self, String> {
-        Ok(json.map(|keep| Keep { by: keep.by, reason: keep.reason, until: keep.until.map(Timestamp) }))
+        Ok(json.map(|hold| Hold { by: hold.by, reason: hold.reason, until: hold.until.map(Timestamp) }))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Columns, Sink};
 use crate::store::StoreError;
 use std::sync::{Arc, LazyLock};
 use wharfinger_core::{
-    Cleanup, Ended, FailReason, Fault, Finding, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Millis, Op, Outcome,
+    Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseId, LeaseSpec, LeaseState, Millis, Op, Outcome,
     ResourceId, Revision, Selector, Texts, Timestamp,
 };
 
@@ -97,11 +97,11 @@ struct StateColumns {
 
 impl StateColumns {
     fn of(state: &LeaseState) -> Self {
-        let columns = |name, hold: Option<&Hold>| StateColumns {
+        let columns = |name, assignment: Option<&Assignment>| StateColumns {
             name: StateName(name),
-            resource: hold.map(|hold| hold.resource),
-            slot: hold.map(|hold| hold.slot),
-            token: hold.map(|hold| hold.token),
+            resource: assignment.map(|assignment| assignment.resource),
+            slot: assignment.map(|assignment| assignment.slot),
+            token: assignment.map(|assignment| assignment.token),
             op: None,
             since: None,
             access: None,
@@ -110,15 +110,19 @@ impl StateColumns {
         };
         match state {
             LeaseState::Queued => columns("QUEUED", None),
-            LeaseState::Preparing { hold, op } => StateColumns { op: Some(*op), ..columns("PREPARING", Some(hold)) },
-            LeaseState::Active { hold, since, access } => {
-                StateColumns { since: Some(*since), access: Some(access.clone()), ..columns("ACTIVE", Some(hold)) }
+            LeaseState::Preparing { assignment, op } => {
+                StateColumns { op: Some(*op), ..columns("PREPARING", Some(assignment)) }
             }
+            LeaseState::Active { assignment, since, access } => StateColumns {
+                since: Some(*since),
+                access: Some(access.clone()),
+                ..columns("ACTIVE", Some(assignment))
+            },
             LeaseState::Ended { how, at, cleanup } => StateColumns {
                 op: cleanup.as_ref().map(|cleanup| cleanup.op),
                 ended_at: Some(*at),
                 ended: ended_json(how),
-                ..columns(how.as_str(), cleanup.as_ref().map(|cleanup| &cleanup.hold))
+                ..columns(how.as_str(), cleanup.as_ref().map(|cleanup| &cleanup.assignment))
             },
         }
     }
@@ -126,26 +130,28 @@ impl StateColumns {
     /// The error names the column and what is wrong with it.
     fn state(self) -> Result<LeaseState, (&'static str, String)> {
         let null = |column| move || (column, "is NULL".to_owned());
-        let hold = match (self.resource, self.slot, self.token) {
-            (Some(resource), Some(slot), Some(token)) => Some(Hold { resource, slot, token }),
+        let assignment = match (self.resource, self.slot, self.token) {
+            (Some(resource), Some(slot), Some(token)) => Some(Assignment { resource, slot, token }),
             (None, None, None) => None,
             _ => return Err(("token", "goes only together with resource and slot".to_owned())),
         };
-        match (self.name.0, hold) {
+        match (self.name.0, assignment) {
             ("QUEUED", None) => Ok(LeaseState::Queued),
-            ("PREPARING", Some(hold)) => Ok(LeaseState::Preparing { hold, op: self.op.ok_or_else(null("op"))? }),
-            ("ACTIVE", Some(hold)) => Ok(LeaseState::Active {
-                hold,
+            ("PREPARING", Some(assignment)) => {
+                Ok(LeaseState::Preparing { assignment, op: self.op.ok_or_else(null("op"))? })
+            }
+            ("ACTIVE", Some(assignment)) => Ok(LeaseState::Active {
+                assignment,
                 since: self.since.ok_or_else(null("since"))?,
                 access: self.access.unwrap_or_default(),
             }),
             (name @ ("QUEUED" | "PREPARING" | "ACTIVE"), _) => {
                 Err(("resource", format!("does not go with state {name}")))
             }
-            (name, hold) => {
+            (name, assignment) => {
                 let how = ended(name, self.ended.unwrap_or_default()).map_err(|what| ("ended", what))?;
-                let cleanup = match (hold, self.op) {
-                    (Some(hold), Some(op)) => Some(Cleanup { hold, op }),
+                let cleanup = match (assignment, self.op) {
+                    (Some(assignment), Some(op)) => Some(Cleanup { assignment, op }),
                     (None, None) => None,
                     _ => return Err(("op", "goes only together with resource".to_owned())),
                 };

@@ -45,7 +45,7 @@ table! {
     detail: Json = state.detail;
     found: Map = resource.found;
     at_risk: Json = resource.at_risk;
-    kept: Json = resource.keep;
+    kept: Json = resource.hold;
     failures: Json = resource.failures;
     announced: Json = resource.announced;
 }
@@ -242,7 +242,7 @@ static BLANK: LazyLock<Resource> = LazyLock::new(|| Resource {
     announced: BTreeMap::new(),
     trouble: None,
     at_risk: None,
-    keep: None,
+    hold: None,
     failures: Vec::new(),
 });
 

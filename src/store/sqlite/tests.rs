@@ -278,7 +278,7 @@ async fn an_older_database_is_brought_up() {
     let resource = |id| found.resources.iter().find(|row| row.id == id).unwrap();
     assert_eq!(resource(ready).found.get("arch").map(|value| &**value), Some("arm64"), "labels found are not lost");
     assert_eq!(resource(ready).labels, resource(ready).found);
-    assert_eq!((&resource(ready).at_risk, &resource(ready).keep), (&None, &None));
+    assert_eq!((&resource(ready).at_risk, &resource(ready).hold), (&None, &None));
     assert!(resource(ready).failures.is_empty());
     let ResourceState::Quarantined { cordon, until, .. } = &resource(held).state else { panic!("{found:?}") };
     assert_eq!((&*cordon.by, *until), ("ann", None));
@@ -589,13 +589,13 @@ async fn an_operator_can_ask() {
     let batch = leases(0, 13);
     store.commit(&batch, epoch).await.unwrap();
     let mut conn = open::reader(&path).connect().await.unwrap();
-    let active: &Lease = batch.leases.iter().find(|lease| lease.hold().is_some() && !lease.ended()).unwrap();
+    let active: &Lease = batch.leases.iter().find(|lease| lease.assignment().is_some() && !lease.ended()).unwrap();
     let row = sqlx::query("SELECT state, holder, resource FROM leases WHERE id = ?")
         .bind(active.id.to_string())
         .fetch_one(&mut conn)
         .await
         .unwrap();
     assert_eq!(row.get::<&str, _>("holder"), &*active.spec.holder);
-    assert_eq!(row.get::<&str, _>("resource"), active.hold().unwrap().resource.to_string());
+    assert_eq!(row.get::<&str, _>("resource"), active.assignment().unwrap().resource.to_string());
     assert!(["PREPARING", "ACTIVE"].contains(&row.get::<&str, _>("state")));
 }

@@ -9,7 +9,7 @@ use wharfinger_core::{
 const PREPARES: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
 
 fn held(w: &World, leases: &[LeaseId]) -> usize {
-    leases.iter().filter(|lease| w.row(**lease).hold().is_some()).count()
+    leases.iter().filter(|lease| w.row(**lease).assignment().is_some()).count()
 }
 
 #[test]

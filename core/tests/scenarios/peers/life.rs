@@ -146,7 +146,7 @@ fn stolen() -> (World, LeaseId, LeaseId, ResourceId) {
 #[test]
 fn labgrid_449_a_stolen_lease_can_neither_renew_nor_release() {
     let (mut w, lost, next, copy) = stolen();
-    let old = w.row(lost).hold().unwrap().token;
+    let old = w.row(lost).assignment().unwrap().token;
     w.all_works();
     assert_eq!((w.state(next), w.on(next)), ("ACTIVE", copy));
     assert!(w.token(next) > old, "what the old holder sends is told apart by its token");
@@ -181,12 +181,12 @@ fn kube_agents_1196_a_copy_that_was_taken_away_is_cleaned_before_anyone_else_get
         w.fails(Kind::Clean, wharfinger_core::Blame::Provider);
         for _ in 0..5 {
             assert_eq!((w.state(next), w.stands(copy)), ("QUEUED", "SUSPECT"));
-            assert!(w.row(lost).hold().is_some(), "its slot is still taken");
+            assert!(w.row(lost).assignment().is_some(), "its slot is still taken");
             w.restart();
             w.pass(Millis::secs(1));
         }
         w.all_works();
         assert_eq!(w.state(next), "ACTIVE", "{}", w.explain(next));
-        assert!(w.row(lost).hold().is_none());
+        assert!(w.row(lost).assignment().is_none());
     }
 }

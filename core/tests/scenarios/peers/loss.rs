@@ -3,8 +3,8 @@
 use crate::world::{Kind, World, copies, failure, inventory, made_at_will, silent, vanished, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, Ended, Input, LeaseId, LeaseRequest, LeaseState, Millis, Notice, NoticeKind, NoticeTarget, Outcome,
-    PoolConfig, Reason, ResourceId, Selector, Source, Traits,
+    Blame, Ended, EventKind, Input, LeaseId, LeaseRequest, LeaseState, Millis, Notice, NoticeKind, NoticeTarget,
+    Outcome, PoolConfig, Reason, ResourceId, Selector, Source, Traits,
 };
 
 const PROBES: Traits = Traits { prepares: false, cleans: false, repairs: false, probes: true };
@@ -39,7 +39,7 @@ fn tc_worker_removed_breaks_the_claimed_lease_and_queues_its_retry() {
     );
     let retry = successor(&w, lease).unwrap();
     assert!(w.last.leases.iter().any(|row| row.id == retry), "in the same commit");
-    let told = w.last.events.iter().find(|event| event.kind == "lease.broken").unwrap();
+    let told = w.last.events.iter().find(|event| event.kind == EventKind::LeaseBroken).unwrap();
     assert!(told.lease == Some(lease) && told.detail.contains("said so"), "{told:?}");
     w.all_works();
     assert_eq!(w.state(retry), "ACTIVE");
@@ -402,13 +402,13 @@ fn a_host_that_dies_under_three_leased_copies_is_three_breaks_and_one_host_event
     w.notice(host, NoticeKind::Gone);
     assert_eq!(w.states(&leases), ["BROKEN"; 3]);
     let told = |lease: &LeaseId| {
-        w.last.events.iter().filter(|event| event.kind == "lease.broken" && event.lease == Some(*lease)).count()
+        w.last.events.iter().filter(|event| event.kind == EventKind::LeaseBroken && event.lease == Some(*lease)).count()
     };
     assert_eq!(leases.each_ref().map(told), [1, 1, 1]);
-    let of_host = |kind: &str| {
+    let of_host = |kind: EventKind| {
         w.last.events.iter().filter(|e| e.kind == kind && e.subject == wharfinger_core::Subject::Resource(host)).count()
     };
-    assert_eq!(of_host("resource.destroying"), 1);
+    assert_eq!(of_host(EventKind::ResourceDestroying), 1);
 }
 
 /// What the provider refuses for a while (quota, throttling) is no failure of anybody: Nodepool's ABORTED.

@@ -78,7 +78,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         trouble: None,
         found: Default::default(),
         at_risk: Some(AtRisk { source: "sqs".into(), detail: "a rebalance".into() }),
-        keep: Some(Keep { by: "bob".into(), reason: "looks odd".into(), until: Some(Timestamp(9_000)) }),
+        hold: Some(Hold { by: "bob".into(), reason: "looks odd".into(), until: Some(Timestamp(9_000)) }),
         announced: Default::default(),
         failures: vec![WorkFailure { work: "job".into(), lease: LeaseId::new(3), at: Timestamp(1_000), cleared: true }],
     };
@@ -104,7 +104,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
             until: None,
         },
         cordoned: None,
-        keep: None,
+        hold: None,
         ..core
     };
     let told = resource(&quarantined, &[], Reading::default());

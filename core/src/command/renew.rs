@@ -1,0 +1,74 @@
+//! A holder is still there.
+
+use super::{reject, unknown_lease};
+use crate::{Core, LeaseId, LeaseState, Millis, Rejection, RejectionKind, Reply};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+impl Core {
+    pub(crate) fn on_renew(
+        &mut self,
+        id: LeaseId,
+        principal: &Arc<str>,
+        ttl: Option<Millis>,
+    ) -> Result<Reply, Rejection> {
+        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+        self.theirs(&lease, principal)?;
+        match &lease.state {
+            LeaseState::Active { .. } => {}
+            // In line there is no TTL yet: nothing to renew but what others of its set have, and nothing wrong.
+            LeaseState::Queued | LeaseState::Preparing { .. } => {}
+            LeaseState::Ended { how, .. } => {
+                let message = format!("{id} is {}: what ended can't be renewed; ask for a new lease", how.as_str());
+                return Err(reject(RejectionKind::Precondition, "LEASE_ENDED", "lease_id", message));
+            }
+        }
+        if ttl.is_some_and(|ttl| ttl <= Millis::ZERO) {
+            let message = String::from("ttl must be longer than 0");
+            return Err(reject(RejectionKind::Invalid, "TTL_NOT_POSITIVE", "ttl", message));
+        }
+        if let (Some(ttl), Some(longest)) = (ttl, self.longest_ttl(&lease))
+            && ttl > longest
+        {
+            let message = format!("ttl {ttl} is longer than {longest}, the longest here: ask for less and renew");
+            return Err(reject(RejectionKind::Invalid, "TTL_TOO_LONG", "ttl", message));
+        }
+        // The whole group is renewed: it lives and dies as one. Each member's pool has a limit of its own.
+        let mut all = self.companions(id);
+        all.insert(0, id);
+        for member in all {
+            let Some(row) = self.lease(member).filter(|l| matches!(l.state, LeaseState::Active { .. })) else {
+                continue;
+            };
+            let wanted = ttl.unwrap_or(row.spec.ttl);
+            let until = self.now().after(self.longest_ttl(row).map_or(wanted, |longest| wanted.min(longest)));
+            self.extend(member, until);
+        }
+        Ok(Reply::Leases(self.named_first(id)))
+    }
+
+    /// The limit of the pool that serves a lease.
+    fn longest_ttl(&self, lease: &crate::Lease) -> Option<Millis> {
+        lease.pool.as_ref().and_then(|pool| self.pool_entry(pool)).map(|pool| pool.config.max_ttl)
+    }
+
+    /// The holder of a group asks again for it, or waits in a call: it lives, though it knows of no lease to renew.
+    pub(crate) fn is_waited_for(&mut self, id: LeaseId) {
+        let waits = |core: &Self, id: LeaseId| core.lease(id).is_some_and(|l| matches!(l.state, LeaseState::Queued));
+        let mut all = self.companions(id);
+        all.insert(0, id);
+        if !all.iter().any(|member| waits(self, *member)) {
+            return;
+        }
+        for member in all {
+            let Some(row) = self.lease(member).filter(|l| matches!(l.state, LeaseState::Active { .. })) else {
+                continue;
+            };
+            let until = self.now().after(row.spec.ttl);
+            if row.expires_at < Some(until) {
+                self.extend(member, until);
+            }
+        }
+    }
+}

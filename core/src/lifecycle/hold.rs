@@ -1,0 +1,124 @@
+//! Kept for triage: by an operator's quarantine, by a hold with an expiry, or because its check is blind.
+//!
+//! A hold breaks nothing: live leases go on, no new ones are given, and when the last one has ended the resource is
+//! kept as it was left, uncleaned.
+
+use crate::Core;
+use crate::lifecycle::Consequence;
+use crate::state::outbox::SELF;
+use crate::{CauseChain, Cordon, EventKind, Hold, Link, Reason, ResourceId, ResourceState, Source, Stage, Subject};
+use alloc::format;
+use alloc::sync::Arc;
+
+impl Core {
+    /// Holds a resource: no new leases, and it is set apart once its last lease has ended.
+    pub(crate) fn hold(&mut self, id: ResourceId, hold: Hold, actor: &Arc<str>) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let until = hold.until.map(|at| format!(" for {}", at.since(self.now()))).unwrap_or_default();
+        let detail = format!("kept{until}: {}", hold.reason);
+        match row.state.stage() {
+            // One that is being made has nothing to show yet.
+            Stage::Coming | Stage::Leaving | Stage::Gone => return,
+            Stage::Apart => {
+                self.edit_resource(id, |row| {
+                    if let ResourceState::Quarantined { until, .. } = &mut row.state {
+                        *until = hold.until;
+                    }
+                });
+                self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
+                return;
+            }
+            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {}
+        }
+        self.edit_resource(id, |row| row.hold = Some(hold));
+        self.event(EventKind::ResourceKept, actor, Subject::Resource(id), detail);
+        self.then(Consequence::SettleHold(id));
+    }
+
+    /// Sets a resource apart that is held and has no live lease.
+    pub(crate) fn settle_hold(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        let Some(hold) = row.hold.clone() else { return };
+        let busy = self.live_on(id).into_iter().any(|lease| {
+            // An unused copy does not keep its host in use.
+            self.lease(lease).and_then(|lease| lease.spec.child).is_none_or(|child| !self.live_on(child).is_empty())
+        });
+        let deadline = matches!(row.state, ResourceState::Draining { deadline: Some(_), .. });
+        let settled = match row.state.stage() {
+            Stage::Ready | Stage::Doubted => true,
+            // Its end is announced or ordered for a time; what is there then is not kept.
+            Stage::Draining => !deadline,
+            // When the repair is over, it is looked at again.
+            Stage::Repairing | Stage::Coming | Stage::Apart | Stage::Leaving | Stage::Gone => false,
+        };
+        if busy || !settled {
+            return;
+        }
+        let (reason, source) = if &*hold.by == SELF {
+            (Reason::CheckBlind, Source::Broker)
+        } else {
+            (Reason::Operator, Source::Operator(hold.by.clone()))
+        };
+        let cause = alloc::vec![self.link(id, reason, &hold.reason, source)];
+        let actor = hold.by.clone();
+        self.then(Consequence::SetApart { resource: id, hold, cause, actor });
+    }
+
+    /// Keeps a resource as it is; its leases are broken.
+    pub(crate) fn set_apart(&mut self, id: ResourceId, hold: Hold, cause: &CauseChain, actor: &Arc<str>) {
+        let since = self.now();
+        let detail = hold.reason.clone();
+        let (cordon, until) = (Cordon { by: hold.by, reason: hold.reason }, hold.until);
+        self.edit_resource(id, |row| {
+            row.state = ResourceState::Quarantined { cordon, since, until };
+            row.hold = None;
+        });
+        self.event(EventKind::ResourceQuarantined, actor, Subject::Resource(id), &*detail);
+        for lease in self.live_on(id) {
+            self.then(Consequence::Uproot { lease, cause: cause.clone(), actor: actor.clone() });
+        }
+    }
+
+    /// Back from quarantine, or from being kept, by way of a check.
+    pub(crate) fn take_back(&mut self, id: ResourceId, link: Link) {
+        let Some(row) = self.resource(id).cloned() else { return };
+        match row.state.stage() {
+            Stage::Apart => {
+                self.drop_failures(id, |_| true);
+                self.edit_resource(id, |row| row.state = ResourceState::Ready);
+                self.then(Consequence::doubt(id, link));
+            }
+            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {
+                if row.hold.is_some() {
+                    self.drop_failures(id, |_| true);
+                    self.edit_resource(id, |row| row.hold = None);
+                    self.then(Consequence::doubt(id, link));
+                    self.then(Consequence::Vacated(id));
+                }
+            }
+            Stage::Coming | Stage::Leaving | Stage::Gone => {}
+        }
+    }
+
+    /// Ends a hold that ran out; false: there is none.
+    pub(crate) fn hold_due(&mut self, id: ResourceId) -> bool {
+        let Some(row) = self.resource(id).cloned() else { return false };
+        let until = match (&row.state, &row.hold) {
+            (ResourceState::Quarantined { until, .. }, _) => *until,
+            (_, Some(hold)) => hold.until,
+            (_, None) => None,
+        };
+        if until.is_none_or(|at| at > self.now()) {
+            return false;
+        }
+        self.event(EventKind::ResourceHoldOver, &Arc::from(SELF), Subject::Resource(id), "");
+        let link = self.link(id, Reason::Policy, "it was kept for as long as was asked", Source::Broker);
+        if matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == SELF) {
+            // Its check is blind, so one more pass is no evidence.
+            self.then(Consequence::remove(id, alloc::vec![link]));
+            return true;
+        }
+        self.then(Consequence::TakeBack { resource: id, link });
+        true
+    }
+}

@@ -1,0 +1,137 @@
+//! A pool gets one more resource; a working copy first gets a slot on a host.
+
+use crate::state::outbox::{Call, SELF};
+use crate::{
+    Core, EventKind, Labels, LeaseId, LeaseSpec, Millis, Parent, PoolConfig, Resource, ResourceId, ResourceState,
+    Revision, Selector, Subject, Texts,
+};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+impl Core {
+    /// Begins to make one more resource.
+    pub(crate) fn start_resource(&mut self, name: &Arc<str>) {
+        let Some(pool) = self.pool_entry(name) else { return };
+        let config = pool.config.clone();
+        let item = match &config.inventory {
+            Some(_) => match self.idle_items(pool).into_iter().next() {
+                Some(item) => Some(item),
+                None => return,
+            },
+            None => None,
+        };
+        let id = ResourceId::new(self.mint());
+        let hosted = !config.on.is_empty();
+        let op = if hosted { None } else { Some(self.next_op()) };
+        self.insert_resource(Resource {
+            id,
+            revision: Revision(0),
+            pool: name.clone(),
+            labels: item.as_ref().map(|item| item.labels.clone()).unwrap_or_default(),
+            found: Labels::new(),
+            slots: item.as_ref().and_then(|item| item.slots).unwrap_or(config.slots).max(1),
+            item: item.map(|item| item.name),
+            parent: None,
+            state: ResourceState::Provisioning { op, attempt: 0, retry_at: None },
+            cordoned: None,
+            created_at: self.now(),
+            ready_at: None,
+            idle_since: None,
+            uses: 0,
+            handle: None,
+            access: Arc::new(Texts::new()),
+            ends_at: None,
+            announced: BTreeMap::new(),
+            trouble: None,
+            at_risk: None,
+            hold: None,
+            failures: Vec::new(),
+        });
+        self.own_event(EventKind::ResourceProvisioning, Subject::Resource(id), "");
+        if hosted {
+            self.ask_for_host(id, &config);
+        } else if let Some(op) = op {
+            self.call(Call::Resource(id, op));
+        }
+    }
+
+    /// Queues the lease that a child holds on its host, at the priority of the most urgent request that waits for the
+    /// child. Its selector names one of the pools on which it may lie; any of them may serve it (see
+    /// [`Core::want_of`]).
+    pub(crate) fn ask_for_host(&mut self, child: ResourceId, config: &PoolConfig) {
+        let on = config
+            .on
+            .iter()
+            .filter_map(|name| self.pool_entry(name))
+            .max_by_key(|pool| (pool.open(), pool.total.free_slots.min(1), Reverse(pool.total.capacity)))
+            .map(|pool| pool.config.name.clone())
+            .or_else(|| config.on.first().cloned());
+        let Some(on) = on else { return };
+        let priority = self
+            .queue()
+            .classes_for(&config.name)
+            .iter()
+            .filter_map(|key| self.queue().classes.get(key)?.waiters.keys().next().map(|place| place.0.0))
+            .max()
+            .unwrap_or(0);
+        let seq = self.next_number();
+        let selector = Arc::new(Selector { pool: Some(on.clone()), labels: Labels::new() });
+        let spec = LeaseSpec {
+            request_id: Arc::from(format!("{child}")),
+            fingerprint: 0,
+            principal: Arc::from(SELF),
+            holder: Arc::from(format!("{child}")),
+            selector,
+            priority,
+            ttl: Millis::ZERO,
+            wait_until: None,
+            expected: None,
+            params: Arc::new(Texts::new()),
+            tags: Arc::new(Texts::new()),
+            group: None,
+            index: 0,
+            independent: true,
+            child: Some(child),
+            replace: false,
+            replaces: None,
+            work: None,
+        };
+        let id = self.add_lease(spec, seq);
+        self.edit_resource(child, |row| row.parent = Some(Parent { lease: id, host: None }));
+        if let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) {
+            self.enqueue(alloc::vec![want].into(), (Reverse(priority), seq), alloc::vec![id]);
+        }
+        self.mark_dirty_for(id);
+    }
+
+    /// Has the leases of working copies that have no host yet wait for the pools on which their own lies now.
+    pub(crate) fn requeue_children(&mut self) {
+        let waits =
+            |entry: &crate::state::tables::ResourceEntry| entry.row.parent.filter(|parent| parent.host.is_none());
+        let leases: Vec<LeaseId> = self.entries().filter_map(waits).map(|parent| parent.lease).collect();
+        for id in leases {
+            let Some((_, place)) = self.queue().place(id).cloned() else { continue };
+            let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) else { continue };
+            self.dequeue(id);
+            self.enqueue(alloc::vec![want].into(), place, alloc::vec![id]);
+        }
+    }
+
+    /// A child's lease on its host is active: now it can be made.
+    pub(crate) fn host_found(&mut self, child: ResourceId, host: ResourceId) {
+        self.tie(host, child);
+        let op = self.next_op();
+        self.edit_resource(child, |row| {
+            if let Some(parent) = &mut row.parent {
+                parent.host = Some(host);
+            }
+            if let ResourceState::Provisioning { op: slot, .. } = &mut row.state {
+                *slot = Some(op);
+            }
+        });
+        self.call(Call::Resource(child, op));
+    }
+}

@@ -1,0 +1,263 @@
+//! Inputs.
+
+use crate::{LeaseId, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+pub use wharfinger_types::{Blame, Verdict};
+
+/// One request, answer or notice. All of it is data: the core asks for nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A client requests leases.
+    Lease(LeaseRequest),
+    /// A holder is done, or stops waiting. A second release changes nothing.
+    Release {
+        /// The lease. Its whole group goes with it, unless its members are independent.
+        lease: LeaseId,
+        /// The authenticated principal of the request.
+        principal: Arc<str>,
+        /// The outcome of the work.
+        outcome: Outcome,
+        /// Free text.
+        note: Arc<str>,
+        /// How long the resource is held for triage; at most the pool's `max_hold`.
+        hold: Option<Millis>,
+    },
+    /// A holder reports failures while it works: the resource is checked, and the lease goes on.
+    Report {
+        /// The lease.
+        lease: LeaseId,
+        /// The authenticated principal of the request.
+        principal: Arc<str>,
+        /// The failures, as text.
+        note: Arc<str>,
+    },
+    /// A holder extends its lease.
+    Renew {
+        /// The lease.
+        lease: LeaseId,
+        /// The authenticated principal of the request.
+        principal: Arc<str>,
+        /// The new TTL from now on; `None`: that of the request.
+        ttl: Option<Millis>,
+    },
+    /// A request of an operator.
+    Admin(AdminRequest),
+    /// An adapter that makes a resource writes down what it is about to do in the outside world, or what came of it, so
+    /// that a restart finds it. Refused if nobody waits for the operation any more: then it must not be done.
+    Noted {
+        /// The resource.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// Stands as the resource's handle until it is made, and for its removal if it never is.
+        handle: Arc<str>,
+    },
+    /// An adapter made a resource, or did not.
+    Provisioned {
+        /// The resource.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// The result.
+        result: Result<Made, CallFailure>,
+    },
+    /// An adapter made a slot ready, or did not.
+    Prepared {
+        /// For which lease.
+        lease: LeaseId,
+        /// The operation's number.
+        op: Op,
+        /// The slot that is ready.
+        result: Result<Prepared, CallFailure>,
+    },
+    /// An adapter cleaned a slot, or did not.
+    Cleaned {
+        /// After which lease.
+        lease: LeaseId,
+        /// The operation's number.
+        op: Op,
+        /// The result.
+        result: Result<(), CallFailure>,
+    },
+    /// A check came back.
+    Checked {
+        /// Of which resource.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// The verdict; an error is no verdict.
+        result: Result<Verdict, CallFailure>,
+    },
+    /// A probe came back.
+    Probed {
+        /// Of which resource.
+        resource: ResourceId,
+        /// The verdict; an error is no verdict.
+        result: Result<Verdict, CallFailure>,
+    },
+    /// A repair came back.
+    Repaired {
+        /// Of which resource.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// The result.
+        result: Result<(), CallFailure>,
+    },
+    /// A destroy came back.
+    Destroyed {
+        /// Of which resource.
+        resource: ResourceId,
+        /// The operation's number.
+        op: Op,
+        /// The result.
+        result: Result<(), CallFailure>,
+    },
+    /// A notice of the outside world.
+    Notice(Notice),
+    /// The configuration, whole, in the order of the file. Already checked.
+    Configure(Vec<PoolConfig>),
+    /// Time alone.
+    Tick,
+}
+
+/// A request for one or several leases: all or nothing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LeaseRequest {
+    /// Chosen by the client.
+    pub request_id: Arc<str>,
+    /// The authenticated principal.
+    pub principal: Arc<str>,
+    /// The holder's own name, as free text.
+    pub holder: Arc<str>,
+    /// The claims; at least one.
+    pub claims: Vec<Claim>,
+    /// Higher goes first.
+    pub priority: i32,
+    /// `None`: the pool's default.
+    pub ttl: Option<Millis>,
+    /// Maximum time in the queue; `None`: no limit.
+    pub queue_for: Option<Millis>,
+    /// The request is refused unless it can be granted at once.
+    pub no_queue: bool,
+    /// How long the work is likely to take.
+    pub expected: Option<Millis>,
+    /// For people.
+    pub tags: Arc<Texts>,
+    /// Members are released and broken on their own.
+    pub independent: bool,
+    /// When it breaks, queue a successor at once.
+    pub replace: bool,
+    /// The name of the work: failures of the same work are compared. `None`: see [`crate::LeaseSpec::work_key`].
+    pub work: Option<Arc<str>>,
+}
+
+/// One kind of thing wanted by a request.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Claim {
+    /// The resources that fit.
+    pub selector: Arc<Selector>,
+    /// Number of leases; each gets its own slot.
+    pub count: u32,
+    /// For the adapter.
+    pub params: Arc<Texts>,
+}
+
+/// A resource that an adapter made.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Made {
+    /// The key by which the adapter finds it again.
+    pub handle: Option<Arc<str>>,
+    /// How to reach it.
+    pub access: Texts,
+    /// Labels found on the way.
+    pub labels: Texts,
+}
+
+/// A call to an adapter that did not work.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallFailure {
+    /// The party that must act.
+    pub blame: Blame,
+    /// A stable code.
+    pub reason: Arc<str>,
+    /// Free text.
+    pub message: Arc<str>,
+    /// Minimum time before the call is repeated.
+    pub retry_after: Option<Millis>,
+}
+
+/// A notice of the outside world.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Notice {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The subject.
+    pub target: NoticeTarget,
+    /// The kind.
+    pub kind: NoticeKind,
+    /// The source of the notice.
+    pub source: Arc<str>,
+    /// The text of the source.
+    pub detail: Arc<str>,
+}
+
+/// The subject of a notice.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum NoticeTarget {
+    /// A resource.
+    Resource(ResourceId),
+    /// An inventory entry.
+    Item(Arc<str>),
+}
+
+/// The kind of a notice, in the core's time.
+pub type NoticeKind = wharfinger_types::NoticeKind<Timestamp>;
+
+/// A request of an operator.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AdminRequest {
+    /// The authenticated principal.
+    pub principal: Arc<str>,
+    /// The reason, as free text.
+    pub reason: Arc<str>,
+    /// The kind.
+    pub verb: AdminVerb,
+}
+
+/// The verbs of operators. Each is valid in every state; one that cannot apply changes nothing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum AdminVerb {
+    /// No new leases in this pool.
+    CordonPool(Arc<str>),
+    /// New leases in this pool again.
+    UncordonPool(Arc<str>),
+    /// No new leases on this resource.
+    Cordon(ResourceId),
+    /// New leases again; a drain by an operator ends.
+    Uncordon(ResourceId),
+    /// No new leases; destroyed when the last one ends, or at the deadline.
+    Drain(ResourceId, Option<Millis>),
+    /// Check it now.
+    Check(ResourceId),
+    /// It is mangled: check, repair or recycle.
+    Taint(ResourceId),
+    /// Keep it as it is; its leases are broken.
+    Quarantine(ResourceId),
+    /// Keep it as it is for this time, once its leases have ended; those go on.
+    Hold(ResourceId, Millis),
+    /// The same for the resource of this lease.
+    HoldLease(LeaseId, Millis),
+    /// Back from quarantine or a hold, by way of a check.
+    Recover(ResourceId),
+    /// Destroy it now and make another.
+    Recycle(ResourceId),
+    /// End this lease.
+    Break(LeaseId),
+    /// Forget it, whatever it is: its clean-up becomes a debt and its capacity is free.
+    ForceDestroy(ResourceId),
+}
+
+/// A slot that is ready for its holder, with shared texts.
+pub type Prepared = wharfinger_types::Prepared<Arc<str>>;

@@ -1,0 +1,338 @@
+//! A lease as it is stored and served.
+
+use crate::{CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Selector, Timestamp};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// String keys to string values: parameters for the adapter, tags of the holder, access.
+pub type Texts = BTreeMap<Arc<str>, Arc<str>>;
+
+/// One holder's claim on one slot of one resource.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Lease {
+    /// Its id.
+    pub id: LeaseId,
+    /// When it last changed.
+    pub revision: Revision,
+    /// The request; it never changes.
+    pub spec: Arc<LeaseSpec>,
+    /// Its state.
+    pub state: LeaseState,
+    /// The pool that serves it; `None` while it is queued.
+    pub pool: Option<Arc<str>>,
+    /// The time of the request. With the priority, its place in the queue.
+    pub created_at: Timestamp,
+    /// The revision of the request: breaks ties between equal ages.
+    pub seq: u64,
+    /// When its TTL runs out; `None` until it is active.
+    pub expires_at: Option<Timestamp>,
+    /// How many times it was sent back to the queue.
+    pub attempts: u32,
+    /// Number of delays because a remote or a provider was down.
+    pub delays: u32,
+    /// A queued lease is not served before this time.
+    pub not_before: Option<Timestamp>,
+    /// Resources that failed it, newest last; at most [`Lease::MAX_AVOID`].
+    pub avoid: Vec<ResourceId>,
+    /// The latest failure, for `explain`.
+    pub trouble: Option<Arc<str>>,
+    /// The resource will end at this time, as far as is known.
+    pub ends_at: Option<Timestamp>,
+    /// The resource under it is in doubt, and why. The lease holds until there is evidence.
+    pub doubt: Option<Arc<str>>,
+}
+
+impl Lease {
+    /// How many resources a lease remembers to avoid.
+    pub const MAX_AVOID: usize = 16;
+
+    /// A new lease in the queue.
+    pub(crate) fn queued(id: LeaseId, spec: LeaseSpec, at: Timestamp, seq: u64) -> Self {
+        Self {
+            id,
+            revision: Revision(0),
+            spec: Arc::new(spec),
+            state: LeaseState::Queued,
+            pool: None,
+            created_at: at,
+            seq,
+            expires_at: None,
+            attempts: 0,
+            delays: 0,
+            not_before: None,
+            avoid: Vec::new(),
+            trouble: None,
+            ends_at: None,
+            doubt: None,
+        }
+    }
+
+    /// The slot that it keeps others out of: while preparing, active, or being cleaned up after it.
+    pub fn assignment(&self) -> Option<&Assignment> {
+        match &self.state {
+            LeaseState::Queued => None,
+            LeaseState::Preparing { assignment, .. } | LeaseState::Active { assignment, .. } => Some(assignment),
+            LeaseState::Ended { cleanup, .. } => cleanup.as_ref().map(|c| &c.assignment),
+        }
+    }
+
+    /// Whether a repetition of its request is answered with it, and its group.
+    pub(crate) fn is_of_request(&self) -> bool {
+        self.spec.child.is_none() && self.spec.replaces.is_none() && self.spec.index == 0
+    }
+
+    /// Whether it is over for its holder.
+    pub fn ended(&self) -> bool {
+        matches!(self.state, LeaseState::Ended { .. })
+    }
+}
+
+/// The request of one lease.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LeaseSpec {
+    /// Chosen by the client; the same id is the same request.
+    pub request_id: Arc<str>,
+    /// Hash of the whole request: it distinguishes a repetition from a mistake.
+    pub fingerprint: u64,
+    /// The authenticated principal.
+    pub principal: Arc<str>,
+    /// The holder's own name, as free text.
+    pub holder: Arc<str>,
+    /// The resources that fit.
+    pub selector: Arc<Selector>,
+    /// Higher goes first.
+    pub priority: i32,
+    /// From grant or renewal to the end.
+    pub ttl: Millis,
+    /// The time at which it fails if it still waits.
+    pub wait_until: Option<Timestamp>,
+    /// How long the work is likely to take.
+    pub expected: Option<Millis>,
+    /// For the adapter.
+    pub params: Arc<Texts>,
+    /// For people: build URL, ticket.
+    pub tags: Arc<Texts>,
+    /// The request that it is part of, if that asked for several.
+    pub group: Option<GroupId>,
+    /// Its number within the group.
+    pub index: u32,
+    /// Released and broken on its own, though part of a group.
+    pub independent: bool,
+    /// The child resource that holds it; `None`: a client does.
+    pub child: Option<ResourceId>,
+    /// When it breaks, queue a successor at once.
+    pub replace: bool,
+    /// The broken lease that it succeeds.
+    pub replaces: Option<LeaseId>,
+    /// The holder's name of the work: failures of the same work are compared.
+    pub work: Option<Arc<str>>,
+}
+
+impl LeaseSpec {
+    /// The key of the same work: the holder's name of it; failing that, the parameters for the adapter; failing
+    /// that, the holder.
+    pub fn work_key(&self) -> Arc<str> {
+        if let Some(work) = &self.work {
+            return work.clone();
+        }
+        if self.params.is_empty() {
+            return self.holder.clone();
+        }
+        let mut text = String::new();
+        if let Some(pool) = &self.selector.pool {
+            text.push_str(pool);
+        }
+        for (key, value) in &*self.params {
+            text.push(' ');
+            text.push_str(key);
+            text.push('=');
+            text.push_str(value);
+        }
+        Arc::from(text)
+    }
+}
+
+/// The slot of a lease.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Assignment {
+    /// The resource.
+    pub resource: ResourceId,
+    /// The number of the slot.
+    pub slot: u32,
+    /// Fencing token: the revision of the grant. Grows with every lease of the slot.
+    pub token: u64,
+}
+
+/// The state of a lease.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum LeaseState {
+    /// It waits in the queue.
+    Queued,
+    /// It has a slot, and the adapter makes that ready.
+    Preparing {
+        /// Its slot.
+        assignment: Assignment,
+        /// The operation under way.
+        op: Op,
+    },
+    /// The holder may work.
+    Active {
+        /// Its slot.
+        assignment: Assignment,
+        /// Since when.
+        since: Timestamp,
+        /// How to reach it.
+        access: Arc<Texts>,
+    },
+    /// Over.
+    Ended {
+        /// How it ended.
+        how: Ended,
+        /// When it ended.
+        at: Timestamp,
+        /// The slot is still being cleaned; others are kept out.
+        cleanup: Option<Cleanup>,
+    },
+}
+
+/// Clean-up of a slot after its lease.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Cleanup {
+    /// The slot.
+    pub assignment: Assignment,
+    /// The operation under way.
+    pub op: Op,
+}
+
+/// How a lease ended.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Ended {
+    /// By its holder.
+    Released {
+        /// The outcome of the work.
+        outcome: Outcome,
+        /// The holder's note.
+        note: Arc<str>,
+        /// The fault of a failure, once it is known.
+        finding: Option<Arc<Finding>>,
+    },
+    /// The TTL ran out.
+    Expired,
+    /// Against the holder's will.
+    Broken {
+        /// Why.
+        cause: CauseChain,
+        /// The lease that succeeds it.
+        replacement: Option<LeaseId>,
+    },
+    /// By its holder, before it was active.
+    Cancelled,
+    /// It will never be active.
+    Failed {
+        /// Why.
+        reason: FailReason,
+        /// The adapter's stable code, if an adapter refused.
+        code: Arc<str>,
+        /// Free text.
+        detail: Arc<str>,
+    },
+}
+
+impl Ended {
+    /// The stable name of the state.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Ended::Released { .. } => "RELEASED",
+            Ended::Expired => "EXPIRED",
+            Ended::Broken { .. } => "BROKEN",
+            Ended::Cancelled => "CANCELLED",
+            Ended::Failed { .. } => "FAILED",
+        }
+    }
+}
+
+/// The finding of the check after a failure.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Finding {
+    /// The fault.
+    pub fault: Fault,
+    /// The evidence, as text.
+    pub detail: Arc<str>,
+}
+
+/// The fault of a failure.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Fault {
+    /// The resource passed its check; nothing more is known.
+    Undecided,
+    /// The resource: a check found it unfit, or different work keeps failing on it.
+    Resource,
+    /// The work: it failed on several resources whose checks pass.
+    Work,
+}
+
+impl Fault {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Undecided => "UNDECIDED",
+            Fault::Resource => "RESOURCE",
+            Fault::Work => "WORK",
+        }
+    }
+}
+
+/// The outcome of the work.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Outcome {
+    /// It succeeded.
+    Ok,
+    /// It failed: check the resource.
+    Failed,
+    /// The holder knows that the resource is mangled.
+    Tainted,
+    /// Its owner ended it, or its end is unknown: the resource is checked as after a failure, and nothing is counted.
+    Abandoned,
+}
+
+impl Outcome {
+    /// All outcomes, for tables and tests.
+    pub const ALL: [Outcome; 4] = [Outcome::Ok, Outcome::Failed, Outcome::Tainted, Outcome::Abandoned];
+
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "OK",
+            Outcome::Failed => "FAILED",
+            Outcome::Tainted => "TAINTED",
+            Outcome::Abandoned => "ABANDONED",
+        }
+    }
+}
+
+/// The reason for which a lease failed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FailReason {
+    /// It waited as long as it was asked to.
+    WaitDeadline,
+    /// Its own fault.
+    Request,
+    /// It was sent back to the queue too often.
+    BudgetSpent,
+    /// Another lease of the same request failed.
+    Group,
+}
+
+impl FailReason {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailReason::WaitDeadline => "WAIT_DEADLINE",
+            FailReason::Request => "REQUEST",
+            FailReason::BudgetSpent => "BUDGET_SPENT",
+            FailReason::Group => "GROUP",
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Data: rows as they are stored and served, inputs, outputs, and nothing that decides.
+
+pub(crate) mod cause;
+pub(crate) mod effect;
+pub(crate) mod event;
+pub(crate) mod id;
+pub(crate) mod input;
+pub(crate) mod label;
+pub(crate) mod lease;
+pub(crate) mod output;
+pub(crate) mod pool;
+pub(crate) mod resource;
+pub(crate) mod stable;
+pub(crate) mod time;
+pub(crate) mod view;

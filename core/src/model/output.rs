@@ -1,0 +1,107 @@
+//! Outputs: changes to store, then replies, then effects.
+
+use crate::{Effect, Event, Lease, LeaseId, Millis, PoolRow, Resource, ResourceId, Revision, Timestamp};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// All changes of one or several steps. The store commits it in one transaction, and nothing of it leaves before.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Batch {
+    /// The revision before it.
+    pub base: Revision,
+    /// The revision after it; equal to `base` if nothing changed.
+    pub revision: Revision,
+    /// The time of the last step.
+    pub now: Timestamp,
+    /// Leases that changed, as they are now, in order of revision.
+    pub leases: Vec<Arc<Lease>>,
+    /// Resources that changed, as they are now, in order of revision.
+    pub resources: Vec<Arc<Resource>>,
+    /// Pools that operators cordoned or uncordoned.
+    pub pools: Vec<Arc<PoolRow>>,
+    /// Ended leases that are no longer kept. Forgetting is a change: the revision goes on.
+    pub forgotten_leases: Vec<LeaseId>,
+    /// Resources that are gone and no longer kept.
+    pub forgotten_resources: Vec<ResourceId>,
+    /// The oldest revision from which a watch can resume.
+    pub floor: Revision,
+    /// The audit trail's new entries.
+    pub events: Vec<Event>,
+    /// Calls of adapters, to be started after the commit.
+    pub effects: Vec<Effect>,
+}
+
+impl Batch {
+    /// Whether there is nothing to store. An operator's request is in the audit trail even if it changed nothing.
+    pub fn is_empty(&self) -> bool {
+        self.base == self.revision
+            && self.events.is_empty()
+            && self.forgotten_leases.is_empty()
+            && self.forgotten_resources.is_empty()
+    }
+}
+
+/// All that a store holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    /// The last committed revision.
+    pub revision: Revision,
+    /// The oldest revision from which a watch can resume.
+    pub floor: Revision,
+    /// The time of the last committed step: time never runs backwards, over a restart either.
+    pub now: Timestamp,
+    /// Tells the ids of this deployment from another's.
+    pub salt: u16,
+    /// All leases.
+    pub leases: Vec<Lease>,
+    /// All resources.
+    pub resources: Vec<Resource>,
+    /// Pools that operators cordoned.
+    pub pools: Vec<PoolRow>,
+}
+
+/// The answer to an input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The input was taken.
+    Done,
+    /// The leases of a request, or the lease that was renewed or released (with its group).
+    Leases(Vec<Arc<Lease>>),
+    /// The resource of an operator's request.
+    Resource(Arc<Resource>),
+    /// The pool of an operator's request.
+    Pool(Arc<str>),
+}
+
+/// An input that was refused; nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejection {
+    /// The kind of the refusal.
+    pub kind: RejectionKind,
+    /// Stable code: `UNKNOWN_POOL`, `LEASE_ENDED`.
+    pub reason: &'static str,
+    /// The field at fault, as a path in the request's protobuf message; empty if none.
+    pub field: String,
+    /// The mistake and its remedy, as text.
+    pub message: String,
+    /// Minimum time before the client repeats the request.
+    pub retry_after: Option<Millis>,
+}
+
+/// Kinds of refusals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RejectionKind {
+    /// The request itself is wrong.
+    Invalid,
+    /// The lease, resource or pool does not exist.
+    NotFound,
+    /// The request id was used for another request.
+    Conflict,
+    /// The lease belongs to another principal.
+    Denied,
+    /// No capacity now, or a limit reached.
+    Exhausted,
+    /// Not in its present state, or never with the present configuration.
+    Precondition,
+}

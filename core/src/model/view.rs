@@ -1,0 +1,144 @@
+//! Views for readers; none of them is stored.
+
+use crate::model::stable::stable_texts;
+use crate::{Cordon, PoolConfig, ResourceId};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// A pool as it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PoolView {
+    /// Its configuration; of a removed pool, the last one known.
+    pub config: Arc<PoolConfig>,
+    /// Still in the configuration.
+    pub configured: bool,
+    /// Cordoned by an operator.
+    pub cordoned: Option<Cordon>,
+    /// Resources by state; see [`crate::ResourceState::as_str`].
+    pub by_state: BTreeMap<&'static str, u32>,
+    /// Slots that could be leased now.
+    pub free_slots: u32,
+    /// Live leases on it.
+    pub leases: u32,
+    /// Queued leases that it could serve.
+    pub waiting: u32,
+    /// Its inventory.
+    pub items: Vec<ItemView>,
+    /// The reason for which it cannot grow, if it should.
+    pub trouble: Option<String>,
+    /// Failure domains of which some are in trouble.
+    pub brakes: Vec<BrakeView>,
+    /// Counters since the broker started.
+    pub counters: PoolCounters,
+}
+
+/// A failure domain, and whether what rests on silence and checks is held there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BrakeView {
+    /// The value of the pool's domain label; empty: the whole pool.
+    pub domain: Arc<str>,
+    /// Resources in it that could be in trouble.
+    pub members: u32,
+    /// Those in trouble now, or ended for it within the window.
+    pub troubled: u32,
+    /// Why the brake is on, and since when; `None`: it is off.
+    pub held: Option<(crate::Timestamp, Arc<str>)>,
+}
+
+/// Counters of a pool since the broker started; they only grow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PoolCounters {
+    /// Times that a resource fell into doubt.
+    pub doubts: u64,
+    /// Doubts that a check cleared.
+    pub cleared: u64,
+    /// Repairs begun.
+    pub repairs: u64,
+    /// Resources lost: proved gone, or silent for too long.
+    pub lost: u64,
+    /// Leases broken.
+    pub broken: u64,
+    /// Times that evidence was held back by the brake.
+    pub held: u64,
+    /// Resources that a dry run would have ended.
+    pub would_end: u64,
+    /// Leases that a dry run would have broken.
+    pub would_break: u64,
+}
+
+/// One machine of an inventory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ItemView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it may be used.
+    pub enabled: bool,
+    /// The resource that is made of it now.
+    pub resource: Option<ResourceId>,
+}
+
+/// Why a lease waits, or what became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Explanation {
+    /// In one sentence.
+    pub summary: String,
+    /// Place among the requests that want the same, from 1; 0 if it is not queued.
+    pub position: u32,
+    /// Whether the present configuration can ever meet it.
+    pub satisfiable: bool,
+    /// Pool by pool.
+    pub blockers: Vec<Blocker>,
+}
+
+stable_texts! {
+    /// Reasons for which a pool does not serve a lease. The set is open for clients: a later version may add codes.
+    pub enum BlockerCode {
+        /// The lease waits for a time: a remote or a provider was down.
+        Delayed = "DELAYED",
+        /// The group of the lease has fewer slots than it needs.
+        Incomplete = "INCOMPLETE",
+        /// The pool left the configuration.
+        Removed = "REMOVED",
+        /// The pool is disabled in the configuration.
+        Disabled = "DISABLED",
+        /// An operator cordoned the pool.
+        Cordoned = "CORDONED",
+        /// The free slots are on resources that failed this lease.
+        Avoided = "AVOIDED",
+        /// The free slots are on resources that may be taken away.
+        AtRisk = "AT_RISK",
+        /// The free slots are on resources that end before the work would.
+        EndsTooSoon = "ENDS_TOO_SOON",
+        /// The next resource waits for a slot on a host.
+        NoHost = "NO_HOST",
+        /// Resources are being made.
+        Provisioning = "PROVISIONING",
+        /// The brake of a failure domain is on.
+        Braked = "BRAKED",
+        /// Resources are in doubt or under repair.
+        InDoubt = "IN_DOUBT",
+        /// Resources are cordoned, draining, held or quarantined.
+        Held = "HELD",
+        /// The pool waits after a failed attempt to make a resource.
+        BackingOff = "BACKING_OFF",
+        /// All slots are in use.
+        Busy = "BUSY",
+        /// The pool may have no resource.
+        AtMax = "AT_MAX",
+    }
+}
+
+/// The reason for which one pool does not serve a lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Blocker {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The reason.
+    pub code: BlockerCode,
+    /// The facts, as text.
+    pub detail: String,
+    /// The remedy, as text.
+    pub remedy: String,
+}

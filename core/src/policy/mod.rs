@@ -1,0 +1,3 @@
+//! Decisions over the state.
+
+pub(crate) mod brake;

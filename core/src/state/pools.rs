@@ -1,0 +1,119 @@
+//! Transitions of pools.
+
+use crate::state::tables::{Backoff, Pool};
+use crate::{Cordon, Core, Millis, PoolConfig, PoolCounters, Revision, Timestamp};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+impl Core {
+    /// A pool that is no longer configured is forgotten with its last resource.
+    pub(crate) fn drop_empty_pools(&mut self) {
+        let before = self.pools.len();
+        self.pools.retain(|_, pool| pool.configured || !pool.members.is_empty());
+        if self.pools.len() != before {
+            let pools = &self.pools;
+            self.order.retain(|name| pools.contains_key(name));
+        }
+    }
+
+    /// Counts what happened in a pool.
+    pub(crate) fn count(&mut self, pool: &str, count: impl FnOnce(&mut PoolCounters)) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            count(&mut pool.counters);
+        }
+    }
+
+    /// A resource of the pool was made: nothing keeps the next one.
+    pub(crate) fn provisioning_worked(&mut self, pool: &str) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.backoff = Backoff::default();
+        }
+    }
+
+    /// A resource of the pool could not be made: the next one waits, for the time that belongs to so many failures.
+    pub(crate) fn provisioning_failed(&mut self, pool: &str, why: &str, wait: impl FnOnce(u32) -> Millis) {
+        let now = self.now;
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.backoff.failures += 1;
+            pool.backoff.until = Some(now.after(wait(pool.backoff.failures)));
+            pool.backoff.why = Some(Arc::from(why));
+        }
+    }
+
+    /// Sets the configuration of a pool. Returns whether it is new or changed.
+    pub(crate) fn configure_pool(&mut self, config: PoolConfig) -> bool {
+        match self.pools.get_mut(&config.name) {
+            Some(pool) => {
+                let changed = *pool.config != config;
+                pool.config = Arc::new(config);
+                pool.configured = true;
+                if changed {
+                    pool.backoff = Backoff::default();
+                }
+                changed
+            }
+            None => {
+                self.pools.insert(config.name.clone(), Pool::new(Arc::new(config)));
+                true
+            }
+        }
+    }
+
+    /// Adds a pool that is in the configuration no more, and of which something is left.
+    pub(crate) fn add_removed_pool(&mut self, config: PoolConfig) {
+        self.order.push(config.name.clone());
+        let pool = Pool { configured: false, ..Pool::new(Arc::new(config)) };
+        self.pools.insert(pool.config.name.clone(), pool);
+    }
+
+    /// A pool left the configuration.
+    pub(crate) fn remove_pool(&mut self, name: &str) {
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.configured = false;
+        }
+    }
+
+    /// Sets the order of the configured pools; those of which only something is left come after them.
+    pub(crate) fn order_pools(&mut self, configured: Vec<Arc<str>>) {
+        let rest = self.pools.keys().filter(|name| !configured.contains(*name)).cloned();
+        let rest: Vec<Arc<str>> = rest.collect();
+        self.order = configured;
+        self.order.extend(rest);
+    }
+
+    /// Cordons or uncordons a pool; `false`: there is none.
+    pub(crate) fn cordon_pool(&mut self, name: &Arc<str>, cordon: Option<Cordon>) -> bool {
+        if !self.pools.contains_key(name) {
+            return false;
+        }
+        let revision = self.next_revision();
+        self.load_cordon(name, cordon, revision);
+        self.outbox.pools.insert(name.clone());
+        true
+    }
+
+    /// Takes over what is stored of a pool; `false`: there is no such pool.
+    pub(crate) fn load_cordon(&mut self, name: &str, cordon: Option<Cordon>, revision: Revision) -> bool {
+        let Some(pool) = self.pools.get_mut(name) else { return false };
+        pool.cordoned = cordon;
+        pool.revision = revision;
+        true
+    }
+
+    /// Counts the resources of a pool anew, and what lies on them.
+    pub(crate) fn reindex_members(&mut self, name: &Arc<str>) {
+        let members = self.pools.get(name).map(|pool| pool.members.clone()).unwrap_or_default();
+        for id in members {
+            self.reindex(id);
+            for child in self.children(id) {
+                self.reindex(child);
+            }
+        }
+        self.mark_dirty(name.clone());
+    }
+
+    /// Has a pool looked at again at this time.
+    pub(crate) fn wake_pool(&mut self, name: &Arc<str>, at: Timestamp) {
+        self.timers.insert((at, crate::state::timers::Timer::Pool(name.clone())));
+    }
+}
