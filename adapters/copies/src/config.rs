@@ -1,5 +1,6 @@
 //! The pool's settings, and what of them is refused.
 
+use crate::address::{bad, check_directory, check_repository, check_root};
 use crate::clean::check_keep;
 use crate::credentials::Credentials;
 use crate::params::check_ref_name;
@@ -95,6 +96,12 @@ pub struct Config {
     /// Beginnings of the addresses that submodules may have, each ending with `/` or `:`; any if empty.
     #[serde(default)]
     pub submodule_urls: Vec<String>,
+    /// Beginnings of addresses in `.gitmodules`, and what stands for each: for hosts that are gone, or mirrors of one's own.
+    #[serde(default)]
+    pub rewrite: BTreeMap<String, String>,
+    /// A file on the host with the certificates of the authorities that sign for the remotes; the host's own if absent.
+    #[serde(default)]
+    pub ca_file: Option<String>,
     /// Files that git-lfs keeps elsewhere are there with their content; otherwise they are pointers. Needs git-lfs on the host.
     #[serde(default)]
     pub lfs: bool,
@@ -160,6 +167,8 @@ impl Config {
             credentials: None,
             submodules: false,
             submodule_urls: Vec::new(),
+            rewrite: BTreeMap::new(),
+            ca_file: None,
             lfs: false,
             sparse: Vec::new(),
             depth: None,
@@ -182,7 +191,10 @@ impl Config {
         }
         self.check_submodules()?;
         if let Some(root) = &self.root {
-            check_root(root)?;
+            check_root("root", root)?;
+        }
+        if let Some(file) = &self.ca_file {
+            check_root("ca_file", file)?;
         }
         check_keep(self)?;
         check_part(self)?;
@@ -267,7 +279,27 @@ impl Config {
             }
             check_repository("submodule_urls", &format!("{prefix}x"))?;
         }
+        if !self.submodules && !self.rewrite.is_empty() {
+            return Err(bad("rewrite changes addresses of submodules, and none are filled; add submodules = true"));
+        }
+        for (from, to) in &self.rewrite {
+            if !from.ends_with(['/', ':']) || !to.ends_with(['/', ':']) {
+                return Err(bad(format!(
+                    "rewrite: {from:?} = {to:?} may end within a name; end both with '/', or ':' after a host"
+                )));
+            }
+            check_repository("rewrite", &format!("{to}x"))?;
+        }
         Ok(())
+    }
+
+    /// The address that stands for this one in the pool: the longest beginning in `rewrite` counts.
+    pub(crate) fn rewritten(&self, address: &str) -> String {
+        let fits = self.rewrite.iter().filter_map(|(from, to)| Some((from, to, address.strip_prefix(from.as_str())?)));
+        match fits.max_by_key(|(from, ..)| from.len()) {
+            Some((_, to, rest)) => format!("{to}{rest}"),
+            None => address.to_string(),
+        }
     }
 
     /// The directory of the default repository; empty if there is but one, which is all of the tree.
@@ -288,101 +320,9 @@ impl Config {
     }
 }
 
-fn bad(message: impl Into<String>) -> Failure {
-    Failure::configuration("BAD_SETTING", message)
-}
-
 fn check_branch(key: &str, branch: Option<&str>) -> Result<(), Failure> {
     let Some(branch) = branch else { return Ok(()) };
     check_ref_name(branch).map_err(|why| bad(format!("{key} {branch:?} {why}; name a branch of the repository")))
-}
-
-/// A name for a directory in the tree, and for that of our notes on it. Says what is wrong.
-fn check_directory(dir: &str) -> Result<(), &'static str> {
-    if dir.is_empty() {
-        return Err("is empty");
-    }
-    if dir.len() > 100 {
-        return Err("is longer than 100 bytes");
-    }
-    if dir.starts_with(['-', '.']) {
-        return Err("begins with '-' or '.'");
-    }
-    if dir.contains('/') {
-        return Err("lies in another");
-    }
-    // A comma is what a lease puts between them; the rest is for shells, and for file systems of other systems.
-    if dir.chars().any(|c| c.is_control() || " ,=\\:*?\"'<>|$`".contains(c)) || dir.ends_with('.') {
-        return Err("has a blank, a control character or one of ,=\\:*?\"'<>|$` or ends with '.'");
-    }
-    Ok(())
-}
-
-/// Git takes a `-` in front for an option, `ext::` for a command to run, and ssh a host `-oProxyCommand=…` for an option
-/// (CVE-2017-1000117).
-pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failure> {
-    let remedy = "use https://, ssh://, git://, file://, user@host:path or an absolute path";
-    if repository.is_empty() {
-        return Err(bad(format!("{key} is empty; {remedy}")));
-    }
-    if repository.chars().any(char::is_control) {
-        return Err(bad(format!("{key} has control characters; {remedy}")));
-    }
-    if repository.starts_with('-') {
-        return Err(bad(format!("{key} {repository:?} begins with '-' and would be an option; {remedy}")));
-    }
-    if repository.starts_with('/') {
-        return Ok(());
-    }
-    if let Some((helper, _)) = repository.split_once("::")
-        && helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-    {
-        return Err(bad(format!("{key} uses the transport helper {helper:?}, which may run commands; {remedy}")));
-    }
-    if let Some((scheme, rest)) = repository.split_once("://") {
-        if !["https", "ssh", "git", "file"].contains(&scheme) {
-            return Err(bad(format!("{key} has the transport {scheme:?}; {remedy}")));
-        }
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if scheme == "file" {
-            let fits = authority.is_empty() && !path.is_empty();
-            return if fits { Ok(()) } else { Err(bad(format!("{key} is no file:///absolute/path; mend it"))) };
-        }
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        if user.contains(':') {
-            return Err(bad(format!(
-                "{key} has a password in it, which every holder of a copy could read; keep it in ~/.netrc on the host or use ssh"
-            )));
-        }
-        if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
-            return Err(bad(format!("{key} {repository:?} names no host; {remedy}")));
-        }
-        return Ok(());
-    }
-    // As git tells user@host:path from a path: a colon before the first slash.
-    match repository.split_once(':') {
-        Some((host, path)) if !host.is_empty() && !host.contains('/') && !path.is_empty() => {
-            let name = host.rsplit_once('@').map_or(host, |(_, name)| name);
-            if name.is_empty() || name.starts_with('-') || path.starts_with('-') {
-                return Err(bad(format!("{key} {repository:?} would be an option of ssh; {remedy}")));
-            }
-            Ok(())
-        }
-        _ => Err(bad(format!("{key} {repository:?} is neither a URL nor an absolute path; {remedy}"))),
-    }
-}
-
-/// An absolute directory that is safe to make and remove things in.
-pub(crate) fn check_root(root: &str) -> Result<(), Failure> {
-    let fits = root.starts_with('/')
-        && !root.trim_matches('/').is_empty()
-        && !root.chars().any(char::is_control)
-        && root.split('/').all(|part| part != ".." && part != ".");
-    if fits {
-        Ok(())
-    } else {
-        Err(bad(format!("root {root:?} is no absolute directory below /; name one, without '..'")))
-    }
 }
 
 #[cfg(test)]
@@ -500,6 +440,30 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_beginning_is_rewritten() {
+        let mut config = Config::new("/srv/a.git");
+        config.submodules = true;
+        let pairs = [("git://gone.example/", "https://example.org/"), ("git://gone.example/team/", "git@example.org:")];
+        config.rewrite = pairs.map(|(from, to)| (from.to_string(), to.to_string())).into();
+        assert_eq!(config.validate(), Ok(()));
+        for (address, wanted) in [
+            ("git://gone.example/a.git", "https://example.org/a.git"),
+            ("git://gone.example/team/a.git", "git@example.org:a.git"),
+            ("git://gone.example.org/a.git", "git://gone.example.org/a.git"),
+        ] {
+            assert_eq!(config.rewritten(address), wanted);
+        }
+        for (from, to) in
+            [("git://gone.example", "https://example.org/"), ("x/", "https://example.org"), ("x/", "ext::")]
+        {
+            config.rewrite = BTreeMap::from([(from.to_string(), to.to_string())]);
+            assert!(config.validate().is_err_and(|failure| failure.message.contains("rewrite")), "{from} {to}");
+        }
+        config.submodules = false;
+        assert!(config.validate().is_err_and(|failure| failure.message.contains("submodules = true")));
+    }
+
+    #[test]
     fn other_settings_are_checked_too() {
         for (key, value) in [
             ("root", "relative"),
@@ -515,6 +479,11 @@ mod tests {
             }
             let failure = config.validate().expect_err(value);
             assert!(failure.message.contains(key), "{}", failure.message);
+        }
+        for wrong in ["ca.pem", "/", "/a/../b", "~/ca.pem"] {
+            let mut config = Config::new("/srv/a.git");
+            config.ca_file = Some(wrong.into());
+            assert!(config.validate().is_err_and(|failure| failure.message.contains("ca_file")), "{wrong}");
         }
         let mut config = Config::new("/srv/a.git");
         config.fetch_timeout_ms = 0;
