@@ -1,13 +1,13 @@
-//! Adapters' answers as inputs of the core.
+//! The results of adapters' calls, as inputs of the core.
 
 use crate::engine::effects::unreachable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_adapter as adapter;
-use wharfinger_adapter::{Failure, Prepared, Provisioned};
+use wharfinger_adapter::{Failure, Prepared, Provisioned, WallTime};
 use wharfinger_core::{
-    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeKind, NoticeTarget, Reading, Texts,
-    Timestamp, Verdict, Work,
+    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeTarget, Reading, Texts, Timestamp, Verdict,
+    Work,
 };
 
 pub(crate) fn texts(texts: &Texts) -> BTreeMap<String, String> {
@@ -18,7 +18,7 @@ fn core_texts(texts: BTreeMap<String, String>) -> Texts {
     texts.into_iter().map(|(key, value)| (Arc::from(key), Arc::from(value))).collect()
 }
 
-/// An adapter's access as the core stores it: credentials stay outside, whatever the adapter answers.
+/// An adapter's access in the form that the core stores, always without credentials.
 fn core_access(effect: &Effect, mut access: adapter::Access) -> Texts {
     for key in adapter::access::CREDENTIALS {
         if access.remove(key).is_some() {
@@ -30,28 +30,10 @@ fn core_access(effect: &Effect, mut access: adapter::Access) -> Texts {
 
 fn failure(failure: Failure) -> CallFailure {
     CallFailure {
-        blame: match failure.blame {
-            adapter::Blame::Request => Blame::Request,
-            adapter::Blame::Resource => Blame::Resource,
-            adapter::Blame::Provider => Blame::Provider,
-            adapter::Blame::Configuration => Blame::Configuration,
-            adapter::Blame::Bug => Blame::Bug,
-        },
+        blame: failure.blame,
         reason: Arc::from(failure.reason),
         message: Arc::from(failure.message),
         retry_after: failure.retry_after.map(|span| Millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))),
-    }
-}
-
-fn verdict(verdict: adapter::Verdict) -> Verdict {
-    let worded = |reason: &str, detail: String| Arc::from(format!("{reason}: {detail}"));
-    match verdict {
-        adapter::Verdict::Healthy => Verdict::Healthy,
-        adapter::Verdict::Mangled { repairable, reason, detail } => {
-            Verdict::Mangled { repairable, detail: worded(reason, detail) }
-        }
-        adapter::Verdict::Unreachable { reason, detail } => Verdict::Unreachable { detail: worded(reason, detail) },
-        adapter::Verdict::Gone { reason, detail } => Verdict::Gone { detail: worded(reason, detail) },
     }
 }
 
@@ -76,12 +58,12 @@ pub(crate) fn cleaned(effect: &Effect, lease: &Lease, result: Result<(), Failure
     Input::Cleaned { lease: lease.id, op: effect.op, result: result.map_err(failure) }
 }
 
-pub(crate) fn checked(effect: &Effect, result: Result<adapter::Verdict, Failure>) -> Input {
-    Input::Checked { resource: effect.resource.id, op: effect.op, result: result.map(verdict).map_err(failure) }
+pub(crate) fn checked(effect: &Effect, result: Result<Verdict, Failure>) -> Input {
+    Input::Checked { resource: effect.resource.id, op: effect.op, result: result.map_err(failure) }
 }
 
-pub(crate) fn probed(effect: &Effect, result: Result<adapter::Verdict, Failure>) -> Input {
-    Input::Probed { resource: effect.resource.id, result: result.map(verdict).map_err(failure) }
+pub(crate) fn probed(effect: &Effect, result: Result<Verdict, Failure>) -> Input {
+    Input::Probed { resource: effect.resource.id, result: result.map_err(failure) }
 }
 
 pub(crate) fn repaired(effect: &Effect, result: Result<(), Failure>) -> Input {
@@ -92,12 +74,12 @@ pub(crate) fn destroyed(effect: &Effect, result: Result<(), Failure>) -> Input {
     Input::Destroyed { resource: effect.resource.id, op: effect.op, result: result.map_err(failure) }
 }
 
-/// The adapter could not even be asked.
+/// The result of a call that was not made.
 pub(crate) fn not_called(effect: &Effect, reason: Failure) -> Input {
     match &effect.work {
-        // The host under it does not answer: that is an answer, of the host.
-        Work::Check if reason.blame == adapter::Blame::Resource => checked(effect, Ok(unreachable(&reason))),
-        Work::Probe if reason.blame == adapter::Blame::Resource => probed(effect, Ok(unreachable(&reason))),
+        // The host does not answer, which is a verdict about the host.
+        Work::Check if reason.blame == Blame::Resource => checked(effect, Ok(unreachable(&reason))),
+        Work::Probe if reason.blame == Blame::Resource => probed(effect, Ok(unreachable(&reason))),
         Work::Provision(_) => provisioned(effect, Err(reason)),
         Work::Prepare(lease) => prepared(effect, lease, Err(reason)),
         Work::Clean(lease) => cleaned(effect, lease, Err(reason)),
@@ -108,11 +90,11 @@ pub(crate) fn not_called(effect: &Effect, reason: Failure) -> Input {
     }
 }
 
-/// It took too long and was given up.
+/// The result of a call that reached its time limit.
 pub(crate) fn timed_out(effect: &Effect) -> Input {
     let message = format!("gave up after {}", effect.timeout);
     match &effect.work {
-        // A walk over a long history may just take longer; the host under it is asked by its own probes.
+        // A walk over a long history may take longer. The host's own probes check the host.
         Work::Check if effect.host.is_some() => checked(effect, Err(Failure::resource("TIMEOUT", message))),
         Work::Check
         | Work::Probe
@@ -124,12 +106,12 @@ pub(crate) fn timed_out(effect: &Effect) -> Input {
     }
 }
 
-/// It was ended on purpose.
+/// The result of a call that was ended on purpose.
 pub(crate) fn cancelled(effect: &Effect) -> Input {
     not_called(effect, Failure::resource("CANCELLED", "the call was ended for another on the same resource"))
 }
 
-/// The adapter panicked.
+/// The result of a call that panicked.
 pub(crate) fn panicked(effect: &Effect, why: &str) -> Input {
     tracing::error!(resource = %effect.resource.id, pool = %effect.resource.pool, why, "an adapter panicked");
     not_called(effect, Failure::bug("ADAPTER_PANICKED", format!("the adapter panicked: {why}; please report it")))
@@ -142,19 +124,10 @@ pub(crate) fn notice(notice: adapter::Notice, reading: Reading) -> Option<Input>
         adapter::NoticeTarget::Resource(id) => NoticeTarget::Resource(id.parse().ok()?),
         adapter::NoticeTarget::Item(item) => NoticeTarget::Item(Arc::from(item)),
     };
-    let at = |unix_ms| reading.from_wall(Timestamp(unix_ms));
-    let kind = match notice.kind {
-        adapter::NoticeKind::Interruption { at_unix_ms } => NoticeKind::Interruption(at(at_unix_ms)),
-        adapter::NoticeKind::AtRisk => NoticeKind::AtRisk,
-        adapter::NoticeKind::Maintenance { at_unix_ms } => NoticeKind::Maintenance(at(at_unix_ms)),
-        adapter::NoticeKind::Cancelled => NoticeKind::Cancelled,
-        adapter::NoticeKind::ConnectionLost => NoticeKind::ConnectionLost,
-        adapter::NoticeKind::Gone => NoticeKind::Gone,
-    };
     Some(Input::Notice(Notice {
         pool: Arc::from(notice.pool),
         target,
-        kind,
+        kind: notice.kind.map_time(|WallTime(unix_ms)| reading.from_wall(Timestamp(unix_ms))),
         source: Arc::from(notice.source),
         detail: Arc::from(notice.detail),
     }))
