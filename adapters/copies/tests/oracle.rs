@@ -7,15 +7,14 @@
 #[allow(dead_code, unused_imports, clippy::unwrap_used, reason = "the other test files use the rest")]
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+use support::clones::{Files, clone, import, of_tree};
 use support::{World, sh};
-use wharfinger_adapter::{Adapter, Blame, CleanJob, EndedHow, Verdict, access};
+use wharfinger_adapter::{Adapter, CleanJob, EndedHow, access};
 use wharfinger_copies::{Clean, Config, CopiesAdapter};
 
 /// SplitMix64.
@@ -42,9 +41,6 @@ impl Rng {
         from[self.below(from.len())]
     }
 }
-
-/// Mode and content by path.
-type Files = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 
 const PATHS: &[&str] = &[
     "a.txt",
@@ -149,50 +145,6 @@ fn change(rng: &mut Rng, files: &mut Files) {
     }
 }
 
-/// Writes the commits into the origin, as the branches c0, c1, … with the bytes as they are.
-fn import(origin: &Path, commits: &[Files]) {
-    let mut stream = Vec::new();
-    for (n, files) in commits.iter().enumerate() {
-        stream.extend(
-            format!("commit refs/heads/c{n}\ncommitter a <a@b> {} +0000\ndata 1\nc\n", 1_700_000_000 + n).bytes(),
-        );
-        for (path, (mode, content)) in files {
-            let mut name = String::new();
-            for byte in path.as_os_str().as_bytes() {
-                write!(name, "\\{byte:03o}").unwrap();
-            }
-            stream.extend(format!("M {mode:o} inline \"{name}\"\ndata {}\n", content.len()).bytes());
-            stream.extend(content);
-            stream.push(b'\n');
-        }
-    }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), stream).unwrap();
-    sh(origin, &format!("git fast-import --quiet --force <'{}'", file.path().display()));
-    // Some histories have modes that git no longer writes.
-    for n in (0..commits.len()).filter(|n| n % 3 == 1) {
-        let tree = std::process::Command::new("git")
-            .args(["cat-file", "tree", &format!("c{n}^{{tree}}")])
-            .current_dir(origin)
-            .output()
-            .unwrap();
-        let mut bytes = tree.stdout;
-        let at: Vec<usize> =
-            (0..bytes.len().saturating_sub(7)).filter(|at| bytes[*at..].starts_with(b"100644 ")).collect();
-        for at in at {
-            bytes[at + 3..at + 6].copy_from_slice(b"664");
-        }
-        std::fs::write(file.path(), bytes).unwrap();
-        sh(
-            origin,
-            &format!(
-                "git update-ref refs/heads/c{n} $(git commit-tree -m odd $(git hash-object -t tree -w --literally '{}'))",
-                file.path().display()
-            ),
-        );
-    }
-}
-
 /// What a build does to the tree: `$1` is a file of the commit.
 const MANGLES: &[&str] = &[
     "sed -i 's/$/\\r/' \"$1\"",
@@ -226,42 +178,6 @@ const MANGLES: &[&str] = &[
     "git stash -q; git gc -q --prune=now",
     "true",
 ];
-
-/// All that lies in a tree but `.git`: what is no file and no link has mode 0.
-fn of_tree(top: &Path) -> Files {
-    fn walk(top: &Path, at: &Path, files: &mut Files) {
-        for entry in std::fs::read_dir(at).unwrap().map(Result::unwrap) {
-            let path = entry.path();
-            let name = path.strip_prefix(top).unwrap().to_path_buf();
-            let kind = entry.file_type().unwrap();
-            if name == Path::new(".git") {
-            } else if kind.is_dir() {
-                walk(top, &path, files);
-            } else if kind.is_symlink() {
-                let to = std::fs::read_link(&path).unwrap();
-                files.insert(name, (0o120_000, to.as_os_str().as_bytes().to_vec()));
-            } else if kind.is_file() {
-                let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-                files.insert(name, (mode, std::fs::read(&path).unwrap()));
-            } else {
-                files.insert(name, (0, Vec::new()));
-            }
-        }
-    }
-    let mut files = Files::new();
-    walk(top, top, &mut files);
-    files
-}
-
-/// A new clone of the origin at this commit, made by git alone.
-fn clone(origin: &Path, id: &str, to: &Path) {
-    let script = format!(
-        "rm -rf '{to}'; git clone -q --no-local --no-checkout -- '{origin}' '{to}' && git -C '{to}' checkout -q --detach {id} 2>/dev/null",
-        to = to.display(),
-        origin = origin.display()
-    );
-    sh(origin, &format!("umask 022; {script}"));
-}
 
 /// What befell a copy, for the reader of a failure.
 type Story = Arc<Mutex<Vec<String>>>;
@@ -423,144 +339,4 @@ async fn a_copy_is_what_a_new_clone_is_whatever_builds_did_to_it() {
             }
         }
     }
-}
-
-/// A world whose origin has these commits.
-async fn world_of(commits: &[Files], change: impl FnOnce(&mut Config)) -> World {
-    let mut world = World::bare(change);
-    import(&world.origin.dir.join("origin.git"), commits);
-    world.provision().await.unwrap();
-    world
-}
-
-fn file(content: &[u8]) -> (u32, Vec<u8>) {
-    (0o100_644, content.to_vec())
-}
-
-/// What no clone can check out is the request's fault: the copy is not doubted, and serves the next lease.
-#[tokio::test]
-async fn what_git_cannot_check_out_is_the_fault_of_the_commit() {
-    let long: PathBuf = std::iter::repeat_n("directory", 500).collect();
-    let commits = [
-        Files::from([("f".into(), file(b"fine\n"))]),
-        Files::from([("f".into(), file(b"1\n")), (long.join("f"), file(b"deep\n"))]),
-        Files::from([("f".into(), file(b"2\n")), ("x".repeat(300).into(), file(b"long\n"))]),
-        Files::from([("f".into(), file(b"3\n")), (".gitattributes".into(), file(b"f working-tree-encoding\n"))]),
-    ];
-    let world = world_of(&commits, |_| {}).await;
-    for name in ["c1", "c2", "c3"] {
-        let failure = world.prepare(&[("branch", name)]).await.unwrap_err();
-        assert_eq!((failure.blame, failure.reason), (Blame::Request, "COMMIT_UNFIT"), "{name}: {failure:?}");
-        assert_eq!(world.check().await, Verdict::Healthy, "{name}");
-        world.prepare(&[("branch", "c0")]).await.unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
-        assert_eq!(world.spoil("ls -A; cat f"), ".git\nf\nfine", "{name}");
-    }
-}
-
-/// Histories with modes and listings that git no longer writes are checked out as git does it.
-#[tokio::test]
-async fn listings_that_git_would_write_otherwise_are_taken_as_they_are() {
-    let world = World::new(Clean::Clean).await;
-    world.origin.work(
-        r#"bash -eu <<'X'
-        hex() { printf '%b' "$(printf '%s' "$1" | sed 's/../\\x&/g')"; }
-        tree() { git hash-object -t tree -w --stdin --literally; }
-        x=$(echo x | git hash-object -w --stdin); none=$(git hash-object -t tree -w /dev/null)
-        sub=$({ printf '100664 x\0'; hex $x; } | tree)
-        for kind in mode zero empty; do
-            case $kind in
-            mode) t=$({ printf '40000 d\0'; hex $sub; printf '100600 f\0'; hex $x; } | tree) ;;
-            zero) t=$({ printf '040000 d\0'; hex $sub; printf '100644 f\0'; hex $x; } | tree) ;;
-            empty) t=$({ printf '40000 d\0'; hex $sub; printf '40000 e\0'; hex $none; printf '100755 f\0'; hex $x; } | tree) ;;
-            esac
-            git update-ref refs/heads/$kind $(git commit-tree -m $kind $t)
-        done; git push -q origin mode zero empty
-X"#,
-    );
-    let fresh = world.origin.dir.join("fresh");
-    for name in ["mode", "zero", "empty", "mode"] {
-        let work = world.work(&[("branch", name)]);
-        let prepared = world.prepare_for(work.clone()).await.unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
-        clone(&world.origin.dir.join("origin.git"), &prepared.access[access::COMMIT], &fresh);
-        assert_eq!(of_tree(&world.tree()), of_tree(&fresh), "{name}");
-        assert_eq!(world.spoil("git status --porcelain --ignored"), "", "{name}");
-        world.spoil("echo changed >d/x; echo more >more");
-        world.clean(work).await.unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
-    }
-    // A listing that a holder has forged is none of these.
-    let forged = "t=$(git rev-parse HEAD:d); f=.git/objects/$(echo $t | cut -c1-2)/$(echo $t | cut -c3-)
-        o=$(printf '100644 x\\0%s' \"$(git cat-file tree HEAD | tail -c 20)\" >t; echo evil | git hash-object -w --stdin >/dev/null; git hash-object -t tree -w --literally t)
-        git unpack-objects <$(ls .git/objects/pack/*.pack | head -1) 2>/dev/null || :; rm -f t; mkdir -p ${f%/*}
-        cp -f .git/objects/$(echo $o | cut -c1-2)/$(echo $o | cut -c3-) $f";
-    world.spoil(forged);
-    world.prepare(&[("branch", "mode")]).await.unwrap();
-    clone(&world.origin.dir.join("origin.git"), &world.origin.id("mode"), &fresh);
-    assert_eq!(of_tree(&world.tree()), of_tree(&fresh));
-}
-
-/// An origin that is made anew in another object format is another repository: the copy is gone, and another is made.
-#[tokio::test]
-async fn an_origin_in_another_object_format_has_the_copy_replaced() {
-    let mut world = World::new(Clean::Clean).await;
-    world.prepare(&[]).await.unwrap();
-    sh(
-        &world.origin.dir,
-        "rm -rf origin.git; git init -q --bare -b main --object-format=sha256 origin.git; git init -q -b main --object-format=sha256 new
-        cd new; echo new >f; git add f; git commit -qm new; git push -q ../origin.git main",
-    );
-    let failure = world.prepare(&[]).await.unwrap_err();
-    assert_eq!((failure.blame, failure.reason), (Blame::Resource, "ORIGIN_FORMAT"), "{failure:?}");
-    let verdict = world.check().await;
-    assert!(matches!(&verdict, Verdict::Gone { reason: "ORIGIN_FORMAT", .. }), "{verdict:?}");
-    world.adapter.destroy(&world.job).await.unwrap();
-    world.job.handle = None;
-    world.job.resource.push('2');
-    world.provision().await.unwrap();
-    let prepared = world.prepare(&[]).await.unwrap();
-    world.assert_is(&prepared, "main", &[]);
-}
-
-/// The settings that stand for the host's git configuration, and what a shallow origin is called.
-#[tokio::test]
-async fn a_shallow_origin_is_reported_to_the_operator() {
-    let mut world = World::bare(|_| {});
-    sh(
-        &world.origin.dir,
-        "mv origin.git whole.git; git clone -q --bare --depth 1 \"file://$PWD/whole.git\" origin.git",
-    );
-    let failure = world.provision().await.unwrap_err();
-    assert_eq!((failure.blame, failure.reason), (Blame::Configuration, "ORIGIN_SHALLOW"), "{failure:?}");
-    let mut config = world.adapter.config().clone();
-    config.depth = Some(1);
-    world.adapter = CopiesAdapter::new("copies".into(), config).unwrap();
-    world.provision().await.unwrap();
-    let prepared = world.prepare(&[]).await.unwrap();
-    world.assert_is(&prepared, "main", &[]);
-}
-
-/// A large file that is right is not written again, and one of another size or content is.
-#[tokio::test]
-async fn a_large_file_that_is_right_stays() {
-    let world = World::new(Clean::Clean).await;
-    world.origin.work(
-        "head -c 270000000 /dev/zero >large; git -c core.compression=1 add large; git commit -qm large; git push -q origin HEAD:refs/heads/large",
-    );
-    let inode = |world: &World| world.spoil("stat -c '%i %Y' large; cat large | sha256sum");
-    let work = world.work(&[("branch", "large")]);
-    world.prepare_for(work.clone()).await.unwrap();
-    let before = inode(&world);
-    world.clean(work).await.unwrap();
-    let work = world.work(&[("branch", "large")]);
-    world.prepare_for(work.clone()).await.unwrap();
-    assert_eq!(inode(&world), before);
-    world.spoil("truncate -s 1T large");
-    world.clean(work).await.unwrap();
-    let work = world.work(&[("branch", "large")]);
-    world.prepare_for(work.clone()).await.unwrap();
-    let right = |text: &str| text.split_once('\n').unwrap().1.to_string();
-    assert_eq!(right(&inode(&world)), right(&before));
-    world.spoil("printf x | dd of=large bs=1 seek=1000 conv=notrunc 2>/dev/null");
-    world.clean(work).await.unwrap();
-    world.prepare(&[("branch", "large")]).await.unwrap();
-    assert_eq!(right(&inode(&world)), right(&before));
 }
