@@ -4,7 +4,7 @@
 
 use crate::queue::{Changes, Look};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use wharfinger_core::{
     Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseState, Link, Millis, Op, Outcome, PoolConfig,
     PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
@@ -23,9 +23,6 @@ pub(crate) struct Facts<'a> {
     /// One input a turn: each batch tells of one moment.
     pub(crate) one_by_one: bool,
 }
-
-/// Whether `SIM_STRICT` asks for the rules that some seeds still break.
-static STRICT: LazyLock<bool> = LazyLock::new(|| std::env::var_os("SIM_STRICT").is_some());
 
 #[derive(Default)]
 pub(crate) struct Oracle {
@@ -151,7 +148,7 @@ impl Oracle {
             return Ok(());
         }
         let look = Look { leases: &self.leases, resources: &self.resources, pools };
-        look.check(&changes, *STRICT)
+        look.check(&changes)
     }
 
     /// The broker recovered, or several turns were stored at once.
