@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use support::clones::{Files, clone, import, of_tree};
 use support::{World, sh};
 use wharfinger_adapter::{Adapter, CleanJob, EndedHow, access};
@@ -229,14 +229,13 @@ impl Life {
         self.note(format!("lease {name}"));
         let work = self.world.work(&[("branch", &name)]);
         let before = if self.world.tree().exists() { of_tree(&self.world.tree()) } else { Files::new() };
-        let begun = SystemTime::now();
         let prepared = self.world.prepare_for(work.clone()).await.unwrap_or_else(|failure| panic!("{failure:?}"));
         let origin = self.world.origin.dir.join("origin.git");
         let id = self.world.origin.id(&name);
         assert_eq!(prepared.access[access::COMMIT], id);
         let fresh = self.world.origin.dir.join("fresh");
         clone(&origin, &id, &fresh);
-        self.compare(&fresh, &before, begun);
+        self.compare(&fresh, &before);
         for made in &self.made {
             let read = format!("git cat-file -e {made} 2>/dev/null && echo there || :");
             assert_eq!(sh(&self.world.tree(), &read), "", "commit {made} of an earlier lease");
@@ -284,7 +283,7 @@ impl Life {
         drop(output);
     }
 
-    fn compare(&self, fresh: &Path, before: &Files, begun: SystemTime) {
+    fn compare(&self, fresh: &Path, before: &Files) {
         let (wanted, mut found) = (of_tree(fresh), of_tree(&self.world.tree()));
         let kept = self.policy == Clean::Keep || !self.world.adapter.config().keep.is_empty();
         if kept {
@@ -299,10 +298,13 @@ impl Life {
         }
         let list = "git ls-files -s -t; git rev-parse HEAD";
         assert_eq!(sh(&self.world.tree(), list), sh(fresh, list), "the index: left: the copy, right: a new clone");
+        // By the clock of the file system.
+        let clock = self.world.origin.dir.join("clock");
+        std::fs::write(&clock, "").unwrap();
+        let now = std::fs::metadata(&clock).unwrap().modified().unwrap();
         for path in wanted.keys() {
             let at = self.world.tree().join(path);
             let time = std::fs::symlink_metadata(&at).unwrap().modified().unwrap();
-            let now = SystemTime::now().max(begun);
             assert!(time <= now, "{path:?} is of the future");
         }
     }
