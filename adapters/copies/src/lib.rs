@@ -51,6 +51,7 @@ mod probe;
 mod provision;
 mod sparse;
 mod submodules;
+mod validate;
 
 pub use adapter::CopiesAdapter;
 pub use config::{Clean, Config, Source};
