@@ -1,6 +1,5 @@
 //! Bringing the tree to a commit, and what is known of it afterwards.
 
-use crate::clean::policy;
 use crate::error::{State, Trouble};
 use crate::git::{Copy, REBUILD_AND_PROVE};
 use crate::lfs;
@@ -66,7 +65,7 @@ pub(crate) async fn check_out(
     note: &str,
 ) -> Result<Result<Done, State>, Trouble> {
     let limit = copy.config.command_timeout() * 2;
-    let mut args = vec![commit, policy(copy.config.clean), mode, default, trust, "", note];
+    let mut args = vec![commit, copy.config.clean.word(), mode, default, trust, "", note];
     args.extend(copy.config.keep.iter().map(String::as_str));
     match copy.ask(REBUILD_AND_PROVE, &args, limit).await? {
         Ok(text) => Ok(lfs::prove(copy, commit).await?.map(|()| Done::parse(&text))),

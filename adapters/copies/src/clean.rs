@@ -92,7 +92,7 @@ pub(crate) async fn empty(copy: &Copy, pinned: &str, trusts: Option<&Trusts>) ->
 
 /// What `rebuild.sh` takes, for the commit that is there.
 fn rebuild(config: &Config) -> Vec<&str> {
-    let mut args = vec!["HEAD", policy(config.clean), "gentle", "", "", "trust", ""];
+    let mut args = vec!["HEAD", config.clean.word(), "gentle", "", "", "trust", ""];
     args.extend(config.keep.iter().map(String::as_str));
     args
 }
@@ -108,35 +108,4 @@ async fn learn(copy: &Copy, done: Result<String, State>, trusts: &Trusts) -> Res
         }
     }
     Ok(())
-}
-
-/// Refuses patterns that git would take for something else, or that would keep what nobody means to keep.
-pub(crate) fn check_keep(config: &Config) -> Result<(), Failure> {
-    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
-    if !config.keep.is_empty() && config.clean != Clean::Clean {
-        return refuse("keep says what survives clean = \"clean\"; leave one of the two out".to_string());
-    }
-    for pattern in &config.keep {
-        let why = if pattern.trim().trim_matches('/').is_empty() {
-            "is empty"
-        } else if pattern.chars().any(char::is_control) {
-            "has control characters"
-        } else if pattern.starts_with(['-', '!', '#']) {
-            "begins with '-', '!' or '#'"
-        } else if pattern.split('/').any(|part| part == ".." || part == ".git") {
-            "leads to '..' or '.git'"
-        } else {
-            continue;
-        };
-        return refuse(format!("keep pattern {pattern:?} {why}; give one like \"target/\""));
-    }
-    Ok(())
-}
-
-/// The word for it that the scripts know.
-pub(crate) fn policy(clean: Clean) -> &'static str {
-    match clean {
-        Clean::Keep => "keep",
-        Clean::Clean | Clean::Fresh => "clean",
-    }
 }

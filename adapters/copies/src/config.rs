@@ -1,14 +1,10 @@
 //! The pool's settings, and what of them is refused.
 
-use crate::clean::check_keep;
 use crate::credentials::Credentials;
-use crate::params::check_ref_name;
-use crate::sparse::check_part;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wharfinger_adapter::Failure;
 
 /// What of a former lease's files survives in the working copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -22,6 +18,16 @@ pub enum Clean {
     Keep,
     /// Not even objects: the copy is removed and cloned anew after each lease.
     Fresh,
+}
+
+impl Clean {
+    /// The argument of the scripts for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Clean::Keep => "keep",
+            Clean::Clean | Clean::Fresh => "clean",
+        }
+    }
 }
 
 /// One of several repositories: an address alone, or a table.
@@ -95,6 +101,12 @@ pub struct Config {
     /// Beginnings of the addresses that submodules may have, each ending with `/` or `:`; any if empty.
     #[serde(default)]
     pub submodule_urls: Vec<String>,
+    /// Beginnings of addresses in `.gitmodules`, and what stands for each: for hosts that are gone, or mirrors of one's own.
+    #[serde(default)]
+    pub rewrite: BTreeMap<String, String>,
+    /// A file on the host with the certificates of the authorities that sign for the remotes; the host's own if absent.
+    #[serde(default)]
+    pub ca_file: Option<String>,
     /// Files that git-lfs keeps elsewhere are there with their content; otherwise they are pointers. Needs git-lfs on the host.
     #[serde(default)]
     pub lfs: bool,
@@ -160,6 +172,8 @@ impl Config {
             credentials: None,
             submodules: false,
             submodule_urls: Vec::new(),
+            rewrite: BTreeMap::new(),
+            ca_file: None,
             lfs: false,
             sparse: Vec::new(),
             depth: None,
@@ -174,32 +188,6 @@ impl Config {
         }
     }
 
-    /// Refuses what could not work, or what could be taken for an option or a command.
-    pub fn validate(&self) -> Result<(), Failure> {
-        self.check_sources()?;
-        if let Some(credentials) = &self.credentials {
-            credentials.validate(self.addresses())?;
-        }
-        self.check_submodules()?;
-        if let Some(root) = &self.root {
-            check_root(root)?;
-        }
-        check_keep(self)?;
-        check_part(self)?;
-        for (key, value) in [
-            ("clone_timeout_ms", self.clone_timeout_ms),
-            ("fetch_timeout_ms", self.fetch_timeout_ms),
-            ("command_timeout_ms", self.command_timeout_ms),
-        ] {
-            if value == 0 {
-                return Err(bad(format!(
-                    "{key} is 0, so nothing could ever end in time; leave it out for the default"
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// All repositories.
     pub(crate) fn addresses(&self) -> Vec<&str> {
         if self.repositories.is_empty() {
@@ -208,66 +196,13 @@ impl Config {
         self.repositories.values().map(|source| source.repository.as_str()).collect()
     }
 
-    fn check_sources(&self) -> Result<(), Failure> {
-        if self.repositories.is_empty() {
-            if self.repository.is_empty() {
-                return Err(bad(
-                    "repository is missing; add repository = \"https://…\", or [pool.copies.repositories] with several",
-                ));
-            }
-            if self.default.is_some() {
-                return Err(bad("default names one of several repositories, and there is but one; leave it out"));
-            }
-            check_repository("repository", &self.repository)?;
-            return check_branch("default_branch", self.default_branch.as_deref());
+    /// The address that stands for this one in the pool: the longest beginning in `rewrite` counts.
+    pub(crate) fn rewritten(&self, address: &str) -> String {
+        let fits = self.rewrite.iter().filter_map(|(from, to)| Some((from, to, address.strip_prefix(from.as_str())?)));
+        match fits.max_by_key(|(from, ..)| from.len()) {
+            Some((_, to, rest)) => format!("{to}{rest}"),
+            None => address.to_string(),
         }
-        if !self.repository.is_empty() {
-            return Err(bad("repository and repositories are both there; give each its directory in repositories"));
-        }
-        if self.default_branch.is_some() {
-            return Err(bad(
-                "default_branch does not say of which repository; write it into its table: repositories.NAME = { repository = …, default_branch = … }",
-            ));
-        }
-        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for (dir, source) in &self.repositories {
-            check_directory(dir)
-                .map_err(|why| bad(format!("repositories: directory {dir:?} {why}; name one that is plain")))?;
-            if let Some(other) = seen.insert(dir.to_lowercase(), dir) {
-                return Err(bad(format!(
-                    "repositories: {other:?} and {dir:?} are the same where case does not count; rename one of them"
-                )));
-            }
-            check_repository(&format!("repositories.{dir}"), &source.repository)?;
-            check_branch(&format!("repositories.{dir}: default_branch"), source.default_branch.as_deref())?;
-        }
-        let list = || self.repositories.keys().cloned().collect::<Vec<_>>().join(", ");
-        match &self.default {
-            Some(default) if !self.repositories.contains_key(default) => {
-                Err(bad(format!("default {default:?} is none of the repositories; name one of {}", list())))
-            }
-            None if self.repositories.len() > 1 => Err(bad(format!(
-                "repositories has several, and nothing says which one a lease means that names none; add default = one of {}",
-                list()
-            ))),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn check_submodules(&self) -> Result<(), Failure> {
-        if !self.submodules && !self.submodule_urls.is_empty() {
-            return Err(bad("submodule_urls says which submodules may be filled, and none are; add submodules = true"));
-        }
-        for prefix in &self.submodule_urls {
-            if !prefix.ends_with(['/', ':']) {
-                // "https://example.org" is the beginning of "https://example.org.evil.example", too.
-                return Err(bad(format!(
-                    "submodule_urls: {prefix:?} may end within a name; end it with '/', or ':' after a host"
-                )));
-            }
-            check_repository("submodule_urls", &format!("{prefix}x"))?;
-        }
-        Ok(())
     }
 
     /// The directory of the default repository; empty if there is but one, which is all of the tree.
@@ -285,265 +220,5 @@ impl Config {
 
     pub(crate) fn command_timeout(&self) -> Duration {
         Duration::from_millis(self.command_timeout_ms)
-    }
-}
-
-fn bad(message: impl Into<String>) -> Failure {
-    Failure::configuration("BAD_SETTING", message)
-}
-
-fn check_branch(key: &str, branch: Option<&str>) -> Result<(), Failure> {
-    let Some(branch) = branch else { return Ok(()) };
-    check_ref_name(branch).map_err(|why| bad(format!("{key} {branch:?} {why}; name a branch of the repository")))
-}
-
-/// A name for a directory in the tree, and for that of our notes on it. Says what is wrong.
-fn check_directory(dir: &str) -> Result<(), &'static str> {
-    if dir.is_empty() {
-        return Err("is empty");
-    }
-    if dir.len() > 100 {
-        return Err("is longer than 100 bytes");
-    }
-    if dir.starts_with(['-', '.']) {
-        return Err("begins with '-' or '.'");
-    }
-    if dir.contains('/') {
-        return Err("lies in another");
-    }
-    // A comma is what a lease puts between them; the rest is for shells, and for file systems of other systems.
-    if dir.chars().any(|c| c.is_control() || " ,=\\:*?\"'<>|$`".contains(c)) || dir.ends_with('.') {
-        return Err("has a blank, a control character or one of ,=\\:*?\"'<>|$` or ends with '.'");
-    }
-    Ok(())
-}
-
-/// Git takes a `-` in front for an option, `ext::` for a command to run, and ssh a host `-oProxyCommand=…` for an option
-/// (CVE-2017-1000117).
-pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failure> {
-    let remedy = "use https://, ssh://, git://, file://, user@host:path or an absolute path";
-    if repository.is_empty() {
-        return Err(bad(format!("{key} is empty; {remedy}")));
-    }
-    if repository.chars().any(char::is_control) {
-        return Err(bad(format!("{key} has control characters; {remedy}")));
-    }
-    if repository.starts_with('-') {
-        return Err(bad(format!("{key} {repository:?} begins with '-' and would be an option; {remedy}")));
-    }
-    if repository.starts_with('/') {
-        return Ok(());
-    }
-    if let Some((helper, _)) = repository.split_once("::")
-        && helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-    {
-        return Err(bad(format!("{key} uses the transport helper {helper:?}, which may run commands; {remedy}")));
-    }
-    if let Some((scheme, rest)) = repository.split_once("://") {
-        if !["https", "ssh", "git", "file"].contains(&scheme) {
-            return Err(bad(format!("{key} has the transport {scheme:?}; {remedy}")));
-        }
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if scheme == "file" {
-            let fits = authority.is_empty() && !path.is_empty();
-            return if fits { Ok(()) } else { Err(bad(format!("{key} is no file:///absolute/path; mend it"))) };
-        }
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        if user.contains(':') {
-            return Err(bad(format!(
-                "{key} has a password in it, which every holder of a copy could read; keep it in ~/.netrc on the host or use ssh"
-            )));
-        }
-        if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
-            return Err(bad(format!("{key} {repository:?} names no host; {remedy}")));
-        }
-        return Ok(());
-    }
-    // As git tells user@host:path from a path: a colon before the first slash.
-    match repository.split_once(':') {
-        Some((host, path)) if !host.is_empty() && !host.contains('/') && !path.is_empty() => {
-            let name = host.rsplit_once('@').map_or(host, |(_, name)| name);
-            if name.is_empty() || name.starts_with('-') || path.starts_with('-') {
-                return Err(bad(format!("{key} {repository:?} would be an option of ssh; {remedy}")));
-            }
-            Ok(())
-        }
-        _ => Err(bad(format!("{key} {repository:?} is neither a URL nor an absolute path; {remedy}"))),
-    }
-}
-
-/// An absolute directory that is safe to make and remove things in.
-pub(crate) fn check_root(root: &str) -> Result<(), Failure> {
-    let fits = root.starts_with('/')
-        && !root.trim_matches('/').is_empty()
-        && !root.chars().any(char::is_control)
-        && root.split('/').all(|part| part != ".." && part != ".");
-    if fits {
-        Ok(())
-    } else {
-        Err(bad(format!("root {root:?} is no absolute directory below /; name one, without '..'")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wharfinger_adapter::Blame;
-
-    #[test]
-    fn repositories_are_taken_or_refused() {
-        for fine in [
-            "https://example.org/a.git",
-            "https://user@example.org:8443/a.git",
-            "ssh://git@example.org:2222/a.git",
-            "git://example.org/a",
-            "file:///srv/a.git",
-            "/srv/with space/a.git",
-            "git@example.org:team/a.git",
-            "host:a.git",
-        ] {
-            assert_eq!(Config::new(fine).validate(), Ok(()), "{fine}");
-        }
-        for wrong in [
-            "",
-            "-u/evil",
-            "--upload-pack=touch /tmp/x",
-            "ext::sh -c true",
-            "fd::7",
-            "http://example.org/a.git",
-            "ftp://example.org/a.git",
-            "relative/path",
-            "../up",
-            "./a:b",
-            "/srv/a\nb",
-            "ssh://-oProxyCommand=true/x",
-            "-oProxyCommand=true:x",
-            "git@-oProxyCommand=true:x",
-            "git@host:-x",
-            "https:///a.git",
-            "https://user:secret@example.org/a.git",
-            "file://host/a.git",
-        ] {
-            let failure = Config::new(wrong).validate().expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(!failure.message.contains("secret"), "{}", failure.message);
-        }
-    }
-
-    /// A pool with several repositories.
-    fn several(json: &str) -> Result<Config, Failure> {
-        let config: Config = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
-        config.validate().map(|()| config)
-    }
-
-    #[test]
-    fn several_repositories_have_directories_and_a_default() {
-        let fine = several(
-            r#"{"repositories":{"app":"/srv/app.git","lib-2":{"repository":"/srv/l.git","default_branch":"x"}},"default":"app"}"#,
-        )
-        .unwrap();
-        assert_eq!(fine.default_part(), "app");
-        assert_eq!(fine.repositories["lib-2"].default_branch.as_deref(), Some("x"));
-        assert_eq!(several(r#"{"repositories":{"app":"/srv/app.git"}}"#).unwrap().default_part(), "app");
-        for (json, says) in [
-            ("{}", "repository is missing"),
-            (r#"{"repository":"/a","default":"app"}"#, "default"),
-            (r#"{"repository":"/a","repositories":{"app":"/a"}}"#, "repository and repositories"),
-            (r#"{"repositories":{"app":"/a","lib":"/b"}}"#, "default = one of app, lib"),
-            (r#"{"repositories":{"app":"/a"},"default":"lib"}"#, "none of the repositories"),
-            (r#"{"repositories":{"app":"/a"},"default_branch":"x"}"#, "default_branch"),
-            (r#"{"repositories":{"app":"/a","App":"/b"},"default":"app"}"#, "case does not count"),
-            (r#"{"repositories":{"app":"ext::sh -c x"}}"#, "repositories.app"),
-            (
-                r#"{"repositories":{"app":{"repository":"/a","default_branch":"-x"}}}"#,
-                "repositories.app: default_branch",
-            ),
-            (r#"{"repositories":{"app":{"repository":"/a","brnach":"x"}}}"#, "brnach"),
-            (r#"{"repositories":{"app":7}}"#, "an address, or a table"),
-        ] {
-            let failure = several(json).expect_err(json);
-            assert!(failure.message.contains(says), "{json}: {failure}");
-        }
-        for dir in ["", ".", "..", ".git", ".GIT", "-x", "a/b", "a/../b", "a\nb", "a b", "a,b", "a=b", "$x", "a."] {
-            let mut config = Config::new("");
-            config
-                .repositories
-                .insert(dir.into(), Source { repository: "/a".into(), default_branch: None, sparse: Vec::new() });
-            let failure = config.validate().expect_err(dir);
-            assert!(failure.message.starts_with("repositories: directory"), "{dir}: {failure}");
-        }
-        // Ours do not lie where the parts do.
-        for dir in ["mirrors", "meta", "tree", "parts", "git"] {
-            let mut config = Config::new("");
-            config
-                .repositories
-                .insert(dir.into(), Source { repository: "/a".into(), default_branch: None, sparse: Vec::new() });
-            assert_eq!(config.validate(), Ok(()), "{dir}");
-        }
-    }
-
-    #[test]
-    fn beginnings_of_addresses_end_where_names_end() {
-        let with = |submodules, prefix: &str| {
-            let mut config = Config::new("/srv/a.git");
-            config.submodules = submodules;
-            config.submodule_urls = vec![prefix.into()];
-            config.validate().map_err(|failure| failure.message)
-        };
-        for fine in ["https://example.org/", "https://example.org/team/", "git@example.org:", "/srv/git/"] {
-            assert_eq!(with(true, fine), Ok(()));
-        }
-        for wrong in ["https://example.org", "git@example.org", "ext::", "http://example.org/", "", "../"] {
-            assert!(with(true, wrong).is_err_and(|why| why.contains("submodule_urls")), "{wrong}");
-        }
-        assert!(with(false, "https://example.org/").is_err_and(|why| why.contains("submodules = true")));
-    }
-
-    #[test]
-    fn other_settings_are_checked_too() {
-        for (key, value) in [
-            ("root", "relative"),
-            ("root", "/"),
-            ("root", "/a/../b"),
-            ("default_branch", "-x"),
-            ("default_branch", "a..b"),
-        ] {
-            let mut config = Config::new("/srv/a.git");
-            match key {
-                "root" => config.root = Some(value.into()),
-                _ => config.default_branch = Some(value.into()),
-            }
-            let failure = config.validate().expect_err(value);
-            assert!(failure.message.contains(key), "{}", failure.message);
-        }
-        let mut config = Config::new("/srv/a.git");
-        config.fetch_timeout_ms = 0;
-        assert!(config.validate().is_err());
-    }
-
-    #[test]
-    fn patterns_that_are_kept_are_taken_or_refused() {
-        let with = |clean, pattern: &str| {
-            let mut config = Config::new("/srv/a.git");
-            (config.clean, config.keep) = (clean, vec![pattern.to_string()]);
-            config.validate()
-        };
-        for fine in ["target/", "node_modules/", "/build", "**/*.o", "a b", "a/..b", "dir/.gitx"] {
-            assert_eq!(with(Clean::Clean, fine), Ok(()), "{fine}");
-        }
-        for wrong in ["", " ", "/", "-x", "!a", "#a", "a\nb", "../up", "a/../b", ".git", "a/.git/x"] {
-            let failure = with(Clean::Clean, wrong).expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(failure.message.contains("keep"), "{}", failure.message);
-        }
-        assert!(with(Clean::Keep, "target/").is_err() && with(Clean::Fresh, "target/").is_err());
-    }
-
-    #[test]
-    fn unknown_keys_are_refused_and_the_rest_has_defaults() {
-        let config: Config = serde_json::from_str(r#"{"repository":"/srv/a.git","clean":"keep"}"#).unwrap();
-        assert_eq!(config.clean, Clean::Keep);
-        assert_eq!(config.clone_timeout_ms, 900_000);
-        assert!(serde_json::from_str::<Config>(r#"{"repository":"/srv/a.git","brnach":"x"}"#).is_err());
     }
 }

@@ -28,6 +28,7 @@ const STATES: &[&str] = &[
     "CANNOT_CREATE",
     "CANNOT_REMOVE",
     "CHECKOUT_FAILED",
+    "COMMIT_UNFIT",
     "CONFIG_CHANGED",
     "CREDENTIALS_REFUSED",
     "DIRECTORY_MISSING",
@@ -45,6 +46,8 @@ const STATES: &[&str] = &[
     "NOT_A_REPOSITORY",
     "NO_PROC",
     "OBJECTS_BROKEN",
+    "ORIGIN_FORMAT",
+    "ORIGIN_SHALLOW",
     "OTHER_RESOURCE",
     "PROCESSES_UNREADABLE",
     "PROCESS_SURVIVES",
@@ -82,6 +85,14 @@ impl From<State> for Failure {
                 state.reason,
                 format!("{}; install git-lfs on the host, or take lfs out of the pool", state.detail),
             ),
+            "ORIGIN_SHALLOW" => Failure::configuration(
+                state.reason,
+                format!(
+                    "{}; complete it (git fetch --unshallow, in the origin), or set depth in the pool",
+                    state.detail
+                ),
+            ),
+            "COMMIT_UNFIT" => Failure::request(state.reason, state.detail),
             // Nothing is wrong with the copy: whoever speaks is behind the times.
             "FENCED" => Failure::provider(
                 state.reason,

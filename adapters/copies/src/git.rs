@@ -3,7 +3,8 @@
 //! The commands are POSIX shell scripts (`src/sh`), so that one step is one round trip to the host. Arguments reach them
 //! as positional parameters, never as shell text. What all of them set, and why, stands in `prelude.sh`.
 
-use crate::config::{Config, check_root};
+use crate::address::check_root;
+use crate::config::Config;
 use crate::error::{State, Trouble};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -55,7 +56,7 @@ macro_rules! scripts {
 scripts! {
     ARRANGE = "arrange";
     BEGIN = "begin";
-    CLEAN = "stop" "normalise" "rebuild" "prove";
+    CLEAN = "stop" "normalise" "convert" "rebuild" "prove";
     CLONE = "credentials" "clone";
     DESTROY = "destroy";
     DROP = "drop";
@@ -74,7 +75,7 @@ scripts! {
     PLACE = "place";
     PULL = "credentials" "mirror" "pull";
     READY = "credentials" "ask" "normalise" "list";
-    REBUILD_AND_PROVE = "rebuild" "prove";
+    REBUILD_AND_PROVE = "convert" "rebuild" "prove";
     SETTLE = "mirror" "settle";
     STOP = "stop";
     TAKE = "stop" "credentials" "ask" "normalise" "list";
@@ -157,7 +158,7 @@ impl Copy {
                 format!("{base}/{}", job.resource)
             }
         };
-        check_root(&dir)?;
+        check_root("root", &dir)?;
         let note = match parent.access.get(access::PATH) {
             Some(path) if !dir.starts_with(&format!("{}/", path.trim_end_matches('/'))) => {
                 format!("{}/copy.{}", sweep::beside(path), job.resource)
@@ -231,7 +232,8 @@ impl Copy {
         let large = if self.config.lfs { crate::lfs::endpoint(&self.config.repository) } else { String::new() };
         let sparse = crate::sparse::lines(&self.config.sparse);
         let depth = self.config.depth.map(|depth| depth.to_string()).unwrap_or_default();
-        let at = [&self.dir, &self.resource, &self.at, &self.notes, &large, &sparse, &depth];
+        let ca = self.config.ca_file.clone().unwrap_or_default();
+        let at = [&self.dir, &self.resource, &self.at, &self.notes, &large, &sparse, &depth, &ca];
         let argv = script.argv(&at.map(String::as_str), args);
         let mut command = Command::new(argv).timeout(limit);
         if let (true, Some(credentials)) = (script.remote, &self.config.credentials)

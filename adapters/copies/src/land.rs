@@ -29,6 +29,8 @@ pub struct LandedFrom {
     pub fence: Option<(String, u64)>,
     /// The directories that the pool has of the tree ([`Config::sparse`](crate::Config::sparse)); all of it if empty.
     pub sparse: Vec<String>,
+    /// The file on the host with the certificates of authorities ([`crate::CA_FILE`] of the lease's access), or empty.
+    pub ca_file: String,
 }
 
 /// Who wrote it.
@@ -250,8 +252,9 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
     ];
     let notes = if part.is_empty() { format!("{dir}/meta") } else { format!("{dir}/parts/{part}") };
     let sparse = crate::sparse::lines(&from.sparse);
-    let mut command = Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes, "", &sparse, ""], &args))
-        .timeout(request.limit);
+    let mut command =
+        Command::new(LAND.argv(&[&dir, &from.resource, &from.path, &notes, "", &sparse, "", &from.ca_file], &args))
+            .timeout(request.limit);
     if let Some(credentials) = &request.credentials {
         let credentials = credentials.clone().bound_to([from.repository.as_str()]);
         credentials.validate([from.repository.as_str()])?;
@@ -428,6 +431,7 @@ mod tests {
                 repository: String::new(),
                 fence: None,
                 sparse: Vec::new(),
+                ca_file: String::new(),
             };
             directory(&from).ok()
         };

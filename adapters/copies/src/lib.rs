@@ -33,6 +33,7 @@
 //! directory nor its program nor an open file in the copy. docs/spoilt.md lists what builds may leave and what becomes of it. Hosts whose holders are not trusted need a user, or a container, for each.
 
 mod adapter;
+mod address;
 mod checkout;
 mod clean;
 mod config;
@@ -50,9 +51,11 @@ mod probe;
 mod provision;
 mod sparse;
 mod submodules;
+mod validate;
 
 pub use adapter::CopiesAdapter;
 pub use config::{Clean, Config, Source};
 pub use credentials::Credentials;
 pub use land::{Author, LandRequest, LandedFrom, Landing, NotLanded, Push, land};
 pub use params::Wanted;
+pub use prepare::CA_FILE;

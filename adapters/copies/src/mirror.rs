@@ -141,7 +141,7 @@ fn answer(copy: &Copy, output: &Output) -> Result<Listing, Trouble> {
     Err(Failure::provider(
         "REMOTE_UNREACHABLE",
         format!(
-            "{} cannot be read from this host: {why}; check the address, the network and the host's credentials",
+            "{} cannot be read from this host: {why}; check the address, the network and the credentials. The host's git configuration (http.sslCAInfo, insteadOf, credential.helper) does not count: use ca_file, rewrite or credentials of the pool",
             copy.config.repository
         ),
     )

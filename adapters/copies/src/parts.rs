@@ -9,7 +9,6 @@
 //!
 //! Processes are ended, and the fence is set, once for the resource; all else happens part by part, and beside each other.
 
-use crate::clean::policy;
 use crate::config::Config;
 use crate::error::{State, Trouble};
 use crate::git::{ARRANGE, Copy, Handle};
@@ -81,7 +80,7 @@ impl Parts {
             return Ok(());
         }
         let words = self.words(inside);
-        let mut args = vec![policy(self.whole.config.clean)];
+        let mut args = vec![self.whole.config.clean.word()];
         args.extend(words.iter().map(String::as_str));
         self.whole.must(ARRANGE, &args, self.whole.config.command_timeout()).await.map(drop)
     }

@@ -18,6 +18,9 @@ use crate::{lfs, sparse, submodules};
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
+/// The key in a lease's access for the pool's `ca_file`, which its landing needs too.
+pub const CA_FILE: &str = "ca_file";
+
 /// Makes the copies ready for this work.
 pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -> Result<Prepared, Trouble> {
     let asked = Asked::parse(&work.params, &parts.names(), parts.default)?;
@@ -70,6 +73,7 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -
         (access::WARMTH.to_string(), main.warmth.word().to_string()),
         (access::CHANGED.to_string(), main.written.to_string()),
     ]);
+    access.extend(parts.whole.config.ca_file.clone().map(|file| (CA_FILE.to_string(), file)));
     access.extend(main.base.map(|base| (access::BASE.to_string(), base)));
     access.extend(parts.whole.config.depth.map(|depth| (access::DEPTH.to_string(), depth.to_string())));
     access.extend(sparse_of(&parts.list[parts.default]).map(|dirs| (access::SPARSE.to_string(), dirs)));
@@ -143,6 +147,7 @@ pub(crate) async fn one(
             let also = whole(&pinned, wanted).unwrap_or_default();
             let token = whose.filter(|whose| whose.first).map(|whose| whose.work.token);
             let listing = ready(copy, &pinned, token, &tries(copy, wanted), &also, !trust.is_empty()).await?;
+            same_format(copy, &pinned, &listing).await?;
             let plan = plan(copy, &pinned, wanted, listing)?;
             let commit = match (&plan.tip, plan.fresh) {
                 (Some(tip), true) => tip.id.clone(),
@@ -177,7 +182,9 @@ pub(crate) async fn one(
     }
     let mut warmth = if plan.here { Warmth::Near } else { Warmth::Fetched };
     let mut done = check_out(copy, &commit, "gentle", &plan.default, &trust, &note).await?;
-    if let Err(first) = done {
+    if let Err(first) = done.as_ref().map_err(Clone::clone)
+        && first.reason != "COMMIT_UNFIT"
+    {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
         let tip = Tip { name: base.clone(), id: base.clone(), tag: None };
@@ -209,6 +216,7 @@ pub(crate) async fn one(
     }
     let done = match done {
         Ok(done) => done,
+        Err(state) if state.reason == "COMMIT_UNFIT" => return Err(state.into()),
         Err(state) => {
             copy.doubt(&state).await?;
             let text = format!("cannot prove that {} is commit {commit}: {}", copy.tree(), state.detail);
@@ -225,6 +233,25 @@ pub(crate) async fn one(
         submodules::fill(copy, op, depth).await?;
     }
     Ok(Checked { base: (!others.is_empty()).then_some(base), commit, warmth, written: done.written })
+}
+
+/// Refuses to go on with a copy whose origin was made anew in another object format: no fetch brings it there. The check reports
+/// such a copy as gone, so that another is made.
+async fn same_format(copy: &Copy, pinned: &str, listing: &Result<Listing, Failure>) -> Result<(), Trouble> {
+    let ours = if pinned.contains("objectformat = sha256") { "sha256" } else { "sha1" };
+    match listing.as_ref().ok().and_then(Listing::format) {
+        Some(format) if format != ours => {
+            let detail = format!(
+                "{} has object names of {format}, and {} has those of {ours}; the copy is made anew",
+                copy.config.repository,
+                copy.tree()
+            );
+            let state = State { reason: "ORIGIN_FORMAT", detail };
+            copy.doubt(&state).await?;
+            Err(state.into())
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What to fetch.

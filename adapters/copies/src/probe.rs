@@ -67,9 +67,10 @@ async fn look(parts: &Parts, depth: Depth) -> Result<Verdict, Failure> {
 fn verdict(answer: Result<(), Trouble>) -> Result<Verdict, Failure> {
     match answer {
         Ok(()) => Ok(Verdict::Healthy),
-        Err(Trouble::State(State { reason: reason @ ("DIRECTORY_MISSING" | "OTHER_RESOURCE"), detail })) => {
-            Ok(Verdict::Gone { reason, detail })
-        }
+        Err(Trouble::State(State {
+            reason: reason @ ("DIRECTORY_MISSING" | "OTHER_RESOURCE" | "ORIGIN_FORMAT"),
+            detail,
+        })) => Ok(Verdict::Gone { reason, detail }),
         Err(Trouble::State(State { reason, detail })) => {
             Ok(Verdict::Mangled { repairable: reason != "MOUNT_INSIDE", reason, detail })
         }
@@ -97,7 +98,7 @@ async fn mend(copy: &Copy, op: u64) -> Result<(), Trouble> {
     };
     let small = match state.reason {
         // Not ours to make again under this id: the broker makes another.
-        "DIRECTORY_MISSING" | "OTHER_RESOURCE" => return Err(state.into()),
+        "DIRECTORY_MISSING" | "OTHER_RESOURCE" | "ORIGIN_FORMAT" => return Err(state.into()),
         "DISK_FULL" => copy.ask(EMPTY, &[], copy.config.command_timeout()).await?.is_ok(),
         "CONFIG_CHANGED" | "HEAD_BROKEN" | "NOT_A_REPOSITORY" | "OBJECTS_BROKEN" => {
             // Room is asked for by the inspection that follows.

@@ -1,62 +1,6 @@
 //! Less than all of a repository: some directories of it, or the last commits.
 
-use crate::config::Config;
-use wharfinger_adapter::Failure;
-
-/// More than anybody writes by hand; each directory is an argument of every script.
-const MOST: usize = 200;
-
-/// Refuses directories that git or our scripts would take for something else, and what does not go together.
-pub(crate) fn check_part(config: &Config) -> Result<(), Failure> {
-    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
-    if config.depth == Some(0) {
-        return refuse("depth is 0, and nothing has no commit; give 1 or more, or leave it out for all".into());
-    }
-    if !config.repositories.is_empty() && !config.sparse.is_empty() {
-        return refuse(
-            "sparse does not say of which repository; write it into its table: repositories.NAME = { repository = …, sparse = […] }"
-                .into(),
-        );
-    }
-    let lists = std::iter::once(("sparse".to_string(), &config.sparse))
-        .chain(config.repositories.iter().map(|(dir, source)| (format!("repositories.{dir}: sparse"), &source.sparse)));
-    for (key, dirs) in lists {
-        if dirs.is_empty() {
-            continue;
-        }
-        if config.submodules || config.lfs {
-            let other = if config.lfs { "lfs" } else { "submodules" };
-            return refuse(format!("{key} and {other} = true do not go together; leave one of them out"));
-        }
-        if dirs.len() > MOST {
-            return refuse(format!("{key} has {} directories; give at most {MOST}, higher up in the tree", dirs.len()));
-        }
-        for dir in dirs {
-            if let Some(why) = wrong(dir) {
-                return refuse(format!("{key}: directory {dir:?} {why}; give one like \"src/lib\""));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What is wrong with it.
-fn wrong(dir: &str) -> Option<&'static str> {
-    let plain = plain(dir);
-    if plain.is_empty() {
-        return Some("is empty, or all of the tree");
-    }
-    if plain.split('/').any(|part| matches!(part, "" | "." | ".." | ".git")) {
-        return Some("has a part that is empty, '.', '..' or '.git'");
-    }
-    // Patterns, and what git writes in quotes.
-    if plain.chars().any(|c| c.is_control() || "*?[],\\\"!#".contains(c)) {
-        return Some("has a control character or one of *?[],\\\"!# in it; these are directories and no patterns");
-    }
-    None
-}
-
-fn plain(dir: &str) -> &str {
+pub(crate) fn plain(dir: &str) -> &str {
     dir.trim_matches('/')
 }
 
@@ -76,43 +20,6 @@ pub(crate) fn lines(dirs: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wharfinger_adapter::Blame;
-
-    fn with(change: impl FnOnce(&mut Config)) -> Result<(), Failure> {
-        let mut config = Config::new("/srv/a.git");
-        change(&mut config);
-        config.validate()
-    }
-
-    #[test]
-    fn directories_are_taken_or_refused() {
-        for fine in ["src", "src/", "/src/lib", "a b", "ü/x", ".github", "a.git"] {
-            assert_eq!(with(|config| config.sparse = vec![fine.into()]), Ok(()), "{fine}");
-        }
-        for wrong in [
-            "", "/", ".", "..", "a/../b", "a//b", ".git", "a/.git", "*.c", "src/*", "!src", "a\nb", "a\"b", "a\\b",
-            "a,b",
-        ] {
-            let failure = with(|config| config.sparse = vec![wrong.into()]).expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(failure.message.starts_with("sparse: directory"), "{}", failure.message);
-        }
-        let many = (0..=MOST).map(|n| format!("d{n}")).collect();
-        assert!(with(|config| config.sparse = many).is_err_and(|failure| failure.message.contains("at most 200")));
-    }
-
-    #[test]
-    fn what_does_not_go_together_is_refused() {
-        for (what, says) in [("lfs", "lfs"), ("submodules", "submodules")] {
-            let failure = with(|config| {
-                config.sparse = vec!["src".into()];
-                (config.lfs, config.submodules) = (what == "lfs", what == "submodules");
-            });
-            assert!(failure.is_err_and(|failure| failure.message.contains(says)));
-        }
-        assert!(with(|config| config.depth = Some(0)).is_err_and(|failure| failure.message.contains("depth is 0")));
-        assert_eq!(with(|config| config.depth = Some(1)), Ok(()));
-    }
 
     #[test]
     fn directories_within_others_go() {

@@ -8,8 +8,9 @@
 //! What `.gitmodules` says counts only as an address, and only in the form that a pool may have. Everything else in it
 //! (`update` may name a command) is not looked at.
 
+use crate::address::check_repository;
 use crate::clean;
-use crate::config::{Clean, check_repository};
+use crate::config::Clean;
 use crate::error::Trouble;
 use crate::git::{Copy, DROP, MODULES, PARK, PLACE, hashed};
 use crate::params::Wanted;
@@ -166,6 +167,15 @@ fn refused(reason: &'static str, text: String) -> Failure {
     Failure::request(reason, text)
 }
 
+/// What becomes of a submodule without an address: `git add` of a clone inside of another makes one.
+const MEND: &str = "add it to .gitmodules, or remove it (git rm --cached PATH)";
+
+/// The paths of the first of these, for a message.
+fn some(links: &[&str]) -> String {
+    let paths: Vec<&str> = links.iter().take(3).filter_map(|link| Some(link.split_once(' ')?.1)).collect();
+    paths.join(", ")
+}
+
 /// Reads what `modules.sh` printed.
 fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
     let text = String::from_utf8_lossy(stdout);
@@ -183,10 +193,12 @@ fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
     match records.next() {
         Some("read") => {}
         Some("none") => {
-            return Err(refused("SUBMODULE_UNKNOWN", "the commit has submodules, and no file .gitmodules".to_string()));
+            let text = format!("the commit has the submodules {}, and no file .gitmodules; {MEND}", some(&links));
+            return Err(refused("SUBMODULE_UNKNOWN", text));
         }
         _ => {
-            return Err(refused("SUBMODULE_UNKNOWN", "git cannot read .gitmodules of the commit".to_string()));
+            let text = format!("the commit has the submodules {}, and git cannot read its .gitmodules", some(&links));
+            return Err(refused("SUBMODULE_UNKNOWN", text));
         }
     }
     let addresses = addresses(records)?;
@@ -196,12 +208,10 @@ fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
         .map(|(id, path)| {
             check_path(path).map_err(|why| refused("SUBMODULE_REFUSED", format!("submodule {path:?} {why}")))?;
             let Some(address) = addresses.get(path) else {
-                return Err(refused(
-                    "SUBMODULE_UNKNOWN",
-                    format!("{path}: .gitmodules has no address for this submodule"),
-                ));
+                let text = format!("{path}: .gitmodules has no address for this submodule; {MEND}");
+                return Err(refused("SUBMODULE_UNKNOWN", text));
             };
-            let address = resolve(&parent.config.repository, address);
+            let address = parent.config.rewritten(&resolve(&parent.config.repository, address));
             check_address(&address, parent)
                 .map_err(|why| refused("SUBMODULE_REFUSED", format!("{path}: address {address:?}: {why}")))?;
             Ok(Module { path: path.to_string(), id: id.to_string(), address })

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::{TestShell, World, sh};
 use wharfinger_adapter::{Blame, access};
-use wharfinger_copies::{Credentials, LandRequest, LandedFrom, Landing, land};
+use wharfinger_copies::{CopiesAdapter, Credentials, LandRequest, LandedFrom, Landing, land};
 
 const PASSWORD: &str = "pass-Word-7f3a91c2";
 
@@ -130,6 +130,7 @@ fn site(world: &World, prepared: &wharfinger_adapter::Prepared) -> LandedFrom {
         repository: prepared.access[access::REPOSITORY].clone(),
         fence: None,
         sparse: Vec::new(),
+        ca_file: String::new(),
     }
 }
 
@@ -296,4 +297,36 @@ async fn a_password_opens_an_https_remote_and_is_nowhere() {
     assert_eq!(places, Vec::<String>::new(), "after {looks} looks");
     assert_eq!(marked(&world), Vec::<String>::new(), "somebody still feeds a helper");
     assert!(server.log().contains("bot rw /origin.git/git-receive-pack"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_private_authority_is_a_setting_of_the_pool() {
+    let secrets = tempfile::tempdir().unwrap();
+    let password = private(&secrets.path().join("right"), &format!("{PASSWORD}\n"));
+    let mut server = None;
+    let mut world = World::bare(|config| {
+        let started = Https::start(Path::new(&config.repository).parent().unwrap());
+        config.repository = format!("https://127.0.0.1:{}/origin.git", started.port);
+        config.credentials = Some(Credentials::password("bot", &password));
+        server = Some(started);
+    });
+    let server = server.unwrap();
+    sh(&world.origin.dir.join("origin.git"), "git config http.receivepack true");
+    let refused = world.provision().await.unwrap_err();
+    assert_eq!((refused.blame, refused.reason), (Blame::Provider, "REMOTE_UNREACHABLE"), "{refused}");
+    assert!(refused.message.contains("ca_file"), "{refused}");
+
+    let mut config = world.adapter.config().clone();
+    config.ca_file = Some(server.dir.path().join("cert").to_str().unwrap().into());
+    world.adapter = CopiesAdapter::new("copies".into(), config).unwrap();
+    world.provision().await.unwrap();
+    let prepared = world.prepare(&[]).await.unwrap();
+    let id = sh(&world.origin.dir.join("origin.git"), "git rev-parse main");
+    assert_eq!(prepared.access[access::COMMIT], id);
+    world.spoil(BUILD);
+    let from = LandedFrom { ca_file: prepared.access[wharfinger_copies::CA_FILE].clone(), ..site(&world, &prepared) };
+    let bot = Some(Credentials::password("bot", &password));
+    let request = LandRequest { credentials: bot, ..LandRequest::new("l", "main") };
+    let landed = land(world.job.parent.as_ref().unwrap().shell.as_ref(), &from, &request).await;
+    assert!(matches!(landed, Ok(Landing::Landed(_))), "{landed:?}");
 }

@@ -18,6 +18,7 @@ fn from(resource: &ResourceJob, prepared: &Prepared) -> LandedFrom {
         repository: prepared.access[access::REPOSITORY].clone(),
         fence: None,
         sparse: Vec::new(),
+        ca_file: String::new(),
     }
 }
 

@@ -146,3 +146,37 @@ async fn without_the_setting_they_are_pointers() {
     world.assert_is(&prepared, "main", &[]);
     assert_eq!(world.spoil("head -c 7 big.bin"), "version");
 }
+
+/// Many repositories have such blobs, from commits that were made without git-lfs.
+#[tokio::test]
+async fn blobs_that_are_no_canonical_pointers_are_taken_as_they_are() {
+    let Some(world) = world(|_| {}).await else { return };
+    world.origin.work(
+        r#"raw() { git update-index --add --cacheinfo "100644,$(git hash-object -w --no-filters "$1"),x.bin"; }
+        branch() { git commit -qm "$1"; git -c core.hooksPath=/dev/null push -q origin "HEAD:refs/heads/$1"; }
+        printf 'content itself\r\n' >../raw; raw ../raw; branch raw
+        git cat-file blob HEAD:big.bin | sed 's/$/\r/' >../crlf; raw ../crlf; branch crlf
+        git cat-file blob HEAD:big.bin | head -c -1 >../open; raw ../open; branch open"#,
+    );
+    let right = world.spoil("seq 20000 | sha256sum");
+    for branch in ["raw", "crlf", "open", "raw", "main"] {
+        let mut work = world.work(&[("branch", branch)]);
+        world.prepare_for(work.clone()).await.unwrap_or_else(|failure| panic!("{branch}: {failure}"));
+        for spoilt in ["true", "rm x.bin", "echo other >x.bin", "git cat-file blob HEAD:x.bin >x.bin"] {
+            match branch {
+                "raw" => assert_eq!(world.spoil("od -c x.bin"), world.spoil("printf 'content itself\\r\\n' | od -c")),
+                "main" => assert_eq!(world.spoil("ls -A x.bin 2>/dev/null || :"), ""),
+                _ => assert_eq!(world.spoil("sha256sum <x.bin"), right, "{branch}: {spoilt}"),
+            }
+            assert_eq!(world.spoil("sha256sum <big.bin"), right, "{branch}: {spoilt}");
+            if branch != "main" {
+                world.spoil(spoilt);
+            }
+            work = world.work(&[("branch", branch)]);
+            let prepared = world.prepare_for(work.clone()).await;
+            prepared.unwrap_or_else(|failure| panic!("{branch}: {spoilt}: {failure}"));
+        }
+        world.clean(work).await.unwrap();
+    }
+    assert_eq!(world.check().await, Verdict::Healthy);
+}

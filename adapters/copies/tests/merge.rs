@@ -270,6 +270,7 @@ async fn each_repository_has_merges_and_landings_of_its_own() {
         repository: prepared.access["repository.lib"].clone(),
         fence: None,
         sparse: Vec::new(),
+        ca_file: String::new(),
     };
     let landing = land(&support::TestShell::default(), &from, &LandRequest::new("lib-1", "main")).await.unwrap();
     assert!(matches!(landing, Landing::Landed(push) if push.commit == prepared.access["commit.lib"]));

@@ -381,6 +381,7 @@ async fn live(seed: u64, shell: &'static str) {
         repository: prepared.access[access::REPOSITORY].clone(),
         fence: None,
         sparse: Vec::new(),
+        ca_file: String::new(),
     };
     let message = format!("{}\n\n{}", rng.name(), rng.name());
     let author = Author { name: rng.name().replace(['<', '>'], "").replace(char::is_control, ""), email: "a@b".into() };

@@ -205,6 +205,7 @@ async fn one_of_several_repositories_may_be_sparse() {
 
 fn from(world: &World, prepared: &Prepared) -> LandedFrom {
     LandedFrom {
+        ca_file: String::new(),
         resource: world.job.resource.clone(),
         path: prepared.access[access::PATH].clone(),
         repository: prepared.access[access::REPOSITORY].clone(),

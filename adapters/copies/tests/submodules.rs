@@ -8,7 +8,7 @@ mod support;
 use std::path::PathBuf;
 use support::{World, sh};
 use wharfinger_adapter::{Blame, Prepared, Verdict, access};
-use wharfinger_copies::{Clean, Config};
+use wharfinger_copies::{Clean, Config, CopiesAdapter};
 
 /// Origins beside each other: `origin` has `mod` at `sub/mod` (by a relative address) and at `other` (by a whole one), and
 /// `mod` has `inner` at `in`.
@@ -250,4 +250,47 @@ async fn they_go_only_so_deep() {
     world.prepare(&[]).await.unwrap();
     let deepest: PathBuf = world.tree().join("sub/mod/me/me/me/me/me");
     assert!(deepest.join("x").exists() && !deepest.join("me").exists());
+}
+
+/// As `git add` of a clone inside of another makes it.
+#[tokio::test]
+async fn a_submodule_without_an_address_is_named() {
+    let world = world(|_| {}).await;
+    let stray = "git update-index --add --cacheinfo 160000,1234567890123456789012345678901234567890,tools/x; git commit -qm stray; git push -q origin HEAD:refs/heads";
+    world.origin.work(&format!("{stray}/stray; git rm -q --cached .gitmodules sub/mod other; git commit -qm none; git push -q origin HEAD:refs/heads/none"));
+    for branch in ["stray", "none"] {
+        let failure = world.prepare(&[("branch", branch)]).await.unwrap_err();
+        assert_eq!((failure.blame, failure.reason), (Blame::Request, "SUBMODULE_UNKNOWN"), "{branch}: {failure}");
+        assert!(
+            failure.message.contains("tools/x") && failure.message.contains("git rm --cached"),
+            "{branch}: {failure}"
+        );
+        assert_eq!(world.check().await, Verdict::Healthy, "{branch}");
+    }
+    // A pool that fills none has an empty directory there, as git leaves it.
+    let plain = World::new(Clean::Clean).await;
+    plain.origin.work(&format!("{stray}/stray"));
+    plain.prepare(&[("branch", "stray")]).await.unwrap();
+    assert_eq!(plain.spoil("ls -A tools/x; git status --porcelain"), "");
+}
+
+#[tokio::test]
+async fn addresses_are_rewritten_before_they_are_checked() {
+    let mut world = World::bare(|config| config.submodules = true);
+    sh(
+        &world.origin.dir,
+        "git init -q --bare -b main lib.git; git init -q -b main lib; cd lib; echo lib >l; git add l; git commit -qm lib; git push -q ../lib.git main",
+    );
+    link(&world, "work", &[("lib", "http://gone.example/team/lib.git", &id(&world, "lib", "main"))]);
+    world.origin.work("git push -q origin main");
+    world.provision().await.unwrap();
+    let failure = world.prepare(&[]).await.unwrap_err();
+    assert_eq!((failure.blame, failure.reason), (Blame::Request, "SUBMODULE_REFUSED"), "{failure}");
+    let mut config = world.adapter.config().clone();
+    let here = format!("{}/", world.origin.dir.display());
+    config.rewrite.insert("http://gone.example/team/".into(), here.clone());
+    config.submodule_urls = vec![here];
+    world.adapter = CopiesAdapter::new("copies".into(), config).unwrap();
+    world.prepare(&[]).await.unwrap();
+    assert_eq!(world.spoil("cat lib/l"), "lib");
 }

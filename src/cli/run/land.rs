@@ -112,7 +112,8 @@ pub(super) async fn run(
     };
     let fence = fence.as_ref().map(|fence| fence.parts());
     let sparse = known(access::SPARSE).map(|dirs| dirs.split(',').map(String::from).collect()).unwrap_or_default();
-    let from = LandedFrom { resource: lease.resource_id.clone(), path, repository, fence, sparse };
+    let ca_file = known(wharfinger_copies::CA_FILE).unwrap_or_default();
+    let from = LandedFrom { resource: lease.resource_id.clone(), path, repository, fence, sparse, ca_file };
     ui.event(&format!("landing on {} of {}", request.target, from.repository));
     let landing = tokio::select! {
         biased;

@@ -7,7 +7,9 @@ guard
 have_git
 if [ -e "$M/suspect" ] || [ -L "$M/suspect" ]; then
   [ -f "$M/suspect" ] || say PROOF_FAILED "$M/suspect is no file"
-  say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
+  s=$(head -c 1000 "$M/suspect")
+  case $s in 'ORIGIN_FORMAT: '*) say ORIGIN_FORMAT "${s#*: }" ;; esac
+  say PROOF_FAILED "$s"
 fi
 if [ -e "$G/shallow" ] || [ -L "$G/shallow" ]; then
   [ -n "$H" ] || say SHALLOW "$G/shallow cuts the history"

@@ -48,6 +48,11 @@ tidy() {
     [ -d "$d" ] && [ ! -L "$d" ] || return 1
   done
   [ -f "$X/made" ] && [ ! -L "$X/made" ] || return 1
+  # The origin was made anew in another object format.
+  if [ -f "$X/config" ] && [ ! -L "$X/config" ]; then
+    case $(head -c 4096 "$X/config" | tr -d '\0') in *'objectformat = sha256'*) now=sha256 ;; *) now=sha1 ;; esac
+    case $x_config in *'objectformat = sha256'*) [ $now = sha256 ] || return 1 ;; *) [ $now = sha1 ] || return 1 ;; esac
+  fi
   for f in "$X"/* "$X"/.[!.]* "$X"/..?* "$X"/refs/* "$X"/refs/.[!.]*; do
     [ -e "$f" ] || [ -L "$f" ] || continue
     case ${f#"$X"/} in
@@ -90,6 +95,10 @@ make() {
     [ -d "${X%/*}" ] || exit 95
     exit 94
   }
+  if [ -z "$H" ] && [ -e "$n/shallow" ]; then
+    remove "$n"
+    say ORIGIN_SHALLOW "$url is a shallow clone: a part of its history is missing there"
+  fi
   { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || {
     echo "somebody removes the mirror" >&2
     exit 95

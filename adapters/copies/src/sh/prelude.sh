@@ -2,15 +2,15 @@
 #
 # Arguments: the resource's directory; its id; the working copy (the whole tree, a part of it or a submodule); the directory
 #            with the notes of that working copy; the address of git-lfs, or empty if large files stay pointers; the
-#            directories that the tree has, one a line, or empty for all; the number of commits of history, or empty for all.
-#            The arguments of the next script follow.
-# Sets:      $D $R $T $M $L $W $H, the arguments; $G, the .git directory; $N, the directory in which a new clone grows.
+#            directories that the tree has, one a line, or empty for all; the number of commits of history, or empty for all;
+#            the file with the certificates of authorities, or empty. The arguments of the next script follow.
+# Sets:      $D $R $T $M $L $W $H $C, the arguments; $G, the .git directory; $N, the directory in which a new clone grows.
 # Exits:     with each script: 93 after `say`, with a state, a tab and its details on standard output; 127, a tool is missing.
 # shellcheck shell=sh
 set -u
 umask 022
-D=$1 R=$2 T=$3 M=$4 L=$5 W=$6 H=$7
-shift 7
+D=$1 R=$2 T=$3 M=$4 L=$5 W=$6 H=$7 C=$8
+shift 8
 G=$T/.git
 # Where a new clone grows: on the same file system, and nobody else's.
 N=$M
@@ -63,6 +63,7 @@ conf fetch.recurseSubmodules false
 conf checkout.defaultRemote ''
 conf http.lowSpeedLimit 1000
 conf http.lowSpeedTime 60
+[ -z "$C" ] || conf http.sslCAInfo "$C"
 
 # The same is said of git-lfs, and before all that a tree's .lfsconfig can say: that one is read, and loses.
 if [ -n "$L" ]; then
@@ -81,11 +82,6 @@ fi
 
 # Git on this copy and no other: with both named, a missing .git is an error and never some repository further up.
 g() { git --git-dir="$G" --work-tree="$T" "$@"; }
-
-# Whether this file's content is kept elsewhere, by the commit's own word.
-large() {
-  [ -n "$L" ] && [ "$(g check-attr -z filter -- "$1" | tr '\0\n' '\n\0' | sed -n 3p)" = lfs ]
-}
 
 # Of lines that end with a tab and a name, as git quotes it, those that are "in" what the pool has of the tree, or "out" of it: in
 # are files in the directories of $W, and beside and above them.

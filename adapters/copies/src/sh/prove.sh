@@ -1,16 +1,28 @@
 # Proves that the tree is the wanted commit: each hash is computed again, from the commit's name down to each file. Files that
 # differ are written again.
 #
-# Follows:   rebuild.sh
+# Follows:   convert.sh, rebuild.sh
 # Arguments: those of rebuild.sh.
 # Prints:    a key, a tab and a value a line: "was", the former commit, or empty; "written", the number of files written; "trust",
 #            what is known of the index, if that is asked for and certain.
 # Exits:     0; 93 (prelude.sh).
+
+# Whether the index is what the commit lists, though git would write its listings otherwise: old histories have other modes, and
+# empty directories. Each listing is hashed as it is stored.
+listed() {
+  {
+    printf '040000 %s\t.\n' "$tree"
+    g ls-tree -r -d --full-tree "$tree" 2>/dev/null | sed -n 's/^040000 tree /040000 /p'
+  } >"$M/entries"
+  genuine "$M/entries" || return 1
+  g ls-tree -r --full-tree "$tree" | sed 's/^\([0-7]*\) [a-z]* /\1 /' | sort >"$M/entries"
+  g ls-files -s | sed "s/^\([0-7]* [0-9a-f]*\) 0$tab/\1$tab/" | sort | cmp -s - "$M/entries"
+}
 head=$(g rev-parse -q --verify HEAD 2>/dev/null) || fail "HEAD names nothing"
 [ "$head" = "$want" ] || fail "HEAD is $head"
 if [ "$known" != yes ] || [ "$was" != "$tree" ]; then
   t=$(g write-tree --missing-ok 2>/dev/null)
-  [ "$t" = "$tree" ] || fail "a stored directory listing of $want is forged"
+  [ "$t" = "$tree" ] || listed || fail "a stored directory listing of $want is forged"
 fi
 
 if [ -n "$W" ]; then
@@ -39,50 +51,54 @@ if [ -n "$W" ]; then
   rm -f -- "$M/tags"
 fi
 
-# Only what differs is put back: files that are right keep their times, however they got them.
+# Files that are right keep their times, whoever wrote them. Only what differs is written again.
+find_attributes "$([ "$policy" = clean ] && [ $# = 0 ] || echo kept)"
 refresh() { stale=$(g update-index --refresh 2>&1 | tail -c 1000); }
 stale=
 if [ -z "$comparing" ]; then
+  [ "$converts" = no ] || prove_attributes
   refresh
 elif ! wait "$comparing"; then
   fail "the tree cannot be read"
 elif [ -s "$M/dirty" ]; then
-  # Somebody was at these files since they were hashed: looked at as the others were then.
+  # These files were changed after they were hashed: they are looked at as the others were then.
   left_side <"$M/dirty" | cone in >"$M/zero"
   cat "$M/zero" >>"$M/changes"
   names <"$M/zero" | xargs -0 sh -c 'find "$@" -prune -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" \
     -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' sh 2>/dev/null
+  [ "$converts" = no ] || prove_attributes
   refresh
 fi
+different() { g diff-files --raw --no-abbrev --no-renames --ignore-submodules=none >"$M/dirty" || fail "the tree cannot be read"; }
 if [ -n "$stale" ]; then
-  g diff-files --raw --no-abbrev --no-renames --ignore-submodules=none >"$M/dirty" || fail "the tree cannot be read"
+  different
   left_side <"$M/dirty" >"$M/zero"
-  e=$(cut -f2- "$M/zero" | g checkout-index -f -q --stdin 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
-  g update-index --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
-  written=$((written + $(wc -l <"$M/zero")))
-  cat "$M/zero" >>"$M/changes"
-  first=dirty
-  refresh
+  [ "$converts" = no ] || spare_converted "$M/dirty"
+  if [ -s "$M/zero" ]; then
+    e=$(cut -f2- "$M/zero" | g checkout-index -f -q --stdin 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+    g update-index --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
+    written=$((written + $(wc -l <"$M/zero")))
+    cat "$M/zero" >>"$M/changes"
+    first=dirty
+    refresh
+  fi
+fi
+if [ "$converts" != no ]; then
+  case $known in
+  yes) sort -u "$M/changes" >"$M/entries" ;;
+  *) entries >"$M/entries" ;;
+  esac
+  classes "$M/entries" "$converts" >"$M/converted"
+  n=$written
+  prove_converted
+  [ "$n" = "$written" ] || refresh
 fi
 if [ -n "$stale" ]; then
-  # A file that does not hash to its blob may still be right: line-end rules do not round-trip in every repository. Then it
-  # must be what the true blob, passed through those rules, gives. For a large file they give what the host's store has,
-  # which proves nothing.
-  # A shell cannot hold a NUL, so the end of a line within a name is \001 here; such a name is never taken for another.
-  mark=$(printf '\001')
-  bad=$(g diff-files --raw -z --no-renames --ignore-submodules=none | tr '\0\n' '\n\001' |
-    while IFS= read -r line && IFS= read -r path; do
-      # shellcheck disable=SC2086
-      set -- $line
-      case $path in *"$mark"*) set -- odd ;; esac
-      if [ "$1" = ":${2:-}" ] && [ "$5" = M ] && [ -f "./$path" ] && [ ! -L "./$path" ] && ! large "$path" &&
-        [ "$(g cat-file blob "$3" 2>/dev/null | g hash-object --stdin 2>/dev/null)" = "$3" ] &&
-        g cat-file --filters "$want:$path" 2>/dev/null | cmp -s - "./$path"; then
-        continue
-      fi
-      printf '%s %s, ' "${5:-M}" "$path"
-    done | head -c 1000)
-  [ -z "$bad" ] || fail "files differ from the commit: ${bad%, }"
+  # What git takes for changed though it is right is as it is in a new clone.
+  different
+  left_side <"$M/dirty" >"$M/zero"
+  [ "$converts" = no ] || spare_converted "$M/dirty"
+  [ ! -s "$M/zero" ] || fail "files differ from the commit: $(cut -f2- "$M/zero" | head -c 1000)"
 fi
 if [ "$policy" = clean ] && { [ "$first" != '=0' ] || [ -n "$odd" ] || [ "$links" != 0 ]; }; then
   # It found something, so it has not said yet that nothing is left.
@@ -102,6 +118,10 @@ if [ "$policy" = clean ]; then
   [ -z "$more" ] || fail "files have modes that the commit does not give them: $more"
 fi
 printf 'was\t%s\nwritten\t%s\n' "$at" "$written"
+# What a holder made in the object store is newer than this.
+if [ "$save" != trust ]; then
+  e=$({ printf '%s\n' "$want" >"$M/handed.new" && mv -f -- "$M/handed.new" "$M/handed"; } 2>&1) || say CANNOT_CREATE "$e"
+fi
 if [ -n "$note" ]; then
   # What a build has put in their place may be a link to a file that has been proved.
   rm -rf -- "$D/meta/lease" "$D/meta/lease.new"
@@ -109,10 +129,10 @@ if [ -n "$note" ]; then
     say CANNOT_CREATE "$e"
 fi
 
-# A later change has a later ctime, as far as whole seconds tell. What has changed since shortly before the hashing began is
-# to be hashed again. Where that cannot be found out, or is too much, nothing is trusted.
+# A later change has a later ctime, in whole seconds. Files that changed since shortly before the hashing began are hashed again.
+# Where they cannot be found, or are more than 500, nothing is trusted.
 trusted() {
-  [ "$save" = trust ] && [ -z "$stale" ] && [ -n "$started" ] || return 0
+  [ "$save" = trust ] && [ -n "$started" ] || return 0
   find . -path ./.git -prune -o ! -type d -newerct "@$((started - 2))" -print0 >"$M/changes" 2>/dev/null || return 0
   if [ -s "$M/changes" ]; then
     [ "$(tr -cd '\0' <"$M/changes" | wc -c)" -le 500 ] || return 0
@@ -123,5 +143,13 @@ trusted() {
   d=$(sha256sum <"$G/index") || return 0
   printf 'trust\t%s %s %s %s %s %s\n' "${d%% *}" "$tree" "$want" "$links" "$boot" "$cone"
 }
+# Removes the objects that the former holder made. A walk over the history finds the others, so it is done only if there are any.
+forget_objects() {
+  [ "$save" = trust ] && [ -f "$M/handed" ] && [ ! -L "$M/handed" ] || return 0
+  [ -n "$(find "$G/objects" -type f -newer "$M/handed" 2>/dev/null | sed -n 1p)" ] || return 0
+  if [ -n "$(find "$G/objects/pack" -type f -newer "$M/handed" 2>/dev/null | sed -n 1p)" ]; then g repack -a -d -q 2>/dev/null; fi
+  g prune --expire=now 2>/dev/null
+}
+forget_objects
 trusted
 exit 0

@@ -3,6 +3,7 @@
 # The index is either the known one, byte for byte, or made anew without time stamps, so that every file is hashed. Git computes
 # its listing of trees from the entries, and never takes it from the object store. See docs/adr/0010.
 #
+# Follows:   convert.sh
 # Arguments: the commit, or "HEAD" for the one that the tree is at; "clean" or "keep", for what git does not track; "gentle", or
 #            "wipe" to begin with an empty directory; the remote's default branch, or empty; what is known of the index (what
 #            prove.sh printed as "trust"), or empty; "trust" to have that printed again, or empty; the note to leave in meta/lease,
@@ -20,7 +21,13 @@ while [ "$n" -gt 0 ]; do
 done
 tab=$(printf '\t')
 if [ "$want" = HEAD ]; then
-  want=$(g rev-parse -q --verify 'HEAD^{commit}') || exit 0
+  want=$(g rev-parse -q --verify 'HEAD^{commit}') || want=
+  # Not where a holder went: what only its own commits have goes with the lease.
+  if [ -f "$M/handed" ] && [ ! -L "$M/handed" ]; then
+    h=$(head -c 64 "$M/handed" | tr -d '\n')
+    case $h in '' | *[!0-9a-f]*) ;; *) ! g cat-file commit "$h" >/dev/null 2>&1 || want=$h ;; esac
+  fi
+  [ -n "$want" ] || exit 0
 fi
 fail() {
   # Who wants no more than to know whether the index can be trusted knows now.
@@ -65,6 +72,24 @@ fi
 # Unlocks all directories, and finds what git does not see at all: pipes, sockets, devices.
 odd=$(find . -path ./.git -prune -o -type d \( -perm -700 -o -exec chmod u+rwx {} \; -o -print \) \
   -o -type f -o -type l -o -print 2>/dev/null | sed -n 1p)
+
+# Ends, since git cannot write the files of the commit for the reason $1. In an empty tree, from true objects and with room enough,
+# that is the commit's fault.
+no_checkout() {
+  why=$(printf '%s' "$1" | head -c 1000)
+  if [ "$mode" = wipe ]; then
+    find . ! -name . -prune ! -name .git -exec rm -rf -- {} + 2>/dev/null
+    needed=$(g ls-tree -r -l --full-tree "$tree" | awk '$4 ~ /^[0-9]+$/ { n += $4 } END { printf "%d", n / 1024 + 1024 }')
+    free=$(df -Pk . 2>/dev/null | awk 'NR == 2 { print $4 }')
+    g ls-tree -r --full-tree "$tree" | sed -n 's/^\([0-7]*\) blob /\1 /p' >"$M/entries"
+    if [ "${free:-0}" -gt "${needed:-0}" ] 2>/dev/null && genuine "$M/entries"; then
+      # It lists an empty directory that is not in the object store, which a check would miss.
+      rm -f -- "$G/index" "$G/index.lock"
+      say COMMIT_UNFIT "git cannot write the files of commit $want, in an empty directory either: $why"
+    fi
+  fi
+  say CHECKOUT_FAILED "$why"
+}
 
 sweep() {
   out='=0'
@@ -141,15 +166,25 @@ if [ -z "$known" ]; then
   fi
   links=maybe
   sweep "$@"
-  # Tracked files that a look at their bytes would not find wrong: which have modes that git does not know, another name where
-  # somebody may write to them, or another owner. And those so large that a look would take too long. They are written again.
+  # Tracked files that a look at their bytes would not find wrong, for their mode, another name or their owner, are written again.
+  # So are those of more than 256 MiB whose size is not the blob's: a sparse file has no end within reach.
   find . -path ./.git -prune -o -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" -o ! -perm 644 ! -perm 755 \) \
     -print0 2>/dev/null | tr '\0\n' '\n\0' | sed 's|^\./||' | sort >"$M/odd"
   if [ -s "$M/odd" ]; then
-    { cat "$M/odd" && g ls-files -z | tr '\0\n' '\n\0'; } | sort | uniq -d | sed 's|^|./|' | tr '\0\n' '\n\0' |
-      xargs -0 rm -f --
+    { cat "$M/odd" && g ls-files -z | tr '\0\n' '\n\0'; } | sort | uniq -d | sed 's|^|./|' | tr '\0\n' '\n\0' >"$M/names"
+    xargs -0 sh -c 'find "$@" -prune -type f \( -links +1 -o ! -user "$(id -u)" -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' \
+      sh <"$M/names" 2>/dev/null
+    # shellcheck disable=SC2016
+    large='for f; do
+        [ "$(stat -c %s -- "$f")" = "$(git --git-dir="$git_dir" cat-file -s ":0:${f#./}")" ] || rm -f -- "$f"
+      done'
+    git_dir=$G large=$large xargs -0 sh -c 'find "$@" -prune -type f -size +524288 -exec sh -c "$large" sh {} +' \
+      sh <"$M/names" 2>/dev/null
+    rm -f -- "$M/names"
   fi
   rm -f -- "$M/odd"
+  # Times of the future would make build systems run again for ever, or never.
+  find . -path ./.git -prune -o -newer "$M/clock" -exec touch -h -r "$M/clock" {} + 2>/dev/null
 fi
 
 written=0
@@ -168,9 +203,22 @@ if [ "$was" != "$tree" ] || { [ -n "$W" ] && [ "$known" != yes ]; }; then
   e=$(g diff-index --cached --raw --no-abbrev --no-renames --ignore-submodules=none "$tree" 2>&1 >"$M/dirty") ||
     say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
   left_side <"$M/dirty" | cone in >"$M/changes"
+  # Files that both have are not written again, though other attributes may give them other bytes.
+  attributes=
+  if [ "$known" = yes ] &&
+    cut -f2- "$M/dirty" | grep -q -e '^"\{0,1\}\.gitattributes"\{0,1\}$' -e '/\.gitattributes"\{0,1\}$'; then
+    attributes=changed
+    entries >"$M/entries"
+    values "$M/entries" >"$M/before"
+  fi
   # With two trees it leaves alone what both have, and has no listing of trees from the store.
-  e=$(g read-tree --reset -u "$was" "$tree" 2>&1) || say CHECKOUT_FAILED "$(printf '%s' "$e" | head -c 1000)"
+  e=$(g read-tree --reset -u "$was" "$tree" 2>&1) || no_checkout "$e"
   hash_written "$M/changes"
+  if [ -n "$attributes" ]; then
+    entries >"$M/entries"
+    values "$M/entries" | not_in "$M/before" | sed 's/^[^ ]* //' >>"$M/zero"
+    rm -f -- "$M/before"
+  fi
   [ ! -s "$M/zero" ] || g update-index --index-info <"$M/zero" || say CHECKOUT_FAILED "the index cannot be written"
   written=$(wc -l <"$M/changes")
   case $links in 0) ! grep -q '^160000 ' "$M/changes" || links=maybe ;; esac

@@ -1,5 +1,6 @@
 # Ends the processes that a former holder, or an earlier call of ours, left: those that carry the lease's id, or whose directory,
-# program or open file lies in the tree, in a part that is out of it, or among the notes. Other scripts may follow.
+# program or open file lies below the directory of the copy. Then removes what lies beside the tree and the notes. Other scripts may
+# follow.
 #
 # Follows:   processes.sh (adapters/api)
 # Arguments: the lease's id, or empty; "set" to give the copy to the token first, "clear" to take it away, or empty; the token; the
@@ -56,7 +57,6 @@ if [ -n "$since" ] && [ -z "$reads_all" ]; then
 fi
 
 base=$(cd -P -- "$D" 2>/dev/null && pwd -P) || base=$D
-tree=$base/tree
 
 # We and those that started us are never among the victims, whatever their environment says.
 spare=" $$ "
@@ -83,12 +83,9 @@ marked() {
   done
 }
 
-# Whether this path lies in the tree, in a part that is out of it, or among the notes.
+# Whether this path lies below the directory of the copy.
 ours() {
-  case $1 in
-  "$tree" | "$tree/"* | "$tree (deleted)" | "$base/meta" | "$base/meta/"* | "$base/parts/"*) return 0 ;;
-  esac
-  return 1
+  case $1 in "$base/"*) ;; *) return 1 ;; esac
 }
 
 # Processes whose directory, program or open file lies there: they can write to what the next holder gets. A path may have a
@@ -99,8 +96,7 @@ finds='' newline='
 if find /proc/self/cwd -prune -lname '*' >/dev/null 2>&1; then finds=yes; fi
 inside() {
   if [ -n "$finds" ]; then
-    find /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd -maxdepth 1 -type l \( -lname "$at/tree" -o -lname "$at/tree/*" \
-      -o -lname "$at/tree (deleted)" -o -lname "$at/meta" -o -lname "$at/meta/*" -o -lname "$at/parts/*" \) 2>/dev/null |
+    find /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd -maxdepth 1 -type l -lname "$at/*" 2>/dev/null |
       sed -n 's|^/proc/\([0-9]*\)/.*|\1|p'
     return 0
   fi
@@ -208,4 +204,17 @@ end_all
 [ "$unsure" = ' ' ] || say PROCESSES_UNREADABLE "processes began during this lease and during another of the same user, and cannot be read:$unsure"
 [ -z "$since" ] || rm -f -- "$M/over"
 export WHARFINGER_COPY="$R"
+# A build may have made something beside its tree.
+if [ ! -L "$D" ] && [ ! -L "$D/meta" ] && [ -f "$D/meta/marker" ] && [ "$(head -c 200 "$D/meta/marker" 2>/dev/null)" = "$R" ]; then
+  for f in "$D"/* "$D"/.[!.]* "$D"/..?*; do
+    [ -e "$f" ] || [ -L "$f" ] || continue
+    case ${f##*/} in
+    tree | meta | parts) ;;
+    *)
+      guard_mounts
+      remove "$f"
+      ;;
+    esac
+  done
+fi
 shift 6

@@ -1,6 +1,7 @@
 //! A shell on this machine, origin repositories made by git, and a copy to play its life with.
 
 pub(crate) mod broker;
+pub(crate) mod clones;
 pub(crate) mod mangles;
 pub(crate) mod odd_rows;
 pub(crate) mod rows;

@@ -1,0 +1,93 @@
+//! Addresses of repositories and directories: which are taken, and what is refused since git, ssh or a shell would take it for
+//! something else.
+
+use wharfinger_adapter::Failure;
+
+/// A setting that is refused.
+pub(crate) fn bad(message: impl Into<String>) -> Failure {
+    Failure::configuration("BAD_SETTING", message)
+}
+
+/// Checks a name for a directory in the tree and for that of its notes. Returns what is wrong with it.
+pub(crate) fn check_directory(dir: &str) -> Result<(), &'static str> {
+    if dir.is_empty() {
+        return Err("is empty");
+    }
+    if dir.len() > 100 {
+        return Err("is longer than 100 bytes");
+    }
+    if dir.starts_with(['-', '.']) {
+        return Err("begins with '-' or '.'");
+    }
+    if dir.contains('/') {
+        return Err("lies in another");
+    }
+    // A lease separates them by commas; shells and other systems' file systems refuse the rest.
+    if dir.chars().any(|c| c.is_control() || " ,=\\:*?\"'<>|$`".contains(c)) || dir.ends_with('.') {
+        return Err("has a blank, a control character or one of ,=\\:*?\"'<>|$` or ends with '.'");
+    }
+    Ok(())
+}
+
+/// Checks the address of a repository. Git takes a leading `-` for an option and `ext::` for a command, and ssh takes a host
+/// `-oProxyCommand=…` for an option (CVE-2017-1000117).
+pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failure> {
+    let remedy = "use https://, ssh://, git://, file://, user@host:path or an absolute path";
+    if repository.is_empty() {
+        return Err(bad(format!("{key} is empty; {remedy}")));
+    }
+    if repository.chars().any(char::is_control) {
+        return Err(bad(format!("{key} has control characters; {remedy}")));
+    }
+    if repository.starts_with('-') {
+        return Err(bad(format!("{key} {repository:?} begins with '-' and would be an option; {remedy}")));
+    }
+    if repository.starts_with('/') {
+        return Ok(());
+    }
+    if let Some((helper, _)) = repository.split_once("::")
+        && helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+    {
+        return Err(bad(format!("{key} uses the transport helper {helper:?}, which may run commands; {remedy}")));
+    }
+    if let Some((scheme, rest)) = repository.split_once("://") {
+        if !["https", "ssh", "git", "file"].contains(&scheme) {
+            return Err(bad(format!("{key} has the transport {scheme:?}; {remedy}")));
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if scheme == "file" {
+            let fits = authority.is_empty() && !path.is_empty();
+            return if fits { Ok(()) } else { Err(bad(format!("{key} is no file:///absolute/path; mend it"))) };
+        }
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if user.contains(':') {
+            return Err(bad(format!(
+                "{key} has a password in it, which every holder of a copy could read; keep it in ~/.netrc on the host or use ssh"
+            )));
+        }
+        if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
+            return Err(bad(format!("{key} {repository:?} names no host; {remedy}")));
+        }
+        return Ok(());
+    }
+    // As git tells user@host:path from a path: a colon before the first slash.
+    match repository.split_once(':') {
+        Some((host, path)) if !host.is_empty() && !host.contains('/') && !path.is_empty() => {
+            let name = host.rsplit_once('@').map_or(host, |(_, name)| name);
+            if name.is_empty() || name.starts_with('-') || path.starts_with('-') {
+                return Err(bad(format!("{key} {repository:?} would be an option of ssh; {remedy}")));
+            }
+            Ok(())
+        }
+        _ => Err(bad(format!("{key} {repository:?} is neither a URL nor an absolute path; {remedy}"))),
+    }
+}
+
+/// Checks an absolute path on the host.
+pub(crate) fn check_root(key: &str, root: &str) -> Result<(), Failure> {
+    let fits = root.starts_with('/')
+        && !root.trim_matches('/').is_empty()
+        && !root.chars().any(char::is_control)
+        && root.split('/').all(|part| part != ".." && part != ".");
+    if fits { Ok(()) } else { Err(bad(format!("{key} {root:?} is no absolute path below /; name one, without '..'"))) }
+}

@@ -1,0 +1,427 @@
+//! What of a pool's settings is refused: what cannot work, and what git or a script would take for something else.
+
+use crate::address::{bad, check_directory, check_repository, check_root};
+use crate::config::{Clean, Config};
+use crate::params::check_ref_name;
+use crate::sparse::plain;
+use std::collections::BTreeMap;
+use wharfinger_adapter::Failure;
+
+impl Config {
+    /// Refuses what could not work, or what could be taken for an option or a command.
+    pub fn validate(&self) -> Result<(), Failure> {
+        self.check_sources()?;
+        if let Some(credentials) = &self.credentials {
+            credentials.validate(self.addresses())?;
+        }
+        self.check_submodules()?;
+        if let Some(root) = &self.root {
+            check_root("root", root)?;
+        }
+        if let Some(file) = &self.ca_file {
+            check_root("ca_file", file)?;
+        }
+        check_keep(self)?;
+        check_part(self)?;
+        for (key, value) in [
+            ("clone_timeout_ms", self.clone_timeout_ms),
+            ("fetch_timeout_ms", self.fetch_timeout_ms),
+            ("command_timeout_ms", self.command_timeout_ms),
+        ] {
+            if value == 0 {
+                return Err(bad(format!(
+                    "{key} is 0, so nothing could ever end in time; leave it out for the default"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sources(&self) -> Result<(), Failure> {
+        if self.repositories.is_empty() {
+            if self.repository.is_empty() {
+                return Err(bad(
+                    "repository is missing; add repository = \"https://…\", or [pool.copies.repositories] with several",
+                ));
+            }
+            if self.default.is_some() {
+                return Err(bad("default names one of several repositories, and there is but one; leave it out"));
+            }
+            check_repository("repository", &self.repository)?;
+            return check_branch("default_branch", self.default_branch.as_deref());
+        }
+        if !self.repository.is_empty() {
+            return Err(bad("repository and repositories are both there; give each its directory in repositories"));
+        }
+        if self.default_branch.is_some() {
+            return Err(bad(
+                "default_branch does not say of which repository; write it into its table: repositories.NAME = { repository = …, default_branch = … }",
+            ));
+        }
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for (dir, source) in &self.repositories {
+            check_directory(dir)
+                .map_err(|why| bad(format!("repositories: directory {dir:?} {why}; name one that is plain")))?;
+            if let Some(other) = seen.insert(dir.to_lowercase(), dir) {
+                return Err(bad(format!(
+                    "repositories: {other:?} and {dir:?} are the same where case does not count; rename one of them"
+                )));
+            }
+            check_repository(&format!("repositories.{dir}"), &source.repository)?;
+            check_branch(&format!("repositories.{dir}: default_branch"), source.default_branch.as_deref())?;
+        }
+        let list = || self.repositories.keys().cloned().collect::<Vec<_>>().join(", ");
+        match &self.default {
+            Some(default) if !self.repositories.contains_key(default) => {
+                Err(bad(format!("default {default:?} is none of the repositories; name one of {}", list())))
+            }
+            None if self.repositories.len() > 1 => Err(bad(format!(
+                "repositories has several, and nothing says which one a lease means that names none; add default = one of {}",
+                list()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn check_submodules(&self) -> Result<(), Failure> {
+        if !self.submodules && !self.submodule_urls.is_empty() {
+            return Err(bad("submodule_urls says which submodules may be filled, and none are; add submodules = true"));
+        }
+        for prefix in &self.submodule_urls {
+            if !prefix.ends_with(['/', ':']) {
+                // "https://example.org" is the beginning of "https://example.org.evil.example", too.
+                return Err(bad(format!(
+                    "submodule_urls: {prefix:?} may end within a name; end it with '/', or ':' after a host"
+                )));
+            }
+            check_repository("submodule_urls", &format!("{prefix}x"))?;
+        }
+        if !self.submodules && !self.rewrite.is_empty() {
+            return Err(bad("rewrite changes addresses of submodules, and none are filled; add submodules = true"));
+        }
+        for (from, to) in &self.rewrite {
+            if !from.ends_with(['/', ':']) || !to.ends_with(['/', ':']) {
+                return Err(bad(format!(
+                    "rewrite: {from:?} = {to:?} may end within a name; end both with '/', or ':' after a host"
+                )));
+            }
+            check_repository("rewrite", &format!("{to}x"))?;
+        }
+        Ok(())
+    }
+}
+
+fn check_branch(key: &str, branch: Option<&str>) -> Result<(), Failure> {
+    let Some(branch) = branch else { return Ok(()) };
+    check_ref_name(branch).map_err(|why| bad(format!("{key} {branch:?} {why}; name a branch of the repository")))
+}
+
+/// Refuses patterns that git would take for something else, or that would keep what nobody means to keep.
+fn check_keep(config: &Config) -> Result<(), Failure> {
+    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
+    if !config.keep.is_empty() && config.clean != Clean::Clean {
+        return refuse("keep says what survives clean = \"clean\"; leave one of the two out".to_string());
+    }
+    for pattern in &config.keep {
+        let why = if pattern.trim().trim_matches('/').is_empty() {
+            "is empty"
+        } else if pattern.chars().any(char::is_control) {
+            "has control characters"
+        } else if pattern.starts_with(['-', '!', '#']) {
+            "begins with '-', '!' or '#'"
+        } else if pattern.split('/').any(|part| part == ".." || part == ".git") {
+            "leads to '..' or '.git'"
+        } else {
+            continue;
+        };
+        return refuse(format!("keep pattern {pattern:?} {why}; give one like \"target/\""));
+    }
+    Ok(())
+}
+
+/// At most this many directories: each is an argument of every script.
+const MOST: usize = 200;
+
+/// Refuses directories that git or our scripts would take for something else, and what does not go together.
+fn check_part(config: &Config) -> Result<(), Failure> {
+    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
+    if config.depth == Some(0) {
+        return refuse("depth is 0, and nothing has no commit; give 1 or more, or leave it out for all".into());
+    }
+    if !config.repositories.is_empty() && !config.sparse.is_empty() {
+        return refuse(
+            "sparse does not say of which repository; write it into its table: repositories.NAME = { repository = …, sparse = […] }"
+                .into(),
+        );
+    }
+    let lists = std::iter::once(("sparse".to_string(), &config.sparse))
+        .chain(config.repositories.iter().map(|(dir, source)| (format!("repositories.{dir}: sparse"), &source.sparse)));
+    for (key, dirs) in lists {
+        if dirs.is_empty() {
+            continue;
+        }
+        if config.submodules || config.lfs {
+            let other = if config.lfs { "lfs" } else { "submodules" };
+            return refuse(format!("{key} and {other} = true do not go together; leave one of them out"));
+        }
+        if dirs.len() > MOST {
+            return refuse(format!("{key} has {} directories; give at most {MOST}, higher up in the tree", dirs.len()));
+        }
+        for dir in dirs {
+            if let Some(why) = wrong(dir) {
+                return refuse(format!("{key}: directory {dir:?} {why}; give one like \"src/lib\""));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with it.
+fn wrong(dir: &str) -> Option<&'static str> {
+    let plain = plain(dir);
+    if plain.is_empty() {
+        return Some("is empty, or all of the tree");
+    }
+    if plain.split('/').any(|part| matches!(part, "" | "." | ".." | ".git")) {
+        return Some("has a part that is empty, '.', '..' or '.git'");
+    }
+    // Patterns, and what git writes in quotes.
+    if plain.chars().any(|c| c.is_control() || "*?[],\\\"!#".contains(c)) {
+        return Some("has a control character or one of *?[],\\\"!# in it; these are directories and no patterns");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Clean, Config, Source};
+    use std::collections::BTreeMap;
+    use wharfinger_adapter::Blame;
+
+    #[test]
+    fn repositories_are_taken_or_refused() {
+        for fine in [
+            "https://example.org/a.git",
+            "https://user@example.org:8443/a.git",
+            "ssh://git@example.org:2222/a.git",
+            "git://example.org/a",
+            "file:///srv/a.git",
+            "/srv/with space/a.git",
+            "git@example.org:team/a.git",
+            "host:a.git",
+        ] {
+            assert_eq!(Config::new(fine).validate(), Ok(()), "{fine}");
+        }
+        for wrong in [
+            "",
+            "-u/evil",
+            "--upload-pack=touch /tmp/x",
+            "ext::sh -c true",
+            "fd::7",
+            "http://example.org/a.git",
+            "ftp://example.org/a.git",
+            "relative/path",
+            "../up",
+            "./a:b",
+            "/srv/a\nb",
+            "ssh://-oProxyCommand=true/x",
+            "-oProxyCommand=true:x",
+            "git@-oProxyCommand=true:x",
+            "git@host:-x",
+            "https:///a.git",
+            "https://user:secret@example.org/a.git",
+            "file://host/a.git",
+        ] {
+            let failure = Config::new(wrong).validate().expect_err(wrong);
+            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
+            assert!(!failure.message.contains("secret"), "{}", failure.message);
+        }
+    }
+
+    /// A pool with several repositories.
+    fn several(json: &str) -> Result<Config, Failure> {
+        let config: Config = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+        config.validate().map(|()| config)
+    }
+
+    #[test]
+    fn several_repositories_have_directories_and_a_default() {
+        let fine = several(
+            r#"{"repositories":{"app":"/srv/app.git","lib-2":{"repository":"/srv/l.git","default_branch":"x"}},"default":"app"}"#,
+        )
+        .unwrap();
+        assert_eq!(fine.default_part(), "app");
+        assert_eq!(fine.repositories["lib-2"].default_branch.as_deref(), Some("x"));
+        assert_eq!(several(r#"{"repositories":{"app":"/srv/app.git"}}"#).unwrap().default_part(), "app");
+        for (json, says) in [
+            ("{}", "repository is missing"),
+            (r#"{"repository":"/a","default":"app"}"#, "default"),
+            (r#"{"repository":"/a","repositories":{"app":"/a"}}"#, "repository and repositories"),
+            (r#"{"repositories":{"app":"/a","lib":"/b"}}"#, "default = one of app, lib"),
+            (r#"{"repositories":{"app":"/a"},"default":"lib"}"#, "none of the repositories"),
+            (r#"{"repositories":{"app":"/a"},"default_branch":"x"}"#, "default_branch"),
+            (r#"{"repositories":{"app":"/a","App":"/b"},"default":"app"}"#, "case does not count"),
+            (r#"{"repositories":{"app":"ext::sh -c x"}}"#, "repositories.app"),
+            (
+                r#"{"repositories":{"app":{"repository":"/a","default_branch":"-x"}}}"#,
+                "repositories.app: default_branch",
+            ),
+            (r#"{"repositories":{"app":{"repository":"/a","brnach":"x"}}}"#, "brnach"),
+            (r#"{"repositories":{"app":7}}"#, "an address, or a table"),
+        ] {
+            let failure = several(json).expect_err(json);
+            assert!(failure.message.contains(says), "{json}: {failure}");
+        }
+        for dir in ["", ".", "..", ".git", ".GIT", "-x", "a/b", "a/../b", "a\nb", "a b", "a,b", "a=b", "$x", "a."] {
+            let mut config = Config::new("");
+            config
+                .repositories
+                .insert(dir.into(), Source { repository: "/a".into(), default_branch: None, sparse: Vec::new() });
+            let failure = config.validate().expect_err(dir);
+            assert!(failure.message.starts_with("repositories: directory"), "{dir}: {failure}");
+        }
+        // Ours do not lie where the parts do.
+        for dir in ["mirrors", "meta", "tree", "parts", "git"] {
+            let mut config = Config::new("");
+            config
+                .repositories
+                .insert(dir.into(), Source { repository: "/a".into(), default_branch: None, sparse: Vec::new() });
+            assert_eq!(config.validate(), Ok(()), "{dir}");
+        }
+    }
+
+    #[test]
+    fn beginnings_of_addresses_end_where_names_end() {
+        let with = |submodules, prefix: &str| {
+            let mut config = Config::new("/srv/a.git");
+            config.submodules = submodules;
+            config.submodule_urls = vec![prefix.into()];
+            config.validate().map_err(|failure| failure.message)
+        };
+        for fine in ["https://example.org/", "https://example.org/team/", "git@example.org:", "/srv/git/"] {
+            assert_eq!(with(true, fine), Ok(()));
+        }
+        for wrong in ["https://example.org", "git@example.org", "ext::", "http://example.org/", "", "../"] {
+            assert!(with(true, wrong).is_err_and(|why| why.contains("submodule_urls")), "{wrong}");
+        }
+        assert!(with(false, "https://example.org/").is_err_and(|why| why.contains("submodules = true")));
+    }
+
+    #[test]
+    fn the_longest_beginning_is_rewritten() {
+        let mut config = Config::new("/srv/a.git");
+        config.submodules = true;
+        let pairs = [("git://gone.example/", "https://example.org/"), ("git://gone.example/team/", "git@example.org:")];
+        config.rewrite = pairs.map(|(from, to)| (from.to_string(), to.to_string())).into();
+        assert_eq!(config.validate(), Ok(()));
+        for (address, wanted) in [
+            ("git://gone.example/a.git", "https://example.org/a.git"),
+            ("git://gone.example/team/a.git", "git@example.org:a.git"),
+            ("git://gone.example.org/a.git", "git://gone.example.org/a.git"),
+        ] {
+            assert_eq!(config.rewritten(address), wanted);
+        }
+        for (from, to) in
+            [("git://gone.example", "https://example.org/"), ("x/", "https://example.org"), ("x/", "ext::")]
+        {
+            config.rewrite = BTreeMap::from([(from.to_string(), to.to_string())]);
+            assert!(config.validate().is_err_and(|failure| failure.message.contains("rewrite")), "{from} {to}");
+        }
+        config.submodules = false;
+        assert!(config.validate().is_err_and(|failure| failure.message.contains("submodules = true")));
+    }
+
+    #[test]
+    fn other_settings_are_checked_too() {
+        for (key, value) in [
+            ("root", "relative"),
+            ("root", "/"),
+            ("root", "/a/../b"),
+            ("default_branch", "-x"),
+            ("default_branch", "a..b"),
+        ] {
+            let mut config = Config::new("/srv/a.git");
+            match key {
+                "root" => config.root = Some(value.into()),
+                _ => config.default_branch = Some(value.into()),
+            }
+            let failure = config.validate().expect_err(value);
+            assert!(failure.message.contains(key), "{}", failure.message);
+        }
+        for wrong in ["ca.pem", "/", "/a/../b", "~/ca.pem"] {
+            let mut config = Config::new("/srv/a.git");
+            config.ca_file = Some(wrong.into());
+            assert!(config.validate().is_err_and(|failure| failure.message.contains("ca_file")), "{wrong}");
+        }
+        let mut config = Config::new("/srv/a.git");
+        config.fetch_timeout_ms = 0;
+        assert!(config.validate().is_err());
+    }
+
+    #[test]
+    fn patterns_that_are_kept_are_taken_or_refused() {
+        let with = |clean, pattern: &str| {
+            let mut config = Config::new("/srv/a.git");
+            (config.clean, config.keep) = (clean, vec![pattern.to_string()]);
+            config.validate()
+        };
+        for fine in ["target/", "node_modules/", "/build", "**/*.o", "a b", "a/..b", "dir/.gitx"] {
+            assert_eq!(with(Clean::Clean, fine), Ok(()), "{fine}");
+        }
+        for wrong in ["", " ", "/", "-x", "!a", "#a", "a\nb", "../up", "a/../b", ".git", "a/.git/x"] {
+            let failure = with(Clean::Clean, wrong).expect_err(wrong);
+            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
+            assert!(failure.message.contains("keep"), "{}", failure.message);
+        }
+        assert!(with(Clean::Keep, "target/").is_err() && with(Clean::Fresh, "target/").is_err());
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_and_the_rest_has_defaults() {
+        let config: Config = serde_json::from_str(r#"{"repository":"/srv/a.git","clean":"keep"}"#).unwrap();
+        assert_eq!(config.clean, Clean::Keep);
+        assert_eq!(config.clone_timeout_ms, 900_000);
+        assert!(serde_json::from_str::<Config>(r#"{"repository":"/srv/a.git","brnach":"x"}"#).is_err());
+    }
+
+    fn sparse_with(change: impl FnOnce(&mut Config)) -> Result<(), Failure> {
+        let mut config = Config::new("/srv/a.git");
+        change(&mut config);
+        config.validate()
+    }
+
+    #[test]
+    fn sparse_directories_are_taken_or_refused() {
+        for fine in ["src", "src/", "/src/lib", "a b", "ü/x", ".github", "a.git"] {
+            assert_eq!(sparse_with(|config| config.sparse = vec![fine.into()]), Ok(()), "{fine}");
+        }
+        for wrong in [
+            "", "/", ".", "..", "a/../b", "a//b", ".git", "a/.git", "*.c", "src/*", "!src", "a\nb", "a\"b", "a\\b",
+            "a,b",
+        ] {
+            let failure = sparse_with(|config| config.sparse = vec![wrong.into()]).expect_err(wrong);
+            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
+            assert!(failure.message.starts_with("sparse: directory"), "{}", failure.message);
+        }
+        let many = (0..=MOST).map(|n| format!("d{n}")).collect();
+        assert!(
+            sparse_with(|config| config.sparse = many).is_err_and(|failure| failure.message.contains("at most 200"))
+        );
+    }
+
+    #[test]
+    fn what_does_not_go_together_with_sparse_is_refused() {
+        for (what, says) in [("lfs", "lfs"), ("submodules", "submodules")] {
+            let failure = sparse_with(|config| {
+                config.sparse = vec!["src".into()];
+                (config.lfs, config.submodules) = (what == "lfs", what == "submodules");
+            });
+            assert!(failure.is_err_and(|failure| failure.message.contains(says)));
+        }
+        assert!(
+            sparse_with(|config| config.depth = Some(0)).is_err_and(|failure| failure.message.contains("depth is 0"))
+        );
+        assert_eq!(sparse_with(|config| config.depth = Some(1)), Ok(()));
+    }
+}
