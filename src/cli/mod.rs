@@ -5,7 +5,6 @@
 
 mod admin;
 #[cfg(feature = "ec2")]
-mod books;
 mod check_config;
 mod connect;
 mod db;

@@ -44,9 +44,9 @@ pub(crate) struct ClusterSection {
 }
 
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterSection {
-    let Some(mut cluster) = reader.table("cluster", "[cluster]", problems) else { return ClusterSection::default() };
+    let mut cluster = reader.table("cluster", "[cluster]", problems);
     let section = ClusterSection {
-        span: Some(cluster.span()),
+        span: cluster.span(),
         advertise: cluster.text("advertise", problems),
         lead: cluster.duration("lead", Millis::secs(1)..=Millis::secs(300), problems),
         forward: cluster.flag("forward", problems),

@@ -1,13 +1,14 @@
 //! `[store]`: which engine, and what each needs.
 
 use super::problem::{Problems, Span};
-use super::reader::{Reader, closest};
+use super::reader::Reader;
 use crate::store::PostgresSettings;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
+use wharfinger_adapter::settings::closest;
 use wharfinger_core::Millis;
 
 /// Where the truth is kept.
@@ -57,10 +58,10 @@ const PARAMETERS: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "h
 const TLS_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> StoreSection {
-    let Some(mut store) = reader.table("store", "[store]", problems) else { return StoreSection::default() };
+    let mut store = reader.table("store", "[store]", problems);
     let time = Millis(100)..=Millis::secs(600);
     let section = StoreSection {
-        span: Some(store.span()),
+        span: store.span(),
         engine: store.text("engine", problems),
         path: store.text("path", problems),
         url: store.text("url", problems),

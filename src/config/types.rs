@@ -1,9 +1,9 @@
 //! The configuration: as it was read, with the place of each value, and as it is used.
 
-use super::adapters::AdapterConfig;
 use super::cluster::{Cluster, ClusterSection};
 use super::problem::Span;
 use super::store::{StoreConfig, StoreSection};
+use crate::adapters::AdapterConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

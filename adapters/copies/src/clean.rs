@@ -7,6 +7,7 @@ use crate::git::{CLEAN, Copy, NORMALISE, REBUILD_AND_PROVE};
 use crate::parts::{Parts, all};
 use crate::{mirror, provision, submodules};
 use serde::{Deserialize, Serialize};
+use wharfinger_adapter::settings::ConfigProblem;
 use wharfinger_adapter::{CleanJob, Failure, HolderWork, reaper};
 
 /// The note of who has the copy.
@@ -111,12 +112,12 @@ async fn learn(copy: &Copy, done: Result<String, State>, trusts: &Trusts) -> Res
 }
 
 /// Refuses patterns that git would take for something else, or that would keep what nobody means to keep.
-pub(crate) fn check_keep(config: &Config) -> Result<(), Failure> {
-    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
+pub(crate) fn check_keep(config: &Config) -> Result<(), ConfigProblem> {
     if !config.keep.is_empty() && config.clean != Clean::Clean {
-        return refuse("keep says what survives clean = \"clean\"; leave one of the two out".to_string());
+        let message = "`keep` has an effect with clean = \"clean\" alone";
+        return Err(ConfigProblem::new(message, "leave `keep` or `clean` out").at(["keep"]));
     }
-    for pattern in &config.keep {
+    for (at, pattern) in config.keep.iter().enumerate() {
         let why = if pattern.trim().trim_matches('/').is_empty() {
             "is empty"
         } else if pattern.chars().any(char::is_control) {
@@ -128,7 +129,8 @@ pub(crate) fn check_keep(config: &Config) -> Result<(), Failure> {
         } else {
             continue;
         };
-        return refuse(format!("keep pattern {pattern:?} {why}; give one like \"target/\""));
+        let problem = ConfigProblem::new(format!("the pattern {pattern:?} {why}"), "give one like \"target/\"");
+        return Err(problem.at(["keep"]).then(at));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wharfinger_adapter::Failure;
+use wharfinger_adapter::settings::{ConfigProblem, Segment};
 
 /// What of a former lease's files survives in the working copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -175,14 +175,14 @@ impl Config {
     }
 
     /// Refuses what could not work, or what could be taken for an option or a command.
-    pub fn validate(&self) -> Result<(), Failure> {
+    pub fn validate(&self) -> Result<(), ConfigProblem> {
         self.check_sources()?;
         if let Some(credentials) = &self.credentials {
-            credentials.validate(self.addresses())?;
+            credentials.validate(self.addresses()).map_err(|problem| problem.within("credentials"))?;
         }
         self.check_submodules()?;
         if let Some(root) = &self.root {
-            check_root(root)?;
+            check_root(root).map_err(|problem| problem.at(["root"]))?;
         }
         check_keep(self)?;
         check_part(self)?;
@@ -192,9 +192,7 @@ impl Config {
             ("command_timeout_ms", self.command_timeout_ms),
         ] {
             if value == 0 {
-                return Err(bad(format!(
-                    "{key} is 0, so nothing could ever end in time; leave it out for the default"
-                )));
+                return Err(bad([key], format!("`{key}` is 0"), "use 1 or more, or leave it out for the default"));
             }
         }
         Ok(())
@@ -208,64 +206,77 @@ impl Config {
         self.repositories.values().map(|source| source.repository.as_str()).collect()
     }
 
-    fn check_sources(&self) -> Result<(), Failure> {
+    fn check_sources(&self) -> Result<(), ConfigProblem> {
         if self.repositories.is_empty() {
             if self.repository.is_empty() {
-                return Err(bad(
-                    "repository is missing; add repository = \"https://…\", or [pool.copies.repositories] with several",
+                return Err(ConfigProblem::new(
+                    "`repository` is missing",
+                    "add repository = \"https://…\", or [pool.copies.repositories] with several",
                 ));
             }
             if self.default.is_some() {
-                return Err(bad("default names one of several repositories, and there is but one; leave it out"));
+                return Err(bad(
+                    ["default"],
+                    "`default` is for several repositories, and there is one",
+                    "leave it out",
+                ));
             }
-            check_repository("repository", &self.repository)?;
-            return check_branch("default_branch", self.default_branch.as_deref());
+            check_repository("repository", &self.repository).map_err(|problem| problem.at(["repository"]))?;
+            return check_branch(self.default_branch.as_deref());
         }
         if !self.repository.is_empty() {
-            return Err(bad("repository and repositories are both there; give each its directory in repositories"));
+            let message = "`repository` and `repositories` exclude each other";
+            return Err(bad(["repository"], message, "give each repository its directory in `repositories`"));
         }
         if self.default_branch.is_some() {
             return Err(bad(
-                "default_branch does not say of which repository; write it into its table: repositories.NAME = { repository = …, default_branch = … }",
+                ["default_branch"],
+                "`default_branch` of several repositories belongs to one of them",
+                "write it into its table: repositories.NAME = { repository = …, default_branch = … }",
             ));
         }
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (dir, source) in &self.repositories {
+            let named = |message: String, remedy: &str| {
+                ConfigProblem::new(message, remedy).at(["repositories"]).then(Segment::Name(dir.clone()))
+            };
             check_directory(dir)
-                .map_err(|why| bad(format!("repositories: directory {dir:?} {why}; name one that is plain")))?;
+                .map_err(|why| named(format!("the directory {dir:?} {why}"), "use a plain name, as in \"app\""))?;
             if let Some(other) = seen.insert(dir.to_lowercase(), dir) {
-                return Err(bad(format!(
-                    "repositories: {other:?} and {dir:?} are the same where case does not count; rename one of them"
-                )));
+                let message = format!("{other:?} and {dir:?} are the same where case does not count");
+                return Err(named(message, "rename one of them"));
             }
-            check_repository(&format!("repositories.{dir}"), &source.repository)?;
-            check_branch(&format!("repositories.{dir}: default_branch"), source.default_branch.as_deref())?;
+            let inside = |problem: ConfigProblem| problem.within(dir).within("repositories");
+            check_repository(&format!("repositories.{dir}"), &source.repository).map_err(inside)?;
+            check_branch(source.default_branch.as_deref()).map_err(inside)?;
         }
         let list = || self.repositories.keys().cloned().collect::<Vec<_>>().join(", ");
         match &self.default {
             Some(default) if !self.repositories.contains_key(default) => {
-                Err(bad(format!("default {default:?} is none of the repositories; name one of {}", list())))
+                let message = format!("`default` {default:?} is none of the repositories");
+                Err(bad(["default"], message, format!("use one of {}", list())))
             }
-            None if self.repositories.len() > 1 => Err(bad(format!(
-                "repositories has several, and nothing says which one a lease means that names none; add default = one of {}",
-                list()
-            ))),
+            None if self.repositories.len() > 1 => {
+                let message = "`default` is missing: the repository of a lease that names none";
+                Err(bad(["repositories"], message, format!("add default = one of {}", list())))
+            }
             Some(_) | None => Ok(()),
         }
     }
 
-    fn check_submodules(&self) -> Result<(), Failure> {
+    fn check_submodules(&self) -> Result<(), ConfigProblem> {
         if !self.submodules && !self.submodule_urls.is_empty() {
-            return Err(bad("submodule_urls says which submodules may be filled, and none are; add submodules = true"));
+            let message = "`submodule_urls` has no effect: submodules are not filled";
+            return Err(bad(["submodule_urls"], message, "add submodules = true"));
         }
-        for prefix in &self.submodule_urls {
+        for (at, prefix) in self.submodule_urls.iter().enumerate() {
+            let entry = |problem: ConfigProblem| problem.within(at).within("submodule_urls");
             if !prefix.ends_with(['/', ':']) {
                 // "https://example.org" is the beginning of "https://example.org.evil.example", too.
-                return Err(bad(format!(
-                    "submodule_urls: {prefix:?} may end within a name; end it with '/', or ':' after a host"
-                )));
+                let message = format!("{prefix:?} may end within a name");
+                return Err(entry(ConfigProblem::new(message, "end it with '/', or ':' after a host")));
             }
-            check_repository("submodule_urls", &format!("{prefix}x"))?;
+            check_repository("submodule_urls", &format!("{prefix}x")).map_err(entry)?;
         }
         Ok(())
     }
@@ -288,13 +299,15 @@ impl Config {
     }
 }
 
-fn bad(message: impl Into<String>) -> Failure {
-    Failure::configuration("BAD_SETTING", message)
+fn bad<const N: usize>(path: [&str; N], message: impl Into<String>, remedy: impl Into<String>) -> ConfigProblem {
+    ConfigProblem::new(message, remedy).at(path)
 }
 
-fn check_branch(key: &str, branch: Option<&str>) -> Result<(), Failure> {
+fn check_branch(branch: Option<&str>) -> Result<(), ConfigProblem> {
     let Some(branch) = branch else { return Ok(()) };
-    check_ref_name(branch).map_err(|why| bad(format!("{key} {branch:?} {why}; name a branch of the repository")))
+    check_ref_name(branch).map_err(|why| {
+        bad(["default_branch"], format!("`default_branch` {branch:?} {why}"), "name a branch of the repository")
+    })
 }
 
 /// A name for a directory in the tree, and for that of our notes on it. Says what is wrong.
@@ -320,16 +333,17 @@ fn check_directory(dir: &str) -> Result<(), &'static str> {
 
 /// Git takes a `-` in front for an option, `ext::` for a command to run, and ssh a host `-oProxyCommand=…` for an option
 /// (CVE-2017-1000117).
-pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failure> {
+pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), ConfigProblem> {
     let remedy = "use https://, ssh://, git://, file://, user@host:path or an absolute path";
+    let fault = |message: String, remedy: &str| ConfigProblem::new(message, remedy);
     if repository.is_empty() {
-        return Err(bad(format!("{key} is empty; {remedy}")));
+        return Err(fault(format!("`{key}` is empty"), remedy));
     }
     if repository.chars().any(char::is_control) {
-        return Err(bad(format!("{key} has control characters; {remedy}")));
+        return Err(fault(format!("`{key}` has control characters"), remedy));
     }
     if repository.starts_with('-') {
-        return Err(bad(format!("{key} {repository:?} begins with '-' and would be an option; {remedy}")));
+        return Err(fault(format!("`{key}` {repository:?} begins with '-' and would be an option"), remedy));
     }
     if repository.starts_with('/') {
         return Ok(());
@@ -337,25 +351,30 @@ pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failur
     if let Some((helper, _)) = repository.split_once("::")
         && helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
     {
-        return Err(bad(format!("{key} uses the transport helper {helper:?}, which may run commands; {remedy}")));
+        return Err(fault(format!("`{key}` uses the transport helper {helper:?}, which may run commands"), remedy));
     }
     if let Some((scheme, rest)) = repository.split_once("://") {
         if !["https", "ssh", "git", "file"].contains(&scheme) {
-            return Err(bad(format!("{key} has the transport {scheme:?}; {remedy}")));
+            return Err(fault(format!("`{key}` has the transport {scheme:?}"), remedy));
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if scheme == "file" {
             let fits = authority.is_empty() && !path.is_empty();
-            return if fits { Ok(()) } else { Err(bad(format!("{key} is no file:///absolute/path; mend it"))) };
+            return if fits {
+                Ok(())
+            } else {
+                Err(fault(format!("`{key}` {repository:?} is not a file URL"), "write file:///absolute/path"))
+            };
         }
         let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         if user.contains(':') {
-            return Err(bad(format!(
-                "{key} has a password in it, which every holder of a copy could read; keep it in ~/.netrc on the host or use ssh"
-            )));
+            return Err(fault(
+                format!("`{key}` has a password in it, which every holder of a copy could read"),
+                "keep it in ~/.netrc on the host or use ssh",
+            ));
         }
         if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
-            return Err(bad(format!("{key} {repository:?} names no host; {remedy}")));
+            return Err(fault(format!("`{key}` {repository:?} names no host"), remedy));
         }
         return Ok(());
     }
@@ -364,16 +383,16 @@ pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failur
         Some((host, path)) if !host.is_empty() && !host.contains('/') && !path.is_empty() => {
             let name = host.rsplit_once('@').map_or(host, |(_, name)| name);
             if name.is_empty() || name.starts_with('-') || path.starts_with('-') {
-                return Err(bad(format!("{key} {repository:?} would be an option of ssh; {remedy}")));
+                return Err(fault(format!("`{key}` {repository:?} would be an option of ssh"), remedy));
             }
             Ok(())
         }
-        _ => Err(bad(format!("{key} {repository:?} is neither a URL nor an absolute path; {remedy}"))),
+        _ => Err(fault(format!("`{key}` {repository:?} is neither a URL nor an absolute path"), remedy)),
     }
 }
 
 /// An absolute directory that is safe to make and remove things in.
-pub(crate) fn check_root(root: &str) -> Result<(), Failure> {
+pub(crate) fn check_root(root: &str) -> Result<(), ConfigProblem> {
     let fits = root.starts_with('/')
         && !root.trim_matches('/').is_empty()
         && !root.chars().any(char::is_control)
@@ -381,14 +400,14 @@ pub(crate) fn check_root(root: &str) -> Result<(), Failure> {
     if fits {
         Ok(())
     } else {
-        Err(bad(format!("root {root:?} is no absolute directory below /; name one, without '..'")))
+        let message = format!("`root` {root:?} is not an absolute directory below /");
+        Err(ConfigProblem::new(message, "name one, without '..'"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wharfinger_adapter::Blame;
 
     #[test]
     fn repositories_are_taken_or_refused() {
@@ -424,16 +443,15 @@ mod tests {
             "https://user:secret@example.org/a.git",
             "file://host/a.git",
         ] {
-            let failure = Config::new(wrong).validate().expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(!failure.message.contains("secret"), "{}", failure.message);
+            let problem = Config::new(wrong).validate().expect_err(wrong);
+            assert!(!problem.to_string().contains("secret"), "{problem}");
         }
     }
 
     /// A pool with several repositories.
-    fn several(json: &str) -> Result<Config, Failure> {
-        let config: Config = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
-        config.validate().map(|()| config)
+    fn several(json: &str) -> Result<Config, String> {
+        let config: Config = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        config.validate().map(|()| config).map_err(|problem| problem.to_string())
     }
 
     #[test]
@@ -446,9 +464,9 @@ mod tests {
         assert_eq!(fine.repositories["lib-2"].default_branch.as_deref(), Some("x"));
         assert_eq!(several(r#"{"repositories":{"app":"/srv/app.git"}}"#).unwrap().default_part(), "app");
         for (json, says) in [
-            ("{}", "repository is missing"),
+            ("{}", "`repository` is missing"),
             (r#"{"repository":"/a","default":"app"}"#, "default"),
-            (r#"{"repository":"/a","repositories":{"app":"/a"}}"#, "repository and repositories"),
+            (r#"{"repository":"/a","repositories":{"app":"/a"}}"#, "`repository` and `repositories`"),
             (r#"{"repositories":{"app":"/a","lib":"/b"}}"#, "default = one of app, lib"),
             (r#"{"repositories":{"app":"/a"},"default":"lib"}"#, "none of the repositories"),
             (r#"{"repositories":{"app":"/a"},"default_branch":"x"}"#, "default_branch"),
@@ -456,21 +474,22 @@ mod tests {
             (r#"{"repositories":{"app":"ext::sh -c x"}}"#, "repositories.app"),
             (
                 r#"{"repositories":{"app":{"repository":"/a","default_branch":"-x"}}}"#,
-                "repositories.app: default_branch",
+                "`default_branch` \"-x\" begins with",
             ),
             (r#"{"repositories":{"app":{"repository":"/a","brnach":"x"}}}"#, "brnach"),
             (r#"{"repositories":{"app":7}}"#, "an address, or a table"),
         ] {
-            let failure = several(json).expect_err(json);
-            assert!(failure.message.contains(says), "{json}: {failure}");
+            let found = several(json).expect_err(json);
+            assert!(found.contains(says), "{json}: {found}");
         }
         for dir in ["", ".", "..", ".git", ".GIT", "-x", "a/b", "a/../b", "a\nb", "a b", "a,b", "a=b", "$x", "a."] {
             let mut config = Config::new("");
             config
                 .repositories
                 .insert(dir.into(), Source { repository: "/a".into(), default_branch: None, sparse: Vec::new() });
-            let failure = config.validate().expect_err(dir);
-            assert!(failure.message.starts_with("repositories: directory"), "{dir}: {failure}");
+            let problem = config.validate().expect_err(dir);
+            assert!(problem.message.starts_with("the directory"), "{dir}: {problem}");
+            assert_eq!(problem.path, [Segment::from("repositories"), Segment::Name(dir.into())]);
         }
         // Ours do not lie where the parts do.
         for dir in ["mirrors", "meta", "tree", "parts", "git"] {
@@ -488,7 +507,7 @@ mod tests {
             let mut config = Config::new("/srv/a.git");
             config.submodules = submodules;
             config.submodule_urls = vec![prefix.into()];
-            config.validate().map_err(|failure| failure.message)
+            config.validate().map_err(|problem| format!("{problem} at {:?}", problem.path))
         };
         for fine in ["https://example.org/", "https://example.org/team/", "git@example.org:", "/srv/git/"] {
             assert_eq!(with(true, fine), Ok(()));
@@ -513,8 +532,8 @@ mod tests {
                 "root" => config.root = Some(value.into()),
                 _ => config.default_branch = Some(value.into()),
             }
-            let failure = config.validate().expect_err(value);
-            assert!(failure.message.contains(key), "{}", failure.message);
+            let problem = config.validate().expect_err(value);
+            assert_eq!(problem.path, [Segment::from(key)], "{problem}");
         }
         let mut config = Config::new("/srv/a.git");
         config.fetch_timeout_ms = 0;
@@ -532,9 +551,8 @@ mod tests {
             assert_eq!(with(Clean::Clean, fine), Ok(()), "{fine}");
         }
         for wrong in ["", " ", "/", "-x", "!a", "#a", "a\nb", "../up", "a/../b", ".git", "a/.git/x"] {
-            let failure = with(Clean::Clean, wrong).expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(failure.message.contains("keep"), "{}", failure.message);
+            let problem = with(Clean::Clean, wrong).expect_err(wrong);
+            assert_eq!(problem.path, [Segment::from("keep"), 0.into()], "{problem}");
         }
         assert!(with(Clean::Keep, "target/").is_err() && with(Clean::Fresh, "target/").is_err());
     }

@@ -48,6 +48,7 @@ mod parts;
 mod prepare;
 mod probe;
 mod provision;
+mod settings;
 mod sparse;
 mod submodules;
 
@@ -56,3 +57,4 @@ pub use config::{Clean, Config, Source};
 pub use credentials::Credentials;
 pub use land::{Author, LandRequest, LandedFrom, Landing, NotLanded, Push, land};
 pub use params::Wanted;
+pub use settings::defaults;

@@ -1,39 +1,41 @@
 //! Less than all of a repository: some directories of it, or the last commits.
 
 use crate::config::Config;
-use wharfinger_adapter::Failure;
+use wharfinger_adapter::settings::{ConfigProblem, Segment};
 
 /// More than anybody writes by hand; each directory is an argument of every script.
 const MOST: usize = 200;
 
 /// Refuses directories that git or our scripts would take for something else, and what does not go together.
-pub(crate) fn check_part(config: &Config) -> Result<(), Failure> {
-    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
+pub(crate) fn check_part(config: &Config) -> Result<(), ConfigProblem> {
     if config.depth == Some(0) {
-        return refuse("depth is 0, and nothing has no commit; give 1 or more, or leave it out for all".into());
+        return Err(ConfigProblem::new("`depth` is 0", "use 1 or more, or leave it out for all commits").at(["depth"]));
     }
     if !config.repositories.is_empty() && !config.sparse.is_empty() {
-        return refuse(
-            "sparse does not say of which repository; write it into its table: repositories.NAME = { repository = …, sparse = […] }"
-                .into(),
-        );
+        let remedy = "write it into its table: repositories.NAME = { repository = …, sparse = […] }";
+        let message = "`sparse` of several repositories belongs to one of them";
+        return Err(ConfigProblem::new(message, remedy).at(["sparse"]));
     }
-    let lists = std::iter::once(("sparse".to_string(), &config.sparse))
-        .chain(config.repositories.iter().map(|(dir, source)| (format!("repositories.{dir}: sparse"), &source.sparse)));
-    for (key, dirs) in lists {
+    let of = |dir: &String| vec!["repositories".into(), dir.into(), "sparse".into()];
+    let lists = std::iter::once((vec![Segment::from("sparse")], &config.sparse))
+        .chain(config.repositories.iter().map(|(dir, source)| (of(dir), &source.sparse)));
+    for (path, dirs) in lists {
+        let fault =
+            |message: String, remedy: &str| ConfigProblem { path: path.clone(), ..ConfigProblem::new(message, remedy) };
         if dirs.is_empty() {
             continue;
         }
         if config.submodules || config.lfs {
             let other = if config.lfs { "lfs" } else { "submodules" };
-            return refuse(format!("{key} and {other} = true do not go together; leave one of them out"));
+            return Err(fault(format!("`sparse` and {other} = true exclude each other"), "leave one of them out"));
         }
         if dirs.len() > MOST {
-            return refuse(format!("{key} has {} directories; give at most {MOST}, higher up in the tree", dirs.len()));
+            let message = format!("`sparse` has {} directories", dirs.len());
+            return Err(fault(message, &format!("give at most {MOST}, higher up in the tree")));
         }
-        for dir in dirs {
+        for (at, dir) in dirs.iter().enumerate() {
             if let Some(why) = wrong(dir) {
-                return refuse(format!("{key}: directory {dir:?} {why}; give one like \"src/lib\""));
+                return Err(fault(format!("the directory {dir:?} {why}"), "give one like \"src/lib\"").then(at));
             }
         }
     }
@@ -76,9 +78,8 @@ pub(crate) fn lines(dirs: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wharfinger_adapter::Blame;
 
-    fn with(change: impl FnOnce(&mut Config)) -> Result<(), Failure> {
+    fn with(change: impl FnOnce(&mut Config)) -> Result<(), ConfigProblem> {
         let mut config = Config::new("/srv/a.git");
         change(&mut config);
         config.validate()
@@ -93,12 +94,11 @@ mod tests {
             "", "/", ".", "..", "a/../b", "a//b", ".git", "a/.git", "*.c", "src/*", "!src", "a\nb", "a\"b", "a\\b",
             "a,b",
         ] {
-            let failure = with(|config| config.sparse = vec![wrong.into()]).expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(failure.message.starts_with("sparse: directory"), "{}", failure.message);
+            let problem = with(|config| config.sparse = vec![wrong.into()]).expect_err(wrong);
+            assert_eq!(problem.path, [Segment::from("sparse"), 0.into()], "{problem}");
         }
         let many = (0..=MOST).map(|n| format!("d{n}")).collect();
-        assert!(with(|config| config.sparse = many).is_err_and(|failure| failure.message.contains("at most 200")));
+        assert!(with(|config| config.sparse = many).is_err_and(|problem| problem.remedy.contains("at most 200")));
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
             });
             assert!(failure.is_err_and(|failure| failure.message.contains(says)));
         }
-        assert!(with(|config| config.depth = Some(0)).is_err_and(|failure| failure.message.contains("depth is 0")));
+        assert!(with(|config| config.depth = Some(0)).is_err_and(|failure| failure.message.contains("`depth` is 0")));
         assert_eq!(with(|config| config.depth = Some(1)), Ok(()));
     }
 
