@@ -415,23 +415,29 @@ impl Things {
         }
     }
 
-    /// After a recovery: what the recovered core names goes on, except checks and probes. The other calls are ended, half of
-    /// which had done their work. Returns the numbers of those that were ended.
-    pub(crate) fn recovered(&mut self, now: Timestamp, named: &[Effect], rng: &mut Rng) -> Vec<u64> {
+    /// After a recovery of this life's broker: what the recovered core names goes on, except checks and probes. The other calls
+    /// are ended, half of which had done their work. Returns the number of calls that go on, and the numbers of those that were
+    /// ended.
+    pub(crate) fn recovered(&mut self, now: Timestamp, life: u64, named: &[Effect], rng: &mut Rng) -> (u64, Vec<u64>) {
         let question = |effect: &Effect| matches!(effect.work, Work::Check | Work::Probe);
-        let kept: BTreeSet<Key> = named.iter().filter(|effect| !question(effect)).map(key_of).collect();
-        let mut over = Vec::new();
+        let named: BTreeSet<Key> = named.iter().filter(|effect| !question(effect)).map(key_of).collect();
+        let (mut kept, mut over) = (0, Vec::new());
         for (at, call) in std::mem::take(&mut self.running) {
-            if kept.contains(&at.1) {
+            if at.0 != life {
                 self.running.insert(at, call);
                 continue;
             }
+            if named.contains(&at.1) {
+                self.running.insert(at, call);
+                kept += 1;
+                continue;
+            }
             over.push(call.number);
-            if !call.answered && rng.chance(500) {
+            if !call.answered && !call.caller.blind && rng.chance(500) {
                 self.change(now, &call.effect, call.plan);
             }
         }
-        over
+        (kept, over)
     }
 
     /// The process that ran the calls died: nobody hears of them, but half of them had done their work.
