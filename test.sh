@@ -175,7 +175,10 @@ part_lint() {
   check "the client library builds without the server" cargo check --no-default-features
   check "the server builds without PostgreSQL and EC2" cargo check --no-default-features --features cli
   check "shell scripts" scripts/lint-shell.sh
+  # Without advisories: their database is not in every network.
+  check "dependencies" dependencies
 }
+dependencies() { need_deny && cargo deny --locked check bans licenses sources; }
 # The core and the testkit have no dependencies: alone they are built with the features that they have in the workspace.
 part_core() { tests -p wharfinger-types -p wharfinger-core -p wharfinger-testkit; }
 part_local() { of_adapters local:wharfinger-local api:wharfinger-adapter fake:wharfinger-fake; }
