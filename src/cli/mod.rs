@@ -4,7 +4,6 @@
 //! error is everything else. Exit codes are in `exit.rs`, how the API looks as JSON is in `json.rs`.
 
 mod admin;
-#[cfg(feature = "ec2")]
 mod check_config;
 mod connect;
 mod db;
