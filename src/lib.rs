@@ -2,6 +2,7 @@
 
 #[cfg(feature = "server")]
 mod adapters;
+mod backoff;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod client;
@@ -11,6 +12,7 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod engine;
 pub mod pb;
+mod random;
 #[cfg(feature = "server")]
 pub mod rpc;
 #[cfg(feature = "server")]
