@@ -26,23 +26,23 @@ use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::NoticeSink;
 use wharfinger_core::PoolConfig;
 
-/// `serve`.
+/// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// The configuration
+    /// Configuration file
     #[arg(long, short, value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     pub(crate) config: PathBuf,
-    /// How events are written to standard error; WHARFINGER_LOG chooses which
+    /// Format of log events on standard error; WHARFINGER_LOG selects them
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
 }
 
-/// Serves until it is asked to stop.
+/// Serves until a signal stops it.
 pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     let loaded = load(ui, &args.config)?;
     telemetry::init(args.log_format, ui.color_err).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let mut signals = Signals::listen()?;
-    // Before the store: a second server on the same port says so before it touches anything.
+    // The port comes before the store: a second server on it fails before it touches anything.
     let listener = bind(loaded.server.listen).await?;
     let parts = Parts::new();
     let mut running = match loaded.cluster.clone() {
@@ -190,7 +190,7 @@ struct Running {
     member: Option<Member>,
 }
 
-/// What has begun.
+/// The parts that run.
 struct Started {
     engine: Engine,
     serving: Serving,
@@ -198,11 +198,11 @@ struct Started {
     member: Option<Member>,
 }
 
-/// How a broker comes to decide.
+/// The way in which a broker came to lead.
 enum Start {
-    /// It is the only one.
+    /// It is the only server.
     Alone(TcpListener),
-    /// It was elected among several, and has followed until now.
+    /// It followed another server, and was elected.
     #[cfg(feature = "postgres")]
     Led(Member, Follower, Serving),
 }
@@ -249,7 +249,7 @@ impl Running {
                 let lead = member.lead.clone();
                 match crate::engine::take_over(follower, config, lead, engine_stop.clone()).await {
                     Ok(engine) => Started { engine, serving, member: Some(member) },
-                    // Somebody else leads already, or nobody can: it follows again.
+                    // Another server leads, or none can: this one follows again.
                     Err(error @ (StoreError::Deposed { .. } | StoreError::Unavailable(_))) => {
                         tracing::warn!(%error, "the lead is lost before anything was decided");
                         serving.stop_soon().await;
@@ -299,8 +299,8 @@ impl Running {
         }
     }
 
-    /// Takes another configuration, all of it or nothing: what may be refused comes first, and adapters change only after
-    /// the core's commit, before anything starts under the new configuration.
+    /// Applies another configuration, all of it or nothing. Everything that may be refused comes first. Adapters change
+    /// only after the core's commit, before anything starts under the new configuration.
     async fn take(&mut self, mut loaded: Loaded) -> Result<(), Failure> {
         let mut made: BTreeMap<String, Made> = BTreeMap::new();
         let mut new: Vec<(String, Arc<dyn LiveAdapter>)> = Vec::new();
@@ -350,7 +350,7 @@ impl Running {
         Ok(())
     }
 
-    /// Waits until a part ends that should not. [`Exit::Again`]: the lead is lost, and it is to follow.
+    /// Waits until a part stops that should not. [`Exit::Again`]: the lead is lost, and the server follows again.
     async fn failed(&mut self) -> Result<Exit, Failure> {
         let failure = tokio::select! {
             failure = self.serving.failed() => failure,
@@ -367,7 +367,7 @@ impl Running {
         Err(failure)
     }
 
-    /// Calls under way are answered, watches are ended, what is in the mailbox is done, the store is closed.
+    /// Answers the calls under way, ends the watches, empties the mailbox and closes the store.
     async fn stop(&mut self) {
         self.serving.stop().await;
         self.engine_stop.cancel();
@@ -479,7 +479,7 @@ mod tests {
         }
     }
 
-    /// The hosts of each pool, as its adapter knows them.
+    /// The hosts of each pool in its adapter.
     fn hosts(running: &Running) -> Vec<String> {
         let of = |made: &Made| {
             let live = (&*made.adapter as &dyn std::any::Any).downcast_ref::<crate::adapters::LiveSsh>().unwrap();
@@ -500,7 +500,7 @@ mod tests {
         let refused = running.take(bad).await.err().map(|failure| failure.message).unwrap_or_default();
         assert!(refused.contains("connect_timeout_ms"), "{refused:?}");
         assert_eq!(hosts(&running), ["one", "one"]);
-        // The same file without the mistake is not taken for what is known already.
+        // The same file without the mistake is a change again.
         assert!(running.take(two_pools(folder.path(), "two")).await.is_ok());
         assert_eq!(hosts(&running), ["two", "two"]);
         running.stop().await;

@@ -66,7 +66,7 @@ fn the_example_is_fine_as_it_is() {
     let loaded = parse(Path::new("/etc/wharfinger/wharfinger.toml"), source).unwrap();
     let names: Vec<&str> = loaded.pools.iter().map(|pool| &*pool.name).collect();
     assert_eq!(names, ["here", "copies"]);
-    // What it shows as the default is the default: only the comments may be taken out.
+    // Each default in the example is the real one: without their comment signs the lines change nothing.
     let all: String = source
         .lines()
         .map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line).to_string() + "\n")
