@@ -206,3 +206,21 @@ fn the_prose_rule_refuses_what_it_should() {
     }
     assert_eq!(prose_fault("What follows continues a sentence.", true, false), None);
 }
+
+/// The first column of each table in a README names files of its folder.
+#[test]
+fn the_maps_name_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["core", "adapters", "src", "tests"] {
+        let text = std::fs::read_to_string(root.join(folder).join("README.md")).unwrap();
+        let mut named = 0;
+        for row in text.lines().filter(|line| line.starts_with("| `")) {
+            let cell = row.split('|').nth(1).unwrap();
+            for name in cell.split('`').skip(1).step_by(2) {
+                assert!(root.join(folder).join(name).exists(), "{folder}/README.md names {name}");
+                named += 1;
+            }
+        }
+        assert!(named > 5, "{folder}/README.md names {named} files");
+    }
+}
