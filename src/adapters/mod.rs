@@ -2,6 +2,10 @@
 //!
 //! The rest of the program asks a [`Kind`] for its defaults and its settings, and the settings for the adapter. It names no
 //! adapter crate.
+#![cfg_attr(
+    not(all(feature = "cli", feature = "ec2")),
+    allow(dead_code, reason = "the command line makes adapters, and EC2 alone has something to examine")
+)]
 
 mod copies;
 #[cfg(feature = "ec2")]

@@ -41,7 +41,7 @@ fn a_kind_is_registered_in_one_place() {
     assert_eq!(pool.timeouts.check, Millis::secs(30));
     assert_eq!(loaded.adapters["memory"].downcast::<fake::Config>(), Some(&fake::Config { seed: 7 }));
     let refused = parse(Path::new("w.toml"), &POOLS.replace("seed = 7", "seed = 13")).unwrap_err().to_string();
-    assert!(refused.contains("`seed` is 13") && refused.contains("w.toml:12:13"), "{refused}");
+    assert!(refused.contains("`seed` is 13") && refused.contains("w.toml:13:13"), "{refused}");
     let refused = parse(Path::new("w.toml"), &POOLS.replace("seed = 7", "sead = 7")).unwrap_err().to_string();
     assert!(refused.contains("did you mean `seed`?"), "{refused}");
 }

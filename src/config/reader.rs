@@ -42,7 +42,9 @@ impl<'a> Reader<'a> {
 
     /// The value of a key, if it is there. The question makes the key a known one.
     pub(crate) fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.table.get(key)
     }
 
