@@ -179,7 +179,10 @@ part_lint() {
   check "the API's files follow the rules of buf" "$BUF" lint
   check "the API's files have the layout of buf" "$BUF" format --diff --exit-code
   check "the API breaks no client of the last release" "$BUF" breaking --against proto/baseline.binpb
+  # Without advisories: their database is not in every network.
+  check "dependencies" dependencies
 }
+dependencies() { need_deny && cargo deny --locked check bans licenses sources; }
 # The core and the testkit have no dependencies: alone they are built with the features that they have in the workspace.
 part_core() { tests -p wharfinger-types -p wharfinger-core -p wharfinger-testkit; }
 part_local() { of_adapters local:wharfinger-local api:wharfinger-adapter fake:wharfinger-fake; }

@@ -52,6 +52,17 @@ need_nextest() {
   }
 }
 
+# need_deny: the check of dependencies against deny.toml. Debian has no package of it, so that it is built, once.
+need_deny() {
+  local version=0.20.2
+  cargo deny --version >/dev/null 2>&1 && return 0
+  echo "building cargo-deny $version (cargo install; about ten minutes on two cores, once)"
+  cargo install --quiet --locked --debug cargo-deny --version "$version" || {
+    echo "needs: cargo could not install cargo-deny $version: check the network" >&2
+    return 1
+  }
+}
+
 # need_venv: a Python environment with grpcurl, gRPC for Python, moto, cfn-lint and Kubernetes' schemas, in cargo's folder.
 # Sets VENV.
 need_venv() {

@@ -1,5 +1,7 @@
 //! Wharfinger: leases build infrastructure over gRPC, and notices when it is gone.
 
+#[cfg(feature = "server")]
+mod adapters;
 mod backoff;
 #[cfg(feature = "cli")]
 pub mod cli;

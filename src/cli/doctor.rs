@@ -1,40 +1,39 @@
-//! `doctor`: tries what a configuration needs outside of this machine, and says what is missing.
+//! `doctor`: checks that everything outside of this machine that a configuration needs is there.
 
 use super::check_config::load;
 use super::error::Failure;
 use super::exit::Exit;
 use super::ui::Ui;
-use crate::config::AdapterConfig;
+use crate::adapters::{Finding, Health, Shared};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
-use wharfinger_ec2::Clouds;
-use wharfinger_ec2::doctor::{Finding, Health};
 
 /// `doctor`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Patient {
-    /// Each permission that pools of kind ec2 need, without buying anything, and one event through the queue
+    /// Try each permission that pools of kind ec2 need, and send one event through the queue; buys nothing
     Ec2(Ec2Args),
 }
 
 /// `doctor ec2`.
 #[derive(Args, Debug)]
 pub(crate) struct Ec2Args {
-    /// The configuration
+    /// Configuration file
     #[arg(long, short, value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     config: PathBuf,
 }
 
-/// Examines, and exits with 78 if something is missing that is needed.
+/// Examines the pools. The exit code is 78 if something is missing that is needed.
 pub(crate) async fn examine(ui: &Ui, patient: &Patient) -> Result<Exit, Failure> {
     let Patient::Ec2(args) = patient;
     let loaded = load(ui, &args.config)?;
-    let clouds = Clouds::aws();
+    let shared = Shared::new();
     let mut found: Vec<(String, Finding)> = Vec::new();
     for (pool, config) in &loaded.adapters {
-        let AdapterConfig::Ec2(config) = config else { continue };
-        found.extend(clouds.examine(pool, config).await.into_iter().map(|finding| (pool.clone(), finding)));
+        if let Some(examined) = config.settings().examine(pool, &shared) {
+            found.extend(examined.await.into_iter().map(|finding| (pool.clone(), finding)));
+        }
     }
     let bad = found.iter().any(|(_, finding)| finding.health == Health::Bad);
     if ui.json {
@@ -48,7 +47,7 @@ pub(crate) async fn examine(ui: &Ui, patient: &Patient) -> Result<Exit, Failure>
         for (pool, one) in &found {
             table.add_row(vec![pool.as_str(), one.what.as_str(), word(&one.health), one.text.as_str()]);
         }
-        ui.print(table, "no pool of kind ec2 in this configuration")?;
+        ui.print(table, "this configuration has no pool of kind ec2")?;
     }
     Ok(if bad { Exit::Config } else { Exit::Ok })
 }

@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::exit::Exit;
 use super::port::Serving;
-use super::serve::{ServeArgs, Signals, Told, set_credentials, store_failure};
+use super::serve::{ProcessSignal, ServeArgs, Signals, set_credentials, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership};
@@ -106,7 +106,7 @@ pub(crate) async fn wait(
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             told = signals.next() => match told {
-                Told::Stop(signal) => {
+                ProcessSignal::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     // Someone who says it twice does not want to wait.
                     tokio::select! {
@@ -116,7 +116,7 @@ pub(crate) async fn wait(
                     follower.stop().await;
                     return Ok(Waited::Stopped);
                 }
-                Told::Reload => {
+                ProcessSignal::Reload => {
                     reload(ui, args, &mut loaded);
                     set_credentials(&sources.credentials, &loaded.adapters);
                     follower.configure(loaded.pools.clone());

@@ -1,11 +1,9 @@
 //! The command line: one binary for the server, for build agents and for operators.
 //!
-//! Standard output is the answer: a table for people, one JSON document (or a line a record) with `--json`. Standard
-//! error is everything else. Exit codes are in `exit.rs`, how the API looks as JSON is in `json.rs`.
+//! Standard output has the answer: a table for people, or with `--json` one JSON document, or one line for each record.
+//! Standard error has everything else. `exit.rs` has the exit codes, `json.rs` the API as JSON.
 
 mod admin;
-#[cfg(feature = "ec2")]
-mod books;
 mod check_config;
 mod connect;
 mod db;
@@ -41,7 +39,7 @@ use ui::{ColorChoice, Ui};
 #[derive(Parser, Debug)]
 #[command(name = "wharfinger", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
-    /// The broker: HOST:PORT or http://HOST:PORT; several servers of it with commas between
+    /// Address of the broker: HOST:PORT or http://HOST:PORT; several servers with commas between
     #[arg(
         long,
         global = true,
@@ -51,7 +49,7 @@ struct Cli {
         help_heading = "Everywhere"
     )]
     server: String,
-    /// Answer in JSON, for programs
+    /// Print JSON, for programs
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
     /// When to use colour
@@ -63,22 +61,22 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Serve: be the broker
+    /// Run the broker
     Serve(serve::ServeArgs),
-    /// Lease, run a command on the leased host, release; on a break run it again elsewhere
+    /// Lease, run a command on the leased host, and release; run it again elsewhere after a break
     ///
     /// Exits with the command's code (128 and the signal's number if a signal ended it), or with 75 when the lease was
     /// lost for good.
     Run(Box<run::RunArgs>),
-    /// The same, but the command runs on this machine, with WHARFINGER_* in its environment
+    /// Lease, run a command on this machine with WHARFINGER_* in its environment, and release
     Exec(run::ExecArgs),
-    /// Lease, and print what was leased
+    /// Lease, and print the lease
     Lease(lease::LeaseArgs),
-    /// Say once that the holder is still there
+    /// Renew a lease once
     Renew(lease::RenewArgs),
     /// End a lease
     Release(lease::ReleaseArgs),
-    /// Say that the work meets failures: the resource is checked at once, the lease goes on
+    /// Report failures of the work: the resource is checked at once, the lease continues
     Report(lease::ReportArgs),
     /// Print a line for each change of a lease
     Watch(watch::WatchArgs),
@@ -86,9 +84,9 @@ enum Verb {
     Get(look::OneLease),
     /// List leases
     Ls(look::LsArgs),
-    /// Say why a lease waits, or what became of it
+    /// Explain why a lease waits, or how it ended
     Explain(look::OneLease),
-    /// Tell what happened to a lease or a resource as one story
+    /// Print the story of a lease or a resource, with its hosts and successor
     Why(why::WhyArgs),
     /// List pools
     Pools,
@@ -98,65 +96,68 @@ enum Verb {
     Resource(look::OneResource),
     /// Print the history of a pool, a resource, a lease or everything
     Events(look::EventsArgs),
-    /// No new leases on a resource, or in a pool
+    /// Stop new leases on a resource or in a pool
     Cordon(admin::OnResourceOrPool),
-    /// New leases again
+    /// Allow new leases again
     Uncordon(admin::OnResourceOrPool),
-    /// No new leases on a resource; destroyed when the last one ends
+    /// Stop new leases on a resource, and destroy it when the last one ends
     Drain(admin::DrainArgs),
     /// Check a resource now
     Check(admin::OnResource),
-    /// Say that a resource is mangled: it is repaired or replaced
+    /// Mark a resource as mangled: it is repaired or replaced
     Taint(admin::OnResource),
     /// Keep a resource as it is, for triage; its leases are broken
     Quarantine(admin::OnResource),
     /// Keep a resource as it is for a while once its leases have ended; those go on
     Hold(admin::HoldArgs),
-    /// Back from quarantine or a hold, by way of a check
+    /// End a quarantine or a hold; a check follows
     Recover(admin::OnResource),
     /// Destroy a resource and make another; its leases are broken
     Recycle(admin::OnResource),
     /// End a lease against its holder's will
     Break(admin::BreakArgs),
-    /// Forget a resource at once, whatever it does
+    /// Forget a resource at once, in any state
     ForceDestroy(admin::OnResource),
-    /// Ask each server whether it serves; exits with 69 if one does not
+    /// Check that each server serves; exits with 69 if one does not
     Health(health::HealthArgs),
-    /// Tell how it went with each kind of machine that the broker buys
-    Weather,
-    /// Try what a configuration needs outside, and say what is missing
+    /// Print launches, interruptions and lack of capacity by instance type and zone
+    #[command(alias = "weather")]
+    SpotStats,
+    /// Check that everything the configuration needs is reachable
     #[cfg(feature = "ec2")]
     #[command(subcommand)]
     Doctor(doctor::Patient),
-    /// Check a configuration, and print what a server would make of it
+    /// Check a configuration, and print the settings that a server would use
     CheckConfig(check_config::CheckConfigArgs),
-    /// The database: bring it up to date, dump it, restore it, move it to another
+    /// Upgrade, dump, restore or move the database
     Db(db::DbArgs),
     /// Print a completion script for a shell
     Completions {
-        /// Which
+        /// Name of the shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs its command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let ui = Ui::new(cli.json, cli.color);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            ui.err(&Failure::new(Exit::Internal, format!("no threads can be had: {error}")).render(ui.color_err));
+            ui.err(
+                &Failure::new(Exit::Internal, format!("cannot start the thread pool: {error}")).render(ui.color_err),
+            );
             return Exit::Internal.into();
         }
     };
     let done = runtime.block_on(dispatch(cli, ui));
     if let Ok(Exit::Again) = done {
-        // What runs for a lead that is lost is dropped, and what it runs killed.
+        // The tasks of the lost lead are dropped, and their commands killed.
         runtime.shutdown_timeout(Duration::from_secs(1));
         return begin_anew(ui);
     }
-    // A thread that waits for a reader of ours must not hold the end up.
+    // A thread that waits for a reader of its output must not delay the end.
     runtime.shutdown_background();
     match done {
         Ok(exit) => exit.into(),
@@ -169,7 +170,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The same program with the same arguments in the same process, with nothing left of what it was: it follows again.
+/// Replaces this process by the same program with the same arguments: it follows again, without any old state.
 fn begin_anew(ui: Ui) -> ExitCode {
     let mut arguments = std::env::args_os();
     let mut command = Command::new("/proc/self/exe");
@@ -178,7 +179,7 @@ fn begin_anew(ui: Ui) -> ExitCode {
     }
     let error = command.args(arguments).exec();
     let failure =
-        Failure::new(Exit::Again, format!("this server can not begin anew: {error}")).remedy("start it again");
+        Failure::new(Exit::Again, format!("this server cannot restart itself: {error}")).remedy("start it again");
     ui.err(&failure.render(ui.color_err));
     failure.exit.into()
 }
@@ -215,7 +216,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Break(args) => admin::break_lease(context, args).await,
         Verb::ForceDestroy(args) => admin::say(context, admin::Verb::ForceDestroy, args).await,
         Verb::Health(args) => health::health(context, args).await,
-        Verb::Weather => look::weather(context).await,
+        Verb::SpotStats => look::weather(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
         Verb::CheckConfig(args) => check_config::check(&ui, &args),

@@ -1,4 +1,4 @@
-//! `serve`: the broker. The only place that makes adapters, and that knows all parts by name.
+//! `serve`: the broker. It makes all parts and joins them.
 
 use super::check_config::load;
 use super::error::Failure;
@@ -7,11 +7,12 @@ use super::exit::Exit;
 use super::follow::{Led, Member, Waited};
 use super::port::{Serving, bind};
 use super::ui::Ui;
+use crate::adapters::{Change, LiveAdapter, Shared};
 use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
-use crate::rpc::{AnswerSources, CredentialSources, PoolCredentials, RpcLimits};
+use crate::rpc::{AnswerSources, CredentialSources, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::{self, Format};
 use clap::Args;
@@ -22,43 +23,40 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wharfinger_adapter::{Adapter, NoticeSink};
-use wharfinger_copies::CopiesAdapter;
-use wharfinger_core::{PoolConfig, Traits};
-use wharfinger_local::LocalAdapter;
-use wharfinger_ssh::{HolderKey, Settings, SshAdapter};
+use wharfinger_adapter::NoticeSink;
+use wharfinger_core::PoolConfig;
 
-/// `serve`.
+/// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// The configuration
+    /// Configuration file
     #[arg(long, short, value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     pub(crate) config: PathBuf,
-    /// How events are written to standard error; WHARFINGER_LOG chooses which
+    /// Format of log events on standard error; WHARFINGER_LOG selects them
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
 }
 
-/// Serves until it is asked to stop.
+/// Serves until a signal stops it.
 pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     let loaded = load(ui, &args.config)?;
     telemetry::init(args.log_format, ui.color_err).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let mut signals = Signals::listen()?;
-    // Before the store: a second server on the same port says so before it touches anything.
+    // The port comes before the store: a second server on it fails before it touches anything.
     let listener = bind(loaded.server.listen).await?;
-    let shared = Shared::new();
+    let parts = Parts::new();
     let mut running = match loaded.cluster.clone() {
-        None => Running::start(loaded, shared, Start::Alone(listener)).await?,
+        None => Running::start(loaded, parts, Start::Alone(listener)).await?,
         #[cfg(feature = "postgres")]
         Some(cluster) => {
             // A server that follows answers holders, too.
-            set_credentials(&shared.credentials, &loaded.adapters);
-            match super::follow::wait(ui, args, loaded, &cluster, listener, shared.sources(), &mut signals).await? {
+            set_credentials(&parts.credentials, &loaded.adapters);
+            match super::follow::wait(ui, args, loaded, &cluster, listener, parts.sources(), &mut signals).await? {
                 Waited::Stopped => return Ok(Exit::Ok),
                 Waited::Again => return Ok(Exit::Again),
                 Waited::Leads(led) => {
                     let Led { member, loaded, follower, serving } = *led;
-                    match Running::start(loaded, shared, Start::Led(member, follower, serving)).await {
+                    match Running::start(loaded, parts, Start::Led(member, follower, serving)).await {
                         Ok(running) => running,
                         Err(failure) if failure.exit == Exit::Again => return Ok(Exit::Again),
                         Err(failure) => return Err(failure),
@@ -71,9 +69,9 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     };
     loop {
         let name = tokio::select! {
-            told = signals.next() => match told {
-                Told::Stop(name) => name,
-                Told::Reload => {
+            request = signals.next() => match request {
+                ProcessSignal::Stop(name) => name,
+                ProcessSignal::Reload => {
                     running.reload(ui, args).await;
                     continue;
                 }
@@ -81,17 +79,17 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
             ended = running.failed() => return ended,
         };
         tracing::info!(signal = name, "stopping");
-        // Someone who says it twice does not want to wait.
+        // A second signal ends the wait.
         tokio::select! {
             () = running.stop() => return Ok(Exit::Ok),
             () = signals.stop() => {}
         }
-        tracing::warn!("stopped at once; what is durable is not touched by it");
+        tracing::warn!("stopped at once; everything that was committed stays");
         return Ok(Exit::Command(130));
     }
 }
 
-/// What a server is told from outside.
+/// The signals that a server handles.
 pub(crate) struct Signals {
     term: Signal,
     int: Signal,
@@ -101,7 +99,8 @@ pub(crate) struct Signals {
 impl Signals {
     fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("signals can not be heard: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Internal, format!("cannot install signal handlers: {error}")))
         };
         Ok(Signals {
             term: listen(SignalKind::terminate())?,
@@ -110,130 +109,68 @@ impl Signals {
         })
     }
 
-    /// The next thing that is said.
-    pub(crate) async fn next(&mut self) -> Told {
+    /// Waits for the next signal.
+    pub(crate) async fn next(&mut self) -> ProcessSignal {
         tokio::select! {
-            _ = self.term.recv() => Told::Stop("SIGTERM"),
-            _ = self.int.recv() => Told::Stop("SIGINT"),
-            _ = self.hup.recv() => Told::Reload,
+            _ = self.term.recv() => ProcessSignal::Stop("SIGTERM"),
+            _ = self.int.recv() => ProcessSignal::Stop("SIGINT"),
+            _ = self.hup.recv() => ProcessSignal::Reload,
         }
     }
 
+    /// Waits for the next signal to stop.
     pub(crate) async fn stop(&mut self) {
-        while self.next().await == Told::Reload {}
+        while self.next().await == ProcessSignal::Reload {}
     }
 }
 
-/// What a signal means.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// Stop; the signal's name.
+pub(crate) enum ProcessSignal {
+    /// Stop the server. The field is the name of the signal.
     Stop(&'static str),
     /// Read the configuration again.
     Reload,
 }
 
-/// An adapter, and what it was made from.
+/// An adapter and the settings that it was made from.
 struct Made {
     config: AdapterConfig,
-    adapter: MadeAdapter,
+    adapter: Arc<dyn LiveAdapter>,
 }
 
-/// Adapters by kind, where a change of their settings is to be told to them.
+/// Parts of the process that live as long as it does.
 #[derive(Clone)]
-enum MadeAdapter {
-    Ssh(Arc<SshAdapter>),
-    #[cfg(feature = "ec2")]
-    Ec2(Arc<wharfinger_ec2::Ec2Adapter>),
-    Other(Arc<dyn Adapter>),
-}
-
-impl MadeAdapter {
-    fn shared(&self) -> Arc<dyn Adapter> {
-        match self {
-            MadeAdapter::Ssh(adapter) => adapter.clone(),
-            #[cfg(feature = "ec2")]
-            MadeAdapter::Ec2(adapter) => adapter.clone(),
-            MadeAdapter::Other(adapter) => adapter.clone(),
-        }
-    }
-}
-
-/// What adapters of one kind share in this process, and what answers are made from.
-#[derive(Clone)]
-struct Shared {
+struct Parts {
     credentials: CredentialSources,
-    #[cfg(feature = "ec2")]
-    clouds: wharfinger_ec2::Clouds,
+    adapters: Shared,
 }
 
-impl Shared {
+impl Parts {
     fn new() -> Self {
-        Self {
-            credentials: CredentialSources::default(),
-            #[cfg(feature = "ec2")]
-            clouds: wharfinger_ec2::Clouds::aws(),
-        }
+        Self { credentials: CredentialSources::default(), adapters: Shared::new() }
     }
 
     fn sources(&self) -> AnswerSources {
-        AnswerSources { weather: self.weather(), credentials: self.credentials.clone() }
-    }
-
-    /// How it went with what is bought.
-    #[cfg(feature = "ec2")]
-    fn weather(&self) -> crate::rpc::WeatherSource {
-        let clouds = self.clouds.clone();
-        Arc::new(move || super::books::weather(&clouds))
-    }
-
-    #[cfg(not(feature = "ec2"))]
-    #[expect(clippy::unused_self, reason = "there is nothing to tell")]
-    fn weather(&self) -> crate::rpc::WeatherSource {
-        Arc::new(Vec::new)
+        let adapters = self.adapters.clone();
+        AnswerSources { weather: Arc::new(move || adapters.spot_stats()), credentials: self.credentials.clone() }
     }
 }
 
 /// Makes the adapter of a pool.
-#[cfg_attr(not(feature = "ec2"), expect(unused_variables, reason = "nothing is shared without it"))]
-fn make(pool: &str, config: &AdapterConfig, shared: &Shared) -> Result<MadeAdapter, Failure> {
-    let failure = |error: wharfinger_adapter::Failure| Failure::new(Exit::Config, format!("pool {pool:?}: {error}"));
-    Ok(match config {
-        AdapterConfig::Local(config) => MadeAdapter::Other(Arc::new(LocalAdapter::new(pool.into(), config.clone()))),
-        AdapterConfig::Ssh(config) => {
-            MadeAdapter::Ssh(Arc::new(SshAdapter::new(pool.into(), config.clone()).map_err(failure)?))
-        }
-        AdapterConfig::Copies(config) => {
-            MadeAdapter::Other(Arc::new(CopiesAdapter::new(pool.into(), config.clone()).map_err(failure)?))
-        }
-        #[cfg(feature = "ec2")]
-        AdapterConfig::Ec2(config) => {
-            let config = (**config).clone();
-            let adapter = wharfinger_ec2::Ec2Adapter::new(pool.into(), config, &shared.clouds).map_err(failure)?;
-            MadeAdapter::Ec2(Arc::new(adapter))
-        }
-    })
+fn make(pool: &str, config: &AdapterConfig, shared: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {
+    config.settings().make(pool, shared).map_err(|failure| refused(pool, &failure))
 }
 
-/// Where the credentials of the leases of a pool come from.
-fn credentials_of(config: &AdapterConfig) -> PoolCredentials {
-    let of = |ssh: &wharfinger_ssh::Config| match HolderKey::of(ssh) {
-        Some(key) => PoolCredentials::Source(Arc::new(key)),
-        None => PoolCredentials::None,
-    };
-    match config {
-        AdapterConfig::Local(_) => PoolCredentials::None,
-        AdapterConfig::Ssh(config) => of(config),
-        AdapterConfig::Copies(_) => PoolCredentials::OfHost,
-        #[cfg(feature = "ec2")]
-        AdapterConfig::Ec2(config) => of(&config.ssh),
-    }
+/// The settings of a pool, refused by its adapter.
+fn refused(pool: &str, failure: &wharfinger_adapter::Failure) -> Failure {
+    Failure::new(Exit::Config, format!("pool {pool:?}: {failure}"))
 }
 
 /// Sets the credential sources of all configured pools. Those of other pools stay as they are.
 pub(super) fn set_credentials(sources: &CredentialSources, adapters: &BTreeMap<String, AdapterConfig>) {
     for (pool, config) in adapters {
-        sources.set(pool.clone(), credentials_of(config));
+        sources.set(pool.clone(), config.settings().credentials());
     }
 }
 
@@ -241,7 +178,7 @@ pub(super) fn set_credentials(sources: &CredentialSources, adapters: &BTreeMap<S
 struct Running {
     loaded: Loaded,
     made: BTreeMap<String, Made>,
-    shared: Shared,
+    parts: Parts,
     adapters: Adapters,
     notices: NoticeSink,
     handle: Handle,
@@ -253,7 +190,7 @@ struct Running {
     member: Option<Member>,
 }
 
-/// What has begun.
+/// The parts that run.
 struct Started {
     engine: Engine,
     serving: Serving,
@@ -261,26 +198,26 @@ struct Started {
     member: Option<Member>,
 }
 
-/// How a broker comes to decide.
+/// The way in which a broker came to lead.
 enum Start {
-    /// It is the only one.
+    /// It is the only server.
     Alone(TcpListener),
-    /// It was elected among several, and has followed until now.
+    /// It followed another server, and was elected.
     #[cfg(feature = "postgres")]
     Led(Member, Follower, Serving),
 }
 
 impl Running {
-    async fn start(mut loaded: Loaded, shared: Shared, start: Start) -> Result<Self, Failure> {
+    async fn start(mut loaded: Loaded, parts: Parts, start: Start) -> Result<Self, Failure> {
         let mut made = BTreeMap::new();
         let adapters = Adapters::default();
         for (pool, config) in &loaded.adapters {
-            let adapter = make(pool, config, &shared)?;
-            adapters.insert(pool.clone(), adapter.shared());
+            let adapter = make(pool, config, &parts.adapters)?;
+            adapters.insert(pool.clone(), adapter.adapter());
             made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
         take_traits(&mut loaded.pools, |pool| made.get(pool));
-        set_credentials(&shared.credentials, &loaded.adapters);
+        set_credentials(&parts.credentials, &loaded.adapters);
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -299,7 +236,7 @@ impl Running {
                 let started = crate::engine::start(config, engine_stop.clone()).await;
                 let engine = started.map_err(|error| store_failure(&error))?;
                 let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-                let serving = Serving::start(listener, engine.handle.clone(), limits, shared.sources());
+                let serving = Serving::start(listener, engine.handle.clone(), limits, parts.sources());
                 Started {
                     engine,
                     serving,
@@ -312,7 +249,7 @@ impl Running {
                 let lead = member.lead.clone();
                 match crate::engine::take_over(follower, config, lead, engine_stop.clone()).await {
                     Ok(engine) => Started { engine, serving, member: Some(member) },
-                    // Somebody else leads already, or nobody can: it follows again.
+                    // Another server leads, or none can: this one follows again.
                     Err(error @ (StoreError::Deposed { .. } | StoreError::Unavailable(_))) => {
                         tracing::warn!(%error, "the lead is lost before anything was decided");
                         serving.stop_soon().await;
@@ -324,14 +261,14 @@ impl Running {
         };
         let Engine { handle, notices, task: engine } = started.engine;
         for made in made.values() {
-            attend(&made.adapter, &notices, &handle);
+            attend(&*made.adapter, &notices, &handle);
         }
         tokio::spawn(trim_trail(store.clone(), handle.clock().clone(), loaded.keep_events, engine_stop.clone()));
         tracing::info!(address = %loaded.server.listen, store = %loaded.store, pools = loaded.pools.len(), "serving");
         Ok(Self {
             loaded,
             made,
-            shared,
+            parts,
             adapters,
             notices,
             handle,
@@ -362,43 +299,42 @@ impl Running {
         }
     }
 
-    /// Takes another configuration, all of it or nothing: what may be refused comes first, and adapters change only after
-    /// the core's commit, before anything starts under the new configuration.
+    /// Applies another configuration, all of it or nothing. Everything that may be refused comes first. Adapters change
+    /// only after the core's commit, before anything starts under the new configuration.
     async fn take(&mut self, mut loaded: Loaded) -> Result<(), Failure> {
-        let mut fresh = Vec::new();
-        let mut changed = Vec::new();
+        let mut made: BTreeMap<String, Made> = BTreeMap::new();
+        let mut new: Vec<(String, Arc<dyn LiveAdapter>)> = Vec::new();
+        let mut changes: Vec<Change> = Vec::new();
         for (pool, config) in &loaded.adapters {
-            match (self.made.get(pool), config) {
-                (Some(made), _) if made.config == *config => {}
-                (Some(Made { adapter: MadeAdapter::Ssh(adapter), .. }), AdapterConfig::Ssh(settings)) => {
-                    let settings = Settings::read(settings.clone())
-                        .map_err(|error| Failure::new(Exit::Config, format!("pool {pool:?}: {error}")))?;
-                    changed.push((pool.clone(), config.clone(), adapter.clone(), settings));
-                }
-                (Some(_) | None, _) => fresh.push((pool.clone(), config.clone(), make(pool, config, &self.shared)?)),
+            let known = self.made.get(pool);
+            if known.is_some_and(|known| known.config == *config) {
+                continue;
             }
+            let adapter = match known.and_then(|known| Some((known, known.adapter.change(config)?))) {
+                Some((known, change)) => {
+                    changes.push(change.map_err(|failure| refused(pool, &failure))?);
+                    Arc::clone(&known.adapter)
+                }
+                None => {
+                    let adapter = make(pool, config, &self.parts.adapters)?;
+                    new.push((pool.clone(), Arc::clone(&adapter)));
+                    adapter
+                }
+            };
+            made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
-        let new: Vec<(String, MadeAdapter)> =
-            fresh.iter().map(|(pool, _, adapter)| (pool.clone(), adapter.clone())).collect();
-        let mut adopted = Vec::new();
-        for (pool, config, adapter, settings) in changed {
-            adopted.push((adapter.clone(), settings));
-            fresh.push((pool, config, MadeAdapter::Ssh(adapter)));
-        }
-        let made: BTreeMap<String, Made> =
-            fresh.into_iter().map(|(pool, config, adapter)| (pool, Made { config, adapter })).collect();
         take_traits(&mut loaded.pools, |pool| made.get(pool).or_else(|| self.made.get(pool)));
-        // The adapter of a pool that is no longer configured stays: what is left of the pool drains by it.
+        // The adapter of a pool that left the configuration stays: it drains the rest of the pool.
         let (adapters, notices, handle) = (self.adapters.clone(), self.notices.clone(), self.handle.clone());
-        let (credentials, configs) = (self.shared.credentials.clone(), loaded.adapters.clone());
+        let (credentials, configs) = (self.parts.credentials.clone(), loaded.adapters.clone());
         let change = move || {
             set_credentials(&credentials, &configs);
-            for (adapter, settings) in adopted {
-                adapter.adopt(settings);
+            for change in changes {
+                change();
             }
             for (pool, adapter) in new {
-                attend(&adapter, &notices, &handle);
-                adapters.insert(pool, adapter.shared());
+                attend(&*adapter, &notices, &handle);
+                adapters.insert(pool, adapter.adapter());
             }
         };
         self.handle
@@ -414,7 +350,7 @@ impl Running {
         Ok(())
     }
 
-    /// Waits until a part ends that should not. [`Exit::Again`]: the lead is lost, and it is to follow.
+    /// Waits until a part stops that should not. [`Exit::Again`]: the lead is lost, and the server follows again.
     async fn failed(&mut self) -> Result<Exit, Failure> {
         let failure = tokio::select! {
             failure = self.serving.failed() => failure,
@@ -424,14 +360,14 @@ impl Running {
                     return Ok(Exit::Again);
                 }
                 Ok(Ended::Deposed | Ended::LeadLost) => deposed(&self.loaded.store),
-                Ok(Ended::Stopped) => Failure::new(Exit::Internal, "the engine has ended: its last words are in the log"),
-                Err(error) => Failure::new(Exit::Internal, format!("the engine has ended: {error}")),
+                Ok(Ended::Stopped) => Failure::new(Exit::Internal, "the engine stopped; see the log"),
+                Err(error) => Failure::new(Exit::Internal, format!("the engine stopped: {error}")),
             },
         };
         Err(failure)
     }
 
-    /// Calls under way are answered, watches are ended, what is in the mailbox is done, the store is closed.
+    /// Answers the calls under way, ends the watches, empties the mailbox and closes the store.
     async fn stop(&mut self) {
         self.serving.stop().await;
         self.engine_stop.cancel();
@@ -447,28 +383,22 @@ impl Running {
     }
 }
 
-/// Lets an adapter report, and ask what the broker knows.
-#[cfg_attr(not(feature = "ec2"), expect(unused_variables, reason = "nobody asks without it"))]
-fn attend(adapter: &MadeAdapter, notices: &NoticeSink, handle: &Handle) {
-    adapter.shared().subscribe(notices.clone());
-    #[cfg(feature = "ec2")]
-    if let MadeAdapter::Ec2(adapter) = adapter {
-        adapter.attend(Arc::new(super::books::Books(handle.clone())));
-    }
+/// Gives an adapter the channel for its notices, and access to the rows of the broker.
+fn attend(live: &dyn LiveAdapter, notices: &NoticeSink, handle: &Handle) {
+    live.adapter().subscribe(notices.clone());
+    live.attend(handle);
 }
 
 /// Sets the traits of each pool to those of its adapter.
 fn take_traits<'a>(pools: &mut [PoolConfig], made: impl Fn(&str) -> Option<&'a Made>) {
     for pool in pools {
         if let Some(made) = made(&pool.name) {
-            let said = made.adapter.shared().traits();
-            pool.traits =
-                Traits { prepares: said.prepares, cleans: said.cleans, repairs: said.repairs, probes: said.probes };
+            pool.traits = made.adapter.adapter().traits();
         }
     }
 }
 
-/// Opens the store, whichever it is.
+/// Opens the configured store.
 pub(crate) async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, Failure> {
     let opened: Result<Arc<dyn Store>, StoreError> = match config {
         StoreConfig::Sqlite(path) => SqliteStore::open(path).await.map(|store| Arc::new(store) as Arc<dyn Store>),
@@ -484,19 +414,19 @@ pub(crate) async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, Failure
     opened.map_err(|error| store_failure(&error))
 }
 
-/// Another server writes to our store. Two that are started by the same supervisor would depose each other for ever, so
-/// this is not worth another start until somebody has looked at it.
+/// The failure after another server has taken over the store. Two servers under one supervisor would depose each other
+/// for ever, so the exit code asks for no restart.
 fn deposed(store: &StoreConfig) -> Failure {
     Failure::new(
         Exit::Config,
-        format!("another server has taken over the database {store}, and this one must not write to it any more"),
+        format!("another server has taken over the database {store}; this one must not write to it"),
     )
     .remedy("let one server use a database: stop the other, or give this one a `schema` of its own")
 }
 
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
     match error {
-        // It says itself what to do.
+        // The message has its own remedy.
         StoreError::Configuration(_) => Failure::new(Exit::Config, error.to_string()),
         StoreError::Unavailable(_) => Failure::new(Exit::Unavailable, error.to_string()),
         StoreError::Deposed { .. } => Failure::new(Exit::Config, error.to_string())
@@ -509,32 +439,6 @@ pub(crate) fn store_failure(error: &StoreError) -> Failure {
 mod tests {
     use super::*;
     use std::path::Path;
-
-    /// A file can be checked where no adapter can be made, so the configuration says what each adapter will say.
-    #[test]
-    fn the_configuration_knows_the_adapters_traits() {
-        let source = r#"
-            [[pool]]
-            name = "here"
-            adapter = "local"
-            [[pool]]
-            name = "work"
-            adapter = "copies"
-            on = "here"
-            copies.repository = "/srv/a.git"
-        "#;
-        let loaded = crate::config::parse(Path::new("/srv/w/wharfinger.toml"), source).unwrap();
-        for pool in &loaded.pools {
-            let said = make(&pool.name, &loaded.adapters[&*pool.name], &Shared::new()).unwrap().shared().traits();
-            let known = pool.traits;
-            assert_eq!(
-                (known.prepares, known.cleans, known.repairs, known.probes),
-                (said.prepares, said.cleans, said.repairs, said.probes),
-                "{}",
-                pool.name
-            );
-        }
-    }
 
     /// Two pools of ssh machines, each with this one host.
     fn two_pools(folder: &Path, host: &str) -> Loaded {
@@ -569,17 +473,17 @@ mod tests {
 
     async fn running(loaded: Loaded) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        match Running::start(loaded, Shared::new(), Start::Alone(listener)).await {
+        match Running::start(loaded, Parts::new(), Start::Alone(listener)).await {
             Ok(running) => running,
             Err(failure) => panic!("{}", failure.message),
         }
     }
 
-    /// The hosts of each pool, as its adapter knows them.
+    /// The hosts of each pool in its adapter.
     fn hosts(running: &Running) -> Vec<String> {
-        let of = |made: &Made| match &made.adapter {
-            MadeAdapter::Ssh(adapter) => adapter.inventory().into_iter().map(|host| host.name).collect::<Vec<_>>(),
-            _ => Vec::new(),
+        let of = |made: &Made| {
+            let live = (&*made.adapter as &dyn std::any::Any).downcast_ref::<crate::adapters::LiveSsh>().unwrap();
+            live.0.inventory().into_iter().map(|host| host.name).collect::<Vec<_>>()
         };
         running.made.values().flat_map(of).collect()
     }
@@ -590,12 +494,13 @@ mod tests {
         key_in(folder.path());
         let mut running = running(two_pools(folder.path(), "one")).await;
         let mut bad = two_pools(folder.path(), "two");
-        let Some(AdapterConfig::Ssh(second)) = bad.adapters.get_mut("b") else { panic!("an ssh pool") };
-        second.connect_timeout_ms = 0;
+        let second = bad.adapters["b"].downcast::<wharfinger_ssh::Config>().unwrap();
+        let second = wharfinger_ssh::Config { connect_timeout_ms: 0, ..second.clone() };
+        bad.adapters.insert("b".into(), AdapterConfig::new(crate::adapters::kind("ssh").unwrap(), second));
         let refused = running.take(bad).await.err().map(|failure| failure.message).unwrap_or_default();
         assert!(refused.contains("connect_timeout_ms"), "{refused:?}");
         assert_eq!(hosts(&running), ["one", "one"]);
-        // The same file without the mistake is not taken for what is known already.
+        // The same file without the mistake is a change again.
         assert!(running.take(two_pools(folder.path(), "two")).await.is_ok());
         assert_eq!(hosts(&running), ["two", "two"]);
         running.stop().await;

@@ -52,6 +52,8 @@ fn what_is_said_of_failures_is_taken() {
         "wharfinger hold lse_1 --for 2h --reason triage",
         "wharfinger hold res_1 --for 2h",
         "wharfinger why lse_1 --json",
+        "wharfinger spot-stats",
+        "wharfinger weather",
     ] {
         assert!(parse(line).is_ok(), "{line}");
     }

@@ -1,50 +1,44 @@
-//! Turns a file that was checked into what the broker works with.
+//! Turns a checked file into the settings of the broker.
 
-use super::adapters::{Kind, Settings};
 use super::check::{Checked, MAX_TTL};
 use super::store::StoreConfig;
 use super::types::{
     BrakeSection, DoubtSection, Drain, File, LimitsSection, Loaded, PoolSection, Server, TimeoutsSection,
 };
+use crate::adapters::{AdapterConfig, kind};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
-use wharfinger_core::{Brake, DoubtPolicy, Labels, Limits, Millis, PoolConfig, Timeouts, Traits};
+use wharfinger_adapter::settings::PoolDefaults;
+use wharfinger_core::{Brake, DoubtPolicy, Labels, Limits, Millis, PoolConfig, Timeouts};
 
-/// Leases at once on one resource, unless the configuration says otherwise.
+// Defaults for all kinds of pools; those that differ come from the adapters.
+/// Leases at once on one resource.
 const SLOTS: u32 = 1;
-/// Working copies of a pool, unless the configuration says otherwise.
-const MAX_COPIES: u32 = 4;
-/// Instances of a pool, unless the configuration says otherwise.
-#[cfg(feature = "ec2")]
-const MAX_INSTANCES: u32 = 4;
-/// An instance without a lease is given up after so long, unless the configuration says otherwise: it costs money.
-#[cfg(feature = "ec2")]
-const IDLE_INSTANCE: Millis = Millis::secs(600);
-/// The TTL of a lease that names none, unless the configuration says otherwise.
+/// TTL of a lease that names none.
 const DEFAULT_TTL: Millis = Millis::secs(60);
-/// How often a lease is sent back to the queue, unless the configuration says otherwise.
+/// Maximum number of times that a lease returns to the queue.
 const ATTEMPTS: u32 = 5;
-/// How long a holder may have its resource kept, unless the configuration says otherwise.
+/// Maximum time for which a holder may hold its resource after a failure.
 const MAX_HOLD: Millis = Millis::secs(86_400);
-/// For how long the audit trail is kept, unless the configuration says otherwise.
+/// Age at which entries of the audit trail are deleted.
 const KEEP_EVENTS: Millis = Millis::secs(90 * 86_400);
-/// How long a stop waits, unless the configuration says otherwise.
+/// Maximum time that a stop waits for calls under way.
 const STOP_GRACE: Millis = Millis::secs(10);
 
-/// Builds it; everything was checked.
+/// Builds the settings from a file that was checked.
 pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checked) -> Loaded {
     let listen = checked.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 7411)));
     let max_ttl = or(&file.limits.max_ttl, MAX_TTL);
     let mut pools = Vec::new();
     let mut adapters = BTreeMap::new();
-    for (section, settings) in file.pools.iter().zip(checked.pools) {
-        let (Some(name), Some((kind, settings))) = (&section.name, settings) else { continue };
-        let Settings { config, items } = settings;
-        pools.push(build_pool(name.get_ref(), section, kind, config.traits(), items, max_ttl));
+    for (section, config) in file.pools.iter().zip(checked.pools) {
+        let (Some(name), Some(config)) = (&section.name, config) else { continue };
+        let Some(kind) = kind(config.kind()) else { continue };
+        pools.push(build_pool(name.get_ref(), section, &config, kind.defaults(), max_ttl));
         adapters.insert(name.get_ref().clone(), config);
     }
     Loaded {
@@ -66,32 +60,21 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
 fn build_pool(
     name: &str,
     section: &PoolSection<'_>,
-    kind: Kind,
-    traits: Traits,
-    inventory: Option<Vec<wharfinger_core::Item>>,
+    config: &AdapterConfig,
+    defaults: PoolDefaults,
     longest_ttl: Millis,
 ) -> PoolConfig {
+    let inventory = config.settings().inventory();
     let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
-    let usual_max = match (&inventory, kind) {
-        (Some(items), _) => count(items.len()).max(1),
-        (None, Kind::Copies) => MAX_COPIES,
-        (None, Kind::Local | Kind::Ssh) => 1,
-        #[cfg(feature = "ec2")]
-        (None, Kind::Ec2) => MAX_INSTANCES,
-    };
+    let usual_max = inventory.as_ref().map_or(defaults.max, |items| count(items.len()).max(1));
     let max = or(&section.max, usual_max);
-    // The machines of an inventory are there anyway: kept ready, a dead one is noticed before someone waits for it.
+    // The machines of an inventory exist anyway. Kept ready, a dead one is noticed before a request waits for it.
     let usual_ready =
         inventory.as_ref().map_or(0, |items| count(items.iter().filter(|item| item.enabled).count()).min(max));
-    let usual_idle = match kind {
-        Kind::Local | Kind::Ssh | Kind::Copies => None,
-        #[cfg(feature = "ec2")]
-        Kind::Ec2 => Some(IDLE_INSTANCE),
-    };
     let max_ttl = or(&section.max_ttl, longest_ttl);
     PoolConfig {
         name: name.into(),
-        adapter: kind.as_str().into(),
+        adapter: config.kind().into(),
         labels: labels(&section.labels),
         enabled: or(&section.enabled, true),
         on: section.on.iter().map(|pool| Arc::from(pool.get_ref().as_str())).collect(),
@@ -100,15 +83,15 @@ fn build_pool(
         max,
         max_per_parent: some(&section.max_per_parent),
         slots: or(&section.slots, SLOTS),
-        idle: some(&section.idle).or(usual_idle),
+        idle: some(&section.idle).or(defaults.idle.map(millis)),
         max_age: some(&section.max_age),
         max_uses: some(&section.max_uses),
-        traits,
+        traits: config.settings().traits(),
         doubt: build_doubt(&section.doubt),
         default_ttl: or(&section.default_ttl, DEFAULT_TTL.min(max_ttl)),
         max_ttl,
         attempts: or(&section.attempts, ATTEMPTS),
-        timeouts: build_timeouts(&section.timeouts, kind),
+        timeouts: build_timeouts(&section.timeouts, &defaults),
         brake: build_brake(&section.brake),
         domain: section.domain.as_ref().map(|label| Arc::from(label.get_ref().as_str())),
         drain: match some(&section.drain) {
@@ -157,27 +140,20 @@ fn build_brake(section: &BrakeSection) -> Brake {
     }
 }
 
-fn build_timeouts(section: &TimeoutsSection, kind: Kind) -> Timeouts {
-    let usual = match kind {
-        // A thorough check walks over the whole history.
-        Kind::Copies => Timeouts { check: Millis::secs(900), ..Timeouts::default() },
-        Kind::Local | Kind::Ssh => Timeouts::default(),
-        // A launch, a boot, and some patience.
-        #[cfg(feature = "ec2")]
-        Kind::Ec2 => Timeouts { provision: Millis::secs(1200), ..Timeouts::default() },
-    };
+fn build_timeouts(section: &TimeoutsSection, defaults: &PoolDefaults) -> Timeouts {
+    let usual = Timeouts::default();
     Timeouts {
-        provision: or(&section.provision, usual.provision),
+        provision: or(&section.provision, defaults.provision_timeout.map_or(usual.provision, millis)),
         prepare: or(&section.prepare, usual.prepare),
         clean: or(&section.clean, usual.clean),
-        check: or(&section.check, usual.check),
+        check: or(&section.check, defaults.check_timeout.map_or(usual.check, millis)),
         repair: or(&section.repair, usual.repair),
         destroy: or(&section.destroy, usual.destroy),
     }
 }
 
 /// Labels as the core has them.
-pub(crate) fn labels(labels: &BTreeMap<String, String>) -> Labels {
+fn labels(labels: &BTreeMap<String, String>) -> Labels {
     labels.iter().map(|(key, value)| (Arc::from(key.as_str()), Arc::from(value.as_str()))).collect()
 }
 
@@ -187,6 +163,10 @@ fn some<T: Copy>(value: &Option<Spanned<T>>) -> Option<T> {
 
 fn or<T: Copy>(value: &Option<Spanned<T>>, usual: T) -> T {
     some(value).unwrap_or(usual)
+}
+
+fn millis(span: Duration) -> Millis {
+    Millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn duration(span: Millis) -> Duration {

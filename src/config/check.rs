@@ -1,31 +1,33 @@
-//! What no single value shows: names that clash, references that lead nowhere, numbers that contradict each other.
+//! Checks of values against each other: equal names, references to nothing, numbers that contradict each other.
 
-use super::adapters::{self, Kind, Settings};
 use super::cluster::{self, Cluster};
 use super::duration;
 use super::problem::Problems;
-use super::reader::{check_label_name, closest};
+use super::reader::check_label_name;
 use super::store::{self, StoreConfig};
+use super::tables;
 use super::types::{File, PoolSection};
+use crate::adapters::{self, AdapterConfig, Kind};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use toml::Spanned;
+use wharfinger_adapter::settings::{closest, is_name};
 use wharfinger_core::Millis;
 
-/// Where the API is served unless the configuration says otherwise.
+/// The default address of the API.
 pub(crate) const LISTEN: &str = "127.0.0.1:7411";
-/// The longest TTL unless the configuration says otherwise.
+/// The default of the longest TTL.
 pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 
-/// What the checks found out on their way.
+/// The results of the checks.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
-    /// One a pool, in the order of the file; `None` where something is wrong.
-    pub(crate) pools: Vec<Option<(Kind, Settings)>>,
+    /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
+    pub(crate) pools: Vec<Option<AdapterConfig>>,
 }
 
 /// Checks the whole file.
@@ -37,15 +39,15 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         store,
         pools: Vec::new(),
     };
-    let kinds: Vec<Option<Kind>> = file.pools.iter().map(|pool| check_kind(pool, problems)).collect();
+    let kinds: Vec<Option<&dyn Kind>> = file.pools.iter().map(|pool| check_kind(pool, problems)).collect();
     check_names(&file.pools, problems);
     for (pool, kind) in file.pools.iter().zip(&kinds) {
         check_references(pool, *kind, &file.pools, &kinds, problems);
-        let settings = kind.and_then(|kind| check_table(pool, kind, folder, problems));
-        check_sizes(pool, settings.as_ref(), problems);
+        let config = kind.and_then(|kind| check_table(pool, kind, folder, problems));
+        check_sizes(pool, config.as_ref(), problems);
         check_ttls(pool, file.limits.max_ttl.as_ref(), problems);
         check_blame(pool, *kind, problems);
-        checked.pools.push(kind.zip(settings));
+        checked.pools.push(config);
     }
     checked
 }
@@ -61,7 +63,7 @@ fn check_listen(file: &File<'_>, problems: &mut Problems) -> Option<SocketAddr> 
         } else {
             format!("write an IP address and a port, as in {LISTEN:?}")
         };
-        problems.add(listen.span(), format!("`listen` is no address with a port: {text:?}"), remedy);
+        problems.add(listen.span(), format!("`listen` is not an address with a port: {text:?}"), remedy);
         return None;
     };
     let allowed = file.allow_remote.as_ref().is_some_and(|allow| *allow.get_ref());
@@ -77,33 +79,34 @@ fn check_listen(file: &File<'_>, problems: &mut Problems) -> Option<SocketAddr> 
     Some(address)
 }
 
-fn check_kind(pool: &PoolSection<'_>, problems: &mut Problems) -> Option<Kind> {
+fn check_kind(pool: &PoolSection<'_>, problems: &mut Problems) -> Option<&'static dyn Kind> {
+    let quoted = |names: Vec<&str>| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
     let Some(adapter) = &pool.adapter else {
         if pool.missing.contains(&"adapter") {
             problems.add(
                 pool.span.clone(),
                 "this pool has no `adapter`",
-                format!("add one of {}", Kind::listed("adapter = ")),
+                format!("add adapter = one of {}", quoted(adapters::names())),
             );
         }
         return None;
     };
     let text = adapter.get_ref();
-    let kind = Kind::ALL.iter().copied().find(|kind| kind.as_str() == text);
+    let kind = adapters::kind(text);
     if kind.is_none() {
-        if text == "ec2" {
+        if adapters::LEFT_OUT.contains(&text.as_str()) {
             problems
                 .add(
                     adapter.span(),
-                    "the adapter \"ec2\" is not in this program",
-                    "build it with the feature `ec2`, which is on by default, or leave the pool out",
+                    format!("this program was built without the adapter {text:?}"),
+                    format!("build it with the feature `{text}`, which is on by default, or leave the pool out"),
                 )
                 .label("built without it");
         } else {
-            let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+            let names = adapters::names();
             let remedy = match closest(text, &names) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("use one of {}", Kind::listed("")),
+                Some(near) => format!("did you mean {near:?}? The adapters are {}", quoted(names)),
+                None => format!("use one of {}", quoted(names)),
             };
             problems.add(adapter.span(), format!("no adapter has the name {text:?}"), remedy);
         }
@@ -122,7 +125,11 @@ fn check_names(pools: &[PoolSection<'_>], problems: &mut Problems) {
         };
         let text = name.get_ref().as_str();
         if !is_name(text) {
-            problems.add(name.span(), format!("{text:?} is no name for a pool"), "use 1 to 63 of a to z, 0 to 9 and -");
+            problems.add(
+                name.span(),
+                format!("{text:?} is not a valid pool name"),
+                "use 1 to 63 of a to z, 0 to 9 and -",
+            );
         }
         if let Some(first) = seen.get(text) {
             problems
@@ -135,34 +142,27 @@ fn check_names(pools: &[PoolSection<'_>], problems: &mut Problems) {
     }
 }
 
-/// `[a-z0-9-]{1,63}`: safe in file names, in host names and on command lines.
-pub(crate) fn is_name(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !text.starts_with('-')
-}
-
 fn check_references(
     pool: &PoolSection<'_>,
-    kind: Option<Kind>,
+    kind: Option<&dyn Kind>,
     pools: &[PoolSection<'_>],
-    kinds: &[Option<Kind>],
+    kinds: &[Option<&dyn Kind>],
     problems: &mut Problems,
 ) {
     let Some(kind) = kind else { return };
     let own = pool.name.as_ref().map(|name| name.get_ref().as_str());
-    if kind.is_host() {
+    if kind.defaults().host {
         if let Some(first) = pool.on.first() {
             problems.add(
                 first.span(),
-                format!("`on` is for pools that lie on others; {} machines lie on nothing", kind.as_str()),
+                format!("`on` is for pools that lie on others; {} machines lie on nothing", kind.name()),
                 "take it out",
             );
         }
         if let Some(limit) = &pool.max_per_parent {
             problems.add(
                 limit.span(),
-                format!("`max_per_parent` is for pools that lie on others; {} machines lie on nothing", kind.as_str()),
+                format!("`max_per_parent` is for pools that lie on others; {} machines lie on nothing", kind.name()),
                 "take it out",
             );
         }
@@ -171,7 +171,7 @@ fn check_references(
     if pool.on.is_empty() {
         problems.add(
             pool.span.clone(),
-            format!("this pool of {} does not say which hosts they lie on", kind.as_str()),
+            format!("this pool of {} has no `on`: the hosts they lie on", kind.name()),
             "add the pools of hosts, as in on = [\"hosts\"]",
         );
     }
@@ -202,10 +202,10 @@ fn check_references(
                 format!("the pools lie on each other in a circle: {} -> {way}", own.unwrap_or_default()),
                 "name a pool of hosts",
             );
-        } else if kinds[found].is_some_and(|kind| !kind.is_host()) {
+        } else if kinds[found].is_some_and(|kind| !kind.defaults().host) {
             problems.add(
                 target.span(),
-                format!("pool {text:?} is no pool of hosts"),
+                format!("pool {text:?} is not a pool of hosts"),
                 "name a pool with the adapter \"ssh\" or \"local\"",
             );
         }
@@ -235,21 +235,26 @@ fn way_back(pools: &[PoolSection<'_>], from: usize, goal: &str) -> Option<String
     None
 }
 
-fn check_table(pool: &PoolSection<'_>, kind: Kind, folder: &Path, problems: &mut Problems) -> Option<Settings> {
+fn check_table(
+    pool: &PoolSection<'_>,
+    kind: &'static dyn Kind,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<AdapterConfig> {
     for (other, table) in &pool.tables {
-        if *other != kind.as_str() {
+        if *other != kind.name() {
             problems.add(
                 table.span(),
-                format!("[pool.{other}] in a pool with the adapter \"{}\"", kind.as_str()),
-                format!("write [pool.{}], or adapter = \"{other}\"", kind.as_str()),
+                format!("[pool.{other}] in a pool with the adapter \"{}\"", kind.name()),
+                format!("write [pool.{}], or adapter = \"{other}\"", kind.name()),
             );
         }
     }
-    let table = pool.tables.get(kind.as_str()).copied();
-    adapters::read(kind, table, &pool.span, folder, problems)
+    let table = pool.tables.get(kind.name()).copied();
+    tables::read(kind, table, &pool.span, folder, problems)
 }
 
-fn check_sizes(pool: &PoolSection<'_>, settings: Option<&Settings>, problems: &mut Problems) {
+fn check_sizes(pool: &PoolSection<'_>, config: Option<&AdapterConfig>, problems: &mut Problems) {
     if let (Some(min_ready), Some(max)) = (&pool.min_ready, &pool.max)
         && min_ready.get_ref() > max.get_ref()
     {
@@ -261,8 +266,8 @@ fn check_sizes(pool: &PoolSection<'_>, settings: Option<&Settings>, problems: &m
             )
             .also(max.span(), "the most there may be");
     }
-    let items = settings.and_then(|settings| settings.items.as_ref());
-    if let (Some(items), Some(min_ready)) = (items, &pool.min_ready)
+    let items = config.and_then(|config| config.settings().inventory());
+    if let (Some(items), Some(min_ready)) = (&items, &pool.min_ready)
         && usize::try_from(*min_ready.get_ref()).is_ok_and(|wanted| wanted > items.len())
     {
         problems.add(
@@ -301,7 +306,7 @@ fn check_ttls(pool: &PoolSection<'_>, limit: Option<&Spanned<Millis>>, problems:
     }
 }
 
-fn check_blame(pool: &PoolSection<'_>, kind: Option<Kind>, problems: &mut Problems) {
+fn check_blame(pool: &PoolSection<'_>, kind: Option<&dyn Kind>, problems: &mut Problems) {
     for (key, value) in [("blind_after", &pool.doubt.blind_after), ("work_after", &pool.doubt.work_after)] {
         if let Some(value) = value
             && *value.get_ref() == 1
@@ -314,16 +319,16 @@ fn check_blame(pool: &PoolSection<'_>, kind: Option<Kind>, problems: &mut Proble
     if let Some(domain) = &pool.domain {
         check_label_name(domain.get_ref(), domain.span(), problems);
     }
-    // What lies on a host shares its fate: only hosts are counted.
-    if kind.is_some_and(|kind| !kind.is_host()) {
+    // A resource on a host shares the fate of the host, so only hosts have a brake.
+    if kind.is_some_and(|kind| !kind.defaults().host) {
         let remedy = "write it in the pool of the hosts";
         if let Some(domain) = &pool.domain {
-            problems.add(domain.span(), "`domain` is for pools of hosts; what lies on them shares their fate", remedy);
+            problems.add(domain.span(), "`domain` is for pools of hosts; a resource on a host shares its fate", remedy);
         }
         if let Some(span) = &pool.brake.span {
             problems.add(
                 span.clone(),
-                "[pool.brake] is for pools of hosts; what lies on them shares their fate",
+                "[pool.brake] is for pools of hosts; a resource on a host shares its fate",
                 remedy,
             );
         }

@@ -7,29 +7,29 @@ use std::time::Duration;
 use toml::Spanned;
 use wharfinger_core::Millis;
 
-/// How long a lead lasts that is not renewed, unless the configuration says otherwise.
+/// Default of the time after which a lead ends that is not renewed.
 const LEAD: Millis = Millis::secs(5);
-/// How old what a follower says may be, unless the configuration says otherwise.
+/// Default of the maximum age of a follower's answers.
 const MAX_AGE: Millis = Millis::secs(10);
 
-/// In `advertise`: this machine's name, so that all servers can have the same file.
+/// Placeholder in `advertise` for this machine's name, so that all servers can have the same file.
 const HOSTNAME: &str = "{hostname}";
 
-/// As the kernel says it, uname(2).
+/// The name of this machine, from uname(2).
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// One of several servers.
+/// The settings of one of several servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// Where clients find this server: `http://HOST:PORT`.
     pub advertise: String,
-    /// How long the lead lasts that is not renewed: about how long nobody leads when a leader dies.
+    /// Time after which a lead ends that is not renewed. It is about the time without a leader when one dies.
     pub lead: Duration,
-    /// One that follows says nothing that is older than this.
+    /// Maximum age of a follower's answers.
     pub max_age: Duration,
-    /// One that follows passes on what changes something, else it refuses it.
+    /// Whether a follower forwards changes to the leader. Otherwise it refuses them.
     pub forward: bool,
 }
 
@@ -44,9 +44,9 @@ pub(crate) struct ClusterSection {
 }
 
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterSection {
-    let Some(mut cluster) = reader.table("cluster", "[cluster]", problems) else { return ClusterSection::default() };
+    let mut cluster = reader.table("cluster", "[cluster]", problems);
     let section = ClusterSection {
-        span: Some(cluster.span()),
+        span: cluster.span(),
         advertise: cluster.text("advertise", problems),
         lead: cluster.duration("lead", Millis::secs(1)..=Millis::secs(300), problems),
         forward: cluster.flag("forward", problems),
@@ -56,20 +56,20 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterS
     section
 }
 
-/// What it says; `None` if there is no such table, or something is wrong, which is then noted.
+/// Checks the table. `None`: there is no table, or it has mistakes, which are noted.
 pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, problems: &mut Problems) -> Option<Cluster> {
     let span = section.span.clone()?;
     if let Some(StoreConfig::Sqlite(_)) = store {
         problems.add(
             span.clone(),
-            "[cluster] is for servers that share a database, and a file can't be shared",
+            "[cluster] is for servers that share a database; a file cannot be shared",
             "use engine = \"postgres\" in [store], or take [cluster] out",
         );
     }
     let Some(advertise) = &section.advertise else {
         problems.add(
             span,
-            "this server does not say where clients find it",
+            "this server has no address for clients",
             "add advertise = \"http://HOST:7411\", as the other machines reach it",
         );
         return None;
@@ -88,7 +88,7 @@ pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, probl
     if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
         problems.add(
             advertise.span(),
-            format!("`advertise` is no address of a server: {:?}", advertise.get_ref()),
+            format!("`advertise` is not the address of a server: {:?}", advertise.get_ref()),
             "write it as clients do, as in \"http://broker-1.example.org:7411\"",
         );
         return None;

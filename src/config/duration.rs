@@ -2,7 +2,7 @@
 
 use wharfinger_core::Millis;
 
-/// The longest that can be written: far beyond every limit, far below an overflow.
+/// Maximum length of time: far above every limit, and far below an overflow.
 const MAX_MS: i64 = 1000 * 86_400_000;
 
 const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -10,7 +10,7 @@ const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 /// Reads a length of time.
 ///
 /// # Errors
-/// What is wrong and how to write it, in words that follow on "it …".
+/// The fault and the remedy, as the end of a sentence.
 pub fn parse(text: &str) -> Result<Millis, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Result<Millis, String> {
             return Err(if decimal {
                 "has a decimal point; write \"1h30m\" for one and a half hours".into()
             } else {
-                format!("is no length of time at {rest:?}; write it as in \"90s\", \"5m\" or \"1h30m\"")
+                format!("is not a length of time at {rest:?}; write it as in \"90s\", \"5m\" or \"1h30m\"")
             });
         }
         let unit = &rest[digits..digits + letters];
@@ -60,7 +60,7 @@ pub fn parse(text: &str) -> Result<Millis, String> {
     Ok(Millis(total))
 }
 
-/// Writes a length of time so that [`parse`] reads the same again.
+/// Writes a length of time; [`parse`] reads the same value from it.
 pub fn format(span: Millis) -> String {
     if span.0 <= 0 {
         return "0s".into();
@@ -107,9 +107,9 @@ mod tests {
             ("90", "write \"90s\" for seconds"),
             ("0", "write \"0s\""),
             ("1.5h", "write \"1h30m\""),
-            ("5 m", "is no length of time at \"5 m\""),
-            ("-5s", "is no length of time"),
-            ("s", "is no length of time"),
+            ("5 m", "is not a length of time at \"5 m\""),
+            ("-5s", "is not a length of time"),
+            ("s", "is not a length of time"),
             ("5min", "the unit \"min\", which is not known"),
             ("5s1m", "units out of order at \"m\""),
             ("5s5s", "units out of order"),

@@ -1,10 +1,10 @@
 //! Reads the file into [`File`]: syntax, known keys, types and bounds.
 
-use super::adapters::Kind;
 use super::problem::{ConfigError, Problems, Report};
 use super::reader::Reader;
 use super::types::{BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, TimeoutsSection};
 use super::{build, check, cluster, store};
+use crate::adapters::KINDS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -12,32 +12,32 @@ use toml::de::DeTable;
 use wharfinger_core::Millis;
 
 const DAY: i64 = 86_400;
-/// Bounds of what must happen soon.
+/// Bounds of short times.
 const SOON: RangeInclusive<Millis> = Millis(100)..=Millis::secs(3600);
-/// Bounds of what may take long.
+/// Bounds of long times.
 const LONG: RangeInclusive<Millis> = Millis(1000)..=Millis::secs(365 * DAY);
 /// Bounds of a TTL.
 const TTL: RangeInclusive<Millis> = Millis(1000)..=Millis::secs(30 * DAY);
-/// Bounds of one piece of an adapter's work.
+/// Bounds of one call to an adapter.
 const WORK: RangeInclusive<Millis> = Millis(100)..=Millis::secs(DAY);
 
-/// More failures in a row of one resource are not remembered.
+/// Maximum number of failures in a row that are stored of one resource.
 const REMEMBERED: u32 = wharfinger_core::Resource::MAX_FAILURES as u32;
 
 /// Reads and checks a configuration file.
 ///
 /// # Errors
-/// [`ConfigError::Unreadable`] or, with all that is wrong, [`ConfigError::Invalid`].
+/// [`ConfigError::Unreadable`], or [`ConfigError::Invalid`] with all mistakes.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let source =
         std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_path_buf(), error })?;
     parse(path, &source)
 }
 
-/// Checks the text of a configuration; `path` says where it came from, and what its relative paths are relative to.
+/// Checks the text of a configuration. Relative paths in it start at the folder of `path`.
 ///
 /// # Errors
-/// [`ConfigError::Invalid`] with all that is wrong.
+/// [`ConfigError::Invalid`] with all mistakes.
 pub fn parse(path: &Path, source: &str) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::default();
     let (document, errors) = DeTable::parse_recoverable(source);
@@ -46,8 +46,11 @@ pub fn parse(path: &Path, source: &str) -> Result<Loaded, ConfigError> {
             let end = source.len();
             problems.add(error.span().unwrap_or(end..end), error.message(), "").label("not TOML");
         }
-        // What could be read in spite of it would give mistakes that are none.
+        // Half a file has mistakes that the whole one does not have.
         return Err(ConfigError::Invalid(Report::new(path, source, problems)));
+    }
+    for (title, keys) in KINDS.iter().filter(|kind| !kind.is_hidden()).flat_map(|kind| kind.tables()) {
+        problems.table(title, keys);
     }
     let mut reader = Reader::new(document.get_ref(), 0..0, "the file");
     let file = read_file(&mut reader, &mut problems);
@@ -60,7 +63,7 @@ pub fn parse(path: &Path, source: &str) -> Result<Loaded, ConfigError> {
     Ok(build::build(path, &folder, &file, checked))
 }
 
-/// The folder that relative paths in the file are relative to; absolute, since a server may change its own.
+/// The folder at which relative paths in the file start. It is absolute, since a server may change its own folder.
 fn folder_of(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf())
@@ -68,26 +71,24 @@ fn folder_of(path: &Path) -> PathBuf {
 
 fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     let mut file = File::default();
-    if let Some(mut server) = reader.table("server", "[server]", problems) {
-        file.listen = server.text("listen", problems);
-        file.allow_remote = server.flag("allow_remote", problems);
-        file.stop_grace = server.duration("stop_grace", Millis::ZERO..=Millis::secs(600), problems);
-        server.finish(problems);
-    }
+    let mut server = reader.table("server", "[server]", problems);
+    file.listen = server.text("listen", problems);
+    file.allow_remote = server.flag("allow_remote", problems);
+    file.stop_grace = server.duration("stop_grace", Millis::ZERO..=Millis::secs(600), problems);
+    server.finish(problems);
     file.store = store::read(reader, problems);
     file.cluster = cluster::read(reader, problems);
-    if let Some(mut limits) = reader.table("limits", "[limits]", problems) {
-        file.limits = LimitsSection {
-            queue: limits.number("queue", 1..=10_000_000, problems),
-            claims: limits.number("claims", 1..=1024, problems),
-            retention: limits.duration("retention", Millis::secs(60)..=Millis::secs(30 * DAY), problems),
-            events: limits.duration("events", Millis::secs(3600)..=Millis::secs(3650 * DAY), problems),
-            grace: limits.duration("grace", Millis::ZERO..=Millis::secs(3600), problems),
-            pause: limits.duration("pause", Millis::secs(1)..=Millis::secs(600), problems),
-            max_ttl: limits.duration("max_ttl", TTL, problems),
-        };
-        limits.finish(problems);
-    }
+    let mut limits = reader.table("limits", "[limits]", problems);
+    file.limits = LimitsSection {
+        queue: limits.number("queue", 1..=10_000_000, problems),
+        claims: limits.number("claims", 1..=1024, problems),
+        retention: limits.duration("retention", Millis::secs(60)..=Millis::secs(30 * DAY), problems),
+        events: limits.duration("events", Millis::secs(3600)..=Millis::secs(3650 * DAY), problems),
+        grace: limits.duration("grace", Millis::ZERO..=Millis::secs(3600), problems),
+        pause: limits.duration("pause", Millis::secs(1)..=Millis::secs(600), problems),
+        max_ttl: limits.duration("max_ttl", TTL, problems),
+    };
+    limits.finish(problems);
     file.brake = read_brake(reader, "[brake]", problems);
     for pool in reader.tables("pool", "[[pool]]", problems) {
         file.pools.push(read_pool(pool, problems));
@@ -96,11 +97,13 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
 }
 
 fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'a> {
+    let adapter = pool.text("adapter", problems);
+    pool.set_adapter(adapter.as_ref().map(|adapter| adapter.get_ref().as_str()));
     let section = PoolSection {
-        span: pool.span(),
+        span: pool.span().unwrap_or(0..0),
         missing: ["name", "adapter"].into_iter().filter(|key| pool.value(key).is_none()).collect(),
         name: pool.text("name", problems),
-        adapter: pool.text("adapter", problems),
+        adapter,
         labels: pool.labels("labels", problems),
         enabled: pool.flag("enabled", problems),
         slots: pool.number("slots", 1..=1024, problems),
@@ -120,9 +123,9 @@ fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'
         doubt: read_doubt(&mut pool, problems),
         brake: read_brake(&mut pool, "[pool.brake]", problems),
         timeouts: read_timeouts(&mut pool, problems),
-        tables: Kind::ALL
+        tables: KINDS
             .iter()
-            .filter_map(|kind| pool.value(kind.as_str()).map(|table| (kind.as_str(), table)))
+            .filter_map(|kind| pool.value(kind.name()).map(|table| (kind.name(), table)))
             .collect::<BTreeMap<_, _>>(),
     };
     pool.finish(problems);
@@ -130,7 +133,7 @@ fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'
 }
 
 fn read_doubt(pool: &mut Reader<'_>, problems: &mut Problems) -> DoubtSection {
-    let Some(mut doubt) = pool.table("doubt", "[pool.doubt]", problems) else { return DoubtSection::default() };
+    let mut doubt = pool.table("doubt", "[pool.doubt]", problems);
     let section = DoubtSection {
         after_failed: doubt.flag("after_failed", problems),
         after_lost: doubt.flag("after_lost", problems),
@@ -148,9 +151,9 @@ fn read_doubt(pool: &mut Reader<'_>, problems: &mut Problems) -> DoubtSection {
 }
 
 fn read_brake(reader: &mut Reader<'_>, title: &str, problems: &mut Problems) -> BrakeSection {
-    let Some(mut brake) = reader.table("brake", title, problems) else { return BrakeSection::default() };
+    let mut brake = reader.table("brake", title, problems);
     let section = BrakeSection {
-        span: Some(brake.span()),
+        span: brake.span(),
         floor: brake.number("floor", 0..=100_000, problems),
         share: brake.number("share", 1..=100, problems),
         hold: brake.duration("hold", Millis::ZERO..=Millis::secs(DAY), problems),
@@ -161,9 +164,7 @@ fn read_brake(reader: &mut Reader<'_>, title: &str, problems: &mut Problems) -> 
 }
 
 fn read_timeouts(pool: &mut Reader<'_>, problems: &mut Problems) -> TimeoutsSection {
-    let Some(mut timeouts) = pool.table("timeouts", "[pool.timeouts]", problems) else {
-        return TimeoutsSection::default();
-    };
+    let mut timeouts = pool.table("timeouts", "[pool.timeouts]", problems);
     let section = TimeoutsSection {
         provision: timeouts.duration("provision", WORK, problems),
         prepare: timeouts.duration("prepare", WORK, problems),

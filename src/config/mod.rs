@@ -1,11 +1,11 @@
-//! The configuration file: read, checked as a whole, and turned into what the broker works with.
+//! The configuration file: read, checked as a whole, and turned into the settings of the broker.
 //!
-//! It is refused with everything that is wrong with it at once, each mistake with its place and its remedy, and nothing
-//! of a refused file is used: a server that is told to read it again goes on with what it has.
+//! A file with mistakes is refused with all of them, each with its place and its remedy. Nothing of a refused file is used:
+//! a running server keeps the settings that it has.
 //!
-//! What an adapter's own table says is the adapter's to know; `adapters.rs` is the only file that names them.
+//! The table of an adapter is read by the adapter ([`wharfinger_adapter::settings`]); `tables.rs` finds the places of its
+//! mistakes in the file.
 
-pub mod adapters;
 mod build;
 mod check;
 mod cluster;
@@ -14,12 +14,13 @@ mod load;
 mod problem;
 mod reader;
 mod store;
+mod tables;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
-pub use adapters::AdapterConfig;
+pub use crate::adapters::AdapterConfig;
 pub use cluster::Cluster;
 pub use load::{load, parse};
 pub use problem::{ConfigError, Problem, Report};

@@ -1,91 +1,163 @@
-//! What is wrong with a configuration: collected, so that all of it can be told at once, with file, line and caret.
+//! Mistakes in a configuration. They are collected and reported together, each with its file, line and caret.
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use wharfinger_adapter::settings::closest;
 
 /// Bytes of the file.
 pub(crate) type Span = Range<usize>;
 
-/// One thing that is wrong.
+/// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: bytes of the file.
+    /// The bytes of the file at fault.
     pub span: Range<usize>,
-    /// What is the case.
+    /// The fault.
     pub message: String,
     /// A few words at the caret; may be empty.
     pub label: String,
-    /// How to mend it.
+    /// The remedy; may be empty.
     pub remedy: String,
-    /// Another place that has to do with it.
+    /// Another place that is part of the mistake.
     pub also: Option<(Range<usize>, String)>,
 }
 
-/// Problems as they are found.
+/// The mistakes that were found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Problems(Vec<Problem>);
+pub(crate) struct Problems {
+    found: Vec<Problem>,
+    /// The keys of each table that was read, by its title.
+    tables: BTreeMap<String, Vec<&'static str>>,
+    /// Keys that their table does not know. The remedy depends on the other tables, so it is found last.
+    unknown: Vec<UnknownKey>,
+}
+
+#[derive(Debug)]
+struct UnknownKey {
+    span: Span,
+    name: String,
+    title: String,
+    /// The name of the pool's adapter, whose tables may have the key.
+    adapter: Option<String>,
+}
 
 impl Problems {
-    /// Adds one; what follows are its optional parts.
+    /// Adds a mistake. Its optional parts are set on the returned reference.
     pub(crate) fn add(&mut self, span: Span, message: impl Into<String>, remedy: impl Into<String>) -> &mut Problem {
         let problem =
             Problem { span, message: message.into(), label: String::new(), remedy: remedy.into(), also: None };
-        self.0.push(problem);
-        let last = self.0.len() - 1;
-        &mut self.0[last]
+        self.found.push(problem);
+        let last = self.found.len() - 1;
+        &mut self.found[last]
+    }
+
+    /// Stores the keys that a table knows, for the remedies of unknown keys in other tables.
+    pub(crate) fn table(&mut self, title: &str, keys: &[&'static str]) {
+        self.tables.insert(title.to_string(), keys.to_vec());
+    }
+
+    /// The tables of a pool that belong to no adapter.
+    pub(crate) fn pool_tables(&self) -> impl Iterator<Item = (String, Vec<&'static str>)> {
+        let pool = self.tables.iter().filter(|(title, _)| belongs_to_pool(title) && adapter_of(title).is_none());
+        pool.map(|(title, keys)| (title.clone(), keys.clone()))
+    }
+
+    /// Adds a key that its table does not know.
+    pub(crate) fn unknown_key(&mut self, span: Span, name: &str, title: &str, adapter: Option<&str>) {
+        let (name, title, adapter) = (name.to_string(), title.to_string(), adapter.map(String::from));
+        self.unknown.push(UnknownKey { span, name, title, adapter });
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.found.len() + self.unknown.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty() && self.unknown.is_empty()
     }
 
-    /// In the order of the file; what was found twice is told once.
+    /// All mistakes in the order of the file, each once.
     pub(crate) fn into_sorted(mut self) -> Vec<Problem> {
-        self.0.sort_by_key(|problem| (problem.span.start, problem.span.end));
-        self.0.dedup();
-        self.0
+        for unknown in std::mem::take(&mut self.unknown) {
+            let remedy = self.remedy(&unknown);
+            let message = format!("unknown key `{}` in {}", unknown.name, unknown.title);
+            self.add(unknown.span, message, remedy).label("not known here");
+        }
+        self.found.sort_by_key(|problem| (problem.span.start, problem.span.end));
+        self.found.dedup();
+        self.found
+    }
+
+    /// The place of a key that belongs in another table, or the nearest key of its own.
+    fn remedy(&self, unknown: &UnknownKey) -> String {
+        let name = unknown.name.as_str();
+        let near = |title: &str| {
+            let adapter = adapter_of(title).is_none_or(|adapter| unknown.adapter.as_deref() == Some(adapter));
+            adapter && belongs_to_pool(title) == belongs_to_pool(&unknown.title)
+        };
+        let known = self.tables.get(&unknown.title).map(Vec::as_slice).unwrap_or_default();
+        let others: Vec<&str> = self
+            .tables
+            .iter()
+            .filter(|(title, keys)| **title != unknown.title && near(title) && keys.contains(&name))
+            .map(|(title, _)| title.as_str())
+            .collect();
+        match closest(name, known) {
+            _ if !others.is_empty() => format!("it belongs in {}", others.join(" or ")),
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", known.join(", ")),
+        }
     }
 }
 
 impl Problem {
-    /// Words at the caret.
+    /// Sets the words at the caret.
     pub(crate) fn label(&mut self, text: impl Into<String>) -> &mut Self {
         self.label = text.into();
         self
     }
 
-    /// Another place that has to do with it.
+    /// Sets another place that is part of the mistake.
     pub(crate) fn also(&mut self, span: Span, text: impl Into<String>) -> &mut Self {
         self.also = Some((span, text.into()));
         self
     }
 }
 
-/// A configuration that is refused.
+/// Whether a table belongs to a pool.
+fn belongs_to_pool(title: &str) -> bool {
+    title.trim_start_matches('[').starts_with("pool")
+}
+
+/// The name of the adapter to which a table of a pool belongs.
+fn adapter_of(title: &str) -> Option<&str> {
+    let inner = title.trim_matches(['[', ']']).strip_prefix("pool.")?;
+    let name = inner.split('.').next()?;
+    crate::adapters::kind(name).map(|_| name)
+}
+
+/// The reason why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file can't be read.
-    #[error("the configuration {} can not be read: {error}", path.display())]
+    /// The file cannot be read.
+    #[error("the configuration {} cannot be read: {error}", path.display())]
     Unreadable {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         error: std::io::Error,
     },
-    /// It was read and makes no sense.
+    /// The file has mistakes.
     #[error("{0}")]
     Invalid(Report),
 }
 
-/// All that is wrong with a file.
+/// All mistakes in a file.
 #[derive(Debug)]
 pub struct Report {
     path: PathBuf,
@@ -98,12 +170,12 @@ impl Report {
         Self { path: path.to_path_buf(), source: without_passwords(source), problems: problems.into_sorted() }
     }
 
-    /// What is wrong, in the order of the file.
+    /// The mistakes, in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// For people: each problem with its place in the file and its remedy.
+    /// The text for people: each mistake with its place in the file and its remedy.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
@@ -140,13 +212,13 @@ impl Report {
         while !self.source.is_char_boundary(end) {
             end += 1;
         }
-        // A caret under the first line says where; a table of forty lines in full says nothing more.
+        // The caret under the first line shows the place; the whole table would add nothing.
         let line_end = self.source[start..end].find('\n').map_or(end, |at| start + at);
         start..line_end
     }
 }
 
-/// The text with each password in a URL blackened, as long as it was: the lines at fault are shown, and end up in logs.
+/// The text with each password in a URL replaced by as many stars: lines at fault are shown, and end up in logs.
 fn without_passwords(source: &str) -> String {
     let mut shown = String::with_capacity(source.len());
     for line in source.split_inclusive('\n') {
@@ -157,7 +229,7 @@ fn without_passwords(source: &str) -> String {
             let end = after.find(['"', '\'', ' ', '\t', '\n']).unwrap_or(after.len());
             let (url, behind) = after.split_at(end);
             let user = url.rfind('@').and_then(|at| url[..at].find(':').map(|colon| (colon + 1, at)));
-            // It does not belong there, which is about to be said.
+            // A password as a parameter is refused, and shown in the refusal.
             let parameter = url.find("password=").map(|at| (at + 9, url.len()));
             match user.into_iter().chain(parameter).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
                 Some((from, to)) => {

@@ -1,36 +1,50 @@
-//! Reads one table of the file key by key. Every mistake is noted and read on from, so that a person is told of all of
-//! them at once; serde would stop at the first.
+//! Reads one table of the file key by key. It notes each mistake and reads on, so that all of them are reported at once.
 
 use super::duration;
 use super::problem::{Problems, Span};
 use super::types::Drain;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use wharfinger_adapter::settings::{closest, label_name_fault, label_value_fault};
 use wharfinger_core::Millis;
 
-/// A table under the reader's eyes.
+/// Stands for a table that the file does not have.
+static EMPTY: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);
+
+/// Reads one table, and learns from the questions which keys it knows.
 pub(crate) struct Reader<'a> {
     table: &'a DeTable<'a>,
-    span: Span,
+    /// `None`: the file does not have the table.
+    span: Option<Span>,
     title: String,
     known: Vec<&'static str>,
+    /// The name of the pool's adapter.
+    adapter: Option<String>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(table: &'a DeTable<'a>, span: Span, title: impl Into<String>) -> Self {
-        Self { table, span, title: title.into(), known: Vec::new() }
+        Self { table, span: Some(span), title: title.into(), known: Vec::new(), adapter: None }
     }
 
-    /// Where the table begins.
-    pub(crate) fn span(&self) -> Span {
+    /// The place of the table's header. `None`: the file does not have the table.
+    pub(crate) fn span(&self) -> Option<Span> {
         self.span.clone()
     }
 
-    /// The value of a key, if it is there. Whoever asks for a key makes it a known one.
+    /// Sets the adapter of the pool, whose tables may have a key that this one does not know.
+    pub(crate) fn set_adapter(&mut self, adapter: Option<&str>) {
+        self.adapter = adapter.map(String::from);
+    }
+
+    /// The value of a key, if it is there. The question makes the key a known one.
     pub(crate) fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.table.get(key)
     }
 
@@ -68,7 +82,9 @@ impl<'a> Reader<'a> {
     ) -> Option<Spanned<u32>> {
         let value = self.value(key)?;
         let Some(integer) = value.get_ref().as_integer() else {
-            wrong_type(problems, &format!("`{key}`"), value, "a whole number");
+            let text = value.get_ref().as_str().map(str::trim).filter(|text| text.parse::<i64>().is_ok());
+            let wanted = text.map_or("a whole number".into(), |text| format!("a number, without quotes: {text}"));
+            wrong_type(problems, &format!("`{key}`"), value, &wanted);
             return None;
         };
         match i128::from_str_radix(integer.as_str(), integer.radix()) {
@@ -100,7 +116,7 @@ impl<'a> Reader<'a> {
     ) -> Option<Spanned<Millis>> {
         let value = self.value(key)?;
         let Some(text) = value.get_ref().as_str() else {
-            wrong_type(problems, &format!("`{key}`"), value, "a length of time in quotes, as in \"90s\"");
+            wrong_type(problems, &format!("`{key}`"), value, &with_unit(value.get_ref(), "\"90s\""));
             return None;
         };
         match duration::parse(text) {
@@ -124,7 +140,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What becomes of live leases: `"wait"`, `"now"`, or a length of time within bounds.
+    /// The policy for live leases: `"wait"`, `"now"`, or a length of time within bounds.
     pub(crate) fn drain(
         &mut self,
         key: &'static str,
@@ -145,12 +161,8 @@ impl<'a> Reader<'a> {
             }
             Some(_) => {}
             None => {
-                wrong_type(
-                    problems,
-                    &format!("`{key}`"),
-                    value,
-                    "\"wait\", \"now\", or a length of time in quotes, as in \"10m\"",
-                );
+                let wanted = format!("\"wait\", \"now\", or {}", with_unit(value.get_ref(), "\"10m\""));
+                wrong_type(problems, &format!("`{key}`"), value, &wanted);
                 return None;
             }
         }
@@ -185,16 +197,15 @@ impl<'a> Reader<'a> {
         read_labels(&format!("`{key}`"), value, problems)
     }
 
-    /// A table inside this one.
-    pub(crate) fn table(&mut self, key: &'static str, title: &str, problems: &mut Problems) -> Option<Reader<'a>> {
-        let value = self.value(key)?;
-        match value.get_ref().as_table() {
-            Some(table) => Some(Reader::new(table, value.span(), title)),
-            None => {
-                wrong_type(problems, &format!("`{key}`"), value, &format!("a table: {title}"));
-                None
-            }
+    /// A table inside this one. Without one in the file the reader knows no value, and still learns the keys.
+    pub(crate) fn table(&mut self, key: &'static str, title: &str, problems: &mut Problems) -> Reader<'a> {
+        let value = self.value(key);
+        let table = value.and_then(|value| Some((value.get_ref().as_table()?, value.span())));
+        if let (Some(value), None) = (value, &table) {
+            wrong_type(problems, &format!("`{key}`"), value, &format!("a table: {title}"));
         }
+        let (table, span) = table.map_or((&*EMPTY, None), |(table, span)| (table, Some(span)));
+        Reader { table, span, title: title.into(), known: Vec::new(), adapter: self.adapter.clone() }
     }
 
     /// A list of tables inside this one.
@@ -218,19 +229,25 @@ impl<'a> Reader<'a> {
         readers
     }
 
-    /// Notes the keys that nobody asked for.
+    /// Notes the keys that no question was for.
     pub(crate) fn finish(self, problems: &mut Problems) {
+        problems.table(&self.title, &self.known);
         for (key, _) in self.table {
             let name = key.get_ref().as_ref();
-            if self.known.contains(&name) {
-                continue;
+            if !self.known.contains(&name) {
+                problems.unknown_key(key.span(), name, &self.title, self.adapter.as_deref());
             }
-            let remedy = match closest(name, &self.known) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known here: {}", self.known.join(", ")),
-            };
-            problems.add(key.span(), format!("unknown key `{name}` in {}", self.title), remedy).label("not known here");
         }
+    }
+}
+
+/// The instruction to write a length of time; a bare number gets its unit.
+fn with_unit(value: &DeValue<'_>, example: &str) -> String {
+    let number =
+        value.as_integer().map(|number| number.as_str()).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    match number {
+        Some(number) => format!("\"{number}s\" for seconds, \"{number}m\" for minutes"),
+        None => format!("a length of time in quotes, as in {example}"),
     }
 }
 
@@ -260,76 +277,21 @@ pub(crate) fn read_labels(
 
 /// Checks the name of a label.
 pub(crate) fn check_label_name(name: &str, span: Span, problems: &mut Problems) {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
-    if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
-        problems.add(
-            span,
-            format!("{name:?} is no name for a label"),
-            "use 1 to 63 letters, digits and the signs . _ / -",
-        );
+    if let Some((message, remedy)) = label_name_fault(name) {
+        problems.add(span, message, remedy);
     }
 }
 
 fn check_label(name: &str, name_span: Span, text: &str, text_span: Span, problems: &mut Problems) {
     check_label_name(name, name_span, problems);
-    if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
-        problems.add(
-            text_span,
-            format!("label `{name}` has a value that can not be matched"),
-            "use 1 to 255 bytes without control characters",
-        );
+    if let Some((message, remedy)) = label_value_fault(name, text) {
+        problems.add(text_span, message, remedy);
     }
 }
 
-/// Notes that a value is of another type.
+/// Notes that a value has another type.
 pub(crate) fn wrong_type(problems: &mut Problems, what: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
     let found = value.get_ref().type_str();
     let article = if found.starts_with(['a', 'i', 'o', 'e']) { "an" } else { "a" };
     problems.add(value.span(), format!("{what} is {article} {found}"), format!("write {wanted}")).label("wrong type");
-}
-
-/// The known word that was probably meant.
-pub(crate) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= 2.min(candidate.len() / 2) || candidate.starts_with(word) || word.starts_with(candidate)
-        })
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// How many letters to add, drop, change or swap with a neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            best = best.min(rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]));
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::closest;
-
-    #[test]
-    fn slips_of_the_pen_are_understood() {
-        let known = ["slots", "max", "min_ready", "enabled"];
-        assert_eq!(closest("slot", &known), Some("slots"));
-        assert_eq!(closest("solts", &known), Some("slots"));
-        assert_eq!(closest("enable", &known), Some("enabled"));
-        assert_eq!(closest("minready", &known), Some("min_ready"));
-        assert_eq!(closest("colour", &known), None);
-    }
 }

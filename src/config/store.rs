@@ -1,25 +1,26 @@
-//! `[store]`: which engine, and what each needs.
+//! `[store]`: the engine and its settings.
 
 use super::problem::{Problems, Span};
-use super::reader::{Reader, closest};
+use super::reader::Reader;
 use crate::store::PostgresSettings;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
+use wharfinger_adapter::settings::closest;
 use wharfinger_core::Millis;
 
-/// Where the truth is kept.
+/// The place of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreConfig {
-    /// In a file; absolute if the path of the configuration was.
+    /// A SQLite file. The path is absolute if that of the configuration was.
     Sqlite(PathBuf),
-    /// In a PostgreSQL database.
+    /// A PostgreSQL database.
     Postgres(PostgresSettings),
 }
 
-/// Without a password.
+/// Leaves the password out.
 impl fmt::Display for StoreConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -50,17 +51,17 @@ enum Engine {
 
 const ENGINES: [&str; 2] = ["sqlite", "postgres"];
 
-/// Parameters of the URL that are understood. Others would be passed over in silence.
+/// Known parameters of the URL. The driver ignores others without a message.
 const PARAMETERS: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "application_name"];
 
-/// Without "allow", which the driver takes for "disable".
+/// Modes of TLS, without "allow": the driver reads it as "disable".
 const TLS_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> StoreSection {
-    let Some(mut store) = reader.table("store", "[store]", problems) else { return StoreSection::default() };
+    let mut store = reader.table("store", "[store]", problems);
     let time = Millis(100)..=Millis::secs(600);
     let section = StoreSection {
-        span: Some(store.span()),
+        span: store.span(),
         engine: store.text("engine", problems),
         path: store.text("path", problems),
         url: store.text("url", problems),
@@ -73,7 +74,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> StoreSec
     section
 }
 
-/// What it says; `None` if something is wrong, which is then noted.
+/// Checks the table. `None`: it has mistakes, which are noted.
 pub(crate) fn check(section: &StoreSection, folder: &Path, problems: &mut Problems) -> Option<StoreConfig> {
     let engine = check_engine(section, problems)?;
     let before = problems.len();
@@ -117,7 +118,7 @@ fn check_engine(section: &StoreSection, problems: &mut Problems) -> Option<Engin
     }
 }
 
-/// A key of the other engine: whoever wrote it means something by it.
+/// Refuses keys of the other engine: they would have no effect.
 fn refuse_strangers(section: &StoreSection, engine: Engine, problems: &mut Problems) {
     let text = |value: &Option<Spanned<String>>| value.as_ref().map(Spanned::span);
     let time = |value: &Option<Spanned<Millis>>| value.as_ref().map(Spanned::span);
@@ -147,7 +148,7 @@ fn check_postgres(section: &StoreSection, folder: &Path, problems: &mut Problems
         let span = section.engine.as_ref().map(Spanned::span).or(section.span.clone()).unwrap_or(0..0);
         problems.add(
             span,
-            "this store does not say where the database is",
+            "this store has no address of a database",
             "add url = \"postgres://USER@HOST/DATABASE?sslmode=verify-full\"",
         );
         return None;
@@ -179,7 +180,7 @@ fn check_postgres(section: &StoreSection, folder: &Path, problems: &mut Problems
         if !fits || text.starts_with("pg_") {
             problems.add(
                 schema.span(),
-                format!("{text:?} is no name for a schema"),
+                format!("{text:?} is not a valid schema name"),
                 "use 1 to 63 of a to z, 0 to 9 and _, not beginning with a digit or pg_",
             );
         }
@@ -193,13 +194,13 @@ fn check_postgres(section: &StoreSection, folder: &Path, problems: &mut Problems
     Some(settings)
 }
 
-/// What the driver would not say, or only at the start.
+/// Checks settings that the driver ignores, or refuses only at the start.
 fn check_url(url: &Spanned<String>, password_file: Option<&Spanned<String>>, problems: &mut Problems) {
     let text = url.get_ref().as_str();
     let Some(rest) = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")) else {
         problems.add(
             url.span(),
-            "`url` is no address of a PostgreSQL database",
+            "`url` is not the address of a PostgreSQL database",
             "write postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full, or postgres:///DATABASE?host=/run/postgresql",
         );
         return;
@@ -251,7 +252,7 @@ fn check_url(url: &Spanned<String>, password_file: Option<&Spanned<String>>, pro
             problems
                 .add(
                     url.span(),
-                    "`url` leads to another machine and does not say what to do about TLS",
+                    "`url` leads to another machine, and has no mode of TLS",
                     "add ?sslmode=verify-full (with sslrootcert=FILE for a CA of your own), or ?sslmode=disable on a network that you trust",
                 )
                 .label("no sslmode");
@@ -269,24 +270,24 @@ fn is_this_machine(host: &str) -> bool {
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// What is wrong with a file that holds a password, and how to mend it.
+/// The fault of a file that should hold a password, and its remedy.
 fn password_file_fault(path: &Path) -> Option<(String, String)> {
     let name = path.display();
     let unreadable = |error: &std::io::Error| {
-        (format!("the password file {name} can not be read: {error}"), "let the broker's user read it".to_string())
+        (format!("the password file {name} cannot be read: {error}"), "let the broker's user read it".to_string())
     };
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Some((
-                format!("the password file {name} is not there"),
+                format!("the password file {name} does not exist"),
                 "write the password into it, in one line, and run chmod 600".into(),
             ));
         }
         Err(error) => return Some(unreadable(&error)),
     };
     let mode = meta.permissions().mode() & 0o777;
-    // A group may read it, as it does where secrets are mounted into containers.
+    // The group may read the file: so are secrets mounted into containers.
     if mode & 0o027 != 0 {
         return Some((
             format!("the password file {name} has mode {mode:04o}, so others may read it"),

@@ -3,9 +3,8 @@
 //! The messages are in `mistakes.txt`: a title, the file, what it is refused with. `BLESS=1 cargo test -p wharfinger
 //! config::tests` writes them anew; read the difference.
 
-use super::{AdapterConfig, ConfigError, StoreConfig, load, parse};
+use super::{ConfigError, StoreConfig, load, parse};
 use std::fmt::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use wharfinger_core::{Brake, DoubtPolicy, Limits, Millis, Timeouts};
 
@@ -67,7 +66,7 @@ fn the_example_is_fine_as_it_is() {
     let loaded = parse(Path::new("/etc/wharfinger/wharfinger.toml"), source).unwrap();
     let names: Vec<&str> = loaded.pools.iter().map(|pool| &*pool.name).collect();
     assert_eq!(names, ["here", "copies"]);
-    // What it shows as the default is the default: only the comments may be taken out.
+    // Each default in the example is the real one: without their comment signs the lines change nothing.
     let all: String = source
         .lines()
         .map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line).to_string() + "\n")
@@ -75,7 +74,7 @@ fn the_example_is_fine_as_it_is() {
     if let Err(error) = parse(Path::new("/etc/wharfinger/wharfinger.toml"), &all) {
         let said = error.to_string();
         let wrong: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-        let missing = "error: the key file /etc/wharfinger/id_ed25519 is not there";
+        let missing = "error: the key file /etc/wharfinger/id_ed25519 does not exist";
         assert!(wrong.iter().all(|line| *line == missing), "{said}");
     }
     let shown =
@@ -115,9 +114,9 @@ fn what_is_left_out_has_its_default() {
     assert!(here.enabled && here.inventory.is_none() && here.on.is_empty());
     assert_eq!((work.max, work.min_ready), (4, 0));
     assert_eq!(work.on, [std::sync::Arc::from("here")]);
-    let AdapterConfig::Local(local) = &loaded.adapters["here"] else { panic!() };
+    let local = loaded.adapters["here"].downcast::<wharfinger_local::Config>().unwrap();
     assert_eq!(local.root, Path::new("/srv/w/wharfinger-scratch"));
-    let AdapterConfig::Copies(copies) = &loaded.adapters["work"] else { panic!() };
+    let copies = loaded.adapters["work"].downcast::<wharfinger_copies::Config>().unwrap();
     assert_eq!(copies.repository, "/srv/a.git");
 }
 
@@ -232,7 +231,7 @@ fn all_that_can_be_said_is_taken() {
 fn a_file_that_is_not_there_says_so() {
     let error = load(Path::new("/nowhere/wharfinger.toml")).expect_err("it is not there");
     assert!(matches!(error, ConfigError::Unreadable { .. }));
-    assert!(error.to_string().starts_with("the configuration /nowhere/wharfinger.toml can not be read: No such file"));
+    assert!(error.to_string().starts_with("the configuration /nowhere/wharfinger.toml cannot be read: No such file"));
 }
 
 #[test]
@@ -248,36 +247,6 @@ fn what_needs_a_restart_is_named() {
     assert_eq!(one.needs_restart(&other), ["[limits]"]);
     let other = parse(path, "[[pool]]\nname = \"a\"\nadapter = \"local\"\nbrake.share = 70\ndrain = \"now\"").unwrap();
     assert_eq!(one.needs_restart(&other), [""; 0], "a pool's own are taken over by a running server");
-}
-
-#[test]
-fn a_key_file_is_looked_at() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("key");
-    let fault = |path: &Path| {
-        super::adapters::key_file_fault(path).map(|(what, remedy)| {
-            (
-                what.replace(&folder.path().display().to_string(), "F"),
-                remedy.replace(&folder.path().display().to_string(), "F"),
-            )
-        })
-    };
-    assert_eq!(
-        fault(&path),
-        Some(("the key file F/key is not there".into(), "make one with: ssh-keygen -t ed25519 -f F/key".into()))
-    );
-    std::fs::write(&path, "x").unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-    assert_eq!(
-        fault(&path),
-        Some(("the key file F/key has mode 0644, so others may use it".into(), "run: chmod 600 F/key".into()))
-    );
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-    assert_eq!(fault(&path), None);
-    assert_eq!(
-        fault(folder.path()),
-        Some(("the key file F is no file".into(), "name the file with the private key".into()))
-    );
 }
 
 const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
@@ -311,10 +280,11 @@ slots = 3
 [[pool.ssh.host]]
 name = "two"
 address = "10.0.0.2"
-host_key = "HOSTKEY"
+host_key = "10.0.0.2 HOSTKEY"
 enabled = false
 "#,
     );
+    // The second host key is a line of ssh-keyscan, with the address in front.
     let loaded = loaded.unwrap();
     let hosts = &loaded.pools[0];
     assert_eq!((hosts.max, hosts.min_ready), (2, 1));
@@ -322,7 +292,7 @@ enabled = false
     assert_eq!((&*items[0].name, items[0].slots, items[0].enabled), ("one", Some(3), true));
     assert_eq!((&*items[1].name, items[1].slots, items[1].enabled), ("two", None, false));
     assert_eq!(items[0].labels.get("cpu").map(|value| &**value), Some("big"));
-    let AdapterConfig::Ssh(ssh) = &loaded.adapters["hosts"] else { panic!() };
+    let ssh = loaded.adapters["hosts"].downcast::<wharfinger_ssh::Config>().unwrap();
     assert_eq!(ssh.key.as_deref(), Some(folder.path().join("key").as_path()));
 }
 
@@ -360,13 +330,13 @@ host_key = "HOSTKEY"
     for wanted in [
         "host_key \"ssh-ed25519 nonsense\" is not a public key",
         "wharfinger.toml:11:12",
-        "\"a b\" is no name for a label",
+        "\"a b\" is not a valid label name",
         "`slots` is 0",
         "two machines have the name \"one\"",
         "address = \"-oProxyCommand=x\" is no host name or address",
         "no user to log in as",
-        "\"Three\" is no name for a machine",
-        "the key file F/elsewhere is not there",
+        "\"Three\" is not a valid machine name",
+        "the key file F/elsewhere does not exist",
         "8 mistakes",
     ] {
         let at = rest.find(wanted).unwrap_or_else(|| panic!("{wanted:?} is not in, or not at its place in:\n{said}"));

@@ -1,9 +1,9 @@
-//! The configuration: as it was read, with the place of each value, and as it is used.
+//! The configuration in two forms: as read, with the place of each value, and as used by the broker.
 
-use super::adapters::AdapterConfig;
 use super::cluster::{Cluster, ClusterSection};
 use super::problem::Span;
 use super::store::{StoreConfig, StoreSection};
+use crate::adapters::AdapterConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,37 +15,37 @@ use wharfinger_core::{Limits, Millis, PoolConfig};
 /// A configuration that was checked and can be used.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The file that it came from.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Where and how to serve.
+    /// The address of the API and the rules of a stop.
     pub server: Server,
-    /// Where the truth is kept.
+    /// The store.
     pub store: StoreConfig,
-    /// One of several servers, if it is.
+    /// The settings of a server that shares its database. `None`: it is the only server.
     pub cluster: Option<Cluster>,
     /// Limits of the whole deployment.
     pub limits: Limits,
-    /// For how long the audit trail is kept.
+    /// Age at which entries of the audit trail are deleted.
     pub keep_events: Millis,
     /// Pools in the order of the file, for [`wharfinger_core::Input::Configure`].
     pub pools: Vec<PoolConfig>,
-    /// What the adapter of each pool needs, by the pool's name.
+    /// The settings of each pool's adapter, by the name of the pool.
     pub adapters: BTreeMap<String, AdapterConfig>,
 }
 
-/// Where and how to serve.
+/// The address of the API and the rules of a stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Address and port of the API.
     pub listen: SocketAddr,
-    /// Serve on an address that other machines reach, though there is neither encryption nor authentication.
+    /// Whether an address is allowed that other machines reach. There is neither encryption nor authentication.
     pub allow_remote: bool,
-    /// How long a stop waits for calls under way.
+    /// Maximum time that a stop waits for calls under way.
     pub stop_grace: Duration,
 }
 
 impl Loaded {
-    /// What `other` says otherwise that a running server can't take over: each in words, empty if nothing.
+    /// The tables in which `other` differs and that a running server cannot take over. Empty if there are none.
     pub fn needs_restart(&self, other: &Loaded) -> Vec<String> {
         let mut changes = Vec::new();
         if self.server != other.server {
@@ -68,7 +68,7 @@ impl Loaded {
     }
 }
 
-/// The file as read: what is missing is `None`, and nothing has been compared with anything else.
+/// The file as read. A value that the file does not have is `None`; nothing has been compared with anything else.
 #[derive(Debug, Default)]
 pub(crate) struct File<'a> {
     pub(crate) listen: Option<Spanned<String>>,
@@ -96,7 +96,7 @@ pub(crate) struct LimitsSection {
 /// `[brake]` or `[pool.brake]` as read.
 #[derive(Debug, Default)]
 pub(crate) struct BrakeSection {
-    /// Of the table, if it is there.
+    /// The place of the table's header, if the file has the table.
     pub(crate) span: Option<Span>,
     pub(crate) floor: Option<Spanned<u32>>,
     pub(crate) share: Option<Spanned<u32>>,
@@ -104,21 +104,21 @@ pub(crate) struct BrakeSection {
     pub(crate) window: Option<Spanned<Millis>>,
 }
 
-/// What becomes of live leases when the configuration takes their resource away.
+/// The policy for live leases of a resource that the configuration takes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drain {
-    /// They run to their end.
+    /// The leases run to their end.
     Wait,
-    /// They are broken after this time.
+    /// The leases are broken after this time.
     After(Millis),
 }
 
 /// One `[[pool]]` as read.
 #[derive(Debug)]
 pub(crate) struct PoolSection<'a> {
-    /// Of its header.
+    /// The place of its header.
     pub(crate) span: Span,
-    /// The keys that must be there and are not: a value of the wrong type is told as that, not as missing.
+    /// The required keys that are missing. A value of a wrong type is not missing.
     pub(crate) missing: Vec<&'static str>,
     pub(crate) name: Option<Spanned<String>>,
     pub(crate) adapter: Option<Spanned<String>>,
@@ -141,7 +141,7 @@ pub(crate) struct PoolSection<'a> {
     pub(crate) doubt: DoubtSection,
     pub(crate) brake: BrakeSection,
     pub(crate) timeouts: TimeoutsSection,
-    /// The adapters' own tables that are there, by the adapter's name.
+    /// The adapters' own tables in the file, by the name of the adapter.
     pub(crate) tables: BTreeMap<&'static str, &'a Spanned<DeValue<'a>>>,
 }
 

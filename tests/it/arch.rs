@@ -63,19 +63,20 @@ fn each_layer_names_only_what_it_may() {
     }
 }
 
-/// Pools are made from their adapters in one place. What else of them is used: the shells that carry a command to a leased
-/// host, the landing of what it made (ADR 0011), and the settings as they stand in the file.
+/// The registry names the adapters. So does `run`, which carries a command to a leased host and lands its result (ADR 0011).
 #[test]
 fn few_name_an_adapter() {
-    let may =
-        ["src/cli/serve.rs", "src/cli/books.rs", "src/cli/doctor.rs", "src/cli/run/place.rs", "src/config/adapters.rs"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (path, text) in sources("src") {
         let name = path.strip_prefix(root).unwrap().to_str().unwrap();
         let landing = ["src/cli/run/land.rs", "src/cli/run/mod.rs"].contains(&name);
         for adapter in ["wharfinger_local", "wharfinger_ssh", "wharfinger_copies", "wharfinger_ec2"] {
-            let named = text.lines().any(|line| line.split("//").next().unwrap_or("").contains(adapter));
-            let allowed = may.contains(&name) || (landing && adapter == "wharfinger_copies");
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or("");
+            let named = code.lines().any(|line| line.split("//").next().unwrap_or("").contains(adapter));
+            let allowed = name.starts_with("src/adapters/")
+                || name.starts_with("src/cli/run/") && ["wharfinger_local", "wharfinger_ssh"].contains(&adapter)
+                || name == "src/config/tests.rs"
+                || (landing && adapter == "wharfinger_copies");
             assert!(!named || allowed, "{name} names {adapter}");
         }
     }
@@ -127,5 +128,99 @@ fn no_file_is_too_long_to_be_one_idea() {
         for (path, text) in sources(folder) {
             assert!(text.lines().count() <= 800, "{} has {} lines", path.display(), text.lines().count());
         }
+    }
+}
+
+/// Folders and files whose prose follows the rule of CONTRIBUTING.md. The list grows.
+const PLAIN: [&str; 6] = [
+    "types/src",
+    "adapters/api/src/settings",
+    "adapters/ssh/src/settings.rs",
+    "src/adapters",
+    "src/config",
+    "src/cli/serve.rs",
+];
+
+/// Beginnings of comments that have no subject, or one that is not a noun of the field.
+const BAD_STARTS: [&str; 9] =
+    ["So many", "So long", "What ", "Who ", "Whose ", "As whom", "Whether what", "Told ", "Whoever "];
+
+/// The fault of a comment, if it has one.
+fn prose_fault(comment: &str, doc: bool, first: bool) -> Option<String> {
+    let words = comment.split_whitespace().count();
+    if let Some(start) = BAD_STARTS.iter().find(|start| first && comment.starts_with(**start)) {
+        return Some(format!("begins with {:?}; begin with the subject", start.trim()));
+    }
+    if comment.contains("can not") || comment.contains("can't") {
+        return Some("write `cannot`".into());
+    }
+    let sentence = doc && first && words == 1 && comment.ends_with('.');
+    sentence.then(|| "is one word; name the thing and its use".into())
+}
+
+#[test]
+fn clean_folders_stay_in_plain_english() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut faults = Vec::new();
+    let mut checked = 0;
+    for place in PLAIN {
+        let files = match root.join(place).is_dir() {
+            true => sources(place),
+            false => vec![(root.join(place), std::fs::read_to_string(root.join(place)).unwrap())],
+        };
+        for (path, text) in files {
+            let mut inside = false;
+            for (number, line) in text.lines().enumerate() {
+                let line = line.trim_start();
+                let Some(rest) = line.strip_prefix("//") else {
+                    inside = false;
+                    continue;
+                };
+                let doc = rest.starts_with(['/', '!']);
+                let comment = rest.trim_start_matches(['/', '!']).trim();
+                checked += 1;
+                if let Some(fault) = prose_fault(comment, doc, !inside) {
+                    faults.push(format!("{}:{}: {fault}: {comment}", path.display(), number + 1));
+                }
+                inside = !comment.is_empty();
+            }
+        }
+    }
+    assert!(checked > 100, "{checked} comments were checked");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_prose_rule_refuses_what_it_should() {
+    for (comment, doc) in [
+        ("So many rows at most.", true),
+        ("What the store says.", true),
+        ("Told when it has ended.", true),
+        ("The file can not be read.", false),
+        ("Principal.", true),
+    ] {
+        assert!(prose_fault(comment, doc, true).is_some(), "{comment}");
+    }
+    for comment in ["Maximum number of rows.", "The file cannot be read.", "Ids sort by age."] {
+        assert_eq!(prose_fault(comment, true, true), None, "{comment}");
+    }
+    assert_eq!(prose_fault("What follows continues a sentence.", true, false), None);
+}
+
+/// The first column of each table in a README names files of its folder.
+#[test]
+fn the_maps_name_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["core", "adapters", "src", "tests"] {
+        let text = std::fs::read_to_string(root.join(folder).join("README.md")).unwrap();
+        let mut named = 0;
+        for row in text.lines().filter(|line| line.starts_with("| `")) {
+            let cell = row.split('|').nth(1).unwrap();
+            for name in cell.split('`').skip(1).step_by(2) {
+                assert!(root.join(folder).join(name).exists(), "{folder}/README.md names {name}");
+                named += 1;
+            }
+        }
+        assert!(named > 5, "{folder}/README.md names {named} files");
     }
 }

@@ -24,6 +24,7 @@ mod journal;
 mod notice;
 pub mod proof;
 pub mod reaper;
+pub mod settings;
 mod shell;
 pub mod sweep;
 

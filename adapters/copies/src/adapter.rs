@@ -21,9 +21,9 @@ pub struct CopiesAdapter {
 impl CopiesAdapter {
     /// An adapter for one pool. Bad settings are [`wharfinger_adapter::Blame::Configuration`], with the setting's name.
     pub fn new(pool: String, mut config: Config) -> Result<Self, Failure> {
-        config.validate().map_err(|mut failure| {
-            failure.message = format!("pool {pool:?}: {}", failure.message);
-            failure
+        config.validate().map_err(|mut problem| {
+            problem.message = format!("pool {pool:?}: {}", problem.message);
+            problem.into_failure("BAD_SETTING")
         })?;
         // Before anything else can be in the place of the pool's own addresses.
         config.credentials = config.credentials.take().map(|credentials| credentials.bound_to(config.addresses()));
@@ -44,7 +44,7 @@ impl CopiesAdapter {
 #[async_trait]
 impl Adapter for CopiesAdapter {
     fn traits(&self) -> Traits {
-        Traits { prepares: true, cleans: true, repairs: true, probes: self.config.probe_leased }
+        self.config.traits()
     }
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {

@@ -1,11 +1,15 @@
 //! Addresses of repositories and directories: which are taken, and what is refused since git, ssh or a shell would take it for
 //! something else.
 
-use wharfinger_adapter::Failure;
+use wharfinger_adapter::settings::ConfigProblem;
 
-/// A setting that is refused.
-pub(crate) fn bad(message: impl Into<String>) -> Failure {
-    Failure::configuration("BAD_SETTING", message)
+/// A setting that is refused, by its path in the table of the adapter.
+pub(crate) fn bad<const N: usize>(
+    path: [&str; N],
+    message: impl Into<String>,
+    remedy: impl Into<String>,
+) -> ConfigProblem {
+    ConfigProblem::new(message, remedy).at(path)
 }
 
 /// Checks a name for a directory in the tree and for that of its notes. Returns what is wrong with it.
@@ -31,16 +35,17 @@ pub(crate) fn check_directory(dir: &str) -> Result<(), &'static str> {
 
 /// Checks the address of a repository. Git takes a leading `-` for an option and `ext::` for a command, and ssh takes a host
 /// `-oProxyCommand=…` for an option (CVE-2017-1000117).
-pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failure> {
+pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), ConfigProblem> {
     let remedy = "use https://, ssh://, git://, file://, user@host:path or an absolute path";
+    let fault = |message: String, remedy: &str| ConfigProblem::new(message, remedy);
     if repository.is_empty() {
-        return Err(bad(format!("{key} is empty; {remedy}")));
+        return Err(fault(format!("`{key}` is empty"), remedy));
     }
     if repository.chars().any(char::is_control) {
-        return Err(bad(format!("{key} has control characters; {remedy}")));
+        return Err(fault(format!("`{key}` has control characters"), remedy));
     }
     if repository.starts_with('-') {
-        return Err(bad(format!("{key} {repository:?} begins with '-' and would be an option; {remedy}")));
+        return Err(fault(format!("`{key}` {repository:?} begins with '-' and would be an option"), remedy));
     }
     if repository.starts_with('/') {
         return Ok(());
@@ -48,25 +53,30 @@ pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failur
     if let Some((helper, _)) = repository.split_once("::")
         && helper.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
     {
-        return Err(bad(format!("{key} uses the transport helper {helper:?}, which may run commands; {remedy}")));
+        return Err(fault(format!("`{key}` uses the transport helper {helper:?}, which may run commands"), remedy));
     }
     if let Some((scheme, rest)) = repository.split_once("://") {
         if !["https", "ssh", "git", "file"].contains(&scheme) {
-            return Err(bad(format!("{key} has the transport {scheme:?}; {remedy}")));
+            return Err(fault(format!("`{key}` has the transport {scheme:?}"), remedy));
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if scheme == "file" {
             let fits = authority.is_empty() && !path.is_empty();
-            return if fits { Ok(()) } else { Err(bad(format!("{key} is no file:///absolute/path; mend it"))) };
+            return if fits {
+                Ok(())
+            } else {
+                Err(fault(format!("`{key}` {repository:?} is not a file URL"), "write file:///absolute/path"))
+            };
         }
         let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         if user.contains(':') {
-            return Err(bad(format!(
-                "{key} has a password in it, which every holder of a copy could read; keep it in ~/.netrc on the host or use ssh"
-            )));
+            return Err(fault(
+                format!("`{key}` has a password in it, which every holder of a copy could read"),
+                "keep it in ~/.netrc on the host or use ssh",
+            ));
         }
         if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
-            return Err(bad(format!("{key} {repository:?} names no host; {remedy}")));
+            return Err(fault(format!("`{key}` {repository:?} names no host"), remedy));
         }
         return Ok(());
     }
@@ -75,19 +85,24 @@ pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Failur
         Some((host, path)) if !host.is_empty() && !host.contains('/') && !path.is_empty() => {
             let name = host.rsplit_once('@').map_or(host, |(_, name)| name);
             if name.is_empty() || name.starts_with('-') || path.starts_with('-') {
-                return Err(bad(format!("{key} {repository:?} would be an option of ssh; {remedy}")));
+                return Err(fault(format!("`{key}` {repository:?} would be an option of ssh"), remedy));
             }
             Ok(())
         }
-        _ => Err(bad(format!("{key} {repository:?} is neither a URL nor an absolute path; {remedy}"))),
+        _ => Err(fault(format!("`{key}` {repository:?} is neither a URL nor an absolute path"), remedy)),
     }
 }
 
-/// Checks an absolute path on the host.
-pub(crate) fn check_root(key: &str, root: &str) -> Result<(), Failure> {
+/// Checks an absolute path below `/` that is safe to make and remove things in.
+pub(crate) fn check_root(key: &str, root: &str) -> Result<(), ConfigProblem> {
     let fits = root.starts_with('/')
         && !root.trim_matches('/').is_empty()
         && !root.chars().any(char::is_control)
         && root.split('/').all(|part| part != ".." && part != ".");
-    if fits { Ok(()) } else { Err(bad(format!("{key} {root:?} is no absolute path below /; name one, without '..'"))) }
+    if fits {
+        Ok(())
+    } else {
+        let message = format!("`{key}` {root:?} is not an absolute path below /");
+        Err(ConfigProblem::new(message, "name one, without '..'"))
+    }
 }

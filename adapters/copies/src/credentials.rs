@@ -10,6 +10,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use wharfinger_adapter::Failure;
+use wharfinger_adapter::settings::ConfigProblem;
 
 /// Where the broker finds what the remote wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -65,19 +66,23 @@ impl Credentials {
     }
 
     /// Refuses what could not work with these repositories, or what others can read.
-    pub(crate) fn validate<'a>(&self, repositories: impl IntoIterator<Item = &'a str>) -> Result<(), Failure> {
+    pub(crate) fn validate<'a>(&self, repositories: impl IntoIterator<Item = &'a str>) -> Result<(), ConfigProblem> {
         let scheme = match (&self.user, &self.password_file, &self.ssh_key_file) {
             (None, None, Some(_)) => "ssh",
             (Some(user), Some(_), None) => {
                 if user.is_empty() || user.chars().any(char::is_control) {
-                    return Err(bad("user is empty or has control characters; write the account's name"));
+                    let message = "`user` is empty or has control characters";
+                    return Err(ConfigProblem::new(message, "write the account's name").at(["user"]));
                 }
                 "https"
             }
-            _ => return Err(bad("give ssh_key_file, or user and password_file")),
+            _ => return Err(incomplete()),
         };
         if !repositories.into_iter().any(|repository| origin(repository).is_some_and(|o| o.starts_with(scheme))) {
-            return Err(bad(format!("no repository of the pool is reached over {scheme}; leave them out")));
+            return Err(ConfigProblem::new(
+                format!("no repository of the pool is reached over {scheme}"),
+                "leave the credentials out",
+            ));
         }
         self.secret().map(drop)
     }
@@ -89,11 +94,12 @@ impl Credentials {
         if origin.starts_with("ssh") != ssh {
             return Ok(None);
         }
+        let secret = self.secret().map_err(failure)?;
         let mut text = match (&self.user, ssh) {
             (Some(user), false) => format!("https {origin}\n{user}\n").into_bytes(),
             _ => format!("ssh {}\n", limit.as_secs().max(1)).into_bytes(),
         };
-        text.extend(self.secret()?);
+        text.extend(secret);
         // ssh-add does not take a key without its last line break, nor `read` a line.
         if !text.ends_with(b"\n") {
             text.push(b'\n');
@@ -103,47 +109,53 @@ impl Credentials {
 
     /// Refuses what is not there, or what others can read.
     pub(crate) fn readable(&self) -> Result<(), Failure> {
-        self.secret().map(drop)
+        self.secret().map(drop).map_err(failure)
     }
 
-    fn secret(&self) -> Result<Vec<u8>, Failure> {
+    fn secret(&self) -> Result<Vec<u8>, ConfigProblem> {
         let (key, path) = match (&self.ssh_key_file, &self.password_file) {
             (Some(path), _) => ("ssh_key_file", path),
             (None, Some(path)) => ("password_file", path),
-            (None, None) => return Err(bad("give ssh_key_file, or user and password_file")),
+            (None, None) => return Err(incomplete()),
         };
+        let bad =
+            |fault: &str, remedy: String| ConfigProblem::new(format!("`{key}` {path:?} {fault}"), remedy).at([key]);
         if !path.starts_with('/') {
-            return Err(bad(format!("{key} {path:?} is no absolute path; name a file on the broker's machine")));
+            return Err(bad("is not an absolute path", "name a file on the broker's machine".into()));
         }
-        let unreadable = |error: std::io::Error| bad(format!("{key} {path:?} cannot be read: {error}"));
+        let unreadable =
+            |error: std::io::Error| bad(&format!("cannot be read: {error}"), "let the broker's user read it".into());
         let about = std::fs::metadata(path).map_err(unreadable)?;
         if !about.is_file() || about.len() > LARGEST {
-            return Err(bad(format!("{key} {path:?} is no file, or a very large one; name the file of the secret")));
+            return Err(bad("is not a file, or a very large one", "name the file of the secret".into()));
         }
         // Its group may read it, as it does where secrets are mounted into containers.
         if about.permissions().mode() & 0o027 != 0 {
-            return Err(bad(format!("{key} {path:?} can be read by others; chmod 600 it, and think of a new one")));
+            return Err(bad("can be read by others", format!("run: chmod 600 {path}; then make a new secret")));
         }
         let text = std::fs::read(path).map_err(unreadable)?;
         // What is wrong with it is said without a word of it.
         if key == "ssh_key_file" {
             if !text.starts_with(b"-----BEGIN ") {
-                return Err(bad(format!("{key} {path:?} holds no private key; make one with ssh-keygen")));
+                return Err(bad("does not hold a private key", "make one with ssh-keygen".into()));
             }
             return Ok(text);
         }
         let line = text.trim_ascii_end();
         if line.is_empty() || line.iter().any(u8::is_ascii_control) {
-            return Err(bad(format!(
-                "{key} {path:?} does not hold one line; write the password there and nothing else"
-            )));
+            return Err(bad("does not hold one line", "write the password there and nothing else".into()));
         }
         Ok(line.to_vec())
     }
 }
 
-fn bad(message: impl fmt::Display) -> Failure {
-    Failure::configuration("BAD_CREDENTIALS", format!("credentials: {message}"))
+fn incomplete() -> ConfigProblem {
+    ConfigProblem::new("the credentials are incomplete", "give ssh_key_file, or user and password_file")
+}
+
+/// The problem as the failure of a call.
+pub(crate) fn failure(problem: ConfigProblem) -> Failure {
+    Failure::configuration("BAD_CREDENTIALS", format!("credentials: {problem}"))
 }
 
 /// Whom an address leads to: `https://host:port`, or `ssh host:port`. Nothing for what wants no credentials.
@@ -199,21 +211,20 @@ mod tests {
                 HTTPS,
                 "give ssh_key_file",
             ),
-            (Credentials::password("", &password), HTTPS, "user is empty"),
+            (Credentials::password("", &password), HTTPS, "`user` is empty"),
             (Credentials::password("a\nb", &password), HTTPS, "control characters"),
             (Credentials::password("bot", &password), "/srv/a.git", "over https"),
             (Credentials::ssh_key(&key), HTTPS, "over ssh"),
             (Credentials::password("bot", "/no/such"), HTTPS, "cannot be read"),
-            (Credentials::password("bot", "/proc"), HTTPS, "no file"),
-            (Credentials::password("bot", "relative"), HTTPS, "no absolute path"),
+            (Credentials::password("bot", "/proc"), HTTPS, "is not a file"),
+            (Credentials::password("bot", "relative"), HTTPS, "not an absolute path"),
             (Credentials::password("bot", &open), HTTPS, "by others"),
             (Credentials::password("bot", &lines), HTTPS, "one line"),
             (Credentials::password("bot", &empty), HTTPS, "one line"),
-            (Credentials::ssh_key(&password), "git@example.org:a.git", "no private key"),
+            (Credentials::ssh_key(&password), "git@example.org:a.git", "not hold a private key"),
         ] {
-            let failure = credentials.validate([repository]).expect_err(part);
-            assert_eq!((failure.blame, failure.reason), (wharfinger_adapter::Blame::Configuration, "BAD_CREDENTIALS"));
-            assert!(failure.message.contains(part) && !failure.message.contains("s3cret"), "{failure}");
+            let text = credentials.validate([repository]).expect_err(part).to_string();
+            assert!(text.contains(part) && !text.contains("s3cret"), "{part}: {text}");
         }
     }
 

@@ -158,7 +158,7 @@ impl Copy {
                 format!("{base}/{}", job.resource)
             }
         };
-        check_root("root", &dir)?;
+        check_root("root", &dir).map_err(|problem| problem.into_failure("BAD_SETTING"))?;
         let note = match parent.access.get(access::PATH) {
             Some(path) if !dir.starts_with(&format!("{}/", path.trim_end_matches('/'))) => {
                 format!("{}/copy.{}", sweep::beside(path), job.resource)

@@ -257,7 +257,7 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
             .timeout(request.limit);
     if let Some(credentials) = &request.credentials {
         let credentials = credentials.clone().bound_to([from.repository.as_str()]);
-        credentials.validate([from.repository.as_str()])?;
+        credentials.validate([from.repository.as_str()]).map_err(crate::credentials::failure)?;
         if let Some(secret) = credentials.input(&from.repository, request.limit)? {
             command = command.stdin(secret.into_bytes());
         }

@@ -290,7 +290,7 @@ fn is_local(address: &str) -> bool {
 }
 
 fn check_address(address: &str, parent: &Copy) -> Result<(), String> {
-    check_repository("address", address).map_err(|failure| failure.message)?;
+    check_repository("address", address).map_err(|problem| problem.to_string())?;
     if is_local(address) && !is_local(&parent.config.repository) {
         return Err("it lies on the host, and the repository around it does not".to_string());
     }

@@ -5,21 +5,21 @@ use crate::config::{Clean, Config};
 use crate::params::check_ref_name;
 use crate::sparse::plain;
 use std::collections::BTreeMap;
-use wharfinger_adapter::Failure;
+use wharfinger_adapter::settings::{ConfigProblem, Segment};
 
 impl Config {
     /// Refuses what could not work, or what could be taken for an option or a command.
-    pub fn validate(&self) -> Result<(), Failure> {
+    pub fn validate(&self) -> Result<(), ConfigProblem> {
         self.check_sources()?;
         if let Some(credentials) = &self.credentials {
-            credentials.validate(self.addresses())?;
+            credentials.validate(self.addresses()).map_err(|problem| problem.within("credentials"))?;
         }
         self.check_submodules()?;
         if let Some(root) = &self.root {
-            check_root("root", root)?;
+            check_root("root", root).map_err(|problem| problem.at(["root"]))?;
         }
         if let Some(file) = &self.ca_file {
-            check_root("ca_file", file)?;
+            check_root("ca_file", file).map_err(|problem| problem.at(["ca_file"]))?;
         }
         check_keep(self)?;
         check_part(self)?;
@@ -29,100 +29,114 @@ impl Config {
             ("command_timeout_ms", self.command_timeout_ms),
         ] {
             if value == 0 {
-                return Err(bad(format!(
-                    "{key} is 0, so nothing could ever end in time; leave it out for the default"
-                )));
+                return Err(bad([key], format!("`{key}` is 0"), "use 1 or more, or leave it out for the default"));
             }
         }
         Ok(())
     }
 
-    fn check_sources(&self) -> Result<(), Failure> {
+    fn check_sources(&self) -> Result<(), ConfigProblem> {
         if self.repositories.is_empty() {
             if self.repository.is_empty() {
-                return Err(bad(
-                    "repository is missing; add repository = \"https://…\", or [pool.copies.repositories] with several",
+                return Err(ConfigProblem::new(
+                    "`repository` is missing",
+                    "add repository = \"https://…\", or [pool.copies.repositories] with several",
                 ));
             }
             if self.default.is_some() {
-                return Err(bad("default names one of several repositories, and there is but one; leave it out"));
+                return Err(bad(
+                    ["default"],
+                    "`default` is for several repositories, and there is one",
+                    "leave it out",
+                ));
             }
-            check_repository("repository", &self.repository)?;
-            return check_branch("default_branch", self.default_branch.as_deref());
+            check_repository("repository", &self.repository).map_err(|problem| problem.at(["repository"]))?;
+            return check_branch(self.default_branch.as_deref());
         }
         if !self.repository.is_empty() {
-            return Err(bad("repository and repositories are both there; give each its directory in repositories"));
+            let message = "`repository` and `repositories` exclude each other";
+            return Err(bad(["repository"], message, "give each repository its directory in `repositories`"));
         }
         if self.default_branch.is_some() {
             return Err(bad(
-                "default_branch does not say of which repository; write it into its table: repositories.NAME = { repository = …, default_branch = … }",
+                ["default_branch"],
+                "`default_branch` of several repositories belongs to one of them",
+                "write it into its table: repositories.NAME = { repository = …, default_branch = … }",
             ));
         }
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (dir, source) in &self.repositories {
+            let named = |message: String, remedy: &str| {
+                ConfigProblem::new(message, remedy).at(["repositories"]).then(Segment::Name(dir.clone()))
+            };
             check_directory(dir)
-                .map_err(|why| bad(format!("repositories: directory {dir:?} {why}; name one that is plain")))?;
+                .map_err(|why| named(format!("the directory {dir:?} {why}"), "use a plain name, as in \"app\""))?;
             if let Some(other) = seen.insert(dir.to_lowercase(), dir) {
-                return Err(bad(format!(
-                    "repositories: {other:?} and {dir:?} are the same where case does not count; rename one of them"
-                )));
+                let message = format!("{other:?} and {dir:?} are the same where case does not count");
+                return Err(named(message, "rename one of them"));
             }
-            check_repository(&format!("repositories.{dir}"), &source.repository)?;
-            check_branch(&format!("repositories.{dir}: default_branch"), source.default_branch.as_deref())?;
+            let inside = |problem: ConfigProblem| problem.within(dir).within("repositories");
+            check_repository(&format!("repositories.{dir}"), &source.repository).map_err(inside)?;
+            check_branch(source.default_branch.as_deref()).map_err(inside)?;
         }
         let list = || self.repositories.keys().cloned().collect::<Vec<_>>().join(", ");
         match &self.default {
             Some(default) if !self.repositories.contains_key(default) => {
-                Err(bad(format!("default {default:?} is none of the repositories; name one of {}", list())))
+                let message = format!("`default` {default:?} is none of the repositories");
+                Err(bad(["default"], message, format!("use one of {}", list())))
             }
-            None if self.repositories.len() > 1 => Err(bad(format!(
-                "repositories has several, and nothing says which one a lease means that names none; add default = one of {}",
-                list()
-            ))),
+            None if self.repositories.len() > 1 => {
+                let message = "`default` is missing: the repository of a lease that names none";
+                Err(bad(["repositories"], message, format!("add default = one of {}", list())))
+            }
             Some(_) | None => Ok(()),
         }
     }
 
-    fn check_submodules(&self) -> Result<(), Failure> {
+    fn check_submodules(&self) -> Result<(), ConfigProblem> {
         if !self.submodules && !self.submodule_urls.is_empty() {
-            return Err(bad("submodule_urls says which submodules may be filled, and none are; add submodules = true"));
+            let message = "`submodule_urls` has no effect: submodules are not filled";
+            return Err(bad(["submodule_urls"], message, "add submodules = true"));
         }
-        for prefix in &self.submodule_urls {
+        for (at, prefix) in self.submodule_urls.iter().enumerate() {
+            let entry = |problem: ConfigProblem| problem.within(at).within("submodule_urls");
             if !prefix.ends_with(['/', ':']) {
                 // "https://example.org" is the beginning of "https://example.org.evil.example", too.
-                return Err(bad(format!(
-                    "submodule_urls: {prefix:?} may end within a name; end it with '/', or ':' after a host"
-                )));
+                let message = format!("{prefix:?} may end within a name");
+                return Err(entry(ConfigProblem::new(message, "end it with '/', or ':' after a host")));
             }
-            check_repository("submodule_urls", &format!("{prefix}x"))?;
+            check_repository("submodule_urls", &format!("{prefix}x")).map_err(entry)?;
         }
         if !self.submodules && !self.rewrite.is_empty() {
-            return Err(bad("rewrite changes addresses of submodules, and none are filled; add submodules = true"));
+            let message = "`rewrite` has no effect: it changes addresses of submodules, and none are filled";
+            return Err(bad(["rewrite"], message, "add submodules = true"));
         }
         for (from, to) in &self.rewrite {
+            let entry = |problem: ConfigProblem| problem.within(from).within("rewrite");
             if !from.ends_with(['/', ':']) || !to.ends_with(['/', ':']) {
-                return Err(bad(format!(
-                    "rewrite: {from:?} = {to:?} may end within a name; end both with '/', or ':' after a host"
-                )));
+                let message = format!("`rewrite`: {from:?} = {to:?} may end within a name");
+                return Err(entry(ConfigProblem::new(message, "end both with '/', or ':' after a host")));
             }
-            check_repository("rewrite", &format!("{to}x"))?;
+            check_repository("rewrite", &format!("{to}x")).map_err(entry)?;
         }
         Ok(())
     }
 }
 
-fn check_branch(key: &str, branch: Option<&str>) -> Result<(), Failure> {
+fn check_branch(branch: Option<&str>) -> Result<(), ConfigProblem> {
     let Some(branch) = branch else { return Ok(()) };
-    check_ref_name(branch).map_err(|why| bad(format!("{key} {branch:?} {why}; name a branch of the repository")))
+    check_ref_name(branch).map_err(|why| {
+        bad(["default_branch"], format!("`default_branch` {branch:?} {why}"), "name a branch of the repository")
+    })
 }
 
 /// Refuses patterns that git would take for something else, or that would keep what nobody means to keep.
-fn check_keep(config: &Config) -> Result<(), Failure> {
-    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
+fn check_keep(config: &Config) -> Result<(), ConfigProblem> {
     if !config.keep.is_empty() && config.clean != Clean::Clean {
-        return refuse("keep says what survives clean = \"clean\"; leave one of the two out".to_string());
+        let message = "`keep` has an effect with clean = \"clean\" alone";
+        return Err(ConfigProblem::new(message, "leave `keep` or `clean` out").at(["keep"]));
     }
-    for pattern in &config.keep {
+    for (at, pattern) in config.keep.iter().enumerate() {
         let why = if pattern.trim().trim_matches('/').is_empty() {
             "is empty"
         } else if pattern.chars().any(char::is_control) {
@@ -134,7 +148,8 @@ fn check_keep(config: &Config) -> Result<(), Failure> {
         } else {
             continue;
         };
-        return refuse(format!("keep pattern {pattern:?} {why}; give one like \"target/\""));
+        let problem = ConfigProblem::new(format!("the pattern {pattern:?} {why}"), "give one like \"target/\"");
+        return Err(problem.at(["keep"]).then(at));
     }
     Ok(())
 }
@@ -143,33 +158,35 @@ fn check_keep(config: &Config) -> Result<(), Failure> {
 const MOST: usize = 200;
 
 /// Refuses directories that git or our scripts would take for something else, and what does not go together.
-fn check_part(config: &Config) -> Result<(), Failure> {
-    let refuse = |text: String| Err(Failure::configuration("BAD_SETTING", text));
+fn check_part(config: &Config) -> Result<(), ConfigProblem> {
     if config.depth == Some(0) {
-        return refuse("depth is 0, and nothing has no commit; give 1 or more, or leave it out for all".into());
+        return Err(ConfigProblem::new("`depth` is 0", "use 1 or more, or leave it out for all commits").at(["depth"]));
     }
     if !config.repositories.is_empty() && !config.sparse.is_empty() {
-        return refuse(
-            "sparse does not say of which repository; write it into its table: repositories.NAME = { repository = …, sparse = […] }"
-                .into(),
-        );
+        let remedy = "write it into its table: repositories.NAME = { repository = …, sparse = […] }";
+        let message = "`sparse` of several repositories belongs to one of them";
+        return Err(ConfigProblem::new(message, remedy).at(["sparse"]));
     }
-    let lists = std::iter::once(("sparse".to_string(), &config.sparse))
-        .chain(config.repositories.iter().map(|(dir, source)| (format!("repositories.{dir}: sparse"), &source.sparse)));
-    for (key, dirs) in lists {
+    let of = |dir: &String| vec!["repositories".into(), dir.into(), "sparse".into()];
+    let lists = std::iter::once((vec![Segment::from("sparse")], &config.sparse))
+        .chain(config.repositories.iter().map(|(dir, source)| (of(dir), &source.sparse)));
+    for (path, dirs) in lists {
+        let fault =
+            |message: String, remedy: &str| ConfigProblem { path: path.clone(), ..ConfigProblem::new(message, remedy) };
         if dirs.is_empty() {
             continue;
         }
         if config.submodules || config.lfs {
             let other = if config.lfs { "lfs" } else { "submodules" };
-            return refuse(format!("{key} and {other} = true do not go together; leave one of them out"));
+            return Err(fault(format!("`sparse` and {other} = true exclude each other"), "leave one of them out"));
         }
         if dirs.len() > MOST {
-            return refuse(format!("{key} has {} directories; give at most {MOST}, higher up in the tree", dirs.len()));
+            let message = format!("`sparse` has {} directories", dirs.len());
+            return Err(fault(message, &format!("give at most {MOST}, higher up in the tree")));
         }
-        for dir in dirs {
+        for (at, dir) in dirs.iter().enumerate() {
             if let Some(why) = wrong(dir) {
-                return refuse(format!("{key}: directory {dir:?} {why}; give one like \"src/lib\""));
+                return Err(fault(format!("the directory {dir:?} {why}"), "give one like \"src/lib\"").then(at));
             }
         }
     }
@@ -195,9 +212,7 @@ fn wrong(dir: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Clean, Config, Source};
-    use std::collections::BTreeMap;
-    use wharfinger_adapter::Blame;
+    use crate::config::Source;
 
     #[test]
     fn repositories_are_taken_or_refused() {
@@ -233,16 +248,15 @@ mod tests {
             "https://user:secret@example.org/a.git",
             "file://host/a.git",
         ] {
-            let failure = Config::new(wrong).validate().expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(!failure.message.contains("secret"), "{}", failure.message);
+            let problem = Config::new(wrong).validate().expect_err(wrong);
+            assert!(!problem.to_string().contains("secret"), "{problem}");
         }
     }
 
     /// A pool with several repositories.
-    fn several(json: &str) -> Result<Config, Failure> {
-        let config: Config = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
-        config.validate().map(|()| config)
+    fn several(json: &str) -> Result<Config, String> {
+        let config: Config = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        config.validate().map(|()| config).map_err(|problem| problem.to_string())
     }
 
     #[test]
@@ -255,9 +269,9 @@ mod tests {
         assert_eq!(fine.repositories["lib-2"].default_branch.as_deref(), Some("x"));
         assert_eq!(several(r#"{"repositories":{"app":"/srv/app.git"}}"#).unwrap().default_part(), "app");
         for (json, says) in [
-            ("{}", "repository is missing"),
+            ("{}", "`repository` is missing"),
             (r#"{"repository":"/a","default":"app"}"#, "default"),
-            (r#"{"repository":"/a","repositories":{"app":"/a"}}"#, "repository and repositories"),
+            (r#"{"repository":"/a","repositories":{"app":"/a"}}"#, "`repository` and `repositories`"),
             (r#"{"repositories":{"app":"/a","lib":"/b"}}"#, "default = one of app, lib"),
             (r#"{"repositories":{"app":"/a"},"default":"lib"}"#, "none of the repositories"),
             (r#"{"repositories":{"app":"/a"},"default_branch":"x"}"#, "default_branch"),
@@ -265,21 +279,22 @@ mod tests {
             (r#"{"repositories":{"app":"ext::sh -c x"}}"#, "repositories.app"),
             (
                 r#"{"repositories":{"app":{"repository":"/a","default_branch":"-x"}}}"#,
-                "repositories.app: default_branch",
+                "`default_branch` \"-x\" begins with",
             ),
             (r#"{"repositories":{"app":{"repository":"/a","brnach":"x"}}}"#, "brnach"),
             (r#"{"repositories":{"app":7}}"#, "an address, or a table"),
         ] {
-            let failure = several(json).expect_err(json);
-            assert!(failure.message.contains(says), "{json}: {failure}");
+            let found = several(json).expect_err(json);
+            assert!(found.contains(says), "{json}: {found}");
         }
         for dir in ["", ".", "..", ".git", ".GIT", "-x", "a/b", "a/../b", "a\nb", "a b", "a,b", "a=b", "$x", "a."] {
             let mut config = Config::new("");
             config
                 .repositories
                 .insert(dir.into(), Source { repository: "/a".into(), default_branch: None, sparse: Vec::new() });
-            let failure = config.validate().expect_err(dir);
-            assert!(failure.message.starts_with("repositories: directory"), "{dir}: {failure}");
+            let problem = config.validate().expect_err(dir);
+            assert!(problem.message.starts_with("the directory"), "{dir}: {problem}");
+            assert_eq!(problem.path, [Segment::from("repositories"), Segment::Name(dir.into())]);
         }
         // Ours do not lie where the parts do.
         for dir in ["mirrors", "meta", "tree", "parts", "git"] {
@@ -297,7 +312,7 @@ mod tests {
             let mut config = Config::new("/srv/a.git");
             config.submodules = submodules;
             config.submodule_urls = vec![prefix.into()];
-            config.validate().map_err(|failure| failure.message)
+            config.validate().map_err(|problem| format!("{problem} at {:?}", problem.path))
         };
         for fine in ["https://example.org/", "https://example.org/team/", "git@example.org:", "/srv/git/"] {
             assert_eq!(with(true, fine), Ok(()));
@@ -326,10 +341,10 @@ mod tests {
             [("git://gone.example", "https://example.org/"), ("x/", "https://example.org"), ("x/", "ext::")]
         {
             config.rewrite = BTreeMap::from([(from.to_string(), to.to_string())]);
-            assert!(config.validate().is_err_and(|failure| failure.message.contains("rewrite")), "{from} {to}");
+            assert!(config.validate().is_err_and(|problem| problem.message.contains("rewrite")), "{from} {to}");
         }
         config.submodules = false;
-        assert!(config.validate().is_err_and(|failure| failure.message.contains("submodules = true")));
+        assert!(config.validate().is_err_and(|problem| problem.message.contains("submodules = true")));
     }
 
     #[test]
@@ -346,13 +361,13 @@ mod tests {
                 "root" => config.root = Some(value.into()),
                 _ => config.default_branch = Some(value.into()),
             }
-            let failure = config.validate().expect_err(value);
-            assert!(failure.message.contains(key), "{}", failure.message);
+            let problem = config.validate().expect_err(value);
+            assert_eq!(problem.path, [Segment::from(key)], "{problem}");
         }
         for wrong in ["ca.pem", "/", "/a/../b", "~/ca.pem"] {
             let mut config = Config::new("/srv/a.git");
             config.ca_file = Some(wrong.into());
-            assert!(config.validate().is_err_and(|failure| failure.message.contains("ca_file")), "{wrong}");
+            assert!(config.validate().is_err_and(|problem| problem.path == [Segment::from("ca_file")]), "{wrong}");
         }
         let mut config = Config::new("/srv/a.git");
         config.fetch_timeout_ms = 0;
@@ -370,9 +385,8 @@ mod tests {
             assert_eq!(with(Clean::Clean, fine), Ok(()), "{fine}");
         }
         for wrong in ["", " ", "/", "-x", "!a", "#a", "a\nb", "../up", "a/../b", ".git", "a/.git/x"] {
-            let failure = with(Clean::Clean, wrong).expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(failure.message.contains("keep"), "{}", failure.message);
+            let problem = with(Clean::Clean, wrong).expect_err(wrong);
+            assert_eq!(problem.path, [Segment::from("keep"), 0.into()], "{problem}");
         }
         assert!(with(Clean::Keep, "target/").is_err() && with(Clean::Fresh, "target/").is_err());
     }
@@ -385,7 +399,7 @@ mod tests {
         assert!(serde_json::from_str::<Config>(r#"{"repository":"/srv/a.git","brnach":"x"}"#).is_err());
     }
 
-    fn sparse_with(change: impl FnOnce(&mut Config)) -> Result<(), Failure> {
+    fn sparse_with(change: impl FnOnce(&mut Config)) -> Result<(), ConfigProblem> {
         let mut config = Config::new("/srv/a.git");
         change(&mut config);
         config.validate()
@@ -400,13 +414,12 @@ mod tests {
             "", "/", ".", "..", "a/../b", "a//b", ".git", "a/.git", "*.c", "src/*", "!src", "a\nb", "a\"b", "a\\b",
             "a,b",
         ] {
-            let failure = sparse_with(|config| config.sparse = vec![wrong.into()]).expect_err(wrong);
-            assert_eq!(failure.blame, Blame::Configuration, "{wrong}");
-            assert!(failure.message.starts_with("sparse: directory"), "{}", failure.message);
+            let problem = sparse_with(|config| config.sparse = vec![wrong.into()]).expect_err(wrong);
+            assert_eq!(problem.path, [Segment::from("sparse"), 0.into()], "{problem}");
         }
         let many = (0..=MOST).map(|n| format!("d{n}")).collect();
         assert!(
-            sparse_with(|config| config.sparse = many).is_err_and(|failure| failure.message.contains("at most 200"))
+            sparse_with(|config| config.sparse = many).is_err_and(|problem| problem.remedy.contains("at most 200"))
         );
     }
 
@@ -420,7 +433,7 @@ mod tests {
             assert!(failure.is_err_and(|failure| failure.message.contains(says)));
         }
         assert!(
-            sparse_with(|config| config.depth = Some(0)).is_err_and(|failure| failure.message.contains("depth is 0"))
+            sparse_with(|config| config.depth = Some(0)).is_err_and(|failure| failure.message.contains("`depth` is 0"))
         );
         assert_eq!(sparse_with(|config| config.depth = Some(1)), Ok(()));
     }

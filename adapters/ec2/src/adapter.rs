@@ -39,7 +39,9 @@ impl Ec2Adapter {
     /// # Errors
     /// `BAD_CONFIG` (configuration), naming the key and the remedy.
     pub fn new(pool: String, config: Config, clouds: &Clouds) -> Result<Self, Failure> {
-        config.validate()?;
+        if let Some(problem) = config.problems().into_iter().next() {
+            return Err(problem.into_failure("BAD_CONFIG"));
+        }
         if let Some(key) = &config.ssh.key {
             wharfinger_ssh::public_of(key)?;
         }
@@ -159,8 +161,7 @@ fn not_yet(instance: &str, why: &str) -> Failure {
 #[async_trait]
 impl Adapter for Ec2Adapter {
     fn traits(&self) -> Traits {
-        // What is wrong with an instance is not mended: the next one costs minutes.
-        Traits { prepares: true, cleans: true, repairs: false, probes: true }
+        Config::TRAITS
     }
 
     /// The machine boots at the provider.

@@ -4,7 +4,6 @@ use crate::cloud::{Place, Template, TemplateSpec};
 use crate::tags;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use wharfinger_adapter::Failure;
 
 /// Settings of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -155,95 +154,7 @@ fn default_imds() -> String {
     "http://169.254.169.254".to_string()
 }
 
-fn bad(message: impl Into<String>) -> Failure {
-    Failure::configuration("BAD_CONFIG", message)
-}
-
 impl Config {
-    /// Proves the settings. Messages name the key first and end in the remedy.
-    ///
-    /// # Errors
-    /// `BAD_CONFIG` (configuration).
-    pub fn validate(&self) -> Result<(), Failure> {
-        tag_value("deployment", &self.deployment)?;
-        if self.deployment.is_empty() {
-            return Err(bad("deployment is empty; give this broker a name that no other has in the account"));
-        }
-        let region = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if self.region.is_empty() || !region(&self.region) {
-            return Err(bad(format!("region {:?} is none; write one like \"eu-central-1\"", self.region)));
-        }
-        let given = self.launch_template.is_some() && self.image.is_empty();
-        if !given && !self.image.starts_with("ami-") && !self.image.starts_with("resolve:ssm:") {
-            let text = "write an AMI id (\"ami-…\"), or \"resolve:ssm:\" and the name of a parameter that holds one";
-            return Err(bad(format!("image {:?} is neither; {text}", self.image)));
-        }
-        if self.types.is_empty() {
-            return Err(bad("types is empty; list the instance types that will do, ten or more for spot"));
-        }
-        for name in &self.types {
-            let fits = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-');
-            if !fits || name.split('.').filter(|part| !part.is_empty()).count() != 2 {
-                return Err(bad(format!("types: {name:?} is no instance type; write one like \"m7i.large\"")));
-            }
-        }
-        if self.subnets.is_empty() {
-            return Err(bad("subnets is empty; write { \"eu-central-1a\" = \"subnet-…\" } for each zone that will do"));
-        }
-        for (zone, subnet) in &self.subnets {
-            if !zone.starts_with(&self.region) || zone == &self.region {
-                let text = format!("write zones of {}, as in \"{}a\"", self.region, self.region);
-                return Err(bad(format!("subnets: {zone:?} is no zone of the region; {text}")));
-            }
-            if !subnet.starts_with("subnet-") {
-                return Err(bad(format!("subnets: {subnet:?} is no subnet; write its id, as in \"subnet-0123…\"")));
-            }
-        }
-        if let Some(group) = self.security_groups.iter().find(|group| !group.starts_with("sg-")) {
-            return Err(bad(format!("security_groups: {group:?} is no group; write its id, as in \"sg-0123…\"")));
-        }
-        for (key, value) in &self.tags {
-            if key.starts_with("aws:") || key.starts_with(tags::PREFIX) {
-                return Err(bad(format!("tags: {key:?} is kept for others; choose another name")));
-            }
-            tag_value("tags", value)?;
-        }
-        if (1..10).contains(&self.backstop_minutes) {
-            let minutes = self.backstop_minutes;
-            return Err(bad(format!(
-                "backstop_minutes is {minutes}, which a restart may outlast; use 10 or more, or 0"
-            )));
-        }
-        if self.orphans_share > 100 {
-            return Err(bad(format!("orphans_share is {}; use 0 to 100", self.orphans_share)));
-        }
-        for (name, value, least) in [
-            ("launch_timeout_ms", self.launch_timeout_ms, 1000),
-            ("cool_ms", self.cool_ms, 0),
-            ("reconcile_ms", self.reconcile_ms, 100),
-            ("status_ms", self.status_ms, 100),
-            ("boot_poll_ms", self.boot_poll_ms, 100),
-        ] {
-            if !(least..=86_400_000).contains(&value) {
-                return Err(bad(format!("{name} is {value}; use {least} to 86400000")));
-            }
-        }
-        for (name, url) in
-            [("queue", self.queue.as_ref()), ("endpoint", self.endpoint.as_ref()), ("imds", Some(&self.imds))]
-        {
-            if let Some(url) = url.filter(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
-                return Err(bad(format!("{name} {url:?} is no URL; write one with https:// in front")));
-            }
-        }
-        if !self.ssh.hosts.is_empty() {
-            return Err(bad("ssh: hosts are launched, not listed; take them out, or make a pool of kind \"ssh\""));
-        }
-        if self.ssh.user.is_none() || self.ssh.key.is_none() {
-            return Err(bad("ssh: there is no user or no key to log in with; add both to [pool.ec2.ssh]"));
-        }
-        Ok(())
-    }
-
     /// Every type in every zone, types first, as the file has them.
     pub(crate) fn places(&self) -> Vec<Place> {
         let in_zones = |instance_type: &String| {
@@ -291,19 +202,8 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// What EC2 takes as a tag's value, without characters that some consoles refuse.
-fn tag_value(key: &str, value: &str) -> Result<(), Failure> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || " _.:/=+-@".contains(c);
-    if value.len() > 128 || !value.chars().all(fits) {
-        return Err(bad(format!("{key}: {value:?} can not be a tag; use up to 128 letters, digits and _.:/=+-@")));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
-
     pub(crate) const GOOD: &str = r#"
         deployment = "ci"
         region = "us-east-1"
@@ -312,39 +212,4 @@ pub(crate) mod tests {
         subnets = { us-east-1a = "subnet-a", us-east-1b = "subnet-b" }
         ssh = { user = "build", key = "/nowhere/key" }
     "#;
-
-    #[test]
-    fn a_short_file_is_enough_and_slips_are_told_with_their_remedy() {
-        let good: Config = toml::from_str(GOOD).unwrap();
-        good.validate().unwrap();
-        assert_eq!((good.market, good.backstop_minutes), (Market::SpotFirst, 360));
-        for (change, begin, end) in [
-            ("deployment = \"\"", "deployment", "account"),
-            ("deployment = \"a\\nb\"", "deployment", "+-@"),
-            ("region = \"Europe\"", "region", "eu-central-1\""),
-            ("image = \"debian\"", "image", "holds one"),
-            ("types = []", "types", "spot"),
-            ("types = [\"m7i\"]", "types", "m7i.large\""),
-            ("subnets = {}", "subnets", "do"),
-            ("subnets = { eu-west-1a = \"subnet-a\" }", "subnets", "us-east-1a\""),
-            ("subnets = { us-east-1a = \"vpc-a\" }", "subnets", "subnet-0123…\""),
-            ("security_groups = [\"default\"]", "security_groups", "sg-0123…\""),
-            ("tags = { \"aws:x\" = \"y\" }", "tags", "name"),
-            ("backstop_minutes = 5", "backstop_minutes", "or 0"),
-            ("orphans_share = 101", "orphans_share", "100"),
-            ("reconcile_ms = 1", "reconcile_ms", "86400000"),
-            ("queue = \"my-queue\"", "queue", "in front"),
-            ("ssh = { user = \"build\" }", "ssh", "[pool.ec2.ssh]"),
-        ] {
-            let key = change.split(' ').next().unwrap();
-            let rest: String = GOOD
-                .lines()
-                .filter(|line| !line.trim().starts_with(key))
-                .fold(String::new(), |all, line| all + line + "\n");
-            let config: Config = toml::from_str(&format!("{rest}{change}")).unwrap();
-            let failure = config.validate().expect_err(change);
-            assert!(failure.message.starts_with(begin) && failure.message.ends_with(end), "{change}: {failure}");
-            assert!(failure.message.contains("; "), "a remedy: {failure}");
-        }
-    }
 }

@@ -55,7 +55,7 @@ fn handle(job: &ResourceJob) -> Result<Handle, Failure> {
 #[async_trait]
 impl Adapter for LocalAdapter {
     fn traits(&self) -> Traits {
-        Traits { prepares: true, cleans: true, repairs: true, probes: true }
+        Config::TRAITS
     }
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {

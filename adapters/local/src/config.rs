@@ -24,18 +24,4 @@ impl Config {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), min_free_disk_mb: min_free_disk_mb() }
     }
-
-    /// What is wrong with it, in words that say how to mend it.
-    ///
-    /// # Errors
-    /// If `root` is not an absolute path of UTF-8 text.
-    pub fn validate(&self) -> Result<(), String> {
-        if !self.root.is_absolute() {
-            return Err(format!("root = {:?} must be an absolute path", self.root));
-        }
-        if self.root.to_str().is_none() {
-            return Err(format!("root = {:?} must be UTF-8 text", self.root));
-        }
-        Ok(())
-    }
 }

@@ -8,8 +8,10 @@ mod config;
 mod error;
 mod notices;
 mod probe;
+mod settings;
 mod shell;
 
 pub use adapter::LocalAdapter;
 pub use config::Config;
+pub use settings::defaults;
 pub use shell::LocalShell;

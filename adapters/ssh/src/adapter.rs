@@ -209,7 +209,7 @@ impl SshAdapter {
                 ),
             ));
         };
-        let unusable = |why: String| {
+        let unusable = |why: key::KeyFault| {
             let text = format!(
                 "host {item:?} was taken out of the inventory, and can not be reached by what is known of it: {why}"
             );
@@ -300,7 +300,7 @@ impl SshAdapter {
 impl Adapter for SshAdapter {
     fn traits(&self) -> Traits {
         // A machine of an inventory is its owner's: what is wrong with it, its owner mends.
-        Traits { prepares: true, cleans: true, repairs: false, probes: true }
+        Config::TRAITS
     }
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {

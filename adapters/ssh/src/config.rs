@@ -1,13 +1,10 @@
 //! What a pool of kind `ssh` says in the configuration: the inventory.
 
-use crate::connection::Endpoint;
-use crate::key;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-use wharfinger_adapter::Failure;
+use wharfinger_adapter::Traits;
 
 /// Settings of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -223,11 +220,10 @@ impl Default for Limits {
     }
 }
 
-fn bad(message: impl Into<String>) -> Failure {
-    Failure::configuration("BAD_CONFIG", message)
-}
-
 impl Config {
+    /// The abilities of the adapter.
+    pub const TRAITS: Traits = Traits { prepares: true, cleans: true, repairs: false, probes: true };
+
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             connect: Duration::from_millis(self.connect_timeout_ms),
@@ -243,82 +239,5 @@ impl Config {
                 interval: Duration::from_millis(self.notice_interval_ms),
             }),
         }
-    }
-
-    /// Proves the settings and reads the keys.
-    pub(crate) fn endpoints(&self) -> Result<BTreeMap<String, Endpoint>, Failure> {
-        if !self.work_dir.starts_with('/') {
-            return Err(bad(format!("work_dir = {:?} must be an absolute path on the hosts", self.work_dir)));
-        }
-        for (name, value) in [
-            ("connect_timeout_ms", self.connect_timeout_ms),
-            ("answer_timeout_ms", self.answer_timeout_ms),
-            ("keepalive_interval_ms", self.keepalive_interval_ms),
-            ("keepalive_max", self.keepalive_max as u64),
-            ("max_sessions", self.max_sessions as u64),
-        ] {
-            if !(1..=3_600_000).contains(&value) {
-                return Err(bad(format!("{name} = {value} must be at least 1 and at most 3600000")));
-            }
-        }
-        if !(100..=3_600_000).contains(&self.notice_interval_ms) {
-            let value = self.notice_interval_ms;
-            return Err(bad(format!("notice_interval_ms = {value} must be at least 100 and at most 3600000")));
-        }
-        for (name, path) in [("notice_file", &self.notice_file), ("shutdown_file", &self.shutdown_file)] {
-            if !path.is_empty() && !path.starts_with('/') {
-                return Err(bad(format!("{name} = {path:?} must be an absolute path on the hosts, or empty")));
-            }
-        }
-        let mut names = BTreeSet::new();
-        let mut keys = BTreeMap::new();
-        let mut endpoints = BTreeMap::new();
-        for host in &self.hosts {
-            if host.name.is_empty() {
-                return Err(bad(format!("a host at {:?} has no name; give it one", host.address)));
-            }
-            if !names.insert(host.name.as_str()) {
-                return Err(bad(format!("two hosts are called {:?}; names must be unique in a pool", host.name)));
-            }
-            let endpoint = self.endpoint(host, &mut keys).map_err(|why| bad(format!("host {:?}: {why}", host.name)))?;
-            endpoints.insert(host.name.clone(), endpoint);
-        }
-        Ok(endpoints)
-    }
-
-    fn endpoint(
-        &self,
-        host: &Host,
-        keys: &mut BTreeMap<PathBuf, Arc<russh::keys::PrivateKey>>,
-    ) -> Result<Endpoint, String> {
-        let Some(user) = host.user.as_ref().or(self.user.as_ref()) else {
-            return Err("no user to log in as; set user for the pool or for the host".to_string());
-        };
-        let Some(path) = host.key.as_ref().or(self.key.as_ref()) else {
-            return Err("no private key to log in with; set key for the pool or for the host".to_string());
-        };
-        // A thousand hosts share one key: read it once.
-        let key = match keys.get(path) {
-            Some(key) => Arc::clone(key),
-            None => {
-                let key = Arc::new(key::read_private(path)?);
-                keys.insert(path.clone(), Arc::clone(&key));
-                key
-            }
-        };
-        if host.address.is_empty() || host.address.starts_with('-') {
-            return Err(format!("address = {:?} is no host name or address", host.address));
-        }
-        Ok(Endpoint {
-            name: host.name.clone(),
-            address: host.address.clone(),
-            port: host.port.unwrap_or(self.port),
-            user: user.clone(),
-            key,
-            key_path: Some(path.clone()),
-            host_key: key::parse_host_key(&host.host_key)?,
-            proxy_command: host.proxy_command.clone().or_else(|| self.proxy_command.clone()),
-            limits: self.limits(),
-        })
     }
 }

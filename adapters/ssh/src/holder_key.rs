@@ -26,7 +26,7 @@ impl CredentialSource for HolderKey {
         let read = tokio::task::spawn_blocking(move || {
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| format!("{error}; give a file that the broker may read"))?;
-            key::parse_private(&text)?;
+            key::parse_private(&text).map_err(|fault| fault.to_string())?;
             Ok(text)
         });
         let text: Result<String, String> = read.await.map_err(|error| error.to_string()).flatten();

@@ -5,6 +5,7 @@ use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use sha2::Sha256;
+use std::fmt;
 use std::path::Path;
 use wharfinger_adapter::Failure;
 
@@ -32,8 +33,8 @@ pub fn host_key() -> Result<HostKey, Failure> {
 /// # Errors
 /// `BAD_CONFIG` (configuration) if the file cannot be used.
 pub fn host_key_from(path: &Path, name: &str) -> Result<HostKey, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::bug("HOST_KEY", format!("no host key: {error}"));
-    let secret = read_private(path).map_err(|why| Failure::configuration("BAD_CONFIG", why))?;
+    let failed = |error: &dyn fmt::Display| Failure::bug("HOST_KEY", format!("no host key: {error}"));
+    let secret = read_private(path).map_err(|fault| Failure::configuration("BAD_CONFIG", fault.to_string()))?;
     let secret = secret.to_bytes().map_err(|error| failed(&error))?;
     let mut code = Hmac::<Sha256>::new_from_slice(&secret).map_err(|error| failed(&error))?;
     code.update(b"wharfinger host key 1\0");
@@ -54,59 +55,75 @@ fn pair(key: &PrivateKey) -> Result<HostKey, Failure> {
 /// `BAD_CONFIG` (configuration).
 pub fn public_of(path: &Path) -> Result<String, Failure> {
     let bad = |why: String| Failure::configuration("BAD_CONFIG", why);
-    let key = read_private(path).map_err(bad)?;
+    let key = read_private(path).map_err(|fault| bad(fault.to_string()))?;
     key.public_key().to_openssh().map_err(|error| bad(error.to_string()))
 }
 
+/// A key that cannot be used, and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyFault {
+    pub(crate) message: String,
+    pub(crate) remedy: &'static str,
+}
+
+impl KeyFault {
+    fn new(message: impl Into<String>, remedy: &'static str) -> Self {
+        Self { message: message.into(), remedy }
+    }
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.message, self.remedy)
+    }
+}
+
+const OPENSSH: &str = "use a key in OpenSSH format without a passphrase (ssh-keygen -t ed25519 -N '')";
+
 /// Reads a private key file in OpenSSH format.
-///
-/// # Errors
-/// In words, without "host X:" in front.
-pub(crate) fn read_private(path: &Path) -> Result<PrivateKey, String> {
+pub(crate) fn read_private(path: &Path) -> Result<PrivateKey, KeyFault> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        format!("private key {path:?} can not be read: {error}; give a file that the broker may read")
+        KeyFault::new(format!("private key {path:?} cannot be read: {error}"), "name a file that the broker may read")
     })?;
-    parse_private(&text).map_err(|why| format!("private key {path:?}: {why}"))
+    parse_private(&text)
+        .map_err(|fault| KeyFault { message: format!("private key {path:?}: {}", fault.message), ..fault })
 }
 
 /// Parses a private key in OpenSSH format.
-///
-/// # Errors
-/// In words.
-pub(crate) fn parse_private(text: &str) -> Result<PrivateKey, String> {
-    let key = russh::keys::decode_secret_key(text, None).map_err(|error| {
-        format!("not a usable private key: {error}; it must be in OpenSSH format without a passphrase (ssh-keygen -t ed25519 -N '')")
-    })?;
+pub(crate) fn parse_private(text: &str) -> Result<PrivateKey, KeyFault> {
+    let key = russh::keys::decode_secret_key(text, None)
+        .map_err(|error| KeyFault::new(format!("not a usable private key: {error}"), OPENSSH))?;
     if key.is_encrypted() {
-        return Err(
-            "it has a passphrase, which nobody is here to type; take it off with ssh-keygen -p -N ''".to_string()
-        );
+        return Err(KeyFault::new("it has a passphrase", "take the passphrase off with ssh-keygen -p -N ''"));
     }
     supported(&key.algorithm())?;
     Ok(key)
 }
 
-/// Parses a pinned host key: `ssh-ed25519 AAAA…`, as in known_hosts without the host names.
-///
-/// # Errors
-/// In words.
-pub(crate) fn parse_host_key(text: &str) -> Result<PublicKey, String> {
-    let key = PublicKey::from_openssh(text.trim()).map_err(|error| {
-        format!(
-            "host_key {text:?} is not a public key: {error}; write it as `ssh-ed25519 AAAA…` \
-             (ssh-keyscan -t ed25519 ADDRESS prints it after the address; compare it on the machine's console)"
+/// Parses a pinned host key: `ssh-ed25519 AAAA…`, or a line of ssh-keyscan with the address in front.
+pub(crate) fn parse_host_key(text: &str) -> Result<PublicKey, KeyFault> {
+    let line = match text.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [_address, kind, key] if Algorithm::new(kind).is_ok() => format!("{kind} {key}"),
+        _ => text.trim().to_string(),
+    };
+    let key = PublicKey::from_openssh(&line).map_err(|error| {
+        KeyFault::new(
+            format!("host_key {text:?} is not a public key: {error}"),
+            "write it as `ssh-ed25519 AAAA…`: ssh-keyscan -t ed25519 ADDRESS prints it; compare it on the machine's console",
         )
     })?;
     supported(&key.algorithm())?;
     Ok(key)
 }
 
-/// RSA is left out: its crate was a release candidate with an open timing advisory when this was written, and every
-/// sshd of the last ten years has an ed25519 key.
-fn supported(algorithm: &Algorithm) -> Result<(), String> {
+/// Refuses RSA: its crate has an open timing advisory, and every sshd of the last ten years has an ed25519 key.
+fn supported(algorithm: &Algorithm) -> Result<(), KeyFault> {
     match algorithm {
         Algorithm::Ed25519 | Algorithm::Ecdsa { .. } => Ok(()),
-        other => Err(format!("keys of type {other} are not supported; use ssh-ed25519 or ecdsa-sha2-nistp256")),
+        other => {
+            let message = format!("keys of type {other} are not supported");
+            Err(KeyFault::new(message, "use ssh-ed25519 or ecdsa-sha2-nistp256"))
+        }
     }
 }
 

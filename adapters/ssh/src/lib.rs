@@ -19,6 +19,7 @@ mod patience;
 mod probe;
 mod proxy;
 mod remote;
+mod settings;
 mod shell;
 mod watch_host;
 
@@ -26,4 +27,5 @@ pub use adapter::{Settings, SshAdapter};
 pub use config::{Config, Host};
 pub use holder_key::HolderKey;
 pub use key::{HostKey, host_key, host_key_from, public_of};
+pub use settings::{defaults, key_file_problem};
 pub use shell::{KeySource, Target, connect_shell};

@@ -76,7 +76,7 @@ pub struct Target {
 /// # Errors
 /// [`ShellError::Refused`] if the keys can not be read; nothing else, since nothing is connected yet.
 pub fn connect_shell(target: &Target) -> Result<Arc<dyn Shell>, ShellError> {
-    let refuse = |why: String| ShellError::Refused(format!("host {}: {why}", target.name));
+    let refuse = |why: key::KeyFault| ShellError::Refused(format!("host {}: {why}", target.name));
     let (key, key_path) = match &target.key {
         KeySource::File(path) => (key::read_private(path), Some(path.clone())),
         KeySource::Text(text) => (key::parse_private(text), None),

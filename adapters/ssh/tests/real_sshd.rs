@@ -412,15 +412,15 @@ fn settings_are_refused_with_the_host_and_the_remedy() {
     support::make_key(&rsa, "rsa");
     let rsa_public = std::fs::read_to_string(rsa.with_extension("pub")).unwrap();
     for (message, words) in [
-        (refused(&|c| c.hosts.push(c.hosts[0].clone())), vec!["alpha", "unique"]),
+        (refused(&|c| c.hosts.push(c.hosts[0].clone())), vec!["alpha", "name of its own"]),
         (refused(&|c| c.hosts[0].host_key = "ssh-ed25519 nonsense".into()), vec!["alpha", "ssh-keyscan"]),
         (refused(&|c| c.hosts[0].host_key = rsa_public.clone()), vec!["alpha", "ssh-rsa", "ssh-ed25519"]),
-        (refused(&|c| c.hosts[0].key = Some("/no/such/key".into())), vec!["alpha", "/no/such/key", "can not be read"]),
+        (refused(&|c| c.hosts[0].key = Some("/no/such/key".into())), vec!["alpha", "/no/such/key", "cannot be read"]),
         (refused(&|c| c.hosts[0].key = Some(rsa.clone())), vec!["alpha", "rsa_key", "ssh-"]),
-        (refused(&|c| c.hosts[0].user = None), vec!["alpha", "set user"]),
-        (refused(&|c| c.hosts[0].key = None), vec!["alpha", "set key"]),
+        (refused(&|c| c.hosts[0].user = None), vec!["alpha", "set `user`"]),
+        (refused(&|c| c.hosts[0].key = None), vec!["alpha", "set `key`"]),
         (refused(&|c| c.work_dir = "relative".into()), vec!["work_dir", "absolute"]),
-        (refused(&|c| c.max_sessions = 0), vec!["max_sessions", "at least 1"]),
+        (refused(&|c| c.max_sessions = 0), vec!["max_sessions", "use 1 to"]),
     ] {
         for word in words {
             assert!(message.contains(word), "{message:?} lacks {word:?}");

@@ -1,4 +1,4 @@
-//! What the broker knows of its hosts, for an adapter that must tell its own from nobody's.
+//! The broker's hosts, for the ec2 adapter: it ends instances without an owner, and must know the others.
 
 use crate::engine::Handle;
 use crate::pb;
@@ -7,11 +7,11 @@ use wharfinger_adapter::{Failure, Notice};
 use wharfinger_core::Stage;
 use wharfinger_ec2::{Broker, Clouds, Row, Standing};
 
-/// The engine's books.
-pub(crate) struct Books(pub(crate) Handle);
+/// The hosts in the rows of the core.
+pub(super) struct Inventory(pub(crate) Handle);
 
 #[async_trait]
-impl Broker for Books {
+impl Broker for Inventory {
     async fn rows(&self) -> Result<Vec<Row>, Failure> {
         let asked = self.0.read(|core, _| {
             let rows = core.resources(None).filter(|row| row.parent.is_none()).filter_map(|row| {
@@ -40,8 +40,8 @@ impl Broker for Books {
     }
 }
 
-/// How it went with each type in each zone.
-pub(crate) fn weather(clouds: &Clouds) -> Vec<pb::WeatherLine> {
+/// Statistics of launches by region, zone and instance type.
+pub(super) fn spot_stats(clouds: &Clouds) -> Vec<pb::WeatherLine> {
     let span = |span: std::time::Duration| prost_types::Duration::try_from(span).ok();
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let line = |region: &str, told: wharfinger_ec2::Report| pb::WeatherLine {

@@ -1,0 +1,43 @@
+//! Pools with `adapter = "local"`: this machine as a host.
+
+use super::{AdapterConfig, Kind, LiveAdapter, Settings, Shared, plain, same};
+use std::path::Path;
+use std::sync::Arc;
+use wharfinger_adapter::Failure;
+use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
+use wharfinger_core::Traits;
+use wharfinger_local::{Config, LocalAdapter};
+
+pub(crate) struct Local;
+
+impl Kind for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn defaults(&self) -> PoolDefaults {
+        wharfinger_local::defaults()
+    }
+
+    fn tables(&self) -> Vec<(&'static str, &'static [&'static str])> {
+        vec![("[pool.local]", fields::<Config>())]
+    }
+
+    fn read(&self, table: Option<&Value>, scope: &Scope, folder: &Path) -> Result<AdapterConfig, Vec<ConfigProblem>> {
+        Config::read(table, scope, folder).map(|config| AdapterConfig::new(self, config))
+    }
+}
+
+impl Settings for Config {
+    fn traits(&self) -> Traits {
+        Config::TRAITS
+    }
+
+    fn make(&self, pool: &str, _: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {
+        Ok(plain(LocalAdapter::new(pool.into(), self.clone())))
+    }
+
+    fn equals(&self, other: &dyn Settings) -> bool {
+        same(self, other)
+    }
+}

@@ -1,0 +1,82 @@
+//! Pools with `adapter = "ssh"`: machines that are listed, reached by SSH.
+
+use super::{AdapterConfig, Change, Kind, LiveAdapter, Settings, Shared, same};
+use crate::rpc::PoolCredentials;
+use std::path::Path;
+use std::sync::Arc;
+use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
+use wharfinger_adapter::{Adapter, Failure};
+use wharfinger_core::{Item, Traits};
+use wharfinger_ssh::{Config, HolderKey, SshAdapter};
+
+pub(crate) struct Ssh;
+
+impl Kind for Ssh {
+    fn name(&self) -> &'static str {
+        "ssh"
+    }
+
+    fn defaults(&self) -> PoolDefaults {
+        wharfinger_ssh::defaults()
+    }
+
+    fn tables(&self) -> Vec<(&'static str, &'static [&'static str])> {
+        vec![("[pool.ssh]", fields::<Config>()), ("[[pool.ssh.host]]", Config::host_keys())]
+    }
+
+    fn read(&self, table: Option<&Value>, scope: &Scope, folder: &Path) -> Result<AdapterConfig, Vec<ConfigProblem>> {
+        Config::read(table, scope, folder).map(|config| AdapterConfig::new(self, config))
+    }
+}
+
+impl Settings for Config {
+    fn traits(&self) -> Traits {
+        Config::TRAITS
+    }
+
+    fn inventory(&self) -> Option<Vec<Item>> {
+        let items = self.hosts.iter().map(|host| Item {
+            name: host.name.as_str().into(),
+            labels: host.labels.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
+            slots: host.slots,
+            enabled: host.enabled,
+        });
+        Some(items.collect())
+    }
+
+    fn credentials(&self) -> PoolCredentials {
+        holder_key(self)
+    }
+
+    fn make(&self, pool: &str, _: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {
+        Ok(Arc::new(Live(Arc::new(SshAdapter::new(pool.into(), self.clone())?))))
+    }
+
+    fn equals(&self, other: &dyn Settings) -> bool {
+        same(self, other)
+    }
+}
+
+/// The key that a pool of hosts hands to holders, if it has one.
+pub(super) fn holder_key(config: &Config) -> PoolCredentials {
+    match HolderKey::of(config) {
+        Some(key) => PoolCredentials::Source(Arc::new(key)),
+        None => PoolCredentials::None,
+    }
+}
+
+/// An adapter whose inventory can change while it keeps its connections.
+pub(crate) struct Live(pub(crate) Arc<SshAdapter>);
+
+impl LiveAdapter for Live {
+    fn adapter(&self) -> Arc<dyn Adapter> {
+        self.0.clone()
+    }
+
+    fn change(&self, settings: &AdapterConfig) -> Option<Result<Change, Failure>> {
+        let config = settings.downcast::<Config>()?.clone();
+        let adapter = Arc::clone(&self.0);
+        let checked = wharfinger_ssh::Settings::read(config);
+        Some(checked.map(|settings| Box::new(move || adapter.adopt(settings)) as Change))
+    }
+}
