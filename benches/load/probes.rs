@@ -68,7 +68,7 @@ pub(crate) async fn run(hosts: u32, span: Duration) {
             min_ready: hosts,
             max: hosts,
             slots: 1,
-            traits: wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: true },
+            traits: Traits { prepares: false, cleans: false, repairs: false, probes: true },
             doubt: DoubtPolicy { probe_interval: interval, ..DoubtPolicy::default() },
             ..pool(1)
         };

@@ -1,10 +1,10 @@
-//! Two small worlds, searched whole: everything that can happen to them in any order, to a depth that a minute allows. The
-//! invariants hold in each state that can be reached.
+//! Exhaustive search of two small worlds: all events in any order, to a depth that a minute allows. The invariants hold in each
+//! reachable state.
 //!
 //! One world has two hosts, working copies on them, and three clients. The other has two pools of one machine each, and
 //! clients of which two want a group: a slot of the first pool, and a slot of either.
 //!
-//! States that differ only in names (ids, revisions, operations' numbers) and in when they were reached are one.
+//! States that differ only in names (ids, revisions, operations' numbers) and in their time are one state.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use wharfinger_core::{
 
 const CLIENTS: usize = 3;
 
-/// What a client asks for.
+/// The request of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wish {
     /// A slot of this pool.
@@ -30,14 +30,14 @@ enum Wish {
     Group(&'static str),
 }
 
-/// What the clients of a world ask for, each.
+/// The request of each client of a world.
 type Wishes = [Wish; CLIENTS];
 
 /// Clients of one kind are alike. The third wants the host itself, so that hosts and copies compete.
 const COPIES: Wishes = [Wish::Of("copies"), Wish::Of("copies"), Wish::Of("hosts")];
 const GROUPS: Wishes = [Wish::Group("a"), Wish::Group("a"), Wish::Linux];
 
-/// One thing that can happen.
+/// An event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Action {
     Ask(usize),
@@ -138,6 +138,7 @@ impl State {
                     actions.push(Action::Release(client, Outcome::Ok));
                     if let LeaseState::Active { .. } = row.state {
                         actions.push(Action::Release(client, Outcome::Failed));
+                        actions.push(Action::Release(client, Outcome::Abandoned));
                     }
                 }
             }
@@ -195,7 +196,7 @@ impl State {
         if let (Action::Ask(client), Ok(wharfinger_core::Reply::Leases(leases))) = (action, &reply) {
             next.has[client] = Some(leases[0].id);
         }
-        // What became due by the input itself happens at the next turn, without any time passing.
+        // Timers that the input itself made due fire at the next turn, at the same time.
         if next.core.next_deadline().is_some_and(|at| at <= next.now) {
             let _ = next.core.step(next.now, Input::Tick);
         }
@@ -205,7 +206,7 @@ impl State {
 
     fn check(&self) -> Result<(), String> {
         self.core.check_invariants()?;
-        // What is under way is being answered by somebody: nothing waits for an answer that can't come.
+        // Each operation of a resource has a call, so that its answer can come.
         for row in self.core.resources(None) {
             let op = match &row.state {
                 ResourceState::Provisioning { op, .. }
@@ -249,7 +250,7 @@ impl State {
         Ok(())
     }
 
-    /// The first request of all has what it wants, if that is free.
+    /// The first request of the queue is granted if its slots are free.
     fn no_request_waits_beside_its_slots(&self) -> Result<(), String> {
         let waits = |row: &&Arc<wharfinger_core::Lease>| matches!(row.state, LeaseState::Queued);
         let Some(first) = self.core.leases(None).filter(waits).min_by_key(|row| row.seq) else { return Ok(()) };
@@ -267,7 +268,7 @@ impl State {
         Ok(())
     }
 
-    /// A request that waits, waits for a holder, a call or a time: the pools could meet each of these requests.
+    /// A queued request waits for a holder, a call or a timer, because the pools can meet each request of these worlds.
     fn no_request_waits_for_nothing(&self) -> Result<(), String> {
         let waiting = self.core.leases(None).find(|row| matches!(row.state, LeaseState::Queued));
         let held = self.core.leases(None).any(|row| row.assignment().is_some());
@@ -283,7 +284,7 @@ impl State {
         }
     }
 
-    /// A number that is the same for states that differ only in names and in when they were reached.
+    /// A hash that is equal for states that differ only in names and in their time.
     fn canonical(&self) -> u64 {
         let mut text = String::new();
         let mut say = |part: &dyn Debug| text.push_str(&format!("{part:?};"));
@@ -312,7 +313,7 @@ impl State {
     }
 }
 
-/// Gives ids, revisions and numbers of operations names by order of appearance, and times their distance from now.
+/// Replaces ids, revisions and operation numbers by their order of appearance, and times by their distance from now.
 fn renamed(text: &str, now: Timestamp) -> String {
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     let mut out = String::new();
@@ -332,9 +333,9 @@ fn renamed(text: &str, now: Timestamp) -> String {
             *names.entry(word.to_owned()).or_insert(next)
         };
         match number {
-            // Times: those far in the past or in the future only matter by their order, the others by their distance.
+            // Times: the distance counts, up to a limit.
             Some(at) if at > 900_000 => out.push_str(&format!("t{}", (at - now.0).clamp(-31_000, 61_000))),
-            // Small numbers are counts; operations, tokens and places in the line go by order.
+            // Small numbers are counts. Operations, tokens and places in the queue count by their order.
             Some(_) if out.ends_with("Op(") || out.ends_with("token: ") || out.ends_with("seq: ") => {
                 out.push_str(&format!("n{}", name(&format!("n{word}"), &mut names)));
             }
@@ -397,8 +398,8 @@ fn answered(call: &Effect, answer: Answer) -> Input {
     }
 }
 
-/// Where a search begins: before anything, and in the middle of things, which a search from nothing reaches late. The number is
-/// by how much the depth is smaller, because much is under way.
+/// Start states of the search: empty worlds, and worlds at work, which a search from an empty world reaches late. The number is
+/// subtracted from the depth, because more calls are under way there.
 fn roots() -> Vec<(&'static str, usize, State)> {
     let (copies, groups) = (State::first(pools(), COPIES), State::first(two_pools(), GROUPS));
     let told = |state: State, actions: &[Action]| actions.iter().fold(state, |state, action| state.after(*action));
@@ -431,7 +432,7 @@ fn no_state_that_can_be_reached_breaks_an_invariant() {
     for (name, less, root) in roots() {
         let depth = depth.saturating_sub(less);
         let mut seen: BTreeSet<u64> = BTreeSet::new();
-        // Level by level, so that what is found is found by the shortest way.
+        // Level by level, so that a breach is reported with its shortest path.
         let mut level = vec![root];
         for _ in 0..depth {
             let mut next = Vec::new();

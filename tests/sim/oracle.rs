@@ -286,7 +286,7 @@ impl Oracle {
         let doubtful = match how {
             Ended::Released { outcome, .. } => match outcome {
                 Outcome::Ok => false,
-                Outcome::Failed => policy.after_failed,
+                Outcome::Failed | Outcome::Abandoned => policy.after_failed,
                 Outcome::Tainted => true,
             },
             Ended::Expired | Ended::Broken { .. } => policy.after_lost,
@@ -490,6 +490,13 @@ impl Oracle {
 
     /// Blame: what the broker sets apart by itself has met different works, and half of the pool stays.
     fn set_apart_fairly(&self, row: &Resource, old: Option<&Arc<Resource>>, facts: &Facts<'_>) -> Checked {
+        let abandoned = |lease: &LeaseId| {
+            let how = self.leases.get(lease).map(|lease| &lease.state);
+            matches!(how, Some(LeaseState::Ended { how: Ended::Released { outcome: Outcome::Abandoned, .. }, .. }))
+        };
+        if let Some(failure) = row.failures.iter().find(|failure| abandoned(&failure.lease)) {
+            return Err(format!("{} is blamed for {}, which was abandoned", row.id, failure.lease));
+        }
         let apart = |row: &Resource| matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == "wharfinger");
         if !apart(row) || old.is_some_and(|old| apart(old)) {
             return Ok(());

@@ -1,7 +1,7 @@
-//! The queue as the oracle sees it, after each turn of one input: the order of grants, slots that are kept for groups,
-//! demand, and requests that no configuration can meet.
+//! The queue's rules, checked by the oracle after each turn of one input: the order of grants, slots that are kept for
+//! groups, demand, and requests that no configuration can meet.
 //!
-//! Its matching is its own, slot by slot, so that it shares no mistake with the core.
+//! The matching here works slot by slot and shares no code with the core, so that it shares no mistake.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,20 +11,20 @@ use wharfinger_core::{GroupId, Lease, LeaseId, LeaseState, PoolView, Resource, R
 type Checked = Result<(), String>;
 type Place = (Reverse<i32>, u64);
 
-/// What changed since the last look.
+/// Changes since the last check.
 #[derive(Default)]
 pub(crate) struct Changes {
-    /// Leases that got a slot.
+    /// Leases that were granted a slot.
     pub(crate) granted: BTreeSet<LeaseId>,
     /// Leases that are new.
     pub(crate) asked: BTreeSet<LeaseId>,
-    /// Leases that went back to the queue, or changed there.
+    /// Leases that returned to the queue, or changed in it.
     pub(crate) requeued: BTreeSet<LeaseId>,
     /// Resources that are new.
     pub(crate) bought: BTreeSet<ResourceId>,
 }
 
-/// What is stored, and the pools as the broker has them.
+/// The stored rows, and the broker's view of the pools.
 pub(crate) struct Look<'a> {
     pub(crate) leases: &'a BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: &'a BTreeMap<ResourceId, Arc<Resource>>,
@@ -77,7 +77,7 @@ impl Matching {
         false
     }
 
-    /// Takes the last claims back.
+    /// Removes the last claims.
     fn retract(&mut self, claims: usize) {
         let left = self.options.len() - claims;
         self.options.truncate(left);
@@ -120,7 +120,7 @@ impl<'a> Look<'a> {
         lease.spec.selector.matches(&config.name, &config.labels, labels)
     }
 
-    /// It wants more than its selector says: what it is not given, others behind it may get.
+    /// Whether the request has constraints besides its selector. Requests behind it may get what it cannot use.
     fn is_choosy(&self, waiter: &Waiter<'_>) -> bool {
         waiter.leases.iter().any(|lease| {
             let child = lease.spec.child.and_then(|child| self.resources.get(&child));
@@ -168,7 +168,7 @@ impl<'a> Look<'a> {
         slots
     }
 
-    /// Slots of resources that are being made, but for these.
+    /// Slots of resources that are being provisioned, except these resources.
     fn coming(&self, but: &BTreeSet<ResourceId>) -> Vec<Slot<'a>> {
         let mut slots = Vec::new();
         for row in self.resources.values().filter(|row| !but.contains(&row.id) && row.cordoned.is_none()) {
@@ -180,17 +180,17 @@ impl<'a> Look<'a> {
         slots
     }
 
-    /// Slots that the configuration can have; with `switched_on` only those of what is open and enabled.
+    /// Slots that the configuration can have. With `switched_on`: only those of enabled entries in open pools.
     fn possible(&self, switched_on: bool) -> Vec<Slot<'a>> {
         let mut slots = Vec::new();
-        // What is left of a removed pool may come back with it.
+        // The rest of a removed pool counts, because a reload may bring the pool back.
         for pool in self.pools.iter().filter(|pool| !switched_on || Self::open(pool)) {
             let gone = |row: &Resource| match row.state {
                 ResourceState::Gone { .. } | ResourceState::Orphaned { .. } => true,
                 ResourceState::Destroying { dead, .. } => dead,
                 _ => false,
             };
-            // A reload that lowers the maximum takes nothing away that is there.
+            // A reload that lowers the maximum removes no existing resource.
             let there = self.resources.values().filter(|row| row.pool == pool.config.name && !gone(row)).count();
             let most = (pool.config.max as usize).max(there);
             let slots_of = |own: Option<u32>| own.unwrap_or(pool.config.slots).max(1);
@@ -200,7 +200,7 @@ impl<'a> Look<'a> {
                         slots.extend((0..slots_of(item.slots)).map(|_| Slot { pool, row: None, item: Some(item) }));
                     }
                 }
-                // More than a request can ask for makes no difference.
+                // Slots beyond the largest possible request make no difference.
                 None => slots.extend((0..(most as u32).saturating_mul(slots_of(None)).min(64)).map(|_| Slot {
                     pool,
                     row: None,
@@ -215,7 +215,8 @@ impl<'a> Look<'a> {
         (0..slots.len()).filter(|n| self.fits(lease, &slots[*n])).collect()
     }
 
-    /// Those for whom something is kept: behind one with the same wants nothing is, unless that one has wishes of its own.
+    /// Requests for which slots are kept: the first of each class. A request with constraints of its own does not hide the
+    /// next one of its class.
     fn first_of_their_class<'b>(&self, waiters: &'b [Waiter<'a>]) -> Vec<&'b Waiter<'a>> {
         let mut classes = BTreeSet::new();
         let wants = |lease: &&Lease| (lease.spec.selector.clone(), self.hosts_of(lease));
@@ -231,7 +232,7 @@ impl<'a> Look<'a> {
         leases.iter().all(|lease| matching.add(self.options(lease, slots)))
     }
 
-    /// It may go, or is not for everybody.
+    /// Whether a notice about the resource or its host makes the slot unfit for some requests.
     fn is_uncertain(&self, slot: &Slot<'_>) -> bool {
         let host = |row: &Resource| self.resources.get(&row.parent?.host?).cloned();
         let uncertain = |row: &Resource| row.at_risk.is_some() || row.ends_at.is_some();
@@ -263,7 +264,7 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// 13: what no configuration of the pools can meet is refused.
+    /// 13: a request that no configuration of the pools can meet is refused.
     fn accepted_can_be_met(&self, waiters: &[Waiter<'_>], changes: &Changes) -> Checked {
         let possible = self.possible(false);
         for waiter in waiters {
@@ -284,7 +285,7 @@ impl<'a> Look<'a> {
         for waiter in self.first_of_their_class(waiters) {
             let choosy = self.is_choosy(waiter);
             if choosy && waiter.leases.len() > 1 {
-                // What is kept for it depends on more than is known here.
+                // The slots kept for it depend on its constraints, which this check does not know.
                 return Ok(());
             }
             if choosy {
@@ -301,12 +302,12 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
-    /// 10: by priority, then age, over all that compete: what an older request needs goes to no younger one.
+    /// 10: priority, then age, orders all competing requests. A younger request gets no slot that an older one needs.
     fn kept_for_the_older(&self, waiters: &[Waiter<'_>], mut free: Vec<Slot<'a>>, changes: &Changes) -> Checked {
         let possible = self.possible(true);
         for granted in changes.granted.iter().filter_map(|id| self.leases.get(id)) {
             let Some(hold) = granted.assignment() else { continue };
-            // A member's own place may be behind that of its request.
+            // The place of a member may be behind the place of its request.
             let with_it = changes.granted.iter().filter_map(|id| self.leases.get(id)).filter(|other| {
                 other.id == granted.id || granted.spec.group.is_some() && other.spec.group == granted.spec.group
             });
@@ -344,7 +345,7 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
-    /// Demand makes what is missing, and no more.
+    /// Demand provisions the missing slots, and no more.
     fn buys_what_is_missing(&self, waiters: &[Waiter<'_>], changes: &Changes) -> Checked {
         let bought = changes.bought.iter().filter_map(|id| self.resources.get(id));
         let pools: BTreeSet<&Arc<str>> = bought.clone().map(|row| &row.pool).collect();
@@ -352,7 +353,7 @@ impl<'a> Look<'a> {
             let Some(pool) = self.pool(name) else { continue };
             let config = &pool.config;
             let of_pool = || self.resources.values().filter(|row| row.pool == *name);
-            // Those are made before they are missing.
+            // Successors of draining resources are provisioned before the slots are missing.
             if of_pool().any(|row| matches!(row.state, ResourceState::Draining { deadline: Some(_), .. })) {
                 continue;
             }
@@ -369,7 +370,7 @@ impl<'a> Look<'a> {
                 .chain([here])
                 .collect();
             let wants_it = |lease: &Lease| by_item.iter().any(|slot| self.fits(lease, slot));
-            // First those whom a new one would not serve: as many as can be are left for it.
+            // Leases that a new resource cannot serve come first, so that they leave as many slots as possible.
             let leases = || waiters.iter().flat_map(|waiter| waiter.leases.iter().copied());
             let mut matching = Matching::new();
             let choosy: BTreeSet<LeaseId> = waiters
@@ -380,7 +381,7 @@ impl<'a> Look<'a> {
             for lease in leases().filter(|lease| !wants_it(lease)) {
                 let mut options = self.options(lease, &slots);
                 if choosy.contains(&lease.id) {
-                    // What is free may be nothing for it; what is made is.
+                    // A free slot may be unfit for it. A slot that is being provisioned is fit.
                     options.sort_by_key(|n| slots[*n].row.is_some_and(|row| matches!(row.state, ResourceState::Ready)));
                 }
                 matching.add(options);

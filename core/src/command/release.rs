@@ -26,7 +26,7 @@ impl Core {
             all.insert(0, id);
             for member in all {
                 let active = self.lease(member).is_some_and(|l| matches!(l.state, LeaseState::Active { .. }));
-                if active && member != id && outcome != Outcome::Ok {
+                if active && member != id && matches!(outcome, Outcome::Failed | Outcome::Tainted) {
                     // The outcome is that of the named lease, and no evidence on the resources of the others.
                     let note = Arc::from(format!("released with {id}"));
                     let how = Ended::Released { outcome: Outcome::Ok, note, finding: None };

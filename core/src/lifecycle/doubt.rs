@@ -66,6 +66,7 @@ impl Core {
             reason,
             Reason::HolderFailed
                 | Reason::HolderTainted
+                | Reason::HolderAbandoned
                 | Reason::HolderReported
                 | Reason::HolderExpired
                 | Reason::LeaseBroken

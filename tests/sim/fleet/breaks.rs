@@ -1,15 +1,15 @@
-//! Rules that a run leaves out on purpose, to see that the oracle notices.
+//! Rules that a run omits on purpose, so that the oracle must report a breach.
 
-/// What is left out.
+/// The rule that is omitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Break {
-    /// The database takes a commit whoever sends it and however late it comes.
+    /// The database accepts each commit, from any server and at any time.
     AnyEpoch,
-    /// A leader goes on after its time is over.
+    /// A leader continues after the end of its term.
     NoClock,
     /// Answers leave before the commit.
     ReplyFirst,
-    /// Who takes over makes the calls under numbers of its own.
+    /// A new leader repeats the calls under new operation numbers.
     NewNumbers,
     /// No grace after a take-over, restart or pause.
     NoGrace,
@@ -21,7 +21,7 @@ impl Break {
     pub(crate) const ALL: [Break; 6] =
         [Break::AnyEpoch, Break::NoClock, Break::ReplyFirst, Break::NewNumbers, Break::NoGrace, Break::WallClock];
 
-    /// By its name, as [`std::fmt::Debug`] tells it.
+    /// The rule of this name, as [`std::fmt::Debug`] prints it.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|own| format!("{own:?}").eq_ignore_ascii_case(name))
     }

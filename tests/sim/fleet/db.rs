@@ -1,8 +1,8 @@
-//! The one database of all servers, and the way to it: requests and answers that take their time, get lost, or come when
-//! nobody waits for them any more.
+//! The database of all servers, and the network to it: requests and answers are delayed, lost, or late.
 //!
-//! It keeps the rules of the PostgreSQL store (docs/adr/0014-postgresql.md, docs/adr/0015-leadership.md): a row says who leads
-//! by the database's own clock, taking it raises the epoch, each commit carries epoch and the count of settled doubts.
+//! The database follows the rules of the PostgreSQL store (docs/adr/0014-postgresql.md, docs/adr/0015-leadership.md). A row names the
+//! leader until a time of the database's own clock. A server that takes the row raises the epoch. Each commit carries the epoch
+//! and the count of settled doubts.
 
 use super::breaks::Break;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,24 +11,24 @@ use tokio::sync::oneshot;
 use wharfinger::store::{Changes, CommitError, Epoch, EventQuery, MemoryStore, Store, StoreError, StoredEvent};
 use wharfinger_core::{Batch, Millis, Op, PoolConfig, ResourceId, Revision, Snapshot, Timestamp};
 
-/// What a commit is about, for the oracle.
+/// Facts about a commit, for the oracle.
 #[derive(Clone, Default)]
 pub(crate) struct Note {
     pub(crate) server: usize,
-    /// The pools as they are configured where it was decided.
+    /// The configuration of the server that decided.
     pub(crate) pools: Arc<Vec<PoolConfig>>,
-    /// Launches whose answers were part of it.
+    /// Launches whose answers are part of the commit.
     pub(crate) answered: Vec<(ResourceId, Op)>,
-    /// Since when the server has listened without a break, and when it began the turn.
+    /// Start of the time in which the server has served without a pause, and start of the turn.
     pub(crate) listening: (Timestamp, Timestamp),
     /// The first commit of a life, or the first after the configuration changed.
     pub(crate) first: bool,
     pub(crate) recovery: bool,
-    /// It was one input, so that it tells of one moment.
+    /// The turn had one input at most.
     pub(crate) single: bool,
 }
 
-/// What a server asks of the database.
+/// A request of a server to the database.
 pub(crate) enum Request {
     Load,
     Changes(Revision, usize),
@@ -39,11 +39,11 @@ pub(crate) enum Request {
         note: Note,
     },
     Settle(Epoch),
-    /// Who leads, asked by this life of a server.
+    /// Reads the leader's row, for this life of a server.
     Leader {
         life: u64,
     },
-    /// The lead for this life of a server, which has read this epoch.
+    /// Takes the lead for this life of a server, which has read this epoch.
     Take {
         server: usize,
         life: u64,
@@ -59,17 +59,17 @@ pub(crate) enum Request {
     },
 }
 
-/// What it answers.
+/// The answer to a request.
 pub(crate) enum Response {
     Loaded(Box<Snapshot>),
     Changed(Box<Result<Changes, StoreError>>),
     Committed(Result<(), CommitError>),
-    /// The count from now on; an error: as whom one may write now.
+    /// The count from now on. An error: the epoch that may write.
     Settled(Result<u64, Epoch>),
-    /// The epoch in the row, and the time for which another server leads still.
+    /// The epoch in the row, and the remaining time of another server's lead.
     Seen(Epoch, Option<Duration>),
     Won(Epoch, u64),
-    /// Another server was faster.
+    /// Another server has taken the lead.
     Lost,
     Renewed(bool),
     Resigned,
@@ -80,18 +80,18 @@ pub(crate) struct Db {
     inner: MemoryStore,
     epoch: Epoch,
     settled: u64,
-    /// Which server leads and in which of its lives, and until when by this clock.
+    /// The leading server and its life, and the end of its term by this clock.
     leader: Option<(usize, u64)>,
     until: Timestamp,
-    /// How far its clock is off.
+    /// Offset of the database's clock.
     pub(crate) skew: i64,
     pub(crate) down: bool,
     broken: Option<Break>,
     stored: Vec<(Batch, Epoch, Note)>,
-    /// Commits that came from one who leads no more, and those that came after their doubt was settled.
+    /// Refused commits of deposed leaders, and commits that arrived after their doubt was settled.
     pub(crate) refused: u64,
     pub(crate) late: u64,
-    /// Leads that a server took again after the answer to its first attempt was lost.
+    /// Leads that a server took again because the answer to its first attempt was lost.
     pub(crate) retaken: u64,
 }
 
@@ -113,7 +113,7 @@ impl Db {
         }
     }
 
-    /// Who may write.
+    /// The epoch that may write.
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -126,7 +126,7 @@ impl Db {
         self.inner.load_now()
     }
 
-    /// What was stored since the last call, and as whom.
+    /// The batches that were stored since the last call, each with its epoch.
     pub(crate) fn stored(&mut self) -> Vec<(Batch, Epoch, Note)> {
         std::mem::take(&mut self.stored)
     }
@@ -193,7 +193,7 @@ impl Db {
     }
 }
 
-/// A request on its way.
+/// A request in transit.
 pub(crate) struct Sent {
     pub(crate) server: usize,
     pub(crate) life: u64,
@@ -201,24 +201,24 @@ pub(crate) struct Sent {
     pub(crate) to: oneshot::Sender<Response>,
 }
 
-/// What the servers have sent and nobody has carried yet.
+/// Requests that the servers have sent and the network has not yet taken.
 pub(crate) type Wire = Arc<Mutex<Vec<Sent>>>;
 
-/// A process's way to the database: the writer of the PostgreSQL store, with its doubts.
+/// A process's connection to the database: the writer of the PostgreSQL store, with its doubts.
 pub(crate) struct Link {
     server: usize,
     life: u64,
     wire: Wire,
-    /// It says that all is stored before it is ([`Break::ReplyFirst`]).
+    /// Reports a commit as stored before the database has stored it ([`Break::ReplyFirst`]).
     hasty: bool,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// As whom we write, and the count that our commits carry.
+    /// The epoch and the count that the commits carry.
     ours: Option<(Epoch, u64)>,
-    /// It is not known whether the last commit was stored.
+    /// The result of the last commit is unknown.
     doubt: bool,
     note: Note,
 }
@@ -232,18 +232,18 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// We lead, as an election says.
+    /// Notes a lead that an election has given.
     pub(crate) fn lead(&self, epoch: Epoch, settled: u64) {
         let mut state = self.state();
         (state.ours, state.doubt) = (Some((epoch, settled)), false);
     }
 
-    /// What the next commits are about.
+    /// Sets the facts of the next commits.
     pub(crate) fn note(&self, note: Note) {
         self.state().note = note;
     }
 
-    /// `None`: no answer came.
+    /// Returns the answer; `None` if it was lost.
     async fn ask(&self, request: Request) -> Option<Response> {
         self.send(request).await.ok()
     }
@@ -255,7 +255,7 @@ impl Link {
         from
     }
 
-    /// What was sent before no longer counts, unless it is stored.
+    /// Ends a doubt: a commit that was sent before and is not stored no longer counts.
     async fn settle(&self) -> Result<(), StoreError> {
         let epoch = {
             let state = self.state();
@@ -319,7 +319,7 @@ impl Store for Link {
     }
 
     async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
-        // Small pages, so that there are several.
+        // The pages are small, so that a read has several.
         match self.ask(Request::Changes(after, limit.min(40))).await {
             Some(Response::Changed(changes)) => *changes,
             _ => Err(away()),
