@@ -30,7 +30,7 @@ pub(crate) fn pool(max: u32, slots: u32) -> PoolConfig {
         idle: None,
         max_age: None,
         max_uses: None,
-        traits: wharfinger_core::Traits { prepares: true, cleans: true, repairs: true, probes: false },
+        traits: Traits { prepares: true, cleans: true, repairs: true, probes: false },
         doubt: DoubtPolicy { retry_interval: Millis(20), over: Millis(50), ..DoubtPolicy::default() },
         default_ttl: Millis::secs(60),
         max_ttl: Millis::secs(3600),

@@ -37,7 +37,7 @@ fn leaked(mut access: wharfinger_adapter::Access) -> wharfinger_adapter::Access 
 
 #[async_trait]
 impl Adapter for Leaky {
-    fn traits(&self) -> wharfinger_adapter::Traits {
+    fn traits(&self) -> Traits {
         self.0.traits()
     }
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
@@ -230,7 +230,7 @@ struct World {
 async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("w.db")).await.unwrap();
-    let traits = wharfinger_adapter::Traits { prepares: true, cleans: true, repairs: false, probes: false };
+    let traits = Traits { prepares: true, cleans: true, repairs: false, probes: false };
     let (adapters, pools) = (Adapters::default(), vec![pool("hosts", &[]), pool("copies", &["hosts"])]);
     for pool in &pools {
         adapters.insert(pool.name.to_string(), Arc::new(Leaky(Fake::new(&*pool.name, traits))));
