@@ -54,6 +54,7 @@ class World:
         self.answers = {}  # (action, token) -> (parameters, status, headers, body, instances)
         self.log = []
         self.empty = set()  # (type, subnet, spot); "*" matches all
+        self.refused = {}  # (type, subnet, spot) -> code
         self.quota = {}  # spot: n, on_demand: n
         self.images = {"ami-good"}
         self.boot = 0.0
@@ -66,6 +67,9 @@ class World:
         self.dead = set()  # instances whose sshd does not come back
         self.other_key = set()  # instances whose sshd shows another key
         self.no_ssh = False
+        self.fips = False  # sshd does not start with an ed25519 host key
+        self.own_keys = False  # each sshd shows a host key of its own
+        self.fails = None  # {code, message}: why each new instance ends before it runs
         self.hold = None  # {left, mode, action}: the call that is held, before or after it is done, until it is let go
         self.held = None  # its action
         self.let_go = threading.Event()
@@ -92,7 +96,18 @@ _init = Instance.__init__
 def _boots(self, *args, **kwargs):
     _init(self, *args, **kwargs)
     world.launched.append(self)
-    if world.boot > 0:
+    if world.fails:
+        self._state = InstanceState("pending", 0)
+        reason = dict(world.fails)
+
+        def ends():
+            self._state.name, self._state.code = "terminated", CODES["terminated"]
+            self.state_reason = StateReason(reason["message"], reason["code"])
+
+        timer = threading.Timer(0.3, ends)
+        timer.daemon = True
+        timer.start()
+    elif world.boot > 0:
         self._state = InstanceState("pending", 0)
 
         def runs():
@@ -165,12 +180,15 @@ class Sshds:
         folder = os.path.join(self.folder, one.id)
         os.makedirs(folder, exist_ok=True)
         key = os.path.join(folder, "host_key")
-        if one.id in world.other_key:
+        private = data["ssh_keys"].get("ed25519_private")
+        if private and world.fips:
+            return
+        if one.id in world.other_key or world.own_keys:
             if os.path.exists(key):
                 os.remove(key)
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         else:
-            write(key, data["ssh_keys"]["ed25519_private"], 0o600)
+            write(key, private or data["ssh_keys"]["ecdsa_private"], 0o600)
         lines = [line for user in data["users"] if isinstance(user, dict) for line in user["ssh_authorized_keys"]]
         write(os.path.join(folder, "authorized_keys"), "\n".join(lines) + "\n", 0o600)
         address = one.private_ip
@@ -284,6 +302,8 @@ def short(kind, subnet, spot, image):
     name = "spot" if spot else "on_demand"
     if name in world.quota and alive(spot) >= world.quota[name]:
         return "MaxSpotInstanceCountExceeded" if spot else "VcpuLimitExceeded"
+    if (kind, subnet, spot) in world.refused:
+        return world.refused[kind, subnet, spot]
     return "InsufficientInstanceCapacity" if matches(kind, subnet, spot) else None
 
 
@@ -475,7 +495,7 @@ class Control:
                 world.faults.append({"count": 1, **d})
             elif what == "unfault":
                 world.faults.clear()
-            elif what == "set":  # boot, lag, down, sqs_down, expired, quota, no_ssh
+            elif what == "set":  # boot, lag, down, sqs_down, expired, quota, no_ssh, fips, own_keys, fails
                 for key, value in d.items():
                     setattr(world, key, value)
             elif what == "hold":
@@ -492,6 +512,8 @@ class Control:
                 world.images = set(d["images"])
             elif what == "empty":  # [[type, subnet, spot]…]
                 world.empty = {tuple(one) for one in d["places"]}
+            elif what == "refuse":  # [[type, subnet, spot, code]…]
+                world.refused = {tuple(one[:3]): one[3] for one in d["places"]}
             elif what == "vanish":
                 for reservation in ec2().reservations.values():
                     reservation.instances = [i for i in reservation.instances if i.id != d["id"]]

@@ -1,16 +1,13 @@
 //! The adapter's calls: buying and giving back here, everything between by the ssh adapter.
 
-use crate::buckets::Kind;
-use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, TemplateSpec, Which};
+use crate::cloud::TemplateSpec;
 use crate::clouds::Clouds;
 use crate::config::Config;
-use crate::error::Class;
-use crate::hub::{Broker, Hub, now_ms};
+use crate::hub::{Broker, Hub};
 use crate::note::{Host, Note};
-use crate::{provision, reconcile, tags, user_data};
+use crate::{provision, reconcile, terminate, user_data};
 use async_trait::async_trait;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use wharfinger_adapter::{
     Adapter, CleanJob, Failure, Journal, Notice, NoticeSink, NoticeTarget, PrepareJob, Prepared, ProvisionJob,
@@ -91,8 +88,7 @@ impl Ec2Adapter {
         let Verdict::Unreachable { .. } = &verdict else { return verdict };
         let hub = &self.parts.hub;
         if let Some(instance) = hub.instance(&host.instance).filter(|instance| instance.state.is_over()) {
-            let reason = instance.reason.unwrap_or_else(|| "no reason given".to_string());
-            let detail = format!("instance {} is {:?}: {reason}", instance.id, instance.state);
+            let detail = format!("instance {} is {}", instance.id, instance.state_text());
             return Verdict::Gone { reason: "INSTANCE_OVER", detail };
         }
         if hub.is_vanished(&host.instance) {
@@ -101,59 +97,6 @@ impl Ec2Adapter {
         }
         verdict
     }
-
-    /// Ends one instance; `Ok`: EC2 says that it ends, or that it is no more.
-    async fn terminate(&self, host: &Host) -> Result<(), Failure> {
-        let hub = &self.parts.hub;
-        let doing = format!("terminating {}", host.instance);
-        let said = hub.call(Kind::Terminate, hub.cloud.terminate(std::slice::from_ref(&host.instance))).await;
-        match said {
-            Ok(()) => {}
-            // Not known (yet), which does not mean that it is no more.
-            Err(error) if error.class == Class::NotFound => {}
-            Err(error) => return Err(error.failure(&doing)),
-        }
-        let which = Which::Ids(vec![host.instance.clone()]);
-        let found = hub.all_instances(&which).await.map_err(|error| error.failure(&doing))?;
-        match found.into_iter().find(|instance| instance.id == host.instance) {
-            Some(instance) => {
-                let ended = instance.state.is_ended();
-                hub.saw(instance);
-                if ended { Ok(()) } else { Err(not_yet(&host.instance, "EC2 does not say yet that it ends")) }
-            }
-            None if now_ms() - host.launched_ms > LISTED_AFTER_MS => Ok(()),
-            None => Err(not_yet(&host.instance, "it was launched moments ago, and is not in EC2's lists yet")),
-        }
-    }
-
-    /// Ends the instances of a resource whose launch has no known outcome. `Ok`: none is left, and none can appear any more.
-    async fn terminate_launched(&self, resource: &str, launch: &Launch, since_ms: i64) -> Result<(), Failure> {
-        let hub = &self.parts.hub;
-        let which = Which::Tagged(tags::RESOURCE, resource.to_string());
-        let doing = "listing the instances of a launch without a known outcome";
-        let mut found = hub.all_instances(&which).await.map_err(|error| error.failure(doing))?;
-        found.retain(|instance| instance.tags.get(tags::DEPLOYMENT) == Some(&self.parts.config.deployment));
-        let is_alive = |instance: &&Instance| !instance.state.is_ended();
-        let alive: Vec<String> = found.iter().filter(is_alive).map(|instance| instance.id.clone()).collect();
-        if !alive.is_empty() {
-            let answer = hub.call(Kind::Terminate, hub.cloud.terminate(&alive)).await;
-            answer.map_err(|error| error.failure("terminating the instances of a launch without a known outcome"))?;
-            return Err(not_yet(&alive.join(", "), "its end was requested, and EC2 has not confirmed it"));
-        }
-        // One client token launches one instance, so a listed one is the last.
-        let attempt = launch.tags.get(tags::ATTEMPT);
-        let is_known = found.iter().any(|instance| instance.tags.get(tags::ATTEMPT) == attempt);
-        if is_known || now_ms() - since_ms > LISTED_AFTER_MS {
-            return Ok(());
-        }
-        Err(not_yet("without a known id", "EC2 may list the instance of a launch request without an answer later"))
-    }
-}
-
-fn not_yet(instance: &str, why: &str) -> Failure {
-    let mut failure = Failure::provider("NOT_TERMINATED_YET", format!("instance {instance}: {why}"));
-    failure.retry_after = Some(Duration::from_secs(5));
-    failure
 }
 
 #[async_trait]
@@ -207,13 +150,13 @@ impl Adapter for Ec2Adapter {
             Note::Over { .. } => Ok(()),
             Note::Launched { host, .. } | Note::Ready { host, .. } => {
                 self.parts.ssh.forget(&host.instance).await;
-                self.terminate(host).await?;
+                terminate::instance(&self.parts, host).await?;
                 hub.forget(&host.instance);
                 Ok(())
             }
             Note::Launching { launch, .. } => {
                 let since_ms = note.doubtful_since_ms(hub.began_ms).unwrap_or(hub.began_ms);
-                self.terminate_launched(&job.resource, launch, since_ms).await
+                terminate::launched(&self.parts, &job.resource, launch, since_ms).await
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::cloud::{
 use crate::doctor::Trial;
 use crate::error::{Class, CloudError};
 use crate::notices::Hook;
+use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -153,7 +154,10 @@ fn instance(told: &ec2::Instance) -> Option<Instance> {
     Some(Instance {
         id: text(told.instance_id())?,
         state: told.state().and_then(|state| state.name()).map_or(State::Other, |name| State::from_name(name.as_str())),
-        reason: text(told.state_reason().and_then(|reason| reason.code())),
+        reason: told.state_reason().and_then(|reason| {
+            let message = reason.message().unwrap_or_default().to_string();
+            Some(StateReason { code: text(reason.code())?, message })
+        }),
         since_unix_ms: told.state_transition_reason().and_then(transition_time),
         private_address: text(told.private_ip_address()),
         public_address: text(told.public_ip_address()),
@@ -441,6 +445,7 @@ impl Cloud for Aws {
                 failed.error_code().unwrap_or_default(),
                 failed.error_message().unwrap_or("no message"),
             );
+            let error = if place.is_some() { error.of_place() } else { error };
             told.errors.push((place, error));
         }
         Ok(told)

@@ -4,6 +4,7 @@
 //! a token too. So we stay well below (EC2 API throttling: RunInstances refills 2 a second, lists 10 to 20), and after a
 //! throttle everything of the kind waits; launches wait longest, so that lists, which tell of hosts that work, go first.
 
+use crate::backoff::{Backoff, jitter};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,10 +20,12 @@ pub(crate) enum Kind {
 /// Calls at once, and calls a second after that.
 const RATES: [(f64, f64); 3] = [(20.0, 5.0), (5.0, 2.0), (10.0, 5.0)];
 
-/// The first pause after a throttle; doubles with each further one.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(1)];
+/// The pause of a kind after a throttle.
+const PAUSES: [Backoff; 3] = [pause_from(1), pause_from(4), pause_from(1)];
 
-const PAUSE_MAX: Duration = Duration::from_secs(120);
+const fn pause_from(seconds: u64) -> Backoff {
+    Backoff { first: Duration::from_secs(seconds), most: Duration::from_secs(120) }
+}
 
 #[derive(Debug)]
 struct Bucket {
@@ -74,8 +77,8 @@ impl Buckets {
         let now = Instant::now();
         // Several calls that were under way are one throttle.
         if bucket.paused.is_none_or(|until| until <= now) {
-            let pause = PAUSES[kind as usize].saturating_mul(1 << bucket.throttles.min(10)).min(PAUSE_MAX);
             bucket.throttles += 1;
+            let pause = PAUSES[kind as usize].after(bucket.throttles);
             bucket.tokens = 0.0;
             bucket.paused = Some(now + pause + jitter(pause / 2));
         }
@@ -86,23 +89,6 @@ impl Buckets {
     pub(crate) fn went_well(&self, kind: Kind) {
         self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner).throttles = 0;
     }
-}
-
-/// Some time up to this.
-pub(crate) fn jitter(most: Duration) -> Duration {
-    most.saturating_mul(u32::try_from(share_of_a_thousand()).unwrap_or(0)) / 1000
-}
-
-/// In tests always the same, so that a seed replays.
-#[cfg(test)]
-fn share_of_a_thousand() -> u64 {
-    500
-}
-
-#[cfg(not(test))]
-fn share_of_a_thousand() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) % 1000
 }
 
 #[cfg(test)]

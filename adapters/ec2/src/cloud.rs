@@ -5,6 +5,7 @@
 use crate::doctor::Trial;
 use crate::error::CloudError;
 use crate::notices::Hook;
+use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -171,6 +172,21 @@ impl State {
     }
 }
 
+/// EC2's name of the state.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Pending => "pending",
+            State::Running => "running",
+            State::ShuttingDown => "shutting-down",
+            State::Terminated => "terminated",
+            State::Stopping => "stopping",
+            State::Stopped => "stopped",
+            State::Other => "in an unknown state",
+        })
+    }
+}
+
 /// An instance as DescribeInstances tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -178,8 +194,8 @@ pub struct Instance {
     pub id: String,
     /// Where it stands.
     pub state: State,
-    /// `StateReason.Code`: why.
-    pub reason: Option<String>,
+    /// Why it is in this state.
+    pub reason: Option<StateReason>,
     /// When it went there, as far as `StateTransitionReason` tells; milliseconds since the epoch.
     pub since_unix_ms: Option<i64>,
     /// Address in the VPC.
@@ -196,6 +212,16 @@ pub struct Instance {
     pub launched_unix_ms: i64,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+}
+
+impl Instance {
+    /// The state with EC2's reason for it.
+    pub(crate) fn state_text(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} ({reason})", self.state),
+            None => format!("{} (EC2 gives no reason)", self.state),
+        }
+    }
 }
 
 /// Which instances.

@@ -53,6 +53,9 @@ pub struct Config {
     /// Which address the broker and the holders use.
     #[serde(default)]
     pub address: Address,
+    /// Type of the host key that the first boot installs. Images in FIPS mode need `ecdsa`.
+    #[serde(default)]
+    pub host_key_type: wharfinger_ssh::HostKeyType,
     /// URL of the SQS queue that EventBridge fills; without it notices come from the hosts and from the API alone.
     #[serde(default)]
     pub queue: Option<String>,

@@ -118,6 +118,9 @@ async fn examine_queue(cloud: &dyn Cloud, queue: &str) -> Vec<Finding> {
         Ok(policy) if policy.contains("events.amazonaws.com") => {
             found.push(good("queue policy", "EventBridge may send to the queue"));
         }
+        Ok(policy) if policy.contains("sns.amazonaws.com") => {
+            found.push(good("queue policy", "SNS topics may send to the queue"));
+        }
         Ok(_) => found.push(Finding {
             what: "queue policy".into(),
             health: Health::Bad,

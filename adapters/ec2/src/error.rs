@@ -10,6 +10,8 @@ use wharfinger_adapter::Failure;
 pub enum Class {
     /// None to be had of this type in this zone now. Another place, or later.
     Capacity,
+    /// EC2 does not offer this type in this zone. Another place; the operator corrects the setting if none is left.
+    NotOffered,
     /// A limit of the account is reached: nothing of the kind is launched meanwhile.
     Quota,
     /// The operator must mend it: permissions, image, subnet.
@@ -56,6 +58,15 @@ impl CloudError {
         Self { class: Class::Unknown, code: code.to_string(), message: message.into() }
     }
 
+    /// The error, if a fleet reports it for one place. Of a whole fleet `InvalidFleetConfiguration` means wrong settings; of one
+    /// place it means that the zone does not offer the type.
+    pub fn of_place(mut self) -> Self {
+        if self.code == "InvalidFleetConfiguration" {
+            self.class = Class::NotOffered;
+        }
+        self
+    }
+
     /// What the broker is told.
     pub fn failure(&self, doing: &str) -> Failure {
         let text = format!("{doing}: {self}");
@@ -73,6 +84,9 @@ impl CloudError {
             }
             Class::Configuration if self.code.starts_with("InvalidAMIID") => {
                 Failure::configuration("IMAGE_INVALID", format!("{text}; mend `image` of the pool"))
+            }
+            Class::NotOffered => {
+                Failure::configuration("REFUSED_BY_EC2", format!("{text}; correct `types` and `subnets` of the pool"))
             }
             Class::Configuration => {
                 Failure::configuration("REFUSED_BY_EC2", format!("{text}; mend the pool's settings"))
@@ -100,8 +114,8 @@ pub fn classify(code: &str) -> Class {
         | "InsufficientFreeAddressesInSubnet"
         | "InsufficientCapacity"
         | "InsufficientVolumeCapacity"
-        | "Unsupported"
         | "SpotMaxPriceTooLow" => Class::Capacity,
+        "Unsupported" => Class::NotOffered,
         "MaxSpotInstanceCountExceeded"
         | "VcpuLimitExceeded"
         | "InstanceLimitExceeded"
@@ -171,7 +185,8 @@ mod tests {
     fn each_code_has_its_class() {
         for (code, class) in [
             ("InsufficientInstanceCapacity", Class::Capacity),
-            ("Unsupported", Class::Capacity),
+            ("Unsupported", Class::NotOffered),
+            ("InvalidFleetConfiguration", Class::Configuration),
             ("UnsupportedOperation", Class::Configuration),
             ("VcpuLimitExceeded", Class::Quota),
             ("RequestLimitExceeded", Class::Throttle),
@@ -197,6 +212,8 @@ mod tests {
         assert_eq!((failure.reason, failure.blame), ("IMAGE_INVALID", wharfinger_adapter::Blame::Configuration));
         let failure = CloudError::from_code("UnauthorizedOperation", "no").failure("launching");
         assert!(failure.reason == "NOT_AUTHORIZED" && failure.message.contains("doctor"), "{failure}");
+        let error = CloudError::from_code("InvalidFleetConfiguration", "no such type in the zone").of_place();
+        assert_eq!((error.class, error.failure("launching").reason), (Class::NotOffered, "REFUSED_BY_EC2"));
         let failure = CloudError::unknown("Timeout", "no answer").failure("listing");
         assert_eq!(failure.blame, wharfinger_adapter::Blame::Provider);
     }

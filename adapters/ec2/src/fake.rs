@@ -8,6 +8,7 @@ use crate::doctor::Trial;
 use crate::error::CloudError;
 use crate::hub::now_ms;
 use crate::notices::Hook;
+use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,8 @@ struct Machine {
     forgotten: bool,
     events: Vec<Event>,
     impaired: bool,
+    /// It ends when it would run, for this reason.
+    fails: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -47,11 +50,14 @@ struct Inside {
     down: bool,
     /// No spot, no on-demand capacity there.
     empty: BTreeSet<(Place, bool)>,
+    /// Places that are refused, each with a code.
+    refused: BTreeMap<(Place, bool), &'static str>,
     log: Vec<&'static str>,
     messages: BTreeMap<u64, (Message, Instant)>,
     next: u64,
     lag: Duration,
     boot: Duration,
+    fails: Option<&'static str>,
     address: Option<String>,
     policy: String,
     page: usize,
@@ -105,11 +111,28 @@ impl FakeCloud {
         self.lock().faults.entry(call).or_default().push_back(fault);
     }
 
+    /// Instances launched from now on end before they run, for the reason with this code.
+    pub fn fails(&self, code: Option<&'static str>) {
+        self.lock().fails = code;
+    }
+
+    /// Launches at this place are refused with this code, or no longer.
+    pub fn refuses(&self, place: &Place, spot: bool, code: Option<&'static str>) {
+        let mut inside = self.lock();
+        let key = (place.clone(), spot);
+        match code {
+            Some(code) => drop(inside.refused.insert(key, code)),
+            None => drop(inside.refused.remove(&key)),
+        }
+    }
+
     /// No faults, no lag; all is known, and there is capacity everywhere.
     pub fn calm(&self) {
         let mut inside = self.lock();
         inside.faults.clear();
         inside.empty.clear();
+        inside.refused.clear();
+        inside.fails = None;
         inside.down = false;
         inside.lag = Duration::ZERO;
         inside.boot = Duration::ZERO;
@@ -165,7 +188,7 @@ impl FakeCloud {
     pub fn becomes(&self, id: &str, state: State, reason: Option<&str>) {
         self.with(id, |machine| {
             machine.instance.state = state;
-            machine.instance.reason = reason.map(String::from);
+            machine.instance.reason = reason.map(state_reason);
             machine.instance.since_unix_ms = Some(now_ms());
         });
     }
@@ -268,9 +291,20 @@ impl Inside {
             tags,
         };
         let (visible, running) = (now + self.lag, now + self.boot);
-        let (forgotten, events, impaired) = (false, Vec::new(), false);
-        self.machines.push(Machine { instance, visible, running, forgotten, events, impaired });
+        let (forgotten, events, impaired, fails) = (false, Vec::new(), false, self.fails);
+        self.machines.push(Machine { instance, visible, running, forgotten, events, impaired, fails });
         id
+    }
+
+    /// The places of a launch where there is none, each with its error.
+    fn errors(&self, launch: &Launch) -> Vec<(Place, CloudError)> {
+        let error = |place: &Place| {
+            let key = (place.clone(), launch.spot);
+            let empty = self.empty.contains(&key).then_some("InsufficientInstanceCapacity");
+            let code = self.refused.get(&key).copied().or(empty)?;
+            Some((place.clone(), CloudError::from_code(code, "as the test wants it")))
+        };
+        launch.places.iter().filter_map(error).collect()
     }
 
     /// EC2's part of a launch: the token first, then the capacity.
@@ -285,15 +319,21 @@ impl Inside {
             }
             return Ok(launched.clone());
         }
-        let place = launch.places.iter().find(|place| !self.empty.contains(&((*place).clone(), launch.spot)));
+        let errors = self.errors(launch);
+        let place = launch.places.iter().find(|place| errors.iter().all(|(bad, _)| bad != *place));
         let Some(place) = place.cloned() else {
-            return Err(CloudError::from_code("InsufficientInstanceCapacity", "there is none"));
+            let first = errors.into_iter().next().map(|(_, error)| error);
+            return Err(first.unwrap_or_else(|| CloudError::from_code("InvalidParameterValue", "no place")));
         };
         let instance = self.start(&place.instance_type, &place.zone, launch.spot, launch.tags.clone());
         let launched = Launched { instance, instance_type: Some(place.instance_type), zone: Some(place.zone) };
         self.launches.insert(launch.token.clone(), (launch.clone(), launched.clone()));
         Ok(launched)
     }
+}
+
+fn state_reason(code: &str) -> StateReason {
+    StateReason { code: code.to_string(), message: format!("{code}: as the test wants it") }
 }
 
 fn answer<T>(fault: Option<Fault>, value: T) -> Result<T, CloudError> {
@@ -325,21 +365,16 @@ impl Cloud for FakeCloud {
         if !launch.template.as_ref().is_some_and(|own| inside.templates.contains_key(&own.name)) {
             return Err(CloudError::from_code("InvalidLaunchTemplateName.NotFoundException", "no such template"));
         }
-        let empty: Vec<Place> = launch
-            .places
-            .iter()
-            .filter(|place| inside.empty.contains(&((*place).clone(), launch.spot)))
-            .cloned()
-            .collect();
-        let mut told = FleetAnswer::default();
+        let errors = inside.errors(launch);
+        let mut all = FleetAnswer::default();
         match inside.launch(launch) {
-            Ok(launched) => told.launched.push(launched),
-            Err(error) if error.code == "InsufficientInstanceCapacity" => {}
+            Ok(launched) => all.launched.push(launched),
+            // The answer of a fleet without an instance is no error.
+            Err(_) if errors.len() == launch.places.len() => {}
             Err(error) => return Err(error),
         }
-        let none = CloudError::from_code("InsufficientInstanceCapacity", "there is none");
-        told.errors = empty.into_iter().map(|place| (Some(place), none.clone())).collect();
-        answer(fault, told)
+        all.errors = errors.into_iter().map(|(place, error)| (Some(place), error.of_place())).collect();
+        answer(fault, all)
     }
 
     async fn delete_template(&self, name: &str) -> Result<(), CloudError> {
@@ -360,7 +395,8 @@ impl Cloud for FakeCloud {
         let now = Instant::now();
         for machine in &mut inside.machines {
             if machine.instance.state == State::Pending && machine.running <= now {
-                machine.instance.state = State::Running;
+                machine.instance.state = if machine.fails.is_some() { State::Terminated } else { State::Running };
+                machine.instance.reason = machine.fails.map(state_reason);
             }
         }
         let all: Vec<Instance> = inside
@@ -415,7 +451,7 @@ impl Cloud for FakeCloud {
         for machine in &mut inside.machines {
             if instances.contains(&machine.instance.id) && !machine.instance.state.is_ended() {
                 machine.instance.state = State::ShuttingDown;
-                machine.instance.reason = Some("Client.UserInitiatedShutdown".to_string());
+                machine.instance.reason = Some(state_reason("Client.UserInitiatedShutdown"));
             }
         }
         answer(fault, ())

@@ -6,6 +6,7 @@ use crate::cloud::{Cloud, Instance, LISTED_AFTER_MS, TemplateSpec, Which};
 use crate::config::Config;
 use crate::error::{Class, CloudError};
 use crate::note::{Host, Note};
+use crate::state_reason::StateReason;
 use crate::weather::{Report, Weather};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,6 +197,7 @@ impl Hub {
         &self.region
     }
 
+    /// Takes over the settings of a pool that joins.
     pub(crate) fn joined(&self, config: &Config) {
         *lock(&self.settings) = Settings::of(config);
     }
@@ -341,7 +343,7 @@ impl Hub {
     /// What a list tells the weather: after a restart it is how it knows of what was before.
     pub(crate) fn count(&self, instance: &Instance) {
         let Instance { id, instance_type, zone, spot, launched_unix_ms, .. } = instance;
-        let taken = *spot && instance.reason.as_deref() == Some("Server.SpotInstanceTermination");
+        let taken = *spot && instance.reason.as_ref().is_some_and(StateReason::is_interruption);
         let mut known = lock(&self.known);
         let launched = known.launched.insert(id.clone(), *launched_unix_ms).is_none();
         let interrupted = taken && known.interrupted.insert(id.clone());

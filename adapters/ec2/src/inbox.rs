@@ -4,17 +4,18 @@
 //! deleted and counted. While a launch is under way an id that nobody knows may be the one that it is about to tell us:
 //! such a message is left, and comes back when its visibility runs out.
 
-use crate::buckets::jitter;
+use crate::backoff::{Backoff, jitter};
 use crate::cloud::{Message, Which};
 use crate::hub::{Hub, Standing, now_ms};
-use crate::notices::{Hook, Said, Signal, SignalKind, read};
+use crate::notices::{Event, Hook, Signal, SignalKind, read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use wharfinger_adapter::{Failure, NoticeKind};
 
-/// With a visibility of 30 s that is ten minutes; the queue forgets after five.
+/// Maximum number of deliveries of a message that cannot be handled. With a visibility of 30 s they take ten minutes; the queue
+/// of the templates in docs/ec2 keeps messages for five.
 const RECEIVED_MAX: u32 = 20;
 
 /// A recommendation counts for so long.
@@ -27,6 +28,9 @@ const HOOK: &str = "sqs hook";
 const SPOT: &str = "sqs";
 const REBALANCE: &str = "sqs rebalance";
 const HEALTH: &str = "sqs health";
+
+/// The pause after the queue did not answer.
+const RECEIVE_PAUSE: Backoff = Backoff { first: Duration::from_secs(2), most: Duration::from_secs(32) };
 
 /// Batches that are told and deleted at once, while the next one is received.
 const AT_ONCE: usize = 4;
@@ -54,19 +58,37 @@ async fn hear(hub: &Arc<Hub>, queue: &str, messages: Vec<Message>) {
 
 /// True: it may be deleted.
 async fn handle(hub: &Arc<Hub>, message: &Message) -> bool {
-    let signals = match read(&message.body, now_ms()) {
-        Said::Signals(signals) => signals,
-        Said::Nothing => {
-            hub.counters.ignored.fetch_add(1, Ordering::Relaxed);
-            return true;
+    let mut signals = Vec::new();
+    let (mut readable, is_first) = (false, message.received <= 1);
+    for event in read(&message.body, now_ms()) {
+        match event {
+            Event::Signals(found) => {
+                readable = true;
+                signals.extend(found);
+            }
+            Event::Ignored => {
+                readable = true;
+                hub.counters.ignored.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Unconfirmed { topic } if is_first => {
+                hub.counters.poison.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    "SNS topic {topic} waits until its subscription to the queue of notices is confirmed; subscribe the                      queue from the account that owns it (`aws sns subscribe --protocol sqs`), which confirms it"
+                );
+            }
+            Event::Unreadable { why, excerpt } if is_first => {
+                hub.counters.poison.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    "the queue of notices has an event that cannot be parsed: {why}; it begins {excerpt:?}; send only                      events of EC2, AWS Health and Auto Scaling to the queue"
+                );
+            }
+            Event::Unconfirmed { .. } | Event::Unreadable { .. } => {}
         }
-        Said::Unreadable(why) => {
-            hub.counters.poison.fetch_add(1, Ordering::Relaxed);
-            let begin: String = message.body.chars().take(200).collect();
-            tracing::warn!("a message of the queue is deleted unread: {why}; it begins {begin:?}");
-            return true;
-        }
-    };
+    }
+    // A person or a dead-letter queue may still want it.
+    if !readable {
+        return message.received >= RECEIVED_MAX;
+    }
     let mut done = true;
     for signal in signals {
         match deliver(hub, &signal).await {
@@ -183,7 +205,7 @@ fn look_again(hub: &Arc<Hub>, instance: &str) {
 
 /// Receives for ever, or until nobody needs it. A queue that is away is asked again, more and more seldom.
 pub(crate) async fn run(hub: Weak<Hub>) {
-    let mut failures = 0;
+    let mut failures: u32 = 0;
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
@@ -211,7 +233,7 @@ pub(crate) async fn run(hub: Weak<Hub>) {
                         "the queue of notices does not answer: {why}; hosts are asked for notices meanwhile"
                     );
                 }
-                let pause = Duration::from_secs(1 << i32::min(failures, 5).unsigned_abs());
+                let pause = RECEIVE_PAUSE.after(failures);
                 tokio::time::sleep(pause / 2 + jitter(pause / 2)).await;
             }
         }

@@ -9,6 +9,7 @@
 mod adapter;
 #[cfg(feature = "sdk")]
 mod aws;
+mod backoff;
 mod buckets;
 pub mod cloud;
 mod clouds;
@@ -24,7 +25,9 @@ pub mod notices;
 mod orphans;
 mod provision;
 mod reconcile;
+pub mod state_reason;
 pub mod tags;
+mod terminate;
 mod user_data;
 mod weather;
 

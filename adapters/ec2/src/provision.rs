@@ -2,23 +2,36 @@
 //! is known; the instance is waited for, reached with its pinned host key, and asked who it is.
 
 use crate::adapter::Parts;
-use crate::buckets::{Kind, jitter};
+use crate::backoff::{Backoff, jitter};
+use crate::buckets::Kind;
 use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, Launched, Place, State, Template, Which};
 use crate::config::{Address, Config, Market};
 use crate::error::{Class, CloudError};
 use crate::hub::now_ms;
 use crate::note::{Host, Note, token};
-use crate::{tags, user_data};
+use crate::state_reason::{EndedBy, StateReason};
+use crate::{tags, terminate, user_data};
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::sleep;
 use wharfinger_adapter::{Blame, Command, Exit, Failure, Journal, ProvisionJob, Provisioned, ResourceJob};
+use wharfinger_ssh::HostKeyType;
 
 /// Launches in one call; then the broker asks again, with a pause.
 const LAUNCHES_MAX: u32 = 4;
 
 /// Repetitions of a request whose outcome is not known, in one call.
 const REPEATS_MAX: u32 = 6;
+
+/// The pause before a request without an answer is repeated.
+const REPEAT_PAUSE: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(16) };
+
+/// The pause after an instance that no other one would better: each costs money until the operator acts.
+const FUTILE_PAUSE: Backoff = Backoff { first: Duration::from_secs(10), most: Duration::from_secs(900) };
+
+/// An instance that shows another host key for this long was not given its own by the first boot.
+const MISMATCH_FOR_MS: i64 = 30_000;
 
 /// Nothing of a kind is bought for so long after its quota was reached.
 const QUOTA_PAUSE: Duration = Duration::from_secs(300);
@@ -34,20 +47,21 @@ pub(crate) async fn provision(
     // What an earlier call has begun may have been done, whatever this one hears.
     let mut doubtful = note.is_some();
     let mut launches = 0;
+    // The latest instance that ended before it was a host.
+    let mut ended: Option<Ended> = None;
     loop {
         let next = match note.take() {
             // A request is stored when it is made, not when it is planned: until then it can be planned anew.
             None => {
-                note = Some(plan(parts, resource, 1)?);
+                note = Some(plan(parts, resource, 1, ended.as_ref())?);
                 continue;
             }
             Some(Note::Over { attempt }) => {
                 if launches >= LAUNCHES_MAX {
-                    let text = format!("{launches} launches came to nothing");
-                    return Err(Failure::provider("NO_CAPACITY", text));
+                    return Err(gave_up(launches, ended.as_ref()));
                 }
                 doubtful = false;
-                note = Some(plan(parts, resource, attempt + 1)?);
+                note = Some(plan(parts, resource, attempt + 1, ended.as_ref())?);
                 continue;
             }
             Some(Note::Launching { attempt, since_ms, asked_ms, launch, host_key, refused_ms }) => {
@@ -92,19 +106,21 @@ pub(crate) async fn provision(
             }
             Some(Note::Launched { attempt, since_ms, mut host }) => {
                 match proved(parts, job, since_ms, &mut host).await? {
-                    Some((mut made, ssh)) => {
+                    Proved::Host(mut made, ssh) => {
                         made.handle = Note::Ready { attempt, host, ssh }.text()?;
                         return Ok(made);
                     }
-                    None => Note::Over { attempt },
+                    Proved::Ended(end) => over(parts, journal, attempt, ended.insert(end), job.attempt).await?,
+                    Proved::OtherKey(failure) => return other_key(parts, job, journal, attempt, &host, failure).await,
                 }
             }
             Some(Note::Ready { attempt, mut host, .. }) => match proved(parts, job, now_ms(), &mut host).await? {
-                Some((mut made, ssh)) => {
+                Proved::Host(mut made, ssh) => {
                     made.handle = Note::Ready { attempt, host, ssh }.text()?;
                     return Ok(made);
                 }
-                None => Note::Over { attempt },
+                Proved::Ended(end) => over(parts, journal, attempt, ended.insert(end), job.attempt).await?,
+                Proved::OtherKey(failure) => return other_key(parts, job, journal, attempt, &host, failure).await,
             },
         };
         journal.write(&next.text()?).await?;
@@ -142,8 +158,91 @@ impl Request<'_> {
     }
 }
 
+/// An instance that ended before it was a host.
+struct Ended {
+    instance: String,
+    spot: bool,
+    reason: Option<StateReason>,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Some(reason) => write!(f, "instance {} ended while it booted: {reason}", self.instance),
+            None => write!(f, "instance {} ended while it booted, and EC2 gives no reason", self.instance),
+        }
+    }
+}
+
+impl Ended {
+    fn by(&self) -> EndedBy {
+        self.reason.as_ref().map_or(EndedBy::Provider, StateReason::ended_by)
+    }
+}
+
+/// The note after an instance ended while it booted. An error: no other instance is launched until the operator acts.
+async fn over(
+    parts: &Parts,
+    journal: &dyn Journal,
+    attempt: u32,
+    ended: &Ended,
+    failures: u32,
+) -> Result<Note, Failure> {
+    let note = Note::Over { attempt };
+    match (ended.by(), &ended.reason) {
+        (EndedBy::Configuration, Some(reason)) => {
+            // The next instance is another request, since the cause of this end may be corrected until then.
+            journal.write(&note.text()?).await?;
+            let mut failure = Failure::configuration("LAUNCH_FAILED", format!("{ended}; {}", reason.remedy()));
+            failure.retry_after = Some(FUTILE_PAUSE.after(failures.saturating_add(1)));
+            return Err(failure);
+        }
+        (EndedBy::Quota, _) => {
+            parts.hub.with_weather(|weather| weather.quota_reached(ended.spot, QUOTA_PAUSE));
+        }
+        (EndedBy::Configuration | EndedBy::Capacity | EndedBy::Call | EndedBy::Provider, _) => {}
+    }
+    Ok(note)
+}
+
+/// Ends an instance whose first boot did not install its host key. The next one would not either.
+async fn other_key(
+    parts: &Parts,
+    job: &ProvisionJob,
+    journal: &dyn Journal,
+    attempt: u32,
+    host: &Host,
+    failure: Failure,
+) -> Result<Provisioned, Failure> {
+    // Without a confirmed end the note of the instance stays, and the next call ends it.
+    if terminate::instance(parts, host).await.is_ok() {
+        journal.write(&Note::Over { attempt }.text()?).await?;
+    }
+    let text = format!(
+        "instance {} shows another host key than the one in its user data: {}; set host_key_type = \"ecdsa\" for images in \
+         FIPS mode, else let the image's cloud-init install `ssh_keys`",
+        host.instance, failure.message
+    );
+    let mut failure = Failure::configuration("HOST_KEY_MISMATCH", text);
+    failure.retry_after = Some(FUTILE_PAUSE.after(job.attempt.saturating_add(1)));
+    Err(failure)
+}
+
+/// The failure after the maximum number of launches.
+fn gave_up(launches: u32, ended: Option<&Ended>) -> Failure {
+    let Some(ended) = ended else {
+        return Failure::provider("NO_CAPACITY", format!("{launches} launches came to nothing"));
+    };
+    let text = format!("{launches} launches came to nothing; the latest {ended}");
+    match ended.by() {
+        EndedBy::Capacity => Failure::provider("NO_CAPACITY", text),
+        EndedBy::Quota => Failure::provider("QUOTA_REACHED", text),
+        EndedBy::Configuration | EndedBy::Call | EndedBy::Provider => Failure::provider("EC2_FAILED", text),
+    }
+}
+
 /// The next request: which market, which places, one more attempt.
-fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Failure> {
+fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32, ended: Option<&Ended>) -> Result<Note, Failure> {
     let config = &parts.config;
     let places = config.places();
     let markets: &[bool] = match config.market {
@@ -151,6 +250,9 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Fai
         Market::SpotFirst => &[true, false],
         Market::OnDemand => &[false],
     };
+    if let Some(error) = parts.hub.with_weather(|weather| weather.offered_nowhere(&places, markets)) {
+        return Err(error.failure("no place of the pool can have an instance"));
+    }
     let mut wait: Option<(Duration, &'static str)> = None;
     let chosen = markets.iter().find_map(|spot| {
         let said = parts.hub.with_weather(|weather| match weather.quota_pause(*spot) {
@@ -173,12 +275,15 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Fai
             Market::OnDemand => "on-demand",
         };
         let why = if reason == "QUOTA_REACHED" { "the account's quota is used up" } else { "none was to be had" };
-        let text = format!(
+        let mut text = format!(
             "no {what} capacity in any of {} types and {} zones: {why}; asked again in {} s",
             config.types.len(),
             config.subnets.len(),
             pause.as_secs()
         );
+        if let Some(ended) = ended {
+            text = format!("{text}; the latest {ended}");
+        }
         let mut failure = Failure::provider(reason, text);
         // Not all at once when it is over.
         failure.retry_after = Some(pause + jitter(Duration::from_secs(5)));
@@ -186,7 +291,8 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Fai
     };
     let token = token(&resource.resource, attempt);
     let login = login_key(config)?;
-    let (key, authorized) = (wharfinger_ssh::host_key_from(login, &token)?, wharfinger_ssh::public_of(login)?);
+    let key = wharfinger_ssh::host_key_from(login, &token, config.host_key_type)?;
+    let authorized = wharfinger_ssh::public_of(login)?;
     let mut own = config.tags.clone();
     for (name, value) in [
         ("Name", format!("wharfinger {}", parts.pool)),
@@ -222,7 +328,9 @@ fn login_key(config: &Config) -> Result<&Path, Failure> {
 /// The request with the private host key, which is stored nowhere. `None`: the login key is another one than when the request was
 /// written down, so the key cannot be derived again.
 fn whole(parts: &Parts, launch: &Launch, host_key: &str) -> Result<Option<Launch>, Failure> {
-    let key = wharfinger_ssh::host_key_from(login_key(&parts.config)?, &launch.token)?;
+    // The type is the request's own, also if the setting has changed since.
+    let kind = HostKeyType::of(host_key).unwrap_or_default();
+    let key = wharfinger_ssh::host_key_from(login_key(&parts.config)?, &launch.token, kind)?;
     let user_data = user_data::filled(&launch.user_data, &key);
     if user_data != launch.user_data && key.public != host_key {
         return Ok(None);
@@ -277,11 +385,12 @@ async fn launched(
                     let text = format!("it is not known whether the launch was heard; it is asked again: {error}");
                     return Err(Failure::provider("LAUNCH_IN_DOUBT", text));
                 }
-                let pause = Duration::from_millis(500 << repeats.min(5));
+                let pause = REPEAT_PAUSE.after(repeats);
                 sleep(pause + jitter(pause)).await;
                 continue;
             }
             Class::Capacity
+            | Class::NotOffered
             | Class::Quota
             | Class::Configuration
             | Class::Credentials
@@ -340,15 +449,18 @@ async fn ask(
     let hub = &parts.hub;
     let cool = hub.settings().cool;
     let note_want = |place: &Place| hub.with_weather(|weather| weather.no_capacity(place, launch.spot, cool));
+    let note_refusal = |place: &Place, error: &CloudError| match error.class {
+        Class::Capacity => note_want(place),
+        Class::NotOffered => hub.with_weather(|weather| weather.not_offered(place, launch.spot, error.clone())),
+        _ => {}
+    };
     if !launch.is_fleet() {
         // The wait for the rate comes before the note, so that the note has the time of the request.
         hub.turn(Kind::Launch).await;
         request.store().await?;
         let answer = hub.answered(Kind::Launch, hub.cloud.run_instance(launch).await);
-        if let (Err(error), Some(place)) = (&answer, launch.places.first())
-            && error.class == Class::Capacity
-        {
-            note_want(place);
+        if let (Err(error), Some(place)) = (&answer, launch.places.first()) {
+            note_refusal(place, error);
         }
         return Ok(answer);
     }
@@ -368,17 +480,18 @@ async fn ask(
             return Ok(Err(error));
         }
     };
-    let wants = answer.errors.iter().filter(|(_, error)| error.class == Class::Capacity);
-    for (place, _) in wants.clone() {
+    // An error for one place is about that place alone.
+    for (place, error) in &answer.errors {
         if let Some(place) = place {
-            note_want(place);
+            note_refusal(place, error);
         }
     }
+    let mut wants = answer.errors.iter().filter(|(_, error)| error.class == Class::Capacity);
     if let Some(launched) = answer.launched.into_iter().next() {
         return Ok(Ok(launched));
     }
     // A fleet fails with HTTP 200, a list of errors and no instance.
-    if wants.clone().any(|(place, _)| place.is_none()) || answer.errors.is_empty() {
+    if wants.any(|(place, _)| place.is_none()) || answer.errors.is_empty() {
         launch.places.iter().for_each(note_want);
     }
     let worst = |class: Class| answer.errors.iter().map(|(_, error)| error).find(|error| error.class == class).cloned();
@@ -386,6 +499,8 @@ async fn ask(
         .or_else(|| worst(Class::Quota))
         .or_else(|| worst(Class::Throttle))
         .or_else(|| worst(Class::Unknown))
+        .or_else(|| worst(Class::Credentials))
+        .or_else(|| worst(Class::Configuration))
         .or_else(|| answer.errors.first().map(|(_, error)| error.clone()));
     let unexplained = || CloudError::from_code("UnfulfillableCapacity", "the fleet has no instance and no error");
     Ok(Err(error.unwrap_or_else(unexplained)))
@@ -424,32 +539,49 @@ fn host_of(launch: &Launch, launched: &Launched, host_key: String) -> Host {
     }
 }
 
-/// Waits until the instance is a host that was reached and told its name. `None`: it is no more.
-async fn proved(
-    parts: &Parts,
-    job: &ProvisionJob,
-    since_ms: i64,
-    host: &mut Host,
-) -> Result<Option<(Provisioned, String)>, Failure> {
+/// What became of an instance that boots.
+enum Proved {
+    /// A host, and what the ssh adapter remembers of it.
+    Host(Provisioned, String),
+    Ended(Ended),
+    /// It shows another host key than its own.
+    OtherKey(Failure),
+}
+
+/// Waits until the instance is a host that was reached and confirmed its id, or has ended.
+async fn proved(parts: &Parts, job: &ProvisionJob, since_ms: i64, host: &mut Host) -> Result<Proved, Failure> {
     let deadline = since_ms.saturating_add(i64::try_from(parts.config.launch_timeout_ms).unwrap_or(i64::MAX));
     let mut last: Option<Failure> = None;
+    let mut state = "in no list of EC2".to_string();
+    let mut mismatch_ms: Option<i64> = None;
     loop {
         let seen = parts.hub.look(&host.instance).await;
         if let Some(instance) = &seen {
+            state = instance.state_text();
             if instance.state.is_over() {
-                let reason = instance.reason.clone().unwrap_or_else(|| "no reason given".to_string());
-                tracing::info!(pool = parts.pool, instance = host.instance, reason, "ended before it was a host");
-                if reason == "Server.SpotInstanceTermination" || reason == "Server.InsufficientInstanceCapacity" {
+                tracing::info!(pool = parts.pool, instance = host.instance, state, "ended before it was a host");
+                let ended = Ended { instance: host.instance.clone(), spot: host.spot, reason: instance.reason.clone() };
+                if ended.by() == EndedBy::Capacity {
                     parts.hub.interrupted(&host.instance);
                 }
-                return Ok(None);
+                return Ok(Proved::Ended(ended));
             }
             host.zone.clone_from(&instance.zone);
             host.instance_type.clone_from(&instance.instance_type);
             if let (State::Running, Some(address)) = (instance.state, address_of(parts, instance)) {
                 match reached(parts, job, host, address).await {
-                    Ok(made) => return Ok(Some(made)),
-                    Err(failure) => last = Some(failure),
+                    Ok((made, ssh)) => return Ok(Proved::Host(made, ssh)),
+                    Err(failure) if failure.reason == "HOST_KEY_MISMATCH" => {
+                        let since_ms = *mismatch_ms.get_or_insert_with(now_ms);
+                        if now_ms() - since_ms >= MISMATCH_FOR_MS {
+                            return Ok(Proved::OtherKey(failure));
+                        }
+                        last = Some(failure);
+                    }
+                    Err(failure) => {
+                        mismatch_ms = None;
+                        last = Some(failure);
+                    }
                 }
             }
         }
@@ -460,15 +592,25 @@ async fn proved(
     }
     let seconds = parts.config.launch_timeout_ms / 1000;
     Err(match last {
-        // Another instance would not take the key either.
-        Some(failure) if failure.blame == Blame::Configuration && failure.reason != "HOST_KEY_MISMATCH" => failure,
+        Some(failure) if failure.reason == "HOST_KEY_MISMATCH" => return Ok(Proved::OtherKey(failure)),
+        // Another instance would not take the login key either.
+        Some(failure) if failure.blame == Blame::Configuration => failure,
+        // An sshd in FIPS mode does not start with an ed25519 key alone.
+        Some(failure) if failure.reason == "UNREACHABLE" && parts.config.host_key_type == HostKeyType::Ed25519 => {
+            let text = format!(
+                "instance {} was no host after {seconds} s: {}; look at the security groups, and set host_key_type = \
+                 \"ecdsa\" if the image runs in FIPS mode",
+                host.instance, failure.message
+            );
+            Failure::resource(failure.reason, text)
+        }
         Some(failure) => Failure::resource(
             failure.reason,
             format!("instance {} was no host after {seconds} s: {}", host.instance, failure.message),
         ),
         None => Failure::resource(
             "BOOT_TIMEOUT",
-            format!("instance {} does not run, or has no address, after {seconds} s", host.instance),
+            format!("instance {} is {state}, and has no address or does not run after {seconds} s", host.instance),
         ),
     })
 }

@@ -4,12 +4,14 @@
 //! not found by its own id, is asked over SSH; only silence there and absence here together are an end
 //! (`adapter.rs`).
 
+use crate::backoff::jitter;
 use crate::buckets::Kind;
 use crate::cloud::{Ask, Instance, LISTED_AFTER_MS, Which};
 use crate::error::Class;
 use crate::hub::{Hub, Standing, now_ms};
 use crate::orphans::Orphans;
-use crate::{buckets, inbox, tags};
+use crate::state_reason::StateReason;
+use crate::{inbox, tags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -56,7 +58,7 @@ async fn lists(hub: Weak<Hub>) {
         sweep.once(&own).await;
         let pause = own.settings().reconcile;
         drop(own);
-        sleep(pause - pause / 8 + buckets::jitter(pause / 4)).await;
+        sleep(pause - pause / 8 + jitter(pause / 4)).await;
     }
 }
 
@@ -123,11 +125,10 @@ impl Sweep {
             if !instance.state.is_over() {
                 return;
             }
-            let reason = instance.reason.clone().unwrap_or_else(|| "no reason given".to_string());
-            if reason == "Server.SpotInstanceTermination" {
+            if instance.reason.as_ref().is_some_and(StateReason::is_interruption) {
                 hub.interrupted(id);
             }
-            let detail = format!("instance {id} is {:?}: {reason}", instance.state);
+            let detail = format!("instance {id} is {}", instance.state_text());
             if let Err(failure) = hub.tell(id, NoticeKind::Gone, LIST, detail).await {
                 tracing::debug!("told at the next list: {failure}");
             }
@@ -169,7 +170,7 @@ async fn statuses(hub: Weak<Hub>) {
         watch.once(&own).await;
         let pause = own.settings().status;
         drop(own);
-        sleep(pause - pause / 8 + buckets::jitter(pause / 4)).await;
+        sleep(pause - pause / 8 + jitter(pause / 4)).await;
     }
 }
 

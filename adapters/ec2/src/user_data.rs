@@ -5,7 +5,7 @@
 use crate::config::Config;
 use serde_json::json;
 use wharfinger_adapter::{Failure, quote};
-use wharfinger_ssh::HostKey;
+use wharfinger_ssh::{HostKey, HostKeyType};
 
 /// EC2 takes no more.
 const BYTES_MAX: usize = 16 * 1024;
@@ -29,8 +29,13 @@ pub(crate) fn stored(config: &Config, host_key: &HostKey, authorized: &str) -> R
 
 /// The user data as EC2 gets it. Text that an older version stored holds its key already.
 pub(crate) fn filled(stored: &str, host_key: &HostKey) -> String {
-    let place = |key: &str| format!("\"ed25519_private\": {}", json!(key));
+    let kind = type_of(host_key).as_str();
+    let place = |key: &str| format!("\"{kind}_private\": {}", json!(key));
     stored.replacen(&place(HOST_KEY), &place(&host_key.private), 1)
+}
+
+fn type_of(host_key: &HostKey) -> HostKeyType {
+    HostKeyType::of(&host_key.public).unwrap_or_default()
 }
 
 /// Cloud-init's text for one instance.
@@ -53,10 +58,11 @@ fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<St
         ));
     }
     run.extend(config.setup.iter().cloned());
+    let kind = type_of(host_key).as_str();
     let data = json!({
         "ssh_deletekeys": true,
         "ssh_genkeytypes": [],
-        "ssh_keys": { "ed25519_private": host_key.private, "ed25519_public": host_key.public },
+        "ssh_keys": { format!("{kind}_private"): host_key.private, format!("{kind}_public"): host_key.public },
         "disable_root": user != "root",
         "users": ["default", { "name": user, "ssh_authorized_keys": [authorized] }],
         "runcmd": run,
@@ -113,6 +119,10 @@ mod tests {
         assert!(!kept.contains("secret") && kept.contains("ssh-ed25519 AAAA"), "{kept}");
         assert_eq!(filled(&kept, &key), text);
         assert_eq!(filled(&text, &key), text, "what an older version stored");
+        let ecdsa = HostKey { private: "secret".into(), public: "ecdsa-sha2-nistp256 AAAA".into() };
+        let kept = stored(&config, &ecdsa, "ssh-ed25519 BBBB").unwrap();
+        assert!(kept.contains("\"ecdsa_private\": \"@HOST_KEY@\"") && !kept.contains("ed25519_p"), "{kept}");
+        assert_eq!(filled(&kept, &ecdsa), user_data(&config, &ecdsa, "ssh-ed25519 BBBB").unwrap());
         config.backstop_minutes = 0;
         assert!(!user_data(&config, &key, "k").unwrap().contains("poweroff"));
         config.setup = vec!["x".repeat(17_000)];

@@ -1,6 +1,7 @@
 //! How it went with each type in each zone: what was launched, taken away, not to be had; and what is left alone for now.
 
 use crate::cloud::Place;
+use crate::error::CloudError;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -42,12 +43,17 @@ pub struct Report {
     pub cool: Option<Duration>,
 }
 
+/// Time for which a place is left alone after EC2 reported that the zone does not offer the type.
+const NOT_OFFERED_FOR: Duration = Duration::from_secs(1800);
+
 type Key = (String, String, bool);
 
 #[derive(Debug, Default)]
 struct Cell {
     counts: Counts,
     cool_until: Option<Instant>,
+    /// The zone did not offer the type when it was last asked for.
+    not_offered: Option<CloudError>,
 }
 
 /// Counts since the broker's start, and of what EC2 still lists then (about an hour of what has ended). Nothing is decided by
@@ -69,7 +75,9 @@ impl Weather {
     }
 
     pub(crate) fn launched(&mut self, instance_type: &str, zone: &str, spot: bool) {
-        self.cell(instance_type, zone, spot).counts.launches += 1;
+        let cell = self.cell(instance_type, zone, spot);
+        cell.counts.launches += 1;
+        cell.not_offered = None;
     }
 
     /// `lived_ms`: if that is known; `cool`: what is left of the rest.
@@ -86,6 +94,32 @@ impl Weather {
         let cell = self.cell(&place.instance_type, &place.zone, spot);
         cell.counts.capacity_errors += 1;
         cell.cool_until = Some(Instant::now() + cool);
+        cell.not_offered = None;
+    }
+
+    /// EC2 reports that the zone of this place does not offer its type.
+    pub(crate) fn not_offered(&mut self, place: &Place, spot: bool, error: CloudError) {
+        let cell = self.cell(&place.instance_type, &place.zone, spot);
+        cell.cool_until = Some(Instant::now() + NOT_OFFERED_FOR);
+        cell.not_offered = Some(error);
+    }
+
+    /// The error of a place, if none of the places is offered in any of these markets. They are asked for again at the next
+    /// attempt: a rest gains nothing, and the operator may have acted.
+    pub(crate) fn offered_nowhere(&mut self, places: &[Place], markets: &[bool]) -> Option<CloudError> {
+        let now = Instant::now();
+        let keys: Vec<Key> = places.iter().flat_map(|place| markets.iter().map(|spot| key(place, *spot))).collect();
+        let mut error = None;
+        for key in &keys {
+            let cell = self.cells.get(key).filter(|cell| cell.cool_until.is_some_and(|until| until > now))?;
+            error = Some(cell.not_offered.clone()?);
+        }
+        for key in &keys {
+            if let Some(cell) = self.cells.get_mut(key) {
+                (cell.cool_until, cell.not_offered) = (None, None);
+            }
+        }
+        error
     }
 
     pub(crate) fn quota_reached(&mut self, spot: bool, pause: Duration) {

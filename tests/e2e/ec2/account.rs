@@ -164,6 +164,16 @@ impl Account {
         self.event("EC2 Spot Instance Interruption Warning", &detail);
     }
 
+    /// The two minutes' warning, by way of an SNS topic.
+    pub(crate) fn warn_by_topic(&self, instance: &str) {
+        let event = json!({ "version": "0", "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
+                            "detail": { "instance-id": instance, "instance-action": "terminate" } });
+        let body = json!({ "Type": "Notification", "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+                           "TopicArn": "arn:aws:sns:us-east-1:123456789012:ends", "Message": event.to_string(),
+                           "Timestamp": "2026-11-28T03:00:00.000Z", "SignatureVersion": "1" });
+        self.chaos("send", &json!({ "body": body.to_string() }));
+    }
+
     /// AWS takes it away: the state first, and its sshd with it.
     pub(crate) fn take_away(&self, instance: &str) {
         let reason = "Server.SpotInstanceTermination";

@@ -6,6 +6,7 @@ mod contract;
 mod crowd;
 mod faults;
 mod killed;
+mod launches;
 mod life;
 mod notices;
 mod pace;

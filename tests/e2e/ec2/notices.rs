@@ -91,6 +91,43 @@ fn warned_by_the_queue_it_is_replaced_before_it_is_missed() {
     });
 }
 
+#[test]
+fn a_queue_takes_raw_events_and_those_of_an_sns_topic() {
+    if skip("a_queue_takes_raw_events_and_those_of_an_sns_topic") {
+        return;
+    }
+    let scene = Scene::new(Pools::default());
+    // Test messages of services come first, and one that waits for a person.
+    let account = &scene.cloud.account;
+    for body in [
+        json!({ "Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b" }),
+        json!({ "Service": "AWS Auto Scaling", "Event": "autoscaling:TEST_NOTIFICATION" }),
+        json!({ "Type": "SubscriptionConfirmation", "TopicArn": "arn:aws:sns:us-east-1:123456789012:ends", "Token": "x" }),
+    ] {
+        account.chaos("send", &json!({ "body": body.to_string() }));
+    }
+    scene
+        .cloud
+        .farm
+        .server
+        .wait("the tests' end", || (account.chaos("queue", &json!({}))["messages"] == 1).then_some(()));
+    let log = scene.cloud.farm.server.log();
+    assert!(log.contains("arn:aws:sns:us-east-1:123456789012:ends") && log.contains("aws sns subscribe"), "{log}");
+    let since = SystemTime::now();
+    account.warn_by_topic(&scene.instance);
+    scene.ends(since, BY_QUEUE);
+    scene.cloud.until_alive(2);
+    scene.cloud.account.take_away(&scene.instance);
+    let successor = scene.moves(since);
+    // The next one is warned without the topic.
+    let host = scene.cloud.host_of(&successor.resource_id);
+    let instance = scene.cloud.instance_of(&host);
+    let scene = Scene { lease: successor, host, instance, ..scene };
+    let since = SystemTime::now();
+    scene.cloud.account.warn(&scene.instance);
+    scene.ends(since, BY_QUEUE);
+}
+
 /// The pool may have one: for the time of the warning it has two.
 #[test]
 fn a_full_pool_has_the_next_one_before_the_end_of_the_last() {

@@ -45,7 +45,8 @@ fn imds(cloud: Arc<FakeCloud>) -> String {
 /// The first boot of cloud-init, as far as it is of interest: the host key.
 fn boot(sshd: &Mutex<Sshd>, user_data: &str) {
     let told: serde_json::Value = serde_json::from_str(user_data.strip_prefix("#cloud-config\n").unwrap()).unwrap();
-    let key = told["ssh_keys"]["ed25519_private"].as_str().unwrap();
+    let keys = told["ssh_keys"].as_object().unwrap();
+    let key = keys.iter().find(|(name, _)| name.ends_with("_private")).unwrap().1.as_str().unwrap();
     let mut sshd = sshd.lock().unwrap();
     let path = sshd.folder().join("host_key");
     std::fs::remove_file(&path).unwrap();
@@ -65,7 +66,9 @@ async fn adapter_keeps_the_contract() {
         let sshd = Arc::new(Mutex::new(Sshd::start()));
         let cloud = Arc::new(FakeCloud::new());
         let mut config: Config = toml::from_str(GOOD).unwrap();
-        if !fleet {
+        if fleet {
+            config.host_key_type = wharfinger_ssh::HostKeyType::Ecdsa;
+        } else {
             config.types.truncate(1);
             config.subnets.pop_last();
         }

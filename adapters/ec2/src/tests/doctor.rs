@@ -40,6 +40,10 @@ async fn what_is_missing_is_told_by_its_name() {
         assert_eq!(of(&found, what).health, health, "{call}: {found:#?}");
     }
     let cloud = FakeCloud::new();
+    cloud.policy("{\"Service\":\"sns.amazonaws.com\"}");
+    let found = examine(&cloud, "spot", &config()).await;
+    assert_eq!(of(&found, "queue policy").health, Health::Good, "the events come through a topic");
+    cloud.policy("");
     let found = examine(&cloud, "spot", &config()).await;
     assert_eq!(of(&found, "queue policy").health, Health::Bad, "EventBridge may not send");
     assert_eq!(of(&found, "ec2:TerminateInstances").health, Health::Untried, "there is none to try it on");

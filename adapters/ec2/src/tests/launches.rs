@@ -2,13 +2,15 @@
 
 use super::world::{Notes, World, job};
 use crate::Market;
-use crate::cloud::{Place, State};
+use crate::cloud::{Launch, Place, State};
 use crate::fake::Fault;
 use crate::note::Note;
 use crate::provision;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{advance, timeout};
-use wharfinger_adapter::{Adapter, Blame};
+use wharfinger_adapter::{Adapter, Blame, Failure};
+use wharfinger_ssh::HostKeyType;
 
 fn place(instance_type: &str, zone: &str) -> Place {
     let subnet = format!("subnet-{}", &zone[zone.len() - 1..]);
@@ -56,6 +58,21 @@ async fn a_login_key_that_changes_while_a_launch_is_in_doubt_launches_nothing_tw
     let host = world.launch("res_1", &notes).await.unwrap();
     assert_eq!(world.cloud.calls("RunInstances"), asked);
     assert_eq!(world.cloud.alive().iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), [host.instance]);
+}
+
+/// A setting that changes while a launch is in doubt is for the next request.
+#[tokio::test(start_paused = true)]
+async fn a_request_keeps_the_type_of_its_host_key() {
+    let mut world = World::new(one_place);
+    let notes = Notes::default();
+    (0..3).for_each(|_| world.cloud.fault("RunInstances", Fault::Lost));
+    assert!(timeout(Duration::from_millis(600), world.launch("res_1", &notes)).await.is_err());
+    world.configure(|config| config.host_key_type = HostKeyType::Ecdsa);
+    let host = world.launch("res_1", &notes).await.unwrap();
+    assert!(host.host_key.starts_with("ssh-ed25519 "), "{host:?}");
+    assert_eq!(world.cloud.instances().len(), 1, "the same request");
+    let host = world.launch("res_2", &Notes::default()).await.unwrap();
+    assert!(host.host_key.starts_with("ecdsa-sha2-nistp256 "), "{host:?}");
 }
 
 /// The broker is killed at every call and every note, and goes on from its last note: one instance in the end.
@@ -227,6 +244,132 @@ async fn one_that_ends_while_it_boots_is_replaced_by_another_attempt() {
     assert_eq!(world.cloud.alive().len(), 1);
     let report = world.adapter.hub().weather();
     assert_eq!(report.iter().map(|line| line.counts.interruptions).sum::<u64>(), 1, "{report:?}");
+}
+
+/// Provisions until the call ends. Nothing listens at the addresses, so it fails.
+async fn provisioned(world: &World, notes: &Notes) -> Failure {
+    let job = job("res_1", notes.last());
+    tokio::select! {
+        made = provision::provision(world.parts(), &job, notes) => made.expect_err("nothing listens there"),
+        () = pump(world) => unreachable!("it pumps for ever"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reason_that_the_operator_must_correct_is_reported_and_stops_the_launches() {
+    for code in ["Client.InternalError", "Client.InvalidKMSKey.InvalidState", "Client.InvalidSnapshot.NotFound"] {
+        for fleet in [false, true] {
+            let world = if fleet { World::new(|_| {}) } else { World::new(one_place) };
+            world.cloud.slow(Duration::ZERO, Duration::from_secs(1));
+            world.cloud.fails(Some(code));
+            let notes = Notes::default();
+            let failure = provisioned(&world, &notes).await;
+            assert_eq!((failure.blame, failure.reason), (Blame::Configuration, "LAUNCH_FAILED"), "{failure}");
+            let instance = world.cloud.instances()[0].id.clone();
+            for part in [instance.as_str(), code, "as the test wants it", "; "] {
+                assert!(failure.message.contains(part), "{part}: {failure}");
+            }
+            assert!(failure.retry_after.is_some_and(|wait| wait >= Duration::from_secs(10)), "{failure:?}");
+            assert_eq!(world.cloud.instances().len(), 1, "no other one is bought to end in the same way");
+            assert!(matches!(notes.note(), Some(Note::Over { attempt: 1 })));
+            // Corrected: another request.
+            world.cloud.fails(None);
+            world.launch("res_1", &Notes::from(notes.last().unwrap())).await.unwrap();
+            assert_eq!(world.cloud.alive().len(), 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reason_of_the_provider_is_reported_after_the_last_launch() {
+    for (code, reason, launches) in [
+        ("Server.InternalError", "EC2_FAILED", 4),
+        ("Client.UserInitiatedShutdown", "EC2_FAILED", 4),
+        ("Client.VolumeLimitExceeded", "QUOTA_REACHED", 2),
+    ] {
+        let world = World::new(one_place);
+        world.cloud.slow(Duration::ZERO, Duration::from_secs(1));
+        world.cloud.fails(Some(code));
+        let failure = provisioned(&world, &Notes::default()).await;
+        assert_eq!((failure.blame, failure.reason), (Blame::Provider, reason), "{failure}");
+        assert!(failure.message.contains(code), "{failure}");
+        assert_eq!(world.cloud.instances().len(), launches, "{code}");
+    }
+    // Spot that is taken away while it boots rests; on demand has none either.
+    let world = World::new(|config| {
+        one_place(config);
+        config.market = Market::SpotOnly;
+    });
+    world.cloud.slow(Duration::ZERO, Duration::from_secs(1));
+    world.cloud.fails(Some("Server.InsufficientInstanceCapacity"));
+    let failure = provisioned(&world, &Notes::default()).await;
+    assert_eq!((failure.blame, failure.reason), (Blame::Provider, "NO_CAPACITY"), "{failure}");
+    assert!(failure.message.contains("Server.InsufficientInstanceCapacity"), "{failure}");
+    assert_eq!(world.cloud.instances().len(), 1, "the place rests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_stays_pending_is_reported_with_its_state_and_reason() {
+    let world = World::new(one_place);
+    world.cloud.slow(Duration::ZERO, Duration::from_secs(3600));
+    let notes = Notes::default();
+    let host = world.launch("res_1", &notes).await.unwrap();
+    world.cloud.becomes(&host.instance, State::Pending, Some("pending"));
+    let failure = provisioned(&world, &notes).await;
+    assert_eq!((failure.blame, failure.reason), (Blame::Resource, "BOOT_TIMEOUT"), "{failure}");
+    assert!(failure.message.contains("is pending (pending: as the test wants it)"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_a_zone_does_not_offer_rests_in_that_zone_alone() {
+    let refused = "InvalidFleetConfiguration";
+    let world = World::new(|_| {});
+    let places = all_places();
+    world.cloud.refuses(&places[0], true, Some(refused));
+    assert!(world.launch("res_1", &Notes::default()).await.unwrap().spot);
+    let asked: Arc<Mutex<Vec<Launch>>> = Arc::default();
+    let seen = asked.clone();
+    world.cloud.witness(move |launch| seen.lock().unwrap().push(launch.clone()));
+    assert!(world.launch("res_2", &Notes::default()).await.unwrap().spot);
+    assert_eq!(asked.lock().unwrap()[0].places, places[1..], "the other places stay");
+    // It is not the want of capacity, which ends sooner.
+    advance(Duration::from_secs(181)).await;
+    world.launch("res_3", &Notes::default()).await.unwrap();
+    assert_eq!(asked.lock().unwrap()[1].places.len(), 3, "it rests for longer");
+    advance(Duration::from_secs(1800)).await;
+    world.launch("res_4", &Notes::default()).await.unwrap();
+    assert_eq!(asked.lock().unwrap()[2].places.len(), 4);
+    // Where it is offered there is none: on demand.
+    for place in &places[1..] {
+        world.cloud.capacity(place, true, false);
+    }
+    assert!(!world.launch("res_5", &Notes::default()).await.unwrap().spot, "it goes on with the other market");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_zone_offers_in_any_market_is_the_operators_to_correct() {
+    for (fleet, refused) in [(true, "InvalidFleetConfiguration"), (false, "Unsupported")] {
+        let world = if fleet { World::new(|_| {}) } else { World::new(one_place) };
+        let places = all_places();
+        for place in &places {
+            world.cloud.refuses(place, true, Some(refused));
+            world.cloud.capacity(place, false, false);
+        }
+        let notes = Notes::default();
+        let failure = world.launch("res_1", &notes).await.unwrap_err();
+        assert_eq!((failure.blame, failure.reason), (Blame::Provider, "NO_CAPACITY"), "on demand may come: {failure}");
+        advance(Duration::from_secs(181)).await;
+        for place in &places {
+            world.cloud.refuses(place, false, Some(refused));
+        }
+        let failure = world.launch("res_1", &notes).await.unwrap_err();
+        assert_eq!((failure.blame, failure.reason), (Blame::Configuration, "REFUSED_BY_EC2"), "{failure}");
+        assert!(failure.message.contains(refused) && failure.message.contains("`subnets`"), "{failure}");
+        assert_eq!(world.cloud.instances().len(), 0);
+        // The next attempt asks again, so that a correction takes effect at once.
+        world.cloud.refuses(&places[0], true, None);
+        assert!(world.launch("res_1", &notes).await.unwrap().spot);
+    }
 }
 
 /// The loop that looks at what boots; tests start no tasks.

@@ -49,17 +49,60 @@ async fn a_warning_is_told_and_its_pool_left_alone_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn strangers_and_poison_are_deleted_and_counted() {
+async fn messages_about_strangers_are_deleted_and_unreadable_ones_stay_for_a_person_and_are_counted_once() {
     let world = World::new(|_| {});
     world.cloud.send(&warning("i-0aaaaaaaaaaaaaaaa"));
     world.cloud.send("what is this");
     world.cloud.send(&event("EC2 Something New", &json!({})));
     receive(&world).await;
-    assert_eq!(world.cloud.messages_left(), 0);
+    assert_eq!(world.cloud.messages_left(), 1, "the unreadable one");
+    for deliveries in 2..=20 {
+        assert_eq!(world.cloud.messages_left(), 1, "{deliveries}");
+        advance(Duration::from_secs(31)).await;
+        receive(&world).await;
+    }
+    assert_eq!(world.cloud.messages_left(), 0, "not for ever");
     let counters = &world.adapter.hub().counters;
     let counted = [&counters.foreign, &counters.poison, &counters.ignored].map(|count| count.load(Ordering::Relaxed));
     assert_eq!(counted, [1, 1, 1]);
     assert!(world.books.heard().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn raw_and_wrapped_messages_share_a_queue_and_one_message_may_hold_several_events() {
+    let world = World::new(|_| {});
+    let (one, two) = (world.serving("res_1").await, world.serving("res_2").await);
+    let sns = |message: &str| {
+        json!({ "Type": "Notification", "MessageId": "x", "TopicArn": "arn:aws:sns:us-east-1:1:ends", "Message": message,
+                "Timestamp": "2026-11-28T03:00:00.000Z", "SignatureVersion": "1" })
+        .to_string()
+    };
+    let several = format!("[{},{}]", warning(&one.instance), warning(&two.instance));
+    for body in [warning(&one.instance), sns(&warning(&two.instance)), several.clone(), sns(&several)] {
+        world.cloud.send(&body);
+    }
+    world.cloud.send(&json!({ "Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b" }).to_string());
+    world.cloud.send(&sns(&json!({ "Event": "autoscaling:TEST_NOTIFICATION" }).to_string()));
+    receive(&world).await;
+    let mut heard: Vec<String> = world.books.heard().into_iter().map(|(resource, ..)| resource).collect();
+    heard.sort();
+    assert_eq!(heard, ["res_1", "res_1", "res_1", "res_2", "res_2", "res_2"]);
+    assert_eq!(world.cloud.messages_left(), 0, "tests of services, too");
+    // One event of several that the broker could not store keeps the message.
+    world.cloud.send(&several);
+    world.books.away.store(true, Ordering::Relaxed);
+    receive(&world).await;
+    assert_eq!((world.books.heard().len(), world.cloud.messages_left()), (0, 1));
+    world.books.away.store(false, Ordering::Relaxed);
+    advance(Duration::from_secs(31)).await;
+    receive(&world).await;
+    assert_eq!((world.books.heard().len(), world.cloud.messages_left()), (2, 0));
+    // A subscription that waits is a person's to confirm.
+    let waits = json!({ "Type": "SubscriptionConfirmation", "TopicArn": "arn:aws:sns:us-east-1:1:ends", "Token": "x" });
+    world.cloud.send(&waits.to_string());
+    receive(&world).await;
+    assert_eq!(world.cloud.messages_left(), 1);
+    assert_eq!(world.adapter.hub().counters.poison.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]

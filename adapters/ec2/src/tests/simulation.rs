@@ -216,8 +216,11 @@ impl Sim {
             16 => {
                 let zone = self.rng.pick(&["us-east-1a", "us-east-1b"]).unwrap();
                 let (subnet, instance_type) = (format!("subnet-{}", &zone[9..]), "m7i.large".to_string());
-                let there_is = self.rng.below(2) == 0;
-                self.world.cloud.capacity(&Place { instance_type, zone: zone.into(), subnet }, true, there_is);
+                let place = Place { instance_type, zone: zone.into(), subnet };
+                let (there_is, is_offered) = (self.rng.below(2) == 0, self.rng.below(2) == 0);
+                self.world.cloud.capacity(&place, true, there_is);
+                let code = if self.seed.is_multiple_of(2) { "Unsupported" } else { "InvalidFleetConfiguration" };
+                self.world.cloud.refuses(&place, true, (!is_offered).then_some(code));
             }
             17 => {
                 let _ = timeout(Duration::from_secs(1), inbox::receive(self.world.adapter.hub(), "queue")).await;
@@ -260,7 +263,7 @@ impl Sim {
         for resource in self.in_standing(Standing::Serving) {
             let host = self.notes[&resource].note().and_then(|note| note.host().cloned()).unwrap();
             let really = self.world.cloud.instances().into_iter().find(|one| one.id == host.instance).unwrap();
-            let reason = really.reason.as_deref().unwrap_or_default();
+            let reason = really.reason.as_ref().map_or("", |reason| reason.code.as_str());
             assert!(!really.state.is_over() || reason.starts_with("Server."), "{resource} was ended by us: {really:?}");
         }
     }

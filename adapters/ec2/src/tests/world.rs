@@ -138,6 +138,12 @@ impl World {
         self.adapter.hub().attend(self.books.clone());
     }
 
+    /// The broker starts again with other settings.
+    pub(super) fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.restart();
+    }
+
     pub(super) fn parts(&self) -> &Parts {
         self.adapter.parts()
     }
