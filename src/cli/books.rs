@@ -5,7 +5,7 @@ use crate::pb;
 use async_trait::async_trait;
 use wharfinger_adapter::{Failure, Notice};
 use wharfinger_core::ResourceState;
-use wharfinger_ec2::{Broker, Clouds, Row, Standing};
+use wharfinger_ec2::{Accounts, Broker, Phase, Row};
 
 /// The engine's books.
 pub(crate) struct Books(pub(crate) Handle);
@@ -15,21 +15,21 @@ impl Broker for Books {
     async fn rows(&self) -> Result<Vec<Row>, Failure> {
         let asked = self.0.read(|core, _| {
             let rows = core.resources(None).filter(|row| row.parent.is_none()).filter_map(|row| {
-                let standing = match row.state {
-                    ResourceState::Provisioning { .. } => Standing::Making,
+                let phase = match row.state {
+                    ResourceState::Provisioning { .. } => Phase::Making,
                     ResourceState::Ready
                     | ResourceState::Suspect { .. }
                     | ResourceState::Repairing { .. }
                     | ResourceState::Quarantined { .. }
-                    | ResourceState::Draining { .. } => Standing::Serving,
-                    ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } => Standing::Leaving,
+                    | ResourceState::Draining { .. } => Phase::Serving,
+                    ResourceState::Destroying { .. } | ResourceState::Orphaned { .. } => Phase::Leaving,
                     ResourceState::Gone { .. } => return None,
                 };
                 Some(Row {
                     pool: row.pool.to_string(),
                     resource: row.id.to_string(),
                     handle: row.handle.as_deref().map(String::from),
-                    standing,
+                    phase,
                 })
             });
             rows.collect()
@@ -43,9 +43,9 @@ impl Broker for Books {
 }
 
 /// How it went with each type in each zone.
-pub(crate) fn weather(clouds: &Clouds) -> Vec<pb::WeatherLine> {
+pub(crate) fn weather(accounts: &Accounts) -> Vec<pb::WeatherLine> {
     let span = |span: std::time::Duration| prost_types::Duration::try_from(span).ok();
-    let line = |region: &str, told: wharfinger_ec2::Report| pb::WeatherLine {
+    let line = |region: &str, told: wharfinger_ec2::MarketReport| pb::WeatherLine {
         region: region.to_string(),
         zone: told.zone,
         instance_type: told.instance_type,
@@ -56,6 +56,9 @@ pub(crate) fn weather(clouds: &Clouds) -> Vec<pb::WeatherLine> {
         mean_life: told.counts.mean_life().and_then(span),
         resting: told.cool.and_then(span),
     };
-    let hubs = clouds.hubs();
-    hubs.iter().flat_map(|hub| hub.weather().into_iter().map(|told| line(hub.region(), told))).collect()
+    let accounts = accounts.all();
+    accounts
+        .iter()
+        .flat_map(|account| account.market_stats().into_iter().map(|told| line(account.region(), told)))
+        .collect()
 }

@@ -8,7 +8,7 @@ use crate::config::AdapterConfig;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
-use wharfinger_ec2::Clouds;
+use wharfinger_ec2::Accounts;
 use wharfinger_ec2::doctor::{Finding, Health};
 
 /// `doctor`.
@@ -30,11 +30,11 @@ pub(crate) struct Ec2Args {
 pub(crate) async fn examine(ui: &Ui, patient: &Patient) -> Result<Exit, Failure> {
     let Patient::Ec2(args) = patient;
     let loaded = load(ui, &args.config)?;
-    let clouds = Clouds::aws();
+    let accounts = Accounts::aws();
     let mut found: Vec<(String, Finding)> = Vec::new();
     for (pool, config) in &loaded.adapters {
         let AdapterConfig::Ec2(config) = config else { continue };
-        found.extend(clouds.examine(pool, config).await.into_iter().map(|finding| (pool.clone(), finding)));
+        found.extend(accounts.examine(pool, config).await.into_iter().map(|finding| (pool.clone(), finding)));
     }
     let bad = found.iter().any(|(_, finding)| finding.health == Health::Bad);
     if ui.json {

@@ -164,7 +164,7 @@ impl MadeAdapter {
 struct Shared {
     credentials: CredentialSources,
     #[cfg(feature = "ec2")]
-    clouds: wharfinger_ec2::Clouds,
+    accounts: wharfinger_ec2::Accounts,
 }
 
 impl Shared {
@@ -172,7 +172,7 @@ impl Shared {
         Self {
             credentials: CredentialSources::default(),
             #[cfg(feature = "ec2")]
-            clouds: wharfinger_ec2::Clouds::aws(),
+            accounts: wharfinger_ec2::Accounts::aws(),
         }
     }
 
@@ -183,8 +183,8 @@ impl Shared {
     /// How it went with what is bought.
     #[cfg(feature = "ec2")]
     fn weather(&self) -> crate::rpc::WeatherSource {
-        let clouds = self.clouds.clone();
-        Arc::new(move || super::books::weather(&clouds))
+        let accounts = self.accounts.clone();
+        Arc::new(move || super::books::weather(&accounts))
     }
 
     #[cfg(not(feature = "ec2"))]
@@ -209,7 +209,7 @@ fn make(pool: &str, config: &AdapterConfig, shared: &Shared) -> Result<MadeAdapt
         #[cfg(feature = "ec2")]
         AdapterConfig::Ec2(config) => {
             let config = (**config).clone();
-            let adapter = wharfinger_ec2::Ec2Adapter::new(pool.into(), config, &shared.clouds).map_err(failure)?;
+            let adapter = wharfinger_ec2::Ec2Adapter::new(pool.into(), config, &shared.accounts).map_err(failure)?;
             MadeAdapter::Ec2(Arc::new(adapter))
         }
     })

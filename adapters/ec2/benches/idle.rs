@@ -10,7 +10,7 @@ use std::time::Duration;
 use wharfinger_adapter::{Failure, Notice};
 use wharfinger_ec2::cloud::Cloud;
 use wharfinger_ec2::fake::FakeCloud;
-use wharfinger_ec2::{Broker, Clouds, Config, Ec2Adapter, Row, Standing};
+use wharfinger_ec2::{Accounts, Broker, Config, Ec2Adapter, Phase, Row};
 
 const HOSTS: usize = 10_000;
 
@@ -47,7 +47,7 @@ fn row(cloud: &FakeCloud, number: usize) -> Row {
     let host = serde_json::json!({ "instance": instance, "type": "m7i.large", "zone": "us-east-1a", "spot": true,
                                    "launched_ms": 1_700_000_000_000_i64, "host_key": host_key });
     let handle = serde_json::json!({ "stage": "ready", "attempt": 1, "host": host, "ssh": "x".repeat(400) });
-    Row { pool: "spot".into(), resource, handle: Some(handle.to_string()), standing: Standing::Serving }
+    Row { pool: "spot".into(), resource, handle: Some(handle.to_string()), phase: Phase::Serving }
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -64,7 +64,7 @@ async fn main() {
     .expect("a configuration");
     config.ssh.key = Some(key);
     let shared: Arc<dyn Cloud> = cloud;
-    let adapter = Ec2Adapter::new("spot".into(), config, &Clouds::of(move |_| shared.clone())).expect("an adapter");
+    let adapter = Ec2Adapter::new("spot".into(), config, &Accounts::of(move |_| shared.clone())).expect("an adapter");
     let books: Arc<dyn Broker> = Arc::new(Books(rows));
     // The lists and rows of a sweep come and go, and what they leave free is not given back: the same again before we count.
     for _ in 0..3 {
@@ -72,7 +72,7 @@ async fn main() {
     }
     let before = resident();
     adapter.attend(books);
-    while adapter.hub().counters.sweeps.load(Ordering::Relaxed) < 5 {
+    while adapter.account().counters.sweeps.load(Ordering::Relaxed) < 5 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let after = resident();

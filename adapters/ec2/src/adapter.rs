@@ -1,10 +1,10 @@
 //! The adapter's calls: buying and giving back here, everything between by the ssh adapter.
 
+use crate::account::{Account, Broker};
+use crate::accounts::Accounts;
 use crate::cloud::TemplateSpec;
-use crate::clouds::Clouds;
 use crate::config::Config;
-use crate::hub::{Broker, Hub};
-use crate::note::{Host, Note};
+use crate::record::{Host, Record};
 use crate::{provision, reconcile, terminate, user_data};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Ec2Adapter {
 pub(crate) struct Parts {
     pub(crate) pool: String,
     pub(crate) config: Config,
-    pub(crate) hub: Arc<Hub>,
+    pub(crate) account: Arc<Account>,
     pub(crate) ssh: Arc<SshAdapter>,
     /// What fleets of this pool are launched from.
     pub(crate) template: TemplateSpec,
@@ -35,7 +35,7 @@ impl Ec2Adapter {
     ///
     /// # Errors
     /// `BAD_CONFIG` (configuration), naming the key and the remedy.
-    pub fn new(pool: String, config: Config, clouds: &Clouds) -> Result<Self, Failure> {
+    pub fn new(pool: String, config: Config, clouds: &Accounts) -> Result<Self, Failure> {
         config.validate()?;
         if let Some(key) = &config.ssh.key {
             wharfinger_ssh::public_of(key)?;
@@ -46,15 +46,15 @@ impl Ec2Adapter {
             ssh.notice_source = "imds";
         }
         let ssh = Arc::new(SshAdapter::new(pool.clone(), ssh)?);
-        let hub = clouds.hub(&config);
+        let account = clouds.account(&config);
         let template = config.template_spec(&pool);
-        Ok(Self { parts: Parts { pool, config, hub, ssh, template } })
+        Ok(Self { parts: Parts { pool, config, account, ssh, template } })
     }
 
-    /// Begins to watch the instances of this pool's hub, if nobody does yet: lists, the queue, orphans.
+    /// Begins to watch the instances of this pool's account, if nobody does yet: lists, the queue, orphans.
     pub fn attend(&self, broker: Arc<dyn Broker>) {
-        if self.parts.hub.attend(broker) {
-            reconcile::start(&self.parts.hub);
+        if self.parts.account.attend(broker) {
+            reconcile::start(&self.parts.account);
         }
     }
 
@@ -63,20 +63,20 @@ impl Ec2Adapter {
         &self.parts
     }
 
-    /// The hub that this pool shares with others.
-    pub fn hub(&self) -> &Arc<Hub> {
-        &self.parts.hub
+    /// The account that this pool shares with others.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.parts.account
     }
 
     /// The job as the ssh adapter knows it.
     fn inner(&self, job: &ResourceJob) -> Result<(Host, ResourceJob), Failure> {
-        match Note::read(job.handle.as_deref())? {
-            Some(Note::Ready { host, ssh, .. }) => {
-                self.parts.hub.owned(&self.parts.pool, &job.resource, &host);
+        match Record::read(job.handle.as_deref())? {
+            Some(Record::Ready { host, ssh, .. }) => {
+                self.parts.account.owned(&self.parts.pool, &job.resource, &host);
                 let inner = ResourceJob { item: None, handle: Some(ssh), ..job.clone() };
                 Ok((host, inner))
             }
-            Some(Note::Launching { .. } | Note::Launched { .. } | Note::Over { .. }) | None => Err(Failure::bug(
+            Some(Record::Launching { .. } | Record::Launched { .. } | Record::Over { .. }) | None => Err(Failure::bug(
                 "HANDLE_MISSING",
                 format!("{} was not made, and is asked for as a host", job.resource),
             )),
@@ -86,12 +86,12 @@ impl Ec2Adapter {
     /// Silence of a host that EC2 says is no more is its end.
     fn with_ec2s_word(&self, host: &Host, verdict: Verdict) -> Verdict {
         let Verdict::Unreachable { .. } = &verdict else { return verdict };
-        let hub = &self.parts.hub;
-        if let Some(instance) = hub.instance(&host.instance).filter(|instance| instance.state.is_over()) {
+        let account = &self.parts.account;
+        if let Some(instance) = account.instance(&host.instance).filter(|instance| instance.state.is_over()) {
             let detail = format!("instance {} is {}", instance.id, instance.state_text());
             return Verdict::Gone { reason: "INSTANCE_OVER", detail };
         }
-        if hub.is_vanished(&host.instance) {
+        if account.is_vanished(&host.instance) {
             let detail = format!("EC2 knows no instance {} any more, and it does not answer", host.instance);
             return Verdict::Gone { reason: "INSTANCE_MISSING", detail };
         }
@@ -144,18 +144,18 @@ impl Adapter for Ec2Adapter {
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
-        let hub = &self.parts.hub;
-        let Some(note) = Note::read(job.handle.as_deref())? else { return Ok(()) };
+        let account = &self.parts.account;
+        let Some(note) = Record::read(job.handle.as_deref())? else { return Ok(()) };
         match &note {
-            Note::Over { .. } => Ok(()),
-            Note::Launched { host, .. } | Note::Ready { host, .. } => {
+            Record::Over { .. } => Ok(()),
+            Record::Launched { host, .. } | Record::Ready { host, .. } => {
                 self.parts.ssh.forget(&host.instance).await;
                 terminate::instance(&self.parts, host).await?;
-                hub.forget(&host.instance);
+                account.forget(&host.instance);
                 Ok(())
             }
-            Note::Launching { launch, .. } => {
-                let since_ms = note.doubtful_since_ms(hub.began_ms).unwrap_or(hub.began_ms);
+            Record::Launching { launch, .. } => {
+                let since_ms = note.doubtful_since_ms(account.began_ms).unwrap_or(account.began_ms);
                 terminate::launched(&self.parts, &job.resource, launch, since_ms).await
             }
         }
@@ -170,16 +170,16 @@ impl Adapter for Ec2Adapter {
         // The ssh adapter names hosts by their instance; the broker knows them by their resource.
         let (own, mut heard) = mpsc::channel::<Notice>(64);
         self.parts.ssh.subscribe(own);
-        let hub = Arc::downgrade(&self.parts.hub);
+        let account = Arc::downgrade(&self.parts.account);
         tokio::spawn(async move {
             while let Some(mut notice) = heard.recv().await {
-                let Some(hub) = hub.upgrade() else { return };
+                let Some(account) = account.upgrade() else { return };
                 if let NoticeTarget::Item(instance) = &notice.target {
-                    let Some(owner) = hub.owner(instance) else { continue };
+                    let Some(owner) = account.owner(instance) else { continue };
                     if notice.source == "imds"
                         && matches!(notice.kind, wharfinger_adapter::NoticeKind::Interruption { .. })
                     {
-                        hub.interrupted(instance);
+                        account.interrupted(instance);
                     }
                     notice.target = NoticeTarget::Resource(owner.resource);
                 }

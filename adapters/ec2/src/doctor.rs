@@ -129,7 +129,7 @@ async fn examine_queue(cloud: &dyn Cloud, queue: &str) -> Vec<Finding> {
         Err(error) => found.push(judge("sqs:GetQueueAttributes", Health::Minor, Err(error))),
     }
     // A stranger's warning: a broker that is at work on the queue deletes it, and counts it.
-    let mark = format!("i-{:017x}", crate::hub::now_ms());
+    let mark = format!("i-{:017x}", crate::account::now_ms());
     let body = json!({
         "source": "wharfinger.doctor",
         "detail-type": "EC2 Spot Instance Interruption Warning",
@@ -183,7 +183,7 @@ fn sample(pool: &str, config: &Config) -> Launch {
     let mut own: BTreeMap<String, String> = spec.tags.clone();
     own.insert(tags::RESOURCE.to_string(), "doctor".to_string());
     Launch {
-        token: format!("doctor-{}", crate::hub::now_ms()),
+        token: format!("doctor-{}", crate::account::now_ms()),
         spot: config.market != Market::OnDemand,
         image: config.image.clone(),
         places: config.places(),

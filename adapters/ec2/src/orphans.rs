@@ -5,10 +5,10 @@
 //! down yet could be. No more than a share of all goes in one sweep, so that a broker with the wrong database does not
 //! empty the account.
 
-use crate::buckets::Kind;
+use crate::account::{Account, Row, now_ms};
 use crate::cloud::Instance;
-use crate::hub::{Hub, Row, now_ms};
-use crate::note::Note;
+use crate::rate_limit::Kind;
+use crate::record::Record;
 use crate::tags;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,8 +29,13 @@ pub(crate) struct Orphans {
 }
 
 impl Orphans {
-    pub(crate) async fn sweep(&mut self, hub: &Arc<Hub>, listed: &BTreeMap<String, Instance>, rows: &[(Row, Note)]) {
-        let settings = hub.settings();
+    pub(crate) async fn sweep(
+        &mut self,
+        account: &Arc<Account>,
+        listed: &BTreeMap<String, Instance>,
+        rows: &[(Row, Record)],
+    ) {
+        let settings = account.settings();
         let oldest = now_ms() - 2 * i64::try_from(settings.launch.as_millis()).unwrap_or(i64::MAX / 4);
         let claims = Claims::of(rows);
         let alive: Vec<&Instance> = listed.values().filter(|instance| !instance.state.is_ended()).collect();
@@ -44,23 +49,23 @@ impl Orphans {
         self.told.retain(|id| self.seen.contains(id));
         if !twice.is_empty() {
             let most = FLOOR.max(alive.len() * usize::try_from(settings.orphans_share).unwrap_or(0) / 100);
-            self.collect(hub, &twice, listed, most, settings.orphans_dry_run).await;
+            self.collect(account, &twice, listed, most, settings.orphans_dry_run).await;
         }
         if self.sweeps % TEMPLATES_EVERY == 1 {
-            self.templates(hub, oldest).await;
+            self.templates(account, oldest).await;
         }
         self.sweeps = self.sweeps.wrapping_add(1);
     }
 
     async fn collect(
         &mut self,
-        hub: &Arc<Hub>,
+        account: &Arc<Account>,
         twice: &[String],
         listed: &BTreeMap<String, Instance>,
         most: usize,
         dry_run: bool,
     ) {
-        let Ok(now) = hub.rows().await else { return };
+        let Ok(now) = account.rows().await else { return };
         let claims = Claims::of(&now);
         let strays: Vec<String> =
             twice.iter().filter(|id| listed.get(*id).is_some_and(|instance| !claims.hold(instance))).cloned().collect();
@@ -84,15 +89,19 @@ impl Orphans {
         }
         for some in strays[..strays.len().min(most)].chunks(50) {
             tracing::warn!("terminating what is in nobody's books: {}", some.join(" "));
-            match hub.call(Kind::Terminate, hub.cloud.terminate(some)).await {
+            match account.call(Kind::Terminate, account.cloud.terminate(some)).await {
                 Ok(()) => {
-                    hub.counters.orphans.fetch_add(some.len() as u64, Ordering::Relaxed);
+                    account.counters.orphans.fetch_add(some.len() as u64, Ordering::Relaxed);
                 }
                 // One that is not known fails them all: each by itself.
                 Err(_) if some.len() > 1 => {
                     for id in some {
-                        if hub.call(Kind::Terminate, hub.cloud.terminate(std::slice::from_ref(id))).await.is_ok() {
-                            hub.counters.orphans.fetch_add(1, Ordering::Relaxed);
+                        if account
+                            .call(Kind::Terminate, account.cloud.terminate(std::slice::from_ref(id)))
+                            .await
+                            .is_ok()
+                        {
+                            account.counters.orphans.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 }
@@ -102,20 +111,22 @@ impl Orphans {
     }
 
     /// Templates of settings that nobody has any more.
-    async fn templates(&self, hub: &Arc<Hub>, oldest: i64) {
+    async fn templates(&self, account: &Arc<Account>, oldest: i64) {
         let mut page = None;
         loop {
-            let Ok(found) = hub.call(Kind::Read, hub.cloud.templates(&hub.deployment, page)).await else { return };
-            let Ok(rows) = hub.rows().await else { return };
+            let Ok(found) = account.call(Kind::Read, account.cloud.templates(&account.deployment, page)).await else {
+                return;
+            };
+            let Ok(rows) = account.rows().await else { return };
             for (name, made) in found.items {
-                let written = |(_, note): &(Row, Note)| match note {
-                    Note::Launching { launch, .. } => launch.template.as_ref().is_some_and(|own| own.name == name),
-                    Note::Launched { .. } | Note::Over { .. } | Note::Ready { .. } => false,
+                let written = |(_, note): &(Row, Record)| match note {
+                    Record::Launching { launch, .. } => launch.template.as_ref().is_some_and(|own| own.name == name),
+                    Record::Launched { .. } | Record::Over { .. } | Record::Ready { .. } => false,
                 };
                 // A pool that has launched nothing since the start of this process makes its own again when it does.
-                let used = hub.uses_template(&name).await || rows.iter().any(written);
+                let used = account.uses_template(&name).await || rows.iter().any(written);
                 if !used && made < oldest {
-                    let _ = hub.call(Kind::Terminate, hub.cloud.delete_template(&name)).await;
+                    let _ = account.call(Kind::Terminate, account.cloud.delete_template(&name)).await;
                 }
             }
             page = found.next;
@@ -133,17 +144,17 @@ struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    fn of(rows: &'a [(Row, Note)]) -> Self {
+    fn of(rows: &'a [(Row, Record)]) -> Self {
         let mut claims = Self { hosts: BTreeSet::new(), launches: BTreeSet::new() };
         for (row, note) in rows {
             match note {
-                Note::Launched { host, .. } | Note::Ready { host, .. } => {
+                Record::Launched { host, .. } | Record::Ready { host, .. } => {
                     claims.hosts.insert(&host.instance);
                 }
-                Note::Launching { attempt, .. } => {
+                Record::Launching { attempt, .. } => {
                     claims.launches.insert((&row.resource, *attempt));
                 }
-                Note::Over { .. } => {}
+                Record::Over { .. } => {}
             }
         }
         claims

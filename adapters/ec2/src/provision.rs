@@ -1,14 +1,14 @@
 //! From a wanted host to a proved one: the request is written down, then made, and repeated as it stands until its outcome
 //! is known; the instance is waited for, reached with its pinned host key, and asked who it is.
 
+use crate::account::now_ms;
 use crate::adapter::Parts;
 use crate::backoff::{Backoff, jitter};
-use crate::buckets::Kind;
 use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, Launched, Place, State, Template, Which};
 use crate::config::{Address, Config, Market};
 use crate::error::{Class, CloudError};
-use crate::hub::now_ms;
-use crate::note::{Host, Note, token};
+use crate::rate_limit::Kind;
+use crate::record::{Host, Record, token};
 use crate::state_reason::{EndedBy, StateReason};
 use crate::{tags, terminate, user_data};
 use std::fmt;
@@ -43,7 +43,7 @@ pub(crate) async fn provision(
     journal: &dyn Journal,
 ) -> Result<Provisioned, Failure> {
     let resource = &job.resource;
-    let mut note = Note::read(resource.handle.as_deref())?;
+    let mut note = Record::read(resource.handle.as_deref())?;
     // What an earlier call has begun may have been done, whatever this one hears.
     let mut doubtful = note.is_some();
     let mut launches = 0;
@@ -56,7 +56,7 @@ pub(crate) async fn provision(
                 note = Some(plan(parts, resource, 1, ended.as_ref())?);
                 continue;
             }
-            Some(Note::Over { attempt }) => {
+            Some(Record::Over { attempt }) => {
                 if launches >= LAUNCHES_MAX {
                     return Err(gave_up(launches, ended.as_ref()));
                 }
@@ -64,11 +64,11 @@ pub(crate) async fn provision(
                 note = Some(plan(parts, resource, attempt + 1, ended.as_ref())?);
                 continue;
             }
-            Some(Note::Launching { attempt, since_ms, asked_ms, launch, host_key, refused_ms }) => {
+            Some(Record::Launching { attempt, since_ms, asked_ms, launch, host_key, refused_ms }) => {
                 launches += 1;
                 let mut request = Request { attempt, since_ms, asked_ms, launch, host_key, journal };
                 // Until its owner is known.
-                let _under_way = parts.hub.launching();
+                let _under_way = parts.account.launching();
                 let outcome = match refused_ms {
                     None => match whole(parts, &request.launch, &request.host_key)? {
                         Some(whole) => launched(parts, resource, &mut request, &whole, doubtful).await?,
@@ -83,14 +83,14 @@ pub(crate) async fn provision(
                 match outcome {
                     Outcome::Launched(instance) => {
                         let host = host_of(&request.launch, &instance, request.host_key);
-                        parts.hub.owned(&parts.pool, &resource.resource, &host);
-                        parts.hub.launched(&host);
+                        parts.account.owned(&parts.pool, &resource.resource, &host);
+                        parts.account.launched(&host);
                         let (pool, resource) = (&parts.pool, &resource.resource);
                         let Host { instance, instance_type, zone, spot, .. } = &host;
                         tracing::info!(pool, resource, instance, instance_type, zone, spot, attempt, "launched");
-                        Note::Launched { attempt, since_ms: now_ms(), host }
+                        Record::Launched { attempt, since_ms: now_ms(), host }
                     }
-                    Outcome::Nothing(None) => Note::Over { attempt },
+                    Outcome::Nothing(None) => Record::Over { attempt },
                     Outcome::Doubt(failure) => {
                         if refused_ms.is_none() {
                             journal.write(&request.note(Some(now_ms())).text()?).await?;
@@ -99,24 +99,24 @@ pub(crate) async fn provision(
                     }
                     Outcome::Nothing(Some(failure)) => {
                         // The next try is another request: what is wrong with this one may be mended meanwhile.
-                        journal.write(&Note::Over { attempt }.text()?).await?;
+                        journal.write(&Record::Over { attempt }.text()?).await?;
                         return Err(failure);
                     }
                 }
             }
-            Some(Note::Launched { attempt, since_ms, mut host }) => {
+            Some(Record::Launched { attempt, since_ms, mut host }) => {
                 match proved(parts, job, since_ms, &mut host).await? {
                     Proved::Host(mut made, ssh) => {
-                        made.handle = Note::Ready { attempt, host, ssh }.text()?;
+                        made.handle = Record::Ready { attempt, host, ssh }.text()?;
                         return Ok(made);
                     }
                     Proved::Ended(end) => over(parts, journal, attempt, ended.insert(end), job.attempt).await?,
                     Proved::OtherKey(failure) => return other_key(parts, job, journal, attempt, &host, failure).await,
                 }
             }
-            Some(Note::Ready { attempt, mut host, .. }) => match proved(parts, job, now_ms(), &mut host).await? {
+            Some(Record::Ready { attempt, mut host, .. }) => match proved(parts, job, now_ms(), &mut host).await? {
                 Proved::Host(mut made, ssh) => {
-                    made.handle = Note::Ready { attempt, host, ssh }.text()?;
+                    made.handle = Record::Ready { attempt, host, ssh }.text()?;
                     return Ok(made);
                 }
                 Proved::Ended(end) => over(parts, journal, attempt, ended.insert(end), job.attempt).await?,
@@ -139,8 +139,8 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    fn note(&self, refused_ms: Option<i64>) -> Note {
-        Note::Launching {
+    fn note(&self, refused_ms: Option<i64>) -> Record {
+        Record::Launching {
             attempt: self.attempt,
             since_ms: self.since_ms,
             asked_ms: self.asked_ms,
@@ -187,8 +187,8 @@ async fn over(
     attempt: u32,
     ended: &Ended,
     failures: u32,
-) -> Result<Note, Failure> {
-    let note = Note::Over { attempt };
+) -> Result<Record, Failure> {
+    let note = Record::Over { attempt };
     match (ended.by(), &ended.reason) {
         (EndedBy::Configuration, Some(reason)) => {
             // The next instance is another request, since the cause of this end may be corrected until then.
@@ -198,7 +198,7 @@ async fn over(
             return Err(failure);
         }
         (EndedBy::Quota, _) => {
-            parts.hub.with_weather(|weather| weather.quota_reached(ended.spot, QUOTA_PAUSE));
+            parts.account.with_stats(|stats| stats.quota_reached(ended.spot, QUOTA_PAUSE));
         }
         (EndedBy::Configuration | EndedBy::Capacity | EndedBy::Call | EndedBy::Provider, _) => {}
     }
@@ -216,7 +216,7 @@ async fn other_key(
 ) -> Result<Provisioned, Failure> {
     // Without a confirmed end the note of the instance stays, and the next call ends it.
     if terminate::instance(parts, host).await.is_ok() {
-        journal.write(&Note::Over { attempt }.text()?).await?;
+        journal.write(&Record::Over { attempt }.text()?).await?;
     }
     let text = format!(
         "instance {} shows another host key than the one in its user data: {}; set host_key_type = \"ecdsa\" for images in \
@@ -242,7 +242,7 @@ fn gave_up(launches: u32, ended: Option<&Ended>) -> Failure {
 }
 
 /// The next request: which market, which places, one more attempt.
-fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32, ended: Option<&Ended>) -> Result<Note, Failure> {
+fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32, ended: Option<&Ended>) -> Result<Record, Failure> {
     let config = &parts.config;
     let places = config.places();
     let markets: &[bool] = match config.market {
@@ -250,14 +250,14 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32, ended: Option<&Ende
         Market::SpotFirst => &[true, false],
         Market::OnDemand => &[false],
     };
-    if let Some(error) = parts.hub.with_weather(|weather| weather.offered_nowhere(&places, markets)) {
+    if let Some(error) = parts.account.with_stats(|stats| stats.offered_nowhere(&places, markets)) {
         return Err(error.failure("no place of the pool can have an instance"));
     }
     let mut wait: Option<(Duration, &'static str)> = None;
     let chosen = markets.iter().find_map(|spot| {
-        let said = parts.hub.with_weather(|weather| match weather.quota_pause(*spot) {
+        let said = parts.account.with_stats(|stats| match stats.quota_pause(*spot) {
             Some(pause) => Err((pause, "QUOTA_REACHED")),
-            None => weather.fair(&places, *spot).map_err(|pause| (pause, "NO_CAPACITY")),
+            None => stats.fair(&places, *spot).map_err(|pause| (pause, "NO_CAPACITY")),
         });
         match said {
             Ok(fair) => Some((*spot, fair)),
@@ -318,7 +318,7 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32, ended: Option<&Ende
         tags: own,
     };
     let (launch, host_key) = (Box::new(launch), key.public);
-    Ok(Note::Launching { attempt, since_ms: now_ms(), asked_ms: None, launch, host_key, refused_ms: None })
+    Ok(Record::Launching { attempt, since_ms: now_ms(), asked_ms: None, launch, host_key, refused_ms: None })
 }
 
 fn login_key(config: &Config) -> Result<&Path, Failure> {
@@ -376,7 +376,7 @@ async fn launched(
             Class::Unknown | Class::NotFound => {
                 if error.class == Class::NotFound {
                     // Somebody removed the template of the pool, or it is not to be seen everywhere yet.
-                    parts.hub.without_template(&parts.template.name);
+                    parts.account.without_template(&parts.template.name);
                 }
                 // Without a stored request the template is missing, and nothing was launched.
                 doubtful |= request.asked_ms.is_some();
@@ -399,7 +399,7 @@ async fn launched(
         }
         if error.class == Class::Quota {
             tracing::warn!(pool, spot = launch.spot, "the account's quota is used up: {error}");
-            parts.hub.with_weather(|weather| weather.quota_reached(launch.spot, QUOTA_PAUSE));
+            parts.account.with_stats(|stats| stats.quota_reached(launch.spot, QUOTA_PAUSE));
         }
         let theirs = matches!(error.class, Class::Configuration | Class::Credentials);
         let failure = theirs.then(|| error.failure("launching"));
@@ -446,32 +446,32 @@ async fn ask(
     request: &mut Request<'_>,
     launch: &Launch,
 ) -> Result<Result<Launched, CloudError>, Failure> {
-    let hub = &parts.hub;
-    let cool = hub.settings().cool;
-    let note_want = |place: &Place| hub.with_weather(|weather| weather.no_capacity(place, launch.spot, cool));
+    let account = &parts.account;
+    let cool = account.settings().cool;
+    let note_want = |place: &Place| account.with_stats(|stats| stats.no_capacity(place, launch.spot, cool));
     let note_refusal = |place: &Place, error: &CloudError| match error.class {
         Class::Capacity => note_want(place),
-        Class::NotOffered => hub.with_weather(|weather| weather.not_offered(place, launch.spot, error.clone())),
+        Class::NotOffered => account.with_stats(|stats| stats.not_offered(place, launch.spot, error.clone())),
         _ => {}
     };
     if !launch.is_fleet() {
         // The wait for the rate comes before the note, so that the note has the time of the request.
-        hub.turn(Kind::Launch).await;
+        account.turn(Kind::Launch).await;
         request.store().await?;
-        let answer = hub.answered(Kind::Launch, hub.cloud.run_instance(launch).await);
+        let answer = account.answered(Kind::Launch, account.cloud.run_instance(launch).await);
         if let (Err(error), Some(place)) = (&answer, launch.places.first()) {
             note_refusal(place, error);
         }
         return Ok(answer);
     }
     if launch.template.as_ref().is_some_and(|template| template.name == parts.template.name)
-        && let Err(error) = hub.with_template(&parts.template).await
+        && let Err(error) = account.with_template(&parts.template).await
     {
         return Ok(Err(error));
     }
-    hub.turn(Kind::Launch).await;
+    account.turn(Kind::Launch).await;
     request.store().await?;
-    let answer = match hub.answered(Kind::Launch, hub.cloud.create_fleet(launch).await) {
+    let answer = match account.answered(Kind::Launch, account.cloud.create_fleet(launch).await) {
         Ok(answer) => answer,
         Err(error) => {
             if error.class == Class::Capacity {
@@ -509,7 +509,8 @@ async fn ask(
 /// The instance of this very attempt, by its tags.
 async fn find(parts: &Parts, resource: &ResourceJob, launch: &Launch) -> Result<Option<Launched>, Failure> {
     let which = Which::Tagged(tags::RESOURCE, resource.resource.clone());
-    let all = parts.hub.all_instances(&which).await.map_err(|error| error.failure("looking for what was launched"))?;
+    let all =
+        parts.account.all_instances(&which).await.map_err(|error| error.failure("looking for what was launched"))?;
     let attempt = launch.tags.get(tags::ATTEMPT);
     let ours = |instance: &Instance| {
         instance.tags.get(tags::DEPLOYMENT) == Some(&parts.config.deployment)
@@ -555,14 +556,14 @@ async fn proved(parts: &Parts, job: &ProvisionJob, since_ms: i64, host: &mut Hos
     let mut state = "in no list of EC2".to_string();
     let mut mismatch_ms: Option<i64> = None;
     loop {
-        let seen = parts.hub.look(&host.instance).await;
+        let seen = parts.account.look(&host.instance).await;
         if let Some(instance) = &seen {
             state = instance.state_text();
             if instance.state.is_over() {
                 tracing::info!(pool = parts.pool, instance = host.instance, state, "ended before it was a host");
                 let ended = Ended { instance: host.instance.clone(), spot: host.spot, reason: instance.reason.clone() };
                 if ended.by() == EndedBy::Capacity {
-                    parts.hub.interrupted(&host.instance);
+                    parts.account.interrupted(&host.instance);
                 }
                 return Ok(Proved::Ended(ended));
             }
@@ -588,7 +589,7 @@ async fn proved(parts: &Parts, job: &ProvisionJob, since_ms: i64, host: &mut Hos
         if now_ms() >= deadline {
             break;
         }
-        sleep(parts.hub.settings().boot_poll).await;
+        sleep(parts.account.settings().boot_poll).await;
     }
     let seconds = parts.config.launch_timeout_ms / 1000;
     Err(match last {
@@ -665,7 +666,7 @@ async fn reached(
         return Err(Failure::resource("ANOTHER_INSTANCE", text));
     }
     // An address may have gone to another between the list and the login.
-    match parts.hub.look(&host.instance).await {
+    match parts.account.look(&host.instance).await {
         Some(now) if now.state == State::Running && address_of(parts, &now).as_deref() == Some(address.as_str()) => {}
         Some(now) => {
             let text = format!("instance {} is {:?} by now, or has another address", host.instance, now.state);

@@ -4,14 +4,14 @@
 //! not found by its own id, is asked over SSH; only silence there and absence here together are an end
 //! (`adapter.rs`).
 
+use crate::account::{Account, Phase, now_ms};
 use crate::backoff::jitter;
-use crate::buckets::Kind;
 use crate::cloud::{Ask, Instance, LISTED_AFTER_MS, Which};
 use crate::error::Class;
-use crate::hub::{Hub, Standing, now_ms};
 use crate::orphans::Orphans;
+use crate::rate_limit::Kind;
 use crate::state_reason::StateReason;
-use crate::{inbox, tags};
+use crate::{sqs, tags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -30,20 +30,20 @@ const LIST: &str = "ec2 list";
 const EVENTS: &str = "ec2 events";
 const CHECKS: &str = "ec2 checks";
 
-/// Starts the loops of a hub. They end with it.
-pub(crate) fn start(hub: &Arc<Hub>) {
-    tokio::spawn(lists(Arc::downgrade(hub)));
-    tokio::spawn(statuses(Arc::downgrade(hub)));
-    tokio::spawn(boots(Arc::downgrade(hub)));
-    if hub.queue.is_some() {
-        tokio::spawn(inbox::run(Arc::downgrade(hub)));
+/// Starts the loops of a account. They end with it.
+pub(crate) fn start(account: &Arc<Account>) {
+    tokio::spawn(lists(Arc::downgrade(account)));
+    tokio::spawn(statuses(Arc::downgrade(account)));
+    tokio::spawn(boots(Arc::downgrade(account)));
+    if account.queue.is_some() {
+        tokio::spawn(sqs::run(Arc::downgrade(account)));
     }
 }
 
 /// Looks at what boots, as long as something does.
-async fn boots(hub: Weak<Hub>) {
+async fn boots(account: Weak<Account>) {
     loop {
-        let Some(own) = hub.upgrade() else { return };
+        let Some(own) = account.upgrade() else { return };
         let some = own.poll_wanted().await;
         let pause = if some { own.settings().boot_poll } else { Duration::from_millis(50) };
         drop(own);
@@ -51,10 +51,10 @@ async fn boots(hub: Weak<Hub>) {
     }
 }
 
-async fn lists(hub: Weak<Hub>) {
+async fn lists(account: Weak<Account>) {
     let mut sweep = Sweep::default();
     loop {
-        let Some(own) = hub.upgrade() else { return };
+        let Some(own) = account.upgrade() else { return };
         sweep.once(&own).await;
         let pause = own.settings().reconcile;
         drop(own);
@@ -77,15 +77,15 @@ struct Missing {
 
 impl Sweep {
     /// One list, both directions. The list comes first: what is launched between it and the rows has a row.
-    pub(crate) async fn once(&mut self, hub: &Arc<Hub>) {
-        let which = Which::Tagged(tags::DEPLOYMENT, hub.deployment.clone());
-        let listed: BTreeMap<String, Instance> = match hub.all_instances(&which).await {
+    pub(crate) async fn once(&mut self, account: &Arc<Account>) {
+        let which = Which::Tagged(tags::DEPLOYMENT, account.deployment.clone());
+        let listed: BTreeMap<String, Instance> = match account.all_instances(&which).await {
             Ok(all) => all.into_iter().map(|instance| (instance.id.clone(), instance)).collect(),
             Err(error) => {
-                hub.counters.failed_sweeps.fetch_add(1, Ordering::Relaxed);
+                account.counters.failed_sweeps.fetch_add(1, Ordering::Relaxed);
                 if !self.failing {
                     tracing::warn!(
-                        deployment = hub.deployment,
+                        deployment = account.deployment,
                         "EC2 does not list our instances, which proves nothing of them: {error}"
                     );
                 }
@@ -94,79 +94,85 @@ impl Sweep {
             }
         };
         if self.failing {
-            tracing::info!(deployment = hub.deployment, "EC2 lists our instances again");
+            tracing::info!(deployment = account.deployment, "EC2 lists our instances again");
         }
         self.failing = false;
-        let Ok(rows) = hub.rows().await else { return };
+        let Ok(rows) = account.rows().await else { return };
         let mut ours = BTreeSet::new();
         for (row, note) in &rows {
             let Some(host) = note.host() else { continue };
             ours.insert(host.instance.clone());
-            if row.standing == Standing::Serving {
-                self.compare(hub, &host.instance, host.launched_ms, &listed).await;
+            if row.phase == Phase::Serving {
+                self.compare(account, &host.instance, host.launched_ms, &listed).await;
             }
         }
         self.missing.retain(|id, _| ours.contains(id));
         let mut remembered = ours;
         remembered.extend(listed.keys().cloned());
-        hub.keep_only(&remembered);
+        account.keep_only(&remembered);
         for instance in listed.values() {
-            hub.saw(instance.clone());
-            hub.count(instance);
+            account.saw(instance.clone());
+            account.count(instance);
         }
-        self.orphans.sweep(hub, &listed, &rows).await;
-        hub.counters.sweeps.fetch_add(1, Ordering::Relaxed);
+        self.orphans.sweep(account, &listed, &rows).await;
+        account.counters.sweeps.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn compare(&mut self, hub: &Arc<Hub>, id: &str, launched_ms: i64, listed: &BTreeMap<String, Instance>) {
+    async fn compare(
+        &mut self,
+        account: &Arc<Account>,
+        id: &str,
+        launched_ms: i64,
+        listed: &BTreeMap<String, Instance>,
+    ) {
         if let Some(instance) = listed.get(id) {
             self.missing.remove(id);
-            hub.saw(instance.clone());
+            account.saw(instance.clone());
             if !instance.state.is_over() {
                 return;
             }
             if instance.reason.as_ref().is_some_and(StateReason::is_interruption) {
-                hub.interrupted(id);
+                account.interrupted(id);
             }
             let detail = format!("instance {id} is {}", instance.state_text());
-            if let Err(failure) = hub.tell(id, NoticeKind::Gone, LIST, detail).await {
+            if let Err(failure) = account.tell(id, NoticeKind::Gone, LIST, detail).await {
                 tracing::debug!("told at the next list: {failure}");
             }
             return;
         }
-        if now_ms() - launched_ms < LISTED_AFTER_MS && hub.instance(id).is_none() {
+        if now_ms() - launched_ms < LISTED_AFTER_MS && account.instance(id).is_none() {
             return;
         }
         let now = Instant::now();
         let missing = self.missing.entry(id.to_string()).or_insert(Missing { lists: 0, since: now });
         missing.lists += 1;
-        if missing.lists < MISSES || now.duration_since(missing.since) < hub.settings().reconcile * MISSING_FOR {
+        if missing.lists < MISSES || now.duration_since(missing.since) < account.settings().reconcile * MISSING_FOR {
             return;
         }
-        match hub.all_instances(&Which::Ids(vec![id.to_string()])).await {
+        match account.all_instances(&Which::Ids(vec![id.to_string()])).await {
             Ok(found) if found.is_empty() => {}
             Ok(found) => {
                 self.missing.remove(id);
-                found.into_iter().for_each(|instance| hub.saw(instance));
+                found.into_iter().for_each(|instance| account.saw(instance));
                 return;
             }
             Err(_) => return,
         }
-        if !hub.is_vanished(id) {
-            hub.vanishes(id);
+        if !account.is_vanished(id) {
+            account.vanishes(id);
             let detail = format!("instance {id} is in none of the last {} lists of EC2", missing.lists);
             tracing::warn!("{detail}; the host is asked");
-            if let Err(failure) = hub.tell(id, NoticeKind::ConnectionLost, LIST, detail).await {
+            if let Err(failure) = account.tell(id, NoticeKind::ConnectionLost, LIST, detail).await {
                 tracing::debug!("told at the next list: {failure}");
             }
         }
     }
 }
 
-async fn statuses(hub: Weak<Hub>) {
+async fn statuses(account: Weak<Account>) {
     let mut watch = Watch::default();
     loop {
-        let Some(own) = hub.upgrade() else { return };
+        let Some(own) = account.upgrade() else { return };
         watch.once(&own).await;
         let pause = own.settings().status;
         drop(own);
@@ -184,13 +190,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Scheduled events are told, and taken back when they are gone; a failing check puts a host at risk.
-    pub(crate) async fn once(&mut self, hub: &Arc<Hub>) {
+    pub(crate) async fn once(&mut self, account: &Arc<Account>) {
         let mut scheduled: BTreeMap<String, (i64, String)> = BTreeMap::new();
         let mut impaired: BTreeSet<String> = BTreeSet::new();
         for ask in [Ask::Events, Ask::InstanceImpaired, Ask::SystemImpaired] {
             let mut page = None;
             loop {
-                let found = match hub.call(Kind::Read, hub.cloud.statuses(ask, page)).await {
+                let found = match account.call(Kind::Read, account.cloud.statuses(ask, page)).await {
                     Ok(found) => found,
                     Err(error) => return self.failed(error.class == Class::Configuration, &error.to_string()),
                 };
@@ -221,7 +227,7 @@ impl Watch {
         self.refused = false;
         for (id, (at, code)) in &scheduled {
             if self.scheduled.get(id) != Some(at) {
-                let told = hub.tell(id, NoticeKind::Maintenance { at_unix_ms: *at }, EVENTS, code.clone()).await;
+                let told = account.tell(id, NoticeKind::Maintenance { at_unix_ms: *at }, EVENTS, code.clone()).await;
                 if matches!(told, Ok(true)) {
                     self.scheduled.insert(id.clone(), *at);
                 }
@@ -229,7 +235,7 @@ impl Watch {
         }
         for id in self.scheduled.keys().filter(|id| !scheduled.contains_key(*id)).cloned().collect::<Vec<_>>() {
             let text = "it is not scheduled any more".to_string();
-            if hub.tell(&id, NoticeKind::Cancelled, EVENTS, text).await.is_ok() {
+            if account.tell(&id, NoticeKind::Cancelled, EVENTS, text).await.is_ok() {
                 self.scheduled.remove(&id);
             }
         }
@@ -240,7 +246,7 @@ impl Watch {
                 Some(true) => {}
                 Some(false) => {
                     let text = "EC2's status checks of it fail".to_string();
-                    if matches!(hub.tell(id, NoticeKind::AtRisk, CHECKS, text).await, Ok(true)) {
+                    if matches!(account.tell(id, NoticeKind::AtRisk, CHECKS, text).await, Ok(true)) {
                         self.impaired.insert(id.clone(), true);
                     }
                 }
@@ -251,7 +257,7 @@ impl Watch {
                 continue;
             }
             let text = "EC2's status checks of it pass again".to_string();
-            if !told || hub.tell(&id, NoticeKind::Cancelled, CHECKS, text).await.is_ok() {
+            if !told || account.tell(&id, NoticeKind::Cancelled, CHECKS, text).await.is_ok() {
                 self.impaired.remove(&id);
             }
         }

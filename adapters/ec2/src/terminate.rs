@@ -1,11 +1,11 @@
 //! Ends instances. Success means that EC2 confirmed the end, or that the instance cannot appear any more.
 
+use crate::account::now_ms;
 use crate::adapter::Parts;
-use crate::buckets::Kind;
 use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, Which};
 use crate::error::Class;
-use crate::hub::now_ms;
-use crate::note::Host;
+use crate::rate_limit::Kind;
+use crate::record::Host;
 use crate::tags;
 use std::time::Duration;
 use wharfinger_adapter::Failure;
@@ -15,20 +15,20 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Ends one instance.
 pub(crate) async fn instance(parts: &Parts, host: &Host) -> Result<(), Failure> {
-    let hub = &parts.hub;
+    let account = &parts.account;
     let doing = format!("terminating {}", host.instance);
-    match hub.call(Kind::Terminate, hub.cloud.terminate(std::slice::from_ref(&host.instance))).await {
+    match account.call(Kind::Terminate, account.cloud.terminate(std::slice::from_ref(&host.instance))).await {
         Ok(()) => {}
         // An unknown id may become known later.
         Err(error) if error.class == Class::NotFound => {}
         Err(error) => return Err(error.failure(&doing)),
     }
     let which = Which::Ids(vec![host.instance.clone()]);
-    let found = hub.all_instances(&which).await.map_err(|error| error.failure(&doing))?;
+    let found = account.all_instances(&which).await.map_err(|error| error.failure(&doing))?;
     match found.into_iter().find(|instance| instance.id == host.instance) {
         Some(instance) => {
             let ended = instance.state.is_ended();
-            hub.saw(instance);
+            account.saw(instance);
             if ended { Ok(()) } else { Err(not_yet(&host.instance, "EC2 has not confirmed its end")) }
         }
         None if now_ms() - host.launched_ms > LISTED_AFTER_MS => Ok(()),
@@ -38,15 +38,15 @@ pub(crate) async fn instance(parts: &Parts, host: &Host) -> Result<(), Failure> 
 
 /// Ends the instances of a resource whose launch has no known outcome since `since_ms`.
 pub(crate) async fn launched(parts: &Parts, resource: &str, launch: &Launch, since_ms: i64) -> Result<(), Failure> {
-    let hub = &parts.hub;
+    let account = &parts.account;
     let which = Which::Tagged(tags::RESOURCE, resource.to_string());
     let doing = "listing the instances of a launch without a known outcome";
-    let mut found = hub.all_instances(&which).await.map_err(|error| error.failure(doing))?;
+    let mut found = account.all_instances(&which).await.map_err(|error| error.failure(doing))?;
     found.retain(|instance| instance.tags.get(tags::DEPLOYMENT) == Some(&parts.config.deployment));
     let is_alive = |instance: &&Instance| !instance.state.is_ended();
     let alive: Vec<String> = found.iter().filter(is_alive).map(|instance| instance.id.clone()).collect();
     if !alive.is_empty() {
-        let answer = hub.call(Kind::Terminate, hub.cloud.terminate(&alive)).await;
+        let answer = account.call(Kind::Terminate, account.cloud.terminate(&alive)).await;
         answer.map_err(|error| error.failure("terminating the instances of a launch without a known outcome"))?;
         return Err(not_yet(&alive.join(", "), "its end was requested, and EC2 has not confirmed it"));
     }

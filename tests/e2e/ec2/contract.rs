@@ -7,7 +7,7 @@ use crate::sshd;
 use async_trait::async_trait;
 use std::sync::Arc;
 use wharfinger_adapter::{Adapter, Failure, Notice, ResourceJob, conformance};
-use wharfinger_ec2::{Broker, Clouds, Config, Ec2Adapter, Row};
+use wharfinger_ec2::{Accounts, Broker, Config, Ec2Adapter, Row};
 
 /// What the pool's configuration is, for the test inside.
 const CONFIG: &str = "WHARFINGER_TEST_EC2_CONTRACT";
@@ -55,7 +55,7 @@ fn inside(config: &str) {
     let config: Config = toml::from_str(config).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let adapter = Ec2Adapter::new("spot".into(), config, &Clouds::aws()).unwrap();
+        let adapter = Ec2Adapter::new("spot".into(), config, &Accounts::aws()).unwrap();
         adapter.attend(Arc::new(NoBooks));
         let (pool, resource) = ("spot".to_string(), "res_contract".to_string());
         let job = ResourceJob { pool, resource, op: 1, item: None, handle: None, parent: None };

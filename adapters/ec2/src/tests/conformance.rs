@@ -9,7 +9,7 @@ use crate::cloud::Cloud;
 use crate::config::Config;
 use crate::config::tests::GOOD;
 use crate::fake::FakeCloud;
-use crate::{Clouds, Ec2Adapter};
+use crate::{Accounts, Ec2Adapter};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
@@ -92,7 +92,7 @@ async fn adapter_keeps_the_contract() {
             }
         });
         let shared: Arc<dyn Cloud> = cloud.clone();
-        let adapter = Ec2Adapter::new("spot".into(), config, &Clouds::of(move |_| shared.clone())).unwrap();
+        let adapter = Ec2Adapter::new("spot".into(), config, &Accounts::of(move |_| shared.clone())).unwrap();
         adapter.attend(Arc::new(Books::default()));
         let (pool, resource) = ("spot".to_string(), "res_conformance".to_string());
         let job = ResourceJob { pool, resource, op: 1, item: None, handle: None, parent: None };

@@ -1,11 +1,11 @@
 //! Invariants 5 and 12 of the design: intent before act, and nothing launched twice, whatever is cut off in between.
 
 use super::world::{Notes, World, job};
+use crate::account::now_ms;
 use crate::cloud::{LISTED_AFTER_MS, Launch};
 use crate::fake::Fault;
-use crate::hub::now_ms;
-use crate::note::Note;
 use crate::provision;
+use crate::record::Record;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,8 +30,8 @@ fn world(fleet: bool) -> World {
 }
 
 fn launching(note: Option<String>) -> Option<Launch> {
-    match Note::read(note.as_deref()).unwrap() {
-        Some(Note::Launching { launch, .. }) => Some(*launch),
+    match Record::read(note.as_deref()).unwrap() {
+        Some(Record::Launching { launch, .. }) => Some(*launch),
         _ => None,
     }
 }
@@ -45,7 +45,7 @@ async fn invariant_5_what_is_bought_was_written_down_before_just_as_it_is_asked_
         let (books, seen) = (notes.clone(), asked.clone());
         world.cloud.witness(move |launch| {
             let late = match books.note() {
-                Some(Note::Launching { asked_ms, .. }) => asked_ms.map(|asked_ms| now_ms() - asked_ms),
+                Some(Record::Launching { asked_ms, .. }) => asked_ms.map(|asked_ms| now_ms() - asked_ms),
                 _ => None,
             };
             seen.lock().unwrap().push((launch.clone(), launching(books.last()), late));
@@ -232,5 +232,5 @@ async fn refused_for_good_and_never_heard_it_is_asked_for_anew_when_the_lists_ha
     assert_eq!(world.cloud.calls("RunInstances"), 2);
     let host = world.launch("res_1", &notes).await.unwrap();
     assert_eq!(world.cloud.alive()[0].id, host.instance);
-    assert!(matches!(notes.note(), Some(Note::Launched { attempt: 2, .. })), "another request, another token");
+    assert!(matches!(notes.note(), Some(Record::Launched { attempt: 2, .. })), "another request, another token");
 }

@@ -4,8 +4,8 @@ use super::world::{Notes, World, job};
 use crate::Market;
 use crate::cloud::{Launch, Place, State};
 use crate::fake::Fault;
-use crate::note::Note;
 use crate::provision;
+use crate::record::Record;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{advance, timeout};
@@ -35,8 +35,8 @@ async fn the_request_is_written_down_first_and_the_same_request_is_repeated_unti
         world.cloud.fault("RunInstances", fault);
         let notes = Notes::default();
         let host = world.launch("res_1", &notes).await.unwrap();
-        let first = Note::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
-        let Note::Launching { launch, host_key, .. } = first else { panic!("{first:?}") };
+        let first = Record::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
+        let Record::Launching { launch, host_key, .. } = first else { panic!("{first:?}") };
         assert_eq!(launch.token, "res_1-1");
         assert!(launch.user_data.contains(&host_key), "the instance shows the key that we expect");
         assert_eq!(world.cloud.calls("RunInstances"), 3);
@@ -182,7 +182,7 @@ async fn without_any_capacity_it_waits_and_says_how_long() {
         assert!(failure.message.contains(word), "{failure}");
         let wait = failure.retry_after.expect("it says when");
         assert!((Duration::from_secs(170)..Duration::from_secs(190)).contains(&wait), "{wait:?}");
-        assert!(matches!(notes.note(), Some(Note::Over { .. })), "nothing is left of it");
+        assert!(matches!(notes.note(), Some(Record::Over { .. })), "nothing is left of it");
         assert_eq!(world.cloud.instances().len(), 0);
         for place in all_places() {
             world.cloud.capacity(&place, true, true);
@@ -242,7 +242,7 @@ async fn one_that_ends_while_it_boots_is_replaced_by_another_attempt() {
     };
     assert_ne!(first.instance, second.instance);
     assert_eq!(world.cloud.alive().len(), 1);
-    let report = world.adapter.hub().weather();
+    let report = world.adapter.account().market_stats();
     assert_eq!(report.iter().map(|line| line.counts.interruptions).sum::<u64>(), 1, "{report:?}");
 }
 
@@ -271,7 +271,7 @@ async fn a_reason_that_the_operator_must_correct_is_reported_and_stops_the_launc
             }
             assert!(failure.retry_after.is_some_and(|wait| wait >= Duration::from_secs(10)), "{failure:?}");
             assert_eq!(world.cloud.instances().len(), 1, "no other one is bought to end in the same way");
-            assert!(matches!(notes.note(), Some(Note::Over { attempt: 1 })));
+            assert!(matches!(notes.note(), Some(Record::Over { attempt: 1 })));
             // Corrected: another request.
             world.cloud.fails(None);
             world.launch("res_1", &Notes::from(notes.last().unwrap())).await.unwrap();
@@ -375,7 +375,7 @@ async fn what_no_zone_offers_in_any_market_is_the_operators_to_correct() {
 /// The loop that looks at what boots; tests start no tasks.
 async fn pump(world: &World) {
     loop {
-        world.adapter.hub().poll_wanted().await;
+        world.adapter.account().poll_wanted().await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -407,7 +407,7 @@ async fn what_is_removed_while_its_launch_is_in_doubt_is_found_when_it_shows_up(
     let notes = Notes::default();
     // The broker removes it in the moment in which the request was heard and its answer was not.
     let cut = timeout(Duration::from_millis(100), world.launch("res_1", &notes)).await;
-    assert!(cut.is_err() && matches!(notes.note(), Some(Note::Launching { .. })));
+    assert!(cut.is_err() && matches!(notes.note(), Some(Record::Launching { .. })));
     assert_eq!(world.cloud.alive().len(), 1);
     let resource = job("res_1", notes.last()).resource;
     let failure = world.adapter.destroy(&resource).await.unwrap_err();

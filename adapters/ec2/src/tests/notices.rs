@@ -1,10 +1,10 @@
 //! What comes by the queue: twice, out of order, for strangers, before we know the instance, and when nobody listens.
 
 use super::world::{Notes, World};
+use crate::account::Phase;
 use crate::fake::Fault;
-use crate::hub::Standing;
-use crate::inbox;
-use crate::note::Note;
+use crate::record::Record;
+use crate::sqs;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn state(instance: &str, state: &str) -> String {
 }
 
 async fn receive(world: &World) {
-    inbox::receive(world.adapter.hub(), "queue").await.unwrap();
+    sqs::receive(world.adapter.account(), "queue").await.unwrap();
 }
 
 const END: NoticeKind = NoticeKind::Interruption { at_unix_ms: 1_795_834_920_000 };
@@ -40,7 +40,7 @@ async fn a_warning_is_told_and_its_pool_left_alone_for_a_while() {
     // Twice is told twice: the broker knows that it is the same. The weather counts it once.
     assert_eq!(world.books.heard(), [("res_1".into(), END, "sqs"), ("res_1".into(), END, "sqs")]);
     assert_eq!(world.cloud.messages_left(), 0);
-    let report = world.adapter.hub().weather();
+    let report = world.adapter.account().market_stats();
     assert_eq!(report.iter().map(|line| line.counts.interruptions).sum::<u64>(), 1);
     let cool = report.iter().find(|line| line.counts.interruptions == 1).unwrap();
     assert!(cool.cool.is_some());
@@ -62,7 +62,7 @@ async fn messages_about_strangers_are_deleted_and_unreadable_ones_stay_for_a_per
         receive(&world).await;
     }
     assert_eq!(world.cloud.messages_left(), 0, "not for ever");
-    let counters = &world.adapter.hub().counters;
+    let counters = &world.adapter.account().counters;
     let counted = [&counters.foreign, &counters.poison, &counters.ignored].map(|count| count.load(Ordering::Relaxed));
     assert_eq!(counted, [1, 1, 1]);
     assert!(world.books.heard().is_empty());
@@ -102,13 +102,13 @@ async fn raw_and_wrapped_messages_share_a_queue_and_one_message_may_hold_several
     world.cloud.send(&waits.to_string());
     receive(&world).await;
     assert_eq!(world.cloud.messages_left(), 1);
-    assert_eq!(world.adapter.hub().counters.poison.load(Ordering::Relaxed), 1);
+    assert_eq!(world.adapter.account().counters.poison.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_for_an_instance_that_is_not_written_down_yet_comes_again() {
     let world = World::new(|_| {});
-    let under_way = world.adapter.hub().launching();
+    let under_way = world.adapter.account().launching();
     world.cloud.send(&warning("i-00000000000000063"));
     receive(&world).await;
     assert_eq!(world.cloud.messages_left(), 1, "a launch is under way: it may be the one");
@@ -116,7 +116,7 @@ async fn a_message_for_an_instance_that_is_not_written_down_yet_comes_again() {
     let notes = Notes::default();
     let host = world.launch("res_1", &notes).await.unwrap();
     advance(Duration::from_secs(2)).await;
-    world.enter("res_1", &Note::Ready { attempt: 1, host: host.clone(), ssh: String::new() }, Standing::Serving);
+    world.enter("res_1", &Record::Ready { attempt: 1, host: host.clone(), ssh: String::new() }, Phase::Serving);
     let stray = world.cloud.messages_left();
     world.cloud.send(&warning(&host.instance));
     advance(Duration::from_secs(31)).await;
@@ -192,7 +192,7 @@ async fn a_group_that_ends_a_host_is_let_when_nobody_works_there_or_when_the_tim
     for leaves in [false, true] {
         let mut world = World::new(|_| {});
         let host = world.serving("res_1").await;
-        let now = crate::hub::now_ms();
+        let now = crate::account::now_ms();
         world.cloud.send(&hook("i-0aaaaaaaaaaaaaaaa", "theirs", now));
         world.cloud.send(&hook(&host.instance, "ours", now));
         receive(&world).await;
@@ -202,7 +202,7 @@ async fn a_group_that_ends_a_host_is_let_when_nobody_works_there_or_when_the_tim
         if leaves {
             // The holder is done, the host is given back and forgotten; the group still waits.
             world.books.rows.lock().unwrap().clear();
-            world.adapter.hub().forget(&host.instance);
+            world.adapter.account().forget(&host.instance);
         } else {
             world.restart();
             advance(Duration::from_secs(60)).await;
@@ -225,7 +225,7 @@ async fn a_queue_that_is_away_says_so_and_a_delete_that_fails_only_repeats() {
     let world = World::new(|_| {});
     let host = world.serving("res_1").await;
     world.cloud.fault("ReceiveMessage", Fault::Unheard);
-    assert!(inbox::receive(world.adapter.hub(), "queue").await.is_err());
+    assert!(sqs::receive(world.adapter.account(), "queue").await.is_err());
     world.cloud.send(&warning(&host.instance));
     world.cloud.fault("DeleteMessageBatch", Fault::Unheard);
     receive(&world).await;
@@ -240,8 +240,8 @@ async fn after_a_restart_a_launch_in_the_books_keeps_what_may_be_about_it() {
     let mut world = World::new(|_| {});
     let notes = Notes::default();
     let host = world.launch("res_1", &notes).await.unwrap();
-    let launching = Note::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
-    world.enter("res_1", &launching, Standing::Making);
+    let launching = Record::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
+    world.enter("res_1", &launching, Phase::Making);
     world.restart();
     world.cloud.send(&warning(&host.instance));
     receive(&world).await;

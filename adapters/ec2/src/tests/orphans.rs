@@ -1,9 +1,9 @@
 //! Instances in nobody's books.
 
 use super::world::{Notes, World};
-use crate::hub::Standing;
-use crate::note::Note;
+use crate::account::Phase;
 use crate::reconcile::Sweep;
+use crate::record::Record;
 use std::time::Duration;
 use tokio::time::advance;
 
@@ -13,7 +13,7 @@ const OURS: [(&str, &str); 3] =
 async fn sweeps(world: &World, count: usize) {
     let mut sweep = Sweep::default();
     for _ in 0..count {
-        sweep.once(world.adapter.hub()).await;
+        sweep.once(world.adapter.account()).await;
         advance(Duration::from_secs(15)).await;
     }
 }
@@ -47,13 +47,13 @@ async fn a_launch_that_is_under_way_claims_its_instance_and_an_attempt_that_was_
     let world = World::new(|_| {});
     let notes = Notes::default();
     let host = world.launch("res_1", &notes).await.unwrap();
-    let launching = Note::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
-    assert!(matches!(launching, Note::Launching { .. }));
-    world.enter("res_1", &launching, Standing::Making);
+    let launching = Record::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
+    assert!(matches!(launching, Record::Launching { .. }));
+    world.enter("res_1", &launching, Phase::Making);
     advance(Duration::from_secs(600)).await;
     sweeps(&world, 3).await;
     assert!(alive(&world, &host.instance), "its answer was lost, and the broker is about to repeat the request");
-    world.enter("res_1", &Note::Over { attempt: 2 }, Standing::Making);
+    world.enter("res_1", &Record::Over { attempt: 2 }, Phase::Making);
     sweeps(&world, 3).await;
     assert!(!alive(&world, &host.instance));
 }

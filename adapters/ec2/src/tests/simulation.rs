@@ -5,12 +5,12 @@
 //! removed has no instance, listed or not. In the end, when the world is calm: exactly what is wanted is there.
 
 use super::world::{Notes, World, job};
+use crate::account::Phase;
 use crate::cloud::{Place, State};
 use crate::fake::Fault;
-use crate::hub::Standing;
-use crate::inbox;
-use crate::note::Note;
 use crate::reconcile::Sweep;
+use crate::record::Record;
+use crate::sqs;
 use crate::tags;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,15 +71,15 @@ impl Sim {
         Self { world, rng, sweep: Sweep::default(), notes: BTreeMap::new(), next: 0, seed, told_gone: BTreeSet::new() }
     }
 
-    fn in_standing(&self, standing: Standing) -> Vec<String> {
+    fn in_phase(&self, phase: Phase) -> Vec<String> {
         let rows = self.world.books.rows.lock().unwrap();
-        rows.iter().filter(|row| row.standing == standing).map(|row| row.resource.clone()).collect()
+        rows.iter().filter(|row| row.phase == phase).map(|row| row.resource.clone()).collect()
     }
 
-    fn set(&self, resource: &str, standing: Standing) {
+    fn set(&self, resource: &str, phase: Phase) {
         let mut rows = self.world.books.rows.lock().unwrap();
         for row in rows.iter_mut().filter(|row| row.resource == resource) {
-            row.standing = standing;
+            row.phase = phase;
         }
     }
 
@@ -97,16 +97,16 @@ impl Sim {
         let made = timeout(span, self.world.launch(resource, notes)).await;
         self.write_down(resource);
         if let Ok(Ok(host)) = made {
-            let note = Note::Ready { attempt: 1, host, ssh: String::new() };
+            let note = Record::Ready { attempt: 1, host, ssh: String::new() };
             let text = note.text().unwrap();
             self.notes.insert(resource.to_string(), Notes::from(text));
             self.write_down(resource);
-            self.set(resource, Standing::Serving);
+            self.set(resource, Phase::Serving);
         }
     }
 
     async fn remove(&mut self, resource: &str, span: Duration) {
-        self.set(resource, Standing::Leaving);
+        self.set(resource, Phase::Leaving);
         let handle = self.notes[resource].last();
         let job = job(resource, handle).resource;
         if let Ok(Ok(())) = timeout(span, self.world.adapter.destroy(&job)).await {
@@ -124,11 +124,11 @@ impl Sim {
         self.next += 1;
         let resource = format!("res_{}_{}", self.seed, self.next);
         self.notes.insert(resource.clone(), Notes::default());
-        self.world.books.rows.lock().unwrap().push(crate::hub::Row {
+        self.world.books.rows.lock().unwrap().push(crate::account::Row {
             pool: "spot".into(),
             resource: resource.clone(),
             handle: None,
-            standing: Standing::Making,
+            phase: Phase::Making,
         });
         resource
     }
@@ -141,7 +141,7 @@ impl Sim {
                 self.make(&resource, span).await;
             }
             3..=6 => {
-                if let Some(resource) = self.rng.pick(&self.in_standing(Standing::Making)) {
+                if let Some(resource) = self.rng.pick(&self.in_phase(Phase::Making)) {
                     self.make(&resource, span).await;
                 }
             }
@@ -152,7 +152,7 @@ impl Sim {
                 }
             }
             8 | 9 => {
-                if let Some(resource) = self.rng.pick(&self.in_standing(Standing::Leaving)) {
+                if let Some(resource) = self.rng.pick(&self.in_phase(Phase::Leaving)) {
                     self.remove(&resource, span).await;
                 }
             }
@@ -223,10 +223,10 @@ impl Sim {
                 self.world.cloud.refuses(&place, true, (!is_offered).then_some(code));
             }
             17 => {
-                let _ = timeout(Duration::from_secs(1), inbox::receive(self.world.adapter.hub(), "queue")).await;
+                let _ = timeout(Duration::from_secs(1), sqs::receive(self.world.adapter.account(), "queue")).await;
             }
             _ => {
-                self.sweep.once(self.world.adapter.hub()).await;
+                self.sweep.once(self.world.adapter.account()).await;
                 advance(Duration::from_secs(self.rng.below(40))).await;
             }
         }
@@ -246,8 +246,8 @@ impl Sim {
                 assert!(really.is_some_and(|one| one.state.is_over()), "{source} says that {resource} is gone");
                 self.told_gone.insert(host.instance.clone());
             }
-            if self.in_standing(Standing::Serving).contains(&resource) {
-                self.set(&resource, Standing::Leaving);
+            if self.in_phase(Phase::Serving).contains(&resource) {
+                self.set(&resource, Phase::Leaving);
             }
         }
     }
@@ -260,7 +260,7 @@ impl Sim {
         for (resource, instances) in &by_resource {
             assert!(instances.len() <= 1, "{resource} has {instances:?}");
         }
-        for resource in self.in_standing(Standing::Serving) {
+        for resource in self.in_phase(Phase::Serving) {
             let host = self.notes[&resource].note().and_then(|note| note.host().cloned()).unwrap();
             let really = self.world.cloud.instances().into_iter().find(|one| one.id == host.instance).unwrap();
             let reason = really.reason.as_ref().map_or("", |reason| reason.code.as_str());
@@ -272,22 +272,22 @@ impl Sim {
     async fn settle(&mut self) {
         self.world.cloud.calm();
         for _ in 0..40 {
-            for resource in self.in_standing(Standing::Making) {
+            for resource in self.in_phase(Phase::Making) {
                 self.make(&resource, Duration::from_secs(120)).await;
             }
-            for resource in self.in_standing(Standing::Leaving) {
+            for resource in self.in_phase(Phase::Leaving) {
                 self.remove(&resource, Duration::from_secs(120)).await;
             }
-            let _ = timeout(Duration::from_secs(1), inbox::receive(self.world.adapter.hub(), "queue")).await;
-            self.sweep.once(self.world.adapter.hub()).await;
+            let _ = timeout(Duration::from_secs(1), sqs::receive(self.world.adapter.account(), "queue")).await;
+            self.sweep.once(self.world.adapter.account()).await;
             advance(Duration::from_secs(30)).await;
             self.hear();
             self.holds();
         }
-        assert!(self.in_standing(Standing::Making).is_empty() && self.in_standing(Standing::Leaving).is_empty());
+        assert!(self.in_phase(Phase::Making).is_empty() && self.in_phase(Phase::Leaving).is_empty());
         let alive: BTreeSet<String> = self.world.cloud.alive().into_iter().map(|one| one.id).collect();
         let wanted: BTreeSet<String> = self
-            .in_standing(Standing::Serving)
+            .in_phase(Phase::Serving)
             .iter()
             .map(|resource| self.notes[resource].note().and_then(|note| note.host().cloned()).unwrap().instance)
             .collect();

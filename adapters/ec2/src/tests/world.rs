@@ -1,13 +1,13 @@
 //! An adapter on an account in memory, and a broker that writes down what it hears.
 
+use crate::account::{Broker, Phase, Row};
 use crate::adapter::Parts;
 use crate::cloud::Cloud;
 use crate::config::Config;
 use crate::config::tests::GOOD;
 use crate::fake::FakeCloud;
-use crate::hub::{Broker, Row, Standing};
-use crate::note::{Host, Note};
-use crate::{Clouds, Ec2Adapter, provision};
+use crate::record::{Host, Record};
+use crate::{Accounts, Ec2Adapter, provision};
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,8 +31,8 @@ impl Notes {
         self.all.lock().unwrap().last().cloned()
     }
 
-    pub(super) fn note(&self) -> Option<Note> {
-        Note::read(self.last().as_deref()).unwrap()
+    pub(super) fn note(&self) -> Option<Record> {
+        Record::read(self.last().as_deref()).unwrap()
     }
 }
 
@@ -40,7 +40,7 @@ impl Notes {
 impl Journal for Notes {
     async fn write(&self, note: &str) -> Result<(), Failure> {
         self.all.lock().unwrap().push(note.to_string());
-        if matches!(self.note(), Some(Note::Launched { .. })) {
+        if matches!(self.note(), Some(Record::Launched { .. })) {
             self.launched.notify_one();
         }
         Ok(())
@@ -118,7 +118,7 @@ impl World {
         cloud.at("127.0.0.1");
         let adapter = Self::adapter_on(&cloud, &config);
         let books = Arc::new(Books::default());
-        adapter.hub().attend(books.clone());
+        adapter.account().attend(books.clone());
         Self { cloud, adapter, books, _folder: folder, config }
     }
 
@@ -129,13 +129,13 @@ impl World {
 
     fn adapter_on(cloud: &Arc<FakeCloud>, config: &Config) -> Ec2Adapter {
         let shared: Arc<dyn Cloud> = cloud.clone();
-        Ec2Adapter::new("spot".into(), config.clone(), &Clouds::of(move |_| shared.clone())).unwrap()
+        Ec2Adapter::new("spot".into(), config.clone(), &Accounts::of(move |_| shared.clone())).unwrap()
     }
 
     /// The broker dies and starts again: what was in memory is gone.
     pub(super) fn restart(&mut self) {
         self.adapter = Self::adapter_on(&self.cloud, &self.config);
-        self.adapter.hub().attend(self.books.clone());
+        self.adapter.account().attend(self.books.clone());
     }
 
     /// The broker starts again with other settings.
@@ -164,15 +164,15 @@ impl World {
     /// A host that serves, as the broker has it in its books.
     pub(super) async fn serving(&self, resource: &str) -> Host {
         let host = self.launch(resource, &Notes::default()).await.expect("launch");
-        let note = Note::Ready { attempt: 1, host: host.clone(), ssh: String::new() };
-        self.enter(resource, &note, Standing::Serving);
+        let note = Record::Ready { attempt: 1, host: host.clone(), ssh: String::new() };
+        self.enter(resource, &note, Phase::Serving);
         host
     }
 
-    pub(super) fn enter(&self, resource: &str, note: &Note, standing: Standing) {
+    pub(super) fn enter(&self, resource: &str, note: &Record, phase: Phase) {
         let mut rows = self.books.rows.lock().unwrap();
         rows.retain(|row| row.resource != resource);
         let (pool, resource) = ("spot".to_string(), resource.to_string());
-        rows.push(Row { pool, resource, handle: Some(note.text().unwrap()), standing });
+        rows.push(Row { pool, resource, handle: Some(note.text().unwrap()), phase });
     }
 }

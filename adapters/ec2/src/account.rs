@@ -1,13 +1,13 @@
 //! One account and region, as all pools of this broker share it: the calls and their rate, what instances there are, whose
 //! they are, and how it went.
 
-use crate::buckets::{Buckets, Kind};
 use crate::cloud::{Cloud, Instance, LISTED_AFTER_MS, TemplateSpec, Which};
 use crate::config::Config;
 use crate::error::{Class, CloudError};
-use crate::note::{Host, Note};
+use crate::market_stats::{MarketReport, MarketStats};
+use crate::rate_limit::{Kind, RateLimits};
+use crate::record::{Host, Record};
 use crate::state_reason::StateReason;
-use crate::weather::{Report, Weather};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -43,12 +43,12 @@ pub struct Row {
     /// What was written down of it.
     pub handle: Option<String>,
     /// Where it stands.
-    pub standing: Standing,
+    pub phase: Phase,
 }
 
 /// Where a resource stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Phase {
     /// Being made.
     Making,
     /// There.
@@ -112,19 +112,19 @@ pub struct Counters {
 }
 
 /// See the module.
-pub struct Hub {
+pub struct Account {
     pub(crate) cloud: Arc<dyn Cloud>,
     region: String,
     pub(crate) deployment: String,
     pub(crate) queue: Option<String>,
-    pub(crate) buckets: Buckets,
+    pub(crate) rates: RateLimits,
     /// Time at which this process began to use the account, milliseconds since the epoch.
     pub(crate) began_ms: i64,
     /// What the loops have seen.
     pub counters: Counters,
     broker: OnceLock<Arc<dyn Broker>>,
     settings: Mutex<Settings>,
-    weather: Mutex<Weather>,
+    stats: Mutex<MarketStats>,
     known: Mutex<Known>,
     /// Templates that were found to be there. Held while one is made, so that a hundred launches make one.
     templates: tokio::sync::Mutex<BTreeSet<String>>,
@@ -170,19 +170,19 @@ pub(crate) fn now_ms() -> i64 {
     wharfinger_adapter::clock::wall_ms()
 }
 
-impl Hub {
+impl Account {
     pub(crate) fn new(cloud: Arc<dyn Cloud>, config: &Config) -> Self {
         Self {
             cloud,
             region: config.region.clone(),
             deployment: config.deployment.clone(),
             queue: config.queue.clone(),
-            buckets: Buckets::new(),
+            rates: RateLimits::new(),
             began_ms: now_ms(),
             counters: Counters::default(),
             broker: OnceLock::new(),
             settings: Mutex::new(Settings::of(config)),
-            weather: Mutex::default(),
+            stats: Mutex::default(),
             known: Mutex::default(),
             templates: tokio::sync::Mutex::default(),
             wanted: Mutex::default(),
@@ -227,15 +227,15 @@ impl Hub {
 
     /// Waits until the rate of this kind admits one more call.
     pub(crate) async fn turn(&self, kind: Kind) {
-        self.buckets.take(kind).await;
+        self.rates.take(kind).await;
     }
 
     /// Adapts the rate of this kind to the answer of one call.
     pub(crate) fn answered<T>(&self, kind: Kind, answer: Result<T, CloudError>) -> Result<T, CloudError> {
         match &answer {
-            Ok(_) => self.buckets.went_well(kind),
+            Ok(_) => self.rates.went_well(kind),
             Err(error) if error.class == Class::Throttle => {
-                let pause = self.buckets.throttled(kind);
+                let pause = self.rates.throttled(kind);
                 tracing::warn!(?kind, code = error.code, ?pause, "AWS says that it is asked too often");
             }
             Err(_) => {}
@@ -279,13 +279,13 @@ impl Hub {
         }
     }
 
-    pub(crate) fn with_weather<T>(&self, with: impl FnOnce(&mut Weather) -> T) -> T {
-        with(&mut lock(&self.weather))
+    pub(crate) fn with_stats<T>(&self, with: impl FnOnce(&mut MarketStats) -> T) -> T {
+        with(&mut lock(&self.stats))
     }
 
     /// How it went with each type in each zone.
-    pub fn weather(&self) -> Vec<Report> {
-        lock(&self.weather).report()
+    pub fn market_stats(&self) -> Vec<MarketReport> {
+        lock(&self.stats).report()
     }
 
     /// This instance is this resource's.
@@ -313,7 +313,7 @@ impl Hub {
         if host.spot {
             let lived = u64::try_from(now_ms() - host.launched_ms).ok();
             let cool = self.settings().cool;
-            self.with_weather(|weather| weather.interrupted(&host.instance_type, &host.zone, lived, cool));
+            self.with_stats(|stats| stats.interrupted(&host.instance_type, &host.zone, lived, cool));
         }
         true
     }
@@ -336,7 +336,7 @@ impl Hub {
     pub(crate) fn launched(&self, host: &Host) {
         let news = lock(&self.known).launched.insert(host.instance.clone(), host.launched_ms).is_none();
         if news {
-            self.with_weather(|weather| weather.launched(&host.instance_type, &host.zone, host.spot));
+            self.with_stats(|stats| stats.launched(&host.instance_type, &host.zone, host.spot));
         }
     }
 
@@ -349,14 +349,14 @@ impl Hub {
         let interrupted = taken && known.interrupted.insert(id.clone());
         drop(known);
         if launched {
-            self.with_weather(|weather| weather.launched(instance_type, zone, *spot));
+            self.with_stats(|stats| stats.launched(instance_type, zone, *spot));
         }
         if interrupted {
             let since = instance.since_unix_ms;
             let lived = since.and_then(|since| u64::try_from(since - launched_unix_ms).ok());
             let rested = since.and_then(|since| u64::try_from(now_ms() - since).ok()).map(Duration::from_millis);
             let rest = rested.map_or(Duration::ZERO, |rested| self.settings().cool.saturating_sub(rested));
-            self.with_weather(|weather| weather.interrupted(instance_type, zone, lived, rest));
+            self.with_stats(|stats| stats.interrupted(instance_type, zone, lived, rest));
         }
     }
 
@@ -470,17 +470,17 @@ impl Hub {
     }
 
     /// The broker's rows that are about instances, with their notes; owners are learned from them.
-    pub(crate) async fn rows(&self) -> Result<Vec<(Row, Note)>, Failure> {
+    pub(crate) async fn rows(&self) -> Result<Vec<(Row, Record)>, Failure> {
         let Some(broker) = self.broker() else { return Ok(Vec::new()) };
         let rows = broker.rows().await?;
-        let noted: Vec<(Row, Note)> = rows
+        let noted: Vec<(Row, Record)> = rows
             .into_iter()
             .filter_map(|row| {
-                let note = Note::read(row.handle.as_deref()).ok().flatten()?;
+                let note = Record::read(row.handle.as_deref()).ok().flatten()?;
                 Some((row, note))
             })
             .collect();
-        let launching = noted.iter().any(|(_, note)| matches!(note, Note::Launching { .. }));
+        let launching = noted.iter().any(|(_, note)| matches!(note, Record::Launching { .. }));
         *lock(&self.learned) = (Some(Instant::now()), launching);
         for (row, note) in &noted {
             if let Some(host) = note.host() {
@@ -491,8 +491,8 @@ impl Hub {
     }
 }
 
-/// See [`Hub::launching`].
-pub(crate) struct Launching<'a>(&'a Hub);
+/// See [`Account::launching`].
+pub(crate) struct Launching<'a>(&'a Account);
 
 impl Drop for Launching<'_> {
     fn drop(&mut self) {
@@ -502,20 +502,20 @@ impl Drop for Launching<'_> {
 
 /// Someone waits for a look at this instance.
 struct Wanted<'a> {
-    hub: &'a Hub,
+    account: &'a Account,
     id: String,
 }
 
 impl<'a> Wanted<'a> {
-    fn new(hub: &'a Hub, id: &str) -> Self {
-        *lock(&hub.wanted).entry(id.to_string()).or_default() += 1;
-        Self { hub, id: id.to_string() }
+    fn new(account: &'a Account, id: &str) -> Self {
+        *lock(&account.wanted).entry(id.to_string()).or_default() += 1;
+        Self { account, id: id.to_string() }
     }
 }
 
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
-        let mut wanted = lock(&self.hub.wanted);
+        let mut wanted = lock(&self.account.wanted);
         if let Some(count) = wanted.get_mut(&self.id) {
             *count -= 1;
             if *count == 0 {

@@ -1,4 +1,4 @@
-//! Our own token buckets in front of EC2's, and what a throttle does to them.
+//! Our own token rates in front of EC2's, and what a throttle does to them.
 //!
 //! EC2 counts per account, region and API, and everybody in the account eats from the same bucket; a call that fails costs
 //! a token too. So we stay well below (EC2 API throttling: RunInstances refills 2 a second, lists 10 to 20), and after a
@@ -36,11 +36,11 @@ struct Bucket {
     throttles: u32,
 }
 
-/// Buckets of one account and region.
+/// RateLimits of one account and region.
 #[derive(Debug)]
-pub(crate) struct Buckets([Mutex<Bucket>; 3]);
+pub(crate) struct RateLimits([Mutex<Bucket>; 3]);
 
-impl Buckets {
+impl RateLimits {
     pub(crate) fn new() -> Self {
         let full =
             |kind: usize| Mutex::new(Bucket { tokens: RATES[kind].0, at: Instant::now(), paused: None, throttles: 0 });
@@ -97,30 +97,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn three_hundred_launches_come_at_their_rate_and_lists_do_not_wait_for_them() {
-        let buckets = Buckets::new();
+        let rates = RateLimits::new();
         let begun = Instant::now();
         for _ in 0..300 {
-            buckets.take(Kind::Launch).await;
+            rates.take(Kind::Launch).await;
         }
         let took = begun.elapsed().as_secs();
         assert!((147..200).contains(&took), "{took}");
-        assert!(buckets.try_take(Kind::Read).is_ok());
+        assert!(rates.try_take(Kind::Read).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_throttle_pauses_longer_each_time_until_a_call_gets_through() {
-        let buckets = Buckets::new();
-        let first = buckets.throttled(Kind::Launch);
+        let rates = RateLimits::new();
+        let first = rates.throttled(Kind::Launch);
         assert!(first >= Duration::from_secs(4), "{first:?}");
-        let same = buckets.throttled(Kind::Launch);
+        let same = rates.throttled(Kind::Launch);
         assert!(same <= first, "calls under way at once are one throttle");
         let begun = Instant::now();
-        buckets.take(Kind::Launch).await;
+        rates.take(Kind::Launch).await;
         assert!(begun.elapsed() >= first);
-        assert!(buckets.throttled(Kind::Launch) >= Duration::from_secs(8));
-        buckets.take(Kind::Launch).await;
-        buckets.went_well(Kind::Launch);
-        assert!(buckets.throttled(Kind::Launch) < Duration::from_secs(8));
-        assert!(buckets.throttled(Kind::Read) < Duration::from_secs(2), "lists come back first");
+        assert!(rates.throttled(Kind::Launch) >= Duration::from_secs(8));
+        rates.take(Kind::Launch).await;
+        rates.went_well(Kind::Launch);
+        assert!(rates.throttled(Kind::Launch) < Duration::from_secs(8));
+        assert!(rates.throttled(Kind::Read) < Duration::from_secs(2), "lists come back first");
     }
 }

@@ -10,10 +10,10 @@ use wharfinger_adapter::Failure;
 /// The durable note of one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
-pub(crate) enum Note {
+pub(crate) enum Record {
     /// The request may have been made, or not.
     Launching {
-        /// Counts launches for this resource, from 1.
+        /// MarketCounts launches for this resource, from 1.
         attempt: u32,
         /// Time at which the request was planned, milliseconds since the epoch.
         since_ms: i64,
@@ -68,7 +68,7 @@ pub(crate) struct Host {
     pub(crate) host_key: String,
 }
 
-impl Note {
+impl Record {
     /// `None`: nothing was written yet.
     pub(crate) fn read(handle: Option<&str>) -> Result<Option<Self>, Failure> {
         let Some(text) = handle else { return Ok(None) };
@@ -85,15 +85,15 @@ impl Note {
     /// Time of the latest event after which EC2 may have launched an instance for a request without a known outcome. A note
     /// without the time of its latest request was written by an older version, which ended before `began_ms`.
     pub(crate) fn doubtful_since_ms(&self, began_ms: i64) -> Option<i64> {
-        let Note::Launching { since_ms, asked_ms, refused_ms, .. } = self else { return None };
+        let Record::Launching { since_ms, asked_ms, refused_ms, .. } = self else { return None };
         let asked_ms = asked_ms.unwrap_or(began_ms.max(*since_ms));
         Some(refused_ms.map_or(asked_ms, |refused_ms| refused_ms.max(asked_ms)))
     }
 
     pub(crate) fn host(&self) -> Option<&Host> {
         match self {
-            Note::Launched { host, .. } | Note::Ready { host, .. } => Some(host),
-            Note::Launching { .. } | Note::Over { .. } => None,
+            Record::Launched { host, .. } | Record::Ready { host, .. } => Some(host),
+            Record::Launching { .. } | Record::Over { .. } => None,
         }
     }
 }
@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn what_is_no_note_is_told() {
-        assert_eq!(Note::read(None), Ok(None));
-        assert_eq!(Note::read(Some("{}")).unwrap_err().reason, "HANDLE_UNREADABLE");
-        let over = Note::Over { attempt: 3 };
-        assert_eq!(Note::read(Some(&over.text().unwrap())), Ok(Some(over)));
+        assert_eq!(Record::read(None), Ok(None));
+        assert_eq!(Record::read(Some("{}")).unwrap_err().reason, "HANDLE_UNREADABLE");
+        let over = Record::Over { attempt: 3 };
+        assert_eq!(Record::read(Some(&over.text().unwrap())), Ok(Some(over)));
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// What is known of one type in one zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct MarketCounts {
     /// Instances launched.
     pub launches: u64,
     /// Of those, how many spot took away.
@@ -21,7 +21,7 @@ pub struct Counts {
     pub lived_ms: u64,
 }
 
-impl Counts {
+impl MarketCounts {
     /// From launch to interruption, of those that were interrupted.
     pub fn mean_life(&self) -> Option<Duration> {
         self.lived_ms.checked_div(self.lives).map(Duration::from_millis)
@@ -30,7 +30,7 @@ impl Counts {
 
 /// One line for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct MarketReport {
     /// Instance type.
     pub instance_type: String,
     /// Zone.
@@ -38,7 +38,7 @@ pub struct Report {
     /// Bought as spot.
     pub spot: bool,
     /// The counts.
-    pub counts: Counts,
+    pub counts: MarketCounts,
     /// Left alone for so long from now.
     pub cool: Option<Duration>,
 }
@@ -50,16 +50,16 @@ type Key = (String, String, bool);
 
 #[derive(Debug, Default)]
 struct Cell {
-    counts: Counts,
+    counts: MarketCounts,
     cool_until: Option<Instant>,
     /// The zone did not offer the type when it was last asked for.
     not_offered: Option<CloudError>,
 }
 
-/// Counts since the broker's start, and of what EC2 still lists then (about an hour of what has ended). Nothing is decided by
+/// MarketCounts since the broker's start, and of what EC2 still lists then (about an hour of what has ended). Nothing is decided by
 /// them but order and rest, so they are not stored.
 #[derive(Debug, Default)]
-pub(crate) struct Weather {
+pub(crate) struct MarketStats {
     cells: BTreeMap<Key, Cell>,
     /// Nothing of the kind is bought before this.
     quota: [Option<Instant>; 2],
@@ -69,7 +69,7 @@ fn key(place: &Place, spot: bool) -> Key {
     (place.instance_type.clone(), place.zone.clone(), spot)
 }
 
-impl Weather {
+impl MarketStats {
     fn cell(&mut self, instance_type: &str, zone: &str, spot: bool) -> &mut Cell {
         self.cells.entry((instance_type.to_string(), zone.to_string(), spot)).or_default()
     }
@@ -156,16 +156,16 @@ impl Weather {
     /// Interruptions in a thousand launches; one that was never tried is fair.
     fn storminess(&self, place: &Place, spot: bool) -> u64 {
         let Some(cell) = self.cells.get(&key(place, spot)) else { return 0 };
-        let Counts { launches, interruptions, .. } = cell.counts;
+        let MarketCounts { launches, interruptions, .. } = cell.counts;
         // Few launches prove little: nine more that went well are thought to be there.
         interruptions * 1000 / (launches + 9)
     }
 
-    pub(crate) fn report(&self) -> Vec<Report> {
+    pub(crate) fn report(&self) -> Vec<MarketReport> {
         let now = Instant::now();
         self.cells
             .iter()
-            .map(|((instance_type, zone, spot), cell)| Report {
+            .map(|((instance_type, zone, spot), cell)| MarketReport {
                 instance_type: instance_type.clone(),
                 zone: zone.clone(),
                 spot: *spot,
@@ -191,22 +191,22 @@ mod tests {
     async fn where_there_is_none_is_left_alone_for_a_while_and_the_calm_come_first() {
         let places = [place("a", "z1"), place("a", "z2"), place("b", "z1")];
         let cool = Duration::from_secs(180);
-        let mut weather = Weather::default();
-        assert_eq!(weather.fair(&places, true).unwrap(), places);
+        let mut stats = MarketStats::default();
+        assert_eq!(stats.fair(&places, true).unwrap(), places);
         for _ in 0..3 {
-            weather.launched("a", "z1", true);
+            stats.launched("a", "z1", true);
         }
-        weather.interrupted("a", "z1", Some(60_000), cool);
-        weather.no_capacity(&places[1], true, cool);
-        assert_eq!(weather.fair(&places, true).unwrap(), [place("b", "z1")]);
-        assert_eq!(weather.fair(&places, false).unwrap(), places, "on demand is another market");
-        weather.no_capacity(&places[2], true, cool * 2);
-        assert_eq!(weather.fair(&places, true), Err(cool));
+        stats.interrupted("a", "z1", Some(60_000), cool);
+        stats.no_capacity(&places[1], true, cool);
+        assert_eq!(stats.fair(&places, true).unwrap(), [place("b", "z1")]);
+        assert_eq!(stats.fair(&places, false).unwrap(), places, "on demand is another market");
+        stats.no_capacity(&places[2], true, cool * 2);
+        assert_eq!(stats.fair(&places, true), Err(cool));
         tokio::time::advance(cool + Duration::from_secs(1)).await;
-        assert_eq!(weather.fair(&places, true).unwrap(), [place("a", "z2"), place("a", "z1")], "stormy last");
-        let report = weather.report();
+        assert_eq!(stats.fair(&places, true).unwrap(), [place("a", "z2"), place("a", "z1")], "stormy last");
+        let report = stats.report();
         let told = report.iter().find(|line| line.instance_type == "a" && line.zone == "z1").unwrap();
-        let counts = Counts { launches: 3, interruptions: 1, capacity_errors: 0, lives: 1, lived_ms: 60_000 };
+        let counts = MarketCounts { launches: 3, interruptions: 1, capacity_errors: 0, lives: 1, lived_ms: 60_000 };
         assert_eq!(told.counts, counts);
         assert!(told.cool.is_none() && report.iter().any(|line| line.cool.is_some()));
     }

@@ -4,9 +4,9 @@
 //! deleted and counted. While a launch is under way an id that nobody knows may be the one that it is about to tell us:
 //! such a message is left, and comes back when its visibility runs out.
 
+use crate::account::{Account, Phase, now_ms};
 use crate::backoff::{Backoff, jitter};
 use crate::cloud::{Message, Which};
-use crate::hub::{Hub, Standing, now_ms};
 use crate::notices::{Event, Hook, Signal, SignalKind, read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -37,19 +37,19 @@ const AT_ONCE: usize = 4;
 
 /// Receives once and handles what comes. `Err`: the queue could not be asked, in words.
 #[cfg(test)]
-pub(crate) async fn receive(hub: &Arc<Hub>, queue: &str) -> Result<(), String> {
-    let messages = hub.cloud.receive(queue).await.map_err(|error| error.to_string())?;
-    hear(hub, queue, messages).await;
+pub(crate) async fn receive(account: &Arc<Account>, queue: &str) -> Result<(), String> {
+    let messages = account.cloud.receive(queue).await.map_err(|error| error.to_string())?;
+    hear(account, queue, messages).await;
     Ok(())
 }
 
 /// Tells what came, and deletes what is done.
-async fn hear(hub: &Arc<Hub>, queue: &str, messages: Vec<Message>) {
-    let handled = futures::future::join_all(messages.iter().map(|message| handle(hub, message))).await;
+async fn hear(account: &Arc<Account>, queue: &str, messages: Vec<Message>) {
+    let handled = futures::future::join_all(messages.iter().map(|message| handle(account, message))).await;
     let done: Vec<String> =
         messages.into_iter().zip(handled).filter(|(_, done)| *done).map(|(message, _)| message.receipt).collect();
     if !done.is_empty()
-        && let Err(error) = hub.cloud.delete_messages(queue, &done).await
+        && let Err(error) = account.cloud.delete_messages(queue, &done).await
     {
         // They come again, and are no news then.
         tracing::debug!("messages that were heard can not be deleted: {error}");
@@ -57,7 +57,7 @@ async fn hear(hub: &Arc<Hub>, queue: &str, messages: Vec<Message>) {
 }
 
 /// True: it may be deleted.
-async fn handle(hub: &Arc<Hub>, message: &Message) -> bool {
+async fn handle(account: &Arc<Account>, message: &Message) -> bool {
     let mut signals = Vec::new();
     let (mut readable, is_first) = (false, message.received <= 1);
     for event in read(&message.body, now_ms()) {
@@ -68,16 +68,16 @@ async fn handle(hub: &Arc<Hub>, message: &Message) -> bool {
             }
             Event::Ignored => {
                 readable = true;
-                hub.counters.ignored.fetch_add(1, Ordering::Relaxed);
+                account.counters.ignored.fetch_add(1, Ordering::Relaxed);
             }
             Event::Unconfirmed { topic } if is_first => {
-                hub.counters.poison.fetch_add(1, Ordering::Relaxed);
+                account.counters.poison.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     "SNS topic {topic} waits until its subscription to the queue of notices is confirmed; subscribe the                      queue from the account that owns it (`aws sns subscribe --protocol sqs`), which confirms it"
                 );
             }
             Event::Unreadable { why, excerpt } if is_first => {
-                hub.counters.poison.fetch_add(1, Ordering::Relaxed);
+                account.counters.poison.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     "the queue of notices has an event that cannot be parsed: {why}; it begins {excerpt:?}; send only                      events of EC2, AWS Health and Auto Scaling to the queue"
                 );
@@ -91,15 +91,15 @@ async fn handle(hub: &Arc<Hub>, message: &Message) -> bool {
     }
     let mut done = true;
     for signal in signals {
-        match deliver(hub, &signal).await {
+        match deliver(account, &signal).await {
             Ok(Heard::Done) => {}
             // It comes again when its visibility runs out.
             Ok(Heard::Later) => done = false,
             Ok(Heard::Strange) => {
-                if hub.is_launching() && message.received < RECEIVED_MAX {
+                if account.is_launching() && message.received < RECEIVED_MAX {
                     done = false;
                 } else {
-                    hub.counters.foreign.fetch_add(1, Ordering::Relaxed);
+                    account.counters.foreign.fetch_add(1, Ordering::Relaxed);
                 }
             }
             // The broker recovers from its store: it is told again.
@@ -124,33 +124,34 @@ pub(crate) enum Heard {
 }
 
 /// Tells the broker.
-pub(crate) async fn deliver(hub: &Arc<Hub>, signal: &Signal) -> Result<Heard, Failure> {
+pub(crate) async fn deliver(account: &Arc<Account>, signal: &Signal) -> Result<Heard, Failure> {
     let Signal { instance, kind, detail } = signal;
-    if hub.owner(instance).is_none() {
+    if account.owner(instance).is_none() {
         // After a restart the books know it before any host was asked for anything.
-        hub.learn().await?;
-        if hub.owner(instance).is_none() && !hub.is_hooked(instance) {
+        account.learn().await?;
+        if account.owner(instance).is_none() && !account.is_hooked(instance) {
             return Ok(Heard::Strange);
         }
     }
     let tell = async |kind, source| {
-        hub.tell(instance, kind, source, detail.clone())
+        account
+            .tell(instance, kind, source, detail.clone())
             .await
             .map(|ours| if ours { Heard::Done } else { Heard::Strange })
     };
     match kind {
         SignalKind::Interruption { at_unix_ms } => {
-            hub.interrupted(instance);
+            account.interrupted(instance);
             tell(NoticeKind::Interruption { at_unix_ms: *at_unix_ms }, SPOT).await
         }
         SignalKind::Rebalance => {
             let told = tell(NoticeKind::AtRisk, REBALANCE).await?;
-            let (hub, instance) = (Arc::downgrade(hub), instance.clone());
+            let (account, instance) = (Arc::downgrade(account), instance.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(RISK_FOR).await;
-                if let Some(hub) = hub.upgrade() {
+                if let Some(account) = account.upgrade() {
                     let text = "a recommendation that nothing followed for half an hour".to_string();
-                    let _ = hub.tell(&instance, NoticeKind::Cancelled, REBALANCE, text).await;
+                    let _ = account.tell(&instance, NoticeKind::Cancelled, REBALANCE, text).await;
                 }
             });
             Ok(told)
@@ -163,53 +164,53 @@ pub(crate) async fn deliver(hub: &Arc<Hub>, signal: &Signal) -> Result<Heard, Fa
             if !state.is_over() {
                 return Ok(Heard::Done);
             }
-            look_again(hub, instance);
+            look_again(account, instance);
             tell(NoticeKind::Gone, SPOT).await
         }
         SignalKind::Hook { hook, at_unix_ms } => {
-            hub.hooked(instance, true);
+            account.hooked(instance, true);
             tell(NoticeKind::Interruption { at_unix_ms: *at_unix_ms }, HOOK).await?;
-            hooked(hub, hook, *at_unix_ms).await
+            hooked(account, hook, *at_unix_ms).await
         }
     }
 }
 
 /// The group may end it when nobody works there any more, or at the time that the holders were told. Until then its message
 /// stays in the queue, so that a broker that starts again finds it.
-async fn hooked(hub: &Arc<Hub>, hook: &Hook, at_unix_ms: i64) -> Result<Heard, Failure> {
-    let serves = hub.rows().await?.iter().any(|(row, note)| {
-        row.standing == Standing::Serving && note.host().is_some_and(|host| host.instance == hook.instance)
+async fn hooked(account: &Arc<Account>, hook: &Hook, at_unix_ms: i64) -> Result<Heard, Failure> {
+    let serves = account.rows().await?.iter().any(|(row, note)| {
+        row.phase == Phase::Serving && note.host().is_some_and(|host| host.instance == hook.instance)
     });
     if serves && now_ms() < at_unix_ms {
         return Ok(Heard::Later);
     }
-    if let Err(error) = hub.cloud.complete_hook(hook).await {
+    if let Err(error) = account.cloud.complete_hook(hook).await {
         let Hook { group, name, instance, .. } = hook;
         tracing::warn!("hook {name} of group {group} can not be told that {instance} may end: {error}");
         return Ok(Heard::Later);
     }
-    hub.hooked(&hook.instance, false);
+    account.hooked(&hook.instance, false);
     Ok(Heard::Done)
 }
 
 /// Why it ended is in the list, for the weather and for those who ask; nobody waits for it.
-fn look_again(hub: &Arc<Hub>, instance: &str) {
-    let (hub, instance) = (Arc::downgrade(hub), instance.to_string());
+fn look_again(account: &Arc<Account>, instance: &str) {
+    let (account, instance) = (Arc::downgrade(account), instance.to_string());
     tokio::spawn(async move {
-        let Some(hub) = hub.upgrade() else { return };
-        if let Ok(found) = hub.all_instances(&Which::Ids(vec![instance])).await {
-            found.into_iter().for_each(|instance| hub.saw(instance));
+        let Some(account) = account.upgrade() else { return };
+        if let Ok(found) = account.all_instances(&Which::Ids(vec![instance])).await {
+            found.into_iter().for_each(|instance| account.saw(instance));
         }
     });
 }
 
 /// Receives for ever, or until nobody needs it. A queue that is away is asked again, more and more seldom.
-pub(crate) async fn run(hub: Weak<Hub>) {
+pub(crate) async fn run(account: Weak<Account>) {
     let mut failures: u32 = 0;
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
-        let Some(own) = hub.upgrade() else { return };
+        let Some(own) = account.upgrade() else { return };
         let Some(queue) = own.queue.clone() else { return };
         match own.cloud.receive(&queue).await.map_err(|error| error.to_string()) {
             Ok(messages) => {

@@ -1,8 +1,8 @@
-//! The hubs of this process: pools of one account, region and deployment share one.
+//! The accounts of this process: pools of one account, region and deployment share one.
 
+use crate::account::Account;
 use crate::cloud::Cloud;
 use crate::config::Config;
-use crate::hub::Hub;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,14 +11,14 @@ type Make = dyn Fn(&Config) -> Arc<dyn Cloud> + Send + Sync;
 /// Region, endpoint, deployment, queue.
 type Key = (String, Option<String>, String, Option<String>);
 
-/// Makes hubs, and keeps them as long as the process lives.
+/// Makes accounts, and keeps them as long as the process lives.
 #[derive(Clone)]
-pub struct Clouds {
+pub struct Accounts {
     make: Arc<Make>,
-    hubs: Arc<Mutex<BTreeMap<Key, Arc<Hub>>>>,
+    accounts: Arc<Mutex<BTreeMap<Key, Arc<Account>>>>,
 }
 
-impl Clouds {
+impl Accounts {
     /// With AWS behind them, by the SDK. Nothing is asked before the first call.
     #[cfg(feature = "sdk")]
     pub fn aws() -> Self {
@@ -27,16 +27,16 @@ impl Clouds {
 
     /// With something else behind them.
     pub fn of(make: impl Fn(&Config) -> Arc<dyn Cloud> + Send + Sync + 'static) -> Self {
-        Self { make: Arc::new(make), hubs: Arc::default() }
+        Self { make: Arc::new(make), accounts: Arc::default() }
     }
 
-    /// The hub of this pool.
-    pub(crate) fn hub(&self, config: &Config) -> Arc<Hub> {
+    /// The account of this pool.
+    pub(crate) fn account(&self, config: &Config) -> Arc<Account> {
         let key = (config.region.clone(), config.endpoint.clone(), config.deployment.clone(), config.queue.clone());
-        let mut hubs = self.hubs.lock().unwrap_or_else(PoisonError::into_inner);
-        let hub = hubs.entry(key).or_insert_with(|| Arc::new(Hub::new((self.make)(config), config)));
-        hub.joined(config);
-        Arc::clone(hub)
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = accounts.entry(key).or_insert_with(|| Arc::new(Account::new((self.make)(config), config)));
+        account.joined(config);
+        Arc::clone(account)
     }
 
     /// Tries what this pool needs of its cloud.
@@ -44,8 +44,8 @@ impl Clouds {
         crate::doctor::examine(&*(self.make)(config), pool, config).await
     }
 
-    /// All hubs, for reports.
-    pub fn hubs(&self) -> Vec<Arc<Hub>> {
-        self.hubs.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// All accounts, for reports.
+    pub fn all(&self) -> Vec<Arc<Account>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
