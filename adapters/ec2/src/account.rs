@@ -1,6 +1,8 @@
 //! One account and region, as all pools of this broker share it: the calls and their rate, what instances there are, whose
 //! they are, and how it went.
 
+use crate::broker::{Broker, Row};
+use crate::clock::now_ms;
 use crate::cloud::{Cloud, Instance, LISTED_AFTER_MS, TemplateSpec, Which};
 use crate::config::Config;
 use crate::error::{Class, CloudError};
@@ -8,7 +10,6 @@ use crate::market_stats::{MarketReport, MarketStats};
 use crate::rate_limit::{Kind, RateLimits};
 use crate::record::{Host, Record};
 use crate::state_reason::StateReason;
-use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,46 +17,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wharfinger_adapter::{Failure, Notice, NoticeKind, NoticeTarget};
-
-/// What the broker knows, asked whenever it matters: nothing of it is kept here.
-#[async_trait]
-pub trait Broker: Send + Sync {
-    /// All resources that are not gone.
-    ///
-    /// # Errors
-    /// The broker recovers, or stops.
-    async fn rows(&self) -> Result<Vec<Row>, Failure>;
-
-    /// Returns when what the notice changed is durable.
-    ///
-    /// # Errors
-    /// The broker recovers, or stops: it must be told again.
-    async fn tell(&self, notice: Notice) -> Result<(), Failure>;
-}
-
-/// One resource as the broker knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Its pool.
-    pub pool: String,
-    /// Its id.
-    pub resource: String,
-    /// What was written down of it.
-    pub handle: Option<String>,
-    /// Where it stands.
-    pub phase: Phase,
-}
-
-/// Where a resource stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Being made.
-    Making,
-    /// There.
-    Serving,
-    /// Being removed, or a debt.
-    Leaving,
-}
 
 /// Whose an instance is.
 #[derive(Clone, Debug)]
@@ -154,20 +115,6 @@ struct Known {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Milliseconds since the epoch, by a clock that tests can stop.
-#[cfg(test)]
-pub(crate) fn now_ms() -> i64 {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
-    let began = *BEGAN.get_or_init(Instant::now);
-    1_800_000_000_000 + i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
-}
-
-/// Milliseconds since the epoch.
-#[cfg(not(test))]
-pub(crate) fn now_ms() -> i64 {
-    wharfinger_adapter::clock::wall_ms()
 }
 
 impl Account {

@@ -1,9 +1,10 @@
 //! The adapter's calls: buying and giving back here, everything between by the ssh adapter.
 
-use crate::account::{Account, Broker};
+use crate::account::Account;
 use crate::accounts::Accounts;
-use crate::cloud::TemplateSpec;
+use crate::broker::Broker;
 use crate::config::Config;
+use crate::pool::Pool;
 use crate::record::{Host, Record};
 use crate::{provision, reconcile, terminate, user_data};
 use async_trait::async_trait;
@@ -17,17 +18,7 @@ use wharfinger_ssh::SshAdapter;
 
 /// Leases EC2 instances. See the crate's documentation.
 pub struct Ec2Adapter {
-    parts: Parts,
-}
-
-/// What the calls work with.
-pub(crate) struct Parts {
-    pub(crate) pool: String,
-    pub(crate) config: Config,
-    pub(crate) account: Arc<Account>,
-    pub(crate) ssh: Arc<SshAdapter>,
-    /// What fleets of this pool are launched from.
-    pub(crate) template: TemplateSpec,
+    pool: Pool,
 }
 
 impl Ec2Adapter {
@@ -48,31 +39,31 @@ impl Ec2Adapter {
         let ssh = Arc::new(SshAdapter::new(pool.clone(), ssh)?);
         let account = clouds.account(&config);
         let template = config.template_spec(&pool);
-        Ok(Self { parts: Parts { pool, config, account, ssh, template } })
+        Ok(Self { pool: Pool { name: pool, config, account, ssh, template } })
     }
 
     /// Begins to watch the instances of this pool's account, if nobody does yet: lists, the queue, orphans.
     pub fn attend(&self, broker: Arc<dyn Broker>) {
-        if self.parts.account.attend(broker) {
-            reconcile::start(&self.parts.account);
+        if self.pool.account.attend(broker) {
+            reconcile::start(&self.pool.account);
         }
     }
 
     #[cfg(test)]
-    pub(crate) fn parts(&self) -> &Parts {
-        &self.parts
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// The account that this pool shares with others.
     pub fn account(&self) -> &Arc<Account> {
-        &self.parts.account
+        &self.pool.account
     }
 
     /// The job as the ssh adapter knows it.
     fn inner(&self, job: &ResourceJob) -> Result<(Host, ResourceJob), Failure> {
         match Record::read(job.handle.as_deref())? {
             Some(Record::Ready { host, ssh, .. }) => {
-                self.parts.account.owned(&self.parts.pool, &job.resource, &host);
+                self.pool.account.owned(&self.pool.name, &job.resource, &host);
                 let inner = ResourceJob { item: None, handle: Some(ssh), ..job.clone() };
                 Ok((host, inner))
             }
@@ -86,7 +77,7 @@ impl Ec2Adapter {
     /// Silence of a host that EC2 says is no more is its end.
     fn with_ec2s_word(&self, host: &Host, verdict: Verdict) -> Verdict {
         let Verdict::Unreachable { .. } = &verdict else { return verdict };
-        let account = &self.parts.account;
+        let account = &self.pool.account;
         if let Some(instance) = account.instance(&host.instance).filter(|instance| instance.state.is_over()) {
             let detail = format!("instance {} is {}", instance.id, instance.state_text());
             return Verdict::Gone { reason: "INSTANCE_OVER", detail };
@@ -116,27 +107,27 @@ impl Adapter for Ec2Adapter {
     }
 
     async fn provision_noted(&self, job: &ProvisionJob, journal: &dyn Journal) -> Result<Provisioned, Failure> {
-        provision::provision(&self.parts, job, journal).await
+        provision::provision(&self.pool, job, journal).await
     }
 
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
         let (_, resource) = self.inner(&job.resource)?;
-        self.parts.ssh.prepare(&PrepareJob { resource, ..job.clone() }).await
+        self.pool.ssh.prepare(&PrepareJob { resource, ..job.clone() }).await
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
         let (_, resource) = self.inner(&job.resource)?;
-        self.parts.ssh.clean(&CleanJob { resource, ..job.clone() }).await
+        self.pool.ssh.clean(&CleanJob { resource, ..job.clone() }).await
     }
 
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         let (host, inner) = self.inner(job)?;
-        Ok(self.with_ec2s_word(&host, self.parts.ssh.check(&inner).await?))
+        Ok(self.with_ec2s_word(&host, self.pool.ssh.check(&inner).await?))
     }
 
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         let (host, inner) = self.inner(job)?;
-        Ok(self.with_ec2s_word(&host, self.parts.ssh.probe(&inner).await?))
+        Ok(self.with_ec2s_word(&host, self.pool.ssh.probe(&inner).await?))
     }
 
     async fn repair(&self, _job: &ResourceJob) -> Result<(), Failure> {
@@ -144,33 +135,33 @@ impl Adapter for Ec2Adapter {
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
-        let account = &self.parts.account;
+        let account = &self.pool.account;
         let Some(note) = Record::read(job.handle.as_deref())? else { return Ok(()) };
         match &note {
             Record::Over { .. } => Ok(()),
             Record::Launched { host, .. } | Record::Ready { host, .. } => {
-                self.parts.ssh.forget(&host.instance).await;
-                terminate::instance(&self.parts, host).await?;
+                self.pool.ssh.forget(&host.instance).await;
+                terminate::instance(&self.pool, host).await?;
                 account.forget(&host.instance);
                 Ok(())
             }
             Record::Launching { launch, .. } => {
                 let since_ms = note.doubtful_since_ms(account.began_ms).unwrap_or(account.began_ms);
-                terminate::launched(&self.parts, &job.resource, launch, since_ms).await
+                terminate::launched(&self.pool, &job.resource, launch, since_ms).await
             }
         }
     }
 
     async fn shell(&self, job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {
         let (_, inner) = self.inner(job)?;
-        self.parts.ssh.shell(&inner).await
+        self.pool.ssh.shell(&inner).await
     }
 
     fn subscribe(&self, sink: NoticeSink) {
         // The ssh adapter names hosts by their instance; the broker knows them by their resource.
         let (own, mut heard) = mpsc::channel::<Notice>(64);
-        self.parts.ssh.subscribe(own);
-        let account = Arc::downgrade(&self.parts.account);
+        self.pool.ssh.subscribe(own);
+        let account = Arc::downgrade(&self.pool.account);
         tokio::spawn(async move {
             while let Some(mut notice) = heard.recv().await {
                 let Some(account) = account.upgrade() else { return };

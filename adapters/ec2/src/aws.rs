@@ -3,13 +3,12 @@
 //! Launches are asked for once and repeated above, where it is known what may have been done; everything else the SDK
 //! repeats twice. Credentials come by the standard chain: environment, profile, SSO, process, container or instance role.
 
+use crate::clock::transition_time;
 use crate::cloud::{
-    Ask, Cloud, Event, FleetAnswer, Instance, Launch, Launched, Message, Page, Place, State, Status, TemplateSpec,
-    Which, transition_time,
+    Ask, Cloud, Event, FleetAnswer, Hook, Instance, Launch, Launched, Message, Page, Place, State, Status,
+    TemplateSpec, Trial, Which,
 };
-use crate::doctor::Trial;
 use crate::error::{Class, CloudError};
-use crate::notices::Hook;
 use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use aws_config::retry::RetryConfig;

@@ -2,9 +2,7 @@
 //!
 //! One value serves one region. Every call is one request: who repeats it, and when, is decided above.
 
-use crate::doctor::Trial;
 use crate::error::CloudError;
-use crate::notices::Hook;
 use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -297,6 +295,40 @@ pub struct FleetAnswer {
     pub errors: Vec<(Option<Place>, CloudError)>,
 }
 
+/// A lifecycle hook of an Auto Scaling group that waits, for one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Hook {
+    /// Name of the group.
+    #[serde(rename = "AutoScalingGroupName")]
+    pub group: String,
+    /// Name of the hook.
+    #[serde(rename = "LifecycleHookName")]
+    pub name: String,
+    /// Token of this transition.
+    #[serde(rename = "LifecycleActionToken")]
+    pub token: String,
+    /// Id of the instance.
+    #[serde(rename = "EC2InstanceId")]
+    pub instance: String,
+    #[serde(rename = "LifecycleTransition")]
+    pub(crate) transition: String,
+}
+
+/// A call that the doctor tries with `DryRun`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// RunInstances, with tags.
+    Run,
+    /// CreateFleet.
+    Fleet,
+    /// CreateLaunchTemplate.
+    Template,
+    /// DeleteLaunchTemplate.
+    DeleteTemplate,
+    /// TerminateInstances on this one.
+    Terminate(String),
+}
+
 /// EC2 and SQS of one region.
 #[async_trait]
 pub trait Cloud: Send + Sync {
@@ -344,25 +376,4 @@ pub trait Cloud: Send + Sync {
 
     /// DeleteMessageBatch, at most ten.
     async fn delete_messages(&self, queue: &str, receipts: &[String]) -> Result<(), CloudError>;
-}
-
-/// The time in `User initiated (2026-11-28 03:00:00 GMT)`; EC2 tells it nowhere else, and not always there.
-#[cfg(any(test, feature = "sdk"))]
-pub(crate) fn transition_time(text: &str) -> Option<i64> {
-    let time = text.split_once('(')?.1.split_once(" GMT)")?.0;
-    crate::notices::rfc3339(&format!("{time}Z"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::transition_time;
-
-    #[test]
-    fn the_time_of_a_transition_is_read_if_there_is_one() {
-        let told = transition_time("Service initiated (2026-11-28 03:00:00 GMT)");
-        assert_eq!(told, crate::notices::rfc3339("2026-11-28T03:00:00Z"));
-        for other in ["", "Server.SpotInstanceTermination", "User initiated (yesterday GMT)", "User initiated ()"] {
-            assert_eq!(transition_time(other), None, "{other}");
-        }
-    }
 }

@@ -4,6 +4,7 @@ use crate::cloud::{Place, Template, TemplateSpec};
 use crate::tags;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use wharfinger_adapter::Failure;
 
 /// Settings of one pool.
@@ -258,6 +259,11 @@ impl Config {
             self.subnets.iter().map(place).collect::<Vec<_>>()
         };
         self.types.iter().flat_map(in_zones).collect()
+    }
+
+    /// The broker's private key file.
+    pub(crate) fn login_key(&self) -> Result<&Path, Failure> {
+        self.ssh.key.as_deref().ok_or_else(|| bad("ssh: there is no key to log in with; add key to [pool.ec2.ssh]"))
     }
 
     /// The launch template that the file names.

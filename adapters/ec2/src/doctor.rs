@@ -1,7 +1,8 @@
 //! Tries what a pool needs of AWS, without buying anything: reads are made, the rest is asked with `DryRun`, which EC2
 //! answers by permission alone.
 
-use crate::cloud::{Ask, Cloud, Launch, Message, Page, Template, Which};
+use crate::clock::now_ms;
+use crate::cloud::{Ask, Cloud, Launch, Message, Page, Template, Trial, Which};
 use crate::config::{Config, Market};
 use crate::error::{Class, CloudError};
 use crate::tags;
@@ -11,21 +12,6 @@ use std::time::Duration;
 
 /// The test event is waited for so long.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
-
-/// What is tried with `DryRun`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trial {
-    /// RunInstances, with tags.
-    Run,
-    /// CreateFleet.
-    Fleet,
-    /// CreateLaunchTemplate.
-    Template,
-    /// DeleteLaunchTemplate.
-    DeleteTemplate,
-    /// TerminateInstances on this one.
-    Terminate(String),
-}
 
 /// How one thing stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +115,7 @@ async fn examine_queue(cloud: &dyn Cloud, queue: &str) -> Vec<Finding> {
         Err(error) => found.push(judge("sqs:GetQueueAttributes", Health::Minor, Err(error))),
     }
     // A stranger's warning: a broker that is at work on the queue deletes it, and counts it.
-    let mark = format!("i-{:017x}", crate::account::now_ms());
+    let mark = format!("i-{:017x}", now_ms());
     let body = json!({
         "source": "wharfinger.doctor",
         "detail-type": "EC2 Spot Instance Interruption Warning",
@@ -183,7 +169,7 @@ fn sample(pool: &str, config: &Config) -> Launch {
     let mut own: BTreeMap<String, String> = spec.tags.clone();
     own.insert(tags::RESOURCE.to_string(), "doctor".to_string());
     Launch {
-        token: format!("doctor-{}", crate::account::now_ms()),
+        token: format!("doctor-{}", now_ms()),
         spot: config.market != Market::OnDemand,
         image: config.image.clone(),
         places: config.places(),

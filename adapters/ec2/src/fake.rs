@@ -1,13 +1,11 @@
 //! EC2 and SQS in memory: eventually consistent, idempotent by token as EC2 is, with faults on demand and a log of calls.
 
-use crate::account::now_ms;
+use crate::clock::now_ms;
 use crate::cloud::{
-    Ask, Cloud, Event, FleetAnswer, Instance, Launch, Launched, Message, Page, Place, State, Status, TemplateSpec,
-    Which,
+    Ask, Cloud, Event, FleetAnswer, Hook, Instance, Launch, Launched, Message, Page, Place, State, Status,
+    TemplateSpec, Trial, Which,
 };
-use crate::doctor::Trial;
 use crate::error::CloudError;
-use crate::notices::Hook;
 use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,10 +1,14 @@
 //! EC2 instances as hosts: launched once, watched from three sides, replaced before they are missed.
 //!
-//! The adapter buys instances, finds out what becomes of them, and gives them back. How a host is used is the ssh
-//! adapter's: once an instance is known, it is an ordinary SSH host with a pinned key (`adapter.rs`).
+//! The adapter launches instances, observes their state and terminates them. The ssh adapter uses them: a known instance is an SSH
+//! host with a pinned key (`adapter.rs`).
 //!
-//! All that decides talks to [`cloud::Cloud`], a trait; the AWS SDK is behind the feature `sdk`, in `aws.rs` alone.
-//! Pools of one account and region share a [`account::Account`]: one list of instances, one queue, one rate.
+//! All decisions use the trait [`cloud::Cloud`]; the AWS SDK is behind the feature `sdk`, in `aws.rs` alone. Pools of one account,
+//! region and deployment share an [`account::Account`]: one list of instances, one queue, one rate.
+//!
+//! Words: a *place* is an instance type in a zone. A *market* is spot or on demand. A *launch* is one request for one instance, an
+//! *attempt* its number. A *record* is the stored state of one resource. An *orphan* is an instance of the deployment that no record
+//! names.
 
 pub mod account;
 mod accounts;
@@ -12,15 +16,21 @@ mod adapter;
 #[cfg(feature = "sdk")]
 mod aws;
 mod backoff;
+mod boot;
+pub mod broker;
+mod clock;
 pub mod cloud;
 mod config;
 pub mod doctor;
 pub mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod launch;
 mod market_stats;
 pub mod notices;
 mod orphans;
+mod plan;
+mod pool;
 mod provision;
 mod rate_limit;
 mod reconcile;
@@ -34,8 +44,8 @@ mod user_data;
 #[cfg(test)]
 mod tests;
 
-pub use account::{Broker, Phase, Row};
 pub use accounts::Accounts;
 pub use adapter::Ec2Adapter;
+pub use broker::{Broker, Phase, Row};
 pub use config::{Address, Config, Market};
 pub use market_stats::{MarketCounts, MarketReport};

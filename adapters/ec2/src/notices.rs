@@ -5,7 +5,8 @@
 //! AWS Health User Guide and the SNS Developer Guide («Parsing message formats»). Optional fields may be missing and unknown
 //! fields are skipped. The id of an instance is read from `detail`, never from an ARN.
 
-use crate::cloud::State;
+use crate::clock::{rfc2822, rfc3339};
+use crate::cloud::{Hook, State};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -55,25 +56,6 @@ pub enum SignalKind {
         /// Time at which the hook is completed even if a lease is active, milliseconds since the epoch.
         at_unix_ms: i64,
     },
-}
-
-/// A lifecycle hook of an Auto Scaling group that waits, for one instance.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Hook {
-    /// Name of the group.
-    #[serde(rename = "AutoScalingGroupName")]
-    pub group: String,
-    /// Name of the hook.
-    #[serde(rename = "LifecycleHookName")]
-    pub name: String,
-    /// Token of this transition.
-    #[serde(rename = "LifecycleActionToken")]
-    pub token: String,
-    /// Id of the instance.
-    #[serde(rename = "EC2InstanceId")]
-    pub instance: String,
-    #[serde(rename = "LifecycleTransition")]
-    transition: String,
 }
 
 /// One event of a message.
@@ -287,17 +269,6 @@ fn health(detail: &Value, time: i64) -> Event {
 fn is_instance(id: &str) -> bool {
     id.strip_prefix("i-")
         .is_some_and(|rest| (8..=32).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// Milliseconds since the epoch.
-pub(crate) fn rfc3339(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
-}
-
-/// `Sat, 05 Jun 2016 15:10:09 GMT`. The weekday is not checked: AWS's own example has a wrong one.
-fn rfc2822(text: &str) -> Option<i64> {
-    let parser = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
-    parser.parse_timestamp(text).ok().map(jiff::Timestamp::as_millisecond)
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@
 //! down yet could be. No more than a share of all goes in one sweep, so that a broker with the wrong database does not
 //! empty the account.
 
-use crate::account::{Account, Row, now_ms};
+use crate::account::Account;
+use crate::broker::Row;
+use crate::clock::now_ms;
 use crate::cloud::Instance;
 use crate::rate_limit::Kind;
 use crate::record::Record;

@@ -4,8 +4,10 @@
 //! not found by its own id, is asked over SSH; only silence there and absence here together are an end
 //! (`adapter.rs`).
 
-use crate::account::{Account, Phase, now_ms};
+use crate::account::Account;
 use crate::backoff::jitter;
+use crate::broker::Phase;
+use crate::clock::now_ms;
 use crate::cloud::{Ask, Instance, LISTED_AFTER_MS, Which};
 use crate::error::Class;
 use crate::orphans::Orphans;

@@ -4,10 +4,12 @@
 //! deleted and counted. While a launch is under way an id that nobody knows may be the one that it is about to tell us:
 //! such a message is left, and comes back when its visibility runs out.
 
-use crate::account::{Account, Phase, now_ms};
+use crate::account::Account;
 use crate::backoff::{Backoff, jitter};
-use crate::cloud::{Message, Which};
-use crate::notices::{Event, Hook, Signal, SignalKind, read};
+use crate::broker::Phase;
+use crate::clock::now_ms;
+use crate::cloud::{Hook, Message, Which};
+use crate::notices::{Event, Signal, SignalKind, read};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;

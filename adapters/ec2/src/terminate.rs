@@ -1,9 +1,9 @@
 //! Ends instances. Success means that EC2 confirmed the end, or that the instance cannot appear any more.
 
-use crate::account::now_ms;
-use crate::adapter::Parts;
+use crate::clock::now_ms;
 use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, Which};
 use crate::error::Class;
+use crate::pool::Pool;
 use crate::rate_limit::Kind;
 use crate::record::Host;
 use crate::tags;
@@ -14,8 +14,8 @@ use wharfinger_adapter::Failure;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Ends one instance.
-pub(crate) async fn instance(parts: &Parts, host: &Host) -> Result<(), Failure> {
-    let account = &parts.account;
+pub(crate) async fn instance(pool: &Pool, host: &Host) -> Result<(), Failure> {
+    let account = &pool.account;
     let doing = format!("terminating {}", host.instance);
     match account.call(Kind::Terminate, account.cloud.terminate(std::slice::from_ref(&host.instance))).await {
         Ok(()) => {}
@@ -37,12 +37,12 @@ pub(crate) async fn instance(parts: &Parts, host: &Host) -> Result<(), Failure> 
 }
 
 /// Ends the instances of a resource whose launch has no known outcome since `since_ms`.
-pub(crate) async fn launched(parts: &Parts, resource: &str, launch: &Launch, since_ms: i64) -> Result<(), Failure> {
-    let account = &parts.account;
+pub(crate) async fn launched(pool: &Pool, resource: &str, launch: &Launch, since_ms: i64) -> Result<(), Failure> {
+    let account = &pool.account;
     let which = Which::Tagged(tags::RESOURCE, resource.to_string());
     let doing = "listing the instances of a launch without a known outcome";
     let mut found = account.all_instances(&which).await.map_err(|error| error.failure(doing))?;
-    found.retain(|instance| instance.tags.get(tags::DEPLOYMENT) == Some(&parts.config.deployment));
+    found.retain(|instance| instance.tags.get(tags::DEPLOYMENT) == Some(&pool.config.deployment));
     let is_alive = |instance: &&Instance| !instance.state.is_ended();
     let alive: Vec<String> = found.iter().filter(is_alive).map(|instance| instance.id.clone()).collect();
     if !alive.is_empty() {

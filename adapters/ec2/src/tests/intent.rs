@@ -1,7 +1,7 @@
 //! Invariants 5 and 12 of the design: intent before act, and nothing launched twice, whatever is cut off in between.
 
 use super::world::{Notes, World, job};
-use crate::account::now_ms;
+use crate::clock::now_ms;
 use crate::cloud::{LISTED_AFTER_MS, Launch};
 use crate::fake::Fault;
 use crate::provision;
@@ -100,7 +100,7 @@ async fn invariant_5_what_can_not_be_written_down_is_not_bought() {
             let world = world(fleet);
             let torn = Torn(Mutex::new(notes));
             let job = job("res_1", None);
-            let made = timeout(Duration::from_secs(60), provision::provision(world.parts(), &job, &torn)).await;
+            let made = timeout(Duration::from_secs(60), provision::provision(world.pool(), &job, &torn)).await;
             let failure = made.expect("it went on without its note").expect_err("nothing was made");
             assert_eq!(failure.reason, "NOT_WRITTEN");
             assert_eq!(world.cloud.instances().len(), bought, "{notes} notes, fleet {fleet}");

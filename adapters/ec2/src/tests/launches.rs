@@ -250,7 +250,7 @@ async fn one_that_ends_while_it_boots_is_replaced_by_another_attempt() {
 async fn provisioned(world: &World, notes: &Notes) -> Failure {
     let job = job("res_1", notes.last());
     tokio::select! {
-        made = provision::provision(world.parts(), &job, notes) => made.expect_err("nothing listens there"),
+        made = provision::provision(world.pool(), &job, notes) => made.expect_err("nothing listens there"),
         () = pump(world) => unreachable!("it pumps for ever"),
     }
 }
@@ -388,7 +388,7 @@ async fn one_that_never_answers_is_given_up_with_its_reason_and_ended() {
     world.launch("res_1", &notes).await.unwrap();
     let job_ = job("res_1", notes.last());
     let failure = tokio::select! {
-        made = provision::provision(world.parts(), &job_, &notes) => made.unwrap_err(),
+        made = provision::provision(world.pool(), &job_, &notes) => made.unwrap_err(),
         () = pump(&world) => unreachable!("it pumps for ever"),
     };
     assert_eq!((failure.blame, failure.reason), (Blame::Resource, "UNREACHABLE"), "{failure}");

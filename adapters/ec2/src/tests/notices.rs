@@ -1,7 +1,7 @@
 //! What comes by the queue: twice, out of order, for strangers, before we know the instance, and when nobody listens.
 
 use super::world::{Notes, World};
-use crate::account::Phase;
+use crate::broker::Phase;
 use crate::fake::Fault;
 use crate::record::Record;
 use crate::sqs;
@@ -192,7 +192,7 @@ async fn a_group_that_ends_a_host_is_let_when_nobody_works_there_or_when_the_tim
     for leaves in [false, true] {
         let mut world = World::new(|_| {});
         let host = world.serving("res_1").await;
-        let now = crate::account::now_ms();
+        let now = crate::clock::now_ms();
         world.cloud.send(&hook("i-0aaaaaaaaaaaaaaaa", "theirs", now));
         world.cloud.send(&hook(&host.instance, "ours", now));
         receive(&world).await;

@@ -1,7 +1,7 @@
 //! Instances in nobody's books.
 
 use super::world::{Notes, World};
-use crate::account::Phase;
+use crate::broker::Phase;
 use crate::reconcile::Sweep;
 use crate::record::Record;
 use std::time::Duration;

@@ -5,7 +5,7 @@
 //! removed has no instance, listed or not. In the end, when the world is calm: exactly what is wanted is there.
 
 use super::world::{Notes, World, job};
-use crate::account::Phase;
+use crate::broker::Phase;
 use crate::cloud::{Place, State};
 use crate::fake::Fault;
 use crate::reconcile::Sweep;
@@ -124,7 +124,7 @@ impl Sim {
         self.next += 1;
         let resource = format!("res_{}_{}", self.seed, self.next);
         self.notes.insert(resource.clone(), Notes::default());
-        self.world.books.rows.lock().unwrap().push(crate::account::Row {
+        self.world.books.rows.lock().unwrap().push(crate::broker::Row {
             pool: "spot".into(),
             resource: resource.clone(),
             handle: None,

@@ -1,11 +1,11 @@
 //! An adapter on an account in memory, and a broker that writes down what it hears.
 
-use crate::account::{Broker, Phase, Row};
-use crate::adapter::Parts;
+use crate::broker::{Broker, Phase, Row};
 use crate::cloud::Cloud;
 use crate::config::Config;
 use crate::config::tests::GOOD;
 use crate::fake::FakeCloud;
+use crate::pool::Pool;
 use crate::record::{Host, Record};
 use crate::{Accounts, Ec2Adapter, provision};
 use async_trait::async_trait;
@@ -144,15 +144,15 @@ impl World {
         self.restart();
     }
 
-    pub(super) fn parts(&self) -> &Parts {
-        self.adapter.parts()
+    pub(super) fn pool(&self) -> &Pool {
+        self.adapter.pool()
     }
 
     /// Goes on until an instance is launched; what comes then needs a real host.
     pub(super) async fn launch(&self, resource: &str, notes: &Notes) -> Result<Host, Failure> {
         let job = job(resource, notes.last());
         tokio::select! {
-            made = provision::provision(self.parts(), &job, notes) => Err(made.expect_err("nothing listens there")),
+            made = provision::provision(self.pool(), &job, notes) => Err(made.expect_err("nothing listens there")),
             () = notes.launched.notified() => {
                 Ok(notes.note().and_then(|note| note.host().cloned()).expect("a host"))
             }
