@@ -1,5 +1,5 @@
-//! What the adapter itself keeps in memory for each idle host: EC2's word of it, whose it is, what the weather counted.
-//! The connection over SSH and the broker's row come on top, and are measured where they live.
+//! Memory of the adapter per idle host: the instance, its owner and its counts. The SSH connection and the broker's row are measured
+//! elsewhere.
 //!
 //! `cargo bench -p wharfinger-ec2 --features fake`
 
@@ -32,7 +32,7 @@ fn resident() -> usize {
     statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
-/// As the broker has it of a host that serves.
+/// Row of a serving host.
 fn row(cloud: &FakeCloud, number: usize) -> Row {
     let resource = format!("res_01KAV9FT00QVQG{number:012}");
     let attempt = "1";
@@ -66,7 +66,7 @@ async fn main() {
     let shared: Arc<dyn Cloud> = cloud;
     let adapter = Ec2Adapter::new("spot".into(), config, &Accounts::of(move |_| shared.clone())).expect("an adapter");
     let books: Arc<dyn Broker> = Arc::new(Books(rows));
-    // The lists and rows of a sweep come and go, and what they leave free is not given back: the same again before we count.
+    // The lists and rows of a sweep leave free memory that is not returned, so they are read before the measurement.
     for _ in 0..3 {
         drop((books.rows().await, books.rows().await));
     }

@@ -1,4 +1,4 @@
-//! The accounts of this process: pools of one account, region and deployment share one.
+//! The accounts of this process. Pools with one region, endpoint, deployment and queue share one.
 
 use crate::account::Account;
 use crate::cloud::Cloud;
@@ -11,7 +11,7 @@ type Make = dyn Fn(&Config) -> Arc<dyn Cloud> + Send + Sync;
 /// Region, endpoint, deployment, queue.
 type Key = (String, Option<String>, String, Option<String>);
 
-/// Makes accounts, and keeps them as long as the process lives.
+/// Creates accounts, and keeps them for the life of the process.
 #[derive(Clone)]
 pub struct Accounts {
     make: Arc<Make>,
@@ -19,18 +19,18 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// With AWS behind them, by the SDK. Nothing is asked before the first call.
+    /// Accounts of AWS, by the SDK. The first call loads the credentials.
     #[cfg(feature = "sdk")]
     pub fn aws() -> Self {
         Self::of(|config| Arc::new(crate::aws::Aws::new(&config.region, config.endpoint.as_deref())))
     }
 
-    /// With something else behind them.
+    /// Accounts of another implementation of [`Cloud`].
     pub fn of(make: impl Fn(&Config) -> Arc<dyn Cloud> + Send + Sync + 'static) -> Self {
         Self { make: Arc::new(make), accounts: Arc::default() }
     }
 
-    /// The account of this pool.
+    /// Returns the account of a pool.
     pub(crate) fn account(&self, config: &Config) -> Arc<Account> {
         let key = (config.region.clone(), config.endpoint.clone(), config.deployment.clone(), config.queue.clone());
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,12 +39,12 @@ impl Accounts {
         Arc::clone(account)
     }
 
-    /// Tries what this pool needs of its cloud.
+    /// Tries each call that a pool needs.
     pub async fn examine(&self, pool: &str, config: &Config) -> Vec<crate::doctor::Finding> {
         crate::doctor::examine(&*(self.make)(config), pool, config).await
     }
 
-    /// All accounts, for reports.
+    /// Returns all accounts.
     pub fn all(&self) -> Vec<Arc<Account>> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! The adapter's calls: buying and giving back here, everything between by the ssh adapter.
+//! The calls of the adapter. It launches and terminates instances; the ssh adapter makes the calls in between.
 
 use crate::account::Account;
 use crate::accounts::Accounts;
@@ -22,10 +22,10 @@ pub struct Ec2Adapter {
 }
 
 impl Ec2Adapter {
-    /// An adapter for this pool.
+    /// Creates the adapter of a pool.
     ///
     /// # Errors
-    /// `BAD_CONFIG` (configuration), naming the key and the remedy.
+    /// `BAD_CONFIG` (configuration), with the key and the remedy.
     pub fn new(pool: String, config: Config, clouds: &Accounts) -> Result<Self, Failure> {
         config.validate()?;
         if let Some(key) = &config.ssh.key {
@@ -42,7 +42,7 @@ impl Ec2Adapter {
         Ok(Self { pool: Pool { name: pool, config, account, ssh, template } })
     }
 
-    /// Begins to watch the instances of this pool's account, if nobody does yet: lists, the queue, orphans.
+    /// Starts the loops of the pool's account, unless they run: lists, status checks, the queue, orphans.
     pub fn attend(&self, broker: Arc<dyn Broker>) {
         if self.pool.account.attend(broker) {
             reconcile::start(&self.pool.account);
@@ -54,12 +54,12 @@ impl Ec2Adapter {
         &self.pool
     }
 
-    /// The account that this pool shares with others.
+    /// The account that the pool shares with others.
     pub fn account(&self) -> &Arc<Account> {
         &self.pool.account
     }
 
-    /// The job as the ssh adapter knows it.
+    /// Returns the host and the job in the form of the ssh adapter.
     fn inner(&self, job: &ResourceJob) -> Result<(Host, ResourceJob), Failure> {
         match Record::read(job.handle.as_deref())? {
             Some(Record::Ready { host, ssh, .. }) => {
@@ -67,14 +67,13 @@ impl Ec2Adapter {
                 let inner = ResourceJob { item: None, handle: Some(ssh), ..job.clone() };
                 Ok((host, inner))
             }
-            Some(Record::Launching { .. } | Record::Launched { .. } | Record::Over { .. }) | None => Err(Failure::bug(
-                "HANDLE_MISSING",
-                format!("{} was not made, and is asked for as a host", job.resource),
-            )),
+            Some(Record::Launching { .. } | Record::Launched { .. } | Record::Over { .. }) | None => {
+                Err(Failure::bug("HANDLE_MISSING", format!("{} has no host yet", job.resource)))
+            }
         }
     }
 
-    /// Silence of a host that EC2 says is no more is its end.
+    /// Turns the silence of a host into its end, if EC2 reports that the instance has ended or is missing.
     fn with_ec2s_word(&self, host: &Host, verdict: Verdict) -> Verdict {
         let Verdict::Unreachable { .. } = &verdict else { return verdict };
         let account = &self.pool.account;
@@ -83,7 +82,7 @@ impl Ec2Adapter {
             return Verdict::Gone { reason: "INSTANCE_OVER", detail };
         }
         if account.is_vanished(&host.instance) {
-            let detail = format!("EC2 knows no instance {} any more, and it does not answer", host.instance);
+            let detail = format!("EC2 no longer lists instance {}, and it does not answer", host.instance);
             return Verdict::Gone { reason: "INSTANCE_MISSING", detail };
         }
         verdict
@@ -93,17 +92,17 @@ impl Ec2Adapter {
 #[async_trait]
 impl Adapter for Ec2Adapter {
     fn traits(&self) -> Traits {
-        // What is wrong with an instance is not mended: the next one costs minutes.
+        // A broken instance is replaced, which takes minutes.
         Traits { prepares: true, cleans: true, repairs: false, probes: true }
     }
 
-    /// The machine boots at the provider.
+    /// The instance boots at the provider.
     fn provision_waits(&self) -> bool {
         true
     }
 
     async fn provision(&self, _job: &ProvisionJob) -> Result<Provisioned, Failure> {
-        Err(Failure::bug("NO_JOURNAL", "instances are launched only by requests that were written down before"))
+        Err(Failure::bug("NO_JOURNAL", "a launch needs a journal that stores its request first"))
     }
 
     async fn provision_noted(&self, job: &ProvisionJob, journal: &dyn Journal) -> Result<Provisioned, Failure> {
@@ -131,7 +130,7 @@ impl Adapter for Ec2Adapter {
     }
 
     async fn repair(&self, _job: &ResourceJob) -> Result<(), Failure> {
-        Err(Failure::bug("NO_REPAIR", "instances are not repaired by the broker"))
+        Err(Failure::bug("NO_REPAIR", "the broker replaces instances and does not repair them"))
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
@@ -158,7 +157,7 @@ impl Adapter for Ec2Adapter {
     }
 
     fn subscribe(&self, sink: NoticeSink) {
-        // The ssh adapter names hosts by their instance; the broker knows them by their resource.
+        // The ssh adapter names a host by its instance, the broker by its resource.
         let (own, mut heard) = mpsc::channel::<Notice>(64);
         self.pool.ssh.subscribe(own);
         let account = Arc::downgrade(&self.pool.account);

@@ -1,4 +1,4 @@
-//! What a pool of kind `ec2` says in the configuration.
+//! Settings of a pool of kind `ec2`.
 
 use crate::cloud::{Place, Template, TemplateSpec};
 use crate::tags;
@@ -11,111 +11,110 @@ use wharfinger_adapter::Failure;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The name by which this broker knows its own instances, as a tag on each. No two brokers of an account and region may
-    /// have the same: what carries it and is in nobody's books is terminated.
+    /// Tag by which this broker recognizes its instances. Each broker of an account and region needs its own: an instance with the tag
+    /// that no resource owns is terminated.
     pub deployment: String,
     /// AWS region.
     pub region: String,
-    /// How instances are bought.
+    /// Market of the instances.
     #[serde(default)]
     pub market: Market,
-    /// AMI id, or `resolve:ssm:` and the name of an SSM parameter that holds one. May be left out with a launch template.
+    /// AMI id, or `resolve:ssm:` and the name of an SSM parameter that holds one. Optional with a launch template.
     #[serde(default)]
     pub image: String,
-    /// Id (`lt-…`) or name of a launch template with what this file does not say. Without one the broker makes its own for
-    /// fleets, named after the pool.
+    /// Id (`lt-…`) or name of a launch template with settings that this file lacks. Without one the broker creates a template for its
+    /// fleets.
     #[serde(default)]
     pub launch_template: Option<String>,
-    /// Which version of it.
+    /// Version of the launch template.
     #[serde(default = "default_version")]
     pub launch_template_version: String,
-    /// Instance types that will do. Ten or more are interrupted least.
+    /// Possible instance types. Ten or more are interrupted least.
     pub types: Vec<String>,
-    /// The subnet of each availability zone that will do.
+    /// Subnet of each possible availability zone.
     pub subnets: BTreeMap<String, String>,
-    /// Security group ids; the broker must get through to the SSH port.
+    /// Security group ids. They must admit the broker to the SSH port.
     #[serde(default)]
     pub security_groups: Vec<String>,
     /// Name of the instance profile, if the hosts need one.
     #[serde(default)]
     pub instance_profile: Option<String>,
-    /// Size of the root volume in GiB, if not the image's.
+    /// Size of the root volume in GiB. Default: the image's.
     #[serde(default)]
     pub root_volume_gb: Option<u32>,
-    /// Device name of the root volume, as the image has it.
+    /// Device name of the root volume in the image.
     #[serde(default = "default_root_device")]
     pub root_device: String,
-    /// Further tags of instances and volumes.
+    /// More tags of instances and volumes.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Shell commands that the first boot runs as root, after the users are there.
+    /// Shell commands that the first boot runs as root, after it created the users.
     #[serde(default)]
     pub setup: Vec<String>,
-    /// Which address the broker and the holders use.
+    /// Address that the broker and the holders use.
     #[serde(default)]
     pub address: Address,
     /// Type of the host key that the first boot installs. Images in FIPS mode need `ecdsa`.
     #[serde(default)]
     pub host_key_type: wharfinger_ssh::HostKeyType,
-    /// URL of the SQS queue that EventBridge fills; without it notices come from the hosts and from the API alone.
+    /// URL of the SQS queue of notices. Without it notices come from the hosts and from EC2's lists.
     #[serde(default)]
     pub queue: Option<String>,
-    /// How hosts are reached and watched: as in a pool of kind `ssh`, without hosts. `user` and `key` are needed.
+    /// Settings of the SSH hosts, as in a pool of kind `ssh` but without hosts. `user` and `key` are required.
     pub ssh: wharfinger_ssh::Config,
-    /// An instance that no broker has spoken to for so long powers itself off (and is terminated by it), in minutes; at
-    /// least 10. `0`: never.
+    /// An instance without contact to a broker for this time powers itself off, which terminates it. In minutes, at least 10; `0`: never.
     #[serde(default = "default_backstop_minutes")]
     pub backstop_minutes: u32,
-    /// From the launch to a host that is proved, in milliseconds; then another one is tried.
+    /// Maximum time from the launch to a usable host, in milliseconds. After it another instance is launched.
     #[serde(default = "default_launch_timeout_ms")]
     pub launch_timeout_ms: u64,
-    /// After an interruption or a want of capacity a type is not bought in that zone for so long, in milliseconds.
+    /// Time for which a place rests after an interruption or a lack of capacity, in milliseconds.
     #[serde(default = "default_cool_ms")]
     pub cool_ms: u64,
-    /// From one list of all instances to the next, in milliseconds.
+    /// Interval of the list of all instances, in milliseconds.
     #[serde(default = "default_reconcile_ms")]
     pub reconcile_ms: u64,
-    /// From one look at scheduled events and failed status checks to the next, in milliseconds.
+    /// Interval of the call for scheduled events and failed status checks, in milliseconds.
     #[serde(default = "default_status_ms")]
     pub status_ms: u64,
-    /// While hosts boot: from one look at them to the next, in milliseconds.
+    /// Interval of the call for booting instances, in milliseconds.
     #[serde(default = "default_boot_poll_ms")]
     pub boot_poll_ms: u64,
-    /// Instances in nobody's books are only told in the log, not terminated.
+    /// Orphans are logged and not terminated.
     #[serde(default)]
     pub orphans_dry_run: bool,
-    /// Never more than this part of all instances is terminated as nobody's at once, in per cent; three may always be.
+    /// Maximum share of all instances that one sweep terminates as orphans, in per cent. Three are always allowed.
     #[serde(default = "default_orphans_share")]
     pub orphans_share: u32,
-    /// Base URL of all AWS services, for endpoints of one's own.
+    /// Base URL of all AWS services, for private endpoints.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// Base URL of the instance metadata service, as hosts see it.
+    /// Base URL of the instance metadata service on the hosts.
     #[serde(default = "default_imds")]
     pub imds: String,
 }
 
-/// How instances are bought.
+/// Market of the instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Market {
-    /// Spot; on demand while no spot capacity is to be had.
+    /// Spot, and on demand while there is no spot capacity.
     #[default]
     SpotFirst,
-    /// Spot, or wait.
+    /// Spot. Requests wait while there is no spot capacity.
     SpotOnly,
     /// On demand.
     OnDemand,
 }
 
-/// Which address of an instance is used.
+/// Address of an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Address {
-    /// In the VPC.
+    /// The address in the VPC.
     #[default]
     Private,
-    /// On the Internet.
+    /// The public address.
     Public,
 }
 
@@ -164,58 +163,58 @@ fn bad(message: impl Into<String>) -> Failure {
 }
 
 impl Config {
-    /// Proves the settings. Messages name the key first and end in the remedy.
+    /// Checks the settings. A message begins with the key and ends with the remedy.
     ///
     /// # Errors
     /// `BAD_CONFIG` (configuration).
     pub fn validate(&self) -> Result<(), Failure> {
         tag_value("deployment", &self.deployment)?;
         if self.deployment.is_empty() {
-            return Err(bad("deployment is empty; give this broker a name that no other has in the account"));
+            return Err(bad("deployment is empty; write a name that no other broker has in the account"));
         }
         let region = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if self.region.is_empty() || !region(&self.region) {
-            return Err(bad(format!("region {:?} is none; write one like \"eu-central-1\"", self.region)));
+            return Err(bad(format!("region {:?} is not valid; write one like \"eu-central-1\"", self.region)));
         }
         let given = self.launch_template.is_some() && self.image.is_empty();
         if !given && !self.image.starts_with("ami-") && !self.image.starts_with("resolve:ssm:") {
             let text = "write an AMI id (\"ami-…\"), or \"resolve:ssm:\" and the name of a parameter that holds one";
-            return Err(bad(format!("image {:?} is neither; {text}", self.image)));
+            return Err(bad(format!("image {:?} is not valid; {text}", self.image)));
         }
         if self.types.is_empty() {
-            return Err(bad("types is empty; list the instance types that will do, ten or more for spot"));
+            return Err(bad("types is empty; list the possible instance types, ten or more for spot"));
         }
         for name in &self.types {
             let fits = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-');
             if !fits || name.split('.').filter(|part| !part.is_empty()).count() != 2 {
-                return Err(bad(format!("types: {name:?} is no instance type; write one like \"m7i.large\"")));
+                return Err(bad(format!("types: {name:?} is not an instance type; write one like \"m7i.large\"")));
             }
         }
         if self.subnets.is_empty() {
-            return Err(bad("subnets is empty; write { \"eu-central-1a\" = \"subnet-…\" } for each zone that will do"));
+            return Err(bad("subnets is empty; write { \"eu-central-1a\" = \"subnet-…\" } for each possible zone"));
         }
         for (zone, subnet) in &self.subnets {
             if !zone.starts_with(&self.region) || zone == &self.region {
                 let text = format!("write zones of {}, as in \"{}a\"", self.region, self.region);
-                return Err(bad(format!("subnets: {zone:?} is no zone of the region; {text}")));
+                return Err(bad(format!("subnets: {zone:?} is not a zone of the region; {text}")));
             }
             if !subnet.starts_with("subnet-") {
-                return Err(bad(format!("subnets: {subnet:?} is no subnet; write its id, as in \"subnet-0123…\"")));
+                return Err(bad(format!("subnets: {subnet:?} is not a subnet; write its id, as in \"subnet-0123…\"")));
             }
         }
         if let Some(group) = self.security_groups.iter().find(|group| !group.starts_with("sg-")) {
-            return Err(bad(format!("security_groups: {group:?} is no group; write its id, as in \"sg-0123…\"")));
+            return Err(bad(format!("security_groups: {group:?} is not a group; write its id, as in \"sg-0123…\"")));
         }
         for (key, value) in &self.tags {
             if key.starts_with("aws:") || key.starts_with(tags::PREFIX) {
-                return Err(bad(format!("tags: {key:?} is kept for others; choose another name")));
+                return Err(bad(format!("tags: {key:?} is reserved; choose another name")));
             }
             tag_value("tags", value)?;
         }
         if (1..10).contains(&self.backstop_minutes) {
             let minutes = self.backstop_minutes;
             return Err(bad(format!(
-                "backstop_minutes is {minutes}, which a restart may outlast; use 10 or more, or 0"
+                "backstop_minutes is {minutes}, and a restart of the broker may take longer; use 10 or more, or 0"
             )));
         }
         if self.orphans_share > 100 {
@@ -236,19 +235,19 @@ impl Config {
             [("queue", self.queue.as_ref()), ("endpoint", self.endpoint.as_ref()), ("imds", Some(&self.imds))]
         {
             if let Some(url) = url.filter(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
-                return Err(bad(format!("{name} {url:?} is no URL; write one with https:// in front")));
+                return Err(bad(format!("{name} {url:?} is not a URL; write one with https:// in front")));
             }
         }
         if !self.ssh.hosts.is_empty() {
-            return Err(bad("ssh: hosts are launched, not listed; take them out, or make a pool of kind \"ssh\""));
+            return Err(bad("ssh: the broker launches the hosts; remove `host`, or make a pool of kind \"ssh\""));
         }
         if self.ssh.user.is_none() || self.ssh.key.is_none() {
-            return Err(bad("ssh: there is no user or no key to log in with; add both to [pool.ec2.ssh]"));
+            return Err(bad("ssh: user or key is missing; add both to [pool.ec2.ssh]"));
         }
         Ok(())
     }
 
-    /// Every type in every zone, types first, as the file has them.
+    /// Returns all places, in the order of the file, types first.
     pub(crate) fn places(&self) -> Vec<Place> {
         let in_zones = |instance_type: &String| {
             let place = |(zone, subnet): (&String, &String)| Place {
@@ -263,16 +262,16 @@ impl Config {
 
     /// The broker's private key file.
     pub(crate) fn login_key(&self) -> Result<&Path, Failure> {
-        self.ssh.key.as_deref().ok_or_else(|| bad("ssh: there is no key to log in with; add key to [pool.ec2.ssh]"))
+        self.ssh.key.as_deref().ok_or_else(|| bad("ssh: key is missing; add it to [pool.ec2.ssh]"))
     }
 
-    /// The launch template that the file names.
+    /// The configured launch template.
     pub(crate) fn template(&self) -> Option<Template> {
         let name = self.launch_template.clone()?;
         Some(Template { name, version: self.launch_template_version.clone() })
     }
 
-    /// What fleets of this pool are launched from, if the file names no template.
+    /// Content of the template that the broker creates for the pool's fleets.
     pub(crate) fn template_spec(&self, pool: &str) -> TemplateSpec {
         let tags = self
             .tags
@@ -295,16 +294,16 @@ impl Config {
     }
 }
 
-/// A hash that is the same in every build: the template's name must be.
+/// A hash that all builds share, for the name of the template.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// What EC2 takes as a tag's value, without characters that some consoles refuse.
+/// Checks the value of a tag. Characters that some consoles refuse are not allowed.
 fn tag_value(key: &str, value: &str) -> Result<(), Failure> {
     let fits = |c: char| c.is_ascii_alphanumeric() || " _.:/=+-@".contains(c);
     if value.len() > 128 || !value.chars().all(fits) {
-        return Err(bad(format!("{key}: {value:?} can not be a tag; use up to 128 letters, digits and _.:/=+-@")));
+        return Err(bad(format!("{key}: {value:?} cannot be a tag; use up to 128 letters, digits and _.:/=+-@")));
     }
     Ok(())
 }
@@ -323,7 +322,7 @@ pub(crate) mod tests {
     "#;
 
     #[test]
-    fn a_short_file_is_enough_and_slips_are_told_with_their_remedy() {
+    fn a_short_file_is_valid_and_mistakes_are_reported_with_their_remedy() {
         let good: Config = toml::from_str(GOOD).unwrap();
         good.validate().unwrap();
         assert_eq!((good.market, good.backstop_minutes), (Market::SpotFirst, 360));
@@ -334,7 +333,7 @@ pub(crate) mod tests {
             ("image = \"debian\"", "image", "holds one"),
             ("types = []", "types", "spot"),
             ("types = [\"m7i\"]", "types", "m7i.large\""),
-            ("subnets = {}", "subnets", "do"),
+            ("subnets = {}", "subnets", "zone"),
             ("subnets = { eu-west-1a = \"subnet-a\" }", "subnets", "us-east-1a\""),
             ("subnets = { us-east-1a = \"vpc-a\" }", "subnets", "subnet-0123…\""),
             ("security_groups = [\"default\"]", "security_groups", "sg-0123…\""),

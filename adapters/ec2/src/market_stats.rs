@@ -1,4 +1,4 @@
-//! How it went with each type in each zone: what was launched, taken away, not to be had; and what is left alone for now.
+//! Statistics of each place and market: launches, interruptions and lack of capacity. Places rest after a failure.
 
 use crate::cloud::Place;
 use crate::error::CloudError;
@@ -6,44 +6,44 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What is known of one type in one zone.
+/// Counts of one type in one zone and market.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MarketCounts {
-    /// Instances launched.
+    /// Launched instances.
     pub launches: u64,
-    /// Of those, how many spot took away.
+    /// Launched instances that spot took away.
     pub interruptions: u64,
-    /// Times that there was none to be had.
+    /// Requests without capacity.
     pub capacity_errors: u64,
-    /// Interrupted ones of which it is known how long they lived.
+    /// Interrupted instances with a known life.
     pub lives: u64,
-    /// From launch to interruption, summed over those, in milliseconds.
+    /// Sum of these lives in milliseconds.
     pub lived_ms: u64,
 }
 
 impl MarketCounts {
-    /// From launch to interruption, of those that were interrupted.
+    /// Mean time from launch to interruption.
     pub fn mean_life(&self) -> Option<Duration> {
         self.lived_ms.checked_div(self.lives).map(Duration::from_millis)
     }
 }
 
-/// One line for people.
+/// Statistics of one type in one zone and market.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarketReport {
     /// Instance type.
     pub instance_type: String,
     /// Zone.
     pub zone: String,
-    /// Bought as spot.
+    /// Whether the market is spot.
     pub spot: bool,
     /// The counts.
     pub counts: MarketCounts,
-    /// Left alone for so long from now.
+    /// Remaining time for which the place rests.
     pub cool: Option<Duration>,
 }
 
-/// Time for which a place is left alone after EC2 reported that the zone does not offer the type.
+/// Time for which a place rests after EC2 reported that the zone does not offer the type.
 const NOT_OFFERED_FOR: Duration = Duration::from_secs(1800);
 
 type Key = (String, String, bool);
@@ -52,16 +52,16 @@ type Key = (String, String, bool);
 struct Cell {
     counts: MarketCounts,
     cool_until: Option<Instant>,
-    /// The zone did not offer the type when it was last asked for.
+    /// Error of the latest request, if the zone did not offer the type.
     not_offered: Option<CloudError>,
 }
 
-/// MarketCounts since the broker's start, and of what EC2 still lists then (about an hour of what has ended). Nothing is decided by
-/// them but order and rest, so they are not stored.
+/// Statistics since the start of the broker, with the instances that EC2 listed then (including those that ended in about the last
+/// hour). They decide only the order and the rest of places, so they are not stored.
 #[derive(Debug, Default)]
 pub(crate) struct MarketStats {
     cells: BTreeMap<Key, Cell>,
-    /// Nothing of the kind is bought before this.
+    /// Times until which the markets rest after a quota was reached: on demand, spot.
     quota: [Option<Instant>; 2],
 }
 
@@ -80,7 +80,7 @@ impl MarketStats {
         cell.not_offered = None;
     }
 
-    /// `lived_ms`: if that is known; `cool`: what is left of the rest.
+    /// Counts an interruption. `lived_ms`: life of the instance, if known; `cool`: remaining rest of the place.
     pub(crate) fn interrupted(&mut self, instance_type: &str, zone: &str, lived_ms: Option<u64>, cool: Duration) {
         let cell = self.cell(instance_type, zone, true);
         cell.counts.interruptions += 1;
@@ -104,8 +104,8 @@ impl MarketStats {
         cell.not_offered = Some(error);
     }
 
-    /// The error of a place, if none of the places is offered in any of these markets. They are asked for again at the next
-    /// attempt: a rest gains nothing, and the operator may have acted.
+    /// Returns the error of a place, if no place is offered in any of these markets. The rest of all places then ends, so that the next
+    /// attempt asks for them again: the operator may have acted.
     pub(crate) fn offered_nowhere(&mut self, places: &[Place], markets: &[bool]) -> Option<CloudError> {
         let now = Instant::now();
         let keys: Vec<Key> = places.iter().flat_map(|place| markets.iter().map(|spot| key(place, *spot))).collect();
@@ -126,13 +126,13 @@ impl MarketStats {
         self.quota[usize::from(spot)] = Some(Instant::now() + pause);
     }
 
-    /// How long nothing of the kind is to be bought, for want of quota.
+    /// Returns the remaining rest of a market after its quota was reached.
     pub(crate) fn quota_pause(&self, spot: bool) -> Option<Duration> {
         let until = self.quota[usize::from(spot)]?;
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
-    /// Those of the places that may be asked now, the calmest first; or how long until there is one.
+    /// Returns the places that do not rest, the least interrupted first; or the time until one is available.
     pub(crate) fn fair(&self, places: &[Place], spot: bool) -> Result<Vec<Place>, Duration> {
         let now = Instant::now();
         let cool = |place: &Place| {
@@ -148,16 +148,16 @@ impl MarketStats {
         if fair.is_empty() {
             return Err(places.iter().filter_map(cool).min().unwrap_or_default());
         }
-        // As the configuration has them where the weather is the same.
+        // Equal places keep the order of the configuration.
         fair.sort();
         Ok(fair.into_iter().map(|(_, _, place)| place).collect())
     }
 
-    /// Interruptions in a thousand launches; one that was never tried is fair.
+    /// Interruptions per thousand launches. An unused place has none.
     fn storminess(&self, place: &Place, spot: bool) -> u64 {
         let Some(cell) = self.cells.get(&key(place, spot)) else { return 0 };
         let MarketCounts { launches, interruptions, .. } = cell.counts;
-        // Few launches prove little: nine more that went well are thought to be there.
+        // Nine successful launches are added, since few launches prove little.
         interruptions * 1000 / (launches + 9)
     }
 
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_there_is_none_is_left_alone_for_a_while_and_the_calm_come_first() {
+    async fn a_place_without_capacity_rests_and_the_least_interrupted_come_first() {
         let places = [place("a", "z1"), place("a", "z2"), place("b", "z1")];
         let cool = Duration::from_secs(180);
         let mut stats = MarketStats::default();
@@ -203,11 +203,15 @@ mod tests {
         stats.no_capacity(&places[2], true, cool * 2);
         assert_eq!(stats.fair(&places, true), Err(cool));
         tokio::time::advance(cool + Duration::from_secs(1)).await;
-        assert_eq!(stats.fair(&places, true).unwrap(), [place("a", "z2"), place("a", "z1")], "stormy last");
+        assert_eq!(
+            stats.fair(&places, true).unwrap(),
+            [place("a", "z2"), place("a", "z1")],
+            "the interrupted one last"
+        );
         let report = stats.report();
-        let told = report.iter().find(|line| line.instance_type == "a" && line.zone == "z1").unwrap();
+        let line = report.iter().find(|line| line.instance_type == "a" && line.zone == "z1").unwrap();
         let counts = MarketCounts { launches: 3, interruptions: 1, capacity_errors: 0, lives: 1, lived_ms: 60_000 };
-        assert_eq!(told.counts, counts);
-        assert!(told.cool.is_none() && report.iter().any(|line| line.cool.is_some()));
+        assert_eq!(line.counts, counts);
+        assert!(line.cool.is_none() && report.iter().any(|line| line.cool.is_some()));
     }
 }

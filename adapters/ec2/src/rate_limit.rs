@@ -1,15 +1,15 @@
-//! Our own token rates in front of EC2's, and what a throttle does to them.
+//! Token buckets in front of EC2's own, and pauses after a throttle.
 //!
-//! EC2 counts per account, region and API, and everybody in the account eats from the same bucket; a call that fails costs
-//! a token too. So we stay well below (EC2 API throttling: RunInstances refills 2 a second, lists 10 to 20), and after a
-//! throttle everything of the kind waits; launches wait longest, so that lists, which tell of hosts that work, go first.
+//! EC2 has one bucket per account, region and API, which all callers of the account share. A failed call costs a token, too. The rates
+//! here are well below EC2's (RunInstances: 2 a second, lists: 10 to 20). After a throttle all calls of the kind pause. Launches pause
+//! longest, so that the lists, which find failed hosts, come first.
 
 use crate::backoff::{Backoff, jitter};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Kinds of calls, each with a bucket.
+/// Kinds of calls. Each has a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Read,
@@ -17,7 +17,7 @@ pub(crate) enum Kind {
     Terminate,
 }
 
-/// Calls at once, and calls a second after that.
+/// Size of each bucket, and its tokens per second.
 const RATES: [(f64, f64); 3] = [(20.0, 5.0), (5.0, 2.0), (10.0, 5.0)];
 
 /// The pause of a kind after a throttle.
@@ -31,12 +31,12 @@ const fn pause_from(seconds: u64) -> Backoff {
 struct Bucket {
     tokens: f64,
     at: Instant,
-    /// Nothing before this.
+    /// No call before this time.
     paused: Option<Instant>,
     throttles: u32,
 }
 
-/// RateLimits of one account and region.
+/// Rate limits of one account and region.
 #[derive(Debug)]
 pub(crate) struct RateLimits([Mutex<Bucket>; 3]);
 
@@ -47,7 +47,7 @@ impl RateLimits {
         Self([full(0), full(1), full(2)])
     }
 
-    /// Takes a token, or says how long to wait for one.
+    /// Takes a token, or returns the time until there is one.
     fn try_take(&self, kind: Kind) -> Result<(), Duration> {
         let (most, rate) = RATES[kind as usize];
         let mut bucket = self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,18 +64,18 @@ impl RateLimits {
         Ok(())
     }
 
-    /// Waits for a token. A little longer than needed, so that those who wait do not all come at once.
+    /// Waits for a token. A random part spreads the waiters.
     pub(crate) async fn take(&self, kind: Kind) {
         while let Err(wait) = self.try_take(kind) {
             tokio::time::sleep(wait + jitter(wait / 4 + Duration::from_millis(5))).await;
         }
     }
 
-    /// EC2 said that it was too much: the bucket is empty, and everything of the kind pauses.
+    /// Empties the bucket after a throttle of EC2, and pauses all calls of the kind.
     pub(crate) fn throttled(&self, kind: Kind) -> Duration {
         let mut bucket = self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        // Several calls that were under way are one throttle.
+        // Calls that were under way together are one throttle.
         if bucket.paused.is_none_or(|until| until <= now) {
             bucket.throttles += 1;
             let pause = PAUSES[kind as usize].after(bucket.throttles);
@@ -85,7 +85,7 @@ impl RateLimits {
         bucket.paused.map_or(Duration::ZERO, |until| until.duration_since(now))
     }
 
-    /// A call got through.
+    /// Ends the growth of the pauses after a successful call.
     pub(crate) fn went_well(&self, kind: Kind) {
         self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner).throttles = 0;
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn three_hundred_launches_come_at_their_rate_and_lists_do_not_wait_for_them() {
+    async fn three_hundred_launches_keep_their_rate_and_lists_do_not_wait_for_them() {
         let rates = RateLimits::new();
         let begun = Instant::now();
         for _ in 0..300 {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_throttle_pauses_longer_each_time_until_a_call_gets_through() {
+    async fn each_throttle_pauses_longer_until_a_call_succeeds() {
         let rates = RateLimits::new();
         let first = rates.throttled(Kind::Launch);
         assert!(first >= Duration::from_secs(4), "{first:?}");

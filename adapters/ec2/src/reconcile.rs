@@ -1,8 +1,7 @@
-//! The third side: what EC2's lists say of the instances that we think we have, again and again.
+//! Compares EC2's lists with the broker's rows, again and again.
 //!
-//! An error, a throttle or half a list is no verdict. What is missing from whole lists three times over a minute, and is
-//! not found by its own id, is asked over SSH; only silence there and absence here together are an end
-//! (`adapter.rs`).
+//! An error, a throttle or half a list proves nothing. An instance that three complete lists over a minute lack, and that EC2 does not
+//! find by its id, is asked over SSH. It has ended if it is silent there, too (`adapter.rs`).
 
 use crate::account::Account;
 use crate::backoff::jitter;
@@ -21,18 +20,18 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use wharfinger_adapter::NoticeKind;
 
-/// So many whole lists in a row without it…
+/// Minimum number of complete lists in a row without an instance, before EC2 is asked for it by its id.
 const MISSES: u32 = 3;
 
-/// …over so many intervals of the lists (a minute by default) make an instance one to ask for by itself.
+/// Minimum time that these lists span, in intervals of the list (a minute by default).
 const MISSING_FOR: u32 = 4;
 
-/// Source names; each takes back only its own word.
+/// Sources of notices. A source cancels only its own notices.
 const LIST: &str = "ec2 list";
 const EVENTS: &str = "ec2 events";
 const CHECKS: &str = "ec2 checks";
 
-/// Starts the loops of a account. They end with it.
+/// Starts the loops of an account. They end with it.
 pub(crate) fn start(account: &Arc<Account>) {
     tokio::spawn(lists(Arc::downgrade(account)));
     tokio::spawn(statuses(Arc::downgrade(account)));
@@ -42,7 +41,7 @@ pub(crate) fn start(account: &Arc<Account>) {
     }
 }
 
-/// Looks at what boots, as long as something does.
+/// Lists the booting instances while there are any.
 async fn boots(account: Weak<Account>) {
     loop {
         let Some(own) = account.upgrade() else { return };
@@ -64,7 +63,7 @@ async fn lists(account: Weak<Account>) {
     }
 }
 
-/// What lasts from one list to the next.
+/// State between two lists.
 #[derive(Default)]
 pub(crate) struct Sweep {
     missing: BTreeMap<String, Missing>,
@@ -78,7 +77,7 @@ struct Missing {
 }
 
 impl Sweep {
-    /// One list, both directions. The list comes first: what is launched between it and the rows has a row.
+    /// Compares one list with the rows, in both directions. The list is read first, so that every listed instance has its row.
     pub(crate) async fn once(&mut self, account: &Arc<Account>) {
         let which = Which::Tagged(tags::DEPLOYMENT, account.deployment.clone());
         let listed: BTreeMap<String, Instance> = match account.all_instances(&which).await {
@@ -88,7 +87,7 @@ impl Sweep {
                 if !self.failing {
                     tracing::warn!(
                         deployment = account.deployment,
-                        "EC2 does not list our instances, which proves nothing of them: {error}"
+                        "cannot list the instances of the deployment, which proves nothing about them: {error}"
                     );
                 }
                 self.failing = true;
@@ -96,7 +95,7 @@ impl Sweep {
             }
         };
         if self.failing {
-            tracing::info!(deployment = account.deployment, "EC2 lists our instances again");
+            tracing::info!(deployment = account.deployment, "EC2 lists the instances of the deployment again");
         }
         self.failing = false;
         let Ok(rows) = account.rows().await else { return };
@@ -138,7 +137,7 @@ impl Sweep {
             }
             let detail = format!("instance {id} is {}", instance.state_text());
             if let Err(failure) = account.tell(id, NoticeKind::Gone, LIST, detail).await {
-                tracing::debug!("told at the next list: {failure}");
+                tracing::debug!("the notice is delivered at the next list: {failure}");
             }
             return;
         }
@@ -162,10 +161,10 @@ impl Sweep {
         }
         if !account.is_vanished(id) {
             account.vanishes(id);
-            let detail = format!("instance {id} is in none of the last {} lists of EC2", missing.lists);
-            tracing::warn!("{detail}; the host is asked");
+            let detail = format!("the last {} lists of EC2 lack instance {id}", missing.lists);
+            tracing::warn!("{detail}; the host is asked over SSH");
             if let Err(failure) = account.tell(id, NoticeKind::ConnectionLost, LIST, detail).await {
-                tracing::debug!("told at the next list: {failure}");
+                tracing::debug!("the notice is delivered at the next list: {failure}");
             }
         }
     }
@@ -182,7 +181,7 @@ async fn statuses(account: Weak<Account>) {
     }
 }
 
-/// What the last looks have told, so that what is over is taken back.
+/// Delivered notices, so that they can be cancelled.
 #[derive(Default)]
 pub(crate) struct Watch {
     scheduled: BTreeMap<String, i64>,
@@ -191,7 +190,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Scheduled events are told, and taken back when they are gone; a failing check puts a host at risk.
+    /// Delivers scheduled events and cancels those that are gone. A host with a failed check is at risk.
     pub(crate) async fn once(&mut self, account: &Arc<Account>) {
         let mut scheduled: BTreeMap<String, (i64, String)> = BTreeMap::new();
         let mut impaired: BTreeSet<String> = BTreeSet::new();
@@ -203,7 +202,7 @@ impl Watch {
                     Err(error) => return self.failed(error.class == Class::Configuration, &error.to_string()),
                 };
                 for status in found.items {
-                    // Filters are not everywhere what they are at AWS.
+                    // Other implementations of the API ignore the filter.
                     let soonest = status
                         .events
                         .iter()
@@ -229,47 +228,47 @@ impl Watch {
         self.refused = false;
         for (id, (at, code)) in &scheduled {
             if self.scheduled.get(id) != Some(at) {
-                let told = account.tell(id, NoticeKind::Maintenance { at_unix_ms: *at }, EVENTS, code.clone()).await;
-                if matches!(told, Ok(true)) {
+                let sent = account.tell(id, NoticeKind::Maintenance { at_unix_ms: *at }, EVENTS, code.clone()).await;
+                if matches!(sent, Ok(true)) {
                     self.scheduled.insert(id.clone(), *at);
                 }
             }
         }
         for id in self.scheduled.keys().filter(|id| !scheduled.contains_key(*id)).cloned().collect::<Vec<_>>() {
-            let text = "it is not scheduled any more".to_string();
+            let text = "it is no longer scheduled".to_string();
             if account.tell(&id, NoticeKind::Cancelled, EVENTS, text).await.is_ok() {
                 self.scheduled.remove(&id);
             }
         }
         for id in &impaired {
             match self.impaired.get(id) {
-                // Once may be a hiccup of the check.
+                // One failed check may be a fault of the check.
                 None => drop(self.impaired.insert(id.clone(), false)),
                 Some(true) => {}
                 Some(false) => {
-                    let text = "EC2's status checks of it fail".to_string();
+                    let text = "EC2's status checks fail".to_string();
                     if matches!(account.tell(id, NoticeKind::AtRisk, CHECKS, text).await, Ok(true)) {
                         self.impaired.insert(id.clone(), true);
                     }
                 }
             }
         }
-        for (id, told) in self.impaired.clone() {
+        for (id, sent) in self.impaired.clone() {
             if impaired.contains(&id) {
                 continue;
             }
-            let text = "EC2's status checks of it pass again".to_string();
-            if !told || account.tell(&id, NoticeKind::Cancelled, CHECKS, text).await.is_ok() {
+            let text = "EC2's status checks pass again".to_string();
+            if !sent || account.tell(&id, NoticeKind::Cancelled, CHECKS, text).await.is_ok() {
                 self.impaired.remove(&id);
             }
         }
     }
 
-    /// Without this permission notices come from the other sides.
+    /// Logs a missing permission once. Notices then come from the other sources.
     fn failed(&mut self, for_good: bool, why: &str) {
         if for_good && !self.refused {
             tracing::warn!(
-                "scheduled events and status checks are not seen: {why}; `wharfinger doctor ec2` tells what is missing"
+                "cannot read scheduled events and status checks: {why}; run `wharfinger doctor ec2`, which lists the missing permissions"
             );
         }
         self.refused = for_good;

@@ -1,61 +1,60 @@
-//! What is written down of a resource: before a launch the whole request, after it the instance, then the host.
+//! The stored record of a resource: first the launch request, then the instance, then the host.
 //!
-//! A launch is asked for only as it stands in the journal, so that a broker that dies at any point repeats the very same
-//! request with the same client token, and EC2 gives the same instance.
+//! Only a stored request is made. A broker that died at any point repeats it with the same client token, and EC2 returns the same
+//! instance.
 
 use crate::cloud::Launch;
 use serde::{Deserialize, Serialize};
 use wharfinger_adapter::Failure;
 
-/// The durable note of one resource.
+/// The record of one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub(crate) enum Record {
-    /// The request may have been made, or not.
+    /// The request may have launched an instance.
     Launching {
-        /// MarketCounts launches for this resource, from 1.
+        /// Number of the launch of this resource, from 1.
         attempt: u32,
         /// Time at which the request was planned, milliseconds since the epoch.
         since_ms: i64,
-        /// Time of the latest request to EC2, stored before the request is made; milliseconds since the epoch. Older
-        /// notes lack it.
+        /// Time of the latest request to EC2, stored before the request is made; milliseconds since the epoch. Older records lack it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         asked_ms: Option<i64>,
         /// The request.
         launch: Box<Launch>,
-        /// The host key that the instance will show.
+        /// The public host key of the instance.
         host_key: String,
-        /// Refused then, for good, after an answer was lost: it is not asked for any more, and looked for in EC2's lists
-        /// until they have had their time. Milliseconds since the epoch.
+        /// Time at which EC2 refused the request after a lost answer, milliseconds since the epoch. The request is not repeated; EC2's
+        /// lists show its outcome.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         refused_ms: Option<i64>,
     },
-    /// There is an instance; it is not proved yet.
+    /// The instance was launched and is not a host yet.
     Launched {
-        /// Which attempt it was.
+        /// Number of the launch.
         attempt: u32,
-        /// When it was known, milliseconds since the epoch.
+        /// Time at which the launch was known, milliseconds since the epoch.
         since_ms: i64,
-        /// What was launched.
+        /// The instance.
         host: Host,
     },
-    /// That attempt came to nothing, and nothing is left of it.
+    /// The launch failed, or its instance has ended.
     Over {
-        /// Which attempt it was.
+        /// Number of the launch.
         attempt: u32,
     },
-    /// A proved host.
+    /// The instance is a host.
     Ready {
-        /// Which attempt it was.
+        /// Number of the launch.
         attempt: u32,
-        /// What was launched.
+        /// The instance.
         host: Host,
-        /// What the ssh adapter remembers of it.
+        /// Handle of the ssh adapter.
         ssh: String,
     },
 }
 
-/// An instance of ours.
+/// An instance of the deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Host {
     pub(crate) instance: String,
@@ -63,17 +62,17 @@ pub(crate) struct Host {
     pub(crate) instance_type: String,
     pub(crate) zone: String,
     pub(crate) spot: bool,
-    /// When it was launched, milliseconds since the epoch.
+    /// Time of its launch, milliseconds since the epoch.
     pub(crate) launched_ms: i64,
     pub(crate) host_key: String,
 }
 
 impl Record {
-    /// `None`: nothing was written yet.
+    /// Parses a record. `None`: nothing is stored.
     pub(crate) fn read(handle: Option<&str>) -> Result<Option<Self>, Failure> {
         let Some(text) = handle else { return Ok(None) };
         let note = serde_json::from_str(text).map_err(|error| {
-            Failure::bug("HANDLE_UNREADABLE", format!("the note of this host can not be read: {error}"))
+            Failure::bug("HANDLE_UNREADABLE", format!("cannot parse the record of the host: {error}"))
         })?;
         Ok(Some(note))
     }
@@ -82,8 +81,8 @@ impl Record {
         serde_json::to_string(self).map_err(|error| Failure::bug("HANDLE_UNWRITABLE", error.to_string()))
     }
 
-    /// Time of the latest event after which EC2 may have launched an instance for a request without a known outcome. A note
-    /// without the time of its latest request was written by an older version, which ended before `began_ms`.
+    /// Time of the latest event that may have launched an instance, for a request without a known outcome. A record without the time of its
+    /// latest request is from an older version, which ended before `began_ms`.
     pub(crate) fn doubtful_since_ms(&self, began_ms: i64) -> Option<i64> {
         let Record::Launching { since_ms, asked_ms, refused_ms, .. } = self else { return None };
         let asked_ms = asked_ms.unwrap_or(began_ms.max(*since_ms));
@@ -98,7 +97,7 @@ impl Record {
     }
 }
 
-/// The client token of an attempt; EC2 takes 64 characters.
+/// Returns the client token of an attempt, of at most 64 characters.
 pub(crate) fn token(resource: &str, attempt: u32) -> String {
     format!("{resource}-{attempt}")
 }
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_note_is_told() {
+    fn text_that_is_not_a_record_is_refused() {
         assert_eq!(Record::read(None), Ok(None));
         assert_eq!(Record::read(Some("{}")).unwrap_err().reason, "HANDLE_UNREADABLE");
         let over = Record::Over { attempt: 3 };

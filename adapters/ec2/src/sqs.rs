@@ -1,8 +1,8 @@
-//! The queue that EventBridge fills: received all the time, told to the broker, deleted when what it changed is durable.
+//! Receives the messages of the notice queue and delivers them to the broker. A message is deleted when its change is durable.
 //!
-//! The queue gets the notices of the whole account and region, since rules can not filter by tag; what is none of ours is
-//! deleted and counted. While a launch is under way an id that nobody knows may be the one that it is about to tell us:
-//! such a message is left, and comes back when its visibility runs out.
+//! The queue has the notices of the whole account and region, since rules cannot filter by tag. Messages about other instances are deleted
+//! and counted. While a launch is under way, an unknown instance may be its own: the message stays, and the queue delivers it again
+//! after its visibility timeout.
 
 use crate::account::Account;
 use crate::backoff::{Backoff, jitter};
@@ -20,13 +20,13 @@ use wharfinger_adapter::{Failure, NoticeKind};
 /// of the templates in docs/ec2 keeps messages for five.
 const RECEIVED_MAX: u32 = 20;
 
-/// A recommendation counts for so long.
+/// Time after which a recommendation without an interruption is cancelled.
 const RISK_FOR: Duration = Duration::from_secs(1800);
 
-/// The group waits as long as its hook says; its message must not be the one that we forget.
+/// Source of the notices of lifecycle hooks.
 const HOOK: &str = "sqs hook";
 
-/// Source names; each takes back only its own word.
+/// Sources of notices. A source cancels only its own notices.
 const SPOT: &str = "sqs";
 const REBALANCE: &str = "sqs rebalance";
 const HEALTH: &str = "sqs health";
@@ -34,10 +34,10 @@ const HEALTH: &str = "sqs health";
 /// The pause after the queue did not answer.
 const RECEIVE_PAUSE: Backoff = Backoff { first: Duration::from_secs(2), most: Duration::from_secs(32) };
 
-/// Batches that are told and deleted at once, while the next one is received.
+/// Maximum number of batches that are handled while the next one is received.
 const AT_ONCE: usize = 4;
 
-/// Receives once and handles what comes. `Err`: the queue could not be asked, in words.
+/// Receives once and handles the messages. `Err`: the text of the queue's error.
 #[cfg(test)]
 pub(crate) async fn receive(account: &Arc<Account>, queue: &str) -> Result<(), String> {
     let messages = account.cloud.receive(queue).await.map_err(|error| error.to_string())?;
@@ -45,7 +45,7 @@ pub(crate) async fn receive(account: &Arc<Account>, queue: &str) -> Result<(), S
     Ok(())
 }
 
-/// Tells what came, and deletes what is done.
+/// Handles messages, and deletes those that are done.
 async fn hear(account: &Arc<Account>, queue: &str, messages: Vec<Message>) {
     let handled = futures::future::join_all(messages.iter().map(|message| handle(account, message))).await;
     let done: Vec<String> =
@@ -53,12 +53,12 @@ async fn hear(account: &Arc<Account>, queue: &str, messages: Vec<Message>) {
     if !done.is_empty()
         && let Err(error) = account.cloud.delete_messages(queue, &done).await
     {
-        // They come again, and are no news then.
-        tracing::debug!("messages that were heard can not be deleted: {error}");
+        // The queue delivers them again, which changes nothing.
+        tracing::debug!("cannot delete handled messages: {error}");
     }
 }
 
-/// True: it may be deleted.
+/// Handles one message. True: it can be deleted.
 async fn handle(account: &Arc<Account>, message: &Message) -> bool {
     let mut signals = Vec::new();
     let (mut readable, is_first) = (false, message.received <= 1);
@@ -87,7 +87,7 @@ async fn handle(account: &Arc<Account>, message: &Message) -> bool {
             Event::Unconfirmed { .. } | Event::Unreadable { .. } => {}
         }
     }
-    // A person or a dead-letter queue may still want it.
+    // The message stays for a person or a dead-letter queue.
     if !readable {
         return message.received >= RECEIVED_MAX;
     }
@@ -95,7 +95,7 @@ async fn handle(account: &Arc<Account>, message: &Message) -> bool {
     for signal in signals {
         match deliver(account, &signal).await {
             Ok(Heard::Done) => {}
-            // It comes again when its visibility runs out.
+            // The queue delivers the message again after its visibility timeout.
             Ok(Heard::Later) => done = false,
             Ok(Heard::Strange) => {
                 if account.is_launching() && message.received < RECEIVED_MAX {
@@ -104,9 +104,9 @@ async fn handle(account: &Arc<Account>, message: &Message) -> bool {
                     account.counters.foreign.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            // The broker recovers from its store: it is told again.
+            // The broker recovers. The queue delivers the message again.
             Err(failure) => {
-                tracing::debug!("a notice is left in the queue: {failure}");
+                tracing::debug!("a notice stays in the queue: {failure}");
                 done = false;
             }
         }
@@ -114,22 +114,22 @@ async fn handle(account: &Arc<Account>, message: &Message) -> bool {
     done
 }
 
-/// What became of a signal.
+/// Result of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// The broker knows it, and nothing is left to do.
+    /// The broker has the notice, and nothing is left to do.
     Done,
-    /// The broker knows it, and something is left to do.
+    /// The broker has the notice, and something is left to do.
     Later,
-    /// The instance is nobody's.
+    /// The instance has no owner.
     Strange,
 }
 
-/// Tells the broker.
+/// Delivers a signal to the broker.
 pub(crate) async fn deliver(account: &Arc<Account>, signal: &Signal) -> Result<Heard, Failure> {
     let Signal { instance, kind, detail } = signal;
     if account.owner(instance).is_none() {
-        // After a restart the books know it before any host was asked for anything.
+        // After a restart the broker's rows have the owner.
         account.learn().await?;
         if account.owner(instance).is_none() && !account.is_hooked(instance) {
             return Ok(Heard::Strange);
@@ -147,16 +147,16 @@ pub(crate) async fn deliver(account: &Arc<Account>, signal: &Signal) -> Result<H
             tell(NoticeKind::Interruption { at_unix_ms: *at_unix_ms }, SPOT).await
         }
         SignalKind::Rebalance => {
-            let told = tell(NoticeKind::AtRisk, REBALANCE).await?;
+            let result = tell(NoticeKind::AtRisk, REBALANCE).await?;
             let (account, instance) = (Arc::downgrade(account), instance.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(RISK_FOR).await;
                 if let Some(account) = account.upgrade() {
-                    let text = "a recommendation that nothing followed for half an hour".to_string();
+                    let text = "no interruption followed the recommendation within half an hour".to_string();
                     let _ = account.tell(&instance, NoticeKind::Cancelled, REBALANCE, text).await;
                 }
             });
-            Ok(told)
+            Ok(result)
         }
         SignalKind::Maintenance { at_unix_ms } => {
             tell(NoticeKind::Maintenance { at_unix_ms: *at_unix_ms }, HEALTH).await
@@ -177,8 +177,8 @@ pub(crate) async fn deliver(account: &Arc<Account>, signal: &Signal) -> Result<H
     }
 }
 
-/// The group may end it when nobody works there any more, or at the time that the holders were told. Until then its message
-/// stays in the queue, so that a broker that starts again finds it.
+/// Completes the hook when the host serves no lease, or at the announced time. Until then the message stays in the queue, so that a new
+/// broker finds it.
 async fn hooked(account: &Arc<Account>, hook: &Hook, at_unix_ms: i64) -> Result<Heard, Failure> {
     let serves = account.rows().await?.iter().any(|(row, note)| {
         row.phase == Phase::Serving && note.host().is_some_and(|host| host.instance == hook.instance)
@@ -188,14 +188,14 @@ async fn hooked(account: &Arc<Account>, hook: &Hook, at_unix_ms: i64) -> Result<
     }
     if let Err(error) = account.cloud.complete_hook(hook).await {
         let Hook { group, name, instance, .. } = hook;
-        tracing::warn!("hook {name} of group {group} can not be told that {instance} may end: {error}");
+        tracing::warn!("cannot complete hook {name} of group {group} for {instance}: {error}");
         return Ok(Heard::Later);
     }
     account.hooked(&hook.instance, false);
     Ok(Heard::Done)
 }
 
-/// Why it ended is in the list, for the weather and for those who ask; nobody waits for it.
+/// Lists an ended instance for its state reason, without a wait.
 fn look_again(account: &Arc<Account>, instance: &str) {
     let (account, instance) = (Arc::downgrade(account), instance.to_string());
     tokio::spawn(async move {
@@ -206,7 +206,7 @@ fn look_again(account: &Arc<Account>, instance: &str) {
     });
 }
 
-/// Receives for ever, or until nobody needs it. A queue that is away is asked again, more and more seldom.
+/// Receives until the account is dropped. Pauses grow while the queue does not answer.
 pub(crate) async fn run(account: Weak<Account>) {
     let mut failures: u32 = 0;
     let room = Arc::new(Semaphore::new(AT_ONCE));
@@ -216,7 +216,7 @@ pub(crate) async fn run(account: Weak<Account>) {
         let Some(queue) = own.queue.clone() else { return };
         match own.cloud.receive(&queue).await.map_err(|error| error.to_string()) {
             Ok(messages) => {
-                // Whatever comes next does not wait until these are durable and deleted.
+                // The next messages do not wait for these.
                 if !messages.is_empty() {
                     tokio::spawn(async move {
                         hear(&own, &queue, messages).await;
@@ -224,7 +224,7 @@ pub(crate) async fn run(account: Weak<Account>) {
                     });
                 }
                 if failures > 0 {
-                    tracing::info!("the queue of notices answers again");
+                    tracing::info!("the notice queue answers again");
                 }
                 failures = 0;
             }
@@ -232,9 +232,7 @@ pub(crate) async fn run(account: Weak<Account>) {
                 drop((own, place));
                 failures += 1;
                 if failures == 1 {
-                    tracing::warn!(
-                        "the queue of notices does not answer: {why}; hosts are asked for notices meanwhile"
-                    );
+                    tracing::warn!("the notice queue does not answer: {why}; notices come from the hosts meanwhile");
                 }
                 let pause = RECEIVE_PAUSE.after(failures);
                 tokio::time::sleep(pause / 2 + jitter(pause / 2)).await;

@@ -1,6 +1,6 @@
-//! The contract of every adapter, on an instance that the SDK buys of moto, with a real sshd behind it.
+//! The contract of every adapter, on an instance that the SDK launches in moto, with a real sshd behind it.
 //!
-//! The SDK takes its credentials from the environment of its process, so this test runs itself in one of its own.
+//! The SDK reads its credentials from the environment of its process, so this test runs itself in a process of its own.
 
 use super::account::{Account, skip};
 use crate::sshd;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use wharfinger_adapter::{Adapter, Failure, Notice, ResourceJob, conformance};
 use wharfinger_ec2::{Accounts, Broker, Config, Ec2Adapter, Row};
 
-/// What the pool's configuration is, for the test inside.
+/// Environment variable with the pool's configuration, for the inner test.
 const CONFIG: &str = "WHARFINGER_TEST_EC2_CONTRACT";
 
-/// Nobody's books: what is made here belongs to no broker, and is too young to be collected.
+/// A broker without rows. The instances of the test are too young to be orphans.
 struct NoBooks;
 
 #[async_trait]
@@ -45,9 +45,9 @@ fn the_adapter_keeps_the_contract_on_moto() {
         .envs(account.env())
         .output()
         .unwrap();
-    let told = crate::support::text(&output);
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
-    assert_eq!((account.machines().len(), account.alive().len()), (1, 0), "one was bought, and is given back: {told}");
+    let text = crate::support::text(&output);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert_eq!((account.machines().len(), account.alive().len()), (1, 0), "one was launched and terminated: {text}");
     assert_eq!(account.launches().len(), 1);
 }
 

@@ -1,5 +1,4 @@
-//! The real SDK against an EC2 of our own: moto with tokens, capacity and lag, and one real sshd for each instance
-//! (`tests/moto/control.py`).
+//! The real SDK against moto with client tokens, capacity and lag, and one real sshd per instance (`tests/moto/control.py`).
 
 mod account;
 mod contract;

@@ -1,4 +1,4 @@
-//! What a farm that does nothing costs in calls.
+//! The number of calls of an idle farm.
 
 use super::world::World;
 use crate::reconcile;

@@ -1,4 +1,4 @@
-//! From a wanted host to an instance: once, whatever is cut off.
+//! From a request for a host to one instance, wherever the call is cut off.
 
 use super::world::{Notes, World, job};
 use crate::Market;
@@ -45,7 +45,7 @@ async fn the_request_is_written_down_first_and_the_same_request_is_repeated_unti
     }
 }
 
-/// The request cannot be repeated as it stood, so what it came to is read from EC2's lists.
+/// The request cannot be repeated unchanged, so EC2's lists show its outcome.
 #[tokio::test(start_paused = true)]
 async fn a_login_key_that_changes_while_a_launch_is_in_doubt_launches_nothing_twice() {
     let mut world = World::new(one_place);
@@ -75,7 +75,7 @@ async fn a_request_keeps_the_type_of_its_host_key() {
     assert!(host.host_key.starts_with("ecdsa-sha2-nistp256 "), "{host:?}");
 }
 
-/// The broker is killed at every call and every note, and goes on from its last note: one instance in the end.
+/// The broker is killed at each call and each record, and continues from its latest record. In the end there is one instance.
 #[tokio::test(start_paused = true)]
 async fn killed_anywhere_it_launches_once() {
     for fleet in [false, true] {
@@ -87,7 +87,7 @@ async fn killed_anywhere_it_launches_once() {
                     }
                 });
                 let notes = Notes::default();
-                // More faults than it repeats: it is cut off with the outcome in doubt.
+                // The call is cut off while the outcome is not known.
                 for _ in 0..3 {
                     world.cloud.fault(at, done.clone());
                 }
@@ -145,13 +145,13 @@ async fn without_spot_capacity_it_buys_on_demand_and_goes_back_by_itself() {
     let world = World::new(|_| {});
     let first = world.launch("res_1", &Notes::default()).await.unwrap();
     assert!(first.spot);
-    // One zone has none: the other is used, and the first left alone for a while.
+    // One zone has no capacity: the other one serves, and the first one rests.
     for place in all_places().iter().filter(|place| place.zone == "us-east-1a") {
         world.cloud.capacity(place, true, false);
     }
     let second = world.launch("res_2", &Notes::default()).await.unwrap();
     assert!(second.spot && second.zone == "us-east-1b", "{second:?}");
-    // Then none at all.
+    // No zone has spot capacity.
     for place in all_places() {
         world.cloud.capacity(&place, true, false);
     }
@@ -160,12 +160,12 @@ async fn without_spot_capacity_it_buys_on_demand_and_goes_back_by_itself() {
     let calls = world.cloud.calls("CreateFleet");
     let fourth = world.launch("res_4", &Notes::default()).await.unwrap();
     assert!(!fourth.spot);
-    assert_eq!(world.cloud.calls("CreateFleet"), calls + 1, "spot is not asked while it is left alone");
+    assert_eq!(world.cloud.calls("CreateFleet"), calls + 1, "no request for spot while it rests");
     for place in all_places() {
         world.cloud.capacity(&place, true, true);
     }
     advance(Duration::from_secs(181)).await;
-    assert!(world.launch("res_5", &Notes::default()).await.unwrap().spot, "back by itself");
+    assert!(world.launch("res_5", &Notes::default()).await.unwrap().spot, "spot again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,9 +180,9 @@ async fn without_any_capacity_it_waits_and_says_how_long() {
         let failure = world.launch("res_1", &notes).await.unwrap_err();
         assert_eq!((failure.blame, failure.reason), (Blame::Provider, "NO_CAPACITY"));
         assert!(failure.message.contains(word), "{failure}");
-        let wait = failure.retry_after.expect("it says when");
+        let wait = failure.retry_after.expect("a time");
         assert!((Duration::from_secs(170)..Duration::from_secs(190)).contains(&wait), "{wait:?}");
-        assert!(matches!(notes.note(), Some(Record::Over { .. })), "nothing is left of it");
+        assert!(matches!(notes.note(), Some(Record::Over { .. })), "nothing was launched");
         assert_eq!(world.cloud.instances().len(), 0);
         for place in all_places() {
             world.cloud.capacity(&place, true, true);
@@ -197,7 +197,7 @@ async fn a_quota_stops_its_kind_and_a_mistake_waits_for_the_operator() {
     let world = World::new(one_place);
     world.cloud.fault("RunInstances", Fault::Refused("MaxSpotInstanceCountExceeded"));
     assert!(!world.launch("res_1", &Notes::default()).await.unwrap().spot, "on demand instead");
-    assert!(!world.launch("res_2", &Notes::default()).await.unwrap().spot, "and spot is not asked again at once");
+    assert!(!world.launch("res_2", &Notes::default()).await.unwrap().spot, "spot rests");
     world.cloud.fault("RunInstances", Fault::Refused("VcpuLimitExceeded"));
     let failure = world.launch("res_3", &Notes::default()).await.unwrap_err();
     assert_eq!((failure.blame, failure.reason), (Blame::Provider, "QUOTA_REACHED"));
@@ -213,7 +213,7 @@ async fn a_quota_stops_its_kind_and_a_mistake_waits_for_the_operator() {
         let notes = Notes::default();
         let failure = world.launch("res_1", &notes).await.unwrap_err();
         assert_eq!((failure.blame, failure.reason), (Blame::Configuration, reason), "{code}");
-        // Mended: another request, and another token.
+        // After the correction: another request with another token.
         let host = world.launch("res_1", &notes).await.unwrap();
         assert_eq!(world.cloud.alive()[0].id, host.instance);
     }
@@ -332,14 +332,14 @@ async fn a_type_that_a_zone_does_not_offer_rests_in_that_zone_alone() {
     world.cloud.witness(move |launch| seen.lock().unwrap().push(launch.clone()));
     assert!(world.launch("res_2", &Notes::default()).await.unwrap().spot);
     assert_eq!(asked.lock().unwrap()[0].places, places[1..], "the other places stay");
-    // It is not the want of capacity, which ends sooner.
+    // A lack of capacity would rest for a shorter time.
     advance(Duration::from_secs(181)).await;
     world.launch("res_3", &Notes::default()).await.unwrap();
     assert_eq!(asked.lock().unwrap()[1].places.len(), 3, "it rests for longer");
     advance(Duration::from_secs(1800)).await;
     world.launch("res_4", &Notes::default()).await.unwrap();
     assert_eq!(asked.lock().unwrap()[2].places.len(), 4);
-    // Where it is offered there is none: on demand.
+    // The other places have no spot capacity: on demand.
     for place in &places[1..] {
         world.cloud.capacity(place, true, false);
     }
@@ -372,7 +372,7 @@ async fn what_no_zone_offers_in_any_market_is_the_operators_to_correct() {
     }
 }
 
-/// The loop that looks at what boots; tests start no tasks.
+/// The loop that lists booting instances. Tests start no tasks.
 async fn pump(world: &World) {
     loop {
         world.adapter.account().poll_wanted().await;
@@ -405,7 +405,7 @@ async fn what_is_removed_while_its_launch_is_in_doubt_is_found_when_it_shows_up(
     world.cloud.slow(Duration::from_secs(30), Duration::ZERO);
     world.cloud.fault("RunInstances", Fault::Lost);
     let notes = Notes::default();
-    // The broker removes it in the moment in which the request was heard and its answer was not.
+    // The broker removes the resource after EC2 received the request and before the answer.
     let cut = timeout(Duration::from_millis(100), world.launch("res_1", &notes)).await;
     assert!(cut.is_err() && matches!(notes.note(), Some(Record::Launching { .. })));
     assert_eq!(world.cloud.alive().len(), 1);
@@ -414,9 +414,9 @@ async fn what_is_removed_while_its_launch_is_in_doubt_is_found_when_it_shows_up(
     assert_eq!((failure.blame, failure.reason), (Blame::Provider, "NOT_TERMINATED_YET"), "it is not in the lists yet");
     advance(Duration::from_secs(31)).await;
     world.adapter.destroy(&resource).await.unwrap_err();
-    assert_eq!(world.cloud.alive().len(), 0, "found, and told to end");
+    assert_eq!(world.cloud.alive().len(), 0, "found and ended");
     world.adapter.destroy(&resource).await.unwrap();
-    // One that was never heard needs no more than patience.
+    // EC2 never received this request, so only the time passes.
     let other = World::new(one_place);
     other.cloud.fault("RunInstances", Fault::Unheard);
     let notes = Notes::default();

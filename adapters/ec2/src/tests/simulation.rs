@@ -1,8 +1,8 @@
-//! A provider that is eventually consistent, loses answers, takes instances away and is down at times; a broker that dies in
-//! the middle of anything; seeded. `EC2_SEED=n` runs one seed, `EC2_SEEDS=n` so many.
+//! A seeded simulation. The provider is eventually consistent, loses answers, takes instances away and is down at times. The broker dies
+//! at any point. `EC2_SEED=n` runs one seed, `EC2_SEEDS=n` the first n.
 //!
-//! After every step: no resource has two instances that cost money, nothing was told to be gone that is not, and a resource that was
-//! removed has no instance, listed or not. In the end, when the world is calm: exactly what is wanted is there.
+//! After each step no resource has two instances that cost money, and no notice reports a living instance as gone. A removed resource
+//! has no instance, listed or not. In the end, without faults, the instances are exactly those of the serving resources.
 
 use super::world::{Notes, World, job};
 use crate::broker::Phase;
@@ -83,7 +83,7 @@ impl Sim {
         }
     }
 
-    /// What is in the journal is in the books.
+    /// Copies the journal of a resource into the broker's rows.
     fn write_down(&self, resource: &str) {
         let mut rows = self.world.books.rows.lock().unwrap();
         for row in rows.iter_mut().filter(|row| row.resource == resource) {
@@ -91,7 +91,7 @@ impl Sim {
         }
     }
 
-    /// Goes on to make it, for so long; then the broker is cut off.
+    /// Provisions a resource until the call ends or is cut off after `span`.
     async fn make(&mut self, resource: &str, span: Duration) {
         let notes = &self.notes[resource];
         let made = timeout(span, self.world.launch(resource, notes)).await;
@@ -112,7 +112,7 @@ impl Sim {
         if let Ok(Ok(())) = timeout(span, self.world.adapter.destroy(&job)).await {
             self.world.books.rows.lock().unwrap().retain(|row| row.resource != resource);
             let note = self.notes.remove(resource).and_then(|notes| notes.last());
-            // EC2 has forgotten some for good, so that no list can show them.
+            // The lists lack forgotten instances for good.
             let is_left = |id: &str| !self.world.cloud.is_forgotten(id);
             let mut left = self.world.cloud.alive();
             left.retain(|one| one.tags[tags::RESOURCE] == resource && is_left(&one.id));
@@ -170,19 +170,19 @@ impl Sim {
                 self.world.cloud.fault(call.unwrap(), fault.unwrap());
             }
             18 => {
-                // The answer is lost, and from then on it is refused.
+                // The answer is lost, and the repetition is refused.
                 let call = self.rng.pick(&["RunInstances", "CreateFleet"]).unwrap();
                 let code = self.rng.pick(&["UnauthorizedOperation", "ExpiredToken", "VcpuLimitExceeded"]).unwrap();
                 self.world.cloud.fault(call, Fault::Lost);
                 self.world.cloud.fault(call, Fault::Refused(code));
             }
             19 => {
-                // The broker is away for long, and goes on with a request from long before.
+                // The broker is away, and continues with an old request.
                 advance(Duration::from_secs(self.rng.below(900))).await;
                 self.world.restart();
             }
             20 => {
-                // The broker goes on with a request whose answers are lost.
+                // The broker continues with a request whose answers are lost.
                 let call = self.rng.pick(&["RunInstances", "CreateFleet"]).unwrap();
                 (0..=self.rng.below(3)).for_each(|_| self.world.cloud.fault(call, Fault::Lost));
                 self.world.restart();
@@ -195,7 +195,7 @@ impl Sim {
                     let detail = json!({ "instance-id": id, "state": "terminated" });
                     let kind = "EC2 Instance State-change Notification";
                     let event = json!({ "source": "aws.ec2", "detail-type": kind, "detail": detail }).to_string();
-                    // Best effort: not all come, and some twice.
+                    // Some notices are lost, and some come twice.
                     for _ in 0..self.rng.below(3) {
                         self.world.cloud.send(&event);
                     }
@@ -206,7 +206,7 @@ impl Sim {
                 self.world.cloud.down(down);
             }
             15 => {
-                // One that is known. What no list ever shows nobody finds: lists are late, not blind.
+                // Only known hosts are forgotten: the lists may be late, and have every instance in the end.
                 let hosts = self.notes.values().filter_map(|notes| Some(notes.note()?.host()?.instance.clone()));
                 if let Some(id) = self.rng.pick(&hosts.collect::<Vec<_>>()) {
                     let forgotten = self.rng.below(2) == 0;
@@ -234,7 +234,7 @@ impl Sim {
         self.holds();
     }
 
-    /// Does what a broker does with what it is told.
+    /// Handles the notices as a broker does.
     fn hear(&mut self) {
         for (resource, kind, source) in self.world.books.heard() {
             if kind != NoticeKind::Gone {
@@ -243,7 +243,7 @@ impl Sim {
             let Some(note) = self.notes.get(&resource).and_then(Notes::note) else { continue };
             if let Some(host) = note.host() {
                 let really = self.world.cloud.instances().into_iter().find(|one| one.id == host.instance);
-                assert!(really.is_some_and(|one| one.state.is_over()), "{source} says that {resource} is gone");
+                assert!(really.is_some_and(|one| one.state.is_over()), "{source} reports {resource} as gone");
                 self.told_gone.insert(host.instance.clone());
             }
             if self.in_phase(Phase::Serving).contains(&resource) {
@@ -268,7 +268,7 @@ impl Sim {
         }
     }
 
-    /// The world is calm, and the broker does what is left to do.
+    /// Ends all faults, and lets the broker finish.
     async fn settle(&mut self) {
         self.world.cloud.calm();
         for _ in 0..40 {
@@ -291,7 +291,7 @@ impl Sim {
             .iter()
             .map(|resource| self.notes[resource].note().and_then(|note| note.host().cloned()).unwrap().instance)
             .collect();
-        assert_eq!(alive, wanted, "exactly what is wanted");
+        assert_eq!(alive, wanted, "the instances of the serving resources");
     }
 }
 

@@ -1,4 +1,4 @@
-//! An adapter on an account in memory, and a broker that writes down what it hears.
+//! An adapter on an account in memory, and a broker that records its notices.
 
 use crate::broker::{Broker, Phase, Row};
 use crate::cloud::Cloud;
@@ -47,7 +47,7 @@ impl Journal for Notes {
     }
 }
 
-/// A broker that has these books.
+/// A broker with these rows.
 #[derive(Default)]
 pub(super) struct Books {
     pub(super) rows: Mutex<Vec<Row>>,
@@ -77,7 +77,7 @@ impl Books {
         Ok(())
     }
 
-    /// What was told since the last time: resource, kind, source.
+    /// Returns the notices since the last call: resource, kind, source.
     pub(super) fn heard(&self) -> Vec<(String, NoticeKind, &'static str)> {
         let told: Vec<Notice> = self.told.lock().unwrap().drain(..).collect();
         told.into_iter()
@@ -104,7 +104,7 @@ pub(super) fn job(resource: &str, handle: Option<String>) -> ProvisionJob {
 }
 
 impl World {
-    /// Nothing listens at the addresses of its instances, and they are given up after a minute.
+    /// Creates a world. Nothing listens at the addresses of its instances, so they fail after a minute.
     pub(super) fn new(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
@@ -122,7 +122,7 @@ impl World {
         Self { cloud, adapter, books, _folder: folder, config }
     }
 
-    /// The file of the key that the broker logs in with.
+    /// The broker's private key file.
     pub(super) fn login_key(&self) -> &std::path::Path {
         self.config.ssh.key.as_deref().unwrap()
     }
@@ -132,13 +132,13 @@ impl World {
         Ec2Adapter::new("spot".into(), config.clone(), &Accounts::of(move |_| shared.clone())).unwrap()
     }
 
-    /// The broker dies and starts again: what was in memory is gone.
+    /// Restarts the broker with an empty memory.
     pub(super) fn restart(&mut self) {
         self.adapter = Self::adapter_on(&self.cloud, &self.config);
         self.adapter.account().attend(self.books.clone());
     }
 
-    /// The broker starts again with other settings.
+    /// Restarts the broker with other settings.
     pub(super) fn configure(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
         self.restart();
@@ -148,7 +148,7 @@ impl World {
         self.adapter.pool()
     }
 
-    /// Goes on until an instance is launched; what comes then needs a real host.
+    /// Provisions until an instance is launched. The next steps need a real host.
     pub(super) async fn launch(&self, resource: &str, notes: &Notes) -> Result<Host, Failure> {
         let job = job(resource, notes.last());
         tokio::select! {
@@ -156,12 +156,12 @@ impl World {
             () = notes.launched.notified() => {
                 Ok(notes.note().and_then(|note| note.host().cloned()).expect("a host"))
             }
-            // Of the stopped clock: without it, what is not written down would be waited for for ever.
-            () = tokio::time::sleep(Duration::from_secs(7200)) => panic!("no launch of {resource} was written down"),
+            // The clock is stopped, so a missing record ends the test at once.
+            () = tokio::time::sleep(Duration::from_secs(7200)) => panic!("no record of a launch of {resource}"),
         }
     }
 
-    /// A host that serves, as the broker has it in its books.
+    /// Launches a host, and adds its row as a serving resource.
     pub(super) async fn serving(&self, resource: &str) -> Host {
         let host = self.launch(resource, &Notes::default()).await.expect("launch");
         let note = Record::Ready { attempt: 1, host: host.clone(), ssh: String::new() };
