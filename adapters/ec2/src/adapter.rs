@@ -166,8 +166,7 @@ impl Adapter for Ec2Adapter {
                 let Some(account) = account.upgrade() else { return };
                 if let NoticeTarget::Item(instance) = &notice.target {
                     let Some(owner) = account.owner(instance) else { continue };
-                    if notice.source == "imds"
-                        && matches!(notice.kind, wharfinger_adapter::NoticeKind::Interruption { .. })
+                    if notice.source == "imds" && matches!(notice.kind, wharfinger_adapter::NoticeKind::Interruption(_))
                     {
                         account.interrupted(instance);
                     }

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use wharfinger_adapter::NoticeKind;
+use wharfinger_adapter::{NoticeKind, WallTime};
 
 /// Minimum number of complete lists in a row without an instance, before EC2 is asked for it by its id.
 const MISSES: u32 = 3;
@@ -228,7 +228,7 @@ impl Watch {
         self.refused = false;
         for (id, (at, code)) in &scheduled {
             if self.scheduled.get(id) != Some(at) {
-                let sent = account.tell(id, NoticeKind::Maintenance { at_unix_ms: *at }, EVENTS, code.clone()).await;
+                let sent = account.tell(id, NoticeKind::Maintenance(WallTime(*at)), EVENTS, code.clone()).await;
                 if matches!(sent, Ok(true)) {
                     self.scheduled.insert(id.clone(), *at);
                 }

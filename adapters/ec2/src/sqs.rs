@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use wharfinger_adapter::{Failure, NoticeKind};
+use wharfinger_adapter::{Failure, NoticeKind, WallTime};
 
 /// Maximum number of deliveries of a message that cannot be handled. With a visibility of 30 s they take ten minutes; the queue
 /// of the templates in docs/ec2 keeps messages for five.
@@ -144,7 +144,7 @@ pub(crate) async fn deliver(account: &Arc<Account>, signal: &Signal) -> Result<H
     match kind {
         SignalKind::Interruption { at_unix_ms } => {
             account.interrupted(instance);
-            tell(NoticeKind::Interruption { at_unix_ms: *at_unix_ms }, SPOT).await
+            tell(NoticeKind::Interruption(WallTime(*at_unix_ms)), SPOT).await
         }
         SignalKind::Rebalance => {
             let result = tell(NoticeKind::AtRisk, REBALANCE).await?;
@@ -158,9 +158,7 @@ pub(crate) async fn deliver(account: &Arc<Account>, signal: &Signal) -> Result<H
             });
             Ok(result)
         }
-        SignalKind::Maintenance { at_unix_ms } => {
-            tell(NoticeKind::Maintenance { at_unix_ms: *at_unix_ms }, HEALTH).await
-        }
+        SignalKind::Maintenance { at_unix_ms } => tell(NoticeKind::Maintenance(WallTime(*at_unix_ms)), HEALTH).await,
         SignalKind::MaintenanceOver => tell(NoticeKind::Cancelled, HEALTH).await,
         SignalKind::State(state) => {
             if !state.is_over() {
@@ -171,7 +169,7 @@ pub(crate) async fn deliver(account: &Arc<Account>, signal: &Signal) -> Result<H
         }
         SignalKind::Hook { hook, at_unix_ms } => {
             account.hooked(instance, true);
-            tell(NoticeKind::Interruption { at_unix_ms: *at_unix_ms }, HOOK).await?;
+            tell(NoticeKind::Interruption(WallTime(*at_unix_ms)), HOOK).await?;
             hooked(account, hook, *at_unix_ms).await
         }
     }

@@ -3,18 +3,20 @@
 #![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[macro_use]
+#[path = "support/pool.rs"]
+mod pool;
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use support::{Sshd, skip};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wharfinger_adapter::{
-    Adapter, Blame, Command, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, Verdict,
+    Adapter, Blame, Command, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, Verdict, WallTime,
 };
-use wharfinger_ssh::{Config, Host, SshAdapter};
+use wharfinger_ssh::{Config, SshAdapter};
 
 /// From the change on the host to the notice.
 const BUDGET: Duration = Duration::from_secs(3);
@@ -32,41 +34,17 @@ impl World {
         let sshd = Sshd::start();
         let folder = sshd.folder();
         let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
-        let host = Host {
-            name: "alpha".into(),
-            address: sshd.address.to_string(),
-            port: Some(sshd.port),
-            user: Some(sshd.user.clone()),
-            key: Some(sshd.key()),
-            host_key: sshd.host_key(),
-            labels: BTreeMap::new(),
-            slots: None,
-            enabled: true,
-            proxy_command: None,
-        };
         let mut config = Config {
-            work_dir: file("work"),
-            min_free_disk_mb: 1,
             // In folders that are not there yet, as on a host without /run.
             notice_file: file("run/notice"),
             shutdown_file: file("run/systemd/scheduled"),
-            hosts: vec![host],
-            ..Config::default()
+            ..pool::config(&sshd, vec![pool::host(&sshd, "alpha")])
         };
         change(&mut config, folder);
         let adapter = SshAdapter::new("farm".into(), config.clone()).unwrap();
         let (tx, notices) = mpsc::channel(64);
         adapter.subscribe(tx);
-        let mut job = ResourceJob {
-            pool: "farm".into(),
-            resource: "res_1".into(),
-            op: 1,
-            item: Some("alpha".into()),
-            handle: None,
-            parent: None,
-        };
-        let made = adapter.provision(&ProvisionJob { resource: job.clone(), attempt: 0 }).await.unwrap();
-        job.handle = Some(made.handle);
+        let (job, _) = pool::made(&adapter, pool::job("res_1")).await;
         Self { sshd, adapter, notices, job, config }
     }
 
@@ -129,7 +107,7 @@ macro_rules! world_or_skip {
 }
 
 fn in_seconds(kind: &NoticeKind) -> i64 {
-    let (NoticeKind::Maintenance { at_unix_ms } | NoticeKind::Interruption { at_unix_ms }) = kind else {
+    let (NoticeKind::Maintenance(WallTime(at_unix_ms)) | NoticeKind::Interruption(WallTime(at_unix_ms))) = kind else {
         panic!("{kind:?} has no time")
     };
     (at_unix_ms - i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()) / 1000
@@ -150,7 +128,7 @@ async fn a_drop_file_is_heard_and_so_is_its_end() {
     // Without a line break, by another time, by another word.
     let since = world.write("run/notice", &format!("interruption {} fire", now() + 120));
     let (kind, ..) = world.told("interruption", since).await;
-    assert!(matches!(kind, NoticeKind::Interruption { .. }) && (110..=120).contains(&in_seconds(&kind)), "{kind:?}");
+    assert!(matches!(kind, NoticeKind::Interruption(_)) && (110..=120).contains(&in_seconds(&kind)), "{kind:?}");
     let since = world.write("run/notice", "at-risk spot market\n");
     assert_eq!(world.told("at risk", since).await.0, NoticeKind::AtRisk);
     world.write("run/notice", "reboot at noon\n");

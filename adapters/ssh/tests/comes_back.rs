@@ -2,19 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[macro_use]
+#[path = "support/pool.rs"]
+mod pool;
 mod support;
 
-use std::collections::BTreeMap;
+use pool::{config, eventually, host, job_of as job, made};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use support::nft::{self, Fault};
+use support::nft::Fault;
 use support::{Sshd, skip};
-use wharfinger_adapter::{
-    Access, Adapter, Command, HolderWork, ParentHost, PrepareJob, ProvisionJob, ResourceJob, reaper::LEASE_VARIABLE,
-};
-use wharfinger_ssh::{Config, Host, SshAdapter};
+use wharfinger_adapter::{Access, Adapter, Command, ParentHost, ResourceJob, reaper::LEASE_VARIABLE};
+use wharfinger_ssh::{Config, SshAdapter};
 
 // Of one deployment, by age; the last is another deployment's, and older than all.
 const OLD: &str = "res_01KAV9FT00QVQG00000000001A";
@@ -25,16 +26,6 @@ const OTHER_DEPLOYMENT: &str = "res_01KAV9FT00QVQ000000000001A";
 const COPY_IN: &str = "res_01KAV9FT00QVQG00000000001C";
 const COPY_OUT: &str = "res_01KAV9FT00QVQG00000000001D";
 
-macro_rules! sshd_or_skip {
-    () => {{
-        let name = std::thread::current().name().unwrap_or("?").to_string();
-        if skip(&name) || nft::skip(&name) {
-            return;
-        }
-        Sshd::start()
-    }};
-}
-
 fn work_dir(sshd: &Sshd) -> PathBuf {
     sshd.folder().join("work dir")
 }
@@ -44,43 +35,13 @@ fn scratch(sshd: &Sshd, resource: &str) -> PathBuf {
 }
 
 fn adapter(sshd: &Sshd, pool: &str) -> SshAdapter {
-    let host = |name: &str| Host {
-        name: name.into(),
-        address: sshd.address.to_string(),
-        port: Some(sshd.port),
-        user: Some(sshd.user.clone()),
-        key: Some(sshd.key()),
-        host_key: sshd.host_key(),
-        labels: BTreeMap::new(),
-        slots: None,
-        enabled: true,
-        proxy_command: None,
-    };
     let work_dir = work_dir(sshd).to_string_lossy().into_owned();
-    let hosts = vec![host("alpha"), host("beta")];
-    SshAdapter::new(pool.into(), Config { work_dir, min_free_disk_mb: 1, hosts, ..Config::default() }).unwrap()
-}
-
-fn job(pool: &str, item: &str, resource: &str) -> ResourceJob {
-    ResourceJob {
-        pool: pool.into(),
-        resource: resource.into(),
-        op: 1,
-        item: Some(item.into()),
-        handle: None,
-        parent: None,
-    }
-}
-
-async fn made(adapter: &dyn Adapter, mut job: ResourceJob) -> (ResourceJob, Access) {
-    let made = adapter.provision(&ProvisionJob { resource: job.clone(), attempt: 0 }).await.unwrap();
-    job.handle = Some(made.handle);
-    (job, made.access)
+    let hosts = vec![host(sshd, "alpha"), host(sshd, "beta")];
+    SshAdapter::new(pool.into(), Config { work_dir, ..config(sshd, hosts) }).unwrap()
 }
 
 async fn lease(adapter: &dyn Adapter, job: &ResourceJob, lease: &str) -> Access {
-    let work = HolderWork { lease: lease.into(), slot: 0, token: 7, ..HolderWork::default() };
-    adapter.prepare(&PrepareJob { resource: job.clone(), work, child: None }).await.unwrap().access
+    pool::prepared(adapter, job, lease, 7).await
 }
 
 /// A process that a holder left, ended with the value if it still runs then.
@@ -131,7 +92,7 @@ fn repository(folder: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_given_up_host_left_goes_when_it_comes_back() {
-    let sshd = sshd_or_skip!();
+    let sshd = sshd_and_nft_or_skip!();
     let farm = adapter(&sshd, "farm");
     let (old, old_access) = made(&farm, job("farm", "alpha", OLD)).await;
     lease(&farm, &old, "lse_host").await;
@@ -225,7 +186,7 @@ async fn what_a_given_up_host_left_goes_when_it_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_big_tree_is_out_of_the_way_at_once_and_a_removal_that_was_cut_off_goes_on() {
-    let sshd = sshd_or_skip!();
+    let sshd = sshd_and_nft_or_skip!();
     let farm = adapter(&sshd, "farm");
     made(&farm, job("farm", "alpha", OLD)).await;
     let big = scratch(&sshd, OLD);
@@ -270,7 +231,7 @@ async fn a_janitor_leaves_the_new_tenant_alone() {
     let argv = ["/bin/sh", "-c", line, "work", &began.to_string_lossy(), &go_on.to_string_lossy()];
     let (shell, work) = (farm.shell(&new).await.unwrap(), Command::new(argv));
     let working = tokio::spawn(async move { shell.run(work).await });
-    until_async("the work begins", || began.exists()).await;
+    eventually("the work begins", async || began.exists()).await;
 
     farm.destroy(&old).await.unwrap();
     farm.destroy(&old).await.unwrap();
@@ -283,13 +244,5 @@ async fn a_janitor_leaves_the_new_tenant_alone() {
     farm.destroy(&old).await.unwrap();
     assert!(sshd.processes().len() > 1, "the kept connection");
     farm.destroy(&new).await.unwrap();
-    until_async("its own end closes it", || sshd.processes().len() == 1).await;
-}
-
-async fn until_async(what: &str, is: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("its own end closes it", async || sshd.processes().len() == 1).await;
 }

@@ -3,15 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[macro_use]
+#[path = "support/pool.rs"]
+mod pool;
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Sshd, skip};
 use tokio::sync::Semaphore;
 use wharfinger_adapter::{Adapter, ProvisionJob, ResourceJob, Verdict};
-use wharfinger_ssh::{Config, Host, SshAdapter};
+use wharfinger_ssh::{Config, SshAdapter};
 
 const SSHDS: usize = 4;
 
@@ -49,40 +51,19 @@ async fn probe_all(adapter: &Arc<SshAdapter>, jobs: &[ResourceJob], at_once: usi
 
 async fn many(hosts: usize, watch: bool) {
     let sshds: Vec<Sshd> = (0..SSHDS).map(|_| Sshd::start_with("MaxStartups 1000:30:2000")).collect();
-    let host = |i: usize| {
-        let sshd = &sshds[i % SSHDS];
-        Host {
-            name: format!("host-{i}"),
-            address: sshd.address.to_string(),
-            port: Some(sshd.port),
-            user: Some(sshd.user.clone()),
-            key: Some(sshd.key()),
-            host_key: sshd.host_key(),
-            labels: BTreeMap::new(),
-            slots: None,
-            enabled: true,
-            proxy_command: None,
-        }
-    };
+    let host = |i: usize| pool::host(&sshds[i % SSHDS], &format!("host-{i}"));
     let config = Config {
-        work_dir: sshds[0].folder().join("work").to_string_lossy().into_owned(),
-        min_free_disk_mb: 1,
         connect_timeout_ms: 60_000,
         answer_timeout_ms: 60_000,
         watch,
-        hosts: (0..hosts).map(host).collect(),
-        ..Config::default()
+        ..pool::config(&sshds[0], (0..hosts).map(host).collect())
     };
     let adapter = Arc::new(SshAdapter::new("farm".into(), config).unwrap());
     let (tx, mut notices) = tokio::sync::mpsc::channel(4096);
     adapter.subscribe(tx);
     let job = |i: usize, handle: Option<String>| ResourceJob {
-        pool: "farm".into(),
-        resource: "res_1".into(),
-        op: 1,
-        item: Some(format!("host-{i}")),
         handle,
-        parent: None,
+        ..pool::job_of("farm", &format!("host-{i}"), "res_1")
     };
     // One host of each sshd is proved; the others are the same machine under other names.
     let mut handles = Vec::new();

@@ -1,119 +1,24 @@
 //! Against a real sshd: the contract, and what a host does to a broker in the field.
 
+#[macro_use]
+#[path = "support/pool.rs"]
+mod pool;
 mod support;
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use pool::{adapter, adapter_for, config, eventually, host, job, next_notice, subscribed, target};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Sshd, skip};
 use tokio::sync::mpsc;
 use wharfinger_adapter::{
-    Adapter, Blame, Command, CredentialSource, Exit, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob,
-    ShellError, Stream, Verdict, access, conformance, quote,
+    Adapter, Blame, Command, CredentialSource, Exit, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, ShellError,
+    Stream, Verdict, access, conformance, quote,
 };
 use wharfinger_ssh::{Config, HolderKey, Host, KeySource, SshAdapter, Target, connect_shell};
 
-macro_rules! sshd_or_skip {
-    () => {
-        sshd_or_skip!("")
-    };
-    ($options:expr) => {{
-        if skip(std::thread::current().name().unwrap_or("?")) {
-            return;
-        }
-        Sshd::start_with($options)
-    }};
-}
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn host(sshd: &Sshd) -> Host {
-    Host {
-        name: "alpha".into(),
-        address: sshd.address.to_string(),
-        port: Some(sshd.port),
-        user: Some(sshd.user.clone()),
-        key: Some(sshd.key()),
-        host_key: sshd.host_key(),
-        labels: BTreeMap::new(),
-        slots: None,
-        enabled: true,
-        proxy_command: None,
-    }
-}
-
-fn config(sshd: &Sshd, host: Host) -> Config {
-    Config {
-        work_dir: sshd.folder().join("work").to_string_lossy().into_owned(),
-        min_free_disk_mb: 1,
-        hosts: vec![host],
-        ..Config::default()
-    }
-}
-
-fn adapter_for(sshd: &Sshd, change: impl FnOnce(&mut Config)) -> SshAdapter {
-    let mut config = config(sshd, host(sshd));
-    change(&mut config);
-    SshAdapter::new("farm".into(), config).expect("good settings")
-}
-
-fn adapter(sshd: &Sshd) -> SshAdapter {
-    adapter_for(sshd, |_| ())
-}
-
-fn job(resource: &str) -> ResourceJob {
-    ResourceJob {
-        pool: "farm".into(),
-        resource: resource.into(),
-        op: 1,
-        item: Some("alpha".into()),
-        handle: None,
-        parent: None,
-    }
-}
-
-fn target(sshd: &Sshd) -> Target {
-    Target {
-        name: "alpha".into(),
-        address: sshd.address.to_string(),
-        port: sshd.port,
-        user: sshd.user.clone(),
-        key: KeySource::File(sshd.key()),
-        host_key: sshd.host_key(),
-        proxy_command: None,
-    }
-}
-
 async fn made(adapter: &SshAdapter) -> ResourceJob {
     conformance::adapter::made(adapter, &job("res_1")).await.0
-}
-
-/// What is told, but for the first words of the watch on a host: that nothing is announced.
-fn subscribed(adapter: &SshAdapter) -> mpsc::Receiver<Notice> {
-    let (tx, mut all) = mpsc::channel(16);
-    let (pass_on, rx) = mpsc::channel(16);
-    adapter.subscribe(tx);
-    tokio::spawn(async move {
-        while let Some(notice) = all.recv().await {
-            if notice.kind != NoticeKind::Cancelled && pass_on.send(notice).await.is_err() {
-                return;
-            }
-        }
-    });
-    rx
-}
-
-async fn next_notice(notices: &mut mpsc::Receiver<Notice>) -> Notice {
-    tokio::time::timeout(PATIENCE, notices.recv()).await.expect("a notice in time").expect("a notice")
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +130,7 @@ async fn connections_that_we_close_are_no_news() {
     let job = made(&adapter).await;
     adapter.destroy(&job).await.unwrap();
     made(&adapter).await;
-    let mut changed = config(&sshd, host(&sshd));
+    let mut changed = config(&sshd, vec![host(&sshd, "alpha")]);
     changed.connect_timeout_ms = 4000;
     adapter.reconfigure(changed).unwrap();
     made(&adapter).await;
@@ -303,12 +208,12 @@ async fn pinning_another_key_of_the_same_machine_breaks_nothing() {
     let adapter = adapter(&sshd);
     let job = made(&adapter).await;
     sshd.restart_with_host_key_of("ecdsa");
-    adapter.reconfigure(config(&sshd, host(&sshd))).unwrap();
+    adapter.reconfigure(config(&sshd, vec![host(&sshd, "alpha")])).unwrap();
     assert_eq!(adapter.check(&job).await, Ok(Verdict::Healthy), "same boot, same machine");
     // The inventory is wrong, the machine is not: no verdict.
-    let ecdsa = host(&sshd);
+    let ecdsa = host(&sshd, "alpha");
     let (again, _) = conformance::adapter::made(&adapter, &job).await;
-    adapter.reconfigure(config(&sshd, Host { host_key: sshd.other_host_key(), ..ecdsa })).unwrap();
+    adapter.reconfigure(config(&sshd, vec![Host { host_key: sshd.other_host_key(), ..ecdsa }])).unwrap();
     let failure = adapter.check(&again).await.unwrap_err();
     assert_eq!((failure.blame, failure.reason), (Blame::Configuration, "HOST_KEY_MISMATCH"), "{failure}");
 }
@@ -468,7 +373,7 @@ async fn holders_get_the_pools_key_from_its_file_alone_and_removed_hosts_are_sti
         .await
         .unwrap();
     assert!(!prepared.access.contains_key(access::PRIVATE_KEY), "what is stored holds no key");
-    let mut settings = config(&sshd, host(&sshd));
+    let mut settings = config(&sshd, vec![host(&sshd, "alpha")]);
     settings.holder_key = Some(sshd.key());
     let credentials = HolderKey::of(&settings).unwrap().read().await.unwrap();
     assert!(!format!("{credentials:?}").contains("PRIVATE KEY"), "secrets are not printed");
@@ -477,7 +382,7 @@ async fn holders_get_the_pools_key_from_its_file_alone_and_removed_hosts_are_sti
     assert!(!format!("{holder:?}").contains("PRIVATE KEY"), "secrets are not printed");
     assert!(connect_shell(&holder).unwrap().run(Command::new(["true"])).await.unwrap().exit.success());
 
-    let mut empty = config(&sshd, host(&sshd));
+    let mut empty = config(&sshd, vec![host(&sshd, "alpha")]);
     empty.hosts.clear();
     empty.holder_key = Some(sshd.key());
     adapter.reconfigure(empty).unwrap();
@@ -497,7 +402,7 @@ fn settings_are_refused_with_the_host_and_the_remedy() {
     }
     let sshd = Sshd::start();
     let refused = |change: &dyn Fn(&mut Config)| {
-        let mut config = config(&sshd, host(&sshd));
+        let mut config = config(&sshd, vec![host(&sshd, "alpha")]);
         change(&mut config);
         let failure = SshAdapter::new("farm".into(), config).err().expect("refused");
         assert_eq!((failure.blame, failure.reason), (Blame::Configuration, "BAD_CONFIG"));

@@ -6,42 +6,31 @@
 #[allow(dead_code, unused_imports, reason = "the copies' tests use the rest")]
 #[path = "../../copies/tests/support/mod.rs"]
 mod copies;
+#[macro_use]
+#[path = "support/pool.rs"]
+mod pool;
 mod support;
 
 use copies::World;
 use copies::broker::Then;
 use copies::rows::{self, Row};
 use std::sync::Arc;
-use support::{Sshd, skip};
 use wharfinger_copies::Clean;
-use wharfinger_ssh::{KeySource, Target, connect_shell};
 
 /// One copy for so many rows.
 const COPIES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_state_is_handed_out_by_a_real_host() {
-    if skip("no_state_is_handed_out_by_a_real_host") {
-        return;
-    }
-    let sshd = Arc::new(Sshd::start());
+    let sshd = Arc::new(sshd_or_skip!());
     let all: Vec<Row> = rows::all().concat();
     assert!(all.len() > 100, "{}", all.len());
     let mut lives = Vec::new();
     for rows in all.chunks(all.len().div_ceil(COPIES)).map(<[Row]>::to_vec) {
         let sshd = sshd.clone();
         lives.push(tokio::spawn(async move {
-            let target = Target {
-                name: "host".into(),
-                address: sshd.address.to_string(),
-                port: sshd.port,
-                user: sshd.user.clone(),
-                key: KeySource::File(sshd.key()),
-                host_key: sshd.host_key(),
-                proxy_command: None,
-            };
             let mut world = World::bare(|config| config.clean = Clean::Clean);
-            world.job = world.job_on(connect_shell(&target).unwrap());
+            world.job = world.job_on(pool::holder(&sshd));
             world.provision().await.unwrap();
             world.play(&rows, Then::Released).await;
         }));

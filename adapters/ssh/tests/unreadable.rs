@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[macro_use]
+#[path = "support/pool.rs"]
+mod pool;
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use support::{Sshd, skip};
@@ -12,7 +14,7 @@ use wharfinger_adapter::{
     Access, Adapter, Blame, CleanJob, Command, EndedHow, Failure, HolderWork, ParentHost, PrepareJob, ProvisionJob,
     ResourceJob, Shell, access, fence, reaper::LEASE_VARIABLE,
 };
-use wharfinger_ssh::{Config, Host, KeySource, SshAdapter, Target, connect_shell};
+use wharfinger_ssh::{Config, Host, SshAdapter};
 
 macro_rules! host_or_skip {
     ($make:expr) => {{
@@ -37,28 +39,10 @@ struct TestHost {
 }
 
 fn adapter(sshd: &Sshd) -> (SshAdapter, ResourceJob) {
-    let host = Host {
-        name: "alpha".into(),
-        address: sshd.address.to_string(),
-        port: Some(sshd.port),
-        user: Some(sshd.user.clone()),
-        key: Some(sshd.key()),
-        host_key: sshd.host_key(),
-        labels: BTreeMap::new(),
-        slots: Some(2),
-        enabled: true,
-        proxy_command: None,
-    };
+    let host = Host { slots: Some(2), ..pool::host(sshd, "alpha") };
     let work_dir = home(sshd).join("work").to_string_lossy().into_owned();
-    let config = Config { work_dir, min_free_disk_mb: 1, hosts: vec![host], ..Config::default() };
-    let job = ResourceJob {
-        pool: "farm".into(),
-        resource: "res_01KAV9FT00QVQG00000000001A".into(),
-        op: 1,
-        item: Some("alpha".into()),
-        handle: None,
-        parent: None,
-    };
+    let config = Config { work_dir, ..pool::config(sshd, vec![host]) };
+    let job = pool::job("res_01KAV9FT00QVQG00000000001A");
     (SshAdapter::new("farm".into(), config).unwrap(), job)
 }
 
@@ -98,16 +82,7 @@ impl TestHost {
 
     /// A login that knows nothing of the broker's.
     fn login(&self) -> Arc<dyn Shell> {
-        let target = Target {
-            name: "alpha".into(),
-            address: self.sshd.address.to_string(),
-            port: self.sshd.port,
-            user: self.sshd.user.clone(),
-            key: KeySource::File(self.sshd.key()),
-            host_key: self.sshd.host_key(),
-            proxy_command: None,
-        };
-        connect_shell(&target).unwrap()
+        pool::holder(&self.sshd)
     }
 
     /// Runs a shell line with a bare environment, by the guard of this lease or (`None`) by a login of one's own.

@@ -4,9 +4,23 @@
 #          $since: the start of the lease in clock ticks since the boot, or empty: unreadable processes count from then on.
 #          $rival: the earliest start of another lease that is live for this user, or empty.
 # Sets:    $ended, by `end_all`: how many processes were signalled.
-# Exits:   3, by `end_all`: processes outlive SIGKILL; 6: a process cannot be read and may be another live lease's.
+# Exits:   3, by `end_all`: processes outlive SIGKILL; 4, by `need_proc`: there is no usable /proc; 6, by `end_all`: a process
+#          cannot be read and may be another live lease's.
 # Needs:   grep, awk, sleep; Linux for its /proc. Works under dash, bash and busybox.
 # shellcheck shell=sh disable=SC2034
+
+# Ends the script where /proc is missing or hides processes of other users. Without the right to look at those, an unreadable
+# process of our own looks like none at all.
+need_proc() {
+  [ -r "/proc/$$/stat" ] || {
+    echo 'this host has no /proc' >&2
+    exit 4
+  }
+  { true </proc/1/status; } 2>/dev/null || {
+    echo '/proc hides processes (hidepid)' >&2
+    exit 4
+  }
+}
 
 # Sets $table, one line a living process: id, parent, group, session, start. The name in /proc/PID/stat may have any byte, a
 # newline too. grep puts the file's name before each line, and the numbers follow the last ") " of a file's last line.

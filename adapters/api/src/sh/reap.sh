@@ -32,15 +32,7 @@ if [ -n "$fence" ]; then
     done
   fi
 fi
-# Without the right to look at another user's process, one of our own that is unreadable could not be told from none at all.
-[ -r "/proc/$$/stat" ] || {
-  echo 'this host has no /proc' >&2
-  exit 4
-}
-{ true </proc/1/status; } 2>/dev/null || {
-  echo '/proc hides processes (hidepid)' >&2
-  exit 4
-}
+need_proc
 
 marked() {
   carrying "WHARFINGER_LEASE=$lease"

@@ -97,14 +97,7 @@ END
 
 killed=0 swept=0
 if [ -n "$old" ]; then
-  [ -r "/proc/$$/stat" ] || {
-    echo 'this host has no /proc' >&2
-    exit 4
-  }
-  { true </proc/1/status; } 2>/dev/null || {
-    echo '/proc hides processes (hidepid)' >&2
-    exit 4
-  }
+  need_proc
   for resource in $old; do
     know_all "$hosts/$resource"
     for note in "$hosts/$resource.owner"/lease.*; do

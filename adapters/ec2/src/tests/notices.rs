@@ -9,7 +9,7 @@ use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::advance;
-use wharfinger_adapter::NoticeKind;
+use wharfinger_adapter::{NoticeKind, WallTime};
 
 fn event(kind: &str, detail: &serde_json::Value) -> String {
     json!({ "source": "aws.ec2", "detail-type": kind, "time": "2026-11-28T03:00:00Z", "detail": detail }).to_string()
@@ -28,7 +28,7 @@ async fn receive(world: &World) {
     sqs::receive(world.adapter.account(), "queue").await.unwrap();
 }
 
-const END: NoticeKind = NoticeKind::Interruption { at_unix_ms: 1_795_834_920_000 };
+const END: NoticeKind = NoticeKind::Interruption(WallTime(1_795_834_920_000));
 
 #[tokio::test(start_paused = true)]
 async fn a_warning_is_delivered_and_its_place_rests() {
@@ -196,7 +196,7 @@ async fn a_hook_is_completed_when_the_host_serves_no_lease_or_when_the_time_is_o
         world.cloud.send(&hook("i-0aaaaaaaaaaaaaaaa", "theirs", now));
         world.cloud.send(&hook(&host.instance, "ours", now));
         receive(&world).await;
-        let end = NoticeKind::Interruption { at_unix_ms: now + 120_000 };
+        let end = NoticeKind::Interruption(WallTime(now + 120_000));
         assert_eq!(world.books.heard(), [("res_1".into(), end, "sqs hook")], "the holders see the end");
         assert_eq!(
             (world.cloud.hooks_completed().len(), world.cloud.messages_left()),
