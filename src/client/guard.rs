@@ -1,7 +1,7 @@
 //! A lease that is kept: renewed in the background, watched, and known to be lost when it is.
 
+use crate::backoff::{Backoff, jittered};
 use crate::client::error::ClientError;
-use crate::client::retry::{Backoff, jittered};
 use crate::client::watch::{WatchStream, Watched};
 use crate::client::{Client, limited, span};
 use crate::pb;

@@ -31,7 +31,6 @@
 
 mod error;
 mod guard;
-mod retry;
 #[cfg(test)]
 mod testing;
 mod watch;
@@ -44,10 +43,10 @@ pub use way::Way;
 #[cfg(feature = "server")]
 pub(crate) use way::never_stood;
 
+use crate::backoff::Backoff;
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
-use retry::Backoff;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -195,7 +194,7 @@ impl Client {
     /// `request_id`, or they expire.
     pub async fn lease(&self, mut request: pb::LeaseRequest) -> Result<pb::LeaseResponse, ClientError> {
         if request.request_id.is_empty() {
-            request.request_id = retry::request_id();
+            request.request_id = crate::random::request_id();
         }
         let wait = request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
         let end = Instant::now() + wait;

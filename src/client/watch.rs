@@ -1,8 +1,8 @@
 //! A watch that resumes: over restarts of the broker, broken connections and silence.
 
+use crate::backoff::Backoff;
 use crate::client::Seen;
 use crate::client::error::ClientError;
-use crate::client::retry::Backoff;
 use crate::client::way::Way;
 use crate::pb;
 use crate::pb::lease_service_client::LeaseServiceClient;

@@ -4,8 +4,8 @@
 //! leads: then the same call goes there at once, which is safe for any call, since a refused one did nothing. So is one whose
 //! connection never stood. What broke later is the caller's to repeat, and goes to the next server.
 
-use super::retry::random;
 use super::{ClientError, ClientOptions, error};
+use crate::random::random;
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};

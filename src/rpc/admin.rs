@@ -105,9 +105,9 @@ impl pb::admin_service_server::AdminService for AdminApi {
 
     async fn weather(&self, _request: Request<pb::WeatherRequest>) -> Answer<pb::WeatherResponse> {
         let work = async {
-            let standing = self.0.handle.standing();
-            if standing.role() == Role::Following {
-                return Err(SubmitError::NotLeader(standing.leader()).into());
+            let leadership = self.0.handle.leadership();
+            if leadership.role() == Role::Following {
+                return Err(SubmitError::NotLeader(leadership.leader()).into());
             }
             Ok(pb::WeatherResponse { lines: (self.0.sources.weather)() })
         };
@@ -165,7 +165,7 @@ impl AdminApi {
     /// What is counted is known to the one that leads and to no other.
     fn tell(&self, pool: &PoolView) -> pb::Pool {
         let mut told = tell_pool(pool, self.0.reading());
-        if self.0.handle.standing().role() == Role::Following {
+        if self.0.handle.leadership().role() == Role::Following {
             told.counters = None;
         }
         told

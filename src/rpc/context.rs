@@ -79,7 +79,7 @@ impl Context {
         F: Fn(&Core, Timestamp) -> Option<T> + Clone + Send + 'static,
     {
         let found = self.handle.read(question.clone()).await?;
-        if found.is_some() || self.handle.standing().role() == Role::Leading {
+        if found.is_some() || self.handle.leadership().role() == Role::Leading {
             return Ok(found);
         }
         self.handle.refresh().await?;
@@ -96,10 +96,10 @@ impl Context {
         &self,
         work: impl Future<Output = Result<T, RpcError>>,
     ) -> Result<Response<T>, Status> {
-        let standing = self.handle.standing();
-        let (before, begun) = (standing.age(), Instant::now());
+        let leadership = self.handle.leadership();
+        let (before, begun) = (leadership.age(), Instant::now());
         let mut response = Response::new(self.within(work).await?);
-        if standing.role() == Role::Following
+        if leadership.role() == Role::Following
             && let Some(age) = before
         {
             let age = (age + begun.elapsed()).as_millis();

@@ -1,6 +1,6 @@
 //! `LeaseService`.
 
-use crate::engine::{Filter, SubmitError, Told};
+use crate::engine::{Filter, SubmitError, WatchEvent};
 use crate::pb;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{self, Listing, tell_lease};
@@ -155,8 +155,8 @@ impl LeaseApi {
                 () = tokio::time::sleep(third_of_ttl(&leases)), if partial(&leases) => self.renew_for_caller(&leases).await?,
                 () = self.0.stop.cancelled() => return Err(RpcError::Stopping),
                 told = changes.recv() => match told {
-                    Told::Lease(lease) => update(&mut leases, lease),
-                    Told::Lagged => self.refresh(&mut leases).await?,
+                    WatchEvent::Lease(lease) => update(&mut leases, lease),
+                    WatchEvent::Lagged => self.refresh(&mut leases).await?,
                 },
             }
         }

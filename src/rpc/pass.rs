@@ -5,7 +5,7 @@
 //! gives up there too. As long as nothing can have been done a call is tried again; after that its caller has to repeat it.
 
 use crate::client::never_stood;
-use crate::engine::{Leading, Role, Stand, Standing};
+use crate::engine::{LeaderInfo, Leadership, LeadershipState, Role};
 use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
@@ -66,7 +66,7 @@ pub(crate) struct PassLayer {
 }
 
 struct Inner {
-    standing: Standing,
+    leadership: Leadership,
     /// Else such calls are refused with the leader's address.
     forward: bool,
     gate: Gate,
@@ -76,9 +76,9 @@ struct Inner {
 }
 
 impl PassLayer {
-    pub(crate) fn new(standing: Standing, limits: &RpcLimits) -> Self {
+    pub(crate) fn new(leadership: Leadership, limits: &RpcLimits) -> Self {
         let inner = Inner {
-            standing,
+            leadership,
             forward: limits.forward,
             gate: Gate::new(limits.max_calls + limits.max_waits),
             max_request: limits.max_request_bytes,
@@ -118,7 +118,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let inner = self.inner.clone();
-        if inner.standing.role() == Role::Leading || !decides(request.uri().path()) {
+        if inner.leadership.role() == Role::Leading || !decides(request.uri().path()) {
             return Either::Left(self.service.call(request));
         }
         // The one that was asked whether it is ready goes with the call.
@@ -158,8 +158,8 @@ enum Tried {
 
 impl Inner {
     async fn pass(&self, request: Request<Body>) -> Result<Response<Body>, Kept> {
-        let mut stand = self.standing.watch();
-        let refusal = |stand: &Stand| RpcError::NotLeader {
+        let mut stand = self.leadership.watch();
+        let refusal = |stand: &LeadershipState| RpcError::NotLeader {
             leader: stand.leader.as_ref().map(|leader| leader.address.to_string()),
         };
         if !self.forward || request.headers().contains_key(PASSED) {
@@ -202,7 +202,7 @@ impl Inner {
     }
 
     /// One try.
-    async fn call(&self, leader: &Leading, request: Request<Body>) -> Result<Tried, RpcError> {
+    async fn call(&self, leader: &LeaderInfo, request: Request<Body>) -> Result<Tried, RpcError> {
         let mut channel = self.channel(&leader.address)?;
         let answer = async {
             poll_fn(|cx| channel.poll_ready(cx)).await?;
@@ -257,7 +257,7 @@ impl Inner {
 fn dressed(
     parts: &Parts,
     message: &Bytes,
-    leader: &Leading,
+    leader: &LeaderInfo,
     deadline: Option<Instant>,
 ) -> Result<Request<Body>, RpcError> {
     let mut call = Request::new(Body::new(Full::new(message.clone())));
@@ -272,7 +272,7 @@ fn dressed(
     let caller = parts.extensions.get::<Principal>().ok_or(RpcError::Bug("a call has no principal"))?;
     let text = |text: &str| HeaderValue::from_str(text).map_err(|_| RpcError::Bug("a principal is no header"));
     headers.insert(CALLER, text(caller.name())?);
-    if let Some(proof) = proof::make(&leader.pass, parts.uri.path(), caller.name()) {
+    if let Some(proof) = proof::make(&leader.forwarding_key, parts.uri.path(), caller.name()) {
         headers.insert(PROOF, text(&proof)?);
     }
     if let Some(deadline) = deadline {
@@ -299,9 +299,10 @@ fn left(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Waits until it is known that this one leads no more. That nobody is known to lead is no news of it.
-async fn other_than(mut stand: watch::Receiver<Stand>, leader: &Leading) {
-    let other =
-        |stand: &Stand| stand.role == Role::Leading || stand.leader.as_ref().is_some_and(|known| known != leader);
+async fn other_than(mut stand: watch::Receiver<LeadershipState>, leader: &LeaderInfo) {
+    let other = |stand: &LeadershipState| {
+        stand.role == Role::Leading || stand.leader.as_ref().is_some_and(|known| known != leader)
+    };
     if stand.wait_for(other).await.is_err() {
         std::future::pending().await
     }

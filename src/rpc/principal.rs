@@ -1,6 +1,6 @@
 //! Who calls. The only place that says so: policy builds on it.
 
-use crate::engine::Standing;
+use crate::engine::Leadership;
 use crate::rpc::pass::{CALLER, PASSED, PROOF};
 use crate::rpc::proof;
 use crate::rpc::status::RpcError;
@@ -41,12 +41,12 @@ impl Principal {
 /// Puts the principal into each call's extensions, whatever it calls.
 #[derive(Clone)]
 pub(crate) struct Identify {
-    standing: Standing,
+    leadership: Leadership,
 }
 
 impl Identify {
-    pub(crate) fn new(standing: Standing) -> Self {
-        Self { standing }
+    pub(crate) fn new(leadership: Leadership) -> Self {
+        Self { leadership }
     }
 
     fn of(&self, peer: Option<SocketAddr>, path: &str, headers: &HeaderMap) -> Principal {
@@ -56,7 +56,7 @@ impl Identify {
         }
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let said = text(CALLER);
-        if proof::holds(&self.standing.pass(), path, said, text(PROOF)) {
+        if proof::holds(&self.leadership.forwarding_key(), path, said, text(PROOF)) {
             return Principal(Arc::from(said));
         }
         // Anybody may say that: it makes less of who calls, never more.
@@ -110,9 +110,9 @@ mod tests {
 
     #[test]
     fn who_passes_a_call_on_is_believed_with_a_proof_and_else_only_makes_less_of_it() {
-        let standing = Standing::leading();
-        standing.lead("key");
-        let identify = Identify::new(standing);
+        let leadership = Leadership::leading();
+        leadership.lead("key");
+        let identify = Identify::new(leadership);
         let name = |from: &str, headers: &[(&'static str, &str)]| {
             let headers =
                 headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));

@@ -7,9 +7,9 @@ use wharfinger_core::{
     Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
 };
 
-/// How many states [`Samples::lease`] knows.
+/// Number of states of [`Samples::lease`].
 pub(super) const LEASE_STATES: u64 = 13;
-/// How many states [`Samples::resource`] knows.
+/// Number of states of [`Samples::resource`].
 pub(super) const RESOURCE_STATES: u64 = 9;
 
 const WORDS: [&str; 9] = [
@@ -24,7 +24,7 @@ const WORDS: [&str; 9] = [
     "https://ci.example.org/job/17?a=b&c=d",
 ];
 
-/// Makes things up, the same from the same seed.
+/// Makes rows from a seed; the same seed makes the same rows.
 pub(super) struct Samples(u64);
 
 impl Samples {
@@ -272,7 +272,7 @@ impl Samples {
         }
     }
 
-    /// What an operator said of a pool.
+    /// The settings of an operator for a pool.
     pub(super) fn pool(&mut self, name: &str, revision: u64) -> PoolRow {
         PoolRow { name: Arc::from(name), revision: Revision(revision), cordoned: self.maybe(Self::cordon) }
     }

@@ -2,6 +2,8 @@
 //!
 //! libfaketime sets the wall clock of one process ahead. Its steady clocks stay true, as on a machine whose clock is set.
 
+use crate::failover::Farm;
+use crate::postgresql::shared;
 use crate::support::{Server, text};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -84,6 +86,42 @@ fn a_server_that_was_two_hours_ahead_once_goes_on_when_its_clock_is_right() {
     std::fs::remove_dir_all(server.folder.path().join("hosts")).unwrap();
     server.wait("a probe to find that the host's folder is gone", || {
         let found = server.json(&["events", "--resource", &host]).to_string();
+        found.contains("resource.repairing").then_some(())
+    });
+}
+
+/// The leader's clock is two hours ahead and its time is in the database. The leader dies, and a server with a right clock
+/// takes over.
+#[test]
+fn a_server_that_takes_over_from_one_that_was_ahead_does_what_is_due() {
+    let Some(cluster) = shared() else { return };
+    let hosts = tempfile::tempdir().unwrap();
+    let pools = |_: &Server| POOLS.replace("{folder}", &hosts.path().display().to_string());
+    let mut farm = Farm::empty();
+    farm.add(cluster, LIMITS, &pools, ahead("+2h"));
+    assert_eq!(farm.leader(), 0, "no other server leads, so one with a wrong clock does");
+    farm.servers[0].wait_for_state("hosts", "READY", 1);
+    let lease = leased(&farm.servers[0]);
+    let expires = until(&farm.servers[0].json(&["get", &lease])["expires_at"]);
+    assert!(expires > 7000, "the leader's clock is ahead: {expires} s");
+
+    farm.add(cluster, LIMITS, &pools, Vec::new());
+    farm.follows(1, 0);
+    farm.servers[0].kill();
+    assert_eq!(farm.leader(), 1);
+    let next = &farm.servers[1];
+    next.wait("the expiry of a lease of five seconds", || {
+        (next.json(&["get", &lease])["state"] == "EXPIRED").then_some(())
+    });
+    let pools = next.json(&["pools"]);
+    let warning = pools["warnings"][0].as_str().unwrap_or_else(|| panic!("no warning: {pools}"));
+    assert!(warning.contains("behind the time that the broker has stored"), "{warning}");
+
+    // The new leader probes: it finds that the host's folder is gone.
+    let host = next.wait_for_state("hosts", "READY", 1)[0]["id"].as_str().unwrap().to_owned();
+    std::fs::remove_dir_all(hosts.path().join("hosts")).unwrap();
+    next.wait("a probe to find that the host's folder is gone", || {
+        let found = next.json(&["events", "--resource", &host]).to_string();
         found.contains("resource.repairing").then_some(())
     });
 }

@@ -5,6 +5,7 @@ use crate::postgresql::{Cluster, schema, shared};
 use crate::proxy::{Mode, Proxy};
 use crate::support::{PATIENCE, Server, outage_of, signal, text};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
@@ -22,6 +23,7 @@ const NO_LEASE: &str = "lse_00000000000000000000000000";
 pub(crate) struct Farm {
     pub(crate) servers: Vec<Server>,
     pub(crate) ways: Vec<Proxy>,
+    schema: String,
     runtime: tokio::runtime::Runtime,
     /// Where the hosts of all servers are; removed after the servers have ended.
     _hosts: Option<tempfile::TempDir>,
@@ -39,25 +41,41 @@ impl Farm {
 
     /// Servers with these pools.
     pub(crate) fn start_with(cluster: &Cluster, count: usize, pools: &dyn Fn(&Server) -> String) -> Farm {
-        let own = schema();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut farm = Farm { servers: Vec::new(), ways: Vec::new(), runtime, _hosts: None };
+        let mut farm = Farm::empty();
         for _ in 0..count {
-            let way = Proxy::start(cluster.port());
-            let url = cluster.url().replace(&format!(":{}/", cluster.port()), &format!(":{}/", way.port()));
-            let mut server = Server::prepared("unused");
-            server.engine = Some(format!(
-                "engine = \"postgres\"\nurl = \"{url}\"\nschema = \"{own}\"\nconnect_timeout = \"2s\"\n\
-                 [cluster]\nadvertise = \"{}\"\nlead = \"{LEAD}\"\nmax_age = \"3s\"",
-                server.address
-            ));
-            server.configure("", &pools(&server));
-            server.spawn();
-            farm.servers.push(server);
-            farm.ways.push(way);
+            farm.add(cluster, "", pools, Vec::new());
         }
         farm.leader();
         farm
+    }
+
+    /// A farm in a new schema, without a server.
+    pub(crate) fn empty() -> Farm {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        Farm { servers: Vec::new(), ways: Vec::new(), schema: schema(), runtime, _hosts: None }
+    }
+
+    /// Starts one more server, with these lines before its pools and these variables in its environment.
+    pub(crate) fn add(
+        &mut self,
+        cluster: &Cluster,
+        head: &str,
+        pools: &dyn Fn(&Server) -> String,
+        env: Vec<(&'static str, String)>,
+    ) {
+        let way = Proxy::start(cluster.port());
+        let url = cluster.url().replace(&format!(":{}/", cluster.port()), &format!(":{}/", way.port()));
+        let mut server = Server::prepared("unused");
+        server.env = env;
+        server.engine = Some(format!(
+            "engine = \"postgres\"\nurl = \"{url}\"\nschema = \"{}\"\nconnect_timeout = \"2s\"\n\
+             [cluster]\nadvertise = \"{}\"\nlead = \"{LEAD}\"\nmax_age = \"3s\"",
+            self.schema, server.address
+        ));
+        server.configure(head, &pools(&server));
+        server.spawn();
+        self.servers.push(server);
+        self.ways.push(way);
     }
 
     /// Asks this server itself to decide something: to renew a lease that never was. What is marked as passed on is not passed
@@ -103,7 +121,7 @@ impl Farm {
     }
 
     /// Waits until this one says that another leads, and where.
-    fn follows(&self, at: usize, leader: usize) {
+    pub(crate) fn follows(&self, at: usize, leader: usize) {
         let start = Instant::now();
         loop {
             let said = self.ask(at).expect_err("two lead");
@@ -245,7 +263,10 @@ fn a_leader_that_was_stopped_wakes_as_none() {
     assert!(farm.servers[leader].log().contains("lead"), "{}", farm.servers[leader].log());
 }
 
-/// Cut off from the database, a leader stops answering before another does; back again, it stands by.
+/// Calls that the old leader receives after another one leads.
+const POLLS_AFTER_TAKE_OVER: u32 = 20;
+
+/// A leader that is cut off from the database stops answering before another one answers. Connected again, it follows.
 #[test]
 fn a_leader_without_its_database_leaves_the_lead() {
     let Some(cluster) = shared() else { return };
@@ -255,11 +276,14 @@ fn a_leader_without_its_database_leaves_the_lead() {
     let other = 1 - leader;
     farm.ways[leader].set(Mode::Hold);
     let start = Instant::now();
-    // When the last answer that it gave was asked for, and when the first of the other had come.
+    let taken_over = AtomicBool::new(false);
+    // Start of the last call that the old leader answered, and end of the first that the new one answered.
     let (last, first) = std::thread::scope(|scope| {
         let old = scope.spawn(|| {
             let mut last = None;
-            while start.elapsed() < Duration::from_secs(8) {
+            let mut polls_left = POLLS_AFTER_TAKE_OVER;
+            while polls_left > 0 && start.elapsed() < PATIENCE {
+                polls_left -= u32::from(taken_over.load(Ordering::SeqCst));
                 let at = start.elapsed();
                 if farm.ask(leader).is_ok() {
                     last = Some(at);
@@ -273,6 +297,7 @@ fn a_leader_without_its_database_leaves_the_lead() {
                 std::thread::sleep(Duration::from_millis(5));
                 assert!(start.elapsed() < PATIENCE, "{}", farm.logs());
             }
+            taken_over.store(true, Ordering::SeqCst);
             start.elapsed()
         });
         (old.join().unwrap(), new.join().unwrap())

@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Role, Told};
+use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Role, WatchEvent};
 use crate::store::MemoryStore;
 use wharfinger_core::{Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, Reply, Selector};
 
@@ -101,13 +101,13 @@ async fn what_the_leader_commits_is_read_and_watched() {
     let mut revision = handle.hub().revision();
     for number in 2..20 {
         let next = lease(&leader, number).await;
-        let Told::Lease(told) = watch.recv().await else { panic!("it lagged") };
+        let WatchEvent::Lease(told) = watch.recv().await else { panic!("it lagged") };
         assert_eq!(told, next);
         let (have, wanted) = (*revision.borrow_and_update(), next.revision);
         assert!(have <= wanted);
     }
     let gone = release(&leader, first.id).await;
-    let Told::Lease(told) = watch.recv().await else { panic!("it lagged") };
+    let WatchEvent::Lease(told) = watch.recv().await else { panic!("it lagged") };
     assert_eq!((told.id, &told.state), (gone.id, &gone.state));
     assert!(matches!(told.state, LeaseState::Ended { .. }));
     handle.refresh().await.unwrap();
@@ -118,7 +118,10 @@ async fn what_the_leader_commits_is_read_and_watched() {
 #[tokio::test]
 async fn nothing_is_decided_by_one_that_follows() {
     let Pair { leader, follower, store, .. } = pair().await;
-    follower.handle.standing().follow(Some(engine::Leading { address: "http://leader:1".into(), pass: "".into() }));
+    follower
+        .handle
+        .leadership()
+        .follow(Some(engine::LeaderInfo { address: "http://leader:1".into(), forwarding_key: "".into() }));
     let first = lease(&leader, 1).await;
     follower.handle.reach(first.revision, PATIENCE).await.unwrap();
     let before = store.load_now();
@@ -214,7 +217,7 @@ async fn it_takes_over_under_those_who_watch() {
 
     let lead = crate::store::lead_for_tests(store.acquire_now());
     let leads = engine::take_over(follower, config(&store), lead, CancellationToken::new()).await.unwrap();
-    assert_eq!(handle.standing().role(), Role::Leading);
+    assert_eq!(handle.leadership().role(), Role::Leading);
     assert_eq!(read(&handle, second.id).await.unwrap().map(|lease| lease.id), Some(second.id));
     let third = lease(&leads, 3).await;
     assert!(third.revision > second.revision);
@@ -223,12 +226,12 @@ async fn it_takes_over_under_those_who_watch() {
     let mut told = Vec::new();
     while told.last() != Some(&third.id) {
         match watch.recv().await {
-            Told::Lease(lease) => {
+            WatchEvent::Lease(lease) => {
                 assert!(lease.revision >= seen, "{lease:?}");
                 seen = lease.revision;
                 told.push(lease.id);
             }
-            Told::Lagged => {
+            WatchEvent::Lagged => {
                 let from = first.revision;
                 let more = handle
                     .read(move |core, _| core.leases_changed_after(from).map(|lease| lease.id).collect::<Vec<_>>());
@@ -241,10 +244,23 @@ async fn it_takes_over_under_those_who_watch() {
     assert_eq!(lease(&leads, 2).await.id, second.id);
 }
 
-/// A store whose changes cannot be read while `blind`; all else works.
+/// A store whose changes cannot be read while `blind`, and whose loads wait for permits of `loads`; all else works.
 struct Blind {
     inner: MemoryStore,
     blind: std::sync::atomic::AtomicBool,
+    loads: tokio::sync::Semaphore,
+    loading: tokio::sync::Notify,
+}
+
+impl Blind {
+    fn new() -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            blind: false.into(),
+            loads: tokio::sync::Semaphore::new(100),
+            loading: tokio::sync::Notify::new(),
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -254,6 +270,8 @@ impl Store for Blind {
     }
 
     async fn load(&self) -> Result<wharfinger_core::Snapshot, StoreError> {
+        self.loading.notify_one();
+        self.loads.acquire().await.unwrap().forget();
         self.inner.load().await
     }
 
@@ -281,7 +299,7 @@ impl Store for Blind {
 /// latest changes before it took over.
 #[tokio::test]
 async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads() {
-    let store = Arc::new(Blind { inner: MemoryStore::new(), blind: false.into() });
+    let store = Arc::new(Blind::new());
     let stop = CancellationToken::new();
     let config = || EngineConfig { store: store.clone(), ..config(&store.inner) };
     let leader = engine::start(config(), stop.clone()).await.unwrap();
@@ -296,8 +314,16 @@ async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads(
 
     let handle = follower.handle.clone();
     let lead = crate::store::lead_for_tests(store.inner.acquire_now());
-    let leads = engine::take_over(follower, config(), lead, CancellationToken::new()).await.unwrap();
-    assert_eq!(handle.standing().role(), Role::Leading);
+    // While the new leader loads the store, it does not yet call itself the leader.
+    store.loads.forget_permits(100);
+    let _ = tokio::time::timeout(Duration::ZERO, store.loading.notified()).await;
+    let taking_over = tokio::spawn(engine::take_over(follower, config(), lead, CancellationToken::new()));
+    store.loading.notified().await;
+    let early = handle.reach(last.revision, Duration::ZERO).await;
+    assert!(matches!(early, Err(SubmitError::Behind { .. })), "{early:?}");
+    store.loads.add_permits(1);
+    let leads = taking_over.await.unwrap().unwrap();
+    assert_eq!(handle.leadership().role(), Role::Leading);
     handle.reach(last.revision, Duration::ZERO).await.unwrap();
     assert_eq!(read(&leads.handle, last.id).await.unwrap().map(|lease| lease.id), Some(last.id));
 }

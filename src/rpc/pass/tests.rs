@@ -24,7 +24,7 @@ async fn client(server: &TestServer) -> LeaseServiceClient<Channel> {
 async fn pair(limits: RpcLimits) -> Pair {
     let leader = broker(1, 1).await;
     let (server, follower) = follower(&leader, limits).await;
-    follower.handle.standing().follow(leading(&leader.server));
+    follower.handle.leadership().follow(leading(&leader.server));
     let api = client(&server).await;
     Pair { leader, server, follower, api }
 }
@@ -93,7 +93,7 @@ async fn one_hop_and_no_further_and_none_if_it_is_switched_off() {
     marked.metadata_mut().insert(PASSED, "1".parse().unwrap());
     let there = format!("http://{}", pair.leader.server.address);
     let (off, other) = follower(&pair.leader, RpcLimits { forward: false, ..RpcLimits::default() }).await;
-    other.handle.standing().follow(leading(&pair.leader.server));
+    other.handle.leadership().follow(leading(&pair.leader.server));
     let refused = [pair.api.lease(marked).await, client(&off).await.lease(wanted("a")).await];
     for status in refused.map(Result::unwrap_err) {
         assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "NOT_LEADER"));
@@ -141,7 +141,7 @@ async fn a_leader_that_is_lost_with_a_call_is_told_and_the_call_can_be_repeated(
     }
     // Another port of the same broker stands for the next leader.
     let next = crate::rpc::testing::serving(RpcLimits::default(), pair.leader.handle.clone()).await;
-    pair.follower.handle.standing().follow(leading(&next));
+    pair.follower.handle.leadership().follow(leading(&next));
     let status = lost.await.unwrap().unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "LEADER_LOST"));
     assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
@@ -156,8 +156,8 @@ async fn a_leader_that_is_lost_with_a_call_is_told_and_the_call_can_be_repeated(
 #[tokio::test]
 async fn a_call_waits_for_somebody_to_lead() {
     let mut pair = pair(RpcLimits::default()).await;
-    let standing = pair.follower.handle.standing().clone();
-    standing.follow(None);
+    let leadership = pair.follower.handle.leadership().clone();
+    leadership.follow(None);
     let mut api = pair.api.clone();
     let waits = tokio::spawn(async move { api.lease(wanted("a")).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -165,15 +165,15 @@ async fn a_call_waits_for_somebody_to_lead() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    standing.follow(Some(Leading { address: nobody.into(), pass: "".into() }));
+    leadership.follow(Some(LeaderInfo { address: nobody.into(), forwarding_key: "".into() }));
     tokio::time::sleep(Duration::from_millis(100)).await;
-    standing.follow(leading(&pair.server));
+    leadership.follow(leading(&pair.server));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!waits.is_finished());
-    standing.follow(leading(&pair.leader.server));
+    leadership.follow(leading(&pair.leader.server));
     waits.await.unwrap().unwrap();
     // With a deadline it is not kept longer than that.
-    standing.follow(None);
+    leadership.follow(None);
     let mut short = tonic::Request::new(wanted("b"));
     short.set_timeout(Duration::from_millis(200));
     assert!(pair.api.lease(short).await.is_err());

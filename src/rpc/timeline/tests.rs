@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::client::{Client, ClientError};
-use crate::engine::{Hub, Message};
+use crate::engine::{Message, WatchHub};
 use crate::rpc::testing::broker;
 use crate::rpc::tests::{active, wanted};
 use crate::store::MemoryStore;
@@ -173,7 +173,7 @@ fn over(entries: &[Entry]) -> Handle {
             }
         }
     });
-    Handle::new(mailbox, Hub::new(revision), Arc::new(store))
+    Handle::new(mailbox, WatchHub::new(revision), Arc::new(store))
 }
 
 #[tokio::test]

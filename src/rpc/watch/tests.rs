@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::{Hub, SubmitError};
+use crate::engine::{SubmitError, WatchHub};
 use crate::rpc::source::Page;
 use crate::rpc::testing::{active, queued, released};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ type Between = Box<dyn FnOnce(&World) + Send>;
 /// A broker's leases, read in pages of two.
 #[derive(Clone)]
 struct World {
-    hub: Hub,
+    hub: WatchHub,
     state: Arc<Mutex<State>>,
 }
 
@@ -29,7 +29,7 @@ struct State {
 
 impl World {
     fn new() -> Self {
-        Self { hub: Hub::new(Revision(0)), state: Arc::default() }
+        Self { hub: WatchHub::new(Revision(0)), state: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,7 +95,7 @@ impl Source for World {
         Ok(crate::clock::wall())
     }
 
-    fn hub(&self) -> &Hub {
+    fn hub(&self) -> &WatchHub {
         &self.hub
     }
 

@@ -40,6 +40,21 @@ async fn until_won(store: &PostgresStore, who: &Candidate) -> Lead {
     }
 }
 
+/// The end of the lead in the database, in milliseconds.
+async fn ends_at(conn: &mut sqlx::postgres::PgConnection) -> i64 {
+    let row = sqlx::query(
+        "SELECT CASE WHEN isfinite(until) THEN (extract(epoch FROM until) * 1000)::bigint ELSE 0 END FROM leader",
+    )
+    .fetch_one(conn)
+    .await
+    .unwrap();
+    sqlx::Row::get(&row, 0)
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap()
+}
+
 const LONG: Duration = Duration::from_secs(120);
 
 #[tokio::test]
@@ -97,11 +112,15 @@ async fn a_lead_is_renewed_for_as_long_as_its_server_lives() {
     let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
     let ttl = Duration::from_secs(6);
     let lead = wins(&a, &candidate("a", ttl)).await;
+    let mut conn = a.inner.database.connect(Purpose::Read).await.unwrap();
+    let first = ends_at(&mut conn).await;
     let start = Instant::now();
-    while start.elapsed() < ttl * 2 {
+    // Renewed until it ends later than two leads after the first.
+    while ends_at(&mut conn).await < first + millis(ttl * 2) {
         assert!(matches!(b.campaign(&candidate("b", ttl)).await.unwrap(), Election::Lost(Some(_))));
         assert!(lead.holds());
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(start.elapsed() < LONG, "the lead is not renewed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     a.resign(&candidate("a", ttl), &lead).await;
     wins(&b, &candidate("b", ttl)).await;
@@ -151,7 +170,7 @@ async fn a_lost_answer_costs_no_time_to_live() {
     let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
     let me = candidate("a", LONG);
     let take = |epoch: i64| sqlx::query(sql::TAKE).bind("a").bind("http://a:1").bind(120_000_i64).bind(epoch);
-    let mut conn = a.inner.site.connect(Purpose::Read).await.unwrap();
+    let mut conn = a.inner.database.connect(Purpose::Read).await.unwrap();
     assert!(take(0).fetch_optional(&mut conn).await.unwrap().is_some(), "the answer that was lost");
     assert!(matches!(b.campaign(&candidate("b", LONG)).await.unwrap(), Election::Lost(Some(_))));
     let lead = wins(&a, &me).await;
@@ -161,4 +180,31 @@ async fn a_lost_answer_costs_no_time_to_live() {
     assert!(lead.holds());
     let offset = a.clock_offset().expect("the clocks were compared").0;
     assert!(offset.abs() < 5000, "one machine has one clock: {offset} ms");
+}
+
+/// A commit of before keeps the writer for longer than an attempt may take: the lead is renewed meanwhile, and then given back
+/// at once.
+#[tokio::test]
+async fn a_writer_that_is_stuck_costs_no_time_to_live() {
+    let Some(settings) = settings().await else { return };
+    let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
+    let ttl = Duration::from_secs(6);
+    let mut conn = b.inner.database.connect(Purpose::Read).await.unwrap();
+    let stuck = a.inner.writer.lock().await;
+    let other = a.clone();
+    let campaign = tokio::spawn(async move { other.campaign(&candidate("a", ttl)).await.map(drop) });
+    let start = Instant::now();
+    let wait_for = async |conn: &mut _, what: &str, more_than: i64| {
+        while ends_at(conn).await <= more_than {
+            assert!(start.elapsed() < LONG, "{what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        ends_at(conn).await
+    };
+    let first = wait_for(&mut conn, "it never leads", 0).await;
+    wait_for(&mut conn, "the lead is not renewed", first).await;
+    let refused = campaign.await.unwrap();
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    wins(&b, &candidate("b", LONG)).await;
+    drop(stuck);
 }

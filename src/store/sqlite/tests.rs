@@ -53,13 +53,14 @@ async fn every_statement_prepares() {
             assert_eq!(prepared.parameters(), Some(sqlx::Either::Right(rows * put.columns)));
         }
     }
-    // Columns are written by position, so the lists of names must be those of the statements.
-    for (text, names) in [
-        (sql::LEASE_ROWS.text(1), &crate::store::row::LEASE[..]),
-        (sql::RESOURCE_ROWS.text(1), &crate::store::row::RESOURCE[..]),
-        (sql::EVENT_ROWS.text(1), &crate::store::row::EVENT[..]),
-        (sql::PUT_POOL.to_owned(), &crate::store::row::POOL[..]),
+    // Values are bound by position, so the statements name the columns in the order in which a row is written.
+    for (text, columns) in [
+        (sql::LEASE_ROWS.text(1), crate::store::row::LEASE),
+        (sql::RESOURCE_ROWS.text(1), crate::store::row::RESOURCE),
+        (sql::EVENT_ROWS.text(1), crate::store::row::EVENT),
+        (sql::PUT_POOL.to_owned(), crate::store::row::POOL),
     ] {
+        let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
         let list = text.split_once(" (").unwrap().1.split_once(')').unwrap().0;
         assert_eq!(list.split(", ").collect::<Vec<_>>(), names);
         let updated: Vec<&str> = text.match_indices(" = excluded.").map(|(at, _)| &text[..at]).collect();
@@ -74,8 +75,7 @@ async fn no_question_scans_a_table() {
     let (_folder, path) = folder();
     let store = SqliteStore::open(&path).await.unwrap();
     let mut conn = open::writer(&path).connect().await.unwrap();
-    let texts = sql::EVENTS.into_iter().flat_map(|e| [e.up, e.down]);
-    for text in texts.chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
+    for text in sql::EVENTS.texts().into_iter().chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
         let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut conn).await.unwrap();
         for row in rows {
             let step: String = row.get("detail");
@@ -560,7 +560,7 @@ async fn a_full_disk_at_the_start_is_unavailable() {
     // Leaves not even one page.
     let _ = fs::write(mount.0.path().join("ballast"), vec![1; 1 << 20]);
     match SqliteStore::open(&mount.0.path().join("w.db")).await {
-        Err(StoreError::Unavailable(why)) => assert!(why.contains("space") || why.contains("can't be"), "{why}"),
+        Err(StoreError::Unavailable(why)) => assert!(why.contains("space") || why.contains("cannot be"), "{why}"),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("opened without space"),
     }

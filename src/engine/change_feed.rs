@@ -1,15 +1,15 @@
-//! What others have committed, as one batch: from one committed state to another.
+//! The changes that another server has committed, as one batch from one committed state to a later one.
 
 use crate::store::{Changes, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{Batch, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision};
 
-/// Rows of one page.
+/// Maximum number of rows of one page.
 const PAGE: usize = 5000;
 
-/// All that changed after a revision. A page alone is the state of no commit: a row that changes again while pages are read
-/// is in a later one. Together they are.
+/// All changes after a revision. One page alone is not the state of a commit: a row that changes while pages are read is in a
+/// later page. All pages together are the state of a commit.
 ///
 /// # Errors
 /// As of [`Store::changes_since`].

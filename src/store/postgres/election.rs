@@ -1,14 +1,14 @@
-//! The row that says who leads: taken when it is free, renewed, given back.
+//! The row of the leader: a server takes it when it is free, renews it, and gives it back.
 //!
-//! It decides who tries; it does not keep anybody from writing. That is done by the epoch in each commit, which is raised in
-//! the statement that takes the row. See docs/adr/0015-leadership.md.
+//! The row selects the leader. The epoch in each commit keeps other servers from writing; the statement that takes the row raises
+//! it. See docs/adr/0015-leadership.md.
 
-use super::connect::{Purpose, Site, part};
-use super::error::Trouble;
+use super::connect::{Database, Purpose, part};
+use super::error::PgError;
 use super::rows::number;
 use super::{PostgresStore, sql};
 use crate::clock::{Moment, TOLERANCE, wall_ms};
-use crate::store::lead::{Candidate, Election, Lead, Leader};
+use crate::store::election::{Candidate, Election, Lead, Leader};
 use crate::store::{Epoch, Renewal, StoreError, Term};
 use sqlx::Row;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
@@ -17,34 +17,34 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use wharfinger_core::Millis;
 
-/// A connection for all that has to do with the lead, so that none of it waits for a commit.
+/// The connection for elections, so that none of them waits for a commit.
 #[derive(Default)]
-pub(super) struct Ballot {
+pub(super) struct ElectionConn {
     conn: Mutex<Option<PgConnection>>,
 }
 
-impl Ballot {
-    /// Asks for one row at most, in this time. The connection is kept only if it answered.
+impl ElectionConn {
+    /// Runs a statement that returns at most one row, within this time. The connection is kept only after an answer.
     async fn ask(
         &self,
-        site: &Site,
+        database: &Database,
         limit: Duration,
         query: sqlx::query::Query<'_, sqlx::Postgres, PgArguments>,
-    ) -> Result<Option<PgRow>, Trouble> {
+    ) -> Result<Option<PgRow>, PgError> {
         let asked = async {
             let mut place = self.conn.lock().await;
             let mut conn = match place.take() {
                 Some(conn) => conn,
-                None => site.connect(Purpose::Read).await?,
+                None => database.connect(Purpose::Read).await?,
             };
             let row = query.fetch_optional(&mut conn).await?;
             *place = Some(conn);
             Ok(row)
         };
         tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
-            Err(Trouble::Store(StoreError::Unavailable(format!(
+            Err(PgError::Store(StoreError::Unavailable(format!(
                 "the database {} does not answer within {limit:?}",
-                site.place
+                database.place
             ))))
         })
     }
@@ -56,7 +56,7 @@ impl Ballot {
     }
 }
 
-/// A text for the time of a candidate, in milliseconds.
+/// A time in milliseconds.
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
@@ -68,14 +68,14 @@ impl PostgresStore {
     /// another server may lead. If none does, it leads: a broker with a wrong clock is better than none.
     ///
     /// # Errors
-    /// The database does not answer; try again.
+    /// The database does not answer: try again.
     pub async fn campaign(&self, who: &Candidate) -> Result<Election, StoreError> {
         let inner = &*self.inner;
         let asked = Asked::now();
         let limit = Term::attempt_limit(who.ttl);
-        let found = inner.ballot.ask(&inner.site, limit, sqlx::query(sql::LEADER)).await;
-        let Some(row) = found.map_err(|trouble| self.sorted(&trouble))? else { return Ok(Election::Lost(None)) };
-        let seen = seen(&row).map_err(|trouble| self.sorted(&trouble))?;
+        let found = inner.election.ask(&inner.database, limit, sqlx::query(sql::LEADER)).await;
+        let Some(row) = found.map_err(|failure| self.sorted(&failure))? else { return Ok(Election::Lost(None)) };
+        let seen = seen(&row).map_err(|failure| self.sorted(&failure))?;
         inner.clocks.compared(asked, seen.database_ms);
         let own = seen.holder == who.holder && !who.holder.is_empty();
         if seen.left > 0 && !own {
@@ -87,33 +87,33 @@ impl PostgresStore {
         }
         let sent = Moment::now();
         let take = sqlx::query(sql::TAKE).bind(&who.holder).bind(&who.address).bind(millis(who.ttl)).bind(seen.epoch);
-        let won = inner.ballot.ask(&inner.site, limit, take).await.map_err(|trouble| self.sorted(&trouble))?;
+        let won = inner.election.ask(&inner.database, limit, take).await.map_err(|failure| self.sorted(&failure))?;
         // Another server was faster.
         let Some(row) = won else { return Ok(Election::Lost(None)) };
-        let read = |column| number(&row, column).map_err(|trouble| self.sorted(&trouble));
+        let read = |column| number(&row, column).map_err(|failure| self.sorted(&failure));
         let (epoch, settled) = (Epoch(read(0)?.cast_unsigned()), read(1)?);
-        let pass = row.try_get(2).map_err(|error| self.sorted(&error.into()))?;
-        let lead = Lead::new(epoch, pass, sent, who.ttl);
-        // It is renewed from here on, however long a commit of before keeps the writer.
+        let forwarding_key = row.try_get(2).map_err(|error| self.sorted(&error.into()))?;
+        let lead = Lead::new(epoch, forwarding_key, sent, who.ttl);
+        // The renewals start now, even while an earlier commit still holds the writer.
         tokio::spawn(keep(self.clone(), who.clone(), lead.clone()));
         match tokio::time::timeout(limit, inner.writer.lock()).await {
             Ok(mut writer) => writer.lead(epoch, settled),
             Err(_) => {
                 self.resign(who, &lead).await;
-                return Err(StoreError::Unavailable(format!("a commit of before has not ended within {limit:?}")));
+                return Err(StoreError::Unavailable(format!("an earlier commit has not ended within {limit:?}")));
             }
         }
         Ok(Election::Won(lead))
     }
 
-    /// Gives the lead back, so that another need not wait for its end. Nothing may be answered as leader from here on.
+    /// Gives the lead back, so that another server need not wait for its end. This server answers nothing as leader afterwards.
     pub async fn resign(&self, who: &Candidate, lead: &Lead) {
         lead.lose();
         let inner = &*self.inner;
         let query = sqlx::query(sql::RESIGN).bind(lead.epoch().0.cast_signed()).bind(&who.holder);
-        if let Err(trouble) = inner.ballot.ask(&inner.site, Term::renewal_limit(who.ttl), query).await {
-            let error = self.sorted(&trouble);
-            tracing::warn!(%error, "the lead could not be given back; it ends by itself");
+        if let Err(failure) = inner.election.ask(&inner.database, Term::renewal_limit(who.ttl), query).await {
+            let error = self.sorted(&failure);
+            tracing::warn!(%error, "the lead cannot be given back; it ends by itself");
         }
     }
 }
@@ -122,7 +122,7 @@ impl PostgresStore {
 struct Seen {
     address: String,
     left: i64,
-    pass: String,
+    forwarding_key: String,
     holder: String,
     epoch: i64,
     database_ms: i64,
@@ -132,22 +132,22 @@ impl Seen {
     fn leader(self) -> Option<Leader> {
         let leads = self.left > 0 && !self.address.is_empty();
         let left = Duration::from_millis(self.left.unsigned_abs());
-        leads.then_some(Leader { address: self.address, left, pass: self.pass })
+        leads.then_some(Leader { address: self.address, left, forwarding_key: self.forwarding_key })
     }
 }
 
-fn seen(row: &PgRow) -> Result<Seen, Trouble> {
+fn seen(row: &PgRow) -> Result<Seen, PgError> {
     Ok(Seen {
         address: row.try_get(0)?,
         left: number(row, 1)?,
-        pass: row.try_get(2)?,
+        forwarding_key: row.try_get(2)?,
         holder: row.try_get(3)?,
         epoch: number(row, 4)?,
         database_ms: number(row, 5)?,
     })
 }
 
-/// When a question was sent, by both clocks of this machine.
+/// The time of a request, by both clocks of this machine.
 #[derive(Clone, Copy)]
 struct Asked {
     wall_ms: i64,
@@ -160,7 +160,7 @@ impl Asked {
     }
 }
 
-/// The database's clock beside that of this machine.
+/// The database's clock, compared with that of this machine.
 #[derive(Default)]
 pub(super) struct Clocks(StdMutex<Compared>);
 
@@ -168,19 +168,19 @@ pub(super) struct Clocks(StdMutex<Compared>);
 struct Compared {
     /// The database's clock minus the wall clock.
     offset: Option<Millis>,
-    /// Since when no server leads, as far as this one has seen.
+    /// Start of the time without a leader, as far as this server knows.
     vacant: Option<Moment>,
 }
 
 impl Clocks {
     fn compared(&self, asked: Asked, database_ms: i64) {
         let way = i64::try_from(asked.at.past().as_millis()).unwrap_or(i64::MAX);
-        // The answer is from some time between.
+        // The database answered at some time between.
         let own = asked.wall_ms.saturating_add(way / 2);
         self.state().offset = Some(Millis(database_ms.saturating_sub(own)));
     }
 
-    /// The database's clock minus the wall clock, when they were last compared.
+    /// The database's clock minus the wall clock, at the latest comparison.
     pub(super) fn offset(&self) -> Option<Millis> {
         self.state().offset
     }
@@ -190,7 +190,7 @@ impl Clocks {
         self.state().vacant = None;
     }
 
-    /// No server leads. Whether this one may try: at once with a right clock, and after a time to live with a wrong one.
+    /// Whether this server may try to lead while no server leads: at once with a right clock, after a time to live with a wrong one.
     fn may_lead(&self, ttl: Duration) -> bool {
         let mut state = self.state();
         let since = *state.vacant.get_or_insert_with(Moment::now);
@@ -214,7 +214,7 @@ async fn keep(store: PostgresStore, who: Candidate, lead: Lead) {
         }
         let (sent, asked) = (Moment::now(), Asked::now());
         let query = sqlx::query(sql::RENEW).bind(lead.epoch().0.cast_signed()).bind(&who.holder).bind(millis(who.ttl));
-        let renewal = match inner.ballot.ask(&inner.site, Term::renewal_limit(who.ttl), query).await {
+        let renewal = match inner.election.ask(&inner.database, Term::renewal_limit(who.ttl), query).await {
             Ok(Some(row)) => {
                 if let Ok(database_ms) = number(&row, 0) {
                     inner.clocks.compared(asked, database_ms);
@@ -226,9 +226,9 @@ async fn keep(store: PostgresStore, who: Candidate, lead: Lead) {
                 tracing::warn!(epoch = lead.epoch().0, "another server has taken the lead");
                 Renewal::Taken
             }
-            Err(trouble) => {
-                let error = store.sorted(&trouble);
-                tracing::warn!(%error, ?lead, "the lead could not be renewed; trying again");
+            Err(failure) => {
+                let error = store.sorted(&failure);
+                tracing::warn!(%error, ?lead, "the lead cannot be renewed; trying again");
                 Renewal::Failed
             }
         };
@@ -246,7 +246,7 @@ async fn keep(store: PostgresStore, who: Candidate, lead: Lead) {
 mod tests {
     use super::*;
 
-    /// A database whose clock is this far from ours.
+    /// A database whose clock differs by this from the one of this machine.
     fn off(by: Millis) -> Clocks {
         let clocks = Clocks::default();
         let asked = Asked::now();
@@ -264,7 +264,7 @@ mod tests {
             let clocks = off(by);
             assert!(!clocks.may_lead(ttl), "{by}");
             assert!((clocks.offset().unwrap().0 - by.0).abs() < 1000);
-            // No other one has come for a time to live.
+            // No other server has led for a time to live.
             clocks.state().vacant = Some(Moment::ago(ttl));
             assert!(clocks.may_lead(ttl), "{by}: a wrong clock is better than no leader");
             clocks.taken();

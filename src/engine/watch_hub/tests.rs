@@ -71,15 +71,15 @@ fn pools(names: &[&str]) -> Filter {
 fn drain(sub: &mut Subscription) -> Vec<u64> {
     std::iter::from_fn(|| sub.try_recv())
         .map(|told| match told {
-            Told::Lease(lease) => lease.revision.0,
-            Told::Lagged => 0,
+            WatchEvent::Lease(lease) => lease.revision.0,
+            WatchEvent::Lagged => 0,
         })
         .collect()
 }
 
 #[test]
 fn each_kind_of_filter_gets_its_own_and_nothing_else() {
-    let hub = Hub::new(Revision(0));
+    let hub = WatchHub::new(Revision(0));
     let mut by_id = hub.subscribe(ids(&[2, 9]), 8);
     let mut by_holder = hub.subscribe(holder("ann"), 8);
     let mut by_pool = hub.subscribe(pools(&["linux"]), 8);
@@ -100,7 +100,7 @@ fn each_kind_of_filter_gets_its_own_and_nothing_else() {
 
 #[test]
 fn several_kinds_are_anded() {
-    let hub = Hub::new(Revision(0));
+    let hub = WatchHub::new(Revision(0));
     let mut both = hub.subscribe(Filter { holders: ["ann".into()].into(), ..pools(&["linux", "mac"]) }, 8);
     let mut one = hub.subscribe(Filter { pools: ["linux".into()].into(), ..ids(&[3]) }, 8);
 
@@ -116,7 +116,7 @@ fn several_kinds_are_anded() {
 
 #[test]
 fn a_lease_that_leaves_its_pool_for_the_line_is_told_once_to_each_watcher() {
-    let hub = Hub::new(Revision(0));
+    let hub = WatchHub::new(Revision(0));
     let mut two = hub.subscribe(pools(&["linux", "mac"]), 8);
     let mut sent_back = with(1, 2, "ann", None, None);
     sent_back.attempts = 1;
@@ -129,7 +129,7 @@ fn a_lease_that_leaves_its_pool_for_the_line_is_told_once_to_each_watcher() {
 
 #[test]
 fn overflow_drops_the_queue_and_says_so_once() {
-    let hub = Hub::new(Revision(0));
+    let hub = WatchHub::new(Revision(0));
     let mut slow = hub.subscribe(Filter::default(), 2);
     let mut quick = hub.subscribe(Filter::default(), 8);
 
@@ -143,7 +143,7 @@ fn overflow_drops_the_queue_and_says_so_once() {
 
 #[test]
 fn the_revision_moves_forward_only_and_also_without_leases() {
-    let hub = Hub::new(Revision(7));
+    let hub = WatchHub::new(Revision(7));
     let told = hub.revision();
 
     hub.publish(&Batch { revision: Revision(9), ..Batch::default() });
@@ -154,7 +154,7 @@ fn the_revision_moves_forward_only_and_also_without_leases() {
 
 #[tokio::test]
 async fn the_offers_are_there_when_the_revision_is() {
-    let hub = Hub::new(Revision(0));
+    let hub = WatchHub::new(Revision(0));
     let mut sub = hub.subscribe(Filter::default(), 8);
     let mut revision = hub.revision();
     let publisher = tokio::spawn({
@@ -170,7 +170,7 @@ async fn the_offers_are_there_when_the_revision_is() {
 
 #[test]
 fn dropping_a_subscription_frees_everything() {
-    let hub = Hub::new(Revision(0));
+    let hub = WatchHub::new(Revision(0));
     let subs = [ids(&[1, 2]), holder("ann"), pools(&["a", "b"]), Filter::default()].map(|f| hub.subscribe(f, 4));
     let watchers: Vec<_> = subs.iter().map(|sub| Arc::downgrade(&sub.watcher)).collect();
     assert_eq!(hub.watchers(), 4);
@@ -186,24 +186,24 @@ fn dropping_a_subscription_frees_everything() {
 
 #[tokio::test]
 async fn a_waiting_watcher_is_woken_and_a_dropped_wait_loses_nothing() {
-    let hub = Hub::new(Revision(0));
+    let hub = WatchHub::new(Revision(0));
     let mut sub = hub.subscribe(ids(&[1]), 4);
     {
         let mut wait = std::pin::pin!(sub.recv());
         assert!(futures::poll!(wait.as_mut()).is_pending());
         hub.publish(&batch(vec![lease(1, 1)]));
     }
-    assert!(matches!(sub.recv().await, Told::Lease(lease) if lease.revision == Revision(1)));
+    assert!(matches!(sub.recv().await, WatchEvent::Lease(lease) if lease.revision == Revision(1)));
 
     let waiter = tokio::spawn(async move { sub.recv().await });
     tokio::task::yield_now().await;
     hub.publish(&batch(vec![lease(1, 2)]));
-    assert!(matches!(waiter.await.unwrap(), Told::Lease(lease) if lease.revision == Revision(2)));
+    assert!(matches!(waiter.await.unwrap(), WatchEvent::Lease(lease) if lease.revision == Revision(2)));
 }
 
 #[test]
 fn a_gap_between_two_batches_makes_everyone_catch_up() {
-    let hub = Hub::new(Revision(3));
+    let hub = WatchHub::new(Revision(3));
     let mut all = hub.subscribe(Filter::default(), 4);
     let mut one = hub.subscribe(ids(&[1]), 4);
     hub.publish(&Batch { base: Revision(3), ..batch(vec![lease(1, 4)]) });
@@ -218,7 +218,7 @@ fn a_gap_between_two_batches_makes_everyone_catch_up() {
 
 #[test]
 fn ten_thousand_watchers_of_one_lease_each_are_told_each_their_own() {
-    let hub = Hub::new(Revision(0));
+    let hub = WatchHub::new(Revision(0));
     let mut subs: Vec<_> = (0..10_000).map(|n| hub.subscribe(ids(&[n]), 4)).collect();
 
     hub.publish(&batch((0..10_000).map(|n| lease(n, n as u64 + 1)).collect()));

@@ -1,48 +1,48 @@
-//! When a lead is over, when it is renewed, and when one that stands by looks again: decisions without a clock, so that the
-//! simulator makes the very same ones with clocks that lie (docs/adr/0015-leadership.md).
+//! The terms of a lead: its end, its renewals, and the polls of a server that does not lead. No decision here reads a clock, so the
+//! simulator makes the same decisions with clocks that are wrong (docs/adr/0015-leadership.md).
 
 use std::time::Duration;
 
-/// How often one that stands by looks whether it could lead: a small question, and what a hand-over takes.
-const LOOK: Duration = Duration::from_millis(200);
-/// While the database does not answer.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Time between two polls of a server that does not lead, and so the longest wait of a hand-over.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time between two polls while the database does not answer.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A lead in time, by one clock that only goes forward.
+/// The time of a lead, by one clock that only goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
     until: Duration,
 }
 
-/// What became of a renewal.
+/// The result of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// The database took it.
+    /// The database has renewed the lead.
     Done,
-    /// The row is another server's.
+    /// Another server has the lead.
     Taken,
     /// No answer.
     Failed,
 }
 
 impl Term {
-    /// `sent`: from before the database was asked. It counts the time to live from later on. Over a tenth earlier than for
-    /// others: two clocks need not run equally fast.
+    /// `sent` is a time before the request. The database counts the time to live from a later time. The term ends a tenth earlier
+    /// here than for other servers, since two clocks may run at different rates.
     pub fn new(sent: Duration, ttl: Duration) -> Self {
         Term { until: sent + (ttl - ttl / 10) }
     }
 
-    /// Whether nobody else can lead at this time.
+    /// Whether no other server can lead at this time.
     pub fn holds(&self, now: Duration) -> bool {
         now < self.until
     }
 
-    /// When it is over.
+    /// The end of the term.
     pub fn until(&self) -> Duration {
         self.until
     }
 
-    /// How long to wait before the next renewal; `None`: it is over.
+    /// Time until the next renewal; `None`: the lead is over.
     pub fn next_renewal(renewal: Renewal, ttl: Duration) -> Option<Duration> {
         match renewal {
             Renewal::Done => Some(Self::renewal_limit(ttl)),
@@ -51,22 +51,22 @@ impl Term {
         }
     }
 
-    /// How long one renewal may take: a third, so that there is a second and a third try.
+    /// Maximum time of one renewal: a third, so that there is time for a second and a third one.
     pub fn renewal_limit(ttl: Duration) -> Duration {
         ttl / 3
     }
 
-    /// How long an attempt to lead may take: what is answered later is not worth much, but a new connection takes its time.
+    /// Maximum time of an attempt to lead. A later answer is worth little, but a new connection takes some time.
     pub fn attempt_limit(ttl: Duration) -> Duration {
         ttl * 2 / 3
     }
 
-    /// When one that stands by looks again. `left`: how long the leader has still, as far as it does not renew; an error: the
-    /// database did not answer.
+    /// Time until the next poll of a server that does not lead. `left` is the time until the lead ends, unless it is renewed. An
+    /// error: the database did not answer.
     pub fn next_look(left: Result<Option<Duration>, ()>) -> Duration {
         match left {
-            Ok(left) => left.map_or(LOOK, |left| left.min(LOOK)).max(LOOK / 10),
-            Err(()) => LOOK_AGAIN,
+            Ok(left) => left.map_or(POLL_INTERVAL, |left| left.min(POLL_INTERVAL)).max(POLL_INTERVAL / 10),
+            Err(()) => RETRY_DELAY,
         }
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     const TTL: Duration = Duration::from_secs(5);
 
     #[test]
-    fn it_is_over_before_the_row_runs_out() {
+    fn a_term_ends_before_the_row_runs_out() {
         let term = Term::new(Duration::from_secs(100), TTL);
         assert!(term.holds(Duration::from_millis(104_499)));
         assert!(!term.holds(Duration::from_millis(104_500)));
@@ -94,15 +94,15 @@ mod tests {
     }
 
     #[test]
-    fn who_stands_by_looks_when_the_row_runs_out() {
+    fn a_server_polls_when_the_lead_runs_out() {
         assert_eq!(Term::next_look(Ok(Some(Duration::from_millis(70)))), Duration::from_millis(70));
         assert_eq!(
             Term::next_look(Ok(Some(Duration::from_millis(1)))),
             Duration::from_millis(20),
             "not in a busy loop"
         );
-        assert_eq!(Term::next_look(Ok(Some(Duration::from_secs(3)))), LOOK);
-        assert_eq!(Term::next_look(Ok(None)), LOOK);
-        assert_eq!(Term::next_look(Err(())), LOOK_AGAIN);
+        assert_eq!(Term::next_look(Ok(Some(Duration::from_secs(3)))), POLL_INTERVAL);
+        assert_eq!(Term::next_look(Ok(None)), POLL_INTERVAL);
+        assert_eq!(Term::next_look(Err(())), RETRY_DELAY);
     }
 }

@@ -1,36 +1,39 @@
-//! The audit trail is kept for a while: what is older goes, little by little.
+//! Retention of the audit trail: old entries are removed, a few at a time.
 
 use super::Store;
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wharfinger_core::Millis;
 
-/// Entries of one removal: it holds commits up for some milliseconds.
-const AT_ONCE: usize = 1000;
+/// Maximum number of entries of one removal. A removal delays commits by some milliseconds.
+const BATCH: usize = 1000;
 
-/// Between two removals while there is more.
-const BREATH: Duration = Duration::from_millis(100);
+/// Time between two removals while old entries are left.
+const REMOVAL_GAP: Duration = Duration::from_millis(100);
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_secs(60);
+/// Time between two searches for old entries.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Removes what is older than `keep`, until `stop`. For the one server that writes.
+/// Removes entries that are older than `keep`, until `stop`. Only the server that writes calls it.
 pub async fn trim_trail(store: Arc<dyn Store>, clock: Clock, keep: Millis, stop: CancellationToken) {
     let mut failing = false;
+    let mut backoff = Backoff::new(Duration::from_secs(1), POLL_INTERVAL);
     loop {
-        let pause = match store.trim_events(clock.now().before(keep), AT_ONCE).await {
+        let pause = match store.trim_events(clock.now().before(keep), BATCH).await {
             Ok(removed) => {
                 failing = false;
-                if removed >= AT_ONCE { BREATH } else { EVERY }
+                backoff.reset();
+                if removed >= BATCH { REMOVAL_GAP } else { POLL_INTERVAL }
             }
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "old entries of the audit trail can't be removed now; it is tried again");
+                    tracing::warn!(%error, "old entries of the audit trail cannot be removed now; trying again");
                 }
                 failing = true;
-                EVERY
+                backoff.wait(None)
             }
         };
         tokio::select! {

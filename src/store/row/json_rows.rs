@@ -1,7 +1,7 @@
-//! Rows as JSON arrays: as SQLite hands them over, and as they stand in a dump.
+//! Rows as JSON arrays, as SQLite returns them and as a dump has them.
 //!
-//! sqlx copies each value of each row twice and hands rows over one by one between threads: some 10 us for a lease. A
-//! `json_array(…)` a row, and for bulk a thousand of them in one text, is a fifth of that.
+//! sqlx copies each value of a row twice and passes rows one by one between threads: about 10 us for a lease. One `json_array(…)`
+//! for each row, and a thousand of them in one text for bulk reads, cost a fifth of that.
 
 use super::{Columns, Sink};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
@@ -42,7 +42,7 @@ impl Columns for Cells<'_> {
 }
 
 impl Cells<'_> {
-    /// With empty columns behind it: for a row that was written when there were fewer.
+    /// Adds NULL columns at the end, for a row that was written when the table had fewer columns.
     pub(in crate::store) fn padded(mut self, columns: usize) -> Self {
         while self.0.len() < columns {
             self.0.push(Cell::Null);
@@ -51,7 +51,7 @@ impl Cells<'_> {
     }
 }
 
-/// A row on its way into such an array.
+/// A row that is being written as an array.
 #[derive(Default)]
 pub(in crate::store) struct Array(pub(in crate::store) Vec<serde_json::Value>);
 
@@ -67,7 +67,7 @@ impl Sink for Array {
     }
 }
 
-/// The rows in this text, one after the other.
+/// The rows in a text.
 pub(in crate::store) fn rows(text: &str) -> impl Iterator<Item = Result<Cells<'_>, serde_json::Error>> {
     serde_json::Deserializer::from_str(text).into_iter()
 }

@@ -1,31 +1,34 @@
-//! What many rows have in common is kept once.
+//! Interning: texts, maps and selectors that many rows share are in memory once.
 
 use std::sync::Arc;
 use wharfinger_core::{Selector, Texts};
 
-/// Shares what many rows have in common (pool names, principals, parameters), so that a million leases stay small.
-/// A small table where a newcomer displaces the older entry: constant memory, no matter what the rows hold.
-pub(in crate::store) struct Shared {
+/// Interns what many rows share (pool names, principals, parameters): a million leases stay small. A new entry displaces an
+/// older one in the same place, so the table has a constant size.
+pub(in crate::store) struct Interner {
     texts: Vec<Option<Arc<str>>>,
     maps: Vec<Option<(Arc<str>, Arc<Texts>)>>,
     selectors: Vec<Option<Arc<Selector>>>,
     empty: Arc<Texts>,
 }
 
-impl Shared {
+impl Interner {
     const SIZE: usize = 1024;
 
     pub(in crate::store) fn new() -> Self {
-        Shared {
-            texts: vec![None; Self::SIZE],
-            maps: vec![None; Self::SIZE],
-            selectors: vec![None; Self::SIZE],
-            empty: Arc::new(Texts::new()),
+        Interner { texts: Vec::new(), maps: Vec::new(), selectors: Vec::new(), empty: Arc::new(Texts::new()) }
+    }
+
+    /// The place of a text in a table, which is made when it is first used.
+    fn entry<'t, T: Clone>(table: &'t mut Vec<Option<T>>, text: &str) -> &'t mut Option<T> {
+        if table.is_empty() {
+            table.resize(Self::SIZE, None);
         }
+        &mut table[Self::place(text)]
     }
 
     fn place(text: &str) -> usize {
-        // FNV-1a over the last bytes: names that differ mostly differ at the end.
+        // FNV-1a over the last bytes: most names that differ, differ at the end.
         let tail = &text.as_bytes()[text.len().saturating_sub(32)..];
         let hash =
             tail.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
@@ -33,7 +36,7 @@ impl Shared {
     }
 
     pub(super) fn text(&mut self, text: &str) -> Arc<str> {
-        let slot = &mut self.texts[Self::place(text)];
+        let slot = Self::entry(&mut self.texts, text);
         match slot {
             Some(known) if **known == *text => known.clone(),
             _ => slot.insert(Arc::from(text)).clone(),
@@ -42,7 +45,7 @@ impl Shared {
 
     pub(super) fn map(&mut self, text: Option<&str>) -> Result<Arc<Texts>, String> {
         let Some(text) = text else { return Ok(self.empty.clone()) };
-        let slot = &mut self.maps[Self::place(text)];
+        let slot = Self::entry(&mut self.maps, text);
         match slot {
             Some((known, map)) if **known == *text => Ok(map.clone()),
             _ => {
@@ -54,7 +57,7 @@ impl Shared {
     }
 
     pub(super) fn selector(&mut self, pool: Option<&str>, labels: Arc<Texts>) -> Arc<Selector> {
-        let slot = &mut self.selectors[Self::place(pool.unwrap_or_default())];
+        let slot = Self::entry(&mut self.selectors, pool.unwrap_or_default());
         match slot {
             Some(known) if known.pool.as_deref() == pool && known.labels == *labels => known.clone(),
             _ => slot.insert(Arc::new(Selector { pool: pool.map(Arc::from), labels: (*labels).clone() })).clone(),

@@ -1,4 +1,4 @@
-//! Adapters' answers as inputs of the core.
+//! The results of adapters' calls, as inputs of the core.
 
 use crate::engine::effects::unreachable;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ fn core_texts(texts: BTreeMap<String, String>) -> Texts {
     texts.into_iter().map(|(key, value)| (Arc::from(key), Arc::from(value))).collect()
 }
 
-/// An adapter's access as the core stores it: credentials stay outside, whatever the adapter answers.
+/// An adapter's access in the form that the core stores, always without credentials.
 fn core_access(effect: &Effect, mut access: adapter::Access) -> Texts {
     for key in adapter::access::CREDENTIALS {
         if access.remove(key).is_some() {
@@ -74,10 +74,10 @@ pub(crate) fn destroyed(effect: &Effect, result: Result<(), Failure>) -> Input {
     Input::Destroyed { resource: effect.resource.id, op: effect.op, result: result.map_err(failure) }
 }
 
-/// The adapter could not even be asked.
+/// The result of a call that was not made.
 pub(crate) fn not_called(effect: &Effect, reason: Failure) -> Input {
     match &effect.work {
-        // The host under it does not answer: that is an answer, of the host.
+        // The host does not answer, which is a verdict about the host.
         Work::Check if reason.blame == Blame::Resource => checked(effect, Ok(unreachable(&reason))),
         Work::Probe if reason.blame == Blame::Resource => probed(effect, Ok(unreachable(&reason))),
         Work::Provision(_) => provisioned(effect, Err(reason)),
@@ -90,11 +90,11 @@ pub(crate) fn not_called(effect: &Effect, reason: Failure) -> Input {
     }
 }
 
-/// It took too long and was given up.
+/// The result of a call that reached its time limit.
 pub(crate) fn timed_out(effect: &Effect) -> Input {
     let message = format!("gave up after {}", effect.timeout);
     match &effect.work {
-        // A walk over a long history may just take longer; the host under it is asked by its own probes.
+        // A walk over a long history may take longer. The host's own probes check the host.
         Work::Check if effect.host.is_some() => checked(effect, Err(Failure::resource("TIMEOUT", message))),
         Work::Check
         | Work::Probe
@@ -106,12 +106,12 @@ pub(crate) fn timed_out(effect: &Effect) -> Input {
     }
 }
 
-/// It was ended on purpose.
+/// The result of a call that was ended on purpose.
 pub(crate) fn cancelled(effect: &Effect) -> Input {
     not_called(effect, Failure::resource("CANCELLED", "the call was ended for another on the same resource"))
 }
 
-/// The adapter panicked.
+/// The result of a call that panicked.
 pub(crate) fn panicked(effect: &Effect, why: &str) -> Input {
     tracing::error!(resource = %effect.resource.id, pool = %effect.resource.pool, why, "an adapter panicked");
     not_called(effect, Failure::bug("ADAPTER_PANICKED", format!("the adapter panicked: {why}; please report it")))

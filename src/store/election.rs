@@ -1,4 +1,4 @@
-//! The lead over other servers: held for a while, renewed, and over by our own clock before it is over for others.
+//! Leadership: a lead expires by the clock of its server before another server may treat it as expired.
 
 use super::{Epoch, Term};
 use crate::clock::Moment;
@@ -7,26 +7,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Who would lead.
+/// A server that wants to lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Which server: no two say the same, not even two runs of one.
+    /// Unique id of this process; new at each start.
     pub holder: String,
-    /// Where clients find it.
+    /// The address for clients.
     pub address: String,
-    /// For how long a lead lasts that is not renewed.
+    /// Time after which a lead ends that is not renewed.
     pub ttl: Duration,
 }
 
-/// Who leads.
+/// The server that leads.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Leader {
-    /// Where clients find it.
+    /// The address for clients.
     pub address: String,
-    /// How long it still leads, as far as it does not renew.
+    /// Time until its lead ends, unless it renews.
     pub left: Duration,
-    /// What only servers on the same database know, for as long as this lead lasts.
-    pub pass: String,
+    /// The forwarding key of this lead, which only servers on the same database know.
+    pub forwarding_key: String,
 }
 
 impl fmt::Debug for Leader {
@@ -35,15 +35,15 @@ impl fmt::Debug for Leader {
     }
 }
 
-/// What became of an attempt to lead.
+/// The result of an attempt to lead.
 pub enum Election {
-    /// We do.
+    /// This server leads.
     Won(Lead),
-    /// Another does; `None`: nobody just now, or one that is not known.
+    /// Another server leads. `None`: no server leads now, or the leader is not known.
     Lost(Option<Leader>),
 }
 
-/// A lead that was won. Whoever answers as leader asks [`Lead::holds`] first.
+/// A lead that was won. A server checks [`Lead::holds`] before each answer as leader.
 #[derive(Clone)]
 pub struct Lead {
     inner: Arc<Inner>,
@@ -53,33 +53,33 @@ struct Inner {
     epoch: Epoch,
     term: Mutex<Term>,
     lost: CancellationToken,
-    pass: String,
+    forwarding_key: String,
 }
 
 impl Lead {
-    /// `sent`: from before the database was asked. It counts the time to live from later on.
+    /// `sent` is a time before the request. The database counts the time to live from a later time.
     #[cfg(any(feature = "postgres", test))]
-    pub(super) fn new(epoch: Epoch, pass: String, sent: Moment, ttl: Duration) -> Self {
+    pub(super) fn new(epoch: Epoch, forwarding_key: String, sent: Moment, ttl: Duration) -> Self {
         let term = Mutex::new(Term::new(sent.steady(), ttl));
-        Lead { inner: Arc::new(Inner { epoch, term, lost: CancellationToken::new(), pass }) }
+        Lead { inner: Arc::new(Inner { epoch, term, lost: CancellationToken::new(), forwarding_key }) }
     }
 
-    /// What only servers on the same database know, for as long as this lead lasts.
-    pub(crate) fn pass(&self) -> &str {
-        &self.inner.pass
+    /// The forwarding key of this lead.
+    pub(crate) fn forwarding_key(&self) -> &str {
+        &self.inner.forwarding_key
     }
 
-    /// As whom we write.
+    /// The epoch with which this server writes.
     pub fn epoch(&self) -> Epoch {
         self.inner.epoch
     }
 
-    /// Whether nobody else can lead now.
+    /// Whether no other server can lead now.
     pub fn holds(&self) -> bool {
         !self.inner.lost.is_cancelled() && self.term().holds(Moment::now().steady())
     }
 
-    /// Waits until it is over.
+    /// Waits until the lead is over.
     pub async fn lost(&self) {
         loop {
             let left = self.left();
@@ -88,13 +88,13 @@ impl Lead {
             }
             tokio::select! {
                 () = self.inner.lost.cancelled() => return,
-                // It may be renewed meanwhile.
+                // It may have been renewed meanwhile.
                 () = tokio::time::sleep(left) => {}
             }
         }
     }
 
-    /// It is over, whatever the clock says.
+    /// Ends the lead before its time.
     pub(super) fn lose(&self) {
         self.inner.lost.cancel();
     }
@@ -108,7 +108,7 @@ impl Lead {
         *self.inner.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Zero if it is past.
+    /// Time until the end; zero after it.
     fn left(&self) -> Duration {
         self.term().until().saturating_sub(Moment::now().steady())
     }
@@ -120,7 +120,7 @@ impl fmt::Debug for Lead {
     }
 }
 
-/// One that lasts for a minute.
+/// A lead of one minute.
 #[cfg(test)]
 pub(crate) fn lead_for_tests(epoch: Epoch) -> Lead {
     Lead::new(epoch, String::new(), Moment::now(), Duration::from_secs(60))
@@ -132,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lead_that_is_not_renewed_is_over_before_its_time() {
-        // It ends a tenth before the time from which others may take it.
+        // It ends a tenth before the time at which others may take it.
         let ttl = Duration::from_secs(60);
         let old = Lead::new(Epoch(4), String::new(), Moment::ago(ttl - ttl / 20), ttl);
         assert!(!old.holds(), "over in its last twentieth");
@@ -146,11 +146,11 @@ mod tests {
         lead.lost().await;
         assert!(!lead.holds());
         lead.renewed(Moment::now(), ttl);
-        assert!(!lead.holds(), "what is over stays over");
+        assert!(!lead.holds(), "a lead that is over stays over");
     }
 
     #[tokio::test]
-    async fn one_that_is_renewed_goes_on() {
+    async fn a_lead_that_is_renewed_goes_on() {
         let ttl = Duration::from_secs(60);
         let lead = Lead::new(Epoch(4), String::new(), Moment::now(), ttl);
         lead.renewed(Moment::now(), ttl);

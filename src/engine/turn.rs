@@ -1,6 +1,6 @@
-//! One turn of the engine: step the core through a batch of inputs, commit what they changed, hand out what may leave.
+//! One turn of the engine: it steps the core through a batch of inputs, commits the changes, and returns the answers and effects.
 //!
-//! It has no clock, no timer and no task, so that the simulator runs the very same code as the server.
+//! A turn has no clock, no timer and no task, so the simulator runs the same code as the server.
 
 use crate::engine::handle::{Configure, Message, SubmitError};
 use crate::store::{CommitError, Epoch, Store, StoreError};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use wharfinger_core::{Batch, Core, Input, Limits, PoolConfig, Reply, Snapshot, Timestamp};
 
-/// The core, the store, and who we are to it.
+/// The core, the store, and the epoch with which this server writes.
 pub struct Cycle {
     store: Arc<dyn Store>,
     epoch: Epoch,
@@ -17,32 +17,32 @@ pub struct Cycle {
     limits: Limits,
 }
 
-/// What may leave after a commit.
+/// The result of a turn after its commit.
 pub struct Turn {
-    /// What changed, and the effects to run.
+    /// The changes, and the effects to run.
     pub batch: Batch,
-    /// Send these.
+    /// The answers to send.
     pub answers: Vec<Answer>,
 }
 
 impl Turn {
-    /// Whether anything of it may leave, of a server that leads still or no longer, as far as it knows. What was committed is
-    /// true, whoever leads now. What was only read may be old.
+    /// Whether the answers may leave. `leads`: this server still leads, as far as it knows. A commit is valid whichever server
+    /// leads now. A turn that only read may have read an old state.
     pub fn may_leave(&self, leads: bool) -> bool {
         leads || !self.batch.is_empty()
     }
 }
 
-/// An answer that was held back until the commit.
+/// An answer that waits for the commit.
 pub enum Answer {
     /// To an input.
     Input(oneshot::Sender<Result<Reply, SubmitError>>, Box<Result<Reply, SubmitError>>),
-    /// To a question.
+    /// To a read.
     Read(Box<dyn FnOnce() + Send>),
 }
 
 impl Answer {
-    /// Sends it. Whoever asked may be gone; that is no error.
+    /// Sends the answer. The caller may have given up; that is not an error.
     pub fn send(self) {
         match self {
             Answer::Input(to, answer) => {
@@ -53,16 +53,16 @@ impl Answer {
     }
 }
 
-/// A turn that did not end in a commit. Nothing of it was told; whoever asked got UNAVAILABLE.
+/// The error of a turn without a commit. Its callers received UNAVAILABLE, and nothing of it was published.
 #[derive(Debug, thiserror::Error)]
 pub enum TurnError {
-    /// Memory may be ahead of disk: call [`Cycle::recover`] before the next turn.
+    /// The memory may be ahead of the store: call [`Cycle::recover`] before the next turn.
     #[error("the commit failed: {error}")]
     Lost {
-        /// Why.
+        /// The reason.
         error: CommitError,
-        /// Inputs that come only once (notices, the configuration, adapters' answers): the engine takes them again
-        /// after the recovery.
+        /// Inputs that come only once (notices, the configuration, adapters' answers). The engine repeats them after the
+        /// recovery.
         again: Vec<Message>,
     },
     /// Another server leads: stop.
@@ -71,11 +71,11 @@ pub enum TurnError {
 }
 
 impl Cycle {
-    /// Takes the store over and recovers from it. The batch holds what the restart changed; it is committed.
+    /// Takes the store over and recovers from it. The returned batch has the changes of the restart, and is committed.
     ///
     /// # Errors
     ///
-    /// The store can't be read or written, or another server has taken it over at once.
+    /// The store cannot be read or written, or another server has taken it over.
     pub async fn start(
         store: Arc<dyn Store>,
         pools: Vec<PoolConfig>,
@@ -86,7 +86,7 @@ impl Cycle {
         Self::start_as(store, epoch, pools, limits, now).await
     }
 
-    /// The same with an epoch that was acquired before.
+    /// As [`Cycle::start`], with an epoch that was acquired before.
     ///
     /// # Errors
     ///
@@ -102,7 +102,8 @@ impl Cycle {
         Self::start_from(store, epoch, snapshot, pools, limits, now).await
     }
 
-    /// The same from rows that were followed, if they are what is stored; else it loads. `now` is asked when it is needed.
+    /// As [`Cycle::start_as`], from the snapshot of a follower if it equals the store; otherwise from the store. `now` is called
+    /// when the time is needed.
     ///
     /// # Errors
     ///
@@ -119,17 +120,17 @@ impl Cycle {
             match Self::start_from(store.clone(), epoch, snapshot, pools, limits, now()).await {
                 Ok(started) => return Ok(started),
                 Err(error @ StoreError::Deposed { .. }) => return Err(error),
-                Err(error) => tracing::warn!(%error, "what was followed is not what is stored; loading it"),
+                Err(error) => tracing::warn!(%error, "the followed state differs from the store; loading the store"),
             }
         }
         Self::start_as(store, epoch, pools, limits, now()).await
     }
 
-    /// The same on what is stored, as it was loaded or followed after the epoch was acquired.
+    /// As [`Cycle::start_as`], from a snapshot of the store that was made after the epoch was acquired.
     ///
     /// # Errors
     ///
-    /// As [`Cycle::start`]; also if it is not what is stored.
+    /// As [`Cycle::start`]; also if the snapshot differs from the store.
     pub async fn start_from(
         store: Arc<dyn Store>,
         epoch: Epoch,
@@ -144,11 +145,11 @@ impl Cycle {
         Ok((cycle, batch))
     }
 
-    /// Throws the memory away and recovers from the store, as leader still.
+    /// Discards the memory and recovers from the store, still as leader.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Deposed`] if another server leads: stop. Otherwise the store can't be read or written; try again later.
+    /// [`StoreError::Deposed`] if another server leads: stop. Otherwise the store cannot be read or written: try again later.
     pub async fn recover(&mut self, now: Timestamp) -> Result<Batch, StoreError> {
         let snapshot = self.store.load().await?;
         self.core = Core::recover(snapshot, self.pools.clone(), self.limits.clone(), now);
@@ -157,7 +158,7 @@ impl Cycle {
 
     async fn commit_recovery(&mut self) -> Result<Batch, StoreError> {
         let batch = self.core.take_batch();
-        // Also if nothing has changed: what was loaded may be another server's by now, and only a commit tells.
+        // Also if nothing has changed: another server may have taken the store over, and only a commit detects that.
         self.store.commit(&batch, self.epoch).await.map_err(|error| match error {
             CommitError::NotCommitted(error) | CommitError::InDoubt(error) => error,
             CommitError::Deposed { current } => StoreError::Deposed { current },
@@ -165,11 +166,11 @@ impl Cycle {
         Ok(batch)
     }
 
-    /// Steps the core through all messages, commits, and returns what may leave.
+    /// Steps the core through all messages, commits, and returns the answers and effects.
     ///
     /// # Errors
     ///
-    /// See [`TurnError`]; all messages are answered with UNAVAILABLE then.
+    /// See [`TurnError`]. All messages are then answered with UNAVAILABLE.
     pub async fn turn(&mut self, now: Timestamp, messages: Vec<Message>) -> Result<Turn, TurnError> {
         let mut answers = Vec::with_capacity(messages.len());
         let mut again = Vec::new();
@@ -231,7 +232,7 @@ impl Cycle {
         }
     }
 
-    /// The state, to be looked at between turns.
+    /// The state between turns.
     pub fn core(&self) -> &Core {
         &self.core
     }

@@ -1,29 +1,29 @@
-//! Tells committed changes to those who watch them: indexed by what they watch, bounded per watcher.
+//! The watch hub: it offers each committed change to the watchers whose filter matches, with a bounded queue for each.
 //!
-//! Publishing costs only the interested: a watcher is found by lease, holder or pool (by the first of these that its
-//! filter names; the others are tested), and only those that watch everything are visited each time. A watcher that
-//! does not keep up loses its queue and is told so once; it then reads what it missed. Nothing here ever waits: the
-//! locks are held for a look-up or a push, never across an await.
+//! The cost of a publication depends on the watchers that match. The index finds a watcher by lease, holder or pool: by the
+//! first of these that its filter names; the filter tests the others. A publication visits only the watchers of everything
+//! each time. A watcher that does not keep up loses its queue and receives [`WatchEvent::Lagged`] once; it then reads what
+//! it missed. The hub never waits: a lock is held for a look-up or a push, never across an await.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use wharfinger_core::{Batch, Lease, LeaseId, Revision};
 
-/// Which leases a watcher wants. Filters are ANDed, the values of one filter are ORed; empty: everything.
+/// Selects leases for a watcher. Fields are ANDed, the values of one field are ORed. An empty filter selects all leases.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// By id.
     pub leases: BTreeSet<LeaseId>,
     /// By holder.
     pub holders: BTreeSet<Arc<str>>,
-    /// By the pool that serves it, or by the pool asked for while it waits. A lease asked for by labels alone that goes
-    /// back to the line is in no pool any more; all pools' watchers are told, so that none keeps it by mistake.
+    /// By the pool that serves the lease, or by the requested pool while it is queued. A lease that was requested by labels
+    /// alone and is queued again belongs to no pool. The watchers of all pools receive it, so that none keeps it by mistake.
     pub pools: BTreeSet<Arc<str>>,
 }
 
 impl Filter {
-    /// Whether a lease is wanted.
+    /// Whether the filter selects a lease.
     pub fn matches(&self, lease: &Lease) -> bool {
         (self.leases.is_empty() || self.leases.contains(&lease.id))
             && (self.holders.is_empty() || self.holders.contains(&lease.spec.holder))
@@ -35,51 +35,51 @@ impl Filter {
     }
 }
 
-/// The pool that a lease counts to.
+/// The pool to which a lease belongs.
 fn pool_of(lease: &Lease) -> Option<&Arc<str>> {
     lease.pool.as_ref().or(lease.spec.selector.pool.as_ref())
 }
 
-/// Whether a lease that is in no pool was in one before.
+/// Whether a lease without a pool had one before.
 fn left_a_pool(lease: &Lease) -> bool {
     lease.attempts > 0 || lease.delays > 0
 }
 
-/// What a watcher gets.
+/// A message to a watcher.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum WatchEvent {
     /// A lease changed; this is its latest state.
     Lease(Arc<Lease>),
-    /// The watcher was too slow: what came meanwhile was dropped. Catch up from the last revision that was told.
+    /// The watcher was too slow and its queue was dropped. It reads all changes since the last revision that it knows.
     Lagged,
 }
 
-/// The fan-out. Cheap to clone.
+/// Distributes committed changes to watchers. Cheap to clone.
 #[derive(Clone)]
-pub struct Hub {
+pub struct WatchHub {
     revision: watch::Sender<Revision>,
     index: Arc<Mutex<Index>>,
 }
 
-/// One watcher's end; dropping it ends the watch.
+/// The receiving side of a watch. The watch ends when it is dropped.
 pub struct Subscription {
     number: u64,
     watcher: Arc<Watcher>,
     index: Arc<Mutex<Index>>,
 }
 
-impl Hub {
+impl WatchHub {
     /// An empty hub at this revision.
     pub fn new(revision: Revision) -> Self {
         Self { revision: watch::Sender::new(revision), index: Arc::default() }
     }
 
-    /// The last revision that was told; every subscription has been offered all up to it.
+    /// The latest revision. Every change up to it has been offered to every subscription.
     pub fn revision(&self) -> watch::Receiver<Revision> {
         self.revision.subscribe()
     }
 
-    /// Starts to watch: from now on each matching change is offered. At most `capacity` wait unread.
+    /// Starts a watch: from now on the hub offers each matching change. At most `capacity` changes wait unread.
     pub fn subscribe(&self, filter: Filter, capacity: usize) -> Subscription {
         let capacity = capacity.max(1);
         let watcher = Arc::new(Watcher { filter, capacity, queue: Mutex::default(), wake: Notify::new() });
@@ -87,15 +87,15 @@ impl Hub {
         Subscription { number, watcher, index: self.index.clone() }
     }
 
-    /// How many watch.
+    /// The number of watchers.
     pub fn watchers(&self) -> usize {
         lock(&self.index).watchers
     }
 
-    /// Tells a committed batch. Never waits.
+    /// Offers the changes of a committed batch. Never waits.
     ///
-    /// A batch that does not begin where the last one ended shows that something was committed and never published: a
-    /// commit was in doubt, and the recovery found it stored. Then every watcher is told to catch up by reading.
+    /// A batch may begin after the end of the one before it: a commit was in doubt, and the recovery found it stored. That
+    /// commit was never published, so every watcher receives [`WatchEvent::Lagged`].
     pub fn publish(&self, batch: &Batch) {
         let gap = batch.base > *self.revision.borrow();
         let index = lock(&self.index);
@@ -108,41 +108,42 @@ impl Hub {
         self.advance(batch.revision);
     }
 
-    /// What lies between is not told: every watcher has to catch up by reading, to this revision.
+    /// Advances to this revision without offering changes. Every watcher receives [`WatchEvent::Lagged`].
     pub fn skip(&self, revision: Revision) {
         lock(&self.index).each(Watcher::lag);
         self.advance(revision);
     }
 
-    /// After the offers: who reads the revision and then finds its queue empty has been told all up to it.
+    /// Runs after the offers: a watcher that reads the revision and then finds its queue empty has received all changes up to
+    /// that revision.
     fn advance(&self, revision: Revision) {
-        self.revision.send_if_modified(|told| {
-            let newer = *told < revision;
-            *told = revision.max(*told);
+        self.revision.send_if_modified(|latest| {
+            let newer = *latest < revision;
+            *latest = revision.max(*latest);
             newer
         });
     }
 }
 
 impl Subscription {
-    /// The next change; never ends by itself. Nothing is lost if the future is dropped.
-    pub async fn recv(&mut self) -> Told {
+    /// Waits for the next message. No message is lost if the future is dropped.
+    pub async fn recv(&mut self) -> WatchEvent {
         loop {
-            if let Some(told) = self.try_recv() {
-                return told;
+            if let Some(event) = self.try_recv() {
+                return event;
             }
-            // A wake-up between the look and the wait is kept by the Notify, so it can't be missed.
+            // The Notify keeps a wake-up that comes between the check and the wait.
             self.watcher.wake.notified().await;
         }
     }
 
-    /// The next change that is there already.
-    pub fn try_recv(&mut self) -> Option<Told> {
+    /// The next message, if one is queued.
+    pub fn try_recv(&mut self) -> Option<WatchEvent> {
         let mut queue = lock(&self.watcher.queue);
         if std::mem::take(&mut queue.lagged) {
-            return Some(Told::Lagged);
+            return Some(WatchEvent::Lagged);
         }
-        queue.leases.pop_front().map(Told::Lease)
+        queue.leases.pop_front().map(WatchEvent::Lease)
     }
 }
 
@@ -166,7 +167,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Gives the memory back too: a watcher that lags may do so for long.
+    /// Frees the memory too: a watcher may lag for a long time.
     fn lag(&mut self) {
         self.leases = VecDeque::new();
         self.lagged = true;
@@ -186,7 +187,7 @@ impl Watcher {
         {
             let mut queue = lock(&self.queue);
             if queue.lagged {
-                return; // it will read, and finds this too
+                return; // The watcher will read this change too.
             }
             if queue.leases.len() >= self.capacity {
                 queue.lag();
@@ -198,7 +199,7 @@ impl Watcher {
     }
 }
 
-/// Those who watch the same thing, by number.
+/// The watchers under one key of the index, by number.
 type Watchers = BTreeMap<u64, Arc<Watcher>>;
 
 #[derive(Default)]
@@ -211,7 +212,7 @@ struct Index {
     by_pool: BTreeMap<Arc<str>, Watchers>,
 }
 
-/// By what a watcher is found.
+/// The key under which the index has a watcher.
 enum Key<'a> {
     Leases(&'a BTreeSet<LeaseId>),
     Holders(&'a BTreeSet<Arc<str>>),
@@ -262,19 +263,19 @@ impl Index {
     }
 
     fn offer(&self, lease: &Arc<Lease>) {
-        let told = |watchers: &Watchers| watchers.values().for_each(|watcher| watcher.offer(lease));
-        told(&self.everything);
-        self.by_lease.get(&lease.id).into_iter().for_each(told);
-        self.by_holder.get(&lease.spec.holder).into_iter().for_each(told);
+        let offer = |watchers: &Watchers| watchers.values().for_each(|watcher| watcher.offer(lease));
+        offer(&self.everything);
+        self.by_lease.get(&lease.id).into_iter().for_each(offer);
+        self.by_holder.get(&lease.spec.holder).into_iter().for_each(offer);
         if self.by_pool.is_empty() {
             return;
         }
         match pool_of(lease) {
-            Some(pool) => self.by_pool.get(pool).into_iter().for_each(told),
+            Some(pool) => self.by_pool.get(pool).into_iter().for_each(offer),
             None if left_a_pool(lease) => {
-                // A watcher of several pools is found under each: it is told once.
+                // The index has a watcher of several pools under each of them; it receives one offer.
                 let all: Watchers = self.by_pool.values().flatten().map(|(n, w)| (*n, w.clone())).collect();
-                told(&all);
+                offer(&all);
             }
             None => {}
         }
@@ -295,7 +296,7 @@ fn take_out<K: Ord>(map: &mut BTreeMap<K, Watchers>, key: &K, number: u64) {
     }
 }
 
-/// A panic elsewhere leaves nothing half done in here: each change is one call.
+/// A poisoned lock is used on: each change of the data is one call, so a panic leaves none half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
