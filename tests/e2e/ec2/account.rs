@@ -296,6 +296,17 @@ impl Cloud {
         self.farm.resource(copy).parent_id
     }
 
+    /// Checks a condition until the broker has made this number of further calls that list instances. It is the proof that
+    /// something does not happen, in steps of the broker and not in seconds.
+    pub(crate) fn throughout_lists(&self, lists: usize, mut holds: impl FnMut(&Farm)) {
+        let before = self.account.count("DescribeInstances");
+        self.farm.server.wait(&format!("{lists} lists"), || {
+            holds(&self.farm);
+            (self.account.count("DescribeInstances") >= before + lists).then_some(())
+        });
+        holds(&self.farm);
+    }
+
     /// Waits until this number of instances is alive.
     pub(crate) fn until_alive(&self, count: usize) -> Vec<Machine> {
         self.farm.server.wait(&format!("{count} instances"), || {

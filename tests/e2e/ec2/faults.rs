@@ -202,7 +202,7 @@ fn want_of_capacity_that_comes_as_an_error_of_the_server_is_not_asked_for_again_
         let output = cloud.farm.server.cli(&["explain", &waiting.id]);
         String::from_utf8_lossy(&output.stdout).contains("NO_CAPACITY").then_some(())
     });
-    cloud.farm.throughout(Duration::from_secs(2), |_| {
+    cloud.throughout_lists(4, |_| {
         assert_eq!(cloud.account.count("RunInstances"), 2, "once as spot, once on demand; then the place rests");
     });
     cloud.account.chaos("empty", &json!({ "places": [] }));
@@ -226,7 +226,8 @@ fn what_carries_our_tag_and_is_in_nobodys_books_is_ended_and_nothing_else_is() {
     let own = cloud.instance_of(&lease.resource_id);
     let alive = || cloud.account.alive().into_iter().map(|one| one.id).collect::<Vec<_>>();
     cloud.farm.server.wait("its end", || (!alive().contains(&stray)).then_some(()));
-    cloud.farm.throughout(Duration::from_secs(3), |farm| {
+    // The sweep that follows two lists would end other instances, too.
+    cloud.throughout_lists(6, |farm| {
         assert_eq!(farm.get(&lease.id).state(), LeaseState::Active);
     });
     for kept in [&foreign, &bare, &own] {

@@ -1,7 +1,6 @@
 //! An instance is taken away: announced by the queue, by its metadata service, by EC2's lists, or not at all.
 
 use super::account::{Cloud, Pools, skip};
-use crate::support::outage_of;
 use serde_json::json;
 use std::time::{Duration, SystemTime};
 use wharfinger::pb::{Lease, LeaseState, ResourceState};
@@ -46,9 +45,9 @@ impl Scene {
         successor
     }
 
-    /// Checks that the lease stays active for this time.
-    fn stays(&self, span: Duration) {
-        self.cloud.farm.throughout(span, |farm| {
+    /// Checks that the lease stays active until the broker has made this number of further lists.
+    fn stays(&self, lists: usize) {
+        self.cloud.throughout_lists(lists, |farm| {
             let lease = farm.get(&self.lease.id);
             assert_eq!(
                 (lease.state(), lease.fencing_token),
@@ -82,7 +81,7 @@ fn warned_by_the_queue_it_is_replaced_before_it_is_missed() {
     assert_eq!(scene.cloud.account.launches().len(), 2, "one for one");
     // A warning after the end changes nothing.
     scene.cloud.account.warn(&scene.instance);
-    scene.cloud.farm.throughout(Duration::from_secs(1), |farm| {
+    scene.cloud.throughout_lists(3, |farm| {
         assert_eq!(farm.get(&successor.id).state(), LeaseState::Active);
     });
     scene.cloud.farm.server.wait("an empty queue", || {
@@ -201,13 +200,14 @@ fn unannounced_the_lists_or_the_silence_tell() {
     let instance = scene.cloud.instance_of(&host);
     let scene = Scene { lease: successor, host, instance, ..scene };
     scene.cloud.account.chaos("vanish", &json!({ "id": scene.instance }));
-    outage_of(Duration::from_millis(700));
+    // The second list began without the instance.
+    scene.stays(2);
     scene.cloud.account.chaos("unvanish", &json!({ "id": scene.instance }));
-    scene.stays(Duration::from_secs(2));
+    scene.stays(4);
 
     // All lists lack the instance, and its sshd answers: the lease stays active.
     scene.cloud.account.chaos("vanish", &json!({ "id": scene.instance }));
-    scene.stays(Duration::from_secs(4));
+    scene.stays(9);
     // Then its sshd is silent, too.
     let since = SystemTime::now();
     scene.cloud.account.chaos("kill_for_good", &json!({ "id": scene.instance }));
@@ -254,7 +254,7 @@ fn a_recommendation_breaks_nothing_and_sends_new_work_elsewhere() {
     // The host has a free slot, and the broker launches another.
     let other = scene.cloud.farm.active(&scene.cloud.farm.ask("spot", "other", false).id).lease;
     assert_ne!(other.resource_id, scene.host);
-    scene.stays(Duration::from_secs(1));
+    scene.stays(3);
     assert_eq!(scene.cloud.farm.resource(&scene.host).state(), ResourceState::Ready);
 }
 
@@ -286,7 +286,7 @@ fn planned_work_is_told_by_health_events_and_by_the_status_and_called_off() {
     scene.cloud.account.chaos("events", &json!({ "id": scene.instance, "events": [] }));
     scene.cloud.farm.told(&scene.lease.id, since, "that it is called off", |lease| lease.ends_at.is_none());
     scene.cloud.farm.until(&scene.host, ResourceState::Ready);
-    scene.stays(Duration::from_secs(1));
+    scene.stays(3);
 }
 
 #[test]
