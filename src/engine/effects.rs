@@ -442,6 +442,7 @@ fn ended_how(lease: &Lease) -> EndedHow {
             Ended::Released { outcome: Outcome::Ok, .. } | Ended::Cancelled => EndedHow::Ok,
             Ended::Released { outcome: Outcome::Failed, .. } | Ended::Failed { .. } => EndedHow::Failed,
             Ended::Released { outcome: Outcome::Tainted, .. } => EndedHow::Tainted,
+            Ended::Released { outcome: Outcome::Abandoned, .. } => EndedHow::Abandoned,
             Ended::Expired => EndedHow::Expired,
             Ended::Broken { .. } => EndedHow::Broken,
         },

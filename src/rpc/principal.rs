@@ -1,8 +1,8 @@
 //! Who calls. The only place that says so: policy builds on it.
 
 use crate::engine::Leadership;
-use crate::rpc::pass::{CALLER, PASSED, PROOF};
-use crate::rpc::proof;
+use crate::rpc::forward::{CALLER, FORWARDED, PROOF};
+use crate::rpc::forward_auth;
 use crate::rpc::status::RpcError;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,12 +51,12 @@ impl Identify {
 
     fn of(&self, peer: Option<SocketAddr>, path: &str, headers: &HeaderMap) -> Principal {
         let connected = Principal::of(peer);
-        if !headers.contains_key(PASSED) {
+        if !headers.contains_key(FORWARDED) {
             return connected;
         }
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let said = text(CALLER);
-        if proof::holds(&self.leadership.forwarding_key(), path, said, text(PROOF)) {
+        if forward_auth::holds(&self.leadership.forwarding_key(), path, said, text(PROOF)) {
             return Principal(Arc::from(said));
         }
         // Anybody may say that: it makes less of who calls, never more.
@@ -119,7 +119,7 @@ mod tests {
             identify.of(Some(from.parse().unwrap()), "/a/B", &headers.collect()).name().to_string()
         };
         let (near, far) = ("127.0.0.1:5", "10.0.0.1:5");
-        let proof = |caller: &str| proof::make("key", "/a/B", caller).unwrap();
+        let proof = |caller: &str| forward_auth::make("key", "/a/B", caller).unwrap();
         for (from, said, proved, is) in [
             (far, "local", Some("local"), "local"),
             (near, "anonymous", Some("anonymous"), "anonymous"),
@@ -131,7 +131,7 @@ mod tests {
             (near, "root", None, "anonymous"),
         ] {
             let proof = proved.map(proof).unwrap_or_default();
-            let mut headers = vec![(PASSED, "1"), (CALLER, said)];
+            let mut headers = vec![(FORWARDED, "1"), (CALLER, said)];
             if proved.is_some() {
                 headers.push((PROOF, &proof));
             }

@@ -7,10 +7,10 @@ use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::connection;
 use crate::rpc::context::{AnswerSources, Context};
+use crate::rpc::forward::ForwardLayer;
 use crate::rpc::health::Health;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::RpcLimits;
-use crate::rpc::pass::PassLayer;
 use crate::rpc::principal::Identify;
 use crate::rpc::status::explained;
 use std::pin::pin;
@@ -70,7 +70,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
         .layer(Identify::new(leadership.clone()))
-        .layer(PassLayer::new(leadership, &limits))
+        .layer(ForwardLayer::new(leadership, &limits))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)
         .add_service(admin)

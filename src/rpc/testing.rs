@@ -149,8 +149,7 @@ pub(crate) struct Broker {
 /// A broker with so many resources of so many slots.
 pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
     const ALL: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
-    let fake =
-        Fake::new("p", wharfinger_adapter::Traits { prepares: true, cleans: false, repairs: false, probes: false });
+    let fake = Fake::new("p", ALL);
     let (store, adapters, stop) = (MemoryStore::new(), Adapters::default(), CancellationToken::new());
     adapters.insert("p", Arc::new(fake.clone()));
     let pool = pool_config(max, slots, ALL);

@@ -8,7 +8,7 @@ use wharfinger_core::{
 };
 
 /// Number of states of [`Samples::lease`].
-pub(super) const LEASE_STATES: u64 = 13;
+pub(super) const LEASE_STATES: u64 = 14;
 /// Number of states of [`Samples::resource`].
 pub(super) const RESOURCE_STATES: u64 = 9;
 
@@ -150,15 +150,15 @@ impl Samples {
                 let how = Ended::Broken { cause: self.cause(), replacement: self.maybe(Self::lease_id) };
                 self.ended(how)
             }
-            n @ 6..=8 => {
-                let outcome = [Outcome::Ok, Outcome::Failed, Outcome::Tainted][n as usize - 6];
+            n @ 6..=9 => {
+                let outcome = Outcome::ALL[n as usize - 6];
                 let how = released(self, outcome);
                 self.ended(how)
             }
             n => {
                 let reasons =
                     [FailReason::WaitDeadline, FailReason::Request, FailReason::BudgetSpent, FailReason::Group];
-                let how = failed(self, reasons[n as usize - 9]);
+                let how = failed(self, reasons[n as usize - 10]);
                 self.ended(how)
             }
         };

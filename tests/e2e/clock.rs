@@ -1,6 +1,6 @@
-//! A clock that was two hours ahead and was set right: what is due happens all the same (invariant 19).
+//! A clock that was two hours ahead and was set right: deadlines are kept all the same (invariant 19).
 //!
-//! libfaketime sets the wall clock of one process ahead. Its steady clocks stay true, as on a machine whose clock is set.
+//! libfaketime sets the wall clock of one process ahead. Its monotonic clocks stay right, as on a machine whose clock is set.
 
 use crate::failover::Farm;
 use crate::postgresql::shared;
@@ -8,7 +8,7 @@ use crate::support::{Server, text};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Leases of five seconds; little grace and short probes, so that what is due is due soon.
+/// Leases of five seconds, with a short grace and short intervals of probes, so that deadlines come soon.
 const POOLS: &str = r#"
 [[pool]]
 name = "hosts"
@@ -71,7 +71,7 @@ fn a_server_that_was_two_hours_ahead_once_goes_on_when_its_clock_is_right() {
     });
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 
-    // Operators hear of it: a warning with the pools, one in the log, and a service of the health protocol.
+    // Operators see it as a warning of `pools`, a warning in the log, and a service of the health protocol.
     let pools = server.json(&["pools"]);
     let warning = pools["warnings"][0].as_str().unwrap_or_else(|| panic!("no warning: {pools}"));
     assert!(warning.contains("behind the time that the broker has stored"), "{warning}");
@@ -81,7 +81,7 @@ fn a_server_that_was_two_hours_ahead_once_goes_on_when_its_clock_is_right() {
     assert!(!server.cli(&["health", "--service", "wharfinger.clock"]).status.success());
     assert!(server.cli(&["health"]).status.success(), "it serves nevertheless");
 
-    // A probe finds what happened to the host. (Its lease's expiry brought a check, which passed.)
+    // A probe finds that the host is gone. (The expiry of its lease led to a check, which passed.)
     let host = server.wait_for_state("hosts", "READY", 1)[0]["id"].as_str().unwrap().to_owned();
     std::fs::remove_dir_all(server.folder.path().join("hosts")).unwrap();
     server.wait("a probe to find that the host's folder is gone", || {

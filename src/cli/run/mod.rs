@@ -273,7 +273,7 @@ impl One<'_> {
     /// and the command has failed by itself.
     async fn not_ours(&self, guard: &LeaseGuard) -> Option<Lost> {
         let ended = match self.client.get(guard.id()).await {
-            Ok(lease) => lease.state() != pb::LeaseState::Active,
+            Ok(lease) => !lease.may_work(),
             Err(ClientError::NotFound(_)) => true,
             // Whoever has no contact can not know; the check that follows a failure asks again.
             Err(_) => false,
@@ -328,7 +328,7 @@ impl One<'_> {
             signals.end_on_next();
         }
         let waiting = matches!(*guard.status().borrow(), LeaseStatus::Waiting(_));
-        let outcome = if waiting { pb::Outcome::Ok } else { pb::Outcome::Failed };
+        let outcome = if waiting { pb::Outcome::Ok } else { pb::Outcome::Abandoned };
         self.release(guard, outcome, &format!("interrupted by {}", signal.name())).await;
         Attempt::Done(signal.exit())
     }
@@ -537,18 +537,18 @@ struct Told {
 
 impl Told {
     fn tell(&mut self, context: &Context, lease: &pb::Lease) {
-        if lease.doubt != self.doubt {
-            if lease.doubt.is_empty() {
+        if lease.doubt_detail() != self.doubt {
+            if lease.doubt.is_none() {
                 context.ui.event(&format!("lease {}: {} is out of doubt", lease.id, lease.resource_id));
             } else {
                 context.ui.event(&format!(
                     "lease {}: {} is in doubt: {}",
                     lease.id,
                     lease.resource_id,
-                    text::one_line(&lease.doubt)
+                    text::one_line(lease.doubt_detail())
                 ));
             }
-            self.doubt.clone_from(&lease.doubt);
+            lease.doubt_detail().clone_into(&mut self.doubt);
         }
         if lease.ends_at != self.ends_at {
             match &lease.ends_at {
@@ -566,7 +566,8 @@ impl Told {
 }
 
 fn at_path(lease: &pb::Lease) -> String {
-    lease.access.get(wharfinger_adapter::access::PATH).map(|path| format!(" in {path}")).unwrap_or_default()
+    let path = lease.access.as_ref().map(|access| access.path.as_str()).unwrap_or_default();
+    if path.is_empty() { String::new() } else { format!(" in {path}") }
 }
 
 fn describe(exit: &wharfinger_adapter::Exit) -> String {

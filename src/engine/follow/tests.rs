@@ -5,7 +5,7 @@ use wharfinger_core::{Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, 
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A leader and one that follows it.
+/// A leader and its follower.
 struct Pair {
     store: MemoryStore,
     leader: Engine,
@@ -17,7 +17,7 @@ fn limits() -> Limits {
     Limits::default()
 }
 
-/// Disabled, so no resource is ever made: leases wait in line, and end when they are given up.
+/// A disabled pool: no resource is made, so leases stay queued until they are released.
 fn pools() -> Vec<PoolConfig> {
     let traits = wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: false };
     let pool = crate::rpc::pool_for_tests(1, 1, traits);
@@ -145,7 +145,7 @@ async fn a_revision_is_waited_for_and_one_that_never_was_is_refused() {
     );
     let behind = follower.handle.reach(never, Duration::from_millis(300)).await;
     assert!(matches!(behind, Err(SubmitError::Behind { have, wanted }) if have == first.revision && wanted == never));
-    // It comes while it is waited for.
+    // The revision comes while the call waits.
     let handle = follower.handle.clone();
     let next = Revision(first.revision.0 + 1);
     let waiting = tokio::spawn(async move { handle.reach(next, PATIENCE).await });
@@ -203,7 +203,7 @@ async fn a_store_that_goes_back_ends_it() {
     tokio::time::timeout(PATIENCE, follower.failed()).await.expect("it ends");
 }
 
-/// Whoever asks and watches goes on, with what was there and what comes.
+/// Callers and watches go on through a take-over.
 #[tokio::test]
 async fn it_takes_over_under_those_who_watch() {
     let Pair { leader, follower, store, stop } = pair().await;
@@ -221,7 +221,7 @@ async fn it_takes_over_under_those_who_watch() {
     assert_eq!(read(&handle, second.id).await.unwrap().map(|lease| lease.id), Some(second.id));
     let third = lease(&leads, 3).await;
     assert!(third.revision > second.revision);
-    // What it is told, or finds when it is told to look, in order.
+    // Leases that the watch receives, or reads after it lagged, in order.
     let mut seen = second.revision;
     let mut told = Vec::new();
     while told.last() != Some(&third.id) {
@@ -240,7 +240,7 @@ async fn it_takes_over_under_those_who_watch() {
         }
     }
     assert!(told.contains(&second.id), "{told:?}");
-    // Repeated, the request is the same lease.
+    // A repeated request returns the same lease.
     assert_eq!(lease(&leads, 2).await.id, second.id);
 }
 
@@ -295,8 +295,8 @@ impl Store for Blind {
     }
 }
 
-/// A client that saw a revision through the former leader is not refused by the next one, though that one could not read the
-/// latest changes before it took over.
+/// A client knows a revision of the former leader. The next leader accepts it, although it could not read the latest changes before
+/// its take-over.
 #[tokio::test]
 async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads() {
     let store = Arc::new(Blind::new());

@@ -102,7 +102,7 @@ impl Source for World {
     async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
         let mut told = tell_lease(lease, Reading::default());
         if *lease.spec.principal == *caller {
-            told.access.insert("private_key".into(), "secret".into());
+            told.credentials = Some(pb::Credentials { private_key: "secret".into() });
         }
         Ok(told)
     }
@@ -415,8 +415,8 @@ async fn credentials_are_sent_to_the_principal_that_the_watch_names_and_to_no_ot
                     pb::watch_response::Event::Bookmark(_) => world.change(active, 1),
                 }
             };
-            assert_eq!(lease.access["address"], "10.0.0.1");
-            assert_eq!(lease.access.contains_key("private_key"), sent, "{owner:?}");
+            assert_eq!(lease.access_pairs()["address"], "10.0.0.1");
+            assert_eq!(lease.credentials.is_some(), sent, "{owner:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who leads, and that no two do.
+//! Tests of elections: one server leads, and never two.
 
 use super::testing::proxy::{Mode, Proxy};
 use super::testing::{of, settings, shared};
@@ -20,7 +20,7 @@ fn batch(base: u64) -> Batch {
     }
 }
 
-/// One attempt that must win.
+/// Makes one attempt, which must win.
 async fn wins(store: &PostgresStore, who: &Candidate) -> Lead {
     match store.campaign(who).await.unwrap() {
         Election::Won(lead) => lead,
@@ -28,7 +28,7 @@ async fn wins(store: &PostgresStore, who: &Candidate) -> Lead {
     }
 }
 
-/// Attempts until one wins.
+/// Repeats attempts until one wins.
 async fn until_won(store: &PostgresStore, who: &Candidate) -> Lead {
     let start = Instant::now();
     loop {
@@ -99,7 +99,7 @@ async fn a_leader_commits_and_one_that_was_deposed_does_not() {
     assert!(matches!(refused, Err(CommitError::Deposed { current }) if current == second.epoch()), "{refused:?}");
     b.commit(&batch(1), second.epoch()).await.unwrap();
     assert!(second.holds());
-    // Who takes the store by force, as a server does that does not share, has it.
+    // A server without a cluster takes the store over from any leader.
     let forced = a.acquire().await.unwrap();
     assert!(forced > second.epoch());
     assert!(matches!(b.commit(&batch(2), second.epoch()).await, Err(CommitError::Deposed { .. })));
@@ -115,7 +115,7 @@ async fn a_lead_is_renewed_for_as_long_as_its_server_lives() {
     let mut conn = a.inner.database.connect(Purpose::Read).await.unwrap();
     let first = ends_at(&mut conn).await;
     let start = Instant::now();
-    // Renewed until it ends later than two leads after the first.
+    // The renewals move the end of the lead by two times to live.
     while ends_at(&mut conn).await < first + millis(ttl * 2) {
         assert!(matches!(b.campaign(&candidate("b", ttl)).await.unwrap(), Election::Lost(Some(_))));
         assert!(lead.holds());
@@ -126,7 +126,7 @@ async fn a_lead_is_renewed_for_as_long_as_its_server_lives() {
     wins(&b, &candidate("b", ttl)).await;
 }
 
-/// The heart of it: cut off from the database, a leader knows that it does not lead any more before another can.
+/// A leader that is cut off from the database stops leading before another server can lead.
 #[tokio::test]
 async fn who_cannot_renew_stops_before_another_leads() {
     let Some(cluster) = shared().await else { return };
@@ -162,8 +162,8 @@ async fn who_cannot_renew_stops_before_another_leads() {
     }
 }
 
-/// The database took the attempt and its answer was lost: the same server takes its own row at once, without waiting for the
-/// time to live. An older attempt that arrives late changes nothing.
+/// An attempt wins and its answer is lost. The same server then takes its own row at once, without waiting for the time to live. An
+/// older attempt that arrives late changes nothing.
 #[tokio::test]
 async fn a_lost_answer_costs_no_time_to_live() {
     let Some(settings) = settings().await else { return };
@@ -182,8 +182,7 @@ async fn a_lost_answer_costs_no_time_to_live() {
     assert!(offset.abs() < 5000, "one machine has one clock: {offset} ms");
 }
 
-/// A commit of before keeps the writer for longer than an attempt may take: the lead is renewed meanwhile, and then given back
-/// at once.
+/// An earlier commit holds the writer for longer than an attempt may take. The lead is renewed meanwhile, and then given back.
 #[tokio::test]
 async fn a_writer_that_is_stuck_costs_no_time_to_live() {
     let Some(settings) = settings().await else { return };

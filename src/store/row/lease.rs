@@ -241,10 +241,7 @@ fn ended(state: &str, parts: EndedJson) -> Result<Ended, String> {
         "CANCELLED" => Ok(Ended::Cancelled),
         "RELEASED" => {
             let outcome = parts.outcome.ok_or_else(|| absent("outcome"))?;
-            let outcome = [Outcome::Ok, Outcome::Failed, Outcome::Tainted]
-                .into_iter()
-                .find(|o| o.as_str() == outcome)
-                .ok_or_else(|| unknown(&outcome))?;
+            let outcome = Outcome::ALL.into_iter().find(|o| o.as_str() == outcome).ok_or_else(|| unknown(&outcome))?;
             let finding = match (parts.fault, parts.finding) {
                 (Some(fault), Some(detail)) => {
                     let known = [Fault::Undecided, Fault::Resource, Fault::Work];

@@ -130,7 +130,7 @@ fn an_unknown_state_is_named_with_table_row_and_column() {
 
 #[test]
 fn unknown_names_within_json_are_refused() {
-    for (state, from, to) in [(5, "\"reason\":\"", "\"reason\":\"NEW_"), (6, "\"OK\"", "\"FINE\""), (9, "WAIT", "NAP")]
+    for (state, from, to) in [(5, "\"reason\":\"", "\"reason\":\"NEW_"), (6, "\"OK\"", "\"FINE\""), (10, "WAIT", "NAP")]
     {
         let lease = Samples::new(7).lease(state, 1);
         let mut row = Values::default();

@@ -79,7 +79,7 @@ async fn what_decides_is_done_by_the_leader_and_read_here() {
     assert!(!through.details().is_empty());
     // An operator's verb, too.
     let mut admin = AdminServiceClient::connect(format!("http://{}", pair.server.address)).await.unwrap();
-    let target = pb::TargetRequest { resource_id: lease.resource_id, reason: "x".into(), ..Default::default() };
+    let target = pb::CordonRequest { resource_id: lease.resource_id, reason: "x".into(), ..Default::default() };
     let told = admin.cordon(target).await.unwrap().into_inner().resource.unwrap();
     assert_eq!((told.cordoned, told.cordoned_by.as_str()), (true, "local"));
     let pools = pb::ListPoolsRequest { min_revision: told.revision };
@@ -90,7 +90,7 @@ async fn what_decides_is_done_by_the_leader_and_read_here() {
 async fn one_hop_and_no_further_and_none_if_it_is_switched_off() {
     let mut pair = pair(RpcLimits::default()).await;
     let mut marked = tonic::Request::new(wanted("a"));
-    marked.metadata_mut().insert(PASSED, "1".parse().unwrap());
+    marked.metadata_mut().insert(FORWARDED, "1".parse().unwrap());
     let there = format!("http://{}", pair.leader.server.address);
     let (off, other) = follower(&pair.leader, RpcLimits { forward: false, ..RpcLimits::default() }).await;
     other.handle.leadership().follow(leading(&pair.leader.server));

@@ -1,18 +1,18 @@
-//! What changes something is passed on to the server that leads, one hop and no further.
+//! Forwards calls that change something to the server that leads. A call is forwarded once at most.
 //!
-//! A call goes as it came: path, message, metadata and what is left of its deadline; the answer comes back with its status and all details.
-//! What must not be believed of everybody, who called, is proved with what only servers on one database know. Who gives up
-//! gives up there too. As long as nothing can have been done a call is tried again; after that its caller has to repeat it.
+//! A call keeps its path, message, metadata and the rest of its deadline; the answer keeps its status and all details.
+//! The caller's identity travels with an HMAC whose key only servers on this database have. Cancelling the call cancels it
+//! on the leader too. A call is tried again only while nothing can have been done; after that its caller repeats it.
 
 use crate::client::never_stood;
 use crate::engine::{LeaderInfo, Leadership, LeadershipState, Role};
 use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
+use crate::rpc::forward_auth;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::principal::Principal;
-use crate::rpc::proof;
 use crate::rpc::status::{RpcError, refused_by_follower};
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
@@ -32,26 +32,37 @@ use tonic::server::NamedService;
 use tonic::transport::{Channel, Endpoint};
 use tower::Layer;
 
-/// Marks a call that was passed on: it is not passed on again.
-pub(crate) const PASSED: &str = "wharfinger-passed";
-/// Who called, as the server that passed the call on says.
+/// Marks a forwarded call, which is not forwarded again.
+pub(crate) const FORWARDED: &str = "wharfinger-passed";
+/// The caller's identity, set by the server that forwards the call.
 pub(crate) const CALLER: &str = "wharfinger-caller";
-/// That it may say so.
+/// The HMAC of the caller's identity.
 pub(crate) const PROOF: &str = "wharfinger-proof";
-/// What is left of the deadline (gRPC over HTTP/2).
+/// The rest of the deadline (gRPC over HTTP/2).
 const TIMEOUT: &str = "grpc-timeout";
 
-/// What each server answers by itself; all else is for the one that leads.
-const READS: [&str; 10] =
-    ["Watch", "Get", "List", "Explain", "Timeline", "ListPools", "GetPool", "ListResources", "GetResource", "Events"];
+/// Methods that each server answers itself. All others go to the server that leads.
+const READS: [&str; 11] = [
+    "Watch",
+    "Get",
+    "List",
+    "Explain",
+    "Timeline",
+    "GetServer",
+    "ListPools",
+    "GetPool",
+    "ListResources",
+    "GetResource",
+    "Events",
+];
 
-/// How long a call waits for somebody to lead, while nothing was done.
+/// Maximum time that a call waits for a leader, while nothing was done.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(1);
-/// From one try to the next.
+/// Minimum time between two tries.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Whether a call is for the one that leads.
+/// Whether a call goes to the server that leads.
 fn decides(path: &str) -> bool {
     let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else { return false };
     let ours =
@@ -59,23 +70,23 @@ fn decides(path: &str) -> bool {
     ours.contains(&service) && !READS.contains(&method)
 }
 
-/// Passes calls on.
+/// The layer that forwards calls.
 #[derive(Clone)]
-pub(crate) struct PassLayer {
+pub(crate) struct ForwardLayer {
     inner: Arc<Inner>,
 }
 
 struct Inner {
     leadership: Leadership,
-    /// Else such calls are refused with the leader's address.
+    /// False: such calls are refused with the leader's address.
     forward: bool,
     gate: Gate,
     max_request: usize,
     max_response: usize,
-    way: Mutex<Option<(Arc<str>, Channel)>>,
+    connection: Mutex<Option<(Arc<str>, Channel)>>,
 }
 
-impl PassLayer {
+impl ForwardLayer {
     pub(crate) fn new(leadership: Leadership, limits: &RpcLimits) -> Self {
         let inner = Inner {
             leadership,
@@ -83,27 +94,27 @@ impl PassLayer {
             gate: Gate::new(limits.max_calls + limits.max_waits),
             max_request: limits.max_request_bytes,
             max_response: limits.max_response_bytes,
-            way: Mutex::default(),
+            connection: Mutex::default(),
         };
-        PassLayer { inner: Arc::new(inner) }
+        ForwardLayer { inner: Arc::new(inner) }
     }
 }
 
-impl<S> Layer<S> for PassLayer {
-    type Service = Pass<S>;
-    fn layer(&self, service: S) -> Pass<S> {
-        Pass { service, inner: self.inner.clone() }
+impl<S> Layer<S> for ForwardLayer {
+    type Service = Forward<S>;
+    fn layer(&self, service: S) -> Forward<S> {
+        Forward { service, inner: self.inner.clone() }
     }
 }
 
-/// A service of which a part is done elsewhere.
+/// A service whose changing calls are forwarded.
 #[derive(Clone)]
-pub(crate) struct Pass<S> {
+pub(crate) struct Forward<S> {
     service: S,
     inner: Arc<Inner>,
 }
 
-impl<S> Service<Request<Body>> for Pass<S>
+impl<S> Service<Request<Body>> for Forward<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -121,11 +132,11 @@ where
         if inner.leadership.role() == Role::Leading || !decides(request.uri().path()) {
             return Either::Left(self.service.call(request));
         }
-        // The one that was asked whether it is ready goes with the call.
+        // The clone that reported ready serves the call.
         let own = self.service.clone();
         let mut service = std::mem::replace(&mut self.service, own);
         Either::Right(Box::pin(async move {
-            match inner.pass(request).await {
+            match inner.forward(request).await {
                 Ok(response) => Ok(response),
                 Err(Kept::Refused(error)) => Ok(Status::from(error).into_http()),
                 Err(Kept::Own(request)) => service.call(request).await,
@@ -134,10 +145,10 @@ where
     }
 }
 
-/// Why a call stays here.
+/// Outcome of a call that was not forwarded.
 enum Kept {
     Refused(RpcError),
-    /// This server leads by now.
+    /// This server leads now, and serves the call itself.
     Own(Request<Body>),
 }
 
@@ -147,27 +158,27 @@ impl From<RpcError> for Kept {
     }
 }
 
-/// What became of one try.
+/// Outcome of one try.
 enum Tried {
     Answered(Response<Body>),
     /// Nothing was done.
     Nothing,
-    /// Something may have been.
+    /// Something may have been done.
     Lost,
 }
 
 impl Inner {
-    async fn pass(&self, request: Request<Body>) -> Result<Response<Body>, Kept> {
+    async fn forward(&self, request: Request<Body>) -> Result<Response<Body>, Kept> {
         let mut stand = self.leadership.watch();
         let refusal = |stand: &LeadershipState| RpcError::NotLeader {
             leader: stand.leader.as_ref().map(|leader| leader.address.to_string()),
         };
-        if !self.forward || request.headers().contains_key(PASSED) {
+        if !self.forward || request.headers().contains_key(FORWARDED) {
             return Err(refusal(&stand.borrow()).into());
         }
         let _place = self.gate.enter_call()?;
         let (parts, body) = request.into_parts();
-        // With the five bytes in front of each message.
+        // Each message has a prefix of five bytes.
         let message = Limited::new(body, self.max_request + 5).collect().await;
         let message = message.map_err(|_| RpcError::MessageTooLarge { max: self.max_request })?.to_bytes();
         let now = Instant::now();
@@ -181,12 +192,12 @@ impl Inner {
                 let call = dressed(&parts, &message, leader, deadline)?;
                 let tried = tokio::select! {
                     tried = self.call(leader, call) => tried?,
-                    // It may hang; whoever follows it does not know of this call.
+                    // The former leader may hang, and its successor does not know of this call.
                     () = other_than(stand.clone(), leader) => Tried::Lost,
                 };
                 match tried {
                     Tried::Answered(response) => return Ok(response),
-                    // Deadlines are told in whole milliseconds.
+                    // Deadlines travel in whole milliseconds.
                     Tried::Lost if deadline.is_some_and(|deadline| deadline <= Instant::now() + 2 * TICK) => {
                         return Err(RpcError::OverDeadline.into());
                     }
@@ -201,7 +212,7 @@ impl Inner {
         }
     }
 
-    /// One try.
+    /// Makes one try.
     async fn call(&self, leader: &LeaderInfo, request: Request<Body>) -> Result<Tried, RpcError> {
         let mut channel = self.channel(&leader.address)?;
         let answer = async {
@@ -212,11 +223,11 @@ impl Inner {
             Ok(response) => response,
             Err(error) if never_stood(&error) => return Ok(Tried::Nothing),
             Err(error) => {
-                tracing::debug!(%error, leader = &*leader.address, "a call that was passed on has no answer");
+                tracing::debug!(%error, leader = &*leader.address, "a forwarded call has no answer");
                 return Ok(Tried::Lost);
             }
         };
-        // All of it, so that half an answer is none.
+        // The whole body, so that half an answer is no answer.
         let (parts, body) = response.into_parts();
         let Ok(body) = Limited::new(body, self.max_response).collect().await else { return Ok(Tried::Lost) };
         let trailers = body.trailers().cloned();
@@ -228,16 +239,16 @@ impl Inner {
         Ok(Tried::Answered(Response::from_parts(parts, Body::new(body))))
     }
 
-    /// The connection to the one that leads; there is one at most.
+    /// The connection to the server that leads. At most one is kept.
     fn channel(&self, address: &Arc<str>) -> Result<Channel, RpcError> {
-        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, channel)) = &*way
+        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, channel)) = &*kept
             && known == address
         {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(address.to_string()).map_err(|error| {
-            tracing::error!(%error, %address, "the address of the server that leads is none: see its `advertise`");
+            tracing::error!(%error, %address, "the address of the leader is not valid: see its `advertise`");
             RpcError::NotLeader { leader: Some(address.to_string()) }
         })?;
         let channel = endpoint
@@ -248,12 +259,12 @@ impl Inner {
             .keep_alive_timeout(Duration::from_secs(2))
             .keep_alive_while_idle(true)
             .connect_lazy();
-        *way = Some((address.clone(), channel.clone()));
+        *kept = Some((address.clone(), channel.clone()));
         Ok(channel)
     }
 }
 
-/// A call as it is passed on.
+/// The request that is forwarded.
 fn dressed(
     parts: &Parts,
     message: &Bytes,
@@ -268,11 +279,11 @@ fn dressed(
     headers.clone_from(&parts.headers);
     headers.remove(CALLER);
     headers.remove(PROOF);
-    headers.insert(PASSED, HeaderValue::from_static("1"));
+    headers.insert(FORWARDED, HeaderValue::from_static("1"));
     let caller = parts.extensions.get::<Principal>().ok_or(RpcError::Bug("a call has no principal"))?;
     let text = |text: &str| HeaderValue::from_str(text).map_err(|_| RpcError::Bug("a principal is no header"));
     headers.insert(CALLER, text(caller.name())?);
-    if let Some(proof) = proof::make(&leader.forwarding_key, parts.uri.path(), caller.name()) {
+    if let Some(proof) = forward_auth::make(&leader.forwarding_key, parts.uri.path(), caller.name()) {
         headers.insert(PROOF, text(&proof)?);
     }
     if let Some(deadline) = deadline {
@@ -282,7 +293,7 @@ fn dressed(
     Ok(call)
 }
 
-/// What a call has left, as its caller says.
+/// The rest of a call's deadline, from its metadata.
 fn left(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -298,7 +309,7 @@ fn left(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// Waits until it is known that this one leads no more. That nobody is known to lead is no news of it.
+/// Waits until another server is known to lead. An unknown leader does not end the wait.
 async fn other_than(mut stand: watch::Receiver<LeadershipState>, leader: &LeaderInfo) {
     let other = |stand: &LeadershipState| {
         stand.role == Role::Leading || stand.leader.as_ref().is_some_and(|known| known != leader)

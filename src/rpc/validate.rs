@@ -1,4 +1,4 @@
-//! Checks of a request's fields: every problem is noted with its field's path, and all are told at once.
+//! Validation of a request's fields. Each problem has the path of its field, and all problems are returned at once.
 
 use crate::rpc::status::RpcError;
 use std::collections::HashMap;
@@ -7,71 +7,77 @@ use std::str::FromStr;
 use std::sync::Arc;
 use wharfinger_core::{GroupId, LeaseId, Millis, ResourceId, Texts};
 
-/// Entries of one map.
+/// Maximum number of entries of a map.
 pub(crate) const MAX_ENTRIES: usize = 64;
-/// Bytes of a map's key.
+/// Maximum length of a map's key in bytes.
 pub(crate) const MAX_KEY: usize = 63;
-/// Bytes of a label's or tag's value, of a pool's name, and of what work it is.
+/// Maximum length in bytes of a label's or tag's value, of a pool's name, and of the name of work.
 pub(crate) const MAX_VALUE: usize = 256;
-/// Bytes of a parameter's value, of a note or a reason.
+/// Maximum length in bytes of a parameter's value, of a note and of a reason.
 pub(crate) const MAX_TEXT: usize = 4096;
-/// Values of one filter.
+/// Maximum number of values of a filter.
 pub(crate) const MAX_FILTER: usize = 1000;
 
-/// One thing that is wrong with a request.
+/// One problem of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Path of the field in the request's message.
     pub field: String,
-    /// What is wrong and what would be right.
+    /// The problem, and the way to mend it.
     pub description: String,
 }
 
-/// What is wrong with a request.
+/// All problems of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(Vec<Problem>);
 
-/// A length of time that makes sense for a field.
+/// The valid durations of a field.
 pub(crate) struct Span {
     min: Millis,
     max: Millis,
-    /// The two in words.
+    /// Both limits in words.
     text: &'static str,
 }
 
 const DAY: i64 = 24 * 3600;
 
 impl Span {
-    /// For TTLs and the like.
+    /// The longest valid duration.
+    pub(crate) fn longest(&self) -> prost_types::Duration {
+        let nanos = i32::try_from(self.max.0 % 1000 * 1_000_000).unwrap_or(0);
+        prost_types::Duration { seconds: self.max.0 / 1000, nanos }
+    }
+
+    /// TTLs, holds and times in the queue.
     pub(crate) const LONG: Span =
         Span { min: Millis(1), max: Millis::secs(365 * DAY), text: "more than 0 and at most 365 days" };
-    /// For deadlines that may be now.
+    /// Deadlines that may be now.
     pub(crate) const FROM_NOW: Span =
         Span { min: Millis::ZERO, max: Millis::secs(365 * DAY), text: "from 0 to 365 days" };
-    /// For a call that waits.
+    /// Waits of a call.
     pub(crate) const WAIT: Span = Span {
         min: Millis::ZERO,
         max: Millis::secs(600),
         text: "from 0 to 10 minutes; for longer, call again or watch",
     };
-    /// From one bookmark to the next.
+    /// Times between two bookmarks.
     pub(crate) const BOOKMARK: Span = Span { min: Millis(100), max: Millis::secs(60), text: "from 100 ms to 60 s" };
 }
 
-/// Which characters a text may have.
+/// Valid characters of a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lines {
-    /// No control characters: it is shown in tables and logs.
+    /// No control characters. The text is shown in tables and logs.
     One,
-    /// Line breaks and tabs too.
+    /// Control characters: only line breaks and tabs.
     Many,
 }
 
-/// An id as the API writes it.
+/// An id in the form of the API.
 pub(crate) trait Id: FromStr {
-    /// Of what.
+    /// Noun of the thing that has the id.
     const WHAT: &'static str;
-    /// What its text starts with.
+    /// Prefix of its text.
     const START: &'static str;
 }
 
@@ -91,17 +97,17 @@ impl Id for GroupId {
 }
 
 impl Problems {
-    /// Notes a problem.
+    /// Adds a problem.
     pub(crate) fn add(&mut self, field: impl Display, description: impl Into<String>) {
         self.0.push(Problem { field: field.to_string(), description: description.into() });
     }
 
-    /// The value, if nothing was wrong.
+    /// Returns the value, if there is no problem.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, RpcError> {
         if self.0.is_empty() { Ok(value) } else { Err(RpcError::Invalid(self.0)) }
     }
 
-    /// An id that must be there.
+    /// Reads a required id.
     pub(crate) fn id<T: Id>(&mut self, field: impl Display, text: &str) -> Option<T> {
         match text.parse() {
             Ok(id) => Some(id),
@@ -116,12 +122,12 @@ impl Problems {
         }
     }
 
-    /// An id that may be absent.
+    /// Reads an optional id.
     pub(crate) fn optional_id<T: Id>(&mut self, field: impl Display, text: &str) -> Option<T> {
         if text.is_empty() { None } else { self.id(field, text) }
     }
 
-    /// A text of at most so many bytes.
+    /// Reads a text of at most `max` bytes.
     pub(crate) fn text(&mut self, field: impl Display, text: &str, max: usize, lines: Lines) -> Arc<str> {
         if text.len() > max {
             self.add(field, format!("has {} bytes; at most {max} are kept", text.len()));
@@ -134,7 +140,7 @@ impl Problems {
         Arc::from(text)
     }
 
-    /// A text that must be there.
+    /// Reads a required text.
     pub(crate) fn required_text(&mut self, field: &str, text: &str, max: usize, lines: Lines, why: &str) -> Arc<str> {
         if text.trim().is_empty() {
             self.add(field, format!("is required: {why}"));
@@ -142,7 +148,7 @@ impl Problems {
         self.text(field, text, max, lines)
     }
 
-    /// A length of time, rounded up to milliseconds.
+    /// Reads a duration, rounded up to milliseconds.
     pub(crate) fn span(
         &mut self,
         field: impl Display,
@@ -151,7 +157,10 @@ impl Problems {
     ) -> Option<Millis> {
         let value = value?;
         let Some(length) = millis(value) else {
-            self.add(field, "is no duration: seconds and nanos must have the same sign, nanos below one second");
+            self.add(
+                field,
+                "is not a valid duration: seconds and nanos must have the same sign, nanos below one second",
+            );
             return None;
         };
         if length < span.min || length > span.max {
@@ -160,7 +169,7 @@ impl Problems {
         Some(length)
     }
 
-    /// A map of strings.
+    /// Reads a map of texts.
     pub(crate) fn texts(
         &mut self,
         field: &str,
@@ -187,7 +196,7 @@ impl Problems {
             .collect()
     }
 
-    /// The values of one filter.
+    /// Reads the values of a filter.
     pub(crate) fn each<'a, T>(
         &mut self,
         field: &str,
@@ -202,7 +211,7 @@ impl Problems {
     }
 }
 
-/// What an id of this kind looks like.
+/// The form of an id of this kind, with an example.
 fn looks<T: Id>() -> String {
     format!(
         "a {} id is \"{}\" and 26 characters of 0-9 and A-Z without I, L, O and U, such as {}01JDEFG7T1000000000000002A",
@@ -212,12 +221,12 @@ fn looks<T: Id>() -> String {
     )
 }
 
-/// A foreign text, safe and short enough to be repeated in a message.
+/// A text of the caller in quotes, escaped and shortened for a message.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", shortened(text))
 }
 
-/// The same without quotes, for paths.
+/// The same without quotes, for a path.
 fn shortened(text: &str) -> String {
     const MAX: usize = 48;
     let mut short: String = text.chars().take(MAX).collect();
@@ -227,7 +236,7 @@ fn shortened(text: &str) -> String {
     short.escape_debug().to_string()
 }
 
-/// Rounded up, so that the least positive time is not none; `None` if it is no valid duration.
+/// Milliseconds, rounded up so that the shortest positive duration is not 0. `None`: the duration is not valid.
 fn millis(value: &prost_types::Duration) -> Option<Millis> {
     const NANOS: i32 = 1_000_000_000;
     let (seconds, nanos) = (value.seconds, value.nanos);
@@ -240,7 +249,7 @@ fn millis(value: &prost_types::Duration) -> Option<Millis> {
     Some(Millis(seconds.saturating_mul(1000).saturating_add(part)))
 }
 
-/// As protobuf's JSON writes it.
+/// The form of protobuf's JSON.
 fn seconds(value: &prost_types::Duration) -> String {
     if value.nanos == 0 {
         return format!("{}s", value.seconds);
@@ -289,7 +298,7 @@ mod tests {
             "{wrong:?}"
         );
         assert!(absent.description.starts_with("is required: a resource id is \"res_\" and 26"), "{absent:?}");
-        // The example that is given is an id.
+        // The example in the message is a valid id.
         let example = wrong.description.rsplit(' ').next().unwrap();
         assert!(example.parse::<LeaseId>().is_ok(), "{example}");
     }

@@ -15,7 +15,8 @@ fn an_active_lease_is_told_with_its_slot_and_without_secrets() {
     assert_eq!(told.resource_id, ResourceId::new(9).to_string());
     assert_eq!(told.ttl, Some(prost_types::Duration { seconds: 60, nanos: 500_000_000 }));
     assert_eq!(told.created_at, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
-    assert_eq!(told.access.keys().collect::<Vec<_>>(), ["address"]);
+    assert_eq!(told.access_pairs().keys().collect::<Vec<_>>(), ["address"]);
+    assert_eq!(told.credentials, None);
 }
 
 #[test]
@@ -24,7 +25,7 @@ fn each_end_is_told_with_what_belongs_to_it() {
 
     let released = lease(&testing::released(1, 2), Reading::default());
     assert_eq!((released.state(), released.outcome()), (pb::LeaseState::Released, pb::Outcome::Failed));
-    assert_eq!((released.note.as_str(), released.cleaning, released.access.len()), ("exit 1", false, 0));
+    assert_eq!((released.note.as_str(), released.cleaning, released.access), ("exit 1", false, None));
 
     let cause = vec![
         link(Subject::Lease(LeaseId::new(1)), Reason::ParentGone),
@@ -83,8 +84,8 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
     };
     let told = resource(&core, &[Arc::new(testing::active(7, 1))], Reading::default());
     assert_eq!(told.state(), pb::ResourceState::Suspect);
-    assert_eq!((told.slots_in_use, told.lease_ids), (1, vec![LeaseId::new(7).to_string()]));
-    assert_eq!(told.access.keys().collect::<Vec<_>>(), ["user"]);
+    assert_eq!((told.slots_in_use, told.lease_ids.clone()), (1, vec![LeaseId::new(7).to_string()]));
+    assert_eq!(told.access_pairs().keys().collect::<Vec<_>>(), ["user"]);
     assert_eq!((told.misses, told.causes[0].reason.as_str()), (2, "PROBE_MISSED"));
     assert_eq!((told.parent_lease_id, told.parent_id), (LeaseId::new(2).to_string(), String::new()));
     assert_eq!((told.cordoned, told.cordoned_by.as_str(), told.cordon_reason.as_str()), (true, "ann", "triage"));
@@ -134,7 +135,7 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
         config: Arc::new(config),
         configured: true,
         cordoned: None,
-        by_state: [("READY", 2)].into(),
+        by_state: [("READY", 2), ("GONE", 3)].into(),
         free_slots: 2,
         leases: 0,
         waiting: 0,
@@ -162,6 +163,8 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
     };
     let told = pool(&view, Reading::default());
     assert_eq!((told.domain.as_str(), told.dry_run), ("zone", true));
+    let counts: Vec<_> = told.resources.iter().map(|one| (one.state(), one.count)).collect();
+    assert_eq!(counts, [(pb::ResourceState::Gone, 3), (pb::ResourceState::Ready, 2)]);
     let [on, off] = &told.brakes[..] else { panic!("{told:?}") };
     assert_eq!((on.domain.as_str(), on.members, on.troubled, on.why.as_str()), ("a", 8, 5, "a common cause"));
     assert_eq!(on.held_since, Some(prost_types::Timestamp { seconds: 7, nanos: 0 }));
@@ -169,4 +172,41 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
     let c = told.counters.unwrap();
     let counted = [c.doubts, c.cleared, c.repairs, c.lost, c.broken, c.held, c.would_end, c.would_break];
     assert_eq!(counted, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+/// The keys of adapters and the fields of the API name the same things; a state of the core has its name in the API.
+#[test]
+fn every_key_of_an_adapter_survives_and_no_credential_does() {
+    use wharfinger_adapter::access as key;
+    let public = [
+        key::ADDRESS,
+        key::PORT,
+        key::USER,
+        key::HOST_KEY,
+        key::PROXY_COMMAND,
+        key::PATH,
+        key::ROOT,
+        key::COMMIT,
+        key::BASE,
+        key::REPOSITORY,
+        key::WARMTH,
+        key::CHANGED,
+        key::SPARSE,
+        key::DEPTH,
+        key::FENCE,
+        key::BOOT_ID,
+    ];
+    let mut texts: Texts = public.iter().map(|key| (Arc::from(*key), Arc::from("1"))).collect();
+    texts.insert(key::TRANSPORT.into(), "ssh".into());
+    texts.insert("commit.lib".into(), "c0ffee".into());
+    let wanted: Vec<String> = texts.keys().map(ToString::to_string).collect();
+    texts.insert(key::PRIVATE_KEY.into(), "s3cr3t".into());
+    let told = access(&texts);
+    assert_eq!(told.pairs().into_keys().collect::<Vec<_>>(), wanted);
+    let more = [key::CHANGED, "commit.lib", key::DEPTH, key::SPARSE, key::WARMTH];
+    assert_eq!(told.more.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), more.into());
+    assert!(!format!("{told:?}").contains("s3cr3t"));
+    let credentials = credentials(wharfinger_adapter::Credentials::private_key("s3cr3t".into()));
+    assert_eq!(credentials.private_key, "s3cr3t");
+    assert!(!format!("{credentials:?}").contains("s3cr3t"));
 }

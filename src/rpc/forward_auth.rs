@@ -1,23 +1,23 @@
-//! That a call was passed on by a server on the same database: a code over who called what and when, keyed with what the
-//! database tells its servers and nobody else. The key itself never leaves them, and changes with each lead.
+//! The proof that a server on the same database forwarded a call: an HMAC over path, caller and time. Its key is in the
+//! database, so that only its servers have it. The key never travels, and changes with each leader.
 
 use crate::clock::wall_ms;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt::Write as _;
 
-/// How far the clocks of two servers may be apart, and how long a proof may be on its way.
+/// Maximum age of a proof, with the difference of two servers' clocks.
 const WINDOW_MS: i64 = 60_000;
 
 type Code = Hmac<Sha256>;
 
-/// Without a key there is none.
+/// The HMAC. `None`: there is no key.
 fn code(key: &str, path: &str, caller: &str, at_ms: i64) -> Option<Code> {
     if key.is_empty() {
         return None;
     }
     let mut code = Code::new_from_slice(key.as_bytes()).ok()?;
-    // No part has a zero in it.
+    // The parts hold no zero byte, so that a zero separates them.
     for part in [path, caller, &at_ms.to_string()] {
         code.update(part.as_bytes());
         code.update(&[0]);
@@ -25,7 +25,7 @@ fn code(key: &str, path: &str, caller: &str, at_ms: i64) -> Option<Code> {
     Some(code)
 }
 
-/// A proof, made now.
+/// Makes a proof with the present time.
 pub(crate) fn make(key: &str, path: &str, caller: &str) -> Option<String> {
     at(key, path, caller, wall_ms())
 }
@@ -34,13 +34,13 @@ fn at(key: &str, path: &str, caller: &str, at_ms: i64) -> Option<String> {
     let code = code(key, path, caller, at_ms)?.finalize().into_bytes();
     let mut text = format!("{at_ms}.");
     for byte in code {
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     Some(text)
 }
 
-/// Whether this is one.
+/// Whether the proof is valid.
 pub(crate) fn holds(key: &str, path: &str, caller: &str, proof: &str) -> bool {
     let check = || {
         let (at, hex) = proof.split_once('.')?;
@@ -48,7 +48,7 @@ pub(crate) fn holds(key: &str, path: &str, caller: &str, proof: &str) -> bool {
         let near = wall_ms().checked_sub(at)?.checked_abs()? <= WINDOW_MS;
         let bytes: Option<Vec<u8>> =
             hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-        // Compared in constant time.
+        // Compares in constant time.
         let same = code(key, path, caller, at)?.verify_slice(&bytes?).is_ok();
         Some(near && same)
     };

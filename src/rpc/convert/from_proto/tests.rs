@@ -79,12 +79,12 @@ fn all_problems_of_a_request_are_told_at_once_with_their_paths() {
         [
             "request_id: must be 1 to 128 visible ASCII characters, without spaces",
             "priority: must be from -100 to 100; got 101",
-            "queue_for: makes no sense with no_queue; set one of them",
+            "queue_for: excludes no_queue; set one of them",
             "holder: has 1025 bytes; at most 1024 are kept",
             "claims: exclude selector: put it into the claims",
             "count: belongs to selector; each claim has its own",
             "claims[0].selector: is required: name a pool, labels, or both",
-            "claims[1].count: must be at most 64; got 65",
+            "claims[1].count: must be from 0 to 64; got 65",
             "claims[1].selector.labels[]: the key must have 1 to 63 bytes, without spaces",
             "claims[1].selector.labels[os]: has 257 bytes; at most 256 are kept",
             "claims[1].params[script]: has the control character \\u{7}; remove it",
@@ -119,7 +119,7 @@ fn a_ttl_of_ten_years_and_a_broken_duration_are_refused() {
     let request = pb::LeaseRequest { ttl: broken, ..wanted() };
     assert_eq!(
         problems(lease(&request, who())),
-        ["ttl: is no duration: seconds and nanos must have the same sign, nanos below one second"]
+        ["ttl: is not a valid duration: seconds and nanos must have the same sign, nanos below one second"]
     );
 }
 
@@ -128,14 +128,15 @@ fn a_release_takes_the_known_outcomes() {
     let id = "lse_01JDEFG7T1000000000000002A".to_owned();
     let request =
         |outcome| pb::ReleaseRequest { lease_id: id.clone(), outcome, note: "two\nlines".into(), hold: seconds(60) };
-    for (told, outcome) in [(0, Outcome::Ok), (1, Outcome::Ok), (2, Outcome::Failed), (3, Outcome::Tainted)] {
+    let known = [Outcome::Abandoned, Outcome::Ok, Outcome::Failed, Outcome::Tainted, Outcome::Abandoned];
+    for (told, outcome) in (0..).zip(known) {
         let (_, input) = release(&request(told), who()).unwrap();
         let Input::Release { outcome: found, hold, .. } = input else { panic!() };
         assert_eq!((found, hold), (outcome, Some(Millis::secs(60))));
     }
     let at_once = pb::ReleaseRequest { hold: seconds(0), ..request(2) };
     assert_eq!(problems(release(&at_once, who())), ["hold: must be more than 0 and at most 365 days; got 0s"]);
-    assert_eq!(problems(release(&request(9), who())), ["outcome: 9 is unknown; use OK, FAILED or TAINTED"]);
+    assert_eq!(problems(release(&request(9), who())), ["outcome: 9 is unknown; use OK, FAILED, TAINTED or ABANDONED"]);
     let both = pb::ReleaseRequest { lease_id: "x".into(), outcome: 9, ..pb::ReleaseRequest::default() };
     assert_eq!(problems(release(&both, who())).len(), 2);
 }
@@ -177,8 +178,8 @@ fn a_page_has_a_size_and_a_token_of_ours() {
         [
             "states[1]: 0 is no state of a lease",
             "states[2]: 99 is no state of a lease",
-            "page_token: \"res_01JDEFG7T1000000000000002A\" is none of ours: pass next_page_token of the page before",
-            "page_size: must be at most 1000; got 1001",
+            "page_token: \"res_01JDEFG7T1000000000000002A\" is not a page token of this list: pass next_page_token of the page before",
+            "page_size: must be from 0 to 1000; got 1001",
         ]
     );
     assert_eq!(list(&pb::ListRequest::default()).unwrap().size, 100);
@@ -186,26 +187,40 @@ fn a_page_has_a_size_and_a_token_of_ours() {
 }
 
 #[test]
-fn only_a_cordon_takes_a_pool_and_what_takes_from_a_holder_needs_a_reason() {
+fn a_cordon_takes_a_resource_or_a_pool_and_what_takes_from_a_holder_needs_a_reason() {
     let id = "res_01JDEFG7T1000000000000002A".to_owned();
-    let one = pb::TargetRequest { resource_id: id.clone(), ..pb::TargetRequest::default() };
-    let pool = pb::TargetRequest { pool: "linux".into(), ..pb::TargetRequest::default() };
-    let both = pb::TargetRequest { pool: "linux".into(), ..one.clone() };
-    let cordon = |request| admin(request, who(), AdminVerb::Cordon, Some(AdminVerb::CordonPool));
+    let one = pb::CordonRequest { resource_id: id.clone(), ..pb::CordonRequest::default() };
+    let pool = pb::CordonRequest { pool: "linux".into(), ..pb::CordonRequest::default() };
+    let both = pb::CordonRequest { pool: "linux".into(), ..one.clone() };
+    let cordon = |request| on_resource_or_pool(request, who(), AdminVerb::Cordon, AdminVerb::CordonPool);
 
     assert_eq!(cordon(&pool).unwrap().0, Target::Pool("linux".into()));
     assert_eq!(cordon(&one).unwrap().0, Target::Resource(id.parse().unwrap()));
     assert_eq!(problems(cordon(&both)), ["pool: excludes resource_id; name one of them"]);
-    assert_eq!(problems(cordon(&pb::TargetRequest::default())), ["resource_id: is required, or a pool"]);
-    let check = admin(&pool, who(), AdminVerb::Check, None);
-    assert_eq!(problems(check), ["pool: only Cordon and Uncordon take a whole pool; name a resource_id"]);
-    assert!(admin(&one, who(), AdminVerb::Check, None).is_ok());
+    assert_eq!(problems(cordon(&pb::CordonRequest::default())), ["resource_id: is required, or a pool"]);
+    let check = pb::CheckRequest { resource_id: id.clone(), ..pb::CheckRequest::default() };
+    assert_eq!(on_resource(&check, who(), AdminVerb::Check).unwrap().0, Target::Resource(id.parse().unwrap()));
 
-    let reason = "reason: is required: it takes something from a holder, who is told why";
-    assert_eq!(problems(admin(&one, who(), AdminVerb::Quarantine, None)), [reason]);
-    assert_eq!(problems(admin(&one, who(), AdminVerb::ForceDestroy, None)), [reason]);
+    let reason = "reason: is required: it takes a resource or a lease from its holder, who gets the reason";
+    let quarantine = pb::QuarantineRequest { resource_id: id.clone(), ..pb::QuarantineRequest::default() };
+    assert_eq!(problems(on_resource(&quarantine, who(), AdminVerb::Quarantine)), [reason]);
+    let destroy = pb::ForceDestroyRequest { resource_id: id, ..pb::ForceDestroyRequest::default() };
+    assert_eq!(problems(on_resource(&destroy, who(), AdminVerb::ForceDestroy)), [reason]);
     let told = problems(break_lease(&pb::BreakRequest { lease_id: "x".into(), reason: " ".into() }, who()));
     assert!(told[0].starts_with("lease_id: \"x\" is not a lease id") && told[1] == reason, "{told:?}");
+}
+
+#[test]
+fn a_page_token_of_the_history_is_one_of_ours() {
+    let request = |token: &str| pb::EventsRequest { page_token: token.into(), ..pb::EventsRequest::default() };
+    for wrong in ["x", "1", "0.1", "1.x", "-1.1", "1.-1", "1.1.1", "1.99999"] {
+        let told = problems(events(&request(wrong)));
+        assert!(told.len() == 1 && told[0].starts_with("page_token: "), "{wrong}: {told:?}");
+    }
+    let page = events(&request("7.2")).unwrap();
+    assert_eq!((page.query().after, page.query().to, page.query().limit), (Revision(6), None, 103));
+    let page = events(&pb::EventsRequest { newest_first: true, ..request("7.2") }).unwrap();
+    assert_eq!((page.query().after, page.query().to), (Revision(0), Some(Revision(7))));
 }
 
 #[test]
@@ -224,7 +239,7 @@ fn a_hold_and_a_timeline_are_of_a_lease_or_of_a_resource() {
     let reason = pb::HoldRequest { reason: "r".repeat(4097), hold: seconds(-1), ..of_resource };
     assert_eq!(
         problems(hold(&both, who())),
-        ["lease_id: excludes resource_id; name one of them", "hold: is required: how long it is to be kept"]
+        ["lease_id: excludes resource_id; name one of them", "hold: is required: the time to keep the resource"]
     );
     assert_eq!(
         problems(hold(&reason, who())),
@@ -235,7 +250,7 @@ fn a_hold_and_a_timeline_are_of_a_lease_or_of_a_resource() {
         pb::TimelineRequest { lease_id: lease_id.clone(), resource_id, limit: 1001, ..pb::TimelineRequest::default() };
     assert_eq!(
         problems(timeline(&asked)),
-        ["lease_id: excludes resource_id; name one of them", "limit: must be at most 1000; got 1001"]
+        ["lease_id: excludes resource_id; name one of them", "limit: must be from 0 to 1000; got 1001"]
     );
     assert_eq!(problems(timeline(&pb::TimelineRequest::default())), ["resource_id: is required, or a lease_id"]);
     let one = pb::TimelineRequest { lease_id: lease_id.clone(), ..pb::TimelineRequest::default() };

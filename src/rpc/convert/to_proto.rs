@@ -1,4 +1,4 @@
-//! The core's things to messages.
+//! Values of the core to messages.
 
 use crate::pb;
 use crate::store::StoredEvent;
@@ -31,11 +31,11 @@ pub(crate) fn lease(lease: &Lease, clock: Reading) -> pb::Lease {
         wait_until: spec.wait_until.map(time),
         pool: lease.pool.as_deref().unwrap_or_default().to_owned(),
         ends_at: lease.ends_at.map(time),
-        doubt: text(lease.doubt.as_ref()),
-        attempts: lease.attempts,
+        doubt: lease.doubt.as_ref().map(|detail| pb::Doubt { detail: detail.to_string() }),
+        attempts: int(lease.attempts),
         trouble: text(lease.trouble.as_ref()),
         group_id: spec.group.map(|id| id.to_string()).unwrap_or_default(),
-        group_index: spec.index,
+        group_index: int(spec.index),
         replaces_id: spec.replaces.map(|id| id.to_string()).unwrap_or_default(),
         child_resource_id: spec.child.map(|id| id.to_string()).unwrap_or_default(),
         independent: spec.independent,
@@ -45,14 +45,14 @@ pub(crate) fn lease(lease: &Lease, clock: Reading) -> pb::Lease {
     };
     if let Some(hold) = lease.hold() {
         told.resource_id = hold.resource.to_string();
-        told.slot = hold.slot;
+        told.slot = int(hold.slot);
         told.fencing_token = hold.token;
     }
     match &lease.state {
         LeaseState::Queued | LeaseState::Preparing { .. } => {}
         LeaseState::Active { since, access, .. } => {
             told.active_at = Some(time(*since));
-            told.access = self::access(access);
+            told.access = Some(self::access(access));
         }
         LeaseState::Ended { how, at, cleanup } => {
             told.ended_at = Some(time(*at));
@@ -71,6 +71,7 @@ fn ended(told: &mut pb::Lease, how: &Ended, clock: Reading) {
                 Outcome::Ok => pb::Outcome::Ok,
                 Outcome::Failed => pb::Outcome::Failed,
                 Outcome::Tainted => pb::Outcome::Tainted,
+                Outcome::Abandoned => pb::Outcome::Abandoned,
             }
             .into();
             told.note = note.to_string();
@@ -129,13 +130,13 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
         item: text(resource.item.as_ref()),
         state: resource_state(&resource.state).into(),
         labels: texts(&resource.labels),
-        slots: resource.slots,
-        slots_in_use: u32::try_from(leases.len()).unwrap_or(u32::MAX),
+        slots: int(resource.slots),
+        slots_in_use: size(leases.len()),
         created_at: Some(time(resource.created_at)),
         ready_at: resource.ready_at.map(time),
         idle_since: resource.idle_since.map(time),
-        uses: resource.uses,
-        access: access(&resource.access),
+        uses: int(resource.uses),
+        access: Some(access(&resource.access)),
         ends_at: resource.ends_at.map(time),
         trouble: text(resource.trouble.as_ref()),
         lease_ids: leases.iter().map(|lease| lease.id.to_string()).collect(),
@@ -150,18 +151,18 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
     match &resource.state {
         ResourceState::Ready => {}
         ResourceState::Provisioning { attempt, retry_at, .. } => {
-            told.attempt = *attempt;
+            told.attempt = int(*attempt);
             told.retry_at = retry_at.map(time);
         }
         ResourceState::Suspect { cause, retry_at, misses, held, .. } => {
             told.held = text(held.as_ref());
             told.causes = causes(cause, clock);
             told.retry_at = retry_at.map(time);
-            told.misses = *misses;
+            told.misses = int(*misses);
         }
         ResourceState::Repairing { cause, repairs, .. } => {
             told.causes = causes(cause, clock);
-            told.attempt = *repairs;
+            told.attempt = int(*repairs);
         }
         ResourceState::Quarantined { cordon, until, .. } => {
             let keep = Keep { by: cordon.by.clone(), reason: cordon.reason.clone(), until: *until };
@@ -174,7 +175,7 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
         ResourceState::Destroying { attempt, retry_at, cause, .. }
         | ResourceState::Orphaned { attempt, retry_at, cause, .. } => {
             told.causes = causes(cause, clock);
-            told.attempt = *attempt;
+            told.attempt = int(*attempt);
             told.retry_at = retry_at.map(time);
         }
         ResourceState::Gone { cause, .. } => told.causes = causes(cause, clock),
@@ -237,13 +238,13 @@ pub(crate) fn pool(pool: &PoolView, clock: Reading) -> pb::Pool {
         cordoned_by: pool.cordoned.as_ref().map(|cordon| cordon.by.to_string()).unwrap_or_default(),
         cordon_reason: pool.cordoned.as_ref().map(|cordon| cordon.reason.to_string()).unwrap_or_default(),
         on: config.on.iter().map(ToString::to_string).collect(),
-        min_ready: config.min_ready,
-        max: config.max,
-        slots: config.slots,
-        resources: pool.by_state.iter().map(|(state, count)| ((*state).to_owned(), *count)).collect(),
-        free_slots: pool.free_slots,
-        leases: pool.leases,
-        waiting: pool.waiting,
+        min_ready: int(config.min_ready),
+        max: int(config.max),
+        slots: int(config.slots),
+        resources: pool.by_state.iter().map(|(state, count)| state_count(state, *count)).collect(),
+        free_slots: int(pool.free_slots),
+        leases: int(pool.leases),
+        waiting: int(pool.waiting),
         items: pool
             .items
             .iter()
@@ -264,8 +265,8 @@ pub(crate) fn pool(pool: &PoolView, clock: Reading) -> pb::Pool {
 fn brake(brake: &BrakeView, clock: Reading) -> pb::Brake {
     pb::Brake {
         domain: brake.domain.to_string(),
-        members: brake.members,
-        troubled: brake.troubled,
+        members: int(brake.members),
+        troubled: int(brake.troubled),
         held_since: brake.held.as_ref().map(|(since, _)| time(*since, clock)),
         why: brake.held.as_ref().map(|(_, why)| why.to_string()).unwrap_or_default(),
     }
@@ -273,14 +274,14 @@ fn brake(brake: &BrakeView, clock: Reading) -> pb::Brake {
 
 fn counters(counters: &PoolCounters) -> pb::PoolCounters {
     pb::PoolCounters {
-        doubts: counters.doubts,
-        cleared: counters.cleared,
-        repairs: counters.repairs,
-        lost: counters.lost,
-        broken: counters.broken,
-        held: counters.held,
-        would_end: counters.would_end,
-        would_break: counters.would_break,
+        doubts: long(counters.doubts),
+        cleared: long(counters.cleared),
+        repairs: long(counters.repairs),
+        lost: long(counters.lost),
+        broken: long(counters.broken),
+        held: long(counters.held),
+        would_end: long(counters.would_end),
+        would_break: long(counters.would_break),
     }
 }
 
@@ -295,7 +296,7 @@ pub(crate) fn explanation(told: pb::Lease, why: Explanation, history: Vec<pb::Ev
     pb::ExplainResponse {
         lease: Some(told),
         summary: why.summary,
-        position: why.position,
+        position: int(why.position),
         satisfiable: why.satisfiable,
         blockers: blockers.collect(),
         history,
@@ -352,11 +353,35 @@ fn causes(chain: &CauseChain, clock: Reading) -> Vec<pb::Cause> {
         .collect()
 }
 
-/// Credentials are no part of the state; a state that holds some all the same does not leak them.
-fn access(access: &Texts) -> HashMap<String, String> {
-    let mut told = texts(access);
-    told.retain(|key, _| !wharfinger_adapter::access::CREDENTIALS.contains(&key.as_str()));
-    told
+/// The state of the core has no credentials. If one has some all the same, they are left out.
+fn access(access: &Texts) -> pb::Access {
+    let public = access.iter().filter(|(key, _)| !wharfinger_adapter::access::CREDENTIALS.contains(&&***key));
+    pb::Access::from_pairs(public.map(|(key, value)| (key.to_string(), value.to_string())).collect())
+}
+
+/// The credentials of an answer to the holder.
+pub(crate) fn credentials(credentials: wharfinger_adapter::Credentials) -> pb::Credentials {
+    let mut pairs = credentials.into_access();
+    pb::Credentials { private_key: pairs.remove(wharfinger_adapter::access::PRIVATE_KEY).unwrap_or_default() }
+}
+
+/// The states of the core and of the API have the same names; a test compares them.
+fn state_count(state: &str, count: u32) -> pb::StateCount {
+    let state = pb::ResourceState::from_str_name(&format!("RESOURCE_STATE_{state}")).unwrap_or_default();
+    pb::StateCount { state: state.into(), count: int(count) }
+}
+
+/// The API has no unsigned counts.
+fn int(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn size(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn long(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn selector(selector: &Selector) -> pb::Selector {
@@ -371,7 +396,7 @@ fn text(text: Option<&Arc<str>>) -> String {
     text.map(ToString::to_string).unwrap_or_default()
 }
 
-/// As a wall time: clients compare it with their own clocks.
+/// Wall time, which clients compare with their own clocks.
 fn time(at: Timestamp, clock: Reading) -> prost_types::Timestamp {
     let at = clock.to_wall(at);
     let nanos = i32::try_from(at.0.rem_euclid(1000) * 1_000_000).unwrap_or(0);

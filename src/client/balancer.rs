@@ -1,8 +1,8 @@
-//! The way to one of several servers.
+//! The endpoints of several servers, and the choice among them.
 //!
-//! Calls go where the last one was answered; any server will do. One that follows and does not pass calls on refuses and says who
-//! leads: then the same call goes there at once, which is safe for any call, since a refused one did nothing. So is one whose
-//! connection never stood. What broke later is the caller's to repeat, and goes to the next server.
+//! Calls go to the server that answered the last one. A server that follows and does not forward refuses with the leader's
+//! address, and the same call goes there at once: a refused call did nothing. A call whose connection was never established is
+//! retried as well. A later failure is returned; only the caller knows whether to repeat it. The next call goes to the next server.
 
 use super::{ClientError, ClientOptions, error};
 use crate::random::random;
@@ -20,12 +20,12 @@ use tonic::codegen::{Bytes, Service};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, ConnectError, Status};
 
-/// Servers that are known, given or told of: more are not taken in.
+/// Maximum number of servers, configured or named by other servers.
 const MOST: usize = 32;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// How one of the servers is reached.
+/// Connections to one server.
 struct End {
     address: String,
     calls: Channel,
@@ -34,23 +34,23 @@ struct End {
 
 struct Shared {
     ends: RwLock<Vec<End>>,
-    /// Where the last call was answered, or is to be tried next; the same for watches, which begin anywhere, so that those of
-    /// many clients are spread over the servers.
+    /// Index of the server for the next call, and of that for the next watch. Watches begin at a random server, so that those of
+    /// many clients spread over the servers.
     current: [AtomicUsize; 2],
     options: ClientOptions,
 }
 
-/// A transport to whichever server leads. Cheap to clone; the clones know what one of them has found out.
+/// A transport to one of several servers. Cheap to clone; the clones share what they know of the servers.
 #[derive(Clone)]
-pub struct Way {
+pub struct Endpoints {
     shared: Arc<Shared>,
-    /// On connections of their own.
+    /// Uses the connections for watches.
     watches: bool,
 }
 
-impl std::fmt::Debug for Way {
+impl std::fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Way").field("watches", &self.watches).field("servers", &self.shared.addresses()).finish()
+        f.debug_struct("Endpoints").field("watches", &self.watches).field("servers", &self.shared.addresses()).finish()
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn parse(endpoints: &str, options: &ClientOptions) -> Result<Vec<Endp
     endpoints.split(',').map(|text| endpoint(text.trim(), several, options)).collect()
 }
 
-/// Each server by itself, for who wants to know how it is.
+/// The endpoint of each server, for health checks.
 #[cfg(feature = "cli")]
 pub(crate) fn parse_addresses(endpoints: &str) -> Result<Vec<Endpoint>, ClientError> {
     parse(endpoints, &ClientOptions::default())
@@ -70,12 +70,12 @@ fn endpoint(text: &str, several: bool, options: &ClientOptions) -> Result<Endpoi
     let wrong = || ClientError::Address(format!("{text:?}"));
     let uri = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let endpoint = Endpoint::from_shared(uri).map_err(|_| wrong())?;
-    // TLS is not built in yet: better said here than found by a handshake that fails.
+    // TLS is not built in: an https address is refused here, before a handshake fails.
     let complete = endpoint.uri().scheme_str() == Some("http") && endpoint.uri().port().is_some();
     if !complete {
         return Err(wrong());
     }
-    // Where there is another to turn to, a silent one is given up sooner.
+    // With several servers a silent one is given up sooner.
     let (interval, timeout) = if several { (5, 3) } else { (20, 10) };
     Ok(endpoint
         .connect_timeout(options.connect_timeout)
@@ -86,14 +86,14 @@ fn endpoint(text: &str, several: bool, options: &ClientOptions) -> Result<Endpoi
         .keep_alive_while_idle(true))
 }
 
-/// What two ways of writing an address have in common.
+/// The canonical form of an address.
 fn address(endpoint: &Endpoint) -> String {
     endpoint.uri().authority().map(ToString::to_string).unwrap_or_default()
 }
 
-impl Way {
-    /// The way for calls, and the one for watches. The first server may have a connection already.
-    pub(super) fn new(parsed: &[Endpoint], first: Option<Channel>, options: &ClientOptions) -> (Way, Way) {
+impl Endpoints {
+    /// Returns the transport for calls and that for watches. The first server may have a connection already.
+    pub(super) fn new(parsed: &[Endpoint], first: Option<Channel>, options: &ClientOptions) -> (Endpoints, Endpoints) {
         let mut first = first;
         let ends = parsed.iter().map(|endpoint| End {
             address: address(endpoint),
@@ -105,7 +105,7 @@ impl Way {
             current: [AtomicUsize::new(0), AtomicUsize::new(anywhere(parsed.len()))],
             options: options.clone(),
         });
-        (Way { shared: shared.clone(), watches: false }, Way { shared, watches: true })
+        (Endpoints { shared: shared.clone(), watches: false }, Endpoints { shared, watches: true })
     }
 }
 
@@ -113,8 +113,8 @@ fn anywhere(count: usize) -> usize {
     usize::try_from(random() % (count.max(1) as u64)).unwrap_or(0)
 }
 
-impl Way {
-    /// How many servers are known.
+impl Endpoints {
+    /// Number of known servers.
     pub(super) fn count(&self) -> usize {
         self.shared.ends.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -125,7 +125,7 @@ impl Shared {
         self.ends.read().unwrap_or_else(PoisonError::into_inner).iter().map(|end| end.address.clone()).collect()
     }
 
-    /// Where to go now: its number, its channel, and how many there are.
+    /// The present server: its index, its channel, and the number of servers.
     fn current(&self, watches: bool) -> (usize, Channel, usize) {
         let ends = self.ends.read().unwrap_or_else(PoisonError::into_inner);
         let at = self.current[usize::from(watches)].load(Ordering::Acquire) % ends.len();
@@ -133,14 +133,14 @@ impl Shared {
         (at, if watches { end.watches.clone() } else { end.calls.clone() }, ends.len())
     }
 
-    /// The next one, unless somebody has gone on already.
+    /// Goes on to the next server, unless another call did so already.
     fn go_on(&self, watches: bool, from: usize, count: usize) {
         let current = &self.current[usize::from(watches)];
         let _ = current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// To the one that leads; takes it in if it is not known yet. Not to one of `dead`: the leader may be known to us by
-    /// another address than to the servers among themselves.
+    /// Goes to the server that leads, and adds it if it is unknown. A server of `dead` is refused: clients may reach the leader by
+    /// another address than the servers do.
     fn go_to(&self, watches: bool, leader: &str, dead: &[usize]) -> Result<(), ClientError> {
         let told = endpoint(leader, true, &self.options)?;
         let wanted = address(&told);
@@ -161,16 +161,16 @@ impl Shared {
     }
 }
 
-/// What is to be done about an answer.
+/// Consequence of an answer.
 enum Next {
-    /// It is the answer.
+    /// The answer is returned.
     Done,
-    /// The same call elsewhere: nothing was done.
+    /// The call did nothing, and goes to another server.
     Again,
 }
 
-impl Way {
-    /// A refusal before anything was done sends us on.
+impl Endpoints {
+    /// A refusal before anything was done leads to another server.
     fn judge(&self, response: &Response<Body>, at: usize, count: usize, dead: &[usize]) -> Next {
         let Some(status) = Status::from_header_map(response.headers()) else { return Next::Done };
         if status.code() != Code::Unavailable {
@@ -186,7 +186,7 @@ impl Way {
 
     async fn carry(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let (parts, body) = request.into_parts();
-        // Each of our calls has one message, which may be needed again.
+        // Each call has one message, which may be sent again.
         let message: Bytes = body.collect().await?.to_bytes();
         let mut left = None;
         let mut dead = Vec::new();
@@ -195,7 +195,7 @@ impl Way {
             let left = left.get_or_insert(2 * count);
             *left = left.saturating_sub(1);
             let request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
-            // A call that is given up while it has no answer may have met a server that hangs.
+            // A call that is dropped without an answer may have met a server that hangs.
             let hanging = Hanging { shared: &self.shared, at, count, over: !self.watches };
             let answer = async {
                 poll_fn(|cx| channel.poll_ready(cx)).await?;
@@ -236,13 +236,13 @@ impl Hanging<'_> {
 impl Drop for Hanging<'_> {
     fn drop(&mut self) {
         if !self.over {
-            // Only calls: a watch stays open.
+            // Only for calls: a watch stays open.
             self.shared.go_on(false, self.at, self.count);
         }
     }
 }
 
-/// The connection was never made, so nothing was sent.
+/// Whether the connection was never established, so that nothing was sent.
 pub(crate) fn never_stood(error: &tonic::transport::Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -254,7 +254,7 @@ pub(crate) fn never_stood(error: &tonic::transport::Error) -> bool {
     false
 }
 
-impl Service<Request<Body>> for Way {
+impl Service<Request<Body>> for Endpoints {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;

@@ -1,10 +1,10 @@
-//! Messages to inputs of the core. Each function tells all problems of its message at once.
+//! Messages to inputs of the core. Each function reports all problems of its message at once.
 
 use crate::engine::Filter;
 use crate::pb;
-use crate::rpc::check::{Id, Lines, MAX_TEXT, MAX_VALUE, Problems, Span, quoted};
 use crate::rpc::status::RpcError;
-use crate::store::EventQuery;
+use crate::rpc::validate::{Id, Lines, MAX_TEXT, MAX_VALUE, Problems, Span, quoted};
+use crate::store::{EventQuery, StoredEvent};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,17 @@ use wharfinger_core::{
 
 const MAX_HOLDER: usize = 1024;
 const MAX_REQUEST_ID: usize = 128;
-const MAX_COUNT: u32 = 64;
-const MAX_CLAIMS: usize = 64;
+/// Maximum number of leases of one claim.
+pub(crate) const MAX_COUNT: u32 = 64;
+/// Maximum number of claims of a request.
+pub(crate) const MAX_CLAIMS: usize = 64;
 const PRIORITY: std::ops::RangeInclusive<i32> = -100..=100;
-const DEFAULT_PAGE: u32 = 100;
-const MAX_PAGE: u32 = 1000;
+const DEFAULT_PAGE: u16 = 100;
+/// Maximum number of entries of a page.
+pub(crate) const MAX_PAGE: u16 = 1000;
 const DEFAULT_BOOKMARKS: Millis = Millis::secs(5);
 
-/// A lease request, and how long its call may wait.
+/// A lease request, and the maximum time that its call waits.
 pub(crate) fn lease(request: &pb::LeaseRequest, principal: Arc<str>) -> Result<(Input, Duration), RpcError> {
     let mut p = Problems::default();
     let request_id = &request.request_id;
@@ -35,7 +38,7 @@ pub(crate) fn lease(request: &pb::LeaseRequest, principal: Arc<str>) -> Result<(
         p.add("priority", format!("must be from -100 to 100; got {}", request.priority));
     }
     if request.no_queue && request.queue_for.is_some() {
-        p.add("queue_for", "makes no sense with no_queue; set one of them");
+        p.add("queue_for", "excludes no_queue; set one of them");
     }
     let wanted = LeaseRequest {
         request_id: Arc::from(request_id.as_str()),
@@ -81,16 +84,17 @@ fn claims(p: &mut Problems, request: &pb::LeaseRequest) -> Vec<Claim> {
     each.map(|(i, c)| claim(p, &format!("claims[{i}]."), c.selector.as_ref(), c.count, &c.params)).collect()
 }
 
-/// `at` is the path of what has the fields, with its dot.
+/// `at` is the path of the message that has the fields, with a dot at its end.
 fn claim(
     p: &mut Problems,
     at: &str,
     selector: Option<&pb::Selector>,
-    count: u32,
+    count: i32,
     params: &HashMap<String, String>,
 ) -> Claim {
-    if count > MAX_COUNT {
-        p.add(format!("{at}count"), format!("must be at most {MAX_COUNT}; got {count}"));
+    let known = u32::try_from(count).ok().filter(|count| *count <= MAX_COUNT);
+    if known.is_none() {
+        p.add(format!("{at}count"), format!("must be from 0 to {MAX_COUNT}; got {count}"));
     }
     let selector = match selector {
         Some(selector) if selector.pool.is_empty() && selector.labels.is_empty() => {
@@ -107,7 +111,7 @@ fn claim(
         }
     };
     let params: Texts = p.texts(&format!("{at}params"), params, MAX_TEXT, Lines::Many);
-    Claim { selector: Arc::new(selector), count: count.max(1), params: Arc::new(params) }
+    Claim { selector: Arc::new(selector), count: known.unwrap_or(1).max(1), params: Arc::new(params) }
 }
 
 /// The end of a lease by its holder.
@@ -115,12 +119,14 @@ pub(crate) fn release(request: &pb::ReleaseRequest, principal: Arc<str>) -> Resu
     let mut p = Problems::default();
     let lease = p.id("lease_id", &request.lease_id);
     let outcome = match pb::Outcome::try_from(request.outcome) {
-        Ok(pb::Outcome::Unspecified | pb::Outcome::Ok) => Outcome::Ok,
+        Ok(pb::Outcome::Ok) => Outcome::Ok,
         Ok(pb::Outcome::Failed) => Outcome::Failed,
         Ok(pb::Outcome::Tainted) => Outcome::Tainted,
+        // A caller that failed before it knew reports no success.
+        Ok(pb::Outcome::Unspecified | pb::Outcome::Abandoned) => Outcome::Abandoned,
         Err(_) => {
-            p.add("outcome", format!("{} is unknown; use OK, FAILED or TAINTED", request.outcome));
-            Outcome::Ok
+            p.add("outcome", format!("{} is unknown; use OK, FAILED, TAINTED or ABANDONED", request.outcome));
+            Outcome::Abandoned
         }
     };
     let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);
@@ -129,7 +135,7 @@ pub(crate) fn release(request: &pb::ReleaseRequest, principal: Arc<str>) -> Resu
     Ok((lease, Input::Release { lease, principal, outcome, note, hold }))
 }
 
-/// A holder's question whether its resource is at fault.
+/// A holder's report of failures.
 pub(crate) fn report(request: &pb::ReportRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
     let mut p = Problems::default();
     let lease = p.id("lease_id", &request.lease_id);
@@ -138,7 +144,7 @@ pub(crate) fn report(request: &pb::ReportRequest, principal: Arc<str>) -> Result
     Ok((lease, Input::Report { lease, principal, note }))
 }
 
-/// A sign of life from a holder.
+/// A renewal by a holder.
 pub(crate) fn renew(request: &pb::RenewRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
     let mut p = Problems::default();
     let lease = p.id("lease_id", &request.lease_id);
@@ -147,7 +153,7 @@ pub(crate) fn renew(request: &pb::RenewRequest, principal: Arc<str>) -> Result<(
     Ok((lease, Input::Renew { lease, principal, ttl }))
 }
 
-/// The one id of a request that has nothing else.
+/// The id of a request that has no other field.
 pub(crate) fn id<T: Id>(field: &str, text: &str) -> Result<T, RpcError> {
     let mut p = Problems::default();
     let id = p.id(field, text);
@@ -155,22 +161,22 @@ pub(crate) fn id<T: Id>(field: &str, text: &str) -> Result<T, RpcError> {
 }
 
 impl Problems {
-    /// An id that was read, if nothing at all was wrong.
+    /// The id, if the request has no problem.
     fn found<T>(self, id: Option<T>) -> Result<T, RpcError> {
         self.finish(())?;
         id.ok_or(RpcError::Bug("an id was neither read nor refused"))
     }
 }
 
-/// What a watch wants.
+/// Parameters of a watch.
 pub(crate) struct Watching {
     /// Principal whose leases are sent with their credentials. `None`: the filter names no lease, and none is.
     pub(crate) owner: Option<Arc<str>>,
     pub(crate) filter: Filter,
-    /// 0: the current state first.
+    /// Revision to resume after. 0: the current state first.
     pub(crate) from: Revision,
     pub(crate) include_ended: bool,
-    /// The current state is not older than this.
+    /// Minimum revision of the current state.
     pub(crate) min: Revision,
     pub(crate) bookmarks: Duration,
 }
@@ -202,7 +208,7 @@ fn names(p: &mut Problems, field: &str, values: &[String], max: usize) -> BTreeS
 /// A page of leases.
 pub(crate) struct Listing {
     pub(crate) filter: Filter,
-    /// Empty: those that have not ended.
+    /// Empty: leases that have not ended.
     pub(crate) states: BTreeSet<pb::LeaseState>,
     pub(crate) resource: Option<ResourceId>,
     pub(crate) size: usize,
@@ -234,7 +240,7 @@ pub(crate) fn list(request: &pb::ListRequest) -> Result<Listing, RpcError> {
 /// A page of resources.
 pub(crate) struct ResourceListing {
     pub(crate) pools: BTreeSet<Arc<str>>,
-    /// Empty: those that are not gone.
+    /// Empty: resources that are not gone.
     pub(crate) states: BTreeSet<pb::ResourceState>,
     pub(crate) size: usize,
     pub(crate) after: Option<ResourceId>,
@@ -257,79 +263,141 @@ pub(crate) fn list_resources(request: &pb::ListResourcesRequest) -> Result<Resou
     p.finish(ResourceListing { pools, states, size, after })
 }
 
-/// A page's size, and after which id it begins: the token is the last id of the page before.
-fn page<T: Id>(p: &mut Problems, size: u32, token: &str) -> (usize, Option<T>) {
+/// The size of a page and the id that it begins after. The token is the last id of the page before.
+fn page<T: Id>(p: &mut Problems, size: i32, token: &str) -> (usize, Option<T>) {
     let after = if token.is_empty() {
         None
     } else {
         let after = token.parse().ok();
         if after.is_none() {
-            p.add("page_token", format!("{} is none of ours: pass next_page_token of the page before", quoted(token)));
+            p.add(
+                "page_token",
+                format!("{} is not a page token of this list: pass next_page_token of the page before", quoted(token)),
+            );
         }
         after
     };
     (limit(p, "page_size", size), after)
 }
 
-fn limit(p: &mut Problems, field: &str, asked: u32) -> usize {
-    if asked > MAX_PAGE {
-        p.add(field, format!("must be at most {MAX_PAGE}; got {asked}"));
+fn limit(p: &mut Problems, field: &str, asked: i32) -> usize {
+    match u16::try_from(asked).ok().filter(|size| *size <= MAX_PAGE) {
+        Some(0) => usize::from(DEFAULT_PAGE),
+        Some(size) => usize::from(size),
+        None => {
+            p.add(field, format!("must be from 0 to {MAX_PAGE}; got {asked}"));
+            usize::from(DEFAULT_PAGE)
+        }
     }
-    let size = if asked == 0 { DEFAULT_PAGE } else { asked.min(MAX_PAGE) };
-    usize::try_from(size).unwrap_or(1)
 }
 
-/// Whether a verb must be explained.
+/// Need of a reason for a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     Required,
     Optional,
 }
 
-/// What an operator does to a resource, or to a pool.
-pub(crate) fn admin(
-    request: &pb::TargetRequest,
+/// An operator's command on one resource.
+pub(crate) trait OnResource {
+    /// Whether the command needs a reason.
+    const NEEDS_REASON: bool = false;
+    /// Id of the resource.
+    fn resource_id(&self) -> &str;
+    /// Reason of the operator.
+    fn reason(&self) -> &str;
+}
+
+/// An operator's command on one resource or on a whole pool.
+pub(crate) trait OnResourceOrPool: OnResource {
+    /// Name of the pool, in place of a resource.
+    fn pool(&self) -> &str;
+}
+
+macro_rules! on_resource {
+    ($($request:ident $needs_reason:literal),* $(,)?) => {
+        $(impl OnResource for pb::$request {
+            const NEEDS_REASON: bool = $needs_reason;
+            fn resource_id(&self) -> &str {
+                &self.resource_id
+            }
+            fn reason(&self) -> &str {
+                &self.reason
+            }
+        })*
+    };
+}
+
+on_resource! {
+    CordonRequest false,
+    UncordonRequest false,
+    CheckRequest false,
+    TaintRequest false,
+    QuarantineRequest true,
+    RecoverRequest false,
+    RecycleRequest false,
+    ForceDestroyRequest true,
+}
+
+impl OnResourceOrPool for pb::CordonRequest {
+    fn pool(&self) -> &str {
+        &self.pool
+    }
+}
+
+impl OnResourceOrPool for pb::UncordonRequest {
+    fn pool(&self) -> &str {
+        &self.pool
+    }
+}
+
+/// A command on one resource.
+pub(crate) fn on_resource<R: OnResource>(
+    request: &R,
     principal: Arc<str>,
     verb: fn(ResourceId) -> AdminVerb,
-    pool_verb: Option<fn(Arc<str>) -> AdminVerb>,
 ) -> Result<(Target, Input), RpcError> {
     let mut p = Problems::default();
-    let target = match (request.pool.is_empty(), pool_verb) {
-        (false, Some(pool_verb)) => {
-            if !request.resource_id.is_empty() {
-                p.add("pool", "excludes resource_id; name one of them");
-            }
-            let name = p.text("pool", &request.pool, MAX_VALUE, Lines::One);
-            Some((Target::Pool(name.clone()), pool_verb(name)))
-        }
-        (false, None) => {
-            p.add("pool", "only Cordon and Uncordon take a whole pool; name a resource_id");
+    let id: Option<ResourceId> = p.id("resource_id", request.resource_id());
+    let why = if R::NEEDS_REASON { Why::Required } else { Why::Optional };
+    let reason = reason(&mut p, request.reason(), why);
+    let id = p.found(id)?;
+    Ok((Target::Resource(id), Input::Admin(AdminRequest { principal, reason, verb: verb(id) })))
+}
+
+/// A command on one resource or on a whole pool.
+pub(crate) fn on_resource_or_pool<R: OnResourceOrPool>(
+    request: &R,
+    principal: Arc<str>,
+    verb: fn(ResourceId) -> AdminVerb,
+    pool_verb: fn(Arc<str>) -> AdminVerb,
+) -> Result<(Target, Input), RpcError> {
+    let mut p = Problems::default();
+    let target = match (request.pool().is_empty(), request.resource_id().is_empty()) {
+        (true, true) => {
+            p.add("resource_id", "is required, or a pool");
             None
         }
-        (true, pool_verb) => {
-            if request.resource_id.is_empty() && pool_verb.is_some() {
-                p.add("resource_id", "is required, or a pool");
-                None
-            } else {
-                let id = p.id("resource_id", &request.resource_id);
-                id.map(|id| (Target::Resource(id), verb(id)))
-            }
+        (false, false) => {
+            p.add("pool", "excludes resource_id; name one of them");
+            None
         }
+        (false, true) => {
+            let name = p.text("pool", request.pool(), MAX_VALUE, Lines::One);
+            Some((Target::Pool(name.clone()), pool_verb(name)))
+        }
+        (true, false) => p.id("resource_id", request.resource_id()).map(|id| (Target::Resource(id), verb(id))),
     };
-    let why = match &target {
-        Some((_, AdminVerb::Quarantine(_) | AdminVerb::ForceDestroy(_))) => Why::Required,
-        Some(_) | None => Why::Optional,
-    };
-    let reason = reason(&mut p, &request.reason, why);
+    let reason = reason(&mut p, request.reason(), Why::Optional);
     let (target, verb) = p.found(target)?;
     Ok((target, Input::Admin(AdminRequest { principal, reason, verb })))
 }
 
-/// To what an operator does something.
+/// Target of an operator's command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Resource(ResourceId),
-    /// The resource that this lease is on.
+    /// Resource that this lease is on.
     OfLease(LeaseId),
     Pool(Arc<str>),
 }
@@ -345,13 +413,13 @@ pub(crate) fn drain(request: &pb::DrainRequest, principal: Arc<str>) -> Result<(
     Ok((Target::Resource(id), Input::Admin(AdminRequest { principal, reason, verb })))
 }
 
-/// A hold, of a resource or of the one that a lease is on.
+/// A hold of a resource, or of the resource that a lease is on.
 pub(crate) fn hold(request: &pb::HoldRequest, principal: Arc<str>) -> Result<(Target, Input), RpcError> {
     let mut p = Problems::default();
     let about = one_of(&mut p, &request.lease_id, &request.resource_id);
     let reason = reason(&mut p, &request.reason, Why::Optional);
     if request.hold.is_none() {
-        p.add("hold", "is required: how long it is to be kept");
+        p.add("hold", "is required: the time to keep the resource");
     }
     let span = p.span("hold", request.hold.as_ref(), &Span::LONG);
     let (target, verb) = match (p.found(about)?, span.unwrap_or(Millis::ZERO)) {
@@ -383,7 +451,7 @@ fn one_of(p: &mut Problems, lease: &str, resource: &str) -> Option<About> {
     }
 }
 
-/// A story, and how many entries of it.
+/// A story and its maximum number of entries.
 pub(crate) fn timeline(request: &pb::TimelineRequest) -> Result<(About, usize), RpcError> {
     let mut p = Problems::default();
     let about = one_of(&mut p, &request.lease_id, &request.resource_id);
@@ -402,18 +470,92 @@ pub(crate) fn break_lease(request: &pb::BreakRequest, principal: Arc<str>) -> Re
 
 fn reason(p: &mut Problems, text: &str, why: Why) -> Arc<str> {
     match why {
-        Why::Required => {
-            p.required_text("reason", text, MAX_TEXT, Lines::Many, "it takes something from a holder, who is told why")
-        }
+        Why::Required => p.required_text(
+            "reason",
+            text,
+            MAX_TEXT,
+            Lines::Many,
+            "it takes a resource or a lease from its holder, who gets the reason",
+        ),
         Why::Optional => p.text("reason", text, MAX_TEXT, Lines::Many),
     }
 }
 
-/// Entries of the audit trail.
-pub(crate) fn events(request: &pb::EventsRequest) -> Result<EventQuery, RpcError> {
+/// A page of the audit trail.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EventsPage {
+    /// Reads `skip` entries before the page and one after it.
+    query: EventQuery,
+    size: usize,
+    /// Revision of the page token, of which entries were returned before.
+    from: Option<Revision>,
+    skip: usize,
+}
+
+/// The place after an entry: its revision, and how many of its entries were returned.
+fn event_token(revision: u64, returned: usize) -> String {
+    format!("{revision}.{returned}")
+}
+
+/// A revision that has more entries than a query returns cannot be paged.
+const MAX_SKIP: usize = EventQuery::MAX - MAX_PAGE as usize - 1;
+
+fn read_event_token(p: &mut Problems, token: &str) -> Option<(Revision, usize)> {
+    if token.is_empty() {
+        return None;
+    }
+    let read = || {
+        let (revision, returned) = token.split_once('.')?;
+        Some((Revision(revision.parse().ok().filter(|revision| *revision > 0)?), returned.parse::<usize>().ok()?))
+    };
+    match read() {
+        Some((revision, returned)) if returned > MAX_SKIP => {
+            let text =
+                format!("revision {revision} has more than {MAX_SKIP} entries that match: name a resource or a lease");
+            p.add("page_token", text);
+            None
+        }
+        Some(place) => Some(place),
+        None => {
+            let text = "is not a page token of this list: pass next_page_token of the page before";
+            p.add("page_token", format!("{} {text}", quoted(token)));
+            None
+        }
+    }
+}
+
+impl EventsPage {
+    /// The query for the entries of the page.
+    pub(crate) fn query(&self) -> &EventQuery {
+        &self.query
+    }
+
+    /// Cuts the page out of what was read, with the token of the next one. Empty: there is none.
+    pub(crate) fn cut(&self, mut read: Vec<StoredEvent>) -> (Vec<StoredEvent>, String) {
+        // Entries of this revision may have been trimmed since the page before.
+        let of_token = read.iter().take(self.skip).filter(|event| Some(Revision(event.revision)) == self.from).count();
+        read.drain(..of_token);
+        if read.len() <= self.size {
+            return (read, String::new());
+        }
+        read.truncate(self.size);
+        let Some(last) = read.last().map(|event| event.revision) else { return (read, String::new()) };
+        let mut returned = read.iter().rev().take_while(|event| event.revision == last).count();
+        if self.from == Some(Revision(last)) {
+            returned += of_token;
+        }
+        (read, event_token(last, returned))
+    }
+}
+
+/// A page of the audit trail.
+pub(crate) fn events(request: &pb::EventsRequest) -> Result<EventsPage, RpcError> {
     let mut p = Problems::default();
     let pool = p.text("pool", &request.pool, MAX_VALUE, Lines::One);
-    let query = EventQuery {
+    let size = limit(&mut p, "page_size", request.page_size);
+    let place = read_event_token(&mut p, &request.page_token);
+    let (from, skip) = (place.map(|(revision, _)| revision), place.map_or(0, |(_, returned)| returned));
+    let mut query = EventQuery {
         pool: optional(pool).map(|pool| pool.to_string()),
         resource: p.optional_id("resource_id", &request.resource_id),
         lease: p.optional_id("lease_id", &request.lease_id),
@@ -421,9 +563,14 @@ pub(crate) fn events(request: &pb::EventsRequest) -> Result<EventQuery, RpcError
         after: Revision(request.after_revision),
         to: None,
         newest_first: request.newest_first,
-        limit: limit(&mut p, "limit", request.limit),
+        limit: skip + size + 1,
     };
-    p.finish(query)
+    match from {
+        Some(from) if request.newest_first => query.to = Some(from),
+        Some(from) => query.after = query.after.max(Revision(from.0 - 1)),
+        None => {}
+    }
+    p.finish(EventsPage { query, size, from, skip })
 }
 
 fn optional(text: Arc<str>) -> Option<Arc<str>> {
