@@ -75,13 +75,13 @@ async fn handle(account: &Arc<Account>, message: &Message) -> bool {
             Event::Unconfirmed { topic } if is_first => {
                 account.counters.poison.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
-                    "SNS topic {topic} waits until its subscription to the queue of notices is confirmed; subscribe the                      queue from the account that owns it (`aws sns subscribe --protocol sqs`), which confirms it"
+                    "SNS topic {topic} waits until its subscription to the queue of notices is confirmed; subscribe the queue from the account that owns it (`aws sns subscribe --protocol sqs`), which confirms it"
                 );
             }
             Event::Unreadable { why, excerpt } if is_first => {
                 account.counters.poison.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
-                    "the queue of notices has an event that cannot be parsed: {why}; it begins {excerpt:?}; send only                      events of EC2, AWS Health and Auto Scaling to the queue"
+                    "the queue of notices has an event that cannot be parsed: {why}; it begins {excerpt:?}; send only events of EC2, AWS Health and Auto Scaling to the queue"
                 );
             }
             Event::Unconfirmed { .. } | Event::Unreadable { .. } => {}

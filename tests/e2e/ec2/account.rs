@@ -168,9 +168,12 @@ impl Account {
     pub(crate) fn warn_by_topic(&self, instance: &str) {
         let event = json!({ "version": "0", "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
                             "detail": { "instance-id": instance, "instance-action": "terminate" } });
+        // The event has no time of its own, so the envelope's time counts.
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let time = self.chaos("time", &json!({ "unix": now }))["text"].clone();
         let body = json!({ "Type": "Notification", "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
                            "TopicArn": "arn:aws:sns:us-east-1:123456789012:ends", "Message": event.to_string(),
-                           "Timestamp": "2026-11-28T03:00:00.000Z", "SignatureVersion": "1" });
+                           "Timestamp": time, "SignatureVersion": "1" });
         self.chaos("send", &json!({ "body": body.to_string() }));
     }
 
