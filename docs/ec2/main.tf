@@ -1,5 +1,5 @@
-# What a Wharfinger broker needs of an AWS account: the queue of notices, the rules that fill it, and the broker's policy.
-# The same as cloudformation.yaml. One for each broker, account and region.
+# The parts of an AWS account that a Wharfinger broker needs: the notice queue, its rules, and the broker's policy.
+# It creates the same as cloudformation.yaml. Use one per broker, account and region.
 
 terraform {
   required_providers {
@@ -33,16 +33,16 @@ locals {
       "detail-type" = ["AWS Health Event"]
       detail        = { service = ["EC2"], eventTypeCategory = ["scheduledChange"] }
     }
-    # Only for hosts that somebody has attached to an Auto Scaling group with a terminating hook.
+    # For hosts that are attached to an Auto Scaling group with a terminating hook.
     hooks = { source = ["aws.autoscaling"], "detail-type" = ["EC2 Instance-terminate Lifecycle Action"] }
   }
 }
 
 resource "aws_sqs_queue" "notices" {
   name = "wharfinger-${var.deployment}"
-  # A notice that is older says nothing that the instance's end has not said.
+  # An older notice is of no use: its instance has ended.
   message_retention_seconds = 300
-  # Not a key of KMS that AWS manages: EventBridge could not send.
+  # EventBridge cannot send to a queue with a KMS key that AWS manages.
   sqs_managed_sse_enabled = true
 }
 

@@ -43,11 +43,11 @@ impl Settings for Config {
     }
 
     fn make(&self, pool: &str, shared: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {
-        Ok(Arc::new(Live(Arc::new(Ec2Adapter::new(pool.into(), self.clone(), &shared.clouds)?))))
+        Ok(Arc::new(Live(Arc::new(Ec2Adapter::new(pool.into(), self.clone(), &shared.accounts)?))))
     }
 
     fn examine<'a>(&'a self, pool: &'a str, shared: &'a Shared) -> Option<BoxFuture<'a, Vec<Finding>>> {
-        Some(shared.clouds.examine(pool, self).map(|found| found.into_iter().map(finding).collect()).boxed())
+        Some(shared.accounts.examine(pool, self).map(|found| found.into_iter().map(finding).collect()).boxed())
     }
 
     fn equals(&self, other: &dyn Settings) -> bool {

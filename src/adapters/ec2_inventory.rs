@@ -5,7 +5,7 @@ use crate::pb;
 use async_trait::async_trait;
 use wharfinger_adapter::{Failure, Notice};
 use wharfinger_core::Stage;
-use wharfinger_ec2::{Broker, Clouds, Row, Standing};
+use wharfinger_ec2::{Accounts, Broker, Phase, Row};
 
 /// The hosts in the rows of the core.
 pub(super) struct Inventory(pub(crate) Handle);
@@ -15,19 +15,17 @@ impl Broker for Inventory {
     async fn rows(&self) -> Result<Vec<Row>, Failure> {
         let asked = self.0.read(|core, _| {
             let rows = core.resources(None).filter(|row| row.parent.is_none()).filter_map(|row| {
-                let standing = match row.state.stage() {
-                    Stage::Coming => Standing::Making,
-                    Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => {
-                        Standing::Serving
-                    }
-                    Stage::Leaving => Standing::Leaving,
+                let phase = match row.state.stage() {
+                    Stage::Coming => Phase::Making,
+                    Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => Phase::Serving,
+                    Stage::Leaving => Phase::Leaving,
                     Stage::Gone => return None,
                 };
                 Some(Row {
                     pool: row.pool.to_string(),
                     resource: row.id.to_string(),
                     handle: row.handle.as_deref().map(String::from),
-                    standing,
+                    phase,
                 })
             });
             rows.collect()
@@ -41,10 +39,10 @@ impl Broker for Inventory {
 }
 
 /// Statistics of launches by region, zone and instance type.
-pub(super) fn spot_stats(clouds: &Clouds) -> Vec<pb::WeatherLine> {
+pub(super) fn spot_stats(accounts: &Accounts) -> Vec<pb::WeatherLine> {
     let span = |span: std::time::Duration| prost_types::Duration::try_from(span).ok();
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let line = |region: &str, told: wharfinger_ec2::Report| pb::WeatherLine {
+    let line = |region: &str, told: wharfinger_ec2::MarketReport| pb::WeatherLine {
         region: region.to_string(),
         zone: told.zone,
         instance_type: told.instance_type,
@@ -55,6 +53,9 @@ pub(super) fn spot_stats(clouds: &Clouds) -> Vec<pb::WeatherLine> {
         mean_life: told.counts.mean_life().and_then(span),
         resting: told.cool.and_then(span),
     };
-    let hubs = clouds.hubs();
-    hubs.iter().flat_map(|hub| hub.weather().into_iter().map(|told| line(hub.region(), told))).collect()
+    let accounts = accounts.all();
+    accounts
+        .iter()
+        .flat_map(|account| account.market_stats().into_iter().map(|told| line(account.region(), told)))
+        .collect()
 }

@@ -178,21 +178,21 @@ fn plain(adapter: impl Adapter) -> Arc<dyn LiveAdapter> {
 #[derive(Clone)]
 pub(crate) struct Shared {
     #[cfg(feature = "ec2")]
-    clouds: wharfinger_ec2::Clouds,
+    accounts: wharfinger_ec2::Accounts,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
         Self {
             #[cfg(feature = "ec2")]
-            clouds: wharfinger_ec2::Clouds::aws(),
+            accounts: wharfinger_ec2::Accounts::aws(),
         }
     }
 
     /// Statistics of the launches of spot instances.
     #[cfg(feature = "ec2")]
     pub(crate) fn spot_stats(&self) -> Vec<pb::WeatherLine> {
-        ec2_inventory::spot_stats(&self.clouds)
+        ec2_inventory::spot_stats(&self.accounts)
     }
 
     /// Without EC2 there are none.

@@ -1,9 +1,9 @@
-"""EC2, SQS and the metadata service for tests: moto in this process, and what moto leaves out.
+"""EC2, SQS and the metadata service for tests: moto in this process, with the parts that moto lacks.
 
 moto 5.2.5 knows neither client tokens nor capacity, quotas, lag, scheduled events or hosts that can be reached. Here
 instances have addresses in 127.77.0.0/16 and one real sshd each, with the host key and the login that their user data names;
-EC2's answers are idempotent by token; every call is logged. `POST /chaos/<what>` makes things go wrong. It ends, with all
-its sshds, when its standard input does.
+EC2's answers are idempotent by token; every call is logged. `POST /chaos/<what>` sets faults. The program ends with all its
+sshds when its standard input ends.
 """
 import base64
 import collections
@@ -45,7 +45,7 @@ def ec2():
 
 
 class World:
-    """What is wrong with the world; reset by each test's own process."""
+    """The faults of the world. Each test has a process of its own."""
 
     def __init__(self):
         self.faults = []  # {action, code, status, count, mode, delay, drop}
@@ -54,6 +54,7 @@ class World:
         self.answers = {}  # (action, token) -> (parameters, status, headers, body, instances)
         self.log = []
         self.empty = set()  # (type, subnet, spot); "*" matches all
+        self.refused = {}  # (type, subnet, spot) -> code
         self.quota = {}  # spot: n, on_demand: n
         self.images = {"ami-good"}
         self.boot = 0.0
@@ -62,19 +63,22 @@ class World:
         self.sqs_down = False
         self.expired = None
         self.announced = collections.defaultdict(dict)  # instance -> IMDS path -> text
-        self.identities = None  # what every IMDS says
-        self.dead = set()  # instances whose sshd does not come back
+        self.identities = None  # the instance id of every IMDS
+        self.dead = set()  # instances whose sshd stays down
         self.other_key = set()  # instances whose sshd shows another key
         self.no_ssh = False
-        self.hold = None  # {left, mode, action}: the call that is held, before or after it is done, until it is let go
+        self.fips = False  # sshd does not start with an ed25519 host key
+        self.own_keys = False  # each sshd shows a host key of its own
+        self.fails = None  # {code, message}: why each new instance ends before it runs
+        self.hold = None  # {left, mode, action}: the call that is held before or after its effect
         self.held = None  # its action
         self.let_go = threading.Event()
-        self.launched = []  # every instance ever, in order
+        self.launched = []  # all instances in the order of their launch
 
 
 world = World()
 
-# What DescribeInstanceStatus tells.
+# The answer of DescribeInstanceStatus.
 _status = Instance.instance_status.fget
 
 
@@ -92,7 +96,18 @@ _init = Instance.__init__
 def _boots(self, *args, **kwargs):
     _init(self, *args, **kwargs)
     world.launched.append(self)
-    if world.boot > 0:
+    if world.fails:
+        self._state = InstanceState("pending", 0)
+        reason = dict(world.fails)
+
+        def ends():
+            self._state.name, self._state.code = "terminated", CODES["terminated"]
+            self.state_reason = StateReason(reason["message"], reason["code"])
+
+        timer = threading.Timer(0.3, ends)
+        timer.daemon = True
+        timer.start()
+    elif world.boot > 0:
         self._state = InstanceState("pending", 0)
 
         def runs():
@@ -120,7 +135,7 @@ def alive(spot):
 
 
 def hide(ids):
-    """Not in any list until the lag is over."""
+    """Remove instances from all lists until the lag is over."""
     backend = ec2()
     for reservation in list(backend.reservations.values()):
         for one in [i for i in reservation.instances if i.id in ids]:
@@ -165,12 +180,15 @@ class Sshds:
         folder = os.path.join(self.folder, one.id)
         os.makedirs(folder, exist_ok=True)
         key = os.path.join(folder, "host_key")
-        if one.id in world.other_key:
+        private = data["ssh_keys"].get("ed25519_private")
+        if private and world.fips:
+            return
+        if one.id in world.other_key or world.own_keys:
             if os.path.exists(key):
                 os.remove(key)
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         else:
-            write(key, data["ssh_keys"]["ed25519_private"], 0o600)
+            write(key, private or data["ssh_keys"]["ecdsa_private"], 0o600)
         lines = [line for user in data["users"] if isinstance(user, dict) for line in user["ssh_authorized_keys"]]
         write(os.path.join(folder, "authorized_keys"), "\n".join(lines) + "\n", 0o600)
         address = one.private_ip
@@ -184,7 +202,7 @@ class Sshds:
             0o600,
         )
         log = open(os.path.join(folder, "log"), "ab")
-        # Start-up files of whoever runs the tests are no part of them; the boot id is the host's own.
+        # The tests ignore root's start-up file. Each host has a boot id of its own.
         script = (
             "[ ! -e /root/.bashrc ] || mount --bind /dev/null /root/.bashrc\n"
             'mount --bind "$1" /proc/sys/kernel/random/boot_id\nshift\nexec /usr/sbin/sshd "$@"'
@@ -235,7 +253,7 @@ class Sshds:
 
     def end_all(self):
         with lock:
-            # None is started again behind our back.
+            # The loop must not start them again.
             self.over = True
             for ident in list(self.running):
                 self.end(ident)
@@ -266,7 +284,7 @@ def xml_error(code, message="as the test wants it"):
     ).encode()
 
 
-# moto does not know the call.
+# moto lacks the call.
 HOOKED = (
     b'<CompleteLifecycleActionResponse xmlns="http://autoscaling.amazonaws.com/doc/2011-01-01/"><CompleteLifecycleActionResult/>'
     b"<ResponseMetadata><RequestId>x</RequestId></ResponseMetadata></CompleteLifecycleActionResponse>"
@@ -278,12 +296,14 @@ def matches(kind, subnet, spot):
 
 
 def short(kind, subnet, spot, image):
-    """Why this place has none, as EC2's code."""
+    """EC2's code for a place that has no instance to give."""
     if image not in world.images:
         return "InvalidAMIID.NotFound"
     name = "spot" if spot else "on_demand"
     if name in world.quota and alive(spot) >= world.quota[name]:
         return "MaxSpotInstanceCountExceeded" if spot else "VcpuLimitExceeded"
+    if (kind, subnet, spot) in world.refused:
+        return world.refused[kind, subnet, spot]
     return "InsufficientInstanceCapacity" if matches(kind, subnet, spot) else None
 
 
@@ -314,7 +334,7 @@ class Control:
             gone = world.down or (sqs and world.sqs_down)
             expired = world.expired
             hold = None
-            # A call to the queue only if it is named: it is asked all the time.
+            # Calls to the queue are permanent, so they count only if they are named.
             if world.hold and world.hold.get("action", "" if sqs else action) == action:
                 world.hold["left"] -= 1
                 if world.hold["left"] == 0:
@@ -343,7 +363,7 @@ class Control:
         else:
             status, headers, body = self.ask(env)
         if hold == "after" and action == "ReceiveMessage" and not json.loads(body).get("Messages"):
-            # It has nothing in hand yet.
+            # The call has received no message yet.
             world.hold = {"left": 1, "mode": hold, "action": action}
         elif hold == "after":
             return self.keep(env, action)
@@ -368,7 +388,7 @@ class Control:
         return [body]
 
     def keep(self, env, action):
-        """Whoever asked is told nothing until we are let go; by then it is dead."""
+        """Hold the answer until the test lets go. The caller is dead by then."""
         world.held = action
         world.let_go.wait()
         return self.cut(env)
@@ -429,7 +449,7 @@ class Control:
         return status, headers, body
 
     def fleet(self, query, env):
-        """The request without the places that have none, how many are left, and the errors of the others."""
+        """Return the request without the failed places, the number of places that are left, and the errors."""
         prefix = "LaunchTemplateConfigs.1.Overrides."
         spot = query.get("TargetCapacitySpecification.DefaultTargetCapacityType") == "spot"
         numbers = sorted({int(k[len(prefix) :].split(".")[0]) for k in query if k.startswith(prefix)})
@@ -475,7 +495,7 @@ class Control:
                 world.faults.append({"count": 1, **d})
             elif what == "unfault":
                 world.faults.clear()
-            elif what == "set":  # boot, lag, down, sqs_down, expired, quota, no_ssh
+            elif what == "set":  # boot, lag, down, sqs_down, expired, quota, no_ssh, fips, own_keys, fails
                 for key, value in d.items():
                     setattr(world, key, value)
             elif what == "hold":
@@ -492,6 +512,8 @@ class Control:
                 world.images = set(d["images"])
             elif what == "empty":  # [[type, subnet, spot]…]
                 world.empty = {tuple(one) for one in d["places"]}
+            elif what == "refuse":  # [[type, subnet, spot, code]…]
+                world.refused = {tuple(one[:3]): one[3] for one in d["places"]}
             elif what == "vanish":
                 for reservation in ec2().reservations.values():
                     reservation.instances = [i for i in reservation.instances if i.id != d["id"]]
@@ -574,7 +596,7 @@ class Control:
 
 
 def free_port():
-    # Below those that the kernel gives to connections.
+    # The ports are below those that the kernel gives to connections.
     for port in range(21000 + os.getpid() % 200 * 50, 32700):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -587,7 +609,7 @@ def free_port():
 
 
 def main():
-    # Whoever started us may be killed; then nobody is left to end us.
+    # The parent may be killed, and the program must end then.
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     sshds = Sshds(free_port())

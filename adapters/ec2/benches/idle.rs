@@ -1,5 +1,5 @@
-//! What the adapter itself keeps in memory for each idle host: EC2's word of it, whose it is, what the weather counted.
-//! The connection over SSH and the broker's row come on top, and are measured where they live.
+//! Memory of the adapter per idle host: the instance, its owner and its counts. The SSH connection and the broker's row are measured
+//! elsewhere.
 //!
 //! `cargo bench -p wharfinger-ec2 --features fake`
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use wharfinger_adapter::{Failure, Notice};
 use wharfinger_ec2::cloud::Cloud;
 use wharfinger_ec2::fake::FakeCloud;
-use wharfinger_ec2::{Broker, Clouds, Config, Ec2Adapter, Row, Standing};
+use wharfinger_ec2::{Accounts, Broker, Config, Ec2Adapter, Phase, Row};
 
 const HOSTS: usize = 10_000;
 
@@ -32,7 +32,7 @@ fn resident() -> usize {
     statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
-/// As the broker has it of a host that serves.
+/// Row of a serving host.
 fn row(cloud: &FakeCloud, number: usize) -> Row {
     let resource = format!("res_01KAV9FT00QVQG{number:012}");
     let attempt = "1";
@@ -47,7 +47,7 @@ fn row(cloud: &FakeCloud, number: usize) -> Row {
     let host = serde_json::json!({ "instance": instance, "type": "m7i.large", "zone": "us-east-1a", "spot": true,
                                    "launched_ms": 1_700_000_000_000_i64, "host_key": host_key });
     let handle = serde_json::json!({ "stage": "ready", "attempt": 1, "host": host, "ssh": "x".repeat(400) });
-    Row { pool: "spot".into(), resource, handle: Some(handle.to_string()), standing: Standing::Serving }
+    Row { pool: "spot".into(), resource, handle: Some(handle.to_string()), phase: Phase::Serving }
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -64,15 +64,15 @@ async fn main() {
     .expect("a configuration");
     config.ssh.key = Some(key);
     let shared: Arc<dyn Cloud> = cloud;
-    let adapter = Ec2Adapter::new("spot".into(), config, &Clouds::of(move |_| shared.clone())).expect("an adapter");
+    let adapter = Ec2Adapter::new("spot".into(), config, &Accounts::of(move |_| shared.clone())).expect("an adapter");
     let books: Arc<dyn Broker> = Arc::new(Books(rows));
-    // The lists and rows of a sweep come and go, and what they leave free is not given back: the same again before we count.
+    // The lists and rows of a sweep leave free memory that is not returned, so they are read before the measurement.
     for _ in 0..3 {
         drop((books.rows().await, books.rows().await));
     }
     let before = resident();
     adapter.attend(books);
-    while adapter.hub().counters.sweeps.load(Ordering::Relaxed) < 5 {
+    while adapter.account().counters.sweeps.load(Ordering::Relaxed) < 5 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let after = resident();

@@ -1,15 +1,15 @@
-//! EC2 and SQS by the AWS SDK. The only file that names it.
+//! EC2, SQS and Auto Scaling by the AWS SDK. No other file uses the SDK.
 //!
-//! Launches are asked for once and repeated above, where it is known what may have been done; everything else the SDK
-//! repeats twice. Credentials come by the standard chain: environment, profile, SSO, process, container or instance role.
+//! The SDK makes a launch request once; `launch.rs` repeats it, since it knows what an earlier request may have done. The SDK repeats
+//! other calls twice. Credentials come by the standard chain: environment, profile, SSO, process, container or instance role.
 
+use crate::clock::transition_time;
 use crate::cloud::{
-    Ask, Cloud, Event, FleetAnswer, Instance, Launch, Launched, Message, Page, Place, State, Status, TemplateSpec,
-    Which, transition_time,
+    Ask, Cloud, Event, FleetAnswer, Hook, Instance, Launch, Launched, Message, Page, Place, State, Status,
+    TemplateSpec, Trial, Which,
 };
-use crate::doctor::Trial;
 use crate::error::{Class, CloudError};
-use crate::notices::Hook;
+use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -27,10 +27,10 @@ use std::error::Error;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-/// A long poll takes up to 20 seconds, and may hang beyond it on a dead connection.
+/// Time of a long poll in seconds. On a dead connection the call hangs until its own time limit.
 const RECEIVE_WAIT_S: i32 = 20;
 
-/// One region.
+/// The services of one region.
 pub(crate) struct Aws {
     region: String,
     endpoint: Option<String>,
@@ -38,9 +38,9 @@ pub(crate) struct Aws {
 }
 
 struct Clients {
-    /// For what may be repeated.
+    /// Client for calls that may be repeated.
     ec2: aws_sdk_ec2::Client,
-    /// For what is asked once.
+    /// Client for calls that are made once.
     once: aws_sdk_ec2::Client,
     sqs: aws_sdk_sqs::Client,
     scaling: aws_sdk_autoscaling::Client,
@@ -51,7 +51,7 @@ impl Aws {
         Self { region: region.to_string(), endpoint: endpoint.map(String::from), clients: OnceCell::new() }
     }
 
-    /// Made at the first call: credentials may be looked for on the network.
+    /// Returns the clients. The first call creates them, since the search for credentials may use the network.
     async fn clients(&self) -> &Clients {
         self.clients
             .get_or_init(|| async {
@@ -74,7 +74,7 @@ impl Aws {
                     .timeout_config(
                         TimeoutConfig::builder()
                             .connect_timeout(Duration::from_secs(4))
-                            // A fleet answers when EC2 has looked everywhere.
+                            // EC2 answers a fleet request after it tried all places.
                             .operation_attempt_timeout(Duration::from_secs(60))
                             .build(),
                     )
@@ -99,7 +99,7 @@ impl Aws {
     }
 }
 
-/// By EC2's code; without one it is not known whether the call was done.
+/// Classifies an error by EC2's code. Without a code the outcome of the call is not known.
 fn error<E, R>(error: SdkError<E, R>) -> CloudError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -148,20 +148,26 @@ fn place_of(overrides: &ec2::FleetLaunchTemplateOverrides, launch: &Launch) -> O
     launch.places.iter().find(|place| place.instance_type == instance_type && place.subnet == subnet).cloned()
 }
 
-fn instance(told: &ec2::Instance) -> Option<Instance> {
+fn instance(described: &ec2::Instance) -> Option<Instance> {
     let text = |value: Option<&str>| value.filter(|value| !value.is_empty()).map(String::from);
     Some(Instance {
-        id: text(told.instance_id())?,
-        state: told.state().and_then(|state| state.name()).map_or(State::Other, |name| State::from_name(name.as_str())),
-        reason: text(told.state_reason().and_then(|reason| reason.code())),
-        since_unix_ms: told.state_transition_reason().and_then(transition_time),
-        private_address: text(told.private_ip_address()),
-        public_address: text(told.public_ip_address()),
-        instance_type: told.instance_type().map(|name| name.as_str().to_string()).unwrap_or_default(),
-        zone: text(told.placement().and_then(|placement| placement.availability_zone())).unwrap_or_default(),
-        spot: told.instance_lifecycle().is_some_and(|life| *life == ec2::InstanceLifecycleType::Spot),
-        launched_unix_ms: told.launch_time().and_then(|time| time.to_millis().ok()).unwrap_or(0),
-        tags: told
+        id: text(described.instance_id())?,
+        state: described
+            .state()
+            .and_then(|state| state.name())
+            .map_or(State::Other, |name| State::from_name(name.as_str())),
+        reason: described.state_reason().and_then(|reason| {
+            let message = reason.message().unwrap_or_default().to_string();
+            Some(StateReason { code: text(reason.code())?, message })
+        }),
+        since_unix_ms: described.state_transition_reason().and_then(transition_time),
+        private_address: text(described.private_ip_address()),
+        public_address: text(described.public_ip_address()),
+        instance_type: described.instance_type().map(|name| name.as_str().to_string()).unwrap_or_default(),
+        zone: text(described.placement().and_then(|placement| placement.availability_zone())).unwrap_or_default(),
+        spot: described.instance_lifecycle().is_some_and(|life| *life == ec2::InstanceLifecycleType::Spot),
+        launched_unix_ms: described.launch_time().and_then(|time| time.to_millis().ok()).unwrap_or(0),
+        tags: described
             .tags()
             .iter()
             .filter_map(|tag| Some((tag.key()?.to_string(), tag.value().unwrap_or_default().to_string())))
@@ -169,14 +175,14 @@ fn instance(told: &ec2::Instance) -> Option<Instance> {
     })
 }
 
-fn status(told: &ec2::InstanceStatus) -> Option<Status> {
+fn status(described: &ec2::InstanceStatus) -> Option<Status> {
     let bad = |summary: Option<&ec2::InstanceStatusSummary>| {
         summary.and_then(|summary| summary.status()).is_some_and(|status| *status == ec2::SummaryStatus::Impaired)
     };
     Some(Status {
-        instance: told.instance_id()?.to_string(),
-        impaired: bad(told.instance_status()) || bad(told.system_status()),
-        events: told
+        instance: described.instance_id()?.to_string(),
+        impaired: bad(described.instance_status()) || bad(described.system_status()),
+        events: described
             .events()
             .iter()
             .map(|event| Event {
@@ -189,7 +195,7 @@ fn status(told: &ec2::InstanceStatus) -> Option<Status> {
     })
 }
 
-/// `DryRun` answers with an error, whatever it found.
+/// Turns the answer to a `DryRun` into its result. An allowed call is answered with an error, too.
 fn tried<T>(said: Result<T, CloudError>) -> Result<(), CloudError> {
     match said {
         Err(error) if error.code == "DryRunOperation" => Ok(()),
@@ -417,7 +423,7 @@ impl Cloud for Aws {
     async fn create_fleet(&self, launch: &Launch) -> Result<FleetAnswer, CloudError> {
         let call = self.fleet_call(launch).await?;
         let answer = call.send().await.map_err(error)?;
-        let mut told = FleetAnswer::default();
+        let mut all = FleetAnswer::default();
         for group in answer.instances() {
             let place = group
                 .launch_template_and_overrides()
@@ -425,7 +431,7 @@ impl Cloud for Aws {
                 .and_then(|overrides| place_of(overrides, launch));
             let instance_type = group.instance_type().map(|name| name.as_str().to_string());
             for id in group.instance_ids() {
-                told.launched.push(Launched {
+                all.launched.push(Launched {
                     instance: id.clone(),
                     instance_type: instance_type.clone(),
                     zone: place.as_ref().map(|place| place.zone.clone()),
@@ -441,9 +447,10 @@ impl Cloud for Aws {
                 failed.error_code().unwrap_or_default(),
                 failed.error_message().unwrap_or("no message"),
             );
-            told.errors.push((place, error));
+            let error = if place.is_some() { error.of_place() } else { error };
+            all.errors.push((place, error));
         }
-        Ok(told)
+        Ok(all)
     }
 
     async fn delete_template(&self, name: &str) -> Result<(), CloudError> {
@@ -531,7 +538,7 @@ impl Cloud for Aws {
             Trial::DeleteTemplate => {
                 let call = self.clients().await.ec2.delete_launch_template().launch_template_name(template());
                 match tried(call.dry_run(true).send().await.map_err(error)) {
-                    // It is not there, which only those are told who may ask.
+                    // EC2 reports a missing template only to a caller with the permission.
                     Err(error) if error.class == Class::NotFound => Ok(()),
                     other => other,
                 }
@@ -548,7 +555,7 @@ impl Cloud for Aws {
         let call = call.auto_scaling_group_name(&hook.group).lifecycle_hook_name(&hook.name);
         let call = call.lifecycle_action_token(&hook.token).instance_id(&hook.instance);
         match call.lifecycle_action_result("CONTINUE").send().await.map_err(error) {
-            // «No active Lifecycle Action found»: its time has run out, or somebody else was first.
+            // «No active Lifecycle Action found»: the hook has timed out or was completed by another caller.
             Err(error) if error.code == "ValidationError" => Ok(()),
             said => said.map(drop),
         }

@@ -1,10 +1,9 @@
-//! What the adapter asks of EC2 and SQS: a trait, so that all that decides is built and tested without the SDK.
+//! The calls to EC2, SQS and Auto Scaling as a trait, so that all decisions are built and tested without the SDK.
 //!
-//! One value serves one region. Every call is one request: who repeats it, and when, is decided above.
+//! One value serves one region. Each call is one request. The callers decide about repetitions.
 
-use crate::doctor::Trial;
 use crate::error::CloudError;
-use crate::notices::Hook;
+use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,7 +13,7 @@ use std::fmt;
 /// seconds as a rule, and minutes at times. Every decision that an instance does not exist waits for this long.
 pub(crate) const LISTED_AFTER_MS: i64 = 300_000;
 
-/// One spot pool: a type in a zone.
+/// A place: an instance type in a zone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Instance type.
@@ -22,22 +21,22 @@ pub struct Place {
     pub instance_type: String,
     /// Availability zone.
     pub zone: String,
-    /// The subnet in it.
+    /// The subnet in the zone.
     pub subnet: String,
 }
 
-/// The whole request for one instance, as it is written down before the call and repeated after a crash, bit for bit.
+/// The request for one instance. It is stored before the call, and repeated unchanged after a crash.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
-    /// Client token: the same again is the same launch.
+    /// Client token. Requests with the same token launch one instance.
     pub token: String,
-    /// Spot, or on demand.
+    /// Whether the market is spot.
     pub spot: bool,
     /// AMI id or `resolve:ssm:…`.
     pub image: String,
-    /// Where it may be: one place is asked for by RunInstances, several by a fleet.
+    /// Possible places. One is a call of RunInstances, several are a fleet.
     pub places: Vec<Place>,
-    /// The launch template that it is made from; a fleet needs one.
+    /// The launch template. A fleet needs one.
     pub template: Option<Template>,
     /// Security group ids.
     pub security_groups: Vec<String>,
@@ -45,13 +44,13 @@ pub struct Launch {
     pub instance_profile: Option<String>,
     /// Device and size in GiB of the root volume.
     pub root_volume: Option<(String, u32)>,
-    /// User data as text. What EC2 gets holds the private host key of this one instance, what is stored does not.
+    /// User data as text. EC2 gets it with the private host key of the instance; the stored text lacks the key.
     pub user_data: String,
     /// Tags of the instance and its volumes.
     pub tags: BTreeMap<String, String>,
 }
 
-/// Prints all but the user data, which may hold a private key.
+/// Prints the fields without the user data, which may hold a private key.
 impl fmt::Debug for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -82,26 +81,26 @@ impl fmt::Debug for Launch {
 }
 
 impl Launch {
-    /// Several places are the fleet's to choose from.
+    /// Whether the request is a fleet, which chooses from several places.
     pub fn is_fleet(&self) -> bool {
         self.places.len() > 1
     }
 }
 
-/// A launch template, by id or name, and which version of it.
+/// A launch template, by id or name, and its version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Template {
-    /// `lt-…`, or its name.
+    /// Id (`lt-…`) or name.
     pub name: String,
     /// A number, `$Default` or `$Latest`.
     pub version: String,
 }
 
-/// What a template of ours says: all that is the same for every instance of a pool. User data, image and the tags of the
-/// instance come with each fleet.
+/// Content of a template that the broker creates: the settings that all instances of a pool share. User data, image and the tags of
+/// the instance come with each fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateSpec {
-    /// Its name; tells what it says, so that one of this name says just this.
+    /// Its name, with a hash of the content: templates of one name have one content.
     pub name: String,
     /// Security group ids.
     pub security_groups: Vec<String>,
@@ -113,38 +112,38 @@ pub struct TemplateSpec {
     pub tags: BTreeMap<String, String>,
 }
 
-/// An instance that was launched.
+/// A launched instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launched {
     /// Its id.
     pub instance: String,
-    /// Its type, if the answer tells.
+    /// Its type, if the answer has it.
     pub instance_type: Option<String>,
-    /// Its zone, if the answer tells.
+    /// Its zone, if the answer has it.
     pub zone: Option<String>,
 }
 
-/// Where an instance stands. Anything else that EC2 may say some day is `Other`.
+/// State of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Being started.
+    /// It starts.
     Pending,
-    /// Running.
+    /// It runs.
     Running,
-    /// On its way to the end.
+    /// It is being terminated.
     ShuttingDown,
-    /// No more.
+    /// It is terminated.
     Terminated,
-    /// On its way to a stop.
+    /// It is being stopped.
     Stopping,
-    /// Stopped.
+    /// It is stopped.
     Stopped,
-    /// Not known here.
+    /// A state of a later version of EC2.
     Other,
 }
 
 impl State {
-    /// It does not work for anybody any more.
+    /// Whether it has stopped serving, for any reason.
     pub fn is_over(self) -> bool {
         match self {
             State::ShuttingDown | State::Terminated | State::Stopping | State::Stopped => true,
@@ -152,12 +151,12 @@ impl State {
         }
     }
 
-    /// It costs nothing more and will not come back.
+    /// Whether it ends for good and costs nothing more.
     pub fn is_ended(self) -> bool {
         matches!(self, State::ShuttingDown | State::Terminated)
     }
 
-    /// As EC2 writes it.
+    /// Parses EC2's name of a state.
     pub fn from_name(name: &str) -> Self {
         match name {
             "pending" => State::Pending,
@@ -171,59 +170,84 @@ impl State {
     }
 }
 
-/// An instance as DescribeInstances tells it.
+/// EC2's name of the state.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Pending => "pending",
+            State::Running => "running",
+            State::ShuttingDown => "shutting-down",
+            State::Terminated => "terminated",
+            State::Stopping => "stopping",
+            State::Stopped => "stopped",
+            State::Other => "in an unknown state",
+        })
+    }
+}
+
+/// An instance in the answer of DescribeInstances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Its id.
     pub id: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
-    /// `StateReason.Code`: why.
-    pub reason: Option<String>,
-    /// When it went there, as far as `StateTransitionReason` tells; milliseconds since the epoch.
+    /// EC2's reason for the state.
+    pub reason: Option<StateReason>,
+    /// Time of the latest change of state, if `StateTransitionReason` has it; milliseconds since the epoch.
     pub since_unix_ms: Option<i64>,
-    /// Address in the VPC.
+    /// Private address, in the VPC.
     pub private_address: Option<String>,
-    /// Address on the Internet.
+    /// Public address.
     pub public_address: Option<String>,
     /// Instance type.
     pub instance_type: String,
     /// Availability zone.
     pub zone: String,
-    /// Bought as spot.
+    /// Whether it is a spot instance.
     pub spot: bool,
-    /// When it was launched, milliseconds since the epoch.
+    /// Time of its launch, milliseconds since the epoch.
     pub launched_unix_ms: i64,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
 
-/// Which instances.
+impl Instance {
+    /// The state with EC2's reason for it.
+    pub(crate) fn state_text(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} ({reason})", self.state),
+            None => format!("{} (EC2 gives no reason)", self.state),
+        }
+    }
+}
+
+/// Selection of instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Those with this tag, whatever their state.
+    /// Instances with this tag, in any state.
     Tagged(&'static str, String),
-    /// Of these ids (at most 200) those that are there: an id that is not known is no error, since it is asked by a filter.
+    /// Instances with these ids, at most 200. The call uses a filter, so an unknown id is not an error.
     Ids(Vec<String>),
 }
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// What is on it.
+    /// The items of the page.
     pub items: Vec<T>,
-    /// How to ask for the next one.
+    /// Token of the next page.
     pub next: Option<String>,
 }
 
-/// What is scheduled for an instance, or wrong with it.
+/// Scheduled events and status checks of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Its id.
     pub instance: String,
-    /// One of its status checks fails.
+    /// Whether one of its status checks fails.
     pub impaired: bool,
-    /// Scheduled events that are not over.
+    /// Scheduled events.
     pub events: Vec<Event>,
 }
 
@@ -232,111 +256,124 @@ pub struct Status {
 pub struct Event {
     /// Its id.
     pub id: String,
-    /// `instance-retirement` and the like.
+    /// Code, such as `instance-retirement`.
     pub code: String,
-    /// Not before this time, milliseconds since the epoch.
+    /// Earliest time of the event, milliseconds since the epoch.
     pub not_before_unix_ms: Option<i64>,
-    /// In words; begins with `[Completed]` or `[Canceled]` when it is over.
+    /// Text, which begins with `[Completed]` or `[Canceled]` after the event.
     pub description: String,
 }
 
-/// Which statuses; filters that EC2 would AND are asked for one by one.
+/// Selection of statuses. EC2 combines filters with AND, so each selection is a call of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ask {
-    /// With scheduled events.
+    /// Instances with scheduled events.
     Events,
-    /// Whose instance check fails.
+    /// Instances with a failed instance check.
     InstanceImpaired,
-    /// Whose system check fails.
+    /// Instances with a failed system check.
     SystemImpaired,
 }
 
 /// A message of the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What deletes it.
+    /// Receipt, which deletes the message.
     pub receipt: String,
     /// Its text.
     pub body: String,
-    /// How often it was received, this time among them.
+    /// Number of deliveries, including this one.
     pub received: u32,
 }
 
-/// What a fleet request came to.
+/// Answer to a fleet request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetAnswer {
-    /// What was launched.
+    /// Launched instances.
     pub launched: Vec<Launched>,
-    /// What was not, by place, if the answer tells the place.
+    /// Errors, with the place if the answer has it.
     pub errors: Vec<(Option<Place>, CloudError)>,
+}
+
+/// A lifecycle hook of an Auto Scaling group that waits, for one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Hook {
+    /// Name of the group.
+    #[serde(rename = "AutoScalingGroupName")]
+    pub group: String,
+    /// Name of the hook.
+    #[serde(rename = "LifecycleHookName")]
+    pub name: String,
+    /// Token of this transition.
+    #[serde(rename = "LifecycleActionToken")]
+    pub token: String,
+    /// Id of the instance.
+    #[serde(rename = "EC2InstanceId")]
+    pub instance: String,
+    #[serde(rename = "LifecycleTransition")]
+    pub(crate) transition: String,
+}
+
+/// A call that the doctor tries with `DryRun`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// RunInstances, with tags.
+    Run,
+    /// CreateFleet.
+    Fleet,
+    /// CreateLaunchTemplate.
+    Template,
+    /// DeleteLaunchTemplate.
+    DeleteTemplate,
+    /// TerminateInstances on this one.
+    Terminate(String),
 }
 
 /// EC2 and SQS of one region.
 #[async_trait]
 pub trait Cloud: Send + Sync {
-    /// RunInstances for the first place of the launch, by its token. Never repeated inside.
+    /// RunInstances for the first place of the launch, with its token. The implementation does not repeat it.
     async fn run_instance(&self, launch: &Launch) -> Result<Launched, CloudError>;
 
-    /// CreateLaunchTemplate. One that is there already is success: its name tells what it says.
+    /// CreateLaunchTemplate. A template of this name is success, since the name stands for the content.
     async fn create_template(&self, spec: &TemplateSpec) -> Result<(), CloudError>;
 
-    /// CreateFleet (`instant`, one instance) by the launch's token. Never repeated inside.
+    /// CreateFleet (`instant`, one instance) with the launch's token. The implementation does not repeat it.
     async fn create_fleet(&self, launch: &Launch) -> Result<FleetAnswer, CloudError>;
 
-    /// DeleteLaunchTemplate. One that is not there is success.
+    /// DeleteLaunchTemplate. A missing template is success.
     async fn delete_template(&self, name: &str) -> Result<(), CloudError>;
 
-    /// Names of the templates of a deployment, with when they were made (milliseconds since the epoch).
+    /// DescribeLaunchTemplates: the names of a deployment's templates, with the time of their creation in milliseconds since the epoch.
     async fn templates(&self, deployment: &str, page: Option<String>) -> Result<Page<(String, i64)>, CloudError>;
 
     /// DescribeInstances.
     async fn instances(&self, which: &Which, page: Option<String>) -> Result<Page<Instance>, CloudError>;
 
-    /// DescribeInstanceStatus of what runs.
+    /// DescribeInstanceStatus of running instances.
     async fn statuses(&self, ask: Ask, page: Option<String>) -> Result<Page<Status>, CloudError>;
 
-    /// TerminateInstances, at most 50. One id that is not known fails the call ([`crate::error::Class::NotFound`]).
+    /// TerminateInstances, at most 50. One unknown id fails the call ([`crate::error::Class::NotFound`]).
     async fn terminate(&self, instances: &[String]) -> Result<(), CloudError>;
 
-    /// ReceiveMessage: up to ten, waits up to 20 seconds for the first; hidden from others for 30.
+    /// ReceiveMessage: at most ten messages. It waits for the first for at most 20 seconds, and hides them for 30.
     async fn receive(&self, queue: &str) -> Result<Vec<Message>, CloudError>;
 
-    /// Asks with `DryRun` whether it may be done.
+    /// Makes a call with `DryRun`, which checks the permission.
     async fn try_out(&self, trial: &Trial, launch: &Launch) -> Result<(), CloudError>;
 
-    /// The queue's policy, as JSON; empty if it has none.
+    /// Returns the queue's policy as JSON; empty if it has none.
     async fn queue_policy(&self, queue: &str) -> Result<String, CloudError>;
 
     /// SendMessage.
     async fn send(&self, queue: &str, body: &str) -> Result<(), CloudError>;
 
-    /// ReceiveMessage that hides what it finds for a second only, so that a broker on the same queue hears it all the same.
+    /// ReceiveMessage that hides the messages for one second, so that a broker on the same queue receives them, too.
     async fn peek(&self, queue: &str) -> Result<Vec<Message>, CloudError>;
 
-    /// CompleteLifecycleAction with `CONTINUE`. One that waits no more is success.
+    /// CompleteLifecycleAction with `CONTINUE`. A hook that no longer waits is success.
     async fn complete_hook(&self, hook: &Hook) -> Result<(), CloudError>;
 
-    /// DeleteMessageBatch, at most ten.
+    /// DeleteMessageBatch, at most ten messages.
     async fn delete_messages(&self, queue: &str, receipts: &[String]) -> Result<(), CloudError>;
-}
-
-/// The time in `User initiated (2026-11-28 03:00:00 GMT)`; EC2 tells it nowhere else, and not always there.
-#[cfg(any(test, feature = "sdk"))]
-pub(crate) fn transition_time(text: &str) -> Option<i64> {
-    let time = text.split_once('(')?.1.split_once(" GMT)")?.0;
-    crate::notices::rfc3339(&format!("{time}Z"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::transition_time;
-
-    #[test]
-    fn the_time_of_a_transition_is_read_if_there_is_one() {
-        let told = transition_time("Service initiated (2026-11-28 03:00:00 GMT)");
-        assert_eq!(told, crate::notices::rfc3339("2026-11-28T03:00:00Z"));
-        for other in ["", "Server.SpotInstanceTermination", "User initiated (yesterday GMT)", "User initiated ()"] {
-            assert_eq!(transition_time(other), None, "{other}");
-        }
-    }
 }

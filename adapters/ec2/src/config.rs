@@ -1,116 +1,120 @@
-//! What a pool of kind `ec2` says in the configuration.
+//! Settings of a pool of kind `ec2`.
 
 use crate::cloud::{Place, Template, TemplateSpec};
 use crate::tags;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::Path;
+use wharfinger_adapter::Failure;
 
 /// Settings of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The name by which this broker knows its own instances, as a tag on each. No two brokers of an account and region may
-    /// have the same: what carries it and is in nobody's books is terminated.
+    /// Tag by which this broker recognizes its instances. Each broker of an account and region needs its own: an instance with the tag
+    /// that no resource owns is terminated.
     pub deployment: String,
     /// AWS region.
     pub region: String,
-    /// How instances are bought.
+    /// Market of the instances.
     #[serde(default)]
     pub market: Market,
-    /// AMI id, or `resolve:ssm:` and the name of an SSM parameter that holds one. May be left out with a launch template.
+    /// AMI id, or `resolve:ssm:` and the name of an SSM parameter that holds one. Optional with a launch template.
     #[serde(default)]
     pub image: String,
-    /// Id (`lt-…`) or name of a launch template with what this file does not say. Without one the broker makes its own for
-    /// fleets, named after the pool.
+    /// Id (`lt-…`) or name of a launch template with settings that this file lacks. Without one the broker creates a template for its
+    /// fleets.
     #[serde(default)]
     pub launch_template: Option<String>,
-    /// Which version of it.
+    /// Version of the launch template.
     #[serde(default = "default_version")]
     pub launch_template_version: String,
-    /// Instance types that will do. Ten or more are interrupted least.
+    /// Possible instance types. Ten or more are interrupted least.
     pub types: Vec<String>,
-    /// The subnet of each availability zone that will do.
+    /// Subnet of each possible availability zone.
     pub subnets: BTreeMap<String, String>,
-    /// Security group ids; the broker must get through to the SSH port.
+    /// Security group ids. They must admit the broker to the SSH port.
     #[serde(default)]
     pub security_groups: Vec<String>,
     /// Name of the instance profile, if the hosts need one.
     #[serde(default)]
     pub instance_profile: Option<String>,
-    /// Size of the root volume in GiB, if not the image's.
+    /// Size of the root volume in GiB. Default: the image's.
     #[serde(default)]
     pub root_volume_gb: Option<u32>,
-    /// Device name of the root volume, as the image has it.
+    /// Device name of the root volume in the image.
     #[serde(default = "default_root_device")]
     pub root_device: String,
-    /// Further tags of instances and volumes.
+    /// More tags of instances and volumes.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Shell commands that the first boot runs as root, after the users are there.
+    /// Shell commands that the first boot runs as root, after it created the users.
     #[serde(default)]
     pub setup: Vec<String>,
-    /// Which address the broker and the holders use.
+    /// Address that the broker and the holders use.
     #[serde(default)]
     pub address: Address,
-    /// URL of the SQS queue that EventBridge fills; without it notices come from the hosts and from the API alone.
+    /// Type of the host key that the first boot installs. Images in FIPS mode need `ecdsa`.
+    #[serde(default)]
+    pub host_key_type: wharfinger_ssh::HostKeyType,
+    /// URL of the SQS queue of notices. Without it notices come from the hosts and from EC2's lists.
     #[serde(default)]
     pub queue: Option<String>,
-    /// How hosts are reached and watched: as in a pool of kind `ssh`, without hosts. `user` and `key` are needed.
+    /// Settings of the SSH hosts, as in a pool of kind `ssh` but without hosts. `user` and `key` are required.
     pub ssh: wharfinger_ssh::Config,
-    /// An instance that no broker has spoken to for so long powers itself off (and is terminated by it), in minutes; at
-    /// least 10. `0`: never.
+    /// An instance without contact to a broker for this time powers itself off, which terminates it. In minutes, at least 10; `0`: never.
     #[serde(default = "default_backstop_minutes")]
     pub backstop_minutes: u32,
-    /// From the launch to a host that is proved, in milliseconds; then another one is tried.
+    /// Maximum time from the launch to a usable host, in milliseconds. After it another instance is launched.
     #[serde(default = "default_launch_timeout_ms")]
     pub launch_timeout_ms: u64,
-    /// After an interruption or a want of capacity a type is not bought in that zone for so long, in milliseconds.
+    /// Time for which a place rests after an interruption or a lack of capacity, in milliseconds.
     #[serde(default = "default_cool_ms")]
     pub cool_ms: u64,
-    /// From one list of all instances to the next, in milliseconds.
+    /// Interval of the list of all instances, in milliseconds.
     #[serde(default = "default_reconcile_ms")]
     pub reconcile_ms: u64,
-    /// From one look at scheduled events and failed status checks to the next, in milliseconds.
+    /// Interval of the call for scheduled events and failed status checks, in milliseconds.
     #[serde(default = "default_status_ms")]
     pub status_ms: u64,
-    /// While hosts boot: from one look at them to the next, in milliseconds.
+    /// Interval of the call for booting instances, in milliseconds.
     #[serde(default = "default_boot_poll_ms")]
     pub boot_poll_ms: u64,
-    /// Instances in nobody's books are only told in the log, not terminated.
+    /// Orphans are logged and not terminated.
     #[serde(default)]
     pub orphans_dry_run: bool,
-    /// Never more than this part of all instances is terminated as nobody's at once, in per cent; three may always be.
+    /// Maximum share of all instances that one sweep terminates as orphans, in per cent. Three are always allowed.
     #[serde(default = "default_orphans_share")]
     pub orphans_share: u32,
-    /// Base URL of all AWS services, for endpoints of one's own.
+    /// Base URL of all AWS services, for private endpoints.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// Base URL of the instance metadata service, as hosts see it.
+    /// Base URL of the instance metadata service on the hosts.
     #[serde(default = "default_imds")]
     pub imds: String,
 }
 
-/// How instances are bought.
+/// Market of the instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Market {
-    /// Spot; on demand while no spot capacity is to be had.
+    /// Spot, and on demand while there is no spot capacity.
     #[default]
     SpotFirst,
-    /// Spot, or wait.
+    /// Spot. Requests wait while there is no spot capacity.
     SpotOnly,
     /// On demand.
     OnDemand,
 }
 
-/// Which address of an instance is used.
+/// Address of an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Address {
-    /// In the VPC.
+    /// The address in the VPC.
     #[default]
     Private,
-    /// On the Internet.
+    /// The public address.
     Public,
 }
 
@@ -155,7 +159,7 @@ fn default_imds() -> String {
 }
 
 impl Config {
-    /// Every type in every zone, types first, as the file has them.
+    /// Returns all places, in the order of the file, types first.
     pub(crate) fn places(&self) -> Vec<Place> {
         let in_zones = |instance_type: &String| {
             let place = |(zone, subnet): (&String, &String)| Place {
@@ -168,13 +172,21 @@ impl Config {
         self.types.iter().flat_map(in_zones).collect()
     }
 
-    /// The launch template that the file names.
+    /// The broker's private key file.
+    pub(crate) fn login_key(&self) -> Result<&Path, Failure> {
+        self.ssh
+            .key
+            .as_deref()
+            .ok_or_else(|| Failure::configuration("BAD_CONFIG", "ssh: key is missing; add it to [pool.ec2.ssh]"))
+    }
+
+    /// The configured launch template.
     pub(crate) fn template(&self) -> Option<Template> {
         let name = self.launch_template.clone()?;
         Some(Template { name, version: self.launch_template_version.clone() })
     }
 
-    /// What fleets of this pool are launched from, if the file names no template.
+    /// Content of the template that the broker creates for the pool's fleets.
     pub(crate) fn template_spec(&self, pool: &str) -> TemplateSpec {
         let tags = self
             .tags
@@ -197,7 +209,7 @@ impl Config {
     }
 }
 
-/// A hash that is the same in every build: the template's name must be.
+/// A hash that all builds share, for the name of the template.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,7 +1,8 @@
-//! Tries what a pool needs of AWS, without buying anything: reads are made, the rest is asked with `DryRun`, which EC2
-//! answers by permission alone.
+//! Tries each call to AWS that a pool needs, and launches nothing. Reads are made; other calls use `DryRun`, which EC2 answers by
+//! permission alone.
 
-use crate::cloud::{Ask, Cloud, Launch, Message, Page, Template, Which};
+use crate::clock::now_ms;
+use crate::cloud::{Ask, Cloud, Launch, Message, Page, Template, Trial, Which};
 use crate::config::{Config, Market};
 use crate::error::{Class, CloudError};
 use crate::tags;
@@ -9,45 +10,30 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The test event is waited for so long.
+/// Maximum wait for the test event.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
 
-/// What is tried with `DryRun`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trial {
-    /// RunInstances, with tags.
-    Run,
-    /// CreateFleet.
-    Fleet,
-    /// CreateLaunchTemplate.
-    Template,
-    /// DeleteLaunchTemplate.
-    DeleteTemplate,
-    /// TerminateInstances on this one.
-    Terminate(String),
-}
-
-/// How one thing stands.
+/// Result of one trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// It works.
     Good,
-    /// It does not work, and a pool needs it.
+    /// It fails, and a pool needs it.
     Bad,
-    /// It does not work, and a pool does without.
+    /// It fails, and a pool works without it.
     Minor,
     /// It could not be tried.
     Untried,
 }
 
-/// One thing that was tried.
+/// One trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The permission, as an IAM policy names it, or a setting.
+    /// The permission in the words of IAM, or a setting.
     pub what: String,
-    /// How it stands.
+    /// Its result.
     pub health: Health,
-    /// What was found, and what to do.
+    /// The details and the remedy.
     pub text: String,
 }
 
@@ -55,7 +41,7 @@ fn good(what: &str, text: impl Into<String>) -> Finding {
     Finding { what: what.to_string(), health: Health::Good, text: text.into() }
 }
 
-/// Tries everything for one pool. Takes some seconds.
+/// Tries all calls of one pool, which takes some seconds.
 pub async fn examine(cloud: &dyn Cloud, pool: &str, config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     let listed = cloud.instances(&Which::Tagged(tags::DEPLOYMENT, config.deployment.clone()), None).await;
@@ -63,22 +49,22 @@ pub async fn examine(cloud: &dyn Cloud, pool: &str, config: &Config) -> Vec<Find
         Ok(page) => page.items.iter().find(|instance| !instance.state.is_ended()).map(|instance| instance.id.clone()),
         Err(_) => None,
     };
-    // Without credentials, or an answer at all, everything else says the same.
+    // Without credentials or a connection all other trials have the same result.
     if let Err(error) = &listed
         && (error.class == Class::Credentials || error.class == Class::Unknown)
     {
         let text = match error.class {
-            Class::Credentials => "give the program credentials by environment, profile, SSO or instance role",
-            _ => "look at the network, the region and `endpoint`",
+            Class::Credentials => "provide credentials by environment, profile, SSO or instance role",
+            _ => "check the network, the region and `endpoint`",
         };
         return vec![Finding { what: "credentials".into(), health: Health::Bad, text: format!("{error}; {text}") }];
     }
-    found.push(good("credentials", "AWS knows them"));
+    found.push(good("credentials", "AWS accepts them"));
     found.push(judge("ec2:DescribeInstances", Health::Bad, listed.map(drop)));
     let statuses = cloud.statuses(Ask::Events, None).await;
     found.push(judge("ec2:DescribeInstanceStatus", Health::Minor, statuses.map(drop)));
     let launch = sample(pool, config);
-    // As a launch in one place is asked for: without the template that fleets need.
+    // A launch in one place has no template of a fleet.
     let alone = Launch { template: config.template(), ..launch.clone() };
     found.push(judge("ec2:RunInstances, ec2:CreateTags", Health::Bad, cloud.try_out(&Trial::Run, &alone).await));
     if launch.is_fleet() {
@@ -98,7 +84,7 @@ pub async fn examine(cloud: &dyn Cloud, pool: &str, config: &Config) -> Vec<Find
         None => Finding {
             what: what.into(),
             health: Health::Untried,
-            text: "there is no instance of ours to try it on; run this again when there is one".into(),
+            text: "the deployment has no instance to try it on; run this again when it has one".into(),
         },
     });
     match &config.queue {
@@ -106,7 +92,7 @@ pub async fn examine(cloud: &dyn Cloud, pool: &str, config: &Config) -> Vec<Find
         None => found.push(Finding {
             what: "queue".into(),
             health: Health::Minor,
-            text: "there is none: ends are heard from the hosts and from lists alone, some seconds later".into(),
+            text: "none is configured: notices come from the hosts and from lists, some seconds later".into(),
         }),
     }
     found
@@ -118,22 +104,26 @@ async fn examine_queue(cloud: &dyn Cloud, queue: &str) -> Vec<Finding> {
         Ok(policy) if policy.contains("events.amazonaws.com") => {
             found.push(good("queue policy", "EventBridge may send to the queue"));
         }
+        Ok(policy) if policy.contains("sns.amazonaws.com") => {
+            found.push(good("queue policy", "SNS topics may send to the queue"));
+        }
         Ok(_) => found.push(Finding {
             what: "queue policy".into(),
             health: Health::Bad,
-            text: "it does not let events.amazonaws.com send; take the policy of docs/ec2/cloudformation.yaml".into(),
+            text: "it does not allow events.amazonaws.com to send; use the policy of docs/ec2/cloudformation.yaml"
+                .into(),
         }),
         Err(error) => found.push(judge("sqs:GetQueueAttributes", Health::Minor, Err(error))),
     }
-    // A stranger's warning: a broker that is at work on the queue deletes it, and counts it.
-    let mark = format!("i-{:017x}", crate::hub::now_ms());
+    // The event names an unknown instance. A broker on the queue deletes and counts it.
+    let mark = format!("i-{:017x}", now_ms());
     let body = json!({
         "source": "wharfinger.doctor",
         "detail-type": "EC2 Spot Instance Interruption Warning",
         "detail": { "instance-id": mark, "instance-action": "terminate" },
     });
     if let Err(error) = cloud.send(queue, &body.to_string()).await {
-        let why = format!("{error}; without it the queue can not be tried (the broker itself does not send)");
+        let why = format!("{error}; the doctor needs it to try the queue, and the broker does not");
         found.push(Finding { what: "sqs:SendMessage".into(), health: Health::Untried, text: why });
         return found;
     }
@@ -150,9 +140,9 @@ async fn examine_queue(cloud: &dyn Cloud, queue: &str) -> Vec<Finding> {
     found.push(match waited.await {
         Ok(said) => {
             let said = judge(what, Health::Bad, said);
-            if said.health == Health::Good { good(what, "a test event came through") } else { said }
+            if said.health == Health::Good { good(what, "the test event arrived") } else { said }
         }
-        Err(_) => good(what, "the test event was sent, and somebody else took it: a broker is at work on this queue"),
+        Err(_) => good(what, "another receiver took the test event: a broker works on this queue"),
     });
     found
 }
@@ -162,11 +152,11 @@ fn judge(what: &str, otherwise: Health, said: Result<(), CloudError>) -> Finding
         Ok(()) => good(what, "allowed"),
         Err(error) => {
             let remedy = match error.class {
-                Class::Configuration if error.code.starts_with("InvalidAMIID") => "mend `image`",
-                Class::Configuration if error.code.starts_with("InvalidSubnet") => "mend `subnets`",
-                Class::Configuration if error.code.starts_with("InvalidGroup") => "mend `security_groups`",
+                Class::Configuration if error.code.starts_with("InvalidAMIID") => "correct `image`",
+                Class::Configuration if error.code.starts_with("InvalidSubnet") => "correct `subnets`",
+                Class::Configuration if error.code.starts_with("InvalidGroup") => "correct `security_groups`",
                 Class::Configuration => "compare with the policy of docs/ec2/policy.json",
-                Class::Quota => "have the quota raised",
+                Class::Quota => "raise the quota in Service Quotas",
                 _ => "try again",
             };
             Finding { what: what.to_string(), health: otherwise, text: format!("{error}; {remedy}") }
@@ -174,13 +164,13 @@ fn judge(what: &str, otherwise: Health, said: Result<(), CloudError>) -> Finding
     }
 }
 
-/// What the pool would ask for.
+/// A launch request of the pool.
 fn sample(pool: &str, config: &Config) -> Launch {
     let spec = config.template_spec(pool);
     let mut own: BTreeMap<String, String> = spec.tags.clone();
     own.insert(tags::RESOURCE.to_string(), "doctor".to_string());
     Launch {
-        token: format!("doctor-{}", crate::hub::now_ms()),
+        token: format!("doctor-{}", now_ms()),
         spot: config.market != Market::OnDemand,
         image: config.image.clone(),
         places: config.places(),

@@ -1,41 +1,43 @@
-//! What EC2's errors mean, by their code; the text never decides.
+//! Classes of EC2's errors, by their code. The text never decides.
 //!
 //! Codes from the EC2 API reference («Error codes») and from Karpenter's `pkg/errors/errors.go`.
 
 use std::fmt;
 use wharfinger_adapter::Failure;
 
-/// What a failed call means for the next one.
+/// Meaning of a failed call for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// None to be had of this type in this zone now. Another place, or later.
+    /// The zone has no capacity for this type now. Another place or a later request may work.
     Capacity,
-    /// A limit of the account is reached: nothing of the kind is launched meanwhile.
+    /// The zone does not offer this type. Another place may work; if none does, the operator corrects the settings.
+    NotOffered,
+    /// A limit of the account is reached. The market rests.
     Quota,
-    /// The operator must mend it: permissions, image, subnet.
+    /// The operator must correct permissions, image, subnet or other settings.
     Configuration,
-    /// Keys missing, wrong or run out.
+    /// Credentials are missing, wrong or expired.
     Credentials,
-    /// Asked too often: not done.
+    /// AWS throttled the call and did nothing.
     Throttle,
-    /// What was named is not known (yet).
+    /// EC2 does not know an id or name, or not yet.
     NotFound,
-    /// The client token stands for another request.
+    /// The client token belongs to another request.
     ParameterMismatch,
-    /// The client token's instance was launched and is terminated.
+    /// The instance of the client token was launched and is terminated.
     TokenSpent,
-    /// No answer, or one that does not tell: it may have been done.
+    /// No answer, or one without a clear outcome. The call may have had its effect.
     Unknown,
 }
 
-/// A call of [`crate::cloud::Cloud`] that did not work.
+/// A failed call of [`crate::cloud::Cloud`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloudError {
-    /// What it means.
+    /// Its class.
     pub class: Class,
-    /// EC2's code, or one of ours (`Timeout`).
+    /// EC2's code, or one of the adapter (`Timeout`).
     pub code: String,
-    /// In EC2's words.
+    /// EC2's text.
     pub message: String,
 }
 
@@ -46,40 +48,52 @@ impl fmt::Display for CloudError {
 }
 
 impl CloudError {
-    /// From the code that EC2 or SQS gave.
+    /// An error with a code of AWS.
     pub fn from_code(code: &str, message: impl Into<String>) -> Self {
         Self { class: classify(code), code: code.to_string(), message: message.into() }
     }
 
-    /// No answer that tells what was done.
+    /// An error without a known outcome.
     pub fn unknown(code: &str, message: impl Into<String>) -> Self {
         Self { class: Class::Unknown, code: code.to_string(), message: message.into() }
     }
 
-    /// What the broker is told.
+    /// Returns the error as one that a fleet reports for one place. `InvalidFleetConfiguration` means wrong settings for a whole fleet;
+    /// for one place it means that the zone does not offer the type.
+    pub fn of_place(mut self) -> Self {
+        if self.code == "InvalidFleetConfiguration" {
+            self.class = Class::NotOffered;
+        }
+        self
+    }
+
+    /// Returns the failure for the broker.
     pub fn failure(&self, doing: &str) -> Failure {
         let text = format!("{doing}: {self}");
         match self.class {
             Class::Capacity => Failure::provider("NO_CAPACITY", text),
             Class::Quota => Failure::provider(
                 "QUOTA_REACHED",
-                format!("{text}; have the account's limit raised in Service Quotas, or lower the pool's max"),
+                format!("{text}; raise the account's limit in Service Quotas, or lower the pool's max"),
             ),
             Class::Configuration if self.code == "UnauthorizedOperation" || self.code == "AccessDenied" => {
                 Failure::configuration(
                     "NOT_AUTHORIZED",
-                    format!("{text}; `wharfinger doctor ec2` tells what is missing"),
+                    format!("{text}; run `wharfinger doctor ec2`, which lists the missing permissions"),
                 )
             }
             Class::Configuration if self.code.starts_with("InvalidAMIID") => {
-                Failure::configuration("IMAGE_INVALID", format!("{text}; mend `image` of the pool"))
+                Failure::configuration("IMAGE_INVALID", format!("{text}; correct `image` of the pool"))
+            }
+            Class::NotOffered => {
+                Failure::configuration("REFUSED_BY_EC2", format!("{text}; correct `types` and `subnets` of the pool"))
             }
             Class::Configuration => {
-                Failure::configuration("REFUSED_BY_EC2", format!("{text}; mend the pool's settings"))
+                Failure::configuration("REFUSED_BY_EC2", format!("{text}; correct the pool's settings"))
             }
             Class::Credentials => Failure::configuration(
                 "CREDENTIALS",
-                format!("{text}; give the broker credentials that are valid (environment, profile or instance role)"),
+                format!("{text}; provide valid credentials (environment, profile or instance role)"),
             ),
             Class::Throttle => Failure::provider("THROTTLED", text),
             Class::NotFound | Class::ParameterMismatch | Class::TokenSpent | Class::Unknown => {
@@ -89,7 +103,7 @@ impl CloudError {
     }
 }
 
-/// What this code means.
+/// Returns the class of a code.
 pub fn classify(code: &str) -> Class {
     match code {
         "InsufficientInstanceCapacity"
@@ -100,8 +114,8 @@ pub fn classify(code: &str) -> Class {
         | "InsufficientFreeAddressesInSubnet"
         | "InsufficientCapacity"
         | "InsufficientVolumeCapacity"
-        | "Unsupported"
         | "SpotMaxPriceTooLow" => Class::Capacity,
+        "Unsupported" => Class::NotOffered,
         "MaxSpotInstanceCountExceeded"
         | "VcpuLimitExceeded"
         | "InstanceLimitExceeded"
@@ -171,7 +185,8 @@ mod tests {
     fn each_code_has_its_class() {
         for (code, class) in [
             ("InsufficientInstanceCapacity", Class::Capacity),
-            ("Unsupported", Class::Capacity),
+            ("Unsupported", Class::NotOffered),
+            ("InvalidFleetConfiguration", Class::Configuration),
             ("UnsupportedOperation", Class::Configuration),
             ("VcpuLimitExceeded", Class::Quota),
             ("RequestLimitExceeded", Class::Throttle),
@@ -192,11 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn who_must_act_is_told_with_the_remedy() {
+    fn a_failure_names_who_must_act_and_the_remedy() {
         let failure = CloudError::from_code("InvalidAMIID.NotFound", "no such image").failure("launching");
         assert_eq!((failure.reason, failure.blame), ("IMAGE_INVALID", wharfinger_adapter::Blame::Configuration));
         let failure = CloudError::from_code("UnauthorizedOperation", "no").failure("launching");
         assert!(failure.reason == "NOT_AUTHORIZED" && failure.message.contains("doctor"), "{failure}");
+        let error = CloudError::from_code("InvalidFleetConfiguration", "no such type in the zone").of_place();
+        assert_eq!((error.class, error.failure("launching").reason), (Class::NotOffered, "REFUSED_BY_EC2"));
         let failure = CloudError::unknown("Timeout", "no answer").failure("listing");
         assert_eq!(failure.blame, wharfinger_adapter::Blame::Provider);
     }

@@ -1,13 +1,12 @@
-//! EC2 and SQS in memory: eventually consistent, idempotent by token as EC2 is, with faults on demand and a log of calls.
+//! EC2 and SQS in memory: eventually consistent and idempotent by token as EC2 is, with faults on demand and a log of calls.
 
+use crate::clock::now_ms;
 use crate::cloud::{
-    Ask, Cloud, Event, FleetAnswer, Instance, Launch, Launched, Message, Page, Place, State, Status, TemplateSpec,
-    Which,
+    Ask, Cloud, Event, FleetAnswer, Hook, Instance, Launch, Launched, Message, Page, Place, State, Status,
+    TemplateSpec, Trial, Which,
 };
-use crate::doctor::Trial;
 use crate::error::CloudError;
-use crate::hub::now_ms;
-use crate::notices::Hook;
+use crate::state_reason::StateReason;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,27 +14,29 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// What goes wrong with one call.
+/// Fault of one call.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Refused with this code, and not done.
+    /// The call is refused with this code and has no effect.
     Refused(&'static str),
-    /// Done, and the answer is lost.
+    /// The call has its effect, and its answer is lost.
     Lost,
-    /// Not done, and no answer.
+    /// The call has no effect and no answer.
     Unheard,
 }
 
 #[derive(Clone, Debug)]
 struct Machine {
     instance: Instance,
-    /// Listed from then on.
+    /// Time from which lists have it.
     visible: Instant,
     running: Instant,
-    /// Forgotten by EC2.
+    /// Whether lists lack it.
     forgotten: bool,
     events: Vec<Event>,
     impaired: bool,
+    /// Reason for which it ends before it runs.
+    fails: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -45,13 +46,16 @@ struct Inside {
     templates: BTreeMap<String, i64>,
     faults: BTreeMap<&'static str, VecDeque<Fault>>,
     down: bool,
-    /// No spot, no on-demand capacity there.
+    /// Places without capacity, each with its market (true: spot).
     empty: BTreeSet<(Place, bool)>,
+    /// Refused places with their market, each with a code.
+    refused: BTreeMap<(Place, bool), &'static str>,
     log: Vec<&'static str>,
     messages: BTreeMap<u64, (Message, Instant)>,
     next: u64,
     lag: Duration,
     boot: Duration,
+    fails: Option<&'static str>,
     address: Option<String>,
     policy: String,
     page: usize,
@@ -59,10 +63,10 @@ struct Inside {
     hooks: Vec<String>,
 }
 
-/// Sees each request for an instance in the moment in which it is made.
+/// Observes each request for an instance when it is made.
 pub type Witness = Arc<dyn Fn(&Launch) + Send + Sync>;
 
-/// See the module.
+/// An account in memory. See the module.
 #[derive(Default)]
 pub struct FakeCloud {
     inside: Mutex<Inside>,
@@ -70,7 +74,7 @@ pub struct FakeCloud {
 }
 
 impl FakeCloud {
-    /// An empty account.
+    /// Creates an empty account.
     pub fn new() -> Self {
         Self::default()
     }
@@ -79,37 +83,54 @@ impl FakeCloud {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Instances are listed so long after their launch, and run so long after it.
+    /// Sets the times from a launch until lists have the instance, and until it runs.
     pub fn slow(&self, lag: Duration, boot: Duration) {
         let mut inside = self.lock();
         (inside.lag, inside.boot) = (lag, boot);
     }
 
-    /// So many instances a page.
+    /// Sets the number of instances per page.
     pub fn paged(&self, page: usize) {
         self.lock().page = page;
     }
 
-    /// Instances get this address instead of one of their own.
+    /// Sets the address of all instances.
     pub fn at(&self, address: &str) {
         self.lock().address = Some(address.to_string());
     }
 
-    /// The queue has this policy.
+    /// Sets the policy of the queue.
     pub fn policy(&self, policy: &str) {
         self.lock().policy = policy.to_string();
     }
 
-    /// The next call of this name meets it; several queue up.
+    /// Adds a fault for the next call of this name. Several faults are for several calls.
     pub fn fault(&self, call: &'static str, fault: Fault) {
         self.lock().faults.entry(call).or_default().push_back(fault);
     }
 
-    /// No faults, no lag; all is known, and there is capacity everywhere.
+    /// Lets new instances end before they run, for the reason with this code.
+    pub fn fails(&self, code: Option<&'static str>) {
+        self.lock().fails = code;
+    }
+
+    /// Refuses launches at this place with this code. `None`: accepts them.
+    pub fn refuses(&self, place: &Place, spot: bool, code: Option<&'static str>) {
+        let mut inside = self.lock();
+        let key = (place.clone(), spot);
+        match code {
+            Some(code) => drop(inside.refused.insert(key, code)),
+            None => drop(inside.refused.remove(&key)),
+        }
+    }
+
+    /// Removes all faults and lags, and gives capacity to all places.
     pub fn calm(&self) {
         let mut inside = self.lock();
         inside.faults.clear();
         inside.empty.clear();
+        inside.refused.clear();
+        inside.fails = None;
         inside.down = false;
         inside.lag = Duration::ZERO;
         inside.boot = Duration::ZERO;
@@ -120,12 +141,12 @@ impl FakeCloud {
         }
     }
 
-    /// Nothing answers.
+    /// Sets whether all calls time out.
     pub fn down(&self, down: bool) {
         self.lock().down = down;
     }
 
-    /// Whether there is capacity at this place.
+    /// Sets whether a place has capacity.
     pub fn capacity(&self, place: &Place, spot: bool, there_is: bool) {
         let mut inside = self.lock();
         if there_is {
@@ -135,22 +156,22 @@ impl FakeCloud {
         }
     }
 
-    /// How often this call was made.
+    /// Returns the number of calls of this name.
     pub fn calls(&self, call: &str) -> usize {
         self.lock().log.iter().filter(|name| **name == call).count()
     }
 
-    /// All instances that were ever launched, as they are.
+    /// Returns all instances, with the ended ones.
     pub fn instances(&self) -> Vec<Instance> {
         self.lock().machines.iter().map(|machine| machine.instance.clone()).collect()
     }
 
-    /// Those that cost money.
+    /// Returns the instances that cost money.
     pub fn alive(&self) -> Vec<Instance> {
         self.instances().into_iter().filter(|instance| !instance.state.is_ended()).collect()
     }
 
-    /// Templates that are there.
+    /// Returns the number of templates.
     pub fn templates_left(&self) -> usize {
         self.lock().templates.len()
     }
@@ -161,45 +182,45 @@ impl FakeCloud {
         }
     }
 
-    /// It goes to this state, for this reason.
+    /// Sets the state of an instance, with its reason.
     pub fn becomes(&self, id: &str, state: State, reason: Option<&str>) {
         self.with(id, |machine| {
             machine.instance.state = state;
-            machine.instance.reason = reason.map(String::from);
+            machine.instance.reason = reason.map(state_reason);
             machine.instance.since_unix_ms = Some(now_ms());
         });
     }
 
-    /// EC2 forgets it, or remembers it again.
+    /// Sets whether lists lack an instance.
     pub fn forgets(&self, id: &str, forgotten: bool) {
         self.with(id, |machine| machine.forgotten = forgotten);
     }
 
-    /// Whether EC2 has forgotten it.
+    /// Whether lists lack an instance.
     pub fn is_forgotten(&self, id: &str) -> bool {
         self.lock().machines.iter().any(|machine| machine.instance.id == id && machine.forgotten)
     }
 
-    /// What is scheduled for it, and whether its checks fail.
+    /// Sets the scheduled events of an instance, and whether its checks fail.
     pub fn status(&self, id: &str, events: Vec<Event>, impaired: bool) {
         self.with(id, |machine| (machine.events, machine.impaired) = (events, impaired));
     }
 
-    /// Launched long ago.
+    /// Moves the launch of an instance into the past.
     pub fn ages(&self, id: &str, by: Duration) {
         self.with(id, |machine| {
             machine.instance.launched_unix_ms -= i64::try_from(by.as_millis()).unwrap_or(0);
         });
     }
 
-    /// Puts an instance there that nobody asked us for.
+    /// Adds an instance without a launch request.
     pub fn stray(&self, tags: &[(&str, &str)]) -> String {
         let mut inside = self.lock();
         let tags = tags.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         inside.start("m7i.large", "us-east-1a", false, tags)
     }
 
-    /// This one sees every request for an instance from now on.
+    /// Sets the observer of requests for an instance.
     pub fn witness(&self, sees: impl Fn(&Launch) + Send + Sync + 'static) {
         self.lock().witness = Some(Arc::new(sees));
     }
@@ -211,7 +232,7 @@ impl FakeCloud {
         }
     }
 
-    /// A message for the queue.
+    /// Adds a message to the queue.
     pub fn send(&self, body: &str) {
         let mut inside = self.lock();
         inside.next += 1;
@@ -222,17 +243,17 @@ impl FakeCloud {
         self.sent.notify_waiters();
     }
 
-    /// Tokens of the hooks that were let go.
+    /// Returns the tokens of the completed hooks.
     pub fn hooks_completed(&self) -> Vec<String> {
         self.lock().hooks.clone()
     }
 
-    /// Messages that were not deleted.
+    /// Returns the number of messages that were not deleted.
     pub fn messages_left(&self) -> usize {
         self.lock().messages.len()
     }
 
-    /// Begins a call: its fault, if there is one.
+    /// Begins a call, and returns its fault if there is one.
     fn begin(&self, call: &'static str) -> Result<Option<Fault>, CloudError> {
         let mut inside = self.lock();
         inside.log.push(call);
@@ -268,12 +289,23 @@ impl Inside {
             tags,
         };
         let (visible, running) = (now + self.lag, now + self.boot);
-        let (forgotten, events, impaired) = (false, Vec::new(), false);
-        self.machines.push(Machine { instance, visible, running, forgotten, events, impaired });
+        let (forgotten, events, impaired, fails) = (false, Vec::new(), false, self.fails);
+        self.machines.push(Machine { instance, visible, running, forgotten, events, impaired, fails });
         id
     }
 
-    /// EC2's part of a launch: the token first, then the capacity.
+    /// Returns the places of a launch that have an error.
+    fn errors(&self, launch: &Launch) -> Vec<(Place, CloudError)> {
+        let error = |place: &Place| {
+            let key = (place.clone(), launch.spot);
+            let empty = self.empty.contains(&key).then_some("InsufficientInstanceCapacity");
+            let code = self.refused.get(&key).copied().or(empty)?;
+            Some((place.clone(), CloudError::from_code(code, "as the test wants it")))
+        };
+        launch.places.iter().filter_map(error).collect()
+    }
+
+    /// Launches as EC2 does: the token first, then the capacity.
     fn launch(&mut self, launch: &Launch) -> Result<Launched, CloudError> {
         if let Some((known, launched)) = self.launches.get(&launch.token) {
             if known != launch {
@@ -285,15 +317,21 @@ impl Inside {
             }
             return Ok(launched.clone());
         }
-        let place = launch.places.iter().find(|place| !self.empty.contains(&((*place).clone(), launch.spot)));
+        let errors = self.errors(launch);
+        let place = launch.places.iter().find(|place| errors.iter().all(|(bad, _)| bad != *place));
         let Some(place) = place.cloned() else {
-            return Err(CloudError::from_code("InsufficientInstanceCapacity", "there is none"));
+            let first = errors.into_iter().next().map(|(_, error)| error);
+            return Err(first.unwrap_or_else(|| CloudError::from_code("InvalidParameterValue", "no place")));
         };
         let instance = self.start(&place.instance_type, &place.zone, launch.spot, launch.tags.clone());
         let launched = Launched { instance, instance_type: Some(place.instance_type), zone: Some(place.zone) };
         self.launches.insert(launch.token.clone(), (launch.clone(), launched.clone()));
         Ok(launched)
     }
+}
+
+fn state_reason(code: &str) -> StateReason {
+    StateReason { code: code.to_string(), message: format!("{code}: as the test wants it") }
 }
 
 fn answer<T>(fault: Option<Fault>, value: T) -> Result<T, CloudError> {
@@ -325,21 +363,16 @@ impl Cloud for FakeCloud {
         if !launch.template.as_ref().is_some_and(|own| inside.templates.contains_key(&own.name)) {
             return Err(CloudError::from_code("InvalidLaunchTemplateName.NotFoundException", "no such template"));
         }
-        let empty: Vec<Place> = launch
-            .places
-            .iter()
-            .filter(|place| inside.empty.contains(&((*place).clone(), launch.spot)))
-            .cloned()
-            .collect();
-        let mut told = FleetAnswer::default();
+        let errors = inside.errors(launch);
+        let mut all = FleetAnswer::default();
         match inside.launch(launch) {
-            Ok(launched) => told.launched.push(launched),
-            Err(error) if error.code == "InsufficientInstanceCapacity" => {}
+            Ok(launched) => all.launched.push(launched),
+            // A fleet without an instance answers with success.
+            Err(_) if errors.len() == launch.places.len() => {}
             Err(error) => return Err(error),
         }
-        let none = CloudError::from_code("InsufficientInstanceCapacity", "there is none");
-        told.errors = empty.into_iter().map(|place| (Some(place), none.clone())).collect();
-        answer(fault, told)
+        all.errors = errors.into_iter().map(|(place, error)| (Some(place), error.of_place())).collect();
+        answer(fault, all)
     }
 
     async fn delete_template(&self, name: &str) -> Result<(), CloudError> {
@@ -360,7 +393,8 @@ impl Cloud for FakeCloud {
         let now = Instant::now();
         for machine in &mut inside.machines {
             if machine.instance.state == State::Pending && machine.running <= now {
-                machine.instance.state = State::Running;
+                machine.instance.state = if machine.fails.is_some() { State::Terminated } else { State::Running };
+                machine.instance.reason = machine.fails.map(state_reason);
             }
         }
         let all: Vec<Instance> = inside
@@ -373,7 +407,7 @@ impl Cloud for FakeCloud {
                 Which::Ids(ids) => ids.contains(&instance.id),
             })
             .collect();
-        // What shuts down is over at the next look.
+        // An instance that shuts down is terminated in the next list.
         for machine in &mut inside.machines {
             if machine.instance.state == State::ShuttingDown {
                 machine.instance.state = State::Terminated;
@@ -388,7 +422,7 @@ impl Cloud for FakeCloud {
 
     async fn statuses(&self, _ask: Ask, _page: Option<String>) -> Result<Page<Status>, CloudError> {
         let fault = self.begin("DescribeInstanceStatus")?;
-        // As moto does, and unlike EC2: whatever was asked for, all of them.
+        // Like moto and unlike EC2, the answer ignores the selection.
         let items = self
             .lock()
             .machines
@@ -415,7 +449,7 @@ impl Cloud for FakeCloud {
         for machine in &mut inside.machines {
             if instances.contains(&machine.instance.id) && !machine.instance.state.is_ended() {
                 machine.instance.state = State::ShuttingDown;
-                machine.instance.reason = Some("Client.UserInitiatedShutdown".to_string());
+                machine.instance.reason = Some(state_reason("Client.UserInitiatedShutdown"));
             }
         }
         answer(fault, ())

@@ -1,36 +1,42 @@
-//! Instances that carry our tag and are in nobody's books: terminated, late and seldom rather than wrongly.
+//! Terminates orphans: instances with the deployment's tag that no row of the broker owns.
 //!
-//! One is nobody's if no row speaks of it: neither as its host, nor as the attempt that is under way. It must be so in two
-//! lists, and still be so when the rows are read again just before; it must be older than any launch that is not written
-//! down yet could be. No more than a share of all goes in one sweep, so that a broker with the wrong database does not
-//! empty the account.
+//! An orphan is in no row, neither as a host nor as the attempt that is under way. It is so in two lists, and in a second reading of
+//! the rows just before its end. It is older than two launch times, so that no unfinished launch is meant. One sweep ends at most a
+//! share of all instances, so that a broker with a wrong database does not empty the account.
 
-use crate::buckets::Kind;
+use crate::account::Account;
+use crate::broker::Row;
+use crate::clock::now_ms;
 use crate::cloud::Instance;
-use crate::hub::{Hub, Row, now_ms};
-use crate::note::Note;
+use crate::rate_limit::Kind;
+use crate::record::Record;
 use crate::tags;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// As many may always go in one sweep.
+/// Number of orphans that one sweep may always end.
 const FLOOR: usize = 3;
 
-/// Templates are listed in one sweep of so many.
+/// Number of sweeps from one list of the templates to the next.
 const TEMPLATES_EVERY: u32 = 40;
 
-/// What lasts from one sweep to the next.
+/// State between two sweeps.
 #[derive(Default)]
 pub(crate) struct Orphans {
     seen: BTreeSet<String>,
-    told: BTreeSet<String>,
+    logged: BTreeSet<String>,
     sweeps: u32,
 }
 
 impl Orphans {
-    pub(crate) async fn sweep(&mut self, hub: &Arc<Hub>, listed: &BTreeMap<String, Instance>, rows: &[(Row, Note)]) {
-        let settings = hub.settings();
+    pub(crate) async fn sweep(
+        &mut self,
+        account: &Arc<Account>,
+        listed: &BTreeMap<String, Instance>,
+        rows: &[(Row, Record)],
+    ) {
+        let settings = account.settings();
         let oldest = now_ms() - 2 * i64::try_from(settings.launch.as_millis()).unwrap_or(i64::MAX / 4);
         let claims = Claims::of(rows);
         let alive: Vec<&Instance> = listed.values().filter(|instance| !instance.state.is_ended()).collect();
@@ -41,81 +47,86 @@ impl Orphans {
             .collect();
         let twice: Vec<String> = strays.intersection(&self.seen).cloned().collect();
         self.seen = strays;
-        self.told.retain(|id| self.seen.contains(id));
+        self.logged.retain(|id| self.seen.contains(id));
         if !twice.is_empty() {
             let most = FLOOR.max(alive.len() * usize::try_from(settings.orphans_share).unwrap_or(0) / 100);
-            self.collect(hub, &twice, listed, most, settings.orphans_dry_run).await;
+            self.collect(account, &twice, listed, most, settings.orphans_dry_run).await;
         }
         if self.sweeps % TEMPLATES_EVERY == 1 {
-            self.templates(hub, oldest).await;
+            self.templates(account, oldest).await;
         }
         self.sweeps = self.sweeps.wrapping_add(1);
     }
 
     async fn collect(
         &mut self,
-        hub: &Arc<Hub>,
+        account: &Arc<Account>,
         twice: &[String],
         listed: &BTreeMap<String, Instance>,
         most: usize,
         dry_run: bool,
     ) {
-        let Ok(now) = hub.rows().await else { return };
+        let Ok(now) = account.rows().await else { return };
         let claims = Claims::of(&now);
         let strays: Vec<String> =
             twice.iter().filter(|id| listed.get(*id).is_some_and(|instance| !claims.hold(instance))).cloned().collect();
-        let news = strays.iter().any(|id| !self.told.contains(id));
+        let news = strays.iter().any(|id| !self.logged.contains(id));
         if dry_run || strays.len() > most {
             if news {
-                let why =
-                    if dry_run { "orphans_dry_run is set" } else { "it is more than orphans_share allows at once" };
+                let why = if dry_run { "orphans_dry_run is set" } else { "orphans_share allows no more in one sweep" };
                 tracing::warn!(
                     count = strays.len(),
                     most,
-                    "instances in nobody's books: {}; terminated are {}, since {why}",
+                    "orphans: {}; the sweep terminates {} of them, since {why}",
                     strays.join(" "),
                     if dry_run { 0 } else { most }
                 );
             }
-            self.told.extend(strays.iter().cloned());
+            self.logged.extend(strays.iter().cloned());
             if dry_run {
                 return;
             }
         }
         for some in strays[..strays.len().min(most)].chunks(50) {
-            tracing::warn!("terminating what is in nobody's books: {}", some.join(" "));
-            match hub.call(Kind::Terminate, hub.cloud.terminate(some)).await {
+            tracing::warn!("terminating orphans: {}", some.join(" "));
+            match account.call(Kind::Terminate, account.cloud.terminate(some)).await {
                 Ok(()) => {
-                    hub.counters.orphans.fetch_add(some.len() as u64, Ordering::Relaxed);
+                    account.counters.orphans.fetch_add(some.len() as u64, Ordering::Relaxed);
                 }
-                // One that is not known fails them all: each by itself.
+                // One unknown id fails the whole call, so each gets its own.
                 Err(_) if some.len() > 1 => {
                     for id in some {
-                        if hub.call(Kind::Terminate, hub.cloud.terminate(std::slice::from_ref(id))).await.is_ok() {
-                            hub.counters.orphans.fetch_add(1, Ordering::Relaxed);
+                        if account
+                            .call(Kind::Terminate, account.cloud.terminate(std::slice::from_ref(id)))
+                            .await
+                            .is_ok()
+                        {
+                            account.counters.orphans.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 }
-                Err(error) => tracing::debug!("not terminated, tried again at the next sweep: {error}"),
+                Err(error) => tracing::debug!("cannot terminate an orphan, and the next sweep tries again: {error}"),
             }
         }
     }
 
-    /// Templates of settings that nobody has any more.
-    async fn templates(&self, hub: &Arc<Hub>, oldest: i64) {
+    /// Deletes templates that no pool and no request uses.
+    async fn templates(&self, account: &Arc<Account>, oldest: i64) {
         let mut page = None;
         loop {
-            let Ok(found) = hub.call(Kind::Read, hub.cloud.templates(&hub.deployment, page)).await else { return };
-            let Ok(rows) = hub.rows().await else { return };
+            let Ok(found) = account.call(Kind::Read, account.cloud.templates(&account.deployment, page)).await else {
+                return;
+            };
+            let Ok(rows) = account.rows().await else { return };
             for (name, made) in found.items {
-                let written = |(_, note): &(Row, Note)| match note {
-                    Note::Launching { launch, .. } => launch.template.as_ref().is_some_and(|own| own.name == name),
-                    Note::Launched { .. } | Note::Over { .. } | Note::Ready { .. } => false,
+                let written = |(_, note): &(Row, Record)| match note {
+                    Record::Launching { launch, .. } => launch.template.as_ref().is_some_and(|own| own.name == name),
+                    Record::Launched { .. } | Record::Over { .. } | Record::Ready { .. } => false,
                 };
-                // A pool that has launched nothing since the start of this process makes its own again when it does.
-                let used = hub.uses_template(&name).await || rows.iter().any(written);
+                // A pool without a launch since the start of this process creates its template again at the next one.
+                let used = account.uses_template(&name).await || rows.iter().any(written);
                 if !used && made < oldest {
-                    let _ = hub.call(Kind::Terminate, hub.cloud.delete_template(&name)).await;
+                    let _ = account.call(Kind::Terminate, account.cloud.delete_template(&name)).await;
                 }
             }
             page = found.next;
@@ -126,24 +137,24 @@ impl Orphans {
     }
 }
 
-/// What the rows speak of: hosts by their instance, launches that are under way by resource and attempt.
+/// Instances that the rows own: hosts by their id, launches that are under way by resource and attempt.
 struct Claims<'a> {
     hosts: BTreeSet<&'a str>,
     launches: BTreeSet<(&'a str, u32)>,
 }
 
 impl<'a> Claims<'a> {
-    fn of(rows: &'a [(Row, Note)]) -> Self {
+    fn of(rows: &'a [(Row, Record)]) -> Self {
         let mut claims = Self { hosts: BTreeSet::new(), launches: BTreeSet::new() };
         for (row, note) in rows {
             match note {
-                Note::Launched { host, .. } | Note::Ready { host, .. } => {
+                Record::Launched { host, .. } | Record::Ready { host, .. } => {
                     claims.hosts.insert(&host.instance);
                 }
-                Note::Launching { attempt, .. } => {
+                Record::Launching { attempt, .. } => {
                     claims.launches.insert((&row.resource, *attempt));
                 }
-                Note::Over { .. } => {}
+                Record::Over { .. } => {}
             }
         }
         claims

@@ -1,12 +1,12 @@
-//! The tags by which instances are found again.
+//! Tags of instances.
 
-/// All of ours begin so.
+/// Prefix of the broker's tags.
 pub const PREFIX: &str = "wharfinger:";
-/// Which broker.
+/// Name of the broker in the account.
 pub const DEPLOYMENT: &str = "wharfinger:deployment";
-/// Which pool.
+/// Name of the pool.
 pub const POOL: &str = "wharfinger:pool";
-/// Which resource.
+/// Id of the resource.
 pub const RESOURCE: &str = "wharfinger:resource";
-/// Which attempt to make it, from 1.
+/// Number of the launch of the resource, from 1.
 pub const ATTEMPT: &str = "wharfinger:attempt";

@@ -1,39 +1,44 @@
-//! What an instance is told for its first boot: its host key, who may log in, and to end itself when nobody speaks to it.
+//! User data of an instance: its host key, the login of the broker, and the backstop that ends an abandoned instance.
 //!
-//! Cloud-init reads YAML, of which JSON is a part: no text of the configuration can break out of its place.
+//! Cloud-init reads YAML, of which JSON is a subset, so text of the configuration stays a value.
 
 use crate::config::Config;
 use serde_json::json;
 use wharfinger_adapter::{Failure, quote};
-use wharfinger_ssh::HostKey;
+use wharfinger_ssh::{HostKey, HostKeyType};
 
-/// EC2 takes no more.
+/// EC2's maximum size of user data.
 const BYTES_MAX: usize = 16 * 1024;
 
-/// Touched over each kept connection, again and again.
+/// File that each kept connection touches regularly.
 pub(crate) const HEARTBEAT: &str = "/run/wharfinger/seen";
 
-/// Stands for the private host key in what is stored.
+/// Placeholder of the private host key in the stored text.
 const HOST_KEY: &str = "@HOST_KEY@";
 
-/// The user data as it is stored: without the private host key. See [`filled`].
+/// Returns the user data as it is stored, without the private host key. See [`filled`].
 ///
 /// # Errors
 /// `USER_DATA_TOO_LONG` (configuration).
 pub(crate) fn stored(config: &Config, host_key: &HostKey, authorized: &str) -> Result<String, Failure> {
-    // As long as it will be.
+    // The length is checked with the key.
     user_data(config, host_key, authorized)?;
     let without = HostKey { private: HOST_KEY.to_string(), public: host_key.public.clone() };
     user_data(config, &without, authorized)
 }
 
-/// The user data as EC2 gets it. Text that an older version stored holds its key already.
+/// Returns the user data for EC2, with the private host key. Text that an older version stored has its key.
 pub(crate) fn filled(stored: &str, host_key: &HostKey) -> String {
-    let place = |key: &str| format!("\"ed25519_private\": {}", json!(key));
+    let kind = type_of(host_key).as_str();
+    let place = |key: &str| format!("\"{kind}_private\": {}", json!(key));
     stored.replacen(&place(HOST_KEY), &place(&host_key.private), 1)
 }
 
-/// Cloud-init's text for one instance.
+fn type_of(host_key: &HostKey) -> HostKeyType {
+    HostKeyType::of(&host_key.public).unwrap_or_default()
+}
+
+/// Returns cloud-init's text for one instance.
 ///
 /// # Errors
 /// `USER_DATA_TOO_LONG` (configuration).
@@ -41,7 +46,7 @@ fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<St
     let user = config.ssh.user.as_deref().unwrap_or("root");
     let mut run: Vec<String> = vec![format!("install -d -o {} /run/wharfinger && touch {HEARTBEAT}", quote(user))];
     if config.backstop_minutes > 0 {
-        // By systemd and not by `shutdown +N`, which would be told as a planned end of the host.
+        // systemd ends the instance: `shutdown +N` would be announced as a scheduled end of the host.
         let check = format!(
             "[ -n \"$(find {HEARTBEAT} -mmin -{} 2>/dev/null)\" ] || systemctl poweroff",
             config.backstop_minutes
@@ -53,10 +58,11 @@ fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<St
         ));
     }
     run.extend(config.setup.iter().cloned());
+    let kind = type_of(host_key).as_str();
     let data = json!({
         "ssh_deletekeys": true,
         "ssh_genkeytypes": [],
-        "ssh_keys": { "ed25519_private": host_key.private, "ed25519_public": host_key.public },
+        "ssh_keys": { format!("{kind}_private"): host_key.private, format!("{kind}_public"): host_key.public },
         "disable_root": user != "root",
         "users": ["default", { "name": user, "ssh_authorized_keys": [authorized] }],
         "runcmd": run,
@@ -64,7 +70,7 @@ fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<St
     let text = format!("#cloud-config\n{data:#}\n");
     if text.len() > BYTES_MAX {
         let text = format!(
-            "the first boot's instructions have {} bytes, and EC2 takes {BYTES_MAX}; shorten `setup`, or bake it into the image",
+            "the user data has {} bytes, and EC2's maximum is {BYTES_MAX}; shorten `setup`, or move it into the image",
             text.len()
         );
         return Err(Failure::configuration("USER_DATA_TOO_LONG", text));
@@ -72,17 +78,17 @@ fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<St
     Ok(text)
 }
 
-/// Run on the host every few seconds over the kept connection: says that a broker is there, asks the metadata service, and
-/// prints what it announces as a line of [`wharfinger_adapter::announce`]. Fails when the service says nothing clear, so
-/// that what it said before stands.
+/// Returns the command that runs on the host every few seconds over the kept connection. It touches the heartbeat file, asks the metadata
+/// service, and prints its announcement as a line of [`wharfinger_adapter::announce`]. It fails without a clear answer, and the
+/// previous announcement stays.
 ///
-/// `WHARFINGER_IMDS` and `WHARFINGER_SEEN` are for hosts that are none of EC2's.
+/// `WHARFINGER_IMDS` and `WHARFINGER_SEEN` are for hosts outside of EC2.
 pub(crate) fn imds_command(imds: &str) -> String {
-    // The address is the one word of the configuration, and an argument.
+    // The address is text of the configuration, so it is an argument.
     format!("set -- {} {}\n{ANNOUNCED}", quote(imds), quote(HEARTBEAT))
 }
 
-/// Prints the instance's id.
+/// Returns the command that prints the instance's id.
 pub(crate) fn identity_command(imds: &str) -> String {
     format!("set -- {}\n{IDENTITY}", quote(imds))
 }
@@ -98,7 +104,7 @@ mod tests {
     use crate::config::tests::GOOD;
 
     #[test]
-    fn the_first_boot_gets_one_key_one_user_and_a_way_to_end_itself() {
+    fn user_data_has_one_host_key_one_user_and_the_backstop() {
         let mut config: Config = toml::from_str(GOOD).unwrap();
         config.setup = vec!["echo '\"}]' # no way out".into()];
         let key = HostKey { private: "-----BEGIN\nsecret".into(), public: "ssh-ed25519 AAAA".into() };
@@ -113,6 +119,10 @@ mod tests {
         assert!(!kept.contains("secret") && kept.contains("ssh-ed25519 AAAA"), "{kept}");
         assert_eq!(filled(&kept, &key), text);
         assert_eq!(filled(&text, &key), text, "what an older version stored");
+        let ecdsa = HostKey { private: "secret".into(), public: "ecdsa-sha2-nistp256 AAAA".into() };
+        let kept = stored(&config, &ecdsa, "ssh-ed25519 BBBB").unwrap();
+        assert!(kept.contains("\"ecdsa_private\": \"@HOST_KEY@\"") && !kept.contains("ed25519_p"), "{kept}");
+        assert_eq!(filled(&kept, &ecdsa), user_data(&config, &ecdsa, "ssh-ed25519 BBBB").unwrap());
         config.backstop_minutes = 0;
         assert!(!user_data(&config, &key, "k").unwrap().contains("poweroff"));
         config.setup = vec!["x".repeat(17_000)];

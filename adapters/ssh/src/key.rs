@@ -2,8 +2,9 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::ssh_key::private::{EcdsaKeypair, Ed25519Keypair};
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
+use serde::Deserialize;
 use sha2::Sha256;
 use std::fmt;
 use std::path::Path;
@@ -17,6 +18,36 @@ pub struct HostKey {
     pub public: String,
 }
 
+/// Type of a host key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostKeyType {
+    /// ed25519.
+    #[default]
+    Ed25519,
+    /// ECDSA on NIST P-256, for hosts in FIPS mode, whose sshd refuses ed25519 keys.
+    Ecdsa,
+}
+
+impl HostKeyType {
+    /// The type as the configuration and cloud-init write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HostKeyType::Ed25519 => "ed25519",
+            HostKeyType::Ecdsa => "ecdsa",
+        }
+    }
+
+    /// The type of a public key in OpenSSH format. `None`: another type.
+    pub fn of(public: &str) -> Option<Self> {
+        match public.split_ascii_whitespace().next()? {
+            "ssh-ed25519" => Some(HostKeyType::Ed25519),
+            "ecdsa-sha2-nistp256" => Some(HostKeyType::Ecdsa),
+            _ => None,
+        }
+    }
+}
+
 /// Makes a new key pair (ed25519).
 ///
 /// # Errors
@@ -27,19 +58,33 @@ pub fn host_key() -> Result<HostKey, Failure> {
     pair(&key)
 }
 
-/// Derives a host key pair (ed25519) from a private key file and a name: the same file and the same name give the same pair.
-/// A pair that can be derived again need not be stored. Whoever has the file could log in to the host anyway.
+/// Derives a host key pair from a private key file, a name and a type: the same three give the same pair. A pair that can be
+/// derived again need not be stored. Whoever has the file could log in to the host anyway.
 ///
 /// # Errors
 /// `BAD_CONFIG` (configuration) if the file cannot be used.
-pub fn host_key_from(path: &Path, name: &str) -> Result<HostKey, Failure> {
+pub fn host_key_from(path: &Path, name: &str, kind: HostKeyType) -> Result<HostKey, Failure> {
     let failed = |error: &dyn fmt::Display| Failure::bug("HOST_KEY", format!("no host key: {error}"));
     let secret = read_private(path).map_err(|fault| Failure::configuration("BAD_CONFIG", fault.to_string()))?;
     let secret = secret.to_bytes().map_err(|error| failed(&error))?;
-    let mut code = Hmac::<Sha256>::new_from_slice(&secret).map_err(|error| failed(&error))?;
-    code.update(b"wharfinger host key 1\0");
-    code.update(name.as_bytes());
-    pair(&PrivateKey::from(Ed25519Keypair::from_seed(&code.finalize().into_bytes().into())))
+    let seed = |label: &[u8]| -> Result<[u8; 32], Failure> {
+        let mut code = Hmac::<Sha256>::new_from_slice(&secret).map_err(|error| failed(&error))?;
+        code.update(label);
+        code.update(name.as_bytes());
+        Ok(code.finalize().into_bytes().into())
+    };
+    let key = match kind {
+        HostKeyType::Ed25519 => PrivateKey::from(Ed25519Keypair::from_seed(&seed(b"wharfinger host key 1\0")?)),
+        HostKeyType::Ecdsa => {
+            // About one seed in 2^32 is not a scalar of the curve; the second label has another seed.
+            let (first, second) = (seed(b"wharfinger ecdsa host key 1\0")?, seed(b"wharfinger ecdsa host key 2\0")?);
+            let scalar = p256::SecretKey::from_slice(&first).or_else(|_| p256::SecretKey::from_slice(&second));
+            let private = scalar.map_err(|error| failed(&error))?;
+            let public = private.public_key().into();
+            PrivateKey::from(EcdsaKeypair::NistP256 { public, private: private.into() })
+        }
+    };
+    pair(&key)
 }
 
 fn pair(key: &PrivateKey) -> Result<HostKey, Failure> {
@@ -130,4 +175,30 @@ fn supported(algorithm: &Algorithm) -> Result<(), KeyFault> {
 /// `SHA256:…`, as ssh-keygen -l prints it.
 pub(crate) fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_key_is_derived_from_the_file_the_name_and_the_type() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        for path in [&one, &two] {
+            std::fs::write(path, host_key().unwrap().private).unwrap();
+        }
+        for kind in [HostKeyType::Ed25519, HostKeyType::Ecdsa] {
+            let key = host_key_from(&one, "res_1-1", kind).unwrap();
+            let again = host_key_from(&one, "res_1-1", kind).unwrap();
+            assert_eq!((&key.private, &key.public), (&again.private, &again.public), "it can be derived again");
+            assert_ne!(key.public, host_key_from(&one, "res_1-2", kind).unwrap().public);
+            assert_ne!(key.public, host_key_from(&two, "res_1-1", kind).unwrap().public);
+            assert_eq!(HostKeyType::of(&key.public), Some(kind));
+            let parsed = parse_private(&key.private).unwrap();
+            assert_eq!(parsed.public_key().key_data(), parse_host_key(&key.public).unwrap().key_data());
+        }
+        assert_eq!(HostKeyType::of("ssh-rsa AAAA"), None);
+        assert_eq!(HostKeyType::of(""), None);
+    }
 }

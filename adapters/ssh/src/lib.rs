@@ -26,6 +26,6 @@ mod watch_host;
 pub use adapter::{Settings, SshAdapter};
 pub use config::{Config, Host};
 pub use holder_key::HolderKey;
-pub use key::{HostKey, host_key, host_key_from, public_of};
+pub use key::{HostKey, HostKeyType, host_key, host_key_from, public_of};
 pub use settings::{defaults, key_file_problem};
 pub use shell::{KeySource, Target, connect_shell};

@@ -1,4 +1,4 @@
-//! An AWS account in a process of its own, and a farm that buys its hosts there.
+//! An AWS account in a process of its own, and a farm that launches its hosts there.
 
 use crate::farm::{Farm, Settings};
 use crate::grpcurl::tool;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use wharfinger_testkit::{Need, need};
 
-/// moto and what is in front of it. Dropped, it ends with all its sshds.
+/// moto behind the control program. Its drop ends it with all its sshds.
 pub(crate) struct Account {
     child: Child,
     endpoint: String,
@@ -24,13 +24,13 @@ pub(crate) struct Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // The end of its standard input is its own.
+        // The program ends with its standard input.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
 
-/// An instance as the account has it.
+/// An instance of the account.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) id: String,
@@ -46,17 +46,17 @@ impl Machine {
     }
 }
 
-/// One call that reached EC2 or SQS.
+/// A call to EC2 or SQS.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) action: String,
     pub(crate) token: Option<String>,
     pub(crate) instances: Vec<String>,
-    /// The answer of an earlier call with this token.
+    /// Whether the answer is that of an earlier call with the token.
     pub(crate) again: bool,
 }
 
-/// Whether the test is to be skipped for want of sshd or moto.
+/// Whether the machine lacks sshd or moto.
 pub(crate) fn skip(test: &str) -> bool {
     if sshd::skip(test) {
         return true;
@@ -85,7 +85,7 @@ impl Account {
         Self { child, endpoint: text("endpoint"), queue: text("queue"), subnets, group: text("group"), ssh_port }
     }
 
-    /// Makes something go wrong, or asks.
+    /// Sets a fault, or returns data of the account.
     pub(crate) fn chaos(&self, what: &str, with: &Value) -> Value {
         let host = self.endpoint.strip_prefix("http://").unwrap();
         let body = with.to_string();
@@ -99,9 +99,9 @@ impl Account {
         serde_json::from_str(body).unwrap()
     }
 
-    /// All instances that ever were, in the order of their launch.
+    /// Returns all instances with the ended ones, in the order of their launch.
     pub(crate) fn machines(&self) -> Vec<Machine> {
-        let told = self.chaos("instances", &json!({}));
+        let answer = self.chaos("instances", &json!({}));
         let read = |one: &Value| Machine {
             id: one["id"].as_str().unwrap().into(),
             state: one["state"].as_str().unwrap().into(),
@@ -109,44 +109,44 @@ impl Account {
             zone: one["zone"].as_str().unwrap().into(),
             tags: serde_json::from_value(one["tags"].clone()).unwrap(),
         };
-        told["instances"].as_array().unwrap().iter().map(read).collect()
+        answer["instances"].as_array().unwrap().iter().map(read).collect()
     }
 
-    /// Those that cost money.
+    /// Returns the instances that cost money.
     pub(crate) fn alive(&self) -> Vec<Machine> {
         self.machines().into_iter().filter(Machine::is_alive).collect()
     }
 
-    /// The witness: every call that came, in order.
+    /// Returns all calls in order.
     pub(crate) fn calls(&self) -> Vec<Call> {
-        let told = self.chaos("log", &json!({}));
+        let answer = self.chaos("log", &json!({}));
         let read = |one: &Value| Call {
             action: one["action"].as_str().unwrap().into(),
             token: one["token"].as_str().map(String::from),
             instances: serde_json::from_value(one["instances"].clone()).unwrap(),
             again: one["again"].as_bool().unwrap_or(false),
         };
-        told["calls"].as_array().unwrap().iter().map(read).collect()
+        answer["calls"].as_array().unwrap().iter().map(read).collect()
     }
 
-    /// Calls that launched something, each token once.
+    /// Returns the calls that launched an instance, each token once.
     pub(crate) fn launches(&self) -> Vec<Call> {
         let launches = |call: &Call| call.action == "RunInstances" || call.action == "CreateFleet";
         self.calls().into_iter().filter(|call| launches(call) && !call.instances.is_empty() && !call.again).collect()
     }
 
-    /// An instance with these tags that the broker did not launch, or does not know that it did.
+    /// Adds an instance with these tags that no resource owns.
     pub(crate) fn stray(&self, tags: &Value) -> String {
         let subnet = self.subnets.values().next().unwrap();
         self.chaos("stray", &json!({ "subnet": subnet, "tags": tags }))["id"].as_str().unwrap().into()
     }
 
-    /// How often this call came.
+    /// Returns the number of calls of this action.
     pub(crate) fn count(&self, action: &str) -> usize {
         self.calls().into_iter().filter(|call| call.action == action).count()
     }
 
-    /// Puts an event into the queue, as EventBridge does.
+    /// Sends an event to the queue, as EventBridge does.
     pub(crate) fn event(&self, kind: &str, detail: &Value) {
         let source = match kind {
             "AWS Health Event" => "aws.health",
@@ -158,19 +158,32 @@ impl Account {
         self.chaos("send", &json!({ "body": body.to_string() }));
     }
 
-    /// The two minutes' warning.
+    /// Sends the warning of two minutes.
     pub(crate) fn warn(&self, instance: &str) {
         let detail = json!({ "instance-id": instance, "instance-action": "terminate" });
         self.event("EC2 Spot Instance Interruption Warning", &detail);
     }
 
-    /// AWS takes it away: the state first, and its sshd with it.
+    /// Sends the warning of two minutes, as an SNS topic does.
+    pub(crate) fn warn_by_topic(&self, instance: &str) {
+        let event = json!({ "version": "0", "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
+                            "detail": { "instance-id": instance, "instance-action": "terminate" } });
+        // The event has no time of its own, so the envelope's time counts.
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let time = self.chaos("time", &json!({ "unix": now }))["text"].clone();
+        let body = json!({ "Type": "Notification", "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+                           "TopicArn": "arn:aws:sns:us-east-1:123456789012:ends", "Message": event.to_string(),
+                           "Timestamp": time, "SignatureVersion": "1" });
+        self.chaos("send", &json!({ "body": body.to_string() }));
+    }
+
+    /// Ends an instance as spot does, with its sshd.
     pub(crate) fn take_away(&self, instance: &str) {
         let reason = "Server.SpotInstanceTermination";
         self.chaos("state", &json!({ "id": instance, "name": "shutting-down", "reason": reason }));
     }
 
-    /// The settings of an adapter without a broker.
+    /// Returns the settings of an adapter without a broker.
     pub(crate) fn alone(&self, key: &Path, work: &Path) -> String {
         let subnets: Vec<String> = self.subnets.iter().map(|(zone, id)| format!("{zone} = {id:?}")).collect();
         format!(
@@ -186,7 +199,7 @@ impl Account {
         )
     }
 
-    /// How the broker finds this account.
+    /// Returns the environment of the broker, with the credentials of the account.
     pub(crate) fn env(&self) -> Vec<(&'static str, String)> {
         [
             ("AWS_ACCESS_KEY_ID", "test"),
@@ -200,28 +213,28 @@ impl Account {
     }
 }
 
-/// What differs from test to test; lines of TOML.
+/// Settings of a test, as lines of TOML.
 #[derive(Clone, Copy)]
 pub(crate) struct Pools {
-    /// Of the pool `spot`.
+    /// Settings of the pool `spot`.
     pub(crate) spot: &'static str,
-    /// Of its `[pool.ec2]`.
+    /// Settings of its `[pool.ec2]`.
     pub(crate) ec2: &'static str,
-    /// Of its `[pool.ec2.ssh]`.
+    /// Settings of its `[pool.ec2.ssh]`.
     pub(crate) ssh: &'static str,
-    /// Of the pool `copies`.
+    /// Settings of the pool `copies`.
     pub(crate) copies: &'static str,
     /// Whether there is a queue.
     pub(crate) queue: bool,
-    /// Instance types; one of them in one zone is asked for without a fleet.
+    /// Instance types. One type in one zone needs no fleet.
     pub(crate) types: &'static [&'static str],
-    /// How many of the account's zones.
+    /// Number of zones.
     pub(crate) zones: usize,
-    /// The intervals that users have, for many hosts; else much shorter ones.
+    /// Whether the intervals are the defaults, for many hosts. Otherwise they are much shorter.
     pub(crate) calm: bool,
 }
 
-/// A farm looks at its hosts often enough to make a test short.
+/// Short intervals of probes, lists and notices.
 const QUICK: [&str; 3] = [
     "[pool.doubt]\nprobe_interval = \"1s\"\nretry_interval = \"200ms\"\nmisses = 3\nover = \"600ms\"",
     "reconcile_ms = 500\nstatus_ms = 500\nboot_poll_ms = 100",
@@ -243,7 +256,7 @@ impl Default for Pools {
     }
 }
 
-/// An account, and a farm whose hosts come from it.
+/// An account, and a farm with its hosts.
 pub(crate) struct Cloud {
     pub(crate) farm: Farm,
     pub(crate) account: Account,
@@ -256,7 +269,7 @@ impl Cloud {
         Self::start_in(Account::start(), pools)
     }
 
-    /// In an account where something is wrong already.
+    /// Starts the farm in an account that may have faults.
     pub(crate) fn start_in(account: Account, pools: Pools) -> Self {
         let mut server = Server::prepared("w.db");
         server.env = account.env();
@@ -269,24 +282,35 @@ impl Cloud {
         Self { farm, account, pools, key }
     }
 
-    /// Writes the configuration anew, and has the server read it.
+    /// Changes the configuration, and reloads it in the server.
     pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut Pools)) {
         change(&mut self.pools);
         self.farm.server.configure("", &toml(&self.account, &self.pools, &self.key, self.farm.work()));
         self.farm.server.reload();
     }
 
-    /// The instance behind a host.
+    /// Returns the instance of a host.
     pub(crate) fn instance_of(&self, resource: &str) -> String {
         self.farm.resource(resource).labels.get("instance").cloned().unwrap()
     }
 
-    /// The host under a copy.
+    /// Returns the host of a copy.
     pub(crate) fn host_of(&self, copy: &str) -> String {
         self.farm.resource(copy).parent_id
     }
 
-    /// Waits until as many instances are alive.
+    /// Checks a condition until the broker has made this number of further calls that list instances. It is the proof that
+    /// something does not happen, in steps of the broker and not in seconds.
+    pub(crate) fn throughout_lists(&self, lists: usize, mut holds: impl FnMut(&Farm)) {
+        let before = self.account.count("DescribeInstances");
+        self.farm.server.wait(&format!("{lists} lists"), || {
+            holds(&self.farm);
+            (self.account.count("DescribeInstances") >= before + lists).then_some(())
+        });
+        holds(&self.farm);
+    }
+
+    /// Waits until this number of instances is alive.
     pub(crate) fn until_alive(&self, count: usize) -> Vec<Machine> {
         self.farm.server.wait(&format!("{count} instances"), || {
             let alive = self.account.alive();

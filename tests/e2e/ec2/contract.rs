@@ -1,18 +1,18 @@
-//! The contract of every adapter, on an instance that the SDK buys of moto, with a real sshd behind it.
+//! The contract of every adapter, on an instance that the SDK launches in moto, with a real sshd behind it.
 //!
-//! The SDK takes its credentials from the environment of its process, so this test runs itself in one of its own.
+//! The SDK reads its credentials from the environment of its process, so this test runs itself in a process of its own.
 
 use super::account::{Account, skip};
 use crate::sshd;
 use async_trait::async_trait;
 use std::sync::Arc;
 use wharfinger_adapter::{Adapter, Failure, Notice, ResourceJob, conformance};
-use wharfinger_ec2::{Broker, Clouds, Config, Ec2Adapter, Row};
+use wharfinger_ec2::{Accounts, Broker, Config, Ec2Adapter, Row};
 
-/// What the pool's configuration is, for the test inside.
+/// Environment variable with the pool's configuration, for the inner test.
 const CONFIG: &str = "WHARFINGER_TEST_EC2_CONTRACT";
 
-/// Nobody's books: what is made here belongs to no broker, and is too young to be collected.
+/// A broker without rows. The instances of the test are too young to be orphans.
 struct NoBooks;
 
 #[async_trait]
@@ -45,9 +45,9 @@ fn the_adapter_keeps_the_contract_on_moto() {
         .envs(account.env())
         .output()
         .unwrap();
-    let told = crate::support::text(&output);
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
-    assert_eq!((account.machines().len(), account.alive().len()), (1, 0), "one was bought, and is given back: {told}");
+    let text = crate::support::text(&output);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert_eq!((account.machines().len(), account.alive().len()), (1, 0), "one was launched and terminated: {text}");
     assert_eq!(account.launches().len(), 1);
 }
 
@@ -55,7 +55,7 @@ fn inside(config: &str) {
     let config: Config = toml::from_str(config).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let adapter = Ec2Adapter::new("spot".into(), config, &Clouds::aws()).unwrap();
+        let adapter = Ec2Adapter::new("spot".into(), config, &Accounts::aws()).unwrap();
         adapter.attend(Arc::new(NoBooks));
         let (pool, resource) = ("spot".to_string(), "res_contract".to_string());
         let job = ResourceJob { pool, resource, op: 1, item: None, handle: None, parent: None };

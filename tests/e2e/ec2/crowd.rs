@@ -1,4 +1,4 @@
-//! Many hosts wanted at once: each bought once, at the rate that EC2 gives, each behind a real sshd of its own.
+//! Many hosts at once, each launched once at EC2's rate, with a real sshd.
 
 use super::account::{Cloud, Pools, skip};
 use crate::support::quiet;
@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use wharfinger::pb::{LeaseState, Outcome};
 
-/// With `WHARFINGER_LONG=1` three hundred.
+/// Number of hosts: 30, and 300 with `WHARFINGER_LONG=1`.
 fn crowd() -> usize {
     if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 300 } else { 30 }
 }
 
-/// EC2 launches two a second; then they boot, are reached and prove themselves, many at a time.
+/// Maximum time until all are active. EC2 launches two per second; many boot at the same time.
 fn bound(count: usize) -> Duration {
     Duration::from_secs(60 + u64::try_from(count).unwrap())
 }
 
-/// What the broker's process holds in memory, in KiB.
+/// Returns the resident memory of a process in KiB.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -31,12 +31,12 @@ fn many_at_once_are_each_bought_once_and_all_given_back() {
     }
     let _quiet = quiet();
     let count = crowd();
-    // The metadata service here is moto's own process, which three hundred hosts would keep busy every five seconds.
+    // The metadata service is a part of moto's process, which cannot serve 300 hosts every five seconds.
     let pools =
         Pools { spot: "max = 300\nidle = \"2s\"", ssh: "notice_interval_ms = 60000", calm: true, ..Pools::default() };
     let cloud = Cloud::start(pools);
     let farm = &cloud.farm;
-    // Some answers are lost, some calls are too many, and one place has nothing.
+    // Some answers are lost, one call is throttled, and one place has no capacity.
     let first = cloud.account.subnets.values().next().unwrap().clone();
     cloud.account.chaos("empty", &json!({ "places": [["m7i.large", first, true]] }));
     for _ in 0..3 {
@@ -61,7 +61,7 @@ fn many_at_once_are_each_bought_once_and_all_given_back() {
     assert!(all_active < bound(count), "{all_active:?}");
     let hosts: BTreeSet<String> = leases.iter().map(|id| cloud.instance_of(&farm.get(id).resource_id)).collect();
     let alive: BTreeSet<String> = cloud.account.alive().into_iter().map(|one| one.id).collect();
-    assert_eq!((hosts.len(), &hosts), (count, &alive), "one each, and no other");
+    assert_eq!((hosts.len(), &hosts), (count, &alive), "one instance per lease");
 
     let each = resident(farm.server.pid()).saturating_sub(empty) / u64::try_from(count).unwrap();
     for lease in &leases {
@@ -71,7 +71,7 @@ fn many_at_once_are_each_bought_once_and_all_given_back() {
         let alive = cloud.account.alive().len();
         (alive > 0).then(|| format!("{alive} are alive"))
     });
-    assert_eq!(cloud.account.machines().len(), count, "nothing was bought beside");
+    assert_eq!(cloud.account.machines().len(), count, "no other launch");
     let tokens: BTreeSet<_> = cloud.account.launches().into_iter().map(|call| call.token).collect();
     assert_eq!(tokens.len(), count);
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! AWS is away, throttles, has no capacity, or is told something wrong.
+//! AWS is down, throttles, has no capacity, or refuses a setting.
 
 use super::account::{Account, Cloud, Pools, skip};
 use serde_json::json;
@@ -26,7 +26,7 @@ fn aws_is_away_and_no_lease_is_lost() {
     let lease = farm.active(&farm.ask("copies", "builder", true).id).lease;
     let instance = cloud.instance_of(&cloud.host_of(&lease.resource_id));
     let mut calm = 0;
-    // The queue alone; then everything; then everything says that the keys ran out; then that it is asked too often.
+    // The queue is down; then all services; then all calls have expired credentials; then all calls are throttled.
     for (what, set) in [
         ("queue", json!({ "sqs_down": true })),
         ("all", json!({ "down": true })),
@@ -40,19 +40,19 @@ fn aws_is_away_and_no_lease_is_lost() {
             let now = farm.get(&lease.id);
             assert_eq!((now.state(), now.fencing_token), (LeaseState::Active, lease.fencing_token), "{what}: {now:?}");
         });
-        // Hosts that are there go on to be given: nobody asks AWS for that.
+        // Present hosts serve new leases without a call to AWS.
         let other = farm.active(&farm.ask("spot", "other", false).id).lease;
         farm.release(&other.id, Outcome::Ok);
         let calls = cloud.account.count("DescribeInstances") - before;
         if what == "queue" {
             calm = calls;
         } else if what == "throttle" {
-            assert!(calls < calm, "told that it asks too often it asks less: {calls} calls, and {calm} before");
+            assert!(calls < calm, "a throttle reduces the calls: {calls} calls, and {calm} before");
         }
     }
     let since = SystemTime::now();
     cloud.account.chaos("set", &json!({ "expired": null }));
-    // It hears again.
+    // The queue works again.
     cloud.account.warn(&instance);
     farm.told(&lease.id, since, "its end", |lease| lease.ends_at.is_some());
     assert_eq!(cloud.account.launches().iter().filter(|call| call.instances.contains(&instance)).count(), 1);
@@ -98,7 +98,7 @@ fn capacity_is_gone_in_one_zone_then_in_all_and_it_says_so() {
     farm.active(&farm.ask("spot", "two", false).id);
     assert!(!cloud.account.machines()[1].spot);
 
-    // Nothing anywhere: it waits, and says why.
+    // No capacity anywhere: the request waits, and `explain` has the reason.
     cloud.account.chaos("empty", &json!({ "places": [["*", "*", true], ["*", "*", false]] }));
     let waiting = farm.ask("spot", "three", false);
     let why = farm.server.wait("the reason", || {
@@ -108,12 +108,12 @@ fn capacity_is_gone_in_one_zone_then_in_all_and_it_says_so() {
     });
     assert!(why.contains("spot or on-demand"), "{why}");
     assert_eq!(farm.get(&waiting.id).state(), LeaseState::Queued);
-    // Spot is back, and so are we.
+    // Spot has capacity again.
     cloud.account.chaos("empty", &json!({ "places": [] }));
     farm.active(&waiting.id);
     assert!(cloud.account.machines()[2].spot);
     assert_eq!(cloud.account.machines().len(), 3);
-    // The weather has it all.
+    // The statistics have all of it.
     let told = farm.server.json(&["weather"]);
     let sum = |market: &str, key: &str| -> u64 {
         let lines = told["lines"].as_array().unwrap().iter().filter(|line| line["market"] == market);
@@ -157,7 +157,7 @@ fn another_machine_at_the_address_is_never_used() {
     let farm = &cloud.farm;
     let lease = farm.active(&farm.ask("spot", "builder", true).id).lease;
     let instance = cloud.instance_of(&lease.resource_id);
-    // The address goes to somebody else: another host key.
+    // Another machine gets the address, with another host key.
     let since = SystemTime::now();
     cloud.account.chaos("other_key", &json!({ "id": instance }));
     let broken = farm.told(&lease.id, since, "that it is broken", |lease| lease.state() == LeaseState::Broken);
@@ -202,7 +202,7 @@ fn want_of_capacity_that_comes_as_an_error_of_the_server_is_not_asked_for_again_
         let output = cloud.farm.server.cli(&["explain", &waiting.id]);
         String::from_utf8_lossy(&output.stdout).contains("NO_CAPACITY").then_some(())
     });
-    cloud.farm.throughout(Duration::from_secs(2), |_| {
+    cloud.throughout_lists(4, |_| {
         assert_eq!(cloud.account.count("RunInstances"), 2, "once as spot, once on demand; then the place rests");
     });
     cloud.account.chaos("empty", &json!({ "places": [] }));
@@ -218,7 +218,7 @@ fn what_carries_our_tag_and_is_in_nobodys_books_is_ended_and_nothing_else_is() {
         json!({ "wharfinger:deployment": deployment, "wharfinger:pool": "spot", "wharfinger:attempt": "1",
                 "wharfinger:resource": "res_01KAV9FT00QVQG00000000001A" })
     };
-    // As a broker leaves it whose database is lost.
+    // A broker that lost its database leaves this instance behind.
     let (stray, foreign, bare) =
         (account.stray(&tags("e2e")), account.stray(&tags("other")), account.stray(&json!({})));
     let cloud = Cloud::start_in(account, Pools { ec2: "launch_timeout_ms = 10000", ..ONE_PLACE });
@@ -226,7 +226,8 @@ fn what_carries_our_tag_and_is_in_nobodys_books_is_ended_and_nothing_else_is() {
     let own = cloud.instance_of(&lease.resource_id);
     let alive = || cloud.account.alive().into_iter().map(|one| one.id).collect::<Vec<_>>();
     cloud.farm.server.wait("its end", || (!alive().contains(&stray)).then_some(()));
-    cloud.farm.throughout(Duration::from_secs(3), |farm| {
+    // The sweep that follows two lists would end other instances, too.
+    cloud.throughout_lists(6, |farm| {
         assert_eq!(farm.get(&lease.id).state(), LeaseState::Active);
     });
     for kept in [&foreign, &bare, &own] {

@@ -1,4 +1,4 @@
-//! The broker is killed between any two calls to AWS: in the end exactly what was wanted, each thing bought once.
+//! The broker is killed between two calls to AWS. In the end each host was launched once and none is left.
 
 use super::account::{Cloud, Pools, skip};
 use serde_json::json;
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 use wharfinger::pb::{LeaseState, Outcome};
 
-/// Lives of a host, with one kill in each. With `WHARFINGER_LONG=1` fifty.
+/// Number of hosts, with one kill for each: 5, and 50 with `WHARFINGER_LONG=1`.
 fn rounds() -> u64 {
     if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 50 } else { 5 }
 }
@@ -20,7 +20,7 @@ fn killed_between_any_two_calls_it_buys_each_host_once_and_leaves_none() {
     let mut cloud = Cloud::start(pools);
     let mut killed: BTreeMap<String, u32> = BTreeMap::new();
     for round in 0..rounds() {
-        // First the calls that buy and end, before and after they are done; then whichever comes, in an order that visits all.
+        // The first kills are before and after the calls that launch and end; the others visit all calls.
         let certain = [
             ("CreateLaunchTemplate", "after"),
             ("CreateFleet", "after"),
@@ -71,24 +71,24 @@ fn killed_between_any_two_calls_it_buys_each_host_once_and_leaves_none() {
         let machines = cloud.account.machines();
         assert_eq!(machines.len() as u64, round + 1, "{place}: {machines:?}");
     }
-    // The witness: no token bought two, and none was asked for with two requests.
+    // Each token launched one instance with one request.
     let mut tokens = BTreeSet::new();
     for call in cloud.account.launches() {
         assert_eq!(call.instances.len(), 1, "{call:?}");
-        assert!(tokens.insert(call.token.clone()), "bought twice: {call:?}");
+        assert!(tokens.insert(call.token.clone()), "launched twice: {call:?}");
     }
     assert_eq!(tokens.len() as u64, rounds());
     println!("TABLE | broker killed between calls | {} times: {killed:?} |", rounds());
 }
 
-/// A warning is received, told and deleted. Whichever of that is the last that a broker does, the next one knows of it: SQS
-/// gives a message that was not deleted once more, and one that was deleted was durable before.
+/// The broker is killed after it received, delivered or deleted a warning. The next broker has the notice: SQS delivers a message that was not
+/// deleted again, and the change of a deleted one is durable.
 #[test]
 fn killed_with_a_warning_in_hand_it_tells_the_holder_and_replaces_the_host_once() {
     if skip("killed_with_a_warning_in_hand_it_tells_the_holder_and_replaces_the_host_once") {
         return;
     }
-    // Only the queue says it.
+    // The queue is the only source.
     let mut cloud = Cloud::start(Pools { spot: "max = 1", ..Pools::default() });
     let mut lease = cloud.farm.active(&cloud.farm.ask("spot", "builder", true).id).lease;
     let moments = [("ReceiveMessage", "after"), ("DeleteMessageBatch", "before"), ("DeleteMessageBatch", "after")];
@@ -99,7 +99,7 @@ fn killed_with_a_warning_in_hand_it_tells_the_holder_and_replaces_the_host_once(
         let mut warned = SystemTime::now();
         cloud.account.warn(&instance);
         cloud.farm.server.wait(&format!("{place}: the call"), || {
-            // The receiving call that was under way took it.
+            // The call that was under way received the message.
             if action == "ReceiveMessage" && warned.elapsed().unwrap() > Duration::from_secs(1) {
                 warned = SystemTime::now();
                 cloud.account.warn(&instance);

@@ -1,4 +1,4 @@
-//! The whole way: a lease, a launch, a copy, a build, its end, idleness, and nothing left that costs money.
+//! The life of a host: a lease, a launch, a copy, a build, its release, idleness, and the end of the instance.
 
 use super::account::{Account, Cloud, Pools, skip};
 use crate::support::text;
@@ -13,7 +13,7 @@ fn lease_launch_copy_build_release_idle_terminate() {
     let account = Account::start();
     account.chaos("set", &json!({ "boot": 1.0, "lag": 0.5 }));
     let cloud = Cloud::start_in(account, Pools { spot: "max = 3\nidle = \"2s\"", ..Pools::default() });
-    assert!(cloud.account.machines().is_empty(), "nobody wants anything yet");
+    assert!(cloud.account.machines().is_empty(), "no lease, no launch");
 
     let script = "cat hello.txt; git rev-parse HEAD; echo on $WHARFINGER_RESOURCE";
     let output = cloud.farm.server.cli(&["run", "--pool", "copies", "--", "sh", "-c", script]);
@@ -29,10 +29,10 @@ fn lease_launch_copy_build_release_idle_terminate() {
     assert_eq!(host.labels["instance"], machines[0].id);
     assert_eq!((host.labels["zone"].as_str(), host.labels["market"].as_str()), (machines[0].zone.as_str(), "spot"));
 
-    // There is no file of AWS profiles, which is usual.
+    // A missing file of AWS profiles is normal, and not logged.
     assert!(!cloud.farm.server.log().contains("nonexistent"), "{}", cloud.farm.server.log());
 
-    // Nobody uses it any more.
+    // The idle host is terminated.
     cloud.until_alive(0);
     cloud.farm.until(&host.id, ResourceState::Gone);
     let launches = cloud.account.launches();

@@ -1,4 +1,4 @@
-//! How fast a notice gets from the queue to the holder, and a build that goes on elsewhere without a hand.
+//! The time of a notice from the queue to the holder, and the repetition of an interrupted build.
 
 use super::account::{Account, Cloud, Pools, skip};
 use crate::support::{PATIENCE, quiet};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 const NOTICES: u64 = 200;
 
-/// Nothing is that slow, also where two processors do everything at once. The budget is for a quiet machine.
+/// Maximum time of one notice on a busy machine with two processors. The design's budget is for a quiet machine.
 const FAR_TOO_LONG: Duration = Duration::from_secs(5);
 
 #[test]
@@ -21,7 +21,7 @@ fn each_of_many_notices_reaches_the_holder() {
     let farm = &cloud.farm;
     let lease = farm.active(&farm.ask("spot", "builder", false).id).lease;
     let instance = cloud.instance_of(&lease.resource_id);
-    // Each says an earlier end than the one before, so that each is news.
+    // Each warning has an earlier end than the one before, so that each changes the lease.
     let mut end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 7200;
     let mut took = Vec::new();
     for _ in 0..NOTICES {
@@ -53,7 +53,7 @@ fn an_interrupted_build_is_run_again_on_another_host_without_a_hand() {
     let cloud = Cloud::start(Pools::default());
     let marks = cloud.farm.server.folder.path().join("marks");
     std::fs::create_dir(&marks).unwrap();
-    // The first one would take an hour.
+    // The first run would take an hour.
     let script = format!(
         "touch {0}/$WHARFINGER_LEASE; [ $(ls {0} | wc -l) -gt 1 ] && exec cat hello.txt; sleep 3600",
         marks.display()
@@ -110,7 +110,7 @@ fn the_doctor_says_what_is_missing() {
         assert_eq!(result(&found, what), "good", "{found:#?}");
     }
     assert_eq!(result(&found, "TerminateInstances"), "not tried", "there is none");
-    // moto's queue has no policy: EventBridge could not send to it.
+    // moto's queue has no policy, so EventBridge cannot send to it.
     assert_eq!((result(&found, "queue policy").as_str(), code), ("MISSING", 78));
     cloud.account.chaos(
         "policy",

@@ -1,4 +1,4 @@
-//! What docs/ec2 gives to users: the same permissions in each form, and a template that cfn-lint takes.
+//! The templates of docs/ec2: all forms have the same permissions, and cfn-lint accepts the stack.
 
 use crate::grpcurl::tool;
 use crate::support::text;
@@ -10,7 +10,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ec2").join(name)
 }
 
-/// Words like `ec2:RunInstances`.
+/// Returns the actions in a file, such as `ec2:RunInstances`.
 fn actions(name: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(file(name)).unwrap();
     let part = |c: char| c.is_ascii_alphanumeric() || c == ':';

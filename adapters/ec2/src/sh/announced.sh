@@ -1,9 +1,9 @@
-# Prints what the metadata service announces.
+# Prints the announcement of the metadata service.
 #
 # Follows:   seen.sh, imds.sh
-# Arguments: theirs.
+# Arguments: those of seen.sh and imds.sh.
 # Prints:    a line of wharfinger_adapter::announce, or nothing.
-# Exits:     0; as imds.sh, so that what was announced before stands.
+# Exits:     0; otherwise as imds.sh, so that the previous announcement stays.
 # shellcheck shell=sh disable=SC2154
 # Prints the text of this key in $body. The keys are those below.
 field() { printf '%s\n' "$body" | tr '{' '\n' | sed -n 's/.*"'"$1"'" *: *"\([^"]*\)".*/\1/p' | head -n 1; }

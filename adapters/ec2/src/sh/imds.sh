@@ -1,7 +1,7 @@
 # Asks the metadata service of an instance. A library in front of another script's text.
 #
-# Arguments: the service's address. $WHARFINGER_IMDS takes its place on hosts that are none of EC2's.
-# Exits:     1, the service says nothing clear; 3, with the reason on standard error, curl is missing.
+# Arguments: the service's address. $WHARFINGER_IMDS replaces it on hosts outside of EC2.
+# Exits:     1, the service gives no clear answer; 3, with the reason on standard error, curl is missing.
 # shellcheck shell=sh
 imds=${WHARFINGER_IMDS:-$1}
 command -v curl >/dev/null 2>&1 || {

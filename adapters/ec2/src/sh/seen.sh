@@ -1,5 +1,5 @@
-# Notes that a broker is there, whatever the metadata service says. A library in front of another script's text.
+# Marks the contact to a broker, whatever the metadata service answers. A library in front of another script's text.
 #
-# Arguments: the service's address; the file that shows when a broker was last there ($WHARFINGER_SEEN takes its place).
+# Arguments: the service's address; the file with the time of the latest contact ($WHARFINGER_SEEN replaces it).
 # shellcheck shell=sh
 touch "${WHARFINGER_SEEN:-$2}" 2>/dev/null

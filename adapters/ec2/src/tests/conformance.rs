@@ -1,5 +1,5 @@
-//! The contract of every adapter, on an instance of the account in memory with a real sshd behind it: the key, the login
-//! and the metadata service that its user data tells of.
+//! The contract of every adapter, on an instance in memory with a real sshd behind it. The sshd has the host key, the login and the
+//! metadata service of the user data.
 
 #[path = "../../../ssh/tests/support/mod.rs"]
 mod support;
@@ -9,7 +9,7 @@ use crate::cloud::Cloud;
 use crate::config::Config;
 use crate::config::tests::GOOD;
 use crate::fake::FakeCloud;
-use crate::{Clouds, Ec2Adapter};
+use crate::{Accounts, Ec2Adapter};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use support::{Sshd, skip};
 use wharfinger_adapter::{Adapter, ResourceJob, conformance};
 
-/// A metadata service of the newest instance, at this URL.
+/// Starts a metadata service for the newest instance, and returns its URL.
 fn imds(cloud: Arc<FakeCloud>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -42,16 +42,17 @@ fn imds(cloud: Arc<FakeCloud>) -> String {
     url
 }
 
-/// The first boot of cloud-init, as far as it is of interest: the host key.
+/// Does the part of cloud-init's first boot that the tests need.
 fn boot(sshd: &Mutex<Sshd>, user_data: &str) {
-    let told: serde_json::Value = serde_json::from_str(user_data.strip_prefix("#cloud-config\n").unwrap()).unwrap();
-    let key = told["ssh_keys"]["ed25519_private"].as_str().unwrap();
+    let data: serde_json::Value = serde_json::from_str(user_data.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+    let keys = data["ssh_keys"].as_object().unwrap();
+    let key = keys.iter().find(|(name, _)| name.ends_with("_private")).unwrap().1.as_str().unwrap();
     let mut sshd = sshd.lock().unwrap();
     let path = sshd.folder().join("host_key");
     std::fs::remove_file(&path).unwrap();
     let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).unwrap();
     file.write_all(key.as_bytes()).unwrap();
-    let logins = told["users"][1]["ssh_authorized_keys"][0].as_str().unwrap();
+    let logins = data["users"][1]["ssh_authorized_keys"][0].as_str().unwrap();
     std::fs::write(sshd.folder().join("authorized_keys"), format!("{logins}\n")).unwrap();
     sshd.restart_with("");
 }
@@ -65,7 +66,9 @@ async fn adapter_keeps_the_contract() {
         let sshd = Arc::new(Mutex::new(Sshd::start()));
         let cloud = Arc::new(FakeCloud::new());
         let mut config: Config = toml::from_str(GOOD).unwrap();
-        if !fleet {
+        if fleet {
+            config.host_key_type = wharfinger_ssh::HostKeyType::Ecdsa;
+        } else {
             config.types.truncate(1);
             config.subnets.pop_last();
         }
@@ -81,7 +84,7 @@ async fn adapter_keeps_the_contract() {
         config.imds = imds(cloud.clone());
         config.boot_poll_ms = 100;
         config.reconcile_ms = 500;
-        // The metadata service keeps the account, which must not keep the sshd.
+        // The thread of the metadata service keeps the account alive, which must not keep the sshd.
         let booted = Arc::downgrade(&sshd);
         cloud.witness(move |launch| {
             if let Some(sshd) = booted.upgrade() {
@@ -89,14 +92,14 @@ async fn adapter_keeps_the_contract() {
             }
         });
         let shared: Arc<dyn Cloud> = cloud.clone();
-        let adapter = Ec2Adapter::new("spot".into(), config, &Clouds::of(move |_| shared.clone())).unwrap();
+        let adapter = Ec2Adapter::new("spot".into(), config, &Accounts::of(move |_| shared.clone())).unwrap();
         adapter.attend(Arc::new(Books::default()));
         let (pool, resource) = ("spot".to_string(), "res_conformance".to_string());
         let job = ResourceJob { pool, resource, op: 1, item: None, handle: None, parent: None };
         let adapter: Arc<dyn Adapter> = Arc::new(adapter);
         conformance::adapter::all_of_machines(adapter, job).await;
-        assert_eq!((cloud.instances().len(), cloud.alive().len()), (1, 0), "one was bought, and is given back");
+        assert_eq!((cloud.instances().len(), cloud.alive().len()), (1, 0), "one was launched and terminated");
         let launches = cloud.calls("RunInstances") + cloud.calls("CreateFleet");
-        assert_eq!(launches, 1, "asked for once");
+        assert_eq!(launches, 1, "one request");
     }
 }

@@ -1,4 +1,4 @@
-//! What a farm that does nothing costs in calls.
+//! The number of calls of an idle farm.
 
 use super::world::World;
 use crate::reconcile;
@@ -15,7 +15,7 @@ async fn an_hour_of_a_thousand_idle_hosts() {
     }
     let calls = ["DescribeInstances", "DescribeInstanceStatus", "ReceiveMessage", "DescribeLaunchTemplates"];
     let before = calls.map(|call| world.cloud.calls(call));
-    reconcile::start(world.adapter.hub());
+    reconcile::start(world.adapter.account());
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let made: Vec<usize> = calls.iter().zip(before).map(|(call, before)| world.cloud.calls(call) - before).collect();
     println!("TABLE | calls in an hour at 1,000 idle hosts | {calls:?} {made:?} |");

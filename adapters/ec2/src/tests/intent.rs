@@ -1,11 +1,11 @@
-//! Invariants 5 and 12 of the design: intent before act, and nothing launched twice, whatever is cut off in between.
+//! Invariants 5 and 12 of the design: a request is stored before it is made, and launches one instance wherever a call is cut off.
 
 use super::world::{Notes, World, job};
+use crate::clock::now_ms;
 use crate::cloud::{LISTED_AFTER_MS, Launch};
 use crate::fake::Fault;
-use crate::hub::now_ms;
-use crate::note::Note;
 use crate::provision;
+use crate::record::Record;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{advance, timeout};
 use wharfinger_adapter::{Adapter, Failure, Journal};
 
-/// What was asked for, what was written down by then, and the difference of their times in milliseconds.
+/// Requests, each with the stored request at that time and the age of its record in milliseconds.
 type Asked = Vec<(Launch, Option<Launch>, Option<i64>)>;
 
 fn one_place(config: &mut crate::Config) {
@@ -30,8 +30,8 @@ fn world(fleet: bool) -> World {
 }
 
 fn launching(note: Option<String>) -> Option<Launch> {
-    match Note::read(note.as_deref()).unwrap() {
-        Some(Note::Launching { launch, .. }) => Some(*launch),
+    match Record::read(note.as_deref()).unwrap() {
+        Some(Record::Launching { launch, .. }) => Some(*launch),
         _ => None,
     }
 }
@@ -45,12 +45,12 @@ async fn invariant_5_what_is_bought_was_written_down_before_just_as_it_is_asked_
         let (books, seen) = (notes.clone(), asked.clone());
         world.cloud.witness(move |launch| {
             let late = match books.note() {
-                Some(Note::Launching { asked_ms, .. }) => asked_ms.map(|asked_ms| now_ms() - asked_ms),
+                Some(Record::Launching { asked_ms, .. }) => asked_ms.map(|asked_ms| now_ms() - asked_ms),
                 _ => None,
             };
             seen.lock().unwrap().push((launch.clone(), launching(books.last()), late));
         });
-        // Also the second attempt, and each repetition; a throttle makes a repetition wait.
+        // The second attempt and each repetition follow the rule, too. A throttle makes a repetition wait.
         for fault in [
             Fault::Lost,
             Fault::Refused("RequestLimitExceeded"),
@@ -64,7 +64,7 @@ async fn invariant_5_what_is_bought_was_written_down_before_just_as_it_is_asked_
         assert!(asked.len() >= 3, "{} requests", asked.len());
         for (launch, written, late) in asked.iter() {
             assert_eq!(*late, Some(0), "the note has the time of the request");
-            let written = written.clone().expect("asked for, and not written down");
+            let written = written.clone().expect("a request that was not stored");
             let told = |launch: &Launch| -> serde_json::Value {
                 serde_json::from_str(launch.user_data.strip_prefix("#cloud-config\n").unwrap()).unwrap()
             };
@@ -78,7 +78,7 @@ async fn invariant_5_what_is_bought_was_written_down_before_just_as_it_is_asked_
     }
 }
 
-/// A journal that can't be written from the n-th note on.
+/// A journal that fails from the n-th record on.
 struct Torn(Mutex<u32>);
 
 #[async_trait]
@@ -94,13 +94,13 @@ impl Journal for Torn {
 }
 
 #[tokio::test(start_paused = true)]
-async fn invariant_5_what_can_not_be_written_down_is_not_bought() {
+async fn invariant_5_a_request_that_cannot_be_stored_is_not_made() {
     for fleet in [false, true] {
         for (notes, bought) in [(0, 0), (1, 1)] {
             let world = world(fleet);
             let torn = Torn(Mutex::new(notes));
             let job = job("res_1", None);
-            let made = timeout(Duration::from_secs(60), provision::provision(world.parts(), &job, &torn)).await;
+            let made = timeout(Duration::from_secs(60), provision::provision(world.pool(), &job, &torn)).await;
             let failure = made.expect("it went on without its note").expect_err("nothing was made");
             assert_eq!(failure.reason, "NOT_WRITTEN");
             assert_eq!(world.cloud.instances().len(), bought, "{notes} notes, fleet {fleet}");
@@ -108,8 +108,7 @@ async fn invariant_5_what_can_not_be_written_down_is_not_bought() {
     }
 }
 
-/// The broker dies in the moment in which EC2 has heard it. EC2's lists show nothing for a minute, so that nothing but the
-/// note can tell what was asked for.
+/// The broker dies after EC2 received the request. EC2's lists show nothing for a minute, so only the record has the request.
 #[tokio::test(start_paused = true)]
 async fn invariant_12_killed_when_the_launch_was_heard_it_asks_for_the_same_and_gets_the_same() {
     for fleet in [false, true] {
@@ -123,9 +122,9 @@ async fn invariant_12_killed_when_the_launch_was_heard_it_asks_for_the_same_and_
         tokio::select! {
             biased;
             () = heard.notified() => {}
-            _ = world.launch("res_1", &notes) => panic!("it was to be killed"),
+            _ = world.launch("res_1", &notes) => panic!("the call ended before the kill"),
         }
-        assert_eq!(world.cloud.instances().len(), 1, "it was heard");
+        assert_eq!(world.cloud.instances().len(), 1, "EC2 received the request");
         world.restart();
         let host = world.launch("res_1", &notes).await.expect("the same request");
         let all: Vec<String> = world.cloud.instances().into_iter().map(|one| one.id).collect();
@@ -164,7 +163,7 @@ async fn a_launch_repeated_long_after_its_plan_and_removed_before_it_is_listed_i
     }
 }
 
-/// Notes of older versions have no time of the latest request. The version that wrote one ended before this process began.
+/// Records of older versions lack the time of the latest request. The version that stored one ended before this process began.
 #[tokio::test(start_paused = true)]
 async fn a_note_without_the_time_of_its_request_counts_from_the_start_of_the_process() {
     let mut world = world(false);
@@ -186,7 +185,7 @@ async fn a_note_without_the_time_of_its_request_counts_from_the_start_of_the_pro
     world.adapter.destroy(&resource).await.unwrap();
 }
 
-/// The answer is lost, then the permission is, and the lists lag: bought once, and found when it shows up.
+/// The answer is lost, then the permission is missing, and the lists lag. There is one launch, and the lists show it.
 #[tokio::test(start_paused = true)]
 async fn invariant_12_refused_for_good_after_a_lost_answer_it_waits_for_the_lists_before_it_buys_again() {
     for code in ["UnauthorizedOperation", "ExpiredToken", "InsufficientInstanceCapacity", "VcpuLimitExceeded"] {
@@ -205,14 +204,14 @@ async fn invariant_12_refused_for_good_after_a_lost_answer_it_waits_for_the_list
                         assert_eq!(failure.reason == "LAUNCH_IN_DOUBT", waits > 1 || !code.starts_with(['U', 'E']));
                     }
                 }
-                // As the broker does: again after a while; it may have died meanwhile.
+                // The broker repeats the call later, perhaps after a restart.
                 advance(Duration::from_secs(10)).await;
                 world.restart();
             };
             let all: Vec<String> = world.cloud.instances().into_iter().map(|one| one.id).collect();
             assert_eq!(all, [host.instance], "{code}, lag {lag}: bought twice");
             assert!(waits >= lag / 10 - 1, "{waits} waits");
-            assert_eq!(world.cloud.calls("RunInstances"), 2, "it is looked for, not asked for");
+            assert_eq!(world.cloud.calls("RunInstances"), 2, "lists, and no other request");
         }
     }
 }
@@ -224,13 +223,13 @@ async fn refused_for_good_and_never_heard_it_is_asked_for_anew_when_the_lists_ha
     world.cloud.fault("RunInstances", Fault::Unheard);
     world.cloud.fault("RunInstances", Fault::Refused("UnauthorizedOperation"));
     let failure = world.launch("res_1", &notes).await.unwrap_err();
-    assert_eq!(failure.reason, "NOT_AUTHORIZED", "whoever can mend it is told what it is");
-    // Half a list, or none, settles nothing.
+    assert_eq!(failure.reason, "NOT_AUTHORIZED", "the operator gets the cause");
+    // A failed list proves nothing.
     advance(Duration::from_millis(LISTED_AFTER_MS.unsigned_abs() + 1000)).await;
     world.cloud.fault("DescribeInstances", Fault::Refused("UnauthorizedOperation"));
     assert_eq!(world.launch("res_1", &notes).await.unwrap_err().reason, "NOT_AUTHORIZED");
     assert_eq!(world.cloud.calls("RunInstances"), 2);
     let host = world.launch("res_1", &notes).await.unwrap();
     assert_eq!(world.cloud.alive()[0].id, host.instance);
-    assert!(matches!(notes.note(), Some(Note::Launched { attempt: 2, .. })), "another request, another token");
+    assert!(matches!(notes.note(), Some(Record::Launched { attempt: 2, .. })), "another request, another token");
 }

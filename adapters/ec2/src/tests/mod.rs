@@ -1,4 +1,4 @@
-//! Scenarios against EC2 in memory, with the clock in the test's hand.
+//! Scenarios against EC2 in memory, with a stopped clock.
 
 mod conformance;
 mod doctor;

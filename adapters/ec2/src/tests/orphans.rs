@@ -1,9 +1,9 @@
-//! Instances in nobody's books.
+//! Orphans: instances of the deployment that no row owns.
 
 use super::world::{Notes, World};
-use crate::hub::Standing;
-use crate::note::Note;
+use crate::broker::Phase;
 use crate::reconcile::Sweep;
+use crate::record::Record;
 use std::time::Duration;
 use tokio::time::advance;
 
@@ -13,7 +13,7 @@ const OURS: [(&str, &str); 3] =
 async fn sweeps(world: &World, count: usize) {
     let mut sweep = Sweep::default();
     for _ in 0..count {
-        sweep.once(world.adapter.hub()).await;
+        sweep.once(world.adapter.account()).await;
         advance(Duration::from_secs(15)).await;
     }
 }
@@ -30,10 +30,10 @@ async fn ours_and_in_nobodys_books_it_goes_when_it_is_old_enough_and_was_seen_tw
     let untagged = world.cloud.stray(&[]);
     let kept = world.serving("res_1").await;
     sweeps(&world, 3).await;
-    assert!(alive(&world, &stray), "a launch that is not written down yet could be as young");
+    assert!(alive(&world, &stray), "a launch that is under way could be as young");
     advance(Duration::from_secs(121)).await;
     sweeps(&world, 1).await;
-    assert!(alive(&world, &stray), "once may be a slip");
+    assert!(alive(&world, &stray), "one list is not enough");
     sweeps(&world, 2).await;
     assert!(!alive(&world, &stray));
     for other in [&foreign, &untagged, &kept.instance] {
@@ -43,17 +43,17 @@ async fn ours_and_in_nobodys_books_it_goes_when_it_is_old_enough_and_was_seen_tw
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_launch_that_is_under_way_claims_its_instance_and_an_attempt_that_was_given_up_does_not() {
+async fn a_launch_that_is_under_way_owns_its_instance_and_an_earlier_attempt_does_not() {
     let world = World::new(|_| {});
     let notes = Notes::default();
     let host = world.launch("res_1", &notes).await.unwrap();
-    let launching = Note::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
-    assert!(matches!(launching, Note::Launching { .. }));
-    world.enter("res_1", &launching, Standing::Making);
+    let launching = Record::read(notes.all.lock().unwrap().first().map(String::as_str)).unwrap().unwrap();
+    assert!(matches!(launching, Record::Launching { .. }));
+    world.enter("res_1", &launching, Phase::Making);
     advance(Duration::from_secs(600)).await;
     sweeps(&world, 3).await;
-    assert!(alive(&world, &host.instance), "its answer was lost, and the broker is about to repeat the request");
-    world.enter("res_1", &Note::Over { attempt: 2 }, Standing::Making);
+    assert!(alive(&world, &host.instance), "the broker will repeat the request whose answer was lost");
+    world.enter("res_1", &Record::Over { attempt: 2 }, Phase::Making);
     sweeps(&world, 3).await;
     assert!(!alive(&world, &host.instance));
 }
@@ -75,7 +75,7 @@ async fn a_wrong_database_does_not_empty_the_account() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_books_no_orphans() {
+async fn without_rows_no_instance_is_an_orphan() {
     let world = World::new(|_| {});
     world.cloud.stray(&OURS);
     advance(Duration::from_secs(600)).await;
@@ -85,7 +85,7 @@ async fn no_books_no_orphans() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn templates_of_settings_that_nobody_has_any_more_go() {
+async fn unused_templates_are_deleted() {
     let mut world = World::new(|_| {});
     world.launch("res_1", &Notes::default()).await.unwrap();
     assert_eq!(world.cloud.templates_left(), 1);
@@ -96,5 +96,5 @@ async fn templates_of_settings_that_nobody_has_any_more_go() {
     sweeps(&world, 3).await;
     assert_eq!(world.cloud.templates_left(), 0);
     world.launch("res_2", &Notes::default()).await.unwrap();
-    assert_eq!(world.cloud.templates_left(), 1, "made again when it is needed");
+    assert_eq!(world.cloud.templates_left(), 1, "created again for the next launch");
 }

@@ -1,16 +1,16 @@
-//! A provider that is eventually consistent, loses answers, takes instances away and is down at times; a broker that dies in
-//! the middle of anything; seeded. `EC2_SEED=n` runs one seed, `EC2_SEEDS=n` so many.
+//! A seeded simulation. The provider is eventually consistent, loses answers, takes instances away and is down at times. The broker dies
+//! at any point. `EC2_SEED=n` runs one seed, `EC2_SEEDS=n` the first n.
 //!
-//! After every step: no resource has two instances that cost money, nothing was told to be gone that is not, and a resource that was
-//! removed has no instance, listed or not. In the end, when the world is calm: exactly what is wanted is there.
+//! After each step no resource has two instances that cost money, and no notice reports a living instance as gone. A removed resource
+//! has no instance, listed or not. In the end, without faults, the instances are exactly those of the serving resources.
 
 use super::world::{Notes, World, job};
+use crate::broker::Phase;
 use crate::cloud::{Place, State};
 use crate::fake::Fault;
-use crate::hub::Standing;
-use crate::inbox;
-use crate::note::Note;
 use crate::reconcile::Sweep;
+use crate::record::Record;
+use crate::sqs;
 use crate::tags;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,19 +71,19 @@ impl Sim {
         Self { world, rng, sweep: Sweep::default(), notes: BTreeMap::new(), next: 0, seed, told_gone: BTreeSet::new() }
     }
 
-    fn in_standing(&self, standing: Standing) -> Vec<String> {
+    fn in_phase(&self, phase: Phase) -> Vec<String> {
         let rows = self.world.books.rows.lock().unwrap();
-        rows.iter().filter(|row| row.standing == standing).map(|row| row.resource.clone()).collect()
+        rows.iter().filter(|row| row.phase == phase).map(|row| row.resource.clone()).collect()
     }
 
-    fn set(&self, resource: &str, standing: Standing) {
+    fn set(&self, resource: &str, phase: Phase) {
         let mut rows = self.world.books.rows.lock().unwrap();
         for row in rows.iter_mut().filter(|row| row.resource == resource) {
-            row.standing = standing;
+            row.phase = phase;
         }
     }
 
-    /// What is in the journal is in the books.
+    /// Copies the journal of a resource into the broker's rows.
     fn write_down(&self, resource: &str) {
         let mut rows = self.world.books.rows.lock().unwrap();
         for row in rows.iter_mut().filter(|row| row.resource == resource) {
@@ -91,28 +91,28 @@ impl Sim {
         }
     }
 
-    /// Goes on to make it, for so long; then the broker is cut off.
+    /// Provisions a resource until the call ends or is cut off after `span`.
     async fn make(&mut self, resource: &str, span: Duration) {
         let notes = &self.notes[resource];
         let made = timeout(span, self.world.launch(resource, notes)).await;
         self.write_down(resource);
         if let Ok(Ok(host)) = made {
-            let note = Note::Ready { attempt: 1, host, ssh: String::new() };
+            let note = Record::Ready { attempt: 1, host, ssh: String::new() };
             let text = note.text().unwrap();
             self.notes.insert(resource.to_string(), Notes::from(text));
             self.write_down(resource);
-            self.set(resource, Standing::Serving);
+            self.set(resource, Phase::Serving);
         }
     }
 
     async fn remove(&mut self, resource: &str, span: Duration) {
-        self.set(resource, Standing::Leaving);
+        self.set(resource, Phase::Leaving);
         let handle = self.notes[resource].last();
         let job = job(resource, handle).resource;
         if let Ok(Ok(())) = timeout(span, self.world.adapter.destroy(&job)).await {
             self.world.books.rows.lock().unwrap().retain(|row| row.resource != resource);
             let note = self.notes.remove(resource).and_then(|notes| notes.last());
-            // EC2 has forgotten some for good, so that no list can show them.
+            // The lists lack forgotten instances for good.
             let is_left = |id: &str| !self.world.cloud.is_forgotten(id);
             let mut left = self.world.cloud.alive();
             left.retain(|one| one.tags[tags::RESOURCE] == resource && is_left(&one.id));
@@ -124,11 +124,11 @@ impl Sim {
         self.next += 1;
         let resource = format!("res_{}_{}", self.seed, self.next);
         self.notes.insert(resource.clone(), Notes::default());
-        self.world.books.rows.lock().unwrap().push(crate::hub::Row {
+        self.world.books.rows.lock().unwrap().push(crate::broker::Row {
             pool: "spot".into(),
             resource: resource.clone(),
             handle: None,
-            standing: Standing::Making,
+            phase: Phase::Making,
         });
         resource
     }
@@ -141,7 +141,7 @@ impl Sim {
                 self.make(&resource, span).await;
             }
             3..=6 => {
-                if let Some(resource) = self.rng.pick(&self.in_standing(Standing::Making)) {
+                if let Some(resource) = self.rng.pick(&self.in_phase(Phase::Making)) {
                     self.make(&resource, span).await;
                 }
             }
@@ -152,7 +152,7 @@ impl Sim {
                 }
             }
             8 | 9 => {
-                if let Some(resource) = self.rng.pick(&self.in_standing(Standing::Leaving)) {
+                if let Some(resource) = self.rng.pick(&self.in_phase(Phase::Leaving)) {
                     self.remove(&resource, span).await;
                 }
             }
@@ -170,19 +170,19 @@ impl Sim {
                 self.world.cloud.fault(call.unwrap(), fault.unwrap());
             }
             18 => {
-                // The answer is lost, and from then on it is refused.
+                // The answer is lost, and the repetition is refused.
                 let call = self.rng.pick(&["RunInstances", "CreateFleet"]).unwrap();
                 let code = self.rng.pick(&["UnauthorizedOperation", "ExpiredToken", "VcpuLimitExceeded"]).unwrap();
                 self.world.cloud.fault(call, Fault::Lost);
                 self.world.cloud.fault(call, Fault::Refused(code));
             }
             19 => {
-                // The broker is away for long, and goes on with a request from long before.
+                // The broker is away, and continues with an old request.
                 advance(Duration::from_secs(self.rng.below(900))).await;
                 self.world.restart();
             }
             20 => {
-                // The broker goes on with a request whose answers are lost.
+                // The broker continues with a request whose answers are lost.
                 let call = self.rng.pick(&["RunInstances", "CreateFleet"]).unwrap();
                 (0..=self.rng.below(3)).for_each(|_| self.world.cloud.fault(call, Fault::Lost));
                 self.world.restart();
@@ -195,7 +195,7 @@ impl Sim {
                     let detail = json!({ "instance-id": id, "state": "terminated" });
                     let kind = "EC2 Instance State-change Notification";
                     let event = json!({ "source": "aws.ec2", "detail-type": kind, "detail": detail }).to_string();
-                    // Best effort: not all come, and some twice.
+                    // Some notices are lost, and some come twice.
                     for _ in 0..self.rng.below(3) {
                         self.world.cloud.send(&event);
                     }
@@ -206,7 +206,7 @@ impl Sim {
                 self.world.cloud.down(down);
             }
             15 => {
-                // One that is known. What no list ever shows nobody finds: lists are late, not blind.
+                // Only known hosts are forgotten: the lists may be late, and have every instance in the end.
                 let hosts = self.notes.values().filter_map(|notes| Some(notes.note()?.host()?.instance.clone()));
                 if let Some(id) = self.rng.pick(&hosts.collect::<Vec<_>>()) {
                     let forgotten = self.rng.below(2) == 0;
@@ -216,14 +216,17 @@ impl Sim {
             16 => {
                 let zone = self.rng.pick(&["us-east-1a", "us-east-1b"]).unwrap();
                 let (subnet, instance_type) = (format!("subnet-{}", &zone[9..]), "m7i.large".to_string());
-                let there_is = self.rng.below(2) == 0;
-                self.world.cloud.capacity(&Place { instance_type, zone: zone.into(), subnet }, true, there_is);
+                let place = Place { instance_type, zone: zone.into(), subnet };
+                let (there_is, is_offered) = (self.rng.below(2) == 0, self.rng.below(2) == 0);
+                self.world.cloud.capacity(&place, true, there_is);
+                let code = if self.seed.is_multiple_of(2) { "Unsupported" } else { "InvalidFleetConfiguration" };
+                self.world.cloud.refuses(&place, true, (!is_offered).then_some(code));
             }
             17 => {
-                let _ = timeout(Duration::from_secs(1), inbox::receive(self.world.adapter.hub(), "queue")).await;
+                let _ = timeout(Duration::from_secs(1), sqs::receive(self.world.adapter.account(), "queue")).await;
             }
             _ => {
-                self.sweep.once(self.world.adapter.hub()).await;
+                self.sweep.once(self.world.adapter.account()).await;
                 advance(Duration::from_secs(self.rng.below(40))).await;
             }
         }
@@ -231,7 +234,7 @@ impl Sim {
         self.holds();
     }
 
-    /// Does what a broker does with what it is told.
+    /// Handles the notices as a broker does.
     fn hear(&mut self) {
         for (resource, kind, source) in self.world.books.heard() {
             if kind != NoticeKind::Gone {
@@ -240,11 +243,11 @@ impl Sim {
             let Some(note) = self.notes.get(&resource).and_then(Notes::note) else { continue };
             if let Some(host) = note.host() {
                 let really = self.world.cloud.instances().into_iter().find(|one| one.id == host.instance);
-                assert!(really.is_some_and(|one| one.state.is_over()), "{source} says that {resource} is gone");
+                assert!(really.is_some_and(|one| one.state.is_over()), "{source} reports {resource} as gone");
                 self.told_gone.insert(host.instance.clone());
             }
-            if self.in_standing(Standing::Serving).contains(&resource) {
-                self.set(&resource, Standing::Leaving);
+            if self.in_phase(Phase::Serving).contains(&resource) {
+                self.set(&resource, Phase::Leaving);
             }
         }
     }
@@ -257,38 +260,38 @@ impl Sim {
         for (resource, instances) in &by_resource {
             assert!(instances.len() <= 1, "{resource} has {instances:?}");
         }
-        for resource in self.in_standing(Standing::Serving) {
+        for resource in self.in_phase(Phase::Serving) {
             let host = self.notes[&resource].note().and_then(|note| note.host().cloned()).unwrap();
             let really = self.world.cloud.instances().into_iter().find(|one| one.id == host.instance).unwrap();
-            let reason = really.reason.as_deref().unwrap_or_default();
+            let reason = really.reason.as_ref().map_or("", |reason| reason.code.as_str());
             assert!(!really.state.is_over() || reason.starts_with("Server."), "{resource} was ended by us: {really:?}");
         }
     }
 
-    /// The world is calm, and the broker does what is left to do.
+    /// Ends all faults, and lets the broker finish.
     async fn settle(&mut self) {
         self.world.cloud.calm();
         for _ in 0..40 {
-            for resource in self.in_standing(Standing::Making) {
+            for resource in self.in_phase(Phase::Making) {
                 self.make(&resource, Duration::from_secs(120)).await;
             }
-            for resource in self.in_standing(Standing::Leaving) {
+            for resource in self.in_phase(Phase::Leaving) {
                 self.remove(&resource, Duration::from_secs(120)).await;
             }
-            let _ = timeout(Duration::from_secs(1), inbox::receive(self.world.adapter.hub(), "queue")).await;
-            self.sweep.once(self.world.adapter.hub()).await;
+            let _ = timeout(Duration::from_secs(1), sqs::receive(self.world.adapter.account(), "queue")).await;
+            self.sweep.once(self.world.adapter.account()).await;
             advance(Duration::from_secs(30)).await;
             self.hear();
             self.holds();
         }
-        assert!(self.in_standing(Standing::Making).is_empty() && self.in_standing(Standing::Leaving).is_empty());
+        assert!(self.in_phase(Phase::Making).is_empty() && self.in_phase(Phase::Leaving).is_empty());
         let alive: BTreeSet<String> = self.world.cloud.alive().into_iter().map(|one| one.id).collect();
         let wanted: BTreeSet<String> = self
-            .in_standing(Standing::Serving)
+            .in_phase(Phase::Serving)
             .iter()
             .map(|resource| self.notes[resource].note().and_then(|note| note.host().cloned()).unwrap().instance)
             .collect();
-        assert_eq!(alive, wanted, "exactly what is wanted");
+        assert_eq!(alive, wanted, "the instances of the serving resources");
     }
 }
 

@@ -1,4 +1,4 @@
-//! EC2's lists: what they prove, and what they don't.
+//! The meaning of EC2's lists.
 
 use super::world::World;
 use crate::cloud::{Event, State};
@@ -11,12 +11,12 @@ use wharfinger_adapter::{NoticeKind, WallTime};
 const TICK: Duration = Duration::from_secs(15);
 
 async fn tick(world: &World, sweep: &mut Sweep) {
-    sweep.once(world.adapter.hub()).await;
+    sweep.once(world.adapter.account()).await;
     advance(TICK).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ec2_says_is_over_is_gone_and_nothing_else_is() {
+async fn an_instance_that_ec2_lists_as_ended_is_gone_and_no_other_is() {
     let world = World::new(|_| {});
     world.cloud.paged(3);
     let mut hosts = Vec::new();
@@ -35,7 +35,7 @@ async fn what_ec2_says_is_over_is_gone_and_nothing_else_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_answer_no_verdict() {
+async fn a_failed_list_proves_nothing() {
     let world = World::new(|_| {});
     world.cloud.paged(1);
     world.serving("res_1").await;
@@ -57,12 +57,12 @@ async fn no_answer_no_verdict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_missing_is_asked_for_by_itself_after_a_minute_and_only_then_in_doubt() {
+async fn a_missing_instance_is_asked_for_by_its_id_after_a_minute_and_then_over_ssh() {
     let world = World::new(|_| {});
     let host = world.serving("res_1").await;
     let mut sweep = Sweep::default();
     tick(&world, &mut sweep).await;
-    // Missing once, and there again: the count begins anew.
+    // An instance that is listed again starts the count again.
     for _ in 0..3 {
         world.cloud.forgets(&host.instance, true);
         tick(&world, &mut sweep).await;
@@ -79,17 +79,17 @@ async fn one_that_is_missing_is_asked_for_by_itself_after_a_minute_and_only_then
         assert!(lists < 10, "never");
     }
     assert!(lists >= 4, "after {lists} lists");
-    assert_eq!(world.books.heard(), [("res_1".into(), NoticeKind::ConnectionLost, "ec2 list")], "it is asked itself");
-    assert!(world.adapter.hub().is_vanished(&host.instance));
+    assert_eq!(world.books.heard(), [("res_1".into(), NoticeKind::ConnectionLost, "ec2 list")], "the host is asked");
+    assert!(world.adapter.account().is_vanished(&host.instance));
     tick(&world, &mut sweep).await;
-    assert!(world.books.heard().is_empty(), "said once");
+    assert!(world.books.heard().is_empty(), "one notice");
     world.cloud.forgets(&host.instance, false);
     tick(&world, &mut sweep).await;
-    assert!(!world.adapter.hub().is_vanished(&host.instance));
+    assert!(!world.adapter.account().is_vanished(&host.instance));
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_restart_the_weather_is_what_ec2_still_lists() {
+async fn after_a_restart_the_statistics_are_what_ec2_still_lists() {
     let mut world = World::new(|_| {});
     let (taken, kept) = (world.serving("res_1").await, world.serving("res_2").await);
     let ended = world.serving("res_3").await;
@@ -99,33 +99,40 @@ async fn after_a_restart_the_weather_is_what_ec2_still_lists() {
     let mut sweep = Sweep::default();
     tick(&world, &mut sweep).await;
     let counts = |world: &World| -> Vec<_> {
-        world.adapter.hub().weather().into_iter().map(|line| (line.zone, line.instance_type, line.counts)).collect()
+        world
+            .adapter
+            .account()
+            .market_stats()
+            .into_iter()
+            .map(|line| (line.zone, line.instance_type, line.counts))
+            .collect()
     };
     let before = counts(&world);
-    let sum = |of: fn(&crate::Counts) -> u64| before.iter().map(|(_, _, counts)| of(counts)).sum::<u64>();
+    let sum = |of: fn(&crate::MarketCounts) -> u64| before.iter().map(|(_, _, counts)| of(counts)).sum::<u64>();
     assert_eq!((sum(|c| c.launches), sum(|c| c.interruptions), sum(|c| c.lives)), (3, 1, 1), "{before:?}");
     world.books.rows.lock().unwrap().retain(|row| row.resource == "res_2");
     world.restart();
     assert!(counts(&world).is_empty());
     for _ in 0..3 {
-        sweep.once(world.adapter.hub()).await;
+        sweep.once(world.adapter.account()).await;
         assert_eq!(counts(&world), before, "each once");
     }
-    let rests = |world: &World| world.adapter.hub().weather().into_iter().filter(|line| line.cool.is_some()).count();
+    let rests =
+        |world: &World| world.adapter.account().market_stats().into_iter().filter(|line| line.cool.is_some()).count();
     assert_eq!(rests(&world), 1, "what is left of its rest");
     advance(Duration::from_secs(170)).await;
     assert_eq!(rests(&world), 0);
-    // One that was counted by a list is not counted again by its notice, and the other way about.
+    // A list and a notice of one interruption count once, in either order.
     world.cloud.becomes(&kept.instance, State::Terminated, Some("Server.SpotInstanceTermination"));
-    world.adapter.hub().interrupted(&kept.instance);
+    world.adapter.account().interrupted(&kept.instance);
     tick(&world, &mut sweep).await;
-    world.adapter.hub().interrupted(&kept.instance);
+    world.adapter.account().interrupted(&kept.instance);
     let now: u64 = counts(&world).iter().map(|(_, _, counts)| counts.interruptions).sum();
     assert_eq!(now, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_word_does_not_bring_back_what_has_ended() {
+async fn a_late_answer_does_not_revive_an_ended_instance() {
     let world = World::new(|_| {});
     let host = world.serving("res_1").await;
     world.cloud.becomes(&host.instance, State::Terminated, None);
@@ -133,11 +140,11 @@ async fn a_late_word_does_not_bring_back_what_has_ended() {
     tick(&world, &mut sweep).await;
     world.cloud.becomes(&host.instance, State::Running, None);
     tick(&world, &mut sweep).await;
-    assert_eq!(world.adapter.hub().instance(&host.instance).unwrap().state, State::Terminated);
+    assert_eq!(world.adapter.account().instance(&host.instance).unwrap().state, State::Terminated);
 }
 
 #[tokio::test(start_paused = true)]
-async fn scheduled_work_is_told_and_taken_back_and_failing_checks_are_a_risk() {
+async fn maintenance_is_announced_and_cancelled_and_a_failed_check_is_a_risk() {
     let world = World::new(|_| {});
     let (one, two) = (world.serving("res_1").await, world.serving("res_2").await);
     advance(Duration::from_secs(60)).await;
@@ -152,20 +159,20 @@ async fn scheduled_work_is_told_and_taken_back_and_failing_checks_are_a_risk() {
     };
     world.cloud.status(&one.instance, vec![event("The instance is on degraded hardware")], false);
     for _ in 0..3 {
-        watch.once(world.adapter.hub()).await;
+        watch.once(world.adapter.account()).await;
     }
     let at_unix_ms = 2_000_000_000_000;
     assert_eq!(world.books.heard(), [("res_1".into(), NoticeKind::Maintenance(WallTime(at_unix_ms)), "ec2 events")]);
     world.cloud.status(&one.instance, vec![event("[Canceled] The instance is on degraded hardware")], false);
     world.cloud.status(&two.instance, Vec::new(), true);
-    watch.once(world.adapter.hub()).await;
+    watch.once(world.adapter.account()).await;
     assert_eq!(world.books.heard(), [("res_1".into(), NoticeKind::Cancelled, "ec2 events")]);
-    watch.once(world.adapter.hub()).await;
-    assert_eq!(world.books.heard(), [("res_2".into(), NoticeKind::AtRisk, "ec2 checks")], "at the second look");
+    watch.once(world.adapter.account()).await;
+    assert_eq!(world.books.heard(), [("res_2".into(), NoticeKind::AtRisk, "ec2 checks")], "after two failed checks");
     world.cloud.status(&two.instance, Vec::new(), false);
     world.cloud.fault("DescribeInstanceStatus", Fault::Refused("UnauthorizedOperation"));
-    watch.once(world.adapter.hub()).await;
-    assert!(world.books.heard().is_empty(), "an error takes nothing back");
-    watch.once(world.adapter.hub()).await;
+    watch.once(world.adapter.account()).await;
+    assert!(world.books.heard().is_empty(), "an error cancels nothing");
+    watch.once(world.adapter.account()).await;
     assert_eq!(world.books.heard(), [("res_2".into(), NoticeKind::Cancelled, "ec2 checks")]);
 }

@@ -1,13 +1,13 @@
-//! An adapter on an account in memory, and a broker that writes down what it hears.
+//! An adapter on an account in memory, and a broker that records its notices.
 
-use crate::adapter::Parts;
+use crate::broker::{Broker, Phase, Row};
 use crate::cloud::Cloud;
 use crate::config::Config;
 use crate::config::tests::GOOD;
 use crate::fake::FakeCloud;
-use crate::hub::{Broker, Row, Standing};
-use crate::note::{Host, Note};
-use crate::{Clouds, Ec2Adapter, provision};
+use crate::pool::Pool;
+use crate::record::{Host, Record};
+use crate::{Accounts, Ec2Adapter, provision};
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,8 +31,8 @@ impl Notes {
         self.all.lock().unwrap().last().cloned()
     }
 
-    pub(super) fn note(&self) -> Option<Note> {
-        Note::read(self.last().as_deref()).unwrap()
+    pub(super) fn note(&self) -> Option<Record> {
+        Record::read(self.last().as_deref()).unwrap()
     }
 }
 
@@ -40,14 +40,14 @@ impl Notes {
 impl Journal for Notes {
     async fn write(&self, note: &str) -> Result<(), Failure> {
         self.all.lock().unwrap().push(note.to_string());
-        if matches!(self.note(), Some(Note::Launched { .. })) {
+        if matches!(self.note(), Some(Record::Launched { .. })) {
             self.launched.notify_one();
         }
         Ok(())
     }
 }
 
-/// A broker that has these books.
+/// A broker with these rows.
 #[derive(Default)]
 pub(super) struct Books {
     pub(super) rows: Mutex<Vec<Row>>,
@@ -77,7 +77,7 @@ impl Books {
         Ok(())
     }
 
-    /// What was told since the last time: resource, kind, source.
+    /// Returns the notices since the last call: resource, kind, source.
     pub(super) fn heard(&self) -> Vec<(String, NoticeKind, &'static str)> {
         let told: Vec<Notice> = self.told.lock().unwrap().drain(..).collect();
         told.into_iter()
@@ -104,7 +104,7 @@ pub(super) fn job(resource: &str, handle: Option<String>) -> ProvisionJob {
 }
 
 impl World {
-    /// Nothing listens at the addresses of its instances, and they are given up after a minute.
+    /// Creates a world. Nothing listens at the addresses of its instances, so they fail after a minute.
     pub(super) fn new(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
@@ -118,55 +118,61 @@ impl World {
         cloud.at("127.0.0.1");
         let adapter = Self::adapter_on(&cloud, &config);
         let books = Arc::new(Books::default());
-        adapter.hub().attend(books.clone());
+        adapter.account().attend(books.clone());
         Self { cloud, adapter, books, _folder: folder, config }
     }
 
-    /// The file of the key that the broker logs in with.
+    /// The broker's private key file.
     pub(super) fn login_key(&self) -> &std::path::Path {
         self.config.ssh.key.as_deref().unwrap()
     }
 
     fn adapter_on(cloud: &Arc<FakeCloud>, config: &Config) -> Ec2Adapter {
         let shared: Arc<dyn Cloud> = cloud.clone();
-        Ec2Adapter::new("spot".into(), config.clone(), &Clouds::of(move |_| shared.clone())).unwrap()
+        Ec2Adapter::new("spot".into(), config.clone(), &Accounts::of(move |_| shared.clone())).unwrap()
     }
 
-    /// The broker dies and starts again: what was in memory is gone.
+    /// Restarts the broker with an empty memory.
     pub(super) fn restart(&mut self) {
         self.adapter = Self::adapter_on(&self.cloud, &self.config);
-        self.adapter.hub().attend(self.books.clone());
+        self.adapter.account().attend(self.books.clone());
     }
 
-    pub(super) fn parts(&self) -> &Parts {
-        self.adapter.parts()
+    /// Restarts the broker with other settings.
+    pub(super) fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.restart();
     }
 
-    /// Goes on until an instance is launched; what comes then needs a real host.
+    pub(super) fn pool(&self) -> &Pool {
+        self.adapter.pool()
+    }
+
+    /// Provisions until an instance is launched. The next steps need a real host.
     pub(super) async fn launch(&self, resource: &str, notes: &Notes) -> Result<Host, Failure> {
         let job = job(resource, notes.last());
         tokio::select! {
-            made = provision::provision(self.parts(), &job, notes) => Err(made.expect_err("nothing listens there")),
+            made = provision::provision(self.pool(), &job, notes) => Err(made.expect_err("nothing listens there")),
             () = notes.launched.notified() => {
                 Ok(notes.note().and_then(|note| note.host().cloned()).expect("a host"))
             }
-            // Of the stopped clock: without it, what is not written down would be waited for for ever.
-            () = tokio::time::sleep(Duration::from_secs(7200)) => panic!("no launch of {resource} was written down"),
+            // The clock is stopped, so a missing record ends the test at once.
+            () = tokio::time::sleep(Duration::from_secs(7200)) => panic!("no record of a launch of {resource}"),
         }
     }
 
-    /// A host that serves, as the broker has it in its books.
+    /// Launches a host, and adds its row as a serving resource.
     pub(super) async fn serving(&self, resource: &str) -> Host {
         let host = self.launch(resource, &Notes::default()).await.expect("launch");
-        let note = Note::Ready { attempt: 1, host: host.clone(), ssh: String::new() };
-        self.enter(resource, &note, Standing::Serving);
+        let note = Record::Ready { attempt: 1, host: host.clone(), ssh: String::new() };
+        self.enter(resource, &note, Phase::Serving);
         host
     }
 
-    pub(super) fn enter(&self, resource: &str, note: &Note, standing: Standing) {
+    pub(super) fn enter(&self, resource: &str, note: &Record, phase: Phase) {
         let mut rows = self.books.rows.lock().unwrap();
         rows.retain(|row| row.resource != resource);
         let (pool, resource) = ("spot".to_string(), resource.to_string());
-        rows.push(Row { pool, resource, handle: Some(note.text().unwrap()), standing });
+        rows.push(Row { pool, resource, handle: Some(note.text().unwrap()), phase });
     }
 }

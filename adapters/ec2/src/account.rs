@@ -1,13 +1,15 @@
-//! One account and region, as all pools of this broker share it: the calls and their rate, what instances there are, whose
-//! they are, and how it went.
+//! One account and region, which the pools of this broker share: its calls and their rate, its instances and their owners, and the
+//! statistics of its markets.
 
-use crate::buckets::{Buckets, Kind};
+use crate::broker::{Broker, Row};
+use crate::clock::now_ms;
 use crate::cloud::{Cloud, Instance, LISTED_AFTER_MS, TemplateSpec, Which};
 use crate::config::Config;
 use crate::error::{Class, CloudError};
-use crate::note::{Host, Note};
-use crate::weather::{Report, Weather};
-use async_trait::async_trait;
+use crate::market_stats::{MarketReport, MarketStats};
+use crate::rate_limit::{Kind, RateLimits};
+use crate::record::{Host, Record};
+use crate::state_reason::StateReason;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,47 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wharfinger_adapter::{Failure, Notice, NoticeKind, NoticeTarget};
 
-/// What the broker knows, asked whenever it matters: nothing of it is kept here.
-#[async_trait]
-pub trait Broker: Send + Sync {
-    /// All resources that are not gone.
-    ///
-    /// # Errors
-    /// The broker recovers, or stops.
-    async fn rows(&self) -> Result<Vec<Row>, Failure>;
-
-    /// Returns when what the notice changed is durable.
-    ///
-    /// # Errors
-    /// The broker recovers, or stops: it must be told again.
-    async fn tell(&self, notice: Notice) -> Result<(), Failure>;
-}
-
-/// One resource as the broker knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Its pool.
-    pub pool: String,
-    /// Its id.
-    pub resource: String,
-    /// What was written down of it.
-    pub handle: Option<String>,
-    /// Where it stands.
-    pub standing: Standing,
-}
-
-/// Where a resource stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Being made.
-    Making,
-    /// There.
-    Serving,
-    /// Being removed, or a debt.
-    Leaving,
-}
-
-/// Whose an instance is.
+/// Owner of an instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
     pub(crate) pool: String,
@@ -64,7 +26,7 @@ pub(crate) struct Owner {
     pub(crate) host: Host,
 }
 
-/// Times of the loops. Those of the pool that came last count.
+/// Settings of the loops. The pool that joined last sets them.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) reconcile: Duration,
@@ -91,63 +53,63 @@ impl Settings {
     }
 }
 
-/// What the loops have seen, since the broker's start.
+/// Counters of the loops since the start of the broker.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Messages of instances that are none of ours.
+    /// Messages about instances of others.
     pub foreign: AtomicU64,
-    /// Messages that could not be read.
+    /// Events that could not be parsed.
     pub poison: AtomicU64,
-    /// Messages that said nothing of interest.
+    /// Events without a fact about an instance.
     pub ignored: AtomicU64,
-    /// Notices told to the broker.
-    pub told: AtomicU64,
-    /// Lists that failed.
+    /// Notices delivered to the broker.
+    pub delivered: AtomicU64,
+    /// Failed lists.
     pub failed_sweeps: AtomicU64,
-    /// Lists that came whole.
+    /// Complete lists.
     pub sweeps: AtomicU64,
-    /// Instances in nobody's books that were terminated.
+    /// Terminated orphans.
     pub orphans: AtomicU64,
 }
 
-/// See the module.
-pub struct Hub {
+/// An account and region. See the module.
+pub struct Account {
     pub(crate) cloud: Arc<dyn Cloud>,
     region: String,
     pub(crate) deployment: String,
     pub(crate) queue: Option<String>,
-    pub(crate) buckets: Buckets,
+    pub(crate) rates: RateLimits,
     /// Time at which this process began to use the account, milliseconds since the epoch.
     pub(crate) began_ms: i64,
-    /// What the loops have seen.
+    /// Counters of the loops.
     pub counters: Counters,
     broker: OnceLock<Arc<dyn Broker>>,
     settings: Mutex<Settings>,
-    weather: Mutex<Weather>,
+    stats: Mutex<MarketStats>,
     known: Mutex<Known>,
-    /// Templates that were found to be there. Held while one is made, so that a hundred launches make one.
+    /// Templates that exist. The lock is held while one is created, so that a hundred launches create one.
     templates: tokio::sync::Mutex<BTreeSet<String>>,
     wanted: Mutex<BTreeMap<String, usize>>,
     polls: watch::Sender<u64>,
     launching: AtomicUsize,
-    /// When the broker's rows were last read, and whether one of them was about to launch then.
+    /// Time of the latest read of the broker's rows, and whether one of them had a launch under way.
     learned: Mutex<(Option<Instant>, bool)>,
 }
 
-/// The queue has messages of strangers, and each asks the books.
+/// Minimum time between two reads of the broker's rows for messages about unknown instances.
 const LEARNED_FOR: Duration = Duration::from_secs(1);
 
-/// What is known of instances.
+/// The instances and their owners.
 #[derive(Default)]
 struct Known {
     instances: BTreeMap<String, Instance>,
     owners: BTreeMap<String, Owner>,
     vanished: BTreeSet<String>,
-    /// Those that the weather knows, with the time of their launch.
+    /// Instances that the statistics have counted, with the time of their launch.
     launched: BTreeMap<String, i64>,
-    /// Those of which it knows that spot has taken them away.
+    /// Instances whose interruption the statistics have counted.
     interrupted: BTreeSet<String>,
-    /// Hosts of ours that an Auto Scaling group waits to end, also when they are gone already.
+    /// Hosts that an Auto Scaling group waits to end, including those that are gone.
     hooked: BTreeSet<String>,
 }
 
@@ -155,33 +117,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Milliseconds since the epoch, by a clock that tests can stop.
-#[cfg(test)]
-pub(crate) fn now_ms() -> i64 {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
-    let began = *BEGAN.get_or_init(Instant::now);
-    1_800_000_000_000 + i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX / 2)
-}
-
-/// Milliseconds since the epoch.
-#[cfg(not(test))]
-pub(crate) fn now_ms() -> i64 {
-    wharfinger_adapter::clock::wall_ms()
-}
-
-impl Hub {
+impl Account {
     pub(crate) fn new(cloud: Arc<dyn Cloud>, config: &Config) -> Self {
         Self {
             cloud,
             region: config.region.clone(),
             deployment: config.deployment.clone(),
             queue: config.queue.clone(),
-            buckets: Buckets::new(),
+            rates: RateLimits::new(),
             began_ms: now_ms(),
             counters: Counters::default(),
             broker: OnceLock::new(),
             settings: Mutex::new(Settings::of(config)),
-            weather: Mutex::default(),
+            stats: Mutex::default(),
             known: Mutex::default(),
             templates: tokio::sync::Mutex::default(),
             wanted: Mutex::default(),
@@ -191,11 +139,12 @@ impl Hub {
         }
     }
 
-    /// Its AWS region.
+    /// The AWS region.
     pub fn region(&self) -> &str {
         &self.region
     }
 
+    /// Takes over the settings of a pool that joins.
     pub(crate) fn joined(&self, config: &Config) {
         *lock(&self.settings) = Settings::of(config);
     }
@@ -204,7 +153,7 @@ impl Hub {
         lock(&self.settings).clone()
     }
 
-    /// Whom to ask and to tell. The first one stays; true: this is it.
+    /// Sets the broker. The first one stays. True: this one is the first.
     pub(crate) fn attend(&self, broker: Arc<dyn Broker>) -> bool {
         self.broker.set(broker).is_ok()
     }
@@ -225,23 +174,23 @@ impl Hub {
 
     /// Waits until the rate of this kind admits one more call.
     pub(crate) async fn turn(&self, kind: Kind) {
-        self.buckets.take(kind).await;
+        self.rates.take(kind).await;
     }
 
     /// Adapts the rate of this kind to the answer of one call.
     pub(crate) fn answered<T>(&self, kind: Kind, answer: Result<T, CloudError>) -> Result<T, CloudError> {
         match &answer {
-            Ok(_) => self.buckets.went_well(kind),
+            Ok(_) => self.rates.went_well(kind),
             Err(error) if error.class == Class::Throttle => {
-                let pause = self.buckets.throttled(kind);
-                tracing::warn!(?kind, code = error.code, ?pause, "AWS says that it is asked too often");
+                let pause = self.rates.throttled(kind);
+                tracing::warn!(?kind, code = error.code, ?pause, "AWS throttles the calls");
             }
             Err(_) => {}
         }
         answer
     }
 
-    /// Makes the template if nobody has, in this process.
+    /// Creates the template unless this process has done so.
     pub(crate) async fn with_template(&self, spec: &TemplateSpec) -> Result<(), CloudError> {
         let mut templates = self.templates.lock().await;
         if !templates.contains(&spec.name) {
@@ -251,19 +200,19 @@ impl Hub {
         Ok(())
     }
 
-    /// It may be gone.
+    /// Forgets a template that may have been removed.
     pub(crate) fn without_template(&self, name: &str) {
         if let Ok(mut templates) = self.templates.try_lock() {
             templates.remove(name);
         }
     }
 
-    /// Whether a launch of this process uses it.
+    /// Whether a launch of this process uses the template.
     pub(crate) async fn uses_template(&self, name: &str) -> bool {
         self.templates.lock().await.contains(name)
     }
 
-    /// All pages.
+    /// Returns the instances of all pages.
     pub(crate) async fn all_instances(&self, which: &Which) -> Result<Vec<Instance>, CloudError> {
         let mut all = Vec::new();
         let mut page = None;
@@ -277,16 +226,16 @@ impl Hub {
         }
     }
 
-    pub(crate) fn with_weather<T>(&self, with: impl FnOnce(&mut Weather) -> T) -> T {
-        with(&mut lock(&self.weather))
+    pub(crate) fn with_stats<T>(&self, with: impl FnOnce(&mut MarketStats) -> T) -> T {
+        with(&mut lock(&self.stats))
     }
 
-    /// How it went with each type in each zone.
-    pub fn weather(&self) -> Vec<Report> {
-        lock(&self.weather).report()
+    /// The statistics of each type in each zone and market.
+    pub fn market_stats(&self) -> Vec<MarketReport> {
+        lock(&self.stats).report()
     }
 
-    /// This instance is this resource's.
+    /// Sets the owner of an instance.
     pub(crate) fn owned(&self, pool: &str, resource: &str, host: &Host) {
         let mut known = lock(&self.known);
         known.owners.entry(host.instance.clone()).or_insert_with(|| Owner {
@@ -300,7 +249,7 @@ impl Hub {
         lock(&self.known).owners.get(instance).cloned()
     }
 
-    /// Spot takes it away. True: that is news.
+    /// Counts an interruption. True: it was not counted before.
     pub(crate) fn interrupted(&self, instance: &str) -> bool {
         let mut known = lock(&self.known);
         let Some(host) = known.owners.get(instance).map(|owner| owner.host.clone()) else { return false };
@@ -311,12 +260,12 @@ impl Hub {
         if host.spot {
             let lived = u64::try_from(now_ms() - host.launched_ms).ok();
             let cool = self.settings().cool;
-            self.with_weather(|weather| weather.interrupted(&host.instance_type, &host.zone, lived, cool));
+            self.with_stats(|stats| stats.interrupted(&host.instance_type, &host.zone, lived, cool));
         }
         true
     }
 
-    /// An Auto Scaling group waits for leave to end it.
+    /// Sets whether an Auto Scaling group waits to end the instance.
     pub(crate) fn hooked(&self, instance: &str, waits: bool) {
         let mut known = lock(&self.known);
         if waits {
@@ -330,31 +279,31 @@ impl Hub {
         lock(&self.known).hooked.contains(instance)
     }
 
-    /// The weather counts it once, from the launch or from a list.
+    /// Counts a launch once, from the launch itself or from a list.
     pub(crate) fn launched(&self, host: &Host) {
         let news = lock(&self.known).launched.insert(host.instance.clone(), host.launched_ms).is_none();
         if news {
-            self.with_weather(|weather| weather.launched(&host.instance_type, &host.zone, host.spot));
+            self.with_stats(|stats| stats.launched(&host.instance_type, &host.zone, host.spot));
         }
     }
 
-    /// What a list tells the weather: after a restart it is how it knows of what was before.
+    /// Counts the launch and the interruption of a listed instance. After a restart the lists are the only source.
     pub(crate) fn count(&self, instance: &Instance) {
         let Instance { id, instance_type, zone, spot, launched_unix_ms, .. } = instance;
-        let taken = *spot && instance.reason.as_deref() == Some("Server.SpotInstanceTermination");
+        let taken = *spot && instance.reason.as_ref().is_some_and(StateReason::is_interruption);
         let mut known = lock(&self.known);
         let launched = known.launched.insert(id.clone(), *launched_unix_ms).is_none();
         let interrupted = taken && known.interrupted.insert(id.clone());
         drop(known);
         if launched {
-            self.with_weather(|weather| weather.launched(instance_type, zone, *spot));
+            self.with_stats(|stats| stats.launched(instance_type, zone, *spot));
         }
         if interrupted {
             let since = instance.since_unix_ms;
             let lived = since.and_then(|since| u64::try_from(since - launched_unix_ms).ok());
             let rested = since.and_then(|since| u64::try_from(now_ms() - since).ok()).map(Duration::from_millis);
             let rest = rested.map_or(Duration::ZERO, |rested| self.settings().cool.saturating_sub(rested));
-            self.with_weather(|weather| weather.interrupted(instance_type, zone, lived, rest));
+            self.with_stats(|stats| stats.interrupted(instance_type, zone, lived, rest));
         }
     }
 
@@ -369,7 +318,7 @@ impl Hub {
         let mut known = lock(&self.known);
         known.vanished.remove(&instance.id);
         let last = known.instances.get(&instance.id).map(|before| before.state);
-        // An older word that comes late does not bring it back.
+        // A late answer with an older state is ignored.
         if last.is_some_and(|last| last.is_ended()) && !instance.state.is_ended() {
             return;
         }
@@ -380,7 +329,7 @@ impl Hub {
         lock(&self.known).instances.get(id).cloned()
     }
 
-    /// It is in no list any more, and asked for by its id it is not there.
+    /// Marks an instance that no list has, and that EC2 does not find by its id.
     pub(crate) fn vanishes(&self, id: &str) {
         let mut known = lock(&self.known);
         known.instances.remove(id);
@@ -391,11 +340,11 @@ impl Hub {
         lock(&self.known).vanished.contains(id)
     }
 
-    /// What is no more is not remembered: only these instances are.
+    /// Forgets all instances but these.
     pub(crate) fn keep_only(&self, ids: &BTreeSet<String>) {
         let mut known = lock(&self.known);
         known.instances.retain(|id, _| ids.contains(id));
-        // One that was launched after the list is in neither.
+        // A new instance may be in no list yet.
         let young = now_ms() - LISTED_AFTER_MS;
         known.owners.retain(|id, owner| ids.contains(id) || owner.host.launched_ms > young);
         known.vanished.retain(|id| ids.contains(id));
@@ -405,7 +354,7 @@ impl Hub {
         known.launched = launched;
     }
 
-    /// While this lives, a launch is under way whose instance may be spoken of before we know it.
+    /// Marks a launch as under way until the value is dropped. Messages may name its instance before its id is known.
     pub(crate) fn launching(&self) -> Launching<'_> {
         self.launching.fetch_add(1, Ordering::AcqRel);
         Launching(self)
@@ -415,7 +364,7 @@ impl Hub {
         self.launching.load(Ordering::Acquire) > 0 || lock(&self.learned).1
     }
 
-    /// Reads the broker's rows, unless that was done a moment ago.
+    /// Reads the broker's rows, at most once in [`LEARNED_FOR`].
     pub(crate) async fn learn(&self) -> Result<(), Failure> {
         if lock(&self.learned).0.is_some_and(|at| at.elapsed() < LEARNED_FOR) {
             return Ok(());
@@ -423,11 +372,11 @@ impl Hub {
         self.rows().await.map(drop)
     }
 
-    /// The next look at this instance: all that are waited for are asked for in one call. `None`: it is not there (yet).
+    /// Waits for the next state of an instance. One call asks for all instances that are waited for. `None`: EC2 does not list it.
     pub(crate) async fn look(&self, id: &str) -> Option<Instance> {
         let _wanted = Wanted::new(self, id);
         let mut polls = self.polls.subscribe();
-        // The one under way may have begun before we came.
+        // A call that is under way may have begun before this wait.
         for _ in 0..2 {
             if polls.changed().await.is_err() {
                 return None;
@@ -436,7 +385,7 @@ impl Hub {
         self.instance(id)
     }
 
-    /// Asks for all that are waited for. False: there are none.
+    /// Asks for all instances that are waited for. False: there are none.
     pub(crate) async fn poll_wanted(&self) -> bool {
         let ids: Vec<String> = lock(&self.wanted).keys().cloned().collect();
         if ids.is_empty() {
@@ -445,14 +394,14 @@ impl Hub {
         for some in ids.chunks(200) {
             match self.all_instances(&Which::Ids(some.to_vec())).await {
                 Ok(found) => found.into_iter().for_each(|instance| self.saw(instance)),
-                Err(error) => tracing::debug!("instances that boot can not be looked at: {error}"),
+                Err(error) => tracing::debug!("cannot list the booting instances: {error}"),
             }
         }
         self.polls.send_modify(|count| *count += 1);
         true
     }
 
-    /// Tells the broker of the resource behind this instance. False: it is nobody's.
+    /// Delivers a notice about the owner of an instance to the broker. False: the instance has no owner.
     pub(crate) async fn tell(
         &self,
         instance: &str,
@@ -463,22 +412,22 @@ impl Hub {
         let (Some(owner), Some(broker)) = (self.owner(instance), self.broker()) else { return Ok(false) };
         let target = NoticeTarget::Resource(owner.resource);
         broker.tell(Notice { pool: owner.pool, target, kind, source, detail }).await?;
-        self.counters.told.fetch_add(1, Ordering::Relaxed);
+        self.counters.delivered.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
 
-    /// The broker's rows that are about instances, with their notes; owners are learned from them.
-    pub(crate) async fn rows(&self) -> Result<Vec<(Row, Note)>, Failure> {
+    /// Returns the broker's rows that have a record, and sets the owners that they name.
+    pub(crate) async fn rows(&self) -> Result<Vec<(Row, Record)>, Failure> {
         let Some(broker) = self.broker() else { return Ok(Vec::new()) };
         let rows = broker.rows().await?;
-        let noted: Vec<(Row, Note)> = rows
+        let noted: Vec<(Row, Record)> = rows
             .into_iter()
             .filter_map(|row| {
-                let note = Note::read(row.handle.as_deref()).ok().flatten()?;
+                let note = Record::read(row.handle.as_deref()).ok().flatten()?;
                 Some((row, note))
             })
             .collect();
-        let launching = noted.iter().any(|(_, note)| matches!(note, Note::Launching { .. }));
+        let launching = noted.iter().any(|(_, note)| matches!(note, Record::Launching { .. }));
         *lock(&self.learned) = (Some(Instant::now()), launching);
         for (row, note) in &noted {
             if let Some(host) = note.host() {
@@ -489,8 +438,8 @@ impl Hub {
     }
 }
 
-/// See [`Hub::launching`].
-pub(crate) struct Launching<'a>(&'a Hub);
+/// A launch that is under way. See [`Account::launching`].
+pub(crate) struct Launching<'a>(&'a Account);
 
 impl Drop for Launching<'_> {
     fn drop(&mut self) {
@@ -498,22 +447,22 @@ impl Drop for Launching<'_> {
     }
 }
 
-/// Someone waits for a look at this instance.
+/// A wait for the next state of an instance.
 struct Wanted<'a> {
-    hub: &'a Hub,
+    account: &'a Account,
     id: String,
 }
 
 impl<'a> Wanted<'a> {
-    fn new(hub: &'a Hub, id: &str) -> Self {
-        *lock(&hub.wanted).entry(id.to_string()).or_default() += 1;
-        Self { hub, id: id.to_string() }
+    fn new(account: &'a Account, id: &str) -> Self {
+        *lock(&account.wanted).entry(id.to_string()).or_default() += 1;
+        Self { account, id: id.to_string() }
     }
 }
 
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
-        let mut wanted = lock(&self.hub.wanted);
+        let mut wanted = lock(&self.account.wanted);
         if let Some(count) = wanted.get_mut(&self.id) {
             *count -= 1;
             if *count == 0 {

@@ -1,14 +1,15 @@
-//! Our own token buckets in front of EC2's, and what a throttle does to them.
+//! Token buckets in front of EC2's own, and pauses after a throttle.
 //!
-//! EC2 counts per account, region and API, and everybody in the account eats from the same bucket; a call that fails costs
-//! a token too. So we stay well below (EC2 API throttling: RunInstances refills 2 a second, lists 10 to 20), and after a
-//! throttle everything of the kind waits; launches wait longest, so that lists, which tell of hosts that work, go first.
+//! EC2 has one bucket per account, region and API, which all callers of the account share. A failed call costs a token, too. The rates
+//! here are well below EC2's (RunInstances: 2 a second, lists: 10 to 20). After a throttle all calls of the kind pause. Launches pause
+//! longest, so that the lists, which find failed hosts, come first.
 
+use crate::backoff::{Backoff, jitter};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Kinds of calls, each with a bucket.
+/// Kinds of calls. Each has a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Read,
@@ -16,35 +17,37 @@ pub(crate) enum Kind {
     Terminate,
 }
 
-/// Calls at once, and calls a second after that.
+/// Size of each bucket, and its tokens per second.
 const RATES: [(f64, f64); 3] = [(20.0, 5.0), (5.0, 2.0), (10.0, 5.0)];
 
-/// The first pause after a throttle; doubles with each further one.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(1)];
+/// The pause of a kind after a throttle.
+const PAUSES: [Backoff; 3] = [pause_from(1), pause_from(4), pause_from(1)];
 
-const PAUSE_MAX: Duration = Duration::from_secs(120);
+const fn pause_from(seconds: u64) -> Backoff {
+    Backoff { first: Duration::from_secs(seconds), most: Duration::from_secs(120) }
+}
 
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
     at: Instant,
-    /// Nothing before this.
+    /// No call before this time.
     paused: Option<Instant>,
     throttles: u32,
 }
 
-/// Buckets of one account and region.
+/// Rate limits of one account and region.
 #[derive(Debug)]
-pub(crate) struct Buckets([Mutex<Bucket>; 3]);
+pub(crate) struct RateLimits([Mutex<Bucket>; 3]);
 
-impl Buckets {
+impl RateLimits {
     pub(crate) fn new() -> Self {
         let full =
             |kind: usize| Mutex::new(Bucket { tokens: RATES[kind].0, at: Instant::now(), paused: None, throttles: 0 });
         Self([full(0), full(1), full(2)])
     }
 
-    /// Takes a token, or says how long to wait for one.
+    /// Takes a token, or returns the time until there is one.
     fn try_take(&self, kind: Kind) -> Result<(), Duration> {
         let (most, rate) = RATES[kind as usize];
         let mut bucket = self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,48 +64,31 @@ impl Buckets {
         Ok(())
     }
 
-    /// Waits for a token. A little longer than needed, so that those who wait do not all come at once.
+    /// Waits for a token. A random part spreads the waiters.
     pub(crate) async fn take(&self, kind: Kind) {
         while let Err(wait) = self.try_take(kind) {
             tokio::time::sleep(wait + jitter(wait / 4 + Duration::from_millis(5))).await;
         }
     }
 
-    /// EC2 said that it was too much: the bucket is empty, and everything of the kind pauses.
+    /// Empties the bucket after a throttle of EC2, and pauses all calls of the kind.
     pub(crate) fn throttled(&self, kind: Kind) -> Duration {
         let mut bucket = self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        // Several calls that were under way are one throttle.
+        // Calls that were under way together are one throttle.
         if bucket.paused.is_none_or(|until| until <= now) {
-            let pause = PAUSES[kind as usize].saturating_mul(1 << bucket.throttles.min(10)).min(PAUSE_MAX);
             bucket.throttles += 1;
+            let pause = PAUSES[kind as usize].after(bucket.throttles);
             bucket.tokens = 0.0;
             bucket.paused = Some(now + pause + jitter(pause / 2));
         }
         bucket.paused.map_or(Duration::ZERO, |until| until.duration_since(now))
     }
 
-    /// A call got through.
+    /// Ends the growth of the pauses after a successful call.
     pub(crate) fn went_well(&self, kind: Kind) {
         self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner).throttles = 0;
     }
-}
-
-/// Some time up to this.
-pub(crate) fn jitter(most: Duration) -> Duration {
-    most.saturating_mul(u32::try_from(share_of_a_thousand()).unwrap_or(0)) / 1000
-}
-
-/// In tests always the same, so that a seed replays.
-#[cfg(test)]
-fn share_of_a_thousand() -> u64 {
-    500
-}
-
-#[cfg(not(test))]
-fn share_of_a_thousand() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) % 1000
 }
 
 #[cfg(test)]
@@ -110,31 +96,31 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn three_hundred_launches_come_at_their_rate_and_lists_do_not_wait_for_them() {
-        let buckets = Buckets::new();
+    async fn three_hundred_launches_keep_their_rate_and_lists_do_not_wait_for_them() {
+        let rates = RateLimits::new();
         let begun = Instant::now();
         for _ in 0..300 {
-            buckets.take(Kind::Launch).await;
+            rates.take(Kind::Launch).await;
         }
         let took = begun.elapsed().as_secs();
         assert!((147..200).contains(&took), "{took}");
-        assert!(buckets.try_take(Kind::Read).is_ok());
+        assert!(rates.try_take(Kind::Read).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_throttle_pauses_longer_each_time_until_a_call_gets_through() {
-        let buckets = Buckets::new();
-        let first = buckets.throttled(Kind::Launch);
+    async fn each_throttle_pauses_longer_until_a_call_succeeds() {
+        let rates = RateLimits::new();
+        let first = rates.throttled(Kind::Launch);
         assert!(first >= Duration::from_secs(4), "{first:?}");
-        let same = buckets.throttled(Kind::Launch);
+        let same = rates.throttled(Kind::Launch);
         assert!(same <= first, "calls under way at once are one throttle");
         let begun = Instant::now();
-        buckets.take(Kind::Launch).await;
+        rates.take(Kind::Launch).await;
         assert!(begun.elapsed() >= first);
-        assert!(buckets.throttled(Kind::Launch) >= Duration::from_secs(8));
-        buckets.take(Kind::Launch).await;
-        buckets.went_well(Kind::Launch);
-        assert!(buckets.throttled(Kind::Launch) < Duration::from_secs(8));
-        assert!(buckets.throttled(Kind::Read) < Duration::from_secs(2), "lists come back first");
+        assert!(rates.throttled(Kind::Launch) >= Duration::from_secs(8));
+        rates.take(Kind::Launch).await;
+        rates.went_well(Kind::Launch);
+        assert!(rates.throttled(Kind::Launch) < Duration::from_secs(8));
+        assert!(rates.throttled(Kind::Read) < Duration::from_secs(2), "lists come back first");
     }
 }
