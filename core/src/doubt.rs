@@ -6,10 +6,10 @@
 use crate::brake::Evidence;
 use crate::machine::Core;
 use crate::pending::{Call, SELF};
-use crate::tables::Liveness;
+use crate::tables::{Liveness, Login};
 use crate::{
-    CallFailure, CauseChain, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState, Source, Subject,
-    Verdict,
+    Blame, CallFailure, CauseChain, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState, Source,
+    Subject, Verdict,
 };
 use alloc::format;
 use alloc::string::String;
@@ -359,7 +359,13 @@ impl Core {
 
     /// When the next probe starts: at once, or after the interval, spread by the resource's id.
     pub(crate) fn schedule_probe(&mut self, id: ResourceId, soon: bool) {
-        let Some(entry) = self.resources.get(&id) else { return };
+        let now = self.now;
+        let Some(entry) = self.resources.get_mut(&id) else { return };
+        if entry.liveness.login == Login::Wanted && !entry.liveness.in_flight {
+            entry.liveness.next = Some(now);
+            self.probe_due(id);
+            return;
+        }
         let Some(pool) = self.pools.get(&entry.row.pool) else { return };
         let policy = pool.config.doubt;
         let quick = entry.liveness.misses > 0 || (soon && matches!(entry.row.state, ResourceState::Draining { .. }));
@@ -401,6 +407,9 @@ impl Core {
         }
         entry.liveness.next = None;
         entry.liveness.in_flight = true;
+        if entry.liveness.login == Login::Wanted {
+            entry.liveness.login = Login::UnderWay;
+        }
         self.call(Call::Probe(id, op));
     }
 
@@ -408,6 +417,10 @@ impl Core {
     pub(crate) fn probed(&mut self, id: ResourceId, result: Result<Verdict, CallFailure>) {
         let Some(entry) = self.resources.get_mut(&id) else { return };
         entry.liveness.in_flight = false;
+        let by_new_login = entry.liveness.login == Login::UnderWay;
+        if by_new_login {
+            entry.liveness.login = Login::No;
+        }
         let row = entry.row.clone();
         let ready = matches!(row.state, ResourceState::Ready);
         if !ready && !matches!(row.state, ResourceState::Draining { .. }) {
@@ -422,6 +435,16 @@ impl Core {
                     entry.liveness.first_miss = None;
                     self.reindex(id);
                 }
+            }
+            // Holders cannot get in. No verdict on the host, and no new leases until a login works.
+            Err(failure)
+                if by_new_login && ready && matches!(failure.blame, Blame::Configuration | Blame::Resource) =>
+            {
+                let text =
+                    format!("a holder could not get in, nor could the server: {}: {}", failure.reason, failure.message);
+                let link = self.link(id, Reason::HolderReported, &text, Source::Check);
+                self.suspect(id, alloc::vec![link]);
+                return;
             }
             // No verdict; asked again.
             Err(_) => {}

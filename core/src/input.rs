@@ -31,6 +31,15 @@ pub enum Input {
         /// What was seen.
         note: Arc<str>,
     },
+    /// A holder cannot get in to its resource: a new login of the broker's decides whether that is the host's fault.
+    Unreached {
+        /// Which lease.
+        lease: LeaseId,
+        /// Its principal.
+        principal: Arc<str>,
+        /// The holder's error.
+        note: Arc<str>,
+    },
     /// A holder is still there.
     Renew {
         /// Which lease.
@@ -150,6 +159,8 @@ pub struct LeaseRequest {
     pub replace: bool,
     /// What work this is: failures of the same work are compared. `None`: see [`crate::LeaseSpec::work_key`].
     pub work: Option<Arc<str>>,
+    /// Resources that failed this work before, and with a working copy its host: others go first.
+    pub avoid: Vec<ResourceId>,
 }
 
 /// One kind of thing wanted by a request.

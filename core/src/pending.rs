@@ -1,6 +1,7 @@
 //! What steps have changed since the last batch was taken.
 
 use crate::machine::Core;
+use crate::tables::Login;
 use crate::{
     Batch, Effect, Event, LeaseId, LeaseState, Millis, Op, PoolRow, Resource, ResourceId, ResourceState, Revision,
     Subject, Work,
@@ -120,7 +121,8 @@ impl Core {
             Call::Probe(id, op) => {
                 let resource = self.resource(id)?.clone();
                 let timeout = self.pools.get(&resource.pool)?.config.timeouts.check;
-                self.effect(Work::Probe, op, resource, timeout)
+                let by_new_login = self.resources.get(&id)?.liveness.login == Login::UnderWay;
+                Some(Effect { by_new_login, ..self.effect(Work::Probe, op, resource, timeout)? })
             }
             Call::Resource(id, op) => {
                 let resource = self.resource(id)?.clone();
@@ -174,6 +176,6 @@ impl Core {
             Some(parent) => Some(self.resource(parent.host?)?.clone()),
             None => None,
         };
-        Some(Effect { work, op, resource, host, timeout })
+        Some(Effect { work, op, resource, host, timeout, by_new_login: false })
     }
 }

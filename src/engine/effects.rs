@@ -313,6 +313,7 @@ impl Executor {
                 facts::cleaned(effect, lease, adapter.clean(&job).await)
             }
             Work::Check => facts::checked(effect, adapter.check(&resource).await),
+            Work::Probe if effect.by_new_login => facts::probed(effect, adapter.probe_login(&resource).await),
             Work::Probe => facts::probed(effect, adapter.probe(&resource).await),
             Work::Repair => facts::repaired(effect, adapter.repair(&resource).await),
             Work::Destroy => facts::destroyed(effect, adapter.destroy(&resource).await),

@@ -176,6 +176,11 @@ impl Adapter for Ec2Adapter {
         Ok(self.with_ec2s_word(&host, self.parts.ssh.probe(&inner).await?))
     }
 
+    async fn probe_login(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        let (host, inner) = self.inner(job)?;
+        Ok(self.with_ec2s_word(&host, self.parts.ssh.probe_login(&inner).await?))
+    }
+
     async fn repair(&self, _job: &ResourceJob) -> Result<(), Failure> {
         Err(Failure::bug("NO_REPAIR", "instances are not repaired by the broker"))
     }

@@ -9,12 +9,13 @@ use crate::notices::{NotHeard, Reporter};
 use crate::probe::{self, Known};
 use crate::shell::SshShell;
 use async_trait::async_trait;
+use russh::keys::PrivateKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use wharfinger_adapter::proof::{self, Needs};
+use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, CredentialSource, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned,
     ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
@@ -59,6 +60,9 @@ impl Settings {
 struct Handle {
     item: String,
     boot_id: String,
+    /// Empty in the handles of older brokers: then it is not compared.
+    #[serde(default)]
+    init: String,
     /// Fingerprint of the host key.
     host_key: String,
     /// The host key itself.
@@ -69,6 +73,13 @@ struct Handle {
     key: PathBuf,
     #[serde(default)]
     proxy_command: Option<String>,
+}
+
+impl Handle {
+    fn known(&self) -> Known<'_> {
+        let boot = Boot { id: self.boot_id.clone(), init: self.init.clone() };
+        Known { boot, host_key: &self.host_key }
+    }
 }
 
 impl SshAdapter {
@@ -274,6 +285,12 @@ impl SshAdapter {
         }
     }
 
+    /// The key that holders log in with, if the pool hands one out.
+    async fn holder_key(&self) -> Result<Option<Arc<PrivateKey>>, Failure> {
+        let Some(source) = HolderKey::of(&self.inventory_lock().config) else { return Ok(None) };
+        Ok(Some(Arc::new(source.key().await?)))
+    }
+
     fn needs(&self, job: &ResourceJob) -> Needs {
         let inventory = self.inventory_lock();
         let work_dir = inventory.config.work_dir.trim_end_matches('/');
@@ -329,7 +346,8 @@ impl Adapter for SshAdapter {
         let pinned = endpoint.host_key.to_openssh().map_err(|e| Failure::bug("HOST_KEY", e.to_string()))?;
         let handle = Handle {
             item: endpoint.name.clone(),
-            boot_id: facts.boot_id.clone(),
+            boot_id: facts.boot.id.clone(),
+            init: facts.boot.init,
             host_key: fingerprint(&endpoint.host_key),
             pinned: pinned.clone(),
             address: endpoint.address.clone(),
@@ -347,7 +365,7 @@ impl Adapter for SshAdapter {
                 (access::USER, endpoint.user.clone()),
                 (access::HOST_KEY, pinned),
                 (access::PATH, needs.scratch),
-                (access::BOOT_ID, facts.boot_id),
+                (access::BOOT_ID, facts.boot.id),
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
@@ -394,14 +412,21 @@ impl Adapter for SshAdapter {
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         let handle = needed_handle(job)?;
         let shell = SshShell { connection: self.connection(job)? };
-        let known = Known { boot_id: &handle.boot_id, host_key: &handle.host_key };
-        probe::check(&shell, &self.needs(job), &known).await
+        let key = self.holder_key().await?;
+        probe::check(&shell, &self.needs(job), &handle.known(), key).await
     }
 
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         let handle = needed_handle(job)?;
-        let known = Known { boot_id: &handle.boot_id, host_key: &handle.host_key };
-        probe::probe(&self.connection(job)?, &known).await
+        probe::probe(&self.connection(job)?, &handle.known()).await
+    }
+
+    async fn probe_login(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        let (handle, connection) = (needed_handle(job)?, self.connection(job)?);
+        match probe::probe(&connection, &handle.known()).await? {
+            Verdict::Healthy => probe::log_in_anew(&connection, self.holder_key().await?).await,
+            other => Ok(other),
+        }
     }
 
     async fn repair(&self, _job: &ResourceJob) -> Result<(), Failure> {

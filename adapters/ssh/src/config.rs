@@ -4,6 +4,7 @@ use crate::connection::Endpoint;
 use crate::key;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,6 +216,8 @@ pub(crate) struct Watch {
     pub(crate) command: String,
     pub(crate) command_source: &'static str,
     pub(crate) interval: Duration,
+    /// Without a slash at its end.
+    pub(crate) work_dir: String,
 }
 
 impl Default for Limits {
@@ -241,6 +244,7 @@ impl Config {
                 command: self.notice_command.clone().unwrap_or_default(),
                 command_source: self.notice_source,
                 interval: Duration::from_millis(self.notice_interval_ms),
+                work_dir: self.work_dir.trim_end_matches('/').to_string(),
             }),
         }
     }
@@ -306,12 +310,9 @@ impl Config {
                 key
             }
         };
-        if host.address.is_empty() || host.address.starts_with('-') {
-            return Err(format!("address = {:?} is no host name or address", host.address));
-        }
         Ok(Endpoint {
             name: host.name.clone(),
-            address: host.address.clone(),
+            address: bare_address(&host.address)?,
             port: host.port.unwrap_or(self.port),
             user: user.clone(),
             key,
@@ -320,5 +321,66 @@ impl Config {
             proxy_command: host.proxy_command.clone().or_else(|| self.proxy_command.clone()),
             limits: self.limits(),
         })
+    }
+}
+
+/// Reads an address: a name, or an IPv4 or IPv6 address without brackets.
+fn bare_address(text: &str) -> Result<String, String> {
+    let wrong = |remedy: String| Err(format!("address = {text:?} is no host name or address: {remedy}"));
+    if text.contains("://") {
+        return wrong("write the name alone, without ssh://, and port and user as settings of their own".into());
+    }
+    if let Some((user, address)) = text.split_once('@') {
+        return wrong(format!("write address = {address:?} and user = {user:?}"));
+    }
+    let zone_free = text.split_once('%').map_or(text, |(address, _)| address);
+    if zone_free.parse::<Ipv6Addr>().is_ok() {
+        return Ok(text.to_string());
+    }
+    if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return wrong(format!("write address = {inner:?}"));
+    }
+    if let Some((address, port)) = text.rsplit_once(':')
+        && !port.is_empty()
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        return wrong(format!("write address = {address:?} and port = {port}"));
+    }
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if text.is_empty() || text.starts_with('-') || !text.chars().all(plain) {
+        return wrong("write a name as in build1.example.org, or an address as in 192.0.2.7 or 2001:db8::7".into());
+    }
+    Ok(text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bare_address;
+
+    #[test]
+    fn addresses_are_understood_or_refused_with_what_to_write() {
+        for (text, address) in [
+            ("build1.example.org", "build1.example.org"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+        ] {
+            assert_eq!(bare_address(text).as_deref(), Ok(address));
+        }
+        for (text, remedy) in [
+            ("10.0.0.1:2222", "write address = \"10.0.0.1\" and port = 2222"),
+            ("[2001:db8::1]:2222", "write address = \"2001:db8::1\" and port = 2222"),
+            ("[2001:db8::1]", "write address = \"2001:db8::1\""),
+            ("ci@10.0.0.1", "write address = \"10.0.0.1\" and user = \"ci\""),
+            ("ssh://10.0.0.1", "without ssh://"),
+            ("-oProxyCommand=x", "192.0.2.7"),
+            ("a b", "192.0.2.7"),
+            ("[10.0.0.1]", "write address = \"10.0.0.1\""),
+            ("", "192.0.2.7"),
+        ] {
+            let refused = bare_address(text).unwrap_err();
+            assert!(refused.contains(remedy), "{text}: {refused}");
+        }
     }
 }

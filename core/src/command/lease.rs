@@ -206,6 +206,11 @@ impl Core {
         let group = (wanted.len() > 1).then(|| GroupId::new(self.mint()));
         let seq = self.revision.0 + 1;
         let mut ids = Vec::new();
+        let mut avoid = request.avoid.clone();
+        avoid.extend(request.avoid.iter().map(|id| self.host_or_itself(*id)));
+        avoid.sort_unstable();
+        avoid.dedup();
+        avoid.truncate(Lease::MAX_AVOID);
         let (principal, tags) = (self.common.name(&request.principal), self.common.texts(&request.tags));
         for (index, want) in wanted.iter().enumerate() {
             let id = LeaseId::new(self.mint());
@@ -242,7 +247,7 @@ impl Core {
                 attempts: 0,
                 delays: 0,
                 not_before: None,
-                avoid: Vec::new(),
+                avoid: avoid.clone(),
                 trouble: None,
                 ends_at: None,
                 doubt: None,

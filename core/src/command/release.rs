@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// Refuses a report of a lease that has reported too often, so that its holder cannot keep the resource in doubt.
-    fn count_report(&mut self, id: LeaseId) -> Result<(), Rejection> {
+    pub(super) fn count_report(&mut self, id: LeaseId) -> Result<(), Rejection> {
         let now = self.now;
         let (since, count) = self.reports.entry(id).or_insert((now, 0));
         let again_at = since.after(REPORTS_PERIOD);
@@ -182,14 +182,14 @@ impl Core {
         }
     }
 
-    fn named_first(&self, id: LeaseId) -> alloc::vec::Vec<Arc<crate::Lease>> {
+    pub(super) fn named_first(&self, id: LeaseId) -> alloc::vec::Vec<Arc<crate::Lease>> {
         let mut all = self.with_group(id);
         all.sort_by_key(|lease| lease.id != id);
         all
     }
 
     /// A lease belongs to the principal that asked for it; one held by a working copy is the broker's own.
-    fn theirs(&self, lease: &crate::Lease, principal: &Arc<str>) -> Result<(), Rejection> {
+    pub(super) fn theirs(&self, lease: &crate::Lease, principal: &Arc<str>) -> Result<(), Rejection> {
         if let Some(child) = lease.spec.child {
             let message = format!("{} is held by {child}: recycle or drain that resource instead", lease.id);
             return Err(reject(RejectionKind::Denied, "HELD_BY_BROKER", "lease_id", message));

@@ -66,6 +66,7 @@ mod tests {
         Work {
             argv: ["/bin/sh", "-c", line].map(String::from).into(),
             env: [("WHARFINGER_X".into(), "y".into())].into(),
+            input: None,
         }
     }
 
@@ -75,7 +76,7 @@ mod tests {
         assert_eq!(execute(work("exit 7"), &printer).await, Ok(Exit::Code(7)));
         assert_eq!(execute(work("kill -KILL $$"), &printer).await, Ok(Exit::Signal("9".into())));
         assert_eq!(execute(work("test $WHARFINGER_X = y"), &printer).await, Ok(Exit::Code(0)));
-        let missing = Work { argv: vec!["/no/such".into()], env: [].into() };
+        let missing = Work { argv: vec!["/no/such".into()], env: [].into(), input: None };
         assert!(matches!(execute(missing, &printer).await, Err(ShellError::NotStarted(_))));
         printer.settle().await;
     }

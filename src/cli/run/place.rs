@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wharfinger_adapter::{Command, OutputSink, Shell, ShellError, Stream, access, fence};
+use wharfinger_adapter::{Command, InputSource, OutputSink, Shell, ShellError, Stream, access, fence};
 use wharfinger_local::LocalShell;
 use wharfinger_ssh::{KeySource, Target, connect_shell};
 
@@ -42,10 +42,18 @@ impl Fence {
 }
 
 /// What runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Work {
     pub(crate) argv: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
+    /// Its standard input, on a leased host.
+    pub(crate) input: Option<Arc<dyn InputSource>>,
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Work").field("argv", &self.argv).field("env", &self.env).finish_non_exhaustive()
+    }
 }
 
 impl Place {
@@ -87,7 +95,8 @@ impl Place {
     pub(crate) async fn execute(&self, work: Work, printer: &Printer) -> Result<wharfinger_adapter::Exit, ShellError> {
         match self {
             Place::There { shell, dir, fence } => {
-                let command = Command { argv: work.argv, cwd: dir.clone(), env: work.env, ..Command::default() };
+                let Work { argv, env, input } = work;
+                let command = Command { argv, cwd: dir.clone(), env, input, ..Command::default() };
                 let command = match fence {
                     Some(fence) => fence::guarded(command, &fence.path, fence.token),
                     None => command,
@@ -252,7 +261,7 @@ mod tests {
         let printer = Printer::start();
         let run = async |code: &str| {
             let argv = ["/bin/sh", "-c", code].map(String::from).into();
-            place.execute(Work { argv, env: BTreeMap::new() }, &printer).await.unwrap()
+            place.execute(Work { argv, env: BTreeMap::new(), input: None }, &printer).await.unwrap()
         };
         for (there, ours) in [("7\n", true), ("8\n", false), ("70\n", false), ("", false)] {
             std::fs::write(&path, there).unwrap();

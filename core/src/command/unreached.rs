@@ -1,0 +1,57 @@
+//! A holder could not get in.
+
+use super::{reject, unknown_lease};
+use crate::machine::Core;
+use crate::tables::Login;
+use crate::{LeaseId, LeaseState, Rejection, RejectionKind, Reply, ResourceId, ResourceState, Subject};
+use alloc::format;
+use alloc::sync::Arc;
+
+impl Core {
+    /// A holder cannot reach its resource from where it is. That is no evidence against the host, which goes on to serve
+    /// others: a probe by a new login decides.
+    pub(crate) fn on_unreached(
+        &mut self,
+        id: LeaseId,
+        principal: &Arc<str>,
+        note: &Arc<str>,
+    ) -> Result<Reply, Rejection> {
+        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+        self.theirs(&lease, principal)?;
+        match &lease.state {
+            LeaseState::Active { hold, .. } => {
+                let resource = hold.resource;
+                self.count_report(id)?;
+                self.event("lease.unreached", principal, Subject::Lease(id), &**note);
+                self.ask_by_new_login(self.host_or_itself(resource));
+                Ok(Reply::Leases(self.named_first(id)))
+            }
+            LeaseState::Queued | LeaseState::Preparing { .. } => {
+                let message = format!("{id} is not active yet: there is no resource to report");
+                Err(reject(RejectionKind::Precondition, "LEASE_NOT_ACTIVE", "lease_id", message))
+            }
+            LeaseState::Ended { .. } => Ok(Reply::Leases(self.named_first(id))),
+        }
+    }
+
+    /// The host of a working copy; a host itself.
+    pub(crate) fn host_or_itself(&self, resource: ResourceId) -> ResourceId {
+        self.resource(resource).and_then(|row| row.parent?.host).unwrap_or(resource)
+    }
+
+    /// Probes a resource at once, by a new login. One in doubt has a check under way, which makes a new login too.
+    fn ask_by_new_login(&mut self, id: ResourceId) {
+        let now = self.now;
+        let Some(entry) = self.resources.get_mut(&id) else { return };
+        if !matches!(entry.row.state, ResourceState::Ready | ResourceState::Draining { .. }) {
+            return;
+        }
+        entry.liveness.login = Login::Wanted;
+        // The answer of a probe under way schedules the next one.
+        if !entry.liveness.in_flight {
+            entry.liveness.next = Some(now);
+            self.probe_due(id);
+            self.arm_resource(id);
+        }
+    }
+}
