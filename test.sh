@@ -177,7 +177,7 @@ part_lint() {
   check "shell scripts" scripts/lint-shell.sh
 }
 # The core and the testkit have no dependencies: alone they are built with the features that they have in the workspace.
-part_core() { tests -p wharfinger-core -p wharfinger-testkit; }
+part_core() { tests -p wharfinger-types -p wharfinger-core -p wharfinger-testkit; }
 part_local() { of_adapters local:wharfinger-local api:wharfinger-adapter fake:wharfinger-fake; }
 part_ssh() { of_adapters ssh:wharfinger-ssh; }
 part_copies() { of_adapters copies:wharfinger-copies; }

@@ -171,7 +171,8 @@ impl Core {
                     self.clear(id);
                 }
             }
-            Ok(Verdict::Mangled { repairable, detail }) => {
+            Ok(Verdict::Mangled { repairable, reason, detail }) => {
+                let detail = reported(reason, &detail);
                 if let Some(why) = self.held_back(id, Evidence::Check) {
                     self.hold_back(id, &why, &detail, (0, None));
                     return;
@@ -181,7 +182,8 @@ impl Core {
                 chain.extend(cause.iter().cloned());
                 self.mend_or_recycle(id, chain, repairable, *repairs);
             }
-            Ok(Verdict::Unreachable { detail }) => {
+            Ok(Verdict::Unreachable { reason, detail }) => {
+                let detail = reported(reason, &detail);
                 let retry_at = Some(self.now.after(config.doubt.retry_interval));
                 let host = row.parent.and_then(|parent| parent.host);
                 let count_since = self.misses_count_since(id);
@@ -228,7 +230,8 @@ impl Core {
                     self.suspect(host, alloc::vec![link]);
                 }
             }
-            Ok(Verdict::Gone { detail }) => {
+            Ok(Verdict::Gone { reason, detail }) => {
+                let detail = reported(reason, &detail);
                 self.blame_resource(id, &detail);
                 let mut chain = alloc::vec![self.link(id, Reason::ResourceGone, &detail, Source::Check)];
                 chain.extend(cause.iter().cloned());
@@ -448,20 +451,23 @@ impl Core {
             }
             // No verdict; asked again.
             Err(_) => {}
-            Ok(Verdict::Gone { detail }) => {
+            Ok(Verdict::Gone { reason, detail }) => {
+                let detail = reported(reason, &detail);
                 let link = self.link(id, Reason::ResourceGone, &detail, Source::Check);
                 self.lose(id, alloc::vec![link], &actor);
                 return;
             }
-            Ok(Verdict::Mangled { detail, .. }) => {
+            Ok(Verdict::Mangled { reason, detail, .. }) => {
                 if ready {
+                    let detail = reported(reason, &detail);
                     let link = self.link(id, Reason::ResourceMangled, &detail, Source::Check);
                     self.suspect(id, alloc::vec![link]);
                     return;
                 }
             }
-            Ok(Verdict::Unreachable { detail }) => {
+            Ok(Verdict::Unreachable { reason, detail }) => {
                 if ready {
+                    let detail = reported(reason, &detail);
                     let link = self.link(id, Reason::ProbeMissed, &detail, Source::Check);
                     self.suspect(id, alloc::vec![link]);
                     self.first_miss(id);
@@ -511,4 +517,9 @@ impl Core {
         });
         self.ask_peers(id);
     }
+}
+
+/// The text of a verdict in causes and events: its stable reason and its detail.
+fn reported(reason: &str, detail: &str) -> Arc<str> {
+    Arc::from(format!("{reason}: {detail}"))
 }

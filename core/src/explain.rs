@@ -219,7 +219,6 @@ impl Core {
             return;
         }
         let states = self.states(pool, want);
-        let busy = states.ready_full;
         if states.free > 0 && lease.avoid.iter().any(|id| pool.free.iter().any(|(_, free)| free == id)) {
             add("AVOIDED", String::from("what is free failed this lease before; another one is being made"), "wait");
         }
@@ -276,13 +275,12 @@ impl Core {
                 format!("making one failed {} times, again in {}: {why}", pool.backoff.failures, until.since(now));
             add("BACKING_OFF", detail, "mend what it says; it is tried again by itself");
         }
-        if busy > 0 {
+        if states.full > 0 {
             let most = pool.config.max;
-            let detail = if pool.total.capacity >= most {
-                format!("all {busy} in use, and pool {name} may have no more than {most}")
-            } else {
-                format!("all {busy} in use")
-            };
+            let mut detail = format!("{} of {} slots are in use", states.used, states.slots);
+            if pool.total.capacity >= most {
+                detail.push_str(&format!(", and pool {name} has as many resources as it may (max = {most})"));
+            }
             add("BUSY", detail, "wait for a release, or raise max");
         } else if pool.config.max == 0 {
             add("AT_MAX", format!("pool {name} may have none: max = 0"), "raise max");
@@ -306,11 +304,13 @@ impl Core {
                     }
                 }
                 ResourceState::Ready => {
-                    let counted = self.resources.get(&row.id).map(|entry| entry.counted).unwrap_or_default();
-                    if counted.free > 0 {
-                        states.free += 1;
-                    } else if self.leasable(row) {
-                        states.ready_full += 1;
+                    let (free, used) =
+                        self.resources.get(&row.id).map_or((0, 0), |entry| (entry.counted.free, entry.slots.len()));
+                    if free > 0 || self.leasable(row) {
+                        states.free += u32::from(free > 0);
+                        states.full += u32::from(free == 0);
+                        states.used += used;
+                        states.slots += used + free;
                     } else if row.parent.is_some() && row.cordoned.is_none() {
                         states.doubt += 1;
                         states.why = String::from(" (its host is)");
@@ -348,8 +348,12 @@ fn incomplete(want: &Want, has: usize, all: usize) -> Blocker {
 
 #[derive(Default)]
 struct States {
+    /// Resources with a free slot, and those without one.
     free: u32,
-    ready_full: u32,
+    full: u32,
+    /// Slots of both that a lease holds, and all of their slots.
+    used: u32,
+    slots: u32,
     provisioning: u32,
     doubt: u32,
     held: u32,

@@ -3,6 +3,7 @@
 use crate::{LeaseId, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+pub use wharfinger_types::{Blame, Verdict};
 
 /// One thing that happened. All of it is data: the core asks for nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -185,21 +186,6 @@ pub struct Made {
     pub labels: Texts,
 }
 
-/// Who must act so that a call can work.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Blame {
-    /// The holder.
-    Request,
-    /// The resource.
-    Resource,
-    /// The provider.
-    Provider,
-    /// The operator.
-    Configuration,
-    /// Us.
-    Bug,
-}
-
 /// A call to an adapter that did not work.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CallFailure {
@@ -211,30 +197,6 @@ pub struct CallFailure {
     pub message: Arc<str>,
     /// Not before this long from now.
     pub retry_after: Option<Millis>,
-}
-
-/// The answer to a check or probe.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Verdict {
-    /// Fit for use.
-    Healthy,
-    /// Answers, but not fit for use.
-    Mangled {
-        /// Whether a repair is worth a try.
-        repairable: bool,
-        /// A stable code and what is wrong.
-        detail: Arc<str>,
-    },
-    /// No answer.
-    Unreachable {
-        /// A stable code and what was tried.
-        detail: Arc<str>,
-    },
-    /// Proved to exist no more.
-    Gone {
-        /// A stable code and the proof.
-        detail: Arc<str>,
-    },
 }
 
 /// What the outside world says.
@@ -261,22 +223,8 @@ pub enum NoticeTarget {
     Item(Arc<str>),
 }
 
-/// Kinds of notices.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum NoticeKind {
-    /// It will be taken away at this time.
-    Interruption(Timestamp),
-    /// It may be taken away.
-    AtRisk,
-    /// Planned work on it at this time.
-    Maintenance(Timestamp),
-    /// What was announced is called off.
-    Cancelled,
-    /// The kept connection broke: check at once.
-    ConnectionLost,
-    /// The provider says that it is no more.
-    Gone,
-}
+/// The kind of a notice, in the core's time.
+pub type NoticeKind = wharfinger_types::NoticeKind<Timestamp>;
 
 /// An operator's word.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -322,12 +270,5 @@ pub enum AdminVerb {
     ForceDestroy(ResourceId),
 }
 
-/// A slot that is ready for its holder.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Prepared {
-    /// Added to the resource's access, for this holder alone.
-    pub access: Texts,
-    /// What the resource has from now on, in the words of lease parameters: a later lease that wants some of it is rather
-    /// placed there. Empty: it is as good as any other.
-    pub near: Texts,
-}
+/// A slot that is ready for its holder, with shared texts.
+pub type Prepared = wharfinger_types::Prepared<Arc<str>>;

@@ -1,7 +1,7 @@
 //! The lease core: every decision is made here, and nothing else is.
 //!
-//! The crate is `no_std` without dependencies, so the compiler proves that no clock, socket, thread, file or random
-//! hash can even be named. Time comes in with each input; the same inputs at the same times give the same outputs,
+//! The crate is `no_std` and depends on `wharfinger-types` alone, which is so too: the compiler proves that no clock,
+//! socket, thread, file or random hash can even be named. Time comes in with each input; the same inputs at the same times give the same outputs,
 //! byte for byte.
 //!
 //! # The contract

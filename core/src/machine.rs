@@ -49,6 +49,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The time from which ended leases are forgotten again, after a span of the core's time in which no broker served.
+    /// At most a retention of that span counts: the holders' requests are known as long as they would have been without it.
+    pub(crate) fn forgets_from(&self, now: Timestamp, missed: Millis) -> Timestamp {
+        now.after(self.grace.max(missed.min(self.retention)))
+    }
+}
+
 /// All of the broker's state, and every decision.
 #[derive(Clone)]
 pub struct Core {
@@ -59,6 +67,8 @@ pub struct Core {
     pub(crate) floor: Revision,
     /// No lease expires before this.
     pub(crate) grace_until: Timestamp,
+    /// No ended lease is forgotten before this: its holder had no broker to ask while none served. Not stored.
+    pub(crate) forgets_from: Timestamp,
     /// Misses before this do not count: the broker itself was not there to hear an answer.
     pub(crate) heard_since: Timestamp,
     pub(crate) pools: BTreeMap<Arc<str>, Pool>,
@@ -176,10 +186,12 @@ impl Core {
     fn advance(&mut self, now: Timestamp) {
         let before = self.now;
         self.now = before.max(now);
-        if self.now.since(before) > self.limits.pause {
+        let missed = self.now.since(before);
+        if missed > self.limits.pause {
             // Nobody could renew while the broker did not listen.
             self.grace_until = self.grace_until.max(self.now.after(self.limits.grace));
             self.heard_since = self.now;
+            self.forgets_from = self.forgets_from.max(self.limits.forgets_from(self.now, missed));
         }
         self.fire_timers();
     }

@@ -3,6 +3,7 @@
 use crate::{Labels, Millis};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+pub use wharfinger_types::Traits;
 
 /// A pool as configured. Names are unique.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -67,19 +68,6 @@ pub struct Item {
     pub slots: Option<u32>,
     /// Otherwise it drains and gets no new lease.
     pub enabled: bool,
-}
-
-/// What the adapter of a pool can do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Traits {
-    /// A lease must be prepared before it is active.
-    pub prepares: bool,
-    /// A slot must be cleaned before it is given again.
-    pub cleans: bool,
-    /// A mangled resource may be repaired.
-    pub repairs: bool,
-    /// Worth probing while nothing is wrong.
-    pub probes: bool,
 }
 
 /// When a resource is in doubt, and what ends it.

@@ -26,9 +26,11 @@ impl Core {
 
     /// The tables with their indices; nothing is decided yet.
     pub(crate) fn load(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
+        let missed = now.since(snapshot.now);
         let now = now.max(snapshot.now);
         let mut core = Core {
             grace_until: if snapshot.leases.is_empty() { Timestamp(0) } else { now.after(limits.grace) },
+            forgets_from: limits.forgets_from(now, missed),
             limits,
             salt: snapshot.salt,
             now,

@@ -13,8 +13,7 @@ pub(crate) enum Timer {
     Pool(Arc<str>),
 }
 
-/// So many ended leases are forgotten in one batch at most: after a long stop a great many may be due, and nobody is to wait
-/// for that.
+/// Maximum number of ended leases that one batch forgets: a backlog delays no request.
 const FORGOTTEN_AT_ONCE: usize = 500;
 
 /// No timer.
@@ -28,11 +27,16 @@ impl Core {
 
     /// When time alone brings something about.
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
-        let leases = self.lease_timers.first().into_iter().chain(self.old.first()).map(|(at, _)| *at);
-        leases.chain(self.timers.first().map(|(at, _)| *at)).min()
+        let lease = self.lease_timers.first().map(|(at, _)| *at);
+        let old = self.old.first().map(|(at, _)| (*at).max(self.forgets_from));
+        let other = self.timers.first().map(|(at, _)| *at);
+        [lease, old, other].into_iter().flatten().min()
     }
 
     fn forget_what_is_old(&mut self) {
+        if self.forgets_from > self.now {
+            return;
+        }
         while self.pending.forgotten_leases.len() < FORGOTTEN_AT_ONCE {
             let Some((at, id)) = self.old.first().copied() else { return };
             if at > self.now {

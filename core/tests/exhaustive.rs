@@ -1,5 +1,8 @@
-//! A small world, searched whole: two hosts, working copies on them, three clients, and everything that can happen to
-//! them in any order, to a depth that a minute allows. The invariants hold in each state that can be reached.
+//! Two small worlds, searched whole: everything that can happen to them in any order, to a depth that a minute allows. The
+//! invariants hold in each state that can be reached.
+//!
+//! One world has two hosts, working copies on them, and three clients. The other has two pools of one machine each, and
+//! clients of which two want a group: a slot of the first pool, and a slot of either.
 //!
 //! States that differ only in names (ids, revisions, operations' numbers) and in when they were reached are one.
 
@@ -16,10 +19,28 @@ use wharfinger_core::{
 
 const CLIENTS: usize = 3;
 
+/// What a client asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wish {
+    /// A slot of this pool.
+    Of(&'static str),
+    /// A slot of any pool with the label.
+    Linux,
+    /// Two slots at once: one of any pool with the label, and one of this pool.
+    Group(&'static str),
+}
+
+/// What the clients of a world ask for, each.
+type Wishes = [Wish; CLIENTS];
+
+/// Clients of one kind are alike. The third wants the host itself, so that hosts and copies compete.
+const COPIES: Wishes = [Wish::Of("copies"), Wish::Of("copies"), Wish::Of("hosts")];
+const GROUPS: Wishes = [Wish::Group("a"), Wish::Group("a"), Wish::Linux];
+
 /// One thing that can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Action {
-    Ask(usize, &'static str),
+    Ask(usize),
     Release(usize, Outcome),
     /// The n-th call that is under way works, fails by the resource, or meets silence.
     Answer(usize, Answer),
@@ -38,6 +59,7 @@ enum Answer {
 
 #[derive(Clone)]
 struct State {
+    wishes: Wishes,
     core: Core,
     now: Timestamp,
     calls: Vec<Effect>,
@@ -83,12 +105,26 @@ fn pools() -> Vec<PoolConfig> {
     vec![hosts, copies]
 }
 
+/// Two pools of one machine each, which share a label.
+fn two_pools() -> Vec<PoolConfig> {
+    let hosts = pools().remove(0);
+    let one = |name: &str| PoolConfig {
+        name: Arc::from(name),
+        labels: [(Arc::from("os"), Arc::from("linux"))].into(),
+        inventory: Some(vec![Item { name: Arc::from(name), labels: Labels::new(), slots: None, enabled: true }]),
+        max: 1,
+        traits: Traits { prepares: true, cleans: false, repairs: false, probes: false },
+        ..hosts.clone()
+    };
+    vec![one("a"), one("b")]
+}
+
 impl State {
-    fn first() -> Self {
+    fn first(pools: Vec<PoolConfig>, wishes: Wishes) -> Self {
         let limits = Limits { retention: Millis::secs(30), pause: Millis::secs(1_000_000), ..Limits::default() };
         let now = Timestamp(1_000_000);
-        let core = Core::recover(Snapshot::default(), pools(), limits, now);
-        Self { core, now, calls: Vec::new(), has: [None; CLIENTS], asked: 0, path: Vec::new() }
+        let core = Core::recover(Snapshot::default(), pools, limits, now);
+        Self { wishes, core, now, calls: Vec::new(), has: [None; CLIENTS], asked: 0, path: Vec::new() }
     }
 
     fn actions(&self) -> Vec<Action> {
@@ -96,10 +132,7 @@ impl State {
         for client in 0..CLIENTS {
             match self.has[client].and_then(|id| self.core.lease(id)).filter(|row| !row.ended()) {
                 // Clients are alike: the first free one asks.
-                None if client == 0 || self.has[client - 1].is_some() => {
-                    // The third wants the host itself, so that hosts and copies compete.
-                    actions.push(Action::Ask(client, if client == 2 { "hosts" } else { "copies" }));
-                }
+                None if client == 0 || self.has[client - 1].is_some() => actions.push(Action::Ask(client)),
                 None => {}
                 Some(row) => {
                     actions.push(Action::Release(client, Outcome::Ok));
@@ -130,10 +163,10 @@ impl State {
         let mut next = self.clone();
         next.path.push(action);
         let input = match action {
-            Action::Ask(client, pool) => {
+            Action::Ask(client) => {
                 next.asked += 1;
                 next.has[client] = None;
-                Input::Lease(request(client, next.asked, pool))
+                Input::Lease(request(client, next.asked, next.wishes[client]))
             }
             Action::Release(client, outcome) => Input::Release {
                 lease: next.has[client].expect("it has one"),
@@ -159,7 +192,7 @@ impl State {
             }
         };
         let reply = next.core.step(next.now, input);
-        if let (Action::Ask(client, _), Ok(wharfinger_core::Reply::Leases(leases))) = (action, &reply) {
+        if let (Action::Ask(client), Ok(wharfinger_core::Reply::Leases(leases))) = (action, &reply) {
             next.has[client] = Some(leases[0].id);
         }
         // What became due by the input itself happens at the next turn, without any time passing.
@@ -191,11 +224,63 @@ impl State {
                 return Err(format!("{} is {:?}, and nobody was asked", row.id, row.state));
             }
         }
+        self.no_group_is_torn()?;
+        self.no_request_waits_beside_its_slots()?;
+        self.no_request_waits_for_nothing()?;
         let deadline = self.core.next_deadline();
         if deadline.is_some_and(|at| at <= self.now) {
             return Err(format!("due at {deadline:?}, which is not after {:?}", self.now));
         }
         Ok(())
+    }
+
+    /// The members of a group are granted together, and end together.
+    fn no_group_is_torn(&self) -> Result<(), String> {
+        for id in self.has.iter().flatten() {
+            let members = self.core.with_group(*id);
+            let ended = members.iter().filter(|row| row.ended()).count();
+            let never =
+                members.iter().filter(|row| matches!(row.state, LeaseState::Queued) && row.attempts == 0).count();
+            let some = |count: usize| count > 0 && count < members.len();
+            if some(ended) || some(never) {
+                return Err(format!("a group is torn: {members:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first request of all has what it wants, if that is free.
+    fn no_request_waits_beside_its_slots(&self) -> Result<(), String> {
+        let waits = |row: &&Arc<wharfinger_core::Lease>| matches!(row.state, LeaseState::Queued);
+        let Some(first) = self.core.leases(None).filter(waits).min_by_key(|row| row.seq) else { return Ok(()) };
+        let members: Vec<_> = self.core.with_group(first.id).into_iter().filter(|row| waits(&row)).collect();
+        if members.iter().any(|row| !row.avoid.is_empty() || row.not_before.is_some() || row.spec.child.is_some()) {
+            return Ok(());
+        }
+        let free = |pool: &str| self.core.pool(pool).map_or(0, |pool| pool.free_slots) as usize;
+        let named: Vec<&str> = members.iter().filter_map(|row| row.spec.selector.pool.as_deref()).collect();
+        let each = named.iter().all(|pool| free(pool) >= named.iter().filter(|other| *other == pool).count());
+        let any = self.core.pools().iter().map(|pool| pool.free_slots as usize).sum::<usize>();
+        if each && any >= members.len() {
+            return Err(format!("{} waits beside free slots: {:?}", first.id, self.core.explain(first.id, self.now)));
+        }
+        Ok(())
+    }
+
+    /// A request that waits, waits for a holder, a call or a time: the pools could meet each of these requests.
+    fn no_request_waits_for_nothing(&self) -> Result<(), String> {
+        let waiting = self.core.leases(None).find(|row| matches!(row.state, LeaseState::Queued));
+        let held = self.core.leases(None).any(|row| row.hold().is_some());
+        let moves = held || !self.calls.is_empty() || self.core.next_deadline().is_some();
+        let fit = |row: &Arc<wharfinger_core::Resource>| {
+            matches!(row.state, ResourceState::Ready | ResourceState::Gone { .. })
+        };
+        match waiting {
+            Some(row) if !moves && self.core.resources(None).all(fit) => {
+                Err(format!("{} waits for nothing: {:?}", row.id, self.core.explain(row.id, self.now)))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// A number that is the same for states that differ only in names and in when they were reached.
@@ -263,13 +348,19 @@ fn renamed(text: &str, now: Timestamp) -> String {
     out
 }
 
-fn request(client: usize, number: u32, pool: &str) -> LeaseRequest {
-    let selector = Arc::new(Selector::pool(pool));
+fn request(client: usize, number: u32, wish: Wish) -> LeaseRequest {
+    let linux = Selector { pool: None, labels: [(Arc::from("os"), Arc::from("linux"))].into() };
+    let selectors = match wish {
+        Wish::Of(pool) => vec![Selector::pool(pool)],
+        Wish::Linux => vec![linux],
+        Wish::Group(pool) => vec![linux, Selector::pool(pool)],
+    };
+    let claim = |selector| Claim { selector: Arc::new(selector), count: 1, params: Arc::new(Texts::new()) };
     LeaseRequest {
         request_id: Arc::from(format!("{client}-{number}")),
         principal: Arc::from("ann"),
         holder: Arc::from("ann"),
-        claims: vec![Claim { selector, count: 1, params: Arc::new(Texts::new()) }],
+        claims: selectors.into_iter().map(claim).collect(),
         priority: 0,
         ttl: None,
         queue_for: None,
@@ -279,6 +370,7 @@ fn request(client: usize, number: u32, pool: &str) -> LeaseRequest {
         independent: false,
         replace: false,
         work: None,
+        avoid: Vec::new(),
     }
 }
 
@@ -295,19 +387,21 @@ fn answered(call: &Effect, answer: Answer) -> Input {
         Work::Destroy => Input::Destroyed { resource, op, result: plain },
         Work::Probe => Input::Probed { resource, result: Ok(Verdict::Healthy) },
         Work::Check => {
-            let detail: Arc<str> = Arc::from("");
+            let (reason, detail) = ("BAD_DAY", String::new());
             let verdict = match answer {
                 Answer::Works => Verdict::Healthy,
-                Answer::Fails => Verdict::Mangled { repairable: true, detail },
-                Answer::Silent => Verdict::Unreachable { detail },
+                Answer::Fails => Verdict::Mangled { repairable: true, reason, detail },
+                Answer::Silent => Verdict::Unreachable { reason, detail },
             };
             Input::Checked { resource, op, result: Ok(verdict) }
         }
     }
 }
 
-/// Where a search begins: before anything, and in the middle of things, which a search from nothing reaches late.
-fn roots() -> Vec<(&'static str, State)> {
+/// Where a search begins: before anything, and in the middle of things, which a search from nothing reaches late. The number is
+/// by how much the depth is smaller, because much is under way.
+fn roots() -> Vec<(&'static str, usize, State)> {
+    let (copies, groups) = (State::first(pools(), COPIES), State::first(two_pools(), GROUPS));
     let told = |state: State, actions: &[Action]| actions.iter().fold(state, |state, action| state.after(*action));
     let all_works = |mut state: State| {
         while !state.calls.is_empty() {
@@ -315,21 +409,28 @@ fn roots() -> Vec<(&'static str, State)> {
         }
         state
     };
-    let working = all_works(told(State::first(), &[Action::Ask(0, "copies"), Action::Ask(1, "copies")]));
+    let working = all_works(told(copies.clone(), &[Action::Ask(0), Action::Ask(1)]));
     let idle = told(working.clone(), &[Action::Release(0, Outcome::Ok), Action::Release(1, Outcome::Ok)]);
     let fresh = |state: State| State { path: Vec::new(), ..state };
-    vec![("nothing yet", State::first()), ("two at work", fresh(working)), ("two idle copies", fresh(all_works(idle)))]
+    let grouped = all_works(told(groups.clone(), &[Action::Ask(0), Action::Ask(1), Action::Ask(2)]));
+    vec![
+        ("nothing yet", 0, copies),
+        ("two at work", 2, fresh(working)),
+        ("two idle copies", 2, fresh(all_works(idle))),
+        ("no group yet", 0, groups),
+        ("a group at work and others behind it", 2, fresh(grouped)),
+    ]
 }
 
-/// So deep a minute allows without optimization, two less where much is under way. `EXHAUSTIVE_DEPTH` asks for more.
+/// The depth that a minute allows without optimization. `EXHAUSTIVE_DEPTH` asks for more.
 const DEPTH: usize = 7;
 
 #[test]
 fn no_state_that_can_be_reached_breaks_an_invariant() {
     let depth = std::env::var("EXHAUSTIVE_DEPTH").ok().and_then(|text| text.parse().ok()).unwrap_or(DEPTH);
     let (mut steps, mut states) = (0u64, 0);
-    for (n, (name, root)) in roots().into_iter().enumerate() {
-        let depth = if n == 0 { depth } else { depth.saturating_sub(2) };
+    for (name, less, root) in roots() {
+        let depth = depth.saturating_sub(less);
         let mut seen: BTreeSet<u64> = BTreeSet::new();
         // Level by level, so that what is found is found by the shortest way.
         let mut level = vec![root];

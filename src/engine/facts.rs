@@ -4,10 +4,10 @@ use crate::engine::effects::unreachable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_adapter as adapter;
-use wharfinger_adapter::{Failure, Prepared, Provisioned};
+use wharfinger_adapter::{Failure, Prepared, Provisioned, WallTime};
 use wharfinger_core::{
-    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeKind, NoticeTarget, Reading, Texts,
-    Timestamp, Verdict, Work,
+    Blame, CallFailure, Effect, Input, Lease, Made, Millis, Notice, NoticeTarget, Reading, Texts, Timestamp, Verdict,
+    Work,
 };
 
 pub(crate) fn texts(texts: &Texts) -> BTreeMap<String, String> {
@@ -30,28 +30,10 @@ fn core_access(effect: &Effect, mut access: adapter::Access) -> Texts {
 
 fn failure(failure: Failure) -> CallFailure {
     CallFailure {
-        blame: match failure.blame {
-            adapter::Blame::Request => Blame::Request,
-            adapter::Blame::Resource => Blame::Resource,
-            adapter::Blame::Provider => Blame::Provider,
-            adapter::Blame::Configuration => Blame::Configuration,
-            adapter::Blame::Bug => Blame::Bug,
-        },
+        blame: failure.blame,
         reason: Arc::from(failure.reason),
         message: Arc::from(failure.message),
         retry_after: failure.retry_after.map(|span| Millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))),
-    }
-}
-
-fn verdict(verdict: adapter::Verdict) -> Verdict {
-    let worded = |reason: &str, detail: String| Arc::from(format!("{reason}: {detail}"));
-    match verdict {
-        adapter::Verdict::Healthy => Verdict::Healthy,
-        adapter::Verdict::Mangled { repairable, reason, detail } => {
-            Verdict::Mangled { repairable, detail: worded(reason, detail) }
-        }
-        adapter::Verdict::Unreachable { reason, detail } => Verdict::Unreachable { detail: worded(reason, detail) },
-        adapter::Verdict::Gone { reason, detail } => Verdict::Gone { detail: worded(reason, detail) },
     }
 }
 
@@ -76,12 +58,12 @@ pub(crate) fn cleaned(effect: &Effect, lease: &Lease, result: Result<(), Failure
     Input::Cleaned { lease: lease.id, op: effect.op, result: result.map_err(failure) }
 }
 
-pub(crate) fn checked(effect: &Effect, result: Result<adapter::Verdict, Failure>) -> Input {
-    Input::Checked { resource: effect.resource.id, op: effect.op, result: result.map(verdict).map_err(failure) }
+pub(crate) fn checked(effect: &Effect, result: Result<Verdict, Failure>) -> Input {
+    Input::Checked { resource: effect.resource.id, op: effect.op, result: result.map_err(failure) }
 }
 
-pub(crate) fn probed(effect: &Effect, result: Result<adapter::Verdict, Failure>) -> Input {
-    Input::Probed { resource: effect.resource.id, result: result.map(verdict).map_err(failure) }
+pub(crate) fn probed(effect: &Effect, result: Result<Verdict, Failure>) -> Input {
+    Input::Probed { resource: effect.resource.id, result: result.map_err(failure) }
 }
 
 pub(crate) fn repaired(effect: &Effect, result: Result<(), Failure>) -> Input {
@@ -96,8 +78,8 @@ pub(crate) fn destroyed(effect: &Effect, result: Result<(), Failure>) -> Input {
 pub(crate) fn not_called(effect: &Effect, reason: Failure) -> Input {
     match &effect.work {
         // The host under it does not answer: that is an answer, of the host.
-        Work::Check if reason.blame == adapter::Blame::Resource => checked(effect, Ok(unreachable(&reason))),
-        Work::Probe if reason.blame == adapter::Blame::Resource => probed(effect, Ok(unreachable(&reason))),
+        Work::Check if reason.blame == Blame::Resource => checked(effect, Ok(unreachable(&reason))),
+        Work::Probe if reason.blame == Blame::Resource => probed(effect, Ok(unreachable(&reason))),
         Work::Provision(_) => provisioned(effect, Err(reason)),
         Work::Prepare(lease) => prepared(effect, lease, Err(reason)),
         Work::Clean(lease) => cleaned(effect, lease, Err(reason)),
@@ -142,19 +124,10 @@ pub(crate) fn notice(notice: adapter::Notice, reading: Reading) -> Option<Input>
         adapter::NoticeTarget::Resource(id) => NoticeTarget::Resource(id.parse().ok()?),
         adapter::NoticeTarget::Item(item) => NoticeTarget::Item(Arc::from(item)),
     };
-    let at = |unix_ms| reading.from_wall(Timestamp(unix_ms));
-    let kind = match notice.kind {
-        adapter::NoticeKind::Interruption { at_unix_ms } => NoticeKind::Interruption(at(at_unix_ms)),
-        adapter::NoticeKind::AtRisk => NoticeKind::AtRisk,
-        adapter::NoticeKind::Maintenance { at_unix_ms } => NoticeKind::Maintenance(at(at_unix_ms)),
-        adapter::NoticeKind::Cancelled => NoticeKind::Cancelled,
-        adapter::NoticeKind::ConnectionLost => NoticeKind::ConnectionLost,
-        adapter::NoticeKind::Gone => NoticeKind::Gone,
-    };
     Some(Input::Notice(Notice {
         pool: Arc::from(notice.pool),
         target,
-        kind,
+        kind: notice.kind.map_time(|WallTime(unix_ms)| reading.from_wall(Timestamp(unix_ms))),
         source: Arc::from(notice.source),
         detail: Arc::from(notice.detail),
     }))

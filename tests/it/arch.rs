@@ -81,17 +81,47 @@ fn few_name_an_adapter() {
 
 #[test]
 fn the_core_is_pure() {
-    let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("core/Cargo.toml")).unwrap();
-    let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split('[').next().unwrap();
-    assert_eq!(dependencies.trim(), "", "the core has no dependency");
-    let lib = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("core/src/lib.rs")).unwrap();
-    assert!(lib.contains("#![no_std]"), "the compiler proves it");
+    for (folder, expected) in [("types", ""), ("core", "wharfinger-types.workspace = true")] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+        assert_eq!(dependencies.trim(), expected, "dependencies in {}", folder.display());
+        let lib = std::fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+        assert!(lib.contains("#![no_std]"), "{} is checked by the compiler", folder.display());
+    }
     never_names("core/src", "std");
+}
+
+/// A type that the core and the adapters share has one definition, in `types`.
+#[test]
+fn shared_types_are_defined_once() {
+    let names = sources("types/src")
+        .iter()
+        .flat_map(|(_, text)| text.lines().map(String::from).collect::<Vec<_>>())
+        .filter_map(|line| {
+            let rest = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "))?;
+            Some(rest.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_string())
+        })
+        .collect::<Vec<_>>();
+    assert!(names.iter().any(|name| name == "Blame"), "{names:?}");
+    for folder in ["core/src", "adapters/api/src"] {
+        for (path, text) in sources(folder) {
+            for name in &names {
+                for kind in ["struct", "enum"] {
+                    let again = text.lines().any(|line| {
+                        let after = line.trim_start().strip_prefix(&format!("pub {kind} {name}"));
+                        after.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+                    });
+                    assert!(!again, "{} defines {name} again; use wharfinger-types", path.display());
+                }
+            }
+        }
+    }
 }
 
 #[test]
 fn no_file_is_too_long_to_be_one_idea() {
-    for folder in ["src", "core/src", "adapters", "tests"] {
+    for folder in ["src", "types", "core/src", "adapters", "tests"] {
         for (path, text) in sources(folder) {
             assert!(text.lines().count() <= 800, "{} has {} lines", path.display(), text.lines().count());
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, SubmitError};
 use wharfinger::store::{EventQuery, Fault, MemoryStore, Store};
-use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict};
+use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict, WallTime};
 use wharfinger_core::{
     AdminRequest, AdminVerb, Batch, Brake, Claim, DoubtPolicy, Input, Labels, Lease, LeaseId, LeaseRequest, LeaseState,
     Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts, Timeouts, Timestamp,
@@ -89,6 +89,7 @@ pub(crate) fn request(id: &str) -> LeaseRequest {
         independent: false,
         replace: false,
         work: None,
+        avoid: Vec::new(),
     }
 }
 
@@ -381,7 +382,7 @@ async fn a_clock_that_was_ahead_once_stops_nothing() {
     // The provider announces an end by the wall clock.
     let end = wall().after(Millis::secs(3));
     let target = NoticeTarget::Resource(resource.to_string());
-    assert!(world.fake.notice(target, NoticeKind::Interruption { at_unix_ms: end.0 }, "spot").await);
+    assert!(world.fake.notice(target, NoticeKind::Interruption(WallTime(end.0)), "spot").await);
     let told = world.wait(announced, "its end", |lease| lease.ends_at.is_some()).await;
     let shown = world.engine.handle.clock().read().to_wall(told.ends_at.unwrap());
     assert!((shown.0 - end.0).abs() <= 50, "{shown:?} for {end:?}");

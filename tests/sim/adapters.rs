@@ -265,14 +265,14 @@ impl Things {
         let no_route = || failure(Blame::Resource, "UNREACHABLE");
         Some(match &effect.work {
             Work::Check | Work::Probe => {
-                let detail: Arc<str> = Arc::from("what the check saw");
+                let (reason, detail) = ("SIMULATED", "what the check saw".to_string());
                 let verdict = match there {
                     _ if call.plan == Plan::Lies => Verdict::Healthy,
-                    _ if call.plan == Plan::Lost || !reached => Verdict::Unreachable { detail },
+                    _ if call.plan == Plan::Lost || !reached => Verdict::Unreachable { reason, detail },
                     Some(Condition::Alive) => Verdict::Healthy,
-                    Some(Condition::Mangled { repairable }) => Verdict::Mangled { repairable, detail },
-                    Some(Condition::Silent) => Verdict::Unreachable { detail },
-                    Some(Condition::Dead) | None => Verdict::Gone { detail },
+                    Some(Condition::Mangled { repairable }) => Verdict::Mangled { repairable, reason, detail },
+                    Some(Condition::Silent) => Verdict::Unreachable { reason, detail },
+                    Some(Condition::Dead) | None => Verdict::Gone { reason, detail },
                 };
                 answered(effect, Ok(verdict))
             }
@@ -415,23 +415,29 @@ impl Things {
         }
     }
 
-    /// After a recovery: what the recovered core names goes on, except checks and probes. The other calls are ended, half of
-    /// which had done their work. Returns the numbers of those that were ended.
-    pub(crate) fn recovered(&mut self, now: Timestamp, named: &[Effect], rng: &mut Rng) -> Vec<u64> {
+    /// After a recovery of this life's broker: what the recovered core names goes on, except checks and probes. The other calls
+    /// are ended, half of which had done their work. Returns the number of calls that go on, and the numbers of those that were
+    /// ended.
+    pub(crate) fn recovered(&mut self, now: Timestamp, life: u64, named: &[Effect], rng: &mut Rng) -> (u64, Vec<u64>) {
         let question = |effect: &Effect| matches!(effect.work, Work::Check | Work::Probe);
-        let kept: BTreeSet<Key> = named.iter().filter(|effect| !question(effect)).map(key_of).collect();
-        let mut over = Vec::new();
+        let named: BTreeSet<Key> = named.iter().filter(|effect| !question(effect)).map(key_of).collect();
+        let (mut kept, mut over) = (0, Vec::new());
         for (at, call) in std::mem::take(&mut self.running) {
-            if kept.contains(&at.1) {
+            if at.0 != life {
                 self.running.insert(at, call);
                 continue;
             }
+            if named.contains(&at.1) {
+                self.running.insert(at, call);
+                kept += 1;
+                continue;
+            }
             over.push(call.number);
-            if !call.answered && rng.chance(500) {
+            if !call.answered && !call.caller.blind && rng.chance(500) {
                 self.change(now, &call.effect, call.plan);
             }
         }
-        over
+        (kept, over)
     }
 
     /// The process that ran the calls died: nobody hears of them, but half of them had done their work.
@@ -623,6 +629,6 @@ fn answered(effect: &Effect, verdict: Result<Verdict, CallFailure>) -> Input {
 /// A call that did not work; one that could not even be made on its resource is a verdict, for a check.
 fn failed(effect: &Effect, failure: CallFailure) -> Input {
     let unreachable = matches!(effect.work, Work::Check | Work::Probe) && failure.blame == Blame::Resource;
-    let detail = failure.reason.clone();
-    answered(effect, if unreachable { Ok(Verdict::Unreachable { detail }) } else { Err(failure) })
+    let silent = || Verdict::Unreachable { reason: "SIMULATED", detail: failure.reason.to_string() };
+    answered(effect, if unreachable { Ok(silent()) } else { Err(failure) })
 }

@@ -423,7 +423,7 @@ impl World {
             Outcome::Recovered { answers, batch, again } => {
                 self.note(|| format!("the commit failed ({fault:?}): recovered"));
                 self.life += 1;
-                let over = self.things.recovered(self.now, &batch.effects, &mut self.rng);
+                let (_, over) = self.things.recovered(self.now, 0, &batch.effects, &mut self.rng);
                 self.provider.ended(&over);
                 self.look_at_the_store()?;
                 self.oracle.lost_sight();

@@ -3,7 +3,7 @@
 //! The line is `interruption WHEN [TEXT]`, `maintenance WHEN [TEXT]`, `at-risk [TEXT]` or `gone [TEXT]`; WHEN is seconds since
 //! the Unix epoch by the host's clock, `+SECONDS` from now, or `now`. No line, or an empty one: nothing is announced.
 
-use crate::{Failure, NoticeKind};
+use crate::{Failure, NoticeKind, WallTime};
 use std::collections::BTreeMap;
 
 /// How a line is written, for messages.
@@ -87,11 +87,11 @@ fn kind_of(word: Word, host_now_s: i64, now_ms: i64) -> NoticeKind {
             When::At(second) => second.saturating_sub(host_now_s).max(0),
             When::In(span) => span,
         };
-        now_ms.saturating_add(span.saturating_mul(1000))
+        WallTime(now_ms.saturating_add(span.saturating_mul(1000)))
     };
     match word {
-        Word::Interruption(when) => NoticeKind::Interruption { at_unix_ms: at(when) },
-        Word::Maintenance(when) => NoticeKind::Maintenance { at_unix_ms: at(when) },
+        Word::Interruption(when) => NoticeKind::Interruption(at(when)),
+        Word::Maintenance(when) => NoticeKind::Maintenance(at(when)),
         Word::AtRisk => NoticeKind::AtRisk,
         Word::Gone => NoticeKind::Gone,
     }
@@ -168,7 +168,7 @@ impl Board {
     /// The end that stands announced, if there is one: by whom, and in its own words. What is to go is not made anew.
     pub fn end(&self) -> Option<(&'static str, &str)> {
         self.heard.iter().find_map(|(source, heard)| match heard.standing.as_ref()? {
-            (NoticeKind::Interruption { .. } | NoticeKind::Maintenance { .. } | NoticeKind::Gone, text) => {
+            (NoticeKind::Interruption(_) | NoticeKind::Maintenance(_) | NoticeKind::Gone, text) => {
                 Some((*source, text.as_str()))
             }
             (NoticeKind::AtRisk | NoticeKind::Cancelled | NoticeKind::ConnectionLost, _) => None,
@@ -200,12 +200,12 @@ mod tests {
 
     #[test]
     fn lines_are_read_and_times_are_spans_of_the_hosts_clock() {
-        let at = |seconds: i64| NOW_MS + seconds * 1000;
+        let at = |seconds: i64| WallTime(NOW_MS + seconds * 1000);
         for (line, kind, detail) in [
-            ("maintenance 1500000060", NoticeKind::Maintenance { at_unix_ms: at(60) }, "maintenance 1500000060"),
-            ("maintenance +600 new  kernel", NoticeKind::Maintenance { at_unix_ms: at(600) }, "new  kernel"),
-            ("  interruption\tnow  fire ", NoticeKind::Interruption { at_unix_ms: at(0) }, "fire"),
-            ("interruption 1400000000 late", NoticeKind::Interruption { at_unix_ms: at(0) }, "late"),
+            ("maintenance 1500000060", NoticeKind::Maintenance(at(60)), "maintenance 1500000060"),
+            ("maintenance +600 new  kernel", NoticeKind::Maintenance(at(600)), "new  kernel"),
+            ("  interruption\tnow  fire ", NoticeKind::Interruption(at(0)), "fire"),
+            ("interruption 1400000000 late", NoticeKind::Interruption(at(0)), "late"),
             ("at-risk", NoticeKind::AtRisk, "at-risk"),
             ("at-risk +5 is text here", NoticeKind::AtRisk, "+5 is text here"),
             ("gone sold", NoticeKind::Gone, "sold"),

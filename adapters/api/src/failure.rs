@@ -1,37 +1,8 @@
 //! Why a call did not work, typed by who must act.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
-
-/// Who must act so that the call can work. Decides what the broker does next; the text never does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Blame {
-    /// The holder: no such branch, a bad path. The lease fails at once and nothing is tainted.
-    Request,
-    /// The resource: unreachable, out of disk, mangled. The resource is in doubt; the lease tries elsewhere.
-    Resource,
-    /// The provider: capacity out, throttled, its API down. Try again later; no verdict on any resource.
-    Provider,
-    /// The operator: wrong key, wrong user, another host key, git missing. Leases wait, and `explain` says so.
-    Configuration,
-    /// Us.
-    Bug,
-}
-
-impl Blame {
-    /// The stable name, as it stands in the audit trail and the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Blame::Request => "request",
-            Blame::Resource => "resource",
-            Blame::Provider => "provider",
-            Blame::Configuration => "configuration",
-            Blame::Bug => "bug",
-        }
-    }
-}
+pub use wharfinger_types::Blame;
 
 /// A call that did not work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

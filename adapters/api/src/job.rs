@@ -143,15 +143,8 @@ pub struct PrepareJob {
     pub child: Option<String>,
 }
 
-/// A slot that is ready.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prepared {
-    /// Added to the resource's access, for this holder alone (`path`, `commit`). The broker stores it: no secrets.
-    pub access: Access,
-    /// What the slot has from now on, in the words of [`HolderWork::params`] (`branch`, `commit`): a later lease that asks
-    /// for some of it is rather placed there. Empty: it is as good as any other. No secrets.
-    pub near: BTreeMap<String, String>,
-}
+/// A slot that is ready for its holder, with owned texts.
+pub type Prepared = wharfinger_types::Prepared<String>;
 
 /// How the former lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,7 +26,6 @@ pub mod proof;
 pub mod reaper;
 mod shell;
 pub mod sweep;
-mod verdict;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -38,25 +37,12 @@ pub use job::{
     access,
 };
 pub use journal::Journal;
-pub use notice::{Notice, NoticeKind, NoticeSink, NoticeTarget};
+pub use notice::{Notice, NoticeKind, NoticeSink, NoticeTarget, WallTime};
 pub use shell::{COMMAND_BYTES_MAX, Command, Exit, InputSource, Output, OutputSink, Shell, ShellError, Stream, quote};
-pub use verdict::Verdict;
+pub use wharfinger_types::{IdError, LeaseId, ResourceId, Traits, Verdict};
 
 use async_trait::async_trait;
 use std::sync::Arc;
-
-/// What an adapter can do, so that the broker asks for nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traits {
-    /// A lease needs [`Adapter::prepare`] before its holder may use the resource.
-    pub prepares: bool,
-    /// A slot needs [`Adapter::clean`] before it may be given again.
-    pub cleans: bool,
-    /// A mangled resource may be mended by [`Adapter::repair`]; otherwise it is recycled.
-    pub repairs: bool,
-    /// Worth probing while nothing is wrong (hosts: yes; working copies: no, they are checked after failure).
-    pub probes: bool,
-}
 
 /// Code that knows one kind of resource. One value serves one pool.
 #[async_trait]

@@ -1,47 +1,34 @@
-//! What the outside world says unasked.
+//! Notices: reports of the outside world that no call asked for.
 
 use tokio::sync::mpsc;
+pub use wharfinger_types::WallTime;
 
-/// Which resource a notice is about.
+/// The subject of a notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoticeTarget {
-    /// By the broker's resource id.
+    /// A resource, by its id (`res_…`).
     Resource(String),
-    /// By the inventory entry's name.
+    /// An inventory entry, by its name.
     Item(String),
 }
 
-/// What is said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoticeKind {
-    /// It will be taken away at this time (milliseconds since the Unix epoch).
-    Interruption { at_unix_ms: i64 },
-    /// It may be taken away; no time is known.
-    AtRisk,
-    /// Planned work on it at this time (milliseconds since the Unix epoch).
-    Maintenance { at_unix_ms: i64 },
-    /// What was announced is called off.
-    Cancelled,
-    /// The kept connection to it broke. No verdict: the broker checks at once.
-    ConnectionLost,
-    /// The provider says that it exists no more.
-    Gone,
-}
+/// The kind of a notice, with times by the wall clock.
+pub type NoticeKind = wharfinger_types::NoticeKind<WallTime>;
 
 /// One notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// The pool that it belongs to.
+    /// The name of its pool.
     pub pool: String,
-    /// About what.
+    /// The resource or inventory entry.
     pub target: NoticeTarget,
-    /// What.
+    /// The event.
     pub kind: NoticeKind,
-    /// Which source spoke: `ssh connection`, `sqs`, `imds`.
+    /// The source of the report: `ssh connection`, `sqs`, `imds`.
     pub source: &'static str,
-    /// In its own words.
+    /// The text of the source.
     pub detail: String,
 }
 
-/// Where notices go. Bounded: an adapter that finds it full waits, and loses nothing.
+/// The channel for notices. It is bounded: an adapter that finds it full waits, and no notice is lost.
 pub type NoticeSink = mpsc::Sender<Notice>;

@@ -21,7 +21,7 @@
 //! resource at a time, so that what is older is over. Pools without an inventory have several on one machine; they are not swept.
 
 use crate::reaper::{failure, left};
-use crate::{Command, Exit, Failure, ResourceJob, Shell};
+use crate::{Command, Exit, Failure, ResourceId, ResourceJob, Shell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -52,22 +52,9 @@ pub fn beside(scratch: &str) -> String {
 /// The line that tells whose a directory is. `None`: a resource without an inventory entry, or with an id that no broker made.
 pub fn owner(job: &ResourceJob) -> Option<String> {
     let item = job.item.as_deref()?;
-    let deployment = deployment(&job.resource)?;
+    let deployment = job.resource.parse::<ResourceId>().ok()?.salt();
     // Escaped, so that it is one line whatever the names are.
     Some(format!("wharfinger 1 deployment={deployment:04x} pool={:?} item={item:?}", job.pool))
-}
-
-/// The 16 bits that tell deployments apart, from an id's text: `res_` and 26 digits of 5 bits, which hold 48 bits of time, 16 of
-/// the store's salt, 64 of a number.
-fn deployment(resource: &str) -> Option<u16> {
-    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let text = resource.strip_prefix("res_").filter(|text| text.len() == 26)?;
-    let mut value = 0u128;
-    for byte in text.bytes() {
-        let digit = DIGITS.iter().position(|digit| *digit == byte)?;
-        value = value.checked_mul(32)?.checked_add(u128::try_from(digit).ok()?)?;
-    }
-    u16::try_from((value >> 64) & 0xffff).ok()
 }
 
 /// Marks a resource's directory as this owner's, and takes away what earlier resources of the same owner left on this host.
@@ -110,18 +97,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deployment_is_read_from_an_id() {
-        // Salts 0xbeef and 0 with a time in front and numbers behind, as core/src/id.rs mints them.
-        assert_eq!(deployment("res_01KAV9FT00QVQG00000000001A"), Some(0xbeef));
-        assert_eq!(deployment("res_01KAV9FT01QVQG00000000001B"), Some(0xbeef));
-        assert_eq!(deployment("res_01KAV9FT01000FZZZZZZZZZZZZ"), Some(0));
-        for other in ["res_1", "lse_01KAV9FT00QVQG00000000001A", "res_01KAV9FT00QVQG0000000000iA", ""] {
-            assert_eq!(deployment(other), None, "{other}");
-        }
-        assert_eq!(deployment(&format!("res_{}", "Z".repeat(26))), None, "more than 128 bits");
-    }
-
-    #[test]
     fn a_mark_is_one_line_and_tells_pools_and_entries_apart() {
         let job = |pool: &str, item: Option<&str>| ResourceJob {
             pool: pool.into(),
@@ -136,5 +111,7 @@ mod tests {
         assert_ne!(owner(&job("farm\" item=\"a", Some("b"))), owner(&job("farm", Some("a\" item=\"b"))));
         assert!(!owner(&job("a\nb", Some("c\nd"))).unwrap().contains('\n'));
         assert_eq!(owner(&job("farm", None)), None);
+        let foreign = ResourceJob { resource: "res_1".into(), ..job("farm", Some("alpha")) };
+        assert_eq!(owner(&foreign), None, "an id that no broker made");
     }
 }

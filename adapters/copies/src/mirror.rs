@@ -36,6 +36,36 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// Reads what `list.sh` printed.
+    fn parse(text: &str) -> Self {
+        let mut listing = Self {
+            refs: BTreeMap::new(),
+            default: None,
+            here: BTreeSet::new(),
+            commits: BTreeSet::new(),
+            fresh: false,
+            any: None,
+        };
+        for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
+            match left.strip_prefix("ref: refs/heads/") {
+                // The remote chooses it, and it becomes part of the names of refs.
+                Some(branch) if name == "HEAD" && check_ref_name(branch).is_ok() => {
+                    listing.default = Some(branch.to_string());
+                }
+                Some(_) => {}
+                None if name == "any" => listing.any = Some(left.to_string()),
+                None if left == "fresh" => listing.fresh = true,
+                None if left == "have" => drop(listing.here.insert(name.to_string())),
+                None if left == "commit" => {
+                    listing.here.insert(name.to_string());
+                    listing.commits.insert(name.to_string());
+                }
+                None => drop(listing.refs.insert(name.to_string(), left.to_string())),
+            }
+        }
+        listing
+    }
+
     /// The object format, if there is any object to tell it from.
     pub(crate) fn format(&self) -> Option<&'static str> {
         self.any.as_ref().map(|id| if id.len() == 64 { "sha256" } else { "sha1" })
@@ -95,33 +125,7 @@ const NO_ANSWER_IN_TIME: i32 = 98;
 fn answer(copy: &Copy, output: &Output) -> Result<Listing, Trouble> {
     let why = match &output.exit {
         Exit::Code(0) => {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let mut listing = Listing {
-                refs: BTreeMap::new(),
-                default: None,
-                here: BTreeSet::new(),
-                commits: BTreeSet::new(),
-                fresh: false,
-                any: None,
-            };
-            for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
-                match left.strip_prefix("ref: refs/heads/") {
-                    // The remote chooses it, and it becomes part of the names of refs.
-                    Some(branch) if name == "HEAD" && check_ref_name(branch).is_ok() => {
-                        listing.default = Some(branch.to_string());
-                    }
-                    Some(_) => {}
-                    None if name == "any" => listing.any = Some(left.to_string()),
-                    None if left == "fresh" => listing.fresh = true,
-                    None if left == "have" => drop(listing.here.insert(name.to_string())),
-                    None if left == "commit" => {
-                        listing.here.insert(name.to_string());
-                        listing.commits.insert(name.to_string());
-                    }
-                    None => drop(listing.refs.insert(name.to_string(), left.to_string())),
-                }
-            }
-            return Ok(listing);
+            return Ok(Listing::parse(&String::from_utf8_lossy(&output.stdout)));
         }
         Exit::Code(SAID) => {
             return Err(match State::parse(&output.text()) {
@@ -272,4 +276,25 @@ fn head(copy: &Copy, pinned: &str, default: &str) -> [String; 7] {
 /// At least one: 0 would be no limit at all.
 fn seconds(limit: Duration) -> String {
     limit.as_secs().max(1).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Listing;
+
+    #[test]
+    fn the_remotes_default_branch_is_a_name_of_a_branch() {
+        for (line, default) in [
+            ("ref: refs/heads/main\tHEAD", Some("main")),
+            ("ref: refs/heads/a/b\tHEAD", Some("a/b")),
+            ("ref: refs/heads/../../config\tHEAD", None),
+            ("ref: refs/heads/-x\tHEAD", None),
+            ("ref: refs/heads/a b\tHEAD", None),
+            ("ref: refs/heads/\tHEAD", None),
+            ("ref: refs/heads/main\trefs/heads/other", None),
+            ("ref: refs/tags/v1\tHEAD", None),
+        ] {
+            assert_eq!(Listing::parse(line).default.as_deref(), default, "{line:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The adapter's calls: buying and giving back here, everything between by the ssh adapter.
 
 use crate::buckets::Kind;
-use crate::cloud::{TemplateSpec, Which};
+use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, TemplateSpec, Which};
 use crate::clouds::Clouds;
 use crate::config::Config;
 use crate::error::Class;
@@ -17,9 +17,6 @@ use wharfinger_adapter::{
     Provisioned, ResourceJob, Shell, Traits, Verdict,
 };
 use wharfinger_ssh::SshAdapter;
-
-/// A launch whose outcome is not known may show up in lists so much later.
-const SETTLES_MS: i64 = 120_000;
 
 /// Leases EC2 instances. See the crate's documentation.
 pub struct Ec2Adapter {
@@ -124,9 +121,32 @@ impl Ec2Adapter {
                 hub.saw(instance);
                 if ended { Ok(()) } else { Err(not_yet(&host.instance, "EC2 does not say yet that it ends")) }
             }
-            None if now_ms() - host.launched_ms > SETTLES_MS => Ok(()),
+            None if now_ms() - host.launched_ms > LISTED_AFTER_MS => Ok(()),
             None => Err(not_yet(&host.instance, "it was launched moments ago, and is not in EC2's lists yet")),
         }
+    }
+
+    /// Ends the instances of a resource whose launch has no known outcome. `Ok`: none is left, and none can appear any more.
+    async fn terminate_launched(&self, resource: &str, launch: &Launch, since_ms: i64) -> Result<(), Failure> {
+        let hub = &self.parts.hub;
+        let which = Which::Tagged(tags::RESOURCE, resource.to_string());
+        let doing = "listing the instances of a launch without a known outcome";
+        let mut found = hub.all_instances(&which).await.map_err(|error| error.failure(doing))?;
+        found.retain(|instance| instance.tags.get(tags::DEPLOYMENT) == Some(&self.parts.config.deployment));
+        let is_alive = |instance: &&Instance| !instance.state.is_ended();
+        let alive: Vec<String> = found.iter().filter(is_alive).map(|instance| instance.id.clone()).collect();
+        if !alive.is_empty() {
+            let answer = hub.call(Kind::Terminate, hub.cloud.terminate(&alive)).await;
+            answer.map_err(|error| error.failure("terminating the instances of a launch without a known outcome"))?;
+            return Err(not_yet(&alive.join(", "), "its end was requested, and EC2 has not confirmed it"));
+        }
+        // One client token launches one instance, so a listed one is the last.
+        let attempt = launch.tags.get(tags::ATTEMPT);
+        let is_known = found.iter().any(|instance| instance.tags.get(tags::ATTEMPT) == attempt);
+        if is_known || now_ms() - since_ms > LISTED_AFTER_MS {
+            return Ok(());
+        }
+        Err(not_yet("without a known id", "EC2 may list the instance of a launch request without an answer later"))
     }
 }
 
@@ -196,25 +216,9 @@ impl Adapter for Ec2Adapter {
                 hub.forget(&host.instance);
                 Ok(())
             }
-            Note::Launching { since_ms, refused_ms, .. } => {
-                let which = Which::Tagged(tags::RESOURCE, job.resource.clone());
-                let doing = "looking for what was launched";
-                let found = hub.all_instances(&which).await.map_err(|error| error.failure(doing))?;
-                let ours: Vec<String> = found
-                    .into_iter()
-                    .filter(|instance| instance.tags.get(tags::DEPLOYMENT) == Some(&self.parts.config.deployment))
-                    .filter(|instance| !instance.state.is_ended())
-                    .map(|instance| instance.id)
-                    .collect();
-                if !ours.is_empty() {
-                    let said = hub.call(Kind::Terminate, hub.cloud.terminate(&ours)).await;
-                    said.map_err(|error| error.failure("terminating what was launched"))?;
-                    return Err(not_yet(&ours.join(", "), "it was told to end; whether it does is looked at again"));
-                }
-                if now_ms() - refused_ms.unwrap_or(*since_ms) > SETTLES_MS {
-                    return Ok(());
-                }
-                Err(not_yet("not known", "a launch that was cut off may still show up in EC2's lists"))
+            Note::Launching { launch, .. } => {
+                let since_ms = note.doubtful_since_ms(hub.began_ms).unwrap_or(hub.began_ms);
+                self.terminate_launched(&job.resource, launch, since_ms).await
             }
         }
     }
@@ -234,8 +238,7 @@ impl Adapter for Ec2Adapter {
                 let Some(hub) = hub.upgrade() else { return };
                 if let NoticeTarget::Item(instance) = &notice.target {
                     let Some(owner) = hub.owner(instance) else { continue };
-                    if notice.source == "imds"
-                        && matches!(notice.kind, wharfinger_adapter::NoticeKind::Interruption { .. })
+                    if notice.source == "imds" && matches!(notice.kind, wharfinger_adapter::NoticeKind::Interruption(_))
                     {
                         hub.interrupted(instance);
                     }

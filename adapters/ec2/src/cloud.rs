@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// EC2 lists an instance this long after the request for it at the latest. Its lists are eventually consistent: the lag is
+/// seconds as a rule, and minutes at times. Every decision that an instance does not exist waits for this long.
+pub(crate) const LISTED_AFTER_MS: i64 = 300_000;
+
 /// One spot pool: a type in a zone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {

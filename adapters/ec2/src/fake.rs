@@ -175,6 +175,11 @@ impl FakeCloud {
         self.with(id, |machine| machine.forgotten = forgotten);
     }
 
+    /// Whether EC2 has forgotten it.
+    pub fn is_forgotten(&self, id: &str) -> bool {
+        self.lock().machines.iter().any(|machine| machine.instance.id == id && machine.forgotten)
+    }
+
     /// What is scheduled for it, and whether its checks fail.
     pub fn status(&self, id: &str, events: Vec<Event>, impaired: bool) {
         self.with(id, |machine| (machine.events, machine.impaired) = (events, impaired));

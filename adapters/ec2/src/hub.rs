@@ -2,7 +2,7 @@
 //! they are, and how it went.
 
 use crate::buckets::{Buckets, Kind};
-use crate::cloud::{Cloud, Instance, TemplateSpec, Which};
+use crate::cloud::{Cloud, Instance, LISTED_AFTER_MS, TemplateSpec, Which};
 use crate::config::Config;
 use crate::error::{Class, CloudError};
 use crate::note::{Host, Note};
@@ -117,6 +117,8 @@ pub struct Hub {
     pub(crate) deployment: String,
     pub(crate) queue: Option<String>,
     pub(crate) buckets: Buckets,
+    /// Time at which this process began to use the account, milliseconds since the epoch.
+    pub(crate) began_ms: i64,
     /// What the loops have seen.
     pub counters: Counters,
     broker: OnceLock<Arc<dyn Broker>>,
@@ -134,9 +136,6 @@ pub struct Hub {
 
 /// The queue has messages of strangers, and each asks the books.
 const LEARNED_FOR: Duration = Duration::from_secs(1);
-
-/// Younger than this it may be in no list and no row yet.
-const YOUNG_MS: i64 = 300_000;
 
 /// What is known of instances.
 #[derive(Default)]
@@ -178,6 +177,7 @@ impl Hub {
             deployment: config.deployment.clone(),
             queue: config.queue.clone(),
             buckets: Buckets::new(),
+            began_ms: now_ms(),
             counters: Counters::default(),
             broker: OnceLock::new(),
             settings: Mutex::new(Settings::of(config)),
@@ -213,14 +213,23 @@ impl Hub {
         self.broker.get()
     }
 
-    /// One call within the rate of its kind.
+    /// Makes one call within the rate of its kind.
     pub(crate) async fn call<T>(
         &self,
         kind: Kind,
         call: impl Future<Output = Result<T, CloudError>>,
     ) -> Result<T, CloudError> {
+        self.turn(kind).await;
+        self.answered(kind, call.await)
+    }
+
+    /// Waits until the rate of this kind admits one more call.
+    pub(crate) async fn turn(&self, kind: Kind) {
         self.buckets.take(kind).await;
-        let answer = call.await;
+    }
+
+    /// Adapts the rate of this kind to the answer of one call.
+    pub(crate) fn answered<T>(&self, kind: Kind, answer: Result<T, CloudError>) -> Result<T, CloudError> {
         match &answer {
             Ok(_) => self.buckets.went_well(kind),
             Err(error) if error.class == Class::Throttle => {
@@ -387,7 +396,7 @@ impl Hub {
         let mut known = lock(&self.known);
         known.instances.retain(|id, _| ids.contains(id));
         // One that was launched after the list is in neither.
-        let young = now_ms() - YOUNG_MS;
+        let young = now_ms() - LISTED_AFTER_MS;
         known.owners.retain(|id, owner| ids.contains(id) || owner.host.launched_ms > young);
         known.vanished.retain(|id| ids.contains(id));
         known.launched.retain(|id, at| ids.contains(id) || *at > young);

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use wharfinger_adapter::{Failure, NoticeKind};
+use wharfinger_adapter::{Failure, NoticeKind, WallTime};
 
 /// With a visibility of 30 s that is ten minutes; the queue forgets after five.
 const RECEIVED_MAX: u32 = 20;
@@ -119,7 +119,7 @@ pub(crate) async fn deliver(hub: &Arc<Hub>, signal: &Signal) -> Result<Heard, Fa
     match kind {
         SignalKind::Interruption { at_unix_ms } => {
             hub.interrupted(instance);
-            tell(NoticeKind::Interruption { at_unix_ms: *at_unix_ms }, SPOT).await
+            tell(NoticeKind::Interruption(WallTime(*at_unix_ms)), SPOT).await
         }
         SignalKind::Rebalance => {
             let told = tell(NoticeKind::AtRisk, REBALANCE).await?;
@@ -133,9 +133,7 @@ pub(crate) async fn deliver(hub: &Arc<Hub>, signal: &Signal) -> Result<Heard, Fa
             });
             Ok(told)
         }
-        SignalKind::Maintenance { at_unix_ms } => {
-            tell(NoticeKind::Maintenance { at_unix_ms: *at_unix_ms }, HEALTH).await
-        }
+        SignalKind::Maintenance { at_unix_ms } => tell(NoticeKind::Maintenance(WallTime(*at_unix_ms)), HEALTH).await,
         SignalKind::MaintenanceOver => tell(NoticeKind::Cancelled, HEALTH).await,
         SignalKind::State(state) => {
             if !state.is_over() {
@@ -146,7 +144,7 @@ pub(crate) async fn deliver(hub: &Arc<Hub>, signal: &Signal) -> Result<Heard, Fa
         }
         SignalKind::Hook { hook, at_unix_ms } => {
             hub.hooked(instance, true);
-            tell(NoticeKind::Interruption { at_unix_ms: *at_unix_ms }, HOOK).await?;
+            tell(NoticeKind::Interruption(WallTime(*at_unix_ms)), HOOK).await?;
             hooked(hub, hook, *at_unix_ms).await
         }
     }

@@ -15,8 +15,12 @@ pub(crate) enum Note {
     Launching {
         /// Counts launches for this resource, from 1.
         attempt: u32,
-        /// Since when, milliseconds since the epoch.
+        /// Time at which the request was planned, milliseconds since the epoch.
         since_ms: i64,
+        /// Time of the latest request to EC2, stored before the request is made; milliseconds since the epoch. Older
+        /// notes lack it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked_ms: Option<i64>,
         /// The request.
         launch: Box<Launch>,
         /// The host key that the instance will show.
@@ -76,6 +80,14 @@ impl Note {
 
     pub(crate) fn text(&self) -> Result<String, Failure> {
         serde_json::to_string(self).map_err(|error| Failure::bug("HANDLE_UNWRITABLE", error.to_string()))
+    }
+
+    /// Time of the latest event after which EC2 may have launched an instance for a request without a known outcome. A note
+    /// without the time of its latest request was written by an older version, which ended before `began_ms`.
+    pub(crate) fn doubtful_since_ms(&self, began_ms: i64) -> Option<i64> {
+        let Note::Launching { since_ms, asked_ms, refused_ms, .. } = self else { return None };
+        let asked_ms = asked_ms.unwrap_or(began_ms.max(*since_ms));
+        Some(refused_ms.map_or(asked_ms, |refused_ms| refused_ms.max(asked_ms)))
     }
 
     pub(crate) fn host(&self) -> Option<&Host> {

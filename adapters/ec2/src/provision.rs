@@ -3,7 +3,7 @@
 
 use crate::adapter::Parts;
 use crate::buckets::{Kind, jitter};
-use crate::cloud::{Instance, Launch, Launched, Place, State, Template, Which};
+use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, Launched, Place, State, Template, Which};
 use crate::config::{Address, Config, Market};
 use crate::error::{Class, CloudError};
 use crate::hub::now_ms;
@@ -19,9 +19,6 @@ const LAUNCHES_MAX: u32 = 4;
 
 /// Repetitions of a request whose outcome is not known, in one call.
 const REPEATS_MAX: u32 = 6;
-
-/// What was launched is in EC2's lists after so long at the latest («eventual consistency»: seconds to some minutes).
-pub(crate) const LISTED_AFTER_MS: i64 = 300_000;
 
 /// Nothing of a kind is bought for so long after its quota was reached.
 const QUOTA_PAUSE: Duration = Duration::from_secs(300);
@@ -39,33 +36,39 @@ pub(crate) async fn provision(
     let mut launches = 0;
     loop {
         let next = match note.take() {
-            None => plan(parts, resource, 1)?,
+            // A request is stored when it is made, not when it is planned: until then it can be planned anew.
+            None => {
+                note = Some(plan(parts, resource, 1)?);
+                continue;
+            }
             Some(Note::Over { attempt }) => {
                 if launches >= LAUNCHES_MAX {
                     let text = format!("{launches} launches came to nothing");
                     return Err(Failure::provider("NO_CAPACITY", text));
                 }
                 doubtful = false;
-                plan(parts, resource, attempt + 1)?
+                note = Some(plan(parts, resource, attempt + 1)?);
+                continue;
             }
-            Some(Note::Launching { attempt, since_ms, launch, host_key, refused_ms }) => {
+            Some(Note::Launching { attempt, since_ms, asked_ms, launch, host_key, refused_ms }) => {
                 launches += 1;
+                let mut request = Request { attempt, since_ms, asked_ms, launch, host_key, journal };
                 // Until its owner is known.
                 let _under_way = parts.hub.launching();
                 let outcome = match refused_ms {
-                    None => match whole(parts, &launch, &host_key)? {
-                        Some(whole) => launched(parts, resource, &whole, doubtful).await?,
-                        // It cannot be asked for again, and may have been asked for.
-                        None => match find(parts, resource, &launch).await? {
+                    None => match whole(parts, &request.launch, &request.host_key)? {
+                        Some(whole) => launched(parts, resource, &mut request, &whole, doubtful).await?,
+                        // The request cannot be repeated, and may have been made.
+                        None => match find(parts, resource, &request.launch).await? {
                             Some(found) => Outcome::Launched(found),
                             None => Outcome::Doubt(in_doubt(LISTED_AFTER_MS)),
                         },
                     },
-                    Some(refused_ms) => looked_for(parts, resource, &launch, refused_ms).await?,
+                    Some(refused_ms) => looked_for(parts, resource, &request.launch, refused_ms).await?,
                 };
                 match outcome {
                     Outcome::Launched(instance) => {
-                        let host = host_of(&launch, &instance, host_key);
+                        let host = host_of(&request.launch, &instance, request.host_key);
                         parts.hub.owned(&parts.pool, &resource.resource, &host);
                         parts.hub.launched(&host);
                         let (pool, resource) = (&parts.pool, &resource.resource);
@@ -76,9 +79,7 @@ pub(crate) async fn provision(
                     Outcome::Nothing(None) => Note::Over { attempt },
                     Outcome::Doubt(failure) => {
                         if refused_ms.is_none() {
-                            let refused_ms = Some(now_ms());
-                            let note = Note::Launching { attempt, since_ms, launch, host_key, refused_ms };
-                            journal.write(&note.text()?).await?;
+                            journal.write(&request.note(Some(now_ms())).text()?).await?;
                         }
                         return Err(failure);
                     }
@@ -108,6 +109,36 @@ pub(crate) async fn provision(
         };
         journal.write(&next.text()?).await?;
         note = Some(next);
+    }
+}
+
+/// A request for an instance, and the journal that stores it.
+struct Request<'a> {
+    attempt: u32,
+    since_ms: i64,
+    asked_ms: Option<i64>,
+    launch: Box<Launch>,
+    host_key: String,
+    journal: &'a dyn Journal,
+}
+
+impl Request<'_> {
+    fn note(&self, refused_ms: Option<i64>) -> Note {
+        Note::Launching {
+            attempt: self.attempt,
+            since_ms: self.since_ms,
+            asked_ms: self.asked_ms,
+            launch: self.launch.clone(),
+            host_key: self.host_key.clone(),
+            refused_ms,
+        }
+    }
+
+    /// Stores the request with the present time. Every request to EC2 follows such a note at once, so that an instance
+    /// appears in EC2's lists at most [`LISTED_AFTER_MS`] after the time in the latest note.
+    async fn store(&mut self) -> Result<(), Failure> {
+        self.asked_ms = Some(now_ms());
+        self.journal.write(&self.note(None).text()?).await
     }
 }
 
@@ -181,7 +212,7 @@ fn plan(parts: &Parts, resource: &ResourceJob, attempt: u32) -> Result<Note, Fai
         tags: own,
     };
     let (launch, host_key) = (Box::new(launch), key.public);
-    Ok(Note::Launching { attempt, since_ms: now_ms(), launch, host_key, refused_ms: None })
+    Ok(Note::Launching { attempt, since_ms: now_ms(), asked_ms: None, launch, host_key, refused_ms: None })
 }
 
 fn login_key(config: &Config) -> Result<&Path, Failure> {
@@ -213,12 +244,13 @@ enum Outcome {
 async fn launched(
     parts: &Parts,
     resource: &ResourceJob,
+    request: &mut Request<'_>,
     launch: &Launch,
     mut doubtful: bool,
 ) -> Result<Outcome, Failure> {
     let mut repeats = 0;
     loop {
-        let error = match ask(parts, launch).await {
+        let error = match ask(parts, request, launch).await? {
             Ok(launched) => return Ok(Outcome::Launched(launched)),
             Err(error) => error,
         };
@@ -238,7 +270,8 @@ async fn launched(
                     // Somebody removed the template of the pool, or it is not to be seen everywhere yet.
                     parts.hub.without_template(&parts.template.name);
                 }
-                doubtful = true;
+                // Without a stored request the template is missing, and nothing was launched.
+                doubtful |= request.asked_ms.is_some();
                 repeats += 1;
                 if repeats >= REPEATS_MAX {
                     let text = format!("it is not known whether the launch was heard; it is asked again: {error}");
@@ -298,30 +331,41 @@ fn in_doubt(left_ms: i64) -> Failure {
     Failure::provider("LAUNCH_IN_DOUBT", text)
 }
 
-/// One request. Want of capacity is noted for the places that it is told of.
-async fn ask(parts: &Parts, launch: &Launch) -> Result<Launched, CloudError> {
+/// Stores and makes one request. The places without capacity rest. The outer error is the journal's: no request was made.
+async fn ask(
+    parts: &Parts,
+    request: &mut Request<'_>,
+    launch: &Launch,
+) -> Result<Result<Launched, CloudError>, Failure> {
     let hub = &parts.hub;
     let cool = hub.settings().cool;
     let note_want = |place: &Place| hub.with_weather(|weather| weather.no_capacity(place, launch.spot, cool));
     if !launch.is_fleet() {
-        let answer = hub.call(Kind::Launch, hub.cloud.run_instance(launch)).await;
+        // The wait for the rate comes before the note, so that the note has the time of the request.
+        hub.turn(Kind::Launch).await;
+        request.store().await?;
+        let answer = hub.answered(Kind::Launch, hub.cloud.run_instance(launch).await);
         if let (Err(error), Some(place)) = (&answer, launch.places.first())
             && error.class == Class::Capacity
         {
             note_want(place);
         }
-        return answer;
+        return Ok(answer);
     }
-    if launch.template.as_ref().is_some_and(|template| template.name == parts.template.name) {
-        hub.with_template(&parts.template).await?;
+    if launch.template.as_ref().is_some_and(|template| template.name == parts.template.name)
+        && let Err(error) = hub.with_template(&parts.template).await
+    {
+        return Ok(Err(error));
     }
-    let answer = match hub.call(Kind::Launch, hub.cloud.create_fleet(launch)).await {
+    hub.turn(Kind::Launch).await;
+    request.store().await?;
+    let answer = match hub.answered(Kind::Launch, hub.cloud.create_fleet(launch).await) {
         Ok(answer) => answer,
         Err(error) => {
             if error.class == Class::Capacity {
                 launch.places.iter().for_each(note_want);
             }
-            return Err(error);
+            return Ok(Err(error));
         }
     };
     let wants = answer.errors.iter().filter(|(_, error)| error.class == Class::Capacity);
@@ -331,7 +375,7 @@ async fn ask(parts: &Parts, launch: &Launch) -> Result<Launched, CloudError> {
         }
     }
     if let Some(launched) = answer.launched.into_iter().next() {
-        return Ok(launched);
+        return Ok(Ok(launched));
     }
     // A fleet fails with HTTP 200, a list of errors and no instance.
     if wants.clone().any(|(place, _)| place.is_none()) || answer.errors.is_empty() {
@@ -343,8 +387,8 @@ async fn ask(parts: &Parts, launch: &Launch) -> Result<Launched, CloudError> {
         .or_else(|| worst(Class::Throttle))
         .or_else(|| worst(Class::Unknown))
         .or_else(|| answer.errors.first().map(|(_, error)| error.clone()));
-    Err(error
-        .unwrap_or_else(|| CloudError::from_code("UnfulfillableCapacity", "the fleet has no instance and no error")))
+    let unexplained = || CloudError::from_code("UnfulfillableCapacity", "the fleet has no instance and no error");
+    Ok(Err(error.unwrap_or_else(unexplained)))
 }
 
 /// The instance of this very attempt, by its tags.

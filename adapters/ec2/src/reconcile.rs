@@ -5,7 +5,7 @@
 //! (`adapter.rs`).
 
 use crate::buckets::Kind;
-use crate::cloud::{Ask, Instance, Which};
+use crate::cloud::{Ask, Instance, LISTED_AFTER_MS, Which};
 use crate::error::Class;
 use crate::hub::{Hub, Standing, now_ms};
 use crate::orphans::Orphans;
@@ -15,16 +15,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use wharfinger_adapter::NoticeKind;
+use wharfinger_adapter::{NoticeKind, WallTime};
 
 /// So many whole lists in a row without it…
 const MISSES: u32 = 3;
 
 /// …over so many intervals of the lists (a minute by default) make an instance one to ask for by itself.
 const MISSING_FOR: u32 = 4;
-
-/// One that is younger may not be in the lists yet.
-const YOUNG_MS: i64 = 300_000;
 
 /// Source names; each takes back only its own word.
 const LIST: &str = "ec2 list";
@@ -136,7 +133,7 @@ impl Sweep {
             }
             return;
         }
-        if now_ms() - launched_ms < YOUNG_MS && hub.instance(id).is_none() {
+        if now_ms() - launched_ms < LISTED_AFTER_MS && hub.instance(id).is_none() {
             return;
         }
         let now = Instant::now();
@@ -223,7 +220,7 @@ impl Watch {
         self.refused = false;
         for (id, (at, code)) in &scheduled {
             if self.scheduled.get(id) != Some(at) {
-                let told = hub.tell(id, NoticeKind::Maintenance { at_unix_ms: *at }, EVENTS, code.clone()).await;
+                let told = hub.tell(id, NoticeKind::Maintenance(WallTime(*at)), EVENTS, code.clone()).await;
                 if matches!(told, Ok(true)) {
                     self.scheduled.insert(id.clone(), *at);
                 }

@@ -29,7 +29,7 @@ async fn a_drop_file_is_heard_by_each_resource_and_so_is_its_end() {
     let file = dir.path().join("notice");
     std::fs::write(&file, "maintenance +600 disk\n").unwrap();
     let notice = told("maintenance").await;
-    assert!(matches!(notice.kind, NoticeKind::Maintenance { .. }), "{notice:?}");
+    assert!(matches!(notice.kind, NoticeKind::Maintenance(_)), "{notice:?}");
     assert_eq!(notice.target, NoticeTarget::Resource("res_1".into()));
     assert_eq!((notice.pool.as_str(), notice.source, notice.detail.as_str()), ("here", "drop file", "disk"));
     // Nothing is made on a machine that is to go.

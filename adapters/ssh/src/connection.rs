@@ -85,6 +85,8 @@ struct Kept {
 
 struct Dial {
     number: u64,
+    /// The host has shown its key in this attempt.
+    shown: Shown,
     result: watch::Receiver<Option<Dialled>>,
 }
 
@@ -292,6 +294,11 @@ impl Connection {
         self.lock().live.clone().filter(|live| live.is_open())
     }
 
+    /// Whether the host has proved since then that it is there, or has begun a login that is still under way.
+    pub(crate) fn is_alive_since(&self, begun: Instant) -> bool {
+        self.shown.since(begun) || self.lock().dial.as_ref().is_some_and(|dial| dial.shown.get())
+    }
+
     /// The kept connection, made if there is none. Whoever comes while it is being made gets the same result.
     pub(crate) async fn kept(self: &Arc<Self>) -> Result<Arc<Live>, SshError> {
         let result = {
@@ -331,10 +338,11 @@ impl Connection {
         kept.dials += 1;
         let number = kept.dials;
         let (tell, result) = watch::channel(None);
-        kept.dial = Some(Dial { number, result: result.clone() });
+        let shown = Shown::default();
+        kept.dial = Some(Dial { number, shown: shown.clone(), result: result.clone() });
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            let dialled = this.dial_for_keeps().await.map(Arc::new);
+            let dialled = this.dial_for_keeps(&shown).await.map(Arc::new);
             this.dialled(number, &dialled);
             let _ = tell.send(Some(dialled));
         });

@@ -36,14 +36,13 @@ impl Connection {
     /// Measured over loopback with one packet in five lost both ways (96 logins): half were done after 2.3 s, 58 % after
     /// 3 s, 80 % after 6 s, 88 % after 9 s. Starting anew every 3 s gives 93 % within 9 s, one long attempt 88 %; keeping
     /// what stands and adding to it gives 99 %.
-    pub(crate) async fn dial_for_keeps(&self) -> Result<Live, SshError> {
+    pub(crate) async fn dial_for_keeps(&self, shown: &Shown) -> Result<Live, SshError> {
         let next = self.endpoint.limits.answer;
         // A proxy is a process here, and perhaps a login elsewhere: one is enough.
         let most = if self.endpoint.proxy_command.is_some() { 1 } else { ATTEMPTS_MAX };
-        let shown = Shown::default();
         let attempts = async {
             let mut under_way = FuturesUnordered::new();
-            under_way.push(self.dial_without_limit(2 << 20, 128, &shown));
+            under_way.push(self.dial_without_limit(2 << 20, 128, shown));
             loop {
                 tokio::select! {
                     biased;
@@ -51,12 +50,12 @@ impl Connection {
                     Some(result) = under_way.next() => return result,
                     // A host that has shown its key is reached: another login would only add to its work.
                     () = sleep(next), if under_way.len() < most && !shown.get() => {
-                        under_way.push(self.dial_without_limit(2 << 20, 128, &shown));
+                        under_way.push(self.dial_without_limit(2 << 20, 128, shown));
                     }
                 }
             }
         };
-        self.within_limits(attempts, &shown).await
+        self.within_limits(attempts, shown).await
     }
 
     /// Connects, checks the host key, logs in: all within the connect time-out, or within [`LOGIN_MAX`] on a host that has

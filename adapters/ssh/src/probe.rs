@@ -143,7 +143,7 @@ async fn ask(connection: &Arc<Connection>, thorough: bool) -> Result<Boot, SshEr
     if let Some(answer) = patiently(limit, first_answer(connection, thorough, &mut said)).await {
         return answer;
     }
-    if connection.shown.since(begun) {
+    if connection.is_alive_since(begun) {
         return Err(connection.slow(limit));
     }
     Err(said.unwrap_or_else(|| {

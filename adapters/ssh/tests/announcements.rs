@@ -14,7 +14,7 @@ use support::{Sshd, skip};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wharfinger_adapter::{
-    Adapter, Blame, Command, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, Verdict,
+    Adapter, Blame, Command, Notice, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, Verdict, WallTime,
 };
 use wharfinger_ssh::{Config, SshAdapter};
 
@@ -107,7 +107,7 @@ macro_rules! world_or_skip {
 }
 
 fn in_seconds(kind: &NoticeKind) -> i64 {
-    let (NoticeKind::Maintenance { at_unix_ms } | NoticeKind::Interruption { at_unix_ms }) = kind else {
+    let (NoticeKind::Maintenance(WallTime(at_unix_ms)) | NoticeKind::Interruption(WallTime(at_unix_ms))) = kind else {
         panic!("{kind:?} has no time")
     };
     (at_unix_ms - i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()) / 1000
@@ -128,7 +128,7 @@ async fn a_drop_file_is_heard_and_so_is_its_end() {
     // Without a line break, by another time, by another word.
     let since = world.write("run/notice", &format!("interruption {} fire", now() + 120));
     let (kind, ..) = world.told("interruption", since).await;
-    assert!(matches!(kind, NoticeKind::Interruption { .. }) && (110..=120).contains(&in_seconds(&kind)), "{kind:?}");
+    assert!(matches!(kind, NoticeKind::Interruption(_)) && (110..=120).contains(&in_seconds(&kind)), "{kind:?}");
     let since = world.write("run/notice", "at-risk spot market\n");
     assert_eq!(world.told("at risk", since).await.0, NoticeKind::AtRisk);
     world.write("run/notice", "reboot at noon\n");

@@ -58,6 +58,49 @@ async fn a_host_whose_commands_take_long_is_alive() {
     eventually("it is fit for use again", async || adapter.check(&job).await == Ok(Verdict::Healthy)).await;
 }
 
+/// A relay that holds back what the client sends after the host has shown its key, while the file is there: a server whose
+/// PAM or name server is mute. The key comes with the bytes after the first 1,300.
+const SLOW_RELAY: &str = r"
+import os, select, socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+seen = 0
+while True:
+    for r in select.select([0, s], [], [])[0]:
+        b = os.read(0, 65536) if r == 0 else s.recv(65536)
+        if not b: sys.exit(0)
+        seen += len(b) * (r != 0)
+        while r == 0 and seen > 1300 and os.path.exists(sys.argv[3]): time.sleep(0.05)
+        s.sendall(b) if r == 0 else os.write(1, b)
+";
+
+#[tokio::test]
+async fn a_host_whose_logins_take_long_is_alive() {
+    let sshd = sshd_or_skip!();
+    let (slow, relay) = (sshd.folder().join("slow"), sshd.folder().join("relay.py"));
+    std::fs::write(&relay, SLOW_RELAY).unwrap();
+    let adapter = adapter_for(&sshd, |config| {
+        config.answer_timeout_ms = 1000;
+        config.connect_timeout_ms = 2000;
+        config.proxy_command = Some(format!("python3 {} %h %p {}", relay.display(), slow.display()));
+    });
+    let (job, _) = made(&adapter, job("res_1")).await;
+    std::fs::write(&slow, "").unwrap();
+    for pid in &sshd.processes()[1..] {
+        std::process::Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status().unwrap();
+    }
+    // One login is under way for all of them.
+    eventually("a check meets the slow login", async || {
+        adapter.check(&job).await.is_err_and(|failure| failure.reason == "LOGIN_SLOW")
+    })
+    .await;
+    for _ in 0..4 {
+        let failure = adapter.check(&job).await.unwrap_err();
+        assert_eq!(failure.reason, "LOGIN_SLOW", "{failure}");
+    }
+    std::fs::remove_file(&slow).unwrap();
+    eventually("it is fit for use again", async || adapter.check(&job).await == Ok(Verdict::Healthy)).await;
+}
+
 #[tokio::test]
 async fn a_check_makes_a_new_login_as_holders_do() {
     let sshd = sshd_or_skip!();

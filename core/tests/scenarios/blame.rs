@@ -1,10 +1,10 @@
 //! Blame: compared, not guessed.
 
-use crate::world::{Kind, World, copies, inventory, lease_on_copy, mangled, want};
+use crate::world::{Kind, World, copies, inventory, lease_on_copy, mangled, silent, want};
 use std::sync::Arc;
 use wharfinger_core::{
     DoubtPolicy, Ended, Fault, Input, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig, Reason,
-    RejectionKind, Reply, ResourceId, Verdict, Work,
+    RejectionKind, Reply, ResourceId, Work,
 };
 
 /// A lease whose work has this name, on any host.
@@ -252,7 +252,7 @@ fn a_bad_answer_counts_at_once_though_a_report_came_during_its_check() {
     let (mut w, lease, copy, _) = lease_on_copy(1);
     report(&mut w, lease).unwrap();
     report(&mut w, lease).unwrap();
-    w.verdict(Verdict::Unreachable { detail: Arc::from("no answer") });
+    w.verdict(silent());
     assert_eq!(w.stands(copy), "SUSPECT");
     let started =
         |w: &World| w.calls.iter().filter(|call| call.work == Work::Check && call.resource.id == copy).count();

@@ -1,10 +1,11 @@
 //! Group Clock: what is due happens, whatever any clock once showed (invariant 19).
 
-use crate::world::{Kind, START, World, inventory, lease_on_copy};
+use crate::world::{Kind, START, World, inventory, lease_on_copy, want};
 use core::time::Duration;
+use std::sync::Arc;
 use wharfinger_core::{
-    AdminVerb, Blame, CallFailure, HybridClock, Input, LeaseId, Millis, Notice, NoticeKind, NoticeTarget, PoolConfig,
-    Reading, Timestamp, Traits,
+    AdminVerb, Blame, CallFailure, HybridClock, Input, LeaseId, LeaseRequest, Millis, Notice, NoticeKind, NoticeTarget,
+    Outcome, PoolConfig, Reading, Timestamp, Traits,
 };
 
 const HOUR: Millis = Millis::secs(3600);
@@ -144,8 +145,7 @@ fn an_announced_end_comes_at_its_wall_time() {
     m.restarts();
     let end = m.wall.after(Millis::secs(120));
     let reading = m.reading();
-    let (pool, source, detail) =
-        (std::sync::Arc::from("hosts"), std::sync::Arc::from("aws"), std::sync::Arc::from("-"));
+    let (pool, source, detail) = (Arc::from("hosts"), Arc::from("aws"), Arc::from("-"));
     let target = NoticeTarget::Resource(m.w.on(lease));
     let kind = NoticeKind::Interruption(reading.from_wall(end));
     m.w.step(Input::Notice(Notice { pool, target, kind, source, detail })).unwrap();
@@ -158,6 +158,41 @@ fn an_announced_end_comes_at_its_wall_time() {
     assert_eq!(m.w.state(lease), "ACTIVE");
     m.passes(3);
     assert_eq!(m.w.state(lease), "BROKEN");
+}
+
+/// The holder of an ended lease may repeat its request after a take-over by a server whose clock is ahead by more than the
+/// retention. It gets the ended lease, as it would have got from the former leader, and no second one.
+#[test]
+fn a_request_that_ended_is_known_after_a_take_over_by_a_clock_that_is_ahead() {
+    let request = LeaseRequest { request_id: Arc::from("build-7"), ..want("hosts") };
+    for ahead in [Millis(2 * HOUR.0), YEAR] {
+        let mut m = Machine::new();
+        let lease = m.w.ask(request.clone());
+        m.w.all_works();
+        m.w.release(lease, Outcome::Ok);
+        m.wall = m.wall.after(ahead);
+        m.restarts();
+        assert_eq!(m.w.ask(request.clone()), lease, "{ahead} ahead");
+        m.passes(3500);
+        assert_eq!(m.w.ask(request.clone()), lease, "{ahead} ahead: the retention is an hour of service");
+        m.passes(200);
+        assert!(m.w.core.lease(lease).is_none(), "{ahead} ahead: forgotten in the end");
+    }
+}
+
+/// The same after a broker that stood still for longer than the retention.
+#[test]
+fn a_request_that_ended_is_known_after_a_pause() {
+    let request = LeaseRequest { request_id: Arc::from("build-7"), ..want("hosts") };
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let lease = w.ask(request.clone());
+    w.all_works();
+    w.release(lease, Outcome::Ok);
+    w.freeze(Millis(2 * HOUR.0));
+    assert_eq!(w.ask(request.clone()), lease);
+    assert!(w.core.next_deadline().is_some_and(|at| at > w.now), "nothing is due that does not happen");
+    w.pass(HOUR);
+    assert!(w.core.lease(lease).is_none(), "forgotten in the end");
 }
 
 /// A clock that leaps past the retention has a host forgotten while the removal of a copy on it is still under way. No

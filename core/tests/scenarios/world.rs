@@ -403,15 +403,15 @@ pub(crate) fn texts(key: &str, value: &str) -> Texts {
 }
 
 pub(crate) fn mangled(repairable: bool) -> Verdict {
-    Verdict::Mangled { repairable, detail: Arc::from("GIT_GONE: .git is missing") }
+    Verdict::Mangled { repairable, reason: "GIT_GONE", detail: ".git is missing".into() }
 }
 
 pub(crate) fn silent() -> Verdict {
-    Verdict::Unreachable { detail: Arc::from("NO_ROUTE: no answer") }
+    Verdict::Unreachable { reason: "NO_ROUTE", detail: "no answer".into() }
 }
 
 pub(crate) fn vanished() -> Verdict {
-    Verdict::Gone { detail: Arc::from("TERMINATED: the provider says so") }
+    Verdict::Gone { reason: "TERMINATED", detail: "the provider says so".into() }
 }
 
 /// One host with working copies on it, and a lease on one of them that is ready to work.

@@ -32,11 +32,31 @@ pub(crate) struct Note {
 pub(crate) enum Request {
     Load,
     Changes(Revision, usize),
-    Commit { batch: Box<Batch>, epoch: Epoch, settled: u64, note: Note },
+    Commit {
+        batch: Box<Batch>,
+        epoch: Epoch,
+        settled: u64,
+        note: Note,
+    },
     Settle(Epoch),
-    Campaign { server: usize, ttl: Millis },
-    Renew { epoch: Epoch, ttl: Millis },
-    Resign { epoch: Epoch },
+    /// Who leads, asked by this life of a server.
+    Leader {
+        life: u64,
+    },
+    /// The lead for this life of a server, which has read this epoch.
+    Take {
+        server: usize,
+        life: u64,
+        seen: Epoch,
+        ttl: Millis,
+    },
+    Renew {
+        epoch: Epoch,
+        ttl: Millis,
+    },
+    Resign {
+        epoch: Epoch,
+    },
 }
 
 /// What it answers.
@@ -46,9 +66,11 @@ pub(crate) enum Response {
     Committed(Result<(), CommitError>),
     /// The count from now on; an error: as whom one may write now.
     Settled(Result<u64, Epoch>),
+    /// The epoch in the row, and the time for which another server leads still.
+    Seen(Epoch, Option<Duration>),
     Won(Epoch, u64),
-    /// How long the leader has still.
-    Lost(Option<Duration>),
+    /// Another server was faster.
+    Lost,
     Renewed(bool),
     Resigned,
 }
@@ -58,8 +80,8 @@ pub(crate) struct Db {
     inner: MemoryStore,
     epoch: Epoch,
     settled: u64,
-    /// Which server leads, and until when by this clock.
-    leader: Option<usize>,
+    /// Which server leads and in which of its lives, and until when by this clock.
+    leader: Option<(usize, u64)>,
     until: Timestamp,
     /// How far its clock is off.
     pub(crate) skew: i64,
@@ -69,6 +91,8 @@ pub(crate) struct Db {
     /// Commits that came from one who leads no more, and those that came after their doubt was settled.
     pub(crate) refused: u64,
     pub(crate) late: u64,
+    /// Leads that a server took again after the answer to its first attempt was lost.
+    pub(crate) retaken: u64,
 }
 
 impl Db {
@@ -85,6 +109,7 @@ impl Db {
             stored: Vec::new(),
             refused: 0,
             late: 0,
+            retaken: 0,
         }
     }
 
@@ -94,7 +119,7 @@ impl Db {
     }
 
     pub(crate) fn leader(&self) -> Option<usize> {
-        self.leader
+        self.leader.map(|(server, _)| server)
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -119,15 +144,21 @@ impl Db {
                 Response::Settled(Ok(self.settled))
             }
             Request::Settle(_) => Response::Settled(Err(self.epoch)),
-            Request::Campaign { server, ttl } if self.until <= now => {
+            Request::Leader { life } => {
+                let left = u64::try_from(self.until.since(now).0).unwrap_or(0);
+                let other = self.until > now && self.leader.is_some_and(|(_, leader)| leader != life);
+                Response::Seen(self.epoch, other.then(|| Duration::from_millis(left)))
+            }
+            Request::Take { server, life, seen, ttl } => {
+                let own = self.until > now && self.leader == Some((server, life)) && seen == self.epoch;
+                if self.until > now && !own {
+                    return Response::Lost;
+                }
+                self.retaken += u64::from(own);
                 self.epoch = self.inner.acquire_now();
                 self.settled += 1;
-                (self.leader, self.until) = (Some(server), now.after(ttl));
+                (self.leader, self.until) = (Some((server, life)), now.after(ttl));
                 Response::Won(self.epoch, self.settled)
-            }
-            Request::Campaign { .. } => {
-                let left = u64::try_from(self.until.since(now).0).unwrap_or(0);
-                Response::Lost(self.leader.map(|_| Duration::from_millis(left)))
             }
             Request::Renew { epoch, ttl } => {
                 let ours = epoch == self.epoch && self.leader.is_some();

@@ -42,7 +42,7 @@ impl World {
                 if let Some(input) = self.things.finish(self.now, life, key, number) {
                     // Some answers come twice: once more when nobody waits for them.
                     if self.faulty() && self.rng.chance(30) {
-                        self.soon(1, 9000, Due::Fact(input.clone(), life));
+                        self.soon(1, 9000, Due::FactAgain(input.clone(), life, self.recoveries));
                     }
                     self.fact(input, life);
                 }
@@ -50,6 +50,22 @@ impl World {
             }
             Due::Fact(input, life) => {
                 self.fact(input, life);
+                Ok(())
+            }
+            Due::FactAgain(input, life, recoveries) => {
+                // An answer that comes twice does not come over a recovery: the executor knows its calls.
+                if recoveries == self.recoveries {
+                    self.fact(input, life);
+                }
+                Ok(())
+            }
+            Due::Notes(life, key, number) => {
+                if self.things.number_of(life, key) == Some(number)
+                    && let Some(handle) = self.provider.unwritten(number)
+                    && let Some(n) = self.server_of(life)
+                {
+                    self.post(n, Mail::Note(Input::Noted { resource: key.0, op: key.2, handle }, life));
+                }
                 Ok(())
             }
             Due::Said(input) => {
@@ -232,8 +248,13 @@ impl World {
         let following = matches!(self.servers[n].phase, Phase::Following(_));
         let look = |left| super::millis(Term::next_look(left));
         match response {
+            Some(Response::Seen(_, Some(left))) if following => self.at(look(Ok(Some(left))), Due::Campaign(n, life)),
+            Some(Response::Seen(seen, None)) if following => {
+                let steady = self.servers[n].clock.steady();
+                self.send(n, life, Request::Take { server: n, life, seen, ttl: super::LEAD }, To::Election(steady));
+            }
             Some(Response::Won(epoch, settled)) if following => self.takes_over(n, epoch, settled, sent),
-            Some(Response::Lost(left)) if following => self.at(look(Ok(left)), Due::Campaign(n, life)),
+            Some(Response::Lost) if following => self.at(look(Ok(None)), Due::Campaign(n, life)),
             None if following => self.at(look(Err(())), Due::Campaign(n, life)),
             // What is over stays over.
             Some(Response::Renewed(true)) if self.leads_on(n) => {
@@ -248,10 +269,14 @@ impl World {
     }
 
     fn fact(&mut self, input: Input, life: u64) {
-        self.things.settle(life, &input);
-        if let Some(n) = (0..self.servers.len()).find(|n| self.servers[*n].caller.life == life) {
+        if let Some(n) = self.server_of(life) {
             self.post(n, Mail::Fact(input, life));
         }
+    }
+
+    /// The server whose executor makes the calls of this life.
+    fn server_of(&self, life: u64) -> Option<usize> {
+        (0..self.servers.len()).find(|n| self.servers[*n].caller.life == life)
     }
 
     /// All who take themselves for the leader hear what the world says; some of it is said again when nobody listens.
@@ -285,7 +310,7 @@ impl World {
     /// A call on what is bought goes on, and may be over. One whose process stands still goes on when that does.
     fn buys(&mut self, life: u64, key: Key, number: u64) {
         let Some(effect) = self.things.buys(life, key, number) else { return };
-        let Some(n) = (0..self.servers.len()).find(|n| self.servers[*n].caller.life == life) else { return };
+        let Some(n) = self.server_of(life) else { return };
         if self.servers[n].is_paused(self.now) {
             let until = self.servers[n].paused.unwrap_or(self.now);
             self.at(Millis(until.since(self.now).0 + 2), Due::Ends(life, key, number));

@@ -82,8 +82,12 @@ enum Due {
     GivesUp(u64),
     /// A call of an adapter is over.
     Ends(u64, Key, u64),
-    /// An adapter's answer again.
+    /// An adapter's answer.
     Fact(Input, u64),
+    /// The same once more; the number is that of the recoveries until then.
+    FactAgain(Input, u64, u64),
+    /// A call on what is bought writes its note again, which the store did not take.
+    Notes(u64, Key, u64),
     /// The world says something.
     Said(Input),
     Holder(usize),
@@ -143,6 +147,8 @@ pub(crate) struct World {
     due: BTreeMap<(Timestamp, u64), Due>,
     number: u64,
     lives: u64,
+    /// Recoveries of all servers from commits that failed.
+    recoveries: u64,
     first_pools: Vec<PoolConfig>,
     pools: Arc<Vec<PoolConfig>>,
     weather: Weather,
@@ -222,6 +228,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         due: BTreeMap::new(),
         number: 0,
         lives,
+        recoveries: 0,
         first_pools,
         pools: configured,
         weather: Weather { faults: rng.chance(930), lies: rng.chance(200) },
@@ -237,10 +244,10 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         rng,
     };
     let result = world.live();
-    let (refused, late) = (world.db.refused, world.db.late);
+    let (refused, late, retaken) = (world.db.refused, world.db.late, world.db.retaken);
     let bought = world.provider.launches;
     world.counts.extend([("commits of deposed leaders", refused), ("commits after their doubt was settled", late)]);
-    world.counts.insert("machines bought", bought);
+    world.counts.extend([("machines bought", bought), ("leads taken again after a lost answer", retaken)]);
     Report { trace: world.trace.into_text(), result, turns: world.turns, counts: world.counts }
 }
 
@@ -355,7 +362,7 @@ impl World {
     fn send(&mut self, server: usize, life: u64, request: Request, to: To) {
         self.number += 1;
         let id = self.number;
-        let commit = matches!(request, Request::Commit { .. });
+        let acts = matches!(request, Request::Commit { .. } | Request::Take { .. });
         self.flights.insert(id, Flight { server, life, request: Some(request), to });
         let patience = self.rng.between(1000, 3000);
         if self.servers[server].cut {
@@ -377,7 +384,7 @@ impl World {
                 // The answer is.
                 14..20 => self.at(Millis(patience), Due::GivesUp(id)),
                 // It comes when nobody waits for it any more.
-                20..30 if commit => {
+                20..30 if acts => {
                     self.at(Millis(patience), Due::GivesUp(id));
                     way = patience + self.rng.between(1, 25_000);
                 }

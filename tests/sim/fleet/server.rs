@@ -90,9 +90,26 @@ impl Page {
 
 /// Somebody who waits for an answer.
 pub(crate) enum Asked {
-    Input { input: Input, holder: Option<usize>, from: oneshot::Receiver<Result<Reply, SubmitError>> },
-    Noted { input: Input, life: u64, from: oneshot::Receiver<Result<Reply, SubmitError>> },
-    Page { watcher: usize, connection: u64, from: oneshot::Receiver<Page> },
+    Input {
+        input: Input,
+        holder: Option<usize>,
+        from: oneshot::Receiver<Result<Reply, SubmitError>>,
+    },
+    Noted {
+        input: Input,
+        life: u64,
+        from: oneshot::Receiver<Result<Reply, SubmitError>>,
+    },
+    /// An adapter's answer, whose call is over with the commit.
+    Settled {
+        input: Input,
+        life: u64,
+    },
+    Page {
+        watcher: usize,
+        connection: u64,
+        from: oneshot::Receiver<Page>,
+    },
 }
 
 /// How a task ended.

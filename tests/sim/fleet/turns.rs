@@ -2,7 +2,7 @@
 
 use super::db::{Link, Note, Request};
 use super::server::{Asked, Done, Followed, Mail, Page, Phase, Server, poll, take_in};
-use super::{Break, Due, LEAD, LOOK, TICK, To, World, millis};
+use super::{Break, Due, LOOK, TICK, To, World, millis};
 use crate::adapters::{Caller, Weather};
 use crate::nature;
 use crate::world::{op_of, work_name};
@@ -208,16 +208,16 @@ impl World {
                 self.begins_anew(n, "another leads: its commit was refused");
                 Ok(())
             }
-            Done::Turned(cycle, Err(TurnError::Lost { again, .. }), _) => {
+            Done::Turned(cycle, Err(TurnError::Lost { again, .. }), asked) => {
                 self.count("commits that failed");
                 self.note(|| format!("server {n} lost a commit"));
-                // Here a recovery ends all calls, as if the core named none of them; `world.rs` has those that go on.
-                self.new_caller(n);
                 let again = again.into_iter().filter_map(|message| match message {
                     Message::Input(input, _) => Some(Mail::Input(*input)),
-                    Message::Fact(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => None,
+                    Message::Fact(input, CallId(life)) => Some(Mail::Fact(*input, life)),
+                    Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => None,
                 });
                 let mut mail: Vec<Mail> = again.collect();
+                self.notes_again(asked);
                 mail.append(&mut self.servers[n].mail);
                 self.servers[n].mail = mail;
                 self.recovers(n, cycle);
@@ -227,6 +227,7 @@ impl World {
                 self.note(|| format!("server {n} recovered at {}", batch.revision));
                 (self.servers[n].listening, self.servers[n].last_turn) = (self.now, self.now);
                 self.servers[n].served = self.now;
+                self.keeps_calls(n, &batch.effects);
                 self.releases(n, cycle, Turn { batch, answers: Vec::new() }, Vec::new())
             }
             Done::Recovered(_, Err(StoreError::Deposed { .. })) => {
@@ -238,6 +239,32 @@ impl World {
                 let life = self.servers[n].life;
                 self.soon(20, 600, Due::Wake(n, life));
                 Ok(())
+            }
+        }
+    }
+
+    /// As the executor does after a recovery: the calls that the recovered core names go on, and their answers count. The others
+    /// are ended.
+    fn keeps_calls(&mut self, n: usize, named: &[Effect]) {
+        self.recoveries += 1;
+        let life = self.servers[n].caller.life;
+        let (kept, over) = self.things.recovered(self.now, life, named, &mut self.rng);
+        self.provider.ended(&over);
+        *self.counts.entry("calls that went on over a recovery").or_default() += kept;
+        let things = &self.things;
+        self.servers[n].mail.retain(|mail| match mail {
+            Mail::Fact(input, life) | Mail::Note(input, life) => things.counts(*life, input),
+            _ => true,
+        });
+    }
+
+    /// As the journal does: a note that got no answer is written again.
+    fn notes_again(&mut self, asked: Vec<Asked>) {
+        for asked in asked {
+            if let Asked::Noted { input: Input::Noted { resource, op, .. }, life, .. } = asked
+                && let Some(number) = self.things.number_of(life, (resource, None, op))
+            {
+                self.soon(50, 2000, Due::Notes(life, (resource, None, op), number));
             }
         }
     }
@@ -375,6 +402,7 @@ impl World {
                 answered.extend(op_of(&input));
                 let line = format!("<- {input:?}");
                 self.trace.line(self.now, || line);
+                asked.push(Asked::Settled { input: input.clone(), life });
                 messages.push(Message::Fact(Box::new(input), CallId(life)));
             }
             Mail::Fact(..) => {}
@@ -441,6 +469,10 @@ impl World {
                 Ok(())
             }
             Asked::Noted { .. } => Err("only notes are noted".into()),
+            Asked::Settled { input, life } => {
+                self.things.settle(life, &input);
+                Ok(())
+            }
             Asked::Input { input, holder, mut from } => {
                 let Ok(answer) = from.try_recv() else { return Ok(()) };
                 self.trace
@@ -523,7 +555,7 @@ impl World {
             return;
         }
         let (life, steady) = (self.servers[n].life, self.servers[n].clock.steady());
-        self.send(n, life, Request::Campaign { server: n, ttl: LEAD }, To::Election(steady));
+        self.send(n, life, Request::Leader { life }, To::Election(steady));
     }
 }
 

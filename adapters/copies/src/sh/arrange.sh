@@ -1,6 +1,9 @@
-# Puts the parts of a copy in their places. $1: "keep" or "clean" (what else lies beside them goes), or "look" to do nothing but
-# print which are put away. Then for each part its directory behind "+" (into the tree) or "-" (out of it, for as long as a
-# lease lasts that did not ask for it).
+# Puts the parts of a copy into the tree, or out of it.
+#
+# Arguments: "clean", to remove what else lies beside them, "keep", or "look", to change nothing; then each part's directory
+#            behind "+" (into the tree) or "-" (out of it).
+# Prints:    with "look", the directories that are out of the tree, one a line.
+# Exits:     0; 93 (prelude.sh).
 guard_resource
 policy=$1
 shift

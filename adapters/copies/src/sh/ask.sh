@@ -1,5 +1,11 @@
-# Asks the remote what it has, beside what follows; list.sh waits for the answer. $1: its address, $2: names to look for, one a
-# line, $3: seconds. Nothing of the copy takes part, so a failure is the remote's.
+# Asks the remote for its refs in the background. list.sh waits for the answer. Nothing of the copy takes part, so a failure is
+# the remote's.
+#
+# Follows:   credentials.sh
+# Arguments: the remote's address; full names of refs, one a line; the limit in seconds. It shifts them away.
+# Input:     credentials (credentials.sh).
+# Sets:      $asking, the process; $names; $normal, empty; file descriptor 4, the answer.
+# Exits:     93, 127 (prelude.sh).
 have_git
 command -v timeout >/dev/null 2>&1 || {
   echo "timeout is not there" >&2

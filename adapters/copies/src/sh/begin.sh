@@ -1,5 +1,7 @@
-# Makes the copy's directory with its marker, and removes half-made trees. $1: MB that must be free. $2: where to note that
-# the copy lies here, or empty; only beside a host that has an owner.
+# Makes the copy's directory with its marker, and removes half-made trees.
+#
+# Arguments: MB that must be free; the file beside its host that records where the copy lies, or empty.
+# Exits:     0; 1, git was killed; 93, 127 (prelude.sh).
 have_git
 v=$(git version) || {
   # One that is there and was killed is no missing one.

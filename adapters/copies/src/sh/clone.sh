@@ -1,6 +1,12 @@
-# Clones into $1 (a name beside the notes) from $2, which is the origin or the host's mirror of it; $3: the lock of who
-# reads the mirror, or empty. Prints the object format. Objects are never shared with where they come from: a holder could
-# spoil them there. And they come by a transport and not as files: so each of them is hashed.
+# Clones a repository without a checkout. Objects come over a transport, so that each of them is hashed, and are never shared:
+# a holder could spoil them at their origin.
+#
+# Follows:   credentials.sh
+# Arguments: a name beside the notes for the new clone; the origin, or the host's mirror of it; the lock of the mirror's readers,
+#            or empty.
+# Input:     credentials (credentials.sh), if there is no lock.
+# Prints:    the object format.
+# Exits:     0; 1, the clone failed, with git's reason on standard error; 127 (prelude.sh).
 have_git
 far_end
 new=$N/$1 from=$2

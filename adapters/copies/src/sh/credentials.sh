@@ -1,6 +1,9 @@
-# What the broker hands us for the remote comes over standard input, and goes to git without being in an argument, in an
-# environment or on a disk. First line: "ssh" and seconds, then the key; or "https" and the origin (scheme, host and port),
-# then a line each for user and password. Nothing at all: the host's own will do.
+# Passes the pool's credentials to git without an argument, an environment variable or a file that has them. A library in front
+# of another script's text.
+#
+# Input:     nothing, if the host's own credentials count; or "ssh" and a time in seconds, then the key; or "https" and the origin
+#            (scheme, host and port), then a line each for user and password.
+# Exits:     by `login`: 93 (CREDENTIALS_REFUSED, CANNOT_CREATE), 127, ssh-agent or ssh-add is missing.
 given=
 drop_keys() { rm -rf -- "$keys"; }
 stop_agent() { kill "$agent" 2>/dev/null || :; }

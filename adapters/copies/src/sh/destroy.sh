@@ -1,4 +1,7 @@
-# Removes the copy and all that is ours of it; last the note $1, if there is one.
+# Removes the copy with all its notes.
+#
+# Arguments: the file beside its host that records where the copy lies, or empty; it goes last.
+# Exits:     0; 93 (prelude.sh).
 if [ -L "$D" ]; then rm -f -- "$D"; fi
 if [ -e "$D" ]; then
   guard_mounts

@@ -1,4 +1,7 @@
-# Removes a submodule, with what we note of it, when it is not worth mending.
+# Removes a submodule with its notes.
+#
+# Arguments: none.
+# Exits:     0; 93 (prelude.sh).
 guard_resource
 remove "$T"
 remove "$M"

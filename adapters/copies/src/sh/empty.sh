@@ -1,4 +1,7 @@
-# Gives back the room that the checked-out files take; prepare writes them again.
+# Removes all checked-out files to free disk space. The next prepare writes them again.
+#
+# Arguments: none.
+# Exits:     0; 93 (prelude.sh).
 guard
 cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"
 unlock "$T"

@@ -1,3 +1,7 @@
-# Git in the copy, on this host alone; the arguments are git's.
+# Runs git in the copy, without the remote.
+#
+# Arguments: those of git.
+# Prints:    what git prints.
+# Exits:     as git; 127 (prelude.sh).
 have_git
 exec git --git-dir="$G" --work-tree="$T" "$@"

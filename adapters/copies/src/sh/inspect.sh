@@ -1,5 +1,8 @@
-# Is this the copy that we made, and fit for use? $1: pinned configuration, $2: MB that must be free, $3: "deep" to walk
-# all objects. A holder may configure its copy while it has it, so the configuration counts only without a lease.
+# Compares the copy with the one that was made, and reports the first difference. A holder may configure its copy while it has
+# it, so the configuration counts only without a lease.
+#
+# Arguments: the configuration of the copy; MB that must be free; "deep" to hash all objects, or "quick".
+# Exits:     0; 93, with the state found; 127 (prelude.sh).
 guard
 have_git
 if [ -e "$M/suspect" ] || [ -L "$M/suspect" ]; then

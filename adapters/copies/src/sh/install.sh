@@ -1,4 +1,7 @@
-# Puts the finished clone $1 in the tree's place. $2: the pinned configuration, $3: the object format.
+# Puts the finished clone in the tree's place.
+#
+# Arguments: its name beside the notes; the configuration of the copy; its object format.
+# Exits:     0; 93 (prelude.sh).
 new=$N/$1
 printf '%s' "$2" >"$new/.git/config" || say CANNOT_CREATE "cannot write $new/.git/config"
 printf '%s' "$2" >"$M/config" || say CANNOT_CREATE "cannot write $M/config"

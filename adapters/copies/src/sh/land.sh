@@ -1,10 +1,14 @@
-# Lands what the copy has on a branch of the remote. What it takes stands in the copy's HEAD, or, with "changes", in its tree.
-# Everything is done in a repository of our own; the copy's configuration, hooks and index take no part.
-# $1: the address of the remote, $2: the branch, $3: the id of this landing, $4: words: squash, changes, dry, $5: how often,
-# $6: seconds for the locks, $7: the mirror, for its objects, $8: the fence, $9: our token, ${10}: author's name, ${11}: his
-# address, ${12}: the message.
-# Prints lines of a key and a value; the first of landed, already, contained, would, conflict, unrelated, missing, refused,
-# denied, unreachable, raced, busy, nested, lost, cut says how it went.
+# Lands the commit of the copy on a branch of the remote: its HEAD, or with "changes" its tree. All work happens in a repository
+# of our own; the copy's configuration, hooks and index take no part.
+#
+# Follows:   credentials.sh, scratch.sh
+# Arguments: 1 the remote's address; 2 the branch; 3 the landing's id; 4 words: squash, changes, dry; 5 the number of tries;
+#            6 seconds to wait for locks; 7 the mirror; 8 the fence, or empty; 9 the lease's token; 10 the author's name; 11 the
+#            author's address; 12 the message.
+# Input:     credentials (credentials.sh).
+# Prints:    a key, a tab and a value a line. One key is the result: landed, already, contained, would, conflict, unrelated,
+#            missing, refused, denied, unreachable, raced, busy, nested, lost or cut. Others: tries, onto, count, from, file, left.
+# Exits:     0, with a result; 93, 127 (prelude.sh).
 url=$1 branch=$2 id=$3 words=" $4 " times=$5 patience=$6 X=$7 fence=$8 token=$9
 shift 9
 name=$1 email=$2 message=$3

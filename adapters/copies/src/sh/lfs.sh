@@ -1,7 +1,11 @@
-# Large files, around the checkout of commit $1. $2: "before" brings those that the commit has into the host's store; "anew" the same,
-# and removes what is spoilt there; "after" proves that none is a pointer in the tree, which the filters take for its own
-# content. That the content is right is proved with all other files: the filter computes its hash, and with it the pointer.
-# Exit code 97: those that it printed did not come.
+# Loads the large files of a commit, or proves that none is a pointer in the tree.
+#
+# Follows:   credentials.sh
+# Arguments: the commit; "before" to load its files into the host's store, "anew" to remove spoilt ones there first, or "after" to
+#            prove the tree.
+# Input:     credentials (credentials.sh), unless "after".
+# Prints:    with exit code 97, the ids of the files that did not come, one a line.
+# Exits:     0; 93, 127 (prelude.sh); 97.
 have_git
 command -v git-lfs >/dev/null 2>&1 || say LFS_MISSING "git-lfs is not there, and the pool has lfs = true"
 cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"

@@ -1,7 +1,12 @@
-# Waits for what ask.sh has asked. Leaves all branches in meta/heads, sorted, and prints the rest: HEAD, the names, the first
-# branch as "any", and as "have" (or "commit", if it is one) which of them the copy has the objects of; and "fresh" if the copy's
-# branches of the remote are those that it has. $1: another id to look for there, or empty.
-# A failure is the remote's: 97, or 98 if there was no answer in time.
+# Waits for the remote's answer to ask.sh, and compares it with the copy.
+#
+# Follows:   ask.sh; normalise.sh may stand between
+# Arguments: one more id to look for in the copy, or empty.
+# Prints:    an id, a tab and a name a line: HEAD, the wanted names, and the first ref as "any"; the default branch as
+#            "ref: refs/heads/NAME", a tab, HEAD; "commit" or "have", a tab and an id that the copy has as a commit or as another
+#            object; "fresh" and a tab, if the copy's branches of the remote are the remote's.
+# Leaves:    meta/heads, the remote's branches, sorted.
+# Exits:     0; 97, the remote failed, with its reason on standard error; 98, no answer in time; 93, 127 (prelude.sh).
 tab=$(printf '\t')
 wait "$asking"
 rc=$?

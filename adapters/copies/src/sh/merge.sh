@@ -1,8 +1,12 @@
-# Merges refs onto a commit, one after the other, and brings the result into the copy. $1: the mirror, $2: the object format,
-# $3: "into" the copy, or "anew" for every object again, $4: seconds to wait for the mirror, $5: the commit; the rest: what is
-# merged, each as "<id> <name>". Prints "commit" and its id; or "conflict" or "unrelated" with the number of the one that does
-# not go (from 0), and each "file". Exit codes: 95 the mirror did not give what it should, 1 the copy did not take it.
-# The same inputs give the same id on each host, so nothing of the host takes part: identity and times are made up here.
+# Merges refs onto a commit, in their order, and brings the result into the copy. The same inputs give the same id on each host:
+# names and times do not depend on the host.
+#
+# Follows:   scratch.sh
+# Arguments: the mirror; the object format; "into" the copy, or "anew" for every object again; seconds to wait for the mirror; the
+#            commit; then each ref to merge as "ID NAME".
+# Prints:    "mirror", a tab and the mirror's mark; then "commit", a tab and the result; or "conflict" or "unrelated", a tab and the
+#            index of the ref from 0, and after "conflict" each "file".
+# Exits:     0; 1, the copy did not take the result; 95, the mirror did not give the commits; 93, 127 (prelude.sh).
 X=$1 format=$2 mode=$3 patience=$4 base=$5
 shift 5
 have_git

@@ -1,7 +1,12 @@
-# The host's mirror of the repository, which all copies of it on this host share. It is written by the user that builds run
-# as, so nothing in it is believed: who reads it does so by a fetch, which hashes every object that comes over.
-# $1: its directory, $2: its configuration, $3: the address of the origin, $4: the origin's default branch, or empty,
-# $5: seconds for a fetch, $6: seconds for a clone, $7: MB that must be free.
+# Makes and maintains the host's mirror of a repository, which all its copies on the host share. A library in front of another
+# script's text. Builds run as the mirror's owner, so its readers fetch from it, and hash every object.
+#
+# Follows:   credentials.sh, in front of pull.sh
+# Arguments: the mirror's directory; its configuration; the origin's address; the origin's default branch, or empty; seconds for a
+#            fetch; seconds for a clone; MB that must be free. It shifts them away.
+# Sets:      $X, the mirror; file descriptors 8, the writers' lock, and 9, the readers' lock. Both lie beside the mirror and end
+#            with their process.
+# Exits:     by `make`: 94, the origin did not give it; 95, the mirror vanished; 98, no time left; 93, 127 (prelude.sh).
 X=$1 x_config=$2 url=$3 default=$4 fetch_limit=$5 clone_limit=$6 min=$7
 shift 7
 have_git

@@ -1,6 +1,10 @@
-# The submodules that the commit in the tree has, as proved: "id path" for each, then an empty record; then "none", "broken" or
-# "read", and what .gitmodules says. All end with a NUL. Read from the proved file, and not from the store, which may lie; and
-# only if it is a file: a link's end is not the commit's.
+# Prints the submodules of the commit in the tree. They come from the proved index and the proved .gitmodules, not from the
+# object store.
+#
+# Arguments: none.
+# Prints:    records that end with NUL: "ID PATH" for each submodule; an empty one; then "none" (no .gitmodules), "broken" (git
+#            cannot read it), or "read" and the output of `git config --list -z`.
+# Exits:     0; 93, 127 (prelude.sh).
 guard
 have_git
 g ls-files -s -z | tr '\0\n' '\n\0' | sed -n 's/^160000 \([0-9a-f]*\) 0.\(.*\)/\1 \2/p' | tr '\0\n' '\n\0'

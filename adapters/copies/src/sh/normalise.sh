@@ -1,7 +1,10 @@
-# Brings .git back to what we know, before any of it is trusted: all that is not needed goes, whatever it is called.
-# Leaves HEAD detached at the former commit, or on a branch without one. $1: pinned configuration, $2: "mend" also
-# replaces a broken HEAD, $3: MB that must be free, $4: "index" keeps the index, for who can tell whether it is to be believed.
-# Other scripts may follow.
+# Brings .git to a known state before git trusts it: all that is not needed goes. HEAD is detached at the former commit after
+# that, or names a branch without a commit. Other scripts may follow.
+#
+# Arguments: the configuration of the copy; "strict", or "mend" to replace a broken HEAD and configuration; MB that must be free;
+#            "index" to keep the index, or empty. It shifts them away.
+# Sets:      $normal, yes; $digits, the length of an object's name.
+# Exits:     0, if no script follows; 93, 127 (prelude.sh).
 guard_mounts
 [ "$M" = "$D/meta" ] || plain_notes
 thaw "$G"

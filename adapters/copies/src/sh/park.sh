@@ -1,6 +1,9 @@
-# Takes the submodules of a former lease out of the tree, which is then proved without them. Each goes to its own notes, below
-# `sub`, and comes back with place.sh. The notes say where it lay; they are believed as far as that is a directory in the tree.
-# Prints the names of the notes of those that are out.
+# Moves the submodules of a former lease out of the tree, which is then proved without them. place.sh brings them back. The
+# recorded path of a submodule counts only if it is a directory in the tree.
+#
+# Arguments: none.
+# Prints:    the names of the notes of the submodules that are out of the tree, one a line.
+# Exits:     0; 93 (prelude.sh).
 make_notes
 only_dir "$M/sub"
 [ -d "$M/sub" ] || exit 0

@@ -1,5 +1,8 @@
-# Puts a submodule in its place in the tree, from where park.sh left it, if it is there. $1: its path below the tree, $2: the
-# name of its notes. Prints "there", or "new" if one must be made.
+# Moves a submodule from where park.sh left it to its place in the tree.
+#
+# Arguments: its path below the tree; the name of its notes.
+# Prints:    "there", or "new" if it has to be cloned.
+# Exits:     0; 93 (prelude.sh).
 guard
 s=$M/sub/$2 at=$T/$1
 guard_way "$at"

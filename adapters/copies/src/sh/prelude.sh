@@ -1,7 +1,12 @@
-# Common to all scripts. $1: the resource's directory, $2: its id, $3: the working copy that is meant, which is all of the tree,
-# a part of it or a submodule, $4: the directory of what we note of that one, $5: where its large files come from, or empty if
-# they stay pointers, $6: directories that the tree has, one a line, or empty for all of it, $7: how many commits of history
-# there are, or empty for all. POSIX sh, no bashisms.
+# Sets what all scripts of this directory share. A library in front of another script's text; POSIX sh.
+#
+# Arguments: the resource's directory; its id; the working copy (the whole tree, a part of it or a submodule); the directory
+#            with the notes of that working copy; the address of git-lfs, or empty if large files stay pointers; the
+#            directories that the tree has, one a line, or empty for all; the number of commits of history, or empty for all.
+#            The arguments of the next script follow.
+# Sets:      $D $R $T $M $L $W $H, the arguments; $G, the .git directory; $N, the directory in which a new clone grows.
+# Exits:     with each script: 93 after `say`, with a state, a tab and its details on standard output; 127, a tool is missing.
+# shellcheck shell=sh
 set -u
 umask 022
 D=$1 R=$2 T=$3 M=$4 L=$5 W=$6 H=$7

@@ -1,6 +1,11 @@
-# Follows rebuild.sh. Proves that the tree is the wanted commit, by the chain of hashes from its name down to each file,
-# trusting no object of the store; puts back what is not. Prints "was", the commit that it was at before; "written", how
-# many files were written; and "trust", what there is to know of the index, if that was asked for.
+# Proves that the tree is the wanted commit: each hash is computed again, from the commit's name down to each file. Files that
+# differ are written again.
+#
+# Follows:   rebuild.sh
+# Arguments: those of rebuild.sh.
+# Prints:    a key, a tab and a value a line: "was", the former commit, or empty; "written", the number of files written; "trust",
+#            what is known of the index, if that is asked for and certain.
+# Exits:     0; 93 (prelude.sh).
 head=$(g rev-parse -q --verify HEAD 2>/dev/null) || fail "HEAD names nothing"
 [ "$head" = "$want" ] || fail "HEAD is $head"
 if [ "$known" != yes ] || [ "$was" != "$tree" ]; then

@@ -1,9 +1,13 @@
-# Brings what is wanted from the origin into the mirror, if it is not there yet, and from there into the copy.
-# $1: the name that the remote has for it (or a whole id), $2: its id as listed; both empty if only branches are wanted.
-# $3: a tag to set in the copy, or empty. $4: "into" the copy, "anew" for every object again, "mirror" for the mirror alone.
-# $5: "offline" if the origin does not answer. $6: the mirror that let a copy down (its `made`): it is dropped.
-# Prints "mirror", then the mirror's `made`; and "commit", then the commit. Exit codes: 94 the origin did not give it,
-# 95 the mirror did not give it, 96 the origin does not have the id, 98 out of time, 99 no commit.
+# Brings branches and a wanted commit from the origin into the mirror, and from there into the copy.
+#
+# Follows:   credentials.sh, mirror.sh
+# Arguments: the remote's name of what is wanted, or a whole id; its id; both are empty if only branches are wanted; the tag to set
+#            in the copy, or empty; "into" the copy, "anew" for every object again, or "mirror" for the mirror alone; "offline" if
+#            the origin does not answer, or empty; the mark of the mirror to remove first, or empty.
+# Input:     credentials (credentials.sh).
+# Prints:    "mirror", a tab and the mirror's mark; "commit", a tab and the commit.
+# Exits:     0; 94, the origin did not give it; 95, the mirror did not give it; 96, the origin does not have the id; 98, no time
+#            left; 99, it is no commit; 93, 127 (prelude.sh).
 name=$1 oid=$2 tag=$3 mode=$4 offline=$5 drop=$6
 flock -w "$clone_limit" 8 || exit 98
 if [ -n "$drop" ] && [ "$(head -c 100 "$X/made" 2>/dev/null)" = "$drop" ]; then

@@ -1,10 +1,13 @@
-# Brings the tree to commit $1; prove.sh follows. "HEAD" is the commit that it is at, if there is one.
-# $2: "clean" or "keep" (what git does not track), $3: "gentle", or "wipe" to start from an empty directory, $4: the remote's
-# default branch, or empty, $5: what is known of the index (what prove.sh printed as "trust"), or empty, $6: "trust" to have
-# that printed again, $7: the note to leave in meta/lease, or empty; the rest: patterns of what survives "clean".
+# Brings the tree to a commit. prove.sh follows.
 #
-# The index is either the one that we know byte for byte, or made anew without any time stamp, so that every file is hashed. Its
-# listing of trees is never taken from the object store: git computes it from the entries. See docs/adr/0010.
+# The index is either the known one, byte for byte, or made anew without time stamps, so that every file is hashed. Git computes
+# its listing of trees from the entries, and never takes it from the object store. See docs/adr/0010.
+#
+# Arguments: the commit, or "HEAD" for the one that the tree is at; "clean" or "keep", for what git does not track; "gentle", or
+#            "wipe" to begin with an empty directory; the remote's default branch, or empty; what is known of the index (what
+#            prove.sh printed as "trust"), or empty; "trust" to have that printed again, or empty; the note to leave in meta/lease,
+#            or empty; then patterns of what "clean" keeps.
+# Exits:     0, if "HEAD" names no commit; 93, 127 (prelude.sh).
 have_git
 cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"
 want=$1 policy=$2 mode=$3 default=$4 trust=$5 save=$6 note=$7

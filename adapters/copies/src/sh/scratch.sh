@@ -1,6 +1,8 @@
-# A repository of our own, in which nothing is that did not come over a transport: so that each object was hashed on its
-# way, and what is made of them is made of what their names say. A holder can forge objects in the copy and in the mirror.
-# In $S: where it lies. It goes with the script that made it, or with the next one.
+# Makes a repository of our own in $S, whose objects all come over a transport and are hashed on their way. A holder can forge
+# objects in the copy and in the mirror. A library in front of another script's text.
+#
+# Expects:   $S, its directory. It goes with the script that made it, or with the next one.
+# Exits:     93 (CANNOT_CREATE, GIT_TOO_OLD, MERGE_FAILED).
 
 drop_scratch() { rm -rf -- "$S"; }
 # $1: the object format.

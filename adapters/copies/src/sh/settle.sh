@@ -1,5 +1,8 @@
-# Housekeeping in the mirror, when nobody uses it: otherwise another time. Each fetch leaves a pack or loose objects, and
-# what asks for objects looks into all packs. By geometric steps, so that the big pack is seldom written again.
+# Repacks the mirror, if that is due and no other process uses it. Geometric steps rewrite the large pack seldom.
+#
+# Follows:   mirror.sh
+# Arguments: those of mirror.sh.
+# Exits:     0; 93, 127 (prelude.sh).
 flock -n 8 || exit 0
 flock -n 9 || exit 0
 [ -d "$X" ] || exit 0

@@ -1,8 +1,11 @@
-# Ends the processes that a former holder, or an earlier call of ours, left behind: those that carry the lease's id, or
-# whose directory, program or open file lies in the tree, in a part that is put away, or among our notes. $1: lease id, or empty.
-# $2: "set" gives the copy to token $3 first, "clear"
-# takes it from it first: whoever passes the fence after that is refused, whoever passed before is found below.
-# Other scripts may follow: it takes its arguments away.
+# Ends the processes that a former holder, or an earlier call of ours, left: those that carry the lease's id, or whose directory,
+# program or open file lies in the tree, in a part that is out of it, or among the notes. Other scripts may follow.
+#
+# Follows:   processes.sh (adapters/api)
+# Arguments: the lease's id, or empty; "set" to give the copy to the token first, "clear" to take it away, or empty; the token; the
+#            lease's number (guard.sh of adapters/api), or empty; the lease on the host, or empty; the host's directory, or empty.
+#            It shifts them away.
+# Exits:     0, if no script follows; 93 (FENCED, NO_PROC, PROCESS_SURVIVES, PROCESSES_UNREADABLE and those of prelude.sh).
 lease=$1 number=$4 held=" $5 " hosts=${6%/*}
 since='' rival='' former=' '
 plain_notes
@@ -80,7 +83,7 @@ marked() {
   done
 }
 
-# Whether this path lies in what the next holder gets, or among our notes.
+# Whether this path lies in the tree, in a part that is out of it, or among the notes.
 ours() {
   case $1 in
   "$tree" | "$tree/"* | "$tree (deleted)" | "$base/meta" | "$base/meta/"* | "$base/parts/"*) return 0 ;;
@@ -88,10 +91,11 @@ ours() {
   return 1
 }
 
-# By directory, program, or an open file: who still holds one can write to what the next holder gets. A path may have line ends
-# or " -> " in it, so no listing of several processes is read: find compares what a link leads to, and prints whose link it is.
+# Processes whose directory, program or open file lies there: they can write to what the next holder gets. A path may have a
+# newline or " -> ", so no listing of several processes is read: find compares the target of a link, and prints its process.
 at=$(printf '%s' "$base" | sed 's/[][*?\\]/\\&/g')
-finds=
+finds='' newline='
+'
 if find /proc/self/cwd -prune -lname '*' >/dev/null 2>&1; then finds=yes; fi
 inside() {
   if [ -n "$finds" ]; then
@@ -101,18 +105,27 @@ inside() {
     return 0
   fi
   for p in /proc/[0-9]*; do
+    # One listing finds the candidates; each link of a candidate is compared whole.
     # shellcheck disable=SC2012
     ls -l "$p/cwd" "$p/exe" "$p/fd" 2>/dev/null | while IFS= read -r line; do
       if ours "${line#*" -> "}"; then
-        printf '%s\n' "${p#/proc/}"
+        echo
         break
       fi
+    done | while read -r _; do
+      for f in "$p/cwd" "$p/exe" "$p/fd"/*; do
+        # The dot keeps newlines at the end.
+        to=$(readlink "$f" 2>/dev/null && echo .)
+        if ours "${to%"$newline".}"; then
+          printf '%s\n' "${p#/proc/}"
+          break
+        fi
+      done
     done
   done
 }
 
-# Whoever is in the process group of one of them is theirs, marked or not. The groups are remembered: the leader may be
-# the first to die.
+# The process group of such a process counts with it, marked or not. The groups are remembered: the leader may end first.
 groups=' '
 note_groups() {
   for pid in $left; do

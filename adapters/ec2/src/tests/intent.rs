@@ -1,19 +1,20 @@
 //! Invariants 5 and 12 of the design: intent before act, and nothing launched twice, whatever is cut off in between.
 
 use super::world::{Notes, World, job};
-use crate::cloud::Launch;
+use crate::cloud::{LISTED_AFTER_MS, Launch};
 use crate::fake::Fault;
+use crate::hub::now_ms;
 use crate::note::Note;
-use crate::provision::{self, LISTED_AFTER_MS};
+use crate::provision;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{advance, timeout};
-use wharfinger_adapter::{Failure, Journal};
+use wharfinger_adapter::{Adapter, Failure, Journal};
 
-/// What was asked for, and what was written down by then.
-type Asked = Vec<(Launch, Option<Launch>)>;
+/// What was asked for, what was written down by then, and the difference of their times in milliseconds.
+type Asked = Vec<(Launch, Option<Launch>, Option<i64>)>;
 
 fn one_place(config: &mut crate::Config) {
     config.types.truncate(1);
@@ -42,15 +43,27 @@ async fn invariant_5_what_is_bought_was_written_down_before_just_as_it_is_asked_
         let notes = Arc::new(Notes::default());
         let asked: Arc<Mutex<Asked>> = Arc::default();
         let (books, seen) = (notes.clone(), asked.clone());
-        world.cloud.witness(move |launch| seen.lock().unwrap().push((launch.clone(), launching(books.last()))));
-        // Also the second attempt, and each repetition.
-        for fault in [Fault::Lost, Fault::Refused("InsufficientInstanceCapacity"), Fault::Unheard] {
+        world.cloud.witness(move |launch| {
+            let late = match books.note() {
+                Some(Note::Launching { asked_ms, .. }) => asked_ms.map(|asked_ms| now_ms() - asked_ms),
+                _ => None,
+            };
+            seen.lock().unwrap().push((launch.clone(), launching(books.last()), late));
+        });
+        // Also the second attempt, and each repetition; a throttle makes a repetition wait.
+        for fault in [
+            Fault::Lost,
+            Fault::Refused("RequestLimitExceeded"),
+            Fault::Refused("InsufficientInstanceCapacity"),
+            Fault::Unheard,
+        ] {
             world.cloud.fault(if fleet { "CreateFleet" } else { "RunInstances" }, fault);
         }
         let _ = timeout(Duration::from_secs(60), world.launch("res_1", &notes)).await;
         let asked = asked.lock().unwrap();
-        assert!(!asked.is_empty());
-        for (launch, written) in asked.iter() {
+        assert!(asked.len() >= 3, "{} requests", asked.len());
+        for (launch, written, late) in asked.iter() {
+            assert_eq!(*late, Some(0), "the note has the time of the request");
             let written = written.clone().expect("asked for, and not written down");
             let told = |launch: &Launch| -> serde_json::Value {
                 serde_json::from_str(launch.user_data.strip_prefix("#cloud-config\n").unwrap()).unwrap()
@@ -118,6 +131,59 @@ async fn invariant_12_killed_when_the_launch_was_heard_it_asks_for_the_same_and_
         let all: Vec<String> = world.cloud.instances().into_iter().map(|one| one.id).collect();
         assert_eq!(all, [host.instance], "fleet {fleet}: bought twice");
     }
+}
+
+/// The destructive path counts from the latest request, not from the plan: the instance of a request that was repeated long
+/// after the plan may still be missing from the lists.
+#[tokio::test(start_paused = true)]
+async fn a_launch_repeated_long_after_its_plan_and_removed_before_it_is_listed_is_found_and_ended() {
+    for fleet in [false, true] {
+        let mut world = world(fleet);
+        world.cloud.slow(Duration::from_secs(20), Duration::ZERO);
+        let call = if fleet { "CreateFleet" } else { "RunInstances" };
+        let notes = Notes::default();
+        for fault in [Fault::Unheard, Fault::Lost] {
+            world.cloud.fault(call, fault);
+            let cut = timeout(Duration::from_millis(100), world.launch("res_1", &notes)).await;
+            assert!(cut.is_err() && launching(notes.last()).is_some(), "the outcome is not known");
+            if world.cloud.alive().is_empty() {
+                advance(Duration::from_secs(600)).await;
+                world.restart();
+            }
+        }
+        assert_eq!((world.cloud.alive().len(), world.cloud.calls(call)), (1, 2), "the repetition launched it");
+        // The pool is drained while no list has the instance.
+        let resource = job("res_1", notes.last()).resource;
+        let failure = world.adapter.destroy(&resource).await.expect_err("the instance can still appear");
+        assert_eq!(failure.reason, "NOT_TERMINATED_YET");
+        advance(Duration::from_secs(21)).await;
+        world.adapter.destroy(&resource).await.expect_err("EC2 has not confirmed its end");
+        assert_eq!(world.cloud.alive().len(), 0, "found and ended");
+        // A listed instance is the only one of its token, so nothing is left to wait for.
+        world.adapter.destroy(&resource).await.unwrap();
+    }
+}
+
+/// Notes of older versions have no time of the latest request. The version that wrote one ended before this process began.
+#[tokio::test(start_paused = true)]
+async fn a_note_without_the_time_of_its_request_counts_from_the_start_of_the_process() {
+    let mut world = world(false);
+    world.cloud.slow(Duration::from_secs(200), Duration::ZERO);
+    world.cloud.fault("RunInstances", Fault::Unheard);
+    let notes = Notes::default();
+    assert!(timeout(Duration::from_millis(100), world.launch("res_1", &notes)).await.is_err());
+    let mut old: serde_json::Value = serde_json::from_str(&notes.last().unwrap()).unwrap();
+    assert!(old.as_object_mut().unwrap().remove("asked_ms").is_some(), "{old}");
+    advance(Duration::from_secs(3600)).await;
+    world.restart();
+    let resource = job("res_1", Some(old.to_string())).resource;
+    let within = Duration::from_millis(LISTED_AFTER_MS.unsigned_abs());
+    for passed in [Duration::ZERO, within] {
+        advance(passed).await;
+        assert_eq!(world.adapter.destroy(&resource).await.unwrap_err().reason, "NOT_TERMINATED_YET");
+    }
+    advance(Duration::from_secs(1)).await;
+    world.adapter.destroy(&resource).await.unwrap();
 }
 
 /// The answer is lost, then the permission is, and the lists lag: bought once, and found when it shows up.

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::advance;
-use wharfinger_adapter::NoticeKind;
+use wharfinger_adapter::{NoticeKind, WallTime};
 
 fn event(kind: &str, detail: &serde_json::Value) -> String {
     json!({ "source": "aws.ec2", "detail-type": kind, "time": "2026-11-28T03:00:00Z", "detail": detail }).to_string()
@@ -28,7 +28,7 @@ async fn receive(world: &World) {
     inbox::receive(world.adapter.hub(), "queue").await.unwrap();
 }
 
-const END: NoticeKind = NoticeKind::Interruption { at_unix_ms: 1_795_834_920_000 };
+const END: NoticeKind = NoticeKind::Interruption(WallTime(1_795_834_920_000));
 
 #[tokio::test(start_paused = true)]
 async fn a_warning_is_told_and_its_pool_left_alone_for_a_while() {
@@ -153,7 +153,7 @@ async fn a_group_that_ends_a_host_is_let_when_nobody_works_there_or_when_the_tim
         world.cloud.send(&hook("i-0aaaaaaaaaaaaaaaa", "theirs", now));
         world.cloud.send(&hook(&host.instance, "ours", now));
         receive(&world).await;
-        let end = NoticeKind::Interruption { at_unix_ms: now + 120_000 };
+        let end = NoticeKind::Interruption(WallTime(now + 120_000));
         assert_eq!(world.books.heard(), [("res_1".into(), end, "sqs hook")], "the holders are told");
         assert_eq!((world.cloud.hooks_completed().len(), world.cloud.messages_left()), (0, 1), "somebody works there");
         if leaves {

@@ -1,8 +1,8 @@
 //! A provider that is eventually consistent, loses answers, takes instances away and is down at times; a broker that dies in
 //! the middle of anything; seeded. `EC2_SEED=n` runs one seed, `EC2_SEEDS=n` so many.
 //!
-//! After every step: no resource has two instances that cost money, and nothing was told to be gone that is not. In the end, when
-//! the world is calm: exactly what is wanted is there.
+//! After every step: no resource has two instances that cost money, nothing was told to be gone that is not, and a resource that was
+//! removed has no instance, listed or not. In the end, when the world is calm: exactly what is wanted is there.
 
 use super::world::{Notes, World, job};
 use crate::cloud::{Place, State};
@@ -66,7 +66,7 @@ impl Sim {
                 config.subnets.pop_last();
             }
         });
-        world.cloud.slow(Duration::from_secs(rng.below(200)), Duration::from_secs(rng.below(20)));
+        world.cloud.slow(Duration::from_secs(rng.below(290)), Duration::from_secs(rng.below(20)));
         world.cloud.paged(usize::try_from(1 + rng.below(3)).unwrap());
         Self { world, rng, sweep: Sweep::default(), notes: BTreeMap::new(), next: 0, seed, told_gone: BTreeSet::new() }
     }
@@ -111,7 +111,12 @@ impl Sim {
         let job = job(resource, handle).resource;
         if let Ok(Ok(())) = timeout(span, self.world.adapter.destroy(&job)).await {
             self.world.books.rows.lock().unwrap().retain(|row| row.resource != resource);
-            self.notes.remove(resource);
+            let note = self.notes.remove(resource).and_then(|notes| notes.last());
+            // EC2 has forgotten some for good, so that no list can show them.
+            let is_left = |id: &str| !self.world.cloud.is_forgotten(id);
+            let mut left = self.world.cloud.alive();
+            left.retain(|one| one.tags[tags::RESOURCE] == resource && is_left(&one.id));
+            assert!(left.is_empty(), "{resource} was removed by {note:?}, and EC2 still has {left:?}");
         }
     }
 
@@ -130,7 +135,7 @@ impl Sim {
 
     async fn step(&mut self) {
         let span = Duration::from_millis(self.rng.below(4000));
-        match self.rng.below(21) {
+        match self.rng.below(23) {
             0..=2 if self.notes.len() < 5 => {
                 let resource = self.want();
                 self.make(&resource, span).await;
@@ -170,6 +175,17 @@ impl Sim {
                 let code = self.rng.pick(&["UnauthorizedOperation", "ExpiredToken", "VcpuLimitExceeded"]).unwrap();
                 self.world.cloud.fault(call, Fault::Lost);
                 self.world.cloud.fault(call, Fault::Refused(code));
+            }
+            19 => {
+                // The broker is away for long, and goes on with a request from long before.
+                advance(Duration::from_secs(self.rng.below(900))).await;
+                self.world.restart();
+            }
+            20 => {
+                // The broker goes on with a request whose answers are lost.
+                let call = self.rng.pick(&["RunInstances", "CreateFleet"]).unwrap();
+                (0..=self.rng.below(3)).for_each(|_| self.world.cloud.fault(call, Fault::Lost));
+                self.world.restart();
             }
             12 => self.world.cloud.fault("DescribeInstances", Fault::Refused("RequestLimitExceeded")),
             13 => {

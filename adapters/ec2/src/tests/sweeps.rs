@@ -6,7 +6,7 @@ use crate::fake::Fault;
 use crate::reconcile::{Sweep, Watch};
 use std::time::Duration;
 use tokio::time::advance;
-use wharfinger_adapter::NoticeKind;
+use wharfinger_adapter::{NoticeKind, WallTime};
 
 const TICK: Duration = Duration::from_secs(15);
 
@@ -155,7 +155,7 @@ async fn scheduled_work_is_told_and_taken_back_and_failing_checks_are_a_risk() {
         watch.once(world.adapter.hub()).await;
     }
     let at_unix_ms = 2_000_000_000_000;
-    assert_eq!(world.books.heard(), [("res_1".into(), NoticeKind::Maintenance { at_unix_ms }, "ec2 events")]);
+    assert_eq!(world.books.heard(), [("res_1".into(), NoticeKind::Maintenance(WallTime(at_unix_ms)), "ec2 events")]);
     world.cloud.status(&one.instance, vec![event("[Canceled] The instance is on degraded hardware")], false);
     world.cloud.status(&two.instance, Vec::new(), true);
     watch.once(world.adapter.hub()).await;

@@ -1,32 +1,34 @@
 //! The answer to a probe or a check.
 
-/// What a resource is, by its own answer. An `Err` in its place means: not known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use alloc::string::String;
+
+/// The state of a resource by its own answer. A call that returns an error instead is no verdict.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Verdict {
-    /// It is the resource that we made, and it is fit for use.
+    /// It is the resource that the broker made, and it is fit for use.
     Healthy,
     /// It answers, but it is not fit for use.
     Mangled {
-        /// Whether [`crate::Adapter::repair`] is worth a try.
+        /// Whether a repair is worth a try.
         repairable: bool,
         /// A stable code in SCREAMING_SNAKE_CASE: `GIT_DIR_MISSING`, `DISK_FULL`.
         reason: &'static str,
-        /// What is wrong with it.
+        /// The damage, in words.
         detail: String,
     },
-    /// No answer. One is a lost probe; several in a row over some time are evidence.
+    /// It does not answer. One such verdict is a lost probe; several in a row over some time are evidence.
     Unreachable {
         /// A stable code: `CONNECTION_REFUSED`, `TIMEOUT`, `CONNECTION_LOST`.
         reason: &'static str,
-        /// What was tried and what came back.
+        /// The attempt and its result, in words.
         detail: String,
     },
-    /// It is certain that it exists no more: the provider says terminated, the directory is not there, another host
+    /// It provably exists no more: the provider reports it as terminated, its directory is missing, or another host
     /// key or another boot answers at its address.
     Gone {
         /// A stable code: `DIRECTORY_MISSING`, `HOST_REPLACED`, `REBOOTED`.
         reason: &'static str,
-        /// What proves it.
+        /// The proof, in words.
         detail: String,
     },
 }
