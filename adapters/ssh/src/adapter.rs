@@ -1,13 +1,15 @@
 //! The adapter's calls.
 
 use crate::config::{Config, Host};
-use crate::connection::{Connection, Endpoint};
+use crate::connection::Connection;
+use crate::endpoint::Endpoint;
 use crate::error::Kind;
 use crate::holder_key::HolderKey;
 use crate::key::{self, fingerprint};
 use crate::notices::{NotHeard, Reporter};
 use crate::probe::{self, Known};
 use crate::shell::SshShell;
+use crate::watch_host;
 use async_trait::async_trait;
 use russh::keys::PrivateKey;
 use serde::{Deserialize, Serialize};
@@ -113,7 +115,7 @@ impl SshAdapter {
         for (name, endpoint) in endpoints {
             let connection = match inventory.connections.remove(&name) {
                 Some(connection) if connection.endpoint == endpoint => connection,
-                Some(_) | None => Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter)))),
+                Some(_) | None => watched(endpoint, &self.reporter),
             };
             inventory.retired.remove(&name);
             connections.insert(name, connection);
@@ -134,7 +136,7 @@ impl SshAdapter {
             for (name, endpoint) in alone.endpoints()? {
                 let same = inventory.retired.get(&name).is_some_and(|known| known.endpoint == endpoint);
                 if !same {
-                    let connection = Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter))));
+                    let connection = watched(endpoint, &self.reporter);
                     inventory.retired.insert(name, connection);
                 }
             }
@@ -162,12 +164,14 @@ impl SshAdapter {
     }
 }
 
+/// Connections to a host whose end and announcements are reported.
+fn watched(endpoint: Endpoint, reporter: &Arc<Reporter>) -> Arc<Connection> {
+    Arc::new(Connection::new(endpoint, Some(Arc::clone(reporter)), watch_host::start))
+}
+
 /// A connection for each host, none of them made yet.
 fn connect_all(endpoints: BTreeMap<String, Endpoint>, reporter: &Arc<Reporter>) -> BTreeMap<String, Arc<Connection>> {
-    endpoints
-        .into_iter()
-        .map(|(name, endpoint)| (name, Arc::new(Connection::new(endpoint, Some(Arc::clone(reporter))))))
-        .collect()
+    endpoints.into_iter().map(|(name, endpoint)| (name, watched(endpoint, reporter))).collect()
 }
 
 fn read_handle(job: &ResourceJob) -> Result<Option<Handle>, Failure> {
@@ -222,7 +226,7 @@ impl SshAdapter {
         };
         let unusable = |why: String| {
             let text = format!(
-                "host {item:?} was taken out of the inventory, and can not be reached by what is known of it: {why}"
+                "host {item:?} was taken out of the inventory, and cannot be reached by what is known of it: {why}"
             );
             Failure::configuration("HOST_UNKNOWN", text)
         };
@@ -237,7 +241,7 @@ impl SshAdapter {
             proxy_command: handle.proxy_command,
             limits: inventory.config.limits(),
         };
-        let connection = Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter))));
+        let connection = watched(endpoint, &self.reporter);
         inventory.retired.insert(item, Arc::clone(&connection));
         Ok(connection)
     }
@@ -257,7 +261,7 @@ impl SshAdapter {
             if let Some(kept) = inventory.connections.get_mut(name)
                 && Arc::ptr_eq(kept, connection)
             {
-                *kept = Arc::new(Connection::new(connection.endpoint.clone(), Some(Arc::clone(&self.reporter))));
+                *kept = watched(connection.endpoint.clone(), &self.reporter);
             }
         }
         connection.close().await;
@@ -278,7 +282,7 @@ impl SshAdapter {
             match said {
                 Ok(None) => return Ok(()),
                 _ if begun.elapsed() < HEARD_WITHIN => tokio::time::sleep(LOOK).await,
-                // A host that can not be watched announces nothing.
+                // A host that cannot be watched announces nothing.
                 Err(NotHeard) => return Ok(()),
                 Ok(Some((source, text))) => return Err(announce::not_made(&endpoint.name, source, &text)),
             }
@@ -307,7 +311,7 @@ impl SshAdapter {
             tracing::info!(pool = self.pool, host, resources, processes, "took away what earlier resources left");
         }
         if !swept.kept.is_empty() {
-            tracing::warn!(pool = self.pool, host, kept = swept.kept, "can not be taken away; remove it by hand");
+            tracing::warn!(pool = self.pool, host, kept = swept.kept, "cannot be taken away; remove it by hand");
         }
         Ok(swept.marked)
     }
@@ -335,7 +339,7 @@ impl Adapter for SshAdapter {
         proof::judge(&endpoint.name, &facts, &needs)?;
         if !marked {
             let text = format!(
-                "host {}: {} can not be written; look at the disk and its permissions",
+                "host {}: {} cannot be written; look at the disk and its permissions",
                 endpoint.name,
                 sweep::beside(&needs.scratch)
             );

@@ -1,6 +1,6 @@
 //! What a pool of kind `ssh` says in the configuration: the inventory.
 
-use crate::connection::Endpoint;
+use crate::endpoint::{Endpoint, Limits, Watch};
 use crate::key;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,29 +195,6 @@ impl Default for Config {
             hosts: Vec::new(),
         }
     }
-}
-
-/// Times and limits of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    pub(crate) connect: Duration,
-    pub(crate) answer: Duration,
-    pub(crate) keepalive_interval: Duration,
-    pub(crate) keepalive_max: usize,
-    pub(crate) sessions: usize,
-    pub(crate) watch: Option<Watch>,
-}
-
-/// What is looked at on a host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Watch {
-    pub(crate) notice_file: String,
-    pub(crate) shutdown_file: String,
-    pub(crate) command: String,
-    pub(crate) command_source: &'static str,
-    pub(crate) interval: Duration,
-    /// Without a slash at its end.
-    pub(crate) work_dir: String,
 }
 
 impl Default for Limits {

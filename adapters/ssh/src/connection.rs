@@ -6,15 +6,13 @@
 //! would look dead because somebody paused `less`. Hence: over the kept connection goes only what we always read at
 //! full speed; output for a caller's own reader comes over a connection of its own, where waiting is just what we want.
 
-use crate::config::Limits;
+use crate::endpoint::Endpoint;
 use crate::error::{Kind, SshError};
 use crate::notices::Reporter;
-use crate::watch_host;
 use russh::client::{self, DisconnectReason, Msg};
 use russh::keys::{PrivateKey, PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelOpenFailure, Disconnect};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,31 +32,15 @@ const FULL_ATTEMPTS: u32 = 2;
 /// One probe in so many runs a command on the host; the others are pings.
 const THOROUGH_EVERY: u64 = 12;
 
-/// Where and how to log in.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Endpoint {
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) port: u16,
-    pub(crate) user: String,
-    pub(crate) key: Arc<PrivateKey>,
-    /// Where the key came from, for messages and handles.
-    pub(crate) key_path: Option<PathBuf>,
-    pub(crate) host_key: PublicKey,
-    pub(crate) proxy_command: Option<String>,
-    pub(crate) limits: Limits,
-}
-
-impl Endpoint {
-    pub(crate) fn place(&self) -> String {
-        format!("host {} ({}:{})", self.name, self.address, self.port)
-    }
-}
+/// What begins with a kept connection.
+pub(crate) type OnKept = fn(&Arc<Connection>, &Arc<Live>);
 
 /// All connections to one host.
 pub(crate) struct Connection {
     pub(crate) endpoint: Endpoint,
     pub(crate) reporter: Option<Arc<Reporter>>,
+    /// Called with each connection that is kept from then on.
+    on_kept: OnKept,
     /// Locked for moments only, never over an await.
     kept: Mutex<Kept>,
     handshakes: Semaphore,
@@ -96,7 +78,7 @@ type Dialled = Result<Arc<Live>, SshError>;
 pub(crate) struct Live {
     handle: client::Handle<Client>,
     state: Arc<State>,
-    /// The boot that answers over it, once asked. A session can not outlive a reboot or move to another machine, so that
+    /// The boot that answers over it, once asked. A session cannot outlive a reboot or move to another machine, so that
     /// from then on any answer over it is an answer of that boot.
     boot: OnceLock<Boot>,
     /// A question over it has waited for long, and is not answered yet.
@@ -262,12 +244,18 @@ impl client::Handler for Client {
 }
 
 impl Connection {
-    pub(crate) fn new(endpoint: Endpoint, reporter: Option<Arc<Reporter>>) -> Self {
+    /// Connections without a notice of their end.
+    pub(crate) fn unreported(endpoint: Endpoint) -> Self {
+        Self::new(endpoint, None, |_, _| {})
+    }
+
+    pub(crate) fn new(endpoint: Endpoint, reporter: Option<Arc<Reporter>>, on_kept: OnKept) -> Self {
         let sessions = endpoint.limits.sessions;
         let mut spread = DefaultHasher::new();
         endpoint.name.hash(&mut spread);
         Self {
             reporter,
+            on_kept,
             kept: Mutex::default(),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
             shown: Shown::default(),
@@ -367,7 +355,7 @@ impl Connection {
         kept.live = Some(Arc::clone(live));
         drop(kept);
         self.report_the_end_of(live);
-        watch_host::start(self, live);
+        (self.on_kept)(self, live);
     }
 
     /// A connection for one slow reader. Small buffers: what it does not read should wait on the host.
@@ -383,7 +371,7 @@ impl Connection {
         let as_holder = match key {
             Some(key) => {
                 let endpoint = Endpoint { key, key_path: None, ..self.endpoint.clone() };
-                Arc::new(Self { shown: self.shown.clone(), ..Self::new(endpoint, None) })
+                Arc::new(Self { shown: self.shown.clone(), ..Self::unreported(endpoint) })
             }
             None => Arc::clone(self),
         };

@@ -1,10 +1,11 @@
 //! Making a connection: TCP or a proxy command, the host key, the login.
 
-use crate::connection::{Client, ClientError, Connection, Endpoint, Live, Shown, State};
+use crate::connection::{Client, ClientError, Connection, Live, Shown, State};
+use crate::endpoint::Endpoint;
 use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
-use crate::patience::patiently;
 use crate::proxy::ProxyStream;
+use crate::timeout::patiently;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use russh::client::{self, AuthResult};
@@ -233,7 +234,7 @@ impl Connection {
                 let path = endpoint.key_path.as_ref().map(|path| format!(" of {path:?}")).unwrap_or_default();
                 let fingerprint = fingerprint(endpoint.key.public_key());
                 let hint = if partial_success {
-                    "the key is good, but the server wants a second factor, which a broker can not give"
+                    "the key is good, but the server wants a second factor, which a broker cannot give"
                 } else {
                     "put the public key into that user's authorized_keys, or mend user and key in the configuration"
                 };

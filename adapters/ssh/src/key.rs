@@ -64,7 +64,7 @@ pub fn public_of(path: &Path) -> Result<String, Failure> {
 /// In words, without "host X:" in front.
 pub(crate) fn read_private(path: &Path) -> Result<PrivateKey, String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        format!("private key {path:?} can not be read: {error}; give a file that the broker may read")
+        format!("private key {path:?} cannot be read: {error}; give a file that the broker may read")
     })?;
     parse_private(&text).map_err(|why| format!("private key {path:?}: {why}"))
 }

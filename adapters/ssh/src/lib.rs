@@ -11,15 +11,16 @@ mod adapter;
 mod config;
 mod connection;
 mod dial;
+mod endpoint;
 mod error;
 mod holder_key;
 mod key;
 mod notices;
-mod patience;
 mod probe;
 mod proxy;
 mod remote;
 mod shell;
+mod timeout;
 mod watch_host;
 
 pub use adapter::{Settings, SshAdapter};

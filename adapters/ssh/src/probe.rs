@@ -18,8 +18,8 @@
 use crate::connection::{Connection, Live};
 use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
-use crate::patience::patiently;
 use crate::shell::{SshShell, quick};
+use crate::timeout::patiently;
 use russh::keys::PrivateKey;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -82,7 +82,7 @@ impl ProxyStream {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| failed(format!("can not be started: {error}")))?;
+            .map_err(|error| failed(format!("cannot be started: {error}")))?;
         let (Some(stdin), Some(stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {

@@ -1,7 +1,7 @@
 //! Commands and files on an SSH host.
 
-use crate::config::Limits;
-use crate::connection::{Connection, Endpoint, Live};
+use crate::connection::{Connection, Live};
+use crate::endpoint::{Endpoint, Limits};
 use crate::error::{Kind, SshError};
 use crate::key;
 use crate::remote::{self, Mark, Marks};
@@ -74,7 +74,7 @@ pub struct Target {
 /// A shell on this host. Connects at the first command, and again when the connection broke in between.
 ///
 /// # Errors
-/// [`ShellError::Refused`] if the keys can not be read; nothing else, since nothing is connected yet.
+/// [`ShellError::Refused`] if the keys cannot be read; nothing else, since nothing is connected yet.
 pub fn connect_shell(target: &Target) -> Result<Arc<dyn Shell>, ShellError> {
     let refuse = |why: String| ShellError::Refused(format!("host {}: {why}", target.name));
     let (key, key_path) = match &target.key {
@@ -92,7 +92,7 @@ pub fn connect_shell(target: &Target) -> Result<Arc<dyn Shell>, ShellError> {
         proxy_command: target.proxy_command.clone(),
         limits: Limits::default(),
     };
-    Ok(Arc::new(SshShell { connection: Arc::new(Connection::new(endpoint, None)) }))
+    Ok(Arc::new(SshShell { connection: Arc::new(Connection::unreported(endpoint)) }))
 }
 
 /// Where a command's output goes.
@@ -434,10 +434,7 @@ impl SshShell {
     async fn put_file(&self, path: &str, content: Bytes, mode: u32) -> Result<(), SshError> {
         const PUT: &str = include_str!("sh/put.sh");
         let fail = |why: String| {
-            SshError::new(
-                Kind::File,
-                format!("can not write {path:?} on host {}: {why}", self.connection.endpoint.name),
-            )
+            SshError::new(Kind::File, format!("cannot write {path:?} on host {}: {why}", self.connection.endpoint.name))
         };
         if content.len() > PUT_BYTES_MAX {
             return Err(fail(format!("{} bytes are more than {PUT_BYTES_MAX}", content.len())));
@@ -454,7 +451,7 @@ impl SshShell {
     async fn get_file(&self, path: &str, limit: usize) -> Result<Bytes, SshError> {
         const GET: &str = include_str!("sh/get.sh");
         let fail = |why: String| {
-            SshError::new(Kind::File, format!("can not read {path:?} on host {}: {why}", self.connection.endpoint.name))
+            SshError::new(Kind::File, format!("cannot read {path:?} on host {}: {why}", self.connection.endpoint.name))
         };
         let most = limit.saturating_add(1);
         let command = Command::new(["/bin/sh", "-c", GET, "wharfinger-get", path, &most.to_string()]);

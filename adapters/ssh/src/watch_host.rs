@@ -4,8 +4,8 @@
 //! once a second with what the shell has built in (no process but `sleep`), and prints a line when something changed:
 //! source, the host's clock, the line that stands there now (empty: none).
 
-use crate::config::Watch;
 use crate::connection::{Connection, Live, State};
+use crate::endpoint::Watch;
 use crate::error::SshError;
 use crate::notices::{Reporter, SYSTEMD};
 use crate::remote::{self, Marks};

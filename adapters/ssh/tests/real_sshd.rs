@@ -415,7 +415,7 @@ fn settings_are_refused_with_the_host_and_the_remedy() {
         (refused(&|c| c.hosts.push(c.hosts[0].clone())), vec!["alpha", "unique"]),
         (refused(&|c| c.hosts[0].host_key = "ssh-ed25519 nonsense".into()), vec!["alpha", "ssh-keyscan"]),
         (refused(&|c| c.hosts[0].host_key = rsa_public.clone()), vec!["alpha", "ssh-rsa", "ssh-ed25519"]),
-        (refused(&|c| c.hosts[0].key = Some("/no/such/key".into())), vec!["alpha", "/no/such/key", "can not be read"]),
+        (refused(&|c| c.hosts[0].key = Some("/no/such/key".into())), vec!["alpha", "/no/such/key", "cannot be read"]),
         (refused(&|c| c.hosts[0].key = Some(rsa.clone())), vec!["alpha", "rsa_key", "ssh-"]),
         (refused(&|c| c.hosts[0].user = None), vec!["alpha", "set user"]),
         (refused(&|c| c.hosts[0].key = None), vec!["alpha", "set key"]),

@@ -45,7 +45,7 @@ pub(crate) async fn execute(work: Work, printer: &Printer) -> Result<Exit, Shell
     // A group of its own may not read the terminal: the kernel would stop it (SIGTTIN) for ever.
     command.stdin(if std::io::stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() });
     let mut child =
-        command.spawn().map_err(|error| ShellError::NotStarted(format!("{program:?} can not be started: {error}")))?;
+        command.spawn().map_err(|error| ShellError::NotStarted(format!("{program:?} cannot be started: {error}")))?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let mut group = Group { pid, printer: Some(printer.sink()) };
     let status = child.wait().await;

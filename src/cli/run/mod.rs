@@ -268,7 +268,7 @@ impl One<'_> {
             Place::Here => match env::KeyFile::write(lease) {
                 Ok(file) => file,
                 Err(error) => {
-                    return Ended::Shell(ShellError::File(format!("the lease's key can not be kept: {error}")));
+                    return Ended::Shell(ShellError::File(format!("the lease's key cannot be kept: {error}")));
                 }
             },
         };
@@ -319,7 +319,7 @@ impl One<'_> {
         let ended = match self.client.get(guard.id()).await {
             Ok(lease) => lease.state() != pb::LeaseState::Active,
             Err(ClientError::NotFound(_)) => true,
-            // Whoever has no contact can not know; the check that follows a failure asks again.
+            // Whoever has no contact cannot know; the check that follows a failure asks again.
             Err(_) => false,
         };
         if !ended {
@@ -550,7 +550,7 @@ impl One<'_> {
         self.release_and_hold(guard, outcome, note, None).await;
     }
 
-    /// Releases, and has the resource kept. Whether both worked; what can't be held is released all the same.
+    /// Releases, and has the resource kept. Whether both worked; what cannot be held is released all the same.
     async fn release_and_hold(
         &self,
         guard: LeaseGuard,

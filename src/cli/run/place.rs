@@ -68,7 +68,7 @@ impl Place {
             }
             Some("ssh") => ssh(lease, &known, identity)?,
             Some(other) => {
-                return Err(Failure::new(Exit::Internal, format!("this version can not run commands over {other:?}"))
+                return Err(Failure::new(Exit::Internal, format!("this version cannot run commands over {other:?}"))
                     .remedy(
                         "use wharfinger exec --local -- COMMAND, which gets all it needs to know in WHARFINGER_*",
                     ));
@@ -222,7 +222,7 @@ mod tests {
     fn what_can_not_be_reached_is_said_before_anything_runs() {
         for (access, exit, says) in [
             (&[][..], Exit::BadData, "it says no transport"),
-            (&[("transport", "winrm")], Exit::Internal, "can not run commands over \"winrm\""),
+            (&[("transport", "winrm")], Exit::Internal, "cannot run commands over \"winrm\""),
             (&[("transport", "local"), ("boot_id", "another")], Exit::Unavailable, "and this is another"),
             (&[("transport", "ssh"), ("address", "h"), ("private_key", "x")], Exit::Internal, "has no user"),
             (
