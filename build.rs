@@ -14,8 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
         .build_transport(true)
-        // `src/pb.rs` prints it, without the credentials.
-        .skip_debug(["wharfinger.v1.Lease"])
+        // `src/pb.rs` prints it without its values.
+        .skip_debug(["wharfinger.v1.Credentials"])
         .compile_fds(files)?;
     Ok(())
 }

@@ -17,7 +17,7 @@ cd "$(dirname "$0")"
 parts="lint core local ssh copies ec2 server sim e2e"
 describe() {
   case $1 in
-  lint) echo "formatting, clippy, builds with fewer features, shell scripts" ;;
+  lint) echo "formatting, clippy, builds with fewer features, shell scripts, the API (buf)" ;;
   core) echo "the lease core: scenarios and the exhaustive search; the testkit" ;;
   local) echo "adapters: this machine, the contract, the fake" ;;
   ssh) echo "adapters: SSH hosts, on a real sshd" ;;
@@ -175,6 +175,10 @@ part_lint() {
   check "the client library builds without the server" cargo check --no-default-features
   check "the server builds without PostgreSQL and EC2" cargo check --no-default-features --features cli
   check "shell scripts" scripts/lint-shell.sh
+  need_buf || true
+  check "the API's files follow the rules of buf" "$BUF" lint
+  check "the API's files have the layout of buf" "$BUF" format --diff --exit-code
+  check "the API breaks no client of the last release" "$BUF" breaking --against proto/baseline.binpb
 }
 # The core and the testkit have no dependencies: alone they are built with the features that they have in the workspace.
 part_core() { tests -p wharfinger-types -p wharfinger-core -p wharfinger-testkit; }

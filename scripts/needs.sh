@@ -69,3 +69,20 @@ need_venv() {
     return 1
   }
 }
+
+# need_buf: buf, which checks the API's files, in a Python environment of its own in cargo's folder. Sets BUF.
+need_buf() {
+  local version=1.75.0 folder
+  folder=$(target_folder)/buf || return 1
+  BUF=$folder/bin/buf
+  export BUF
+  if [ "$("$BUF" --version 2>/dev/null)" = "$version" ]; then return 0; fi
+  command -v python3 >/dev/null || need_packages python3:python3 || return 1
+  python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
+  echo "making a Python environment in $folder (pip: buf-bin $version)"
+  rm -rf "$folder" && mkdir -p "${folder%/buf}"
+  python3 -m venv "$folder" && "$folder/bin/pip" install -q --disable-pip-version-check "buf-bin==$version" || {
+    echo "needs: pip could not install buf-bin $version: check the network" >&2
+    return 1
+  }
+}

@@ -1,9 +1,9 @@
-//! The clocks of this process. No other module of this crate asks the operating system for the time
+//! The clocks of this process. No other module of this crate reads the time from the operating system
 //! (docs/adr/0020-clock.md; clippy.toml refuses it).
 //!
-//! * [`wall`]: the time of day, which can be set. For what people read and for what other machines announce.
-//! * [`Moment`]: a clock that only goes forward, also while the machine is suspended. For leads and ages.
-//! * [`Clock`]: the time in which the core decides, made of both.
+//! * [`wall`]: the time of day, which can be set. It serves times that people read and times that other machines announce.
+//! * [`Moment`]: a clock that only goes forward, also while the machine is suspended. It serves leads and ages.
+//! * [`Clock`]: the time in which the core decides. It is made of both.
 
 #[cfg(feature = "server")]
 mod hybrid;

@@ -1,5 +1,6 @@
 //! Wharfinger: leases build infrastructure over gRPC, and notices when it is gone.
 
+mod backoff;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod client;
@@ -9,6 +10,7 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod engine;
 pub mod pb;
+mod random;
 #[cfg(feature = "server")]
 pub mod rpc;
 #[cfg(feature = "server")]

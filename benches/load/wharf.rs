@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig};
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
-use wharfinger::pb::{LeaseRequest, LeaseState, ReleaseRequest, Selector};
+use wharfinger::pb::{LeaseRequest, LeaseState, Outcome, ReleaseRequest, Selector};
 use wharfinger::rpc::{self, RpcLimits};
 use wharfinger::store::{SqliteStore, Store};
 use wharfinger_adapter::Traits;
@@ -74,7 +74,10 @@ impl Wharf {
         let clients = self.clients(plan).await;
         measure(plan, clients, |mut client| async move {
             let lease_id = lease(&mut client, false).await;
-            client.release(ReleaseRequest { lease_id, ..ReleaseRequest::default() }).await.expect("it is released");
+            client
+                .release(ReleaseRequest { lease_id, outcome: Outcome::Ok.into(), ..ReleaseRequest::default() })
+                .await
+                .expect("it is released");
         })
         .await
     }

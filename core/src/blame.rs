@@ -33,6 +33,7 @@ impl Core {
             self.lost_under.remove(&lease.spec.work_key());
         }
         let failure = match outcome {
+            Outcome::Abandoned => return,
             Outcome::Ok => None,
             Outcome::Failed | Outcome::Tainted => {
                 Some(WorkFailure { work: lease.spec.work_key(), lease: lease.id, at: self.now, cleared: false })

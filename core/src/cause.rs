@@ -56,6 +56,8 @@ pub enum Reason {
     HolderFailed,
     /// A holder reported that it is mangled.
     HolderTainted,
+    /// A holder abandoned its work, and may have left anything behind.
+    HolderAbandoned,
     /// A holder met failures while it works, and asks whether the resource is at fault.
     HolderReported,
     /// The holder's TTL ran out.
@@ -76,7 +78,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, for tables and tests.
-    pub const ALL: [Reason; 23] = [
+    pub const ALL: [Reason; 24] = [
         Reason::ResourceGone,
         Reason::ResourceUnreachable,
         Reason::ResourceMangled,
@@ -92,6 +94,7 @@ impl Reason {
         Reason::CleanFailed,
         Reason::HolderFailed,
         Reason::HolderTainted,
+        Reason::HolderAbandoned,
         Reason::HolderReported,
         Reason::HolderExpired,
         Reason::LeaseBroken,
@@ -120,6 +123,7 @@ impl Reason {
             Reason::CleanFailed => "CLEAN_FAILED",
             Reason::HolderFailed => "HOLDER_FAILED",
             Reason::HolderTainted => "HOLDER_TAINTED",
+            Reason::HolderAbandoned => "HOLDER_ABANDONED",
             Reason::HolderReported => "HOLDER_REPORTED",
             Reason::HolderExpired => "HOLDER_EXPIRED",
             Reason::LeaseBroken => "LEASE_BROKEN",

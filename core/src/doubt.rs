@@ -76,6 +76,7 @@ impl Core {
             reason,
             Reason::HolderFailed
                 | Reason::HolderTainted
+                | Reason::HolderAbandoned
                 | Reason::HolderReported
                 | Reason::HolderExpired
                 | Reason::LeaseBroken

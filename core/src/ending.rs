@@ -124,6 +124,9 @@ impl Core {
             Ended::Released { outcome: Outcome::Tainted, note, .. } => {
                 (Reason::HolderTainted, worded("the holder says that it is mangled", note), Source::Holder)
             }
+            Ended::Released { outcome: Outcome::Abandoned, note, .. } if policy.after_failed => {
+                (Reason::HolderAbandoned, worded("the work was abandoned", note), Source::Holder)
+            }
             Ended::Expired if policy.after_lost => (
                 Reason::HolderExpired,
                 String::from("its holder vanished and said nothing of the state it left"),

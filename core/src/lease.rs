@@ -272,15 +272,21 @@ pub enum Outcome {
     Failed,
     /// The holder knows that the resource is mangled.
     Tainted,
+    /// Its owner ended it, or its end is unknown: the resource is checked as after a failure, and nothing is counted.
+    Abandoned,
 }
 
 impl Outcome {
+    /// All outcomes, for tables and tests.
+    pub const ALL: [Outcome; 4] = [Outcome::Ok, Outcome::Failed, Outcome::Tainted, Outcome::Abandoned];
+
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Ok => "OK",
             Outcome::Failed => "FAILED",
             Outcome::Tainted => "TAINTED",
+            Outcome::Abandoned => "ABANDONED",
         }
     }
 }

@@ -138,6 +138,7 @@ impl State {
                     actions.push(Action::Release(client, Outcome::Ok));
                     if let LeaseState::Active { .. } = row.state {
                         actions.push(Action::Release(client, Outcome::Failed));
+                        actions.push(Action::Release(client, Outcome::Abandoned));
                     }
                 }
             }

@@ -92,31 +92,38 @@ pub(crate) enum Verb {
     ForceDestroy,
 }
 
-/// Says a verb.
+/// Runs a command on one resource.
 pub(crate) async fn say(context: &Context, verb: Verb, args: OnResource) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let target = pb::TargetRequest { resource_id: args.resource, pool: String::new(), reason: args.reason };
-    let answer = match verb {
-        Verb::Check => context.ask(admin.check(target)).await,
-        Verb::Taint => context.ask(admin.taint(target)).await,
-        Verb::Quarantine => context.ask(admin.quarantine(target)).await,
-        Verb::Recover => context.ask(admin.recover(target)).await,
-        Verb::Recycle => context.ask(admin.recycle(target)).await,
-        Verb::ForceDestroy => context.ask(admin.force_destroy(target)).await,
-    }?;
-    tell(context, &answer)
+    let OnResource { resource: resource_id, reason } = args;
+    let resource = match verb {
+        Verb::Check => context.ask(admin.check(pb::CheckRequest { resource_id, reason })).await?.resource,
+        Verb::Taint => context.ask(admin.taint(pb::TaintRequest { resource_id, reason })).await?.resource,
+        Verb::Quarantine => {
+            context.ask(admin.quarantine(pb::QuarantineRequest { resource_id, reason })).await?.resource
+        }
+        Verb::Recover => context.ask(admin.recover(pb::RecoverRequest { resource_id, reason })).await?.resource,
+        Verb::Recycle => context.ask(admin.recycle(pb::RecycleRequest { resource_id, reason })).await?.resource,
+        Verb::ForceDestroy => {
+            context.ask(admin.force_destroy(pb::ForceDestroyRequest { resource_id, reason })).await?.resource
+        }
+    };
+    tell(context, resource.as_ref(), None)
 }
 
-/// No new leases, or new ones again.
+/// Stops new leases, or allows them again.
 pub(crate) async fn cordon(context: &Context, args: OnResourceOrPool, on: bool) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let target = pb::TargetRequest {
-        resource_id: args.resource.unwrap_or_default(),
-        pool: args.pool.unwrap_or_default(),
-        reason: args.reason,
+    let (resource_id, pool) = (args.resource.unwrap_or_default(), args.pool.unwrap_or_default());
+    let reason = args.reason;
+    let (resource, pool) = if on {
+        let answer = context.ask(admin.cordon(pb::CordonRequest { resource_id, pool, reason })).await?;
+        (answer.resource, answer.pool)
+    } else {
+        let answer = context.ask(admin.uncordon(pb::UncordonRequest { resource_id, pool, reason })).await?;
+        (answer.resource, answer.pool)
     };
-    let answer = if on { context.ask(admin.cordon(target)).await } else { context.ask(admin.uncordon(target)).await }?;
-    tell(context, &answer)
+    tell(context, resource.as_ref(), pool.as_ref())
 }
 
 /// No new leases, and away with it after the last.
@@ -124,8 +131,8 @@ pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<Exit, Fa
     let mut admin = context.connect().await?.admin();
     let request =
         pb::DrainRequest { resource_id: args.resource, reason: args.reason, deadline: args.deadline.and_then(wire) };
-    let answer = context.ask(admin.drain(request)).await?;
-    tell(context, &answer)
+    let resource = context.ask(admin.drain(request)).await?.resource;
+    tell(context, resource.as_ref(), None)
 }
 
 /// Kept as it is for a while; breaks nothing.
@@ -136,8 +143,8 @@ pub(crate) async fn hold(context: &Context, args: HoldArgs) -> Result<Exit, Fail
         Named::Resource(id) => (String::new(), id),
     };
     let request = pb::HoldRequest { resource_id, lease_id, reason: args.reason, hold: wire(args.span) };
-    let answer = context.ask(admin.hold(request)).await?;
-    tell(context, &answer)
+    let resource = context.ask(admin.hold(request)).await?.resource;
+    tell(context, resource.as_ref(), None)
 }
 
 /// Ends a lease against its holder's will.
@@ -153,9 +160,9 @@ pub(crate) async fn break_lease(context: &Context, args: BreakArgs) -> Result<Ex
     Ok(Exit::Ok)
 }
 
-fn tell(context: &Context, answer: &pb::ResourceResponse) -> Result<Exit, Failure> {
+fn tell(context: &Context, resource: Option<&pb::Resource>, pool: Option<&pb::Pool>) -> Result<Exit, Failure> {
     let ui = context.ui;
-    match (&answer.resource, &answer.pool) {
+    match (resource, pool) {
         (Some(resource), _) if ui.json => ui.document(&resource.json())?,
         (None, Some(pool)) if ui.json => ui.document(&pool.json())?,
         (Some(resource), _) => {

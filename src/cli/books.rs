@@ -45,14 +45,15 @@ impl Broker for Books {
 /// How it went with each type in each zone.
 pub(crate) fn weather(clouds: &Clouds) -> Vec<pb::WeatherLine> {
     let span = |span: std::time::Duration| prost_types::Duration::try_from(span).ok();
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let line = |region: &str, told: wharfinger_ec2::Report| pb::WeatherLine {
         region: region.to_string(),
         zone: told.zone,
         instance_type: told.instance_type,
-        market: if told.spot { "spot" } else { "on_demand" }.to_string(),
-        launches: told.counts.launches,
-        interruptions: told.counts.interruptions,
-        capacity_errors: told.counts.capacity_errors,
+        market: if told.spot { pb::Market::Spot } else { pb::Market::OnDemand }.into(),
+        launches: number(told.counts.launches),
+        interruptions: number(told.counts.interruptions),
+        capacity_errors: number(told.counts.capacity_errors),
         mean_life: told.counts.mean_life().and_then(span),
         resting: told.cool.and_then(span),
     };

@@ -6,10 +6,10 @@ use super::port::Serving;
 use super::serve::{ServeArgs, Signals, Told, set_credentials, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
-use crate::engine::{FollowConfig, Follower, Leading, Standing};
+use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership};
+use crate::random::random;
 use crate::rpc::{AnswerSources, RpcLimits};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -72,7 +72,7 @@ pub(crate) async fn wait(
         max_age: cluster.max_age,
     };
     let mut follower = crate::engine::follow(config);
-    let standing = follower.handle.standing().clone();
+    let leadership = follower.handle.leadership().clone();
     let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
     let mut serving = Serving::start(listener, follower.handle.clone(), limits, sources.clone());
     let mut said = String::new();
@@ -80,7 +80,7 @@ pub(crate) async fn wait(
         reap();
         let pause = match campaign.try_once(&who, &follower).await {
             Ok(Election::Won(lead)) => {
-                follow(&standing, None);
+                follow(&leadership, None);
                 tracing::info!(epoch = lead.epoch().0, "this server leads");
                 let member = Member { store: campaign.store, who, lead };
                 return Ok(Waited::Leads(Box::new(Led { member, loaded, follower, serving })));
@@ -88,13 +88,13 @@ pub(crate) async fn wait(
             Ok(Election::Lost(leader)) => {
                 said.clear();
                 let pause = Term::next_look(Ok(leader.as_ref().map(|leader: &Leader| leader.left)));
-                follow(&standing, leader);
+                follow(&leadership, leader);
                 pause
             }
             // What the configuration is to blame for does not get better by waiting.
             Err(error @ (StoreError::Configuration(_) | StoreError::Corrupt(_))) => return Err(store_failure(&error)),
             Err(error) => {
-                follow(&standing, None);
+                follow(&leadership, None);
                 // Once, as long as it is the same.
                 if said != error.to_string() {
                     said = error.to_string();
@@ -132,7 +132,7 @@ pub(crate) async fn wait(
 }
 
 fn candidate(cluster: &Cluster) -> Candidate {
-    let random = RandomState::new().hash_one(0) as u32;
+    let random = random() as u32;
     Candidate {
         holder: format!("{} pid {} {random:08x}", cluster.advertise, std::process::id()),
         address: cluster.advertise.clone(),
@@ -140,10 +140,11 @@ fn candidate(cluster: &Cluster) -> Candidate {
     }
 }
 
-fn follow(standing: &Standing, leader: Option<Leader>) {
-    let leader = leader.map(|leader| Leading { address: leader.address.into(), pass: leader.pass.into() });
-    if standing.follow(leader) {
-        match standing.leader() {
+fn follow(leadership: &Leadership, leader: Option<Leader>) {
+    let leader = leader
+        .map(|leader| LeaderInfo { address: leader.address.into(), forwarding_key: leader.forwarding_key.into() });
+    if leadership.follow(leader) {
+        match leadership.leader() {
             Some(leader) => tracing::info!(leader = &*leader, "another server leads"),
             None => tracing::info!("nobody leads that is known"),
         }

@@ -52,7 +52,7 @@ impl Json for pb::WeatherLine {
             "region": self.region,
             "zone": self.zone,
             "instance_type": self.instance_type,
-            "market": self.market,
+            "market": text::market(self.market()),
             "launches": self.launches,
             "interruptions": self.interruptions,
             "capacity_errors": self.capacity_errors,
@@ -106,9 +106,11 @@ impl Json for pb::Lease {
         put("pool", some(&self.pool));
         put("slot", json!(self.slot));
         put("fencing_token", json!(self.fencing_token));
-        put("access", texts(&self.access));
+        put("access", json!(self.access_pairs()));
+        let key = self.private_key().map(|key| json!({ "private_key": key }));
+        put("credentials", key.unwrap_or(Value::Null));
         put("ends_at", time(self.ends_at.as_ref()));
-        put("doubt", some(&self.doubt));
+        put("doubt", some(self.doubt_detail()));
         put("attempts", json!(self.attempts));
         put("trouble", some(&self.trouble));
         put("group_id", some(&self.group_id));
@@ -175,7 +177,7 @@ impl Json for pb::Resource {
             "ready_at": time(self.ready_at.as_ref()),
             "idle_since": time(self.idle_since.as_ref()),
             "uses": self.uses,
-            "access": texts(&self.access),
+            "access": self.access_pairs(),
             "ends_at": time(self.ends_at.as_ref()),
             "trouble": some(&self.trouble),
             "causes": list(&self.causes),
@@ -202,7 +204,8 @@ impl Json for pb::Item {
 
 impl Json for pb::Pool {
     fn json(&self) -> Value {
-        let counts: BTreeMap<&String, &u32> = self.resources.iter().collect();
+        let counts: BTreeMap<&str, i32> =
+            self.resources.iter().map(|one| (text::state_name(one.state()), one.count)).collect();
         json!({
             "name": self.name,
             "adapter": self.adapter,
@@ -334,7 +337,7 @@ mod tests {
             state: pb::LeaseState::Active.into(),
             ttl: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
             active_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 }),
-            access: [("path".to_string(), "/srv".to_string())].into(),
+            access: Some(pb::Access { path: "/srv".into(), ..pb::Access::default() }),
             ..pb::Lease::default()
         };
         let value = lease.json();

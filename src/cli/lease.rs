@@ -20,8 +20,8 @@ pub(crate) struct LeaseArgs {
     #[command(flatten)]
     wanted: Wanted,
     /// How many, all or nothing
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "How")]
-    count: u32,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..), help_heading = "How")]
+    count: i32,
     /// Wait so long for it to be active; the lease stays in line afterwards
     #[arg(long, value_name = "TIME", value_parser = time)]
     wait: Option<Duration>,
@@ -53,6 +53,8 @@ pub(crate) enum Outcome {
     Failed,
     /// The resource is mangled: it is repaired or replaced.
     Tainted,
+    /// The work was cut short, or its end is unknown: the resource is checked, and nothing is counted.
+    Abandoned,
 }
 
 impl From<Outcome> for pb::Outcome {
@@ -61,6 +63,7 @@ impl From<Outcome> for pb::Outcome {
             Outcome::Ok => pb::Outcome::Ok,
             Outcome::Failed => pb::Outcome::Failed,
             Outcome::Tainted => pb::Outcome::Tainted,
+            Outcome::Abandoned => pb::Outcome::Abandoned,
         }
     }
 }
@@ -110,7 +113,7 @@ pub(crate) async fn lease(context: &Context, args: LeaseArgs) -> Result<Exit, Fa
         let left = end.saturating_duration_since(tokio::time::Instant::now()).min(ONE_WAIT);
         request.wait = if left.is_zero() { None } else { wire(left) };
         let answer = client.lease(request.clone()).await.map_err(|error| context.failure(error))?;
-        let settled = answer.leases.iter().all(|l| l.state() == pb::LeaseState::Active || text::ended(l));
+        let settled = answer.leases.iter().all(|l| l.may_work() || text::ended(l));
         if settled || left.is_zero() || left < ONE_WAIT {
             break answer.leases;
         }
@@ -260,7 +263,7 @@ pub(crate) async fn report(context: &Context, args: ReportArgs) -> Result<Exit, 
         let why = text::why(&lease);
         let why = if why.is_empty() { why } else { format!(": {why}") };
         context.ui.out(&format!("{} {}{why}", lease.id, text::lease_state(&lease)))?;
-    } else if lease.doubt.is_empty() {
+    } else if lease.doubt.is_none() {
         context.ui.out(&format!("{} {}: {} is in no doubt", lease.id, text::lease_state(&lease), lease.resource_id))?;
     } else {
         context.ui.out(&format!(

@@ -124,15 +124,15 @@ pub(crate) struct EventsArgs {
     /// Only after this revision, oldest first; without it, the newest
     #[arg(long, value_name = "REVISION")]
     after: Option<u64>,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Maximum number of entries
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
-const PAGE: u32 = 500;
+const PAGE: i32 = 500;
 
-fn page_size(limit: usize, have: usize) -> u32 {
-    u32::try_from(limit.saturating_sub(have)).unwrap_or(PAGE).clamp(1, PAGE)
+fn page_size(limit: usize, have: usize) -> i32 {
+    i32::try_from(limit.saturating_sub(have)).unwrap_or(PAGE).clamp(1, PAGE)
 }
 
 /// One lease.
@@ -218,7 +218,7 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
     if !said.satisfiable && !text::ended(&lease) {
         ui.out("  can not be met with the present configuration")?;
     }
-    if !lease.doubt.is_empty() {
+    if lease.doubt.is_some() {
         let request =
             pb::GetResourceRequest { resource_id: lease.resource_id.clone(), ..pb::GetResourceRequest::default() };
         let resource = context.ask(client.admin().get_resource(request)).await?.resource.unwrap_or_default();
@@ -260,7 +260,8 @@ pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
     let mut table =
         ui.table(&["POOL", "ADAPTER", "ON", "LEASABLE", "MADE/MAX", "FREE", "LEASES", "WAITING", "LABELS", "TROUBLE"]);
     for pool in &answer.pools {
-        let made: u32 = pool.resources.iter().filter(|(state, _)| *state != "GONE").map(|(_, count)| count).sum();
+        let there = pool.resources.iter().filter(|one| one.state() != pb::ResourceState::Gone);
+        let made: i32 = there.map(|one| one.count).sum();
         let leasable = match (pool.configured, pool.enabled, pool.cordoned) {
             (false, _, _) => "removed",
             (true, false, _) => "disabled",
@@ -309,7 +310,7 @@ pub(crate) async fn weather(context: &Context) -> Result<Exit, Failure> {
         table.add_row(vec![
             comfy_table::Cell::from(line.zone.as_str()),
             line.instance_type.as_str().into(),
-            line.market.as_str().into(),
+            text::market(line.market()).into(),
             line.launches.into(),
             line.interruptions.into(),
             line.capacity_errors.into(),
@@ -457,16 +458,25 @@ pub(crate) async fn resource(context: &Context, args: OneResource) -> Result<Exi
 /// The audit trail.
 pub(crate) async fn events(context: &Context, args: EventsArgs) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let request = pb::EventsRequest {
+    let mut request = pb::EventsRequest {
         pool: args.pool,
         resource_id: args.resource,
         lease_id: args.lease,
         after_revision: args.after.unwrap_or_default(),
         newest_first: args.after.is_none(),
-        limit: args.limit,
         ..pb::EventsRequest::default()
     };
-    let mut events = context.ask(admin.events(request)).await?.events;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let mut events = Vec::new();
+    while events.len() < limit {
+        request.page_size = page_size(limit, events.len());
+        let page = context.ask(admin.events(request.clone())).await?;
+        events.extend(page.events);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
     if args.after.is_none() {
         // Asked for as the newest, told as a story.
         events.reverse();
@@ -528,9 +538,11 @@ pub(crate) fn print_lease(context: &Context, lease: &pb::Lease) -> Result<(), Fa
     }
     add("whose fault", lease.finding.as_ref().map(text::finding).unwrap_or_default());
     add("replacement", lease.replacement_id.clone());
-    for (key, value) in sorted(&lease.access) {
-        add("access", access_line(key, value));
+    for (key, value) in lease.access_pairs() {
+        add("access", format!("{key}={}", text::one_line(&value)));
     }
+    // A secret is for programs, not for a screen that others see.
+    add("private key", lease.private_key().map(|_| "(a secret; --json shows it)".to_string()).unwrap_or_default());
     add("credentials", lease.missing_credentials.as_ref().map(text::missing).unwrap_or_default());
     print_facts(context, &rows)
 }
@@ -574,8 +586,8 @@ fn print_resource(context: &Context, resource: &pb::Resource) -> Result<(), Fail
         let at = text::clock(failure.at.as_ref());
         add("failed", format!("{} ({}, {at}{checked})", text::one_line(&failure.work), failure.lease_id));
     }
-    for (key, value) in sorted(&resource.access) {
-        add("access", access_line(key, value));
+    for (key, value) in resource.access_pairs() {
+        add("access", format!("{key}={}", text::one_line(&value)));
     }
     for lease in &resource.lease_ids {
         add("lease", lease.clone());
@@ -593,18 +605,6 @@ fn print_facts(context: &Context, rows: &[(&str, String)]) -> Result<(), Failure
         }
     }
     Ok(())
-}
-
-fn sorted(map: &std::collections::HashMap<String, String>) -> std::collections::BTreeMap<&String, &String> {
-    map.iter().collect()
-}
-
-/// A secret is for programs (`--json`), not for a screen that others see.
-fn access_line(key: &str, value: &str) -> String {
-    if key == wharfinger_adapter::access::PRIVATE_KEY {
-        return format!("{key}=(a secret; --json shows it)");
-    }
-    format!("{key}={}", text::one_line(value))
 }
 
 fn dash(text: &str) -> &str {

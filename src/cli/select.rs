@@ -4,7 +4,6 @@ use crate::config::duration;
 use crate::pb;
 use clap::Args;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 use wharfinger_core::{LeaseId, ResourceId};
 
@@ -134,11 +133,9 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(u64::try_from(span.0).unwrap_or(0)))
 }
 
-/// A request id that nobody else has.
+/// A request id that no other request has.
 fn request_id() -> String {
-    // The standard library's only source of randomness: each new state is seeded differently.
-    let random = || RandomState::new().build_hasher().finish();
-    format!("cli-{:016x}{:016x}", random(), random())
+    format!("cli-{}", crate::random::request_id())
 }
 
 /// Who asks, if nobody says: `user@machine`.

@@ -14,7 +14,21 @@ pub(crate) fn lease_state(lease: &pb::Lease) -> &'static str {
 
 /// `READY`.
 pub(crate) fn resource_state(resource: &pb::Resource) -> &'static str {
-    bare(resource.state().as_str_name(), "RESOURCE_STATE_")
+    state_name(resource.state())
+}
+
+/// `READY`.
+pub(crate) fn state_name(state: pb::ResourceState) -> &'static str {
+    bare(state.as_str_name(), "RESOURCE_STATE_")
+}
+
+/// `spot`.
+pub(crate) fn market(market: pb::Market) -> &'static str {
+    match market {
+        pb::Market::Unspecified => "unknown",
+        pb::Market::Spot => "spot",
+        pb::Market::OnDemand => "on_demand",
+    }
 }
 
 /// `FAILED`.
@@ -53,16 +67,7 @@ fn bare(name: &'static str, prefix: &str) -> &'static str {
 
 /// Whether nothing more can come of it.
 pub(crate) fn ended(lease: &pb::Lease) -> bool {
-    match lease.state() {
-        pb::LeaseState::Unspecified | pb::LeaseState::Queued | pb::LeaseState::Preparing | pb::LeaseState::Active => {
-            false
-        }
-        pb::LeaseState::Released
-        | pb::LeaseState::Expired
-        | pb::LeaseState::Broken
-        | pb::LeaseState::Cancelled
-        | pb::LeaseState::Failed => true,
-    }
+    lease.is_over()
 }
 
 /// What is asked for: `pool hosts, os=linux`.
@@ -184,7 +189,7 @@ pub(crate) fn why(lease: &pb::Lease) -> String {
         }
         pb::LeaseState::Failed => with_detail(&lease.fail_code, &lease.fail_detail),
         pb::LeaseState::Released => with_detail(outcome(lease.outcome()), &lease.note),
-        pb::LeaseState::Active if !lease.doubt.is_empty() => format!("in doubt: {}", one_line(&lease.doubt)),
+        pb::LeaseState::Active if lease.doubt.is_some() => format!("in doubt: {}", one_line(lease.doubt_detail())),
         pb::LeaseState::Active if lease.ends_at.is_some() => format!("ends in {}", until(lease.ends_at.as_ref())),
         pb::LeaseState::Queued | pb::LeaseState::Preparing => one_line(&lease.trouble),
         pb::LeaseState::Unspecified | pb::LeaseState::Active | pb::LeaseState::Expired | pb::LeaseState::Cancelled => {

@@ -150,7 +150,9 @@ mod tests {
     use super::*;
 
     fn lease(id: &str, state: pb::LeaseState) -> pb::Lease {
-        pb::Lease { id: id.into(), state: state.into(), ..pb::Lease::default() }
+        let at = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+        let ended_at = at.filter(|_| state != pb::LeaseState::Active);
+        pb::Lease { id: id.into(), state: state.into(), ended_at, ..pb::Lease::default() }
     }
 
     #[test]

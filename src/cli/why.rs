@@ -17,8 +17,8 @@ pub(crate) struct WhyArgs {
     #[arg(value_name = "LEASE|RESOURCE", value_parser = named)]
     id: Named,
     /// At most so many entries, the newest ones
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    limit: i32,
 }
 
 /// Tells it.

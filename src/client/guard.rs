@@ -1,7 +1,7 @@
-//! A lease that is kept: renewed in the background, watched, and known to be lost when it is.
+//! A guard that keeps a lease: it renews the lease in the background, watches it, and reports its loss.
 
+use crate::backoff::{Backoff, jittered};
 use crate::client::error::ClientError;
-use crate::client::retry::{Backoff, jittered};
 use crate::client::watch::{WatchStream, Watched};
 use crate::client::{Client, limited, span};
 use crate::pb;
@@ -14,14 +14,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What becomes of a lease that is kept.
+/// Status of a lease that a guard keeps.
 #[derive(Clone, Debug)]
 pub enum LeaseStatus {
-    /// In line, or being prepared; its `trouble` says what went wrong the last time.
+    /// The lease waits, or its slot is made ready; its `trouble` has the last failure.
     Waiting(Arc<pb::Lease>),
     /// The holder may work.
     Active(Arc<pb::Lease>),
-    /// The holder may work; the resource is in doubt, its `doubt` says why.
+    /// The holder may work; the resource is in doubt, and `doubt` gives the reason.
     Doubt(Arc<pb::Lease>),
     /// The holder may work until the resource ends at this time.
     EndsAt(Arc<pb::Lease>, SystemTime),
@@ -29,19 +29,19 @@ pub enum LeaseStatus {
     Lost(Lost),
 }
 
-/// How a lease was lost.
+/// Endpoints in which a lease was lost.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Lost {
-    /// It ended without this guard's doing: its state, causes and replacement say how.
+    /// The lease ended, and this guard did not end it. Its state, causes and replacement explain the end.
     Ended(Arc<pb::Lease>),
-    /// The broker knows nothing of it any more; this is what it last was.
+    /// The broker no longer knows the lease. The last known state.
     Forgotten(Arc<pb::Lease>),
-    /// No renewal came through for a whole TTL: it must be assumed that the broker has given the slot away.
+    /// No renewal succeeded for a whole TTL. The broker may have given the slot away.
     NoContact(Arc<pb::Lease>),
 }
 
 impl Lost {
-    /// The lease as it was last known.
+    /// The last known state of the lease.
     pub fn lease(&self) -> &Arc<pb::Lease> {
         match self {
             Lost::Ended(lease) | Lost::Forgotten(lease) | Lost::NoContact(lease) => lease,
@@ -54,7 +54,7 @@ impl fmt::Display for Lost {
         match self {
             Lost::Ended(lease) => {
                 write!(f, "lease {} is {}", lease.id, state_name(lease.state()))?;
-                // The root, and what it did to this lease.
+                // The nearest cause and the root.
                 match (lease.causes.first(), lease.causes.last()) {
                     (Some(near), Some(root)) if lease.causes.len() > 1 => {
                         write!(f, ": {} ({}), because of {}: {}", near.reason, near.detail, root.reason, root.detail)
@@ -79,9 +79,9 @@ fn state_name(state: pb::LeaseState) -> &'static str {
 
 /// Keeps a lease: renews it at a third of its TTL and watches it.
 ///
-/// Dropping the guard stops the renewals and **releases nothing**: whoever drops it in a panic does not know what state
-/// the work left the resource in. The lease then ends by its TTL, and the broker checks the resource. Call
-/// [`LeaseGuard::release`] to end it properly. A lease still in line when its guard is dropped stays in line; release it.
+/// Dropping the guard stops the renewals and **releases nothing**: a panic does not know the state in which the work left the
+/// resource. The lease then ends by its TTL, and the broker checks the resource. Call [`LeaseGuard::release`] to end it
+/// properly. A waiting lease stays in the queue when its guard is dropped; release it.
 #[derive(Debug)]
 pub struct LeaseGuard {
     client: Client,
@@ -98,12 +98,12 @@ impl LeaseGuard {
         Self { client, id, status, keeper: AbortOnDropHandle::new(task) }
     }
 
-    /// Its id.
+    /// Id of the lease.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The lease as it was last told.
+    /// The last known state of the lease.
     pub fn lease(&self) -> Arc<pb::Lease> {
         match &*self.status.borrow() {
             LeaseStatus::Waiting(lease)
@@ -114,7 +114,7 @@ impl LeaseGuard {
         }
     }
 
-    /// What becomes of it; changes with every news.
+    /// The status, which changes with every change of the lease.
     pub fn status(&self) -> watch::Receiver<LeaseStatus> {
         self.status.clone()
     }
@@ -143,8 +143,8 @@ impl LeaseGuard {
         }
     }
 
-    /// Ends the lease and the others of its group. While the broker is unavailable this is tried again for as long as
-    /// the client's options say.
+    /// Ends the lease and the others of its group. While the broker is unavailable the release is repeated, within the client's
+    /// options.
     ///
     /// # Errors
     /// As [`Client::release`]; the lease then ends by its TTL.
@@ -152,7 +152,7 @@ impl LeaseGuard {
         self.release_and_hold(outcome, note, None).await
     }
 
-    /// The same; with `hold` the resource is kept as the work left it for so long, to be looked at.
+    /// Ends the lease in the same way. With `hold` the resource is kept as the work left it for this time.
     ///
     /// # Errors
     /// As [`Client::release_with`]; the lease then ends by its TTL.
@@ -172,7 +172,7 @@ impl LeaseGuard {
         Ok(self.client.release_with(request).await?.lease.unwrap_or_default())
     }
 
-    /// The holder meets failures: see [`Client::report`].
+    /// Reports failures during the work: see [`Client::report`].
     ///
     /// # Errors
     /// As [`Client::report`].
@@ -192,13 +192,13 @@ impl LeaseGuard {
         let mut status = self.status.clone();
         match status.wait_for(wanted).await {
             Ok(status) => status.clone(),
-            // The keeper is gone without a last word: nobody renews any more.
+            // The keeper ended without a last status: the lease is no longer renewed.
             Err(_) => LeaseStatus::Lost(Lost::NoContact(self.lease())),
         }
     }
 }
 
-/// The answer to a renewal, and when it was sent; `None`: it was not renewed, and is only what it is.
+/// The answer to a renewal, and the time at which it was sent. `None`: the lease was read, not renewed.
 type Renewed = (Option<Instant>, Result<pb::Lease, ClientError>);
 type Renewal = Pin<Box<dyn Future<Output = Renewed> + Send>>;
 
@@ -209,7 +209,7 @@ struct Keeper {
     watch: Option<WatchStream>,
     renewal: Option<Renewal>,
     renew_at: Option<Instant>,
-    /// Until then the slot is the holder's, whatever happens to the connection.
+    /// Time until which the slot is the holder's, whatever happens to the connection.
     held_until: Option<Instant>,
     backoff: Backoff,
 }
@@ -220,7 +220,7 @@ impl Keeper {
         let (status, told) = watch::channel(LeaseStatus::Waiting(lease.clone()));
         let request = pb::WatchRequest { lease_ids: vec![lease.id.clone()], ..pb::WatchRequest::default() };
         let watch = Some(client.watch(request));
-        // Short against the TTL: several tries fit into what is left after the first.
+        // Short against the TTL: several tries fit into the rest of it.
         let backoff = Backoff::new(Duration::from_millis(100), (ttl(&lease) / 10).max(Duration::from_millis(200)));
         let mut keeper =
             Self { client, lease, status, watch, renewal: None, renew_at: None, held_until: None, backoff };
@@ -258,10 +258,10 @@ impl Keeper {
             Ok(Watched::Synced { .. } | Watched::Bookmark { .. } | Watched::Resync) => None,
             Err(ClientError::NotFound(_)) => Some(Lost::Forgotten(self.lease.clone())),
             Err(error) => {
-                // Renewals still tell of the end, only later.
-                tracing::warn!(lease = %self.lease.id, %error, "a lease can't be watched");
+                // Renewals still report the end, only later.
+                tracing::warn!(lease = %self.lease.id, %error, "a lease cannot be watched");
                 self.watch = None;
-                // Without a watch nobody tells that it became active.
+                // Without a watch only a renewal reports that the lease became active.
                 self.renew_at.get_or_insert_with(Instant::now);
                 None
             }
@@ -272,8 +272,8 @@ impl Keeper {
         match answer {
             Ok(lease) => {
                 self.backoff.reset();
-                if let Some(sent) = sent.filter(|_| lease.state() == pb::LeaseState::Active) {
-                    // From when it was sent: the broker counts from when it came, which is later.
+                if let Some(sent) = sent.filter(|_| lease.may_work()) {
+                    // From the time of sending: the broker counts from the arrival, which is later.
                     self.held_until = Some(sent + ttl(&lease));
                 }
                 self.renew_at = Some(Instant::now() + third(ttl(&lease)));
@@ -288,7 +288,7 @@ impl Keeper {
         }
     }
 
-    /// The same lease again, maybe changed; renewals and the watch may cross.
+    /// Takes a state of the lease. Renewals and the watch may cross, so that it may be older than the known one.
     fn news(&mut self, lease: pb::Lease) -> Option<Lost> {
         if lease.revision < self.lease.revision {
             return None;
@@ -299,31 +299,26 @@ impl Keeper {
 
     fn told(&mut self) -> Option<Lost> {
         let lease = self.lease.clone();
-        let status = match lease.state() {
-            pb::LeaseState::Unspecified | pb::LeaseState::Queued | pb::LeaseState::Preparing => {
-                LeaseStatus::Waiting(lease)
+        // The times decide, not the state: a later version may have states that are unknown here.
+        let status = if lease.is_over() {
+            return Some(Lost::Ended(lease));
+        } else if lease.may_work() {
+            self.held_until.get_or_insert_with(|| Instant::now() + ttl(&lease));
+            self.renew_at.get_or_insert_with(|| Instant::now() + first_renewal(&lease));
+            match lease.ends_at.and_then(|at| SystemTime::try_from(at).ok()) {
+                Some(at) => LeaseStatus::EndsAt(lease, at),
+                None if lease.doubt.is_some() => LeaseStatus::Doubt(lease),
+                None => LeaseStatus::Active(lease),
             }
-            pb::LeaseState::Active => {
-                self.held_until.get_or_insert_with(|| Instant::now() + ttl(&lease));
-                self.renew_at.get_or_insert_with(|| Instant::now() + first_renewal(&lease));
-                match lease.ends_at.and_then(|at| SystemTime::try_from(at).ok()) {
-                    Some(at) => LeaseStatus::EndsAt(lease, at),
-                    None if !lease.doubt.is_empty() => LeaseStatus::Doubt(lease),
-                    None => LeaseStatus::Active(lease),
-                }
-            }
-            pb::LeaseState::Released
-            | pb::LeaseState::Expired
-            | pb::LeaseState::Broken
-            | pb::LeaseState::Cancelled
-            | pb::LeaseState::Failed => return Some(Lost::Ended(lease)),
+        } else {
+            LeaseStatus::Waiting(lease)
         };
         self.status.send_replace(status);
         None
     }
 }
 
-/// One try. Of a lease that can't be renewed any more (or not yet), what it is now.
+/// One try. A lease that cannot be renewed is read instead.
 fn renew(client: Client, lease: &pb::Lease) -> Renewal {
     let (id, timeout) = (lease.id.clone(), third(ttl(lease)).max(Duration::from_millis(500)));
     Box::pin(async move {
@@ -336,7 +331,7 @@ fn renew(client: Client, lease: &pb::Lease) -> Renewal {
                 client.seen.lease(Some(&lease));
                 (Some(sent), Ok(lease))
             }
-            // What is read may be a moment old, where it is read from a server that follows.
+            // A server that follows may be a moment behind: the read is not older than any answer before.
             Err(ClientError::State(_)) => {
                 let request = pb::GetRequest { lease_id: id, min_revision: client.seen.latest() };
                 let answer = calls.get(limited(request, timeout)).await;
@@ -357,8 +352,8 @@ fn third(ttl: Duration) -> Duration {
     jittered(ttl / 3, 0.8)
 }
 
-/// A lease that became active long ago (an old request was repeated) has less than a TTL left: it is renewed at once.
-/// So it is if the clocks of the two machines differ: how much is left is then not known.
+/// Time until the first renewal. A lease that became active long ago has less than a TTL left, and is renewed at once. The
+/// same holds if the clocks of the two machines differ, since the rest of the TTL is then unknown.
 fn first_renewal(lease: &pb::Lease) -> Duration {
     let ttl = ttl(lease);
     let expires_at = lease.expires_at.and_then(|at| SystemTime::try_from(at).ok());

@@ -13,7 +13,7 @@
 //!     ..LeaseRequest::default()
 //! }).await?;
 //! let lease = guard.active().await?;
-//! println!("work in {}", lease.access["path"]);
+//! println!("work in {}", lease.access.as_ref().map(|access| access.path.as_str()).unwrap_or_default());
 //! tokio::select! {
 //!     () = build() => { guard.release(Outcome::Ok, "").await?; }
 //!     lost = guard.broken() => eprintln!("start again elsewhere: {lost}"),
@@ -22,32 +22,33 @@
 //! # }
 //! ```
 //!
-//! Of several servers any answers: what changes something is passed on to the one that leads. What a client reads is never older
-//! than what it was told before, whichever server it asks.
+//! Any of several servers answers; a server that follows forwards what changes something to the server that leads. An answer is
+//! never older than what the client received before, whichever server it asks.
 //!
-//! Each client has two connections: one for calls, and one for its watches, so that a slow watcher never holds a
-//! renewal up. Both are kept alive while idle and come back by themselves. Needs a Tokio runtime, and none of the
-//! server's features.
+//! Each client has two connections: one for calls and one for watches, so that a slow watcher never delays a renewal. Both
+//! are kept alive while idle and reconnect by themselves. The client needs a Tokio runtime, and none of the server's features.
 
+mod balancer;
 mod error;
 mod guard;
-mod retry;
 #[cfg(test)]
 mod testing;
 mod watch;
-mod way;
 
+pub use balancer::Endpoints;
+#[cfg(feature = "server")]
+pub(crate) use balancer::never_stood;
 pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
-pub use way::Way;
-#[cfg(feature = "server")]
-pub(crate) use way::never_stood;
 
+use crate::backoff::Backoff;
 use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
-use retry::Backoff;
+use balancer::parse;
+#[cfg(feature = "cli")]
+pub(crate) use balancer::parse_addresses;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,11 +56,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
-use way::parse;
-#[cfg(feature = "cli")]
-pub(crate) use way::parse_addresses;
 
-/// Bytes of one response: as many as the broker sends.
+/// Maximum length of a response in bytes; the broker has the same limit.
 const MAX_RESPONSE: usize = 16 * 1024 * 1024;
 
 struct Limits {
@@ -67,17 +65,17 @@ struct Limits {
     call: Duration,
 }
 
-/// The most of two times where there are several servers.
+/// Limits of two times where there are several servers.
 const SEVERAL: Limits = Limits { connect: Duration::from_secs(2), call: Duration::from_secs(3) };
 
-/// How patient a client is.
+/// Time limits of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// For a connection to stand.
+    /// Maximum time to connect.
     pub connect_timeout: Duration,
-    /// For one try of a call, beyond what it asks to wait.
+    /// Maximum time of one try of a call, beyond the wait that it asks for.
     pub call_timeout: Duration,
-    /// For all tries of a call that finds the broker unavailable, beyond what it asks to wait. Zero: one try.
+    /// Maximum time of all tries of a call while the broker is unavailable, beyond the wait that it asks for. Zero: one try.
     pub retry_for: Duration,
 }
 
@@ -94,16 +92,16 @@ impl Default for ClientOptions {
 /// A broker's client. Cheap to clone; the clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    lease: LeaseServiceClient<Way>,
-    admin: AdminServiceClient<Way>,
-    /// On a connection of its own.
-    watch: LeaseServiceClient<Way>,
-    way: Way,
+    lease: LeaseServiceClient<Endpoints>,
+    admin: AdminServiceClient<Endpoints>,
+    /// Service for watches, on a connection of its own.
+    watch: LeaseServiceClient<Endpoints>,
+    endpoints: Endpoints,
     options: ClientOptions,
     seen: Seen,
 }
 
-/// The latest revision that an answer has told: nothing older is read after it, whichever server is asked.
+/// Latest revision in any answer. Later reads are not older, whichever server answers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen(Arc<AtomicU64>);
 
@@ -120,23 +118,23 @@ impl Seen {
         self.0.load(Ordering::Acquire)
     }
 
-    /// The servers have never been there: their database was restored from a backup.
+    /// The servers never reached the revision: their database was restored from a backup.
     pub(crate) fn forget(&self) {
         self.0.store(0, Ordering::Release);
     }
 }
 
 impl Client {
-    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`. Of several servers of one broker, with commas between, the one
-    /// that leads is found: one that follows says where it is, also if it is not in the list.
+    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`, several servers with commas between. The client finds the server
+    /// that leads by the address in the refusal of a server that follows, also if it is not in the list.
     ///
     /// # Errors
-    /// [`ClientError::Address`], or [`ClientError::Unavailable`] if nobody answers there, or none of several leads.
+    /// [`ClientError::Address`], or [`ClientError::Unavailable`] if no server answers, or none of several leads.
     pub async fn connect(endpoints: &str) -> Result<Self, ClientError> {
         Self::connect_with(endpoints, ClientOptions::default()).await
     }
 
-    /// Connects with this patience.
+    /// Connects with these time limits.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -149,7 +147,7 @@ impl Client {
         };
         let unreachable = |error| ClientError::Unavailable(Status::from_error(Box::new(error)));
         let calls = endpoint.connect().await.map_err(unreachable)?;
-        Ok(Self::over(Way::new(&parsed, Some(calls), &options), options))
+        Ok(Self::over(Endpoints::new(&parsed, Some(calls), &options), options))
     }
 
     /// Connects at the first call. Must be called within a Tokio runtime.
@@ -159,27 +157,27 @@ impl Client {
     pub fn connect_lazy(endpoints: &str, options: ClientOptions) -> Result<Self, ClientError> {
         let mut options = options;
         if endpoints.contains(',') {
-            // There is another to turn to.
+            // Another server may answer sooner.
             options.connect_timeout = options.connect_timeout.min(SEVERAL.connect);
             options.call_timeout = options.call_timeout.min(SEVERAL.call);
         }
         let parsed = parse(endpoints, &options)?;
-        Ok(Self::over(Way::new(&parsed, None::<Channel>, &options), options))
+        Ok(Self::over(Endpoints::new(&parsed, None::<Channel>, &options), options))
     }
 
-    /// Asks for nothing, until one answers: calls that are tried once then go to a server that leads.
+    /// Reads a lease that does not exist until a server answers, so that calls with one try go to a server that leads.
     async fn find_leader(&self) -> Result<(), ClientError> {
         match self.get("").await {
             Err(error) if error.is_unavailable() => Err(error),
-            // There is no such lease, as a leader knows.
+            // A leader answered: the lease does not exist.
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    fn over((calls, watches): (Way, Way), options: ClientOptions) -> Self {
+    fn over((calls, watches): (Endpoints, Endpoints), options: ClientOptions) -> Self {
         Self {
             seen: Seen::default(),
-            way: calls.clone(),
+            endpoints: calls.clone(),
             lease: LeaseServiceClient::new(calls.clone()).max_decoding_message_size(MAX_RESPONSE),
             admin: AdminServiceClient::new(calls).max_decoding_message_size(MAX_RESPONSE),
             watch: LeaseServiceClient::new(watches).max_decoding_message_size(MAX_RESPONSE),
@@ -195,14 +193,14 @@ impl Client {
     /// `request_id`, or they expire.
     pub async fn lease(&self, mut request: pb::LeaseRequest) -> Result<pb::LeaseResponse, ClientError> {
         if request.request_id.is_empty() {
-            request.request_id = retry::request_id();
+            request.request_id = crate::random::request_id();
         }
         let wait = request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
         let end = Instant::now() + wait;
         self.repeat(wait, |timeout| {
             let mut request = request.clone();
             if request.wait.is_some() {
-                // What is left of it; the broker's own limit on it stays the broker's to tell.
+                // The rest of the wait. The broker validates its limit.
                 let left = if wait.is_zero() { request.wait } else { span(end - Instant::now()) };
                 request.wait = left;
             }
@@ -211,7 +209,7 @@ impl Client {
         })
         .await
         .map(|mut answer| {
-            // One lease is not told twice on the wire; here `leases` are all of them in any case.
+            // The wire carries a single lease once; here `leases` has all of them in any case.
             if answer.leases.is_empty() {
                 answer.leases.extend(answer.lease.clone());
             }
@@ -220,7 +218,7 @@ impl Client {
         })
     }
 
-    /// Asks for one lease and keeps it: see [`LeaseGuard`]. Returns as soon as the lease is in line;
+    /// Asks for one lease and keeps it: see [`LeaseGuard`]. Returns as soon as the lease is in the queue;
     /// [`LeaseGuard::active`] waits for it. If several are asked for, only the first is kept: use [`Client::acquire_all`].
     ///
     /// # Errors
@@ -240,7 +238,7 @@ impl Client {
         Ok(self.lease(request).await?.leases.into_iter().map(|lease| self.keep(lease)).collect())
     }
 
-    /// Keeps a lease that was asked for before, in whatever state it is. Must be called within a Tokio runtime.
+    /// Keeps an existing lease, whatever its state. Must be called within a Tokio runtime.
     pub fn keep(&self, lease: pb::Lease) -> LeaseGuard {
         LeaseGuard::new(self.clone(), lease)
     }
@@ -260,7 +258,7 @@ impl Client {
         self.release_with(request).await
     }
 
-    /// The same with all that a release can say: with `hold` the resource is kept as the work left it.
+    /// Ends a lease with all fields of a release: with `hold` the resource is kept as the work left it.
     ///
     /// # Errors
     /// Any [`ClientError`] but `Resync`; [`ClientError::Request`] if the hold is longer than the pool allows: then the
@@ -280,7 +278,7 @@ impl Client {
         })
     }
 
-    /// Says once that the holder is still there. `ttl`: a new one from now on.
+    /// Renews a lease once. `ttl`: a new TTL from now on.
     ///
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
@@ -295,8 +293,8 @@ impl Client {
         Ok(lease.unwrap_or_default())
     }
 
-    /// The holder meets failures while it works: the resource is checked at once, the lease goes on. Its `doubt` is set
-    /// until the check is through; if it finds the resource unfit, the lease breaks.
+    /// Reports failures during the work. The resource is checked at once, and the lease goes on. Its `doubt` is set until the
+    /// check has answered; if the check finds the resource unfit, the lease breaks.
     ///
     /// # Errors
     /// Any [`ClientError`] but `Resync`; [`ClientError::State`] if the lease is not active yet.
@@ -322,7 +320,7 @@ impl Client {
         Ok(lease.unwrap_or_default())
     }
 
-    /// One lease, not older than what this client has been told of before.
+    /// Returns one lease, not older than any answer that this client received before.
     ///
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
@@ -336,7 +334,7 @@ impl Client {
         Ok(answer.lease.unwrap_or_default())
     }
 
-    /// A page of leases.
+    /// Returns a page of leases.
     ///
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
@@ -351,7 +349,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// Why a lease waits, or what became of it.
+    /// Explains why a lease waits, or how it ended.
     ///
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
@@ -363,7 +361,7 @@ impl Client {
         answer.await
     }
 
-    /// What happened to a lease or a resource, oldest first.
+    /// Returns the history of a lease or a resource, oldest entry first.
     ///
     /// # Errors
     /// Any [`ClientError`] but `Resync`.
@@ -376,20 +374,32 @@ impl Client {
         answer.await
     }
 
-    /// Watches leases; the stream resumes by itself. It connects when it is first asked.
+    /// Returns the version, limits and features of a server.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn server(&self) -> Result<pb::GetServerResponse, ClientError> {
+        self.repeat(Duration::ZERO, |timeout| {
+            let mut client = self.lease.clone();
+            async move { client.get_server(limited(pb::GetServerRequest {}, timeout)).await }
+        })
+        .await
+    }
+
+    /// Watches leases. The stream resumes by itself, and connects at its first use.
     pub fn watch(&self, request: pb::WatchRequest) -> WatchStream {
         WatchStream::new(self.watch.clone(), self.seen.clone(), request)
     }
 
-    /// The operator's service as generated; each call is one try. Turn its statuses into [`ClientError`].
-    pub fn admin(&self) -> AdminServiceClient<Way> {
+    /// Returns the generated client of the operator's service. Each call is one try. Turn its statuses into [`ClientError`].
+    pub fn admin(&self) -> AdminServiceClient<Endpoints> {
         self.admin.clone()
     }
 
-    /// Reads what is not older than what was told before. Servers whose database was restored have never been there.
+    /// Reads a state that is not older than any answer before. Servers whose database was restored never reached it.
     async fn read<T, F>(
         &self,
-        mut call: impl FnMut(LeaseServiceClient<Way>, Duration, u64) -> F,
+        mut call: impl FnMut(LeaseServiceClient<Endpoints>, Duration, u64) -> F,
     ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -407,7 +417,7 @@ impl Client {
         }
     }
 
-    /// Calls until it works, until it fails for good, or until the patience is at its end.
+    /// Repeats a call until it succeeds, fails for good, or its time is over.
     async fn repeat<T, F>(&self, wait: Duration, mut call: impl FnMut(Duration) -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -422,8 +432,8 @@ impl Client {
                 Err(status) => ClientError::from(status),
             };
             let again = Instant::now() + backoff.wait(error.retry_after());
-            // One that hangs takes all the time that there is; each of several is asked all the same.
-            let patient = again <= give_up || (tries < self.way.count() && !self.options.retry_for.is_zero());
+            // A server that hangs takes all the time; the other servers are asked all the same.
+            let patient = again <= give_up || (tries < self.endpoints.count() && !self.options.retry_for.is_zero());
             if !error.is_unavailable() || !patient {
                 return Err(error);
             }
@@ -432,7 +442,7 @@ impl Client {
     }
 }
 
-/// A request that the server and this side give up after this time.
+/// A request with a deadline for the server and for this side.
 fn limited<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(timeout);
@@ -460,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_said_with_the_reason() {
+    async fn an_address_without_a_server_is_reported_with_the_reason() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

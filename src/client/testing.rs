@@ -125,11 +125,27 @@ impl LeaseService for Service {
     async fn explain(&self, _request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
         Err(Status::unimplemented("not in the script"))
     }
+
+    async fn get_server(
+        &self,
+        _request: Request<pb::GetServerRequest>,
+    ) -> Result<Response<pb::GetServerResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
 }
 
 /// A lease with a TTL of 300 ms.
 pub(crate) fn lease(revision: u64, state: pb::LeaseState) -> pb::Lease {
+    use pb::LeaseState as S;
+    let at = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+    let (active_at, ended_at) = match state {
+        S::Unspecified | S::Queued | S::Preparing => (None, None),
+        S::Active => (at, None),
+        S::Released | S::Expired | S::Broken | S::Cancelled | S::Failed => (None, at),
+    };
     pb::Lease {
+        active_at,
+        ended_at,
         id: "lse_01JDEFG7T1000000000000002A".into(),
         revision,
         state: state.into(),

@@ -1,9 +1,9 @@
-//! A watch that resumes: over restarts of the broker, broken connections and silence.
+//! A watch that resumes after restarts of the broker, broken connections and silence.
 
+use crate::backoff::Backoff;
 use crate::client::Seen;
+use crate::client::balancer::Endpoints;
 use crate::client::error::ClientError;
-use crate::client::retry::Backoff;
-use crate::client::way::Way;
 use crate::pb;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::pb::watch_response::Event;
@@ -13,30 +13,30 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-/// What the broker does if the request does not say otherwise.
+/// Time between two bookmarks, if the request names none.
 const DEFAULT_BOOKMARKS: Duration = Duration::from_secs(5);
-/// So many bookmarks missed in a row are a dead connection.
+/// Number of missed bookmarks in a row after which a connection is dead.
 const SILENT_BOOKMARKS: u32 = 3;
-/// For the broker to accept a watch.
+/// Maximum time for the broker to accept a watch.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a watch tells.
+/// One event of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Watched {
     /// A lease in its latest state. The same state may come twice, an older one never does, but after `Resync`.
     Lease(Box<pb::Lease>),
-    /// The current state has been told, or what changed since the revision of the request.
+    /// The current state is complete, or the changes since the revision of the request.
     Synced {
-        /// Everything up to here has been told.
+        /// Everything up to this revision was delivered.
         revision: u64,
     },
     /// Nothing else changed.
     Bookmark {
-        /// Everything up to here has been told.
+        /// Everything up to this revision was delivered.
         revision: u64,
     },
-    /// What came between could not be resumed; the current state follows, ended leases too as long as they are kept,
-    /// and then `Synced`. A lease that is not among them has ended and is forgotten.
+    /// The watch could not resume. The current state follows, with the ended leases that are kept, and then `Synced`. A lease
+    /// that is not among them has ended and is forgotten.
     Resync,
 }
 
@@ -48,16 +48,16 @@ enum State {
     Open(Box<Streaming<pb::WatchResponse>>),
 }
 
-/// Tells of changes to leases without a gap: after a disconnect, an unavailable broker or a silence of more than three
-/// bookmarks it goes on after the last revision that was told.
+/// Delivers changes of leases without a gap. After a disconnect, an unavailable broker or a silence of more than three
+/// bookmarks it resumes after the last revision that was delivered.
 pub struct WatchStream {
-    client: LeaseServiceClient<Way>,
+    client: LeaseServiceClient<Endpoints>,
     request: pb::WatchRequest,
     seen: Seen,
     state: State,
-    /// Everything up to here has been told; 0: not even the current state.
+    /// Everything up to this revision was delivered. 0: the current state is not complete.
     revision: u64,
-    /// Something has been told.
+    /// An event was delivered.
     began: bool,
     heard: Instant,
     silence: Duration,
@@ -65,7 +65,7 @@ pub struct WatchStream {
 }
 
 impl WatchStream {
-    pub(crate) fn new(client: LeaseServiceClient<Way>, seen: Seen, request: pb::WatchRequest) -> Self {
+    pub(crate) fn new(client: LeaseServiceClient<Endpoints>, seen: Seen, request: pb::WatchRequest) -> Self {
         let interval = request.bookmark_interval.and_then(|interval| Duration::try_from(interval).ok());
         let now = Instant::now();
         Self {
@@ -81,15 +81,16 @@ impl WatchStream {
         }
     }
 
-    /// Everything up to this revision has been told: a later watch can go on from it. 0: not even the current state.
+    /// Everything up to this revision was delivered, so that a later watch can resume from it. 0: the current state is not
+    /// complete.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// The next thing; waits as long as it takes. Nothing is lost if the future is dropped.
+    /// Waits for the next event. Nothing is lost if the future is dropped.
     ///
     /// # Errors
-    /// What can't be mended by trying again: [`ClientError::Request`], [`ClientError::NotFound`] (a lease that the
+    /// Errors that a repetition does not mend: [`ClientError::Request`], [`ClientError::NotFound`] (a lease that the
     /// request names is not known, or no longer), [`ClientError::State`], [`ClientError::Bug`].
     pub async fn next(&mut self) -> Result<Watched, ClientError> {
         loop {
@@ -139,7 +140,7 @@ impl WatchStream {
         }
     }
 
-    /// The stream ended, was refused, or is dead. No status: without a word.
+    /// The stream ended, was refused, or is dead. No status: it ended without one.
     fn closed(&mut self, status: Option<Status>) -> Result<Option<Watched>, ClientError> {
         let error = status.map(ClientError::from);
         let asked = error.as_ref().and_then(ClientError::retry_after);
@@ -149,7 +150,7 @@ impl WatchStream {
                 self.seen.forget();
                 Ok(Some(self.resync()))
             }
-            // Cut off amidst the current state: what was told may have ended since, and is told only with the ended.
+            // Cut off within the current state: a delivered lease may have ended since, and only the ended leases show it.
             None | Some(ClientError::Unavailable(_) | ClientError::Capacity(_)) if self.began && self.revision == 0 => {
                 Ok(Some(self.resync()))
             }
@@ -172,7 +173,7 @@ impl WatchStream {
     }
 }
 
-fn open(mut client: LeaseServiceClient<Way>, request: pb::WatchRequest) -> Opening {
+fn open(mut client: LeaseServiceClient<Endpoints>, request: pb::WatchRequest) -> Opening {
     Box::pin(async move {
         match tokio::time::timeout(OPEN_TIMEOUT, client.watch(request)).await {
             Ok(answer) => Ok(answer?.into_inner()),

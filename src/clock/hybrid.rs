@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 use wharfinger_core::{HybridClock, Millis, Reading, Timestamp};
 
-/// The wall clock differs from stored time or from the database's clock by more than this: an operator has to know.
+/// Maximum difference of the wall clock from the stored time or the database's clock without a warning to the operator.
 pub(crate) const TOLERANCE: Millis = Millis::secs(5);
 
 fn since_epoch() -> Duration {
@@ -17,8 +17,8 @@ pub(crate) fn wall_ms() -> i64 {
     i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Time since this machine was started, also while it sleeps. A process that was stopped, or a laptop that was closed, sees
-/// when it wakes that time has passed (`CLOCK_BOOTTIME`, see clock_gettime(2)).
+/// Time since the start of this machine, including suspensions (`CLOCK_BOOTTIME`, see clock_gettime(2)). A process that was stopped,
+/// or a laptop that was closed, detects the passed time when it wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(Duration);
 
@@ -34,7 +34,7 @@ impl Moment {
         self.0
     }
 
-    /// How long ago it was.
+    /// Time since this moment.
     pub(crate) fn past(self) -> Duration {
         Moment::now().0.saturating_sub(self.0)
     }
@@ -52,7 +52,7 @@ pub struct Clock {
 }
 
 impl Default for Clock {
-    /// A clock that shows the wall time, until it hears of a later one that is stored.
+    /// A clock with the wall time, until a later stored time is read.
     fn default() -> Self {
         Clock { hybrid: Arc::new(Mutex::new(HybridClock::new(since_epoch(), Moment::now().steady()))) }
     }
@@ -85,8 +85,8 @@ impl Clock {
     }
 }
 
-/// What is wrong with the clock of this server; nothing if all is well. `reading`: the core's time. `database`: the
-/// database's clock minus the wall clock, if there is one to compare with.
+/// Warnings about the clock of this server; none if it is right. `reading` is the core's time. `database` is the database's clock
+/// minus the wall clock, if the store has a clock.
 pub(crate) fn warnings(reading: Reading, database: Option<Millis>) -> Vec<String> {
     let mut found = Vec::new();
     let mend = "set it right, and let a time service keep it so";

@@ -1,6 +1,7 @@
-//! Runs effects: calls adapters within limits and times, and brings exactly one answer of each back to the engine.
+//! Runs effects: it calls adapters within limits and timeouts, and returns exactly one answer of each call to the engine.
 
-use crate::engine::facts;
+use crate::backoff::Backoff;
+use crate::engine::adapter_results;
 use crate::engine::handle::{CallId, Handle, SubmitError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use wharfinger_adapter::{
 };
 use wharfinger_core::{Effect, Ended, Input, Lease, LeaseId, LeaseState, Op, Outcome, Resource, ResourceId, Work};
 
-/// The adapter of each pool. Replaced pool by pool on a reload; an adapter stays as long as its pool has resources.
+/// The adapter of each pool. A reload replaces them pool by pool. An adapter stays while its pool has resources.
 #[derive(Clone, Default)]
 pub struct Adapters(Arc<RwLock<BTreeMap<String, Arc<dyn Adapter>>>>);
 
@@ -31,14 +32,14 @@ impl Adapters {
     }
 }
 
-/// Calls at once, of each pool: a pool whose calls hang holds no other pool up. The number of pools bounds the total.
+/// Maximum numbers of concurrent calls of each pool. A pool whose calls hang delays no other pool.
 #[derive(Clone, Copy, Debug)]
 pub struct EffectLimits {
     /// Calls that prepare, clean, repair or destroy.
     pub work: usize,
-    /// Calls that make a resource and work on it themselves: a clone, say.
+    /// Calls that make a resource and do the work themselves, such as a clone.
     pub provisions: usize,
-    /// Calls that make a resource and wait for somebody else, see [`Adapter::provision_waits`].
+    /// Calls that make a resource and wait for another system, see [`Adapter::provision_waits`].
     pub boots: usize,
     /// Checks.
     pub checks: usize,
@@ -96,18 +97,18 @@ pub(crate) struct Executor {
     tasks: TaskTracker,
 }
 
-/// The calls under way, and those whose answer is not committed yet.
+/// The calls under way, and the calls whose answer is not committed yet.
 #[derive(Default)]
 struct Running {
     calls: BTreeMap<CallId, Call>,
-    /// One call an operation: what is named again while it is under way is not started again.
+    /// One call for each operation: an operation that is named again while it is under way is not started again.
     by_key: BTreeMap<Key, CallId>,
     by_slot: BTreeMap<(ResourceId, u32), BTreeSet<CallId>>,
     by_resource: BTreeMap<ResourceId, BTreeSet<CallId>>,
     next: u64,
 }
 
-/// One operation: the resource, the lease that it is for, its number.
+/// One operation: its resource, its lease and its number.
 type Key = (ResourceId, Option<LeaseId>, u64);
 
 /// A call from its start until its answer is committed.
@@ -118,11 +119,11 @@ struct Call {
     task: Option<Task>,
 }
 
-/// A call under way: to be aborted, and awaited.
+/// The task of a call under way.
 #[derive(Clone)]
 struct Task {
     abort: AbortHandle,
-    /// Closed when the call is over: its future is dropped, and what it ran on the host is killed.
+    /// Closed when the call is over: its future is dropped, and its processes on the host are killed.
     done: Arc<Semaphore>,
 }
 
@@ -165,8 +166,8 @@ impl Running {
         call.task
     }
 
-    /// The calls that end before this one starts. A call on a slot ends the others on the slot, a repair or a destroy all
-    /// on the resource, a check the checks before it.
+    /// The calls that end before this one starts. A call on a slot ends the other calls on the slot. A repair or a destroy ends all
+    /// calls on the resource. A check ends the earlier checks.
     fn to_end_before(&self, effect: &Effect) -> Vec<Task> {
         let resource = effect.resource.id;
         let (calls, all) = match &effect.work {
@@ -190,7 +191,7 @@ impl Executor {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends all calls, and waits until they have ended.
+    /// Ends all calls and waits for their end.
     pub(crate) async fn halt(&self) {
         let all: Vec<CallId> = self.running().calls.keys().copied().collect();
         self.end(&all).await;
@@ -198,9 +199,9 @@ impl Executor {
         self.tasks.wait().await;
     }
 
-    /// After a recovery, which names all calls that it wants: those under way go on, and an answer that is not committed yet
-    /// still counts. All others are ended before anything is started. A question is asked anew, because the core no longer
-    /// knows what it has learned since that question began.
+    /// After a recovery, which names all calls that it needs: named calls under way go on, and their uncommitted answers still
+    /// count. All other calls end before any call starts. Checks and probes start anew, because the core has lost what it learned
+    /// since they started.
     pub(crate) async fn keep_only(&self, named: &[Effect]) {
         let named: BTreeSet<Key> = named.iter().map(key_of).collect();
         let others: Vec<CallId> = {
@@ -212,7 +213,7 @@ impl Executor {
         self.end(&others).await;
     }
 
-    /// Ends these calls; their answers no longer count.
+    /// Ends these calls. Their answers no longer count.
     async fn end(&self, calls: &[CallId]) {
         let tasks: Vec<Task> = {
             let mut running = self.running();
@@ -224,7 +225,7 @@ impl Executor {
         }
     }
 
-    /// Whether the answer of this call counts: once, and not after the call was ended.
+    /// Whether the answer of this call counts. It counts once, and not after the call was ended.
     pub(crate) fn counts(&self, call: CallId) -> bool {
         self.running().calls.contains_key(&call)
     }
@@ -237,7 +238,7 @@ impl Executor {
         }
     }
 
-    /// Starts an effect, unless it is under way. Its answer comes to the engine as an input, whatever happens.
+    /// Starts an effect, unless it is under way. Its answer always comes to the engine as an input, also after a panic or timeout.
     pub(crate) fn start(&self, effect: Effect) {
         let key = key_of(&effect);
         let class = self.class_of(&effect);
@@ -263,7 +264,7 @@ impl Executor {
             let limit = Duration::from_millis(u64::try_from(effect.timeout.0).unwrap_or(0).max(1));
             match tokio::time::timeout(limit, this.run(&effect)).await {
                 Ok(input) => input,
-                Err(_) => facts::timed_out(&effect),
+                Err(_) => adapter_results::timed_out(&effect),
             }
         });
         if let Some(call) = self.running().calls.get_mut(&call) {
@@ -275,9 +276,9 @@ impl Executor {
             finished.close();
             let input = match outcome {
                 Ok(input) => input,
-                // Ended for another call; the core drops the answer by its number.
-                Err(error) if error.is_cancelled() => facts::cancelled(&for_answer),
-                Err(error) => facts::panicked(&for_answer, &error.to_string()),
+                // The call was ended for another one; the core drops the answer by its number.
+                Err(error) if error.is_cancelled() => adapter_results::cancelled(&for_answer),
+                Err(error) => adapter_results::panicked(&for_answer, &error.to_string()),
             };
             let _ = this.handle.fact(input, call).await;
         });
@@ -297,30 +298,30 @@ impl Executor {
     async fn run(&self, effect: &Effect) -> Input {
         let (adapter, resource) = match self.prepare_call(effect).await {
             Ok(ready) => ready,
-            Err(failure) => return facts::not_called(effect, failure),
+            Err(failure) => return adapter_results::not_called(effect, failure),
         };
         match &effect.work {
             Work::Provision(attempt) => {
                 let job = ProvisionJob { resource, attempt: *attempt };
                 let journal = Noted { handle: &self.handle, resource: effect.resource.id, op: effect.op };
-                facts::provisioned(effect, adapter.provision_noted(&job, &journal).await)
+                adapter_results::provisioned(effect, adapter.provision_noted(&job, &journal).await)
             }
             Work::Prepare(lease) => {
-                facts::prepared(effect, lease, self.prepare(effect, adapter, resource, lease).await)
+                adapter_results::prepared(effect, lease, self.prepare(effect, adapter, resource, lease).await)
             }
             Work::Clean(lease) => {
                 let job = CleanJob { resource, work: holder_work(lease), ended: ended_how(lease) };
-                facts::cleaned(effect, lease, adapter.clean(&job).await)
+                adapter_results::cleaned(effect, lease, adapter.clean(&job).await)
             }
-            Work::Check => facts::checked(effect, adapter.check(&resource).await),
-            Work::Probe if effect.by_new_login => facts::probed(effect, adapter.probe_login(&resource).await),
-            Work::Probe => facts::probed(effect, adapter.probe(&resource).await),
-            Work::Repair => facts::repaired(effect, adapter.repair(&resource).await),
-            Work::Destroy => facts::destroyed(effect, adapter.destroy(&resource).await),
+            Work::Check => adapter_results::checked(effect, adapter.check(&resource).await),
+            Work::Probe if effect.by_new_login => adapter_results::probed(effect, adapter.probe_login(&resource).await),
+            Work::Probe => adapter_results::probed(effect, adapter.probe(&resource).await),
+            Work::Repair => adapter_results::repaired(effect, adapter.repair(&resource).await),
+            Work::Destroy => adapter_results::destroyed(effect, adapter.destroy(&resource).await),
         }
     }
 
-    /// Prepares a slot; that of a child on its host too, which adds what its holder needs there.
+    /// Prepares a slot. For a child it also prepares the slot on the host, which adds the access that the holder needs there.
     async fn prepare(
         &self,
         effect: &Effect,
@@ -351,7 +352,7 @@ impl Executor {
         if let Some(host) = &effect.host {
             let shell = self.adapter(host)?.shell(&resource_job(host, effect.op.0)).await?;
             let lease = effect.resource.parent.as_ref().map(|parent| parent.lease.to_string()).unwrap_or_default();
-            let (resource, access) = (host.id.to_string(), facts::texts(&host.access));
+            let (resource, access) = (host.id.to_string(), adapter_results::texts(&host.access));
             job.parent = Some(ParentHost { resource, lease, access, shell });
         }
         Ok((adapter, job))
@@ -361,17 +362,16 @@ impl Executor {
         self.adapters.get(&resource.pool).ok_or_else(|| {
             let pool = &resource.pool;
             let message =
-                format!("pool {pool} is not in the configuration any more: put it back to reach {}", resource.id);
+                format!("pool {pool} is no longer in the configuration: put it back to reach {}", resource.id);
             Failure::configuration("POOL_REMOVED", message)
         })
     }
 }
 
-/// A note that the store did not take is written again after this time, which doubles.
-const NOTE_AGAIN: Duration = Duration::from_millis(50);
-const NOTE_AGAIN_MOST: Duration = Duration::from_secs(2);
+/// The first and the longest wait before a note that the store did not take is written again.
+const NOTE_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// The journal of one resource that is being made: its row.
+/// The journal of one resource that is being made. Its notes are stored in the row of the resource.
 struct Noted<'a> {
     handle: &'a Handle,
     resource: ResourceId,
@@ -382,15 +382,15 @@ struct Noted<'a> {
 impl Journal for Noted<'_> {
     async fn write(&self, note: &str) -> Result<(), Failure> {
         let (resource, op, handle) = (self.resource, self.op, Arc::<str>::from(note));
-        let mut wait = NOTE_AGAIN;
+        let mut backoff = Backoff::new(NOTE_RETRY.0, NOTE_RETRY.1);
         loop {
             match self.handle.submit(Input::Noted { resource, op, handle: handle.clone() }).await {
                 Ok(_) => return Ok(()),
-                // The store failed and the engine recovers. The same note again does no harm if it was stored.
+                // The store failed and the engine recovers. A repeated note does no harm if it was stored.
                 Err(SubmitError::Unavailable(why)) => tokio::select! {
                     biased;
                     () = self.handle.closed() => return Err(Failure::provider("NOT_NOTED", why)),
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(NOTE_AGAIN_MOST),
+                    () = tokio::time::sleep(backoff.wait(None)) => {}
                 },
                 Err(error) => return Err(Failure::provider("NOT_NOTED", error.to_string())),
             }
@@ -433,7 +433,7 @@ fn holder_work(lease: &Lease) -> HolderWork {
         lease: lease.id.to_string(),
         slot: hold.map_or(0, |hold| hold.slot),
         token: hold.map_or(0, |hold| hold.token),
-        params: facts::texts(&lease.spec.params),
+        params: adapter_results::texts(&lease.spec.params),
     }
 }
 
@@ -443,6 +443,7 @@ fn ended_how(lease: &Lease) -> EndedHow {
             Ended::Released { outcome: Outcome::Ok, .. } | Ended::Cancelled => EndedHow::Ok,
             Ended::Released { outcome: Outcome::Failed, .. } | Ended::Failed { .. } => EndedHow::Failed,
             Ended::Released { outcome: Outcome::Tainted, .. } => EndedHow::Tainted,
+            Ended::Released { outcome: Outcome::Abandoned, .. } => EndedHow::Abandoned,
             Ended::Expired => EndedHow::Expired,
             Ended::Broken { .. } => EndedHow::Broken,
         },
@@ -450,7 +451,7 @@ fn ended_how(lease: &Lease) -> EndedHow {
     }
 }
 
-/// The verdict of a host that could not be asked at all.
+/// The verdict about a host that was not reached.
 pub(crate) fn unreachable(failure: &Failure) -> Verdict {
     Verdict::Unreachable { reason: failure.reason, detail: failure.message.clone() }
 }

@@ -1,51 +1,51 @@
-//! The loop of a server that follows: it takes in what the leader commits, answers questions, tells watchers, and decides
-//! nothing.
+//! The loop of a follower: it reads the commits of the leader, answers reads and watches, and decides nothing.
 //!
-//! What it says is a committed state. A hint of the store brings news within milliseconds, and it asks from time to time
-//! whether there was a hint or not. When the store does not answer for longer than what is said may be old, nothing is said.
+//! Each answer is a committed state. A hint of the store brings a commit within milliseconds; the follower also polls without a
+//! hint. If the store has been unreachable for longer than `max_age`, reads are refused instead of served stale.
 
+use crate::backoff::Backoff;
 use crate::clock::{Clock, Moment};
-use crate::engine::Hub;
-use crate::engine::feed::changes_after;
+use crate::engine::WatchHub;
+use crate::engine::change_feed::changes_after;
 use crate::engine::handle::{Handle, Message, Refreshed, SubmitError};
+use crate::engine::leadership::Leadership;
 use crate::engine::run::watch_clock;
-use crate::engine::standing::Standing;
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wharfinger_core::{Core, Limits, PoolConfig, Revision};
 
-/// Questions answered between two looks at anything else.
+/// Maximum number of messages that are answered between two checks of other work.
 const BATCH: usize = 512;
-/// Questions that wait; beyond it, who asks waits.
+/// Maximum number of waiting messages. Beyond it, senders wait.
 pub(super) const MAILBOX: usize = 4096;
-/// From one look into the store to the next, whether it hinted at something or not.
-const LOOK: Duration = Duration::from_millis(200);
-/// Not sooner, however much happens: what came meanwhile is taken together.
-const PAUSE: Duration = Duration::from_millis(5);
-/// After the store did not answer.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Maximum time between two reads of the store, with or without a hint.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Minimum time between two reads of the store. Commits that come meanwhile are read together.
+const MIN_POLL_GAP: Duration = Duration::from_millis(5);
+/// The first and the longest wait after a read that failed.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
-/// What a follower needs.
+/// The configuration of a follower.
 pub struct FollowConfig {
-    /// Where the leader commits.
+    /// The store to which the leader commits.
     pub store: Arc<dyn Store>,
-    /// Pools as configured here, in order.
+    /// The pools of this server, in the order of the configuration.
     pub pools: Vec<PoolConfig>,
     /// Limits of the deployment.
     pub limits: Limits,
-    /// What is older is not said.
+    /// Maximum staleness of an answer.
     pub max_age: Duration,
 }
 
 /// A server that follows.
 pub struct Follower {
-    /// The way in; it stays the same when this server takes over.
+    /// Submits reads. The same handle stays in use after a take-over.
     pub handle: Handle,
     pools: watch::Sender<Vec<PoolConfig>>,
     begin: CancellationToken,
@@ -53,19 +53,21 @@ pub struct Follower {
     task: JoinHandle<Remains>,
 }
 
-/// What a loop leaves to its successor.
+/// The state that the loop of a follower leaves to the engine of a leader.
 pub(super) struct Remains {
     pub(super) inputs: mpsc::Receiver<Message>,
     pub(super) core: Option<Core>,
+    /// Tasks that go on until the last loop ends.
+    pub(super) helpers: JoinSet<()>,
 }
 
-/// Starts to follow, once [`Follower::begin`] says that the store is open.
+/// Starts a follower. It reads the store after [`Follower::begin`].
 pub fn follow(config: FollowConfig) -> Follower {
     let FollowConfig { store, pools, limits, max_age } = config;
-    let standing = Standing::following(max_age);
-    let hub = Hub::new(Revision(0));
+    let leadership = Leadership::following(max_age);
+    let hub = WatchHub::new(Revision(0));
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
-    let handle = Handle::of(mailbox, hub.clone(), store.clone(), standing.clone());
+    let handle = Handle::of(mailbox, hub.clone(), store.clone(), leadership.clone());
     let clock = handle.clock().clone();
     let (pools, configured) = watch::channel(pools);
     let (begin, end) = (CancellationToken::new(), CancellationToken::new());
@@ -75,7 +77,7 @@ pub fn follow(config: FollowConfig) -> Follower {
         clock,
         configured,
         hub,
-        standing,
+        leadership,
         inputs,
         core: None,
         work: None,
@@ -86,29 +88,31 @@ pub fn follow(config: FollowConfig) -> Follower {
         next: Instant::now(),
         soonest: Instant::now(),
         said: String::new(),
+        backoff: Backoff::new(RETRY_DELAY.0, RETRY_DELAY.1),
     };
-    let task = tokio::spawn(following.run(begin.clone(), end.clone()));
-    tokio::spawn(watch_clock(handle.clone()));
+    let mut helpers = JoinSet::new();
+    helpers.spawn(watch_clock(handle.clone()));
+    let task = tokio::spawn(following.run(helpers, begin.clone(), end.clone()));
     Follower { handle, pools, begin, end, task }
 }
 
 impl Follower {
-    /// The store is open.
+    /// Starts to read: the store is open.
     pub fn begin(&self) {
         self.begin.cancel();
     }
 
-    /// The configuration was read again.
+    /// Applies a new configuration.
     pub fn configure(&self, pools: Vec<PoolConfig>) {
         self.pools.send_replace(pools);
     }
 
-    /// Waits until it ends without having been asked to: the store is another one than it was.
+    /// Waits until the loop ends by itself, because the store has lost commits or is another one.
     pub async fn failed(&mut self) {
         let _ = (&mut self.task).await;
     }
 
-    /// Ends it.
+    /// Stops the follower.
     pub async fn stop(self) {
         self.end.cancel();
         let _ = self.task.await;
@@ -120,7 +124,7 @@ impl Follower {
     }
 }
 
-/// What a look into the store brought.
+/// The result of a read of the store.
 enum Fetched {
     All(Box<Core>),
     Changes(Box<wharfinger_core::Batch>),
@@ -132,31 +136,34 @@ struct Following {
     limits: Limits,
     clock: Clock,
     configured: watch::Receiver<Vec<PoolConfig>>,
-    hub: Hub,
-    standing: Standing,
+    hub: WatchHub,
+    leadership: Leadership,
     inputs: mpsc::Receiver<Message>,
     core: Option<Core>,
-    /// A look under way, and when it began.
+    /// The read under way, and its start.
     work: Option<(Moment, BoxFuture<'static, Fetched>)>,
-    /// It is for all that is stored.
+    /// Whether the read under way loads the whole store.
     loading: bool,
     hints: Option<watch::Receiver<u64>>,
-    /// Who wants to know what is in the store from now on.
+    /// Requests that wait for the next read.
     asked: Vec<Refreshed>,
-    /// Those for whom the look under way is.
+    /// Requests that wait for the read under way.
     asked_now: Vec<Refreshed>,
-    /// When to look next.
+    /// Time of the next read.
     next: Instant,
+    /// Earliest time of the next read.
     soonest: Instant,
-    /// What was last said in the log.
+    /// The error that was last logged.
     said: String,
+    /// Waits after reads that failed.
+    backoff: Backoff,
 }
 
-/// The store has gone back: what was said from here is not in it.
+/// The store has an older revision than this server: it has lost commits, or is another store.
 struct Diverged;
 
 impl Following {
-    async fn run(mut self, begin: CancellationToken, end: CancellationToken) -> Remains {
+    async fn run(mut self, helpers: JoinSet<()>, begin: CancellationToken, end: CancellationToken) -> Remains {
         let mut open = false;
         let mut reload = true;
         loop {
@@ -187,7 +194,7 @@ impl Following {
                     self.answer(messages);
                 }
                 changed = self.configured.changed() => {
-                    // Who configures is gone with the one who ends it.
+                    // The follower was dropped; its end follows.
                     if changed.is_err() {
                         end.cancelled().await;
                         break;
@@ -199,15 +206,15 @@ impl Following {
                 () = tokio::time::sleep_until(self.next), if idle => {}
             }
         }
-        Remains { inputs: self.inputs, core: self.core }
+        Remains { inputs: self.inputs, core: self.core, helpers }
     }
 
     fn look(&mut self, all: bool) {
         let began = Moment::now();
         self.loading = all || self.core.is_none();
         self.asked_now.append(&mut self.asked);
-        self.next = Instant::now() + LOOK;
-        self.soonest = Instant::now() + PAUSE;
+        self.next = Instant::now() + POLL_INTERVAL;
+        self.soonest = Instant::now() + MIN_POLL_GAP;
         if let Some(hints) = &mut self.hints {
             hints.mark_unchanged();
         }
@@ -230,7 +237,7 @@ impl Following {
                         Ok(snapshot) => snapshot,
                         Err(error) => return Fetched::Failed(error),
                     };
-                    // Of a large farm it takes a while, and others have something to do.
+                    // For a large farm this takes a while, so it runs on a thread of its own.
                     let made = move || Box::new(Core::follow(snapshot, pools, limits, clock.now()));
                     match tokio::task::spawn_blocking(made).await {
                         Ok(core) => Fetched::All(core),
@@ -242,7 +249,7 @@ impl Following {
         self.work = Some((began, work));
     }
 
-    /// Takes in what a look brought. Says whether all has to be loaded.
+    /// Applies the result of a read. Returns whether the whole store has to be loaded.
     fn take(&mut self, began: Moment, fetched: Fetched) -> Result<bool, Diverged> {
         let before = self.core.as_ref().map_or(Revision(0), Core::revision);
         let now = match &fetched {
@@ -266,10 +273,10 @@ impl Following {
             }
             Fetched::Changes(batch) => {
                 if let Some(core) = &mut self.core {
-                    // Also if nothing has changed: a commit of nothing tells how late it is, and time never runs backwards.
+                    // Also without changes: an empty commit carries the time, and time never runs backwards.
                     core.take_in(&batch);
                     self.clock.not_before(core.now());
-                    // The last state of something that has come and gone since can't be told any more.
+                    // The last state of a row that was made and forgotten since is lost, so watchers have to read again.
                     if batch.floor > before {
                         self.hub.skip(batch.revision);
                     } else if batch.revision > before {
@@ -280,7 +287,8 @@ impl Following {
             Fetched::Failed(error) => return Ok(self.failed(&error)),
         }
         self.said.clear();
-        self.standing.heard(began);
+        self.backoff.reset();
+        self.leadership.heard(began);
         self.asked_now.drain(..).for_each(|asked| drop(asked.send(Ok(()))));
         if !self.asked.is_empty() {
             self.next = self.soonest;
@@ -290,26 +298,26 @@ impl Following {
 
     fn failed(&mut self, error: &StoreError) -> bool {
         if let StoreError::Compacted { after, floor } = error {
-            tracing::info!(%after, %floor, "too far behind to hear of all that was forgotten; loading again");
+            tracing::info!(%after, %floor, "too far behind to read all that was forgotten; loading again");
             self.next = self.soonest;
             self.asked.append(&mut self.asked_now);
             return true;
         }
-        // Once, as long as it is the same.
+        // The same error is logged once.
         let text = error.to_string();
         if text != self.said {
-            tracing::warn!(%error, "the store does not tell what is new; trying again");
+            tracing::warn!(%error, "the changes cannot be read from the store; trying again");
             self.said.clone_from(&text);
         }
         for asked in self.asked_now.drain(..) {
             let _ = asked.send(Err(SubmitError::Unavailable(text.clone())));
         }
-        self.next = Instant::now() + LOOK_AGAIN;
+        self.next = Instant::now() + self.backoff.wait(None);
         self.loading
     }
 
     fn answer(&mut self, messages: Vec<Message>) {
-        let fresh = self.standing.fresh().is_ok();
+        let fresh = self.leadership.fresh().is_ok();
         let now = self.clock.now();
         for message in messages {
             match message {
@@ -319,10 +327,10 @@ impl Following {
                     }
                 }
                 Message::Input(_, Some(to)) => {
-                    let _ = to.send(Err(SubmitError::NotLeader(self.standing.leader())));
+                    let _ = to.send(Err(SubmitError::NotLeader(self.leadership.leader())));
                 }
                 Message::Configure(new) => {
-                    let _ = new.done.send(Err(SubmitError::NotLeader(self.standing.leader())));
+                    let _ = new.done.send(Err(SubmitError::NotLeader(self.leadership.leader())));
                 }
                 Message::Refresh(asked) => {
                     self.asked.push(asked);
@@ -334,7 +342,7 @@ impl Following {
     }
 }
 
-/// The end of a look under way.
+/// Waits for the end of the read under way.
 async fn fetched(work: &mut Option<(Moment, BoxFuture<'static, Fetched>)>) -> (Moment, Fetched) {
     match work {
         Some((began, work)) => (*began, work.await),
@@ -342,7 +350,7 @@ async fn fetched(work: &mut Option<(Moment, BoxFuture<'static, Fetched>)>) -> (M
     }
 }
 
-/// The next hint.
+/// Waits for the next hint.
 async fn hint(hints: &mut Option<watch::Receiver<u64>>) {
     let gone = match hints {
         Some(hints) => hints.changed().await.is_err(),

@@ -1,8 +1,8 @@
-//! The way into the engine: cheap to clone, bounded, answered only after the commit.
+//! The handle of the engine. It is cheap to clone, its mailbox is bounded, and an answer leaves only after the commit.
 
 use crate::clock::Clock;
-use crate::engine::standing::{Role, Standing};
-use crate::engine::{Hub, facts};
+use crate::engine::leadership::{Leadership, Role};
+use crate::engine::{WatchHub, adapter_results};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
 use std::fmt;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wharfinger_core::{Core, Input, PoolConfig, Rejection, Reply, Revision, Timestamp};
 
-/// What the engine takes from its mailbox.
+/// A message in the engine's mailbox.
 pub enum Message {
-    /// An input with the place for its answer.
+    /// An input, and the channel for its answer.
     Input(Box<Input>, Option<oneshot::Sender<Result<Reply, SubmitError>>>),
-    /// Another configuration, whole.
+    /// A complete new configuration.
     Configure(Configure),
-    /// An adapter's answer to this call. It is dropped if the call was ended or its answer is committed already.
+    /// An adapter's answer to this call. The engine drops it if the call was ended or its answer is committed already.
     Fact(Box<Input>, CallId),
-    /// A question; its answer is held back until what it saw is committed.
+    /// A read. Its answer leaves after the state that it read is committed.
     Read(Read),
-    /// Somebody wants to ask about what is committed now: on a server that follows, after another look into the store.
+    /// Asks for the state that is committed now. A server that follows reads the store first.
     Refresh(Refreshed),
 }
 
-/// Another configuration. One whose commit fails leaves everything as it was.
+/// A new configuration. If its commit fails, the former configuration stays in force.
 pub struct Configure {
     /// The pools, in the order of the file; already checked.
     pub pools: Vec<PoolConfig>,
     /// Runs after the commit, before anything starts under this configuration.
     pub then: Box<dyn FnOnce() + Send>,
-    /// Receives `()` after that. Dropped if the commit fails.
+    /// Receives `()` afterwards. Dropped if the commit fails.
     pub done: oneshot::Sender<Result<(), SubmitError>>,
 }
 
@@ -46,74 +46,79 @@ impl fmt::Debug for Message {
     }
 }
 
-/// One call of an adapter; a repetition of the same operation has another.
+/// Identifies one call of an adapter. A repetition of the same operation has a new id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
-/// Told when a look into the store has ended that began after it was asked for.
+/// Completes when a read of the store that started after this request has finished.
 pub type Refreshed = oneshot::Sender<Result<(), SubmitError>>;
 
-/// A question to the core; returns what sends the answer.
+/// A read of the core. It returns the function that sends the answer.
 pub type Read = Box<dyn FnOnce(&Core, Timestamp) -> Box<dyn FnOnce() + Send> + Send>;
 
-/// Why there is no answer.
+/// The reason why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The core refused it; nothing was changed.
+    /// The core refused the input; nothing changed.
     #[error("{}", .0.message)]
     Rejected(Rejection),
-    /// The broker can't answer now: it recovers from its store, or stops. It may have been done: repeat it with the
-    /// same request id.
+    /// The broker cannot answer now: it recovers from its store, or stops. The request may have been carried out: repeat it
+    /// with the same request id.
     #[error("{0}")]
     Unavailable(String),
-    /// Another server decides, as far as that is known at this address. Nothing was done.
+    /// Another server leads, at this address if it is known. Nothing changed.
     #[error("this server does not lead")]
     NotLeader(Option<Arc<str>>),
-    /// What this server knows is too old to be said, or it knows nothing yet.
-    #[error("what this server knows is too old")]
+    /// The data of this server is too old for an answer, or it has none yet.
+    #[error("the data of this server is too old")]
     Stale {
-        /// How old; `None`: nothing is known.
+        /// Age of the data; `None` if there is none.
         age: Option<Duration>,
-        /// How old it may be.
+        /// Maximum age of an answer.
         max_age: Duration,
     },
-    /// This server, which follows, has not heard yet of what is asked for.
+    /// This server follows and has not yet read the requested revision.
     #[error("this server is at revision {have}, behind {wanted}")]
     Behind {
-        /// Where it is.
+        /// The revision of this server.
         have: Revision,
-        /// What was asked for.
+        /// The requested revision.
         wanted: Revision,
     },
-    /// What is asked for never was.
+    /// The requested revision does not exist.
     #[error("revision {wanted} is not reached yet, this is {have}")]
     Future {
-        /// Where the broker is.
+        /// The revision of the broker.
         have: Revision,
-        /// What was asked for.
+        /// The requested revision.
         wanted: Revision,
     },
 }
 
-/// Submits inputs and questions to the engine.
+/// Submits inputs and reads to the engine.
 #[derive(Clone)]
 pub struct Handle {
     mailbox: mpsc::Sender<Message>,
-    hub: Hub,
+    hub: WatchHub,
     store: Arc<dyn Store>,
-    standing: Standing,
+    leadership: Leadership,
     clock: Clock,
 }
 
 impl Handle {
-    /// A handle on the engine behind this mailbox, which decides.
-    pub fn new(mailbox: mpsc::Sender<Message>, hub: Hub, store: Arc<dyn Store>) -> Self {
-        Self::of(mailbox, hub, store, Standing::leading())
+    /// Creates a handle on an engine that leads.
+    pub fn new(mailbox: mpsc::Sender<Message>, hub: WatchHub, store: Arc<dyn Store>) -> Self {
+        Self::of(mailbox, hub, store, Leadership::leading())
     }
 
-    /// A handle on whatever is behind this mailbox.
-    pub(crate) fn of(mailbox: mpsc::Sender<Message>, hub: Hub, store: Arc<dyn Store>, standing: Standing) -> Self {
-        Self { mailbox, hub, store, standing, clock: Clock::default() }
+    /// Creates a handle on an engine with this leadership.
+    pub(crate) fn of(
+        mailbox: mpsc::Sender<Message>,
+        hub: WatchHub,
+        store: Arc<dyn Store>,
+        leadership: Leadership,
+    ) -> Self {
+        Self { mailbox, hub, store, leadership, clock: Clock::default() }
     }
 
     /// The time in which the core decides.
@@ -121,49 +126,49 @@ impl Handle {
         &self.clock
     }
 
-    /// What is wrong with the clock of this server.
+    /// Warnings about the clock of this server.
     pub fn clock_warnings(&self) -> Vec<String> {
         crate::clock::warnings(self.clock.read(), self.store.clock_offset())
     }
 
-    /// How this server stands.
-    pub fn standing(&self) -> &Standing {
-        &self.standing
+    /// The leadership of this server.
+    pub fn leadership(&self) -> &Leadership {
+        &self.leadership
     }
 
-    /// Submits an input and waits until what it changed is durable.
+    /// Submits an input and waits until its changes are durable.
     pub async fn submit(&self, input: Input) -> Result<Reply, SubmitError> {
         let (tx, rx) = oneshot::channel();
         self.mailbox.send(Message::Input(Box::new(input), Some(tx))).await.map_err(|_| stopped())?;
         rx.await.map_err(|_| stopped())?
     }
 
-    /// Submits an input that nobody waits for.
+    /// Submits an input without waiting for its answer.
     pub async fn report(&self, input: Input) -> Result<(), SubmitError> {
         self.mailbox.send(Message::Input(Box::new(input), None)).await.map_err(|_| stopped())
     }
 
-    /// Submits a notice and waits until what it changed is durable.
+    /// Submits a notice and waits until its changes are durable.
     pub async fn notice(&self, notice: wharfinger_adapter::Notice) -> Result<(), SubmitError> {
-        match facts::notice(notice, self.clock.read()) {
+        match adapter_results::notice(notice, self.clock.read()) {
             Some(input) => self.submit(input).await.map(drop),
             None => Ok(()),
         }
     }
 
-    /// Takes another configuration. `then` runs after its commit and before anything starts under it.
+    /// Applies a new configuration. `then` runs after its commit and before anything starts under it.
     ///
     /// # Errors
-    /// [`SubmitError::Unavailable`], [`SubmitError::NotLeader`]: everything is as it was, and `then` did not run.
+    /// [`SubmitError::Unavailable`], [`SubmitError::NotLeader`]: nothing changed, and `then` did not run.
     pub async fn configure(
         &self,
         pools: Vec<PoolConfig>,
         then: impl FnOnce() + Send + 'static,
     ) -> Result<(), SubmitError> {
-        let (done, told) = oneshot::channel();
+        let (done, finished) = oneshot::channel();
         let new = Configure { pools, then: Box::new(then), done };
         self.mailbox.send(Message::Configure(new)).await.map_err(|_| stopped())?;
-        told.await.map_err(|_| stopped())?
+        finished.await.map_err(|_| stopped())?
     }
 
     /// Submits an adapter's answer.
@@ -171,13 +176,13 @@ impl Handle {
         self.mailbox.send(Message::Fact(Box::new(input), call)).await.map_err(|_| stopped())
     }
 
-    /// Asks the core something. The answer comes when all that it saw is durable.
+    /// Reads from the core. The answer comes when the state that it read is durable.
     pub async fn read<T, F>(&self, question: F) -> Result<T, SubmitError>
     where
         T: Send + 'static,
         F: FnOnce(&Core, Timestamp) -> T + Send + 'static,
     {
-        self.standing.fresh()?;
+        self.leadership.fresh()?;
         let (tx, rx) = oneshot::channel();
         let read: Read = Box::new(move |core, now| {
             let answer = question(core, now);
@@ -189,9 +194,9 @@ impl Handle {
         rx.await.map_err(|_| stopped())
     }
 
-    /// Waits until what is asked next is about what is committed now, or later: at once where it is decided.
+    /// Waits until the next read returns the state that is committed now, or a later one. Returns at once on the leader.
     pub async fn refresh(&self) -> Result<(), SubmitError> {
-        if self.standing.role() == Role::Leading {
+        if self.leadership.role() == Role::Leading {
             return Ok(());
         }
         let (tx, rx) = oneshot::channel();
@@ -199,46 +204,46 @@ impl Handle {
         rx.await.map_err(|_| stopped())?
     }
 
-    /// Waits until this revision can be read here, but not for longer than this.
+    /// Waits until this revision can be read here, at most for `patience`.
     ///
     /// # Errors
-    /// [`SubmitError::Behind`] if a server that follows has not heard of it in that time; [`SubmitError::Future`] if it never
-    /// was.
+    /// [`SubmitError::Behind`] if a server that follows has not read it in that time; [`SubmitError::Future`] if it does not
+    /// exist.
     pub async fn reach(&self, wanted: Revision, patience: Duration) -> Result<(), SubmitError> {
-        let mut told = self.hub.revision();
-        if *told.borrow() >= wanted {
+        let mut revision = self.hub.revision();
+        if *revision.borrow() >= wanted {
             return Ok(());
         }
-        if self.standing.role() == Role::Following {
+        if self.leadership.role() == Role::Following {
             let heard = async {
-                // A hint may be late.
+                // The store's hint may be late.
                 let (asked, _) = oneshot::channel();
                 let _ = self.mailbox.send(Message::Refresh(asked)).await;
-                told.wait_for(|have| *have >= wanted).await.is_ok()
+                revision.wait_for(|have| *have >= wanted).await.is_ok()
             };
             if let Ok(true) = tokio::time::timeout(patience, heard).await {
                 return Ok(());
             }
         }
         let have = *self.hub.revision().borrow();
-        match self.standing.role() {
+        match self.leadership.role() {
             Role::Leading if have >= wanted => Ok(()),
             Role::Leading => Err(SubmitError::Future { have, wanted }),
             Role::Following => Err(SubmitError::Behind { have, wanted }),
         }
     }
 
-    /// Waits until nobody takes anything any more.
+    /// Waits until no engine reads the mailbox.
     pub(crate) async fn closed(&self) {
         self.mailbox.closed().await;
     }
 
-    /// Where changes are told.
-    pub fn hub(&self) -> &Hub {
+    /// The hub that publishes committed changes.
+    pub fn hub(&self) -> &WatchHub {
         &self.hub
     }
 
-    /// The audit trail.
+    /// Reads entries of the audit trail.
     pub async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
         self.store.events(query).await
     }

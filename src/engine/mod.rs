@@ -1,22 +1,23 @@
-//! The one loop that owns the core: inputs in, one transaction per batch, and only then replies, events and effects.
+//! The engine: one loop that owns the core. It takes inputs, commits one transaction for each batch, and only then sends replies,
+//! events and effects.
 //!
-//! It names neither tonic nor sqlx: it talks to [`crate::store::Store`] and to adapters by their traits.
+//! It names neither tonic nor sqlx. It uses [`crate::store::Store`] and the adapters by their traits.
 
-mod cycle;
+mod adapter_results;
+mod change_feed;
 mod effects;
-mod facts;
-mod feed;
 mod follow;
 mod handle;
-mod hub;
+mod leadership;
 mod run;
-mod standing;
+mod turn;
+mod watch_hub;
 
-pub use cycle::{Answer, Cycle, Turn, TurnError};
+pub use change_feed::changes_after;
 pub use effects::{Adapters, EffectLimits};
-pub use feed::changes_after;
 pub use follow::{FollowConfig, Follower, follow};
 pub use handle::{CallId, Configure, Handle, Message, Read, Refreshed, SubmitError};
-pub use hub::{Filter, Hub, Subscription, Told};
+pub use leadership::{LeaderInfo, Leadership, LeadershipState, Role};
 pub use run::{Ended, Engine, EngineConfig, start, take_over};
-pub use standing::{Leading, Role, Stand, Standing};
+pub use turn::{Answer, Cycle, Turn, TurnError};
+pub use watch_hub::{Filter, Subscription, WatchEvent, WatchHub};

@@ -1,101 +1,103 @@
-//! The loop: collect what has come, take a turn, let the answers out; recover when the store failed.
+//! The loop of the leader: it collects inputs, takes a turn and releases the answers. It recovers after a failure of the store.
 
+use crate::backoff::Backoff;
 use crate::clock::{Clock, Moment, wall_ms};
-use crate::engine::cycle::{Cycle, Turn, TurnError};
 use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::follow::{Follower, Remains};
 use crate::engine::handle::{Handle, Message, SubmitError};
-use crate::engine::{Hub, facts};
+use crate::engine::turn::{Cycle, Turn, TurnError};
+use crate::engine::{WatchHub, adapter_results};
 use crate::store::{Epoch, Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::{Notice, NoticeSink};
 use wharfinger_core::{Batch, Input, Limits, PoolConfig, Timestamp};
 
-/// Inputs of one turn: enough that an fsync is shared by many, few enough that nobody waits long.
+/// Maximum number of inputs of one turn: many share an fsync, and none waits long.
 const BATCH: usize = 512;
-/// With so many, an fsync is shared well enough: who comes later is for the next turn, so that others are answered and ask
-/// again while this one is written.
-const ENOUGH: usize = 64;
-/// How often the engine looks for more before a turn.
-const LOOKS: usize = 32;
-/// Inputs that wait for a turn; beyond it, senders wait.
+/// Number of inputs with which a turn starts at once. Later inputs wait for the next turn; meanwhile the callers of this turn
+/// receive their answers and send new inputs.
+const FULL_TURN: usize = 64;
+/// Maximum number of polls of the mailbox before a turn.
+const GATHER_POLLS: usize = 32;
+/// Maximum number of inputs that wait for a turn. Beyond it, senders wait.
 const MAILBOX: usize = 4096;
-/// At the end, for calls of adapters to be ended.
-const HALT: Duration = Duration::from_secs(2);
-/// Without any input the engine still looks at the time this often: a longer gap is a pause (see `Limits::pause`).
-const TICK: Duration = Duration::from_millis(1000);
-/// A server that is the only one looks this often whether it is.
-const LOOK_AROUND: Duration = Duration::from_secs(5);
+/// Maximum time for ending the calls of adapters when the engine stops.
+const HALT_LIMIT: Duration = Duration::from_secs(2);
+/// Maximum time between two turns, also without input. A longer gap counts as a pause (see `Limits::pause`).
+const MAX_SLEEP: Duration = Duration::from_millis(1000);
+/// Time between two checks of a server without a cluster that no other server writes.
+const EPOCH_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two checks of this server's clock.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
-/// Minimum time between two warnings of the same trouble with the clock.
+/// Minimum time between two equal warnings about the clock.
 const WARN_AGAIN: Duration = Duration::from_secs(600);
 
-/// All that the engine needs.
+/// The configuration of an engine.
 pub struct EngineConfig {
-    /// Where the truth is kept.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// Pools as configured, in order.
+    /// The pools, in the order of the configuration.
     pub pools: Vec<PoolConfig>,
     /// Limits of the deployment.
     pub limits: Limits,
     /// The adapter of each pool.
     pub adapters: Adapters,
-    /// Calls at once.
+    /// Limits of concurrent calls.
     pub effects: EffectLimits,
 }
 
 /// A running engine.
 pub struct Engine {
-    /// The way in.
+    /// Submits inputs and reads.
     pub handle: Handle,
-    /// Where adapters report what the world says.
+    /// Takes the notices of adapters.
     pub notices: NoticeSink,
-    /// Ends when the engine has stopped, and says why.
+    /// Ends when the engine has stopped, with the reason.
     pub task: JoinHandle<Ended>,
 }
 
-/// Why an engine has stopped.
+/// The reason why an engine has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was asked to, or nobody is left who could ask it anything.
+    /// It was asked to, or all handles were dropped.
     Stopped,
-    /// Another server has taken the store over. Nothing of what this one had in memory counts any more.
+    /// Another server has taken the store over. The memory of this one is void.
     Deposed,
     /// The lead could not be renewed: another server may lead by now.
     LeadLost,
 }
 
-/// Recovers from the store and starts the loop, which ends when `stop` is cancelled: what is in the mailbox then is
-/// still done.
+/// Recovers from the store and starts the loop. The loop ends when `stop` is cancelled, after the inputs that are then in the
+/// mailbox.
 ///
 /// # Errors
 ///
-/// The store can't be taken over or read.
+/// The store cannot be taken over or read.
 pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engine, StoreError> {
     let EngineConfig { store, pools, limits, adapters, effects } = config;
     let epoch = store.acquire().await?;
     let started = Cycle::start_as(store.clone(), epoch, pools, limits, Timestamp(wall_ms())).await?;
-    let hub = Hub::new(started.0.core().revision());
+    let hub = WatchHub::new(started.0.core().revision());
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let handle = Handle::new(mailbox, hub, store.clone());
     handle.clock().start(started.0.core().now());
-    tokio::spawn(watch_clock(handle.clone()));
     let alone = CancellationToken::new();
-    tokio::spawn(look_around(store, handle.clone(), epoch, alone.clone()));
-    Ok(run(started, handle, inputs, adapters, effects, Reign::Alone(alone), stop))
+    let mut helpers = JoinSet::new();
+    helpers.spawn(watch_clock(handle.clone()));
+    helpers.spawn(look_around(store, handle.clone(), epoch, alone.clone()));
+    Ok(run(started, handle, inputs, helpers, (adapters, effects), Authority::Alone(alone), stop))
 }
 
-/// A server that followed takes over with a lead that it won: whoever asks or watches goes on. It ends when the lead does, and
+/// Turns a follower into the leader with a lead that it won. Its callers and watches go on. The engine ends with the lead, and
 /// answers nothing after that.
 ///
 /// # Errors
 ///
-/// The store can't be read, or another server has taken over meanwhile.
+/// The store cannot be read, or another server has taken over meanwhile.
 pub async fn take_over(
     follower: Follower,
     config: EngineConfig,
@@ -104,23 +106,23 @@ pub async fn take_over(
 ) -> Result<Engine, StoreError> {
     let EngineConfig { store, pools, limits, adapters, effects } = config;
     let handle = follower.handle.clone();
-    // All that was committed before the lead was won. What was sent before no longer counts, so nothing comes after it.
+    // Reads all commits from before the lead was won. The store refuses older leaders from then on, so no commit follows.
     let current = handle.refresh().await;
-    let Remains { inputs, core } = follower.remains().await?;
+    let Remains { inputs, core, helpers } = follower.remains().await?;
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
-    let pass = lead.pass().to_owned();
+    let forwarding_key = lead.forwarding_key().to_owned();
     let started = Cycle::take_over(store, lead.epoch(), warm, (pools, limits), || Timestamp(wall_ms())).await?;
     handle.clock().start(started.0.core().now());
     // The hub has the recovered revision before this server calls itself the leader: else a revision that the former leader
     // gave out would be refused as one that never was.
-    let engine = run(started, handle.clone(), inputs, adapters, effects, Reign::Led(lead), stop);
-    handle.standing().lead(&pass);
+    let engine = run(started, handle.clone(), inputs, helpers, (adapters, effects), Authority::Led(lead), stop);
+    handle.leadership().lead(&forwarding_key);
     Ok(engine)
 }
 
-/// By what right it decides.
-enum Reign {
-    /// There are no others; the token says that there is one all the same.
+/// The authority by which this server decides.
+enum Authority {
+    /// No other server is configured. The token is cancelled if another one writes all the same.
     Alone(CancellationToken),
     /// For as long as the lead lasts.
     Led(Lead),
@@ -133,7 +135,7 @@ async fn look_around(store: Arc<dyn Store>, handle: Handle, epoch: Epoch, depose
     loop {
         tokio::select! {
             () = handle.closed() => return,
-            () = tokio::time::sleep(LOOK_AROUND) => {}
+            () = tokio::time::sleep(EPOCH_POLL_INTERVAL) => {}
         }
         let revision = *handle.hub().revision().borrow();
         if seen.replace(revision) != Some(revision) {
@@ -157,28 +159,29 @@ fn run(
     (cycle, batch): (Cycle, Batch),
     handle: Handle,
     inputs: mpsc::Receiver<Message>,
-    adapters: Adapters,
-    effects: EffectLimits,
-    reign: Reign,
+    mut helpers: JoinSet<()>,
+    (adapters, effects): (Adapters, EffectLimits),
+    authority: Authority,
     stop: CancellationToken,
 ) -> Engine {
     let executor = Executor::new(adapters, handle.clone(), effects);
     let (notices, notice_inputs) = mpsc::channel(1024);
-    tokio::spawn(carry_notices(notice_inputs, handle.clone()));
+    helpers.spawn(carry_notices(notice_inputs, handle.clone()));
     let (hub, clock) = (handle.hub().clone(), handle.clock().clone());
-    // Before anything else can be asked: a server that leads has heard of all that was committed.
+    // Before the first read: a leader knows all commits.
     hub.publish(&batch);
-    let engine = Loop { cycle, hub, clock, executor: executor.clone(), inputs, stop, reign, kept: Vec::new() };
+    let engine = Loop { cycle, hub, clock, executor: executor.clone(), inputs, stop, authority, kept: Vec::new() };
     let task = tokio::spawn(async move {
         let ended = engine.run(batch).await;
-        // What is under way is another server's to do now, or is done again after the next start.
-        let _ = tokio::time::timeout(HALT, executor.halt()).await;
+        // Another server, or the next start of this one, repeats the calls under way.
+        let _ = tokio::time::timeout(HALT_LIMIT, executor.halt()).await;
+        helpers.shutdown().await;
         ended
     });
     Engine { handle, notices, task }
 }
 
-/// Logs what is wrong with this server's clock: when it changes, and again every [`WARN_AGAIN`] while it lasts.
+/// Logs the warnings about this server's clock: when they change, and again every [`WARN_AGAIN`] while they last.
 pub(super) async fn watch_clock(handle: Handle) {
     let mut logged: Option<(Moment, usize)> = None;
     loop {
@@ -206,7 +209,7 @@ pub(super) async fn watch_clock(handle: Handle) {
 async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
     while let Some(notice) = notices.recv().await {
         tracing::debug!(pool = notice.pool, source = notice.source, detail = notice.detail, kind = ?notice.kind, "notice");
-        if let Some(input) = facts::notice(notice, handle.clock().read())
+        if let Some(input) = adapter_results::notice(notice, handle.clock().read())
             && handle.report(input).await.is_err()
         {
             return;
@@ -216,22 +219,22 @@ async fn carry_notices(mut notices: mpsc::Receiver<Notice>, handle: Handle) {
 
 struct Loop {
     cycle: Cycle,
-    hub: Hub,
+    hub: WatchHub,
     clock: Clock,
     executor: Executor,
     inputs: mpsc::Receiver<Message>,
     stop: CancellationToken,
-    reign: Reign,
-    /// Notices and adapters' answers that came while the store was away.
+    authority: Authority,
+    /// Notices and adapters' answers that came while the store was unavailable.
     kept: Vec<Message>,
 }
 
 impl Loop {
-    /// Until it ends, or the lead does. What is in the middle of something then is given up: the store knows what became
-    /// of it, and whoever waits is told that there is no answer.
+    /// Runs until the loop or the lead ends. A turn under way is then dropped: the store knows whether it was committed, and its
+    /// callers receive an error.
     async fn run(self, first: Batch) -> Ended {
-        match &self.reign {
-            Reign::Alone(deposed) => {
+        match &self.authority {
+            Authority::Alone(deposed) => {
                 let deposed = deposed.clone();
                 tokio::select! {
                     biased;
@@ -242,7 +245,7 @@ impl Loop {
                     ended = self.run_on(first) => ended,
                 }
             }
-            Reign::Led(lead) => {
+            Authority::Led(lead) => {
                 let lead = lead.clone();
                 tokio::select! {
                     biased;
@@ -282,11 +285,11 @@ impl Loop {
         }
     }
 
-    /// Lets whoever is about to say something say it, so that one fsync serves them too: as long as each look finds
-    /// more. With nobody else about it costs some microseconds.
+    /// Yields to callers that are about to send an input, so that one fsync serves them too. It goes on while each poll finds
+    /// more. Without other callers it costs some microseconds.
     async fn gather(&mut self, messages: &mut Vec<Message>) {
-        for _ in 0..LOOKS {
-            if messages.len() >= ENOUGH {
+        for _ in 0..GATHER_POLLS {
+            if messages.len() >= FULL_TURN {
                 return;
             }
             let before = messages.len();
@@ -303,11 +306,11 @@ impl Loop {
     }
 
     fn until_deadline(&self) -> Duration {
-        let Some(at) = self.cycle.core().next_deadline() else { return TICK };
-        self.clock.read().until(at).min(TICK)
+        let Some(at) = self.cycle.core().next_deadline() else { return MAX_SLEEP };
+        self.clock.read().until(at).min(MAX_SLEEP)
     }
 
-    /// Takes a turn. An error: stop.
+    /// Takes a turn. After an error the engine stops.
     async fn turn(&mut self, mut messages: Vec<Message>) -> Result<(), Ended> {
         let mut answered = Vec::new();
         messages.retain(|message| match message {
@@ -316,8 +319,8 @@ impl Loop {
                 answered.extend(counts.then_some(*call));
                 counts
             }
-            // The call that was to write this has been ended: it does not act, and its note must not be taken for that of a
-            // later call of the same operation.
+            // If the call that wrote this note was ended, it does not act. Its note must not count for a later call of the same
+            // operation.
             Message::Input(input, reply) if matches!(**input, Input::Noted { .. }) => {
                 reply.as_ref().is_some_and(|waits| !waits.is_closed())
             }
@@ -342,11 +345,11 @@ impl Loop {
         }
     }
 
-    /// A process that was stopped for a while has to look before it answers.
+    /// Whether this server still leads. A process that was stopped for a while checks before it answers.
     fn leads(&self) -> bool {
-        match &self.reign {
-            Reign::Alone(_) => true,
-            Reign::Led(lead) => lead.holds(),
+        match &self.authority {
+            Authority::Alone(_) => true,
+            Authority::Led(lead) => lead.holds(),
         }
     }
 
@@ -355,17 +358,17 @@ impl Loop {
         if again.is_empty() {
             return Ok(());
         }
-        // A store that fails twice in a row brings us back here, with the same inputs.
+        // If the store fails again, the same inputs come back here.
         Box::pin(self.turn(again)).await
     }
 
     async fn recover(&mut self) -> Result<(), Ended> {
-        let mut wait = Duration::from_millis(20);
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
         loop {
             match self.cycle.recover(self.clock.now()).await {
                 Ok(batch) => {
                     tracing::info!(revision = %batch.revision, "recovered from the store");
-                    // What is under way and still wanted goes on: a store that fails for a moment ends no clone.
+                    // Calls under way that the core still names go on: a short failure of the store ends no clone.
                     self.executor.keep_only(&batch.effects).await;
                     self.release(Turn { batch, answers: Vec::new() });
                     return Ok(());
@@ -374,18 +377,17 @@ impl Loop {
                     tracing::error!(%error, "another server leads now; this one stops");
                     return Err(Ended::Deposed);
                 }
-                Err(error) => tracing::warn!(error = %error, "the store can't be read; trying again"),
+                Err(error) => tracing::warn!(error = %error, "the store cannot be read; trying again"),
             }
             tokio::select! {
                 () = self.stop.cancelled() => return Err(Ended::Stopped),
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(backoff.wait(None)) => {}
             }
-            wait = (wait * 2).min(Duration::from_secs(2));
             self.refuse_waiting();
         }
     }
 
-    /// Whoever asks while the store is away is told so, instead of being left to wait.
+    /// Answers waiting inputs with an error while the store is unavailable.
     fn refuse_waiting(&mut self) {
         while let Ok(message) = self.inputs.try_recv() {
             let why = || {
@@ -400,14 +402,14 @@ impl Loop {
                 Message::Configure(new) => {
                     let _ = new.done.send(Err(why()));
                 }
-                // The world says it once.
+                // These come only once.
                 Message::Input(_, None) | Message::Fact(..) => self.kept.push(message),
                 Message::Read(_) | Message::Refresh(_) => {}
             }
         }
     }
 
-    /// After the commit: tell watchers, answer, act.
+    /// After the commit: publishes the changes, sends the answers and starts the effects.
     fn release(&self, turn: Turn) {
         self.hub.publish(&turn.batch);
         for answer in turn.answers {

@@ -3,7 +3,9 @@
 use crate::engine::{Role, SubmitError};
 use crate::pb;
 use crate::rpc::context::Context;
-use crate::rpc::convert::{self, ResourceListing, Target, tell_lease, tell_pool, tell_resource};
+use crate::rpc::convert::{
+    self, OnResource, OnResourceOrPool, ResourceListing, Target, tell_lease, tell_pool, tell_resource,
+};
 use crate::rpc::lease::{leases_of, one_of};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
@@ -16,6 +18,12 @@ use wharfinger_core::{AdminVerb, Core, Input, PoolView, Reply, Resource, Resourc
 pub(crate) struct AdminApi(pub(crate) Context);
 
 type Answer<T> = Result<Response<T>, Status>;
+
+/// The target of a command, after it.
+struct Seen {
+    resource: Option<pb::Resource>,
+    pool: Option<pb::Pool>,
+}
 
 #[async_trait]
 impl pb::admin_service_server::AdminService for AdminApi {
@@ -52,46 +60,56 @@ impl pb::admin_service_server::AdminService for AdminApi {
         self.0.since(request.get_ref().min_revision, work).await
     }
 
-    async fn cordon(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
-        self.act(&request, AdminVerb::Cordon, Some(AdminVerb::CordonPool)).await
+    async fn cordon(&self, request: Request<pb::CordonRequest>) -> Answer<pb::CordonResponse> {
+        let Seen { resource, pool } = self.act_or_pool(&request, AdminVerb::Cordon, AdminVerb::CordonPool).await?;
+        Ok(Response::new(pb::CordonResponse { resource, pool }))
     }
 
-    async fn uncordon(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
-        self.act(&request, AdminVerb::Uncordon, Some(AdminVerb::UncordonPool)).await
+    async fn uncordon(&self, request: Request<pb::UncordonRequest>) -> Answer<pb::UncordonResponse> {
+        let Seen { resource, pool } = self.act_or_pool(&request, AdminVerb::Uncordon, AdminVerb::UncordonPool).await?;
+        Ok(Response::new(pb::UncordonResponse { resource, pool }))
     }
 
-    async fn drain(&self, request: Request<pb::DrainRequest>) -> Answer<pb::ResourceResponse> {
+    async fn drain(&self, request: Request<pb::DrainRequest>) -> Answer<pb::DrainResponse> {
         let (target, input) = convert::drain(request.get_ref(), principal::of(&request)?)?;
-        self.0.answer(self.submit(target, input)).await
+        let Seen { resource, .. } = self.0.within(self.submit(target, input)).await?;
+        Ok(Response::new(pb::DrainResponse { resource }))
     }
 
-    async fn hold(&self, request: Request<pb::HoldRequest>) -> Answer<pb::ResourceResponse> {
+    async fn hold(&self, request: Request<pb::HoldRequest>) -> Answer<pb::HoldResponse> {
         let (target, input) = convert::hold(request.get_ref(), principal::of(&request)?)?;
-        self.0.answer(self.submit(target, input)).await
+        let Seen { resource, .. } = self.0.within(self.submit(target, input)).await?;
+        Ok(Response::new(pb::HoldResponse { resource }))
     }
 
-    async fn check(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
-        self.act(&request, AdminVerb::Check, None).await
+    async fn check(&self, request: Request<pb::CheckRequest>) -> Answer<pb::CheckResponse> {
+        let resource = self.act(&request, AdminVerb::Check).await?;
+        Ok(Response::new(pb::CheckResponse { resource }))
     }
 
-    async fn taint(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
-        self.act(&request, AdminVerb::Taint, None).await
+    async fn taint(&self, request: Request<pb::TaintRequest>) -> Answer<pb::TaintResponse> {
+        let resource = self.act(&request, AdminVerb::Taint).await?;
+        Ok(Response::new(pb::TaintResponse { resource }))
     }
 
-    async fn quarantine(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
-        self.act(&request, AdminVerb::Quarantine, None).await
+    async fn quarantine(&self, request: Request<pb::QuarantineRequest>) -> Answer<pb::QuarantineResponse> {
+        let resource = self.act(&request, AdminVerb::Quarantine).await?;
+        Ok(Response::new(pb::QuarantineResponse { resource }))
     }
 
-    async fn recover(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
-        self.act(&request, AdminVerb::Recover, None).await
+    async fn recover(&self, request: Request<pb::RecoverRequest>) -> Answer<pb::RecoverResponse> {
+        let resource = self.act(&request, AdminVerb::Recover).await?;
+        Ok(Response::new(pb::RecoverResponse { resource }))
     }
 
-    async fn recycle(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
-        self.act(&request, AdminVerb::Recycle, None).await
+    async fn recycle(&self, request: Request<pb::RecycleRequest>) -> Answer<pb::RecycleResponse> {
+        let resource = self.act(&request, AdminVerb::Recycle).await?;
+        Ok(Response::new(pb::RecycleResponse { resource }))
     }
 
-    async fn force_destroy(&self, request: Request<pb::TargetRequest>) -> Answer<pb::ResourceResponse> {
-        self.act(&request, AdminVerb::ForceDestroy, None).await
+    async fn force_destroy(&self, request: Request<pb::ForceDestroyRequest>) -> Answer<pb::ForceDestroyResponse> {
+        let resource = self.act(&request, AdminVerb::ForceDestroy).await?;
+        Ok(Response::new(pb::ForceDestroyResponse { resource }))
     }
 
     async fn r#break(&self, request: Request<pb::BreakRequest>) -> Answer<pb::BreakResponse> {
@@ -105,9 +123,9 @@ impl pb::admin_service_server::AdminService for AdminApi {
 
     async fn weather(&self, _request: Request<pb::WeatherRequest>) -> Answer<pb::WeatherResponse> {
         let work = async {
-            let standing = self.0.handle.standing();
-            if standing.role() == Role::Following {
-                return Err(SubmitError::NotLeader(standing.leader()).into());
+            let leadership = self.0.handle.leadership();
+            if leadership.role() == Role::Following {
+                return Err(SubmitError::NotLeader(leadership.leader()).into());
             }
             Ok(pb::WeatherResponse { lines: (self.0.sources.weather)() })
         };
@@ -115,46 +133,58 @@ impl pb::admin_service_server::AdminService for AdminApi {
     }
 
     async fn events(&self, request: Request<pb::EventsRequest>) -> Answer<pb::EventsResponse> {
-        let query = convert::events(request.get_ref())?;
+        let page = convert::events(request.get_ref())?;
         let work = async {
             let revision = self.0.revision();
-            let events = self.0.handle.events(&query).await?;
+            let (events, next_page_token) = page.cut(self.0.handle.events(page.query()).await?);
             let clock = self.0.reading();
             let events = events.into_iter().map(|event| convert::event(event, clock)).collect();
-            Ok(pb::EventsResponse { events, revision })
+            Ok(pb::EventsResponse { events, revision, next_page_token })
         };
         self.0.since(request.get_ref().min_revision, work).await
     }
 }
 
 impl AdminApi {
-    async fn act(
+    /// Runs a command on a resource.
+    async fn act<R: OnResource>(
         &self,
-        request: &Request<pb::TargetRequest>,
+        request: &Request<R>,
         verb: fn(ResourceId) -> AdminVerb,
-        pool_verb: Option<fn(Arc<str>) -> AdminVerb>,
-    ) -> Answer<pb::ResourceResponse> {
-        let (target, input) = convert::admin(request.get_ref(), principal::of(request)?, verb, pool_verb)?;
-        self.0.answer(self.submit(target, input)).await
+    ) -> Result<Option<pb::Resource>, Status> {
+        let (target, input) = convert::on_resource(request.get_ref(), principal::of(request)?, verb)?;
+        Ok(self.0.within(self.submit(target, input)).await?.resource)
     }
 
-    /// Submits an operator's word and shows what its target looks like after it.
-    async fn submit(&self, target: Target, input: Input) -> Result<pb::ResourceResponse, RpcError> {
+    /// Runs a command on a resource or a pool.
+    async fn act_or_pool<R: OnResourceOrPool>(
+        &self,
+        request: &Request<R>,
+        verb: fn(ResourceId) -> AdminVerb,
+        pool_verb: fn(Arc<str>) -> AdminVerb,
+    ) -> Result<Seen, Status> {
+        let (target, input) =
+            convert::on_resource_or_pool(request.get_ref(), principal::of(request)?, verb, pool_verb)?;
+        Ok(self.0.within(self.submit(target, input)).await?)
+    }
+
+    /// Submits a command and returns its target as it is after it.
+    async fn submit(&self, target: Target, input: Input) -> Result<Seen, RpcError> {
         let reply = self.0.handle.submit(input).await?;
         match target {
-            Target::Pool(name) => Ok(pb::ResourceResponse { resource: None, pool: Some(self.pool(name).await?.0) }),
+            Target::Pool(name) => Ok(Seen { resource: None, pool: Some(self.pool(name).await?.0) }),
             Target::Resource(_) | Target::OfLease(_) => {
                 let Reply::Resource(last) = reply else {
                     return Err(RpcError::Bug("the core answered without a resource"));
                 };
                 let found = self.resource(last.id).await?.map(|(resource, _)| resource);
                 let resource = found.unwrap_or_else(|| tell_resource(&last, &[], self.0.reading()));
-                Ok(pb::ResourceResponse { resource: Some(resource), pool: None })
+                Ok(Seen { resource: Some(resource), pool: None })
             }
         }
     }
 
-    /// A pool, and the revision that this is of.
+    /// A pool, and the revision of the state that it shows.
     async fn pool(&self, name: Arc<str>) -> Result<(pb::Pool, u64), RpcError> {
         let wanted = name.clone();
         let read = move |core: &Core, _now| core.pool(&wanted).map(|pool| (pool, core.revision().0));
@@ -162,16 +192,16 @@ impl AdminApi {
         Ok((self.tell(&pool), revision))
     }
 
-    /// What is counted is known to the one that leads and to no other.
+    /// Only the server that leads has counters.
     fn tell(&self, pool: &PoolView) -> pb::Pool {
         let mut told = tell_pool(pool, self.0.reading());
-        if self.0.handle.standing().role() == Role::Following {
+        if self.0.handle.leadership().role() == Role::Following {
             told.counters = None;
         }
         told
     }
 
-    /// A resource, and the revision that this is of.
+    /// A resource, and the revision of the state that it shows.
     async fn resource(&self, id: ResourceId) -> Result<Option<(pb::Resource, u64)>, RpcError> {
         let read = move |core: &Core, _now| {
             core.resource(id).map(|found| (found.clone(), core.leases_on(id), core.revision().0))
@@ -180,7 +210,7 @@ impl AdminApi {
         Ok(found.map(|(resource, leases, revision)| (tell_resource(&resource, &leases, self.0.reading()), revision)))
     }
 
-    /// Several short reads rather than a long one.
+    /// Reads in short steps, so that no read holds the engine up.
     async fn resources_page(&self, asked: Arc<ResourceListing>) -> Result<pb::ListResourcesResponse, RpcError> {
         let mut told = pb::ListResourcesResponse::default();
         let mut after = asked.after;

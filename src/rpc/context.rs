@@ -1,4 +1,4 @@
-//! What all services share.
+//! State that all services share.
 
 use crate::engine::{Handle, Role, SubmitError};
 use crate::pb;
@@ -15,29 +15,29 @@ use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 use wharfinger_core::{Core, Lease, Reading, Revision, Timestamp};
 
-/// Tells how it went with the machines that adapters buy; asked at each call.
+/// Returns the counts of the machines that adapters buy; called for each answer.
 pub type WeatherSource = Arc<dyn Fn() -> Vec<pb::WeatherLine> + Send + Sync>;
 
-/// What answers are made from beside the core's state.
+/// Sources of answers beside the core's state.
 #[derive(Clone)]
 pub struct AnswerSources {
-    /// How it went with the machines that adapters buy.
+    /// Counts of the machines that adapters buy.
     pub weather: WeatherSource,
     /// The credentials of each pool's leases.
     pub credentials: CredentialSources,
 }
 
-/// No machines are bought, and no pool is known.
+/// No machine is bought, and no pool has credentials.
 impl Default for AnswerSources {
     fn default() -> Self {
         Self { weather: Arc::new(Vec::new), credentials: CredentialSources::default() }
     }
 }
 
-/// With an answer of a server that follows: how old it may be, in milliseconds.
+/// Metadata of an answer of a server that follows: its maximum age in milliseconds.
 const AGE: &str = "wharfinger-age-ms";
 
-/// What all services share. Cheap to clone.
+/// State that all services share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) handle: Handle,
@@ -46,7 +46,8 @@ pub(crate) struct Context {
     pub(crate) watches: Gate,
     pub(crate) call_timeout: Duration,
     pub(crate) sources: AnswerSources,
-    /// Ends what stays.
+    pub(crate) limits: Arc<RpcLimits>,
+    /// Ends watches and waiting calls.
     pub(crate) stop: CancellationToken,
     /// Tasks of watches.
     pub(crate) tasks: TaskTracker,
@@ -61,25 +62,26 @@ impl Context {
             watches: Gate::new(limits.max_watches),
             call_timeout: limits.call_timeout,
             sources,
+            limits: Arc::new(limits.clone()),
             stop,
             tasks: TaskTracker::new(),
         }
     }
 
-    /// The message of a lease that a call of this principal names: with credentials if the lease is its own.
+    /// The message of a lease for a call of this principal, with credentials if the lease belongs to it.
     pub(crate) async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
         self.sources.credentials.tell(&self.handle, lease, caller).await
     }
 
-    /// Finds one thing. A server that follows looks into the store again before it says that there is none: it may have been
-    /// made just now, through another.
+    /// Finds one lease or resource. A server that follows reads the store again before it answers that there is none: another
+    /// server may have made it just now.
     pub(crate) async fn find<T, F>(&self, question: F) -> Result<Option<T>, RpcError>
     where
         T: Send + 'static,
         F: Fn(&Core, Timestamp) -> Option<T> + Clone + Send + 'static,
     {
         let found = self.handle.read(question.clone()).await?;
-        if found.is_some() || self.handle.standing().role() == Role::Leading {
+        if found.is_some() || self.handle.leadership().role() == Role::Leading {
             return Ok(found);
         }
         self.handle.refresh().await?;
@@ -91,15 +93,15 @@ impl Context {
         self.handle.clock().read()
     }
 
-    /// Answers a call that wants an answer now.
+    /// Answers a call that does not wait.
     pub(crate) async fn answer<T>(
         &self,
         work: impl Future<Output = Result<T, RpcError>>,
     ) -> Result<Response<T>, Status> {
-        let standing = self.handle.standing();
-        let (before, begun) = (standing.age(), Instant::now());
+        let leadership = self.handle.leadership();
+        let (before, begun) = (leadership.age(), Instant::now());
         let mut response = Response::new(self.within(work).await?);
-        if standing.role() == Role::Following
+        if leadership.role() == Role::Following
             && let Some(age) = before
         {
             let age = (age + begun.elapsed()).as_millis();
@@ -108,7 +110,7 @@ impl Context {
         Ok(response)
     }
 
-    /// Reads once what is asked for is not older than this.
+    /// Reads once this server has reached the revision.
     pub(crate) async fn since<T>(
         &self,
         min_revision: u64,
@@ -121,12 +123,12 @@ impl Context {
         self.answer(work).await
     }
 
-    /// Up to here everything can be read.
+    /// Revision up to which everything can be read.
     pub(crate) fn revision(&self) -> u64 {
         self.handle.hub().revision().borrow().0
     }
 
-    /// Does a call's work with the limits of one that wants an answer now.
+    /// Runs a call within the limits of calls that do not wait.
     pub(crate) async fn within<T>(&self, work: impl Future<Output = Result<T, RpcError>>) -> Result<T, RpcError> {
         let _place = self.calls.enter_call()?;
         tokio::time::timeout(self.call_timeout, work).await.map_err(|_| RpcError::TimedOut(self.call_timeout))?

@@ -4,7 +4,7 @@
 
 use crate::engine::{Handle, SubmitError};
 use crate::pb;
-use crate::rpc::convert::tell_lease;
+use crate::rpc::convert::{self, tell_lease};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl CredentialSources {
         self.pools.read().unwrap_or_else(PoisonError::into_inner).get(pool).cloned()
     }
 
-    /// The message of a lease that a call of this principal names: with credentials if the lease is its own.
+    /// The message of a lease for a call of this principal, with credentials if the lease belongs to it.
     pub(crate) async fn tell(&self, handle: &Handle, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
         let mut told = tell_lease(lease, handle.clock().read());
         if *lease.spec.principal != *caller {
@@ -61,7 +61,7 @@ impl CredentialSources {
         }
         match found {
             Some(PoolCredentials::Source(source)) => match self.read(&pool, &*source).await {
-                Ok(credentials) => told.access.extend(credentials.into_access()),
+                Ok(credentials) => told.credentials = Some(convert::credentials(credentials)),
                 Err(failure) => told.missing_credentials = Some(missing(&pool, failure.reason)),
             },
             Some(PoolCredentials::None | PoolCredentials::OfHost) => {}

@@ -39,9 +39,9 @@ impl Health {
     }
 
     async fn say(&mut self) {
-        let standing = self.handle.standing();
-        let leads = standing.role() == Role::Leading;
-        let now = (standing.fresh().is_ok(), leads, self.handle.clock_warnings().is_empty());
+        let leadership = self.handle.leadership();
+        let leads = leadership.role() == Role::Leading;
+        let now = (leadership.fresh().is_ok(), leads, self.handle.clock_warnings().is_empty());
         if self.said.replace(now) == Some(now) {
             return;
         }
@@ -55,7 +55,7 @@ impl Health {
     /// Until the stop. Then it says NOT_SERVING, and ends the health service's own watches: they would hold the stop up.
     /// (They see the last word first.)
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut stand = self.handle.standing().watch();
+        let mut stand = self.handle.leadership().watch();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,

@@ -1,13 +1,13 @@
 //! `LeaseService`.
 
-use crate::engine::{Filter, SubmitError, Told};
+use crate::engine::{Filter, SubmitError, WatchEvent};
 use crate::pb;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{self, Listing, tell_lease};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
 use crate::rpc::status::RpcError;
-use crate::rpc::{timeline, watch};
+use crate::rpc::{about, timeline, watch};
 use crate::store::EventQuery;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 use wharfinger_core::{Input, Lease, LeaseId, LeaseState, Reply, Revision};
 
-/// Entries of its history that `Explain` tells, the latest ones.
+/// Maximum number of entries in the history of `Explain`, the latest ones.
 const HISTORY: usize = 200;
 
 /// `LeaseService`.
@@ -28,7 +28,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn lease(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseResponse>, Status> {
         let caller = principal::of(&request)?;
         let (input, wait) = convert::lease(request.get_ref(), caller.clone())?;
-        // Before anything is done: who is refused here is not in line either.
+        // Before the request is submitted: a caller that is refused here has no lease in the queue.
         let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
         let deadline = Instant::now() + wait;
         let mut leases = self.0.within(async { leases_of(self.0.handle.submit(input).await?) }).await?;
@@ -115,7 +115,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
                 Some((lease, why, core.revision()))
             };
             let (lease, why, to) = self.0.find(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
-            // Of the same state, also where others write.
+            // The history ends at the state that the answer shows, also on a server that follows.
             let mut query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
             query.to = Some(to);
             let clock = self.0.reading();
@@ -138,15 +138,22 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         };
         self.0.since(request.get_ref().min_revision, work).await
     }
+
+    async fn get_server(
+        &self,
+        _request: Request<pb::GetServerRequest>,
+    ) -> Result<Response<pb::GetServerResponse>, Status> {
+        Ok(Response::new(about::server(&self.0.limits)))
+    }
 }
 
 impl LeaseApi {
-    /// Waits until all are active or one has ended, or for the deadline. A client that goes away cancels nothing: it
+    /// Waits until all are active, one has ended, or the deadline is over. A client that disconnects cancels nothing: it
     /// finds its leases again by its request id.
     async fn wait(&self, mut leases: Vec<Arc<Lease>>, deadline: Instant) -> Result<Vec<Arc<Lease>>, RpcError> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
         let filter = Filter { leases: ids.iter().copied().collect(), ..Filter::default() };
-        // First subscribe, then read: what happens between is in both and lost in neither.
+        // Subscribe, then read: a change between the two is in both.
         let mut changes = self.0.handle.hub().subscribe(filter, ids.len() * 4);
         self.refresh(&mut leases).await?;
         while !settled(&leases) {
@@ -155,15 +162,15 @@ impl LeaseApi {
                 () = tokio::time::sleep(third_of_ttl(&leases)), if partial(&leases) => self.renew_for_caller(&leases).await?,
                 () = self.0.stop.cancelled() => return Err(RpcError::Stopping),
                 told = changes.recv() => match told {
-                    Told::Lease(lease) => update(&mut leases, lease),
-                    Told::Lagged => self.refresh(&mut leases).await?,
+                    WatchEvent::Lease(lease) => update(&mut leases, lease),
+                    WatchEvent::Lagged => self.refresh(&mut leases).await?,
                 },
             }
         }
         Ok(leases)
     }
 
-    /// A caller that waits for the rest of a group lives, and keeps what the group has so far.
+    /// A caller that waits for the rest of a group renews what the group has so far.
     async fn renew_for_caller(&self, leases: &[Arc<Lease>]) -> Result<(), RpcError> {
         let Some(lease) = leases.first() else { return Ok(()) };
         let renew = Input::Renew { lease: lease.id, principal: lease.spec.principal.clone(), ttl: None };
@@ -183,7 +190,7 @@ impl LeaseApi {
         Ok(())
     }
 
-    /// Several short reads rather than a long one.
+    /// Reads in short steps, so that no read holds the engine up.
     async fn list_page(&self, asked: Arc<Listing>) -> Result<pb::ListResponse, RpcError> {
         let mut told = pb::ListResponse::default();
         let mut after = asked.after;
@@ -194,7 +201,8 @@ impl LeaseApi {
             };
             let ((leases, last), Revision(revision)) = self.0.handle.read(read).await?;
             if told.revision == 0 {
-                told.revision = revision; // of the first read: what changed since can be watched from there
+                // Of the first read: a watch from there misses nothing.
+                told.revision = revision;
             }
             let clock = self.0.reading();
             told.leases.extend(leases.iter().map(|lease| tell_lease(lease, clock)));
@@ -218,7 +226,7 @@ fn listed(asked: &Listing, lease: &Lease) -> bool {
     state && there && asked.filter.matches(lease)
 }
 
-/// Nothing to wait for: all are active, or the request has failed.
+/// The wait is over: all are active, or one has ended.
 fn settled(leases: &[Arc<Lease>]) -> bool {
     leases.iter().any(|lease| lease.ended())
         || leases.iter().all(|lease| matches!(lease.state, LeaseState::Active { .. }))
@@ -251,12 +259,12 @@ pub(crate) fn leases_of(reply: Reply) -> Result<Vec<Arc<Lease>>, RpcError> {
     }
 }
 
-/// The lease that was asked for, among its group.
+/// The named lease of a group.
 pub(crate) fn one_of(leases: &[Arc<Lease>], id: LeaseId) -> Result<Arc<Lease>, RpcError> {
     leases.iter().find(|lease| lease.id == id).cloned().ok_or(RpcError::Bug("the core answered with another lease"))
 }
 
-/// The first lease, and all of them if there are several: most requests are for one, which is sent once.
+/// The first lease, and all of them if there are several. A single lease is sent once.
 fn first_and_all(mut leases: Vec<pb::Lease>) -> (Option<pb::Lease>, Vec<pb::Lease>) {
     if leases.len() == 1 {
         return (leases.pop(), leases);

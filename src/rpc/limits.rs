@@ -1,4 +1,4 @@
-//! How much at once. What is too much is refused at once and never queued: a queue that nobody sees only hides that.
+//! Concurrency limits. Excess calls are refused, never queued: a hidden queue hides overload.
 
 use crate::rpc::status::RpcError;
 use std::sync::Arc;
@@ -8,31 +8,31 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Limits of the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcLimits {
-    /// Connections at once; more are closed at once.
+    /// Maximum number of connections. The next one is closed.
     pub max_connections: usize,
-    /// Streams at once on one connection; a client queues more silently, so this is wide.
+    /// Maximum number of streams of one connection. Clients queue excess streams silently, hence the high number.
     pub max_streams: u32,
-    /// Calls at once that want an answer now.
+    /// Maximum number of calls that do not wait.
     pub max_calls: usize,
-    /// `Lease` calls at once that wait.
+    /// Maximum number of `Lease` calls that wait.
     pub max_waits: usize,
-    /// Watches at once.
+    /// Maximum number of watches.
     pub max_watches: usize,
-    /// Bytes of one request.
+    /// Maximum length of a request in bytes.
     pub max_request_bytes: usize,
-    /// Bytes of one response.
+    /// Maximum length of a response in bytes.
     pub max_response_bytes: usize,
-    /// How long a call may take that does not wait.
+    /// Maximum time of a call that does not wait.
     pub call_timeout: Duration,
-    /// A connection that is silent for so long is asked whether it is there.
+    /// Time without traffic after which a connection gets a keepalive ping.
     pub keepalive_interval: Duration,
-    /// Without an answer within this time it is closed.
+    /// Maximum time for the answer to the ping; then the connection is closed.
     pub keepalive_timeout: Duration,
-    /// A new connection must speak HTTP/2 within this time.
+    /// Maximum time for the HTTP/2 preface of a new connection.
     pub preface_timeout: Duration,
-    /// After the stop: calls under way may end within this time, then connections are cut.
+    /// Time after the stop in which calls under way may end; then connections are cut.
     pub stop_grace: Duration,
-    /// Of a server that follows: calls that change something are passed on to the one that leads, else refused.
+    /// A server that follows forwards calls that change something to the server that leads; else it refuses them.
     pub forward: bool,
 }
 
@@ -56,14 +56,14 @@ impl Default for RpcLimits {
     }
 }
 
-/// Lets in so many and no more.
+/// A limit on something that happens at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     room: Arc<Semaphore>,
     max: usize,
 }
 
-/// A place; dropping it makes room.
+/// A place behind the gate. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
@@ -75,17 +75,17 @@ impl Gate {
         Self { room: Arc::new(Semaphore::new(max)), max }
     }
 
-    /// A place, if there is one now.
+    /// Takes a place, if one is free.
     pub(crate) fn enter(&self) -> Option<Place> {
         self.room.clone().try_acquire_owned().ok().map(|_permit| Place { _permit })
     }
 
-    /// A place, or the error for a call.
+    /// Takes a place, or returns the error of a call.
     pub(crate) fn enter_call(&self) -> Result<Place, RpcError> {
         self.enter().ok_or(RpcError::Overloaded { max: self.max })
     }
 
-    /// A place, or the error for what stays long.
+    /// Takes a place, or returns the error of a watch or a waiting call.
     pub(crate) fn enter_stay(&self, what: &'static str) -> Result<Place, RpcError> {
         self.enter().ok_or(RpcError::TooMany { what, max: self.max })
     }

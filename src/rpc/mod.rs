@@ -1,31 +1,32 @@
 //! The gRPC services: lease, admin, watch, with reflection and health.
 //!
-//! This layer translates and protects, and decides nothing: a request is checked for its shape and becomes an input of
-//! the core; what the core says becomes an answer. It never touches the store but for the audit trail.
+//! This layer translates and protects, and decides nothing. A request is validated and becomes an input of the core; the
+//! reply of the core becomes an answer. The layer reads the audit trail from the store, and nothing else.
 //!
-//! * `convert`: messages to inputs, with all problems of a request at once; the core's things to messages.
+//! * `convert`: messages to inputs, with all problems of a request at once; values of the core to messages.
 //! * `credentials`: the only place that reads credentials; they go into one answer, and nowhere else.
 //! * `status`: the only map from errors to statuses.
-//! * `principal`: the only place that says who calls.
-//! * `limits`: how much at once; too much is refused, never queued.
+//! * `principal`: the only place that names the caller.
+//! * `limits`: concurrency limits; excess calls are refused, never queued.
+//! * `about`: version, limits and features of the server.
 //! * `lease`, `admin`, `watch`: the services.
 //! * `timeline`: one story from many entries of the audit trail.
-//! * `health`: whether it is well, and leads.
-//! * `pass`, `proof`: what is for another server to decide goes there.
-//! * `server`, `connection`: the port, and how it is closed.
+//! * `health`: the health service: this server serves, and leads.
+//! * `forward`, `forward_auth`: calls that change something go to the server that leads.
+//! * `server`, `connection`: the port and its end.
 
+mod about;
 mod admin;
-mod check;
 mod connection;
 mod context;
 mod convert;
 mod credentials;
+mod forward;
+mod forward_auth;
 mod health;
 mod lease;
 mod limits;
-mod pass;
 mod principal;
-mod proof;
 mod server;
 mod source;
 mod status;
@@ -34,8 +35,10 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod validate;
 mod watch;
 
+pub use about::API_MINOR;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
 pub use limits::RpcLimits;

@@ -1,8 +1,8 @@
 //! Who calls. The only place that says so: policy builds on it.
 
-use crate::engine::Standing;
-use crate::rpc::pass::{CALLER, PASSED, PROOF};
-use crate::rpc::proof;
+use crate::engine::Leadership;
+use crate::rpc::forward::{CALLER, FORWARDED, PROOF};
+use crate::rpc::forward_auth;
 use crate::rpc::status::RpcError;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,22 +41,22 @@ impl Principal {
 /// Puts the principal into each call's extensions, whatever it calls.
 #[derive(Clone)]
 pub(crate) struct Identify {
-    standing: Standing,
+    leadership: Leadership,
 }
 
 impl Identify {
-    pub(crate) fn new(standing: Standing) -> Self {
-        Self { standing }
+    pub(crate) fn new(leadership: Leadership) -> Self {
+        Self { leadership }
     }
 
     fn of(&self, peer: Option<SocketAddr>, path: &str, headers: &HeaderMap) -> Principal {
         let connected = Principal::of(peer);
-        if !headers.contains_key(PASSED) {
+        if !headers.contains_key(FORWARDED) {
             return connected;
         }
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let said = text(CALLER);
-        if proof::holds(&self.standing.pass(), path, said, text(PROOF)) {
+        if forward_auth::holds(&self.leadership.forwarding_key(), path, said, text(PROOF)) {
             return Principal(Arc::from(said));
         }
         // Anybody may say that: it makes less of who calls, never more.
@@ -110,16 +110,16 @@ mod tests {
 
     #[test]
     fn who_passes_a_call_on_is_believed_with_a_proof_and_else_only_makes_less_of_it() {
-        let standing = Standing::leading();
-        standing.lead("key");
-        let identify = Identify::new(standing);
+        let leadership = Leadership::leading();
+        leadership.lead("key");
+        let identify = Identify::new(leadership);
         let name = |from: &str, headers: &[(&'static str, &str)]| {
             let headers =
                 headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
             identify.of(Some(from.parse().unwrap()), "/a/B", &headers.collect()).name().to_string()
         };
         let (near, far) = ("127.0.0.1:5", "10.0.0.1:5");
-        let proof = |caller: &str| proof::make("key", "/a/B", caller).unwrap();
+        let proof = |caller: &str| forward_auth::make("key", "/a/B", caller).unwrap();
         for (from, said, proved, is) in [
             (far, "local", Some("local"), "local"),
             (near, "anonymous", Some("anonymous"), "anonymous"),
@@ -131,7 +131,7 @@ mod tests {
             (near, "root", None, "anonymous"),
         ] {
             let proof = proved.map(proof).unwrap_or_default();
-            let mut headers = vec![(PASSED, "1"), (CALLER, said)];
+            let mut headers = vec![(FORWARDED, "1"), (CALLER, said)];
             if proved.is_some() {
                 headers.push((PROOF, &proof));
             }

@@ -7,10 +7,10 @@ use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::connection;
 use crate::rpc::context::{AnswerSources, Context};
+use crate::rpc::forward::ForwardLayer;
 use crate::rpc::health::Health;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::RpcLimits;
-use crate::rpc::pass::PassLayer;
 use crate::rpc::principal::Identify;
 use crate::rpc::status::explained;
 use std::pin::pin;
@@ -52,7 +52,7 @@ pub async fn serve(
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     // Whatever way this ends, nothing of it lives on.
     let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
-    let standing = handle.standing().clone();
+    let leadership = handle.leadership().clone();
     let context = Context::new(handle.clone(), &limits, sources, stop.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     let well = Health::new(reporter, handle).await;
@@ -69,8 +69,8 @@ pub async fn serve(
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
-        .layer(Identify::new(standing.clone()))
-        .layer(PassLayer::new(standing, &limits))
+        .layer(Identify::new(leadership.clone()))
+        .layer(ForwardLayer::new(leadership, &limits))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)
         .add_service(admin)

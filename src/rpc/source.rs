@@ -1,6 +1,6 @@
 //! What a watch reads: pages of the core, small enough that no read holds the engine up.
 
-use crate::engine::{Filter, Hub, SubmitError};
+use crate::engine::{Filter, SubmitError, WatchHub};
 use crate::pb;
 use crate::rpc::context::Context;
 use std::future::Future;
@@ -40,7 +40,7 @@ pub(crate) struct Page {
 /// Where a watch reads and is told.
 pub(crate) trait Source: Clone + Send + Sync + 'static {
     /// Tells what changes.
-    fn hub(&self) -> &Hub;
+    fn hub(&self) -> &WatchHub;
     /// Reads what is. Of the state, ended leases only if `ended` or named by id.
     fn page(
         &self,
@@ -64,7 +64,7 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
 pub(crate) const REACH: Duration = Duration::from_secs(3);
 
 impl Source for Context {
-    fn hub(&self) -> &Hub {
+    fn hub(&self) -> &WatchHub {
         self.handle.hub()
     }
 
@@ -77,8 +77,8 @@ impl Source for Context {
     }
 
     fn as_of(&self) -> Result<SystemTime, SubmitError> {
-        self.handle.standing().fresh()?;
-        let age = self.handle.standing().age().unwrap_or_default();
+        self.handle.leadership().fresh()?;
+        let age = self.handle.leadership().age().unwrap_or_default();
         Ok(crate::clock::wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
     }
 

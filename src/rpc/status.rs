@@ -1,10 +1,10 @@
 //! The only map from errors to gRPC statuses.
 //!
-//! Every status that leaves here has an `ErrorInfo` with a stable reason and the domain [`DOMAIN`]; `BadRequest` names
-//! the fields at fault, `RetryInfo` says when another try is worth it.
+//! Every status has an `ErrorInfo` with a stable reason and the domain [`DOMAIN`]. `BadRequest` names the fields at fault,
+//! `RetryInfo` the time until another try is worth it. docs/api.md lists all reasons.
 
 use crate::engine::SubmitError;
-use crate::rpc::check::{Problem, quoted};
+use crate::rpc::validate::{Problem, quoted};
 use crate::store::StoreError;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -13,104 +13,104 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use wharfinger_core::{LeaseId, Millis, Rejection, RejectionKind, ResourceId, Revision};
 
-/// The domain of all reasons.
+/// Domain of all reasons. Part of the API: it never changes.
 pub const DOMAIN: &str = "wharfinger";
 
-/// When to come back if nothing better is known.
+/// Time until the next try, if nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Another server may be asked at once; the same one, when it may have taken over.
+/// Time until the next try where another server may answer, or take over.
 const ELSEWHERE: Duration = Duration::from_millis(200);
 
-/// Problems of one request that are told: the details travel in a header of limited size.
+/// Maximum number of problems in the details, which travel in a header of limited size.
 const MAX_PROBLEMS: usize = 32;
-/// Problems that the message itself names.
+/// Maximum number of problems in the message.
 const MAX_IN_MESSAGE: usize = 4;
-/// Bytes of a message: it travels in a header too.
+/// Maximum length of a message in bytes, which travels in a header too.
 const MAX_MESSAGE: usize = 2000;
 
-/// Why a call has no answer.
+/// The error of a call.
 #[derive(Debug)]
 pub enum RpcError {
-    /// The engine said no.
+    /// The engine refused the input.
     Submit(SubmitError),
     /// The store did not answer.
     Store(StoreError),
-    /// The request's shape is wrong.
+    /// The request has problems.
     Invalid(Vec<Problem>),
-    /// There is no such thing.
+    /// The lease, resource or pool does not exist.
     NotFound {
         /// Its kind: `lease`, `resource`, `pool`.
         what: &'static str,
         /// Its id or name.
         id: String,
-        /// How to find the right one.
+        /// Way to find the right one.
         remedy: &'static str,
     },
     /// This server follows another.
     NotLeader {
-        /// Where the one is that leads, as far as that is known.
+        /// Address of the server that leads, if it is known.
         leader: Option<String>,
     },
-    /// The server that led was lost with a call that was passed on to it.
+    /// The server that led was lost with a forwarded call.
     LeaderLost,
     /// The caller's own deadline is over; it may have been done.
     OverDeadline,
-    /// A watch wants to resume from a revision that is no longer kept.
+    /// A watch resumes from a revision that is no longer kept.
     Compacted {
-        /// What was asked for.
+        /// Revision of the request.
         after: Revision,
-        /// What is kept.
+        /// Oldest revision that is kept.
         floor: Revision,
     },
-    /// A watch wants to resume from a revision that never was.
+    /// A watch resumes from a revision that this server never reached.
     FromTheFuture {
-        /// What was asked for.
+        /// Revision of the request.
         after: Revision,
-        /// Where the broker is.
+        /// Present revision.
         revision: Revision,
     },
-    /// Too much of this at once.
+    /// A limit on watches or waiting calls is reached.
     TooMany {
-        /// Of what.
+        /// Noun of what is limited.
         what: &'static str,
-        /// How many there may be.
+        /// The limit.
         max: usize,
     },
     /// Too many calls at once; nothing was done.
     Overloaded {
-        /// How many there may be.
+        /// The limit.
         max: usize,
     },
-    /// The engine took too long.
+    /// The engine did not answer in time.
     TimedOut(Duration),
-    /// The server is going down.
+    /// The server stops.
     Stopping,
-    /// The message is longer than what is read.
+    /// The request is longer than the limit.
     MessageTooLarge {
-        /// How many bytes are read.
+        /// The limit in bytes.
         max: usize,
     },
-    /// The message is no protobuf of the right kind.
+    /// The request is no valid message of its kind.
     Malformed(String),
-    /// A mistake of ours.
+    /// A mistake of this program.
     Bug(&'static str),
 }
 
 impl RpcError {
-    /// There is no such lease.
+    /// The lease does not exist.
     pub(crate) fn no_lease(id: LeaseId) -> Self {
         let remedy = "it never was, or it ended and is no longer kept; see its events for what became of it";
         RpcError::NotFound { what: "lease", id: id.to_string(), remedy }
     }
 
-    /// There is no such resource.
+    /// The resource does not exist.
     pub(crate) fn no_resource(id: ResourceId) -> Self {
         let remedy = "it never was, or it is gone and no longer kept; see its events for what became of it";
         RpcError::NotFound { what: "resource", id: id.to_string(), remedy }
     }
 
-    /// There is no such pool.
+    /// The pool does not exist.
     pub(crate) fn no_pool(name: &str) -> Self {
         RpcError::NotFound { what: "pool", id: quoted(name), remedy: "see ListPools for those that are configured" }
     }
@@ -249,7 +249,7 @@ impl From<RpcError> for Status {
             RpcError::Malformed(message) => Answer::new(
                 Code::InvalidArgument,
                 "MALFORMED",
-                format!("the request can't be read ({message}); use the proto files of this server's version"),
+                format!("the request cannot be read ({message}); use the proto files of this server's version"),
             )
             .status(),
             RpcError::Bug(what) => {
@@ -260,7 +260,7 @@ impl From<RpcError> for Status {
     }
 }
 
-/// Whether this is the word of a server that follows, which has done nothing.
+/// Whether a server that follows refused the call and did nothing.
 pub(crate) fn refused_by_follower(status: &Status) -> bool {
     status.code() == Code::Unavailable
         && status.get_details_error_info().is_some_and(|info| info.reason == "NOT_LEADER" && info.domain == DOMAIN)
@@ -339,21 +339,21 @@ fn invalid(problems: Vec<Problem>) -> Status {
     answer.status()
 }
 
-/// Turns what tonic itself refused into a status like ours. Ours all have details, so one without is tonic's.
+/// Gives a refusal by tonic itself a reason. Every status of this module has details; one without comes from tonic.
 pub(crate) fn explained(status: &Status, max_request_bytes: usize) -> Option<Status> {
     if status.code() == Code::Ok || !status.details().is_empty() {
         return None;
     }
     match status.code() {
-        // The decoder's word for a message over the limit.
+        // The decoder's code for a message over the limit.
         Code::OutOfRange => Some(RpcError::MessageTooLarge { max: max_request_bytes }.into()),
-        // The decoder's word for bytes that are no such message.
+        // The decoder's code for bytes that are no valid message.
         Code::Internal => Some(RpcError::Malformed(shortened(status.message().to_owned())).into()),
         _ => None,
     }
 }
 
-/// A status in the making.
+/// A status that is being built.
 struct Answer {
     code: Code,
     message: String,

@@ -1,7 +1,7 @@
 //! For the tests of this layer: leases to tell of, and an engine that answers as it is told.
 
 use crate::client::{Client, ClientOptions};
-use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Handle, Hub, Message, SubmitError};
+use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Handle, Message, SubmitError, WatchHub};
 use crate::rpc::{AnswerSources, CredentialSources, PoolCredentials, RpcLimits, ServeError, serve};
 use crate::store::{Changes, CommitError, Epoch, EventQuery, MemoryStore, Store, StoreError, StoredEvent};
 use async_trait::async_trait;
@@ -94,7 +94,7 @@ pub(crate) type Script = fn(Input) -> Result<Reply, SubmitError>;
 
 pub(crate) async fn start(limits: RpcLimits, script: Script) -> TestServer {
     let (mailbox, mut messages) = mpsc::channel(64);
-    let handle = Handle::new(mailbox, Hub::new(Revision(0)), Arc::new(NoStore));
+    let handle = Handle::new(mailbox, WatchHub::new(Revision(0)), Arc::new(NoStore));
     tokio::spawn(async move {
         let mut open = Vec::new();
         while let Some(message) = messages.recv().await {
@@ -149,8 +149,7 @@ pub(crate) struct Broker {
 /// A broker with so many resources of so many slots.
 pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
     const ALL: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
-    let fake =
-        Fake::new("p", wharfinger_adapter::Traits { prepares: true, cleans: false, repairs: false, probes: false });
+    let fake = Fake::new("p", ALL);
     let (store, adapters, stop) = (MemoryStore::new(), Adapters::default(), CancellationToken::new());
     adapters.insert("p", Arc::new(fake.clone()));
     let pool = pool_config(max, slots, ALL);
@@ -219,8 +218,8 @@ pub(crate) async fn follower(broker: &Broker, limits: RpcLimits) -> (TestServer,
 }
 
 /// Where a test's server is, to those who follow.
-pub(crate) fn leading(server: &TestServer) -> Option<engine::Leading> {
-    Some(engine::Leading { address: format!("http://{}", server.address).into(), pass: "".into() })
+pub(crate) fn leading(server: &TestServer) -> Option<engine::LeaderInfo> {
+    Some(engine::LeaderInfo { address: format!("http://{}", server.address).into(), forwarding_key: "".into() })
 }
 
 struct NoStore;

@@ -234,7 +234,7 @@ async fn an_operator_acts_on_pools_and_resources_and_finds_it_in_the_history() {
     let client = broker.client().await;
     let lease = active(&client, "a").await;
     let mut admin = client.admin();
-    let pool = pb::TargetRequest { pool: "p".into(), reason: "triage".into(), ..pb::TargetRequest::default() };
+    let pool = pb::CordonRequest { pool: "p".into(), reason: "triage".into(), ..pb::CordonRequest::default() };
 
     let cordoned = admin.cordon(pool.clone()).await.unwrap().into_inner().pool.unwrap();
     assert_eq!(
@@ -245,18 +245,65 @@ async fn an_operator_acts_on_pools_and_resources_and_finds_it_in_the_history() {
     let why = client.explain(&waits.id).await.unwrap();
     assert!(why.satisfiable && why.position == 1, "{why:?}");
     assert!(!why.summary.is_empty() && !why.blockers.is_empty() && !why.history.is_empty(), "{why:?}");
-    assert!(!admin.uncordon(pool.clone()).await.unwrap().into_inner().pool.unwrap().cordoned);
+    let uncordon = pb::UncordonRequest { pool: "p".into(), ..pb::UncordonRequest::default() };
+    assert!(!admin.uncordon(uncordon).await.unwrap().into_inner().pool.unwrap().cordoned);
 
-    let resource = pb::TargetRequest { resource_id: lease.resource_id.clone(), ..pb::TargetRequest::default() };
+    let resource = pb::CordonRequest { resource_id: lease.resource_id.clone(), ..pb::CordonRequest::default() };
     let told = admin.cordon(resource.clone()).await.unwrap().into_inner().resource.unwrap();
     assert!(told.cordoned && told.lease_ids.contains(&lease.id), "{told:?}");
-    let unknown = pb::TargetRequest { pool: "nope".into(), ..pool };
+    let unknown = pb::CordonRequest { pool: "nope".into(), ..pool };
     assert_eq!(admin.cordon(unknown).await.unwrap_err().code(), Code::NotFound);
 
-    let ask = pb::EventsRequest { pool: "p".into(), newest_first: true, limit: 50, ..pb::EventsRequest::default() };
+    let ask = pb::EventsRequest { pool: "p".into(), newest_first: true, page_size: 50, ..pb::EventsRequest::default() };
     let events = admin.events(ask).await.unwrap().into_inner().events;
     assert!(events.is_sorted_by_key(|event| std::cmp::Reverse(event.revision)));
     assert!(events.iter().any(|event| event.actor == "local" && event.detail.contains("triage")), "{events:?}");
+
+    // The same in pages of every size, in both directions.
+    for newest_first in [true, false] {
+        let all = pb::EventsRequest { newest_first, page_size: 1000, ..pb::EventsRequest::default() };
+        let answer = admin.events(all.clone()).await.unwrap().into_inner();
+        assert!(answer.events.len() > 5 && answer.next_page_token.is_empty(), "{answer:?}");
+        for page_size in 1..=4 {
+            let mut request = pb::EventsRequest { page_size, ..all.clone() };
+            let mut told = Vec::new();
+            loop {
+                let page = admin.events(request.clone()).await.unwrap().into_inner();
+                assert!(page.events.len() <= page_size as usize && !page.events.is_empty());
+                told.extend(page.events);
+                if page.next_page_token.is_empty() {
+                    break;
+                }
+                request.page_token = page.next_page_token;
+            }
+            assert_eq!(told, answer.events, "in pages of {page_size}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_reports_its_version_its_limits_and_its_features() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    let server = client.server().await.unwrap();
+    assert_eq!(server.version, env!("CARGO_PKG_VERSION"));
+    assert_eq!((server.api_minor, server.max_page_size), (crate::rpc::API_MINOR, 1000));
+    assert!(server.features.iter().any(|feature| feature == "FORWARDING"), "{server:?}");
+    // The limits are those that requests meet.
+    let longer = |span: Option<prost_types::Duration>| {
+        span.map(|span| prost_types::Duration { seconds: span.seconds + 1, ..span })
+    };
+    let max = server.max_count;
+    let requests = [
+        pb::LeaseRequest { wait: longer(server.max_wait), ..wanted("a") },
+        pb::LeaseRequest { ttl: longer(server.max_ttl), ..wanted("a") },
+        pb::LeaseRequest { count: max + 1, ..wanted("a") },
+        pb::LeaseRequest { count: -1, ..wanted("a") },
+    ];
+    for (request, field) in requests.into_iter().zip(["wait", "ttl", "count", "count"]) {
+        let error = client.lease(request).await.unwrap_err();
+        assert_eq!(error.violations()[0].field, field);
+    }
 }
 
 #[tokio::test]
@@ -287,8 +334,8 @@ async fn a_report_has_the_resource_checked_and_the_lease_goes_on_unless_it_is_at
     broker.fake.hold(Call::Check);
     let asked = guard.report("odd link errors").await.unwrap();
     assert_eq!(asked.state(), pb::LeaseState::Active);
-    assert!(asked.doubt.contains("odd link errors"), "{asked:?}");
-    assert!(asked.access.is_empty() || !asked.access.contains_key("private_key"));
+    assert!(asked.doubt_detail().contains("odd link errors"), "{asked:?}");
+    assert_eq!(asked.credentials, None);
     broker.fake.let_go(Call::Check);
     let mut status = guard.status();
     status.wait_for(|now| matches!(now, LeaseStatus::Active(lease) if lease.revision > asked.revision)).await.unwrap();

@@ -7,7 +7,7 @@
 //! * the `revision` of a response is safe to resume from: everything up to it has been told. While the current state
 //!   is being told that is revision 0: who is cut off there starts again.
 
-use crate::engine::{Filter, Subscription, Told};
+use crate::engine::{Filter, Subscription, WatchEvent};
 use crate::pb;
 use crate::rpc::convert::{Watching, bookmark, tell_lease};
 use crate::rpc::source::{Cursor, Source};
@@ -169,10 +169,10 @@ impl<'a, S: Source> Watch<'a, S> {
         }
     }
 
-    async fn change(&mut self, told: Told) -> Result<(), End> {
+    async fn change(&mut self, told: WatchEvent) -> Result<(), End> {
         match told {
-            Told::Lease(lease) => self.lease(&lease).await,
-            Told::Lagged => self.catch_up().await,
+            WatchEvent::Lease(lease) => self.lease(&lease).await,
+            WatchEvent::Lagged => self.catch_up().await,
         }
     }
 

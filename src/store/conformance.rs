@@ -1,4 +1,4 @@
-//! What every store must do: one suite, run on each.
+//! The contract of a store as tests, which run on each store.
 
 use super::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
 use super::{CommitError, Epoch, EventQuery, Forgotten, MemoryStore, SqliteStore, Store, StoreError};
@@ -7,12 +7,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 use wharfinger_core::{Batch, Lease, LeaseId, Resource, Revision, Snapshot, Subject, Timestamp};
 
-/// Where a kind of store keeps its data, so that it can be closed and opened again.
+/// The place of a store's data, so that a test can close the store and open it again.
 trait Bench: Sized {
     type Store: Store;
-    /// Whether a commit is hinted at.
+    /// Whether the store gives hints of commits.
     const HINTS: bool = true;
-    /// `None` if the test is to be skipped.
+    /// `None` if the test is skipped.
     async fn new() -> Option<Self>;
     async fn open(&self) -> Self::Store;
     async fn close(&self, store: Self::Store);
@@ -65,7 +65,7 @@ impl Bench for InPostgres {
     }
 }
 
-/// Each scenario, on each store.
+/// Runs each scenario on each store.
 macro_rules! on_every_store {
     ($($name:ident),+ $(,)?) => {
         mod memory {
@@ -249,7 +249,7 @@ async fn forgotten_rows_vanish<B: Bench>() {
     assert_eq!((found.revision, found.floor), (Revision(6), Revision(4)));
 }
 
-/// A batch that forgets these, at this time.
+/// A batch that forgets these rows at this time.
 fn forgetting(base: u64, now: i64, leases: &[LeaseId]) -> Batch {
     Batch { forgotten_leases: leases.to_vec(), now: Timestamp(now), ..batch(base, base + 1) }
 }
@@ -293,7 +293,7 @@ async fn what_is_forgotten_is_in_the_changes<B: Bench>() {
     assert_eq!((seen, after), (both.clone(), Revision(9)));
     assert_eq!(store.changes_since(Revision(7), 100).await.unwrap().forgotten, both[1..]);
 
-    // Much later the next one is forgotten, and what was forgotten before is not known any more.
+    // Much later another row is forgotten, and the rows that were forgotten before are no longer known.
     let later = 8000 + crate::store::FORGOTTEN_FOR_MS;
     store.commit(&forgetting(9, later, &ids[3..4]), epoch).await.unwrap();
     let refused = store.changes_since(Revision(6), 100).await;
@@ -315,7 +315,7 @@ async fn a_commit_is_hinted_at<B: Bench>() {
     let Some(mut hints) = store.hints() else { return assert!(!B::HINTS, "this kind of store gives hints") };
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(22);
-    // When it listens is not known; from then on each commit is told.
+    // The start of the listener is not known. From then on each commit gives a hint.
     for n in 1..=3 {
         let mut tries = 0;
         loop {
@@ -502,7 +502,7 @@ async fn events_are_limited<B: Bench>() {
     }
 }
 
-/// More rows than any one statement takes, and every remainder.
+/// More rows than a statement has places for, with each remainder.
 async fn old_events_are_removed_oldest_first<B: Bench>() {
     let Some(bench) = B::new().await else { return };
     let store = bench.open().await;
@@ -563,7 +563,7 @@ async fn a_dropped_commit_leaves_nothing_open<B: Bench>() {
         let epoch = store.acquire().await.unwrap();
         let dropped = with_leases(revision, [samples.lease(0, revision + 1)]);
         {
-            // Polled as often as the round says, then dropped where it is.
+            // The round sets the number of polls; then the commit is dropped.
             let mut commit = store.commit(&dropped, epoch);
             for _ in 0..round % 8 {
                 if futures::poll!(&mut commit).is_ready() {
@@ -572,7 +572,7 @@ async fn a_dropped_commit_leaves_nothing_open<B: Bench>() {
                 tokio::time::sleep(Duration::from_micros(50 * (round % 5))).await;
             }
         }
-        // The next write waits for it, so that it is certain then whether it was stored.
+        // The next write waits for the dropped commit, so its fate is certain afterwards.
         let epoch = store.acquire().await.unwrap();
         let found = store.load().await.unwrap().revision.0;
         assert!(found == revision || found == revision + 1);
@@ -586,6 +586,6 @@ async fn a_dropped_commit_leaves_nothing_open<B: Bench>() {
         revision = found + 1;
         assert_eq!(store.load().await.unwrap().leases.len() as u64, revision);
     }
-    // A round that never polls loses its commit; one that polls often enough has it stored.
+    // A round without polls loses its commit; a round with enough polls stores it.
     assert!(lost > 0 && stored > 0, "both happen: {stored} stored, {lost} lost");
 }

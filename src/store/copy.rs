@@ -1,12 +1,12 @@
-//! All that a store holds, into another store or a file and back: leases live, tokens, revisions and the audit trail as they
-//! were, so that holders, watches and repeated requests find nothing changed.
+//! Copies of a whole store: into another store, or into a file and back. Active leases, tokens, revisions and the audit trail are
+//! kept, so that holders, watches and repeated requests find no change.
 //!
-//! A dump is text, a JSON value a line: a header that names the columns, the audit trail, pools, resources, leases, and a last
-//! line that counts them, so that half a file is known as that.
+//! A dump is text with one JSON value a line: a header that names the columns, the audit trail, pools, resources, leases, and a last
+//! line with their numbers, by which an incomplete file is detected.
 
 use super::row::{
-    Array, Cells, EVENT, LEASE, POOL, RESOURCE, Shared, put_event, put_lease, put_pool, put_resource, rows, take_event,
-    take_lease, take_pool, take_resource,
+    Array, Cells, Column, EVENT, Interner, LEASE, POOL, RESOURCE, decode_event, decode_lease, decode_pool,
+    decode_resource, encode_event, encode_lease, encode_pool, encode_resource, rows,
 };
 use super::{CommitError, EventQuery, Store, StoreError, StoredEvent};
 use serde::{Deserialize, Serialize};
@@ -18,50 +18,50 @@ use wharfinger_core::{
     Batch, Event, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Subject, Timestamp,
 };
 
-/// Rows of one commit.
+/// Maximum number of rows of one commit.
 const CHUNK: usize = 1000;
-/// Of the format; a newer one is refused.
+/// Version of the format. A newer one is refused.
 const VERSION: u32 = 1;
 
-/// How much was copied.
+/// The numbers of copied rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     /// Leases, also those that have ended.
     pub leases: usize,
     /// Resources, also those that are gone.
     pub resources: usize,
-    /// Pools of which an operator said something.
+    /// Pools with settings of an operator.
     pub pools: usize,
     /// Entries of the audit trail.
     pub events: usize,
 }
 
-/// Why a copy did not work.
+/// The reason why a copy failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// One of the stores.
+    /// An error of one of the stores.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The file can't be read or written.
-    #[error("the dump can't be read or written: {0}")]
+    /// The file cannot be read or written.
+    #[error("the dump cannot be read or written: {0}")]
     Io(#[from] std::io::Error),
-    /// It is no dump, or half of one.
+    /// The file is not a dump, or is incomplete.
     #[error("line {line} of the dump: {what}")]
     Dump {
-        /// Which, from 1 on.
+        /// The line, from 1 on.
         line: usize,
-        /// What is there.
+        /// The error in that line.
         what: String,
     },
-    /// Something has written to the original meanwhile: its server runs still.
+    /// A server has written to the original meanwhile.
     #[error("the original has changed meanwhile, from revision {from} to {to}: stop its server, and do it again")]
     Changed {
-        /// What was copied.
+        /// The revision of the copy.
         from: Revision,
-        /// Where it is now.
+        /// The current revision of the original.
         to: Revision,
     },
-    /// What was read back is not what was written.
+    /// The copy that was read back differs from the original.
     #[error("the copy is not what it was made from ({0}): report this, and go on with the original")]
     Differs(&'static str),
 }
@@ -80,18 +80,18 @@ struct Header {
     events: Vec<String>,
 }
 
-fn names(columns: &[&str]) -> Vec<String> {
-    columns.iter().map(ToString::to_string).collect()
+fn names(columns: &[Column]) -> Vec<String> {
+    columns.iter().map(|column| column.name.to_owned()).collect()
 }
 
-/// Where the audit trail comes from, oldest first.
+/// The source of the audit trail, oldest entries first.
 enum Trail<'s> {
     Store { store: &'s dyn Store, after: Revision, to: Revision },
     Read(std::vec::IntoIter<StoredEvent>),
 }
 
 impl Trail<'_> {
-    /// The next entries; empty at the end. Entries of one revision stay together.
+    /// The next entries; empty at the end. The entries of one revision stay together.
     async fn next(&mut self) -> Result<Vec<StoredEvent>, CopyError> {
         match self {
             Trail::Read(all) => Ok(all.by_ref().take(CHUNK).collect()),
@@ -119,11 +119,10 @@ impl Trail<'_> {
     }
 }
 
-/// Copies all of a store into an empty one, and compares.
+/// Copies a whole store into an empty one, and compares both.
 ///
 /// # Errors
-/// [`CopyError::Store`]; [`CopyError::Changed`] if something writes to the original; [`CopyError::Differs`] if what is read
-/// back is something else.
+/// [`CopyError::Store`]; [`CopyError::Changed`] if a server writes to the original; [`CopyError::Differs`] if the copy differs.
 pub async fn copy(from: &dyn Store, to: &dyn Store) -> Result<Copied, CopyError> {
     let snapshot = from.load().await?;
     let revision = snapshot.revision;
@@ -140,7 +139,7 @@ async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Resul
         return Err(StoreError::Configuration(what).into());
     }
     let epoch = to.acquire().await?;
-    to.brand(snapshot.salt).await?;
+    to.set_deployment_salt(snapshot.salt).await?;
     let mut copied = Copied {
         leases: snapshot.leases.len(),
         resources: snapshot.resources.len(),
@@ -222,12 +221,12 @@ fn hash(event: &StoredEvent, hasher: &mut DefaultHasher) {
     (&event.pool, event.resource, event.lease, &event.detail).hash(hasher);
 }
 
-/// Names of kinds of entries. There are a few dozen, and the core's type wants them to live for ever.
+/// The names of kinds of entries. There are a few dozen, and the core's type needs them for the life of the process.
 #[derive(Default)]
 struct Kinds(BTreeSet<&'static str>);
 
 impl Kinds {
-    /// More are no names of kinds.
+    /// Maximum number of names.
     const MOST: usize = 1000;
 
     fn name(&mut self, kind: &str) -> Result<&'static str, StoreError> {
@@ -262,7 +261,7 @@ impl Kinds {
     }
 }
 
-/// Writes all of a store as text, as of one revision.
+/// Writes a whole store as text, as of one revision.
 ///
 /// # Errors
 /// [`CopyError::Store`], [`CopyError::Io`].
@@ -274,10 +273,10 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         floor: snapshot.floor.0,
         now_ms: snapshot.now.0,
         salt: snapshot.salt,
-        leases: names(&LEASE),
-        resources: names(&RESOURCE),
-        pools: names(&POOL),
-        events: names(&EVENT),
+        leases: names(LEASE),
+        resources: names(RESOURCE),
+        pools: names(POOL),
+        events: names(EVENT),
     };
     line(out, &header)?;
     let mut copied = Copied::default();
@@ -290,26 +289,26 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         }
         for event in page {
             let mut array = Array::default();
-            put_event(&kinds.event(&event)?, event.ordinal.cast_signed(), &mut array);
+            encode_event(&kinds.event(&event)?, event.ordinal.cast_signed(), &mut array);
             line(out, &("event", array.0))?;
             copied.events += 1;
         }
     }
     for pool in &snapshot.pools {
         let mut array = Array::default();
-        put_pool(pool, &mut array);
+        encode_pool(pool, &mut array);
         line(out, &("pool", array.0))?;
         copied.pools += 1;
     }
     for resource in &snapshot.resources {
         let mut array = Array::default();
-        put_resource(resource, &mut array);
+        encode_resource(resource, &mut array);
         line(out, &("resource", array.0))?;
         copied.resources += 1;
     }
     for lease in &snapshot.leases {
         let mut array = Array::default();
-        put_lease(lease, &mut array);
+        encode_lease(lease, &mut array);
         line(out, &("lease", array.0))?;
         copied.leases += 1;
     }
@@ -324,20 +323,20 @@ fn line(out: &mut (dyn Write + Send), value: &impl Serialize) -> Result<(), Copy
     Ok(())
 }
 
-/// Whether servers have gone on since a dump was made.
+/// Whether servers have committed since a dump was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// Nothing was done since: it goes on from there.
+    /// No server has committed since. Revisions go on from the dump.
     Last,
-    /// Something was, and is lost. Revisions go on far ahead of any that can have been given, so that fencing tokens grow all
-    /// the same and hosts give no slot to an older one; watches start again from the current state.
+    /// Servers have committed since, and these commits are lost. Revisions go on far ahead of any that was used, so that fencing
+    /// tokens still grow and hosts refuse older ones. Watches start again from the current state.
     Stale,
 }
 
-/// More than are given between two dumps.
+/// The distance to the next revision: more than are used between two dumps.
 const AHEAD: u64 = 1 << 32;
 
-/// Reads a dump into an empty store, and compares. Nothing is written unless the dump is whole.
+/// Reads a dump into an empty store, and compares both. It writes nothing unless the dump is complete.
 ///
 /// # Errors
 /// Any [`CopyError`].
@@ -359,15 +358,11 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
     if header.wharfinger_dump > VERSION {
         return Err(wrong(1, format!("it is of version {}, this wharfinger reads {VERSION}", header.wharfinger_dump)));
     }
-    let tables = [
-        (&header.leases, &LEASE[..]),
-        (&header.resources, &RESOURCE[..]),
-        (&header.pools, &POOL[..]),
-        (&header.events, &EVENT[..]),
-    ];
+    let tables =
+        [(&header.leases, LEASE), (&header.resources, RESOURCE), (&header.pools, POOL), (&header.events, EVENT)];
     for (theirs, ours) in tables {
-        // Columns are only ever added behind the others.
-        let known = theirs.len() <= ours.len() && theirs.iter().zip(ours).all(|(theirs, ours)| theirs == ours);
+        // New columns stand behind the others.
+        let known = theirs.len() <= ours.len() && theirs.iter().zip(ours).all(|(theirs, ours)| theirs == ours.name);
         if !known {
             return Err(wrong(1, "it was made by a newer wharfinger: restore with that one".into()));
         }
@@ -380,7 +375,7 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
         ..Snapshot::default()
     };
     let mut events = Vec::new();
-    let mut shared = Shared::new();
+    let mut interner = Interner::new();
     let mut number = 1;
     loop {
         number += 1;
@@ -407,17 +402,17 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
         let cells: Cells<'_> = cells.map_err(|error| unreadable(error.to_string()))?;
         let said = |error: StoreError| unreadable(error.to_string());
         match kind {
-            "event" => events.push(take_event(&cells.padded(EVENT.len())).map_err(said)?),
+            "event" => events.push(decode_event(&cells.padded(EVENT.len()), &mut interner).map_err(said)?),
             "pool" => {
-                let pool: PoolRow = take_pool(&cells.padded(POOL.len())).map_err(said)?;
+                let pool: PoolRow = decode_pool(&cells.padded(POOL.len()), &mut interner).map_err(said)?;
                 snapshot.pools.push(pool);
             }
             "resource" => {
-                let resource: Resource = take_resource(&cells.padded(RESOURCE.len()), &mut shared).map_err(said)?;
+                let resource: Resource = decode_resource(&cells.padded(RESOURCE.len()), &mut interner).map_err(said)?;
                 snapshot.resources.push(resource);
             }
             "lease" => {
-                let lease: Lease = take_lease(&cells.padded(LEASE.len()), &mut shared).map_err(said)?;
+                let lease: Lease = decode_lease(&cells.padded(LEASE.len()), &mut interner).map_err(said)?;
                 snapshot.leases.push(lease);
             }
             other => return Err(unreadable(format!("there is no kind of row {other:?}"))),
@@ -425,7 +420,7 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
     }
 }
 
-/// `["kind",…]` into the kind and the rest.
+/// Splits `["kind",…]` into the kind and the rest.
 fn split(text: &str) -> Option<(&str, &str)> {
     let (kind, row) = text.trim_end().strip_prefix("[\"")?.split_once("\",")?;
     Some((kind, row.strip_suffix(']')?))
@@ -437,7 +432,7 @@ mod tests {
     use crate::store::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
     use crate::store::{Changes, Epoch, MemoryStore};
 
-    /// With all that there can be, and more than a chunk of it.
+    /// A store with rows of every kind, more than a chunk of each.
     async fn full() -> MemoryStore {
         let store = MemoryStore::with_salt(77);
         let epoch = store.acquire().await.unwrap();
@@ -503,7 +498,7 @@ mod tests {
         assert!(refused.contains("is not empty"), "{refused}");
     }
 
-    /// Writes to the original while it is copied, as a server does that was forgotten.
+    /// Writes to the original while it is copied, as a server does that was not stopped.
     struct Busy(MemoryStore, Epoch);
 
     #[async_trait::async_trait]

@@ -1,4 +1,4 @@
-//! A store in memory, for simulation and tests: the same rules, nothing durable, faults on demand.
+//! The store in memory, for simulation and tests. It has the same rules, keeps nothing durably, and fails on demand.
 
 use super::page::{Trimmed, trim};
 use super::row::About;
@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use wharfinger_core::{Batch, Event, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
 
-/// What goes wrong with the next commit.
+/// A fault of the next commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Nothing is stored, and that is certain.
+    /// The commit fails; certainly nothing is stored.
     NotCommitted,
     /// The commit is in doubt, and was not stored.
     InDoubtLost,
@@ -22,14 +22,14 @@ pub enum Fault {
     InDoubtStored,
 }
 
-/// A store in memory. Clones share what is stored, so one can be kept over the death of the server that used another.
+/// A store in memory. All clones have the same rows, so a clone survives the server that used another one.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     data: Arc<Mutex<Data>>,
     hints: Arc<Hints>,
 }
 
-/// Tells followers of commits.
+/// The hints for followers.
 #[derive(Debug)]
 struct Hints(watch::Sender<u64>);
 
@@ -53,7 +53,7 @@ struct Data {
     faults: VecDeque<Fault>,
     forgotten: BTreeMap<Revision, (Timestamp, Forgotten)>,
     feed_floor: Revision,
-    /// Nothing is answered, as if the way to the store were cut.
+    /// Every call fails, as if the store were unreachable.
     away: bool,
 }
 
@@ -70,17 +70,17 @@ impl MemoryStore {
         store
     }
 
-    /// Lets one of the next commits fail: faults are taken in the order in which they were injected, one a commit.
+    /// Injects a fault. Each commit takes one fault, in the order in which they were injected.
     pub fn inject(&self, fault: Fault) {
         self.data().faults.push_back(fault);
     }
 
-    /// From now on, or no more, nobody gets an answer but an error.
+    /// Starts or ends an outage, in which every call fails.
     pub fn cut(&self, away: bool) {
         self.data().away = away;
     }
 
-    /// As a database that fails over to a copy without the last commits; here without any.
+    /// Loses all commits, as a database that fails over to an empty copy.
     #[cfg(test)]
     pub(crate) fn lose_everything(&self) {
         *self.data() = Data::default();
@@ -95,18 +95,18 @@ impl MemoryStore {
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
-        // A panic elsewhere does not make the data wrong: each change is checked before it is begun.
+        // A poisoned lock is used on: each change is checked before it begins, so a panic leaves none half done.
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// [`Store::acquire`], at once.
+    /// [`Store::acquire`] without a future.
     pub fn acquire_now(&self) -> Epoch {
         let mut data = self.data();
         data.epoch.0 += 1;
         data.epoch
     }
 
-    /// [`Store::load`], at once.
+    /// [`Store::load`] without a future.
     pub fn load_now(&self) -> Snapshot {
         let data = self.data();
         Snapshot {
@@ -120,10 +120,10 @@ impl MemoryStore {
         }
     }
 
-    /// [`Store::commit`], at once.
+    /// [`Store::commit`] without a future.
     ///
     /// # Errors
-    /// The same as of [`Store::commit`], and those injected.
+    /// As of [`Store::commit`], and injected faults.
     pub fn commit_now(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
         let mut data = self.data();
         let fault = data.faults.pop_front();
@@ -151,10 +151,10 @@ impl MemoryStore {
         if fault.is_some() { Err(doubt()) } else { Ok(()) }
     }
 
-    /// [`Store::changes_since`], at once.
+    /// [`Store::changes_since`] without a future.
     ///
     /// # Errors
-    /// [`StoreError::Compacted`] if it is not known any more what was forgotten since.
+    /// [`StoreError::Compacted`] if the rows that were forgotten since are no longer known.
     pub fn changes_now(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
         let data = self.answering()?;
         if after < data.feed_floor {
@@ -171,7 +171,7 @@ impl MemoryStore {
         Ok(changes)
     }
 
-    /// [`Store::events`], at once.
+    /// [`Store::events`] without a future.
     pub fn events_now(&self, query: &EventQuery) -> Vec<StoredEvent> {
         let data = self.data();
         let itself = query.itself && query.lease.is_none();
@@ -307,7 +307,7 @@ impl Store for MemoryStore {
         Ok(data.events.drain(..old).count())
     }
 
-    async fn brand(&self, salt: u16) -> Result<(), StoreError> {
+    async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {
         self.data().salt = salt;
         Ok(())
     }

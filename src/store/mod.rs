@@ -1,118 +1,121 @@
-//! Where the truth is kept: one transaction per batch, real tables with real columns.
+//! The stores: each commits one batch in one transaction, in tables with a column for each value that operators query.
 //!
-//! A store knows transactions and nothing of gRPC, the engine or adapters. Three kinds: SQLite (embedded, the default),
-//! PostgreSQL (feature `postgres`) and memory (for simulation and tests). The conformance suite in `conformance.rs` says
-//! what each must do.
+//! A store knows transactions, but not gRPC, the engine or adapters. There are three: SQLite (embedded, the default), PostgreSQL
+//! (feature `postgres`) and memory (for simulation and tests). The conformance suite in `conformance.rs` is their contract.
 
 #[macro_use]
-mod columns;
+mod row;
+#[macro_use]
+mod event_query;
 mod copy;
-mod lead;
+mod election;
+mod event_retention;
+mod leader_term;
 mod memory;
 mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod row;
 mod settings;
 mod sqlite;
-mod term;
-mod trail;
 
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod upgrade_tests;
 
 pub use copy::{Age, Copied, CopyError, copy, dump, read_dump};
 #[cfg(test)]
-pub(crate) use lead::lead_for_tests;
-pub use lead::{Candidate, Election, Lead, Leader};
+pub(crate) use election::lead_for_tests;
+pub use election::{Candidate, Election, Lead, Leader};
+pub use event_query::EventQuery;
+pub use event_retention::trim_trail;
+pub use leader_term::{Renewal, Term};
 pub use memory::{Fault, MemoryStore};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
-pub use term::{Renewal, Term};
-pub use trail::trim_trail;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 use wharfinger_core::{Batch, Lease, LeaseId, Millis, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
 
-/// Which leader writes. A commit with another epoch than the store's is refused: a deposed leader can't write.
+/// Number of the leader that may write. The store refuses a commit with another epoch, so a deposed leader cannot write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Epoch(pub u64);
 
-/// Holds what was committed. One writer, which awaits each commit before it starts the next.
+/// Stores committed batches. It has one writer, which awaits each commit before it starts the next.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Takes the store over: raises the epoch and returns it. Commits with an older one are refused from now on.
+    /// Takes the store over: raises the epoch and returns it. The store refuses commits with an older epoch from then on.
     async fn acquire(&self) -> Result<Epoch, StoreError>;
 
-    /// All that is kept, as of one revision.
+    /// Returns all rows as of one revision.
     async fn load(&self) -> Result<Snapshot, StoreError>;
 
-    /// Stores a batch in one transaction, durably, if `batch.base` is the stored revision and the epoch is current. One that
+    /// Stores a batch durably in one transaction, if `batch.base` is the stored revision and the epoch is current. A batch that
     /// forgets rows has a revision after its base.
     async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError>;
 
-    /// What changed after a revision, oldest first, each thing in its latest state; at most `limit` rows, unless a single
-    /// revision has more: it is told whole, so that who resumes from [`Changes::revision`] misses nothing.
-    /// Rows that were forgotten are told for some minutes ([`FORGOTTEN_FOR_MS`]). An error [`StoreError::Compacted`] if what
-    /// was forgotten after `after` is no longer known: load again.
+    /// Returns the changes after a revision, oldest first, each row in its latest state. At most `limit` rows, unless a single
+    /// revision has more: a revision is returned whole, so that a reader can resume from [`Changes::revision`].
+    /// Forgotten rows are returned for some minutes ([`FORGOTTEN_FOR_MS`]). [`StoreError::Compacted`] if rows that were forgotten
+    /// after `after` are no longer known: load again.
     async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError>;
 
-    /// Changes when there may be something new in [`Store::changes_since`], as soon as the store knows, also of what others
-    /// have committed. A hint: it may come late or not at all. `None`: this kind of store gives none.
+    /// Changes when [`Store::changes_since`] may return more, also for commits of other servers. A hint may come late or not at
+    /// all. `None`: this kind of store has no hints.
     fn hints(&self) -> Option<watch::Receiver<u64>> {
         None
     }
 
-    /// As whom one may write now; `None` if nobody else can take this kind of store over.
+    /// The epoch that may currently write; `None` if no other server can take this kind of store over.
     async fn current_epoch(&self) -> Result<Option<Epoch>, StoreError> {
         Ok(None)
     }
 
-    /// Entries of the audit trail, oldest first.
+    /// Returns entries of the audit trail, in the order of the query.
     async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Removes entries of the audit trail that are older than this: the oldest ones, about `most` of them. Says how many
-    /// were removed; fewer than `most`: there are no more.
+    /// Removes entries of the audit trail that are older than this: the oldest ones, about `most` of them. Returns the number of
+    /// removed entries. A number below `most` means that no older entries are left.
     async fn trim_events(&self, _before: Timestamp, _most: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
 
-    /// Makes ids from now on as another deployment did, whose content is restored into this store.
-    async fn brand(&self, _salt: u16) -> Result<(), StoreError> {
-        Err(StoreError::Configuration("nothing can be restored into this kind of store".into()))
+    /// Sets the salt of new ids to that of the deployment whose rows are restored into this store.
+    async fn set_deployment_salt(&self, _salt: u16) -> Result<(), StoreError> {
+        Err(StoreError::Configuration("this kind of store cannot be restored into".into()))
     }
 
-    /// The database's clock minus the wall clock of this machine, when they were last compared; `None`: there is no other
-    /// clock.
+    /// The database's clock minus the wall clock of this machine at the latest comparison; `None`: the store has no clock of its
+    /// own.
     fn clock_offset(&self) -> Option<Millis> {
         None
     }
 
-    /// Waits for what is being written, and lets go of what is open. Without it nothing is lost.
+    /// Waits for writes under way and closes the connections. No commit is lost without it.
     async fn close(&self) {}
 }
 
-/// For how long the store tells that rows were forgotten, by the time of its commits.
+/// Time for which the store returns that rows were forgotten, by the time of its commits.
 pub const FORGOTTEN_FOR_MS: i64 = 5 * 60 * 1000;
 
-/// What changed since a revision.
+/// Changes since a revision.
 ///
-/// Who has read until there is no `more` has the state of one commit. In between a row may be missing that changed again after
-/// `revision`.
+/// A reader that has read until `more` is false has the state of one commit. Before that, a row that changed again after `revision`
+/// may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Everything up to here is in these changes and those before.
+    /// These changes and those before include every revision up to this one.
     pub revision: Revision,
-    /// There may be more after `revision`.
+    /// Whether there may be changes after `revision`.
     pub more: bool,
     /// The oldest revision from which a watch can resume.
     pub floor: Revision,
-    /// The time of the last committed step.
+    /// Time of the latest commit.
     pub now: Timestamp,
     /// Leases, by revision.
     pub leases: Vec<Lease>,
@@ -120,7 +123,7 @@ pub struct Changes {
     pub resources: Vec<Resource>,
     /// Pools, by revision.
     pub pools: Vec<PoolRow>,
-    /// What was forgotten, by revision.
+    /// Forgotten rows, by revision.
     pub forgotten: Vec<Forgotten>,
 }
 
@@ -135,7 +138,7 @@ pub struct Forgotten {
     pub resources: Vec<ResourceId>,
 }
 
-/// A batch that forgets is a change, or who follows the changes would not hear of it.
+/// Checks that a batch that forgets rows has a revision of its own. Otherwise a reader of the changes would miss it.
 fn numbered(batch: &Batch) -> Result<(), StoreError> {
     let forgets = !batch.forgotten_leases.is_empty() || !batch.forgotten_resources.is_empty();
     if forgets && batch.revision <= batch.base {
@@ -147,50 +150,20 @@ fn numbered(batch: &Batch) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Which entries of the audit trail.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EventQuery {
-    /// Only of this pool and what is in it.
-    pub pool: Option<String>,
-    /// Only of this resource and leases on it.
-    pub resource: Option<ResourceId>,
-    /// Only of this lease.
-    pub lease: Option<LeaseId>,
-    /// With a resource or pool: only of it itself, not of what is in or on it.
-    pub itself: bool,
-    /// After this revision.
-    pub after: Revision,
-    /// Up to this revision, with it.
-    pub to: Option<Revision>,
-    /// The newest entries first, instead of the oldest.
-    pub newest_first: bool,
-    /// At most so many (1 to 10,000).
-    pub limit: usize,
-}
-
-impl EventQuery {
-    /// The most entries of one answer.
-    pub const MAX: usize = 10_000;
-
-    fn capped(&self) -> usize {
-        self.limit.clamp(1, Self::MAX)
-    }
-}
-
 /// An entry of the audit trail as stored. `kind` is a stable name, see [`wharfinger_core::Event`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// The change that it tells of.
+    /// The revision of the change.
     pub revision: u64,
-    /// Its place among the entries of that revision.
+    /// Its position among the entries of that revision.
     pub ordinal: u64,
     /// Milliseconds since the Unix epoch.
     pub at_unix_ms: i64,
-    /// Stable name.
+    /// Stable name of the kind.
     pub kind: String,
-    /// Who did it.
+    /// The source of the change, such as an operator or the policy.
     pub actor: String,
-    /// The id or name of what it happened to.
+    /// Id or name of the subject.
     pub subject: String,
     /// The pool.
     pub pool: Option<String>,
@@ -198,28 +171,28 @@ pub struct StoredEvent {
     pub resource: Option<ResourceId>,
     /// The lease.
     pub lease: Option<LeaseId>,
-    /// In words.
+    /// Free text.
     pub detail: String,
 }
 
-/// A store that does not do what it should.
+/// An error of a store, by who must act.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file is not a database of ours, or of a newer version. The operator must act.
+    /// The database belongs to another program or a newer version, or the settings are wrong. The operator must act.
     #[error("{0}")]
     Configuration(String),
-    /// The disk is full, the file can't be read or written, the database is down.
+    /// The disk is full, the file cannot be read or written, or the database is down.
     #[error("{0}")]
     Unavailable(String),
-    /// What is stored makes no sense to this version.
+    /// This version cannot read a stored value.
     #[error("{0}")]
     Corrupt(String),
-    /// The revision is older than what is kept.
-    #[error("revision {after} is older than the oldest that is kept, {floor}")]
+    /// The revision is older than the oldest one that the store has.
+    #[error("revision {after} is older than the oldest one in the store, {floor}")]
     Compacted {
-        /// What was asked for.
+        /// The requested revision.
         after: Revision,
-        /// What is there.
+        /// The oldest revision in the store.
         floor: Revision,
     },
     /// Another server leads now.
@@ -230,13 +203,13 @@ pub enum StoreError {
     },
 }
 
-/// A commit that did not work.
+/// The error of a commit.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
-    /// Certainly nothing was stored.
+    /// The batch was not stored.
     #[error("nothing was stored: {0}")]
     NotCommitted(#[source] StoreError),
-    /// It may or may not have been stored.
+    /// The batch may have been stored.
     #[error("it is not known whether it was stored: {0}")]
     InDoubt(#[source] StoreError),
     /// Another server leads now.

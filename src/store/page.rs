@@ -1,19 +1,19 @@
-//! A page of changes never ends within a revision: who resumes from its end would miss the rest.
+//! Pages of changes. A page never ends within a revision, because a reader that resumes from its end would miss the rest.
 
 use super::Changes;
 use wharfinger_core::Revision;
 
-/// What [`trim`] made of the rows.
+/// The result of [`trim`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trimmed {
-    /// They are a page now.
+    /// The rows are a page now.
     Page,
-    /// All of the first `limit` rows and more are of this revision, which must be told whole.
+    /// The first `limit` rows and more belong to this revision, which must be returned whole.
     Whole(Revision),
 }
 
-/// Makes a page of at most `limit` rows from the oldest rows of each kind, of each at least `limit + 1` if there are so
-/// many. `revision` of the changes is the store's on the way in.
+/// Makes a page of at most `limit` rows from the oldest rows of each kind. `changes` has at least `limit + 1` rows of each kind, if
+/// the store has as many, and the revision of the store.
 pub(super) fn trim(changes: &mut Changes, limit: usize) -> Trimmed {
     let mut revisions: Vec<Revision> = (changes.leases.iter().map(|l| l.revision))
         .chain(changes.resources.iter().map(|r| r.revision))

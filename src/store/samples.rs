@@ -7,9 +7,9 @@ use wharfinger_core::{
     Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
 };
 
-/// How many states [`Samples::lease`] knows.
-pub(super) const LEASE_STATES: u64 = 13;
-/// How many states [`Samples::resource`] knows.
+/// Number of states of [`Samples::lease`].
+pub(super) const LEASE_STATES: u64 = 14;
+/// Number of states of [`Samples::resource`].
 pub(super) const RESOURCE_STATES: u64 = 9;
 
 const WORDS: [&str; 9] = [
@@ -24,7 +24,7 @@ const WORDS: [&str; 9] = [
     "https://ci.example.org/job/17?a=b&c=d",
 ];
 
-/// Makes things up, the same from the same seed.
+/// Makes rows from a seed; the same seed makes the same rows.
 pub(super) struct Samples(u64);
 
 impl Samples {
@@ -150,15 +150,15 @@ impl Samples {
                 let how = Ended::Broken { cause: self.cause(), replacement: self.maybe(Self::lease_id) };
                 self.ended(how)
             }
-            n @ 6..=8 => {
-                let outcome = [Outcome::Ok, Outcome::Failed, Outcome::Tainted][n as usize - 6];
+            n @ 6..=9 => {
+                let outcome = Outcome::ALL[n as usize - 6];
                 let how = released(self, outcome);
                 self.ended(how)
             }
             n => {
                 let reasons =
                     [FailReason::WaitDeadline, FailReason::Request, FailReason::BudgetSpent, FailReason::Group];
-                let how = failed(self, reasons[n as usize - 9]);
+                let how = failed(self, reasons[n as usize - 10]);
                 self.ended(how)
             }
         };
@@ -272,7 +272,7 @@ impl Samples {
         }
     }
 
-    /// What an operator said of a pool.
+    /// The settings of an operator for a pool.
     pub(super) fn pool(&mut self, name: &str, revision: u64) -> PoolRow {
         PoolRow { name: Arc::from(name), revision: Revision(revision), cordoned: self.maybe(Self::cordon) }
     }

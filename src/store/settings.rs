@@ -1,33 +1,33 @@
-//! What a store in PostgreSQL is made from. Here, and not beside it, so that a file can be checked by a build without it.
+//! The settings of a store in PostgreSQL. A build without PostgreSQL has them too, so that it can check a configuration file.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the database is and how long to wait for it.
+/// The database, and the limits of its connections.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresSettings {
-    /// `postgres://user:password@host:port/database?sslmode=…`; may hold a password, so it is never shown whole.
+    /// `postgres://user:password@host:port/database?sslmode=…`; may have a password, so it is never shown whole.
     pub url: String,
     /// The password, if it is not in the URL: the first line of this file, read at each connect.
     pub password_file: Option<PathBuf>,
-    /// Where the tables are; made if it is not there.
+    /// The schema of the tables; made if it does not exist.
     pub schema: String,
-    /// How long a connection may take, with TLS and password.
+    /// Maximum time of a connection attempt, with TLS and password.
     pub connect_timeout: Duration,
-    /// How long a statement may take, and how long a commit that lost its connection is looked after.
+    /// Maximum time of a statement, and of the attempts to finish a commit whose connection broke.
     pub statement_timeout: Duration,
 }
 
 impl PostgresSettings {
-    /// The schema unless the configuration says otherwise.
+    /// The default schema.
     pub const SCHEMA: &'static str = "wharfinger";
-    /// How long a connection may take, unless the configuration says otherwise.
+    /// The default of `connect_timeout`.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-    /// How long a statement may take, unless the configuration says otherwise.
+    /// The default of `statement_timeout`.
     pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// With the defaults for all but the place.
+    /// The defaults, with this URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -42,7 +42,7 @@ impl PostgresSettings {
     fn shown(&self) -> String {
         let url = self.url.split(['?', '#']).next().unwrap_or_default();
         let Some((scheme, rest)) = url.split_once("://") else { return "(no URL)".into() };
-        // Up to the last @: a password may hold one that should have been escaped.
+        // Up to the last @: a password may have one that should have been escaped.
         let (user, place) = match rest.rsplit_once('@') {
             Some((user, place)) => (user.split(':').next().unwrap_or_default(), place),
             None => ("", rest),

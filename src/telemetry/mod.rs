@@ -1,41 +1,41 @@
-//! What the server says of itself: events on standard error, chosen by `WHARFINGER_LOG`.
+//! The log of the server: events on standard error, filtered by `WHARFINGER_LOG`.
 //!
-//! Levels are a contract: ERROR, a person must act; WARN, something is not as it should be and is being dealt with; INFO,
-//! changes of state; DEBUG, for whoever reads the code beside it. Secrets stand in none of them.
+//! Levels are a contract. ERROR: a person must act. WARN: a problem that the server deals with. INFO: a change of state. DEBUG:
+//! details for a reader of the code. No event has secrets.
 
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// The variable that chooses: `info`, `wharfinger=debug,info`.
+/// The variable with the filter: `info`, `wharfinger=debug,info`.
 pub const VARIABLE: &str = "WHARFINGER_LOG";
 
-/// How events are written.
+/// The format of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Format {
-    /// A line for people.
+    /// One line of text for each event.
     #[default]
     Text,
-    /// A JSON object a line.
+    /// One JSON object for each event.
     Json,
 }
 
-/// Why there is no telemetry.
+/// The reason why the log does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The variable makes no sense.
-    #[error("{VARIABLE}={text:?} chooses nothing: {error}; write a level, as in info, or TARGET=LEVEL,…")]
+    /// The variable is not a valid filter.
+    #[error("{VARIABLE}={text:?} is not a valid filter: {error}; write a level, as in info, or TARGET=LEVEL,…")]
     Filter {
-        /// What it says.
+        /// The value of the variable.
         text: String,
-        /// What is wrong with it.
+        /// The error in it.
         #[source]
         error: ParseError,
     },
 }
 
-/// Starts to write events to standard error; once in a process, later calls change nothing.
+/// Starts to write events to standard error. Only the first call in a process has an effect.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`].
@@ -47,13 +47,14 @@ pub fn init(format: Format, color: bool) -> Result<(), TelemetryError> {
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     if started.is_err() {
-        tracing::debug!("events are written by someone else already");
+        tracing::debug!("another subscriber writes the events already");
     }
     Ok(())
 }
 
-/// The AWS SDK warns of what is usual (there is no file of profiles) and of each call that fails, which we tell ourselves with
-/// what it means; below that it says dozens of lines a call, and its requests hold user data. Who names it gets it.
+/// The AWS SDK warns of normal conditions (no file of profiles) and of each failed call, which the adapter reports with its meaning.
+/// Below that level it writes dozens of lines for each call, with the user data of requests. A filter that names a crate of the SDK
+/// has precedence.
 const QUIET: &str = "aws_config=error,aws_runtime=error,aws_types=error,aws_sigv4=error,aws_smithy_runtime=error,\
                      aws_smithy_http_client=error,aws_sdk_ec2=error,aws_sdk_sqs=error,aws_sdk_autoscaling=error,\
                      aws_sdk_sts=error,aws_sdk_sso=error,aws_sdk_ssooidc=error";
@@ -68,7 +69,7 @@ fn filter(text: Option<&str>) -> Result<EnvFilter, TelemetryError> {
 mod tests {
     use super::*;
 
-    /// What is written of three events at this setting.
+    /// The text of three events with this filter.
     fn written(text: Option<&str>) -> String {
         let buffer: std::sync::Arc<std::sync::Mutex<Vec<u8>>> = std::sync::Arc::default();
         let sink = buffer.clone();
@@ -98,19 +99,19 @@ mod tests {
     }
 
     #[test]
-    fn warnings_of_the_aws_sdk_are_written_only_for_those_who_ask() {
+    fn warnings_of_the_aws_sdk_are_written_only_if_the_filter_names_it() {
         for text in [None, Some(""), Some("info"), Some("wharfinger=debug,info")] {
-            let told = written(text);
-            assert!(told.contains("ours") && told.contains("broken") && !told.contains("no file"), "{text:?}: {told}");
+            let log = written(text);
+            assert!(log.contains("ours") && log.contains("broken") && !log.contains("no file"), "{text:?}: {log}");
         }
         assert!(written(Some("info,aws_runtime=warn")).contains("no file"));
     }
 
     #[test]
-    fn a_filter_that_makes_no_sense_is_refused() {
+    fn an_invalid_filter_is_refused() {
         assert!(filter(None).is_ok());
         assert!(filter(Some("wharfinger=debug,info")).is_ok());
         let error = filter(Some("wharfinger=loud")).expect_err("loud is no level");
-        assert!(error.to_string().starts_with("WHARFINGER_LOG=\"wharfinger=loud\" chooses nothing: "), "{error}");
+        assert!(error.to_string().starts_with("WHARFINGER_LOG=\"wharfinger=loud\" is not a valid filter: "), "{error}");
     }
 }

@@ -57,7 +57,7 @@ impl Six {
         let leases: Vec<pb::Lease> = (0..HOSTS).map(ask).collect();
         let waiter = farm.ask("hosts", "waiter", false);
         assert_eq!(waiter.state(), LeaseState::Queued);
-        let address = |lease: &pb::Lease| farm.resource(&lease.resource_id).access["address"].parse().unwrap();
+        let address = |lease: &pb::Lease| farm.resource(&lease.resource_id).access_pairs()["address"].parse().unwrap();
         let addresses = leases.iter().map(address).collect();
         Self { farm, addresses, leases, waiter }
     }
@@ -94,7 +94,7 @@ fn when_all_hosts_fall_silent_at_once_nothing_is_broken() {
     // Longer than one of them alone would be given.
     farm.throughout(Duration::from_secs(20), |_| six.all_stand());
     for lease in &six.leases {
-        farm.told(&lease.id, begun, "the doubt", |lease| !lease.doubt.is_empty());
+        farm.told(&lease.id, begun, "the doubt", |lease| lease.doubt.is_some());
     }
     assert!(farm.was_told(&six.waiter.id, begun, |lease| lease.ended_at.is_some()).is_none());
     assert_eq!(six.events("pool.brake-on").len(), 1, "{:#?}", six.farm.events(0));
@@ -110,7 +110,7 @@ fn when_all_hosts_fall_silent_at_once_nothing_is_broken() {
     farm.server.wait_for_state("hosts", "READY", usize::from(HOSTS));
     six.all_stand();
     for lease in &six.leases {
-        farm.told(&lease.id, mended, "that the doubt is over", |lease| lease.doubt.is_empty());
+        farm.told(&lease.id, mended, "that the doubt is over", |lease| lease.doubt.is_none());
         farm.until(&lease.resource_id, ResourceState::Ready);
     }
     assert!(!six.events("pool.brake-off").is_empty(), "{:#?}", six.farm.events(0));

@@ -33,8 +33,10 @@ def lease(**more):
 def life():
     mine = lease(wait=seconds(60), ttl=seconds(60), params={"branch": "feature"})
     assert mine.state == types_pb2.LEASE_STATE_ACTIVE, mine
-    assert mine.access["path"] and mine.access["commit"], mine
+    assert mine.access.path and mine.access.commit and mine.access.WhichOneof("via") == "local", mine
     assert mine.fencing_token > 0, mine
+    server = service.GetServer(lease_pb2.GetServerRequest(), timeout=10)
+    assert server.version and server.max_claims > 0, server
     renewed = service.Renew(lease_pb2.RenewRequest(lease_id=mine.id, ttl=seconds(120)), timeout=10).lease
     assert renewed.expires_at.seconds > mine.expires_at.seconds, (mine, renewed)
     got = service.Get(lease_pb2.GetRequest(lease_id=mine.id), timeout=10).lease
@@ -69,7 +71,7 @@ def resume(id, revision):
             for told in service.Watch(request, timeout=max(1, deadline - time.time()), wait_for_ready=True):
                 assert told.revision >= revision, (told, revision)
                 revision = told.revision
-                if told.WhichOneof("event") == "lease" and told.lease.state >= types_pb2.LEASE_STATE_RELEASED:
+                if told.WhichOneof("event") == "lease" and told.lease.HasField("ended_at"):
                     print("ended:", types_pb2.LeaseState.Name(told.lease.state))
                     return
         except grpc.RpcError as error:

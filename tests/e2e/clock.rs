@@ -1,12 +1,14 @@
-//! A clock that was two hours ahead and was set right: what is due happens all the same (invariant 19).
+//! A clock that was two hours ahead and was set right: deadlines are kept all the same (invariant 19).
 //!
-//! libfaketime sets the wall clock of one process ahead. Its steady clocks stay true, as on a machine whose clock is set.
+//! libfaketime sets the wall clock of one process ahead. Its monotonic clocks stay right, as on a machine whose clock is set.
 
+use crate::failover::Farm;
+use crate::postgresql::shared;
 use crate::support::{Server, text};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Leases of five seconds; little grace and short probes, so that what is due is due soon.
+/// Leases of five seconds, with a short grace and short intervals of probes, so that deadlines come soon.
 const POOLS: &str = r#"
 [[pool]]
 name = "hosts"
@@ -69,7 +71,7 @@ fn a_server_that_was_two_hours_ahead_once_goes_on_when_its_clock_is_right() {
     });
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 
-    // Operators hear of it: a warning with the pools, one in the log, and a service of the health protocol.
+    // Operators see it as a warning of `pools`, a warning in the log, and a service of the health protocol.
     let pools = server.json(&["pools"]);
     let warning = pools["warnings"][0].as_str().unwrap_or_else(|| panic!("no warning: {pools}"));
     assert!(warning.contains("behind the time that the broker has stored"), "{warning}");
@@ -79,11 +81,47 @@ fn a_server_that_was_two_hours_ahead_once_goes_on_when_its_clock_is_right() {
     assert!(!server.cli(&["health", "--service", "wharfinger.clock"]).status.success());
     assert!(server.cli(&["health"]).status.success(), "it serves nevertheless");
 
-    // A probe finds what happened to the host. (Its lease's expiry brought a check, which passed.)
+    // A probe finds that the host is gone. (The expiry of its lease led to a check, which passed.)
     let host = server.wait_for_state("hosts", "READY", 1)[0]["id"].as_str().unwrap().to_owned();
     std::fs::remove_dir_all(server.folder.path().join("hosts")).unwrap();
     server.wait("a probe to find that the host's folder is gone", || {
         let found = server.json(&["events", "--resource", &host]).to_string();
+        found.contains("resource.repairing").then_some(())
+    });
+}
+
+/// The leader's clock is two hours ahead and its time is in the database. The leader dies, and a server with a right clock
+/// takes over.
+#[test]
+fn a_server_that_takes_over_from_one_that_was_ahead_does_what_is_due() {
+    let Some(cluster) = shared() else { return };
+    let hosts = tempfile::tempdir().unwrap();
+    let pools = |_: &Server| POOLS.replace("{folder}", &hosts.path().display().to_string());
+    let mut farm = Farm::empty();
+    farm.add(cluster, LIMITS, &pools, ahead("+2h"));
+    assert_eq!(farm.leader(), 0, "no other server leads, so one with a wrong clock does");
+    farm.servers[0].wait_for_state("hosts", "READY", 1);
+    let lease = leased(&farm.servers[0]);
+    let expires = until(&farm.servers[0].json(&["get", &lease])["expires_at"]);
+    assert!(expires > 7000, "the leader's clock is ahead: {expires} s");
+
+    farm.add(cluster, LIMITS, &pools, Vec::new());
+    farm.follows(1, 0);
+    farm.servers[0].kill();
+    assert_eq!(farm.leader(), 1);
+    let next = &farm.servers[1];
+    next.wait("the expiry of a lease of five seconds", || {
+        (next.json(&["get", &lease])["state"] == "EXPIRED").then_some(())
+    });
+    let pools = next.json(&["pools"]);
+    let warning = pools["warnings"][0].as_str().unwrap_or_else(|| panic!("no warning: {pools}"));
+    assert!(warning.contains("behind the time that the broker has stored"), "{warning}");
+
+    // The new leader probes: it finds that the host's folder is gone.
+    let host = next.wait_for_state("hosts", "READY", 1)[0]["id"].as_str().unwrap().to_owned();
+    std::fs::remove_dir_all(hosts.path().join("hosts")).unwrap();
+    next.wait("a probe to find that the host's folder is gone", || {
+        let found = next.json(&["events", "--resource", &host]).to_string();
         found.contains("resource.repairing").then_some(())
     });
 }

@@ -18,26 +18,36 @@ fn tables_for_people_and_no_colour_off_a_terminal() {
 #[test]
 fn interrupting_run_kills_the_command_and_releases_the_lease() {
     let server = local();
-    let marker = server.folder.path().join("pid");
-    let script = format!("echo $$ > {}; exec sleep 300", marker.display());
-    let mut run = server
-        .command(&["run", "--pool", "copies", "--", "sh", "-c", &script])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let pid = server.wait("the command to run", || {
-        std::fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse::<u32>().ok())
-    });
-    signal(run.id(), "INT");
-    server.wait("the run to end", || run.try_wait().unwrap());
-    server.wait("the command to be gone", || {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        (status.is_empty() || status.contains("State:\tZ")).then_some(())
-    });
-    server.wait("the lease to be released", || {
-        let leases = server.json(&["ls", "--pool", "copies"]);
-        leases["leases"].as_array().unwrap().is_empty().then_some(())
+    for name in ["INT", "TERM", "HUP"] {
+        let marker = server.folder.path().join(name);
+        let script = format!("echo $$ $WHARFINGER_LEASE > {}; exec sleep 300", marker.display());
+        let mut run = server
+            .command(&["run", "--pool", "copies", "--", "sh", "-c", &script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (pid, lease) = server.wait("the command to run", || {
+            let text = std::fs::read_to_string(&marker).ok()?;
+            let (pid, lease) = text.trim().split_once(' ')?;
+            Some((pid.parse::<u32>().ok()?, lease.to_string()))
+        });
+        signal(run.id(), name);
+        server.wait("the run to end", || run.try_wait().unwrap());
+        server.wait("the command to be gone", || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            (status.is_empty() || status.contains("State:\tZ")).then_some(())
+        });
+        server.wait("the lease to be released as abandoned", || {
+            let lease = server.json(&["get", &lease]);
+            (lease["state"] == "RELEASED" && lease["outcome"] == "ABANDONED").then_some(())
+        });
+    }
+    server.wait("the checks to pass, and nobody to be blamed", || {
+        let resources = server.json(&["resources"]);
+        let all = resources["resources"].as_array().unwrap();
+        assert!(all.iter().all(|r| r["state"] != "QUARANTINED" && r["failures"].as_array().unwrap().is_empty()));
+        all.iter().all(|r| r["state"] == "READY").then_some(())
     });
 }
 

@@ -5,6 +5,7 @@ use crate::postgresql::{Cluster, schema, shared};
 use crate::proxy::{Mode, Proxy};
 use crate::support::{PATIENCE, Server, outage_of, signal, text};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
@@ -12,25 +13,26 @@ use tonic_types::StatusExt;
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::{LeaseRequest, RenewRequest, Selector};
 
-/// How long a lead lasts in these tests.
+/// Time to live of a lead in these tests.
 const LEAD: &str = "2s";
 
-/// A lease that never was.
+/// The id of a lease that does not exist.
 const NO_LEASE: &str = "lse_00000000000000000000000000";
 
-/// Servers that share a schema, each with its own way to the database.
+/// Servers that share a schema. Each has a proxy of its own to the database.
 pub(crate) struct Farm {
     pub(crate) servers: Vec<Server>,
     pub(crate) ways: Vec<Proxy>,
+    schema: String,
     runtime: tokio::runtime::Runtime,
-    /// Where the hosts of all servers are; removed after the servers have ended.
+    /// The folder of the hosts of all servers. It is removed after the servers have ended.
     _hosts: Option<tempfile::TempDir>,
 }
 
 impl Farm {
     /// Servers with one host, this machine.
     pub(crate) fn start(cluster: &Cluster, count: usize) -> Farm {
-        // One place for all, as the same machines would be.
+        // One folder for all servers, as if the hosts were the same machines.
         let hosts = tempfile::tempdir().unwrap();
         let folder = hosts.path().display().to_string();
         let farm = Farm::start_with(cluster, count, &|_| HOSTS.replace("{folder}", &folder));
@@ -39,29 +41,45 @@ impl Farm {
 
     /// Servers with these pools.
     pub(crate) fn start_with(cluster: &Cluster, count: usize, pools: &dyn Fn(&Server) -> String) -> Farm {
-        let own = schema();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut farm = Farm { servers: Vec::new(), ways: Vec::new(), runtime, _hosts: None };
+        let mut farm = Farm::empty();
         for _ in 0..count {
-            let way = Proxy::start(cluster.port());
-            let url = cluster.url().replace(&format!(":{}/", cluster.port()), &format!(":{}/", way.port()));
-            let mut server = Server::prepared("unused");
-            server.engine = Some(format!(
-                "engine = \"postgres\"\nurl = \"{url}\"\nschema = \"{own}\"\nconnect_timeout = \"2s\"\n\
-                 [cluster]\nadvertise = \"{}\"\nlead = \"{LEAD}\"\nmax_age = \"3s\"",
-                server.address
-            ));
-            server.configure("", &pools(&server));
-            server.spawn();
-            farm.servers.push(server);
-            farm.ways.push(way);
+            farm.add(cluster, "", pools, Vec::new());
         }
         farm.leader();
         farm
     }
 
-    /// Asks this server itself to decide something: to renew a lease that never was. What is marked as passed on is not passed
-    /// on again.
+    /// A farm in a new schema, without a server.
+    pub(crate) fn empty() -> Farm {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        Farm { servers: Vec::new(), ways: Vec::new(), schema: schema(), runtime, _hosts: None }
+    }
+
+    /// Starts one more server, with these lines before its pools and these variables in its environment.
+    pub(crate) fn add(
+        &mut self,
+        cluster: &Cluster,
+        head: &str,
+        pools: &dyn Fn(&Server) -> String,
+        env: Vec<(&'static str, String)>,
+    ) {
+        let way = Proxy::start(cluster.port());
+        let url = cluster.url().replace(&format!(":{}/", cluster.port()), &format!(":{}/", way.port()));
+        let mut server = Server::prepared("unused");
+        server.env = env;
+        server.engine = Some(format!(
+            "engine = \"postgres\"\nurl = \"{url}\"\nschema = \"{}\"\nconnect_timeout = \"2s\"\n\
+             [cluster]\nadvertise = \"{}\"\nlead = \"{LEAD}\"\nmax_age = \"3s\"",
+            self.schema, server.address
+        ));
+        server.configure(head, &pools(&server));
+        server.spawn();
+        self.servers.push(server);
+        self.ways.push(way);
+    }
+
+    /// Sends a call that only a leader answers: the renewal of a lease that does not exist. The call is marked as forwarded, so this
+    /// server does not forward it.
     fn ask(&self, at: usize) -> Result<(), Status> {
         let address = self.servers[at].address.clone();
         self.runtime.block_on(async move {
@@ -80,7 +98,7 @@ impl Farm {
         })
     }
 
-    /// Waits until one leads, and says which.
+    /// Waits until a server leads, and returns its number.
     pub(crate) fn leader(&self) -> usize {
         self.leader_but(usize::MAX)
     }
@@ -102,8 +120,8 @@ impl Farm {
         self.servers.iter().map(|server| format!("---- {}\n{}", server.address, server.log())).collect()
     }
 
-    /// Waits until this one says that another leads, and where.
-    fn follows(&self, at: usize, leader: usize) {
+    /// Waits until this server returns the address of the leader.
+    pub(crate) fn follows(&self, at: usize, leader: usize) {
         let start = Instant::now();
         loop {
             let said = self.ask(at).expect_err("two lead");
@@ -127,7 +145,7 @@ impl Farm {
         lease
     }
 
-    /// All of these leases are as they were granted.
+    /// Asserts that these leases are as they were granted.
     fn has(&self, at: usize, leases: &[serde_json::Value]) {
         for lease in leases {
             let now = self.servers[at].json(&["get", lease["id"].as_str().unwrap()]);
@@ -147,7 +165,7 @@ fn lease_request(holder: &str) -> LeaseRequest {
     }
 }
 
-/// Until all of its threads have taken note: one that runs meanwhile serves on.
+/// Waits until all threads of the process are stopped. A thread that still runs would serve calls.
 pub(crate) fn until_stopped(pid: u32) {
     let start = Instant::now();
     let stopped = |task: std::fs::DirEntry| {
@@ -160,7 +178,7 @@ pub(crate) fn until_stopped(pid: u32) {
     }
 }
 
-/// For the notes: how long nobody led.
+/// Prints the time without a leader.
 fn note(what: &str, without: Duration) {
     eprintln!("FAILOVER {what}: {} ms without a leader (a lead of {LEAD})", without.as_millis());
 }
@@ -184,7 +202,7 @@ fn a_leader_that_dies_is_followed_by_another() {
         farm.has(next, &leases);
         farm.servers[leader].spawn();
         if round == 0 {
-            // What was leased before may be given back after.
+            // A lease of the former leader is released at the next one.
             let id = leases.pop().unwrap()["id"].as_str().unwrap().to_string();
             assert!(farm.servers[next].cli(&["release", &id]).status.success());
         }
@@ -200,8 +218,8 @@ fn a_leader_that_dies_is_followed_by_another() {
     assert_eq!(tokens.len(), leases.len(), "tokens are not given twice");
 }
 
-/// It is asked while it sleeps, and wakes when another leads: it must not answer what it finds in its port as if nothing had
-/// happened, and must not write.
+/// A leader is stopped and receives calls. It wakes after another server has taken over. It must neither answer the calls as a
+/// leader nor write.
 #[test]
 fn a_leader_that_was_stopped_wakes_as_none() {
     let Some(cluster) = shared() else { return };
@@ -213,7 +231,7 @@ fn a_leader_that_was_stopped_wakes_as_none() {
     signal(pid, "STOP");
     until_stopped(pid);
     let start = Instant::now();
-    // Two writes, which lie in its port until it wakes.
+    // Two writes wait in the socket until the server wakes.
     let address = farm.servers[leader].address.clone();
     let asked = lease_request("asked-asleep");
     let to = address.clone();
@@ -245,7 +263,10 @@ fn a_leader_that_was_stopped_wakes_as_none() {
     assert!(farm.servers[leader].log().contains("lead"), "{}", farm.servers[leader].log());
 }
 
-/// Cut off from the database, a leader stops answering before another does; back again, it stands by.
+/// Calls that the old leader receives after another one leads.
+const POLLS_AFTER_TAKE_OVER: u32 = 20;
+
+/// A leader that is cut off from the database stops answering before another one answers. Connected again, it follows.
 #[test]
 fn a_leader_without_its_database_leaves_the_lead() {
     let Some(cluster) = shared() else { return };
@@ -255,11 +276,14 @@ fn a_leader_without_its_database_leaves_the_lead() {
     let other = 1 - leader;
     farm.ways[leader].set(Mode::Hold);
     let start = Instant::now();
-    // When the last answer that it gave was asked for, and when the first of the other had come.
+    let taken_over = AtomicBool::new(false);
+    // Start of the last call that the old leader answered, and end of the first that the new one answered.
     let (last, first) = std::thread::scope(|scope| {
         let old = scope.spawn(|| {
             let mut last = None;
-            while start.elapsed() < Duration::from_secs(8) {
+            let mut polls_left = POLLS_AFTER_TAKE_OVER;
+            while polls_left > 0 && start.elapsed() < PATIENCE {
+                polls_left -= u32::from(taken_over.load(Ordering::SeqCst));
                 let at = start.elapsed();
                 if farm.ask(leader).is_ok() {
                     last = Some(at);
@@ -273,6 +297,7 @@ fn a_leader_without_its_database_leaves_the_lead() {
                 std::thread::sleep(Duration::from_millis(5));
                 assert!(start.elapsed() < PATIENCE, "{}", farm.logs());
             }
+            taken_over.store(true, Ordering::SeqCst);
             start.elapsed()
         });
         (old.join().unwrap(), new.join().unwrap())
@@ -286,7 +311,7 @@ fn a_leader_without_its_database_leaves_the_lead() {
     farm.follows(leader, other);
 }
 
-/// A restart of the database takes longer than the lead lasts. Whoever leads then, all is there.
+/// A restart of the database takes longer than a lead. The next leader has all leases.
 #[test]
 fn the_database_is_restarted_under_all_of_them() {
     let Some(mut cluster) = Cluster::start() else { return };
@@ -311,7 +336,7 @@ fn the_database_is_restarted_under_all_of_them() {
     }
 }
 
-/// Asked to stop, a leader gives the lead away: nobody waits for its end.
+/// A leader that is asked to stop gives the lead back, so the next one need not wait for its end.
 #[test]
 fn a_leader_that_stops_hands_over_at_once() {
     let Some(cluster) = shared() else { return };
@@ -329,13 +354,13 @@ fn a_leader_that_stops_hands_over_at_once() {
     assert!(farm.servers[leader].wait_for_end().success());
     assert!(farm.servers[leader].log().contains("the lead is given back"), "{}", farm.servers[leader].log());
     farm.has(next, &[lease]);
-    // One that stands by just goes.
+    // A follower stops at once.
     farm.servers[leader].spawn();
     farm.follows(leader, next);
     assert!(farm.servers[leader].stop().success());
 }
 
-/// A lease with a short TTL whose holder could not renew, since nobody led, does not expire when the next one leads.
+/// A lease with a short TTL does not expire at a take-over, if its holder could not renew for lack of a leader.
 #[test]
 fn no_lease_expires_because_nobody_led() {
     let Some(cluster) = shared() else { return };
@@ -344,7 +369,7 @@ fn no_lease_expires_because_nobody_led() {
     let args = ["lease", "--pool", "hosts", "--ttl", "4s", "--wait", "30s"];
     let lease = farm.servers[leader].json(&args)["lease"].clone();
     let other = 1 - leader;
-    // Nobody can lead for a while: the other one is cut off.
+    // No server leads for a while: the other one is cut off.
     farm.ways[other].set(Mode::Hold);
     farm.servers[leader].kill();
     outage_of(Duration::from_secs(6));
@@ -355,7 +380,7 @@ fn no_lease_expires_because_nobody_led() {
     assert!(farm.servers[next].cli(&["renew", lease["id"].as_str().unwrap()]).status.success());
 }
 
-/// Clients that know all servers see a pause and nothing else: a build goes on, once; a watcher sees every end.
+/// Clients that know all servers see only a pause: a build runs on, once, and a watch receives every end.
 #[test]
 fn a_build_and_a_watch_live_through_failovers() {
     let Some(cluster) = shared() else { return };
@@ -408,7 +433,7 @@ fn a_build_and_a_watch_live_through_failovers() {
     let runs = std::fs::read_to_string(&began).unwrap();
     assert_eq!(runs, "began\n", "the build ran once: {}\n{}", text(&output), farm.logs());
     cycle(&mut released);
-    // The watch has it all when it has the last.
+    // The watch has received all ends when it has the last one.
     let mut told = String::new();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().unwrap()));
     while !released.iter().all(|id| told.lines().any(|line| line.contains(id.as_str()) && line.contains("RELEASED"))) {

@@ -1,5 +1,5 @@
-//! Several servers over real sshd's and working copies: builds go on while the lead changes hands, and copies are handed out
-//! as they should be by whoever leads. One round of each fault always, five with WHARFINGER_LONG=1.
+//! Several servers with real sshd's and working copies: builds go on through take-overs, and each leader hands out clean copies. One
+//! round of each fault, five with WHARFINGER_LONG=1.
 
 use crate::failover::Farm;
 use crate::farm::NAMES;
@@ -24,7 +24,7 @@ impl Site {
     fn new() -> Self {
         let site = Self { hosts: vec![Sshd::start(), Sshd::start()], folder: tempfile::tempdir().unwrap() };
         repository(&site.folder.path().join("origin"));
-        // Holders have one key for all.
+        // All holders have the same key.
         let first = std::fs::read_to_string(site.hosts[0].folder().join("client_key.pub")).unwrap();
         let own = site.hosts[1].folder().join("authorized_keys");
         std::fs::write(&own, std::fs::read_to_string(&own).unwrap() + &first).unwrap();
@@ -63,8 +63,7 @@ impl Site {
         std::fs::read_to_string(self.log()).unwrap_or_default().lines().map(String::from).collect()
     }
 
-    /// A build: the copy is the commit and nothing else, then it writes where it is and with which token, spoils the copy,
-    /// and takes its time.
+    /// A build. It checks that the copy is exactly the commit, records its place and token, damages the copy, and runs `middle`.
     fn build(&self, list: &str, retries: &str, middle: &str) -> Command {
         let log = self.log();
         let script = format!(
@@ -97,7 +96,7 @@ fn until(what: &str, farm: &Farm, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// In each copy one build after the other, with tokens that grow; each that began has ended.
+/// Asserts that each copy had one build at a time, with growing tokens, and that each build has ended.
 fn one_at_a_time(lines: &[String]) {
     let mut places: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
     for line in lines {
@@ -173,7 +172,7 @@ fn builds_on_copies_live_through_every_fault_of_the_servers() {
     one_at_a_time(&lines);
 }
 
-/// Whoever leads next finds out by itself: the lease is broken, and the build runs elsewhere.
+/// The next leader detects the fault itself: it breaks the lease, and the build runs on another host.
 #[test]
 fn a_host_that_dies_while_nobody_leads_is_missed_by_the_next_leader() {
     if skip("failover_hosts::a_host_that_dies_while_nobody_leads_is_missed_by_the_next_leader") {
@@ -206,7 +205,7 @@ fn a_host_that_dies_while_nobody_leads_is_missed_by_the_next_leader() {
     std::fs::write(&go, "").unwrap();
     let output = build.wait_with_output().unwrap();
     assert!(output.status.success(), "{}\n{}", text(&output), farm.logs());
-    // The holder may have said so before the new leader had its proof; both know of it in the end.
+    // The holder may have reported it before the new leader detected it. In the end both have.
     let now = farm.servers[other].json(&["get", lease["id"].as_str().unwrap()]);
     assert!(["BROKEN", "RELEASED"].contains(&now["state"].as_str().unwrap()), "{now}");
     until("the copy to be given up", &farm, || {

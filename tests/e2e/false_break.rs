@@ -138,7 +138,7 @@ fn nobody_is_broken_by_loss_load_or_a_pause() {
             let Watched::Lease(lease) = watched else { continue };
             let mut told = sink.lock().unwrap();
             told.state.insert(lease.id.clone(), lease.state());
-            if !lease.doubt.is_empty() {
+            if lease.doubt.is_some() {
                 told.doubted.insert(lease.id.clone());
             }
             if lease.ended_at.is_some() {
@@ -177,7 +177,7 @@ fn nobody_is_broken_by_loss_load_or_a_pause() {
         active
     });
     let events = runtime.block_on(async {
-        let request = pb::EventsRequest { limit: 1000, newest_first: true, ..pb::EventsRequest::default() };
+        let request = pb::EventsRequest { page_size: 1000, newest_first: true, ..pb::EventsRequest::default() };
         client.admin().events(request).await.unwrap().into_inner().events
     });
     let count = |kind: &str| events.iter().filter(|event| event.kind == kind).count();

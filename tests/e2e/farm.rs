@@ -156,14 +156,14 @@ impl Farm {
 
     pub(crate) fn check(&self, resource: &str) {
         let mut admin = self.client.admin();
-        let target = pb::TargetRequest { resource_id: resource.into(), reason: "test".into(), ..Default::default() };
+        let target = pb::CheckRequest { resource_id: resource.into(), reason: "test".into() };
         self.runtime.block_on(admin.check(target)).unwrap();
     }
 
     /// The audit trail after this revision.
     pub(crate) fn events(&self, after: u64) -> Vec<pb::Event> {
         let mut admin = self.client.admin();
-        let request = pb::EventsRequest { after_revision: after, limit: 1000, ..Default::default() };
+        let request = pb::EventsRequest { after_revision: after, page_size: 1000, ..Default::default() };
         self.runtime.block_on(admin.events(request)).unwrap().into_inner().events
     }
 

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::watch_response::Event;
-use wharfinger::pb::{GetRequest, LeaseRequest, LeaseState, ReleaseRequest, Selector, WatchRequest};
+use wharfinger::pb::{GetRequest, LeaseRequest, LeaseState, Outcome, ReleaseRequest, Selector, WatchRequest};
 
 fn request(id: &str, wait: i64) -> LeaseRequest {
     LeaseRequest {
@@ -158,7 +158,9 @@ fn a_watch_goes_on_when_its_server_takes_over() {
                 lease = api.lease(request(&format!("w{number}"), 30)).await;
             }
             let id = lease.unwrap().into_inner().lease.unwrap().id;
-            api.release(ReleaseRequest { lease_id: id, ..ReleaseRequest::default() }).await.unwrap();
+            api.release(ReleaseRequest { lease_id: id, outcome: Outcome::Ok.into(), ..ReleaseRequest::default() })
+                .await
+                .unwrap();
         });
     };
     (0..3).for_each(cycle);

@@ -1,5 +1,5 @@
-//! Three servers, clients through all of them, and faults one after the other: what clients were told is written down and
-//! compared at the end. Two rounds a fault always, twenty with WHARFINGER_LONG=1.
+//! Three servers, clients of all of them, and one fault after the other. The answers to clients are recorded and compared at the end.
+//! Two rounds of each fault, twenty with WHARFINGER_LONG=1.
 
 use crate::failover::{Farm, until_stopped};
 use crate::postgresql::Cluster;
@@ -16,9 +16,9 @@ use wharfinger::pb::{LeaseRequest, LeaseState, ListRequest, Outcome, Selector, W
 #[derive(Clone, Debug)]
 struct Held {
     id: String,
-    slot: (String, u32),
+    slot: (String, i32),
     token: u64,
-    /// When the answer came that it is active, and when its release was asked for: between these nobody else has the slot.
+    /// Time of the answer that the lease is active, and time of its release. In between no other lease has the slot.
     from: Instant,
     to: Instant,
 }
@@ -28,7 +28,7 @@ struct History {
     held: Mutex<Vec<Held>>,
     /// Leases whose release was acknowledged.
     released: Mutex<BTreeSet<String>>,
-    /// By watcher and lease: the last state that was told, and its revision.
+    /// By watcher and lease: the last state that was received, and its revision.
     watched: Mutex<BTreeMap<(usize, String), (LeaseState, u64)>>,
     requests: AtomicU64,
     /// The highest revision of an acknowledged release.
@@ -98,7 +98,7 @@ async fn watcher(number: usize, client: Client, history: Arc<History>) {
     }
 }
 
-/// What is done to the leader, to one that follows, or to all.
+/// A fault of the leader, of a follower, or of all servers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     Kill,
@@ -109,7 +109,7 @@ pub(crate) enum Fault {
     Database,
 }
 
-/// Each of them.
+/// All faults.
 pub(crate) const FAULTS: [Fault; 6] =
     [Fault::Kill, Fault::Pause, Fault::Cut, Fault::Stop, Fault::Apart, Fault::Database];
 
@@ -138,7 +138,7 @@ pub(crate) fn hurt(farm: &mut Farm, cluster: &mut Cluster, fault: Fault) {
             assert!(farm.servers[leader].stop().success());
             farm.servers[leader].spawn();
         }
-        // For longer than it may say what it knows.
+        // For longer than the maximum staleness of its answers.
         Fault::Apart => {
             let apart = (leader + 1) % 3;
             farm.ways[apart].set(Mode::Hold);
@@ -176,7 +176,7 @@ fn a_database_that_fails_over_to_its_replica_loses_nothing() {
     });
 }
 
-/// Leases and releases while faults come one after the other, and looks at what everybody was told.
+/// Leases and releases while one fault follows the other, and compares the recorded answers.
 fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usize)) {
     let list: Vec<&str> = farm.servers.iter().map(|server| server.address.as_str()).collect();
     let list = list.join(",");
@@ -184,7 +184,7 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     let _inside = runtime.enter();
     let history: Arc<History> = Arc::default();
     let stop = Arc::new(AtomicBool::new(false));
-    // Half of them know all servers, half of them know one, whether it leads or follows.
+    // Half of the clients know all servers. The others know one server, which may lead or follow.
     let ways = |number: usize| match number % 2 {
         0 => patient(&list),
         _ => patient(&farm.servers[number / 2 % 3].address),
@@ -193,7 +193,7 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
         (0..6).map(|number| runtime.spawn(holder(ways(number), history.clone(), stop.clone()))).collect();
     let watching: Vec<_> = (0..6).map(|number| runtime.spawn(watcher(number, ways(number), history.clone()))).collect();
     for fault in 0..=faults {
-        // It goes on after each, and the next comes in the middle of it, each time at another instant.
+        // Leases go on after each fault. The next fault comes at another moment each time.
         let before = history.released.lock().unwrap().len();
         let more = 10 + fault * 17 % 30;
         let start = Instant::now();
@@ -217,8 +217,8 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
     let held = history.held.lock().unwrap().clone();
     let released = history.released.lock().unwrap().clone();
     eprintln!("HISTORY: {} leases through {faults} faults", held.len());
-    // No slot was held by two at once, and tokens of a slot grow with time.
-    let mut slots: BTreeMap<(String, u32), Vec<Held>> = BTreeMap::new();
+    // No slot had two holders at once, and the tokens of a slot grow with time.
+    let mut slots: BTreeMap<(String, i32), Vec<Held>> = BTreeMap::new();
     for one in held {
         slots.entry(one.slot.clone()).or_default().push(one);
     }
@@ -230,9 +230,9 @@ fn stays_true(mut farm: Farm, faults: usize, mut hurt: impl FnMut(&mut Farm, usi
             assert!(pair[0].token < pair[1].token, "tokens of {slot:?} do not grow: {pair:?}");
         }
     }
-    // Every end that was acknowledged is there, and was told to who watches.
+    // Every acknowledged end is stored, and every watch has received it.
     let client = patient(&list);
-    // Wherever it asks: a server that follows may not have heard of the last ones, and says so to who knows of them.
+    // A follower may not have read the last ends. With `min_revision` it waits for them or refuses.
     let known = history.revision.load(Ordering::SeqCst);
     let all = ListRequest { min_revision: known, ..ListRequest::default() };
     runtime.block_on(client.list(all)).unwrap();

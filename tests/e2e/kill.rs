@@ -1,5 +1,5 @@
-//! SIGKILL of the server under load: no acknowledged lease is lost, none is granted twice, and whoever resumes a watch
-//! sees the end states. Three rounds always, twenty with WHARFINGER_LONG=1.
+//! SIGKILL of the server under load: no acknowledged lease is lost, no slot is granted twice, and a resumed watch receives the end
+//! states. Three rounds, twenty with WHARFINGER_LONG=1.
 
 use crate::support::{PATIENCE, Server, text};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::watch_response::Event;
-use wharfinger::pb::{GetRequest, LeaseRequest, LeaseState, ReleaseRequest, Selector, WatchRequest};
+use wharfinger::pb::{GetRequest, LeaseRequest, LeaseState, Outcome, ReleaseRequest, Selector, WatchRequest};
 
 pub(crate) const HOSTS: &str = r#"
 [[pool]]
@@ -21,11 +21,11 @@ default_ttl = "10m"
 root = "{folder}/hosts"
 "#;
 
-/// What clients were told: which lease ended how, which were active with which slot and token.
+/// The answers to clients: released leases, and active leases with their slots and tokens.
 #[derive(Default)]
 struct Told {
     released: BTreeSet<String>,
-    active: BTreeMap<String, (String, u32, u64)>,
+    active: BTreeMap<String, (String, i32, u64)>,
 }
 
 #[test]
@@ -36,8 +36,7 @@ fn sigkill_at_random_instants_under_load() {
     });
 }
 
-/// Breaks something again and again under a server with [`HOSTS`] while clients lease and release, and looks at what they
-/// were told.
+/// Repeats a fault under a server with [`HOSTS`] while clients lease and release, and checks the answers that they received.
 pub(crate) fn under_load(mut server: Server, mut hurt: impl FnMut(&mut Server)) {
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|v| v == "1") { 20 } else { 3 };
     server.wait_for_state("hosts", "READY", 1);
@@ -64,12 +63,12 @@ pub(crate) fn under_load(mut server: Server, mut hurt: impl FnMut(&mut Server)) 
 
     let told = told.lock().unwrap();
     assert!(told.released.len() > 50, "there was load: {}", told.released.len());
-    // Tokens of one slot are never given twice.
+    // No token of a slot is used twice.
     let mut tokens = BTreeSet::new();
     for (resource, slot, token) in told.active.values() {
         assert!(tokens.insert((resource.clone(), *slot, *token)), "slot {slot} token {token} was given twice");
     }
-    // What was acknowledged is there.
+    // Every acknowledged lease is stored.
     runtime.block_on(async {
         let mut api = LeaseServiceClient::connect(server.address.clone()).await.unwrap();
         for id in &told.released {
@@ -93,7 +92,7 @@ pub(crate) fn under_load(mut server: Server, mut hurt: impl FnMut(&mut Server)) 
             assert!(matches!(lease.state(), LeaseState::Active | LeaseState::Released), "{id} is {:?}", lease.state());
         }
     });
-    // And the watcher, which resumed over all of it, saw each end.
+    // The watch resumed after each kill and received each end.
     let start = Instant::now();
     loop {
         let missing: Vec<String> = {
@@ -112,7 +111,7 @@ pub(crate) fn under_load(mut server: Server, mut hurt: impl FnMut(&mut Server)) 
     assert_eq!(output.status.code(), Some(69), "no server, a clear end: {}", text(&output));
 }
 
-/// Waits until the clients were told of this many more releases.
+/// Waits for this number of further acknowledged releases.
 fn releases(told: &Mutex<Told>, more: u64) {
     let released = || told.lock().unwrap().released.len() as u64;
     let (before, start) = (released(), Instant::now());
@@ -122,7 +121,7 @@ fn releases(told: &Mutex<Told>, more: u64) {
     }
 }
 
-/// Leases and releases, repeating each call with the same content until it is answered.
+/// Leases and releases. It repeats each call with the same content until the answer.
 async fn client(address: String, told: Arc<Mutex<Told>>, stop: Arc<AtomicBool>, number: Arc<AtomicU64>) {
     while !stop.load(Ordering::SeqCst) {
         let request = LeaseRequest {
@@ -149,7 +148,13 @@ async fn client(address: String, told: Arc<Mutex<Told>>, stop: Arc<AtomicBool>, 
         loop {
             let released = async {
                 let mut api = LeaseServiceClient::connect(address.clone()).await.ok()?;
-                api.release(ReleaseRequest { lease_id: lease.id.clone(), ..ReleaseRequest::default() }).await.ok()
+                api.release(ReleaseRequest {
+                    lease_id: lease.id.clone(),
+                    outcome: Outcome::Ok.into(),
+                    ..ReleaseRequest::default()
+                })
+                .await
+                .ok()
             };
             if released.await.is_some() {
                 break;

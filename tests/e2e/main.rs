@@ -39,5 +39,6 @@ mod spoilt;
 mod sshd;
 mod support;
 mod table;
+mod upgrade;
 mod verbs;
 mod writers;

@@ -16,7 +16,7 @@ fn one() -> Farm {
 }
 
 fn path(lease: &pb::Lease) -> PathBuf {
-    PathBuf::from(&lease.access["path"])
+    PathBuf::from(&lease.access_pairs()["path"])
 }
 
 /// Git is content with the copy, and its tree is as it was committed.
@@ -49,7 +49,7 @@ fn a_spot_host_is_terminated_under_a_working_copy() {
     let begun = SystemTime::now();
     farm.host(&host.item).kill_hard();
     // One that asks while the host is in doubt is not sent to the dead copy: it waits.
-    farm.told(&lease.id, begun, "the doubt", |lease| !lease.doubt.is_empty());
+    farm.told(&lease.id, begun, "the doubt", |lease| lease.doubt.is_some());
     let early = farm.ask("copies", "early", false);
     assert_eq!(early.state(), LeaseState::Queued);
     let end = farm.told(&lease.id, begun, "its end", |lease| lease.ended_at.is_some()).lease;
@@ -207,11 +207,12 @@ fn an_inventory_entry_is_disabled_under_a_long_lease() {
     let renewed = farm.runtime.block_on(farm.client.renew(&long.id, None)).unwrap();
     assert_eq!(renewed.state(), LeaseState::Active);
     let key = farm.hosts[0].key();
+    let access = long.access_pairs();
     let work = Command::new("ssh")
         .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-i"])
         .arg(&key)
-        .args(["-p", &long.access["port"], "-l", &long.access["user"], &long.access["address"]])
-        .arg(format!("test -d {}", long.access["path"]))
+        .args(["-p", &access["port"], "-l", &access["user"], &access["address"]])
+        .arg(format!("test -d {}", access["path"]))
         .output()
         .unwrap();
     assert!(work.status.success(), "{}", text(&work));

@@ -69,7 +69,7 @@ impl Scene {
     }
 
     fn told_of_doubt(&self, fault: &Fault) -> Option<Duration> {
-        let told = self.farm.was_told(&self.lease.id, fault.at, |lease| !lease.doubt.is_empty())?;
+        let told = self.farm.was_told(&self.lease.id, fault.at, |lease| lease.doubt.is_some())?;
         Some(since(fault, told.at))
     }
 
@@ -111,9 +111,9 @@ impl Scene {
     /// The lease outlives the fault: told of the doubt and of its end, never broken, and everything is handed on.
     fn survives(&self, row: &str, fault: &Fault, mended: SystemTime, remark: &str) {
         let farm = &self.farm;
-        let doubt = farm.told(&self.lease.id, fault.at, "the doubt", |lease| !lease.doubt.is_empty());
+        let doubt = farm.told(&self.lease.id, fault.at, "the doubt", |lease| lease.doubt.is_some());
         let later = mended.max(doubt.at);
-        let cleared = farm.told(&self.lease.id, later, "that the doubt is over", |lease| lease.doubt.is_empty());
+        let cleared = farm.told(&self.lease.id, later, "that the doubt is over", |lease| lease.doubt.is_none());
         let lease = farm.get(&self.lease.id);
         assert_eq!(lease.state(), LeaseState::Active, "{lease:?}");
         assert_eq!(lease.fencing_token, self.lease.fencing_token);
@@ -525,9 +525,9 @@ fn a_reset_reaches_the_holder_at_once() {
         let host = farm.sessions("a");
         let begun = SystemTime::now();
         host.into_iter().for_each(|session| send(session, Signal::KILL));
-        let told = farm.told(&lease.id, begun, "the doubt", |lease| !lease.doubt.is_empty());
+        let told = farm.told(&lease.id, begun, "the doubt", |lease| lease.doubt.is_some());
         spans.push(told.at.duration_since(begun).unwrap());
-        farm.told(&lease.id, told.at, "that the doubt is over", |lease| lease.doubt.is_empty());
+        farm.told(&lease.id, told.at, "that the doubt is over", |lease| lease.doubt.is_none());
     }
     assert_eq!(farm.get(&lease.id).state(), LeaseState::Active);
     spans.sort_unstable();

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
 
+mod api;
 mod arch;
 mod calls;
 mod deploy;

@@ -164,7 +164,8 @@ fn from<T>(owner: bool, message: T) -> Request<T> {
 
 fn key(lease: &pb::Lease) -> Option<&str> {
     assert!(!format!("{lease:?}").contains(MARK), "Debug of a lease prints no secret");
-    lease.access.get(access::PRIVATE_KEY).map(String::as_str)
+    assert!(!lease.access_pairs().contains_key(access::PRIVATE_KEY), "a key is a credential");
+    lease.private_key()
 }
 
 fn wanted(id: &str, pool: &str) -> pb::LeaseRequest {
@@ -312,7 +313,7 @@ async fn a_secret_is_in_the_answers_to_its_owner_and_nowhere_else() {
         assert_eq!(key(explained.lease.as_ref().unwrap()), None);
         let timeline = pb::TimelineRequest { lease_id: id.clone(), ..pb::TimelineRequest::default() };
         write!(others, "{:?}", calls.timeline(from(OWNER, timeline)).await.unwrap().into_inner()).unwrap();
-        let events = pb::EventsRequest { lease_id: id.clone(), limit: 100, ..pb::EventsRequest::default() };
+        let events = pb::EventsRequest { lease_id: id.clone(), page_size: 100, ..pb::EventsRequest::default() };
         write!(others, "{:?}", admin.events(from(OWNER, events)).await.unwrap().into_inner()).unwrap();
         let resource =
             pb::GetResourceRequest { resource_id: lease.resource_id.clone(), ..pb::GetResourceRequest::default() };
@@ -346,7 +347,8 @@ async fn a_secret_is_in_the_answers_to_its_owner_and_nowhere_else() {
 
     // An end: the message carries the lease without credentials.
     for lease in calls.list(pb::ListRequest::default()).await.unwrap().into_inner().leases {
-        let release = pb::ReleaseRequest { lease_id: lease.id.clone(), ..pb::ReleaseRequest::default() };
+        let release =
+            pb::ReleaseRequest { lease_id: lease.id.clone(), outcome: pb::Outcome::Ok.into(), ..Default::default() };
         if let Ok(answer) = calls.release(from(OWNER, release)).await {
             assert_eq!(key(&answer.into_inner().lease.unwrap()), None);
             assert_eq!(key(&leader.get(OWNER, &lease.id).await), None);

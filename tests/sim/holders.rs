@@ -116,6 +116,7 @@ impl Holder {
         let outcome = match rng.below(10) {
             0 | 2 if !calm => Outcome::Failed,
             1 if !calm => Outcome::Tainted,
+            3 if !calm => Outcome::Abandoned,
             _ => Outcome::Ok,
         };
         let hold = (!calm && outcome != Outcome::Ok && rng.chance(150)).then(|| Millis::secs(rng.between(1, 30)));

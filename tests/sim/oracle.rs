@@ -4,7 +4,7 @@
 
 use crate::queue::{Changes, Look};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use wharfinger_core::{
     Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseState, Link, Millis, Op, Outcome, PoolConfig,
     PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
@@ -23,9 +23,6 @@ pub(crate) struct Facts<'a> {
     /// One input a turn: each batch tells of one moment.
     pub(crate) one_by_one: bool,
 }
-
-/// Whether `SIM_STRICT` asks for the rules that some seeds still break.
-static STRICT: LazyLock<bool> = LazyLock::new(|| std::env::var_os("SIM_STRICT").is_some());
 
 #[derive(Default)]
 pub(crate) struct Oracle {
@@ -151,7 +148,7 @@ impl Oracle {
             return Ok(());
         }
         let look = Look { leases: &self.leases, resources: &self.resources, pools };
-        look.check(&changes, *STRICT)
+        look.check(&changes)
     }
 
     /// The broker recovered, or several turns were stored at once.
@@ -289,7 +286,7 @@ impl Oracle {
         let doubtful = match how {
             Ended::Released { outcome, .. } => match outcome {
                 Outcome::Ok => false,
-                Outcome::Failed => policy.after_failed,
+                Outcome::Failed | Outcome::Abandoned => policy.after_failed,
                 Outcome::Tainted => true,
             },
             Ended::Expired | Ended::Broken { .. } => policy.after_lost,
@@ -493,6 +490,13 @@ impl Oracle {
 
     /// Blame: what the broker sets apart by itself has met different works, and half of the pool stays.
     fn set_apart_fairly(&self, row: &Resource, old: Option<&Arc<Resource>>, facts: &Facts<'_>) -> Checked {
+        let abandoned = |lease: &LeaseId| {
+            let how = self.leases.get(lease).map(|lease| &lease.state);
+            matches!(how, Some(LeaseState::Ended { how: Ended::Released { outcome: Outcome::Abandoned, .. }, .. }))
+        };
+        if let Some(failure) = row.failures.iter().find(|failure| abandoned(&failure.lease)) {
+            return Err(format!("{} is blamed for {}, which was abandoned", row.id, failure.lease));
+        }
         let apart = |row: &Resource| matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == "wharfinger");
         if !apart(row) || old.is_some_and(|old| apart(old)) {
             return Ok(());

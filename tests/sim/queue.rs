@@ -238,19 +238,29 @@ impl<'a> Look<'a> {
         slot.row.is_some_and(|row| uncertain(row) || host(row).is_some_and(|host| uncertain(&host)))
     }
 
-    /// `strict`: with the two rules that some seeds still break (see CONTRIBUTING.md, `SIM_STRICT`).
-    pub(crate) fn check(&self, changes: &Changes, strict: bool) -> Checked {
+    /// All rules of the queue.
+    pub(crate) fn check(&self, changes: &Changes) -> Checked {
         let waiters = self.waiters();
         self.accepted_can_be_met(&waiters, changes)?;
-        if strict {
-            self.buys_what_is_missing(&waiters, changes)?;
-        }
+        self.buys_what_is_missing(&waiters, changes)?;
         let free = self.free();
         if free.iter().any(|slot| self.is_uncertain(slot)) {
             return Ok(());
         }
         self.no_one_waits_beside_his_slots(&waiters, &free)?;
-        if strict { self.kept_for_the_older(&waiters, free, changes) } else { Ok(()) }
+        self.kept_for_the_older(&waiters, free, changes)
+    }
+
+    /// A lease that is new in this turn and stands before the request has a slot that the request could have used. Only the
+    /// lease of a working copy on its host comes so late: it has the priority of the requests for the copy.
+    fn overtaken(&self, waiter: &Waiter<'_>, changes: &Changes) -> bool {
+        let new = changes.asked.iter().filter(|id| changes.granted.contains(id)).filter_map(|id| self.leases.get(id));
+        let mut before = new.filter(|lease| (Reverse(lease.spec.priority), lease.seq) < waiter.place);
+        before.any(|lease| {
+            let row = lease.hold().and_then(|hold| self.resources.get(&hold.resource));
+            let slot = row.and_then(|row| Some(Slot { pool: self.pool(&row.pool)?, row: Some(row), item: None }));
+            slot.is_some_and(|slot| waiter.leases.iter().any(|lease| self.fits(lease, &slot)))
+        })
     }
 
     /// 13: what no configuration of the pools can meet is refused.
@@ -307,6 +317,7 @@ impl<'a> Look<'a> {
                 waiter.place < place
                     && !waiter.leases.iter().any(|lease| changed(lease))
                     && !self.is_choosy(waiter)
+                    && !self.overtaken(waiter, changes)
                     && self.all_fit(&waiter.leases, &possible)
             };
             let older: Vec<&Waiter<'_>> = self.first_of_their_class(waiters).into_iter().filter(stood).collect();

@@ -156,6 +156,8 @@ pub enum EndedHow {
     Failed,
     /// Released; the holder knows that the resource is mangled.
     Tainted,
+    /// Released; the work was cut short, or its end is unknown.
+    Abandoned,
     /// The holder vanished.
     Expired,
     /// Ended against the holder's will: its processes may still run.

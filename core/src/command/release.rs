@@ -32,7 +32,7 @@ impl Core {
             all.insert(0, id);
             for member in all {
                 let active = self.lease(member).is_some_and(|l| matches!(l.state, LeaseState::Active { .. }));
-                if active && member != id && outcome != Outcome::Ok {
+                if active && member != id && matches!(outcome, Outcome::Failed | Outcome::Tainted) {
                     // The outcome is of the named lease: of the resources of the others it says nothing.
                     let note = Arc::from(format!("released with {id}"));
                     let how = Ended::Released { outcome: Outcome::Ok, note, finding: None };

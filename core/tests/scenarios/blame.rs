@@ -66,6 +66,69 @@ fn different_work_failing_in_a_row_on_one_host_whose_checks_pass_is_the_hosts_fa
 }
 
 #[test]
+fn jobs_cancelled_in_a_row_on_one_host_blame_nobody_and_each_is_checked() {
+    let mut w = farm(3);
+    w.all_works();
+    let host = w.resources_of("hosts")[0];
+    only(&mut w, host);
+    for name in ["a", "b", "c", "d"] {
+        let lease = work(&mut w, name);
+        w.all_works();
+        assert_eq!(w.on(lease), host);
+        w.release(lease, Outcome::Abandoned);
+        assert_eq!(w.stands(host), "SUSPECT", "its processes were killed half-way");
+        w.works(Kind::Check);
+        assert_eq!(w.stands(host), "READY");
+        assert!(w.resource(host).failures.is_empty(), "it counts nowhere");
+        assert_eq!(fault(&w, lease), None);
+    }
+}
+
+#[test]
+fn the_same_work_cancelled_on_three_hosts_is_not_blamed() {
+    let mut w = farm(3);
+    w.all_works();
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        let lease = work(&mut w, "superseded");
+        w.all_works();
+        w.release(lease, Outcome::Abandoned);
+        w.all_works();
+        assert_eq!(fault(&w, lease), None);
+    }
+}
+
+#[test]
+fn a_cancelled_job_is_no_success_either() {
+    let mut w = farm(3);
+    w.all_works();
+    let host = w.resources_of("hosts")[0];
+    only(&mut w, host);
+    fails(&mut w, "a");
+    fails(&mut w, "b");
+    let cancelled = work(&mut w, "c");
+    w.all_works();
+    w.release(cancelled, Outcome::Abandoned);
+    w.all_works();
+    assert_eq!(w.resource(host).failures.len(), 2, "what failed before still counts");
+    fails(&mut w, "d");
+    assert_eq!(w.stands(host), "QUARANTINED");
+}
+
+#[test]
+fn a_check_after_a_cancelled_job_finds_what_it_left_behind() {
+    let mut w = farm(1);
+    w.all_works();
+    let host = w.resources_of("hosts")[0];
+    let lease = work(&mut w, "a");
+    w.all_works();
+    w.release(lease, Outcome::Abandoned);
+    w.verdict(mangled(true));
+    assert_eq!(w.stands(host), "DESTROYING");
+    assert_eq!(fault(&w, lease), None, "its holder did not ask");
+}
+
+#[test]
 fn a_success_in_between_resets_the_count() {
     let mut w = farm(3);
     w.all_works();

@@ -88,6 +88,22 @@ fn a_broken_group_is_replaced_as_one() {
 }
 
 #[test]
+fn a_group_that_is_abandoned_is_checked_on_each_resource_and_counts_nowhere() {
+    let mut w = three_hosts();
+    let group = w.ask_all(three());
+    w.all_works();
+    let hosts: Vec<_> = group.iter().map(|lease| w.on(*lease)).collect();
+    w.release(group[0], Outcome::Abandoned);
+    assert_eq!(w.states(&group), ["RELEASED", "RELEASED", "RELEASED"]);
+    for (lease, host) in group.iter().zip(hosts) {
+        let ended = &w.row(*lease).state;
+        let LeaseState::Ended { how: Ended::Released { outcome, .. }, .. } = ended else { panic!("{ended:?}") };
+        assert_eq!(*outcome, Outcome::Abandoned);
+        assert_eq!((w.stands(host), w.resource(host).failures.len()), ("SUSPECT", 0));
+    }
+}
+
+#[test]
 fn independent_members_go_their_own_ways() {
     let mut w = three_hosts();
     let group = w.ask_all(LeaseRequest { independent: true, ..three() });

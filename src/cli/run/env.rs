@@ -22,13 +22,14 @@ pub(crate) fn variables(lease: &pb::Lease, server: &str) -> BTreeMap<String, Str
     put("POOL", &lease.pool);
     put("SERVER", server);
     put("ENDS_AT", &lease.ends_at.as_ref().and_then(text::rfc3339).unwrap_or_default());
-    let known = |key: &str| lease.access.get(key).map(String::as_str).unwrap_or_default();
+    let access = lease.access_pairs();
+    let known = |key: &str| access.get(key).map(String::as_str).unwrap_or_default();
     put("PATH", known(access::PATH));
     put("COMMIT", known(access::COMMIT));
     put("BASE", known(access::BASE));
     put("FENCE", known(access::FENCE));
     put("ROOT", known(access::ROOT));
-    for (key, commit) in lease.access.iter().filter(|(key, _)| key.starts_with("commit.")) {
+    for (key, commit) in access.iter().filter(|(key, _)| key.starts_with("commit.")) {
         put(&name(key), commit);
     }
     vars
@@ -42,12 +43,8 @@ fn name(key: &str) -> String {
 /// Those, and how to reach the resource: for a command that runs here and works there.
 pub(crate) fn variables_with_access(lease: &pb::Lease, server: &str) -> BTreeMap<String, String> {
     let mut vars = variables(lease, server);
-    for (key, value) in &lease.access {
-        // Builds print their environment; a key belongs into a file: see [`KeyFile`].
-        if key != access::PRIVATE_KEY {
-            vars.insert(format!("WHARFINGER_{}", name(key)), value.clone());
-        }
-    }
+    // Without the key: builds print their environment, and a key belongs into a file (see [`KeyFile`]).
+    vars.extend(lease.access_pairs().into_iter().map(|(key, value)| (format!("WHARFINGER_{}", name(&key)), value)));
     vars
 }
 
@@ -61,7 +58,7 @@ impl KeyFile {
 
     /// Writes it, if there is one.
     pub(crate) fn write(lease: &pb::Lease) -> std::io::Result<Option<Self>> {
-        let Some(key) = lease.access.get(access::PRIVATE_KEY).filter(|key| !key.is_empty()) else { return Ok(None) };
+        let Some(key) = lease.private_key() else { return Ok(None) };
         let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let path = folder.join(format!("wharfinger-{}-{}.key", lease.id, std::process::id()));
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -93,6 +90,7 @@ mod tests {
     #[test]
     fn a_command_knows_its_lease() {
         let access = [
+            ("transport", "ssh"),
             ("path", "/srv/c"),
             ("address", "10.0.0.1"),
             ("host_key", "ssh-ed25519 AAAA"),
@@ -105,7 +103,7 @@ mod tests {
             resource_id: "res_1".into(),
             pool: "work".into(),
             fencing_token: 7,
-            access: access.into(),
+            access: Some(pb::Access::from_pairs(access.into())),
             ends_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             ..pb::Lease::default()
         };
@@ -131,8 +129,8 @@ mod tests {
     #[test]
     fn a_key_is_in_a_file_and_not_in_the_environment() {
         use std::os::unix::fs::PermissionsExt;
-        let access = [("private_key".to_string(), "secret".to_string())].into();
-        let lease = pb::Lease { id: "lse_key".into(), access, ..pb::Lease::default() };
+        let credentials = Some(pb::Credentials { private_key: "secret".into() });
+        let lease = pb::Lease { id: "lse_key".into(), credentials, ..pb::Lease::default() };
         assert!(variables_with_access(&lease, "").values().all(|value| !value.contains("secret")));
         let file = KeyFile::write(&lease).unwrap().unwrap();
         let path = file.path();

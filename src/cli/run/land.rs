@@ -102,7 +102,8 @@ pub(super) async fn run(
     lease: &pb::Lease,
     signals: &mut Signals,
 ) -> Ended {
-    let known = |key: &str| lease.access.get(key).cloned().filter(|value| !value.is_empty());
+    let pairs = lease.access_pairs();
+    let known = |key: &str| pairs.get(key).cloned().filter(|value| !value.is_empty());
     let (Place::There { shell, fence, .. }, Some(path), Some(repository)) =
         (place, known(access::PATH), known(access::REPOSITORY))
     else {

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use wait::Waited;
-use wharfinger_adapter::{COMMAND_BYTES_MAX, ShellError, access};
+use wharfinger_adapter::{COMMAND_BYTES_MAX, ShellError};
 use wharfinger_copies::LandRequest;
 
 /// How long the watch may lag behind what another call has told us.
@@ -317,7 +317,7 @@ impl One<'_> {
     /// and the command has failed by itself.
     async fn not_ours(&self, guard: &LeaseGuard) -> Option<Lost> {
         let ended = match self.client.get(guard.id()).await {
-            Ok(lease) => lease.state() != pb::LeaseState::Active,
+            Ok(lease) => !lease.may_work(),
             Err(ClientError::NotFound(_)) => true,
             // Whoever has no contact cannot know; the check that follows a failure asks again.
             Err(_) => false,
@@ -372,7 +372,7 @@ impl One<'_> {
             signals.end_on_next();
         }
         let waiting = matches!(*guard.status().borrow(), LeaseStatus::Waiting(_));
-        let outcome = if waiting { pb::Outcome::Ok } else { pb::Outcome::Failed };
+        let outcome = if waiting { pb::Outcome::Ok } else { pb::Outcome::Abandoned };
         self.release(guard, outcome, &format!("interrupted by {}", signal.name())).await;
         Attempt::Done(signal.exit())
     }
@@ -530,7 +530,7 @@ impl One<'_> {
     /// Whether the key that was refused is the one that came with the lease: then its pool is to be mended, not the caller.
     fn has_the_leases_key(&self, lease: &pb::Lease) -> bool {
         let named = matches!(self.place, Where::There { identity: Some(_), .. });
-        !named && lease.access.get(access::PRIVATE_KEY).is_some_and(|key| !key.is_empty())
+        !named && lease.private_key().is_some()
     }
 
     /// The host could not be reached from here. The server decides whether the host is at fault, and meanwhile the command
@@ -607,18 +607,18 @@ struct Told {
 
 impl Told {
     fn tell(&mut self, context: &Context, lease: &pb::Lease) {
-        if lease.doubt != self.doubt {
-            if lease.doubt.is_empty() {
+        if lease.doubt_detail() != self.doubt {
+            if lease.doubt.is_none() {
                 context.ui.event(&format!("lease {}: {} is out of doubt", lease.id, lease.resource_id));
             } else {
                 context.ui.event(&format!(
                     "lease {}: {} is in doubt: {}",
                     lease.id,
                     lease.resource_id,
-                    text::one_line(&lease.doubt)
+                    text::one_line(lease.doubt_detail())
                 ));
             }
-            self.doubt.clone_from(&lease.doubt);
+            lease.doubt_detail().clone_into(&mut self.doubt);
         }
         if lease.ends_at != self.ends_at {
             match &lease.ends_at {
@@ -636,7 +636,8 @@ impl Told {
 }
 
 fn at_path(lease: &pb::Lease) -> String {
-    lease.access.get(access::PATH).map(|path| format!(" in {path}")).unwrap_or_default()
+    let path = lease.access.as_ref().map(|access| access.path.as_str()).unwrap_or_default();
+    if path.is_empty() { String::new() } else { format!(" in {path}") }
 }
 
 fn describe(exit: &wharfinger_adapter::Exit) -> String {

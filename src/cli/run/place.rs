@@ -59,7 +59,8 @@ impl std::fmt::Debug for Work {
 impl Place {
     /// The leased host, by what the lease says of it.
     pub(crate) fn there(lease: &pb::Lease, identity: Option<&Path>) -> Result<Self, Failure> {
-        let known = |key: &str| lease.access.get(key).cloned().filter(|value| !value.is_empty());
+        let pairs = lease.access_pairs();
+        let known = |key: &str| pairs.get(key).cloned().filter(|value| !value.is_empty());
         let dir = known(access::PATH);
         let shell: Arc<dyn Shell> = match known(access::TRANSPORT).as_deref() {
             Some("local") => {
@@ -133,7 +134,7 @@ fn ssh(
         })
     };
     let address = needed(access::ADDRESS)?;
-    let key = match (identity, known(access::PRIVATE_KEY)) {
+    let key = match (identity, lease.private_key().map(String::from)) {
         (Some(path), _) => KeySource::File(path.to_path_buf()),
         (None, Some(text)) => KeySource::Text(text),
         (None, None) => KeySource::File(own_key().ok_or_else(|| no_key(lease, &address))?),
@@ -214,8 +215,10 @@ mod tests {
     use super::*;
 
     fn lease(access: &[(&str, &str)]) -> pb::Lease {
-        let access = access.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        pb::Lease { id: "lse_1".into(), resource_id: "res_1".into(), access, ..pb::Lease::default() }
+        let mut pairs: BTreeMap<String, String> = access.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let credentials = pairs.remove("private_key").map(|private_key| pb::Credentials { private_key });
+        let access = Some(pb::Access::from_pairs(pairs));
+        pb::Lease { id: "lse_1".into(), resource_id: "res_1".into(), access, credentials, ..pb::Lease::default() }
     }
 
     #[test]

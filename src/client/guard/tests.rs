@@ -24,6 +24,10 @@ async fn held() -> (Broker, LeaseGuard) {
     (broker, guard)
 }
 
+fn doubt(detail: &str) -> Option<pb::Doubt> {
+    Some(pb::Doubt { detail: detail.into() })
+}
+
 async fn until(guard: &LeaseGuard, wanted: impl FnMut(&LeaseStatus) -> bool) -> LeaseStatus {
     guard.status().wait_for(wanted).await.unwrap().clone()
 }
@@ -48,9 +52,9 @@ async fn it_tells_doubt_the_announced_end_and_the_break_with_its_causes() {
     let (asked, tell) = broker.watches.recv().await.unwrap();
     assert_eq!(asked.lease_ids, [guard.id()]);
 
-    tell.send(told(pb::Lease { doubt: "a probe got no answer".into(), ..active(2) })).await.unwrap();
-    let doubt = until(&guard, |status| matches!(status, LeaseStatus::Doubt(_))).await;
-    assert!(matches!(doubt, LeaseStatus::Doubt(lease) if lease.doubt == "a probe got no answer"));
+    tell.send(told(pb::Lease { doubt: doubt("a probe got no answer"), ..active(2) })).await.unwrap();
+    let doubted = until(&guard, |status| matches!(status, LeaseStatus::Doubt(_))).await;
+    assert!(matches!(doubted, LeaseStatus::Doubt(lease) if lease.doubt_detail() == "a probe got no answer"));
 
     let ends_at = Some(prost_types::Timestamp { seconds: 100, nanos: 0 });
     tell.send(told(pb::Lease { ends_at, ..active(3) })).await.unwrap();
@@ -73,7 +77,7 @@ async fn it_tells_doubt_the_announced_end_and_the_break_with_its_causes() {
 async fn an_older_answer_to_a_renewal_does_not_undo_what_the_watch_told() {
     let (mut broker, guard) = held().await;
     let (_, tell) = broker.watches.recv().await.unwrap();
-    tell.send(told(pb::Lease { doubt: "why".into(), ..active(9) })).await.unwrap();
+    tell.send(told(pb::Lease { doubt: doubt("why"), ..active(9) })).await.unwrap();
     until(&guard, |status| matches!(status, LeaseStatus::Doubt(_))).await;
     let before = *broker.script.renewals.lock().unwrap();
     while *broker.script.renewals.lock().unwrap() < before + 2 {
@@ -147,4 +151,28 @@ async fn a_dropped_guard_releases_nothing_and_stops_to_renew() {
     drop(guard);
     tell.closed().await;
     assert_eq!(broker.script.releases.lock().unwrap().len(), 0);
+}
+
+/// States of a later version: the times decide.
+#[tokio::test]
+async fn states_that_are_unknown_are_survived() {
+    const UNKNOWN: i32 = 99;
+    let (mut broker, guard) = held().await;
+    let (_, tell) = broker.watches.recv().await.unwrap();
+    tell.send(told(pb::Lease { state: UNKNOWN, ..active(2) })).await.unwrap();
+    let active = until(&guard, |status| matches!(status, LeaseStatus::Active(lease) if lease.revision == 2)).await;
+    assert!(matches!(active, LeaseStatus::Active(lease) if lease.state == UNKNOWN));
+    let before = *broker.script.renewals.lock().unwrap();
+    while *broker.script.renewals.lock().unwrap() < before + 2 {
+        tokio::task::yield_now().await;
+    }
+    tell.send(told(pb::Lease { state: UNKNOWN, ..lease(3, pb::LeaseState::Broken) })).await.unwrap();
+    assert!(matches!(guard.broken().await, Lost::Ended(lease) if lease.revision == 3), "it is not waited for");
+
+    let waiting = pb::Lease { state: UNKNOWN, ..lease(1, pb::LeaseState::Queued) };
+    let guard = broker.client().await.keep(waiting);
+    let (_, tell) = broker.watches.recv().await.unwrap();
+    assert!(matches!(*guard.status().borrow(), LeaseStatus::Waiting(_)));
+    tell.send(told(pb::Lease { state: UNKNOWN, ..self::active(2) })).await.unwrap();
+    assert_eq!(guard.active().await.unwrap().revision, 2);
 }

@@ -1,11 +1,11 @@
 use super::*;
-use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Role, Told};
+use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Role, WatchEvent};
 use crate::store::MemoryStore;
 use wharfinger_core::{Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, Reply, Selector};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A leader and one that follows it.
+/// A leader and its follower.
 struct Pair {
     store: MemoryStore,
     leader: Engine,
@@ -17,7 +17,7 @@ fn limits() -> Limits {
     Limits::default()
 }
 
-/// Disabled, so no resource is ever made: leases wait in line, and end when they are given up.
+/// A disabled pool: no resource is made, so leases stay queued until they are released.
 fn pools() -> Vec<PoolConfig> {
     let traits = wharfinger_core::Traits { prepares: false, cleans: false, repairs: false, probes: false };
     let pool = crate::rpc::pool_for_tests(1, 1, traits);
@@ -101,13 +101,13 @@ async fn what_the_leader_commits_is_read_and_watched() {
     let mut revision = handle.hub().revision();
     for number in 2..20 {
         let next = lease(&leader, number).await;
-        let Told::Lease(told) = watch.recv().await else { panic!("it lagged") };
+        let WatchEvent::Lease(told) = watch.recv().await else { panic!("it lagged") };
         assert_eq!(told, next);
         let (have, wanted) = (*revision.borrow_and_update(), next.revision);
         assert!(have <= wanted);
     }
     let gone = release(&leader, first.id).await;
-    let Told::Lease(told) = watch.recv().await else { panic!("it lagged") };
+    let WatchEvent::Lease(told) = watch.recv().await else { panic!("it lagged") };
     assert_eq!((told.id, &told.state), (gone.id, &gone.state));
     assert!(matches!(told.state, LeaseState::Ended { .. }));
     handle.refresh().await.unwrap();
@@ -118,7 +118,10 @@ async fn what_the_leader_commits_is_read_and_watched() {
 #[tokio::test]
 async fn nothing_is_decided_by_one_that_follows() {
     let Pair { leader, follower, store, .. } = pair().await;
-    follower.handle.standing().follow(Some(engine::Leading { address: "http://leader:1".into(), pass: "".into() }));
+    follower
+        .handle
+        .leadership()
+        .follow(Some(engine::LeaderInfo { address: "http://leader:1".into(), forwarding_key: "".into() }));
     let first = lease(&leader, 1).await;
     follower.handle.reach(first.revision, PATIENCE).await.unwrap();
     let before = store.load_now();
@@ -142,7 +145,7 @@ async fn a_revision_is_waited_for_and_one_that_never_was_is_refused() {
     );
     let behind = follower.handle.reach(never, Duration::from_millis(300)).await;
     assert!(matches!(behind, Err(SubmitError::Behind { have, wanted }) if have == first.revision && wanted == never));
-    // It comes while it is waited for.
+    // The revision comes while the call waits.
     let handle = follower.handle.clone();
     let next = Revision(first.revision.0 + 1);
     let waiting = tokio::spawn(async move { handle.reach(next, PATIENCE).await });
@@ -200,7 +203,7 @@ async fn a_store_that_goes_back_ends_it() {
     tokio::time::timeout(PATIENCE, follower.failed()).await.expect("it ends");
 }
 
-/// Whoever asks and watches goes on, with what was there and what comes.
+/// Callers and watches go on through a take-over.
 #[tokio::test]
 async fn it_takes_over_under_those_who_watch() {
     let Pair { leader, follower, store, stop } = pair().await;
@@ -214,21 +217,21 @@ async fn it_takes_over_under_those_who_watch() {
 
     let lead = crate::store::lead_for_tests(store.acquire_now());
     let leads = engine::take_over(follower, config(&store), lead, CancellationToken::new()).await.unwrap();
-    assert_eq!(handle.standing().role(), Role::Leading);
+    assert_eq!(handle.leadership().role(), Role::Leading);
     assert_eq!(read(&handle, second.id).await.unwrap().map(|lease| lease.id), Some(second.id));
     let third = lease(&leads, 3).await;
     assert!(third.revision > second.revision);
-    // What it is told, or finds when it is told to look, in order.
+    // Leases that the watch receives, or reads after it lagged, in order.
     let mut seen = second.revision;
     let mut told = Vec::new();
     while told.last() != Some(&third.id) {
         match watch.recv().await {
-            Told::Lease(lease) => {
+            WatchEvent::Lease(lease) => {
                 assert!(lease.revision >= seen, "{lease:?}");
                 seen = lease.revision;
                 told.push(lease.id);
             }
-            Told::Lagged => {
+            WatchEvent::Lagged => {
                 let from = first.revision;
                 let more = handle
                     .read(move |core, _| core.leases_changed_after(from).map(|lease| lease.id).collect::<Vec<_>>());
@@ -237,14 +240,27 @@ async fn it_takes_over_under_those_who_watch() {
         }
     }
     assert!(told.contains(&second.id), "{told:?}");
-    // Repeated, the request is the same lease.
+    // A repeated request returns the same lease.
     assert_eq!(lease(&leads, 2).await.id, second.id);
 }
 
-/// A store whose changes cannot be read while `blind`; all else works.
+/// A store whose changes cannot be read while `blind`, and whose loads wait for permits of `loads`; all else works.
 struct Blind {
     inner: MemoryStore,
     blind: std::sync::atomic::AtomicBool,
+    loads: tokio::sync::Semaphore,
+    loading: tokio::sync::Notify,
+}
+
+impl Blind {
+    fn new() -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            blind: false.into(),
+            loads: tokio::sync::Semaphore::new(100),
+            loading: tokio::sync::Notify::new(),
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -254,6 +270,8 @@ impl Store for Blind {
     }
 
     async fn load(&self) -> Result<wharfinger_core::Snapshot, StoreError> {
+        self.loading.notify_one();
+        self.loads.acquire().await.unwrap().forget();
         self.inner.load().await
     }
 
@@ -277,11 +295,11 @@ impl Store for Blind {
     }
 }
 
-/// A client that saw a revision through the former leader is not refused by the next one, though that one could not read the
-/// latest changes before it took over.
+/// A client knows a revision of the former leader. The next leader accepts it, although it could not read the latest changes before
+/// its take-over.
 #[tokio::test]
 async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads() {
-    let store = Arc::new(Blind { inner: MemoryStore::new(), blind: false.into() });
+    let store = Arc::new(Blind::new());
     let stop = CancellationToken::new();
     let config = || EngineConfig { store: store.clone(), ..config(&store.inner) };
     let leader = engine::start(config(), stop.clone()).await.unwrap();
@@ -296,8 +314,16 @@ async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads(
 
     let handle = follower.handle.clone();
     let lead = crate::store::lead_for_tests(store.inner.acquire_now());
-    let leads = engine::take_over(follower, config(), lead, CancellationToken::new()).await.unwrap();
-    assert_eq!(handle.standing().role(), Role::Leading);
+    // While the new leader loads the store, it does not yet call itself the leader.
+    store.loads.forget_permits(100);
+    let _ = tokio::time::timeout(Duration::ZERO, store.loading.notified()).await;
+    let taking_over = tokio::spawn(engine::take_over(follower, config(), lead, CancellationToken::new()));
+    store.loading.notified().await;
+    let early = handle.reach(last.revision, Duration::ZERO).await;
+    assert!(matches!(early, Err(SubmitError::Behind { .. })), "{early:?}");
+    store.loads.add_permits(1);
+    let leads = taking_over.await.unwrap().unwrap();
+    assert_eq!(handle.leadership().role(), Role::Leading);
     handle.reach(last.revision, Duration::ZERO).await.unwrap();
     assert_eq!(read(&leads.handle, last.id).await.unwrap().map(|lease| lease.id), Some(last.id));
 }

@@ -1,13 +1,14 @@
-//! Between messages and the core's types, each way in its own file. Nothing else reads or writes a message's fields.
+//! Conversions between messages and the core's types, each way in its own file. Nothing else reads or writes the fields of a message.
 
-mod asked;
-mod told;
+mod from_proto;
+mod to_proto;
 
-pub(crate) use asked::{
-    About, Listing, ResourceListing, Target, Watching, admin, break_lease, drain, events, hold, id, lease, list,
-    list_resources, release, renew, report, timeline, watch,
+pub(crate) use from_proto::{
+    About, Listing, MAX_CLAIMS, MAX_COUNT, MAX_PAGE, OnResource, OnResourceOrPool, ResourceListing, Target, Watching,
+    break_lease, drain, events, hold, id, lease, list, list_resources, on_resource, on_resource_or_pool, release,
+    renew, report, timeline, watch,
 };
-pub(crate) use told::{
-    bookmark, entry, event, explanation, lease as tell_lease, lease_state, pool as tell_pool,
+pub(crate) use to_proto::{
+    bookmark, credentials, entry, event, explanation, lease as tell_lease, lease_state, pool as tell_pool,
     resource as tell_resource, resource_state,
 };

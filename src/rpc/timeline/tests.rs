@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::client::{Client, ClientError};
-use crate::engine::{Hub, Message};
+use crate::engine::{Message, WatchHub};
 use crate::rpc::testing::broker;
 use crate::rpc::tests::{active, wanted};
 use crate::store::MemoryStore;
@@ -13,7 +13,7 @@ use tonic::Code;
 use wharfinger_adapter::Verdict;
 use wharfinger_core::{Batch, Core, Event, Limits, Snapshot, Subject, Timestamp};
 
-async fn story(client: &Client, id: &str, limit: u32) -> pb::TimelineResponse {
+async fn story(client: &Client, id: &str, limit: i32) -> pb::TimelineResponse {
     let (mut lease_id, mut resource_id) = (String::new(), id.to_owned());
     if id.starts_with("lse_") {
         std::mem::swap(&mut lease_id, &mut resource_id);
@@ -98,7 +98,7 @@ async fn a_failed_release_goes_on_to_the_check_and_a_good_one_ends_there() {
     assert_eq!(good.resource_id, failed.resource_id);
     client.release(&good.id, pb::Outcome::Ok, "").await.unwrap();
     // What comes later is neither's.
-    let target = pb::TargetRequest { resource_id: good.resource_id.clone(), ..pb::TargetRequest::default() };
+    let target = pb::CheckRequest { resource_id: good.resource_id.clone(), ..pb::CheckRequest::default() };
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     client.admin().check(target).await.unwrap();
     until(&client, &good.resource_id, &[pb::ResourceState::Ready]).await;
@@ -173,7 +173,7 @@ fn over(entries: &[Entry]) -> Handle {
             }
         }
     });
-    Handle::new(mailbox, Hub::new(revision), Arc::new(store))
+    Handle::new(mailbox, WatchHub::new(revision), Arc::new(store))
 }
 
 #[tokio::test]

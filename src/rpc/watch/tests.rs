@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::{Hub, SubmitError};
+use crate::engine::{SubmitError, WatchHub};
 use crate::rpc::source::Page;
 use crate::rpc::testing::{active, queued, released};
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ type Between = Box<dyn FnOnce(&World) + Send>;
 /// A broker's leases, read in pages of two.
 #[derive(Clone)]
 struct World {
-    hub: Hub,
+    hub: WatchHub,
     state: Arc<Mutex<State>>,
 }
 
@@ -29,7 +29,7 @@ struct State {
 
 impl World {
     fn new() -> Self {
-        Self { hub: Hub::new(Revision(0)), state: Arc::default() }
+        Self { hub: WatchHub::new(Revision(0)), state: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,14 +95,14 @@ impl Source for World {
         Ok(crate::clock::wall())
     }
 
-    fn hub(&self) -> &Hub {
+    fn hub(&self) -> &WatchHub {
         &self.hub
     }
 
     async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
         let mut told = tell_lease(lease, Reading::default());
         if *lease.spec.principal == *caller {
-            told.access.insert("private_key".into(), "secret".into());
+            told.credentials = Some(pb::Credentials { private_key: "secret".into() });
         }
         Ok(told)
     }
@@ -415,8 +415,8 @@ async fn credentials_are_sent_to_the_principal_that_the_watch_names_and_to_no_ot
                     pb::watch_response::Event::Bookmark(_) => world.change(active, 1),
                 }
             };
-            assert_eq!(lease.access["address"], "10.0.0.1");
-            assert_eq!(lease.access.contains_key("private_key"), sent, "{owner:?}");
+            assert_eq!(lease.access_pairs()["address"], "10.0.0.1");
+            assert_eq!(lease.credentials.is_some(), sent, "{owner:?}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Connections: made with every limit that there is, and thrown away after anything odd.
+//! Connections. Each has all time limits, and is discarded after any error.
 //!
-//! No pool of sqlx's: a connection that is taken out belongs to the future that uses it, and is given back only after all
-//! went well. Whatever is dropped half-way (a call that was cancelled, a time that ran out) closes its connection, so no
-//! transaction stays open and no answer is read by the wrong one (sqlx#4385).
+//! The pool of sqlx is not used. A connection belongs to the future that uses it, and returns to the readers only after success. A
+//! future that is dropped (a cancelled call, a timeout) closes its connection, so no transaction stays open and no answer reaches
+//! the wrong reader (sqlx#4385).
 
-use super::error::{Trouble, sorted};
+use super::error::{PgError, sorted};
 use super::sql;
 use crate::store::{PostgresSettings, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -15,47 +15,47 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The oldest version that is known to have all that is used.
+/// The oldest version that has all features that the store uses.
 const OLDEST: i64 = 140_000;
 
-/// Connections that only read.
+/// Maximum number of connections that only read.
 const READERS: usize = 4;
 
-/// What a connection is for, which says how long its statements may take.
+/// The purpose of a connection, which sets the time limit of its statements.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Commits: each is one statement.
     Write,
-    /// Small questions.
+    /// Small reads.
     Read,
-    /// All that is kept, or the schema: as long as it takes, while it goes on.
+    /// Loads of all rows, and migrations. The limit is for the progress, not for the whole.
     Bulk,
 }
 
-/// The longest that a bulk statement may take on the server: a million leases come in some ten seconds.
+/// Maximum time of a bulk statement on the server. A million leases take about ten seconds.
 const BULK: Duration = Duration::from_secs(600);
 
-/// A database, and how it is talked to.
-pub(super) struct Site {
+/// A database, and the settings of its connections.
+pub(super) struct Database {
     settings: PostgresSettings,
     options: PgConnectOptions,
     /// The URL without its password.
     pub(super) place: String,
 }
 
-impl Site {
+impl Database {
     pub(super) fn new(settings: PostgresSettings) -> Result<Self, StoreError> {
         let place = settings.to_string();
         let parsed = PgConnectOptions::from_str(&settings.url).map_err(|error| sorted(&place, &error))?;
-        // An IPv6 address stands in brackets in a URL, and nowhere else.
+        // A URL has an IPv6 address in brackets; the options have it without.
         let host = parsed.get_host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let mut options = parsed.host(&host);
         if options.get_application_name().is_none() {
             options = options.application_name("wharfinger");
         }
-        // Nothing is sent with the start of a session that a pooler would refuse.
+        // The start of a session sends no parameter that a pooler would refuse.
         let options = options.extra_float_digits(None).disable_statement_logging();
-        Ok(Site { settings, options, place })
+        Ok(Database { settings, options, place })
     }
 
     /// The schema, as a name in SQL.
@@ -63,12 +63,12 @@ impl Site {
         &self.settings.schema
     }
 
-    /// How long a statement may take, with the way to the server.
+    /// Maximum time of a statement, with the round trip.
     pub(super) fn limit(&self, purpose: Purpose) -> Duration {
         self.on_server(purpose) + Duration::from_secs(1)
     }
 
-    /// How long a commit that lost its connection is looked after.
+    /// Maximum time for finishing a commit whose connection broke.
     pub(super) fn patience(&self) -> Duration {
         self.settings.statement_timeout
     }
@@ -81,34 +81,35 @@ impl Site {
     }
 
     /// A new connection with our settings.
-    pub(super) async fn connect(&self, purpose: Purpose) -> Result<PgConnection, Trouble> {
+    pub(super) async fn connect(&self, purpose: Purpose) -> Result<PgConnection, PgError> {
         let limit = self.settings.connect_timeout;
         let made = tokio::time::timeout(limit, self.try_connect(purpose)).await;
         made.unwrap_or_else(|_| {
-            Err(Trouble::Store(StoreError::Unavailable(format!(
-                "the database {} takes no connection within {limit:?} (`connect_timeout`): is it there, and not full?",
+            Err(PgError::Store(StoreError::Unavailable(format!(
+                "the database {} accepted no connection within {limit:?} (`connect_timeout`): is it running, and below its maximum of \
+                 connections?",
                 self.place
             ))))
         })
     }
 
-    /// As whom and where to connect now.
+    /// The options for a new connection, with the current password.
     pub(super) async fn options(&self) -> Result<PgConnectOptions, StoreError> {
         let mut options = self.options.clone();
         if let Some(path) = &self.settings.password_file {
             // Read each time, so that a password can be changed under a running server.
             let text = tokio::fs::read_to_string(path).await.map_err(|error| {
-                StoreError::Configuration(format!("the password file {} can't be read: {error}", path.display()))
+                StoreError::Configuration(format!("the password file {} cannot be read: {error}", path.display()))
             })?;
             options = options.password(text.lines().next().unwrap_or_default());
         }
         Ok(options)
     }
 
-    async fn try_connect(&self, purpose: Purpose) -> Result<PgConnection, Trouble> {
+    async fn try_connect(&self, purpose: Purpose) -> Result<PgConnection, PgError> {
         let mut conn = self.options().await?.connect().await?;
         let time = self.on_server(purpose).as_millis();
-        // Less, so that who keeps a lock is named as that.
+        // Shorter than the statement limit, so that the error names the lock.
         let lock = match purpose {
             Purpose::Write | Purpose::Read => time / 2,
             Purpose::Bulk => 60_000,
@@ -123,7 +124,7 @@ impl Site {
             .await?;
         let version: i64 = row.try_get(0)?;
         if version < OLDEST {
-            return Err(Trouble::Store(StoreError::Configuration(format!(
+            return Err(PgError::Store(StoreError::Configuration(format!(
                 "the database {} is PostgreSQL {}: use {} or newer",
                 self.place,
                 version / 10_000,
@@ -134,16 +135,16 @@ impl Site {
     }
 
     /// Waits for one answer, not longer than the server may take and a second more.
-    pub(super) async fn within<T, E: Into<Trouble>>(
+    pub(super) async fn within<T, E: Into<PgError>>(
         &self,
         purpose: Purpose,
         work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, PgError> {
         let limit = self.limit(purpose);
         match tokio::time::timeout(limit, work).await {
             Ok(done) => done.map_err(Into::into),
             // As if the connection were lost, which it is: it is not used again.
-            Err(_) => Err(Trouble::Sql(sqlx::Error::Io(std::io::Error::new(
+            Err(_) => Err(PgError::Sql(sqlx::Error::Io(std::io::Error::new(
                 std::io::ErrorKind::TimedOut,
                 format!("no answer within {limit:?}"),
             )))),
@@ -171,15 +172,15 @@ impl Readers {
     }
 
     /// One that is idle, or a new one.
-    pub(super) async fn take(&self, site: &Site) -> Result<Reader<'_>, Trouble> {
-        let limit = site.limit(Purpose::Read);
+    pub(super) async fn take(&self, database: &Database) -> Result<Reader<'_>, PgError> {
+        let limit = database.limit(Purpose::Read);
         let permit = match tokio::time::timeout(limit, self.permits.acquire()).await {
             Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(Trouble::Store(StoreError::Unavailable("the store is closed".into()))),
+            Ok(Err(_)) => return Err(PgError::Store(StoreError::Unavailable("the store is closed".into()))),
             Err(_) => {
-                return Err(Trouble::Store(StoreError::Unavailable(format!(
+                return Err(PgError::Store(StoreError::Unavailable(format!(
                     "the database {} is asked too much: no connection was free within {limit:?}",
-                    site.place
+                    database.place
                 ))));
             }
         };
@@ -187,7 +188,7 @@ impl Readers {
         let used = idle.is_some();
         let conn = match idle {
             Some(conn) => conn,
-            None => site.connect(Purpose::Read).await?,
+            None => database.connect(Purpose::Read).await?,
         };
         Ok(Reader { conn, used, _permit: permit })
     }

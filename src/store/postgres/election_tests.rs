@@ -1,4 +1,4 @@
-//! Who leads, and that no two do.
+//! Tests of elections: one server leads, and never two.
 
 use super::testing::proxy::{Mode, Proxy};
 use super::testing::{of, settings, shared};
@@ -20,7 +20,7 @@ fn batch(base: u64) -> Batch {
     }
 }
 
-/// One attempt that must win.
+/// Makes one attempt, which must win.
 async fn wins(store: &PostgresStore, who: &Candidate) -> Lead {
     match store.campaign(who).await.unwrap() {
         Election::Won(lead) => lead,
@@ -28,7 +28,7 @@ async fn wins(store: &PostgresStore, who: &Candidate) -> Lead {
     }
 }
 
-/// Attempts until one wins.
+/// Repeats attempts until one wins.
 async fn until_won(store: &PostgresStore, who: &Candidate) -> Lead {
     let start = Instant::now();
     loop {
@@ -38,6 +38,21 @@ async fn until_won(store: &PostgresStore, who: &Candidate) -> Lead {
         assert!(start.elapsed() < Duration::from_secs(60), "{} never leads", who.holder);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// The end of the lead in the database, in milliseconds.
+async fn ends_at(conn: &mut sqlx::postgres::PgConnection) -> i64 {
+    let row = sqlx::query(
+        "SELECT CASE WHEN isfinite(until) THEN (extract(epoch FROM until) * 1000)::bigint ELSE 0 END FROM leader",
+    )
+    .fetch_one(conn)
+    .await
+    .unwrap();
+    sqlx::Row::get(&row, 0)
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap()
 }
 
 const LONG: Duration = Duration::from_secs(120);
@@ -84,7 +99,7 @@ async fn a_leader_commits_and_one_that_was_deposed_does_not() {
     assert!(matches!(refused, Err(CommitError::Deposed { current }) if current == second.epoch()), "{refused:?}");
     b.commit(&batch(1), second.epoch()).await.unwrap();
     assert!(second.holds());
-    // Who takes the store by force, as a server does that does not share, has it.
+    // A server without a cluster takes the store over from any leader.
     let forced = a.acquire().await.unwrap();
     assert!(forced > second.epoch());
     assert!(matches!(b.commit(&batch(2), second.epoch()).await, Err(CommitError::Deposed { .. })));
@@ -97,17 +112,21 @@ async fn a_lead_is_renewed_for_as_long_as_its_server_lives() {
     let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
     let ttl = Duration::from_secs(6);
     let lead = wins(&a, &candidate("a", ttl)).await;
+    let mut conn = a.inner.database.connect(Purpose::Read).await.unwrap();
+    let first = ends_at(&mut conn).await;
     let start = Instant::now();
-    while start.elapsed() < ttl * 2 {
+    // The renewals move the end of the lead by two times to live.
+    while ends_at(&mut conn).await < first + millis(ttl * 2) {
         assert!(matches!(b.campaign(&candidate("b", ttl)).await.unwrap(), Election::Lost(Some(_))));
         assert!(lead.holds());
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(start.elapsed() < LONG, "the lead is not renewed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     a.resign(&candidate("a", ttl), &lead).await;
     wins(&b, &candidate("b", ttl)).await;
 }
 
-/// The heart of it: cut off from the database, a leader knows that it does not lead any more before another can.
+/// A leader that is cut off from the database stops leading before another server can lead.
 #[tokio::test]
 async fn who_cannot_renew_stops_before_another_leads() {
     let Some(cluster) = shared().await else { return };
@@ -143,15 +162,15 @@ async fn who_cannot_renew_stops_before_another_leads() {
     }
 }
 
-/// The database took the attempt and its answer was lost: the same server takes its own row at once, without waiting for the
-/// time to live. An older attempt that arrives late changes nothing.
+/// An attempt wins and its answer is lost. The same server then takes its own row at once, without waiting for the time to live. An
+/// older attempt that arrives late changes nothing.
 #[tokio::test]
 async fn a_lost_answer_costs_no_time_to_live() {
     let Some(settings) = settings().await else { return };
     let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
     let me = candidate("a", LONG);
     let take = |epoch: i64| sqlx::query(sql::TAKE).bind("a").bind("http://a:1").bind(120_000_i64).bind(epoch);
-    let mut conn = a.inner.site.connect(Purpose::Read).await.unwrap();
+    let mut conn = a.inner.database.connect(Purpose::Read).await.unwrap();
     assert!(take(0).fetch_optional(&mut conn).await.unwrap().is_some(), "the answer that was lost");
     assert!(matches!(b.campaign(&candidate("b", LONG)).await.unwrap(), Election::Lost(Some(_))));
     let lead = wins(&a, &me).await;
@@ -161,4 +180,30 @@ async fn a_lost_answer_costs_no_time_to_live() {
     assert!(lead.holds());
     let offset = a.clock_offset().expect("the clocks were compared").0;
     assert!(offset.abs() < 5000, "one machine has one clock: {offset} ms");
+}
+
+/// An earlier commit holds the writer for longer than an attempt may take. The lead is renewed meanwhile, and then given back.
+#[tokio::test]
+async fn a_writer_that_is_stuck_costs_no_time_to_live() {
+    let Some(settings) = settings().await else { return };
+    let (a, b) = (PostgresStore::open(&settings).await.unwrap(), PostgresStore::open(&settings).await.unwrap());
+    let ttl = Duration::from_secs(6);
+    let mut conn = b.inner.database.connect(Purpose::Read).await.unwrap();
+    let stuck = a.inner.writer.lock().await;
+    let other = a.clone();
+    let campaign = tokio::spawn(async move { other.campaign(&candidate("a", ttl)).await.map(drop) });
+    let start = Instant::now();
+    let wait_for = async |conn: &mut _, what: &str, more_than: i64| {
+        while ends_at(conn).await <= more_than {
+            assert!(start.elapsed() < LONG, "{what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        ends_at(conn).await
+    };
+    let first = wait_for(&mut conn, "it never leads", 0).await;
+    wait_for(&mut conn, "the lead is not renewed", first).await;
+    let refused = campaign.await.unwrap();
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    wins(&b, &candidate("b", LONG)).await;
+    drop(stuck);
 }

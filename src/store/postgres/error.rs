@@ -1,42 +1,42 @@
-//! What PostgreSQL's errors mean for the operator, by their SQLSTATE
+//! The meaning of PostgreSQL's errors for the operator, by their SQLSTATE
 //! (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 
 use crate::store::StoreError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use std::io::ErrorKind;
 
-/// Anything that can go wrong while reading.
+/// An error of the database.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// The database said it, or does not say anything.
+pub(super) enum PgError {
+    /// The database returned an error, or does not answer.
     Sql(sqlx::Error),
-    /// What it said makes no sense, or is what was asked not to be.
+    /// The database returned a row that this version cannot read, or refuses the state that the caller needs.
     Store(StoreError),
 }
 
-impl From<sqlx::Error> for Trouble {
+impl From<sqlx::Error> for PgError {
     fn from(error: sqlx::Error) -> Self {
-        Trouble::Sql(error)
+        PgError::Sql(error)
     }
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for PgError {
     fn from(error: StoreError) -> Self {
-        Trouble::Store(error)
+        PgError::Store(error)
     }
 }
 
-impl Trouble {
+impl PgError {
     pub(super) fn sorted(&self, place: &str) -> StoreError {
         match self {
-            Trouble::Sql(error) => sorted(place, error),
-            Trouble::Store(error) => error.clone(),
+            PgError::Sql(error) => sorted(place, error),
+            PgError::Store(error) => error.clone(),
         }
     }
 
-    /// The connection is of no use any more, and another might be.
+    /// Whether the connection is broken and another one might work.
     pub(super) fn lost(&self) -> bool {
-        matches!(self, Trouble::Sql(error) if !refused(error))
+        matches!(self, PgError::Sql(error) if !refused(error))
     }
 }
 
@@ -44,13 +44,13 @@ fn database(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     error.as_database_error()?.try_downcast_ref()
 }
 
-/// The database has certainly not done what the statement said: it says ERROR, and goes on. What is FATAL ends the
-/// connection, and may come after a commit (an administrator ends a session that waits for a standby).
+/// Whether the database has certainly not run the statement: it returned an ERROR and the session goes on. A FATAL error ends the
+/// session and may come after a commit (an administrator ends a session that waits for a standby).
 pub(super) fn refused(error: &sqlx::Error) -> bool {
     database(error).is_some_and(|error| error.severity() == PgSeverity::Error)
 }
 
-/// Sorts an error by who must act, and says what to do. `place`: the URL without its password.
+/// Sorts an error by who must act, with a remedy in its text. `place` is the URL without its password.
 pub(super) fn sorted(place: &str, error: &sqlx::Error) -> StoreError {
     let Some(said) = database(error) else { return without_code(place, error) };
     let text = format!("{} (SQLSTATE {})", said.message(), said.code());
@@ -87,13 +87,13 @@ pub(super) fn sorted(place: &str, error: &sqlx::Error) -> StoreError {
 fn without_code(place: &str, error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Tls(_) => no_tls(place, error),
-        // As rustls says it: what has come is not what was agreed on, or not from whom we trust.
+        // An error of rustls: a message is not valid, or the certificate is not trusted.
         sqlx::Error::Io(io) if io.kind() == ErrorKind::InvalidData => no_tls(place, error),
         sqlx::Error::Configuration(_) => {
-            StoreError::Configuration(format!("the database {place} can't be named so: {error}"))
+            StoreError::Configuration(format!("the database {place} cannot be named so: {error}"))
         }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
-            StoreError::Corrupt(format!("the database {place} gave a row that can't be read: {error}"))
+            StoreError::Corrupt(format!("the database {place} gave a row that cannot be read: {error}"))
         }
         _ => StoreError::Unavailable(format!("the database {place} does not answer: {error}")),
     }

@@ -1,11 +1,12 @@
-//! What others have committed: asked for over a connection of its own, and a hint when there is something.
+//! The changes that other servers commit, read over a connection of its own, and a hint for each commit.
 //!
-//! Each commit notifies its schema's channel. That is heard within a millisecond or so, or not at all (a connection breaks, a
-//! pooler stands between): who follows asks from time to time all the same.
+//! Each commit notifies the channel of its schema. The notification comes within about a millisecond, or not at all (a connection
+//! breaks, or a pooler is in between), so a follower also polls.
 
-use super::connect::{Purpose, Site, part};
-use super::error::Trouble;
+use super::connect::{Database, Purpose, part};
+use super::error::PgError;
 use super::read;
+use crate::backoff::Backoff;
 use crate::store::{Changes, StoreError};
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use std::sync::{Arc, Mutex as Sync, PoisonError, Weak};
@@ -13,10 +14,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use wharfinger_core::Revision;
 
-/// After a connection that listens broke.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// The first and the longest wait before a connection that listens is made again.
+const RECONNECT_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// The way to the changes.
+/// The connection for changes, and the hints.
 #[derive(Default)]
 pub(super) struct Feed {
     conn: Mutex<Option<PgConnection>>,
@@ -24,19 +25,19 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// The connection is kept only if it answered. One that was idle may be dead; then another is made.
-    pub(super) async fn changes(&self, site: &Site, after: Revision, limit: usize) -> Result<Changes, Trouble> {
+    /// Reads changes. The connection is kept only after an answer. An idle connection may be dead and is then replaced.
+    pub(super) async fn changes(&self, database: &Database, after: Revision, limit: usize) -> Result<Changes, PgError> {
         let mut place = self.conn.lock().await;
         loop {
             let idle = place.take();
             let used = idle.is_some();
             let mut conn = match idle {
                 Some(conn) => conn,
-                None => site.connect(Purpose::Read).await?,
+                None => database.connect(Purpose::Read).await?,
             };
-            match site.within(Purpose::Read, read::changes(&mut conn, after, limit)).await {
-                Err(trouble) if used && trouble.lost() => {}
-                Err(trouble @ Trouble::Sql(_)) => return Err(trouble),
+            match database.within(Purpose::Read, read::changes(&mut conn, after, limit)).await {
+                Err(failure) if used && failure.lost() => {}
+                Err(failure @ PgError::Sql(_)) => return Err(failure),
                 other => {
                     *place = Some(conn);
                     return other;
@@ -45,16 +46,16 @@ impl Feed {
         }
     }
 
-    /// Listens for as long as somebody has what is returned.
-    pub(super) fn hints(&self, site: &Arc<Site>) -> watch::Receiver<u64> {
+    /// Starts to listen, until the last receiver is dropped.
+    pub(super) fn hints(&self, database: &Arc<Database>) -> watch::Receiver<u64> {
         let mut known = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(told) = known.upgrade() {
-            return told.subscribe();
+        if let Some(hints) = known.upgrade() {
+            return hints.subscribe();
         }
-        let told = Arc::new(watch::Sender::new(0));
-        *known = Arc::downgrade(&told);
-        let receiver = told.subscribe();
-        tokio::spawn(listen(site.clone(), told));
+        let hints = Arc::new(watch::Sender::new(0));
+        *known = Arc::downgrade(&hints);
+        let receiver = hints.subscribe();
+        tokio::spawn(listen(database.clone(), hints));
         receiver
     }
 
@@ -65,42 +66,43 @@ impl Feed {
     }
 }
 
-async fn listen(site: Arc<Site>, told: Arc<watch::Sender<u64>>) {
-    let hear = async {
+async fn listen(database: Arc<Database>, hints: Arc<watch::Sender<u64>>) {
+    let listening = async {
+        let mut backoff = Backoff::new(RECONNECT_DELAY.0, RECONNECT_DELAY.1);
         loop {
-            let error = match hear(&site, &told).await {
+            let error = match listen_once(&database, &hints, &mut backoff).await {
                 Ok(()) => None,
-                Err(trouble) => Some(trouble.sorted(&site.place)),
+                Err(failure) => Some(failure.sorted(&database.place)),
             };
-            tracing::debug!(error = error.map(tracing::field::display), "nothing is heard of commits; asking goes on");
-            // Something may have been missed.
-            told.send_modify(|count| *count += 1);
-            tokio::time::sleep(LISTEN_AGAIN).await;
+            tracing::debug!(error = error.map(tracing::field::display), "no notifications of commits; polling goes on");
+            // A notification may have been missed.
+            hints.send_modify(|count| *count += 1);
+            tokio::time::sleep(backoff.wait(None)).await;
         }
     };
     tokio::select! {
-        () = told.closed() => {}
-        () = hear => {}
+        () = hints.closed() => {}
+        () = listening => {}
     }
 }
 
-/// Until the connection breaks.
-async fn hear(site: &Site, told: &watch::Sender<u64>) -> Result<(), Trouble> {
-    let limit = site.limit(Purpose::Read);
+/// Listens until the connection breaks.
+async fn listen_once(database: &Database, hints: &watch::Sender<u64>, backoff: &mut Backoff) -> Result<(), PgError> {
+    let limit = database.limit(Purpose::Read);
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(limit)
         .test_before_acquire(false)
-        .connect_lazy_with(site.options().await?);
+        .connect_lazy_with(database.options().await?);
     let mut listener = PgListener::connect_with(&pool).await?;
-    tokio::time::timeout(limit, listener.listen(site.schema()))
+    tokio::time::timeout(limit, listener.listen(database.schema()))
         .await
         .map_err(|_| StoreError::Unavailable("no answer to LISTEN".into()))??;
-    // What was committed before.
-    told.send_modify(|count| *count += 1);
-    while let Some(heard) = listener.try_recv().await? {
-        let _ = heard;
-        told.send_modify(|count| *count += 1);
+    backoff.reset();
+    // Commits before this moment had no listener.
+    hints.send_modify(|count| *count += 1);
+    while listener.try_recv().await?.is_some() {
+        hints.send_modify(|count| *count += 1);
     }
     Ok(())
 }

@@ -1,43 +1,44 @@
-//! Is it ours, is it not newer than we are; then the schema. All in one transaction, and one server at a time.
+//! The migration of the schema, in one transaction, by one server at a time. It refuses a schema of another program or a newer
+//! version.
 
-use super::connect::{Purpose, Site, part};
-use super::error::Trouble;
+use super::connect::{Database, Purpose, part};
+use super::error::PgError;
 use super::rows::number;
 use super::sql;
+use crate::random::random;
 use crate::store::StoreError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
-use std::hash::{BuildHasher, RandomState};
 
-/// Brings the schema up to this version; makes it if it is not there.
-pub(super) async fn migrate(site: &Site) -> Result<(), Trouble> {
-    let mut conn = site.connect(Purpose::Bulk).await?;
-    site.within(Purpose::Bulk, bring_up(site, &mut conn)).await?;
+/// Migrates the schema to this version. Makes it if it does not exist.
+pub(super) async fn migrate(database: &Database) -> Result<(), PgError> {
+    let mut conn = database.connect(Purpose::Bulk).await?;
+    database.within(Purpose::Bulk, bring_up(database, &mut conn)).await?;
     part(conn).await;
     Ok(())
 }
 
-fn configuration(message: String) -> Trouble {
-    Trouble::Store(StoreError::Configuration(message))
+fn configuration(message: String) -> PgError {
+    PgError::Store(StoreError::Configuration(message))
 }
 
 async fn one(conn: &mut PgConnection, text: &'static str, schema: &str) -> Result<PgRow, sqlx::Error> {
     sqlx::query(text).bind(schema).fetch_one(conn).await
 }
 
-/// After an error the connection is dropped, and the transaction with it.
-async fn bring_up(site: &Site, conn: &mut PgConnection) -> Result<(), Trouble> {
-    let (place, schema) = (&site.place, site.schema());
-    if look(site, conn).await?.ours && version(conn).await? == newest() {
-        // The usual start: nothing to do, and nobody to wait for.
+/// An error drops the connection, which ends the transaction.
+async fn bring_up(database: &Database, conn: &mut PgConnection) -> Result<(), PgError> {
+    let (place, schema) = (&database.place, database.schema());
+    if look(database, conn).await?.ours && version(conn).await? == newest() {
+        // The usual start: the schema is of this version, and no lock is needed.
         return Ok(());
     }
     sqlx::query(sql::BEGIN).execute(&mut *conn).await?;
-    // Another server that starts at the same time waits here, and finds it done.
+    // Another server that starts at the same time waits here, and then finds the schema migrated.
     one(conn, sql::LOCK, schema).await?;
-    let seen = look(site, conn).await?;
+    let seen = look(database, conn).await?;
     if !seen.there {
-        // Checked when the configuration was: a to z, 0 to 9 and _.
+        // The configuration allows only a to z, 0 to 9 and _ in the name.
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).execute(&mut *conn).await?;
     }
     if !seen.ours {
@@ -66,22 +67,22 @@ async fn bring_up(site: &Site, conn: &mut PgConnection) -> Result<(), Trouble> {
     sqlx::query(sql::SET_VERSION).bind(newest()).execute(&mut *conn).await?;
     sqlx::query(sql::END).execute(&mut *conn).await?;
     if (1..sql::WITHOUT_CREDENTIALS).contains(&version) {
-        rewrite(site, conn).await;
+        rewrite(database, conn).await;
     }
     tracing::info!(database = %place, from = version, to = newest(), "the schema was brought up to this version");
     Ok(())
 }
 
-/// Writes the tables anew that held credentials: former versions of their rows stay in the files until then. The server's own log
-/// and its backups hold them still, so a failure here stops nothing.
-async fn rewrite(site: &Site, conn: &mut PgConnection) {
+/// Writes the tables anew that had credentials, since the files keep former versions of their rows until then. The server's log and
+/// its backups keep them too, so a failure here is only a warning.
+async fn rewrite(database: &Database, conn: &mut PgConnection) {
     for statement in sql::REWRITE {
         if let Err(error) = sqlx::raw_sql(statement).execute(&mut *conn).await {
-            tracing::warn!(%error, database = %site.place, "old rows with private keys are in the files still: run {statement}");
+            tracing::warn!(%error, database = %database.place, "old rows with private keys are in the files still: run {statement}");
         }
     }
     tracing::warn!(
-        database = %site.place,
+        database = %database.place,
         "holder keys that older versions stored are erased from the tables; backups and the server's log (WAL) may hold them: \
          replace each holder_key that was in use"
     );
@@ -91,7 +92,7 @@ fn newest() -> i64 {
     sql::MIGRATIONS.len() as i64
 }
 
-async fn version(conn: &mut PgConnection) -> Result<i64, Trouble> {
+async fn version(conn: &mut PgConnection) -> Result<i64, PgError> {
     number(&sqlx::query(sql::VERSION).fetch_one(conn).await?, 0)
 }
 
@@ -101,24 +102,24 @@ struct Seen {
     tables: i64,
 }
 
-async fn look(site: &Site, conn: &mut PgConnection) -> Result<Seen, Trouble> {
-    let row = one(conn, sql::LOOK, site.schema()).await?;
+async fn look(database: &Database, conn: &mut PgConnection) -> Result<Seen, PgError> {
+    let row = one(conn, sql::LOOK, database.schema()).await?;
     if !row.try_get::<bool, _>(3)? {
-        return Err(Trouble::Store(StoreError::Unavailable(format!(
+        return Err(PgError::Store(StoreError::Unavailable(format!(
             "the database {} can only be read: it is a standby; name the primary",
-            site.place
+            database.place
         ))));
     }
     if !row.try_get::<bool, _>(4)? {
         tracing::warn!(
-            database = %site.place,
+            database = %database.place,
             "the database does not keep what it acknowledges through a loss of power: set fsync and full_page_writes to on"
         );
     }
     Ok(Seen { there: row.try_get(0)?, ours: row.try_get(1)?, tables: number(&row, 2)? })
 }
 
-/// A number that differs from one database to the next. Nothing secret hangs on it.
+/// A number that differs from one database to the next. It need not be secret.
 fn salt() -> u16 {
-    (RandomState::new().hash_one(std::process::id()) & 0xffff) as u16
+    (random() & 0xffff) as u16
 }

@@ -1,15 +1,15 @@
-//! PostgreSQL: for a broker whose data is not on its own machine, and for more than one broker.
+//! The store in PostgreSQL, for a broker whose data is on another machine, and for more than one server.
 //!
-//! One connection writes, a few read, and one is made for each load. A commit is one statement: it checks epoch and
-//! revision in the row of `meta`, writes all rows by `unnest`, and is its own transaction, so it costs one way to the
-//! server and back and one flush there. See docs/adr/0014-postgresql.md.
+//! One connection writes, a few read, and each load has one of its own. A commit is one statement and one transaction: it checks
+//! epoch and revision in the row of `meta` and writes all rows by `unnest`. It costs one round trip and one flush. See
+//! docs/adr/0014-postgresql.md.
 
 mod connect;
+mod election;
 #[cfg(test)]
 mod election_tests;
 mod error;
 mod feed;
-mod lead;
 mod migrate;
 mod read;
 mod restore;
@@ -22,14 +22,13 @@ mod tests;
 mod write;
 
 use super::{Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, StoreError, StoredEvent, numbered};
+use crate::random::random;
 use async_trait::async_trait;
-use connect::{Purpose, Readers, Site};
-use error::Trouble;
+use connect::{Database, Purpose, Readers};
+use election::{Clocks, ElectionConn};
+use error::PgError;
 use feed::Feed;
-use lead::{Ballot, Clocks};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, watch};
 use wharfinger_core::{Batch, Millis, Revision, Snapshot, Timestamp};
 use write::{Plan, Writer};
@@ -41,99 +40,84 @@ pub struct PostgresStore {
 }
 
 struct Inner {
-    site: Arc<Site>,
+    database: Arc<Database>,
     writer: Mutex<Writer>,
     readers: Readers,
-    ballot: Ballot,
-    /// The database's clock beside that of this machine.
+    election: ElectionConn,
+    /// The database's clock, compared with that of this machine.
     clocks: Clocks,
     feed: Feed,
-    marks: Marks,
-}
-
-/// Marks of commits: no two are the same, over all servers.
-struct Marks {
-    hasher: RandomState,
-    next: AtomicU64,
-}
-
-impl Marks {
-    fn mark(&self) -> i64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.hasher.hash_one((std::process::id(), number)).cast_signed()
-    }
 }
 
 impl PostgresStore {
-    /// Connects, and brings the schema up to this version; makes it if it is not there.
+    /// Connects, and migrates the schema to this version. Makes the schema if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError::Configuration`] if the database does not let us in, is of a newer version, too old, or another
-    /// program's; [`StoreError::Unavailable`] if it does not answer or can only be read.
+    /// [`StoreError::Configuration`] if the database refuses the login, is too old, or its schema is of a newer version or another
+    /// program. [`StoreError::Unavailable`] if it does not answer or is read-only.
     pub async fn open(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let store = Self::new(settings)?;
         store.bring_up().await?;
         Ok(store)
     }
 
-    /// Does not connect yet. Nothing can be asked before [`PostgresStore::bring_up`].
+    /// Makes a store that is not connected. Call [`PostgresStore::bring_up`] before any other function.
     ///
     /// # Errors
-    /// [`StoreError::Configuration`] if the URL is none.
+    /// [`StoreError::Configuration`] if the URL is not valid.
     pub fn new(settings: &PostgresSettings) -> Result<Self, StoreError> {
-        let site = Arc::new(Site::new(settings.clone())?);
+        let database = Arc::new(Database::new(settings.clone())?);
         Ok(PostgresStore {
             inner: Arc::new(Inner {
-                writer: Mutex::new(Writer::new(site.clone())),
+                writer: Mutex::new(Writer::new(database.clone())),
                 readers: Readers::new(),
-                ballot: Ballot::default(),
+                election: ElectionConn::default(),
                 clocks: Clocks::default(),
                 feed: Feed::default(),
-                marks: Marks { hasher: RandomState::new(), next: AtomicU64::new(0) },
-                site,
+                database,
             }),
         })
     }
 
-    /// Connects, and brings the schema up to this version.
+    /// Connects, and migrates the schema to this version.
     ///
     /// # Errors
     /// As of [`PostgresStore::open`].
     pub async fn bring_up(&self) -> Result<(), StoreError> {
-        migrate::migrate(&self.inner.site).await.map_err(|trouble| self.sorted(&trouble))
+        migrate::migrate(&self.inner.database).await.map_err(|failure| self.sorted(&failure))
     }
 
-    /// Whether the URL is one, as far as that can be said without connecting.
+    /// Checks the URL without connecting.
     ///
     /// # Errors
-    /// [`StoreError::Configuration`] if it is not.
+    /// [`StoreError::Configuration`] if it is not valid.
     pub fn understands(settings: &PostgresSettings) -> Result<(), StoreError> {
-        Site::new(settings.clone()).map(drop)
+        Database::new(settings.clone()).map(drop)
     }
 
-    fn sorted(&self, trouble: &Trouble) -> StoreError {
-        trouble.sorted(&self.inner.site.place)
+    fn sorted(&self, failure: &PgError) -> StoreError {
+        failure.sorted(&self.inner.database.place)
     }
 }
 
-/// Asks something over a connection that reads. One that was idle may be dead; then it is asked again over a new one.
+/// Reads over a connection of the readers. An idle connection may be dead; the read is then repeated over a new one.
 macro_rules! reading {
     ($self:ident, $conn:ident => $work:expr) => {{
         let inner = &*$self.inner;
         loop {
-            let mut reader = inner.readers.take(&inner.site).await.map_err(|trouble| $self.sorted(&trouble))?;
+            let mut reader = inner.readers.take(&inner.database).await.map_err(|failure| $self.sorted(&failure))?;
             let $conn = &mut reader.conn;
-            match inner.site.within(Purpose::Read, $work).await {
+            match inner.database.within(Purpose::Read, $work).await {
                 Ok(found) => {
                     inner.readers.give(reader);
                     break Ok(found);
                 }
-                Err(Trouble::Store(error)) => {
+                Err(PgError::Store(error)) => {
                     inner.readers.give(reader);
                     break Err(error);
                 }
-                Err(trouble) if reader.used && trouble.lost() => inner.readers.forget(),
-                Err(trouble) => break Err($self.sorted(&trouble)),
+                Err(failure) if reader.used && failure.lost() => inner.readers.forget(),
+                Err(failure) => break Err($self.sorted(&failure)),
             }
         }
     }};
@@ -142,27 +126,28 @@ macro_rules! reading {
 #[async_trait]
 impl Store for PostgresStore {
     async fn acquire(&self) -> Result<Epoch, StoreError> {
-        self.inner.writer.lock().await.acquire().await.map_err(|trouble| self.sorted(&trouble))
+        self.inner.writer.lock().await.acquire().await.map_err(|failure| self.sorted(&failure))
     }
 
     async fn load(&self) -> Result<Snapshot, StoreError> {
-        self.inner.writer.lock().await.settle().await.map_err(|trouble| self.sorted(&trouble))?;
-        read::load(&self.inner.site).await.map_err(|trouble| self.sorted(&trouble))
+        self.inner.writer.lock().await.settle().await.map_err(|failure| self.sorted(&failure))?;
+        read::load(&self.inner.database).await.map_err(|failure| self.sorted(&failure))
     }
 
     async fn commit(&self, batch: &Batch, epoch: Epoch) -> Result<(), CommitError> {
         numbered(batch).map_err(CommitError::NotCommitted)?;
-        let plan = Plan::new(batch, self.inner.marks.mark());
+        // The mark of a commit: no two commits of any server have the same.
+        let plan = Plan::new(batch, random().cast_signed());
         self.inner.writer.lock().await.commit(&plan, epoch).await
     }
 
     async fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, StoreError> {
         let inner = &*self.inner;
-        inner.feed.changes(&inner.site, after, limit).await.map_err(|trouble| self.sorted(&trouble))
+        inner.feed.changes(&inner.database, after, limit).await.map_err(|failure| self.sorted(&failure))
     }
 
     fn hints(&self) -> Option<watch::Receiver<u64>> {
-        Some(self.inner.feed.hints(&self.inner.site))
+        Some(self.inner.feed.hints(&self.inner.database))
     }
 
     async fn current_epoch(&self) -> Result<Option<Epoch>, StoreError> {
@@ -174,11 +159,11 @@ impl Store for PostgresStore {
     }
 
     async fn trim_events(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        self.inner.writer.lock().await.trim(before, most).await.map_err(|trouble| self.sorted(&trouble))
+        self.inner.writer.lock().await.trim(before, most).await.map_err(|failure| self.sorted(&failure))
     }
 
-    async fn brand(&self, salt: u16) -> Result<(), StoreError> {
-        self.inner.writer.lock().await.brand(salt).await.map_err(|trouble| self.sorted(&trouble))
+    async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {
+        self.inner.writer.lock().await.set_deployment_salt(salt).await.map_err(|failure| self.sorted(&failure))
     }
 
     fn clock_offset(&self) -> Option<Millis> {
@@ -188,7 +173,7 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.writer.lock().await.close().await;
-        self.inner.ballot.close().await;
+        self.inner.election.close().await;
         self.inner.feed.close().await;
     }
 }

@@ -1,12 +1,12 @@
-//! What is asked of the store, each answer as of one revision.
+//! Reads of the store. Each result is the state of one revision.
 
-use super::connect::{Purpose, Site};
-use super::error::Trouble;
+use super::connect::{Database, Purpose};
+use super::error::PgError;
 use super::rows::{Cells, number};
 use super::sql;
 use super::write::as_stored;
 use crate::store::page::{Trimmed, trim};
-use crate::store::row::{Shared, corrupt, take_event, take_lease, take_pool, take_resource};
+use crate::store::row::{Interner, corrupt, decode_event, decode_lease, decode_pool, decode_resource};
 use crate::store::{Changes, Epoch, EventQuery, Forgotten, StoreError, StoredEvent};
 use futures::TryStreamExt;
 use sqlx::Row;
@@ -14,56 +14,56 @@ use sqlx::postgres::{PgConnection, PgRow};
 use std::str::FromStr;
 use wharfinger_core::{Revision, Snapshot, Timestamp};
 
-/// All that is kept, over a connection of its own, which ends with it.
-pub(super) async fn load(site: &Site) -> Result<Snapshot, Trouble> {
-    let mut conn = site.connect(Purpose::Bulk).await?;
-    site.within(Purpose::Read, sqlx::query(sql::BEGIN_READ).execute(&mut conn)).await?;
-    let meta = site.within(Purpose::Read, sqlx::query(sql::META).fetch_one(&mut conn)).await?;
+/// Loads all rows over a connection of its own.
+pub(super) async fn load(database: &Database) -> Result<Snapshot, PgError> {
+    let mut conn = database.connect(Purpose::Bulk).await?;
+    database.within(Purpose::Read, sqlx::query(sql::BEGIN_READ).execute(&mut conn)).await?;
+    let meta = database.within(Purpose::Read, sqlx::query(sql::META).fetch_one(&mut conn)).await?;
     let salt = number(&meta, 3)?;
-    let mut shared = Shared::new();
+    let mut interner = Interner::new();
     let snapshot = Snapshot {
         revision: Revision(number(&meta, 0)?.cast_unsigned()),
         floor: Revision(number(&meta, 1)?.cast_unsigned()),
         now: Timestamp(number(&meta, 2)?),
         salt: u16::try_from(salt).map_err(|_| corrupt("meta", "1", "salt", &format!("{salt} is out of range")))?,
-        leases: each(site, &mut conn, sql::LEASES, |row| take_lease(row, &mut shared)).await?,
-        resources: each(site, &mut conn, sql::RESOURCES, |row| take_resource(row, &mut shared)).await?,
-        pools: each(site, &mut conn, sql::POOLS, |row| take_pool(row)).await?,
+        leases: each(database, &mut conn, sql::LEASES, |row| decode_lease(row, &mut interner)).await?,
+        resources: each(database, &mut conn, sql::RESOURCES, |row| decode_resource(row, &mut interner)).await?,
+        pools: each(database, &mut conn, sql::POOLS, |row| decode_pool(row, &mut interner)).await?,
     };
     super::connect::part(conn).await;
     Ok(snapshot)
 }
 
-/// A whole table, read as it comes. The limit is for each row: as long as something comes, it goes on.
+/// Reads a whole table row by row. The time limit is for each row.
 async fn each<T>(
-    site: &Site,
+    database: &Database,
     conn: &mut PgConnection,
     text: &'static str,
     mut take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>,
-) -> Result<Vec<T>, Trouble> {
+) -> Result<Vec<T>, PgError> {
     let mut rows = sqlx::query(text).fetch(conn);
     let mut all = Vec::new();
-    while let Some(row) = site.within(Purpose::Read, rows.try_next()).await? {
+    while let Some(row) = database.within(Purpose::Read, rows.try_next()).await? {
         all.push(take(&Cells::new(&row))?);
     }
     Ok(all)
 }
 
-pub(super) async fn changes(conn: &mut PgConnection, after: Revision, limit: usize) -> Result<Changes, Trouble> {
-    // Mostly there is nothing new, which one question tells.
+pub(super) async fn changes(conn: &mut PgConnection, after: Revision, limit: usize) -> Result<Changes, PgError> {
+    // Most polls find no change, which one statement shows.
     let stands = Stands::read(&sqlx::query(sql::FEED).fetch_one(&mut *conn).await?)?;
     if stands.revision == after {
         return Ok(stands.changes());
     }
     sqlx::query(sql::BEGIN_READ).execute(&mut *conn).await?;
     let found = within_transaction(conn, after, limit).await;
-    if matches!(found, Ok(_) | Err(Trouble::Store(_))) {
+    if matches!(found, Ok(_) | Err(PgError::Store(_))) {
         sqlx::query(sql::END).execute(&mut *conn).await?;
     }
     found
 }
 
-async fn within_transaction(conn: &mut PgConnection, after: Revision, limit: usize) -> Result<Changes, Trouble> {
+async fn within_transaction(conn: &mut PgConnection, after: Revision, limit: usize) -> Result<Changes, PgError> {
     let stands = Stands::read(&sqlx::query(sql::FEED).fetch_one(&mut *conn).await?)?;
     if after < stands.known {
         return Err(StoreError::Compacted { after, floor: stands.known }.into());
@@ -79,29 +79,29 @@ async fn within_transaction(conn: &mut PgConnection, after: Revision, limit: usi
     Ok(changes)
 }
 
-/// Where the store stands.
+/// The row of `meta`.
 struct Stands {
     revision: Revision,
     floor: Revision,
     now: Timestamp,
-    /// What was forgotten is known from after here.
+    /// Forgotten rows are known after this revision.
     known: Revision,
 }
 
 impl Stands {
-    fn read(row: &PgRow) -> Result<Self, Trouble> {
-        let revision = |column| Ok::<_, Trouble>(Revision(number(row, column)?.cast_unsigned()));
+    fn read(row: &PgRow) -> Result<Self, PgError> {
+        let revision = |column| Ok::<_, PgError>(Revision(number(row, column)?.cast_unsigned()));
         Ok(Stands { revision: revision(0)?, floor: revision(1)?, now: Timestamp(number(row, 2)?), known: revision(3)? })
     }
 
-    /// None, up to here.
+    /// No changes, up to this revision.
     fn changes(&self) -> Changes {
         Changes { revision: self.revision, floor: self.floor, now: self.now, ..Changes::default() }
     }
 }
 
-fn forgotten(row: &PgRow) -> Result<Forgotten, Trouble> {
-    fn ids<T: FromStr>(row: &PgRow, column: usize) -> Result<Vec<T>, Trouble> {
+fn forgotten(row: &PgRow) -> Result<Forgotten, PgError> {
+    fn ids<T: FromStr>(row: &PgRow, column: usize) -> Result<Vec<T>, PgError> {
         let texts: Vec<String> = row.try_get(column)?;
         let wrong = |id: &String| corrupt("forgotten", id, "leases or resources", "is no id");
         Ok(texts.iter().map(|id| id.parse().map_err(|_| wrong(id))).collect::<Result<_, StoreError>>()?)
@@ -115,37 +115,29 @@ async fn changed(
     after: Revision,
     to: Revision,
     limit: i64,
-) -> Result<Changes, Trouble> {
-    let mut shared = Shared::new();
+) -> Result<Changes, PgError> {
+    let mut interner = Interner::new();
     let mut rows = async |text: &'static str| {
         let query = sqlx::query(text).bind(after.0.cast_signed()).bind(to.0.cast_signed()).bind(limit);
         query.fetch_all(&mut *conn).await
     };
     Ok(Changes {
-        leases: taken(&rows(sql::CHANGED_LEASES).await?, |row| take_lease(row, &mut shared))?,
-        resources: taken(&rows(sql::CHANGED_RESOURCES).await?, |row| take_resource(row, &mut shared))?,
-        pools: taken(&rows(sql::CHANGED_POOLS).await?, |row| take_pool(row))?,
+        leases: taken(&rows(sql::CHANGED_LEASES).await?, |row| decode_lease(row, &mut interner))?,
+        resources: taken(&rows(sql::CHANGED_RESOURCES).await?, |row| decode_resource(row, &mut interner))?,
+        pools: taken(&rows(sql::CHANGED_POOLS).await?, |row| decode_pool(row, &mut interner))?,
         forgotten: rows(sql::CHANGED_FORGOTTEN).await?.iter().map(forgotten).collect::<Result<_, _>>()?,
         ..stands.changes()
     })
 }
 
-/// As whom one may write now.
-pub(super) async fn epoch(conn: &mut PgConnection) -> Result<Option<Epoch>, Trouble> {
+/// The epoch that may currently write.
+pub(super) async fn epoch(conn: &mut PgConnection) -> Result<Option<Epoch>, PgError> {
     let row = sqlx::query(sql::STANDING).fetch_one(conn).await?;
     Ok(Some(Epoch(number(&row, 1)?.cast_unsigned())))
 }
 
-pub(super) async fn events(conn: &mut PgConnection, query: &EventQuery) -> Result<Vec<StoredEvent>, Trouble> {
-    let texts = match query {
-        EventQuery { lease: Some(_), .. } => sql::EVENTS_OF_LEASE,
-        EventQuery { resource: Some(_), itself: true, .. } => sql::EVENTS_OF_RESOURCE_ITSELF,
-        EventQuery { pool: Some(_), itself: true, .. } => sql::EVENTS_OF_POOL_ITSELF,
-        EventQuery { resource: Some(_), .. } => sql::EVENTS_OF_RESOURCE,
-        EventQuery { pool: Some(_), .. } => sql::EVENTS_OF_POOL,
-        _ => sql::EVENTS_OF_ALL,
-    };
-    let found = sqlx::query(if query.newest_first { texts.down } else { texts.up })
+pub(super) async fn events(conn: &mut PgConnection, query: &EventQuery) -> Result<Vec<StoredEvent>, PgError> {
+    let found = sqlx::query(query.statement(&sql::EVENTS))
         .bind(query.after.0.cast_signed())
         .bind(query.pool.as_deref().map(as_stored))
         .bind(query.resource.map(|id| id.to_string()))
@@ -154,7 +146,8 @@ pub(super) async fn events(conn: &mut PgConnection, query: &EventQuery) -> Resul
         .bind(query.to.map_or(i64::MAX, |to| i64::try_from(to.0).unwrap_or(i64::MAX)))
         .fetch_all(conn)
         .await?;
-    Ok(taken(&found, |row| take_event(row))?)
+    let mut interner = Interner::new();
+    Ok(taken(&found, |row| decode_event(row, &mut interner))?)
 }
 
 fn taken<T>(rows: &[PgRow], mut take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {

@@ -1,7 +1,7 @@
-//! A schema that is filled beside its place, and put there when it is whole: a copy that was cut short is never taken for one.
+//! Restoring: the schema is filled beside its place, and renamed when it is complete. An interrupted copy never has the name.
 
-use super::connect::{Purpose, Site, part};
-use super::error::Trouble;
+use super::connect::{Database, Purpose, part};
+use super::error::PgError;
 use super::rows::number;
 use super::{PostgresStore, sql};
 use crate::store::{PostgresSettings, StoreError};
@@ -22,58 +22,58 @@ fn beside(settings: &PostgresSettings) -> Result<PostgresSettings, StoreError> {
     Ok(PostgresSettings { schema, ..settings.clone() })
 }
 
-/// Tables in a schema; `None`: there is no such schema.
-async fn tables(conn: &mut PgConnection, schema: &str) -> Result<Option<i64>, Trouble> {
+/// Number of tables in a schema; `None`: the schema does not exist.
+async fn tables(conn: &mut PgConnection, schema: &str) -> Result<Option<i64>, PgError> {
     let row = sqlx::query(sql::LOOK).bind(schema).fetch_one(conn).await?;
     let there: bool = sqlx::Row::try_get(&row, 0)?;
     Ok(if there { Some(number(&row, 2)?) } else { None })
 }
 
 impl PostgresStore {
-    /// A store beside its place, empty.
+    /// Opens an empty store beside its place.
     ///
     /// # Errors
-    /// [`StoreError::Configuration`] if something is in that place already; as of [`PostgresStore::open`].
+    /// [`StoreError::Configuration`] if the place has tables already; as of [`PostgresStore::open`].
     pub async fn open_beside(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let beside = beside(settings)?;
-        let site = Site::new(settings.clone())?;
+        let database = Database::new(settings.clone())?;
         let looked = async {
-            let mut conn = site.connect(Purpose::Bulk).await?;
+            let mut conn = database.connect(Purpose::Bulk).await?;
             if tables(&mut conn, &settings.schema).await?.is_some_and(|tables| tables > 0) {
-                return Err(Trouble::Store(StoreError::Configuration(format!(
+                return Err(PgError::Store(StoreError::Configuration(format!(
                     "there is something in the schema {:?} of the database {} already: drop or rename it, or set another \
                      `schema`",
-                    settings.schema, site.place
+                    settings.schema, database.place
                 ))));
             }
-            // Of an attempt that was cut short.
+            // The remains of an interrupted attempt.
             let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", beside.schema);
             sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut conn).await?;
             part(conn).await;
             Ok(())
         };
-        site.within(Purpose::Bulk, looked).await.map_err(|trouble| trouble.sorted(&site.place))?;
+        database.within(Purpose::Bulk, looked).await.map_err(|failure| failure.sorted(&database.place))?;
         PostgresStore::open(&beside).await
     }
 
-    /// Puts what was filled beside into its place. The store must be closed.
+    /// Renames the filled schema to its place. The store must be closed.
     ///
     /// # Errors
     /// As of [`PostgresStore::open_beside`].
     pub async fn put_in_place(settings: &PostgresSettings) -> Result<(), StoreError> {
         let beside = beside(settings)?;
-        let site = Site::new(settings.clone())?;
+        let database = Database::new(settings.clone())?;
         let put = async {
-            let mut conn = site.connect(Purpose::Bulk).await?;
-            // An empty schema may be there, which is in the way; one with something in it is not dropped without CASCADE.
+            let mut conn = database.connect(Purpose::Bulk).await?;
+            // Drops an empty schema in the place. A schema with tables is not dropped without CASCADE.
             let text = format!(
                 "BEGIN; DROP SCHEMA IF EXISTS \"{0}\"; ALTER SCHEMA \"{1}\" RENAME TO \"{0}\"; COMMIT",
                 settings.schema, beside.schema
             );
             sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut conn).await?;
             part(conn).await;
-            Ok::<(), Trouble>(())
+            Ok::<(), PgError>(())
         };
-        site.within(Purpose::Bulk, put).await.map_err(|trouble| trouble.sorted(&site.place))
+        database.within(Purpose::Bulk, put).await.map_err(|failure| failure.sorted(&database.place))
     }
 }

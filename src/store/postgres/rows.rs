@@ -1,55 +1,23 @@
-//! Rows by columns: each column of a batch is one array, which the database unfolds with `unnest`.
+//! Rows in columns: each column of a batch is one array, which the database expands with `unnest`.
 
-use super::error::Trouble;
+use super::error::PgError;
 use crate::store::StoreError;
-use crate::store::row::{Columns, Sink};
+use crate::store::row::{self, Columns, Sink, SqlType};
 use sqlx::postgres::{PgArguments, PgRow, PgValueFormat};
 use sqlx::{Arguments, Row, ValueRef};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-/// The columns that are numbers, of all tables; the others are texts.
-const NUMBERS: [&str; 31] = [
-    "revision",
-    "fingerprint",
-    "priority",
-    "ttl_ms",
-    "wait_until",
-    "expected_ms",
-    "group_index",
-    "independent",
-    "successor",
-    "created_at",
-    "seq",
-    "expires_at",
-    "attempts",
-    "delays",
-    "not_before",
-    "ends_at",
-    "slot",
-    "token",
-    "op",
-    "since",
-    "ended_at",
-    "slots",
-    "ready_at",
-    "idle_since",
-    "uses",
-    "attempt",
-    "retry_at",
-    "ordinal",
-    "at",
-    "now_ms",
-    "floor",
-];
-
 /// The type of a column in SQL.
-pub(super) fn type_of(column: &str) -> &'static str {
-    if NUMBERS.contains(&column) { "bigint" } else { "text" }
+pub(super) fn type_of(sql: SqlType) -> &'static str {
+    match sql {
+        SqlType::Number => "bigint",
+        SqlType::Text => "text",
+    }
 }
 
-/// Stands in front of what can't be stored as it is, see [`escaped`].
+/// Marks an escaped character, see [`escaped`].
 const ESCAPE: char = '\u{10}';
 
 /// PostgreSQL has no text with a NUL in it (https://www.postgresql.org/docs/current/datatype-character.html).
@@ -70,7 +38,7 @@ enum Column {
     Texts(Vec<Option<String>>),
 }
 
-/// Rows of a table on their way to the database.
+/// The rows of a table, for a statement.
 pub(super) struct Rows {
     columns: Vec<Column>,
     next: usize,
@@ -78,24 +46,24 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(names: &[&str], room: usize) -> Self {
-        let columns = names.iter().map(|name| match type_of(name) {
-            "bigint" => Column::Numbers(Vec::with_capacity(room)),
-            _ => Column::Texts(Vec::with_capacity(room)),
+    pub(super) fn new(columns: &[row::Column], room: usize) -> Self {
+        let columns = columns.iter().map(|column| match column.sql {
+            SqlType::Number => Column::Numbers(Vec::with_capacity(room)),
+            SqlType::Text => Column::Texts(Vec::with_capacity(room)),
         });
         Rows { columns: columns.collect(), next: 0, misplaced: false }
     }
 
-    /// One more row, written by `fill` from its first to its last column.
+    /// Adds a row, which `fill` writes from its first to its last column.
     pub(super) fn add(&mut self, fill: impl FnOnce(&mut Self)) {
         self.next = 0;
         fill(self);
         self.misplaced |= self.next != self.columns.len();
     }
 
-    /// As the arguments of a statement, one a column.
+    /// Adds the columns to the arguments of a statement, one argument for each.
     pub(super) fn bind(&self, arguments: &mut PgArguments) -> Result<(), StoreError> {
-        let wrong = |what: String| StoreError::Corrupt(format!("a value can't be stored: {what}; report it"));
+        let wrong = |what: String| StoreError::Corrupt(format!("a value cannot be stored: {what}; report it"));
         if self.misplaced {
             return Err(wrong("it is in the wrong column".into()));
         }
@@ -135,13 +103,16 @@ impl Sink for Rows {
     }
 }
 
-/// More than any table has.
-const COLUMNS: usize = 48;
+/// The columns of the widest table.
+const COLUMNS: usize = {
+    let (leases, resources) = (row::LEASE.len(), row::RESOURCE.len());
+    if leases > resources { leases } else { resources }
+};
 
 /// A row from the database.
 pub(super) struct Cells<'r> {
     row: &'r PgRow,
-    /// Texts that were escaped, as they were.
+    /// Texts after their escapes were removed.
     texts: [OnceCell<String>; COLUMNS],
 }
 
@@ -177,8 +148,8 @@ impl Columns for Cells<'_> {
     }
 }
 
-/// A number that must be there.
-pub(super) fn number(row: &PgRow, column: usize) -> Result<i64, Trouble> {
+/// A number that is not NULL.
+pub(super) fn number(row: &PgRow, column: usize) -> Result<i64, PgError> {
     Ok(row.try_get::<i64, _>(column)?)
 }
 

@@ -2,17 +2,18 @@
 
 use super::rows::type_of;
 use crate::store::FORGOTTEN_FOR_MS;
-use crate::store::row::{EVENT, LEASE, POOL, RESOURCE};
+use crate::store::event_query::EventStatements;
+use crate::store::row::{Column, EVENT, LEASE, POOL, RESOURCE};
 use sqlx::AssertSqlSafe;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-/// Sets a session up, in one statement: $1 schema, $2 time of a statement, $3 of a lock, $4 of an idle transaction, in
-/// milliseconds, $5 whether it reads whole tables. What is acknowledged is on the disk, whatever the server's or the user's
-/// defaults are. A commit waits for the row of another and then looks again, which is what READ COMMITTED does.
+/// Sets a session up, in one statement: $1 schema; limits in milliseconds of a statement ($2), a lock ($3) and an idle transaction
+/// ($4); $5 whether it reads whole tables. An acknowledged commit is on the disk, whatever the defaults of the server or user are. A
+/// commit waits for the row of another commit and then reads it again, as READ COMMITTED does.
 ///
-/// A plan is made once, and for long: one that was made while a table was empty would read all of it, at each commit, until the
-/// server has counted its rows again. And compiling a plan costs more than any of the small ones.
+/// A plan is made once and stays. A plan that was made while a table was empty would scan the table at each commit, until the server
+/// has counted its rows again. Compiling (JIT) costs more than any small statement.
 pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::bigint, \
      set_config('search_path', $1, false), set_config('statement_timeout', $2, false), \
      set_config('lock_timeout', $3, false), set_config('idle_in_transaction_session_timeout', $4, false), \
@@ -25,13 +26,13 @@ pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::
      set_config('tcp_keepalives_idle', '20', false), \
      set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)";
 
-/// One batch in one statement, which is one transaction and one way to the server and back.
+/// One batch in one statement, which is one transaction and one round trip.
 ///
-/// `advance` moves the row of `meta` on if revision, epoch and the count of settled doubts are what the sender knows; all
-/// the other parts do nothing without it. It waits for a commit under way and looks at the row again then, so two that
-/// build on the same revision can't both pass.
+/// `advance` updates the row of `meta` if the revision, the epoch and the count of settled doubts are those that the sender knows. All
+/// other parts do nothing without it. It waits for a commit under way and then reads the row again, so two commits on the same
+/// revision cannot both pass.
 /// $1 revision, $2 floor, $3 time, $4 base, $5 epoch, $6 settled, $7 mark; then the columns of leases, resources, pools,
-/// events; then the ids of forgotten leases and resources. With the commit whoever follows the schema is told of it.
+/// events; then the ids of forgotten leases and resources. The commit notifies the followers of the schema.
 pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let mut next = 8;
     let forgotten = next + LEASE.len() + RESOURCE.len() + POOL.len() + EVENT.len();
@@ -44,31 +45,31 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
          WHERE {old} ORDER BY at DESC, revision DESC LIMIT 1)) ELSE feed_floor END \
          WHERE revision = $4 AND epoch = $5 AND settled = $6 RETURNING revision)",
     );
-    let leases = unnest(&LEASE, &mut next);
-    let resources = unnest(&RESOURCE, &mut next);
-    let pools = unnest(&POOL, &mut next);
-    let events = unnest(&EVENT, &mut next);
+    let leases = unnest(LEASE, &mut next);
+    let resources = unnest(RESOURCE, &mut next);
+    let pools = unnest(POOL, &mut next);
+    let events = unnest(EVENT, &mut next);
     let passed = "WHERE EXISTS (SELECT FROM advance)";
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     let _ = write!(
         text,
         ", put_leases AS (INSERT INTO leases ({}) SELECT * FROM {leases} {passed}{})",
         lease_columns!(),
-        update_leases!()
+        lease_update!()
     );
     let _ = write!(
         text,
         ", put_resources AS (INSERT INTO resources ({}) SELECT * FROM {resources} {passed}{})",
         resource_columns!(),
-        update_resources!()
+        resource_update!()
     );
     let _ = write!(
         text,
         ", put_pools AS (INSERT INTO pools ({}) SELECT * FROM {pools} {passed}{})",
         pool_columns!(),
-        update_pools!()
+        pool_update!()
     );
-    // A batch that only forgets has the revision of the batch before it, which may have entries already.
+    // A batch that only forgets has the revision of the batch before it, which may have entries.
     let _ = write!(
         text,
         ", put_events AS (INSERT INTO events ({columns}) SELECT new.revision, new.ordinal + CASE WHEN new.revision <= $4 \
@@ -93,11 +94,11 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
 });
 
 /// `unnest($8::text[], $9::bigint[], …)`.
-fn unnest(columns: &[&str], next: &mut usize) -> String {
+fn unnest(columns: &[Column], next: &mut usize) -> String {
     let mut text = String::from("unnest(");
     for (at, column) in columns.iter().enumerate() {
         let comma = if at == 0 { "" } else { ", " };
-        let _ = write!(text, "{comma}${next}::{}[]", type_of(column));
+        let _ = write!(text, "{comma}${next}::{}[]", type_of(column.sql));
         *next += 1;
     }
     text.push(')');
@@ -112,21 +113,21 @@ pub(super) fn commit() -> AssertSqlSafe<Arc<str>> {
 
 pub(super) const STANDING: &str = "SELECT revision, epoch, settled, batch FROM meta";
 
-/// Takes the store over, whoever leads. What was sent before, by whoever, no longer counts.
+/// Takes the store over, even from a leader. Commits that were sent before no longer count.
 pub(super) const ACQUIRE: &str = "WITH taken AS (UPDATE leader SET epoch = epoch + 1, holder = '', address = '', \
      pass = '', until = '-infinity' RETURNING epoch) \
      UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken \
      RETURNING meta.revision, meta.epoch, meta.settled, meta.batch";
 
-/// The same if no other server leads: $1 holder, $2 address, $3 for how many milliseconds, $4 the epoch that [`LEADER`] returned.
-/// Two that come at once are one after the other at the row, and the second finds it taken. A holder whose answer was lost
-/// takes its own row again; an older attempt of it that comes late finds another epoch.
+/// Takes the store over if no other server leads: $1 holder, $2 address, $3 time to live in milliseconds, $4 the epoch that
+/// [`LEADER`] returned. Of two concurrent attempts the second one finds the row taken. A holder whose answer was lost takes its own
+/// row again. An older attempt of the same holder that comes late finds another epoch.
 pub(super) const TAKE: &str = "WITH taken AS (UPDATE leader SET epoch = epoch + 1, holder = $1, address = $2, \
      pass = gen_random_uuid()::text || gen_random_uuid()::text, until = clock_timestamp() + $3 * interval '1 millisecond' WHERE until <= clock_timestamp() \
      OR (holder = $1 AND epoch = $4) RETURNING epoch, pass) \
      UPDATE meta SET epoch = taken.epoch, settled = settled + 1 FROM taken RETURNING meta.epoch, meta.settled, taken.pass";
 
-/// $1 epoch, $2 holder, $3 for how many milliseconds from now on. Returns the database's clock.
+/// Renews a lead: $1 epoch, $2 holder, $3 time to live in milliseconds. Returns the database's clock.
 pub(super) const RENEW: &str = "UPDATE leader SET until = clock_timestamp() + $3 * interval '1 millisecond' \
      WHERE epoch = $1 AND holder = $2 RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
@@ -138,24 +139,24 @@ pub(super) const LEADER: &str = "SELECT address, CASE WHEN until <= clock_timest
      (extract(epoch FROM until - clock_timestamp()) * 1000)::bigint END, pass, holder, epoch, \
      (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM leader";
 
-/// Ends a doubt: waits for a commit under way, and what has not come by then no longer counts. Only by the leader, $1.
+/// Ends a doubt: it waits for a commit under way. A commit that comes later no longer counts. Only for the leader with epoch $1.
 pub(super) const SETTLE: &str =
     "UPDATE meta SET settled = settled + 1 WHERE epoch = $1 RETURNING revision, epoch, settled, batch";
 
-/// Whole revisions, so that what is left of one is all of it. Times grow with revisions.
+/// Removes whole revisions, so that each remaining revision is complete. Times grow with revisions.
 pub(super) const TRIM_EVENTS: &str = "WITH removed AS (DELETE FROM events WHERE revision <= (SELECT max(revision) FROM \
      (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT $1) AS oldest WHERE at < $2) RETURNING 1) \
      SELECT count(*) FROM removed";
 
-pub(super) const BRAND: &str = "UPDATE meta SET salt = $1 RETURNING salt";
+pub(super) const SET_SALT: &str = "UPDATE meta SET salt = $1 RETURNING salt";
 
-/// All that is asked in it is of one moment.
+/// Begins a transaction whose reads are of one moment.
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 pub(super) const BEGIN: &str = "BEGIN";
 pub(super) const END: &str = "COMMIT";
 
 pub(super) const META: &str = "SELECT revision, floor, now_ms, salt FROM meta";
-/// The same with what is not known any more of what was forgotten.
+/// As [`META`], with the revision after which forgotten rows are known.
 pub(super) const FEED: &str = "SELECT revision, floor, now_ms, feed_floor FROM meta";
 
 macro_rules! whole {
@@ -167,7 +168,7 @@ pub(super) const LEASES: &str = whole!(lease_columns!(), "leases");
 pub(super) const RESOURCES: &str = whole!(resource_columns!(), "resources");
 pub(super) const POOLS: &str = whole!(pool_columns!(), "pools");
 
-/// The rows of revisions $1 (without it) to $2, oldest first, at most $3.
+/// The rows of revisions $1 (exclusive) to $2, oldest first, at most $3.
 macro_rules! changed {
     ($columns:expr, $table:literal) => {
         concat!(
@@ -185,52 +186,15 @@ pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
 
 pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > $1 AND revision <= $2 ORDER BY revision LIMIT $3";
 
-/// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
-/// $1 after, $2 pool, $3 resource, $4 lease, $5 limit, $6 up to.
-macro_rules! events {
-    ($by:literal, $order:literal) => {
-        concat!(
-            "SELECT ",
-            event_columns!(),
-            " FROM events WHERE revision > $1 AND revision <= $6 AND ",
-            $by,
-            " AND ($2::text IS NULL OR pool = $2) AND ($3::text IS NULL OR resource = $3)",
-            " AND ($4::text IS NULL OR lease = $4) ORDER BY revision ",
-            $order,
-            ", ordinal ",
-            $order,
-            " LIMIT $5"
-        )
-    };
-}
+/// Entries of the audit trail.
+pub(super) const EVENTS: EventStatements = event_statements!(event_columns!());
 
-/// Oldest first, newest first.
-pub(super) struct Events {
-    pub(super) up: &'static str,
-    pub(super) down: &'static str,
-}
-
-macro_rules! both {
-    ($by:literal) => {
-        Events { up: events!($by, "ASC"), down: events!($by, "DESC") }
-    };
-}
-
-pub(super) const EVENTS_OF_LEASE: Events = both!("lease = $4");
-pub(super) const EVENTS_OF_RESOURCE: Events = both!("resource = $3");
-pub(super) const EVENTS_OF_POOL: Events = both!("pool = $2");
-/// Of a resource or pool itself, for which there is an index of its own: a busy one has a thousand entries of leases for
-/// each of its own.
-pub(super) const EVENTS_OF_RESOURCE_ITSELF: Events = both!("resource = $3 AND lease IS NULL");
-pub(super) const EVENTS_OF_POOL_ITSELF: Events = both!("pool = $2 AND resource IS NULL AND lease IS NULL");
-pub(super) const EVENTS_OF_ALL: Events = both!("true");
-
-/// Who brings the schema $1 up is alone with it, until its transaction ends.
+/// Locks the schema $1 for a migration, until the transaction ends.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('wharfinger ' || $1, 0))";
 
-/// Of the schema $1: whether it is there, whether it is ours, how many tables it has; whether the server can write, whether
-/// it keeps what it acknowledged through a loss of power. From the tables themselves: functions like to_regclass answer from
-/// a cache.
+/// The state of the schema $1: whether it exists, whether it belongs to this program, its number of tables, whether the server can
+/// write, and whether an acknowledged commit survives a loss of power. It reads the catalogue, since functions like to_regclass
+/// answer from a cache.
 pub(super) const LOOK: &str = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), \
      coalesce(bool_or(relname = 'wharfinger_schema'), false), count(*), \
      NOT pg_is_in_recovery(), current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' \
@@ -243,7 +207,7 @@ pub(super) const SET_VERSION: &str = "UPDATE wharfinger_schema SET version = $1"
 pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms, salt, epoch, settled, batch) \
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
-/// One script a version, forward only.
+/// One script for each version, forward only.
 pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
@@ -251,26 +215,15 @@ pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/postgres/0004_credentials.sql"),
 ];
 
-/// The first schema version whose tables hold no credentials.
+/// The first schema version without credentials.
 pub(super) const WITHOUT_CREDENTIALS: i64 = 4;
-/// Not within a transaction.
+/// Runs outside of a transaction.
 pub(super) const REWRITE: [&str; 2] = ["VACUUM (FULL) leases", "VACUUM (FULL) resources"];
-
-/// All of them.
-#[cfg(test)]
-pub(super) const EVENTS: [Events; 6] = [
-    EVENTS_OF_LEASE,
-    EVENTS_OF_RESOURCE,
-    EVENTS_OF_POOL,
-    EVENTS_OF_RESOURCE_ITSELF,
-    EVENTS_OF_POOL_ITSELF,
-    EVENTS_OF_ALL,
-];
 
 /// All statements with parameters or rows, so that a test can prepare each of them.
 #[cfg(test)]
 pub(super) fn all() -> Vec<String> {
-    let events = EVENTS.into_iter().flat_map(|e| [e.up, e.down]);
+    let events = EVENTS.texts().into_iter();
     let others = [
         SESSION,
         STANDING,
@@ -280,7 +233,7 @@ pub(super) fn all() -> Vec<String> {
         RESIGN,
         LEADER,
         SETTLE,
-        BRAND,
+        SET_SALT,
         TRIM_EVENTS,
         META,
         FEED,

@@ -1,4 +1,4 @@
-//! The real PostgreSQL that tests use.
+//! The PostgreSQL of the tests.
 
 #[path = "../../../tests/support/postgres.rs"]
 pub(crate) mod server;
@@ -10,17 +10,17 @@ use crate::store::PostgresSettings;
 use server::Cluster;
 use std::time::Duration;
 
-/// The one that all tests share; starting it takes a moment, which is not for the runtime's threads.
+/// The server that all tests share. Its start blocks, so it runs on a thread of its own.
 pub(crate) async fn shared() -> Option<&'static Cluster> {
     tokio::task::spawn_blocking(server::shared).await.unwrap()
 }
 
-/// For a schema of one's own in it, with times that suit a machine that does many tests at once.
+/// Settings with a new schema, and with time limits for a busy machine.
 pub(crate) async fn settings() -> Option<PostgresSettings> {
     Some(of(shared().await?.url()))
 }
 
-/// The same at another address.
+/// As [`settings`], with another URL.
 pub(crate) fn of(url: String) -> PostgresSettings {
     PostgresSettings {
         schema: server::schema(),

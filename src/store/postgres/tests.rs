@@ -1,4 +1,4 @@
-//! What only a server far away can do wrong.
+//! Tests of faults that only a remote database has.
 
 use super::testing::proxy::{Mode, Proxy};
 use super::testing::server::{Cluster, PASSWORD, schema};
@@ -7,6 +7,7 @@ use super::*;
 use crate::store::samples::{Samples, event};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wharfinger_core::Subject;
 use wharfinger_testkit::{Need, need};
@@ -25,7 +26,7 @@ fn batch(base: u64, count: u64) -> Batch {
     }
 }
 
-/// A store of its own.
+/// A store in a new schema.
 async fn fresh() -> Option<(PostgresSettings, PostgresStore)> {
     let settings = settings().await?;
     let store = PostgresStore::open(&settings).await.unwrap();
@@ -33,10 +34,10 @@ async fn fresh() -> Option<(PostgresSettings, PostgresStore)> {
 }
 
 async fn session(settings: &PostgresSettings) -> PgConnection {
-    Site::new(settings.clone()).unwrap().connect(Purpose::Read).await.unwrap()
+    Database::new(settings.clone()).unwrap().connect(Purpose::Read).await.unwrap()
 }
 
-/// The message of a refusal that tells the operator to act.
+/// The message of a configuration error.
 async fn refused(settings: &PostgresSettings) -> String {
     match PostgresStore::open(settings).await {
         Err(StoreError::Configuration(message)) => message,
@@ -67,11 +68,9 @@ async fn every_statement_prepares() {
         let prepared = conn.prepare(AssertSqlSafe(text.clone()).into_sql_str()).await;
         prepared.unwrap_or_else(|e| panic!("{e}: {text}"));
     }
-    // Columns are written by position and with the types that the table has.
+    // The migrations make the columns that the tables of `row` declare, with the same types.
     use crate::store::row::{EVENT, LEASE, POOL, RESOURCE};
-    for (table, names) in
-        [("leases", &LEASE[..]), ("resources", &RESOURCE[..]), ("pools", &POOL[..]), ("events", &EVENT[..])]
-    {
+    for (table, columns) in [("leases", LEASE), ("resources", RESOURCE), ("pools", POOL), ("events", EVENT)] {
         let rows = sqlx::query(
             "SELECT column_name::text, data_type::text FROM information_schema.columns WHERE table_schema = $1 AND \
              table_name = $2",
@@ -81,22 +80,13 @@ async fn every_statement_prepares() {
         .fetch_all(&mut conn)
         .await
         .unwrap();
-        assert_eq!(rows.len(), names.len(), "{table}");
+        assert_eq!(rows.len(), columns.len(), "{table}");
         for row in rows {
-            let (name, kind): (String, String) = (row.get(0), row.get(1));
-            assert!(names.contains(&name.as_str()), "{table}.{name}");
-            assert_eq!(rows::type_of(&name), kind, "{table}.{name}");
+            let (name, sql): (String, String) = (row.get(0), row.get(1));
+            let column = columns.iter().find(|column| column.name == name);
+            let column = column.unwrap_or_else(|| panic!("{table}.{name} is not declared"));
+            assert_eq!(rows::type_of(column.sql), sql, "{table}.{name}");
         }
-    }
-    assert_eq!(LEASE.join(", "), lease_columns!());
-    assert_eq!(RESOURCE.join(", "), resource_columns!());
-    assert_eq!(POOL.join(", "), pool_columns!());
-    assert_eq!(EVENT.join(", "), event_columns!());
-    for (names, text) in [(&LEASE[..], update_leases!()), (&RESOURCE, update_resources!()), (&POOL, update_pools!())] {
-        for name in &names[1..] {
-            assert!(text.contains(&format!("{name} = excluded.{name}")), "{name}");
-        }
-        assert_eq!(text.matches("excluded.").count(), names.len() - 1);
     }
 }
 
@@ -106,10 +96,9 @@ async fn no_question_scans_a_table() {
     let epoch = store.acquire().await.unwrap();
     store.commit(&batch(0, 50), epoch).await.unwrap();
     let mut conn = session(&settings).await;
-    // A table of fifty rows is scanned for good reasons; is there another way?
+    // The planner would scan a table of fifty rows, so scans are switched off.
     conn.execute("SET enable_seqscan = off; SET enable_bitmapscan = off").await.unwrap();
-    let texts = sql::EVENTS.into_iter().flat_map(|e| [e.up, e.down]);
-    for text in texts.chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
+    for text in sql::EVENTS.texts().into_iter().chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
         let arguments = if text.contains("$6") { "(1, 'p', 'r', 'l', 10, 99)" } else { "(1, 99, 10)" };
         let asked = format!("PREPARE asked AS {text}; EXPLAIN EXECUTE asked {arguments}; DEALLOCATE asked");
         let mut plan = String::new();
@@ -122,14 +111,14 @@ async fn no_question_scans_a_table() {
     }
 }
 
-/// A plan that is made while a table is empty is kept while it grows: it must be a good one from the beginning.
+/// A plan that is made while a table is empty stays while the table grows, so it must use the indexes.
 #[tokio::test]
 async fn no_commit_scans_a_table_nor_compiles_a_plan() {
     let Some((settings, _store)) = fresh().await else { return };
     let mut conn = session(&settings).await;
     let arrays = sql::COMMIT.matches("[]").count();
     let arguments = vec!["'{}'"; arrays];
-    // The arrays of what was forgotten are named more than once.
+    // The statement names the arrays of forgotten rows more than once.
     let named = (1..).take_while(|n| sql::COMMIT.contains(&format!("${n}"))).count();
     let arguments = format!("1, 0, 0, 0, 1, 0, 1, {}", arguments[..named - 7].join(", "));
     let asked = format!("PREPARE asked AS {}; EXPLAIN (ANALYZE) EXECUTE asked ({arguments})", *sql::COMMIT);
@@ -181,7 +170,7 @@ async fn a_schema_of_a_newer_version_is_refused() {
     assert!(said.contains("is of version 99") && said.contains("start the newer wharfinger"), "{said}");
 }
 
-/// As version 3 left it: a lease with its holder's key, and former versions of its row.
+/// A schema of version 3: a lease with its holder's key, and former versions of its row.
 #[tokio::test]
 async fn keys_that_an_older_version_stored_are_erased_and_the_table_is_written_anew() {
     let Some(settings) = settings().await else { return };
@@ -223,7 +212,7 @@ async fn who_may_not_make_a_schema_is_told_what_is_missing() {
     let url = cluster.socket_url().replace("postgres@", &format!("{own}_poor@"));
     let said = refused(&of(url.clone())).await;
     assert!(said.contains("needs CONNECT and CREATE on the database"), "{said}");
-    // A schema that is made for it is enough.
+    // A schema of its own is enough.
     cluster.sql("wharf", &format!("CREATE SCHEMA {own} AUTHORIZATION {own}_poor"));
     let settings = PostgresSettings { schema: own, ..of(url) };
     let store = PostgresStore::open(&settings).await.unwrap();
@@ -252,7 +241,7 @@ async fn what_is_wrong_with_the_way_in_is_said_without_the_password() {
         ..of(format!("postgres://w:geheim@127.0.0.1:{port}/w"))
     };
     let said = unavailable(&deaf).await;
-    assert!(said.contains("takes no connection within 300ms"), "{said}");
+    assert!(said.contains("accepted no connection within 300ms"), "{said}");
     drop(nobody);
     let said = unavailable(&deaf).await;
     assert!(said.contains("does not answer") && !said.contains("geheim"), "{said}");
@@ -266,7 +255,7 @@ async fn the_password_may_come_from_a_file_and_change() {
     let url = format!("postgres://wharfinger@127.0.0.1:{}/wharf?sslmode=require", cluster.port());
     let settings = PostgresSettings { password_file: Some(file.clone()), ..of(url) };
     let said = refused(&settings).await;
-    assert!(said.contains(&*file.to_string_lossy()) && said.contains("can't be read"), "{said}");
+    assert!(said.contains(&*file.to_string_lossy()) && said.contains("cannot be read"), "{said}");
     std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
     let store = PostgresStore::open(&settings).await.unwrap();
     let epoch = store.acquire().await.unwrap();
@@ -327,7 +316,7 @@ async fn what_is_acknowledged_is_on_the_disk_whatever_the_role_says() {
     }
 }
 
-/// Two servers on one schema: the later one leads, and the other's next commit says so.
+/// Two servers on one schema: the later one leads, and the next commit of the other one is refused.
 #[tokio::test]
 async fn a_second_server_deposes_the_first() {
     let Some((settings, first)) = fresh().await else { return };
@@ -344,7 +333,7 @@ async fn a_second_server_deposes_the_first() {
     second.commit(&batch(3, 1), new).await.unwrap();
 }
 
-/// A commit that waits for the row while another takes over looks at the epoch again when it gets it.
+/// A commit waits for the row during a take-over. It then compares the new epoch.
 #[tokio::test]
 async fn a_commit_that_waited_through_a_takeover_is_refused() {
     let Some((settings, store)) = fresh().await else { return };
@@ -392,7 +381,7 @@ async fn who_keeps_a_lock_is_named_and_waited_for() {
     store.commit(&batch(0, 1), epoch).await.unwrap();
 }
 
-/// An administrator, a pooler or a firewall ends connections that are idle: nobody needs to know.
+/// An administrator, a pooler or a firewall ends idle connections. No call fails.
 #[tokio::test]
 async fn idle_connections_may_be_ended() {
     let (Some(cluster), Some((_, store))) = (shared().await, fresh().await) else { return };
@@ -429,8 +418,7 @@ async fn behind_a_proxy(patience: Duration) -> Option<(Proxy, PostgresSettings, 
     Some((proxy, direct, store))
 }
 
-/// The connection breaks after the database has committed and before it could say so: the commit is found, and not made
-/// again.
+/// The connection breaks after the commit and before its answer. The commit is found and not repeated.
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_found() {
     let Some((proxy, direct, store)) = behind_a_proxy(Duration::from_secs(30)).await else { return };
@@ -452,7 +440,7 @@ async fn a_commit_whose_answer_was_lost_is_found() {
     store.commit(&batch(5, 1), epoch).await.expect("and it goes on");
 }
 
-/// The same, before the database has seen anything of it: it is sent again.
+/// The connection breaks before the database has received the commit. It is sent again.
 #[tokio::test]
 async fn a_commit_that_never_arrived_is_sent_again() {
     let Some((proxy, direct, store)) = behind_a_proxy(Duration::from_secs(30)).await else { return };
@@ -465,7 +453,7 @@ async fn a_commit_that_never_arrived_is_sent_again() {
         tokio::spawn(async move { store.commit(&batch(2, 3), epoch).await })
     };
     eventually(async || proxy.requests() > before).await;
-    // Closed on both sides: what was held is lost.
+    // Closed on both sides: the held bytes are lost.
     proxy.cut_and(Mode::Pass);
     commit.await.unwrap().unwrap();
     let other = PostgresStore::open(&direct).await.unwrap();
@@ -473,7 +461,7 @@ async fn a_commit_that_never_arrived_is_sent_again() {
     assert_eq!(other.events(&EventQuery { limit: 100, ..EventQuery::default() }).await.unwrap().len(), 5, "once");
 }
 
-/// A commit that is given up while it is on its way must not arrive later, when others already count on what they read.
+/// A commit that was dropped under way must not become valid later, after others have read the store.
 #[tokio::test]
 async fn a_commit_that_arrives_late_is_refused() {
     let Some((proxy, direct, store)) = behind_a_proxy(Duration::from_secs(30)).await else { return };
@@ -485,17 +473,17 @@ async fn a_commit_that_arrives_late_is_refused() {
     {
         let late = batch(2, 3);
         let mut commit = store.commit(&late, epoch);
-        // Until it is on its way; then it is dropped, as by a client that has lost its patience.
+        // The commit is dropped when it is under way, as by a caller that gives up.
         while proxy.requests() == before {
             assert!(futures::poll!(&mut commit).is_pending());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
     let direct_writer = {
-        // The same server by another way: it settles what is in doubt, as a load does, and goes on.
+        // The same server over another connection: it ends the doubt, as a load does, and goes on.
         let mut writer = store.inner.writer.lock().await;
         assert!(writer.in_doubt());
-        writer.move_to(Arc::new(Site::new(direct.clone()).unwrap()));
+        writer.move_to(Arc::new(Database::new(direct.clone()).unwrap()));
         writer.settle().await.unwrap();
         drop(writer);
         store.clone()
@@ -510,7 +498,7 @@ async fn a_commit_that_arrives_late_is_refused() {
     assert_eq!(content(&other).await, (3, 3, 3));
 }
 
-/// The database is away for longer than a commit is looked after: then it is in doubt, and settled by the next load.
+/// The database is unavailable for longer than the limit of a commit. The commit is then in doubt, and the next load ends the doubt.
 #[tokio::test]
 async fn a_doubt_that_lasts_is_told_and_settled_by_the_load() {
     let Some((proxy, direct, store)) = behind_a_proxy(Duration::from_millis(700)).await else { return };
@@ -534,7 +522,7 @@ async fn a_doubt_that_lasts_is_told_and_settled_by_the_load() {
     store.commit(&batch(5, 1), epoch).await.unwrap();
 }
 
-/// A database that hangs (a dead network, a stopped process) is an error in good time, for whoever asks it anything.
+/// A database that hangs (a dead network, a stopped process) leads to an error within the time limit of each call.
 #[tokio::test]
 async fn a_database_that_hangs_is_noticed() {
     let Some((proxy, _, store)) = behind_a_proxy(Duration::from_millis(700)).await else { return };
@@ -558,7 +546,7 @@ async fn a_database_that_hangs_is_noticed() {
     store.commit(&batch(revision, 1), epoch).await.unwrap();
 }
 
-/// SIGKILL of the whole PostgreSQL at random instants under commits: what was acknowledged is there, each revision once.
+/// SIGKILL of PostgreSQL at random moments under commits: each acknowledged revision is stored once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_committed_survives_a_kill_of_the_database() {
     let rounds = if std::env::var("WHARFINGER_LONG").is_ok_and(|long| long == "1") { 20 } else { 3 };
@@ -574,7 +562,7 @@ async fn what_was_committed_survives_a_kill_of_the_database() {
                 let count = 1 + base % 17;
                 match store.commit(&batch(base, count), epoch).await {
                     Ok(()) => base += count,
-                    // As the engine does: read what is there, and go on from it.
+                    // As the engine does: load the store, and go on from there.
                     Err(CommitError::NotCommitted(_) | CommitError::InDoubt(_)) => {
                         base = loop {
                             match store.load().await {
@@ -607,9 +595,9 @@ async fn what_was_committed_survives_a_kill_of_the_database() {
     writer.abort();
     let _ = writer.await;
     let told = acknowledged.load(Ordering::SeqCst);
-    let again = PostgresSettings { schema: store.inner.site.schema().into(), ..of(cluster.url()) };
+    let again = PostgresSettings { schema: store.inner.database.schema().into(), ..of(cluster.url()) };
     let other = PostgresStore::open(&again).await.unwrap();
-    // The last commit may be under way still; this waits for it.
+    // The last commit may still be under way; this waits for it.
     other.acquire().await.unwrap();
     let found = other.load().await.unwrap();
     assert!(found.revision.0 >= told, "{} of {told}", found.revision);
@@ -625,7 +613,7 @@ async fn what_was_committed_survives_a_kill_of_the_database() {
     tokio::task::spawn_blocking(move || drop(cluster)).await.unwrap();
 }
 
-/// The columns that an operator asks for are there under the names of the documentation.
+/// The columns that operators query have the names of the documentation.
 #[tokio::test]
 async fn an_operator_can_ask() {
     let (Some(cluster), Some((settings, store))) = (shared().await, fresh().await) else { return };
@@ -638,8 +626,8 @@ async fn an_operator_can_ask() {
     assert_eq!(cluster.sql("wharf", &asked), "1");
 }
 
-/// A pooler in session mode gives a connection to one client at a time, and cleans it up between: the settings of a session
-/// and its prepared statements hold for as long as we need them.
+/// A pooler in session mode gives a connection to one client at a time, and resets it in between. The settings of a session and its
+/// prepared statements stay for the whole session.
 #[tokio::test]
 async fn a_pooler_in_session_mode_may_stand_between() {
     let Some(cluster) = shared().await else { return };

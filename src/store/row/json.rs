@@ -1,11 +1,25 @@
-//! The parts of rows that are JSON text. The core has no serde, so each has a mirror struct.
+//! Columns that are JSON text. The core has no serde, so each has a mirror struct here.
+//!
+//! The names of the fields are part of the database: they do not change when a type of the core is renamed.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use wharfinger_core::{CauseChain, Link, Reason, Source, Subject, Timestamp};
+use wharfinger_core::{AtRisk, CauseChain, Keep, Link, Reason, ResourceId, Source, Subject, Timestamp, WorkFailure};
+
+/// A value with a mirror in JSON.
+pub(super) trait JsonColumn: Sized {
+    /// The mirror.
+    type Json: Serialize + DeserializeOwned;
+    /// `None` is NULL.
+    fn to_json(&self) -> Option<Self::Json>;
+    /// The error is what the column holds instead.
+    fn from_json(json: Option<Self::Json>) -> Result<Self, String>;
+}
 
 /// One link of a cause chain.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct LinkJson {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) pool: Option<Arc<str>>,
@@ -19,8 +33,8 @@ pub(super) struct LinkJson {
     pub(super) at: i64,
 }
 
-/// How a lease ended, apart from the name of its state.
-#[derive(Serialize, Deserialize, Default)]
+/// The end of a lease, apart from the name of its state.
+#[derive(Clone, Serialize, Deserialize, Default)]
 pub(super) struct EndedJson {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) outcome: Option<String>,
@@ -42,7 +56,7 @@ pub(super) struct EndedJson {
     pub(super) finding: Option<Arc<str>>,
 }
 
-/// What is to be kept for triage.
+/// A hold for triage. The column is called `kept`.
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeepJson {
     pub(super) by: Arc<str>,
@@ -51,7 +65,7 @@ pub(super) struct KeepJson {
     pub(super) until: Option<i64>,
 }
 
-/// Who says that it may be taken away.
+/// The source of a warning that the resource may be taken away.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RiskJson {
     pub(super) source: Arc<str>,
@@ -67,8 +81,8 @@ pub(super) struct FailureJson {
     pub(super) cleared: bool,
 }
 
-/// What only some states of a resource have.
-#[derive(Serialize, Deserialize, Default)]
+/// Values that only some states of a resource have.
+#[derive(Clone, Serialize, Deserialize, Default)]
 pub(super) struct DetailJson {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) misses: Option<u32>,
@@ -90,10 +104,101 @@ pub(super) struct DetailJson {
     pub(super) until: Option<i64>,
 }
 
-pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Option<String> {
-    // Only maps with keys that are no strings, and writers that fail, make this an error; neither can happen here, and
-    // a NULL where there should be JSON would be refused on load.
-    serde_json::to_string(value).ok()
+impl JsonColumn for Option<EndedJson> {
+    type Json = EndedJson;
+    fn to_json(&self) -> Option<EndedJson> {
+        self.clone()
+    }
+    fn from_json(json: Option<EndedJson>) -> Result<Self, String> {
+        Ok(json)
+    }
+}
+
+impl JsonColumn for Option<DetailJson> {
+    type Json = DetailJson;
+    fn to_json(&self) -> Option<DetailJson> {
+        self.clone()
+    }
+    fn from_json(json: Option<DetailJson>) -> Result<Self, String> {
+        Ok(json)
+    }
+}
+
+impl JsonColumn for Vec<ResourceId> {
+    type Json = Vec<String>;
+    fn to_json(&self) -> Option<Vec<String>> {
+        (!self.is_empty()).then(|| self.iter().map(ToString::to_string).collect())
+    }
+    fn from_json(json: Option<Vec<String>>) -> Result<Self, String> {
+        json.unwrap_or_default()
+            .iter()
+            .map(|text| text.parse().map_err(|error| format!("{text:?} is {error}")))
+            .collect()
+    }
+}
+
+impl JsonColumn for Vec<WorkFailure> {
+    type Json = Vec<FailureJson>;
+    fn to_json(&self) -> Option<Vec<FailureJson>> {
+        let mirror = |failure: &WorkFailure| FailureJson {
+            work: failure.work.clone(),
+            lease: failure.lease.to_string(),
+            at: failure.at.0,
+            cleared: failure.cleared,
+        };
+        (!self.is_empty()).then(|| self.iter().map(mirror).collect())
+    }
+    fn from_json(json: Option<Vec<FailureJson>>) -> Result<Self, String> {
+        let failure = |json: FailureJson| {
+            let lease = json.lease.parse().map_err(|error| format!("{:?} is {error}", json.lease))?;
+            Ok(WorkFailure { work: json.work, lease, at: Timestamp(json.at), cleared: json.cleared })
+        };
+        json.unwrap_or_default().into_iter().map(failure).collect()
+    }
+}
+
+impl JsonColumn for BTreeMap<Arc<str>, Timestamp> {
+    type Json = BTreeMap<Arc<str>, i64>;
+    fn to_json(&self) -> Option<BTreeMap<Arc<str>, i64>> {
+        (!self.is_empty()).then(|| self.iter().map(|(key, at)| (key.clone(), at.0)).collect())
+    }
+    fn from_json(json: Option<BTreeMap<Arc<str>, i64>>) -> Result<Self, String> {
+        Ok(json.unwrap_or_default().into_iter().map(|(key, at)| (key, Timestamp(at))).collect())
+    }
+}
+
+impl JsonColumn for Option<AtRisk> {
+    type Json = RiskJson;
+    fn to_json(&self) -> Option<RiskJson> {
+        self.as_ref().map(|risk| RiskJson { source: risk.source.clone(), detail: risk.detail.clone() })
+    }
+    fn from_json(json: Option<RiskJson>) -> Result<Self, String> {
+        Ok(json.map(|risk| AtRisk { source: risk.source, detail: risk.detail }))
+    }
+}
+
+impl JsonColumn for Option<Keep> {
+    type Json = KeepJson;
+    fn to_json(&self) -> Option<KeepJson> {
+        self.as_ref().map(|keep| KeepJson {
+            by: keep.by.clone(),
+            reason: keep.reason.clone(),
+            until: keep.until.map(|until| until.0),
+        })
+    }
+    fn from_json(json: Option<KeepJson>) -> Result<Self, String> {
+        Ok(json.map(|keep| Keep { by: keep.by, reason: keep.reason, until: keep.until.map(Timestamp) }))
+    }
+}
+
+impl JsonColumn for Option<CauseChain> {
+    type Json = Vec<LinkJson>;
+    fn to_json(&self) -> Option<Vec<LinkJson>> {
+        self.as_ref().map(links)
+    }
+    fn from_json(json: Option<Vec<LinkJson>>) -> Result<Self, String> {
+        json.map(chain).transpose()
+    }
 }
 
 pub(super) fn links(chain: &CauseChain) -> Vec<LinkJson> {

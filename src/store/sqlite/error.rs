@@ -1,4 +1,4 @@
-//! What SQLite's errors mean for the operator.
+//! The meaning of SQLite's errors for the operator.
 
 use crate::store::StoreError;
 use std::io;
@@ -19,19 +19,19 @@ fn code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
-/// Sorts an error by who must act, and says what to do.
+/// Sorts an error by who must act, with a remedy in its text.
 pub(super) fn sorted(path: &Path, error: &sqlx::Error) -> StoreError {
     let file = path.display();
     match code(error) {
         Some(FULL) => StoreError::Unavailable(format!("no space left for the database {file}: free some ({error})")),
         Some(READ_ONLY) => StoreError::Unavailable(format!(
-            "the database {file} can't be written: make it and its folder writable for this user ({error})"
+            "the database {file} cannot be written: make it and its folder writable for this user ({error})"
         )),
         Some(BUSY) => StoreError::Unavailable(format!(
             "another process keeps the database {file} locked: end it, such as a shell with an open transaction ({error})"
         )),
         Some(IO | CANT_OPEN) => StoreError::Unavailable(format!(
-            "the database {file} can't be read or written: check the disk and the permissions of the file and its \
+            "the database {file} cannot be read or written: check the disk and the permissions of the file and its \
              folder ({error})"
         )),
         Some(NO_MEMORY) => StoreError::Unavailable(format!("not enough memory for the database {file} ({error})")),
@@ -46,17 +46,17 @@ pub(super) fn sorted(path: &Path, error: &sqlx::Error) -> StoreError {
     }
 }
 
-/// The same for what is done to files directly.
+/// As [`sorted`], for errors of files.
 pub(super) fn sorted_io(path: &Path, what: &str, error: &io::Error) -> StoreError {
     let file = path.display();
     StoreError::Unavailable(match error.kind() {
-        io::ErrorKind::StorageFull => format!("can't {what} {file}: no space left: free some"),
+        io::ErrorKind::StorageFull => format!("cannot {what} {file}: no space left: free some"),
         io::ErrorKind::ReadOnlyFilesystem => {
-            format!("can't {what} {file}: the file system is read-only: choose another place or mount it writable")
+            format!("cannot {what} {file}: the file system is read-only: choose another place or mount it writable")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("can't {what} {file}: permission denied: give this user the right to read and write it")
+            format!("cannot {what} {file}: permission denied: give this user the right to read and write it")
         }
-        _ => format!("can't {what} {file}: {error}"),
+        _ => format!("cannot {what} {file}: {error}"),
     })
 }

@@ -1,8 +1,8 @@
-//! SQLite, embedded: the default. One file, one connection that writes, a few that read.
+//! The store in SQLite, embedded, the default. It has one file, one connection that writes, and a few that read.
 //!
-//! A statement costs a hop to the connection's thread and back, so few statements carry many rows. Medians of a sketch
-//! on two cores with an fsync of 0.6 ms, for a batch of 256 leases with as many entries of the audit trail, from the
-//! core's types to the end of COMMIT, and for a single lease:
+//! A statement costs a hop to the connection's thread and back, so few statements carry many rows. Medians on two cores with an
+//! fsync of 0.6 ms, from the core's types to the end of COMMIT: for a batch of 256 leases with as many entries of the audit trail,
+//! and for a single lease:
 //!
 //! | rows by                              | 256     | 1       |
 //! |--------------------------------------|---------|---------|
@@ -12,9 +12,9 @@
 //! | one JSON text and `jsonb_each`       | 5.4 ms  | 0.50 ms |
 //! | one JSON text and `json_each`        | 11.3 ms | 0.55 ms |
 //!
-//! With the checkpoints that is 17 us a lease, some 60,000 a second. Pages of 8 KiB, `WITHOUT ROWID` and
-//! `INSERT OR REPLACE` change nothing or for the worse. Leases picked at random among a million cost three to five
-//! times as much as neighbours: each has a page of the table and one of the index of revisions to itself.
+//! With checkpoints a lease costs 17 us, about 60,000 a second. Pages of 8 KiB, `WITHOUT ROWID` and `INSERT OR REPLACE` gain
+//! nothing. Random leases among a million cost three to five times as much as neighbours: each changes a page of the table and a
+//! page of the index of revisions.
 
 mod error;
 mod open;
@@ -41,16 +41,16 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use wharfinger_core::{Batch, Revision, Snapshot, Timestamp};
 use write::Writer;
 
-/// After so many rows the log is moved into the database: some 15 to 100 MB, which a restart reads in a moment.
+/// Number of rows after which the log is moved into the database: 15 to 100 MB, which a restart reads in a moment.
 const CHECKPOINT_ROWS: usize = 8192;
 
-/// What may be moved between two commits, in pages of 4 KiB: about as long as a few commits.
+/// Maximum number of pages of 4 KiB that are moved between two commits. It takes as long as a few commits.
 const CHECKPOINT_PAGES: i64 = 1000;
 
-/// So many times at most to get below that beside the commits.
+/// Maximum number of attempts to get below that limit beside the commits.
 const CHECKPOINT_PASSES: usize = 5;
 
-/// Connections for reads. Each is a thread.
+/// Number of connections for reads. Each has a thread.
 const READERS: u32 = 3;
 
 /// A store in a SQLite file.
@@ -64,17 +64,17 @@ struct Inner {
     writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
     checkpointing: AtomicBool,
-    /// Held for as long as the store lives.
+    /// Held while the store lives.
     _lock: File,
 }
 
 impl SqliteStore {
-    /// Opens the database in this file, creates it if there is none (readable and writable by its owner only), and
-    /// brings its schema up to this version.
+    /// Opens the database in this file and migrates its schema to this version. Creates the file if it does not exist, readable
+    /// and writable by its owner only.
     ///
     /// # Errors
-    /// [`StoreError::Configuration`] if the file is no database of ours, of a newer version, without a folder, or
-    /// served by another process; [`StoreError::Unavailable`] if it can't be read or written.
+    /// [`StoreError::Configuration`] if the file is not a database of this program, is of a newer version, has no folder, or is
+    /// served by another process. [`StoreError::Unavailable`] if it cannot be read or written.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = open::resolve(path)?;
         open::look(&path)?;
@@ -92,7 +92,7 @@ impl SqliteStore {
         })
     }
 
-    /// Runs to its end whatever becomes of the caller: a transaction must not stay open because a future was dropped.
+    /// Runs to its end even if the caller is dropped, so that no transaction stays open.
     async fn write<T, F>(
         &self,
         work: impl FnOnce(OwnedMutexGuard<Writer>) -> F + Send + 'static,
@@ -106,8 +106,8 @@ impl SqliteStore {
         task.await.map_err(|e| StoreError::Unavailable(format!("the task that writes to the database ended: {e}")))
     }
 
-    /// Moves the log into the database beside the commits: most of it by a connection of its own, while commits go on;
-    /// then, between two commits, the little that came meanwhile, so that the log starts from its beginning again.
+    /// Moves the log into the database beside the commits. A connection of its own moves most of it while commits go on. The rest is
+    /// moved between two commits, so that the log starts from its beginning again.
     fn checkpoint(&self) {
         if self.inner.checkpointing.swap(true, Ordering::AcqRel) {
             return;
@@ -135,7 +135,7 @@ impl SqliteStore {
     }
 }
 
-/// Runs some reads in one transaction on one connection. Dropped half-way, the transaction ends with it.
+/// Runs reads in one transaction on one connection. If it is dropped, the transaction ends with the connection.
 macro_rules! reading {
     ($self:ident, $reading:ident => $work:expr) => {{
         let path = &$self.inner.path;
@@ -188,11 +188,11 @@ impl Store for SqliteStore {
         removed
     }
 
-    async fn brand(&self, salt: u16) -> Result<(), StoreError> {
-        self.write(move |mut writer| async move { writer.brand(salt).await }).await?
+    async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {
+        self.write(move |mut writer| async move { writer.set_deployment_salt(salt).await }).await?
     }
 
-    /// Moves the log into the database and closes it. Without it nothing is lost, but the next start reads the log.
+    /// Moves the log into the database and closes it. No commit is lost without it, but the next start reads the log.
     async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.writer.lock().await.close().await;

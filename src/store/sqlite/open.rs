@@ -1,17 +1,17 @@
-//! Opening: is it a database, is it ours, is nobody else at it; then the schema.
+//! Opening of a database: checks of the file, the lock against other servers, and the migration of the schema.
 
 use super::error::{sorted, sorted_io};
 use super::sql;
+use crate::random::random;
 use crate::store::StoreError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long to wait for a foreign reader (a shell, a backup) to let go.
+/// Maximum time to wait for another reader (a shell, a backup) to unlock the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first bytes of each SQLite database (https://sqlite.org/fileformat.html).
@@ -21,7 +21,7 @@ fn configuration(message: String) -> StoreError {
     StoreError::Configuration(message)
 }
 
-/// The path without symbolic links, so that two names of one file are one lock.
+/// The path without symbolic links, so that two names of one file have one lock.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
     let shown = path.display();
     if path.is_dir() {
@@ -59,8 +59,8 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Refuses a file that is not a database of ours, as far as its first bytes tell; creates it if there is none.
-/// SQLite itself would not do: it changes some files before it says that they are not its own.
+/// Refuses a file that is not a database of this program, by its first bytes. Creates the file if it does not exist. SQLite's own
+/// check comes too late: it changes some files before it refuses them.
 pub(super) fn look(path: &Path) -> Result<(), StoreError> {
     let file = path.display();
     let mut header = Vec::with_capacity(100);
@@ -88,10 +88,11 @@ fn foreign(path: &Path) -> StoreError {
     ))
 }
 
-/// A process that is being started has copies of our files for a moment, and with them the lock that we gave up.
+/// Maximum time to wait for the lock. A process that is being started has copies of this one's files for a moment, and keeps a
+/// released lock with them.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 
-/// Keeps other servers out for as long as the file lives. The lock goes with the process, however it ends.
+/// Locks the database against other servers while the file is open. The lock ends with the process.
 pub(super) async fn lock(path: &Path) -> Result<File, StoreError> {
     let mut waited = Duration::ZERO;
     loop {
@@ -114,7 +115,7 @@ fn try_lock(path: &Path) -> Result<File, StoreError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // The number is only for the message: without it there is one all the same.
+            // The process id is only for the message, which is returned without it too.
             let _ = file.take(20).read_to_string(&mut pid);
             let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() };
             return Err(configuration(format!(
@@ -131,26 +132,26 @@ fn try_lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// For the connection that writes. One that commits waits for the disk (FULL).
+/// The options of the connection that writes. A commit waits for the disk (FULL).
 pub(super) fn writer(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        // Only macOS knows it: there a plain fsync does not reach the disk.
+        // Only for macOS, where a plain fsync does not reach the disk.
         .pragma("fullfsync", "ON")
         .foreign_keys(false)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cache_size", "-65536")
-        // Checkpoints are made beside the commits, see `checkpoint`. This one, within a commit, is for when those fail.
+        // Checkpoints run beside the commits, see `checkpoint`. This one runs within a commit if those fail.
         .pragma("wal_autocheckpoint", "32768")
         .statement_cache_capacity(64)
         .thread_name(|n| format!("sqlite-write-{n}"))
         .disable_statement_logging()
 }
 
-/// For the connections that only read.
+/// The options of the connections that only read.
 pub(super) fn reader(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -194,8 +195,8 @@ pub(super) async fn probe(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes the credentials that older versions stored out of the file and its log, to the last byte. It may be cut off
-/// anywhere: the version is raised only afterwards, so the next start does it again.
+/// Erases the credentials that older versions stored, from the file and its log. If it is interrupted, the next start repeats it,
+/// because the version is raised only afterwards.
 async fn erase(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::query(sql::ZERO_DELETED).execute(&mut *conn).await?;
     for statement in sql::ERASE_CREDENTIALS {
@@ -212,7 +213,7 @@ async fn erase(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Brings the schema up to this version, in one transaction.
+/// Migrates the schema to this version, in one transaction.
 pub(super) async fn migrate(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     if (1..sql::WITHOUT_CREDENTIALS).contains(&number(conn, sql::USER_VERSION).await?) {
         erase(conn).await?;
@@ -230,7 +231,7 @@ pub(super) async fn migrate(conn: &mut SqliteConnection) -> Result<(), sqlx::Err
     Ok(())
 }
 
-/// A number that differs from one database to the next. Nothing secret hangs on it.
+/// A number that differs from one database to the next. It need not be secret.
 fn salt() -> u16 {
-    (RandomState::new().hash_one(std::process::id()) & 0xffff) as u16
+    (random() & 0xffff) as u16
 }

@@ -1,7 +1,7 @@
-//! A batch as statements with their values.
+//! The plan of a commit: the statements of a batch, with their values.
 
 use super::sql;
-use crate::store::row::{Sink, put_event, put_lease, put_pool, put_resource};
+use crate::store::row::{Sink, encode_event, encode_lease, encode_pool, encode_resource};
 use crate::store::{Epoch, FORGOTTEN_FOR_MS, StoreError, numbered};
 use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
@@ -36,14 +36,14 @@ impl Sink for Values {
     }
 }
 
-/// Rows of one kind in one statement. A batch that has no more of any is small: its statements go to the connection's thread in
-/// one text, since a hop there and back costs as much as four rows.
+/// Maximum number of rows of one kind in one statement. A batch below this limit is small: all its statements go to the connection's
+/// thread in one text, since a hop costs as much as four rows.
 const ROWS: usize = 128;
 
-/// Owns all it needs, so that it can be carried out by a task that nobody waits for any more.
+/// The statements of a batch. It owns all values, so a task can run it after its caller was dropped.
 pub(super) struct Plan {
     pub(super) base: Revision,
-    /// What opens the transaction and moves the revision on, and of a small batch all that is to be put.
+    /// The text that opens the transaction and advances the revision. For a small batch it also has all rows.
     pub(super) opening: (Cow<'static, str>, SqliteArguments),
     pub(super) statements: Vec<(Cow<'static, str>, SqliteArguments)>,
     pub(super) rows: usize,
@@ -70,23 +70,25 @@ impl Plan {
         let put = [batch.leases.len(), batch.resources.len(), batch.events.len()];
         if put.iter().all(|rows| *rows <= ROWS) && events.late.is_empty() && rare(batch) == 0 {
             let mut text = String::from(sql::ADVANCE);
-            put_all(&sql::LEASE_ROWS, &batch.leases, &mut text, &mut opening, |lease, values| put_lease(lease, values));
+            put_all(&sql::LEASE_ROWS, &batch.leases, &mut text, &mut opening, |lease, values| {
+                encode_lease(lease, values)
+            });
             put_all(&sql::RESOURCE_ROWS, &batch.resources, &mut text, &mut opening, |resource, values| {
-                put_resource(resource, values);
+                encode_resource(resource, values);
             });
             put_all(&sql::EVENT_ROWS, &events.new, &mut text, &mut opening, events.numbers());
             plan.opening = (Cow::Owned(text), checked(opening)?);
             return Ok(plan);
         }
         plan.opening.1 = checked(opening)?;
-        plan.put(&sql::LEASE_ROWS, &batch.leases, |lease, values| put_lease(lease, values))?;
-        plan.put(&sql::RESOURCE_ROWS, &batch.resources, |resource, values| put_resource(resource, values))?;
+        plan.put(&sql::LEASE_ROWS, &batch.leases, |lease, values| encode_lease(lease, values))?;
+        plan.put(&sql::RESOURCE_ROWS, &batch.resources, |resource, values| encode_resource(resource, values))?;
         for pool in &batch.pools {
-            plan.one(sql::PUT_POOL, |values| put_pool(pool, values))?;
+            plan.one(sql::PUT_POOL, |values| encode_pool(pool, values))?;
         }
         plan.forget(batch)?;
         for event in &events.late {
-            plan.one(sql::PUT_LATE_EVENT, |values| put_event(event, 0, values))?;
+            plan.one(sql::PUT_LATE_EVENT, |values| encode_event(event, 0, values))?;
         }
         plan.put(&sql::EVENT_ROWS, &events.new, events.numbers())?;
         Ok(plan)
@@ -128,12 +130,12 @@ impl Plan {
     }
 }
 
-/// Changes that only come now and then.
+/// The number of changes of the rare kinds.
 fn rare(batch: &Batch) -> usize {
     batch.pools.len() + batch.forgotten_leases.len() + batch.forgotten_resources.len()
 }
 
-/// The statement for these rows; adds their values.
+/// Returns the statement for these rows and adds their values.
 fn put_rows<T>(put: &sql::Put, rows: &[T], values: &mut Values, fill: &mut impl FnMut(&T, &mut Values)) -> String {
     let room = rows.len().next_power_of_two();
     rows.iter().for_each(|row| fill(row, values));
@@ -143,7 +145,7 @@ fn put_rows<T>(put: &sql::Put, rows: &[T], values: &mut Values, fill: &mut impl 
     put.text(room)
 }
 
-/// The same behind other statements, if there are any rows.
+/// As [`put_rows`], behind other statements. Adds nothing without rows.
 fn put_all<T>(
     put: &sql::Put,
     rows: &[T],
@@ -160,7 +162,7 @@ fn put_all<T>(
 /// The entries of a batch, in their order.
 struct Events<'b> {
     base: Revision,
-    /// Of a revision of an earlier batch: one that only forgets has the revision of the batch before it, which may have
+    /// Entries of a revision of an earlier batch. A batch that only forgets has the revision of the batch before it, which may have
     /// entries already.
     late: Vec<&'b Event>,
     new: Vec<&'b Event>,
@@ -174,13 +176,13 @@ impl<'b> Events<'b> {
         Self { base: batch.base, late, new }
     }
 
-    /// Puts each with its number within its revision.
+    /// Writes each entry with its position within its revision.
     fn numbers(&self) -> impl FnMut(&&'b Event, &mut Values) + use<'b> {
         let (mut revision, mut ordinal) = (self.base, 0);
         move |event, values| {
             ordinal = if event.revision == revision { ordinal + 1 } else { 0 };
             revision = event.revision;
-            put_event(event, ordinal, values);
+            encode_event(event, ordinal, values);
         }
     }
 }
@@ -188,7 +190,7 @@ impl<'b> Events<'b> {
 fn checked(values: Values) -> Result<SqliteArguments, StoreError> {
     match values.failed {
         None => Ok(values.arguments),
-        Some(what) => Err(StoreError::Corrupt(format!("a value can't be stored: {what}; report it"))),
+        Some(what) => Err(StoreError::Corrupt(format!("a value cannot be stored: {what}; report it"))),
     }
 }
 

@@ -1,9 +1,9 @@
-//! What is asked of the store, each answer as of one revision.
+//! Reads of the store. Each result is the state of one revision.
 
 use super::error::sorted;
 use super::sql;
 use crate::store::page::{Trimmed, trim};
-use crate::store::row::{Cells, Shared, rows, take_event, take_lease, take_pool, take_resource};
+use crate::store::row::{Cells, Interner, decode_event, decode_lease, decode_pool, decode_resource, rows};
 use crate::store::{Changes, EventQuery, Forgotten, StoreError, StoredEvent};
 use futures::future::join;
 use sqlx::Row;
@@ -32,7 +32,7 @@ impl Reading<'_> {
         row.try_get(column).map_err(|e| self.error(&e))
     }
 
-    /// A whole table. The next page is fetched while this one is read.
+    /// Reads a whole table. The next page is fetched while this one is decoded.
     async fn each<T>(
         &mut self,
         text: &'static str,
@@ -66,16 +66,16 @@ impl Reading<'_> {
         let counts = self.one(sql::COUNT).await?;
         let (leases, resources) = (self.number(&counts, 0)?, self.number(&counts, 1)?);
         let salt = self.number(&meta, 3)?;
-        let mut shared = Shared::new();
+        let mut interner = Interner::new();
         Ok(Snapshot {
             revision: Revision(self.number(&meta, 0)?.cast_unsigned()),
             floor: Revision(self.number(&meta, 1)?.cast_unsigned()),
             now: Timestamp(self.number(&meta, 2)?),
             salt: u16::try_from(salt)
                 .map_err(|_| crate::store::row::corrupt("meta", "1", "salt", &format!("{salt} is out of range")))?,
-            leases: self.each(sql::LEASES, leases, |row| take_lease(row, &mut shared)).await?,
-            resources: self.each(sql::RESOURCES, resources, |row| take_resource(row, &mut shared)).await?,
-            pools: self.each(sql::POOLS, 0, |row| take_pool(row)).await?,
+            leases: self.each(sql::LEASES, leases, |row| decode_lease(row, &mut interner)).await?,
+            resources: self.each(sql::RESOURCES, resources, |row| decode_resource(row, &mut interner)).await?,
+            pools: self.each(sql::POOLS, 0, |row| decode_pool(row, &mut interner)).await?,
         })
     }
 
@@ -101,13 +101,13 @@ impl Reading<'_> {
     }
 
     async fn changed(&mut self, after: Revision, to: Revision, limit: i64) -> Result<Changes, StoreError> {
-        let mut shared = Shared::new();
+        let mut interner = Interner::new();
         Ok(Changes {
-            leases: self.between(sql::CHANGED_LEASES, after, to, limit, |row| take_lease(row, &mut shared)).await?,
+            leases: self.between(sql::CHANGED_LEASES, after, to, limit, |row| decode_lease(row, &mut interner)).await?,
             resources: self
-                .between(sql::CHANGED_RESOURCES, after, to, limit, |row| take_resource(row, &mut shared))
+                .between(sql::CHANGED_RESOURCES, after, to, limit, |row| decode_resource(row, &mut interner))
                 .await?,
-            pools: self.between(sql::CHANGED_POOLS, after, to, limit, |row| take_pool(row)).await?,
+            pools: self.between(sql::CHANGED_POOLS, after, to, limit, |row| decode_pool(row, &mut interner)).await?,
             forgotten: self.forgotten(after, to, limit).await?,
             ..Changes::default()
         })
@@ -144,15 +144,7 @@ impl Reading<'_> {
     }
 
     pub(super) async fn events(&mut self, query: &EventQuery) -> Result<Vec<StoredEvent>, StoreError> {
-        let texts = match query {
-            EventQuery { lease: Some(_), .. } => sql::EVENTS_OF_LEASE,
-            EventQuery { resource: Some(_), itself: true, .. } => sql::EVENTS_OF_RESOURCE_ITSELF,
-            EventQuery { pool: Some(_), itself: true, .. } => sql::EVENTS_OF_POOL_ITSELF,
-            EventQuery { resource: Some(_), .. } => sql::EVENTS_OF_RESOURCE,
-            EventQuery { pool: Some(_), .. } => sql::EVENTS_OF_POOL,
-            _ => sql::EVENTS_OF_ALL,
-        };
-        let found = sqlx::query(if query.newest_first { texts.down } else { texts.up })
+        let found = sqlx::query(query.statement(&sql::EVENTS))
             .bind(query.after.0.cast_signed())
             .bind(query.pool.as_deref())
             .bind(query.resource.map(|id| id.to_string()))
@@ -162,10 +154,11 @@ impl Reading<'_> {
             .fetch_all(&mut *self.conn)
             .await
             .map_err(|e| self.error(&e))?;
-        self.read_all(&found, |row| take_event(row))
+        let mut interner = Interner::new();
+        self.read_all(&found, |row| decode_event(row, &mut interner))
     }
 
-    /// Rows whose only column is the JSON array.
+    /// Decodes rows whose only column is the JSON array.
     fn read_all<T>(
         &self,
         found: &[SqliteRow],
@@ -190,5 +183,5 @@ fn ids<T: FromStr>(text: &str) -> Result<Vec<T>, StoreError> {
 }
 
 fn unreadable(error: &serde_json::Error) -> StoreError {
-    StoreError::Corrupt(format!("the database gave a row that can't be read: {error}; restore a backup"))
+    StoreError::Corrupt(format!("the database gave a row that cannot be read: {error}; restore a backup"))
 }

@@ -1,4 +1,4 @@
-//! A file that is filled beside its place, and put there when it is whole.
+//! Restoring: the file is filled beside its place, and moved there when it is complete.
 
 use super::SqliteStore;
 use super::error::sorted_io;
@@ -17,7 +17,7 @@ fn beside(path: &Path) -> PathBuf {
     named(path, ".restoring")
 }
 
-/// Removes a database with all that belongs to it.
+/// Removes a database with its log and lock.
 fn remove(path: &Path) -> Result<(), StoreError> {
     for more in ["", "-wal", "-shm", ".lock"] {
         let file = named(path, more);
@@ -30,10 +30,10 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 }
 
 impl SqliteStore {
-    /// A store beside its place, empty.
+    /// Opens an empty store beside its place.
     ///
     /// # Errors
-    /// [`StoreError::Configuration`] if there is a file in that place already; as of [`SqliteStore::open`].
+    /// [`StoreError::Configuration`] if the place has a file already; as of [`SqliteStore::open`].
     pub async fn open_beside(path: &Path) -> Result<Self, StoreError> {
         if path.exists() {
             return Err(StoreError::Configuration(format!(
@@ -41,18 +41,18 @@ impl SqliteStore {
                 path.display()
             )));
         }
-        // Of an attempt that was cut short.
+        // The remains of an interrupted attempt.
         remove(&beside(path))?;
         SqliteStore::open(&beside(path)).await
     }
 
-    /// Puts what was filled beside into its place. The store must be closed and dropped.
+    /// Moves the filled file into its place. The store must be closed and dropped.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the file can't be renamed.
+    /// [`StoreError::Unavailable`] if the file cannot be renamed.
     pub fn put_in_place(path: &Path) -> Result<(), StoreError> {
         let from = beside(path);
-        // Closed, it is one file.
+        // A closed database is one file.
         let log = named(&from, "-wal");
         if log.exists() {
             return Err(StoreError::Unavailable(format!("the log {} was not moved into the database", log.display())));

@@ -1,26 +1,10 @@
 //! Every statement, as static text.
 
-macro_rules! lease_row {
-    () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-         ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
-}
+use crate::store::event_query::EventStatements;
+use crate::store::row::{EVENT, LEASE, RESOURCE};
 
-macro_rules! resource_row {
-    () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
-}
-
-macro_rules! event_row {
-    () => {
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
-}
-
-/// A statement that puts rows of one kind: as many as there is room for, and room is for a power of two, so that few texts are
-/// ever made. A place that is left over holds NULL for its key.
+/// A statement that writes rows of one kind. It has places for a power of two of rows, so that there are few texts. An unused place
+/// has NULL for its key.
 pub(super) struct Put {
     into: &'static str,
     row: &'static str,
@@ -28,19 +12,23 @@ pub(super) struct Put {
     pub(super) columns: usize,
 }
 
-pub(super) const LEASE_ROWS: Put =
-    Put { into: concat!("leases (", lease_columns!(), ")"), row: lease_row!(), then: update_leases!(), columns: 41 };
+pub(super) const LEASE_ROWS: Put = Put {
+    into: concat!("leases (", lease_columns!(), ")"),
+    row: lease_places!(),
+    then: lease_update!(),
+    columns: LEASE.len(),
+};
 pub(super) const RESOURCE_ROWS: Put = Put {
     into: concat!("resources (", resource_columns!(), ")"),
-    row: resource_row!(),
-    then: update_resources!(),
-    columns: 30,
+    row: resource_places!(),
+    then: resource_update!(),
+    columns: RESOURCE.len(),
 };
 pub(super) const EVENT_ROWS: Put =
-    Put { into: concat!("events (", event_columns!(), ")"), row: event_row!(), then: "", columns: 10 };
+    Put { into: concat!("events (", event_columns!(), ")"), row: event_places!(), then: "", columns: EVENT.len() };
 
 impl Put {
-    /// With room for so many rows.
+    /// The text with places for this number of rows.
     pub(super) fn text(&self, room: usize) -> String {
         let mut text = format!("INSERT INTO {} SELECT * FROM (VALUES ", self.into);
         for at in 0..room {
@@ -53,7 +41,7 @@ impl Put {
     }
 }
 
-/// An entry that belongs to a revision of an earlier batch: goes behind those that are there.
+/// Writes an entry of a revision of an earlier batch, behind the entries of that revision.
 pub(super) const PUT_LATE_EVENT: &str = concat!(
     "INSERT INTO events (",
     event_columns!(),
@@ -62,12 +50,12 @@ pub(super) const PUT_LATE_EVENT: &str = concat!(
 );
 
 pub(super) const PUT_POOL: &str =
-    concat!("INSERT INTO pools (", pool_columns!(), ") VALUES (?, ?, ?, ?)", update_pools!());
+    concat!("INSERT INTO pools (", pool_columns!(), ") VALUES ", pool_places!(), pool_update!());
 
 pub(super) const FORGET_LEASES: &str = "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))";
 pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SELECT value FROM json_each(?1))";
 
-/// ?1: what was forgotten before is not kept any more.
+/// Rows that were forgotten before ?1 are no longer known.
 pub(super) const RAISE_FEED_FLOOR: &str = "UPDATE meta SET feed_floor = max(feed_floor, coalesce((SELECT revision \
      FROM forgotten WHERE at < ?1 ORDER BY at DESC, revision DESC LIMIT 1), 0))";
 pub(super) const PRUNE_FORGOTTEN: &str = "DELETE FROM forgotten WHERE at < ?1";
@@ -79,17 +67,17 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 
-/// Opens the transaction and moves the revision on, in one hop. No row comes back if revision or epoch are others.
-/// Floor and time never go back, whatever a batch says.
+/// Opens the transaction and advances the revision, in one hop. Returns no row if the revision or the epoch differs. Floor and time
+/// never go back.
 pub(super) const ADVANCE: &str = "BEGIN IMMEDIATE; \
      UPDATE meta SET revision = ?, floor = max(floor, ?), now_ms = max(now_ms, ?) \
      WHERE revision = ? AND epoch = ? RETURNING revision";
 
 pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
 pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
-pub(super) const BRAND: &str = "UPDATE meta SET salt = ?";
+pub(super) const SET_SALT: &str = "UPDATE meta SET salt = ?";
 pub(super) const SETTLE: &str = "UPDATE meta SET settled = settled + 1";
-/// Whole revisions, so that what is left of one is all of it. Times grow with revisions.
+/// Removes whole revisions, so that each remaining revision is complete. Times grow with revisions.
 pub(super) const TRIM_EVENTS: &str = "DELETE FROM events WHERE revision <= (SELECT max(revision) FROM \
      (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT ?1) WHERE at < ?2)";
 
@@ -99,8 +87,8 @@ pub(super) const CREATE: &str =
 pub(super) const META: &str = "SELECT revision, floor, now_ms, salt, feed_floor FROM meta";
 pub(super) const COUNT: &str = "SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM resources)";
 
-/// A thousand rows from behind ?1, each as a JSON array, all in one text; before it the last of their row ids. See
-/// `cells` for why.
+/// A thousand rows after ?1, each as a JSON array, all in one text. The first column is the last of their row ids. `json_rows`
+/// explains why.
 macro_rules! page_of {
     ($columns:expr, $table:literal) => {
         concat!(
@@ -116,7 +104,7 @@ pub(super) const LEASES: &str = page_of!(lease_columns!(), "leases");
 pub(super) const RESOURCES: &str = page_of!(resource_columns!(), "resources");
 pub(super) const POOLS: &str = page_of!(pool_columns!(), "pools");
 
-/// The rows of revisions ?1 (without it) to ?2, oldest first, at most ?3, each as a JSON array.
+/// The rows of revisions ?1 (exclusive) to ?2, oldest first, at most ?3, each as a JSON array.
 macro_rules! changed {
     ($columns:expr, $table:literal) => {
         concat!(
@@ -133,90 +121,32 @@ pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resour
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
 pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3";
 
-/// Entries of the audit trail, by the narrowest filter that is set (the others are checked on what it finds):
-/// ?1 after, ?2 pool, ?3 resource, ?4 lease, ?5 limit, ?6 up to.
-macro_rules! events {
-    ($by:literal, $order:literal) => {
-        concat!(
-            "SELECT json_array(",
-            event_columns!(),
-            ") FROM events WHERE revision > ?1 AND revision <= ?6 AND ",
-            $by,
-            " ORDER BY revision ",
-            $order,
-            ", ordinal ",
-            $order,
-            " LIMIT ?5"
-        )
-    };
-}
-/// Oldest first, newest first.
-pub(super) struct Events {
-    pub(super) up: &'static str,
-    pub(super) down: &'static str,
-}
-
-pub(super) const EVENTS_OF_LEASE: Events = Events {
-    up: events!("lease = ?4 AND (?3 IS NULL OR resource = ?3) AND (?2 IS NULL OR pool = ?2)", "ASC"),
-    down: events!("lease = ?4 AND (?3 IS NULL OR resource = ?3) AND (?2 IS NULL OR pool = ?2)", "DESC"),
-};
-pub(super) const EVENTS_OF_RESOURCE: Events = Events {
-    up: events!("resource = ?3 AND ?4 IS NULL AND (?2 IS NULL OR pool = ?2)", "ASC"),
-    down: events!("resource = ?3 AND ?4 IS NULL AND (?2 IS NULL OR pool = ?2)", "DESC"),
-};
-pub(super) const EVENTS_OF_POOL: Events = Events {
-    up: events!("pool = ?2 AND ?3 IS NULL AND ?4 IS NULL", "ASC"),
-    down: events!("pool = ?2 AND ?3 IS NULL AND ?4 IS NULL", "DESC"),
-};
-/// Of a resource or pool itself, for which there is an index of its own: a busy one has a thousand entries of leases for
-/// each of its own. ?4 is not looked at.
-pub(super) const EVENTS_OF_RESOURCE_ITSELF: Events = Events {
-    up: events!("resource = ?3 AND lease IS NULL AND (?2 IS NULL OR pool = ?2)", "ASC"),
-    down: events!("resource = ?3 AND lease IS NULL AND (?2 IS NULL OR pool = ?2)", "DESC"),
-};
-pub(super) const EVENTS_OF_POOL_ITSELF: Events = Events {
-    up: events!("pool = ?2 AND resource IS NULL AND lease IS NULL", "ASC"),
-    down: events!("pool = ?2 AND resource IS NULL AND lease IS NULL", "DESC"),
-};
-pub(super) const EVENTS_OF_ALL: Events = Events {
-    up: events!("?2 IS NULL AND ?3 IS NULL AND ?4 IS NULL", "ASC"),
-    down: events!("?2 IS NULL AND ?3 IS NULL AND ?4 IS NULL", "DESC"),
-};
+/// Entries of the audit trail, each as a JSON array.
+pub(super) const EVENTS: EventStatements = event_statements!(concat!("json_array(", event_columns!(), ")"));
 
 pub(super) const APPLICATION_ID: &str = "PRAGMA application_id";
 pub(super) const USER_VERSION: &str = "PRAGMA user_version";
 pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_schema";
 pub(super) const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// The first schema version whose databases hold no credentials.
+/// The first schema version without credentials.
 pub(super) const WITHOUT_CREDENTIALS: i64 = 4;
-/// What is deleted or overwritten is zeroed, in the pages that change from now on.
+/// Zeroes deleted and overwritten values in the pages that change from now on.
 pub(super) const ZERO_DELETED: &str = "PRAGMA secure_delete = ON";
-/// As the migration to [`WITHOUT_CREDENTIALS`] does.
+/// The same statements as in the migration to [`WITHOUT_CREDENTIALS`].
 pub(super) const ERASE_CREDENTIALS: [&str; 2] = [
     "UPDATE leases SET access = json_remove(access, '$.private_key') WHERE access LIKE '%\"private_key\"%'",
     "UPDATE resources SET access = json_remove(access, '$.private_key') WHERE access LIKE '%\"private_key\"%'",
 ];
-/// Writes the file anew, without what earlier rows left in free space.
+/// Writes the file anew, without the remains of earlier rows in free space.
 pub(super) const REWRITE: &str = "VACUUM";
-/// Moves the log into the database and cuts it to nothing. The first column is 1 if a reader was in the way.
+/// Moves the log into the database and truncates it. The first column is 1 if a reader prevented it.
 pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-/// What the application_id of our files is: "WHFG".
+/// The application_id of the files of this program: "WHFG".
 pub(super) const OURS: u32 = 0x5748_4647;
 
-/// All of them.
-#[cfg(test)]
-pub(super) const EVENTS: [Events; 6] = [
-    EVENTS_OF_LEASE,
-    EVENTS_OF_RESOURCE,
-    EVENTS_OF_POOL,
-    EVENTS_OF_RESOURCE_ITSELF,
-    EVENTS_OF_POOL_ITSELF,
-    EVENTS_OF_ALL,
-];
-
-/// One script a version, forward only; each sets user_version to its number.
+/// One script for each version, forward only. Each sets user_version to its number.
 pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
@@ -227,8 +157,7 @@ pub(super) const MIGRATIONS: [&str; 4] = [
 /// All statements but the migrations, so that a test can prepare each of them.
 #[cfg(test)]
 pub(super) fn all() -> Vec<&'static str> {
-    let events = EVENTS;
-    let events = events.into_iter().flat_map(|e| [e.up, e.down]);
+    let events = EVENTS.texts().into_iter();
     events
         .chain([
             PUT_LATE_EVENT,
@@ -246,7 +175,7 @@ pub(super) fn all() -> Vec<&'static str> {
             STANDING,
             ACQUIRE,
             SETTLE,
-            BRAND,
+            SET_SALT,
             TRIM_EVENTS,
             CREATE,
             META,

@@ -1,4 +1,4 @@
-//! What only a file can do wrong.
+//! Tests of faults that only a file has.
 
 use super::*;
 use crate::store::samples::{RESOURCE_STATES, Samples, event};
@@ -28,7 +28,7 @@ fn folder() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The message of a refusal that tells the operator to act.
+/// The message of a configuration error.
 async fn refused(path: &Path) -> String {
     match SqliteStore::open(path).await {
         Err(StoreError::Configuration(message)) => message,
@@ -53,13 +53,14 @@ async fn every_statement_prepares() {
             assert_eq!(prepared.parameters(), Some(sqlx::Either::Right(rows * put.columns)));
         }
     }
-    // Columns are written by position, so the lists of names must be those of the statements.
-    for (text, names) in [
-        (sql::LEASE_ROWS.text(1), &crate::store::row::LEASE[..]),
-        (sql::RESOURCE_ROWS.text(1), &crate::store::row::RESOURCE[..]),
-        (sql::EVENT_ROWS.text(1), &crate::store::row::EVENT[..]),
-        (sql::PUT_POOL.to_owned(), &crate::store::row::POOL[..]),
+    // Values are bound by position, so the statements name the columns in the order in which a row is written.
+    for (text, columns) in [
+        (sql::LEASE_ROWS.text(1), crate::store::row::LEASE),
+        (sql::RESOURCE_ROWS.text(1), crate::store::row::RESOURCE),
+        (sql::EVENT_ROWS.text(1), crate::store::row::EVENT),
+        (sql::PUT_POOL.to_owned(), crate::store::row::POOL),
     ] {
+        let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
         let list = text.split_once(" (").unwrap().1.split_once(')').unwrap().0;
         assert_eq!(list.split(", ").collect::<Vec<_>>(), names);
         let updated: Vec<&str> = text.match_indices(" = excluded.").map(|(at, _)| &text[..at]).collect();
@@ -74,13 +75,12 @@ async fn no_question_scans_a_table() {
     let (_folder, path) = folder();
     let store = SqliteStore::open(&path).await.unwrap();
     let mut conn = open::writer(&path).connect().await.unwrap();
-    let texts = sql::EVENTS.into_iter().flat_map(|e| [e.up, e.down]);
-    for text in texts.chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
+    for text in sql::EVENTS.texts().into_iter().chain([sql::CHANGED_LEASES, sql::CHANGED_RESOURCES]) {
         let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(&mut conn).await.unwrap();
         for row in rows {
             let step: String = row.get("detail");
             assert!(step.starts_with("SEARCH") && !step.contains("TEMP B-TREE"), "{step}: {text}");
-            // Not by an index where a thousand entries of leases are in the way.
+            // Not by an index with a thousand entries of leases for each own entry.
             assert_eq!(step.contains("_itself"), text.contains(" AND lease IS NULL"), "{step}: {text}");
         }
     }
@@ -113,7 +113,7 @@ async fn what_was_committed_survives_a_kill() {
     }
     let expected = store.load().await.unwrap();
     assert_eq!(expected.leases.len() as u64, base);
-    // What a kill leaves: the files as they are, nothing closed.
+    // The state after a kill: the files as they are, without a close.
     let copy = folder.path().join("copy.db");
     fs::copy(&path, &copy).unwrap();
     fs::copy(folder.path().join("w.db-wal"), folder.path().join("copy.db-wal")).unwrap();
@@ -124,7 +124,7 @@ async fn what_was_committed_survives_a_kill() {
     assert_eq!(store.load().await.unwrap(), expected, "the original has nothing of it");
 }
 
-/// A batch is small or large, and a small one has places left over or none.
+/// Batches that are small or large, with and without unused places.
 #[tokio::test]
 async fn batches_of_every_size_hold_what_was_put() {
     let (_folder, path) = folder();
@@ -134,7 +134,7 @@ async fn batches_of_every_size_hold_what_was_put() {
     let (mut all, mut expected) = (Vec::new(), Vec::new());
     for count in [1_u64, 2, 3, 5, 8, 9, 64, 127, 128, 129, 300] {
         let mut batch = leases(base, count);
-        // Some that were there before are put once more, so that both ways are taken by each statement.
+        // Some rows are written again, so that each statement inserts and updates.
         batch.leases.extend(all.iter().take(40).map(|old: &Arc<Lease>| {
             Arc::new(Lease { id: old.id, revision: batch.revision, ..samples.lease(base % 13, 1) })
         }));
@@ -156,7 +156,7 @@ async fn batches_of_every_size_hold_what_was_put() {
     assert!(told.eq(expected.iter().map(|event| (event.revision.0, 0))));
 }
 
-/// The rows that another has written at the same revision are in the way of ours. That it leads is what counts.
+/// Rows of another server at the same revision conflict with these rows. The error is that another server leads.
 #[tokio::test]
 async fn rows_of_another_leader_do_not_hide_that_it_leads() {
     let (_folder, path) = folder();
@@ -175,7 +175,7 @@ async fn rows_of_another_leader_do_not_hide_that_it_leads() {
         assert!(matches!(error, CommitError::Deposed { current } if current != epoch), "{rows}: {error:?}");
     }
     let epoch = store.acquire().await.unwrap();
-    // Nothing but what was there is in the way now.
+    // Only the former rows conflict now.
     sqlx::query("DELETE FROM events WHERE revision = 2").execute(&mut other).await.unwrap();
     store.commit(&leases(2, 1), epoch).await.unwrap();
 }
@@ -246,7 +246,7 @@ async fn a_database_of_a_newer_version_is_refused_and_kept() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
-/// A database of the first version: what it holds is there after the upgrade, and the new parts can be written.
+/// A database of the first version: its rows are there after the migration, and the new columns can be written.
 #[tokio::test]
 async fn an_older_database_is_brought_up() {
     let (_folder, path) = folder();
@@ -297,7 +297,7 @@ async fn an_older_database_is_brought_up() {
 
 const KEY: &str = "PRIVATE-KEY-a61f";
 
-/// Whether any file of the folder holds the key.
+/// Whether any file of the folder has the key.
 fn holds_key(folder: &Path) -> bool {
     fs::read_dir(folder).unwrap().any(|entry| {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
@@ -305,8 +305,7 @@ fn holds_key(folder: &Path) -> bool {
     })
 }
 
-/// A database of version 3 as a server leaves it that was killed: a lease with a key, rows with keys that were deleted,
-/// and a log. Answers with the id of the lease.
+/// A database of version 3 after a kill: a lease with a key, deleted rows with keys, and a log. Returns the id of the lease.
 async fn with_keys(path: &Path) -> LeaseId {
     let made = tempfile::tempdir().unwrap();
     let first = made.path().join("w.db");
@@ -356,7 +355,7 @@ async fn keys_that_an_older_version_stored_are_erased_from_each_file_of_the_data
     assert!(!holds_key(folder.path()));
 }
 
-/// A version that says that the keys are erased while they lie in the log would be wrong for ever.
+/// The version is raised only after the keys are erased from the log too.
 #[tokio::test]
 async fn keys_that_a_reader_keeps_in_the_log_are_erased_at_the_next_start() {
     let (folder, path) = folder();
@@ -431,7 +430,7 @@ async fn a_foreign_lock_is_waited_for() {
     shell.execute("BEGIN IMMEDIATE").await.unwrap();
     let other = store.clone();
     let commit = tokio::spawn(async move { other.commit(&leases(0, 1), epoch).await });
-    // It has taken the connection to write by, and waits for the lock.
+    // It has the connection that writes, and waits for the lock.
     while store.inner.writer.try_lock().is_ok() {
         tokio::task::yield_now().await;
     }
@@ -440,8 +439,8 @@ async fn a_foreign_lock_is_waited_for() {
     commit.await.unwrap().unwrap();
 }
 
-/// A commit whose fsync failed may lie in the log without counting, and count after a crash: so before anybody is told
-/// what is stored, another write goes over it.
+/// A commit whose fsync failed may be in the log without being valid, and be valid after a crash. Another write overwrites it before
+/// the next read.
 #[tokio::test]
 async fn a_commit_in_doubt_is_settled_before_a_load() {
     let (_folder, path) = folder();
@@ -466,7 +465,7 @@ async fn a_commit_in_doubt_is_settled_before_a_load() {
     store.commit(&leases(3, 1), epoch).await.unwrap();
 }
 
-/// Commits run while the log is moved; the log does not grow without end; readers see whole commits only.
+/// Commits go on while the log is moved, the size of the log has a limit, and readers see only whole commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_is_moved_beside_the_commits() {
     let (folder, path) = folder();
@@ -502,7 +501,7 @@ async fn the_log_is_moved_beside_the_commits() {
     assert!(matches!(again, Err(StoreError::Configuration(_))), "the lock lives as long as the store");
 }
 
-/// A small file system of its own; `None` where this user may not mount one.
+/// A small file system; `None` if this user may not mount one.
 struct Mount(TempDir);
 
 impl Mount {
@@ -521,7 +520,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: the connection's thread may still be closing the file.
+        // Lazily, since the connection's thread may still be closing the file.
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
@@ -557,10 +556,10 @@ async fn a_full_disk_is_unavailable_and_heals() {
 #[tokio::test]
 async fn a_full_disk_at_the_start_is_unavailable() {
     let Some(mount) = Mount::new("64k") else { return };
-    // Leaves not even one page.
+    // Leaves less than one page.
     let _ = fs::write(mount.0.path().join("ballast"), vec![1; 1 << 20]);
     match SqliteStore::open(&mount.0.path().join("w.db")).await {
-        Err(StoreError::Unavailable(why)) => assert!(why.contains("space") || why.contains("can't be"), "{why}"),
+        Err(StoreError::Unavailable(why)) => assert!(why.contains("space") || why.contains("cannot be"), "{why}"),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("opened without space"),
     }
@@ -581,7 +580,7 @@ async fn a_read_only_file_system_is_unavailable() {
     }
 }
 
-/// The columns that an operator asks for are there under the names of the documentation.
+/// The columns that operators query have the names of the documentation.
 #[tokio::test]
 async fn an_operator_can_ask() {
     let (_folder, path) = folder();

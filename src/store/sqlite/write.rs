@@ -1,4 +1,4 @@
-//! The one connection that writes.
+//! The connection that writes.
 
 use super::error::sorted;
 use super::plan::Plan;
@@ -9,11 +9,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use std::path::PathBuf;
 use wharfinger_core::{Revision, Timestamp};
 
-/// The connection that writes, made anew after a failure: whatever a failed transaction left behind is gone with it.
+/// The connection that writes. A failure replaces it, which ends the failed transaction.
 pub(super) struct Writer {
     path: PathBuf,
     conn: Option<SqliteConnection>,
-    /// A commit failed on its way to the disk, and no write has followed it.
+    /// Whether a commit failed on its way to the disk and no write has followed it.
     pub(super) in_doubt: bool,
     /// Rows written since the last checkpoint.
     pub(super) unsaved: usize,
@@ -39,8 +39,8 @@ impl Writer {
             let opened = open::writer(&self.path).connect().await;
             let mut conn = opened.map_err(|e| sorted(&self.path, &e))?;
             if self.in_doubt {
-                // A commit that failed on its way to the disk may be in the log without having counted, and would count
-                // after a crash. The next commit writes over it, so there must be one before anybody is told.
+                // A commit that failed on its way to the disk may be in the log without being valid, and would be valid after a
+                // crash. The next commit overwrites it, so there must be one before any answer.
                 sqlx::query(sql::SETTLE).execute(&mut conn).await.map_err(|e| sorted(&self.path, &e))?;
                 self.in_doubt = false;
             }
@@ -49,7 +49,7 @@ impl Writer {
         self.conn.as_mut().ok_or_else(|| StoreError::Unavailable("the database connection is gone".to_owned()))
     }
 
-    /// Throws the connection away after an error.
+    /// Discards the connection after an error.
     async fn outcome<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match result {
             Ok(value) => Ok(value),
@@ -60,7 +60,7 @@ impl Writer {
         }
     }
 
-    /// Makes sure that what is stored now stays what is stored.
+    /// Ends a doubt, so that the stored state is final.
     pub(super) async fn settle(&mut self) -> Result<(), StoreError> {
         if self.in_doubt { self.ready().await.map(|_| ()) } else { Ok(()) }
     }
@@ -74,10 +74,10 @@ impl Writer {
         Ok(Epoch(self.outcome(epoch).await?.cast_unsigned()))
     }
 
-    /// Takes the ids of another deployment over.
-    pub(super) async fn brand(&mut self, salt: u16) -> Result<(), StoreError> {
+    /// Sets the salt of new ids.
+    pub(super) async fn set_deployment_salt(&mut self, salt: u16) -> Result<(), StoreError> {
         let conn = self.ready().await?;
-        let done = sqlx::query(sql::BRAND).bind(i64::from(salt)).execute(conn).await;
+        let done = sqlx::query(sql::SET_SALT).bind(i64::from(salt)).execute(conn).await;
         self.outcome(done).await.map(drop)
     }
 
@@ -91,7 +91,7 @@ impl Writer {
         Ok(removed)
     }
 
-    /// Carries a plan out.
+    /// Commits a plan.
     pub(super) async fn commit(&mut self, plan: Plan, epoch: Epoch) -> Result<(), CommitError> {
         let base = plan.base;
         let rows = plan.rows;
@@ -99,7 +99,7 @@ impl Writer {
         let prepared = prepare(conn, plan).await;
         let advance = match self.outcome(prepared).await {
             Ok(advance) => advance,
-            // What another has committed may be in the way of our rows, and is found before it is seen that it counts.
+            // Rows of another server may conflict with these rows. The conflict shows before its commit does.
             Err(error) => match self.standing().await {
                 Ok(stands @ Advance::Stands { revision, epoch: current }) if (revision, current) != (base, epoch) => {
                     stands
@@ -136,8 +136,7 @@ impl Writer {
         self.outcome(stands).await
     }
 
-    /// Moves the log into the database, as far as no reader is in the way. Answers how many pages of the log are in the
-    /// database now.
+    /// Moves the log into the database, except pages that a reader still needs. Returns the number of moved pages.
     pub(super) async fn checkpoint(&mut self) -> Result<i64, StoreError> {
         self.unsaved = 0;
         let conn = self.ready().await?;
@@ -155,15 +154,15 @@ impl Writer {
 }
 
 enum Advance {
-    /// All is written but the end of the transaction.
+    /// All rows are written; the transaction is still open.
     Done,
-    /// Nothing is written and no transaction open, since the store stands elsewhere.
+    /// Nothing is written and no transaction is open, since the store has another revision or epoch.
     Stands { revision: Revision, epoch: Epoch },
 }
 
 async fn prepare(conn: &mut SqliteConnection, plan: Plan) -> Result<Advance, sqlx::Error> {
     let (text, values) = plan.opening;
-    // Texts of our own: no value is in them.
+    // The texts are made from constants; they have no values.
     let moved = sqlx::query_with(AssertSqlSafe(text), values).fetch_all(&mut *conn).await?;
     if moved.is_empty() {
         let stands = stands(conn).await?;

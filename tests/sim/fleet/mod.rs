@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use watchers::Watcher;
-use wharfinger::engine::Hub;
+use wharfinger::engine::WatchHub;
 use wharfinger::store::Epoch;
 use wharfinger_core::{
     Input, LeaseId, LeaseState, Limits, Millis, PoolConfig, Reply, ResourceId, ResourceState, Revision, Timestamp,
@@ -189,7 +189,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
             hybrid: (broken != Some(Break::WallClock)).then(|| clock.hybrid()),
             clock,
             link: Arc::new(Link::new(number, lives, wire.clone(), broken)),
-            hub: Hub::new(Revision(0)),
+            hub: WatchHub::new(Revision(0)),
             phase: Phase::Down,
             paused: None,
             cut: false,

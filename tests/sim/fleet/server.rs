@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use wharfinger::engine::{Cycle, Hub, SubmitError, Turn, TurnError, changes_after};
+use wharfinger::engine::{Cycle, SubmitError, Turn, TurnError, WatchHub, changes_after};
 use wharfinger::store::{Epoch, StoreError, Term};
 use wharfinger_core::{
     Batch, Core, HybridClock, Input, Lease, Limits, PoolConfig, Reading, Reply, Revision, Timestamp,
@@ -153,7 +153,7 @@ pub(crate) struct Server {
     /// The core's time; `None`: that of the wall clock ([`super::Break::WallClock`]).
     pub(crate) hybrid: Option<HybridClock>,
     pub(crate) link: Arc<Link>,
-    pub(crate) hub: Hub,
+    pub(crate) hub: WatchHub,
     pub(crate) phase: Phase,
     /// The process is stopped until then.
     pub(crate) paused: Option<Timestamp>,
@@ -260,7 +260,7 @@ impl Server {
 }
 
 /// As the engine's follower does.
-pub(crate) fn take_in(core: &mut Core, batch: &Batch, hub: &Hub) {
+pub(crate) fn take_in(core: &mut Core, batch: &Batch, hub: &WatchHub) {
     let before = core.revision();
     // Also if nothing has changed: time may have gone on.
     core.take_in(batch);

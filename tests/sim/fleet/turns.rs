@@ -8,7 +8,7 @@ use crate::nature;
 use crate::world::{op_of, work_name};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-use wharfinger::engine::{CallId, Cycle, Hub, Message, Turn, TurnError};
+use wharfinger::engine::{CallId, Cycle, Message, Turn, TurnError, WatchHub};
 use wharfinger::store::{Epoch, Renewal, StoreError, Term};
 use wharfinger_core::{
     Core, Effect, Input, Millis, Notice, NoticeKind, NoticeTarget, Op, Reading, Revision, Timestamp,
@@ -532,7 +532,7 @@ impl World {
         server.life = life;
         server.caller = Caller { life, ..Caller::default() };
         server.link = Arc::new(Link::new(n, life, wire, broken));
-        server.hub = Hub::new(Revision(0));
+        server.hub = WatchHub::new(Revision(0));
         (server.phase, server.paused, server.term, server.core) = (Phase::Down, None, None, None);
         (server.stopping, server.reload, server.first) = (false, false, false);
         server.hybrid = server.hybrid.as_ref().map(|_| server.clock.hybrid());

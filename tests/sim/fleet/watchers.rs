@@ -4,7 +4,7 @@ use super::World;
 use super::server::{Mail, Page, Phase};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wharfinger::engine::{Filter, Subscription, Told};
+use wharfinger::engine::{Filter, Subscription, WatchEvent};
 use wharfinger_core::{Lease, LeaseId, Revision};
 
 /// Changes that wait for a watcher: few, so that some are too slow.
@@ -73,8 +73,8 @@ impl Watcher {
             && let Some(told) = subscription.try_recv()
         {
             match told {
-                Told::Lease(lease) => self.lease(&lease)?,
-                Told::Lagged => return Ok(true),
+                WatchEvent::Lease(lease) => self.lease(&lease)?,
+                WatchEvent::Lagged => return Ok(true),
             }
         }
         Ok(false)
