@@ -177,6 +177,7 @@ fn ask(core: &mut Core, n: usize) -> LeaseId {
         independent: false,
         replace: false,
         work: None,
+        avoid: Vec::new(),
     };
     match core.step(now(), Input::Lease(request)).expect("a lease") {
         Reply::Leases(leases) => leases[0].id,

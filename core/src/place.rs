@@ -320,7 +320,8 @@ impl Core {
         {
             return Fit::Never;
         }
-        let avoided = lease.avoid.contains(&row.id);
+        let host = row.parent.and_then(|parent| parent.host);
+        let avoided = lease.avoid.contains(&row.id) || host.is_some_and(|host| lease.avoid.contains(&host));
         if self.is_at_risk(row) {
             return Fit::Risky(avoided);
         }

@@ -371,6 +371,7 @@ fn request(client: usize, number: u32, wish: Wish) -> LeaseRequest {
         independent: false,
         replace: false,
         work: None,
+        avoid: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ const EVENTS: &[&str] = &[
     "lease.requeued",
     "lease.delayed",
     "lease.reported",
+    "lease.unreached",
     "lease.released",
     "lease.expired",
     "lease.broken",

@@ -180,6 +180,14 @@ impl LeaseGuard {
         self.client.report(&self.id, note).await
     }
 
+    /// The holder cannot reach the resource from here: see [`Client::report_unreached`].
+    ///
+    /// # Errors
+    /// As [`Client::report`].
+    pub async fn report_unreached(&self, note: &str) -> Result<pb::Lease, ClientError> {
+        self.client.report_unreached(&self.id, note).await
+    }
+
     async fn wait_for(&self, wanted: impl FnMut(&LeaseStatus) -> bool) -> LeaseStatus {
         let mut status = self.status.clone();
         match status.wait_for(wanted).await {

@@ -299,7 +299,18 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but `Resync`; [`ClientError::State`] if the lease is not active yet.
     pub async fn report(&self, lease_id: &str, note: &str) -> Result<pb::Lease, ClientError> {
-        let request = pb::ReportRequest { lease_id: lease_id.into(), note: note.into() };
+        self.send_report(pb::ReportRequest { lease_id: lease_id.into(), note: note.into(), unreached: false }).await
+    }
+
+    /// The holder cannot reach the resource from here: the server decides by a new login of its own. The lease goes on.
+    ///
+    /// # Errors
+    /// As [`Client::report`].
+    pub async fn report_unreached(&self, lease_id: &str, note: &str) -> Result<pb::Lease, ClientError> {
+        self.send_report(pb::ReportRequest { lease_id: lease_id.into(), note: note.into(), unreached: true }).await
+    }
+
+    async fn send_report(&self, request: pb::ReportRequest) -> Result<pb::Lease, ClientError> {
         let answer = self.repeat(Duration::ZERO, |timeout| {
             let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
             async move { client.report(request).await }

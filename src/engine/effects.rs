@@ -314,6 +314,7 @@ impl Executor {
                 adapter_results::cleaned(effect, lease, adapter.clean(&job).await)
             }
             Work::Check => adapter_results::checked(effect, adapter.check(&resource).await),
+            Work::Probe if effect.by_new_login => adapter_results::probed(effect, adapter.probe_login(&resource).await),
             Work::Probe => adapter_results::probed(effect, adapter.probe(&resource).await),
             Work::Repair => adapter_results::repaired(effect, adapter.repair(&resource).await),
             Work::Destroy => adapter_results::destroyed(effect, adapter.destroy(&resource).await),

@@ -32,6 +32,7 @@ mod postgresql;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod python;
+mod reach;
 mod seed;
 mod spoilt;
 #[path = "../../adapters/ssh/tests/support/mod.rs"]

@@ -181,7 +181,7 @@ fn killed() {
     let mut scene = Scene::new(two(), Settings::default());
     let fault = scene.hurt(|farm, host| farm.host(host).kill_hard());
     let reasons = ["PARENT_GONE", "RESOURCE_UNREACHABLE", "CONNECTION_LOST"];
-    let broken = scene.breaks("killed", &fault, &reasons, "can not connect", true);
+    let broken = scene.breaks("killed", &fault, &reasons, "cannot connect", true);
     assert!(broken < SILENT, "{broken:?}");
 }
 

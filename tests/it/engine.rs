@@ -90,6 +90,7 @@ pub(crate) fn request(id: &str) -> LeaseRequest {
         independent: false,
         replace: false,
         work: None,
+        avoid: Vec::new(),
     }
 }
 

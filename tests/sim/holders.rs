@@ -153,6 +153,7 @@ impl Holder {
             independent: rng.chance(400),
             replace: rng.chance(400),
             work: rng.chance(700).then(|| Arc::from(format!("work {}", rng.below(6)))),
+            avoid: Vec::new(),
         }
     }
 }

@@ -620,6 +620,7 @@ fn is_answer(input: &Input) -> bool {
         Input::Lease(_)
         | Input::Release { .. }
         | Input::Report { .. }
+        | Input::Unreached { .. }
         | Input::Renew { .. }
         | Input::Admin(_)
         | Input::Notice(_)

@@ -39,7 +39,7 @@ pub use job::{
 };
 pub use journal::Journal;
 pub use notice::{Notice, NoticeKind, NoticeSink, NoticeTarget, WallTime};
-pub use shell::{Command, Exit, Output, OutputSink, Shell, ShellError, Stream, quote};
+pub use shell::{COMMAND_BYTES_MAX, Command, Exit, InputSource, Output, OutputSink, Shell, ShellError, Stream, quote};
 pub use wharfinger_types::{IdError, LeaseId, ResourceId, Traits, Verdict};
 
 use async_trait::async_trait;
@@ -86,6 +86,11 @@ pub trait Adapter: Send + Sync + 'static {
     /// The cheap question, asked every few seconds while nothing is wrong. Defaults to [`Adapter::check`].
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         self.check(job).await
+    }
+
+    /// The cheap question by a new login, as holders make it: one of them could not get in. Defaults to [`Adapter::probe`].
+    async fn probe_login(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        self.probe(job).await
     }
 
     /// Mends a mangled resource in the smallest step that helps. A check follows, so `Ok` is no proof.

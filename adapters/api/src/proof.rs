@@ -17,11 +17,60 @@ pub struct Needs {
     pub free_disk_mb: u64,
 }
 
+/// What tells one life of a host's processes from the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Boot {
+    /// `/proc/sys/kernel/random/boot_id`: another one is another boot. Empty where the kernel has none.
+    pub id: String,
+    /// The first process: its start, its namespace, and the number of systemd's soft reboots. All processes end with it, also
+    /// where the kernel goes on: in a container, or at a soft reboot. Empty where it cannot be read.
+    pub init: String,
+}
+
+const BOOT: &str = include_str!("sh/boot.sh");
+
+/// The command that asks a host for its [`Boot`].
+pub fn boot_command() -> Command {
+    Command::new(["/bin/sh", "-c", BOOT, "wharfinger-boot"])
+}
+
+/// Reads what [`boot_command`] printed; what is missing stays empty.
+pub fn read_boot(output: &Output) -> Boot {
+    boot_of(&key_values(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn key_values(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| line.split_once('=')).collect()
+}
+
+fn boot_of(lines: &BTreeMap<&str, &str>) -> Boot {
+    let value = |key: &str| lines.get(key).copied().unwrap_or_default().trim().to_string();
+    Boot { id: value("boot_id"), init: value("init") }
+}
+
+/// The verdict of a host whose processes are not those of before; `None` if they may be. What is empty on either side is not
+/// compared.
+pub fn compare_boots(host: &str, now: &Boot, before: &Boot) -> Option<Verdict> {
+    let differ = |now: &str, before: &str| !now.is_empty() && !before.is_empty() && now != before;
+    if differ(&now.id, &before.id) {
+        let detail = format!("host {host} has boot id {}, and had {} when it was made ready", now.id, before.id);
+        return Some(Verdict::Gone { reason: "REBOOTED", detail });
+    }
+    if differ(&now.init, &before.init) {
+        let detail = format!(
+            "all processes of host {host} were started again: its first process is {}, and was {} when it was made ready",
+            now.init, before.init
+        );
+        return Some(Verdict::Gone { reason: "RESTARTED", detail });
+    }
+    None
+}
+
 /// What was found on a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// `/proc/sys/kernel/random/boot_id`: another one is another boot. Empty where the kernel has none.
-    pub boot_id: String,
+    /// This life of its processes.
+    pub boot: Boot,
     /// Who we are there.
     pub user: String,
     /// `os`, `arch`, `cpus`: what the broker adds to the labels.
@@ -32,13 +81,17 @@ pub struct Facts {
     pub git: String,
     /// Free space for us under the scratch directory, in MiB; `None` if it could not be told.
     pub free_disk_mb: Option<u64>,
-    /// Why the scratch directory can not be used; `None` if it can.
+    /// Free inodes under the scratch directory; `None` where the file system has no fixed number of them.
+    pub free_inodes: Option<u64>,
+    /// Why a program in the scratch directory cannot be run; `None` if it can, or if none could be written.
+    pub exec_fault: Option<String>,
+    /// Why the scratch directory cannot be used; `None` if it can.
     pub scratch_fault: Option<String>,
     /// Whether the scratch directory is there.
     pub scratch_exists: bool,
 }
 
-const SCRIPT: &str = include_str!("sh/facts.sh");
+const SCRIPT: &str = concat!(include_str!("sh/boot.sh"), include_str!("sh/facts.sh"));
 
 /// Asks the host for its facts. With `make`, makes the scratch directory first.
 ///
@@ -60,7 +113,7 @@ pub fn facts_command(scratch: &str, make: bool, limit: Duration) -> Command {
 /// `PROOF_FAILED` (resource) if the script did not run to its end.
 pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
     let text = String::from_utf8_lossy(&output.stdout);
-    let lines: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    let lines = key_values(&text);
     if output.exit != Exit::Code(0) || !lines.contains_key("end") {
         return Err(Failure::resource(
             "PROOF_FAILED",
@@ -75,12 +128,14 @@ pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
         }
     }
     Ok(Facts {
-        boot_id: value("boot_id").to_string(),
+        boot: boot_of(&lines),
         user: value("user").to_string(),
         labels,
         shows_processes: lines.get("proc").map(|proc| *proc == "yes"),
         git: value("git").to_string(),
         free_disk_mb: value("free_kb").parse::<u64>().ok().map(|kb| kb / 1024),
+        free_inodes: value("free_inodes").parse().ok(),
+        exec_fault: lines.get("exec_fault").map(|fault| fault.trim().to_string()),
         scratch_fault: lines.get("fault").map(|fault| fault.trim().to_string()),
         scratch_exists: value("scratch") == "yes",
     })
@@ -133,6 +188,18 @@ pub fn judge(host: &str, facts: &Facts, needs: &Needs) -> Result<(), Failure> {
     {
         return Err(Failure::resource("DISK_FULL", disk_text(host, free, needs)));
     }
+    if let Some(text) = inode_text(host, facts, needs) {
+        return Err(Failure::resource("DISK_FULL", text));
+    }
+    if let Some(fault) = &facts.exec_fault {
+        return Err(Failure::configuration(
+            "SCRATCH_NOEXEC",
+            format!(
+                "host {host}: no program in {} can be run: {fault}; set work_dir to a file system that is mounted without noexec",
+                needs.scratch
+            ),
+        ));
+    }
     if let Some(fault) = &facts.scratch_fault {
         return Err(Failure::configuration(
             "SCRATCH_UNUSABLE",
@@ -144,18 +211,18 @@ pub fn judge(host: &str, facts: &Facts, needs: &Needs) -> Result<(), Failure> {
 
 /// The thorough check of a host that was proved before: same boot, scratch directory there and writable, disk free.
 ///
-/// `boot_id` is what [`prove`] found then; an empty one on either side is not compared.
-pub fn examine(host: &str, facts: &Facts, boot_id: &str, needs: &Needs) -> Verdict {
-    if !boot_id.is_empty() && !facts.boot_id.is_empty() && facts.boot_id != boot_id {
-        return Verdict::Gone {
-            reason: "REBOOTED",
-            detail: format!("host {host} has boot id {}, and had {boot_id} when it was made ready", facts.boot_id),
-        };
+/// `before` is what [`prove`] found then.
+pub fn examine(host: &str, facts: &Facts, before: &Boot, needs: &Needs) -> Verdict {
+    if let Some(gone) = compare_boots(host, &facts.boot, before) {
+        return gone;
     }
     if let Some(free) = facts.free_disk_mb
         && free < needs.free_disk_mb
     {
         return Verdict::Mangled { repairable: false, reason: "DISK_FULL", detail: disk_text(host, free, needs) };
+    }
+    if let Some(detail) = inode_text(host, facts, needs) {
+        return Verdict::Mangled { repairable: false, reason: "DISK_FULL", detail };
     }
     if !facts.scratch_exists {
         return Verdict::Mangled {
@@ -169,6 +236,13 @@ pub fn examine(host: &str, facts: &Facts, boot_id: &str, needs: &Needs) -> Verdi
             repairable: true,
             reason: "SCRATCH_UNUSABLE",
             detail: format!("host {host}: directory {}: {fault}", needs.scratch),
+        };
+    }
+    if let Some(fault) = &facts.exec_fault {
+        return Verdict::Mangled {
+            repairable: false,
+            reason: "SCRATCH_NOEXEC",
+            detail: format!("host {host}: no program in {} can be run: {fault}", needs.scratch),
         };
     }
     if facts.git.is_empty() {
@@ -198,6 +272,18 @@ pub async fn remove_tree(shell: &dyn Shell, path: &str, limit: Option<Duration>)
     }
 }
 
+/// Free inodes below which a file system counts as full: a slot's own notes take some.
+const FREE_INODES_MIN: u64 = 16;
+
+fn inode_text(host: &str, facts: &Facts, needs: &Needs) -> Option<String> {
+    let free = facts.free_inodes.filter(|free| *free < FREE_INODES_MIN)?;
+    Some(format!(
+        "host {host} has {free} free inodes under {}, at least {FREE_INODES_MIN} are needed: the file system has space and can \
+         take no more files; remove some",
+        needs.scratch
+    ))
+}
+
 fn disk_text(host: &str, free: u64, needs: &Needs) -> String {
     format!(
         "host {host} has {free} MiB free under {}, less than min_free_disk_mb = {}",
@@ -217,7 +303,7 @@ mod tests {
 
     fn good() -> Facts {
         Facts {
-            boot_id: "b1".into(),
+            boot: Boot { id: "b1".into(), init: "pid:[1] 7 0".into() },
             user: "build".into(),
             git: "git version 2.47.3".into(),
             free_disk_mb: Some(9000),
@@ -246,19 +332,32 @@ mod tests {
         assert_eq!(reason(Facts { git: "git version 2.35.1".into(), ..good() }), Err("GIT_TOO_OLD"));
         assert_eq!(reason(Facts { shows_processes: Some(false), ..good() }), Err("PROC_MISSING"));
         assert_eq!(reason(Facts { free_disk_mb: Some(511), ..good() }), Err("DISK_FULL"));
+        assert_eq!(reason(Facts { free_inodes: Some(15), ..good() }), Err("DISK_FULL"));
+        assert_eq!(reason(Facts { free_inodes: Some(16), ..good() }), Ok(()));
+        assert_eq!(reason(Facts { exec_fault: Some("no".into()), ..good() }), Err("SCRATCH_NOEXEC"));
         assert_eq!(reason(Facts { scratch_fault: Some("no".into()), ..good() }), Err("SCRATCH_UNUSABLE"));
     }
 
     #[test]
     fn another_boot_is_another_host() {
-        assert_eq!(examine("h", &good(), "b1", &needs()), Verdict::Healthy);
-        assert!(matches!(examine("h", &good(), "b0", &needs()), Verdict::Gone { reason: "REBOOTED", .. }));
-        let missing = Facts { scratch_exists: false, ..good() };
-        assert!(matches!(examine("h", &missing, "b1", &needs()), Verdict::Mangled { repairable: true, .. }));
-        let full = Facts { free_disk_mb: Some(3), ..good() };
-        assert!(matches!(
-            examine("h", &full, "b1", &needs()),
-            Verdict::Mangled { repairable: false, reason: "DISK_FULL", .. }
-        ));
+        let before = |id: &str, init: &str| Boot { id: id.into(), init: init.into() };
+        let same = before("b1", "pid:[1] 7 0");
+        assert_eq!(examine("h", &good(), &same, &needs()), Verdict::Healthy);
+        let gone = |before: Boot| match examine("h", &good(), &before, &needs()) {
+            Verdict::Gone { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(gone(before("b0", "")), "REBOOTED");
+        assert_eq!(gone(before("b1", "pid:[1] 6 0")), "RESTARTED");
+        // An older broker noted no first process.
+        assert_eq!(examine("h", &good(), &before("b1", ""), &needs()), Verdict::Healthy);
+        let mangled = |facts: Facts| match examine("h", &facts, &same, &needs()) {
+            Verdict::Mangled { repairable, reason, .. } => (repairable, reason),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(mangled(Facts { scratch_exists: false, ..good() }), (true, "SCRATCH_MISSING"));
+        assert_eq!(mangled(Facts { free_disk_mb: Some(3), ..good() }), (false, "DISK_FULL"));
+        assert_eq!(mangled(Facts { free_inodes: Some(0), ..good() }), (false, "DISK_FULL"));
+        assert_eq!(mangled(Facts { exec_fault: Some("no".into()), ..good() }), (false, "SCRATCH_NOEXEC"));
     }
 }

@@ -102,7 +102,8 @@ pub(crate) fn left(exit: &Exit, whose: &str, output: &Output) -> Option<Failure>
 /// What a shell that does not work means for the call that needed it.
 pub(crate) fn failure(error: ShellError) -> Failure {
     match error {
-        ShellError::Unreachable(text) => Failure::resource("UNREACHABLE", text),
+        ShellError::NotReached(text) | ShellError::Unreachable(text) => Failure::resource("UNREACHABLE", text),
+        ShellError::Closed(text) => Failure::resource("SESSION_CLOSED", text),
         ShellError::WrongHost(text) => Failure::configuration("HOST_KEY_MISMATCH", text),
         ShellError::Refused(text) => Failure::configuration("AUTH_FAILED", text),
         ShellError::NotStarted(text) => Failure::resource("COMMAND_NOT_STARTED", text),

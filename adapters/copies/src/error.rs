@@ -130,7 +130,10 @@ impl From<Trouble> for Failure {
         match trouble {
             Trouble::Failure(failure) => failure,
             Trouble::State(state) => state.into(),
-            Trouble::Shell(ShellError::Unreachable(text)) => Failure::resource("UNREACHABLE", text),
+            Trouble::Shell(ShellError::NotReached(text) | ShellError::Unreachable(text)) => {
+                Failure::resource("UNREACHABLE", text)
+            }
+            Trouble::Shell(ShellError::Closed(text)) => Failure::resource("SESSION_CLOSED", text),
             Trouble::Shell(ShellError::WrongHost(text)) => Failure::resource("WRONG_HOST", text),
             Trouble::Shell(ShellError::Refused(text)) => Failure::configuration("HOST_REFUSED", text),
             Trouble::Shell(ShellError::NotStarted(text)) => {

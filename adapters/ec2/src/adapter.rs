@@ -130,6 +130,11 @@ impl Adapter for Ec2Adapter {
         Ok(self.with_ec2s_word(&host, self.pool.ssh.probe(&inner).await?))
     }
 
+    async fn probe_login(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        let (host, inner) = self.inner(job)?;
+        Ok(self.with_ec2s_word(&host, self.pool.ssh.probe_login(&inner).await?))
+    }
+
     async fn repair(&self, _job: &ResourceJob) -> Result<(), Failure> {
         Err(Failure::bug("NO_REPAIR", "the broker replaces instances and does not repair them"))
     }

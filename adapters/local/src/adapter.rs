@@ -64,7 +64,7 @@ impl Adapter for LocalAdapter {
         self.announcements.no_end(&host).await?;
         let facts = proof::prove(&LocalShell, &host, &needs, LIMIT).await?;
         tracing::debug!(pool = self.pool, resource = job.resource.resource, "local host is ready");
-        let handle = Handle { boot_id: facts.boot_id.clone(), path: needs.scratch.clone() };
+        let handle = Handle { boot_id: facts.boot.id.clone(), path: needs.scratch.clone() };
         let handle = serde_json::to_string(&handle).map_err(|e| Failure::bug("HANDLE_UNWRITABLE", e.to_string()))?;
         let access = Access::from(
             [
@@ -72,7 +72,7 @@ impl Adapter for LocalAdapter {
                 (access::ADDRESS, host),
                 (access::USER, facts.user),
                 (access::PATH, needs.scratch),
-                (access::BOOT_ID, facts.boot_id),
+                (access::BOOT_ID, facts.boot.id),
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );

@@ -5,10 +5,10 @@ use wharfinger_adapter::ShellError;
 
 /// A command that could not be started.
 pub(crate) fn not_started(program: &str, error: &io::Error) -> ShellError {
-    ShellError::NotStarted(format!("{program:?} can not be started on this machine: {error}"))
+    ShellError::NotStarted(format!("{program:?} cannot be started on this machine: {error}"))
 }
 
 /// A file that could not be read or written.
 pub(crate) fn file(action: &str, path: &str, error: &io::Error) -> ShellError {
-    ShellError::File(format!("can not {action} {path:?} on this machine: {error}"))
+    ShellError::File(format!("cannot {action} {path:?} on this machine: {error}"))
 }

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use std::path::Path;
 use std::time::Duration;
-use wharfinger_adapter::proof::{self, Needs};
+use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{Failure, Shell, Verdict};
 
 /// No command here crosses a network, so what takes this long hangs (a dead NFS mount under `root`, say).
@@ -12,7 +12,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// Same boot, scratch directory there and writable, disk free.
 pub(crate) async fn check(shell: &dyn Shell, host: &str, boot_id: &str, needs: &Needs) -> Result<Verdict, Failure> {
     let facts = proof::facts(shell, &needs.scratch, false, LIMIT).await?;
-    Ok(proof::examine(host, &facts, boot_id, needs))
+    let before = Boot { id: boot_id.to_string(), ..Boot::default() };
+    Ok(proof::examine(host, &facts, &before, needs))
 }
 
 /// The same without starting a process: boot, directory, free space.

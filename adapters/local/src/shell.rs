@@ -9,13 +9,14 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wharfinger_adapter::{Command, Exit, OutputSink, Shell, ShellError, Stream};
+use wharfinger_adapter::{Command, Exit, InputSource, OutputSink, Shell, ShellError, Stream};
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -38,8 +39,8 @@ impl Shell for LocalShell {
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
         let limit = command.timeout;
-        let stdin = command.stdin;
-        let task = tokio::spawn(async move { attend(child, group, stdin, limit, output, cancel).await });
+        let feed = (command.stdin, command.input);
+        let task = tokio::spawn(async move { attend(child, group, feed, limit, output, cancel).await });
         let result = task.await;
         drop(guard);
         result.unwrap_or_else(|error| Err(ShellError::Unreachable(format!("the command's task ended early: {error}"))))
@@ -83,12 +84,10 @@ impl Drop for Group {
 }
 
 fn start(command: &Command) -> Result<(Child, Group), ShellError> {
+    command.check().map_err(ShellError::NotStarted)?;
     let Some((program, arguments)) = command.argv.split_first() else {
         return Err(ShellError::NotStarted("the command is empty: it must name a program".to_string()));
     };
-    if let Some(name) = command.env.keys().find(|name| !is_name(name)) {
-        return Err(ShellError::NotStarted(format!("{name:?} can not name an environment variable")));
-    }
     let dir = command.cwd.as_ref().map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_else(|| "/".into());
     if !dir.is_dir() {
         return Err(ShellError::NotStarted(format!("directory {dir:?} is not there on this machine")));
@@ -101,37 +100,27 @@ fn start(command: &Command) -> Result<(Child, Group), ShellError> {
         }
     }
     process.envs(&command.env);
-    process.stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    let fed = command.stdin.is_some() || command.input.is_some();
+    process.stdin(if fed { Stdio::piped() } else { Stdio::null() });
     process.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = process.spawn().map_err(|error| not_started(program, &error))?;
     let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
     Ok((child, group))
 }
 
-/// What POSIX allows in the name of a variable, so that every kind of host takes the same ones.
-fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
 /// Feeds the command, passes its output on, and sees it to its end.
 async fn attend(
     mut child: Child,
     mut group: Group,
-    stdin: Option<Bytes>,
+    (stdin, input): (Option<Bytes>, Option<Arc<dyn InputSource>>),
     limit: Option<Duration>,
     output: OutputSink,
     cancel: CancellationToken,
 ) -> Result<Exit, ShellError> {
     let exited = CancellationToken::new();
     let mut pump = tokio::spawn(pump(child.stdout.take(), child.stderr.take(), output, exited.clone()));
-    if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), stdin) {
-        // A command that does not read its input closes the pipe; that is its own business.
-        tokio::spawn(async move {
-            let _ = pipe.write_all(&bytes).await;
-        });
-    }
+    // A command that does not read its input closes the pipe; that is its own business.
+    let feeder = tokio::spawn(feed(child.stdin.take(), stdin, input));
     let expired = async {
         match limit {
             Some(limit) => sleep(limit).await,
@@ -144,6 +133,8 @@ async fn attend(
         () = cancel.cancelled() => None,
     };
     exited.cancel();
+    // What is still to come has no reader any more.
+    feeder.abort();
     let Some(status) = status else {
         end_group(&mut child, &mut group).await;
         // What was printed before is still on its way to the reader; a reader that takes nothing gets no more.
@@ -159,6 +150,20 @@ async fn attend(
         () = cancel.cancelled() => pump.abort(),
     }
     status.map(exit_of).map_err(|error| ShellError::Unreachable(format!("the command's end is not known: {error}")))
+}
+
+/// Writes what is there, then what comes.
+async fn feed(pipe: Option<ChildStdin>, stdin: Option<Bytes>, input: Option<Arc<dyn InputSource>>) -> io::Result<()> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    if let Some(bytes) = stdin {
+        pipe.write_all(&bytes).await?;
+    }
+    if let Some(input) = input {
+        while let Some(bytes) = input.next().await {
+            pipe.write_all(&bytes).await?;
+        }
+    }
+    Ok(())
 }
 
 /// SIGTERM, up to two seconds of grace, SIGKILL.

@@ -1,20 +1,23 @@
 //! The adapter's calls.
 
 use crate::config::{Config, Host};
-use crate::connection::{Connection, Endpoint};
+use crate::connection::Connection;
+use crate::endpoint::Endpoint;
 use crate::error::Kind;
 use crate::holder_key::HolderKey;
 use crate::key::{self, fingerprint};
 use crate::notices::{NotHeard, Reporter};
 use crate::probe::{self, Known};
 use crate::shell::SshShell;
+use crate::watch_host;
 use async_trait::async_trait;
+use russh::keys::PrivateKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use wharfinger_adapter::proof::{self, Needs};
+use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, CredentialSource, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned,
     ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
@@ -59,6 +62,9 @@ impl Settings {
 struct Handle {
     item: String,
     boot_id: String,
+    /// Empty in the handles of older brokers: then it is not compared.
+    #[serde(default)]
+    init: String,
     /// Fingerprint of the host key.
     host_key: String,
     /// The host key itself.
@@ -69,6 +75,13 @@ struct Handle {
     key: PathBuf,
     #[serde(default)]
     proxy_command: Option<String>,
+}
+
+impl Handle {
+    fn known(&self) -> Known<'_> {
+        let boot = Boot { id: self.boot_id.clone(), init: self.init.clone() };
+        Known { boot, host_key: &self.host_key }
+    }
 }
 
 impl SshAdapter {
@@ -102,7 +115,7 @@ impl SshAdapter {
         for (name, endpoint) in endpoints {
             let connection = match inventory.connections.remove(&name) {
                 Some(connection) if connection.endpoint == endpoint => connection,
-                Some(_) | None => Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter)))),
+                Some(_) | None => watched(endpoint, &self.reporter),
             };
             inventory.retired.remove(&name);
             connections.insert(name, connection);
@@ -123,7 +136,7 @@ impl SshAdapter {
             for (name, endpoint) in alone.endpoints()? {
                 let same = inventory.retired.get(&name).is_some_and(|known| known.endpoint == endpoint);
                 if !same {
-                    let connection = Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter))));
+                    let connection = watched(endpoint, &self.reporter);
                     inventory.retired.insert(name, connection);
                 }
             }
@@ -151,12 +164,14 @@ impl SshAdapter {
     }
 }
 
+/// Connections to a host whose end and announcements are reported.
+fn watched(endpoint: Endpoint, reporter: &Arc<Reporter>) -> Arc<Connection> {
+    Arc::new(Connection::new(endpoint, Some(Arc::clone(reporter)), watch_host::start))
+}
+
 /// A connection for each host, none of them made yet.
 fn connect_all(endpoints: BTreeMap<String, Endpoint>, reporter: &Arc<Reporter>) -> BTreeMap<String, Arc<Connection>> {
-    endpoints
-        .into_iter()
-        .map(|(name, endpoint)| (name, Arc::new(Connection::new(endpoint, Some(Arc::clone(reporter))))))
-        .collect()
+    endpoints.into_iter().map(|(name, endpoint)| (name, watched(endpoint, reporter))).collect()
 }
 
 fn read_handle(job: &ResourceJob) -> Result<Option<Handle>, Failure> {
@@ -211,7 +226,7 @@ impl SshAdapter {
         };
         let unusable = |why: key::KeyFault| {
             let text = format!(
-                "host {item:?} was taken out of the inventory, and can not be reached by what is known of it: {why}"
+                "host {item:?} was taken out of the inventory, and cannot be reached by what is known of it: {why}"
             );
             Failure::configuration("HOST_UNKNOWN", text)
         };
@@ -226,7 +241,7 @@ impl SshAdapter {
             proxy_command: handle.proxy_command,
             limits: inventory.config.limits(),
         };
-        let connection = Arc::new(Connection::new(endpoint, Some(Arc::clone(&self.reporter))));
+        let connection = watched(endpoint, &self.reporter);
         inventory.retired.insert(item, Arc::clone(&connection));
         Ok(connection)
     }
@@ -246,7 +261,7 @@ impl SshAdapter {
             if let Some(kept) = inventory.connections.get_mut(name)
                 && Arc::ptr_eq(kept, connection)
             {
-                *kept = Arc::new(Connection::new(connection.endpoint.clone(), Some(Arc::clone(&self.reporter))));
+                *kept = watched(connection.endpoint.clone(), &self.reporter);
             }
         }
         connection.close().await;
@@ -267,11 +282,17 @@ impl SshAdapter {
             match said {
                 Ok(None) => return Ok(()),
                 _ if begun.elapsed() < HEARD_WITHIN => tokio::time::sleep(LOOK).await,
-                // A host that can not be watched announces nothing.
+                // A host that cannot be watched announces nothing.
                 Err(NotHeard) => return Ok(()),
                 Ok(Some((source, text))) => return Err(announce::not_made(&endpoint.name, source, &text)),
             }
         }
+    }
+
+    /// The key that holders log in with, if the pool hands one out.
+    async fn holder_key(&self) -> Result<Option<Arc<PrivateKey>>, Failure> {
+        let Some(source) = HolderKey::of(&self.inventory_lock().config) else { return Ok(None) };
+        Ok(Some(Arc::new(source.key().await?)))
     }
 
     fn needs(&self, job: &ResourceJob) -> Needs {
@@ -290,7 +311,7 @@ impl SshAdapter {
             tracing::info!(pool = self.pool, host, resources, processes, "took away what earlier resources left");
         }
         if !swept.kept.is_empty() {
-            tracing::warn!(pool = self.pool, host, kept = swept.kept, "can not be taken away; remove it by hand");
+            tracing::warn!(pool = self.pool, host, kept = swept.kept, "cannot be taken away; remove it by hand");
         }
         Ok(swept.marked)
     }
@@ -318,7 +339,7 @@ impl Adapter for SshAdapter {
         proof::judge(&endpoint.name, &facts, &needs)?;
         if !marked {
             let text = format!(
-                "host {}: {} can not be written; look at the disk and its permissions",
+                "host {}: {} cannot be written; look at the disk and its permissions",
                 endpoint.name,
                 sweep::beside(&needs.scratch)
             );
@@ -329,7 +350,8 @@ impl Adapter for SshAdapter {
         let pinned = endpoint.host_key.to_openssh().map_err(|e| Failure::bug("HOST_KEY", e.to_string()))?;
         let handle = Handle {
             item: endpoint.name.clone(),
-            boot_id: facts.boot_id.clone(),
+            boot_id: facts.boot.id.clone(),
+            init: facts.boot.init,
             host_key: fingerprint(&endpoint.host_key),
             pinned: pinned.clone(),
             address: endpoint.address.clone(),
@@ -347,7 +369,7 @@ impl Adapter for SshAdapter {
                 (access::USER, endpoint.user.clone()),
                 (access::HOST_KEY, pinned),
                 (access::PATH, needs.scratch),
-                (access::BOOT_ID, facts.boot_id),
+                (access::BOOT_ID, facts.boot.id),
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
@@ -394,14 +416,21 @@ impl Adapter for SshAdapter {
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         let handle = needed_handle(job)?;
         let shell = SshShell { connection: self.connection(job)? };
-        let known = Known { boot_id: &handle.boot_id, host_key: &handle.host_key };
-        probe::check(&shell, &self.needs(job), &known).await
+        let key = self.holder_key().await?;
+        probe::check(&shell, &self.needs(job), &handle.known(), key).await
     }
 
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         let handle = needed_handle(job)?;
-        let known = Known { boot_id: &handle.boot_id, host_key: &handle.host_key };
-        probe::probe(&self.connection(job)?, &known).await
+        probe::probe(&self.connection(job)?, &handle.known()).await
+    }
+
+    async fn probe_login(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
+        let (handle, connection) = (needed_handle(job)?, self.connection(job)?);
+        match probe::probe(&connection, &handle.known()).await? {
+            Verdict::Healthy => probe::log_in_anew(&connection, self.holder_key().await?).await,
+            other => Ok(other),
+        }
     }
 
     async fn repair(&self, _job: &ResourceJob) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! What a pool of kind `ssh` says in the configuration: the inventory.
 
+use crate::endpoint::{Limits, Watch};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -193,27 +194,6 @@ impl Default for Config {
     }
 }
 
-/// Times and limits of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    pub(crate) connect: Duration,
-    pub(crate) answer: Duration,
-    pub(crate) keepalive_interval: Duration,
-    pub(crate) keepalive_max: usize,
-    pub(crate) sessions: usize,
-    pub(crate) watch: Option<Watch>,
-}
-
-/// What is looked at on a host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Watch {
-    pub(crate) notice_file: String,
-    pub(crate) shutdown_file: String,
-    pub(crate) command: String,
-    pub(crate) command_source: &'static str,
-    pub(crate) interval: Duration,
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Config::default().limits()
@@ -237,6 +217,7 @@ impl Config {
                 command: self.notice_command.clone().unwrap_or_default(),
                 command_source: self.notice_source,
                 interval: Duration::from_millis(self.notice_interval_ms),
+                work_dir: self.work_dir.trim_end_matches('/').to_string(),
             }),
         }
     }

@@ -6,58 +6,47 @@
 //! would look dead because somebody paused `less`. Hence: over the kept connection goes only what we always read at
 //! full speed; output for a caller's own reader comes over a connection of its own, where waiting is just what we want.
 
-use crate::config::Limits;
+use crate::endpoint::Endpoint;
 use crate::error::{Kind, SshError};
 use crate::notices::Reporter;
-use crate::watch_host;
 use russh::client::{self, DisconnectReason, Msg};
 use russh::keys::{PrivateKey, PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelOpenFailure, Disconnect};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use wharfinger_adapter::proof::Boot;
 
 /// Logins under way at once to one host, besides that of the kept connection: sshd begins to drop them at ten by
 /// default (MaxStartups 10:30:100).
 const HANDSHAKES_MAX: usize = 4;
 
+/// Attempts at a session, on a connection that has taken every one so far, and on one that has refused one.
+const OPEN_ATTEMPTS: u32 = 10;
+const FULL_ATTEMPTS: u32 = 2;
+
 /// One probe in so many runs a command on the host; the others are pings.
 const THOROUGH_EVERY: u64 = 12;
 
-/// Where and how to log in.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Endpoint {
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) port: u16,
-    pub(crate) user: String,
-    pub(crate) key: Arc<PrivateKey>,
-    /// Where the key came from, for messages and handles.
-    pub(crate) key_path: Option<PathBuf>,
-    pub(crate) host_key: PublicKey,
-    pub(crate) proxy_command: Option<String>,
-    pub(crate) limits: Limits,
-}
-
-impl Endpoint {
-    pub(crate) fn place(&self) -> String {
-        format!("host {} ({}:{})", self.name, self.address, self.port)
-    }
-}
+/// What begins with a kept connection.
+pub(crate) type OnKept = fn(&Arc<Connection>, &Arc<Live>);
 
 /// All connections to one host.
 pub(crate) struct Connection {
     pub(crate) endpoint: Endpoint,
     pub(crate) reporter: Option<Arc<Reporter>>,
+    /// Called with each connection that is kept from then on.
+    on_kept: OnKept,
     /// Locked for moments only, never over an await.
     kept: Mutex<Kept>,
     handshakes: Semaphore,
     questions: AtomicU64,
+    /// By any connection, or by a ping.
+    pub(crate) shown: Shown,
     /// For commands; for probes; for kills. Apart, so that eight long commands do not make the host look dead.
     pub(crate) sessions: Semaphore,
     pub(crate) probes: Semaphore,
@@ -78,6 +67,8 @@ struct Kept {
 
 struct Dial {
     number: u64,
+    /// The host has shown its key in this attempt.
+    shown: Shown,
     result: watch::Receiver<Option<Dialled>>,
 }
 
@@ -87,11 +78,13 @@ type Dialled = Result<Arc<Live>, SshError>;
 pub(crate) struct Live {
     handle: client::Handle<Client>,
     state: Arc<State>,
-    /// The boot that answers over it, once asked. A session can not outlive a reboot or move to another machine, so that
+    /// The boot that answers over it, once asked. A session cannot outlive a reboot or move to another machine, so that
     /// from then on any answer over it is an answer of that boot.
-    boot_id: OnceLock<String>,
+    boot: OnceLock<Boot>,
     /// A question over it has waited for long, and is not answered yet.
     owes: AtomicBool,
+    /// The server has refused a further session on it (MaxSessions).
+    full: AtomicBool,
 }
 
 #[derive(Default)]
@@ -105,7 +98,7 @@ pub(crate) struct State {
 
 impl Live {
     pub(crate) fn new(handle: client::Handle<Client>, state: Arc<State>) -> Self {
-        Self { handle, state, boot_id: OnceLock::new(), owes: AtomicBool::new(false) }
+        Self { handle, state, boot: OnceLock::new(), owes: AtomicBool::new(false), full: AtomicBool::new(false) }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -132,12 +125,12 @@ impl Live {
         self.handle.send_ping().await.is_ok() && self.is_open()
     }
 
-    pub(crate) fn boot_id(&self) -> Option<&str> {
-        self.boot_id.get().map(String::as_str)
+    pub(crate) fn boot(&self) -> Option<&Boot> {
+        self.boot.get()
     }
 
-    pub(crate) fn proved(&self, boot_id: &str) {
-        let _ = self.boot_id.set(boot_id.to_string());
+    pub(crate) fn proved(&self, boot: Boot) {
+        let _ = self.boot.set(boot);
     }
 
     pub(crate) fn owes(&self) -> bool {
@@ -165,10 +158,34 @@ impl State {
     }
 }
 
-/// Receives what the library says; dropped when the connection has ended, for whatever reason.
+/// When a host has last proved that it is there: by its pinned key, or by an answer over a connection that has seen it.
+#[derive(Clone, Default)]
+pub(crate) struct Shown(Arc<Mutex<Option<Instant>>>);
+
+impl Shown {
+    pub(crate) fn get(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Whether it has done so since then.
+    pub(crate) fn since(&self, begun: Instant) -> bool {
+        self.lock().is_some_and(|at| at >= begun)
+    }
+
+    pub(crate) fn now(&self) {
+        *self.lock() = Some(Instant::now());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Receives the calls of the library; dropped when the connection has ended, for whatever reason.
 pub(crate) struct Client {
     pub(crate) pinned: PublicKey,
     pub(crate) state: Arc<State>,
+    pub(crate) shown: Vec<Shown>,
 }
 
 impl Drop for Client {
@@ -196,7 +213,10 @@ impl client::Handler for Client {
     async fn check_server_key(&mut self, presented: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         match presented {
             // Exactly the pinned key: no other key of the same host, and no certificate over it.
-            PublicKeyOrCertificate::PublicKey { key, .. } if key.key_data() == self.pinned.key_data() => Ok(true),
+            PublicKeyOrCertificate::PublicKey { key, .. } if key.key_data() == self.pinned.key_data() => {
+                self.shown.iter().for_each(Shown::now);
+                Ok(true)
+            }
             other => Err(ClientError::WrongHost(other.public_key())),
         }
     }
@@ -224,14 +244,21 @@ impl client::Handler for Client {
 }
 
 impl Connection {
-    pub(crate) fn new(endpoint: Endpoint, reporter: Option<Arc<Reporter>>) -> Self {
+    /// Connections without a notice of their end.
+    pub(crate) fn unreported(endpoint: Endpoint) -> Self {
+        Self::new(endpoint, None, |_, _| {})
+    }
+
+    pub(crate) fn new(endpoint: Endpoint, reporter: Option<Arc<Reporter>>, on_kept: OnKept) -> Self {
         let sessions = endpoint.limits.sessions;
         let mut spread = DefaultHasher::new();
         endpoint.name.hash(&mut spread);
         Self {
             reporter,
+            on_kept,
             kept: Mutex::default(),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
+            shown: Shown::default(),
             questions: AtomicU64::new(spread.finish() % THOROUGH_EVERY),
             sessions: Semaphore::new(sessions),
             probes: Semaphore::new(1),
@@ -253,6 +280,11 @@ impl Connection {
     /// The kept connection, if there is one that has not ended.
     pub(crate) fn open_kept(&self) -> Option<Arc<Live>> {
         self.lock().live.clone().filter(|live| live.is_open())
+    }
+
+    /// Whether the host has proved since then that it is there, or has begun a login that is still under way.
+    pub(crate) fn is_alive_since(&self, begun: Instant) -> bool {
+        self.shown.since(begun) || self.lock().dial.as_ref().is_some_and(|dial| dial.shown.get())
     }
 
     /// The kept connection, made if there is none. Whoever comes while it is being made gets the same result.
@@ -294,10 +326,11 @@ impl Connection {
         kept.dials += 1;
         let number = kept.dials;
         let (tell, result) = watch::channel(None);
-        kept.dial = Some(Dial { number, result: result.clone() });
+        let shown = Shown::default();
+        kept.dial = Some(Dial { number, shown: shown.clone(), result: result.clone() });
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            let dialled = this.dial_for_keeps().await.map(Arc::new);
+            let dialled = this.dial_for_keeps(&shown).await.map(Arc::new);
             this.dialled(number, &dialled);
             let _ = tell.send(Some(dialled));
         });
@@ -322,7 +355,7 @@ impl Connection {
         kept.live = Some(Arc::clone(live));
         drop(kept);
         self.report_the_end_of(live);
-        watch_host::start(self, live);
+        (self.on_kept)(self, live);
     }
 
     /// A connection for one slow reader. Small buffers: what it does not read should wait on the host.
@@ -331,6 +364,20 @@ impl Connection {
         let live = self.dial(256 << 10, 8).await;
         drop(turn);
         live
+    }
+
+    /// Makes a connection as a holder does, with this key or the broker's own, and closes it.
+    pub(crate) async fn try_login(self: &Arc<Self>, key: Option<Arc<PrivateKey>>) -> Result<(), SshError> {
+        let as_holder = match key {
+            Some(key) => {
+                let endpoint = Endpoint { key, key_path: None, ..self.endpoint.clone() };
+                Arc::new(Self { shown: self.shown.clone(), ..Self::unreported(endpoint) })
+            }
+            None => Arc::clone(self),
+        };
+        // Counted with the other logins to this host.
+        let _turn = self.handshakes.acquire().await;
+        as_holder.dial(64 << 10, 8).await.map(drop)
     }
 
     /// Closes the kept connection, without a notice.
@@ -369,6 +416,7 @@ impl Connection {
     pub(crate) async fn open(&self, live: &Live) -> Result<Channel<Msg>, SshError> {
         let place = self.endpoint.place();
         // sshd gives a session's place free a moment after it said that the command before has ended.
+        let most = if live.full.load(Ordering::Relaxed) { FULL_ATTEMPTS } else { OPEN_ATTEMPTS };
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -377,11 +425,11 @@ impl Connection {
                 Ok(Ok(channel)) => return Ok(channel),
                 Ok(Err(russh::Error::ChannelOpenFailure(
                     ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage,
-                ))) if attempt < 10 => sleep(Duration::from_millis(50)).await,
+                ))) if attempt < most => sleep(Duration::from_millis(50)).await,
                 Ok(Err(russh::Error::ChannelOpenFailure(reason))) => {
+                    live.full.store(true, Ordering::Relaxed);
                     let text = format!(
-                        "{place} takes no further session on this connection ({reason:?}); lower max_sessions or raise \
-                         MaxSessions in its sshd_config"
+                        "{place} takes no session on a new connection ({reason:?}); raise MaxSessions in its sshd_config"
                     );
                     return Err(SshError::new(Kind::NoSession, text));
                 }

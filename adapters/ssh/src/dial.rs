@@ -1,23 +1,34 @@
 //! Making a connection: TCP or a proxy command, the host key, the login.
 
-use crate::connection::{Client, ClientError, Connection, Endpoint, Live, State};
+use crate::connection::{Client, ClientError, Connection, Live, Shown, State};
+use crate::endpoint::Endpoint;
 use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
-use crate::patience::patiently;
 use crate::proxy::ProxyStream;
+use crate::timeout::patiently;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use russh::client::{self, AuthResult};
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKeyWithHashAlg};
 use russh::{AlgorithmKind, Preferred};
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 /// Attempts under way at once for one kept connection.
 const ATTEMPTS_MAX: usize = 3;
+
+/// Maximum time of a login on a host that has shown its key, after the connect time-out. UseDNS with a mute name server takes
+/// half a minute, and sshd's own limit (LoginGraceTime) is two.
+const LOGIN_MAX: Duration = Duration::from_secs(60);
+
+/// Time before a connection to the next address starts beside those under way (RFC 8305, section 5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 impl Connection {
     /// As [`Self::dial`], with a second and a third attempt beside the first one while there is no answer.
@@ -26,42 +37,70 @@ impl Connection {
     /// Measured over loopback with one packet in five lost both ways (96 logins): half were done after 2.3 s, 58 % after
     /// 3 s, 80 % after 6 s, 88 % after 9 s. Starting anew every 3 s gives 93 % within 9 s, one long attempt 88 %; keeping
     /// what stands and adding to it gives 99 %.
-    pub(crate) async fn dial_for_keeps(&self) -> Result<Live, SshError> {
-        let (limit, next) = (self.endpoint.limits.connect, self.endpoint.limits.answer);
+    pub(crate) async fn dial_for_keeps(&self, shown: &Shown) -> Result<Live, SshError> {
+        let next = self.endpoint.limits.answer;
         // A proxy is a process here, and perhaps a login elsewhere: one is enough.
         let most = if self.endpoint.proxy_command.is_some() { 1 } else { ATTEMPTS_MAX };
         let attempts = async {
             let mut under_way = FuturesUnordered::new();
-            under_way.push(self.dial_without_limit(2 << 20, 128));
+            under_way.push(self.dial_without_limit(2 << 20, 128, shown));
             loop {
                 tokio::select! {
                     biased;
-                    // An error is the host's own word, too: the others would hear the same.
+                    // An error is the host's own answer: the other attempts would get the same.
                     Some(result) = under_way.next() => return result,
-                    () = sleep(next), if under_way.len() < most => {
-                        under_way.push(self.dial_without_limit(2 << 20, 128));
+                    // A host that has shown its key is reached: another login would only add to its work.
+                    () = sleep(next), if under_way.len() < most && !shown.get() => {
+                        under_way.push(self.dial_without_limit(2 << 20, 128, shown));
                     }
                 }
             }
         };
-        patiently(limit, attempts).await.unwrap_or_else(|| Err(self.no_answer()))
+        self.within_limits(attempts, shown).await
     }
 
-    /// Connects, checks the host key, logs in: all within the connect time-out.
+    /// Connects, checks the host key, logs in: all within the connect time-out, or within [`LOGIN_MAX`] on a host that has
+    /// shown its key.
     pub(crate) async fn dial(&self, window: u32, queue: usize) -> Result<Live, SshError> {
+        let shown = Shown::default();
+        self.within_limits(self.dial_without_limit(window, queue, &shown), &shown).await
+    }
+
+    async fn within_limits(
+        &self,
+        attempts: impl Future<Output = Result<Live, SshError>>,
+        shown: &Shown,
+    ) -> Result<Live, SshError> {
+        tokio::pin!(attempts);
         let limit = self.endpoint.limits.connect;
-        patiently(limit, self.dial_without_limit(window, queue)).await.unwrap_or_else(|| Err(self.no_answer()))
+        if let Some(result) = patiently(limit, &mut attempts).await {
+            return result;
+        }
+        if !shown.get() {
+            let text = format!("{} does not answer within {} ms", self.endpoint.place(), limit.as_millis());
+            return Err(SshError::new(Kind::Timeout, text));
+        }
+        tracing::debug!(host = self.endpoint.name, "the host has shown its key; its login takes more than {limit:?}");
+        patiently(LOGIN_MAX, attempts).await.unwrap_or_else(|| Err(self.slow(limit + LOGIN_MAX)))
     }
 
-    fn no_answer(&self) -> SshError {
-        let limit = self.endpoint.limits.connect.as_millis();
-        SshError::new(Kind::Timeout, format!("{} does not answer within {limit} ms", self.endpoint.place()))
+    /// The host is there, and slow.
+    pub(crate) fn slow(&self, limit: Duration) -> SshError {
+        let text = format!(
+            "{} answers, and a login or command takes more than {} ms there; look at the start-up files of user {:?}, at PAM, \
+             at UseDNS and at home directories on a network",
+            self.endpoint.place(),
+            limit.as_millis(),
+            self.endpoint.user
+        );
+        SshError::new(Kind::Slow, text)
     }
 
-    async fn dial_without_limit(&self, window: u32, queue: usize) -> Result<Live, SshError> {
+    async fn dial_without_limit(&self, window: u32, queue: usize, shown: &Shown) -> Result<Live, SshError> {
         let endpoint = &self.endpoint;
         let state = Arc::new(State::default());
-        let client = Client { pinned: endpoint.host_key.clone(), state: Arc::clone(&state) };
+        let shown = vec![shown.clone(), self.shown.clone()];
+        let client = Client { pinned: endpoint.host_key.clone(), state: Arc::clone(&state), shown };
         let config = Arc::new(client_config(endpoint, window, queue));
         let handle = match &endpoint.proxy_command {
             Some(command) => {
@@ -76,7 +115,11 @@ impl Connection {
                         }
                         return Err(SshError::new(
                             Kind::Proxy,
-                            format!("{}: proxy command `{command}` ended: {}", endpoint.place(), complaint.text()),
+                            format!(
+                                "{}: proxy command `{command}` ended: {}; the host itself was not asked",
+                                endpoint.place(),
+                                complaint.text().await
+                            ),
                         ));
                     }
                 }
@@ -104,14 +147,14 @@ impl Connection {
                 SshError::new(Kind::NotResolved, text)
             })?
             .collect();
-        let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| {
+        let stream = connect_first(&addresses).await.map_err(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
                 io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Kind::NoRoute,
                 io::ErrorKind::TimedOut => Kind::Timeout,
                 _ => Kind::Lost,
             };
-            SshError::new(kind, format!("{}: can not connect: {error}", endpoint.place()))
+            SshError::new(kind, format!("{}: cannot connect: {error}", endpoint.place()))
         })?;
         // Without it each small command waits for the delayed acknowledgement of the one before.
         stream
@@ -191,7 +234,7 @@ impl Connection {
                 let path = endpoint.key_path.as_ref().map(|path| format!(" of {path:?}")).unwrap_or_default();
                 let fingerprint = fingerprint(endpoint.key.public_key());
                 let hint = if partial_success {
-                    "the key is good, but the server wants a second factor, which a broker can not give"
+                    "the key is good, but the server wants a second factor, which a broker cannot give"
                 } else {
                     "put the public key into that user's authorized_keys, or mend user and key in the configuration"
                 };
@@ -205,6 +248,34 @@ impl Connection {
                 ))
             }
             Err(_) => Err(lost(&live)),
+        }
+    }
+}
+
+/// Connects to the first address that answers: one after the other, a moment apart, the families in turn (RFC 8305).
+async fn connect_first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut same, mut other): (VecDeque<_>, VecDeque<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut waiting = VecDeque::new();
+    while let Some(address) = same.pop_front() {
+        waiting.push_back(address);
+        waiting.extend(other.pop_front());
+    }
+    waiting.extend(other);
+    let mut under_way = FuturesUnordered::new();
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        under_way.extend(waiting.pop_front().map(TcpStream::connect));
+        tokio::select! {
+            biased;
+            result = under_way.next() => match result {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => failed = error,
+                None if waiting.is_empty() => return Err(failed),
+                None => {}
+            },
+            () = sleep(NEXT_ADDRESS), if !waiting.is_empty() => {}
         }
     }
 }
@@ -231,5 +302,42 @@ fn client_config(endpoint: &Endpoint, window: u32, queue: usize) -> client::Conf
         nodelay: true,
         preferred: Preferred { key: Cow::Owned(algorithms), ..Preferred::DEFAULT },
         ..client::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    /// An address that answers nothing: its queue is full, so that the kernel drops what comes.
+    async fn black_hole() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        (listener, queued, address)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_answers_nothing_does_not_hold_the_next_one_up() {
+        let (_full, _queued, hole) = black_hole().await;
+        let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = alive.local_addr().unwrap();
+        // The kernel alone gives up after two minutes.
+        let limit = Duration::from_secs(30);
+        for addresses in [vec![hole, there], vec![hole, hole, there], vec![there, hole]] {
+            let stream = tokio::time::timeout(limit, connect_first(&addresses)).await.expect("in time").unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), there);
+        }
+        let refused = alive.local_addr().unwrap();
+        drop(alive);
+        let error = connect_first(&[refused]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(connect_first(&[]).await.is_err());
     }
 }

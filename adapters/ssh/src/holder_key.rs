@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::key;
 use async_trait::async_trait;
+use russh::keys::PrivateKey;
 use std::path::PathBuf;
 use wharfinger_adapter::{CredentialSource, Credentials, Failure};
 
@@ -19,19 +20,29 @@ impl HolderKey {
     }
 }
 
-#[async_trait]
-impl CredentialSource for HolderKey {
-    async fn read(&self) -> Result<Credentials, Failure> {
+impl HolderKey {
+    /// Reads the file. Returns the key, and its text.
+    async fn load(&self) -> Result<(PrivateKey, String), Failure> {
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || {
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| format!("{error}; give a file that the broker may read"))?;
-            key::parse_private(&text).map_err(|fault| fault.to_string())?;
-            Ok(text)
+            Ok((key::parse_private(&text).map_err(|fault| fault.to_string())?, text))
         });
-        let text: Result<String, String> = read.await.map_err(|error| error.to_string()).flatten();
-        text.map(Credentials::private_key)
-            .map_err(|why| Failure::configuration("HOLDER_KEY_UNUSABLE", format!("holder_key {:?}: {why}", self.path)))
+        let read: Result<_, String> = read.await.map_err(|error| error.to_string()).flatten();
+        read.map_err(|why| Failure::configuration("HOLDER_KEY_UNUSABLE", format!("holder_key {:?}: {why}", self.path)))
+    }
+
+    /// Reads the key.
+    pub(crate) async fn key(&self) -> Result<PrivateKey, Failure> {
+        Ok(self.load().await?.0)
+    }
+}
+
+#[async_trait]
+impl CredentialSource for HolderKey {
+    async fn read(&self) -> Result<Credentials, Failure> {
+        Ok(Credentials::private_key(self.load().await?.1))
     }
 }
 

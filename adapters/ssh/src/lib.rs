@@ -8,19 +8,21 @@
 //! What runs on the host is POSIX sh and coreutils; nothing is installed there.
 
 mod adapter;
+mod address;
 mod config;
 mod connection;
 mod dial;
+mod endpoint;
 mod error;
 mod holder_key;
 mod key;
 mod notices;
-mod patience;
 mod probe;
 mod proxy;
 mod remote;
 mod settings;
 mod shell;
+mod timeout;
 mod watch_host;
 
 pub use adapter::{Settings, SshAdapter};

@@ -1,23 +1,30 @@
 //! The two questions, and what the answers mean.
 //!
-//! A probe is a ping over the kept connection: no process, no login shell, one packet each way. A session can not outlive
+//! A probe is a ping over the kept connection: no process, no login shell, one packet each way. A session cannot outlive
 //! a reboot or move to another machine, so that a pong proves the boot and the key that were proved when the connection
-//! was made. One probe in twelve runs a command all the same, so that a host that can not fork any more is found.
+//! was made. One probe in twelve runs a command all the same, so that a host that cannot fork any more is found.
+//!
+//! A check also makes a new login, with the key that holders get, since holders make one for each command and the kept
+//! connection outlives every change of authorized_keys, /run/nologin and accounts.
 //!
 //! A packet that is lost makes TCP wait 0.2 s, then 0.4, 0.8 and so on: a connection that has bad luck is silent for seconds
 //! on a host that is well. Another connection has luck of its own. So when the kept one has not answered after a third of
 //! the time, a new one is made beside it, and whichever answers first proves life. The attempt at the new one goes on
 //! when the time is over (`connection.rs`), so that the next question finds it further on its way.
+//!
+//! A host that answers a ping or shows its pinned key within the time is alive: a command or a login that takes longer is
+//! no miss, and no verdict either.
 
 use crate::connection::{Connection, Live};
 use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
-use crate::patience::patiently;
 use crate::shell::{SshShell, quick};
+use crate::timeout::patiently;
+use russh::keys::PrivateKey;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
-use wharfinger_adapter::proof::{self, Needs};
+use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{Command, Exit, Failure, Output, Verdict};
 
 /// How much longer than a connection the proving script may take: it starts a dozen processes.
@@ -25,7 +32,7 @@ const PROOF_TIMES: u32 = 2;
 
 /// What is known of the host from the time when it was made ready.
 pub(crate) struct Known<'a> {
-    pub(crate) boot_id: &'a str,
+    pub(crate) boot: Boot,
     /// SHA256 fingerprint of the host key.
     pub(crate) host_key: &'a str,
 }
@@ -38,19 +45,26 @@ pub(crate) fn proof_limit(connection: &Connection) -> Duration {
 /// Does it answer, and is it still the same boot?
 pub(crate) async fn probe(connection: &Arc<Connection>, known: &Known<'_>) -> Result<Verdict, Failure> {
     match ask(connection, connection.thorough_is_due()).await {
-        Ok(boot_id) => Ok(compare(connection, &boot_id, known)),
+        Ok(boot) => Ok(compare(connection, &boot, known)),
         Err(error) => verdict(connection, error, known),
     }
 }
 
 /// The thorough question.
-pub(crate) async fn check(shell: &SshShell, needs: &Needs, known: &Known<'_>) -> Result<Verdict, Failure> {
+///
+/// `key`: what the holders log in with, if the pool hands a key out.
+pub(crate) async fn check(
+    shell: &SshShell,
+    needs: &Needs,
+    known: &Known<'_>,
+    key: Option<Arc<PrivateKey>>,
+) -> Result<Verdict, Failure> {
     let connection = &shell.connection;
     let host = &connection.endpoint.name;
     // First the question that costs nothing, so that a host that hangs is told from one whose disk hangs.
     match ask(connection, true).await {
-        Ok(boot_id) => {
-            if let gone @ Verdict::Gone { .. } = compare(connection, &boot_id, known) {
+        Ok(boot) => {
+            if let gone @ Verdict::Gone { .. } = compare(connection, &boot, known) {
                 return Ok(gone);
             }
         }
@@ -68,16 +82,33 @@ pub(crate) async fn check(shell: &SshShell, needs: &Needs, known: &Known<'_>) ->
             reason: "CHECK_HANGS",
             detail: format!("host {host} answers, but looking at its disk and tools takes more than {limit:?}"),
         }),
-        Ok(output) => Ok(proof::examine(host, &proof::read_facts(&output)?, known.boot_id, needs)),
+        Ok(output) => match proof::examine(host, &proof::read_facts(&output)?, &known.boot, needs) {
+            Verdict::Healthy => log_in_anew(connection, key).await,
+            other => Ok(other),
+        },
         // It has just answered. Whether it still does, is asked before this is called silence.
         Err(error) if error.unreachable_reason().is_some() => match ask(connection, false).await {
-            Ok(boot_id) => match compare(connection, &boot_id, known) {
+            Ok(boot) => match compare(connection, &boot, known) {
                 gone @ Verdict::Gone { .. } => Ok(gone),
                 _ => Err(Failure::resource("CHECK_CUT_OFF", format!("the check was cut off: {}", error.message))),
             },
             Err(silent) => verdict(connection, silent, known),
         },
         Err(error) => verdict(connection, error, known),
+    }
+}
+
+/// Logs in as holders do. The host has just answered, so that a login that fails is no evidence of its death.
+pub(crate) async fn log_in_anew(
+    connection: &Arc<Connection>,
+    key: Option<Arc<PrivateKey>>,
+) -> Result<Verdict, Failure> {
+    match connection.try_login(key).await {
+        Ok(()) => Ok(Verdict::Healthy),
+        Err(error) if error.unreachable_reason().is_some() => {
+            Err(Failure::resource("NO_NEW_LOGIN", format!("a new login failed: {}", error.message)))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -103,13 +134,17 @@ async fn until_silent(connection: &Arc<Connection>) -> SshError {
 }
 
 /// Which boot answers? Over the kept connection, and over a new one if that has nothing to say for a third of the time.
-async fn ask(connection: &Arc<Connection>, thorough: bool) -> Result<String, SshError> {
+async fn ask(connection: &Arc<Connection>, thorough: bool) -> Result<Boot, SshError> {
     let limit = connection.endpoint.limits.answer;
     // Not on the clock: a question that waits for another one's answer has not been asked yet.
     let _turn = connection.probes.acquire().await;
+    let begun = Instant::now();
     let mut said = None;
     if let Some(answer) = patiently(limit, first_answer(connection, thorough, &mut said)).await {
         return answer;
+    }
+    if connection.is_alive_since(begun) {
+        return Err(connection.slow(limit));
     }
     Err(said.unwrap_or_else(|| {
         let text = format!("{} does not answer within {} ms", connection.endpoint.place(), limit.as_millis());
@@ -122,7 +157,7 @@ async fn first_answer(
     connection: &Arc<Connection>,
     thorough: bool,
     said: &mut Option<SshError>,
-) -> Result<String, SshError> {
+) -> Result<Boot, SshError> {
     let Some(live) = connection.open_kept() else { return ask_new(connection, false).await };
     let kept = question(connection, &live, thorough);
     tokio::pin!(kept);
@@ -158,7 +193,7 @@ async fn first_answer(
 
 /// Makes a connection (`beside`: although the kept one is open) and asks over it; again, while there is time, if the
 /// attempt that stood has just run out.
-async fn ask_new(connection: &Arc<Connection>, beside: bool) -> Result<String, SshError> {
+async fn ask_new(connection: &Arc<Connection>, beside: bool) -> Result<Boot, SshError> {
     loop {
         match if beside { connection.fresh().await } else { connection.kept().await } {
             Ok(live) => return question(connection, &live, true).await,
@@ -171,50 +206,43 @@ async fn ask_new(connection: &Arc<Connection>, beside: bool) -> Result<String, S
 }
 
 /// Asks over this connection: a command, or a ping where the boot behind it is known.
-async fn question(connection: &Arc<Connection>, live: &Arc<Live>, thorough: bool) -> Result<String, SshError> {
-    if !thorough && let Some(boot_id) = live.boot_id() {
-        if !live.ping().await {
-            let text = format!("the connection to {} was lost: {}", connection.endpoint.place(), live.reason());
-            return Err(SshError::new(Kind::Lost, text));
-        }
+async fn question(connection: &Arc<Connection>, live: &Arc<Live>, thorough: bool) -> Result<Boot, SshError> {
+    if !live.ping().await {
+        let text = format!("the connection to {} was lost: {}", connection.endpoint.place(), live.reason());
+        return Err(SshError::new(Kind::Lost, text));
+    }
+    connection.shown.now();
+    if !thorough && let Some(boot) = live.boot() {
         live.set_owes(false);
-        return Ok(boot_id.to_string());
+        return Ok(boot.clone());
     }
-    let command = Command::new(["cat", "/proc/sys/kernel/random/boot_id"]);
-    let output = quick(connection, Arc::clone(live), command).await?;
+    let output = quick(connection, Arc::clone(live), proof::boot_command()).await?;
     live.set_owes(false);
-    if !output.exit.success() {
-        // No such file: a kernel without boot ids answers all the same. It proves nothing, so it is asked so each time.
-        return Ok(String::new());
+    let boot = proof::read_boot(&output);
+    // A kernel without boot ids answers all the same. It proves nothing, so that it is asked each time.
+    if !boot.id.is_empty() {
+        live.proved(boot.clone());
     }
-    let boot_id = output.text();
-    live.proved(&boot_id);
-    Ok(boot_id)
+    Ok(boot)
 }
 
 /// The host answers, with the key that the inventory pins: is it the one that was made ready?
-fn compare(connection: &Connection, boot_id: &str, known: &Known<'_>) -> Verdict {
+fn compare(connection: &Connection, boot: &Boot, known: &Known<'_>) -> Verdict {
     let host = &connection.endpoint.name;
     let pinned = fingerprint(&connection.endpoint.host_key);
-    let compared = !boot_id.is_empty() && !known.boot_id.is_empty();
+    let compared = !boot.id.is_empty() && !known.boot.id.is_empty();
     // The inventory may pin another key by now. The same boot is the same machine all the same (the operator pinned
-    // another of its keys); without that proof, it was replaced and the operator has said so.
-    if pinned != known.host_key && (!compared || boot_id != known.boot_id) {
+    // another of its keys). Without that proof, the machine was replaced, and the operator knows.
+    if pinned != known.host_key && (!compared || boot.id != known.boot.id) {
         return Verdict::Gone {
             reason: "HOST_REPLACED",
             detail: format!("host {host} had key {} when it was made ready, and has {pinned} now", known.host_key),
         };
     }
-    if compared && boot_id != known.boot_id {
-        return Verdict::Gone {
-            reason: "REBOOTED",
-            detail: format!("host {host} has boot id {boot_id}, and had {} when it was made ready", known.boot_id),
-        };
-    }
-    Verdict::Healthy
+    proof::compare_boots(host, boot, &known.boot).unwrap_or(Verdict::Healthy)
 }
 
-/// What a failed question says of the host; `Err` if it says nothing.
+/// The verdict that follows from a failed question; `Err` if none does.
 fn verdict(connection: &Connection, error: SshError, known: &Known<'_>) -> Result<Verdict, Failure> {
     if let Some(reason) = error.unreachable_reason() {
         return Ok(Verdict::Unreachable { reason, detail: error.message });

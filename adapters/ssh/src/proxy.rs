@@ -6,8 +6,11 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::quote;
 
 /// The command's standard streams. Dropped, the command is killed.
@@ -18,18 +21,26 @@ pub(crate) struct ProxyStream {
     complaint: Complaint,
 }
 
-/// The end of what the command said on standard error, for messages.
+/// Maximum time from the end of a command to the end of its standard error.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The beginning of the command's standard error, for messages.
 #[derive(Clone, Default)]
-pub(crate) struct Complaint(Arc<Mutex<String>>);
+pub(crate) struct Complaint {
+    text: Arc<Mutex<String>>,
+    whole: CancellationToken,
+}
 
 impl Complaint {
-    /// The text so far, trimmed.
-    pub(crate) fn text(&self) -> String {
-        self.0.lock().map(|text| text.trim().to_string()).unwrap_or_default()
+    /// Waits for the end of the text and returns it, trimmed.
+    pub(crate) async fn text(&self) -> String {
+        let _ = timeout(LAST_WORDS, self.whole.cancelled()).await;
+        let text = self.text.lock().map(|text| text.trim().to_string()).unwrap_or_default();
+        if text.is_empty() { "it printed nothing on standard error".to_string() } else { text }
     }
 
     fn add(&self, bytes: &[u8]) {
-        if let Ok(mut text) = self.0.lock()
+        if let Ok(mut text) = self.text.lock()
             && text.len() < 2048
         {
             text.push_str(&String::from_utf8_lossy(bytes));
@@ -71,7 +82,7 @@ impl ProxyStream {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| failed(format!("can not be started: {error}")))?;
+            .map_err(|error| failed(format!("cannot be started: {error}")))?;
         let (Some(stdin), Some(stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -84,11 +95,12 @@ impl ProxyStream {
             while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
                 heard.add(&buffer[..n]);
             }
+            heard.whole.cancel();
         });
         Ok(Self { _child: child, stdin, stdout, complaint })
     }
 
-    /// What it says on standard error, now and later.
+    /// Its standard error, now and later.
     pub(crate) fn complaint(&self) -> Complaint {
         self.complaint.clone()
     }

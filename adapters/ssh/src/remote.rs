@@ -1,29 +1,32 @@
-//! The command line that a host's login shell gets, and the marks by which we know what became of it.
+//! The command line that a host's login shell gets, and the marks that report what became of it.
 //!
 //! The login shell may be anything (bash, fish, csh), so it sees one line of harmless characters: the script that does
-//! the work (`sh/start.sh`) and its arguments are passed in octal escapes to `/bin/sh`. That script
+//! the work (`sh/start.sh`) and its arguments are passed in octal escapes to `/bin/sh`. A script that is too long for a
+//! command line comes as the first line of standard input instead; `read` takes that line and not a byte more. The script
 //!
-//! 1. goes to the directory, or says `nodir`,
+//! 1. goes to the directory, or reports `nodir`,
 //! 2. makes sure that it leads a process group of its own (OpenSSH's sshd starts each command in a new session;
 //!    elsewhere `setsid` does it, where there is one),
 //! 3. leaves a watcher behind that ends the group when the sshd process of this connection dies while the command
-//!    runs, so that a broken connection does not leave builds running that nobody listens to,
-//! 4. sets the environment, looks for the program, or says `noprog`,
-//! 5. says the group's number on standard error, behind a mark that no one else can know, and becomes the command.
+//!    runs, so that a broken connection does not leave builds running without a reader,
+//! 4. sets the environment, looks for the program, or reports `noprog`,
+//! 5. prints a mark that no command can know on standard output, the mark and the group's number on standard error, and
+//!    becomes the command.
 //!
-//! Because the script becomes the command (`exec`), sshd itself tells us its exit code or signal. Whatever a login
-//! shell's start-up files print on standard error comes before the mark and is dropped.
+//! Because the script becomes the command (`exec`), sshd itself reports its exit code or signal. The output of a login
+//! shell's start-up files, on either stream, comes before the mark and is dropped.
 //!
 //! A group that loses its leader before the connection breaks is not watched; what it leaves is found by
 //! [`wharfinger_adapter::reaper`].
 
+use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wharfinger_adapter::{Command, quote};
 
-/// A single argument may have 128 KiB on Linux (MAX_ARG_STRLEN), and the login shell gets ours as one.
+/// Maximum length of the line for the login shell, which gets it as one argument: Linux takes 128 KiB (MAX_ARG_STRLEN).
 const LINE_BYTES_MAX: usize = 120 * 1024;
 
-/// How long a login shell's own words may be before we stop keeping them, in bytes.
+/// Maximum length of what is kept of the start-up files' output, in bytes.
 const NOISE_BYTES_MAX: usize = 16 * 1024;
 
 /// Ends the command's group when its sshd is gone.
@@ -38,7 +41,7 @@ pub(crate) fn killer(target: &str) -> Command {
     Command::new(["/bin/sh", "-c", KILLER, "wharfinger-kill", target])
 }
 
-/// A word that no command can print by chance, and none by intent before it has seen it.
+/// Returns text that no command can print by chance, nor by intent before it has seen it.
 pub(crate) fn nonce() -> String {
     use std::hash::{BuildHasher, RandomState};
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -47,21 +50,21 @@ pub(crate) fn nonce() -> String {
     format!("{:016x}{:016x}", RandomState::new().hash_one(count), RandomState::new().hash_one(count))
 }
 
-/// The line for the login shell. `watch`: leave a watcher behind (not for commands that end in no time).
+/// What starts a command.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// The line for the login shell.
+    pub(crate) line: String,
+    /// What precedes the command's own standard input.
+    pub(crate) head: Bytes,
+}
+
+/// Returns what starts a command. `watch`: leave a watcher behind (not for commands that end in no time).
 ///
 /// # Errors
 /// In words, if it is no command that a POSIX system could run.
-pub(crate) fn command_line(command: &Command, nonce: &str, watch: bool) -> Result<String, String> {
-    if command.argv.is_empty() {
-        return Err("the command is empty: it must name a program".to_string());
-    }
-    let words = command.argv.iter().chain(command.env.values()).chain(command.cwd.iter());
-    if words.into_iter().any(|word| word.contains('\0')) {
-        return Err("an argument, variable or directory has a NUL byte, which no command line can hold".to_string());
-    }
-    if let Some(name) = command.env.keys().find(|name| !is_name(name)) {
-        return Err(format!("{name:?} cannot name an environment variable"));
-    }
+pub(crate) fn start(command: &Command, nonce: &str, watch: bool) -> Result<Start, String> {
+    command.check()?;
     let mut words =
         vec![format!("@wharfinger:{nonce}:"), if command.cwd.is_some() { "in" } else { "home" }.to_string()];
     words.push(command.cwd.clone().unwrap_or_default());
@@ -70,23 +73,15 @@ pub(crate) fn command_line(command: &Command, nonce: &str, watch: bool) -> Resul
     words.extend(command.env.iter().map(|(name, value)| format!("{name}={value}")));
     words.extend(command.argv.iter().cloned());
     let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
-    let script = format!("set -- {}\n{START}", words.join(" "));
+    let script = escape(&format!("set -- {}\n{START}", words.join(" ")));
     // `wf_w` holds the script itself, for a second start under setsid, where it does lead its group.
-    let start = "wf_w=$(printf %b \"$1\"); eval \"$wf_w\"";
-    let line = format!("exec /bin/sh -c '{start}' wharfinger '{}'", escape(&script));
-    if line.len() > LINE_BYTES_MAX {
-        return Err(format!(
-            "the command line has {} bytes and ssh carries at most {LINE_BYTES_MAX}; pass what is long by standard input or a file",
-            line.len()
-        ));
+    let line = format!("exec /bin/sh -c 'wf_w=$(printf %b \"$1\"); eval \"$wf_w\"' wharfinger '{script}'");
+    if line.len() <= LINE_BYTES_MAX {
+        return Ok(Start { line, head: Bytes::new() });
     }
-    Ok(line)
-}
-
-fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    let line =
+        "exec /bin/sh -c 'IFS= read -r wf_w; wf_w=$(printf %b \"$wf_w\"); eval \"$wf_w\"' wharfinger".to_string();
+    Ok(Start { line, head: Bytes::from(script + "\n") })
 }
 
 /// Octal escapes for `printf %b`, for all but characters that mean nothing to any shell.
@@ -102,56 +97,88 @@ fn escape(script: &str) -> String {
     text
 }
 
-/// What the marks on standard error said.
+/// What the mark on standard error reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// The command runs; this is what `kill` must be told (`-123`: the group).
+    /// The command runs; this is the target of `kill` (`-123`: the group).
     Started(String),
     NoDirectory,
     NoProgram,
 }
 
-/// Looks for the mark in standard error, and lets through what comes after it.
-pub(crate) struct Marks {
-    prefix: String,
+/// One stream up to its mark.
+struct Preface {
+    prefix: Vec<u8>,
     held: Vec<u8>,
+    over: bool,
+}
+
+impl Preface {
+    fn new(nonce: &str) -> Self {
+        Self { prefix: format!("@wharfinger:{nonce}:").into_bytes(), held: Vec::new(), over: false }
+    }
+
+    /// Takes a piece of the stream. Returns the word behind the mark, once, and what belongs to the command.
+    fn take(&mut self, bytes: Bytes) -> (Option<String>, Bytes) {
+        if self.over {
+            return (None, bytes);
+        }
+        self.held.extend_from_slice(&bytes);
+        let found = self.held.windows(self.prefix.len()).position(|window| window == self.prefix);
+        let Some(at) = found else {
+            // Keep the end: the mark may have come in half.
+            let excess = self.held.len().saturating_sub(NOISE_BYTES_MAX);
+            self.held.drain(..excess);
+            return (None, Bytes::new());
+        };
+        let rest = at + self.prefix.len();
+        let Some(length) = self.held[rest..].iter().position(|byte| *byte == b'\n') else {
+            return (None, Bytes::new());
+        };
+        let word = String::from_utf8_lossy(&self.held[rest..rest + length]).into_owned();
+        let after = Bytes::copy_from_slice(&self.held[rest + length + 1..]);
+        self.held.truncate(at);
+        self.over = true;
+        (Some(word), after)
+    }
+
+    /// What came before the mark: the output of the login shell itself.
+    fn noise(&self) -> String {
+        String::from_utf8_lossy(&self.held).trim().chars().take(1000).collect()
+    }
+}
+
+/// Looks for the marks on both streams, and lets through what comes after them.
+pub(crate) struct Marks {
+    stdout: Preface,
+    stderr: Preface,
     pub(crate) mark: Option<Mark>,
 }
 
 impl Marks {
     pub(crate) fn new(nonce: &str) -> Self {
-        Self { prefix: format!("@wharfinger:{nonce}:"), held: Vec::new(), mark: None }
+        Self { stdout: Preface::new(nonce), stderr: Preface::new(nonce), mark: None }
+    }
+
+    /// Takes a piece of standard output; returns what belongs to the command.
+    pub(crate) fn take_stdout(&mut self, bytes: Bytes) -> Bytes {
+        self.stdout.take(bytes).1
     }
 
     /// Takes a piece of standard error; returns what belongs to the command.
-    pub(crate) fn take(&mut self, bytes: bytes::Bytes) -> bytes::Bytes {
-        if self.mark.is_some() {
-            return bytes;
+    pub(crate) fn take_stderr(&mut self, bytes: Bytes) -> Bytes {
+        let (word, rest) = self.stderr.take(bytes);
+        if let Some(word) = word {
+            self.mark = Some(match word.as_str() {
+                "nodir" => Mark::NoDirectory,
+                "noprog" => Mark::NoProgram,
+                _ => Mark::Started(word),
+            });
         }
-        self.held.extend_from_slice(&bytes);
-        let prefix = self.prefix.as_bytes();
-        let Some(at) = self.held.windows(prefix.len()).position(|window| window == prefix) else {
-            // Keep the end: the mark may have come in half.
-            let excess = self.held.len().saturating_sub(NOISE_BYTES_MAX);
-            self.held.drain(..excess);
-            return bytes::Bytes::new();
-        };
-        let rest = at + prefix.len();
-        let Some(length) = self.held[rest..].iter().position(|byte| *byte == b'\n') else {
-            return bytes::Bytes::new();
-        };
-        let word = String::from_utf8_lossy(&self.held[rest..rest + length]).into_owned();
-        let after = bytes::Bytes::copy_from_slice(&self.held[rest + length + 1..]);
-        self.held.truncate(at);
-        self.mark = Some(match word.as_str() {
-            "nodir" => Mark::NoDirectory,
-            "noprog" => Mark::NoProgram,
-            _ => Mark::Started(word),
-        });
-        after
+        rest
     }
 
-    /// What `kill` must be told, once the command runs.
+    /// The target of `kill`, once the command runs.
     pub(crate) fn target(&self) -> Option<&str> {
         match &self.mark {
             Some(Mark::Started(target)) => Some(target),
@@ -159,44 +186,46 @@ impl Marks {
         }
     }
 
-    /// What was said before the mark: the login shell's own words.
+    /// What came before the marks: the output of the login shell itself.
     pub(crate) fn noise(&self) -> String {
-        String::from_utf8_lossy(&self.held).trim().chars().take(1000).collect()
+        let both = [self.stderr.noise(), self.stdout.noise()];
+        both.into_iter().filter(|noise| !noise.is_empty()).collect::<Vec<_>>().join("; ")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     #[test]
     fn marks_are_found_in_pieces_and_noise_is_dropped() {
-        let text = b"motd says hello\n@wharfinger:abc:-4711\nreal error\n";
-        for cut in 0..text.len() {
+        let (stdout, stderr) =
+            (b"Welcome\n@wharfinger:abc:\nreal output\n", b"motd\n@wharfinger:abc:-4711\nreal error\n");
+        for cut in 0..stderr.len() {
             let mut marks = Marks::new("abc");
-            let mut got = marks.take(Bytes::copy_from_slice(&text[..cut])).to_vec();
-            got.extend_from_slice(&marks.take(Bytes::copy_from_slice(&text[cut..])));
+            let mut got = marks.take_stderr(Bytes::copy_from_slice(&stderr[..cut])).to_vec();
+            got.extend_from_slice(&marks.take_stderr(Bytes::copy_from_slice(&stderr[cut..])));
             assert_eq!(got, b"real error\n", "cut at {cut}");
+            let mut got = marks.take_stdout(Bytes::copy_from_slice(&stdout[..cut])).to_vec();
+            got.extend_from_slice(&marks.take_stdout(Bytes::copy_from_slice(&stdout[cut..])));
+            assert_eq!(got, b"real output\n", "cut at {cut}");
             assert_eq!(marks.target(), Some("-4711"));
-            assert_eq!(marks.noise(), "motd says hello");
+            assert_eq!(marks.noise(), "motd; Welcome");
         }
     }
 
     #[test]
     fn the_login_shell_sees_harmless_characters_only() {
         let command = Command::new(["echo", "it's $x `y` \\ ! \n é"]).cwd("/a b").env("A", "1'2");
-        let line = command_line(&command, "n", true).unwrap();
+        let Start { line, head } = start(&command, "n", true).unwrap();
         assert!(line.is_ascii() && !line.contains('\n') && !line.contains('!') && !line.contains('`'), "{line}");
-        assert_eq!(line.matches('\'').count(), 4, "{line}");
+        assert_eq!((line.matches('\'').count(), head.len()), (4, 0), "{line}");
     }
 
-    /// Whatever shells this machine has, each as the login shell that sshd would start.
-    #[test]
-    fn every_login_shell_runs_it() {
-        let hard = "it's $x `y` \\ \\\\n ! %s\n\té";
-        let command = Command::new(["printf", "%s|%s", hard, ""]).cwd("/").env("A", hard);
-        let line = command_line(&command, "n", false).unwrap();
+    /// Runs it by each shell of this machine, as the login shell that sshd would start. Standard input has more than the head.
+    fn by_every_login_shell(command: &Command, is_right: impl Fn(&str, &[u8])) {
+        use std::io::Write;
+        let Start { line, head } = start(command, "n", false).unwrap();
         let mut tried = 0;
         for shell in
             ["/bin/sh", "/bin/bash", "/bin/dash", "/usr/bin/fish", "/usr/bin/tcsh", "/usr/bin/zsh", "/bin/busybox"]
@@ -205,23 +234,55 @@ mod tests {
             if shell.ends_with("busybox") {
                 login.arg("sh");
             }
-            let Ok(output) = login.args(["-c", &line]).output() else { continue };
+            let piped = std::process::Stdio::piped;
+            login.args(["-c", &line]).stdin(piped()).stdout(piped()).stderr(piped());
+            let Ok(mut child) = login.spawn() else { continue };
             tried += 1;
-            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{hard}|"), "{shell}");
+            let (mut stdin, head) = (child.stdin.take().unwrap(), head.clone());
+            let feeder = std::thread::spawn(move || {
+                let _ = stdin.write_all(&head).and_then(|()| stdin.write_all(b"own input"));
+            });
+            let output = child.wait_with_output().unwrap();
+            feeder.join().unwrap();
             let mut marks = Marks::new("n");
-            marks.take(Bytes::from(output.stderr));
+            marks.take_stderr(Bytes::from(output.stderr));
             assert!(marks.target().is_some(), "{shell}: {:?}", marks.noise());
+            is_right(shell, &marks.take_stdout(Bytes::from(output.stdout)));
         }
         assert!(tried > 0, "no shell at all");
     }
 
     #[test]
+    fn every_login_shell_runs_it() {
+        let hard = "it's $x `y` \\ \\\\n ! %s\n\té";
+        let command = Command::new(["printf", "%s|%s", hard, ""]).cwd("/").env("A", hard);
+        by_every_login_shell(&command, |shell, stdout| {
+            assert_eq!(String::from_utf8_lossy(stdout), format!("{hard}|"), "{shell}");
+        });
+    }
+
+    #[test]
+    fn every_login_shell_takes_long_arguments_by_standard_input_and_leaves_the_rest() {
+        let (long, hard) = ("it's \\ %s\n".repeat(9000), "$x `y` \\n \té".repeat(5000));
+        let check = "printf '%s %s ' ${#1} ${#A} && printf '%s' \"$1$A\" | cksum && cat";
+        let command = Command::new(["/bin/sh", "-c", check, "sh", &long]).env("A", &hard);
+        assert!(!start(&command, "n", false).unwrap().head.is_empty());
+        let plain = std::process::Command::new("/bin/sh")
+            .args(["-c", check, "sh", &long])
+            .env("A", &hard)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let expected = format!("{}own input", String::from_utf8_lossy(&plain.stdout));
+        by_every_login_shell(&command, |shell, stdout| {
+            assert_eq!(String::from_utf8_lossy(stdout), expected, "{shell}");
+        });
+    }
+
+    #[test]
     fn what_no_system_could_run_is_refused() {
-        let refused = |command: Command| command_line(&command, "n", true).unwrap_err();
-        assert!(refused(Command::default()).contains("empty"));
-        assert!(refused(Command::new(["a\0b"])).contains("NUL"));
-        assert!(refused(Command::new(["a"]).env("1A", "x")).contains("variable"));
-        assert!(refused(Command::new(["a".to_string(), "x".repeat(200_000)])).contains("standard input"));
+        assert!(start(&Command::default(), "n", true).unwrap_err().contains("empty"));
+        assert!(start(&Command::new(["a".to_string(), "x".repeat(200_000)]), "n", true).is_err());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Reads and checks a pool's table of the configuration file. Each mistake has the path of its value.
 
+use crate::address::bare_address;
 use crate::config::{Config, Host};
-use crate::connection::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::key;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -174,17 +175,12 @@ impl Config {
                 key
             }
         };
-        if host.address.is_empty() || host.address.starts_with('-') {
-            let message = format!("address = {:?} is no host name or address", host.address);
-            return Err(in_host(
-                ConfigProblem::new(message, "write the name or the address of the machine").at(["address"]),
-            ));
-        }
+        let address = bare_address(&host.address).map_err(in_host)?;
         let host_key = key::parse_host_key(&host.host_key)
             .map_err(|fault| in_host(ConfigProblem::new(fault.message, fault.remedy).at(["host_key"])))?;
         Ok(Endpoint {
             name: host.name.clone(),
-            address: host.address.clone(),
+            address,
             port: host.port.unwrap_or(self.port),
             user: user.clone(),
             key,

@@ -1,21 +1,21 @@
 //! Commands and files on an SSH host.
 
-use crate::config::Limits;
-use crate::connection::{Connection, Endpoint, Live};
+use crate::connection::{Connection, Live};
+use crate::endpoint::{Endpoint, Limits};
 use crate::error::{Kind, SshError};
 use crate::key;
 use crate::remote::{self, Mark, Marks};
 use async_trait::async_trait;
 use bytes::Bytes;
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wharfinger_adapter::{Command, Exit, Output, OutputSink, Shell, ShellError, Stream};
+use wharfinger_adapter::{Command, Exit, InputSource, Output, OutputSink, Shell, ShellError, Stream};
 
 /// How long output may stay away after the command's end before what still holds it open is left behind.
 const AFTERGLOW: Duration = Duration::from_secs(1);
@@ -74,7 +74,7 @@ pub struct Target {
 /// A shell on this host. Connects at the first command, and again when the connection broke in between.
 ///
 /// # Errors
-/// [`ShellError::Refused`] if the keys can not be read; nothing else, since nothing is connected yet.
+/// [`ShellError::Refused`] if the keys cannot be read; nothing else, since nothing is connected yet.
 pub fn connect_shell(target: &Target) -> Result<Arc<dyn Shell>, ShellError> {
     let refuse = |why: key::KeyFault| ShellError::Refused(format!("host {}: {why}", target.name));
     let (key, key_path) = match &target.key {
@@ -92,7 +92,7 @@ pub fn connect_shell(target: &Target) -> Result<Arc<dyn Shell>, ShellError> {
         proxy_command: target.proxy_command.clone(),
         limits: Limits::default(),
     };
-    Ok(Arc::new(SshShell { connection: Arc::new(Connection::new(endpoint, None)) }))
+    Ok(Arc::new(SshShell { connection: Arc::new(Connection::unreported(endpoint)) }))
 }
 
 /// Where a command's output goes.
@@ -136,9 +136,10 @@ impl Sink {
 struct Run {
     connection: Arc<Connection>,
     live: Arc<Live>,
-    line: String,
+    start: remote::Start,
     nonce: String,
     stdin: Option<Bytes>,
+    input: Option<Arc<dyn InputSource>>,
     limit: Option<Duration>,
     cancel: CancellationToken,
 }
@@ -153,9 +154,20 @@ struct Progress {
 }
 
 impl Run {
-    async fn attend(self, mut sink: Sink) -> Result<(Exit, Sink), SshError> {
+    /// Opens a channel; on a connection of its own if the other has as many sessions as the server allows (MaxSessions).
+    async fn open(&mut self) -> Result<Channel<Msg>, SshError> {
+        match self.connection.open(&self.live).await {
+            Err(error) if error.kind == Kind::NoSession => {
+                self.live = Arc::new(self.connection.own().await?);
+                self.connection.open(&self.live).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn attend(mut self, mut sink: Sink) -> Result<(Exit, Sink), SshError> {
+        let channel = self.open().await?;
         let place = &self.connection.endpoint.name;
-        let channel = self.connection.open(&self.live).await?;
         let lost = || {
             let text = format!("the connection to host {place} was lost while a command ran: {}", self.live.reason());
             SshError::new(Kind::Lost, text)
@@ -164,10 +176,11 @@ impl Run {
             let _ = channel.close().await;
             return Ok((Exit::TimedOut, sink));
         }
-        channel.exec(true, self.line.as_bytes()).await.map_err(|_| lost())?;
+        channel.exec(true, self.start.line.as_bytes()).await.map_err(|_| lost())?;
         let (mut reading, writing) = channel.split();
         let writing = Arc::new(writing);
-        let feeder = tokio::spawn(feed(Arc::clone(&writing), self.stdin.clone()));
+        let ready = [self.start.head.clone(), self.stdin.clone().unwrap_or_default()];
+        let feeder = tokio::spawn(feed(Arc::clone(&writing), ready, self.input.clone()));
         let mut progress = Progress { marks: Marks::new(&self.nonce), exit: None, refused: false, ended: false };
         let expired = async {
             match self.limit {
@@ -202,7 +215,13 @@ impl Run {
             }
             (Some(exit), Some(Mark::Started(_))) => Ok((exit, sink)),
             (None, _) if !self.live.is_open() => Err(lost()),
-            (None, Some(Mark::Started(_))) => Err(lost()),
+            (None, Some(Mark::Started(_))) => {
+                let text = format!(
+                    "sshd on host {place} closed the session of a command that had not ended, and kept the connection; look for \
+                     ChannelTimeout in its sshd_config, which ends sessions without output"
+                );
+                Err(SshError::new(Kind::SessionClosed, text))
+            }
             (exit, None) => {
                 let user = &self.connection.endpoint.user;
                 let noise = progress.marks.noise();
@@ -266,12 +285,19 @@ impl Run {
     }
 }
 
-/// Feeds standard input, then closes it.
-async fn feed(writing: Arc<ChannelWriteHalf<Msg>>, stdin: Option<Bytes>) {
-    if let Some(bytes) = stdin
-        && writing.data_bytes(bytes).await.is_err()
-    {
-        return;
+/// Feeds standard input with what is there and then with what comes, and closes it.
+async fn feed(writing: Arc<ChannelWriteHalf<Msg>>, ready: [Bytes; 2], input: Option<Arc<dyn InputSource>>) {
+    for bytes in ready {
+        if !bytes.is_empty() && writing.data_bytes(bytes).await.is_err() {
+            return;
+        }
+    }
+    if let Some(input) = input {
+        while let Some(bytes) = input.next().await {
+            if writing.data_bytes(bytes).await.is_err() {
+                return;
+            }
+        }
     }
     let _ = writing.eof().await;
 }
@@ -299,9 +325,12 @@ async fn step(reading: &mut ChannelReadHalf, progress: &mut Progress, sink: &mut
 
 async fn digest(message: Option<ChannelMsg>, progress: &mut Progress, sink: &mut Sink) {
     match message {
-        Some(ChannelMsg::Data { data }) => sink.take(Stream::Stdout, data).await,
+        Some(ChannelMsg::Data { data }) => {
+            let data = progress.marks.take_stdout(data);
+            sink.take(Stream::Stdout, data).await;
+        }
         Some(ChannelMsg::ExtendedData { data, ext: 1 }) => {
-            let data = progress.marks.take(data);
+            let data = progress.marks.take_stderr(data);
             sink.take(Stream::Stderr, data).await;
         }
         Some(ChannelMsg::ExitStatus { exit_status }) => {
@@ -348,16 +377,17 @@ async fn run_on(
     sink: Sink,
 ) -> Result<(Exit, Sink), SshError> {
     let nonce = remote::nonce();
-    let line = remote::command_line(command, &nonce, watch).map_err(|why| SshError::new(Kind::NotStarted, why))?;
+    let start = remote::start(command, &nonce, watch).map_err(|why| SshError::new(Kind::NotStarted, why))?;
     // A task of its own, so that a caller that drops us leaves someone behind who ends the group.
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
     let run = Run {
         connection: Arc::clone(connection),
         live,
-        line,
+        start,
         nonce,
         stdin: command.stdin.clone(),
+        input: command.input.clone(),
         limit: command.timeout,
         cancel,
     };
@@ -404,10 +434,7 @@ impl SshShell {
     async fn put_file(&self, path: &str, content: Bytes, mode: u32) -> Result<(), SshError> {
         const PUT: &str = include_str!("sh/put.sh");
         let fail = |why: String| {
-            SshError::new(
-                Kind::File,
-                format!("can not write {path:?} on host {}: {why}", self.connection.endpoint.name),
-            )
+            SshError::new(Kind::File, format!("cannot write {path:?} on host {}: {why}", self.connection.endpoint.name))
         };
         if content.len() > PUT_BYTES_MAX {
             return Err(fail(format!("{} bytes are more than {PUT_BYTES_MAX}", content.len())));
@@ -424,7 +451,7 @@ impl SshShell {
     async fn get_file(&self, path: &str, limit: usize) -> Result<Bytes, SshError> {
         const GET: &str = include_str!("sh/get.sh");
         let fail = |why: String| {
-            SshError::new(Kind::File, format!("can not read {path:?} on host {}: {why}", self.connection.endpoint.name))
+            SshError::new(Kind::File, format!("cannot read {path:?} on host {}: {why}", self.connection.endpoint.name))
         };
         let most = limit.saturating_add(1);
         let command = Command::new(["/bin/sh", "-c", GET, "wharfinger-get", path, &most.to_string()]);
@@ -445,7 +472,7 @@ impl SshShell {
 impl Shell for SshShell {
     async fn stream(&self, command: Command, sink: OutputSink) -> Result<Exit, ShellError> {
         let _turn = self.connection.streams.acquire().await;
-        let live = Arc::new(self.connection.own().await?);
+        let live = Arc::new(self.connection.own().await.map_err(SshError::before_the_start)?);
         let (exit, _) = run_on(&self.connection, live, &command, true, Sink::Pass(sink)).await?;
         Ok(exit)
     }

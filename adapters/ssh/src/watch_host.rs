@@ -4,8 +4,8 @@
 //! once a second with what the shell has built in (no process but `sleep`), and prints a line when something changed:
 //! source, the host's clock, the line that stands there now (empty: none).
 
-use crate::config::Watch;
 use crate::connection::{Connection, Live, State};
+use crate::endpoint::Watch;
 use crate::error::SshError;
 use crate::notices::{Reporter, SYSTEMD};
 use crate::remote::{self, Marks};
@@ -76,17 +76,18 @@ impl Attending {
     }
 
     async fn open(&self, connection: Arc<Connection>, live: Arc<Live>) -> Result<Channel, SshError> {
-        let Watch { notice_file, shutdown_file, command, interval, .. } = &self.settings;
+        let Watch { notice_file, shutdown_file, command, interval, work_dir, .. } = &self.settings;
         let every = format!("{}.{:03}", interval.as_secs(), interval.subsec_millis());
         // Whole seconds are all that POSIX's sleep knows.
         let every = every.trim_end_matches(".000");
-        let argv = ["/bin/sh", "-c", SCRIPT, "wharfinger-watch-host", notice_file, shutdown_file, command, every];
+        let argv =
+            ["/bin/sh", "-c", SCRIPT, "wharfinger-watch-host", notice_file, shutdown_file, command, every, work_dir];
         let nonce = remote::nonce();
-        let line = remote::command_line(&Command::new(argv), &nonce, false)
+        let start = remote::start(&Command::new(argv), &nonce, false)
             .map_err(|why| SshError::new(crate::error::Kind::NotStarted, why))?;
         let channel = connection.open(&live).await?;
         channel
-            .exec(false, line.as_bytes())
+            .exec(false, start.line.as_bytes())
             .await
             .map_err(|_| SshError::new(crate::error::Kind::Lost, live.reason()))?;
         Ok(Channel { channel, marks: Marks::new(&nonce) })
@@ -105,7 +106,7 @@ impl Attending {
             };
             match message {
                 Some(ChannelMsg::Data { data }) => {
-                    text.extend_from_slice(&data);
+                    text.extend_from_slice(&marks.take_stdout(data));
                     while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                         let line: Vec<u8> = text.drain(..=end).collect();
                         self.hear(&String::from_utf8_lossy(&line)).await;
@@ -114,7 +115,7 @@ impl Attending {
                         text.clear();
                     }
                 }
-                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => drop(marks.take(data)),
+                Some(ChannelMsg::ExtendedData { data, ext: 1 }) => drop(marks.take_stderr(data)),
                 Some(ChannelMsg::Close | ChannelMsg::Failure) | None => break,
                 Some(_) => {}
             }

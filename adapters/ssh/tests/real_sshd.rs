@@ -259,9 +259,9 @@ async fn connections_go_through_a_proxy_command() {
     assert!(made.access[access::PROXY_COMMAND].contains("%h %p"));
     assert_eq!(adapter.check(&job).await, Ok(Verdict::Healthy));
     let broken = adapter_for(&sshd, |config| config.proxy_command = Some("sh -c 'echo no way >&2; exit 1'".into()));
-    let verdict = broken.probe(&job).await;
-    let Ok(Verdict::Unreachable { reason: "PROXY_FAILED", detail }) = verdict else { panic!("{verdict:?}") };
-    assert!(detail.contains("no way"), "{detail}");
+    let failure = broken.probe(&job).await.unwrap_err();
+    assert_eq!((failure.blame, failure.reason), (Blame::Configuration, "PROXY_FAILED"), "{failure}");
+    assert!(failure.message.contains("no way"), "{failure}");
 }
 
 #[tokio::test]

@@ -206,6 +206,11 @@ impl Core {
         let group = (wanted.len() > 1).then(|| GroupId::new(self.mint()));
         let seq = self.next_number();
         let mut ids = Vec::new();
+        let mut avoid = request.avoid.clone();
+        avoid.extend(request.avoid.iter().map(|id| self.host_or_itself(*id)));
+        avoid.sort_unstable();
+        avoid.dedup();
+        avoid.truncate(crate::Lease::MAX_AVOID);
         let (principal, tags) = (self.intern().name(&request.principal), self.intern().texts(&request.tags));
         for (index, want) in wanted.iter().enumerate() {
             let spec = LeaseSpec {
@@ -229,7 +234,7 @@ impl Core {
                 work: request.work.clone(),
             };
             // Members keep their own place if they come back one by one.
-            let id = self.add_lease(spec, seq + index as u64);
+            let id = self.add_lease(spec, seq + index as u64, avoid.clone());
             self.event(EventKind::LeaseQueued, &request.principal, Subject::Lease(id), "");
             self.mark_dirty_for(id);
             ids.push(id);

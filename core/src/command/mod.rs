@@ -8,6 +8,7 @@ mod release;
 mod renew;
 mod report;
 mod results;
+mod unreached;
 
 use crate::Core;
 use crate::{Input, LeaseId, Millis, Rejection, RejectionKind, Reply, ResourceId};
@@ -22,6 +23,7 @@ impl Core {
                 self.on_release(lease, &principal, outcome, note, hold)
             }
             Input::Report { lease, principal, note } => self.on_report(lease, &principal, &note),
+            Input::Unreached { lease, principal, note } => self.on_unreached(lease, &principal, &note),
             Input::Renew { lease, principal, ttl } => self.on_renew(lease, &principal, ttl),
             Input::Admin(request) => self.on_admin(request),
             Input::Noted { resource, op, handle } => self.on_noted(resource, op, handle),

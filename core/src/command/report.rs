@@ -36,7 +36,7 @@ impl Core {
     }
 
     /// Refuses a report of a lease that has reported too often, so that its holder cannot keep the resource in doubt.
-    fn count_report(&mut self, id: LeaseId) -> Result<(), Rejection> {
+    pub(super) fn count_report(&mut self, id: LeaseId) -> Result<(), Rejection> {
         let now = self.now();
         let (since, count) = self.reports_of(id);
         let again_at = since.after(REPORTS_PERIOD);

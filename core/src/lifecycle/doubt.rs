@@ -7,10 +7,10 @@ use crate::Core;
 use crate::lifecycle::Consequence;
 use crate::policy::brake::Evidence;
 use crate::state::outbox::{Call, SELF};
-use crate::state::tables::Liveness;
+use crate::state::tables::{Liveness, Login};
 use crate::{
-    CallFailure, CauseChain, EventKind, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId, ResourceState,
-    Source, Stage, Subject, Timestamp, Verdict,
+    Blame, CallFailure, CauseChain, EventKind, LeaseId, LeaseState, Link, Millis, Op, Reason, ResourceId,
+    ResourceState, Source, Stage, Subject, Timestamp, Verdict,
 };
 use alloc::format;
 use alloc::string::String;
@@ -380,6 +380,12 @@ impl Core {
     /// When the next probe starts: at once, or after the interval, spread by the resource's id.
     pub(crate) fn schedule_probe(&mut self, id: ResourceId, soon: bool) {
         let Some(entry) = self.entry(&id) else { return };
+        if entry.liveness.login == Login::Wanted && !entry.liveness.in_flight {
+            let now = self.now();
+            self.edit_liveness(id, |liveness| liveness.next = Some(now));
+            self.probe_due(id);
+            return;
+        }
         let Some(pool) = self.pool_entry(&entry.row.pool) else { return };
         let policy = pool.config.doubt;
         let quick = entry.liveness.misses > 0 || (soon && entry.row.state.stage() == Stage::Draining);
@@ -419,16 +425,47 @@ impl Core {
         self.edit_liveness(id, |liveness| {
             liveness.next = None;
             liveness.in_flight |= !unused;
+            if !unused && liveness.login == Login::Wanted {
+                liveness.login = Login::UnderWay;
+            }
         });
         if !unused {
             self.call(Call::Probe(id, op));
         }
     }
 
+    /// Probes a resource at once by a new login. A resource in doubt has a check under way, which makes a new login too.
+    pub(crate) fn probe_by_new_login(&mut self, id: ResourceId) {
+        let Some(entry) = self.entry(&id) else { return };
+        match entry.row.state.stage() {
+            Stage::Ready | Stage::Draining => {}
+            Stage::Coming | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Leaving | Stage::Gone => return,
+        }
+        let (now, in_flight) = (self.now(), entry.liveness.in_flight);
+        // The answer of a probe under way schedules the next one.
+        self.edit_liveness(id, |liveness| {
+            liveness.login = Login::Wanted;
+            if !in_flight {
+                liveness.next = Some(now);
+            }
+        });
+        if !in_flight {
+            self.probe_due(id);
+            self.arm_resource(id);
+        }
+    }
+
     /// A probe came back.
     pub(crate) fn probed(&mut self, id: ResourceId, result: Result<Verdict, CallFailure>) {
         let Some(row) = self.resource(id).cloned() else { return };
-        self.edit_liveness(id, |liveness| liveness.in_flight = false);
+        let mut by_new_login = false;
+        self.edit_liveness(id, |liveness| {
+            liveness.in_flight = false;
+            by_new_login = liveness.login == Login::UnderWay;
+            if by_new_login {
+                liveness.login = Login::No;
+            }
+        });
         let ready = match row.state.stage() {
             Stage::Ready => true,
             Stage::Draining => false,
@@ -441,6 +478,16 @@ impl Core {
                     self.edit_liveness(id, |liveness| (liveness.misses, liveness.first_miss) = (0, None));
                     self.reindex(id);
                 }
+            }
+            // Holders cannot get in. No verdict on the host, and no new leases until a login works.
+            Err(failure)
+                if by_new_login && ready && matches!(failure.blame, Blame::Configuration | Blame::Resource) =>
+            {
+                let text =
+                    format!("a holder could not get in, nor could the server: {}: {}", failure.reason, failure.message);
+                let link = self.link(id, Reason::HolderReported, &text, Source::Check);
+                self.then(Consequence::doubt(id, link));
+                return;
             }
             // No verdict; asked again.
             Err(_) => {}

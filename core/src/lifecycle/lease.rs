@@ -365,9 +365,9 @@ impl Core {
 
     /// Adds a lease that waits. Its place in the queue is the caller's to set. `seq` breaks ties between leases of one
     /// age.
-    pub(crate) fn add_lease(&mut self, spec: LeaseSpec, seq: u64) -> LeaseId {
+    pub(crate) fn add_lease(&mut self, spec: LeaseSpec, seq: u64, avoid: Vec<ResourceId>) -> LeaseId {
         let id = LeaseId::new(self.mint());
-        self.insert_lease(Lease::queued(id, spec, self.now(), seq));
+        self.insert_lease(Lease { avoid, ..Lease::queued(id, spec, self.now(), seq) });
         id
     }
 

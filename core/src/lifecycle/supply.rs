@@ -99,7 +99,7 @@ impl Core {
             replaces: None,
             work: None,
         };
-        let id = self.add_lease(spec, seq);
+        let id = self.add_lease(spec, seq, Vec::new());
         self.edit_resource(child, |row| row.parent = Some(Parent { lease: id, host: None }));
         if let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) {
             self.enqueue(alloc::vec![want].into(), (Reverse(priority), seq), alloc::vec![id]);

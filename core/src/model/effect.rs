@@ -18,6 +18,8 @@ pub struct Effect {
     /// Give it up after this time: the result is then a failure blamed on the resource, code `TIMEOUT` (for a check:
     /// the verdict `Unreachable`).
     pub timeout: Millis,
+    /// With [`Work::Probe`]: asked by a new login, as holders make it.
+    pub by_new_login: bool,
 }
 
 /// Kinds of calls.

@@ -42,6 +42,8 @@ stable_texts! {
         LeaseDelayed = "lease.delayed",
         /// The holder reported failures, and the resource is checked.
         LeaseReported = "lease.reported",
+        /// The holder could not get in to its resource, and a new login of the broker decides.
+        LeaseUnreached = "lease.unreached",
         /// The holder released the lease.
         LeaseReleased = "lease.released",
         /// The TTL of the lease ran out.

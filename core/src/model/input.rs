@@ -32,6 +32,15 @@ pub enum Input {
         /// The failures, as text.
         note: Arc<str>,
     },
+    /// A holder cannot get in to its resource: a new login of the broker decides whether that is the host's fault.
+    Unreached {
+        /// The lease.
+        lease: LeaseId,
+        /// The authenticated principal of the request.
+        principal: Arc<str>,
+        /// The holder's error.
+        note: Arc<str>,
+    },
     /// A holder extends its lease.
     Renew {
         /// The lease.
@@ -151,6 +160,8 @@ pub struct LeaseRequest {
     pub replace: bool,
     /// The name of the work: failures of the same work are compared. `None`: see [`crate::LeaseSpec::work_key`].
     pub work: Option<Arc<str>>,
+    /// Resources that failed this work before, and with a working copy its host: others go first.
+    pub avoid: Vec<ResourceId>,
 }
 
 /// One kind of thing wanted by a request.

@@ -2,6 +2,7 @@
 
 use crate::Core;
 use crate::model::resource::Task;
+use crate::state::tables::Login;
 use crate::{
     Batch, Effect, Event, EventKind, LeaseId, LeaseState, Millis, Op, PoolRow, Resource, ResourceId, Revision, Subject,
     Work,
@@ -146,7 +147,8 @@ impl Core {
             Call::Probe(id, op) => {
                 let resource = self.resource(id)?.clone();
                 let timeout = self.pools.get(&resource.pool)?.config.timeouts.check;
-                self.effect(Work::Probe, op, resource, timeout)
+                let by_new_login = self.resources.get(&id)?.liveness.login == Login::UnderWay;
+                Some(Effect { by_new_login, ..self.effect(Work::Probe, op, resource, timeout)? })
             }
             Call::Resource(id, op) => {
                 let resource = self.resource(id)?.clone();
@@ -185,6 +187,6 @@ impl Core {
             Some(parent) => Some(self.resource(parent.host?)?.clone()),
             None => None,
         };
-        Some(Effect { work, op, resource, host, timeout })
+        Some(Effect { work, op, resource, host, timeout, by_new_login: false })
     }
 }

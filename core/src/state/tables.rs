@@ -48,6 +48,16 @@ pub(crate) struct Liveness {
     pub(crate) first_miss: Option<Timestamp>,
     /// When it last answered.
     pub(crate) heard_at: Option<Timestamp>,
+    pub(crate) login: Login,
+}
+
+/// Whether a probe by a new login is wanted, since a holder could not get in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Login {
+    #[default]
+    No,
+    Wanted,
+    UnderWay,
 }
 
 /// A resource's part in its pool's counters.

@@ -22,4 +22,5 @@ mod restart;
 mod retry;
 mod sizing;
 mod supply;
+mod unreached;
 mod world;

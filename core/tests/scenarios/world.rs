@@ -85,6 +85,7 @@ pub(crate) fn want_by(selector: Selector, count: u32) -> LeaseRequest {
         independent: false,
         replace: false,
         work: None,
+        avoid: Vec::new(),
     }
 }
 

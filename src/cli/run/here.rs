@@ -45,7 +45,7 @@ pub(crate) async fn execute(work: Work, printer: &Printer) -> Result<Exit, Shell
     // A group of its own may not read the terminal: the kernel would stop it (SIGTTIN) for ever.
     command.stdin(if std::io::stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() });
     let mut child =
-        command.spawn().map_err(|error| ShellError::NotStarted(format!("{program:?} can not be started: {error}")))?;
+        command.spawn().map_err(|error| ShellError::NotStarted(format!("{program:?} cannot be started: {error}")))?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let mut group = Group { pid, printer: Some(printer.sink()) };
     let status = child.wait().await;
@@ -66,6 +66,7 @@ mod tests {
         Work {
             argv: ["/bin/sh", "-c", line].map(String::from).into(),
             env: [("WHARFINGER_X".into(), "y".into())].into(),
+            input: None,
         }
     }
 
@@ -75,7 +76,7 @@ mod tests {
         assert_eq!(execute(work("exit 7"), &printer).await, Ok(Exit::Code(7)));
         assert_eq!(execute(work("kill -KILL $$"), &printer).await, Ok(Exit::Signal("9".into())));
         assert_eq!(execute(work("test $WHARFINGER_X = y"), &printer).await, Ok(Exit::Code(0)));
-        let missing = Work { argv: vec!["/no/such".into()], env: [].into() };
+        let missing = Work { argv: vec!["/no/such".into()], env: [].into(), input: None };
         assert!(matches!(execute(missing, &printer).await, Err(ShellError::NotStarted(_))));
         printer.settle().await;
     }

@@ -7,6 +7,7 @@
 
 mod env;
 mod here;
+mod input;
 mod land;
 mod place;
 pub(crate) mod signals;
@@ -21,13 +22,14 @@ use super::text;
 use crate::client::{Client, ClientError, LeaseGuard, LeaseStatus, Lost};
 use crate::pb;
 use clap::Args;
+use input::Input;
 use place::{Place, Printer, Work};
 use signals::{Signal, Signals};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use wait::Waited;
-use wharfinger_adapter::ShellError;
+use wharfinger_adapter::{COMMAND_BYTES_MAX, ShellError};
 use wharfinger_copies::LandRequest;
 
 /// How long the watch may lag behind what another call has told us.
@@ -40,7 +42,7 @@ const FINDING: Duration = Duration::from_secs(3);
 pub(crate) struct Common {
     #[command(flatten)]
     wanted: Wanted,
-    /// Run it again so many times when the lease breaks
+    /// Run it again at most N times when the lease breaks
     #[arg(long, value_name = "N", default_value_t = 2)]
     retries: u32,
     /// Variable for the command; may be repeated
@@ -74,6 +76,9 @@ pub(crate) struct RunArgs {
     /// Private key to log in to the leased host with; without it the one that comes with the lease, then ~/.ssh/id_ed25519
     #[arg(long, short, value_name = "KEYFILE")]
     identity: Option<PathBuf>,
+    /// Give the command an empty standard input; without it, one that is no terminal is passed on
+    #[arg(long, short = 'n')]
+    no_input: bool,
     #[command(flatten)]
     land: land::LandArgs,
 }
@@ -90,7 +95,22 @@ pub(crate) struct ExecArgs {
 
 /// Runs a command on the leased host.
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failure> {
-    attempts(context, args.common, Where::There(args.identity), Some(args.land)).await
+    check_command(&args.common)?;
+    let input = if args.no_input { None } else { Input::stdin() };
+    attempts(context, args.common, Where::There { identity: args.identity, input }, Some(args.land)).await
+}
+
+/// Room for the variables of a lease, in bytes.
+const LEASE_BYTES: usize = 64 << 10;
+
+/// Refuses a command that no host could start before anything is leased: it is the caller's mistake.
+fn check_command(args: &Common) -> Result<(), Failure> {
+    let command = wharfinger_adapter::Command {
+        argv: args.command.clone(),
+        env: args.env.iter().cloned().collect(),
+        ..wharfinger_adapter::Command::default()
+    };
+    command.check_within(COMMAND_BYTES_MAX - LEASE_BYTES).map_err(|why| Failure::new(Exit::BadData, why))
 }
 
 /// Runs a command here.
@@ -99,7 +119,7 @@ pub(crate) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Fail
 }
 
 enum Where {
-    There(Option<PathBuf>),
+    There { identity: Option<PathBuf>, input: Option<Input> },
     Here,
 }
 
@@ -109,6 +129,8 @@ enum Attempt {
     Done(Exit),
     /// The lease or its host was lost, and another may do.
     Again,
+    /// The resource could not be reached from here, and another may be.
+    Elsewhere { avoid: String, why: String },
 }
 
 async fn attempts(
@@ -123,11 +145,21 @@ async fn attempts(
     let mut signals = Some(Signals::listen()?);
     let mut request = args.wanted.request();
     let first_id = request.request_id.clone();
-    // What can't land is said before anything runs.
+    // What cannot land is refused before anything runs.
     let land = land.and_then(|land| land.request(&first_id).transpose()).transpose()?;
     let client = context.connect_patient().await?;
+    let mut unreached = None;
     for attempt in 0..=args.retries {
         if attempt > 0 {
+            if let Where::There { input: Some(input), .. } = &place
+                && !input.is_whole()
+            {
+                return Err(Failure::new(
+                    Exit::Lost,
+                    "the lease was lost, and the command's standard input cannot be sent again: it is too long to be kept",
+                )
+                .remedy("put the input into a file that the command reads, or begin again"));
+            }
             // Told from the first, and still the same if all of this is started again with the same id.
             request.request_id = format!("{first_id}-{}", attempt + 1);
             ui.event(&format!("trying again elsewhere ({} of {})", attempt + 1, u64::from(args.retries) + 1));
@@ -137,11 +169,19 @@ async fn attempts(
         match one.attempt(guard, &mut signals).await? {
             Attempt::Done(exit) => return Ok(exit),
             Attempt::Again => {}
+            Attempt::Elsewhere { avoid, why } => {
+                request.avoid.push(avoid);
+                unreached = Some(why);
+            }
         }
     }
     let times = if args.retries == 0 { "once".into() } else { format!("{} times", u64::from(args.retries) + 1) };
-    Err(Failure::new(Exit::Lost, format!("the lease was lost for good: tried {times}"))
-        .remedy("wharfinger events shows what happened; --retries N tries more often"))
+    Err(match unreached {
+        Some(why) => Failure::new(Exit::Lost, format!("no leased host could be reached from here, tried {times}: {why}"))
+            .remedy("look at this machine's name server, network and proxy; wharfinger events shows whether the server reaches them"),
+        None => Failure::new(Exit::Lost, format!("the lease was lost for good: tried {times}"))
+            .remedy("wharfinger events shows what happened; --retries N tries more often"),
+    })
 }
 
 struct One<'a> {
@@ -168,7 +208,7 @@ impl One<'_> {
         ui.event(&format!("lease {} ACTIVE on {}{}", lease.id, lease.resource_id, at_path(&lease)));
         let place = match self.place {
             Where::Here => Place::Here,
-            Where::There(identity) => match Place::there(&lease, identity.as_deref()) {
+            Where::There { identity, .. } => match Place::there(&lease, identity.as_deref()) {
                 Ok(place) => place,
                 Err(failure) => {
                     // Nothing was done there.
@@ -228,7 +268,7 @@ impl One<'_> {
             Place::Here => match env::KeyFile::write(lease) {
                 Ok(file) => file,
                 Err(error) => {
-                    return Ended::Shell(ShellError::File(format!("the lease's key can not be kept: {error}")));
+                    return Ended::Shell(ShellError::File(format!("the lease's key cannot be kept: {error}")));
                 }
             },
         };
@@ -236,9 +276,13 @@ impl One<'_> {
             env.insert(env::KeyFile::VARIABLE.into(), file.path());
         }
         env.extend(self.args.env.iter().cloned());
+        let input = match self.place {
+            Where::There { input, .. } => input.as_ref().map(Input::from_the_start),
+            Where::Here => None,
+        };
         let printer = Printer::start();
         let ended = {
-            let running = place.execute(Work { argv: self.args.command.clone(), env }, &printer);
+            let running = place.execute(Work { argv: self.args.command.clone(), env, input }, &printer);
             tokio::pin!(running);
             let mut status = guard.status();
             let mut told = Told::default();
@@ -275,7 +319,7 @@ impl One<'_> {
         let ended = match self.client.get(guard.id()).await {
             Ok(lease) => !lease.may_work(),
             Err(ClientError::NotFound(_)) => true,
-            // Whoever has no contact can not know; the check that follows a failure asks again.
+            // Whoever has no contact cannot know; the check that follows a failure asks again.
             Err(_) => false,
         };
         if !ended {
@@ -458,14 +502,22 @@ impl One<'_> {
     ) -> Result<Attempt, Failure> {
         let text = error.to_string();
         match error {
-            ShellError::Unreachable(_) | ShellError::WrongHost(_) => {
-                self.context.ui.event(&format!("host lost: {text}"));
-                self.release(guard, pb::Outcome::Tainted, &text).await;
-                Ok(Attempt::Again)
+            ShellError::NotReached(_) | ShellError::WrongHost(_) => {
+                Ok(self.unreached(guard, lease, &text, pb::Outcome::Ok).await)
+            }
+            // It may have run, and may run on.
+            ShellError::Unreachable(_) => Ok(self.unreached(guard, lease, &text, pb::Outcome::Failed).await),
+            ShellError::Refused(_) if self.has_the_leases_key(lease) => {
+                Ok(self.unreached(guard, lease, &text, pb::Outcome::Ok).await)
             }
             ShellError::Refused(_) => {
-                self.release(guard, pb::Outcome::Ok, "the host refused the holder's key").await;
+                self.release(guard, pb::Outcome::Ok, "the host refused the holder's own key").await;
                 Err(place::refused(&error))
+            }
+            ShellError::Closed(_) => {
+                self.release(guard, pb::Outcome::Failed, &text).await;
+                Err(Failure::new(Exit::Lost, text)
+                    .remedy("raise ChannelTimeout in the host's sshd_config, or let the command print now and then"))
             }
             ShellError::NotStarted(_) | ShellError::File(_) => {
                 // No such program, which is the caller's; or no such directory, which is the resource's.
@@ -475,12 +527,30 @@ impl One<'_> {
         }
     }
 
-    /// Releases; what does not work is told and is no error: the lease then ends by its TTL.
+    /// Whether the key that was refused is the one that came with the lease: then its pool is to be mended, not the caller.
+    fn has_the_leases_key(&self, lease: &pb::Lease) -> bool {
+        let named = matches!(self.place, Where::There { identity: Some(_), .. });
+        !named && lease.private_key().is_some()
+    }
+
+    /// The host could not be reached from here. The server decides whether the host is at fault, and meanwhile the command
+    /// runs elsewhere.
+    async fn unreached(&self, guard: LeaseGuard, lease: &pb::Lease, why: &str, outcome: pb::Outcome) -> Attempt {
+        let ui = self.context.ui;
+        ui.event(&format!("not reached from here: {why}"));
+        if let Err(error) = guard.report_unreached(why).await {
+            ui.warn(&format!("the report did not reach the server: {error}"));
+        }
+        self.release(guard, outcome, why).await;
+        Attempt::Elsewhere { avoid: lease.resource_id.clone(), why: why.to_string() }
+    }
+
+    /// Releases. A release that fails is printed and is no error: the lease then ends by its TTL.
     async fn release(&self, guard: LeaseGuard, outcome: pb::Outcome, note: &str) {
         self.release_and_hold(guard, outcome, note, None).await;
     }
 
-    /// Releases, and has the resource kept. Whether both worked; what can't be held is released all the same.
+    /// Releases, and has the resource kept. Whether both worked; what cannot be held is released all the same.
     async fn release_and_hold(
         &self,
         guard: LeaseGuard,

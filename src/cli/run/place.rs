@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wharfinger_adapter::{Command, OutputSink, Shell, ShellError, Stream, access, fence};
+use wharfinger_adapter::{Command, InputSource, OutputSink, Shell, ShellError, Stream, access, fence};
 use wharfinger_local::LocalShell;
 use wharfinger_ssh::{KeySource, Target, connect_shell};
 
@@ -42,10 +42,18 @@ impl Fence {
 }
 
 /// What runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Work {
     pub(crate) argv: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
+    /// Its standard input, on a leased host.
+    pub(crate) input: Option<Arc<dyn InputSource>>,
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Work").field("argv", &self.argv).field("env", &self.env).finish_non_exhaustive()
+    }
 }
 
 impl Place {
@@ -61,7 +69,7 @@ impl Place {
             }
             Some("ssh") => ssh(lease, &known, identity)?,
             Some(other) => {
-                return Err(Failure::new(Exit::Internal, format!("this version can not run commands over {other:?}"))
+                return Err(Failure::new(Exit::Internal, format!("this version cannot run commands over {other:?}"))
                     .remedy(
                         "use wharfinger exec --local -- COMMAND, which gets all it needs to know in WHARFINGER_*",
                     ));
@@ -88,7 +96,8 @@ impl Place {
     pub(crate) async fn execute(&self, work: Work, printer: &Printer) -> Result<wharfinger_adapter::Exit, ShellError> {
         match self {
             Place::There { shell, dir, fence } => {
-                let command = Command { argv: work.argv, cwd: dir.clone(), env: work.env, ..Command::default() };
+                let Work { argv, env, input } = work;
+                let command = Command { argv, cwd: dir.clone(), env, input, ..Command::default() };
                 let command = match fence {
                     Some(fence) => fence::guarded(command, &fence.path, fence.token),
                     None => command,
@@ -216,7 +225,7 @@ mod tests {
     fn what_can_not_be_reached_is_said_before_anything_runs() {
         for (access, exit, says) in [
             (&[][..], Exit::BadData, "it says no transport"),
-            (&[("transport", "winrm")], Exit::Internal, "can not run commands over \"winrm\""),
+            (&[("transport", "winrm")], Exit::Internal, "cannot run commands over \"winrm\""),
             (&[("transport", "local"), ("boot_id", "another")], Exit::Unavailable, "and this is another"),
             (&[("transport", "ssh"), ("address", "h"), ("private_key", "x")], Exit::Internal, "has no user"),
             (
@@ -255,7 +264,7 @@ mod tests {
         let printer = Printer::start();
         let run = async |code: &str| {
             let argv = ["/bin/sh", "-c", code].map(String::from).into();
-            place.execute(Work { argv, env: BTreeMap::new() }, &printer).await.unwrap()
+            place.execute(Work { argv, env: BTreeMap::new(), input: None }, &printer).await.unwrap()
         };
         for (there, ours) in [("7\n", true), ("8\n", false), ("70\n", false), ("", false)] {
             std::fs::write(&path, there).unwrap();

@@ -49,7 +49,7 @@ pub(crate) struct Signals {
 impl Signals {
     pub(crate) fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("signals can not be heard: {error}")))
+            signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("signals cannot be heard: {error}")))
         };
         Ok(Self {
             int: listen(SignalKind::interrupt())?,

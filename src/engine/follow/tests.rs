@@ -68,6 +68,7 @@ async fn lease(leader: &Engine, number: u32) -> Arc<Lease> {
         independent: false,
         replace: false,
         work: None,
+        avoid: Vec::new(),
     };
     match leader.handle.submit(Input::Lease(request)).await.unwrap() {
         Reply::Leases(mut leases) => leases.remove(0),

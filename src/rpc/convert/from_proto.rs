@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Claim, Input, LeaseId, LeaseRequest, Millis, Outcome, ResourceId, Revision, Selector,
-    Texts,
+    AdminRequest, AdminVerb, Claim, Input, Lease, LeaseId, LeaseRequest, Millis, Outcome, ResourceId, Revision,
+    Selector, Texts,
 };
 
 const MAX_HOLDER: usize = 1024;
@@ -54,9 +54,18 @@ pub(crate) fn lease(request: &pb::LeaseRequest, principal: Arc<str>) -> Result<(
         independent: request.independent,
         replace: request.replace,
         work: optional(p.text("work", &request.work, MAX_VALUE, Lines::One)),
+        avoid: avoided(&mut p, &request.avoid),
     };
     let wait = p.span("wait", request.wait.as_ref(), &Span::WAIT).unwrap_or(Millis::ZERO);
     p.finish((Input::Lease(wanted), duration(wait)))
+}
+
+fn avoided(p: &mut Problems, ids: &[String]) -> Vec<ResourceId> {
+    if ids.len() > Lease::MAX_AVOID {
+        p.add("avoid", format!("has {} entries; at most {} are taken", ids.len(), Lease::MAX_AVOID));
+        return Vec::new();
+    }
+    ids.iter().enumerate().filter_map(|(i, id)| p.id(format!("avoid[{i}]"), id)).collect()
 }
 
 fn claims(p: &mut Problems, request: &pb::LeaseRequest) -> Vec<Claim> {
@@ -141,7 +150,11 @@ pub(crate) fn report(request: &pb::ReportRequest, principal: Arc<str>) -> Result
     let lease = p.id("lease_id", &request.lease_id);
     let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);
     let lease = p.found(lease)?;
-    Ok((lease, Input::Report { lease, principal, note }))
+    let input = match request.unreached {
+        true => Input::Unreached { lease, principal, note },
+        false => Input::Report { lease, principal, note },
+    };
+    Ok((lease, input))
 }
 
 /// A renewal by a holder.

@@ -1,8 +1,10 @@
 # Prints what a host is and has, one KEY=VALUE a line; the last one is end=yes.
 #
+# Follows:   boot.sh
 # Arguments: the scratch directory, absolute; "yes" to make it, or "no".
-# Prints:    os, arch, cpus, user, boot_id, git, proc (yes, hidden or no), free_kb, scratch (yes or no), fault (why the scratch
-#            directory cannot be used), end. A value may have any text but a newline.
+# Prints:    os, arch, cpus, user, git, proc (yes, hidden or no), free_kb, free_inodes, scratch (yes or no), fault (why the
+#            scratch directory cannot be used), exec_fault (why a program in it cannot be run), end. A value may have any text
+#            but a newline.
 # Exits:     0.
 # shellcheck shell=sh
 scratch=$1 make=$2
@@ -11,7 +13,6 @@ echo "os=$(uname -s)"
 echo "arch=$(uname -m)"
 echo "cpus=$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
 printf 'user=%s\n' "$(id -un | one_line)"
-echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 printf 'git=%s\n' "$(git --version 2>/dev/null | one_line)"
 if [ ! -r "/proc/$$/stat" ]; then
   echo 'proc=no'
@@ -27,10 +28,14 @@ while [ -n "$near" ] && [ ! -d "$near" ]; do
   case $near in */*) near=${near%/*} ;; *) near= ;; esac
 done
 printf 'free_kb=%s\n' "$(df -Pk -- "${near:-/}" 2>/dev/null | awk 'NR > 1 { print $4; exit }')"
+# "-", or a total of 0, where inodes are made as they are needed.
+printf 'free_inodes=%s\n' "$(df -Pi -- "${near:-/}" 2>/dev/null | awk 'NR > 1 { if ($2 > 0) print $4; exit }')"
 if [ -d "$scratch" ]; then
   echo "scratch=yes"
   test_file=$scratch/.wharfinger-proof.$$
-  if fault=$( (umask 077 && echo proof >"$test_file") 2>&1); then :; else
+  if fault=$( (umask 077 && printf '#!/bin/sh\nexit 0\n' >"$test_file" && chmod 700 "$test_file") 2>&1); then
+    fault=$("$test_file" 2>&1) || printf 'exec_fault=%s\n' "$(printf '%s' "$fault" | one_line)"
+  else
     printf 'fault=cannot write in it: %s\n' "$(printf '%s' "$fault" | one_line)"
   fi
   rm -f -- "$test_file"

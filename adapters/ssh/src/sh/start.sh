@@ -1,9 +1,10 @@
-# Starts a command in a process group of its own, and says by a mark on standard error what became of it.
+# Starts a command in a process group of its own, and reports by a mark on standard error what became of it.
 #
 # Runs:      as text in $wf_w, after a `set --` with its arguments (remote.rs). A start under setsid runs $wf_w again.
 # Arguments: the mark; "in" or "home"; the directory, for "in"; watch.sh, or empty for no watcher; how many variables
 #            follow; the variables, each NAME=VALUE; the command and its arguments.
-# Prints:    the mark and a line on standard error: "nodir", "noprog", or the target that kill.sh takes.
+# Prints:    the mark and a word on standard error: "nodir", "noprog", or the target that kill.sh takes. Before the target, the
+#            mark on standard output, where the command's own output begins.
 # Exits:     as the command, which takes the place of this shell; 127 with "nodir" or "noprog".
 #
 # All names begin with wf_: a name that the host's environment has would be exported to the command.
@@ -15,7 +16,8 @@ if [ "$2" = in ] && ! CDPATH='' cd -- "$wf_d" >/dev/null 2>&1; then
 fi
 shift 5
 
-# The group is our own, or setsid makes one; without setsid only the process itself can be killed.
+# The group is our own, or setsid makes one. Without setsid, or with a text that is too long for an argument, only the process
+# itself can be killed.
 wf_t=$$
 if { read -r wf_l </proc/$$/stat; } 2>/dev/null; then
   wf_l=${wf_l##*) }
@@ -24,7 +26,7 @@ if { read -r wf_l </proc/$$/stat; } 2>/dev/null; then
   wf_l=${wf_l%% *}
   if [ "$wf_l" = $$ ]; then
     wf_t=-$$
-  elif command -v setsid >/dev/null; then
+  elif [ ${#wf_w} -lt 100000 ] && command -v setsid >/dev/null; then
     exec setsid /bin/sh -c "$wf_w"
   fi
 fi
@@ -43,5 +45,6 @@ if ! command -v -- "$1" >/dev/null 2>&1; then
   printf '%snoprog\n' "$wf_m" >&2
   exit 127
 fi
+printf '%s\n' "$wf_m"
 printf '%s%s\n' "$wf_m" "$wf_t" >&2
 exec "$@"

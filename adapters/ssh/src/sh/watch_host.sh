@@ -1,6 +1,7 @@
 # Prints what is announced on a host, a line whenever it changes. Ends with its connection.
 #
-# Arguments: the drop file, systemd's file of a scheduled shutdown, a command or empty, seconds between its runs.
+# Arguments: the drop file, systemd's file of a scheduled shutdown, a command or empty, seconds between its runs, the work
+#            directory.
 # Prints:    SOURCE TAB CLOCK TAB LINE: SOURCE is file, scheduled or command; CLOCK is the host's, in seconds; LINE is what is
 #            announced there now, or empty. An empty line every 30 seconds is a sign of life.
 # Exits:     0, when the sshd of the connection is gone.
@@ -9,7 +10,7 @@
 # Something that is gone must be so at two looks in a row: whoever writes a file empties it first. The end of the sshd shows by
 # the parent of this shell, or where there is no /proc, or a shell in between, by a failing write.
 # shellcheck shell=sh
-file=$1 scheduled=$2 command=$3 every=$4
+file=$1 scheduled=$2 command=$3 every=$4 work=$5
 parent=$PPID
 newline='
 '
@@ -49,8 +50,18 @@ dated() {
   shift 2
   now="$word $((since + ${when#+})) $*"
 }
+# systemd-tmpfiles leaves a directory alone that has a BSD lock, with all that is in it. The scratch directory of an idle host is
+# empty, and would be old enough to go.
+locked=
+command -v flock >/dev/null 2>&1 || locked=never
+lock() {
+  if [ -z "$locked" ] && { true <"$work/hosts"; } 2>/dev/null; then
+    exec 9<"$work/hosts" && flock -s -n 9 2>/dev/null && locked=yes
+  fi
+}
 was_file=- was_scheduled=- none_file='' none_scheduled='' beat=0
 while attended; do
+  lock
   now=
   [ -f "$file" ] && { IFS= read -r now <"$file"; } 2>/dev/null
   if [ "$now" = "$was_file" ]; then

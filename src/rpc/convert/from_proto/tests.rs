@@ -259,7 +259,7 @@ fn a_hold_and_a_timeline_are_of_a_lease_or_of_a_resource() {
 
 #[test]
 fn a_report_has_a_lease_and_a_note() {
-    let request = pb::ReportRequest { lease_id: "lse_1".into(), note: "n".repeat(4097) };
+    let request = pb::ReportRequest { lease_id: "lse_1".into(), note: "n".repeat(4097), ..Default::default() };
     let told = problems(report(&request, who()));
     assert!(told[0].starts_with("lease_id: \"lse_1\" is not a lease id"), "{told:?}");
     assert_eq!(told[1..], ["note: has 4097 bytes; at most 4096 are kept"]);
