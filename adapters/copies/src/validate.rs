@@ -344,7 +344,7 @@ mod tests {
             assert!(config.validate().is_err_and(|problem| problem.message.contains("rewrite")), "{from} {to}");
         }
         config.submodules = false;
-        assert!(config.validate().is_err_and(|problem| problem.message.contains("submodules = true")));
+        assert!(config.validate().is_err_and(|problem| problem.remedy.contains("submodules = true")));
     }
 
     #[test]
