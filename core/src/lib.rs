@@ -38,6 +38,7 @@
 //!     independent: false,
 //!     replace: false,
 //!     work: None,
+//!     avoid: Vec::new(),
 //! };
 //! let Ok(Reply::Leases(leases)) = core.step(now, Input::Lease(request)) else { panic!("the request is valid") };
 //! assert_eq!(leases[0].state, LeaseState::Queued);
@@ -88,28 +89,22 @@
 //!
 //! Modules are private; the order of dependence is: `model` (data), `state` (rows and indices, with private fields),
 //! `policy` (decisions that change nothing), `lifecycle` (what follows from what), `command` (one file an input),
-//! `replica` (recovery and followers).
+//! `replica` (recovery and followers), `query` (answers for people).
 #![no_std]
 // A decision names the states for which it is made, so that a new one shows itself.
 #![deny(clippy::wildcard_enum_match_arm, missing_docs)]
 
 extern crate alloc;
 
-mod capacity;
 mod clock;
 mod command;
 mod core;
-mod deadlock;
-mod explain;
 mod invariant;
 mod lifecycle;
-mod matching;
 mod model;
-mod near;
-mod place;
 mod policy;
+mod query;
 mod replica;
-mod size;
 mod state;
 
 pub use self::core::Limits;

@@ -86,3 +86,18 @@ fn no_transition_calls_another() {
         }
     }
 }
+
+#[test]
+fn a_policy_changes_nothing() {
+    let mut policies = 0;
+    for (path, text) in all() {
+        if path.parent().is_some_and(|room| room.ends_with("policy")) {
+            for core in text.split("\nimpl Core {").skip(1) {
+                policies += 1;
+                let own = core.split("\n}\n").next().unwrap();
+                assert!(!own.contains("&mut self"), "{} changes the core: move that to lifecycle/", path.display());
+            }
+        }
+    }
+    assert!(policies >= 4, "{policies}");
+}

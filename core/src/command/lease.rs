@@ -2,7 +2,7 @@
 
 use super::{reject, retry_in};
 use crate::Core;
-use crate::capacity::Extent;
+use crate::policy::capacity::Extent;
 use crate::state::queue::{ClassKey, Want};
 use crate::{
     EventKind, GroupId, Labels, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind, Reply,

@@ -12,7 +12,9 @@ mod doubt;
 mod grant;
 mod hold;
 mod lease;
+mod placement;
 mod resource;
+mod sizing;
 mod supply;
 
 use crate::Core;

@@ -1,3 +1,9 @@
-//! Decisions over the state.
+//! Decisions over the state. They read the core and change nothing: `lifecycle/` carries them out.
 
+pub(crate) mod affinity;
+pub(crate) mod autoscale;
 pub(crate) mod brake;
+pub(crate) mod capacity;
+pub(crate) mod deadlock;
+pub(crate) mod matching;
+pub(crate) mod scheduler;

@@ -1,6 +1,6 @@
 //! The counters and indices of pools, as they follow from the rows.
 
-use crate::near;
+use crate::policy::affinity;
 use crate::policy::brake::{Domain, Share};
 use crate::state::tables::{Count, Pool, ResourceEntry, Totals};
 use crate::{Core, LeaseId, LeaseState, Reason, Resource, ResourceId, ResourceState, Stage};
@@ -89,11 +89,11 @@ impl Core {
             let near = self.resources.get(&id).map(|entry| entry.near.clone()).unwrap_or_default();
             if let Some(rank) = before.rank {
                 pool.free.remove(&rank);
-                near::take(&mut pool.near, &near, id);
+                affinity::take(&mut pool.near, &near, id);
             }
             if let Some(rank) = counted.rank {
                 pool.free.insert(rank);
-                near::put(&mut pool.near, &near, id);
+                affinity::put(&mut pool.near, &near, id);
             }
             let total = &mut pool.total;
             total.capacity = total.capacity - u32::from(before.capacity) + u32::from(counted.capacity);

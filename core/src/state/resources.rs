@@ -1,6 +1,6 @@
 //! Transitions of what is known of a resource beside its row, none of which is worth a revision.
 
-use crate::near;
+use crate::policy::affinity;
 use crate::policy::brake::Share;
 use crate::state::slots::Slots;
 use crate::state::tables::Liveness;
@@ -217,8 +217,8 @@ impl Core {
         let before = core::mem::replace(&mut entry.near, near.clone());
         let Some(pool) = self.pools.get_mut(&entry.row.pool) else { return };
         if entry.counted.rank.is_some() {
-            near::take(&mut pool.near, &before, id);
-            near::put(&mut pool.near, &near, id);
+            affinity::take(&mut pool.near, &before, id);
+            affinity::put(&mut pool.near, &near, id);
         }
     }
 }

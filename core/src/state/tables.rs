@@ -1,6 +1,6 @@
 //! The entries of the tables: a row, and what is known beside it.
 
-use crate::near::NearIndex;
+use crate::policy::affinity::NearIndex;
 use crate::policy::brake::{Domain, Share};
 use crate::state::slots::Slots;
 use crate::{Cordon, Lease, PoolConfig, PoolCounters, Resource, ResourceId, Revision, Texts, Timestamp};

@@ -6,9 +6,9 @@
 //! nothing is kept in vain. The same matching then tells what has to be made: see [`Core::demand`].
 
 use crate::Core;
-use crate::capacity::Extent;
-use crate::matching::Matching;
-use crate::near::nearest;
+use crate::policy::affinity::nearest;
+use crate::policy::capacity::Extent;
+use crate::policy::matching::Matching;
 use crate::state::queue::{ClassKey, Place, Want};
 use crate::state::tables::{Pool, ResourceEntry};
 use crate::{Lease, LeaseId, Resource, ResourceId, ResourceState, Selector};
@@ -74,44 +74,14 @@ enum Fit {
 }
 
 impl Core {
-    /// Grants what can be granted. Returns what is missing then.
-    pub(crate) fn place(&mut self, dirty: &BTreeSet<Arc<str>>) -> crate::size::Demand {
-        let (keys, mut pools, every) = self.queue().competing(dirty);
-        if every {
-            pools = self.pool_names().cloned().collect();
-        }
-        let mut round = Round::default();
-        let mut line = self.line(&keys);
-        while let Some((place, key)) = line.pop_first() {
-            let Some((leases, next)) = self.waiter_at(&key, place) else { continue };
-            let go_on = match self.look(&mut round, &key, &leases) {
-                Look::Served(found) => {
-                    self.dequeue(leases[0]);
-                    for (lease, resource) in leases.iter().zip(found) {
-                        self.grant(*lease, resource);
-                        let free = self.entry(&resource).map_or(0, |entry| entry.counted.free);
-                        round.matching.set_room(Seat::Free(resource), free);
-                    }
-                    true
-                }
-                Look::Short(_) => round.looks_behind(&key),
-            };
-            if let Some(next) = next.filter(|_| go_on) {
-                line.insert((next, key));
-            }
-        }
-        self.give_way(&round);
-        self.demand(round, &keys, pools)
-    }
-
     /// The first request of each class.
-    fn line(&self, keys: &BTreeSet<ClassKey>) -> BTreeSet<(Place, ClassKey)> {
+    pub(crate) fn line(&self, keys: &BTreeSet<ClassKey>) -> BTreeSet<(Place, ClassKey)> {
         let first = |key: &ClassKey| Some((*self.queue().classes.get(key)?.waiters.keys().next()?, key.clone()));
         keys.iter().filter_map(first).collect()
     }
 
     /// The leases of a request, and the place of the next one of its class.
-    fn waiter_at(&self, key: &ClassKey, place: Place) -> Option<(Vec<LeaseId>, Option<Place>)> {
+    pub(crate) fn waiter_at(&self, key: &ClassKey, place: Place) -> Option<(Vec<LeaseId>, Option<Place>)> {
         let class = self.queue().classes.get(key)?;
         let leases = class.waiters.get(&place)?.leases.clone();
         let next = class.waiters.range((Bound::Excluded(place), Bound::Unbounded)).next();
@@ -144,7 +114,7 @@ impl Core {
     }
 
     /// Finds a resource for each lease of a request, beside what is kept for those before it.
-    fn look(&self, round: &mut Round, key: &ClassKey, leases: &[LeaseId]) -> Look {
+    pub(crate) fn look(&self, round: &mut Round, key: &ClassKey, leases: &[LeaseId]) -> Look {
         let mut own_wish = false;
         if let Some(found) = self.first_choices(round, key, leases, &mut own_wish) {
             return Look::Served(found);
@@ -384,7 +354,7 @@ impl Core {
 
 impl Round {
     /// Whether the next request of a class is looked at though the one before it waits.
-    fn looks_behind(&self, key: &ClassKey) -> bool {
+    pub(crate) fn looks_behind(&self, key: &ClassKey) -> bool {
         self.looked.get(key).is_some_and(|looked| looked.own_wish && looked.waiters < LOOK_BEHIND)
     }
 }

@@ -5,22 +5,18 @@
 //! ACTIVE as a whole has nothing in the queue, and never gives way.
 
 use crate::Core;
-use crate::lifecycle::Consequence;
-use crate::matching::Matching;
-use crate::place::{Round, Seat};
-use crate::state::outbox::SELF;
+use crate::policy::matching::Matching;
+use crate::policy::scheduler::{Round, Seat};
 use crate::state::queue::{Place, Want};
-use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Resource, ResourceId, Source, Stage, Subject};
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::sync::Arc;
+use crate::{GroupId, LeaseId, LeaseState, Resource, ResourceId, Stage};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// Slots by resource.
 type Slots = BTreeMap<ResourceId, u32>;
 
 /// A group that has some of its slots, and waits for the others.
-struct Partial {
+pub(crate) struct Partial {
     place: Place,
     /// What its queued members want.
     wants: Vec<Want>,
@@ -32,16 +28,7 @@ struct Partial {
 }
 
 impl Core {
-    /// Finds the groups that are partly in the queue, from the rows.
-    pub(crate) fn find_partial_groups(&mut self) {
-        let queued = self.lease_entries().filter(|entry| matches!(entry.row.state, LeaseState::Queued));
-        let groups = queued.filter(|entry| !entry.row.spec.independent).filter_map(|entry| entry.row.spec.group);
-        let groups: BTreeSet<GroupId> = groups.collect();
-        let partial = groups.into_iter().filter(|group| self.partial_group(*group).is_some()).collect();
-        self.set_partial_groups(partial);
-    }
-
-    fn partial_group(&self, group: GroupId) -> Option<Partial> {
+    pub(crate) fn partial_group(&self, group: GroupId) -> Option<Partial> {
         let members = self.group(&group)?;
         let rows = || members.iter().filter_map(|id| self.lease(*id)).filter(|row| !row.ended());
         let waiting = rows().find(|row| matches!(row.state, LeaseState::Queued))?;
@@ -55,14 +42,13 @@ impl Core {
         Some(Partial { place: *place, wants: key.to_vec(), holder, holds, preparing })
     }
 
-    /// Breaks the youngest group that holds what an older request cannot do without, if it cannot be completed itself.
-    pub(crate) fn give_way(&mut self, round: &Round) {
-        if self.partial_groups().is_empty() {
-            return;
-        }
-        let all: BTreeMap<GroupId, Partial> =
-            self.partial_groups().iter().filter_map(|group| Some((*group, self.partial_group(*group)?))).collect();
-        self.set_partial_groups(all.keys().copied().collect());
+    /// The group that gives way: the youngest that holds what an older request cannot do without, if it cannot be
+    /// completed itself. Returns a member that has a slot, and the first lease of the older request.
+    pub(crate) fn gives_way(
+        &self,
+        round: &Round,
+        all: &BTreeMap<GroupId, Partial>,
+    ) -> Option<(LeaseId, Option<LeaseId>)> {
         let mut youngest_first: Vec<&Partial> = all.values().collect();
         youngest_first.sort_by_key(|partial| core::cmp::Reverse(partial.place));
         let held = sum(youngest_first.iter().map(|partial| &partial.holds));
@@ -89,26 +75,11 @@ impl Core {
                 if without > 0 && self.lacking(key, &away, &young.holds) < without {
                     let older = self.queue().classes.get(key).and_then(|class| class.waiters.get(&place));
                     let older = older.and_then(|waiter| waiter.leases.first()).copied();
-                    self.break_partial(young.holder, older);
-                    return;
+                    return Some((young.holder, older));
                 }
             }
         }
-    }
-
-    fn break_partial(&mut self, holder: LeaseId, older: Option<LeaseId>) {
-        let older = older.map_or_else(|| "an older request".into(), |id| format!("{id}, which is older"));
-        let link = Link {
-            subject: Subject::Lease(holder),
-            reason: Reason::Policy,
-            detail: Arc::from(format!(
-                "its group was incomplete, and each waited for slots of the other: it gave way to {older}"
-            )),
-            source: Source::Broker,
-            at: self.now(),
-        };
-        let (cause, actor) = (alloc::vec![link], Arc::from(SELF));
-        self.bring_about(Consequence::Break { lease: holder, cause, actor });
+        None
     }
 
     /// How many of the wants no slot can serve in time, if these slots stay `away` and those come `back`.

@@ -1,43 +1,38 @@
 //! Sizing: how many resources a pool should have, by demand, minimum, maximum, idleness.
 
 use crate::Core;
-use crate::lifecycle::Consequence;
-use crate::matching::Matching;
-use crate::place::{Round, Seat};
+use crate::policy::matching::Matching;
+use crate::policy::scheduler::{Round, Seat};
 use crate::state::queue::{ClassKey, Want};
 use crate::state::tables::Pool;
-use crate::{Link, Millis, Reason, ResourceId, ResourceState, Source, Stage, Subject, Timestamp};
+use crate::{Millis, ResourceId, ResourceState, Stage, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// An idle child keeps its slot on the host this long, even if others wait for the slot: it was just used.
-const RECLAIM_AFTER: Millis = Millis::secs(5);
-
 /// What is missing after a placing, by pool.
 #[derive(Default)]
 pub(crate) struct Demand {
     /// The pools that compete.
-    pools: BTreeSet<Arc<str>>,
+    pub(crate) pools: BTreeSet<Arc<str>>,
     /// Slots that a pool makes or is to make for leases in the queue.
-    made: BTreeMap<Arc<str>, u32>,
+    pub(crate) made: BTreeMap<Arc<str>, u32>,
     /// Slots on a pool's hosts that idle working copies are to give back.
-    idle: BTreeMap<Arc<str>, u32>,
+    pub(crate) idle: BTreeMap<Arc<str>, u32>,
+}
+
+/// Whether a resource retires.
+pub(crate) enum Retirement {
+    /// Now, for this reason.
+    Now(String),
+    /// Not before this time; it is due to be asked again then.
+    NotBefore(Timestamp),
+    No,
 }
 
 impl Core {
-    /// Makes what is missing, and has idle working copies give back what cannot be made.
-    pub(crate) fn size(&mut self, demand: &Demand) {
-        for name in &demand.pools {
-            self.grow(name, demand.made.get(name).copied().unwrap_or(0));
-            if let Some(wanted) = demand.idle.get(name) {
-                self.reclaim(name, *wanted);
-            }
-        }
-    }
-
     /// Matches all leases that wait after a round to what is free, being made, could be made or could be given back, in
     /// that order: no pool makes what another one has or makes, and none more than is missing.
     pub(crate) fn demand(&self, mut round: Round, keys: &BTreeSet<ClassKey>, pools: BTreeSet<Arc<str>>) -> Demand {
@@ -179,17 +174,10 @@ impl Core {
         inventory.iter().filter(|item| item.enabled && !taken.contains(&item.name)).cloned().collect()
     }
 
-    /// Makes as many resources as the demand, announced ends and the minimum want. `demand`: slots for leases in the
+    /// Resources to start in a pool for the demand, announced ends and the minimum. `demand`: slots for leases in the
     /// queue, with those that are being made.
-    fn grow(&mut self, name: &Arc<str>, demand: u32) {
-        let Some(pool) = self.pool_entry(name) else { return };
+    pub(crate) fn growth(&self, pool: &Pool, demand: u32) -> u32 {
         let total = pool.total;
-        if let Some(until) = pool.backoff.until
-            && until > self.now()
-        {
-            self.wake_pool(name, until);
-            return;
-        }
         let slots = pool.config.slots.max(1);
         let spare = total.free_slots + total.coming_slots.saturating_sub(demand);
         // Made when the end is announced, not when it is there: a machine takes minutes to come.
@@ -197,17 +185,12 @@ impl Core {
         let for_demand = demand.saturating_sub(total.coming_slots).saturating_add(foreseen).div_ceil(slots);
         let for_minimum = pool.config.min_ready.saturating_sub(total.idle + total.coming);
         let wanted = for_demand.max(for_minimum);
-        if wanted == 0 {
-            return;
-        }
-        for _ in 0..wanted.min(self.room(pool)) {
-            self.start_resource(name);
-        }
+        if wanted == 0 { 0 } else { wanted.min(self.room(pool)) }
     }
 
     /// Working copies on the pool's hosts that hold no lease, with the time since when, longest idle first, but for
     /// those that their own pool keeps ready; and how many copies leave already.
-    fn idle_children(&self, pool: &Pool) -> (Vec<(Timestamp, ResourceId)>, u32) {
+    pub(crate) fn idle_children(&self, pool: &Pool) -> (Vec<(Timestamp, ResourceId)>, u32) {
         let (mut idle, mut leaving) = (Vec::new(), 0);
         let hosts = pool.members.iter().filter_map(|id| self.entry(id));
         for child in hosts.filter(|host| self.leasable(&host.row)).flat_map(|host| &host.children) {
@@ -235,65 +218,34 @@ impl Core {
         (idle, leaving)
     }
 
-    /// Others wait for slots of hosts that idle children keep: the longest idle ones go.
-    fn reclaim(&mut self, name: &Arc<str>, wanted: u32) {
-        let Some(pool) = self.pool_entry(name) else { return };
-        let (idle, leaving) = self.idle_children(pool);
-        for (since, child) in idle.into_iter().take(wanted.saturating_sub(leaving) as usize) {
-            if since.after(RECLAIM_AFTER) > self.now() {
-                self.wake_pool(name, since.after(RECLAIM_AFTER));
-                return;
-            }
-            let link = self.policy_link(child, "its host's slot is wanted by others");
-            self.bring_about(Consequence::remove(child, alloc::vec![link]));
-        }
-    }
-
-    /// Gives up a resource that has been idle, is too old or used up.
-    pub(crate) fn consider_retiring(&mut self, id: ResourceId) {
-        let Some(entry) = self.entry(&id) else { return };
-        let row = entry.row.clone();
-        let Some(pool) = self.pool_entry(&row.pool) else { return };
-        let config = pool.config.clone();
-        let idle_above_minimum = pool.total.idle > config.min_ready;
+    /// Whether a resource retires: it is too old, used up, or idle above the minimum of its pool.
+    pub(crate) fn retirement(&self, id: ResourceId) -> Retirement {
+        let Some(entry) = self.entry(&id) else { return Retirement::No };
+        let row = &entry.row;
+        let Some(pool) = self.pool_entry(&row.pool) else { return Retirement::No };
+        let config = &pool.config;
         if row.state.stage() != Stage::Ready {
-            return;
+            return Retirement::No;
         }
         let empty = entry.slots.len() == 0;
-        let why: Option<String> = if let (Some(at), Some(age)) = (row.ready_at, config.max_age)
+        if let (Some(at), Some(age)) = (row.ready_at, config.max_age)
             && at.after(age) <= self.now()
         {
-            Some(format!("older than {age}"))
-        } else if config.max_uses.is_some_and(|most| row.uses >= most) && empty {
-            Some(format!("used {} times", row.uses))
-        } else if let (Some(since), Some(idle)) = (row.idle_since, config.idle)
+            return Retirement::Now(format!("older than {age}"));
+        }
+        if config.max_uses.is_some_and(|most| row.uses >= most) && empty {
+            return Retirement::Now(format!("used {} times", row.uses));
+        }
+        if let (Some(since), Some(idle)) = (row.idle_since, config.idle)
             && empty
             && since.after(idle) <= self.now()
         {
-            if idle_above_minimum {
-                Some(format!("idle for {idle}"))
-            } else {
-                // Kept as part of the minimum; asked again later.
-                let later = self.now().after(idle.max(Millis::secs(1)));
-                self.put_off_idleness(id, later);
-                None
+            if pool.total.idle > config.min_ready {
+                return Retirement::Now(format!("idle for {idle}"));
             }
-        } else {
-            None
-        };
-        if let Some(why) = why {
-            let link = self.policy_link(id, &why);
-            self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: None });
+            // It is part of the minimum.
+            return Retirement::NotBefore(self.now().after(idle.max(Millis::secs(1))));
         }
-    }
-
-    pub(crate) fn policy_link(&self, id: ResourceId, why: &str) -> Link {
-        Link {
-            subject: Subject::Resource(id),
-            reason: Reason::Policy,
-            detail: Arc::from(why),
-            source: Source::Broker,
-            at: self.now(),
-        }
+        Retirement::No
     }
 }

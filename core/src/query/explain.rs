@@ -1,7 +1,7 @@
 //! Why a lease waits, in words that a person can act on; and what pools look like.
 
 use crate::Core;
-use crate::capacity::Extent;
+use crate::policy::capacity::Extent;
 use crate::state::queue::Want;
 use crate::state::tables::Pool;
 use crate::{

@@ -1,6 +1,6 @@
-//! Which free resource has most of what a lease wants already: the working copy that stands at the wanted commit, or
-//! that was last given for the same branch. A preference among what may be given anyway, never a reason to wait; not
-//! stored, so after a restart the first lease of each resource is placed without it.
+//! Affinity: orders free resources by how much of a lease's `params` they satisfy already. The best one is a working copy
+//! at the wanted commit, then one that served the same branch last. Affinity never delays a lease. It is not stored:
+//! after a restart the first lease of each resource is placed without it.
 
 use crate::state::tables::Pool;
 use crate::{ResourceId, Texts};
@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// So many resources are looked at for one wish: hundreds may stand at the same commit, and one is as good as another.
+/// Maximum number of resources that one parameter is compared with: hundreds may be at the same commit.
 const LOOK: usize = 16;
 
 /// Free resources by one thing that they are near to.

@@ -2,7 +2,7 @@
 //! they are switched now.
 
 use crate::Core;
-use crate::matching::Matching;
+use crate::policy::matching::Matching;
 use crate::state::queue::Want;
 use crate::state::tables::Pool;
 use crate::{Item, Labels};

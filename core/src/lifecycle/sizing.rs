@@ -1,0 +1,72 @@
+//! Carries out what autoscaling decides: resources are started, reclaimed and retired.
+
+use crate::Core;
+use crate::lifecycle::Consequence;
+use crate::policy::autoscale::{Demand, Retirement};
+use crate::{Link, Millis, Reason, ResourceId, Source, Subject};
+use alloc::sync::Arc;
+
+/// An idle child keeps its slot on the host this long, even if others wait for the slot: it was just used.
+const RECLAIM_AFTER: Millis = Millis::secs(5);
+
+impl Core {
+    /// Makes what is missing, and has idle working copies give back what cannot be made.
+    pub(crate) fn size(&mut self, demand: &Demand) {
+        for name in &demand.pools {
+            self.grow(name, demand.made.get(name).copied().unwrap_or(0));
+            if let Some(wanted) = demand.idle.get(name) {
+                self.reclaim(name, *wanted);
+            }
+        }
+    }
+
+    /// Starts as many resources as the pool lacks.
+    fn grow(&mut self, name: &Arc<str>, demand: u32) {
+        let Some(pool) = self.pool_entry(name) else { return };
+        if let Some(until) = pool.backoff.until
+            && until > self.now()
+        {
+            self.wake_pool(name, until);
+            return;
+        }
+        for _ in 0..self.growth(pool, demand) {
+            self.start_resource(name);
+        }
+    }
+
+    /// Others wait for slots of hosts that idle children keep: the longest idle ones go.
+    fn reclaim(&mut self, name: &Arc<str>, wanted: u32) {
+        let Some(pool) = self.pool_entry(name) else { return };
+        let (idle, leaving) = self.idle_children(pool);
+        for (since, child) in idle.into_iter().take(wanted.saturating_sub(leaving) as usize) {
+            if since.after(RECLAIM_AFTER) > self.now() {
+                self.wake_pool(name, since.after(RECLAIM_AFTER));
+                return;
+            }
+            let link = self.policy_link(child, "its host's slot is wanted by others");
+            self.bring_about(Consequence::remove(child, alloc::vec![link]));
+        }
+    }
+
+    /// Gives up a resource that has been idle, is too old or used up.
+    pub(crate) fn consider_retiring(&mut self, id: ResourceId) {
+        match self.retirement(id) {
+            Retirement::Now(why) => {
+                let link = self.policy_link(id, &why);
+                self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: None });
+            }
+            Retirement::NotBefore(later) => self.put_off_idleness(id, later),
+            Retirement::No => {}
+        }
+    }
+
+    pub(crate) fn policy_link(&self, id: ResourceId, why: &str) -> Link {
+        Link {
+            subject: Subject::Resource(id),
+            reason: Reason::Policy,
+            detail: Arc::from(why),
+            source: Source::Broker,
+            at: self.now(),
+        }
+    }
+}

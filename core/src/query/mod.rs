@@ -1,0 +1,3 @@
+//! Answers about the state, for people.
+
+mod explain;
