@@ -36,7 +36,7 @@ fn elsewhere(kind: &dyn Kind, problems: &Problems) -> Vec<(String, Vec<&'static 
 
 fn note(problem: ConfigProblem, table: Option<&Spanned<DeValue<'_>>>, pool: &Span, problems: &mut Problems) {
     let span = |path: &[Segment]| table.map_or_else(|| pool.clone(), |table| span_of(table, path));
-    let also = problem.also.as_ref().map(|(path, words)| (span(path), *words));
+    let also = problem.also.as_ref().map(|also| (span(&also.0), also.1));
     let noted = problems.add(span(&problem.path), problem.message, problem.remedy);
     noted.label(problem.label);
     if let Some((place, words)) = also {

@@ -149,7 +149,7 @@ impl Board {
             Ok(Some((word, text))) => {
                 let kind = kind_of(word, host_now_s, now_unix_ms);
                 let detail = if text.is_empty() { line.to_string() } else { text.to_string() };
-                heard.standing = Some((kind.clone(), detail.clone()));
+                heard.standing = Some((kind, detail.clone()));
                 News::Tell { kind, source, detail }
             }
             Ok(None) if heard.standing.take().is_none() && !first => News::Nothing,

@@ -1,5 +1,7 @@
 //! Whether a host lives, over networks that lose packets: against a real sshd, with nftables in between.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 #[macro_use]
 #[path = "support/pool.rs"]
 mod pool;

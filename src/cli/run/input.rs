@@ -70,7 +70,7 @@ impl Input {
     }
 
     /// The input from its beginning, for one attempt.
-    pub(crate) fn from_the_start(&self) -> Arc<dyn InputSource> {
+    pub(crate) fn reader_at_start(&self) -> Arc<dyn InputSource> {
         Arc::new(Reader { shared: self.0.clone(), next: tokio::sync::Mutex::new(0) })
     }
 
@@ -176,11 +176,11 @@ mod tests {
     async fn a_further_attempt_gets_the_input_from_the_beginning() {
         let reads = Arc::new(AtomicUsize::new(0));
         let input = Input::read_from(Counted(reads.clone()), 1000);
-        let first = input.from_the_start();
+        let first = input.reader_at_start();
         assert_eq!(take(&first, 3).await, "012");
         assert_eq!(reads.load(Ordering::Relaxed), 3, "read as it is taken");
         drop(first);
-        let second = input.from_the_start();
+        let second = input.reader_at_start();
         assert_eq!(take(&second, 100).await, "0123456789");
         assert_eq!(second.next().await, None);
         assert!(input.is_whole());
@@ -189,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_kept_is_known() {
         let input = Input::read_from(Counted(Arc::default()), 4);
-        let first = input.from_the_start();
+        let first = input.reader_at_start();
         assert_eq!(take(&first, 4).await, "0123");
         assert!(input.is_whole());
         assert_eq!(take(&first, 100).await, "456789");

@@ -277,7 +277,7 @@ impl One<'_> {
         }
         env.extend(self.args.env.iter().cloned());
         let input = match self.place {
-            Where::There { input, .. } => input.as_ref().map(Input::from_the_start),
+            Where::There { input, .. } => input.as_ref().map(Input::reader_at_start),
             Where::Here => None,
         };
         let printer = Printer::start();

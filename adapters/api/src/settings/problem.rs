@@ -44,7 +44,7 @@ pub struct ConfigProblem {
     /// The remedy; may be empty.
     pub remedy: String,
     /// Another value that is part of the mistake, and a few words at it.
-    pub also: Option<(Vec<Segment>, &'static str)>,
+    pub also: Option<Box<(Vec<Segment>, &'static str)>>,
 }
 
 impl ConfigProblem {
@@ -68,7 +68,8 @@ impl ConfigProblem {
     /// Moves the mistake into a table inside: its path continues from there.
     pub fn within(mut self, step: impl Into<Segment>) -> Self {
         let step = step.into();
-        if let Some((path, _)) = &mut self.also {
+        if let Some(also) = &mut self.also {
+            let (path, _) = &mut **also;
             path.insert(0, step.clone());
         }
         self.path.insert(0, step);
@@ -77,7 +78,7 @@ impl ConfigProblem {
 
     /// Names another value that is part of the mistake.
     pub fn also(mut self, path: Vec<Segment>, words: &'static str) -> Self {
-        self.also = Some((path, words));
+        self.also = Some(Box::new((path, words)));
         self
     }
 
