@@ -176,5 +176,7 @@ async fn a_host_that_died_since_its_last_probe_is_not_handed_out() {
     }
     sshd.kill_hard();
     let failure = adapter.prepare(&ask).await.unwrap_err();
-    assert_eq!((failure.blame, failure.reason), (Blame::Resource, "UNREACHABLE"), "{failure}");
+    // A login that began before the end of sshd sees its connection closed instead of refused.
+    let dead = failure.blame == Blame::Resource && ["UNREACHABLE", "SSHD_BUSY"].contains(&failure.reason);
+    assert!(dead, "{failure}");
 }
