@@ -300,7 +300,11 @@ const KEY: &str = "PRIVATE-KEY-a61f";
 /// Whether any file of the folder has the key.
 fn holds_key(folder: &Path) -> bool {
     fs::read_dir(folder).unwrap().any(|entry| {
-        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        let bytes = match fs::read(entry.unwrap().path()) {
+            // SQLite removes its log and its index when the last connection ends.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+            read => read.unwrap(),
+        };
         bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes())
     })
 }
