@@ -139,6 +139,11 @@ impl Oracle {
         }
         let new = batch.resources.iter().filter(|row| !stood.contains_key(&row.id));
         self.changes.bought.extend(new.map(|row| row.id));
+        let reclaimed = batch.resources.iter().filter(|row| {
+            let was_ready = stood.get(&row.id).is_some_and(|old| matches!(old.state, ResourceState::Ready));
+            was_ready && row.parent.is_some() && matches!(row.state, ResourceState::Destroying { dead: false, .. })
+        });
+        self.changes.reclaimed.extend(reclaimed.map(|row| row.id));
     }
 
     /// A turn of one input is over, and all that it brought about is stored.

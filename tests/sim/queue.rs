@@ -22,6 +22,8 @@ pub(crate) struct Changes {
     pub(crate) requeued: BTreeSet<LeaseId>,
     /// Resources that are new.
     pub(crate) bought: BTreeSet<ResourceId>,
+    /// Idle working copies that gave their slot on the host back.
+    pub(crate) reclaimed: BTreeSet<ResourceId>,
 }
 
 /// The stored rows, and the broker's view of the pools.
@@ -305,6 +307,11 @@ impl<'a> Look<'a> {
     /// 10: priority, then age, orders all competing requests. A younger request gets no slot that an older one needs.
     fn kept_for_the_older(&self, waiters: &[Waiter<'_>], mut free: Vec<Slot<'a>>, changes: &Changes) -> Checked {
         let possible = self.possible(true);
+        // Idle copies give way after the grants of a turn: until then their slots were kept.
+        for row in changes.reclaimed.iter().filter_map(|id| self.resources.get(id)) {
+            let Some(pool) = self.pool(&row.pool) else { continue };
+            free.extend((0..row.slots).map(|_| Slot { pool, row: Some(row), item: None }));
+        }
         for granted in changes.granted.iter().filter_map(|id| self.leases.get(id)) {
             let Some(hold) = granted.assignment() else { continue };
             // The place of a member may be behind the place of its request.
