@@ -18,7 +18,7 @@ parts="lint core local ssh copies ec2 server sim e2e"
 describe() {
   case $1 in
   lint) echo "formatting, clippy, builds with fewer features, shell scripts, the API (buf)" ;;
-  core) echo "the lease core: scenarios and the exhaustive search; the testkit" ;;
+  core) echo "the lease core and its types: scenarios and the exhaustive search; the testkit" ;;
   local) echo "adapters: this machine, the contract, the fake" ;;
   ssh) echo "adapters: SSH hosts, on a real sshd" ;;
   copies) echo "adapters: git working copies, on real git" ;;
@@ -183,7 +183,8 @@ part_lint() {
   check "dependencies" dependencies
 }
 dependencies() { need_deny && cargo deny --locked check bans licenses sources; }
-# The core and the testkit have no dependencies: alone they are built with the features that they have in the workspace.
+# The core, its types and the testkit have no other dependencies: alone they are built with the features that they have in
+# the workspace.
 part_core() { tests -p wharfinger-types -p wharfinger-core -p wharfinger-testkit; }
 part_local() { of_adapters local:wharfinger-local api:wharfinger-adapter fake:wharfinger-fake; }
 part_ssh() { of_adapters ssh:wharfinger-ssh; }
