@@ -156,10 +156,15 @@ impl LeaseApi {
         // Subscribe, then read: a change between the two is in both.
         let mut changes = self.0.handle.hub().subscribe(filter, ids.len() * 4);
         self.refresh(&mut leases).await?;
+        // Changes of the leases do not put it off.
+        let mut renew_at = Instant::now() + third_of_ttl(&leases);
         while !settled(&leases) {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => break,
-                () = tokio::time::sleep(third_of_ttl(&leases)), if partial(&leases) => self.renew_for_caller(&leases).await?,
+                () = tokio::time::sleep_until(renew_at), if partial(&leases) => {
+                    self.renew_for_caller(&leases).await?;
+                    renew_at = Instant::now() + third_of_ttl(&leases);
+                }
                 () = self.0.stop.cancelled() => return Err(RpcError::Stopping),
                 told = changes.recv() => match told {
                     WatchEvent::Lease(lease) => update(&mut leases, lease),

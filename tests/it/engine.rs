@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    async fn wait(&self, id: LeaseId, what: &str, condition: impl Fn(&Lease) -> bool) -> Arc<Lease> {
+    pub(crate) async fn wait(&self, id: LeaseId, what: &str, condition: impl Fn(&Lease) -> bool) -> Arc<Lease> {
         let waiting = async {
             loop {
                 let lease = self.get(id).await;

@@ -10,3 +10,4 @@ mod deploy;
 mod engine;
 mod secrets;
 mod skips;
+mod waits;
