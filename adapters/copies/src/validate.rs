@@ -130,7 +130,7 @@ fn check_branch(branch: Option<&str>) -> Result<(), ConfigProblem> {
     })
 }
 
-/// Refuses patterns that git would take for something else, or that would keep what nobody means to keep.
+/// Refuses patterns that git would take for something else, or that would keep more than is meant.
 fn check_keep(config: &Config) -> Result<(), ConfigProblem> {
     if !config.keep.is_empty() && config.clean != Clean::Clean {
         let message = "`keep` has an effect with clean = \"clean\" alone";

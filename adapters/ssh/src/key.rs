@@ -59,7 +59,7 @@ pub fn host_key() -> Result<HostKey, Failure> {
 }
 
 /// Derives a host key pair from a private key file, a name and a type: the same three give the same pair. A pair that can be
-/// derived again need not be stored. Whoever has the file could log in to the host anyway.
+/// derived again need not be stored. A reader of the file can log in to the host anyway.
 ///
 /// # Errors
 /// `BAD_CONFIG` (configuration) if the file cannot be used.

@@ -30,7 +30,7 @@ impl Core {
         }
     }
 
-    /// A resource of the pool could not be made: the next one waits, for the time that belongs to so many failures.
+    /// A resource of the pool could not be made: the next attempt waits for a time that grows with the failures in a row.
     pub(crate) fn provisioning_failed(&mut self, pool: &str, why: &str, wait: impl FnOnce(u32) -> Millis) {
         let now = self.now;
         if let Some(pool) = self.pools.get_mut(pool) {

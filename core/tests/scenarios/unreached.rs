@@ -53,7 +53,7 @@ fn a_host_that_refuses_new_logins_takes_no_new_leases_until_it_is_mended() {
     w.answer(&call, Some(failure(Blame::Configuration)));
     assert_eq!(w.stands(host), "SUSPECT");
     assert!(w.resource(host).trouble.as_deref().is_some_and(|trouble| trouble.contains("could not get in")));
-    // No verdict, whatever time goes by: its leases go on, and nobody else gets it.
+    // No verdict follows, also after a long time: its leases go on, and no other lease gets it.
     for _ in 0..10 {
         w.fails(Kind::Check, Blame::Configuration);
         w.renew(theirs).unwrap();

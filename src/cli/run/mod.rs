@@ -319,7 +319,7 @@ impl One<'_> {
         let ended = match self.client.get(guard.id()).await {
             Ok(lease) => !lease.may_work(),
             Err(ClientError::NotFound(_)) => true,
-            // Whoever has no contact cannot know; the check that follows a failure asks again.
+            // A holder without contact cannot know the outcome; the check that follows a failure asks again.
             Err(_) => false,
         };
         if !ended {

@@ -51,7 +51,7 @@ if [ -n "$W" ]; then
   rm -f -- "$M/tags"
 fi
 
-# Files that are right keep their times, whoever wrote them. Only what differs is written again.
+# Files that are right keep their times, also if a build wrote them. Only files that differ are written again.
 find_attributes "$([ "$policy" = clean ] && [ $# = 0 ] || echo kept)"
 refresh() { stale=$(g update-index --refresh 2>&1 | tail -c 1000); }
 stale=
