@@ -188,10 +188,12 @@ async fn a_note_that_the_store_does_not_take_is_written_again_before_its_call_ac
     assert_eq!(world.fake.count(Call::Provision), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_call_that_the_recovered_core_does_not_name_is_ended_before_others_start() {
     let world = world(pool(1, 1)).await;
     world.fake.hold(Call::Prepare);
+    // An aborted call ends when its task is next scheduled, or later. Whatever does not wait for that starts before it.
+    world.fake.lingers(Duration::from_millis(300));
     let first = world.lease("first").await;
     made(&world.fake, Call::Prepare, 1).await;
     // The release is stored, though its commit says nothing: the recovered core wants a clean-up instead.
@@ -209,6 +211,7 @@ async fn a_call_that_the_recovered_core_does_not_name_is_ended_before_others_sta
     let second = world.lease("second").await;
     world.active(second).await;
     assert_eq!(world.fake.count(Call::Prepare), 2);
+    assert_eq!(world.fake.overlaps(), []);
 }
 
 /// What a report during a check asked for is not stored: a check that began before it must not clear the resource.

@@ -161,6 +161,12 @@ impl Oracle {
         self.changes = Changes::default();
     }
 
+    /// A holder repeats its request, which keeps what it has got so far.
+    pub(crate) fn asked_again(&mut self, request: &str, now: Timestamp) {
+        let members = self.leases.values().filter(|row| &*row.spec.request_id == request).map(|row| row.id);
+        self.signs.extend(members.map(|id| (id, now)));
+    }
+
     /// A holder renews.
     pub(crate) fn renewed(&mut self, lease: LeaseId, now: Timestamp) {
         self.signs.insert(lease, now);
@@ -177,7 +183,7 @@ impl Oracle {
             }
             let sign = members.iter().filter_map(|member| self.signs.get(&member.id)).max().copied();
             let ttl = members.iter().map(|member| member.spec.ttl).max().unwrap_or_default();
-            let until = sign.unwrap_or_default().after(ttl).after(ttl).max(self.grace_until.after(ttl));
+            let until = sign.unwrap_or_default().after(ttl).max(self.grace_until);
             if self.now > until.after(Millis::secs(2)) {
                 let states: Vec<_> = members.iter().map(|member| (member.id, &member.state)).collect();
                 return Err(format!("(19) {} is held for nobody, since {sign:?}: {states:?}", row.id));

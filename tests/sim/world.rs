@@ -383,6 +383,9 @@ impl World {
             if let Input::Renew { lease, .. } = input {
                 self.oracle.renewed(*lease, self.now);
             }
+            if let Input::Lease(request) = input {
+                self.oracle.asked_again(&request.request_id, self.now);
+            }
             self.trace.line(self.now, || format!("<- {input:?}"));
         }
         let faulty = self.weather.faults && !self.calm;

@@ -7,23 +7,16 @@ mod support;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use support::hostile_names::{Rng, canary, git, host_with, lives, must, spoil};
 use support::{Origin, TestShell, World, sh};
 use tokio::sync::mpsc;
 use wharfinger_adapter::{
     Adapter, Blame, Command, Exit, OutputSink, PrepareJob, Prepared, Shell, ShellError, Stream, access,
 };
-use wharfinger_copies::{Author, Clean, Config, CopiesAdapter, LandRequest, LandedFrom, Landing, land};
-
-/// A directory whose path git takes within the name of a branch: no part of it begins with a dot.
-fn canary() -> (tempfile::TempDir, String) {
-    let dir = tempfile::Builder::new().prefix("names").tempdir().unwrap();
-    let flag = dir.path().join("ran").to_str().unwrap().to_string();
-    (dir, flag)
-}
+use wharfinger_copies::{Author, Clean, Config, CopiesAdapter, LandRequest, LandedFrom, Landing, Source, land};
 
 #[tokio::test]
 async fn the_name_of_a_branch_runs_no_command() {
@@ -100,131 +93,6 @@ async fn a_name_is_not_another_that_begins_with_it() {
     assert!((100..5_000).contains(&most), "a script prints {most} bytes");
 }
 
-/// A host whose `/bin/sh` is another shell, with its commands before those of the machine.
-struct Chosen {
-    inner: TestShell,
-    sh: PathBuf,
-}
-
-#[async_trait]
-impl Shell for Chosen {
-    async fn stream(&self, mut command: Command, output: OutputSink) -> Result<Exit, ShellError> {
-        assert_eq!(command.argv[0], "/bin/sh", "each script is run by the host's shell");
-        command.argv[0] = self.sh.to_str().unwrap().to_string();
-        self.inner.stream(command, output).await
-    }
-
-    async fn put(&self, path: &str, content: Bytes, mode: u32) -> Result<(), ShellError> {
-        self.inner.put(path, content, mode).await
-    }
-
-    async fn get(&self, path: &str, limit: usize) -> Result<Bytes, ShellError> {
-        self.inner.get(path, limit).await
-    }
-}
-
-/// The commands that Busybox has, but for those whose options it does not know: `flock -w`, `find -newerct`.
-const APPLETS: &str = "awk basename cat chmod cmp cp cut date df dirname env expr grep head id kill ln ls mkdir mkfifo mktemp mv \
-    nice od paste printf readlink rm rmdir sed sha256sum sleep sort stat tail test timeout touch tr true uniq wc xargs";
-
-/// A directory for the host's PATH: `sh`, and `pwn`, which leaves the canary wherever it is run.
-fn host_with(shell: &str, dir: &Path) -> Arc<Chosen> {
-    let bin = dir.join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    let (shell, applets) = shell.split_once(' ').unwrap_or((shell, ""));
-    let program = sh(dir, &format!("command -v {shell}"));
-    std::os::unix::fs::symlink(&program, bin.join("sh")).unwrap();
-    if !applets.is_empty() {
-        for applet in APPLETS.split_whitespace() {
-            std::os::unix::fs::symlink(&program, bin.join(applet)).unwrap();
-        }
-    }
-    std::fs::write(bin.join("pwn"), format!("#!/usr/bin/dash\n: >'{}'\n", dir.join("ran").display())).unwrap();
-    std::fs::set_permissions(bin.join("pwn"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    Arc::new(Chosen { inner: TestShell { env: vec![("PATH".into(), path)], prefix: Vec::new() }, sh: bin.join("sh") })
-}
-
-/// Splitmix64: the same names for the same seed. With `true` no name has a line end: Busybox's text tools end a line at each NUL,
-/// so there a path with a line end fails the proof.
-struct Rng(u64, bool);
-
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
-
-    /// One that would run `pwn` somewhere, between others that only confuse.
-    fn name(&mut self) -> String {
-        let mut name = String::new();
-        for _ in 0..self.below(3) {
-            name.push_str(CONFUSE[self.below(CONFUSE.len())]);
-        }
-        name.push_str(ATTACKS[self.below(ATTACKS.len())]);
-        for _ in 0..self.below(3) {
-            name.push_str(CONFUSE[self.below(CONFUSE.len())]);
-        }
-        if self.1 { name.replace('\n', "") } else { name }
-    }
-}
-
-const ATTACKS: &[&str] = &[
-    "|pwn|e;#",
-    "|pwn|e",
-    "/pwn/e",
-    "/;e${IFS}pwn;#",
-    "\n1e pwn\n",
-    "$(pwn)",
-    "`pwn`",
-    ";pwn;",
-    "&pwn&",
-    "|pwn|",
-    "\npwn\n",
-    "'$(pwn)'",
-    "';pwn;'",
-    "\";pwn;\"",
-    "'\"`pwn`\"'",
-    "$(pwn",
-    "${x:-`pwn`}",
-    "--upload-pack=pwn",
-    "-exec=pwn",
-    ":(exclude)pwn",
-    ")pwn(",
-    "\"){system(\"pwn\")}#",
-    "\\';pwn;#",
-];
-
-const CONFUSE: &[&str] = &[
-    "x", "-", "--", "e", "w", "'", "\"", "\\", "\\n", "\\t", "\\\\", "\n", "\t", "\r", " ", "*", "?", "[a]", "{a,b}",
-    "%s", "%n", "%00", ":(top)", ":!", ":", "^{}", "@{", "~1", "$x", "${IFS}", "!", "#", "=", ",", "ü", "\u{202e}",
-    "\u{1}", "\u{7f}", ".", "/", "0x10", "1e3", "&", "<", ">", " -> /",
-];
-
-/// Runs git with these arguments, whatever is in them.
-fn git(dir: &Path, args: &[&str]) -> Option<String> {
-    let output = std::process::Command::new("git")
-        .args(args)
-        .current_dir(dir)
-        .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
-        .envs([
-            ("GIT_AUTHOR_NAME", "a"),
-            ("GIT_AUTHOR_EMAIL", "a@b"),
-            ("GIT_COMMITTER_NAME", "a"),
-            ("GIT_COMMITTER_EMAIL", "a@b"),
-        ])
-        .output()
-        .unwrap();
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_string())
-}
-
-fn must(dir: &Path, args: &[&str]) -> String {
-    git(dir, args).unwrap_or_else(|| panic!("git {args:?}"))
-}
-
 /// Names of branches that git allows.
 fn refs(rng: &mut Rng, dir: &Path, n: usize) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -278,26 +146,6 @@ fn assert_tree(world: &World, prepared: &Prepared, id: &str, what: &str) {
         lines
     };
     assert!(modes(wanted) == modes(tree), "{what}: modes");
-}
-
-/// What a build may leave for the scripts that come after it.
-fn spoil(rng: &mut Rng, world: &World, victim: &Path) {
-    let tree = world.tree();
-    for _ in 0..6 {
-        let path = tree.join(rng.name().trim_start_matches('/'));
-        let Some(up) = path.parent() else { continue };
-        // Names that no file system takes, and those that lead elsewhere, are none.
-        if path.starts_with(&tree) && !path.components().any(|part| part == std::path::Component::ParentDir) {
-            let _ = std::fs::create_dir_all(up);
-            let _ = std::fs::write(&path, "left by a build\n");
-        }
-    }
-    // The second line of this name is the path of a file that is none of ours.
-    let refs = format!("{}/.git/refs/remotes/origin/x\n{}", tree.display(), victim.display());
-    std::fs::create_dir_all(Path::new(&refs).parent().unwrap()).unwrap();
-    std::fs::write(&refs, "ref: refs/heads/main\n").unwrap();
-    std::fs::create_dir_all(world.home().join("meta/sub").join("x\n..")).unwrap();
-    std::fs::write(world.home().join("meta").join(rng.name().replace('/', "")), "x").unwrap();
 }
 
 /// One copy's life with names of this seed: made, leased, spoilt, cleaned, leased with a merge, landed, checked, removed.
@@ -405,22 +253,194 @@ async fn live(seed: u64, shell: &'static str) {
     quiet("destroy");
 }
 
-/// `NAMES_SEED=n cargo test --test names -- --nocapture` replays a seed; WHARFINGER_LONG=1 tries 20.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_names_run_nothing_in_any_shell() {
-    let seeds: Vec<u64> = match std::env::var("NAMES_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) if std::env::var("WHARFINGER_LONG").is_ok_and(|v| v == "1") => (1..=20).collect(),
-        // A name of this one runs a command where names are part of a program for sed.
-        Err(_) => vec![4],
+    // A name of this seed runs a command where names are part of a program for sed.
+    lives(4, live).await;
+}
+
+/// A commit on `parent` whose submodules and large files have hostile names, and their names in `.gitmodules` too. Returns it with
+/// the paths of the submodules and of the large files.
+fn commit_of_parts(
+    rng: &mut Rng,
+    origin: &Path,
+    parent: &str,
+    module: (&str, &str),
+) -> (String, Vec<String>, Vec<String>) {
+    must(origin, &["read-tree", parent]);
+    let at = tempfile::tempdir().unwrap();
+    let add =
+        |mode: &str, blob: &str, path: &str| git(origin, &["update-index", "--add", "--cacheinfo", mode, blob, path]);
+    let write = |content: &str| {
+        let file = at.path().join("content");
+        std::fs::write(&file, content).unwrap();
+        must(origin, &["hash-object", "-w", file.to_str().unwrap()])
     };
-    for seed in seeds {
-        for pair in [["dash", "bash"], ["busybox", "busybox applets"]] {
-            for life in pair.map(|shell| tokio::spawn(live(seed, shell))) {
-                if let Err(failed) = life.await {
-                    std::panic::resume_unwind(failed.into_panic());
-                }
+    let (mut links, mut large) = (Vec::new(), Vec::new());
+    let listed = at.path().join("gitmodules");
+    for _ in 0..3 {
+        let (path, name) = (rng.name(), rng.name().replace('\n', ""));
+        if add("160000", module.1, &path).is_some() {
+            let set = |key: &str, value: &str| {
+                git(at.path(), &["config", "-f", "gitmodules", &format!("submodule.{name}.{key}"), value])
+            };
+            if set("path", &path).is_some() && set("url", module.0).is_some() {
+                links.push(path);
             }
         }
     }
+    add("100644", &write(&std::fs::read_to_string(&listed).unwrap_or_default()), ".gitmodules");
+    let oid = sh(origin, "printf 'large\n' | sha256sum | cut -d' ' -f1");
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 6\n");
+    let blob = write(&pointer);
+    add("100644", &write("*.bin filter=lfs diff=lfs merge=lfs -text\n"), ".gitattributes");
+    for _ in 0..3 {
+        // Git-lfs ends a line at each line end, so that such a name is no file of its list.
+        let path = format!("{}.bin", rng.name().replace('\n', ""));
+        if add("100644", &blob, &path).is_some() {
+            large.push(path);
+        }
+    }
+    let stored = origin.join("lfs/objects").join(&oid[..2]).join(&oid[2..4]);
+    std::fs::create_dir_all(&stored).unwrap();
+    std::fs::write(stored.join(&oid), "large\n").unwrap();
+    let tree = must(origin, &["write-tree"]);
+    (must(origin, &["commit-tree", &tree, "-p", parent, "-m", "parts"]), links, large)
+}
+
+/// One copy's life with submodules and large files of hostile names.
+async fn live_in_parts(seed: u64, shell: &'static str) {
+    let mut rng = Rng(seed, shell.ends_with("applets"));
+    let (dir, _) = canary();
+    let host = host_with(shell, dir.path());
+    let ran = dir.path().join("ran");
+    let lfs = wharfinger_testkit::need(
+        wharfinger_testkit::Need::GitLfs,
+        std::process::Command::new("git-lfs").arg("version").output().ok(),
+    );
+    let mut world = World::bare(|config| {
+        config.submodules = true;
+        config.lfs = lfs.is_some();
+    });
+    world.job.parent.as_mut().unwrap().shell = host;
+    let origin = world.origin.dir.join("origin.git");
+    let module = format!("m{}.git", rng.name().replace('/', "").replace(char::is_control, ""));
+    sh(&world.origin.dir, "git clone -q --bare origin.git module");
+    std::fs::rename(world.origin.dir.join("module"), world.origin.dir.join(&module)).unwrap();
+    let (main, url) = (world.origin.id("main"), format!("../{module}"));
+    let commits: Vec<_> = (0..2).map(|_| commit_of_parts(&mut rng, &origin, &main, (&url, &main))).collect();
+    let victim = dir.path().join("victim");
+    std::fs::write(&victim, "ref: none of theirs\n").unwrap();
+    world.provision().await.unwrap();
+    let mut filled = 0;
+    for (at, (id, links, large)) in commits.iter().enumerate() {
+        must(&origin, &["update-ref", &format!("refs/heads/c{at}"), id]);
+        let what = format!("seed {seed}, {shell}, {links:?}, {large:?}");
+        let work = world.work(&[("branch", &format!("c{at}"))]);
+        match world.prepare_for(work.clone()).await {
+            Ok(_) => {
+                for path in links {
+                    filled += 1;
+                    let module = world.tree().join(path);
+                    assert_eq!(must(&module, &["rev-parse", "HEAD"]), main, "{what}: {path:?}");
+                    assert_eq!(must(&module, &["status", "--porcelain", "--ignored"]), "", "{what}: {path:?}");
+                }
+                for path in large.iter().filter(|_| lfs.is_some()) {
+                    let content = std::fs::read_to_string(world.tree().join(path));
+                    assert_eq!(content.ok().as_deref(), Some("large\n"), "{what}: {path:?}");
+                }
+            }
+            // Names that git refuses as well are the commit's fault.
+            Err(failure) => assert_eq!(failure.blame, Blame::Request, "{what}: {failure:?}"),
+        }
+        assert!(!ran.exists(), "{what}: a name has run a command");
+        spoil(&mut rng, &world, &victim);
+        world.clean(work).await.unwrap_or_else(|failure| panic!("{what}: clean: {failure:?}"));
+        assert!(!ran.exists() && victim.exists(), "{what}: clean");
+        // The next holder has none of them.
+        let prepared = world.prepare(&[]).await.unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
+        assert_tree(&world, &prepared, &main, &what);
+    }
+    println!("seed {seed}, {shell}: {filled} submodules with hostile names were filled");
+    world.adapter.destroy(&world.job).await.unwrap();
+    assert!(!ran.exists() && victim.exists(), "seed {seed}, {shell}: destroy");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_names_of_submodules_and_large_files_run_nothing_in_any_shell() {
+    lives(1, live_in_parts).await;
+}
+
+/// One copy's life with several repositories, of which one has only directories of hostile names.
+async fn live_sparse(seed: u64, shell: &'static str) {
+    let mut rng = Rng(seed, shell.ends_with("applets"));
+    let (dir, _) = canary();
+    let host = host_with(shell, dir.path());
+    let ran = dir.path().join("ran");
+    let mut world = World::bare(|_| {});
+    let origin = world.origin.dir.join("origin.git");
+    let main = world.origin.id("main");
+    let mut source = Source { repository: world.origin.url(), default_branch: None, sparse: Vec::new() };
+    let mut config = world.adapter.config().clone();
+    config.repository = String::new();
+    // Directories that the configuration takes: it refuses the others.
+    must(&origin, &["read-tree", &main]);
+    let blob = must(&origin, &["rev-parse", "main:a.txt"]);
+    let add = |path: &str| git(&origin, &["update-index", "--add", "--cacheinfo", "100644", &blob, path]).is_some();
+    for _ in 0..200 {
+        let name = rng.name();
+        let mut tried = config.clone();
+        tried.repositories = [("part".into(), Source { sparse: vec![name.clone()], ..source.clone() })].into();
+        if source.sparse.len() < 3
+            && CopiesAdapter::new("copies".into(), tried).is_ok()
+            && add(&format!("{}/in", name.trim_end_matches('/')))
+        {
+            source.sparse.push(name);
+        }
+        add(&rng.name());
+    }
+    let tree = must(&origin, &["write-tree"]);
+    let commit = must(&origin, &["commit-tree", &tree, "-p", &main, "-m", "directories"]);
+    must(&origin, &["update-ref", "refs/heads/main", &commit]);
+    let what = format!("seed {seed}, {shell}, {:?}", source.sparse);
+    let whole = Source { sparse: Vec::new(), ..source.clone() };
+    config.repositories = [("part".into(), source.clone()), ("whole".into(), whole)].into();
+    config.default = Some("part".into());
+    world.adapter = CopiesAdapter::new("copies".into(), config).unwrap_or_else(|problem| panic!("{what}: {problem:?}"));
+    world.job.parent.as_mut().unwrap().shell = host;
+    world.job.op += 1;
+    let job = wharfinger_adapter::ProvisionJob { resource: world.job.clone(), attempt: 0 };
+    let made = world.adapter.provision(&job).await.unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
+    world.job.handle = Some(made.handle);
+    for _ in 0..2 {
+        let work = world.work(&[]);
+        let prepared = world.prepare_for(work.clone()).await.unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
+        assert_eq!(prepared.access[access::COMMIT], commit, "{what}");
+        for part in &source.sparse {
+            let file = world.tree().join("part").join(part).join("in");
+            assert_eq!(
+                std::fs::read(&file).ok(),
+                std::fs::read(world.tree().join("part/a.txt")).ok(),
+                "{what}: {file:?}"
+            );
+        }
+        let seen = must(&world.tree().join("part"), &["status", "--porcelain", "--ignored"]);
+        assert_eq!(seen, "", "{what}");
+        assert!(!ran.exists(), "{what}: prepare");
+        for _ in 0..6 {
+            let name = rng.name().replace('/', "");
+            for place in ["part", "whole", "."] {
+                let _ = std::fs::write(world.tree().join(place).join(&name), "left by a build\n");
+            }
+        }
+        world.clean(work).await.unwrap_or_else(|failure| panic!("{what}: clean: {failure:?}"));
+        assert!(!ran.exists(), "{what}: clean");
+    }
+    world.adapter.destroy(&world.job).await.unwrap();
+    assert!(!ran.exists(), "{what}: destroy");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_names_of_directories_in_several_repositories_run_nothing_in_any_shell() {
+    lives(1, live_sparse).await;
 }

@@ -243,8 +243,11 @@ impl Life {
         let beside = sh(&self.world.home(), "ls -A | grep -vx -e tree -e meta -e parts || :");
         assert_eq!(beside, "", "beside the tree");
         if self.rng.one_in(2) {
-            // So that no file changed shortly before the clean-up hashes it.
-            tokio::time::sleep(Duration::from_millis(3100)).await;
+            // No file changed shortly before the clean-up hashes it.
+            let changed = "find . -path ./.git -prune -o ! -type d -newerct '3 seconds ago' -print -quit";
+            while !sh(&self.world.tree(), changed).is_empty() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
         for _ in 0..self.rng.below(4) {
             self.mangle();

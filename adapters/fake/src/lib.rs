@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use shell::FakeShell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 use wharfinger_adapter::{
     Adapter, CleanJob, Failure, Journal, Notice, NoticeKind, NoticeSink, NoticeTarget, PrepareJob, Prepared,
@@ -57,6 +58,9 @@ struct World {
     calls: Vec<Made>,
     boots: bool,
     note: Option<String>,
+    lingers: Duration,
+    open: BTreeMap<(String, Call), usize>,
+    overlaps: Vec<(Call, Call)>,
     sink: Option<NoticeSink>,
 }
 
@@ -109,6 +113,16 @@ impl Fake {
         self.world().note = Some(text.to_string());
     }
 
+    /// From now on a call that is aborted takes this long to end. It blocks a thread of the runtime meanwhile.
+    pub fn lingers(&self, time: Duration) {
+        self.world().lingers = time;
+    }
+
+    /// The pairs of calls that were under way on one resource at the same time: the earlier one, and the one that began beside it.
+    pub fn overlaps(&self) -> Vec<(Call, Call)> {
+        self.world().overlaps.clone()
+    }
+
     /// Lets calls of this kind go on.
     pub fn let_go(&self, call: Call) {
         self.world().held.remove(&call);
@@ -152,12 +166,15 @@ impl Fake {
     }
 
     async fn enter(&self, call: Call, job: &ResourceJob, lease: Option<&str>) -> Result<(), Failure> {
-        self.world().calls.push(Made {
-            call,
-            resource: job.resource.clone(),
-            op: job.op,
-            lease: lease.map(String::from),
-        });
+        {
+            let mut world = self.world();
+            world.calls.push(Made { call, resource: job.resource.clone(), op: job.op, lease: lease.map(String::from) });
+            let beside: Vec<Call> =
+                world.open.keys().filter(|(resource, _)| *resource == job.resource).map(|(_, other)| *other).collect();
+            world.overlaps.extend(beside.into_iter().map(|other| (other, call)));
+            *world.open.entry((job.resource.clone(), call)).or_default() += 1;
+        }
+        let mut open = Open { fake: self, resource: &job.resource, call, aborted: true };
         self.changed.notify_waiters();
         loop {
             let changed = self.changed.notified();
@@ -166,6 +183,7 @@ impl Fake {
             }
             changed.await;
         }
+        open.aborted = false;
         match self.world().failures.get_mut(&call).and_then(VecDeque::pop_front) {
             Some(failure) => Err(failure),
             None => Ok(()),
@@ -194,6 +212,31 @@ impl Fake {
             Some(verdict) => verdict.clone(),
             None if world.alive.contains(&job.resource) => Verdict::Healthy,
             None => Verdict::Gone { reason: "NEVER_MADE", detail: "no such resource in this world".into() },
+        }
+    }
+}
+
+/// A call under way.
+struct Open<'a> {
+    fake: &'a Fake,
+    resource: &'a str,
+    call: Call,
+    aborted: bool,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let time = self.fake.world().lingers;
+        if self.aborted && !time.is_zero() {
+            std::thread::sleep(time);
+        }
+        let mut world = self.fake.world();
+        let key = (self.resource.to_string(), self.call);
+        if let Some(count) = world.open.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                world.open.remove(&key);
+            }
         }
     }
 }

@@ -90,8 +90,9 @@ cone() {
     [ "$1" = out ] && cat >/dev/null || cat
     return 0
   }
+  # In a bracket of a regular expression, Busybox takes a backslash before a slash for a character of its own.
   wanted=$W side=$1 awk '
-    function up(d) { return match(d, /\/[^\/]*$/) ? substr(d, 1, RSTART - 1) : "" }
+    function up(d) { return match(d, "/[^/]*$") ? substr(d, 1, RSTART - 1) : "" }
     BEGIN {
       n = split(ENVIRON["wanted"], list, "\n")
       above[""] = 1

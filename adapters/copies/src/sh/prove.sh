@@ -64,8 +64,7 @@ elif [ -s "$M/dirty" ]; then
   # These files were changed after they were hashed: they are looked at as the others were then.
   left_side <"$M/dirty" | cone in >"$M/zero"
   cat "$M/zero" >>"$M/changes"
-  names <"$M/zero" | xargs -0 sh -c 'find "$@" -prune -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" \
-    -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' sh 2>/dev/null
+  names <"$M/zero" | remove_odd
   [ "$converts" = no ] || prove_attributes
   refresh
 fi

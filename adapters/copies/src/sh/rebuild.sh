@@ -127,6 +127,22 @@ names() {
   rm -f -- "$M/names"
 }
 
+# Removes the files on standard input, each behind "./" and before a NUL, that a look at their bytes would not find wrong, for their
+# mode, another name or their owner. Files of more than 256 MiB go if their size is not the blob's: a sparse file has no end within
+# reach. The checkout writes them again.
+remove_odd() {
+  cat >"$M/odd"
+  xargs -0 sh -c 'find "$@" -prune -type f \( -links +1 -o ! -user "$(id -u)" -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' \
+    sh <"$M/odd" 2>/dev/null
+  # shellcheck disable=SC2016
+  large='for f; do
+      [ "$(stat -c %s -- "$f")" = "$(git --git-dir="$git_dir" cat-file -s ":0:${f#./}")" ] || rm -f -- "$f"
+    done'
+  git_dir=$G large=$large xargs -0 sh -c 'find "$@" -prune -type f -size +524288 -exec sh -c "$large" sh {} +' \
+    sh <"$M/odd" 2>/dev/null
+  rm -f -- "$M/odd"
+}
+
 # Hashes what the list $1 names, and leaves in meta/zero what is not what it should be: by a look at the bytes and not by a time
 # stamp, so that the index that the checkout wrote stands. Links and submodules are left to who compares all.
 hash_written() {
@@ -166,20 +182,11 @@ if [ -z "$known" ]; then
   fi
   links=maybe
   sweep "$@"
-  # Tracked files that a look at their bytes would not find wrong, for their mode, another name or their owner, are written again.
-  # So are those of more than 256 MiB whose size is not the blob's: a sparse file has no end within reach.
   find . -path ./.git -prune -o -type f \( -size +524288 -o -links +1 -o ! -user "$(id -u)" -o ! -perm 644 ! -perm 755 \) \
     -print0 2>/dev/null | tr '\0\n' '\n\0' | sed 's|^\./||' | sort >"$M/odd"
   if [ -s "$M/odd" ]; then
     { cat "$M/odd" && g ls-files -z | tr '\0\n' '\n\0'; } | sort | uniq -d | sed 's|^|./|' | tr '\0\n' '\n\0' >"$M/names"
-    xargs -0 sh -c 'find "$@" -prune -type f \( -links +1 -o ! -user "$(id -u)" -o ! -perm 644 ! -perm 755 \) -exec rm -f -- {} +' \
-      sh <"$M/names" 2>/dev/null
-    # shellcheck disable=SC2016
-    large='for f; do
-        [ "$(stat -c %s -- "$f")" = "$(git --git-dir="$git_dir" cat-file -s ":0:${f#./}")" ] || rm -f -- "$f"
-      done'
-    git_dir=$G large=$large xargs -0 sh -c 'find "$@" -prune -type f -size +524288 -exec sh -c "$large" sh {} +' \
-      sh <"$M/names" 2>/dev/null
+    remove_odd <"$M/names"
     rm -f -- "$M/names"
   fi
   rm -f -- "$M/odd"
@@ -192,7 +199,7 @@ written=0
 # The directories that the pool has nothing in; those above first.
 outer() {
   g ls-files | sed "s/^/$tab/" | cone out | cut -f2- | awk '
-    !/^"/ { d = $0; while (match(d, /\/[^\/]*$/)) { d = substr(d, 1, RSTART - 1); if (seen[d]++) break; print "./" d } }' | sort
+    !/^"/ { d = $0; while (match(d, "/[^/]*$")) { d = substr(d, 1, RSTART - 1); if (seen[d]++) break; print "./" d } }' | sort
 }
 if [ -n "$W" ] && [ "$known" != yes ]; then
   # Git takes what a link leads to for what is meant to be missing. One by one: nothing is looked at behind a link.

@@ -2,6 +2,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod clones;
+pub(crate) mod hostile_names;
 pub(crate) mod mangles;
 pub(crate) mod odd_rows;
 pub(crate) mod rows;
