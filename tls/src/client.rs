@@ -1,0 +1,251 @@
+//! The client's side: which servers it trusts, and the certificate that it shows, anew for each connection.
+
+use crate::files::Files;
+use crate::leaf::{Leaf, LeafError};
+use crate::problem::{Setting, TlsProblem};
+use crate::spiffe::Uri;
+use crate::{ALPN, provider};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::version::TLS13;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+pub use rustls::pki_types::ServerName;
+
+/// The settings of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// The file of the authorities that sign servers' certificates. `None`: those that the machine trusts.
+    pub ca: Option<PathBuf>,
+    /// The client's own chain, and the file of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that each server has in its certificate. `None`: its host name is checked.
+    pub server_uri: Option<Uri>,
+}
+
+impl ClientSettings {
+    fn files(&self) -> impl Iterator<Item = (Setting, &Path)> {
+        let ca = self.ca.iter().map(|path| (Setting::Ca, path.as_path()));
+        let own = self.identity.iter().flat_map(|(certificate, key)| {
+            [(Setting::Certificate, certificate.as_path()), (Setting::Key, key.as_path())]
+        });
+        ca.chain(own)
+    }
+}
+
+/// Makes TLS connections. A certificate that was renewed on disk is used from the next connection on.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    settings: Arc<ClientSettings>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Arc<ClientConfig>,
+    digest: [u8; 32],
+}
+
+/// The reason why a connection does not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The host's name is no name of the DNS and no IP address.
+    #[error("{0:?} is neither a host name nor an IP address")]
+    Name(String),
+    /// The server's certificate is not trusted.
+    #[error("the server's certificate is not trusted: {0}")]
+    Certificate(String),
+    /// The server does not speak TLS.
+    #[error("the server does not speak TLS")]
+    Plaintext,
+    /// The server does not speak HTTP/2.
+    #[error("the server does not speak HTTP/2 (ALPN h2)")]
+    Protocol,
+    /// The handshake failed otherwise.
+    #[error("the handshake failed: {0}")]
+    Handshake(rustls::Error),
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl ClientTls {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// [`TlsProblem`]: a file cannot be used.
+    pub fn load(settings: ClientSettings) -> Result<Self, TlsProblem> {
+        let files = Files::read(settings.files())?;
+        let state = State { config: Arc::new(make(&settings, &files)?), digest: files.digest() };
+        Ok(ClientTls { settings: Arc::new(settings), state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// The present configuration. Files that cannot be used leave the one before.
+    fn config(&self) -> Arc<ClientConfig> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = Files::read(self.settings.files()).and_then(|files| {
+            let digest = files.digest();
+            if digest == state.digest {
+                return Ok(None);
+            }
+            Ok(Some(State { config: Arc::new(make(&self.settings, &files)?), digest }))
+        });
+        match renewed {
+            Ok(Some(new)) => *state = new,
+            Ok(None) => {}
+            Err(problem) => tracing::warn!(%problem, "certificates are not read again; the ones before stay"),
+        }
+        state.config.clone()
+    }
+
+    /// The client's handshake with the server of this name, or of this IP address. The caller limits its time.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: the connection is closed, and nothing was sent on it.
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        host: &str,
+        stream: S,
+    ) -> Result<TlsStream<S>, ConnectError> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(bare.to_string()).map_err(|_| ConnectError::Name(host.to_string()))?;
+        let stream = TlsConnector::from(self.config()).connect(name, stream).await.map_err(classified)?;
+        if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+            return Err(ConnectError::Protocol);
+        }
+        Ok(stream)
+    }
+}
+
+fn classified(error: io::Error) -> ConnectError {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return ConnectError::Io(error);
+    };
+    match tls {
+        rustls::Error::InvalidMessage(_) => ConnectError::Plaintext,
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            ConnectError::Certificate(other.to_string())
+        }
+        rustls::Error::InvalidCertificate(_) => ConnectError::Certificate(tls.to_string()),
+        rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => ConnectError::Protocol,
+        _ => ConnectError::Handshake(tls.clone()),
+    }
+}
+
+fn make(settings: &ClientSettings, files: &Files) -> Result<ClientConfig, TlsProblem> {
+    let mut roots = RootCertStore::empty();
+    match &settings.ca {
+        Some(path) => {
+            for certificate in files.certificates(Setting::Ca, path)? {
+                roots.add(certificate).map_err(|error| {
+                    let remedy = "write authorities in PEM";
+                    TlsProblem::file(Setting::Ca, path, format!("a certificate is refused: {error}"), remedy)
+                })?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| TlsProblem::value(Setting::Certificate, error.to_string(), "report this as a bug"))?;
+    let builder = match &settings.server_uri {
+        None => builder.with_root_certificates(roots),
+        Some(uri) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ByUri { roots: Arc::new(roots), uri: uri.clone() })),
+    };
+    let mut config = match &settings.identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = files.certificates(Setting::Certificate, certificate)?;
+            builder.with_client_auth_cert(chain, files.key(key)?).map_err(|error| {
+                TlsProblem::file(
+                    Setting::Key,
+                    key,
+                    format!("does not fit {}: {error}", certificate.display()),
+                    "name the key of the first certificate in that file",
+                )
+            })?
+        }
+    };
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+/// Takes a server by its SPIFFE name, whatever address led to it.
+#[derive(Debug)]
+struct ByUri {
+    roots: Arc<RootCertStore>,
+    uri: Uri,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ServerFault {
+    #[error("{0}")]
+    Leaf(LeafError),
+    #[error("its name is {found}, and that of a server is {wanted}")]
+    Name { found: Uri, wanted: Uri },
+}
+
+impl ServerCertVerifier for ByUri {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let other = |fault| rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(fault))));
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = provider().signature_verification_algorithms.all;
+        rustls::client::verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        let leaf = Leaf::parse(end_entity).map_err(|error| other(ServerFault::Leaf(error)))?;
+        if leaf.uri == self.uri {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(other(ServerFault::Name { found: leaf.uri, wanted: self.uri.clone() }))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not spoken here".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
