@@ -106,3 +106,34 @@ pub(crate) fn check_root(key: &str, root: &str) -> Result<(), ConfigProblem> {
         Err(ConfigProblem::new(message, "name one, without '..'"))
     }
 }
+
+/// Where git-lfs asks, for a repository with this address: as it would find out by itself.
+pub(crate) fn lfs_endpoint(repository: &str) -> String {
+    if repository.starts_with('/') {
+        return format!("file://{repository}");
+    }
+    if !repository.starts_with("https://") {
+        return repository.to_string();
+    }
+    let base = repository.trim_end_matches('/');
+    format!("{}.git/info/lfs", base.strip_suffix(".git").unwrap_or(base))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lfs_endpoint;
+
+    #[test]
+    fn the_server_follows_from_the_address() {
+        for (repository, server) in [
+            ("https://example.org/a.git", "https://example.org/a.git/info/lfs"),
+            ("https://example.org/a/", "https://example.org/a.git/info/lfs"),
+            ("/srv/a.git", "file:///srv/a.git"),
+            ("file:///srv/a.git", "file:///srv/a.git"),
+            ("git@example.org:a.git", "git@example.org:a.git"),
+            ("ssh://git@example.org/a.git", "ssh://git@example.org/a.git"),
+        ] {
+            assert_eq!(lfs_endpoint(repository), server);
+        }
+    }
+}

@@ -1,35 +1,14 @@
 //! Between two leases: nothing of the former one may run, and only what the pool keeps may stay.
 
 use crate::checkout::{Done, Trusts};
+use crate::clone::clone;
 use crate::config::{Clean, Config};
 use crate::error::{State, Trouble};
 use crate::git::{CLEAN, Copy, NORMALISE, REBUILD_AND_PROVE};
 use crate::parts::{Parts, all};
-use crate::{mirror, provision, submodules};
-use serde::{Deserialize, Serialize};
-use wharfinger_adapter::{CleanJob, Failure, HolderWork, reaper};
-
-/// The note of who has the copy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Note {
-    pub(crate) lease: String,
-    pub(crate) token: u64,
-    pub(crate) commit: String,
-}
-
-impl Note {
-    /// The text to leave on the host.
-    pub(crate) fn text(work: &HolderWork, commit: &str) -> Result<String, Failure> {
-        let note = Note { lease: work.lease.clone(), token: work.token, commit: commit.to_string() };
-        serde_json::to_string(&note).map_err(|error| Failure::bug("BAD_NOTE", error.to_string()))
-    }
-
-    /// Leaves it there.
-    pub(crate) async fn write(copy: &Copy, work: &HolderWork, commit: &str) -> Result<(), Trouble> {
-        let text = Self::text(work, commit)?;
-        Ok(copy.shell.put(&copy.meta("lease"), text.into_bytes().into(), 0o600).await?)
-    }
-}
+use crate::{mirror, submodules};
+use futures::future::{BoxFuture, FutureExt};
+use wharfinger_adapter::{CleanJob, ShellError, reaper};
 
 /// Ends the former holder's processes, empties the copies by the pool's policy, and hashes what is left, so that the next
 /// prepare need not: nobody waits for them yet.
@@ -61,7 +40,7 @@ async fn at_once(copy: &Copy, lease: &str, token: u64, trusts: &Trusts) -> Resul
 
 async fn one(copy: &Copy, op: u64, trusts: &Trusts) -> Result<(), Trouble> {
     if copy.config.clean == Clean::Fresh {
-        provision::clone(copy, op).await?;
+        clone(copy, op).await?;
         return Ok(());
     }
     let pinned = copy.pinned().await?;
@@ -73,7 +52,7 @@ async fn one(copy: &Copy, op: u64, trusts: &Trusts) -> Result<(), Trouble> {
 pub(crate) async fn empty(copy: &Copy, pinned: &str, trusts: Option<&Trusts>) -> Result<(), Trouble> {
     copy.must(NORMALISE, &[pinned, "strict", "0", ""], copy.config.command_timeout()).await?;
     if copy.config.submodules {
-        submodules::put_away(copy).await?;
+        clean_submodules(copy).await?;
     }
     let (args, limit) = (rebuild(&copy.config), copy.config.command_timeout() * 2);
     let mut done = copy.ask(REBUILD_AND_PROVE, &args, limit).await?;
@@ -88,6 +67,30 @@ pub(crate) async fn empty(copy: &Copy, pinned: &str, trusts: Option<&Trusts>) ->
         Some(trusts) => learn(copy, done, trusts).await,
         None => learn(copy, done, &Trusts::default()).await,
     }
+}
+
+/// Takes the submodules out of the tree. Unless the pool keeps files, it cleans them where they are then. A submodule that cannot be
+/// cleaned is removed; the next lease that wants it clones it anew.
+fn clean_submodules(parent: &Copy) -> BoxFuture<'_, Result<(), Trouble>> {
+    async move {
+        for copy in submodules::park(parent).await? {
+            if parent.config.clean == Clean::Keep {
+                continue;
+            }
+            let cleaned = async { empty(&copy, &copy.pinned().await?, None).await };
+            match cleaned.await {
+                // The host does not answer: the state of the submodule is unknown.
+                Err(Trouble::Shell(error @ ShellError::Unreachable(_))) => return Err(error.into()),
+                Err(trouble) => {
+                    tracing::info!(resource = %copy.resource, submodule = %copy.at, ?trouble, "dropped");
+                    submodules::remove(&copy).await?;
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+    .boxed()
 }
 
 /// What `rebuild.sh` takes, for the commit that is there.

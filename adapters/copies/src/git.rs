@@ -3,9 +3,10 @@
 //! The commands are POSIX shell scripts (`src/sh`), so that one step is one round trip to the host. Arguments reach them
 //! as positional parameters, never as shell text. What all of them set, and why, stands in `prelude.sh`.
 
-use crate::address::check_root;
+use crate::address::{check_root, lfs_endpoint};
 use crate::config::Config;
 use crate::error::{State, Trouble};
+use crate::sparse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -229,8 +230,8 @@ impl Copy {
 
     /// Runs a script and hands back all there is to know.
     pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
-        let large = if self.config.lfs { crate::lfs::endpoint(&self.config.repository) } else { String::new() };
-        let sparse = crate::sparse::lines(&self.config.sparse);
+        let large = if self.config.lfs { lfs_endpoint(&self.config.repository) } else { String::new() };
+        let sparse = sparse::lines(&self.config.sparse);
         let depth = self.config.depth.map(|depth| depth.to_string()).unwrap_or_default();
         let ca = self.config.ca_file.clone().unwrap_or_default();
         let at = [&self.dir, &self.resource, &self.at, &self.notes, &large, &sparse, &depth, &ca];

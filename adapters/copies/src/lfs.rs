@@ -6,22 +6,11 @@
 //! store's files are hashed, those that are not what their name says are removed, and are loaded again, once. What no lease
 //! has needed for 30 days goes.
 
+use crate::address::lfs_endpoint;
 use crate::error::{State, Trouble};
 use crate::git::{Copy, LFS, SAID};
 use crate::mirror::list;
 use wharfinger_adapter::{Exit, Failure};
-
-/// Where git-lfs asks, for a repository with this address: as it would find out by itself.
-pub(crate) fn endpoint(repository: &str) -> String {
-    if repository.starts_with('/') {
-        return format!("file://{repository}");
-    }
-    if !repository.starts_with("https://") {
-        return repository.to_string();
-    }
-    let base = repository.trim_end_matches('/');
-    format!("{}.git/info/lfs", base.strip_suffix(".git").unwrap_or(base))
-}
 
 /// Brings the content of the commit's large files to the host; `anew` if what is there may be spoilt.
 pub(crate) async fn bring(copy: &Copy, commit: &str, anew: bool) -> Result<(), Trouble> {
@@ -48,7 +37,7 @@ pub(crate) async fn bring(copy: &Copy, commit: &str, anew: bool) -> Result<(), T
             let which = output.text().lines().take(3).collect::<Vec<_>>().join(", ");
             // Of a repository that lies in a directory there is nobody else who could be down. A server of large files is
             // another than that of the repository, and what it says is for people to read.
-            let local = endpoint(repository).starts_with("file://");
+            let local = lfs_endpoint(repository).starts_with("file://");
             let blame = if local { Failure::request } else { Failure::provider };
             Err(blame(
                 "LFS_OBJECT_MISSING",
@@ -68,23 +57,4 @@ pub(crate) async fn prove(copy: &Copy, commit: &str) -> Result<Result<(), State>
         return Ok(Ok(()));
     }
     Ok(copy.ask(LFS, &[commit, "after"], copy.config.command_timeout()).await?.map(drop))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::endpoint;
-
-    #[test]
-    fn the_server_follows_from_the_address() {
-        for (repository, server) in [
-            ("https://example.org/a.git", "https://example.org/a.git/info/lfs"),
-            ("https://example.org/a/", "https://example.org/a.git/info/lfs"),
-            ("/srv/a.git", "file:///srv/a.git"),
-            ("file:///srv/a.git", "file:///srv/a.git"),
-            ("git@example.org:a.git", "git@example.org:a.git"),
-            ("ssh://git@example.org/a.git", "ssh://git@example.org/a.git"),
-        ] {
-            assert_eq!(endpoint(repository), server);
-        }
-    }
 }

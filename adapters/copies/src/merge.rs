@@ -7,9 +7,9 @@
 
 use crate::error::{State, Trouble};
 use crate::git::{Copy, MERGE, SAID};
+use crate::inspect::{Depth, inspect};
 use crate::mirror::{self, Goal, Missing, Tip};
 use crate::params::Wanted;
-use crate::probe::{Depth, inspect};
 use wharfinger_adapter::{Exit, Failure};
 
 /// What is merged: the name that the holder gave, and the commit that it stands for.

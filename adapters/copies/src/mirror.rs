@@ -13,8 +13,8 @@
 
 use crate::error::{State, Trouble};
 use crate::git::{Copy, LIST, PULL, READY, SAID, SETTLE, TAKE, mirror_config};
+use crate::inspect::{Depth, inspect};
 use crate::params::check_ref_name;
-use crate::probe::{Depth, inspect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wharfinger_adapter::{Exit, Failure, Output};

@@ -1,30 +1,12 @@
 //! Is this the copy that we made, and is it fit for use? And the smallest step that mends it.
 
+use crate::clone::clone;
 use crate::error::{State, Trouble};
-use crate::git::{Copy, EMPTY, INSPECT, NORMALISE};
+use crate::git::{Copy, EMPTY, NORMALISE};
+use crate::inspect::{Depth, inspect};
 use crate::parts::{Parts, all, named, verdict_of};
-use crate::provision;
 use futures::future::join_all;
 use wharfinger_adapter::{Failure, ShellError, Verdict};
-
-/// How far an inspection goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// Files and `HEAD`; some milliseconds.
-    Quick,
-    /// Also whether every object is there that a ref needs; as long as history is.
-    Deep,
-}
-
-/// What state the copy is in; `Ok(Ok(()))` is a good one.
-pub(crate) async fn inspect(copy: &Copy, pinned: &str, depth: Depth) -> Result<Result<(), State>, Trouble> {
-    let min = copy.config.min_free_disk_mb.to_string();
-    let (word, limit) = match depth {
-        Depth::Quick => ("quick", copy.config.command_timeout()),
-        Depth::Deep => ("deep", copy.config.clone_timeout()),
-    };
-    Ok(copy.ask(INSPECT, &[pinned, &min, word], limit).await?.map(drop))
-}
 
 /// The configuration to expect. A copy whose notes are gone is not ours any more; the inspection says how.
 async fn expected(copy: &Copy) -> Result<String, Trouble> {
@@ -114,5 +96,5 @@ async fn mend(copy: &Copy, op: u64) -> Result<(), Trouble> {
         return Err(state.into());
     }
     tracing::info!(resource = %copy.resource, found = state.reason, "cloning anew");
-    provision::clone(copy, op).await.map(drop)
+    clone(copy, op).await.map(drop)
 }

@@ -9,61 +9,39 @@
 //! (`update` may name a command) is not looked at.
 
 use crate::address::check_repository;
-use crate::clean;
-use crate::config::Clean;
+use crate::clone::clone;
 use crate::error::Trouble;
 use crate::git::{Copy, DROP, MODULES, PARK, PLACE, hashed};
-use crate::params::Wanted;
-use crate::parts::{all, named};
-use crate::{prepare, provision};
-use futures::future::{BoxFuture, FutureExt, join_all};
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Blame, Exit, Failure};
 
-/// So many working copies may lie inside of each other.
-const DEEPEST: usize = 8;
-/// So many submodules may one commit have.
-const MOST: usize = 256;
-/// So many are filled at once.
-const AT_ONCE: usize = 4;
+/// Maximum number of submodules of a commit.
+const MODULES_MAX: usize = 256;
 
 /// One submodule of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Module {
+pub(crate) struct Module {
     path: String,
     /// The commit that the parent names.
-    id: String,
+    pub(crate) id: String,
     address: String,
 }
 
-/// Fills the submodules of the commit that is in the tree.
-pub(crate) fn fill(parent: &Copy, op: u64, depth: usize) -> BoxFuture<'_, Result<(), Trouble>> {
-    async move {
-        let limit = parent.config.command_timeout();
-        let output = parent.raw(MODULES, &[], limit).await?;
-        if output.exit != Exit::Code(0) {
-            // A guard has found something, or time is up: the usual words are there for that.
-            parent.must(MODULES, &[], limit).await?;
-        }
-        let modules = read(&output.stdout, parent)?;
-        if !modules.is_empty() && depth >= DEEPEST {
-            let text = format!("submodules lie more than {DEEPEST} deep in each other; the pool does not go further");
-            return Err(refused("SUBMODULES_TOO_DEEP", text).into());
-        }
-        for some in modules.chunks(AT_ONCE) {
-            let results = join_all(some.iter().map(|module| async move {
-                let copy = copy_of(parent, module);
-                bring(parent, &copy, module, op, depth).await.map_err(|trouble| named(&copy, blamed(trouble, module)))
-            }))
-            .await;
-            all(results)?;
-        }
-        Ok(())
+/// Lists the submodules of the commit that is in the tree.
+///
+/// # Errors
+/// `TOO_MANY_SUBMODULES`, `SUBMODULE_UNKNOWN` and `SUBMODULE_REFUSED` blame the request.
+pub(crate) async fn submodules(parent: &Copy) -> Result<Vec<Module>, Trouble> {
+    let limit = parent.config.command_timeout();
+    let output = parent.raw(MODULES, &[], limit).await?;
+    if output.exit != Exit::Code(0) {
+        parent.judge(MODULES, output.clone(), limit)??;
     }
-    .boxed()
+    Ok(read(&output.stdout, parent)?)
 }
 
-fn copy_of(parent: &Copy, module: &Module) -> Copy {
+/// The working copy of a submodule.
+pub(crate) fn copy_of(parent: &Copy, module: &Module) -> Copy {
     let mut config = parent.config.clone();
     config.repository = module.address.clone();
     config.default_branch = None;
@@ -81,35 +59,33 @@ fn copy_of(parent: &Copy, module: &Module) -> Copy {
     }
 }
 
-async fn bring(parent: &Copy, copy: &Copy, module: &Module, op: u64, depth: usize) -> Result<(), Trouble> {
-    let limit = parent.config.command_timeout();
-    let mut again = false;
-    loop {
-        let found = parent.must(PLACE, &[&module.path, &hashed(&module.path)], limit).await?;
-        let made = match found.as_str() {
-            "there" => Ok(()),
-            _ => make(copy, op).await,
-        };
-        let done = match made {
-            Ok(()) => prepare::one(copy, &Wanted::Commit(module.id.clone()), &[], None, op, depth + 1).await.map(drop),
-            Err(trouble) => Err(trouble),
-        };
-        let spoilt = match &done {
-            Err(Trouble::State(_)) => true,
-            Err(Trouble::Failure(failure)) => failure.blame == Blame::Resource,
-            Err(Trouble::Shell(_)) | Ok(()) => false,
-        };
-        if again || !spoilt {
-            return done;
-        }
-        tracing::info!(resource = %copy.resource, submodule = %copy.at, why = ?done.err(), "made anew");
-        copy.must(DROP, &[], limit).await?;
-        again = true;
-    }
+/// Moves the submodule to its place in the tree. Returns whether it is there; otherwise it has to be cloned.
+pub(crate) async fn place(parent: &Copy, module: &Module) -> Result<bool, Trouble> {
+    let args = [module.path.as_str(), &hashed(&module.path)];
+    Ok(parent.must(PLACE, &args, parent.config.command_timeout()).await? == "there")
 }
 
-async fn make(copy: &Copy, op: u64) -> Result<(), Trouble> {
-    let format = provision::clone(copy, op).await?;
+/// Removes a submodule with its metadata.
+pub(crate) async fn remove(copy: &Copy) -> Result<(), Trouble> {
+    copy.must(DROP, &[], copy.config.command_timeout()).await.map(drop)
+}
+
+/// Moves the submodules out of the tree, and returns them where they are then. Their addresses are empty: the next commit names
+/// them.
+pub(crate) async fn park(parent: &Copy) -> Result<Vec<Copy>, Trouble> {
+    let names = parent.must(PARK, &[], parent.config.command_timeout()).await?;
+    let parked = names.lines().map(|name| {
+        let notes = format!("{}/sub/{name}", parent.notes);
+        let mut copy = Copy { at: format!("{notes}/parked"), notes, format: None, ..parent.clone() };
+        copy.config.repository = String::new();
+        copy
+    });
+    Ok(parked.collect())
+}
+
+/// Clones the submodule into its place.
+pub(crate) async fn make(copy: &Copy, op: u64) -> Result<(), Trouble> {
+    let format = clone(copy, op).await?;
     if copy.format.as_ref() != Some(&format) && copy.format.is_some() {
         let text = format!("{} has object names of {format}, and the commit around it others", copy.config.repository);
         return Err(refused("SUBMODULE_FORMAT", text).into());
@@ -118,7 +94,7 @@ async fn make(copy: &Copy, op: u64) -> Result<(), Trouble> {
 }
 
 /// What a name that the remote does not have means here: the commit around it is to blame.
-fn blamed(trouble: Trouble, module: &Module) -> Trouble {
+pub(crate) fn blamed(trouble: Trouble, module: &Module) -> Trouble {
     match trouble {
         Trouble::Failure(failure)
             if failure.blame == Blame::Request && ["REF_NOT_FOUND", "REF_NOT_A_COMMIT"].contains(&failure.reason) =>
@@ -133,37 +109,8 @@ fn blamed(trouble: Trouble, module: &Module) -> Trouble {
     }
 }
 
-/// Takes the submodules out of the tree; of a pool that wants copies clean, they are cleaned where they lie then. One with
-/// which that does not work is made anew by the next lease that wants it.
-pub(crate) fn put_away(parent: &Copy) -> BoxFuture<'_, Result<(), Trouble>> {
-    async move {
-        let names = parent.must(PARK, &[], parent.config.command_timeout()).await?;
-        if parent.config.clean == Clean::Keep {
-            return Ok(());
-        }
-        for name in names.lines() {
-            let notes = format!("{}/sub/{name}", parent.notes);
-            let mut copy = Copy { at: format!("{notes}/parked"), notes, format: None, ..parent.clone() };
-            // Where it came from is for the next lease to say, from its commit.
-            copy.config.repository = String::new();
-            let cleaned = async { clean::empty(&copy, &copy.pinned().await?, None).await };
-            match cleaned.await {
-                // The host does not answer: nothing is known of the submodule.
-                Err(Trouble::Shell(error @ wharfinger_adapter::ShellError::Unreachable(_))) => return Err(error.into()),
-                Err(trouble) => {
-                    tracing::info!(resource = %copy.resource, submodule = %copy.at, ?trouble, "dropped");
-                    copy.must(DROP, &[], copy.config.command_timeout()).await?;
-                }
-                Ok(()) => {}
-            }
-        }
-        Ok(())
-    }
-    .boxed()
-}
-
 /// The commit is to blame.
-fn refused(reason: &'static str, text: String) -> Failure {
+pub(crate) fn refused(reason: &'static str, text: String) -> Failure {
     Failure::request(reason, text)
 }
 
@@ -184,10 +131,10 @@ fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
     if links.is_empty() {
         return Ok(Vec::new());
     }
-    if links.len() > MOST {
+    if links.len() > MODULES_MAX {
         return Err(refused(
             "TOO_MANY_SUBMODULES",
-            format!("the commit has {} submodules, more than {MOST}", links.len()),
+            format!("the commit has {} submodules, more than {MODULES_MAX}", links.len()),
         ));
     }
     match records.next() {
