@@ -1,7 +1,7 @@
 //! Bringing the tree to a commit, and what is known of it afterwards.
 
-use crate::error::{State, Trouble};
-use crate::git::{Copy, REBUILD_AND_PROVE};
+use crate::error::{State, StepError};
+use crate::git::{REBUILD_AND_PROVE, WorkingCopy};
 use crate::lfs;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -29,16 +29,16 @@ impl Warmth {
 
 /// What a checkout found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Done {
+pub(crate) struct CheckoutReport {
     /// The commit that the tree was at; empty if there was none, or it could not be made use of.
     pub(crate) was: String,
     /// Files written.
     pub(crate) written: u64,
-    /// What there is to know of the index; for [`Trusts`].
+    /// What there is to know of the index; for [`TrustedIndexes`].
     pub(crate) trust: Option<String>,
 }
 
-impl Done {
+impl CheckoutReport {
     /// Reads what `prove.sh` printed.
     pub(crate) fn parse(text: &str) -> Self {
         let mut done = Self::default();
@@ -54,21 +54,21 @@ impl Done {
     }
 }
 
-/// Checks out and proves. `trust` is what [`Trusts`] knows of the index, or empty; `note` is left for who looks at the
+/// Checks out and proves. `trust` is what [`TrustedIndexes`] knows of the index, or empty; `note` is left for who looks at the
 /// copy while it is leased.
 pub(crate) async fn check_out(
-    copy: &Copy,
+    copy: &WorkingCopy,
     commit: &str,
     mode: &str,
     default: &str,
     trust: &str,
     note: &str,
-) -> Result<Result<Done, State>, Trouble> {
+) -> Result<Result<CheckoutReport, State>, StepError> {
     let limit = copy.config.command_timeout() * 2;
     let mut args = vec![commit, copy.config.clean.word(), mode, default, trust, "", note];
     args.extend(copy.config.keep.iter().map(String::as_str));
-    match copy.ask(REBUILD_AND_PROVE, &args, limit).await? {
-        Ok(text) => Ok(lfs::prove(copy, commit).await?.map(|()| Done::parse(&text))),
+    match copy.try_run(REBUILD_AND_PROVE, &args, limit).await? {
+        Ok(text) => Ok(lfs::prove(copy, commit).await?.map(|()| CheckoutReport::parse(&text))),
         Err(state) => Ok(Err(state)),
     }
 }
@@ -76,24 +76,24 @@ pub(crate) async fn check_out(
 /// What is known of the trees that nobody has: the digest of an index whose every file was hashed after its last holder
 /// was gone, and what it is the index of. Kept here alone, since whatever lies on the host can be written by a build.
 #[derive(Debug, Default)]
-pub(crate) struct Trusts(Mutex<BTreeMap<String, BTreeMap<String, String>>>);
+pub(crate) struct TrustedIndexes(Mutex<BTreeMap<String, BTreeMap<String, String>>>);
 
 /// More resources than any broker has; the rest are proved in full.
 const MOST: usize = 100_000;
 
-impl Trusts {
+impl TrustedIndexes {
     /// What is known of this tree. It stays known: if nothing else does, the digest tells.
-    pub(crate) fn of(&self, copy: &Copy) -> Option<String> {
-        self.lock().get(&copy.resource)?.get(&copy.tree()).cloned()
+    pub(crate) fn of(&self, copy: &WorkingCopy) -> Option<String> {
+        self.lock().get(&copy.resource)?.get(&copy.tree).cloned()
     }
 
-    pub(crate) fn learn(&self, copy: &Copy, trust: Option<String>) {
+    pub(crate) fn learn(&self, copy: &WorkingCopy, trust: Option<String>) {
         let Some(trust) = trust else {
             return;
         };
         let mut all = self.lock();
         if all.len() < MOST || all.contains_key(&copy.resource) {
-            all.entry(copy.resource.clone()).or_default().insert(copy.tree(), trust);
+            all.entry(copy.resource.clone()).or_default().insert(copy.tree.clone(), trust);
         }
     }
 
@@ -103,9 +103,9 @@ impl Trusts {
     }
 
     /// Somebody has this tree now.
-    pub(crate) fn forget_tree(&self, copy: &Copy) {
+    pub(crate) fn forget_tree(&self, copy: &WorkingCopy) {
         if let Some(trees) = self.lock().get_mut(&copy.resource) {
-            trees.remove(&copy.tree());
+            trees.remove(&copy.tree);
         }
     }
 

@@ -1,19 +1,19 @@
 //! Clones a repository into the place of a working copy, by the host's mirror (`sh/clone.sh`, `sh/install.sh`).
 
-use crate::error::Trouble;
-use crate::git::{BEGIN, CLONE, Copy, INSTALL};
+use crate::error::StepError;
+use crate::git::{CLONE, INSTALL, MAKE_DIRECTORY, WorkingCopy};
 use crate::inspect::{Depth, inspect};
 use crate::mirror::{self, Goal, Missing, list};
 use wharfinger_adapter::{Exit, Failure};
 
 /// Makes the directory of the copy, and checks the host's git and its free space.
-pub(crate) async fn begin(copy: &Copy) -> Result<(), Trouble> {
+pub(crate) async fn begin(copy: &WorkingCopy) -> Result<(), StepError> {
     let min = copy.config.min_free_disk_mb.to_string();
-    copy.must(BEGIN, &[&min, &copy.note], copy.config.command_timeout()).await.map(drop)
+    copy.run(MAKE_DIRECTORY, &[&min, &copy.locator], copy.config.command_timeout()).await.map(drop)
 }
 
 /// Clones into the tree's place, whatever is there, and proves the result. Says the object format.
-pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
+pub(crate) async fn clone(copy: &WorkingCopy, op: u64) -> Result<String, StepError> {
     begin(copy).await?;
     let listing = list(copy, &[]).await?;
     // A clone of an earlier call that is still running somewhere fails by itself: its directory was removed under it,
@@ -28,7 +28,7 @@ pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
             None => (copy.config.repository.clone(), String::new()),
             Some(format) => {
                 let default = listing.default.as_deref().unwrap_or_default();
-                let config = copy.pinned_in(format);
+                let config = copy.git_config_in(format);
                 match mirror::pull(copy, &config, None, default, false, Goal::Mirror(&former, &mut made)).await? {
                     Ok(_) => (copy.mirror(), format!("{}.use", copy.mirror())),
                     Err(missing) => {
@@ -39,7 +39,7 @@ pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
                 }
             }
         };
-        let output = copy.raw(CLONE, &[&new, &from, &lock], limit).await?;
+        let output = copy.output(CLONE, &[&new, &from, &lock], limit).await?;
         if output.exit == Exit::Code(0) {
             break output;
         }
@@ -59,14 +59,14 @@ pub(crate) async fn clone(copy: &Copy, op: u64) -> Result<String, Trouble> {
         former = made;
     };
     let format = output.text();
-    let config = copy.pinned_in(&format);
-    copy.must(INSTALL, &[&new, &config, &format], limit).await?;
+    let config = copy.git_config_in(&format);
+    copy.run(INSTALL, &[&new, &config, &format], limit).await?;
     // Each object was hashed on its way, and that none is missing was found out by the clone itself.
     inspect(copy, &config, Depth::Quick).await??;
     Ok(format)
 }
 
-fn failed(copy: &Copy, missing: Missing) -> Failure {
+fn failed(copy: &WorkingCopy, missing: Missing) -> Failure {
     let repository = &copy.config.repository;
     match missing {
         Missing::Time => Failure::provider(

@@ -14,7 +14,7 @@ pub(crate) struct State {
 /// Why a step did not work. Kept apart from [`Failure`] since a check must tell a host that is silent from one that
 /// answers.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum StepError {
     /// The command could not be run, or its end is not known.
     Shell(ShellError),
     /// The host answers, and the copy is in this state.
@@ -107,39 +107,39 @@ impl From<State> for Failure {
     }
 }
 
-impl From<ShellError> for Trouble {
+impl From<ShellError> for StepError {
     fn from(error: ShellError) -> Self {
-        Trouble::Shell(error)
+        StepError::Shell(error)
     }
 }
 
-impl From<Failure> for Trouble {
+impl From<Failure> for StepError {
     fn from(failure: Failure) -> Self {
-        Trouble::Failure(failure)
+        StepError::Failure(failure)
     }
 }
 
-impl From<State> for Trouble {
+impl From<State> for StepError {
     fn from(state: State) -> Self {
-        Trouble::State(state)
+        StepError::State(state)
     }
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Failure(failure) => failure,
-            Trouble::State(state) => state.into(),
-            Trouble::Shell(ShellError::NotReached(text) | ShellError::Unreachable(text)) => {
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Failure(failure) => failure,
+            StepError::State(state) => state.into(),
+            StepError::Shell(ShellError::NotReached(text) | ShellError::Unreachable(text)) => {
                 Failure::resource("UNREACHABLE", text)
             }
-            Trouble::Shell(ShellError::Closed(text)) => Failure::resource("SESSION_CLOSED", text),
-            Trouble::Shell(ShellError::WrongHost(text)) => Failure::resource("WRONG_HOST", text),
-            Trouble::Shell(ShellError::Refused(text)) => Failure::configuration("HOST_REFUSED", text),
-            Trouble::Shell(ShellError::NotStarted(text)) => {
+            StepError::Shell(ShellError::Closed(text)) => Failure::resource("SESSION_CLOSED", text),
+            StepError::Shell(ShellError::WrongHost(text)) => Failure::resource("WRONG_HOST", text),
+            StepError::Shell(ShellError::Refused(text)) => Failure::configuration("HOST_REFUSED", text),
+            StepError::Shell(ShellError::NotStarted(text)) => {
                 Failure::configuration("SHELL_MISSING", format!("{text}; a working copy's host needs /bin/sh and git"))
             }
-            Trouble::Shell(ShellError::File(text)) => Failure::resource("FILE_FAILED", text),
+            StepError::Shell(ShellError::File(text)) => Failure::resource("FILE_FAILED", text),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::address::{check_root, lfs_endpoint};
 use crate::config::Config;
-use crate::error::{State, Trouble};
+use crate::error::{State, StepError};
 use crate::sparse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, reaper, sweep};
 
 /// Exit code by which a script says that its output is a [`State`].
-pub(crate) const SAID: i32 = 93;
+pub(crate) const STATE_FOUND: i32 = 93;
 /// What the shell says of a program that is not there.
-pub(crate) const NOT_FOUND: i32 = 127;
+pub(crate) const TOOL_MISSING: i32 = 127;
 
 const PRELUDE: &str = include_str!("sh/prelude.sh");
 
@@ -55,31 +55,31 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ARRANGE = "arrange";
-    BEGIN = "begin";
+    ARRANGE_PARTS = "arrange_parts";
     CLEAN = "stop" "normalise" "convert" "rebuild" "prove";
     CLONE = "credentials" "clone";
     DESTROY = "destroy";
-    DROP = "drop";
-    EMPTY = "empty";
-    GIT = "git";
     INSPECT = "inspect";
     INSTALL = "install";
     LAND = "credentials" "scratch" "land";
     LFS = "credentials" "lfs";
-    LIST = "credentials" "ask" "list";
+    LIST_REFS = "credentials" "query_remote" "list_refs";
+    LIST_SUBMODULES = "list_submodules";
+    MAKE_DIRECTORY = "make_directory";
     MERGE = "scratch" "merge";
-    MODULES = "modules";
     NORMALISE = "normalise";
-    NOTE = "note";
-    PARK = "park";
-    PLACE = "place";
+    NORMALISE_AND_LIST = "credentials" "query_remote" "normalise" "list_refs";
+    PARK_SUBMODULES = "park_submodules";
     PULL = "credentials" "mirror" "pull";
-    READY = "credentials" "ask" "normalise" "list";
+    READ_META = "read_meta";
     REBUILD_AND_PROVE = "convert" "rebuild" "prove";
-    SETTLE = "mirror" "settle";
+    REMOVE_FILES = "remove_files";
+    REMOVE_SUBMODULE = "remove_submodule";
+    REPACK_MIRROR = "mirror" "repack_mirror";
+    RESTORE_SUBMODULE = "restore_submodule";
+    RUN_GIT = "run_git";
     STOP = "stop";
-    TAKE = "stop" "credentials" "ask" "normalise" "list";
+    TAKE_AND_LIST = "stop" "credentials" "query_remote" "normalise" "list_refs";
 }
 
 /// What the broker keeps of a copy, as JSON in [`wharfinger_adapter::Provisioned::handle`].
@@ -98,20 +98,20 @@ pub(crate) struct Handle {
 
 /// One git working copy on its host: all of a resource's tree, a part of it, or a submodule. See [`crate::parts`].
 #[derive(Clone)]
-pub(crate) struct Copy {
+pub(crate) struct WorkingCopy {
     pub(crate) shell: Arc<dyn Shell>,
     /// Absolute directory of the resource: `tree` and `meta` lie in it.
     pub(crate) dir: String,
     /// The working copy, absolute.
-    pub(crate) at: String,
+    pub(crate) tree: String,
     /// The directory of our notes on it.
-    pub(crate) notes: String,
+    pub(crate) meta_dir: String,
     /// How messages call it; empty if it is all there is.
     pub(crate) part: String,
     pub(crate) resource: String,
     /// A file on the host, for a copy that lies outside its host's directory: who sweeps what that host's resource left
     /// finds the copy by it. Empty for one that lies inside.
-    pub(crate) note: String,
+    pub(crate) locator: String,
     /// The lease that the resource has on its host, or empty.
     pub(crate) host_lease: String,
     /// The scratch directory of its host, or empty.
@@ -122,7 +122,7 @@ pub(crate) struct Copy {
     pub(crate) config: Config,
 }
 
-impl Copy {
+impl WorkingCopy {
     /// Finds out where the job's resource lies.
     pub(crate) fn of(job: &ResourceJob, config: &Config, handle: Option<&Handle>) -> Result<Self, Failure> {
         let Some(parent) = &job.parent else {
@@ -160,7 +160,7 @@ impl Copy {
             }
         };
         check_root("root", &dir).map_err(|problem| problem.into_failure("BAD_SETTING"))?;
-        let note = match parent.access.get(access::PATH) {
+        let locator = match parent.access.get(access::PATH) {
             Some(path) if !dir.starts_with(&format!("{}/", path.trim_end_matches('/'))) => {
                 format!("{}/copy.{}", sweep::beside(path), job.resource)
             }
@@ -168,11 +168,11 @@ impl Copy {
         };
         Ok(Self {
             shell: Arc::clone(&parent.shell),
-            note,
+            locator,
             host_lease: parent.lease.clone(),
             host_dir: parent.access.get(access::PATH).cloned().unwrap_or_default(),
-            at: format!("{dir}/tree"),
-            notes: format!("{dir}/meta"),
+            tree: format!("{dir}/tree"),
+            meta_dir: format!("{dir}/meta"),
             part: String::new(),
             dir,
             resource: job.resource.clone(),
@@ -181,14 +181,9 @@ impl Copy {
         })
     }
 
-    /// The directory that holders get.
-    pub(crate) fn tree(&self) -> String {
-        self.at.clone()
-    }
-
     /// A file of our own on it, which lies outside of it.
-    pub(crate) fn meta(&self, name: &str) -> String {
-        format!("{}/{name}", self.notes)
+    pub(crate) fn meta_path(&self, name: &str) -> String {
+        format!("{}/{name}", self.meta_dir)
     }
 
     /// The host's mirror of the repository: beside the copies, so that it is there for all of them. Another repository
@@ -202,17 +197,17 @@ impl Copy {
     }
 
     /// The whole of `.git/config`, as it must be before git is run in the copy.
-    pub(crate) async fn pinned(&self) -> Result<String, Trouble> {
+    pub(crate) async fn git_config(&self) -> Result<String, StepError> {
         let format = match &self.format {
             Some(format) => format.clone(),
-            None => self.note("format").await?.unwrap_or_default(),
+            None => self.read_meta("format").await?.unwrap_or_default(),
         };
-        Ok(self.pinned_in(&format))
+        Ok(self.git_config_in(&format))
     }
 
     /// The same, in this object format.
-    pub(crate) fn pinned_in(&self, format: &str) -> String {
-        let mut text = pinned(&self.config.repository, format);
+    pub(crate) fn git_config_in(&self, format: &str) -> String {
+        let mut text = git_config(&self.config.repository, format);
         if self.config.submodules {
             // So that a holder's `git submodule` sees those that are there.
             text.push_str("[submodule]\n\tactive = .\n");
@@ -229,12 +224,12 @@ impl Copy {
     }
 
     /// Runs a script and hands back all there is to know.
-    pub(crate) async fn raw(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, Trouble> {
+    pub(crate) async fn output(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, StepError> {
         let large = if self.config.lfs { lfs_endpoint(&self.config.repository) } else { String::new() };
         let sparse = sparse::lines(&self.config.sparse);
         let depth = self.config.depth.map(|depth| depth.to_string()).unwrap_or_default();
         let ca = self.config.ca_file.clone().unwrap_or_default();
-        let at = [&self.dir, &self.resource, &self.at, &self.notes, &large, &sparse, &depth, &ca];
+        let at = [&self.dir, &self.resource, &self.tree, &self.meta_dir, &large, &sparse, &depth, &ca];
         let argv = script.argv(&at.map(String::as_str), args);
         let mut command = Command::new(argv).timeout(limit);
         if let (true, Some(credentials)) = (script.remote, &self.config.credentials)
@@ -244,7 +239,7 @@ impl Copy {
         }
         let output = self.shell.run(command).await?;
         tracing::debug!(resource = %self.resource, script = script.name, exit = ?output.exit, "ran");
-        if output.exit == Exit::Code(NOT_FOUND) {
+        if output.exit == Exit::Code(TOOL_MISSING) {
             return Err(Failure::configuration(
                 "GIT_MISSING",
                 format!(
@@ -259,51 +254,51 @@ impl Copy {
     }
 
     /// Runs a script that says in what state it found the copy.
-    pub(crate) async fn ask(
+    pub(crate) async fn try_run(
         &self,
         script: Script,
         args: &[&str],
         limit: Duration,
-    ) -> Result<Result<String, State>, Trouble> {
-        self.judge(script, self.raw(script, args, limit).await?, limit)
+    ) -> Result<Result<String, State>, StepError> {
+        self.read_output(script, self.output(script, args, limit).await?, limit)
     }
 
     /// What such a script said.
-    pub(crate) fn judge(
+    pub(crate) fn read_output(
         &self,
         script: Script,
         output: Output,
         limit: Duration,
-    ) -> Result<Result<String, State>, Trouble> {
+    ) -> Result<Result<String, State>, StepError> {
         match &output.exit {
             Exit::Code(0) => Ok(Ok(output.text())),
-            Exit::Code(SAID) => match State::parse(&String::from_utf8_lossy(&output.stdout)) {
+            Exit::Code(STATE_FOUND) => match State::parse(&String::from_utf8_lossy(&output.stdout)) {
                 Some(state) => Ok(Err(state)),
                 None => Err(Failure::bug("UNREADABLE_STATE", format!("{} said {:?}", script.name, output.text())).into()),
             },
             Exit::TimedOut => Err(Failure::resource(
                 "STEP_TIMED_OUT",
-                format!("step {} on {} was not done within {} s; look at the host's load and disk, or raise the pool's limit", script.name, self.at, limit.as_secs()),
+                format!("step {} on {} was not done within {} s; look at the host's load and disk, or raise the pool's limit", script.name, self.tree, limit.as_secs()),
             )
             .into()),
             other => Err(Failure::resource(
                 "STEP_FAILED",
-                format!("step {} on {} ended with {other:?}: {}", script.name, self.at, output.complaint()),
+                format!("step {} on {} ended with {other:?}: {}", script.name, self.tree, output.complaint()),
             )
             .into()),
         }
     }
 
     /// Runs a script that must find all well.
-    pub(crate) async fn must(&self, script: Script, args: &[&str], limit: Duration) -> Result<String, Trouble> {
-        Ok(self.ask(script, args, limit).await??)
+    pub(crate) async fn run(&self, script: Script, args: &[&str], limit: Duration) -> Result<String, StepError> {
+        Ok(self.try_run(script, args, limit).await??)
     }
 
     /// Notes that the copy let us down in a way that no look at it may find again, so that the next check says so and
     /// the copy is made anew. Without this a blind check would hand it out for ever.
-    pub(crate) async fn doubt(&self, state: &State) -> Result<(), Trouble> {
+    pub(crate) async fn mark_suspect(&self, state: &State) -> Result<(), StepError> {
         let text = format!("{}: {}", state.reason, state.detail);
-        Ok(self.shell.put(&self.meta("suspect"), text.into_bytes().into(), 0o600).await?)
+        Ok(self.shell.put(&self.meta_path("suspect"), text.into_bytes().into(), 0o600).await?)
     }
 
     /// Where the fencing token of the present lease stands: beside the tree, which holders empty and git cleans.
@@ -312,35 +307,35 @@ impl Copy {
     }
 
     /// Ends what a former holder, or an earlier call, left running on the host.
-    pub(crate) async fn stop(&self) -> Result<(), Trouble> {
-        self.must(STOP, &["", "", "", "", &self.host_lease, &self.host_dir], self.config.command_timeout())
+    pub(crate) async fn end_processes(&self) -> Result<(), StepError> {
+        self.run(STOP, &["", "", "", "", &self.host_lease, &self.host_dir], self.config.command_timeout())
             .await
             .map(drop)
     }
 
     /// The same, once the resource belongs to this token.
-    pub(crate) async fn take(&self, token: u64) -> Result<(), Trouble> {
+    pub(crate) async fn take_for(&self, token: u64) -> Result<(), StepError> {
         let token = token.to_string();
         let args = ["", "set", &token, "", &self.host_lease, &self.host_dir];
-        self.must(STOP, &args, self.config.command_timeout()).await.map(drop)
+        self.run(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 
     /// The same, and what this lease started, once the copy belongs to nobody.
-    pub(crate) async fn give_back(&self, lease: &str, token: u64) -> Result<(), Trouble> {
+    pub(crate) async fn release(&self, lease: &str, token: u64) -> Result<(), StepError> {
         let (token, number) = (token.to_string(), reaper::number(lease).to_string());
         let args = [lease, "clear", &token, &number, &self.host_lease, &self.host_dir];
-        self.must(STOP, &args, self.config.command_timeout()).await.map(drop)
+        self.run(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 
     /// What stands in a note of ours on the host; `None` if it is not there, or is no plain file.
-    pub(crate) async fn note(&self, name: &str) -> Result<Option<String>, Trouble> {
-        let text = self.must(NOTE, &[name], self.config.command_timeout()).await?;
+    pub(crate) async fn read_meta(&self, name: &str) -> Result<Option<String>, StepError> {
+        let text = self.run(READ_META, &[name], self.config.command_timeout()).await?;
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
     /// Runs git in the copy, on the host alone.
-    pub(crate) async fn git(&self, args: &[&str]) -> Result<Output, Trouble> {
-        self.raw(GIT, args, self.config.command_timeout()).await
+    pub(crate) async fn git(&self, args: &[&str]) -> Result<Output, StepError> {
+        self.output(RUN_GIT, args, self.config.command_timeout()).await
     }
 }
 
@@ -364,7 +359,7 @@ fn hash(text: &str) -> u128 {
 
 /// `.git/config` as it must be. Made from the pool's settings and not read from the host: a holder can write whatever
 /// lies there.
-fn pinned(repository: &str, object_format: &str) -> String {
+fn git_config(repository: &str, object_format: &str) -> String {
     let (version, extensions) = match object_format {
         "sha256" => ("1", "[extensions]\n\tobjectformat = sha256\n"),
         _ => ("0", ""),
@@ -379,8 +374,8 @@ fn pinned(repository: &str, object_format: &str) -> String {
 }
 
 /// The configuration of a mirror, from that of its copies. The far end of a fetch knows no other.
-pub(crate) fn mirror_config(pinned: &str) -> String {
-    let bare = pinned.replacen("bare = false", "bare = true\n\tuseReplaceRefs = false\n\tcommitGraph = false", 1);
+pub(crate) fn mirror_config(git_config: &str) -> String {
+    let bare = git_config.replacen("bare = false", "bare = true\n\tuseReplaceRefs = false\n\tcommitGraph = false", 1);
     bare.replacen("logallrefupdates = true", "logallrefupdates = false", 1).replacen(
         "\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
         "",

@@ -1,7 +1,7 @@
 //! Compares a working copy with the one that the adapter made (`sh/inspect.sh`).
 
-use crate::error::{State, Trouble};
-use crate::git::{Copy, INSPECT};
+use crate::error::{State, StepError};
+use crate::git::{INSPECT, WorkingCopy};
 
 /// How far an inspection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +13,15 @@ pub(crate) enum Depth {
 }
 
 /// What state the copy is in; `Ok(Ok(()))` is a good one.
-pub(crate) async fn inspect(copy: &Copy, pinned: &str, depth: Depth) -> Result<Result<(), State>, Trouble> {
+pub(crate) async fn inspect(
+    copy: &WorkingCopy,
+    git_config: &str,
+    depth: Depth,
+) -> Result<Result<(), State>, StepError> {
     let min = copy.config.min_free_disk_mb.to_string();
     let (word, limit) = match depth {
         Depth::Quick => ("quick", copy.config.command_timeout()),
         Depth::Deep => ("deep", copy.config.clone_timeout()),
     };
-    Ok(copy.ask(INSPECT, &[pinned, &min, word], limit).await?.map(drop))
+    Ok(copy.try_run(INSPECT, &[git_config, &min, word], limit).await?.map(drop))
 }

@@ -9,9 +9,9 @@
 //! Before a push the branch's history is searched for it, so a landing whose answer was lost is found and not done twice.
 
 use crate::credentials::Credentials;
-use crate::error::{State, Trouble};
-use crate::git::{LAND, NOT_FOUND, SAID, mirror_of};
-use crate::merge::{files, name_files};
+use crate::error::{State, StepError};
+use crate::git::{LAND, STATE_FOUND, TOOL_MISSING, mirror_of};
+use crate::merge::{describe_files, read_files};
 use crate::params::check_ref_name;
 use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, Output, Shell};
@@ -202,7 +202,7 @@ impl NotLanded {
                 "MERGE_CONFLICT",
                 format!(
                     "{from} does not merge into {target} at {tip}: conflicts in {}; bring it up to date with {target} and build again",
-                    name_files(files)
+                    describe_files(files)
                 ),
             ),
             NotLanded::Refused { words } => Failure::request(
@@ -221,7 +221,7 @@ impl NotLanded {
 /// Lands it. Dropping the future kills the script on the host; the same call again then tells how far it had come.
 pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -> Result<Landing, NotLanded> {
     request.check()?;
-    let (dir, part) = directory(from)?;
+    let (dir, part) = locate(from)?;
     let words: Vec<&str> = [(request.squash, "squash"), (request.changes, "changes"), (request.dry_run, "dry")]
         .into_iter()
         .filter_map(|(wanted, word)| wanted.then_some(word))
@@ -232,7 +232,7 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
     };
     let target = request.target.strip_prefix("refs/heads/").unwrap_or(&request.target);
     let tries = request.tries.max(1).to_string();
-    let patience = patience(request.limit).to_string();
+    let lock_seconds = lock_seconds(request.limit).to_string();
     let mirror = mirror_of(&dir, &from.repository);
     let (name, email) = request.author.as_ref().map_or(("", ""), |author| (&author.name, &author.email));
     let message = request.message.as_deref().unwrap_or_default().trim();
@@ -242,7 +242,7 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
         &request.id,
         &words.join(" "),
         &tries,
-        &patience,
+        &lock_seconds,
         &mirror,
         fence,
         &token,
@@ -262,17 +262,17 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
             command = command.stdin(secret.into_bytes());
         }
     }
-    let output = shell.run(command).await.map_err(|error| Failure::from(Trouble::Shell(error)))?;
+    let output = shell.run(command).await.map_err(|error| Failure::from(StepError::Shell(error)))?;
     read(from, target, request.limit, &output)
 }
 
 /// Seconds for each of the two locks: who waits in vain should hear of it, and not be cut off.
-fn patience(limit: Duration) -> u64 {
+fn lock_seconds(limit: Duration) -> u64 {
     (limit.as_secs() / 3).max(1)
 }
 
 /// The resource's directory, and the part's in its tree; empty if the tree is the copy.
-fn directory(from: &LandedFrom) -> Result<(String, String), Failure> {
+fn locate(from: &LandedFrom) -> Result<(String, String), Failure> {
     let wrong = || {
         Failure::bug(
             "NO_COPY",
@@ -297,13 +297,13 @@ fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Re
     let address = &from.repository;
     match &output.exit {
         Exit::Code(0) => {}
-        Exit::Code(SAID) => {
+        Exit::Code(STATE_FOUND) => {
             let state = State::parse(&text).map(Failure::from);
             return Err(state
                 .unwrap_or_else(|| Failure::bug("UNREADABLE_STATE", format!("land said {text:?}")))
                 .into());
         }
-        Exit::Code(NOT_FOUND) => {
+        Exit::Code(TOOL_MISSING) => {
             let text = format!("the host has no git, or a tool that landing needs: {}; install it", output.complaint());
             return Err(Failure::configuration("GIT_MISSING", text).into());
         }
@@ -340,7 +340,7 @@ fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Re
         return Ok(Landing::Nothing { tip });
     }
     if let Some(tip) = get("conflict") {
-        return Err(NotLanded::Conflict { tip, from: get("from").unwrap_or_default(), files: files(&text) });
+        return Err(NotLanded::Conflict { tip, from: get("from").unwrap_or_default(), files: read_files(&text) });
     }
     if let Some(words) = get("refused") {
         return Err(NotLanded::Refused { words: words.trim().to_string() });
@@ -384,7 +384,7 @@ fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Re
             ),
         )
     } else if let Some(who) = said("busy") {
-        Failure::provider("LANDING_BUSY", format!("waited {} s for {who}; try again", patience(limit)))
+        Failure::provider("LANDING_BUSY", format!("waited {} s for {who}; try again", lock_seconds(limit)))
     } else if let Some(now) = said("lost") {
         Failure::provider("FENCED", format!("the copy belongs to {now}: the lease is over, nothing landed"))
     } else {
@@ -433,7 +433,7 @@ mod tests {
                 sparse: Vec::new(),
                 ca_file: String::new(),
             };
-            directory(&from).ok()
+            locate(&from).ok()
         };
         assert_eq!(of("/srv/copies/res_1/tree"), Some(("/srv/copies/res_1".into(), String::new())));
         assert_eq!(of("/srv/copies/res_1/tree/lib"), Some(("/srv/copies/res_1".into(), "lib".into())));

@@ -1,7 +1,7 @@
 //! The file `meta/lease` of a working copy on its host. Without it a check expects the configuration that the adapter wrote.
 
-use crate::error::Trouble;
-use crate::git::Copy;
+use crate::error::StepError;
+use crate::git::WorkingCopy;
 use serde::{Deserialize, Serialize};
 use wharfinger_adapter::{Failure, HolderWork};
 
@@ -21,8 +21,8 @@ impl LeaseFile {
     }
 
     /// Writes the file on the host.
-    pub(crate) async fn write(copy: &Copy, work: &HolderWork, commit: &str) -> Result<(), Trouble> {
+    pub(crate) async fn write(copy: &WorkingCopy, work: &HolderWork, commit: &str) -> Result<(), StepError> {
         let text = Self::text(work, commit)?;
-        Ok(copy.shell.put(&copy.meta("lease"), text.into_bytes().into(), 0o600).await?)
+        Ok(copy.shell.put(&copy.meta_path("lease"), text.into_bytes().into(), 0o600).await?)
     }
 }

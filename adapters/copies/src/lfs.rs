@@ -7,22 +7,22 @@
 //! has needed for 30 days goes.
 
 use crate::address::lfs_endpoint;
-use crate::error::{State, Trouble};
-use crate::git::{Copy, LFS, SAID};
+use crate::error::{State, StepError};
+use crate::git::{LFS, STATE_FOUND, WorkingCopy};
 use crate::mirror::list;
 use wharfinger_adapter::{Exit, Failure};
 
 /// Brings the content of the commit's large files to the host; `anew` if what is there may be spoilt.
-pub(crate) async fn bring(copy: &Copy, commit: &str, anew: bool) -> Result<(), Trouble> {
+pub(crate) async fn load(copy: &WorkingCopy, commit: &str, anew: bool) -> Result<(), StepError> {
     if !copy.config.lfs {
         return Ok(());
     }
     let word = if anew { "anew" } else { "before" };
-    let output = copy.raw(LFS, &[commit, word], copy.config.clone_timeout()).await?;
+    let output = copy.output(LFS, &[commit, word], copy.config.clone_timeout()).await?;
     let repository = &copy.config.repository;
     match output.exit {
         Exit::Code(0) => Ok(()),
-        Exit::Code(SAID) => Err(match State::parse(&String::from_utf8_lossy(&output.stdout)) {
+        Exit::Code(STATE_FOUND) => Err(match State::parse(&String::from_utf8_lossy(&output.stdout)) {
             Some(state) => state.into(),
             None => Failure::bug("UNREADABLE_STATE", format!("lfs said {:?}", output.text())).into(),
         }),
@@ -52,9 +52,9 @@ pub(crate) async fn bring(copy: &Copy, commit: &str, anew: bool) -> Result<(), T
 }
 
 /// After the checkout: none of them is a pointer.
-pub(crate) async fn prove(copy: &Copy, commit: &str) -> Result<Result<(), State>, Trouble> {
+pub(crate) async fn prove(copy: &WorkingCopy, commit: &str) -> Result<Result<(), State>, StepError> {
     if !copy.config.lfs {
         return Ok(Ok(()));
     }
-    Ok(copy.ask(LFS, &[commit, "after"], copy.config.command_timeout()).await?.map(drop))
+    Ok(copy.try_run(LFS, &[commit, "after"], copy.config.command_timeout()).await?.map(drop))
 }

@@ -11,8 +11,10 @@
 //! on its way, so that what arrives is what its name says, or does not arrive. A mirror that does not give what it should
 //! is removed, and made again from the origin, once. docs/adr/0009 has the reasons and the figures.
 
-use crate::error::{State, Trouble};
-use crate::git::{Copy, LIST, PULL, READY, SAID, SETTLE, TAKE, mirror_config};
+use crate::error::{State, StepError};
+use crate::git::{
+    LIST_REFS, NORMALISE_AND_LIST, PULL, REPACK_MIRROR, STATE_FOUND, TAKE_AND_LIST, WorkingCopy, mirror_config,
+};
 use crate::inspect::{Depth, inspect};
 use crate::params::check_ref_name;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +38,7 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Reads what `list.sh` printed.
+    /// Reads what `list_refs.sh` printed.
     fn parse(text: &str) -> Self {
         let mut listing = Self {
             refs: BTreeMap::new(),
@@ -73,24 +75,24 @@ impl Listing {
 }
 
 /// Asks the remote for its branches (which stay on the host), its `HEAD`, and these names. A failure is the remote's.
-pub(crate) async fn list(copy: &Copy, names: &[String]) -> Result<Listing, Trouble> {
+pub(crate) async fn list(copy: &WorkingCopy, names: &[String]) -> Result<Listing, StepError> {
     let limit = copy.config.command_timeout();
     let args = [copy.config.repository.as_str(), &names.join("\n"), &seconds(limit), ""];
     // The limit is git's; it is the host's own end that may take a little more.
-    answer(copy, &copy.raw(LIST, &args, limit + Duration::from_secs(20)).await?)
+    read_listing(copy, &copy.output(LIST_REFS, &args, limit + Duration::from_secs(20)).await?)
 }
 
 /// Brings the copy's `.git` to what we know, while the remote is asked the same as by [`list`]. With a token the whole resource
 /// is taken for it first, and what runs in it is ended. `also` is an id to look for in the copy, or empty. With `index` the
 /// index stays as it is.
-pub(crate) async fn ready(
-    copy: &Copy,
-    pinned: &str,
+pub(crate) async fn normalise_and_list(
+    copy: &WorkingCopy,
+    git_config: &str,
     token: Option<u64>,
     names: &[String],
     also: &str,
     index: bool,
-) -> Result<Result<Listing, Failure>, Trouble> {
+) -> Result<Result<Listing, Failure>, StepError> {
     let limit = copy.config.command_timeout();
     let min = copy.config.min_free_disk_mb.to_string();
     let index = if index { "index" } else { "" };
@@ -98,36 +100,36 @@ pub(crate) async fn ready(
     let number = token.unwrap_or_default().to_string();
     let stop = ["", "set", &number, "", &copy.host_lease, &copy.host_dir];
     let (script, stop) = match token {
-        Some(_) => (TAKE, &stop[..]),
-        None => (READY, &[][..]),
+        Some(_) => (TAKE_AND_LIST, &stop[..]),
+        None => (NORMALISE_AND_LIST, &[][..]),
     };
     let ask = [copy.config.repository.as_str(), &names, &seconds];
-    let normalise = [pinned, "strict", &min, index];
-    let output = copy.raw(script, &[stop, &ask, &normalise, &[also]].concat(), limit * 3).await?;
+    let normalise = [git_config, "strict", &min, index];
+    let output = copy.output(script, &[stop, &ask, &normalise, &[also]].concat(), limit * 3).await?;
     match output.exit {
-        Exit::Code(0 | NO_ANSWER | NO_ANSWER_IN_TIME) => match answer(copy, &output) {
+        Exit::Code(0 | NO_ANSWER | NO_ANSWER_IN_TIME) => match read_listing(copy, &output) {
             Ok(listing) => Ok(Ok(listing)),
-            Err(Trouble::Failure(failure)) => Ok(Err(failure)),
+            Err(StepError::Failure(failure)) => Ok(Err(failure)),
             Err(other) => Err(other),
         },
         _ => {
-            copy.judge(script, output, limit * 3)??;
+            copy.read_output(script, output, limit * 3)??;
             Err(Failure::bug("UNREADABLE_STATE", "a script succeeded and failed").into())
         }
     }
 }
 
-/// Exit codes of `list.sh`.
+/// Exit codes of `list_refs.sh`.
 const NO_ANSWER: i32 = 97;
 const NO_ANSWER_IN_TIME: i32 = 98;
 
-/// Reads what `list.sh` printed.
-fn answer(copy: &Copy, output: &Output) -> Result<Listing, Trouble> {
+/// Reads what `list_refs.sh` printed.
+fn read_listing(copy: &WorkingCopy, output: &Output) -> Result<Listing, StepError> {
     let why = match &output.exit {
         Exit::Code(0) => {
             return Ok(Listing::parse(&String::from_utf8_lossy(&output.stdout)));
         }
-        Exit::Code(SAID) => {
+        Exit::Code(STATE_FOUND) => {
             return Err(match State::parse(&output.text()) {
                 Some(state) => state.into(),
                 None => Failure::bug("UNREADABLE_STATE", format!("list said {:?}", output.text())).into(),
@@ -183,13 +185,13 @@ pub(crate) enum Missing {
 /// Brings branches and a tip into the mirror, from the origin if they are not there, and on into the copy. Says the tip's
 /// commit. The list of branches is the one that [`list`] left on the host.
 pub(crate) async fn pull(
-    copy: &Copy,
-    pinned: &str,
+    copy: &WorkingCopy,
+    git_config: &str,
     tip: Option<&Tip>,
     default: &str,
     offline: bool,
     mut goal: Goal<'_>,
-) -> Result<Result<Option<String>, Missing>, Trouble> {
+) -> Result<Result<Option<String>, Missing>, StepError> {
     let limit = copy.config.fetch_timeout() + copy.config.clone_timeout();
     let mut former = match &goal {
         Goal::Mirror(former, _) => (*former).to_string(),
@@ -207,10 +209,10 @@ pub(crate) async fn pull(
         let (name, id) = tip.map_or(("", ""), |tip| (tip.name.as_str(), tip.id.as_str()));
         let tag = tip.and_then(|tip| tip.tag.as_deref()).unwrap_or_default();
         let offline = if offline { "offline" } else { "" };
-        let head = head(copy, pinned, default);
+        let head = mirror_args(copy, git_config, default);
         let mut args: Vec<&str> = head.iter().map(String::as_str).collect();
         args.extend([name, id, tag, mode, offline, &former]);
-        let output = copy.raw(PULL, &args, limit).await?;
+        let output = copy.output(PULL, &args, limit).await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let said = |key: &str| {
             text.lines().filter_map(|line| line.split_once('\t')).find(|(k, _)| *k == key).map(|(_, v)| v.to_string())
@@ -222,7 +224,7 @@ pub(crate) async fn pull(
                 }
                 return Ok(Ok(said("commit")));
             }
-            Exit::Code(SAID) => {
+            Exit::Code(STATE_FOUND) => {
                 return Err(match State::parse(&text) {
                     Some(state) => state.into(),
                     None => Failure::bug("UNREADABLE_STATE", format!("pull said {text:?}")).into(),
@@ -241,7 +243,7 @@ pub(crate) async fn pull(
             _ => {
                 // The mirror or the copy. The copy can be looked at; a mirror is cheaper made than examined.
                 if !matches!(goal, Goal::Mirror(..)) {
-                    inspect(copy, pinned, Depth::Deep).await??;
+                    inspect(copy, git_config, Depth::Deep).await??;
                 }
                 if tries == 0 {
                     return Ok(Err(Missing::Objects(output.complaint())));
@@ -254,17 +256,17 @@ pub(crate) async fn pull(
 }
 
 /// Repacks the mirror if that is due and nobody uses it. That it does not work is no reason to doubt a copy.
-pub(crate) async fn settle(copy: &Copy, pinned: &str) -> Result<(), Trouble> {
-    let head = head(copy, pinned, "");
+pub(crate) async fn repack(copy: &WorkingCopy, git_config: &str) -> Result<(), StepError> {
+    let head = mirror_args(copy, git_config, "");
     let args: Vec<&str> = head.iter().map(String::as_str).collect();
-    copy.raw(SETTLE, &args, copy.config.fetch_timeout() + copy.config.command_timeout()).await.map(drop)
+    copy.output(REPACK_MIRROR, &args, copy.config.fetch_timeout() + copy.config.command_timeout()).await.map(drop)
 }
 
 /// What `mirror.sh` takes.
-fn head(copy: &Copy, pinned: &str, default: &str) -> [String; 7] {
+fn mirror_args(copy: &WorkingCopy, git_config: &str, default: &str) -> [String; 7] {
     [
         copy.mirror(),
-        mirror_config(pinned),
+        mirror_config(git_config),
         copy.config.repository.clone(),
         default.to_string(),
         seconds(copy.config.fetch_timeout()),

@@ -6,7 +6,7 @@ use wharfinger_adapter::Failure;
 /// What a lease asks of all parts of a copy. Of the default one by the keys of [`Wanted`], of the others by the same with
 /// their directory in front, as in `lib.branch`; and:
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct Requested {
     /// By part.
     pub(crate) wanted: Vec<Wanted>,
     /// `merge`: what is merged onto it, by part and in this order.
@@ -17,7 +17,7 @@ pub(crate) struct Asked {
     pub(crate) strict: bool,
 }
 
-impl Asked {
+impl Requested {
     /// Reads a lease's parameters for parts with these directories; one that is empty is all there is.
     pub(crate) fn parse(params: &BTreeMap<String, String>, parts: &[&str], default: usize) -> Result<Self, Failure> {
         let several = parts.iter().any(|part| !part.is_empty());
@@ -254,7 +254,7 @@ mod tests {
     fn parts_are_asked_for_by_their_directories() {
         let names = ["app", "lib", "my.lib"];
         let branch = |name: &str| Wanted::Branch(name.into());
-        let read = |pairs: &[(&str, &str)]| Asked::parse(&params(pairs), &names, 0);
+        let read = |pairs: &[(&str, &str)]| Requested::parse(&params(pairs), &names, 0);
         for (pairs, wanted, needed, strict) in [
             (&[][..], [Wanted::Default, Wanted::Default, Wanted::Default], [true; 3], false),
             (&[("branch", "a"), ("my.lib.branch", "b")], [branch("a"), Wanted::Default, branch("b")], [true; 3], false),
@@ -272,7 +272,7 @@ mod tests {
             ),
         ] {
             let merges = vec![Vec::new(); wanted.len()];
-            let asked = Asked { wanted: wanted.to_vec(), merges, needed: needed.to_vec(), strict };
+            let asked = Requested { wanted: wanted.to_vec(), merges, needed: needed.to_vec(), strict };
             assert_eq!(read(pairs), Ok(asked), "{pairs:?}");
         }
         for (pairs, reason, says) in [
@@ -294,7 +294,7 @@ mod tests {
         let merged = read(&[("merge", "a"), ("lib.merge", "b,c")]).expect("merges");
         let named = |name: &str| Wanted::Ref(name.into());
         assert_eq!(merged.merges, [vec![named("a")], vec![named("b"), named("c")], vec![]]);
-        let one = |pairs: &[(&str, &str)]| Asked::parse(&params(pairs), &[""], 0);
+        let one = |pairs: &[(&str, &str)]| Requested::parse(&params(pairs), &[""], 0);
         assert_eq!(one(&[("branch", "a")]).map(|asked| asked.wanted), Ok(vec![branch("a")]));
         assert_eq!(one(&[("lib.branch", "a")]).map_err(|failure| failure.reason), Err("UNKNOWN_REPOSITORY"));
         assert_eq!(one(&[("repositories", "lib")]).map_err(|failure| failure.reason), Err("UNKNOWN_REPOSITORY"));

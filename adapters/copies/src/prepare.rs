@@ -1,10 +1,10 @@
 //! Brings the copies of a resource from the leftovers of a former lease to the commits that the next one wants.
 
-use crate::checkout::Trusts;
-use crate::error::Trouble;
-use crate::git::Copy;
+use crate::checkout::TrustedIndexes;
+use crate::error::StepError;
+use crate::git::WorkingCopy;
 use crate::lease_file::LeaseFile;
-use crate::params::Asked;
+use crate::params::Requested;
 use crate::parts::{Parts, all};
 use crate::sparse;
 use crate::update::{ForLease, Updated, update};
@@ -15,8 +15,8 @@ use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 pub const CA_FILE: &str = "ca_file";
 
 /// Makes the copies ready for this work.
-pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -> Result<Prepared, Trouble> {
-    let asked = Asked::parse(&work.params, &parts.names(), parts.default)?;
+pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusted: &TrustedIndexes) -> Result<Prepared, StepError> {
+    let asked = Requested::parse(&work.params, &parts.names(), parts.default)?;
     if let (Some(depth), true) = (parts.whole.config.depth, asked.merges.iter().any(|merges| !merges.is_empty())) {
         let text = format!(
             "a merge needs all history, and the copies of this pool have {depth} commits of it (depth); merge in another pool, or before"
@@ -26,11 +26,11 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -
     let wants: Vec<bool> = asked.needed.iter().map(|needed| *needed || !asked.strict).collect();
     let mut inside = wants.clone();
     if parts.several() {
-        parts.whole.take(work.token).await?;
+        parts.whole.take_for(work.token).await?;
         parts.arrange(|at| wants[at]).await?;
     }
     let (wanted, merges, wants) = (&asked.wanted, &asked.merges, &wants);
-    let for_whom = ForLease { work, first: !parts.several(), trusts };
+    let for_whom = ForLease { work, first: !parts.several(), trusted };
     let mut results = parts
         .each(|at, copy| async move {
             match wants[at] {
@@ -41,7 +41,7 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -
         .await;
     for (at, result) in results.iter_mut().enumerate() {
         // The lease can do without it.
-        if let Err(Trouble::Failure(failure)) = result
+        if let Err(StepError::Failure(failure)) = result
             && failure.blame == Blame::Provider
             && !asked.needed[at]
         {
@@ -59,7 +59,7 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -
         LeaseFile::write(&parts.whole, work, &main.commit).await?;
     }
     let mut access = Access::from([
-        (access::PATH.to_string(), parts.list[parts.default].tree()),
+        (access::PATH.to_string(), parts.list[parts.default].tree.clone()),
         (access::COMMIT.to_string(), main.commit),
         (access::FENCE.to_string(), parts.whole.fence()),
         (access::REPOSITORY.to_string(), parts.list[parts.default].config.repository.clone()),
@@ -71,7 +71,7 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -
     access.extend(parts.whole.config.depth.map(|depth| (access::DEPTH.to_string(), depth.to_string())));
     access.extend(sparse_of(&parts.list[parts.default]).map(|dirs| (access::SPARSE.to_string(), dirs)));
     if parts.several() {
-        access.insert(access::ROOT.to_string(), parts.whole.tree());
+        access.insert(access::ROOT.to_string(), parts.whole.tree.clone());
         for (copy, checked) in parts.list.iter().zip(done) {
             let Some(checked) = checked else { continue };
             access.insert(format!("{}.{}", access::COMMIT, copy.part), checked.commit);
@@ -84,7 +84,7 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusts: &Trusts) -
 }
 
 /// What there is of it, where that is not all.
-fn sparse_of(copy: &Copy) -> Option<String> {
+fn sparse_of(copy: &WorkingCopy) -> Option<String> {
     Some(sparse::lines(&copy.config.sparse).replace('\n', ",")).filter(|dirs| !dirs.is_empty())
 }
 

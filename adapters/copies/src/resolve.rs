@@ -4,8 +4,8 @@
 //! list blames the request. If it does not answer, the provider is to blame, unless the mirror has the wanted full id. If a later
 //! step fails, the copy is inspected and the remote asked again.
 
-use crate::error::Trouble;
-use crate::git::{Copy, NORMALISE};
+use crate::error::StepError;
+use crate::git::{NORMALISE, WorkingCopy};
 use crate::inspect::{Depth, inspect};
 use crate::mirror::{self, Goal, Listing, Missing, Tip, list};
 use crate::params::Wanted;
@@ -26,18 +26,22 @@ pub(crate) struct Plan {
 }
 
 /// A submodule's commit has one meaning only. What the mirror has of it is there without a word to the remote.
-pub(crate) async fn in_mirror(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Option<(Plan, String)>, Trouble> {
-    let Some(id) = full_id(pinned, wanted) else { return Ok(None) };
+pub(crate) async fn in_mirror(
+    copy: &WorkingCopy,
+    git_config: &str,
+    wanted: &Wanted,
+) -> Result<Option<(Plan, String)>, StepError> {
+    let Some(id) = full_id(git_config, wanted) else { return Ok(None) };
     let min = copy.config.min_free_disk_mb.to_string();
-    copy.must(NORMALISE, &[pinned, "strict", &min, ""], copy.config.command_timeout()).await?;
+    copy.run(NORMALISE, &[git_config, "strict", &min, ""], copy.config.command_timeout()).await?;
     let tip = Tip { name: id.clone(), id, tag: None };
-    let found = mirror::pull(copy, pinned, Some(&tip), "", true, Goal::Copy).await?;
+    let found = mirror::pull(copy, git_config, Some(&tip), "", true, Goal::Copy).await?;
     let plan = Plan { tip: Some(tip), default: String::new(), offline: None, here: false, fresh: false };
     Ok(found.ok().flatten().map(|commit| (plan, commit)))
 }
 
 /// The names by which the remote may know what is wanted.
-pub(crate) fn candidates(copy: &Copy, wanted: &Wanted) -> Vec<String> {
+pub(crate) fn candidates(copy: &WorkingCopy, wanted: &Wanted) -> Vec<String> {
     match wanted {
         Wanted::Default => match &copy.config.default_branch {
             Some(branch) => vec![format!("refs/heads/{branch}")],
@@ -52,26 +56,26 @@ pub(crate) fn candidates(copy: &Copy, wanted: &Wanted) -> Vec<String> {
 }
 
 /// Asks the remote again, and finds the wanted name among its refs.
-pub(crate) async fn resolve(copy: &Copy, pinned: &str, wanted: &Wanted) -> Result<Plan, Trouble> {
+pub(crate) async fn resolve(copy: &WorkingCopy, git_config: &str, wanted: &Wanted) -> Result<Plan, StepError> {
     match list(copy, &candidates(copy, wanted)).await {
-        Ok(listing) => plan(copy, pinned, wanted, Ok(listing)),
-        Err(Trouble::Failure(failure)) => plan(copy, pinned, wanted, Err(failure)),
+        Ok(listing) => plan(copy, git_config, wanted, Ok(listing)),
+        Err(StepError::Failure(failure)) => plan(copy, git_config, wanted, Err(failure)),
         Err(other) => Err(other),
     }
 }
 
 /// Finds the wanted name among the remote's refs.
 pub(crate) fn plan(
-    copy: &Copy,
-    pinned: &str,
+    copy: &WorkingCopy,
+    git_config: &str,
     wanted: &Wanted,
     listing: Result<Listing, Failure>,
-) -> Result<Plan, Trouble> {
-    let tries = candidates(copy, wanted);
+) -> Result<Plan, StepError> {
+    let names = candidates(copy, wanted);
     let listing = match listing {
         Ok(listing) => listing,
         // A name means what the remote says that it means. An id means the same everywhere.
-        Err(failure) if failure.blame == Blame::Provider => match full_id(pinned, wanted) {
+        Err(failure) if failure.blame == Blame::Provider => match full_id(git_config, wanted) {
             Some(id) => {
                 let tip = Some(Tip { name: id.clone(), id, tag: None });
                 return Ok(Plan { tip, default: String::new(), offline: Some(failure), here: true, fresh: false });
@@ -81,14 +85,14 @@ pub(crate) fn plan(
         Err(failure) => return Err(failure.into()),
     };
     let found: Vec<(&String, &String)> =
-        tries.iter().filter_map(|name| Some((name, listing.refs.get(name)?))).collect();
+        names.iter().filter_map(|name| Some((name, listing.refs.get(name)?))).collect();
     let tip = match (wanted, &found[..]) {
-        (Wanted::Commit(_), _) => full_id(pinned, wanted).map(|id| Tip { name: id.clone(), id, tag: None }),
+        (Wanted::Commit(_), _) => full_id(git_config, wanted).map(|id| Tip { name: id.clone(), id, tag: None }),
         (_, [(name, id)]) => {
             let tag = name.starts_with("refs/tags/").then(|| name.to_string());
             Some(Tip { name: name.to_string(), id: id.to_string(), tag })
         }
-        (_, []) => return Err(not_found(copy, wanted, &tries).into()),
+        (_, []) => return Err(not_found(copy, wanted, &names).into()),
         (_, [(one, _), (two, _), ..]) => {
             return Err(Failure::request(
                 "REF_AMBIGUOUS",
@@ -108,16 +112,16 @@ pub(crate) fn plan(
 }
 
 /// The wanted commit, if it was given by its whole id in the copy's format.
-pub(crate) fn full_id(pinned: &str, wanted: &Wanted) -> Option<String> {
-    let length = if pinned.contains("objectformat = sha256") { 64 } else { 40 };
+pub(crate) fn full_id(git_config: &str, wanted: &Wanted) -> Option<String> {
+    let length = if git_config.contains("objectformat = sha256") { 64 } else { 40 };
     match wanted {
         Wanted::Commit(id) if id.len() == length => Some(id.clone()),
         _ => None,
     }
 }
 
-fn not_found(copy: &Copy, wanted: &Wanted, tries: &[String]) -> Failure {
-    let looked = if tries.is_empty() { "every branch and the id itself".to_string() } else { tries.join(", ") };
+fn not_found(copy: &WorkingCopy, wanted: &Wanted, names: &[String]) -> Failure {
+    let looked = if names.is_empty() { "every branch and the id itself".to_string() } else { names.join(", ") };
     let text = format!("{} is not in {} (looked for {looked})", wanted.describe(), copy.config.repository);
     match wanted {
         Wanted::Default if copy.config.default_branch.is_some() => {
@@ -128,8 +132,13 @@ fn not_found(copy: &Copy, wanted: &Wanted, tries: &[String]) -> Failure {
 }
 
 /// Brings what is wanted into the copy, and says which commit it is.
-pub(crate) async fn fetch(copy: &Copy, pinned: &str, wanted: &Wanted, plan: &Plan) -> Result<String, Trouble> {
-    match (pull(copy, pinned, wanted, plan, Goal::Copy).await?, wanted) {
+pub(crate) async fn fetch(
+    copy: &WorkingCopy,
+    git_config: &str,
+    wanted: &Wanted,
+    plan: &Plan,
+) -> Result<String, StepError> {
+    match (pull(copy, git_config, wanted, plan, Goal::Copy).await?, wanted) {
         (Some(commit), _) => Ok(commit),
         (None, Wanted::Commit(name)) => abbreviated(copy, wanted, name).await,
         (None, _) => Err(Failure::bug("NO_COMMIT", format!("nothing was said of {}", wanted.describe())).into()),
@@ -137,14 +146,14 @@ pub(crate) async fn fetch(copy: &Copy, pinned: &str, wanted: &Wanted, plan: &Pla
 }
 
 pub(crate) async fn pull(
-    copy: &Copy,
-    pinned: &str,
+    copy: &WorkingCopy,
+    git_config: &str,
     wanted: &Wanted,
     plan: &Plan,
     goal: Goal<'_>,
-) -> Result<Option<String>, Trouble> {
+) -> Result<Option<String>, StepError> {
     let missing =
-        match mirror::pull(copy, pinned, plan.tip.as_ref(), &plan.default, plan.offline.is_some(), goal).await? {
+        match mirror::pull(copy, git_config, plan.tip.as_ref(), &plan.default, plan.offline.is_some(), goal).await? {
             Ok(commit) => return Ok(commit),
             Err(missing) => missing,
         };
@@ -163,9 +172,9 @@ pub(crate) async fn pull(
         .into());
     }
     // A disk that has filled up meanwhile, say.
-    inspect(copy, pinned, Depth::Quick).await??;
+    inspect(copy, git_config, Depth::Quick).await??;
     // Deleted or moved away since it was listed, or the remote is down now: both are said by asking again.
-    if let Some(failure) = Box::pin(resolve(copy, pinned, wanted)).await?.offline {
+    if let Some(failure) = Box::pin(resolve(copy, git_config, wanted)).await?.offline {
         return Err(failure.into());
     }
     let repository = &copy.config.repository;
@@ -187,7 +196,7 @@ pub(crate) async fn pull(
     .into())
 }
 
-async fn abbreviated(copy: &Copy, wanted: &Wanted, name: &str) -> Result<String, Trouble> {
+async fn abbreviated(copy: &WorkingCopy, wanted: &Wanted, name: &str) -> Result<String, StepError> {
     // Not `rev-parse name`: a ref of this name would win over the commit.
     let output = copy.git(&["rev-parse", &format!("--disambiguate={name}")]).await?;
     let mut found = Vec::new();

@@ -10,8 +10,8 @@
 
 use crate::address::check_repository;
 use crate::clone::clone;
-use crate::error::Trouble;
-use crate::git::{Copy, DROP, MODULES, PARK, PLACE, hashed};
+use crate::error::StepError;
+use crate::git::{LIST_SUBMODULES, PARK_SUBMODULES, REMOVE_SUBMODULE, RESTORE_SUBMODULE, WorkingCopy, hashed};
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Blame, Exit, Failure};
 
@@ -20,7 +20,7 @@ const MODULES_MAX: usize = 256;
 
 /// One submodule of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Module {
+pub(crate) struct Submodule {
     path: String,
     /// The commit that the parent names.
     pub(crate) id: String,
@@ -31,27 +31,27 @@ pub(crate) struct Module {
 ///
 /// # Errors
 /// `TOO_MANY_SUBMODULES`, `SUBMODULE_UNKNOWN` and `SUBMODULE_REFUSED` blame the request.
-pub(crate) async fn submodules(parent: &Copy) -> Result<Vec<Module>, Trouble> {
+pub(crate) async fn list(parent: &WorkingCopy) -> Result<Vec<Submodule>, StepError> {
     let limit = parent.config.command_timeout();
-    let output = parent.raw(MODULES, &[], limit).await?;
+    let output = parent.output(LIST_SUBMODULES, &[], limit).await?;
     if output.exit != Exit::Code(0) {
-        parent.judge(MODULES, output.clone(), limit)??;
+        parent.read_output(LIST_SUBMODULES, output.clone(), limit)??;
     }
     Ok(read(&output.stdout, parent)?)
 }
 
 /// The working copy of a submodule.
-pub(crate) fn copy_of(parent: &Copy, module: &Module) -> Copy {
+pub(crate) fn working_copy(parent: &WorkingCopy, module: &Submodule) -> WorkingCopy {
     let mut config = parent.config.clone();
     config.repository = module.address.clone();
     config.default_branch = None;
     // A submodule's commit is seldom the tip of a branch, and what it is cut off from is not known here.
     config.depth = None;
-    Copy {
-        at: format!("{}/{}", parent.at, module.path),
-        notes: format!("{}/sub/{}", parent.notes, hashed(&module.path)),
+    WorkingCopy {
+        tree: format!("{}/{}", parent.tree, module.path),
+        meta_dir: format!("{}/sub/{}", parent.meta_dir, hashed(&module.path)),
         part: module.path.clone(),
-        note: String::new(),
+        locator: String::new(),
         // A tree cannot name a commit of another format.
         format: Some(if module.id.len() == 64 { "sha256" } else { "sha1" }.to_string()),
         config,
@@ -60,23 +60,23 @@ pub(crate) fn copy_of(parent: &Copy, module: &Module) -> Copy {
 }
 
 /// Moves the submodule to its place in the tree. Returns whether it is there; otherwise it has to be cloned.
-pub(crate) async fn place(parent: &Copy, module: &Module) -> Result<bool, Trouble> {
+pub(crate) async fn move_into_place(parent: &WorkingCopy, module: &Submodule) -> Result<bool, StepError> {
     let args = [module.path.as_str(), &hashed(&module.path)];
-    Ok(parent.must(PLACE, &args, parent.config.command_timeout()).await? == "there")
+    Ok(parent.run(RESTORE_SUBMODULE, &args, parent.config.command_timeout()).await? == "there")
 }
 
 /// Removes a submodule with its metadata.
-pub(crate) async fn remove(copy: &Copy) -> Result<(), Trouble> {
-    copy.must(DROP, &[], copy.config.command_timeout()).await.map(drop)
+pub(crate) async fn remove(copy: &WorkingCopy) -> Result<(), StepError> {
+    copy.run(REMOVE_SUBMODULE, &[], copy.config.command_timeout()).await.map(drop)
 }
 
 /// Moves the submodules out of the tree, and returns them where they are then. Their addresses are empty: the next commit names
 /// them.
-pub(crate) async fn park(parent: &Copy) -> Result<Vec<Copy>, Trouble> {
-    let names = parent.must(PARK, &[], parent.config.command_timeout()).await?;
+pub(crate) async fn park(parent: &WorkingCopy) -> Result<Vec<WorkingCopy>, StepError> {
+    let names = parent.run(PARK_SUBMODULES, &[], parent.config.command_timeout()).await?;
     let parked = names.lines().map(|name| {
-        let notes = format!("{}/sub/{name}", parent.notes);
-        let mut copy = Copy { at: format!("{notes}/parked"), notes, format: None, ..parent.clone() };
+        let meta_dir = format!("{}/sub/{name}", parent.meta_dir);
+        let mut copy = WorkingCopy { tree: format!("{meta_dir}/parked"), meta_dir, format: None, ..parent.clone() };
         copy.config.repository = String::new();
         copy
     });
@@ -84,33 +84,33 @@ pub(crate) async fn park(parent: &Copy) -> Result<Vec<Copy>, Trouble> {
 }
 
 /// Clones the submodule into its place.
-pub(crate) async fn make(copy: &Copy, op: u64) -> Result<(), Trouble> {
+pub(crate) async fn clone_submodule(copy: &WorkingCopy, op: u64) -> Result<(), StepError> {
     let format = clone(copy, op).await?;
     if copy.format.as_ref() != Some(&format) && copy.format.is_some() {
         let text = format!("{} has object names of {format}, and the commit around it others", copy.config.repository);
-        return Err(refused("SUBMODULE_FORMAT", text).into());
+        return Err(bad_commit("SUBMODULE_FORMAT", text).into());
     }
     Ok(())
 }
 
 /// What a name that the remote does not have means here: the commit around it is to blame.
-pub(crate) fn blamed(trouble: Trouble, module: &Module) -> Trouble {
-    match trouble {
-        Trouble::Failure(failure)
+pub(crate) fn blame_parent(error: StepError, module: &Submodule) -> StepError {
+    match error {
+        StepError::Failure(failure)
             if failure.blame == Blame::Request && ["REF_NOT_FOUND", "REF_NOT_A_COMMIT"].contains(&failure.reason) =>
         {
             let text = format!(
                 "the commit around it wants {}, which {} does not have; push it there first",
                 module.id, module.address
             );
-            Trouble::Failure(Failure::request("SUBMODULE_COMMIT_MISSING", text))
+            StepError::Failure(Failure::request("SUBMODULE_COMMIT_MISSING", text))
         }
         other => other,
     }
 }
 
 /// The commit is to blame.
-pub(crate) fn refused(reason: &'static str, text: String) -> Failure {
+pub(crate) fn bad_commit(reason: &'static str, text: String) -> Failure {
     Failure::request(reason, text)
 }
 
@@ -118,13 +118,13 @@ pub(crate) fn refused(reason: &'static str, text: String) -> Failure {
 const MEND: &str = "add it to .gitmodules, or remove it (git rm --cached PATH)";
 
 /// The paths of the first of these, for a message.
-fn some(links: &[&str]) -> String {
+fn first_paths(links: &[&str]) -> String {
     let paths: Vec<&str> = links.iter().take(3).filter_map(|link| Some(link.split_once(' ')?.1)).collect();
     paths.join(", ")
 }
 
-/// Reads what `modules.sh` printed.
-fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
+/// Reads what `list_submodules.sh` printed.
+fn read(stdout: &[u8], parent: &WorkingCopy) -> Result<Vec<Submodule>, Failure> {
     let text = String::from_utf8_lossy(stdout);
     let mut records = text.split('\0');
     let links: Vec<&str> = records.by_ref().take_while(|record| !record.is_empty()).collect();
@@ -132,7 +132,7 @@ fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
         return Ok(Vec::new());
     }
     if links.len() > MODULES_MAX {
-        return Err(refused(
+        return Err(bad_commit(
             "TOO_MANY_SUBMODULES",
             format!("the commit has {} submodules, more than {MODULES_MAX}", links.len()),
         ));
@@ -140,12 +140,14 @@ fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
     match records.next() {
         Some("read") => {}
         Some("none") => {
-            let text = format!("the commit has the submodules {}, and no file .gitmodules; {MEND}", some(&links));
-            return Err(refused("SUBMODULE_UNKNOWN", text));
+            let text =
+                format!("the commit has the submodules {}, and no file .gitmodules; {MEND}", first_paths(&links));
+            return Err(bad_commit("SUBMODULE_UNKNOWN", text));
         }
         _ => {
-            let text = format!("the commit has the submodules {}, and git cannot read its .gitmodules", some(&links));
-            return Err(refused("SUBMODULE_UNKNOWN", text));
+            let text =
+                format!("the commit has the submodules {}, and git cannot read its .gitmodules", first_paths(&links));
+            return Err(bad_commit("SUBMODULE_UNKNOWN", text));
         }
     }
     let addresses = addresses(records)?;
@@ -153,15 +155,15 @@ fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
         .into_iter()
         .filter_map(|link| link.split_once(' '))
         .map(|(id, path)| {
-            check_path(path).map_err(|why| refused("SUBMODULE_REFUSED", format!("submodule {path:?} {why}")))?;
+            check_path(path).map_err(|why| bad_commit("SUBMODULE_REFUSED", format!("submodule {path:?} {why}")))?;
             let Some(address) = addresses.get(path) else {
                 let text = format!("{path}: .gitmodules has no address for this submodule; {MEND}");
-                return Err(refused("SUBMODULE_UNKNOWN", text));
+                return Err(bad_commit("SUBMODULE_UNKNOWN", text));
             };
             let address = parent.config.rewritten(&resolve(&parent.config.repository, address));
             check_address(&address, parent)
-                .map_err(|why| refused("SUBMODULE_REFUSED", format!("{path}: address {address:?}: {why}")))?;
-            Ok(Module { path: path.to_string(), id: id.to_string(), address })
+                .map_err(|why| bad_commit("SUBMODULE_REFUSED", format!("{path}: address {address:?}: {why}")))?;
+            Ok(Submodule { path: path.to_string(), id: id.to_string(), address })
         })
         .collect()
 }
@@ -173,7 +175,7 @@ fn addresses<'a>(records: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a 
         // The name may have dots.
         let Some((name, key)) = key.strip_prefix("submodule.").and_then(|rest| rest.rsplit_once('.')) else { continue };
         if name.split(['/', '\\']).any(|part| part == "..") || name.is_empty() {
-            return Err(refused(
+            return Err(bad_commit(
                 "SUBMODULE_REFUSED",
                 format!("submodule name {name:?} in .gitmodules leads elsewhere"),
             ));
@@ -188,7 +190,7 @@ fn addresses<'a>(records: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a 
     for (name, path) in paths {
         let Some(url) = urls.get(name) else { continue };
         if found.insert(path, *url).is_some_and(|other| other != *url) {
-            return Err(refused("SUBMODULE_REFUSED", format!("{path}: .gitmodules has two addresses for it")));
+            return Err(bad_commit("SUBMODULE_REFUSED", format!("{path}: .gitmodules has two addresses for it")));
         }
     }
     Ok(found)
@@ -236,7 +238,7 @@ fn is_local(address: &str) -> bool {
     address.starts_with('/') || address.starts_with("file://")
 }
 
-fn check_address(address: &str, parent: &Copy) -> Result<(), String> {
+fn check_address(address: &str, parent: &WorkingCopy) -> Result<(), String> {
     check_repository("address", address).map_err(|problem| problem.to_string())?;
     if is_local(address) && !is_local(&parent.config.repository) {
         return Err("it lies on the host, and the repository around it does not".to_string());
@@ -280,7 +282,7 @@ mod tests {
         for fine in ["lib", "third party/lib", "a/b/c", "ümlaut", ".gitx", "a..b"] {
             assert_eq!(check_path(fine), Ok(()), "{fine}");
         }
-        for wrong in ["", "..", "a/../b", "/a", "a/", "a//b", ".git", "a/.GIT/b", "-x", "a\nb", "./a"] {
+        for wrong in ["", "..", "a/../b", "/a", "a/", "a//b", ".git", "a/.RUN_GIT/b", "-x", "a\nb", "./a"] {
             assert!(check_path(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,15 +1,15 @@
 //! Brings one working copy, and its submodules, to the wanted commit, and proves it.
 
-use crate::checkout::{Trusts, Warmth, check_out};
-use crate::error::{State, Trouble};
-use crate::git::Copy;
+use crate::checkout::{TrustedIndexes, Warmth, check_out};
+use crate::error::{State, StepError};
+use crate::git::WorkingCopy;
 use crate::lease_file::LeaseFile;
-use crate::merge::{self, Other, merge};
-use crate::mirror::{Goal, Listing, Tip, ready};
+use crate::merge::{self, MergeRef, merge};
+use crate::mirror::{Goal, Listing, Tip, normalise_and_list};
 use crate::params::Wanted;
 use crate::parts::{all, named};
 use crate::resolve::{Plan, candidates, fetch, full_id, in_mirror, plan, pull, resolve};
-use crate::submodules::Module;
+use crate::submodules::Submodule;
 use crate::{lfs, submodules};
 use futures::future::{BoxFuture, FutureExt, join_all};
 use wharfinger_adapter::{Blame, Failure, HolderWork};
@@ -25,7 +25,7 @@ pub(crate) struct ForLease<'a> {
     pub(crate) work: &'a HolderWork,
     /// It is all that the resource has, so it takes the resource for this work as well.
     pub(crate) first: bool,
-    pub(crate) trusts: &'a Trusts,
+    pub(crate) trusted: &'a TrustedIndexes,
 }
 
 /// What a working copy was brought to.
@@ -43,54 +43,56 @@ pub(crate) struct Updated {
 /// Brings one working copy, and its submodules, to what is wanted of it, with the others merged onto it. `op` is a number that no
 /// other call has; `depth` counts the working copies around it.
 pub(crate) async fn update(
-    copy: &Copy,
+    copy: &WorkingCopy,
     wanted: &Wanted,
     merges: &[Wanted],
     whose: Option<ForLease<'_>>,
     op: u64,
     depth: usize,
-) -> Result<Updated, Trouble> {
-    let pinned = copy.pinned().await?;
-    let trust = whose.and_then(|whose| whose.trusts.of(copy)).unwrap_or_default();
-    let found = if depth > 0 { in_mirror(copy, &pinned, wanted).await? } else { None };
+) -> Result<Updated, StepError> {
+    let git_config = copy.git_config().await?;
+    let trust = whose.and_then(|whose| whose.trusted.of(copy)).unwrap_or_default();
+    let found = if depth > 0 { in_mirror(copy, &git_config, wanted).await? } else { None };
     let (plan, base) = match found {
         Some(found) => found,
         None => {
-            let also = full_id(&pinned, wanted).unwrap_or_default();
+            let also = full_id(&git_config, wanted).unwrap_or_default();
             let token = whose.filter(|whose| whose.first).map(|whose| whose.work.token);
-            let listing = ready(copy, &pinned, token, &candidates(copy, wanted), &also, !trust.is_empty()).await?;
-            same_format(copy, &pinned, &listing).await?;
-            let plan = plan(copy, &pinned, wanted, listing)?;
+            let listing =
+                normalise_and_list(copy, &git_config, token, &candidates(copy, wanted), &also, !trust.is_empty())
+                    .await?;
+            same_format(copy, &git_config, &listing).await?;
+            let plan = plan(copy, &git_config, wanted, listing)?;
             let commit = match (&plan.tip, plan.fresh) {
                 (Some(tip), true) => tip.id.clone(),
-                _ => fetch(copy, &pinned, wanted, &plan).await?,
+                _ => fetch(copy, &git_config, wanted, &plan).await?,
             };
             (plan, commit)
         }
     };
     let mut others = Vec::new();
     for wanted in merges {
-        let plan = resolve(copy, &pinned, wanted).await?;
-        let commit = fetch(copy, &pinned, wanted, &plan).await?;
-        others.push(Other { wanted: wanted.clone(), commit });
+        let plan = resolve(copy, &git_config, wanted).await?;
+        let commit = fetch(copy, &git_config, wanted, &plan).await?;
+        others.push(MergeRef { wanted: wanted.clone(), commit });
     }
-    let from = merge::From { default: &plan.default, offline: plan.offline.is_some() };
+    let from = merge::Origin { default: &plan.default, offline: plan.offline.is_some() };
     let commit = match &others[..] {
         [] => base.clone(),
-        others => merge(copy, &pinned, &base, others, &from, false).await?,
+        others => merge(copy, &git_config, &base, others, &from, false).await?,
     };
 
     if copy.config.submodules {
         submodules::park(copy).await?;
     }
-    lfs::bring(copy, &commit, false).await?;
+    lfs::load(copy, &commit, false).await?;
     let note = match whose {
         Some(whose) if whose.first && !copy.config.submodules => LeaseFile::text(whose.work, &commit)?,
         Some(_) | None => String::new(),
     };
     // From here on it is the holder's: what was known of it is known no more, however this call ends.
     if let Some(whose) = whose {
-        whose.trusts.forget_tree(copy);
+        whose.trusted.forget_tree(copy);
     }
     let mut warmth = if plan.here { Warmth::Near } else { Warmth::Fetched };
     let mut done = check_out(copy, &commit, "gentle", &plan.default, &trust, &note).await?;
@@ -108,30 +110,30 @@ pub(crate) async fn update(
             fresh: false,
         };
         warmth = Warmth::Cold;
-        let came = match pull(copy, &pinned, wanted, &again, Goal::CopyAnew).await {
-            Ok(_) if !others.is_empty() => merge(copy, &pinned, &base, &others, &from, true).await.map(drop),
+        let came = match pull(copy, &git_config, wanted, &again, Goal::CopyAnew).await {
+            Ok(_) if !others.is_empty() => merge(copy, &git_config, &base, &others, &from, true).await.map(drop),
             other => other.map(drop),
         };
         done = match came {
             Ok(()) => {
-                lfs::bring(copy, &commit, true).await?;
+                lfs::load(copy, &commit, true).await?;
                 check_out(copy, &commit, "wipe", &plan.default, "", &note).await?
             }
-            Err(Trouble::State(state)) => {
+            Err(StepError::State(state)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, state.detail) })
             }
-            Err(Trouble::Failure(failure)) => {
+            Err(StepError::Failure(failure)) => {
                 Err(State { reason: first.reason, detail: format!("{}; {}", first.detail, failure.message) })
             }
-            Err(Trouble::Shell(error)) => return Err(error.into()),
+            Err(StepError::Shell(error)) => return Err(error.into()),
         };
     }
     let done = match done {
         Ok(done) => done,
         Err(state) if state.reason == "COMMIT_UNFIT" => return Err(state.into()),
         Err(state) => {
-            copy.doubt(&state).await?;
-            let text = format!("cannot prove that {} is commit {commit}: {}", copy.tree(), state.detail);
+            copy.mark_suspect(&state).await?;
+            let text = format!("cannot prove that {} is commit {commit}: {}", copy.tree, state.detail);
             let reason = if state.reason == "CHECKOUT_FAILED" { "PROOF_FAILED" } else { state.reason };
             return Err(Failure::resource(reason, text).into());
         }
@@ -149,17 +151,20 @@ pub(crate) async fn update(
 
 /// Refuses to go on with a copy whose origin was made anew in another object format: no fetch brings it there. The check reports
 /// such a copy as gone, so that another is made.
-async fn same_format(copy: &Copy, pinned: &str, listing: &Result<Listing, Failure>) -> Result<(), Trouble> {
-    let ours = if pinned.contains("objectformat = sha256") { "sha256" } else { "sha1" };
+async fn same_format(
+    copy: &WorkingCopy,
+    git_config: &str,
+    listing: &Result<Listing, Failure>,
+) -> Result<(), StepError> {
+    let ours = if git_config.contains("objectformat = sha256") { "sha256" } else { "sha1" };
     match listing.as_ref().ok().and_then(Listing::format) {
         Some(format) if format != ours => {
             let detail = format!(
                 "{} has object names of {format}, and {} has those of {ours}; the copy is made anew",
-                copy.config.repository,
-                copy.tree()
+                copy.config.repository, copy.tree
             );
             let state = State { reason: "ORIGIN_FORMAT", detail };
-            copy.doubt(&state).await?;
+            copy.mark_suspect(&state).await?;
             Err(state.into())
         }
         Some(_) | None => Ok(()),
@@ -167,19 +172,19 @@ async fn same_format(copy: &Copy, pinned: &str, listing: &Result<Listing, Failur
 }
 
 /// Fills the submodules of the commit that is in the tree.
-fn update_submodules(parent: &Copy, op: u64, depth: usize) -> BoxFuture<'_, Result<(), Trouble>> {
+fn update_submodules(parent: &WorkingCopy, op: u64, depth: usize) -> BoxFuture<'_, Result<(), StepError>> {
     async move {
-        let modules = submodules::submodules(parent).await?;
+        let modules = submodules::list(parent).await?;
         if !modules.is_empty() && depth >= DEPTH_MAX {
             let text = format!("submodules lie more than {DEPTH_MAX} deep in each other; the pool does not go further");
-            return Err(submodules::refused("SUBMODULES_TOO_DEEP", text).into());
+            return Err(submodules::bad_commit("SUBMODULES_TOO_DEEP", text).into());
         }
         for some in modules.chunks(PARALLEL_MAX) {
             let results = join_all(some.iter().map(|module| async move {
-                let copy = submodules::copy_of(parent, module);
+                let copy = submodules::working_copy(parent, module);
                 update_submodule(parent, &copy, module, op, depth)
                     .await
-                    .map_err(|trouble| named(&copy, submodules::blamed(trouble, module)))
+                    .map_err(|error| named(&copy, submodules::blame_parent(error, module)))
             }))
             .await;
             all(results)?;
@@ -189,26 +194,32 @@ fn update_submodules(parent: &Copy, op: u64, depth: usize) -> BoxFuture<'_, Resu
     .boxed()
 }
 
-async fn update_submodule(parent: &Copy, copy: &Copy, module: &Module, op: u64, depth: usize) -> Result<(), Trouble> {
+async fn update_submodule(
+    parent: &WorkingCopy,
+    copy: &WorkingCopy,
+    module: &Submodule,
+    op: u64,
+    depth: usize,
+) -> Result<(), StepError> {
     let mut again = false;
     loop {
-        let made = match submodules::place(parent, module).await? {
+        let made = match submodules::move_into_place(parent, module).await? {
             true => Ok(()),
-            false => submodules::make(copy, op).await,
+            false => submodules::clone_submodule(copy, op).await,
         };
         let done = match made {
             Ok(()) => update(copy, &Wanted::Commit(module.id.clone()), &[], None, op, depth + 1).await.map(drop),
-            Err(trouble) => Err(trouble),
+            Err(error) => Err(error),
         };
         let spoilt = match &done {
-            Err(Trouble::State(_)) => true,
-            Err(Trouble::Failure(failure)) => failure.blame == Blame::Resource,
-            Err(Trouble::Shell(_)) | Ok(()) => false,
+            Err(StepError::State(_)) => true,
+            Err(StepError::Failure(failure)) => failure.blame == Blame::Resource,
+            Err(StepError::Shell(_)) | Ok(()) => false,
         };
         if again || !spoilt {
             return done;
         }
-        tracing::info!(resource = %copy.resource, submodule = %copy.at, why = ?done.err(), "made anew");
+        tracing::info!(resource = %copy.resource, submodule = %copy.tree, why = ?done.err(), "made anew");
         submodules::remove(copy).await?;
         again = true;
     }

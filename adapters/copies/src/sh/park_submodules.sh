@@ -1,4 +1,4 @@
-# Moves the submodules of a former lease out of the tree, which is then proved without them. place.sh brings them back. The
+# Moves the submodules of a former lease out of the tree, which is then proved without them. restore_submodule.sh brings them back. The
 # recorded path of a submodule counts only if it is a directory in the tree.
 #
 # Arguments: none.

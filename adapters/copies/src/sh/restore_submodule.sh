@@ -1,4 +1,4 @@
-# Moves a submodule from where park.sh left it to its place in the tree.
+# Moves a submodule from where park_submodules.sh left it to its place in the tree.
 #
 # Arguments: its path below the tree; the name of its notes.
 # Prints:    "there", or "new" if it has to be cloned.

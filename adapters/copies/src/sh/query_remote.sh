@@ -1,4 +1,4 @@
-# Asks the remote for its refs in the background. list.sh waits for the answer. Nothing of the copy takes part, so a failure is
+# Asks the remote for its refs in the background. list_refs.sh waits for the answer. Nothing of the copy takes part, so a failure is
 # the remote's.
 #
 # Follows:   credentials.sh

@@ -1,6 +1,6 @@
-# Waits for the remote's answer to ask.sh, and compares it with the copy.
+# Waits for the remote's answer to query_remote.sh, and compares it with the copy.
 #
-# Follows:   ask.sh; normalise.sh may stand between
+# Follows:   query_remote.sh; normalise.sh may stand between
 # Arguments: one more id to look for in the copy, or empty.
 # Prints:    an id, a tab and a name a line: HEAD, the wanted names, and the first ref as "any"; the default branch as
 #            "ref: refs/heads/NAME", a tab, HEAD; "commit" or "have", a tab and an id that the copy has as a commit or as another
