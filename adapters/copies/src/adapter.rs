@@ -1,4 +1,4 @@
-//! The [`Adapter`] of working copies: which step comes when is in the modules beside it.
+//! The [`Adapter`] of working copies. Each call is a module of its own.
 
 use crate::checkout::TrustedIndexes;
 use crate::config::Config;
@@ -10,7 +10,7 @@ use wharfinger_adapter::{
     Adapter, CleanJob, Failure, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, Shell, Traits, Verdict,
 };
 
-/// Makes and keeps git working copies on the hosts that its jobs name.
+/// Makes, prepares, checks and destroys git working copies on the hosts of its jobs.
 #[derive(Clone, Debug)]
 pub struct CopiesAdapter {
     pool: String,
@@ -19,13 +19,16 @@ pub struct CopiesAdapter {
 }
 
 impl CopiesAdapter {
-    /// An adapter for one pool. Bad settings are [`wharfinger_adapter::Blame::Configuration`], with the setting's name.
+    /// Returns the adapter of one pool.
+    ///
+    /// # Errors
+    /// `BAD_SETTING` ([`wharfinger_adapter::Blame::Configuration`]), with the name of the pool and of the setting.
     pub fn new(pool: String, mut config: Config) -> Result<Self, Failure> {
         config.validate().map_err(|mut problem| {
             problem.message = format!("pool {pool:?}: {}", problem.message);
             problem.into_failure("BAD_SETTING")
         })?;
-        // Before anything else can be in the place of the pool's own addresses.
+        // The credentials are bound before `rewrite` or a submodule changes an address.
         config.credentials = config.credentials.take().map(|credentials| credentials.bound_to(config.addresses()));
         Ok(Self { pool, config, trusted: Arc::default() })
     }

@@ -1,4 +1,4 @@
-//! Between two leases: nothing of the former one may run, and only what the pool keeps may stay.
+//! Cleans a copy between two leases: ends the processes of the former one, and removes the files that the pool does not keep.
 
 use crate::checkout::{CheckoutReport, TrustedIndexes};
 use crate::clone::clone;
@@ -10,13 +10,13 @@ use crate::{mirror, submodules};
 use futures::future::{BoxFuture, FutureExt};
 use wharfinger_adapter::{CleanJob, ShellError, reaper};
 
-/// Ends the former holder's processes, empties the copies by the pool's policy, and hashes what is left, so that the next
-/// prepare need not: nobody waits for them yet.
+/// Ends the former holder's processes, cleans the copies by the policy of the pool, and hashes the files that stay. The next
+/// prepare hashes only files that changed since.
 pub(crate) async fn clean(parts: &Parts, job: &CleanJob, trusted: &TrustedIndexes) -> Result<(), StepError> {
     trusted.forget(&job.resource.resource);
     let (lease, token, op) = (&job.work.lease, job.work.token, job.resource.op);
     let config = &parts.whole.config;
-    // A call that was held up somewhere must not clean under the next holder's feet: the first step compares tokens.
+    // The first step compares tokens: a late call must not clean the copy of the next holder.
     if !parts.several() && config.clean != Clean::Fresh && !config.submodules && !config.lfs {
         return clean_in_one_step(&parts.list[0], lease, token, trusted).await;
     }
@@ -25,7 +25,7 @@ pub(crate) async fn clean(parts: &Parts, job: &CleanJob, trusted: &TrustedIndexe
     all(parts.each(|_, copy| clean_copy(copy, op, trusted)).await).map(drop)
 }
 
-/// All of it in one step.
+/// Cleans the only repository in one step.
 async fn clean_in_one_step(
     copy: &WorkingCopy,
     lease: &str,
@@ -34,7 +34,7 @@ async fn clean_in_one_step(
 ) -> Result<(), StepError> {
     let (git_config, token, number) = (copy.git_config().await?, token.to_string(), reaper::number(lease).to_string());
     let stop = [lease, "clear", &token, &number, &copy.host_lease, &copy.host_dir];
-    // A full disk is the state that this step is there to end.
+    // No free space is required: this step frees space.
     let normalise = [git_config.as_str(), "strict", "0", ""];
     let mut args = [&stop[..], &normalise].concat();
     args.extend(rebuild_args(&copy.config));
@@ -53,7 +53,7 @@ async fn clean_copy(copy: &WorkingCopy, op: u64, trusted: &TrustedIndexes) -> Re
     mirror::repack(copy, &git_config).await
 }
 
-/// Brings a working copy, and its submodules, to the commit that its last holder left.
+/// Brings a working copy, and its submodules, to the commit that its last holder left in `HEAD`.
 pub(crate) async fn clean_tree(
     copy: &WorkingCopy,
     git_config: &str,
@@ -66,8 +66,8 @@ pub(crate) async fn clean_tree(
     let (args, limit) = (rebuild_args(&copy.config), copy.config.command_timeout() * 2);
     let mut done = copy.try_run(REBUILD_AND_PROVE, &args, limit).await?;
     if done.is_err() && copy.config.lfs {
-        // The next lease brings large files again; until then their pointers will do, which need nobody else. They are not
-        // what the index says that they are, so nothing is trusted.
+        // Pointers in the place of large files need no server; the next lease loads the files again. The tree differs from the
+        // index then, so the index is not trusted.
         let mut plain = copy.clone();
         plain.config.lfs = false;
         done = plain.try_run(REBUILD_AND_PROVE, &args, limit).await?.map(|_| String::new());
@@ -102,7 +102,7 @@ fn clean_submodules(parent: &WorkingCopy) -> BoxFuture<'_, Result<(), StepError>
     .boxed()
 }
 
-/// What `rebuild.sh` takes, for the commit that is there.
+/// The arguments of `rebuild.sh` for the commit of `HEAD`.
 fn rebuild_args(config: &Config) -> Vec<&str> {
     let mut args = vec!["HEAD", config.clean.word(), "gentle", "", "", "trust", ""];
     args.extend(config.keep.iter().map(String::as_str));

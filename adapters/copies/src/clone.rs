@@ -12,17 +12,19 @@ pub(crate) async fn begin(copy: &WorkingCopy) -> Result<(), StepError> {
     copy.run(MAKE_DIRECTORY, &[&min, &copy.locator], copy.config.command_timeout()).await.map(drop)
 }
 
-/// Clones into the tree's place, whatever is there, and proves the result. Says the object format.
+/// Clones the repository, replaces the tree by the clone, and inspects it. Returns the object format (`sha1` or `sha256`).
+///
+/// # Errors
+/// `CLONE_FAILED` and `CLONE_TIMED_OUT`, and the errors of [`list`].
 pub(crate) async fn clone(copy: &WorkingCopy, op: u64) -> Result<String, StepError> {
     begin(copy).await?;
     let listing = list(copy, &[]).await?;
-    // A clone of an earlier call that is still running somewhere fails by itself: its directory was removed under it,
-    // and it does not know this name.
+    // The clone of an earlier call may still run. It fails: its directory is removed, and it has another name.
     let new = format!("new.{op}");
     let limit = copy.config.clone_timeout();
     let mut former = String::new();
     let output = loop {
-        // What has no objects needs no mirror, and does not say in which format it would have them.
+        // An empty repository needs no mirror, and does not show its object format.
         let mut made = String::new();
         let (from, lock) = match listing.format() {
             None => (copy.config.repository.clone(), String::new()),
@@ -32,7 +34,7 @@ pub(crate) async fn clone(copy: &WorkingCopy, op: u64) -> Result<String, StepErr
                 match mirror::pull(copy, &config, None, default, false, Goal::Mirror(&former, &mut made)).await? {
                     Ok(_) => (copy.mirror(), format!("{}.use", copy.mirror())),
                     Err(missing) => {
-                        begin(copy).await?; // says so if the disk is full
+                        begin(copy).await?; // reports a full disk
                         list(copy, &[]).await?;
                         return Err(failed(copy, missing).into());
                     }
@@ -43,7 +45,7 @@ pub(crate) async fn clone(copy: &WorkingCopy, op: u64) -> Result<String, StepErr
         if output.exit == Exit::Code(0) {
             break output;
         }
-        begin(copy).await?; // removes the half clone, and says so if the disk is full
+        begin(copy).await?; // removes the incomplete clone, and reports a full disk
         if output.exit == Exit::TimedOut {
             return Err(failed(copy, Missing::Time).into());
         }
@@ -51,17 +53,21 @@ pub(crate) async fn clone(copy: &WorkingCopy, op: u64) -> Result<String, StepErr
             list(copy, &[]).await?;
             return Err(Failure::resource(
                 "CLONE_FAILED",
-                format!("cannot clone {} on this host: {}", copy.config.repository, output.complaint()),
+                format!(
+                    "the host cannot clone {}: {}; look at its git and its disk",
+                    copy.config.repository,
+                    output.complaint()
+                ),
             )
             .into());
         }
-        tracing::warn!(resource = %copy.resource, mirror = %from, why = %output.complaint(), "the mirror is spoilt");
+        tracing::warn!(resource = %copy.resource, mirror = %from, why = %output.complaint(), "the mirror is damaged; it is made anew");
         former = made;
     };
     let format = output.text();
     let config = copy.git_config_in(&format);
     copy.run(INSTALL, &[&new, &config, &format], limit).await?;
-    // Each object was hashed on its way, and that none is missing was found out by the clone itself.
+    // Git hashed each object that it received, and checked that no object is missing.
     inspect(copy, &config, Depth::Quick).await??;
     Ok(format)
 }
@@ -72,13 +78,14 @@ fn failed(copy: &WorkingCopy, missing: Missing) -> Failure {
         Missing::Time => Failure::provider(
             "CLONE_TIMED_OUT",
             format!(
-                "cloning {repository} took more than {} s; raise clone_timeout_ms of the pool",
+                "the clone of {repository} did not end within {} s; raise clone_timeout_ms of the pool",
                 copy.config.clone_timeout().as_secs()
             ),
         ),
-        Missing::Objects(why) => {
-            Failure::provider("CLONE_FAILED", format!("{repository} answers, and cannot be cloned: {why}"))
-        }
-        Missing::Id | Missing::Commit => Failure::bug("CLONE_FAILED", "a mirror was asked for no commit"),
+        Missing::Objects(why) => Failure::provider(
+            "CLONE_FAILED",
+            format!("the host cannot clone {repository}, which answers: {why}; look at the repository (git fsck)"),
+        ),
+        Missing::Id | Missing::Commit => Failure::bug("CLONE_FAILED", "a mirror reported a commit that no call wanted"),
     }
 }

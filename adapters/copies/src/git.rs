@@ -1,7 +1,7 @@
-//! Commands on one copy's host, hardened: every git that this crate runs goes through here.
+//! Runs the scripts of `src/sh` on the host of a copy. Every git command of this crate is in one of them.
 //!
-//! The commands are POSIX shell scripts (`src/sh`), so that one step is one round trip to the host. Arguments reach them
-//! as positional parameters, never as shell text. What all of them set, and why, stands in `prelude.sh`.
+//! One script is one step, and one round trip to the host. Arguments are positional parameters, never shell text. `prelude.sh`
+//! hardens git for all scripts.
 
 use crate::address::{check_root, lfs_endpoint};
 use crate::config::Config;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, reaper, sweep};
 
-/// Exit code by which a script says that its output is a [`State`].
+/// Exit code of a script whose output is a [`State`].
 pub(crate) const STATE_FOUND: i32 = 93;
-/// What the shell says of a program that is not there.
+/// Exit code of the shell for a missing program (POSIX, "Exit Status for Commands").
 pub(crate) const TOOL_MISSING: i32 = 127;
 
 const PRELUDE: &str = include_str!("sh/prelude.sh");
@@ -23,17 +23,17 @@ const PRELUDE: &str = include_str!("sh/prelude.sh");
 /// A script of `src/sh`.
 #[derive(Clone, Copy)]
 pub(crate) struct Script {
-    /// For messages.
+    /// The names of its files, for messages.
     name: &'static str,
-    /// It talks to the remote, and reads from its standard input what the remote wants to see.
+    /// The script connects to the remote, and reads the credentials from standard input.
     remote: bool,
-    /// It ends processes.
+    /// The script ends processes.
     ends: bool,
     text: &'static str,
 }
 
 impl Script {
-    /// The command that runs it. `at`: what the prelude takes.
+    /// Returns the command that runs the script. `at`: the eight arguments of the prelude. `args`: those of the script.
     pub(crate) fn argv(&self, at: &[&str], args: &[&str]) -> Vec<String> {
         let library = if self.ends { reaper::PROCESSES } else { "" };
         let text = format!("{PRELUDE}\n{library}\n{}", self.text);
@@ -82,64 +82,64 @@ scripts! {
     TAKE_AND_LIST = "stop" "credentials" "query_remote" "normalise" "list_refs";
 }
 
-/// What the broker keeps of a copy, as JSON in [`wharfinger_adapter::Provisioned::handle`].
+/// The record of a copy in the broker, as JSON in [`wharfinger_adapter::Provisioned::handle`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Handle {
-    /// The tree.
+    /// Absolute path of the tree.
     pub(crate) path: String,
-    /// What it, or its default part, was cloned from.
+    /// The address of the repository, or of the default part.
     pub(crate) repository: String,
-    /// `sha1` or `sha256`. Kept here and not read from the copy, whose holders can write everything in it.
+    /// `sha1` or `sha256`. The copy's own configuration does not count: holders can write it.
     pub(crate) object_format: String,
-    /// The same for each part, by its directory, where there are several.
+    /// The object format of each part, by its directory. Empty if the tree is the only repository.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) parts: BTreeMap<String, String>,
 }
 
-/// One git working copy on its host: all of a resource's tree, a part of it, or a submodule. See [`crate::parts`].
+/// One git working copy on its host: the whole tree of a resource, a part of it ([`crate::parts`]), or a submodule.
 #[derive(Clone)]
 pub(crate) struct WorkingCopy {
     pub(crate) shell: Arc<dyn Shell>,
-    /// Absolute directory of the resource: `tree` and `meta` lie in it.
+    /// Absolute path of the resource's directory, which has `tree` and `meta`.
     pub(crate) dir: String,
-    /// The working copy, absolute.
+    /// Absolute path of the working copy. Holders get this directory.
     pub(crate) tree: String,
-    /// The directory of our notes on it.
+    /// Absolute path of the metadata directory, outside the working copy.
     pub(crate) meta_dir: String,
-    /// How messages call it; empty if it is all there is.
+    /// The name in messages: the directory of the part, or the path of the submodule. Empty for the only repository.
     pub(crate) part: String,
     pub(crate) resource: String,
-    /// A file on the host, for a copy that lies outside its host's directory: who sweeps what that host's resource left
-    /// finds the copy by it. Empty for one that lies inside.
+    /// A file on the host with the directory of a copy that is outside its host's directory. The sweep of the host finds the
+    /// copy by it. Empty for a copy inside.
     pub(crate) locator: String,
-    /// The lease that the resource has on its host, or empty.
+    /// The lease of the resource on its host, or empty.
     pub(crate) host_lease: String,
-    /// The scratch directory of its host, or empty.
+    /// The scratch directory of the host, or empty.
     pub(crate) host_dir: String,
-    /// `sha1` or `sha256`, as far as the broker knows.
+    /// `sha1` or `sha256`. `None` if the broker has no record of it.
     pub(crate) format: Option<String>,
-    /// The pool's settings, with `repository` and `default_branch` being this one's.
+    /// The settings of the pool. `repository`, `default_branch` and `sparse` are those of this working copy.
     pub(crate) config: Config,
 }
 
 impl WorkingCopy {
-    /// Finds out where the job's resource lies.
+    /// Returns the working copy of a job's resource.
+    ///
+    /// # Errors
+    /// `NO_PARENT` and `BAD_RESOURCE_ID` (bug); `NO_ROOT` and `BAD_SETTING` (configuration).
     pub(crate) fn of(job: &ResourceJob, config: &Config, handle: Option<&Handle>) -> Result<Self, Failure> {
         let Some(parent) = &job.parent else {
-            return Err(Failure::bug(
-                "NO_PARENT",
-                format!("working copy {} came without the host it lies on", job.resource),
-            ));
+            return Err(Failure::bug("NO_PARENT", format!("the job of working copy {} names no host", job.resource)));
         };
         let safe = job.resource.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        // "mirrors" lies among the copies.
+        // The directory "mirrors" is beside the copies.
         if job.resource.is_empty() || !safe || job.resource.starts_with('-') || job.resource == "mirrors" {
             return Err(Failure::bug(
                 "BAD_RESOURCE_ID",
                 format!("resource id {:?} is not safe in a file name", job.resource),
             ));
         }
-        // A copy stays where it was made, also when the pool's root is changed meanwhile.
+        // A copy stays in its directory after a change of the pool's root.
         let dir = match handle.and_then(|handle| handle.path.strip_suffix("/tree")) {
             Some(dir) => dir.to_string(),
             None => {
@@ -150,7 +150,7 @@ impl WorkingCopy {
                         return Err(Failure::configuration(
                             "NO_ROOT",
                             format!(
-                                "host {} has no path to put working copies in; set root in the pool",
+                                "host {} has no directory for working copies; set root in the pool",
                                 parent.resource
                             ),
                         ));
@@ -181,22 +181,22 @@ impl WorkingCopy {
         })
     }
 
-    /// A file of our own on it, which lies outside of it.
+    /// Returns the path of a file in the metadata directory.
     pub(crate) fn meta_path(&self, name: &str) -> String {
         format!("{}/{name}", self.meta_dir)
     }
 
-    /// The host's mirror of the repository: beside the copies, so that it is there for all of them. Another repository
-    /// with the same hash would only be fetched in turn, for a mirror's configuration is written before each use.
+    /// Returns the path of the host's mirror of the repository. All copies on the host share it. Two repositories with one hash
+    /// would only be fetched in turn: the configuration of a mirror is written before each use.
     pub(crate) fn mirror(&self) -> String {
         match self.config.depth {
-            // What is cut off for some would be missing for the others.
+            // A shallow mirror would lack history that other pools need.
             Some(depth) => mirror_of(&self.dir, &format!("{} {depth}", self.config.repository)),
             None => mirror_of(&self.dir, &self.config.repository),
         }
     }
 
-    /// The whole of `.git/config`, as it must be before git is run in the copy.
+    /// Returns the text that `.git/config` must have before git runs in the copy.
     pub(crate) async fn git_config(&self) -> Result<String, StepError> {
         let format = match &self.format {
             Some(format) => format.clone(),
@@ -205,25 +205,28 @@ impl WorkingCopy {
         Ok(self.git_config_in(&format))
     }
 
-    /// The same, in this object format.
+    /// Returns the text of `.git/config` for this object format.
     pub(crate) fn git_config_in(&self, format: &str) -> String {
         let mut text = git_config(&self.config.repository, format);
         if self.config.submodules {
-            // So that a holder's `git submodule` sees those that are there.
+            // The holder's `git submodule` lists the submodules by this setting.
             text.push_str("[submodule]\n\tactive = .\n");
         }
         if !self.config.sparse.is_empty() {
-            // So that a holder's git takes what is not there for meant.
+            // The holder's git does not report the files outside the directories as deleted.
             text.push_str("[core]\n\tsparseCheckout = true\n\tsparseCheckoutCone = true\n[index]\n\tsparse = false\n");
         }
         if self.config.lfs {
-            // The filters for a holder's git; ours is told by the prelude. Git-lfs adds the version where it is missing.
+            // The filters of the holder's git; the prelude sets those of the scripts. Git-lfs would add a missing version.
             text.push_str("[filter \"lfs\"]\n\tprocess = git-lfs filter-process\n\tclean = git-lfs clean -- %f\n\tsmudge = git-lfs smudge -- %f\n\trequired = true\n[lfs]\n\trepositoryformatversion = 0\n");
         }
         text
     }
 
-    /// Runs a script and hands back all there is to know.
+    /// Runs a script and returns its exit and its output. The time limit does not count as an error.
+    ///
+    /// # Errors
+    /// `GIT_MISSING` (configuration), `BAD_CREDENTIALS` (configuration), and errors of the shell.
     pub(crate) async fn output(&self, script: Script, args: &[&str], limit: Duration) -> Result<Output, StepError> {
         let large = if self.config.lfs { lfs_endpoint(&self.config.repository) } else { String::new() };
         let sparse = sparse::lines(&self.config.sparse);
@@ -243,7 +246,7 @@ impl WorkingCopy {
             return Err(Failure::configuration(
                 "GIT_MISSING",
                 format!(
-                    "the host has no git, or a tool that {} needs is missing: {}; install git 2.36 or newer",
+                    "the host has no git, or lacks a tool that step {} needs: {}; install it (git must be 2.36 or newer)",
                     script.name,
                     output.complaint()
                 ),
@@ -253,7 +256,10 @@ impl WorkingCopy {
         Ok(output)
     }
 
-    /// Runs a script that says in what state it found the copy.
+    /// Runs a script. Returns its standard output, trimmed, or the state that it reported.
+    ///
+    /// # Errors
+    /// Those of [`Self::output`] and [`Self::read_output`].
     pub(crate) async fn try_run(
         &self,
         script: Script,
@@ -263,7 +269,10 @@ impl WorkingCopy {
         self.read_output(script, self.output(script, args, limit).await?, limit)
     }
 
-    /// What such a script said.
+    /// Reads the output of a script: its standard output, trimmed, or the state that it reported.
+    ///
+    /// # Errors
+    /// `STEP_TIMED_OUT` and `STEP_FAILED` (resource); `UNREADABLE_STATE` (bug).
     pub(crate) fn read_output(
         &self,
         script: Script,
@@ -274,11 +283,11 @@ impl WorkingCopy {
             Exit::Code(0) => Ok(Ok(output.text())),
             Exit::Code(STATE_FOUND) => match State::parse(&String::from_utf8_lossy(&output.stdout)) {
                 Some(state) => Ok(Err(state)),
-                None => Err(Failure::bug("UNREADABLE_STATE", format!("{} said {:?}", script.name, output.text())).into()),
+                None => Err(Failure::bug("UNREADABLE_STATE", format!("step {} reported no known state: {:?}", script.name, output.text())).into()),
             },
             Exit::TimedOut => Err(Failure::resource(
                 "STEP_TIMED_OUT",
-                format!("step {} on {} was not done within {} s; look at the host's load and disk, or raise the pool's limit", script.name, self.tree, limit.as_secs()),
+                format!("step {} on {} did not end within {} s; look at the host's load and disk, or raise the timeouts of the pool", script.name, self.tree, limit.as_secs()),
             )
             .into()),
             other => Err(Failure::resource(
@@ -289,83 +298,88 @@ impl WorkingCopy {
         }
     }
 
-    /// Runs a script that must find all well.
+    /// Runs a script, and returns a reported state as an error.
     pub(crate) async fn run(&self, script: Script, args: &[&str], limit: Duration) -> Result<String, StepError> {
         Ok(self.try_run(script, args, limit).await??)
     }
 
-    /// Notes that the copy let us down in a way that no look at it may find again, so that the next check says so and
-    /// the copy is made anew. Without this a blind check would hand it out for ever.
+    /// Records that the copy failed in a way that no inspection may find again. The next check reports it, and the copy is made
+    /// anew. Without the record a copy that passes each inspection would fail lease after lease.
     pub(crate) async fn mark_suspect(&self, state: &State) -> Result<(), StepError> {
         let text = format!("{}: {}", state.reason, state.detail);
         Ok(self.shell.put(&self.meta_path("suspect"), text.into_bytes().into(), 0o600).await?)
     }
 
-    /// Where the fencing token of the present lease stands: beside the tree, which holders empty and git cleans.
+    /// Returns the path of the file with the fencing token of the lease. It is outside the tree, which holders and git clean.
     pub(crate) fn fence(&self) -> String {
         format!("{}/meta/fence", self.dir)
     }
 
-    /// Ends what a former holder, or an earlier call, left running on the host.
+    /// Ends the processes that a former holder, or an earlier call, left on the host.
     pub(crate) async fn end_processes(&self) -> Result<(), StepError> {
         self.run(STOP, &["", "", "", "", &self.host_lease, &self.host_dir], self.config.command_timeout())
             .await
             .map(drop)
     }
 
-    /// The same, once the resource belongs to this token.
+    /// Gives the resource to this token, then ends the processes that others left.
+    ///
+    /// # Errors
+    /// `FENCED` if a later token has the resource.
     pub(crate) async fn take_for(&self, token: u64) -> Result<(), StepError> {
         let token = token.to_string();
         let args = ["", "set", &token, "", &self.host_lease, &self.host_dir];
         self.run(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 
-    /// The same, and what this lease started, once the copy belongs to nobody.
+    /// Takes the resource from this token, then ends the processes of its lease.
+    ///
+    /// # Errors
+    /// `FENCED` if a later token has the resource.
     pub(crate) async fn release(&self, lease: &str, token: u64) -> Result<(), StepError> {
         let (token, number) = (token.to_string(), reaper::number(lease).to_string());
         let args = [lease, "clear", &token, &number, &self.host_lease, &self.host_dir];
         self.run(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 
-    /// What stands in a note of ours on the host; `None` if it is not there, or is no plain file.
+    /// Returns the text of a file in the metadata directory. `None` if it is missing, empty or not a plain file.
     pub(crate) async fn read_meta(&self, name: &str) -> Result<Option<String>, StepError> {
         let text = self.run(READ_META, &[name], self.config.command_timeout()).await?;
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
-    /// Runs git in the copy, on the host alone.
+    /// Runs git in the copy, without a connection to the remote.
     pub(crate) async fn git(&self, args: &[&str]) -> Result<Output, StepError> {
         self.output(RUN_GIT, args, self.config.command_timeout()).await
     }
 }
 
-/// Where the host's mirror of this repository lies, for the resource in `dir`.
+/// Returns the path of the host's mirror of this repository. `dir`: the directory of a resource on the host.
 pub(crate) fn mirror_of(dir: &str, repository: &str) -> String {
     let base = dir.rsplit_once('/').map_or("", |(base, _)| base);
     format!("{base}/mirrors/{}", hashed(repository))
 }
 
-/// A name for a file that stands for this text.
+/// Returns a file name for this text: 32 hexadecimal digits.
 pub(crate) fn hashed(text: &str) -> String {
     format!("{:032x}", hash(text))
 }
 
-/// FNV-1a with 128 bits: the same in every release, which the standard library's is not.
+/// FNV-1a with 128 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>): the value is the same in every release.
 fn hash(text: &str) -> u128 {
     text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
         (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
     })
 }
 
-/// `.git/config` as it must be. Made from the pool's settings and not read from the host: a holder can write whatever
-/// lies there.
+/// Returns the text of `.git/config` from the settings alone: holders can write every file on the host.
 fn git_config(repository: &str, object_format: &str) -> String {
     let (version, extensions) = match object_format {
         "sha256" => ("1", "[extensions]\n\tobjectformat = sha256\n"),
         _ => ("0", ""),
     };
     let url = repository.replace('\\', "\\\\").replace('"', "\\\"");
-    // Housekeeping in the background would outlive the holder's own git, and the lease.
+    // Maintenance in the background would outlive the holder's git command, and the lease.
     format!(
         "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n{extensions}\
          [remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n\
@@ -373,7 +387,7 @@ fn git_config(repository: &str, object_format: &str) -> String {
     )
 }
 
-/// The configuration of a mirror, from that of its copies. The far end of a fetch knows no other.
+/// Returns the configuration of a mirror, from that of its copies. The serving end of a fetch reads no other.
 pub(crate) fn mirror_config(git_config: &str) -> String {
     let bare = git_config.replacen("bare = false", "bare = true\n\tuseReplaceRefs = false\n\tcommitGraph = false", 1);
     bare.replacen("logallrefupdates = true", "logallrefupdates = false", 1).replacen(

@@ -3,16 +3,17 @@
 use crate::error::{State, StepError};
 use crate::git::{INSPECT, WorkingCopy};
 
-/// How far an inspection goes.
+/// The depth of an inspection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// Files and `HEAD`; some milliseconds.
+    /// Files and `HEAD`. It takes milliseconds.
     Quick,
-    /// Also whether every object is there that a ref needs; as long as history is.
+    /// Also the hash of every object (`git fsck`). The time grows with the history.
     Deep,
 }
 
-/// What state the copy is in; `Ok(Ok(()))` is a good one.
+/// Inspects the copy. `Ok(Ok(()))`: it is sound. `Ok(Err(state))`: the first difference. `git_config`: the text that
+/// `.git/config` must have.
 pub(crate) async fn inspect(
     copy: &WorkingCopy,
     git_config: &str,

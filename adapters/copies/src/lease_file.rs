@@ -1,4 +1,5 @@
-//! The file `meta/lease` of a working copy on its host. Without it a check expects the configuration that the adapter wrote.
+//! The file `meta/lease` of a working copy on its host. While it is there, a check accepts another configuration: the holder may
+//! change it.
 
 use crate::error::StepError;
 use crate::git::WorkingCopy;

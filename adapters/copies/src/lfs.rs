@@ -1,10 +1,9 @@
-//! Large files that git-lfs keeps outside of the repository.
+//! Large files that git-lfs stores outside of the repository.
 //!
-//! The filters are ours, told to each git by the prelude; where the content comes from follows from the pool's address, never
-//! from the tree's `.lfsconfig`. Content is kept once per host, in `<root>/mirrors/lfs`, which builds may write to: the proof
-//! after a checkout passes each file through the filter, which hashes it, so a spoilt one does not give its pointer. Then the
-//! store's files are hashed, those that are not what their name says are removed, and are loaded again, once. What no lease
-//! has needed for 30 days goes.
+//! The prelude sets the filters of each git. The server follows from the address of the pool, never from the tree's `.lfsconfig`.
+//! All copies on a host share one store, `<root>/mirrors/lfs`, which builds can write. The proof after a checkout passes each
+//! file through the filter, which hashes it: a damaged file does not give its pointer. Then the adapter hashes the files of the
+//! store, removes the damaged ones, and loads them again, once. A file that no lease has needed for 30 days is removed.
 
 use crate::address::lfs_endpoint;
 use crate::error::{State, StepError};
@@ -12,7 +11,11 @@ use crate::git::{LFS, STATE_FOUND, WorkingCopy};
 use crate::mirror::list;
 use wharfinger_adapter::{Exit, Failure};
 
-/// Brings the content of the commit's large files to the host; `anew` if what is there may be spoilt.
+/// Loads the content of the commit's large files into the host's store. With `anew` the damaged ones there are removed first.
+///
+/// # Errors
+/// `FETCH_TIMED_OUT` (provider), `LFS_OBJECT_MISSING` (request for a repository in a directory, otherwise provider), and the
+/// errors of [`list`].
 pub(crate) async fn load(copy: &WorkingCopy, commit: &str, anew: bool) -> Result<(), StepError> {
     if !copy.config.lfs {
         return Ok(());
@@ -24,25 +27,26 @@ pub(crate) async fn load(copy: &WorkingCopy, commit: &str, anew: bool) -> Result
         Exit::Code(0) => Ok(()),
         Exit::Code(STATE_FOUND) => Err(match State::parse(&String::from_utf8_lossy(&output.stdout)) {
             Some(state) => state.into(),
-            None => Failure::bug("UNREADABLE_STATE", format!("lfs said {:?}", output.text())).into(),
+            None => Failure::bug("UNREADABLE_STATE", format!("step lfs reported no known state: {:?}", output.text()))
+                .into(),
         }),
         Exit::TimedOut => Err(Failure::provider(
             "FETCH_TIMED_OUT",
-            format!("the large files of {repository} took too long; raise clone_timeout_ms of the pool"),
+            format!("the large files of {repository} did not arrive in time; raise clone_timeout_ms of the pool"),
         )
         .into()),
         _ => {
-            // Whoever cannot be asked for refs cannot be blamed for files.
+            // A remote that does not list its refs fails the call here.
             list(copy, &[]).await?;
             let which = output.text().lines().take(3).collect::<Vec<_>>().join(", ");
-            // Of a repository that lies in a directory there is nobody else who could be down. A server of large files is
-            // another than that of the repository, and what it says is for people to read.
+            // A repository in a directory has no server that could be down. The server of large files may be another than that of
+            // the repository, and its answers are texts for people.
             let local = lfs_endpoint(repository).starts_with("file://");
             let blame = if local { Failure::request } else { Failure::provider };
             Err(blame(
                 "LFS_OBJECT_MISSING",
                 format!(
-                    "commit {commit} of {repository} has large files that do not come ({which}); push them there (git lfs push), or look at the server: {}",
+                    "the server does not send large files of commit {commit} of {repository} ({which}); push them (git lfs push), or look at the server: {}",
                     output.complaint()
                 ),
             )
@@ -51,7 +55,7 @@ pub(crate) async fn load(copy: &WorkingCopy, commit: &str, anew: bool) -> Result
     }
 }
 
-/// After the checkout: none of them is a pointer.
+/// Proves that no large file is a pointer in the tree, after a checkout.
 pub(crate) async fn prove(copy: &WorkingCopy, commit: &str) -> Result<Result<(), State>, StepError> {
     if !copy.config.lfs {
         return Ok(Ok(()));

@@ -1,9 +1,9 @@
-//! Refs merged onto the wanted commit, as a staging area wants it: what would be, if all of them were merged now.
+//! Merges refs onto the wanted commit, for a staging area: the result is the state after all of these merges.
 //!
-//! The merge is made on the host, in a repository of its own that was filled by a transport, so that each object in it was
-//! hashed: a holder can forge objects in the copy and in the mirror. The commits' names, identity and times come from the
-//! inputs alone, so each host makes the same ones. Then the copy fetches the result, and it is checked out and proved as any
-//! other commit. No hook, no merge driver and no attribute takes part.
+//! The host merges in a separate repository, which gets its objects over a transport that hashes each: a holder can forge objects
+//! in the copy and in the mirror. Names, identities and times of the merge commits follow from the inputs alone, so each host makes
+//! the same commits. Then the copy fetches the result, and checks it out as any other commit, with a proof. No hook, merge driver
+//! or attribute takes part.
 
 use crate::error::{State, StepError};
 use crate::git::{MERGE, STATE_FOUND, WorkingCopy};
@@ -12,20 +12,23 @@ use crate::mirror::{self, Goal, Missing, Tip};
 use crate::params::Wanted;
 use wharfinger_adapter::{Exit, Failure};
 
-/// What is merged: the name that the holder gave, and the commit that it stands for.
+/// A ref to merge: the name that the holder gave, and its commit.
 pub(crate) struct MergeRef {
     pub(crate) wanted: Wanted,
     pub(crate) commit: String,
 }
 
-/// Where objects come from, for whom the mirror lets down.
+/// How to make the mirror anew, if it lacks an object.
 pub(crate) struct Origin<'a> {
     pub(crate) default: &'a str,
     pub(crate) offline: bool,
 }
 
-/// Merges the others onto `base` and brings the result into the copy; with `anew` every object of it again. Says its commit.
-/// A merge that does not go is the request's fault.
+/// Merges the others onto `base`, in their order, and brings the result into the copy. With `anew` every object is sent again.
+/// Returns the full id of the result.
+///
+/// # Errors
+/// `MERGE_CONFLICT` and `UNRELATED_HISTORIES` (request), `FETCH_FAILED` (provider), `STEP_TIMED_OUT` and `MERGE_FAILED` (resource).
 pub(crate) async fn merge(
     copy: &WorkingCopy,
     git_config: &str,
@@ -60,30 +63,37 @@ pub(crate) async fn merge(
                     return Err(Failure::request(
                         "UNRELATED_HISTORIES",
                         format!(
-                            "{} ({}) has no history in common with {base}; merge what was branched off from it",
+                            "{} ({}) has no history in common with {base}; ask for a merge of related branches",
                             other.wanted.describe(),
                             other.commit
                         ),
                     )
                     .into());
                 }
-                return Err(Failure::bug("UNREADABLE_MERGE", format!("merge said {text:?}")).into());
+                return Err(
+                    Failure::bug("UNREADABLE_MERGE", format!("step merge printed no known result: {text:?}")).into()
+                );
             }
             Exit::Code(STATE_FOUND) => {
                 return Err(match State::parse(&text) {
                     Some(state) => state.into(),
-                    None => Failure::bug("UNREADABLE_STATE", format!("merge said {text:?}")).into(),
+                    None => {
+                        Failure::bug("UNREADABLE_STATE", format!("step merge printed no known result: {text:?}")).into()
+                    }
                 });
             }
             Exit::TimedOut => {
                 return Err(Failure::resource(
                     "STEP_TIMED_OUT",
-                    format!("a merge onto {base} was not done within {} s; raise clone_timeout_ms", limit.as_secs()),
+                    format!(
+                        "the merge onto {base} did not end within {} s; raise clone_timeout_ms of the pool",
+                        limit.as_secs()
+                    ),
                 )
                 .into());
             }
             Exit::Code(95) if !again => {
-                tracing::warn!(resource = %copy.resource, %mirror, why = %output.complaint(), "the mirror is spoilt");
+                tracing::warn!(resource = %copy.resource, %mirror, why = %output.complaint(), "the mirror is damaged; it is made anew");
                 again = true;
                 remake_mirror(copy, git_config, base, others, from, &value("mirror").unwrap_or_default()).await?;
             }
@@ -91,7 +101,11 @@ pub(crate) async fn merge(
                 inspect(copy, git_config, Depth::Deep).await??;
                 return Err(Failure::resource(
                     "MERGE_FAILED",
-                    format!("a merge onto {base} does not come into {}: {}", copy.tree, output.complaint()),
+                    format!(
+                        "{} cannot fetch the merge onto {base}: {}; look at the host's disk",
+                        copy.tree,
+                        output.complaint()
+                    ),
                 )
                 .into());
             }
@@ -99,7 +113,7 @@ pub(crate) async fn merge(
     }
 }
 
-/// Has the mirror removed and made anew, with all that is to be merged.
+/// Removes the mirror and makes it anew, with all commits of the merge.
 async fn remake_mirror(
     copy: &WorkingCopy,
     git_config: &str,
@@ -115,26 +129,30 @@ async fn remake_mirror(
         let goal = Goal::Mirror(&former, &mut made);
         let why = match mirror::pull(copy, git_config, Some(&tip), from.default, from.offline, goal).await? {
             Ok(_) => {
-                // Only once: the one that is there now is new.
+                // The mirror is new now; it is not removed again.
                 former = String::new();
                 continue;
             }
             Err(Missing::Objects(why)) => why,
-            Err(Missing::Time) => "it took too long".to_string(),
-            Err(Missing::Id | Missing::Commit) => "the origin does not have it any more".to_string(),
+            Err(Missing::Time) => "it did not end in time".to_string(),
+            Err(Missing::Id | Missing::Commit) => "the origin no longer has it".to_string(),
         };
         let address = &copy.config.repository;
-        return Err(Failure::provider("FETCH_FAILED", format!("cannot fetch {id} from {address} again: {why}")).into());
+        return Err(Failure::provider(
+            "FETCH_FAILED",
+            format!("the host cannot fetch {id} from {address} again: {why}; look at the remote"),
+        )
+        .into());
     }
     Ok(())
 }
 
-/// The files that a script names.
+/// Returns the files in the output of a script: the lines `file`, a tab and a name.
 pub(crate) fn read_files(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("file\t")).map(str::to_string).collect()
 }
 
-/// The first of them, and how many more.
+/// Names the first 20 files, and the number of the others.
 pub(crate) fn describe_files(files: &[String]) -> String {
     const SHOWN: usize = 20;
     let mut text = files.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");

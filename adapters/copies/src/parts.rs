@@ -1,13 +1,13 @@
-//! The working copies that one resource holds: one, or a directory for each of several repositories.
+//! The working copies of one resource: one, or a directory for each of several repositories.
 //!
 //! ```text
 //! <root>/<id>/tree/           the only repository, or:
 //! <root>/<id>/tree/<dir>/     one of several
-//! <root>/<id>/meta/           notes on the resource, and on the only repository
-//! <root>/<id>/parts/<dir>/    notes on one of several; in `parked` it lies while a lease lasts that wants it out of the tree
+//! <root>/<id>/meta/           metadata of the resource, and of the only repository
+//! <root>/<id>/parts/<dir>/    metadata of one of several; `parked` is the part itself while a lease wants it out of the tree
 //! ```
 //!
-//! Processes are ended, and the fence is set, once for the resource; all else happens part by part, and beside each other.
+//! Processes are ended, and the fence is set, once for the resource. All other steps run for each part, in parallel.
 
 use crate::config::Config;
 use crate::error::{State, StepError};
@@ -17,16 +17,19 @@ use wharfinger_adapter::{Blame, Failure, ResourceJob, Verdict};
 
 /// All working copies of a resource.
 pub(crate) struct Parts {
-    /// The resource as one: its whole tree, and the notes on it.
+    /// The resource as one: its whole tree, with the metadata of the resource.
     pub(crate) whole: WorkingCopy,
-    /// Its working copies, by their directories.
+    /// The working copies, in the order of their directories.
     pub(crate) list: Vec<WorkingCopy>,
-    /// Which of them a lease means that names none.
+    /// Index of the default part in `list`.
     pub(crate) default: usize,
 }
 
 impl Parts {
-    /// Finds out where the job's copies lie.
+    /// Returns the copies of a job's resource.
+    ///
+    /// # Errors
+    /// `BAD_HANDLE` (bug), and the errors of [`WorkingCopy::of`].
     pub(crate) fn of(job: &ResourceJob, config: &Config) -> Result<Self, Failure> {
         let handle = match job.handle.as_deref() {
             None | Some("") => None,
@@ -50,7 +53,7 @@ impl Parts {
                         tree: format!("{}/tree/{dir}", whole.dir),
                         meta_dir: format!("{}/parts/{dir}", whole.dir),
                         part: dir.clone(),
-                        // That there is a copy is noted once, for the whole.
+                        // The whole resource has the locator.
                         locator: String::new(),
                         format: handle.as_ref().and_then(|handle| handle.parts.get(dir)).cloned(),
                         config,
@@ -69,12 +72,12 @@ impl Parts {
         self.list.iter().any(|copy| !copy.part.is_empty())
     }
 
-    /// The directories; one that is empty if the tree is the repository.
+    /// The directories of the parts. One empty name if the tree is the only repository.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.list.iter().map(|copy| copy.part.as_str()).collect()
     }
 
-    /// Brings each part into the tree, or out of it, and removes what lies beside them if the pool wants it clean.
+    /// Moves each part into the tree or out of it. Removes other files beside them, unless the pool keeps files.
     pub(crate) async fn arrange(&self, inside: impl Fn(usize) -> bool) -> Result<(), StepError> {
         if !self.several() {
             return Ok(());
@@ -85,7 +88,7 @@ impl Parts {
         self.whole.run(ARRANGE_PARTS, &args, self.whole.config.command_timeout()).await.map(drop)
     }
 
-    /// The parts where they are now: a lease may have some of them put away.
+    /// Returns the parts where they are now. A lease may have some of them out of the tree.
     pub(crate) async fn present(&self) -> Result<Vec<WorkingCopy>, StepError> {
         let mut list = self.list.clone();
         if self.several() {
@@ -105,7 +108,7 @@ impl Parts {
         self.list.iter().enumerate().map(|(at, copy)| format!("{}{}", sign(at), copy.part)).collect()
     }
 
-    /// Does something with each part, all at once, and waits for all: what ends early must not cut off the others.
+    /// Runs a step for each part in parallel, and waits for all of them: an early error does not cancel the others.
     pub(crate) async fn each<'a, T, F>(
         &'a self,
         step: impl Fn(usize, &'a WorkingCopy) -> F,
@@ -121,7 +124,7 @@ impl Parts {
     }
 }
 
-/// The error, with the part's name in front of what it says.
+/// Returns the error with the name of the part in front of its message.
 pub(crate) fn named(copy: &WorkingCopy, error: StepError) -> StepError {
     if copy.part.is_empty() {
         return error;
@@ -134,12 +137,13 @@ pub(crate) fn named(copy: &WorkingCopy, error: StepError) -> StepError {
             failure.message = format!("{}: {}", copy.part, failure.message);
             StepError::Failure(failure)
         }
-        // The host's, whichever part it was about.
+        // An error of the host concerns all parts.
         shell @ StepError::Shell(_) => shell,
     }
 }
 
-/// All of the results, or the error that matters most: a request that cannot be served is told so, whatever else is wrong.
+/// Returns all results, or the error of the first rank: a mistake of the request precedes those of the configuration, bugs, the
+/// host, the copy and the provider.
 pub(crate) fn all<T>(results: Vec<Result<T, StepError>>) -> Result<Vec<T>, StepError> {
     let mut done = Vec::new();
     let mut worst: Option<(u8, StepError)> = None;
@@ -170,7 +174,7 @@ pub(crate) fn all<T>(results: Vec<Result<T, StepError>>) -> Result<Vec<T>, StepE
     }
 }
 
-/// The verdict on the whole from those on its parts: the one that leaves the least to be done with it.
+/// Returns the worst of the verdicts on the parts as the verdict on the whole.
 pub(crate) fn verdict_of(verdicts: Vec<Verdict>) -> Verdict {
     let rank = |verdict: &Verdict| match verdict {
         Verdict::Gone { .. } => 0,

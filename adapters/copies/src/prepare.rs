@@ -11,15 +11,18 @@ use crate::update::{ForLease, Updated, update};
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Blame, Failure, HolderWork, Prepared, access};
 
-/// The key in a lease's access for the pool's `ca_file`, which its landing needs too.
+/// The key of the pool's `ca_file` in the access of a lease. A landing needs the file, too.
 pub const CA_FILE: &str = "ca_file";
 
-/// Makes the copies ready for this work.
+/// Prepares the copies for a lease. A part that the lease can do without is moved out of the tree if its remote fails.
+///
+/// # Errors
+/// `MERGE_NEEDS_HISTORY` (request), and the errors of [`Requested::parse`] and [`update`].
 pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusted: &TrustedIndexes) -> Result<Prepared, StepError> {
     let asked = Requested::parse(&work.params, &parts.names(), parts.default)?;
     if let (Some(depth), true) = (parts.whole.config.depth, asked.merges.iter().any(|merges| !merges.is_empty())) {
         let text = format!(
-            "a merge needs all history, and the copies of this pool have {depth} commits of it (depth); merge in another pool, or before"
+            "a merge needs the whole history, and the copies of this pool have {depth} commits of it (depth); lease from another pool, or merge before"
         );
         return Err(Failure::request("MERGE_NEEDS_HISTORY", text).into());
     }
@@ -40,12 +43,12 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusted: &TrustedI
         })
         .await;
     for (at, result) in results.iter_mut().enumerate() {
-        // The lease can do without it.
+        // The lease can do without the part.
         if let Err(StepError::Failure(failure)) = result
             && failure.blame == Blame::Provider
             && !asked.needed[at]
         {
-            tracing::warn!(resource = %parts.whole.resource, reason = failure.reason, why = %failure.message, "put away");
+            tracing::warn!(resource = %parts.whole.resource, reason = failure.reason, why = %failure.message, "the part is moved out of the tree");
             inside[at] = false;
             *result = Ok(None);
         }
@@ -83,12 +86,12 @@ pub(crate) async fn prepare(parts: &Parts, work: &HolderWork, trusted: &TrustedI
     Ok(Prepared { near: near(work, &access), access })
 }
 
-/// What there is of it, where that is not all.
+/// The directories of a partial tree, separated by commas. `None` for the whole tree.
 fn sparse_of(copy: &WorkingCopy) -> Option<String> {
     Some(sparse::lines(&copy.config.sparse).replace('\n', ",")).filter(|dirs| !dirs.is_empty())
 }
 
-/// What a later lease may want that is here already: these commits, and whatever stands near to what this lease named.
+/// The parameters of later leases for which the copy is warm: those of this lease, and the commits that it has now.
 fn near(work: &HolderWork, access: &Access) -> BTreeMap<String, String> {
     let mut near = work.params.clone();
     let commits = access.iter().filter(|(key, _)| key.split('.').next() == Some(access::COMMIT));

@@ -1,4 +1,4 @@
-//! Is this the copy that we made, and is it fit for use? And the smallest step that mends it.
+//! Checks, probes and repairs a copy.
 
 use crate::clone::clone;
 use crate::error::{State, StepError};
@@ -8,12 +8,12 @@ use crate::parts::{Parts, all, named, verdict_of};
 use futures::future::join_all;
 use wharfinger_adapter::{Failure, ShellError, Verdict};
 
-/// The thorough question, with the host's silence and the copy's state told apart.
+/// Checks the parts in depth (`git fsck`). Silence of the host and the state of the copy are different verdicts.
 pub(crate) async fn check(parts: &Parts) -> Result<Verdict, Failure> {
     verdict_of_parts(parts, Depth::Deep).await
 }
 
-/// The cheap question, asked while a build works in the copy.
+/// Checks the parts quickly, also during a build.
 pub(crate) async fn probe(parts: &Parts) -> Result<Verdict, Failure> {
     verdict_of_parts(parts, Depth::Quick).await
 }
@@ -59,14 +59,14 @@ fn verdict(answer: Result<(), StepError>) -> Result<Verdict, Failure> {
     }
 }
 
-/// Mends the parts that need it, and leaves the others.
+/// Repairs the damaged parts.
 pub(crate) async fn repair(parts: &Parts, op: u64) -> Result<(), StepError> {
     parts.whole.end_processes().await?;
     parts.arrange(|_| true).await?;
     all(parts.each(|_, copy| repair_part(copy, op)).await).map(drop)
 }
 
-/// What a look at `.git` can mend first, a new clone if that is not enough.
+/// Repairs `.git` in place if that can suffice; otherwise clones anew.
 async fn repair_part(copy: &WorkingCopy, op: u64) -> Result<(), StepError> {
     let git_config = copy.git_config().await?;
     let state = match inspect(copy, &git_config, Depth::Deep).await? {
@@ -74,22 +74,22 @@ async fn repair_part(copy: &WorkingCopy, op: u64) -> Result<(), StepError> {
         Err(state) => state,
     };
     let small = match state.reason {
-        // Not ours to make again under this id: the broker makes another.
+        // The directory cannot be used under this id: the broker makes another copy.
         "DIRECTORY_MISSING" | "OTHER_RESOURCE" | "ORIGIN_FORMAT" => return Err(state.into()),
         "DISK_FULL" => copy.try_run(REMOVE_FILES, &[], copy.config.command_timeout()).await?.is_ok(),
         "CONFIG_CHANGED" | "HEAD_BROKEN" | "NOT_A_REPOSITORY" | "OBJECTS_BROKEN" => {
-            // Room is asked for by the inspection that follows.
+            // The inspection after this step requires free space.
             copy.try_run(NORMALISE, &[&git_config, "mend", "0", ""], copy.config.command_timeout()).await?.is_ok()
         }
         _ => false,
     };
     if small && inspect(copy, &git_config, Depth::Deep).await?.is_ok() {
-        tracing::info!(resource = %copy.resource, found = state.reason, "mended in place");
+        tracing::info!(resource = %copy.resource, found = state.reason, "repaired in place");
         return Ok(());
     }
     if state.reason == "DISK_FULL" {
         return Err(state.into());
     }
-    tracing::info!(resource = %copy.resource, found = state.reason, "cloning anew");
+    tracing::info!(resource = %copy.resource, found = state.reason, "cloned anew");
     clone(copy, op).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! Making a copy, making it anew, removing it.
+//! Makes and removes the copies of a resource.
 
 use crate::clone::{begin, clone};
 use crate::error::StepError;
@@ -8,7 +8,10 @@ use crate::parts::{Parts, all};
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Access, Failure, Provisioned, access};
 
-/// Makes the copies, or goes on with what an earlier call made.
+/// Makes the copies. Sound copies of an earlier call are used.
+///
+/// # Errors
+/// Those of [`clone`].
 pub(crate) async fn provision(parts: &Parts, op: u64) -> Result<Provisioned, StepError> {
     parts.whole.end_processes().await?;
     begin(&parts.whole).await?;
@@ -32,9 +35,9 @@ pub(crate) async fn provision(parts: &Parts, op: u64) -> Result<Provisioned, Ste
     })
 }
 
-/// Makes one, unless it is there. Says its object format.
+/// Clones a working copy, unless a sound one is there. Returns its object format.
 async fn clone_unless_sound(copy: &WorkingCopy, op: u64) -> Result<String, StepError> {
-    // A tree under the final name is whole: it got there by a rename, after the clone.
+    // A tree with the final name is complete: it got the name by a rename after the clone.
     match copy.read_meta("format").await? {
         Some(format) if is_sound(copy, &format).await? => Ok(format),
         _ => clone(copy, op).await,
@@ -45,7 +48,7 @@ async fn is_sound(copy: &WorkingCopy, format: &str) -> Result<bool, StepError> {
     Ok(inspect(copy, &copy.git_config_in(format), Depth::Deep).await?.is_ok())
 }
 
-/// Removes the copy. What runs in it goes first, or it would write on.
+/// Ends the processes in the copy, then removes it.
 pub(crate) async fn destroy(copy: &WorkingCopy) -> Result<(), StepError> {
     copy.end_processes().await?;
     copy.run(DESTROY, &[&copy.locator], copy.config.clone_timeout()).await.map(drop)

@@ -11,21 +11,21 @@ use crate::mirror::{self, Goal, Listing, Missing, Tip, list};
 use crate::params::Wanted;
 use wharfinger_adapter::{Blame, Failure};
 
-/// What to fetch.
+/// The objects to fetch.
 pub(crate) struct Plan {
-    /// `None`: the branches are enough, what is wanted will be found in them.
+    /// The ref or id to fetch beside the branches. `None`: an abbreviated id is searched in the branches.
     pub(crate) tip: Option<Tip>,
-    /// The remote's default branch without `refs/heads/`; empty if it has none.
+    /// The remote's default branch without `refs/heads/`. Empty if it has none.
     pub(crate) default: String,
-    /// The remote does not answer, for this reason; what is wanted may be in the mirror.
+    /// The failure of a remote that does not answer. The mirror may have the wanted id.
     pub(crate) offline: Option<Failure>,
     /// The copy has the objects.
     pub(crate) here: bool,
-    /// It has all that a fetch would bring.
+    /// The copy has the branches of the remote, too: no fetch is needed.
     pub(crate) fresh: bool,
 }
 
-/// A submodule's commit has one meaning only. What the mirror has of it is there without a word to the remote.
+/// Takes a wanted full id from the mirror, without a connection to the remote. `None` if the mirror lacks it.
 pub(crate) async fn in_mirror(
     copy: &WorkingCopy,
     git_config: &str,
@@ -40,7 +40,7 @@ pub(crate) async fn in_mirror(
     Ok(found.ok().flatten().map(|commit| (plan, commit)))
 }
 
-/// The names by which the remote may know what is wanted.
+/// The full names that the remote may have for the wanted ref. None for a commit.
 pub(crate) fn candidates(copy: &WorkingCopy, wanted: &Wanted) -> Vec<String> {
     match wanted {
         Wanted::Default => match &copy.config.default_branch {
@@ -55,7 +55,7 @@ pub(crate) fn candidates(copy: &WorkingCopy, wanted: &Wanted) -> Vec<String> {
     }
 }
 
-/// Asks the remote again, and finds the wanted name among its refs.
+/// Lists the remote, and finds the wanted name among its refs.
 pub(crate) async fn resolve(copy: &WorkingCopy, git_config: &str, wanted: &Wanted) -> Result<Plan, StepError> {
     match list(copy, &candidates(copy, wanted)).await {
         Ok(listing) => plan(copy, git_config, wanted, Ok(listing)),
@@ -64,7 +64,10 @@ pub(crate) async fn resolve(copy: &WorkingCopy, git_config: &str, wanted: &Wante
     }
 }
 
-/// Finds the wanted name among the remote's refs.
+/// Finds the wanted name among the listed refs.
+///
+/// # Errors
+/// `REF_NOT_FOUND` and `REF_AMBIGUOUS` (request), `DEFAULT_BRANCH_NOT_FOUND` (configuration), `REMOTE_UNREACHABLE` (provider).
 pub(crate) fn plan(
     copy: &WorkingCopy,
     git_config: &str,
@@ -74,7 +77,7 @@ pub(crate) fn plan(
     let names = candidates(copy, wanted);
     let listing = match listing {
         Ok(listing) => listing,
-        // A name means what the remote says that it means. An id means the same everywhere.
+        // Only the remote knows the commit of a name. A full id needs no remote.
         Err(failure) if failure.blame == Blame::Provider => match full_id(git_config, wanted) {
             Some(id) => {
                 let tip = Some(Tip { name: id.clone(), id, tag: None });
@@ -97,7 +100,7 @@ pub(crate) fn plan(
             return Err(Failure::request(
                 "REF_AMBIGUOUS",
                 format!(
-                    "{} of {} is both {one} and {two}; ask for one by its full name",
+                    "{} of {} is both {one} and {two}; ask for the full name of one",
                     wanted.describe(),
                     copy.config.repository
                 ),
@@ -105,13 +108,13 @@ pub(crate) fn plan(
             .into());
         }
     };
-    // Of an abbreviated id nobody knows yet; it is looked for among what is here.
+    // An abbreviated id is searched in the copy after the fetch.
     let here = tip.as_ref().is_none_or(|tip| listing.here.contains(&tip.id));
     let fresh = listing.fresh && tip.as_ref().is_some_and(|tip| tip.tag.is_none() && listing.commits.contains(&tip.id));
     Ok(Plan { tip, default: listing.default.unwrap_or_default(), offline: None, here, fresh })
 }
 
-/// The wanted commit, if it was given by its whole id in the copy's format.
+/// Returns the wanted full id: 40 digits, or 64 in a copy with `sha256`. `None` for a name or an abbreviated id.
 pub(crate) fn full_id(git_config: &str, wanted: &Wanted) -> Option<String> {
     let length = if git_config.contains("objectformat = sha256") { 64 } else { 40 };
     match wanted {
@@ -122,16 +125,19 @@ pub(crate) fn full_id(git_config: &str, wanted: &Wanted) -> Option<String> {
 
 fn not_found(copy: &WorkingCopy, wanted: &Wanted, names: &[String]) -> Failure {
     let looked = if names.is_empty() { "every branch and the id itself".to_string() } else { names.join(", ") };
-    let text = format!("{} is not in {} (looked for {looked})", wanted.describe(), copy.config.repository);
+    let text = format!("{} is not in {} (searched {looked})", wanted.describe(), copy.config.repository);
     match wanted {
         Wanted::Default if copy.config.default_branch.is_some() => {
-            Failure::configuration("DEFAULT_BRANCH_NOT_FOUND", format!("{text}; mend default_branch of the pool"))
+            Failure::configuration("DEFAULT_BRANCH_NOT_FOUND", format!("{text}; correct default_branch of the pool"))
         }
-        _ => Failure::request("REF_NOT_FOUND", format!("{text}; push it first, or ask for another")),
+        _ => Failure::request("REF_NOT_FOUND", format!("{text}; push it, or ask for another")),
     }
 }
 
-/// Brings what is wanted into the copy, and says which commit it is.
+/// Fetches the wanted objects into the copy. Returns the full id of the commit.
+///
+/// # Errors
+/// `REF_NOT_A_COMMIT`, `COMMIT_AMBIGUOUS` and `REF_NOT_FOUND` (request), `FETCH_TIMED_OUT` and `FETCH_FAILED` (provider).
 pub(crate) async fn fetch(
     copy: &WorkingCopy,
     git_config: &str,
@@ -141,7 +147,9 @@ pub(crate) async fn fetch(
     match (pull(copy, git_config, wanted, plan, Goal::Copy).await?, wanted) {
         (Some(commit), _) => Ok(commit),
         (None, Wanted::Commit(name)) => abbreviated(copy, wanted, name).await,
-        (None, _) => Err(Failure::bug("NO_COMMIT", format!("nothing was said of {}", wanted.describe())).into()),
+        (None, _) => {
+            Err(Failure::bug("NO_COMMIT", format!("the fetch reported no commit for {}", wanted.describe())).into())
+        }
     }
 }
 
@@ -164,45 +172,45 @@ pub(crate) async fn pull(
         return Err(Failure::request(
             "REF_NOT_A_COMMIT",
             format!(
-                "{} of {} names something that is no commit; ask for a commit",
+                "{} of {} is not a commit; ask for a commit, or a tag of one",
                 wanted.describe(),
                 copy.config.repository
             ),
         )
         .into());
     }
-    // A disk that has filled up meanwhile, say.
+    // The disk may be full now.
     inspect(copy, git_config, Depth::Quick).await??;
-    // Deleted or moved away since it was listed, or the remote is down now: both are said by asking again.
+    // A second listing finds out whether the ref is gone or the remote is down.
     if let Some(failure) = Box::pin(resolve(copy, git_config, wanted)).await?.offline {
         return Err(failure.into());
     }
     let repository = &copy.config.repository;
     Err(match missing {
-        // The remote is well and does not give it: it does not have it, or does not show it.
+        // The remote answers and does not send the id: it lacks the id, or hides it.
         Missing::Id | Missing::Commit => not_found(copy, wanted, &[]),
         Missing::Time => Failure::provider(
             "FETCH_TIMED_OUT",
             format!(
-                "a fetch from {repository} took more than {} s; raise fetch_timeout_ms of the pool",
+                "the fetch from {repository} did not end within {} s; raise fetch_timeout_ms of the pool",
                 copy.config.fetch_timeout().as_secs()
             ),
         ),
         Missing::Objects(why) => Failure::provider(
             "FETCH_FAILED",
-            format!("a fetch from {repository} failed though both ends look well: {why}"),
+            format!("the fetch from {repository} failed, though the copy is sound and the remote answers: {why}; look at the remote"),
         ),
     }
     .into())
 }
 
 async fn abbreviated(copy: &WorkingCopy, wanted: &Wanted, name: &str) -> Result<String, StepError> {
-    // Not `rev-parse name`: a ref of this name would win over the commit.
+    // `rev-parse NAME` would prefer a ref of this name to the commit.
     let output = copy.git(&["rev-parse", &format!("--disambiguate={name}")]).await?;
     let mut found = Vec::new();
     for id in output.text().lines() {
         let kind = copy.git(&["cat-file", "-t", id]).await?;
-        // What a former holder made here and the remote does not have cannot be meant, nor make a name ambiguous.
+        // Commits of former holders that the remote lacks do not count.
         let contains = ["for-each-ref", "--count=1", "--format=x", "--contains", id, "refs/remotes/origin"];
         if kind.text() == "commit" && !copy.git(&contains).await?.text().is_empty() {
             found.push(id.to_string());
@@ -213,7 +221,11 @@ async fn abbreviated(copy: &WorkingCopy, wanted: &Wanted, name: &str) -> Result<
         [] => Err(not_found(copy, wanted, &[]).into()),
         _ => Err(Failure::request(
             "COMMIT_AMBIGUOUS",
-            format!("commit {name} of {} may be any of {}; give more digits", copy.config.repository, found.join(", ")),
+            format!(
+                "commit {name} of {} is ambiguous: it may be {}; give more digits",
+                copy.config.repository,
+                found.join(", ")
+            ),
         )
         .into()),
     }

@@ -1,12 +1,12 @@
-//! Submodules: working copies inside of working copies, each at the commit that its parent names.
+//! Submodules: working copies inside other working copies, each at the commit that its parent names.
 //!
-//! A submodule is prepared as its parent is, from a mirror of its own, with the same proof; its `.git` is a directory in its
-//! place. Only while a lease lasts does it lie in its parent's tree: before that tree is touched, it is put away into the
-//! notes on its parent (`sub/<hash of its path>/parked`), so that the tree is proved without it, and is put back after that.
-//! One that is broken is made anew from the mirror at once: a check of the resource does not look at them.
+//! A submodule is prepared in the same way as its parent, from a mirror of its own, with the same proof. Its `.git` is a directory
+//! in the submodule. A submodule is in its parent's tree during a lease only. Before the tree changes, it is moved to the parent's
+//! metadata (`sub/<hash of its path>/parked`), and the tree is proved without it. Then it is moved back. A damaged submodule is
+//! cloned anew by the prepare that finds it: a check of the resource does not inspect submodules.
 //!
-//! What `.gitmodules` says counts only as an address, and only in the form that a pool may have. Everything else in it
-//! (`update` may name a command) is not looked at.
+//! Of `.gitmodules` only the addresses count, in the forms that a pool may have. Other settings are ignored: `update` may name a
+//! command (gitmodules(5)).
 
 use crate::address::check_repository;
 use crate::clone::clone;
@@ -45,14 +45,14 @@ pub(crate) fn working_copy(parent: &WorkingCopy, module: &Submodule) -> WorkingC
     let mut config = parent.config.clone();
     config.repository = module.address.clone();
     config.default_branch = None;
-    // A submodule's commit is seldom the tip of a branch, and what it is cut off from is not known here.
+    // The commit is seldom the tip of a branch, so a shallow fetch of the branches would lack it.
     config.depth = None;
     WorkingCopy {
         tree: format!("{}/{}", parent.tree, module.path),
         meta_dir: format!("{}/sub/{}", parent.meta_dir, hashed(&module.path)),
         part: module.path.clone(),
         locator: String::new(),
-        // A tree cannot name a commit of another format.
+        // A tree names commits of its own object format only.
         format: Some(if module.id.len() == 64 { "sha256" } else { "sha1" }.to_string()),
         config,
         ..parent.clone()
@@ -87,43 +87,44 @@ pub(crate) async fn park(parent: &WorkingCopy) -> Result<Vec<WorkingCopy>, StepE
 pub(crate) async fn clone_submodule(copy: &WorkingCopy, op: u64) -> Result<(), StepError> {
     let format = clone(copy, op).await?;
     if copy.format.as_ref() != Some(&format) && copy.format.is_some() {
-        let text = format!("{} has object names of {format}, and the commit around it others", copy.config.repository);
+        let text = format!(
+            "{} has {format} ids, and its parent names a commit of another format; use a repository of the same format",
+            copy.config.repository
+        );
         return Err(bad_commit("SUBMODULE_FORMAT", text).into());
     }
     Ok(())
 }
 
-/// What a name that the remote does not have means here: the commit around it is to blame.
+/// Blames the parent's commit if the remote lacks the commit that it names.
 pub(crate) fn blame_parent(error: StepError, module: &Submodule) -> StepError {
     match error {
         StepError::Failure(failure)
             if failure.blame == Blame::Request && ["REF_NOT_FOUND", "REF_NOT_A_COMMIT"].contains(&failure.reason) =>
         {
-            let text = format!(
-                "the commit around it wants {}, which {} does not have; push it there first",
-                module.id, module.address
-            );
+            let text =
+                format!("the parent names commit {}, which {} does not have; push it there", module.id, module.address);
             StepError::Failure(Failure::request("SUBMODULE_COMMIT_MISSING", text))
         }
         other => other,
     }
 }
 
-/// The commit is to blame.
+/// Returns a failure that blames the commit, and so the request.
 pub(crate) fn bad_commit(reason: &'static str, text: String) -> Failure {
     Failure::request(reason, text)
 }
 
-/// What becomes of a submodule without an address: `git add` of a clone inside of another makes one.
+/// The remedy for a submodule without an address. `git add` of a clone inside another creates one.
 const MEND: &str = "add it to .gitmodules, or remove it (git rm --cached PATH)";
 
-/// The paths of the first of these, for a message.
+/// Returns the paths of the first three links, for a message.
 fn first_paths(links: &[&str]) -> String {
     let paths: Vec<&str> = links.iter().take(3).filter_map(|link| Some(link.split_once(' ')?.1)).collect();
     paths.join(", ")
 }
 
-/// Reads what `list_submodules.sh` printed.
+/// Parses the output of `list_submodules.sh`.
 fn read(stdout: &[u8], parent: &WorkingCopy) -> Result<Vec<Submodule>, Failure> {
     let text = String::from_utf8_lossy(stdout);
     let mut records = text.split('\0');
@@ -134,19 +135,20 @@ fn read(stdout: &[u8], parent: &WorkingCopy) -> Result<Vec<Submodule>, Failure> 
     if links.len() > MODULES_MAX {
         return Err(bad_commit(
             "TOO_MANY_SUBMODULES",
-            format!("the commit has {} submodules, more than {MODULES_MAX}", links.len()),
+            format!("the commit has {} submodules; a pool takes at most {MODULES_MAX}", links.len()),
         ));
     }
     match records.next() {
         Some("read") => {}
         Some("none") => {
-            let text =
-                format!("the commit has the submodules {}, and no file .gitmodules; {MEND}", first_paths(&links));
+            let text = format!("the commit has the submodules {} and no file .gitmodules; {MEND}", first_paths(&links));
             return Err(bad_commit("SUBMODULE_UNKNOWN", text));
         }
         _ => {
-            let text =
-                format!("the commit has the submodules {}, and git cannot read its .gitmodules", first_paths(&links));
+            let text = format!(
+                "the commit has the submodules {}, and git cannot read its .gitmodules; correct the file (git config -f .gitmodules --list)",
+                first_paths(&links)
+            );
             return Err(bad_commit("SUBMODULE_UNKNOWN", text));
         }
     }
@@ -157,27 +159,28 @@ fn read(stdout: &[u8], parent: &WorkingCopy) -> Result<Vec<Submodule>, Failure> 
         .map(|(id, path)| {
             check_path(path).map_err(|why| bad_commit("SUBMODULE_REFUSED", format!("submodule {path:?} {why}")))?;
             let Some(address) = addresses.get(path) else {
-                let text = format!("{path}: .gitmodules has no address for this submodule; {MEND}");
+                let text = format!("submodule {path:?} has no address in .gitmodules; {MEND}");
                 return Err(bad_commit("SUBMODULE_UNKNOWN", text));
             };
             let address = parent.config.rewritten(&resolve(&parent.config.repository, address));
-            check_address(&address, parent)
-                .map_err(|why| bad_commit("SUBMODULE_REFUSED", format!("{path}: address {address:?}: {why}")))?;
+            check_address(&address, parent).map_err(|why| {
+                bad_commit("SUBMODULE_REFUSED", format!("submodule {path:?} has the address {address:?}: {why}"))
+            })?;
             Ok(Submodule { path: path.to_string(), id: id.to_string(), address })
         })
         .collect()
 }
 
-/// Addresses by path, from what `git config --list -z` says of `.gitmodules`.
+/// Returns the addresses by path, from the records of `git config --file .gitmodules --list -z`.
 fn addresses<'a>(records: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a str, &'a str>, Failure> {
     let (mut paths, mut urls) = (BTreeMap::new(), BTreeMap::new());
     for (key, value) in records.filter_map(|record| record.split_once('\n')) {
-        // The name may have dots.
+        // A name may have dots.
         let Some((name, key)) = key.strip_prefix("submodule.").and_then(|rest| rest.rsplit_once('.')) else { continue };
         if name.split(['/', '\\']).any(|part| part == "..") || name.is_empty() {
             return Err(bad_commit(
                 "SUBMODULE_REFUSED",
-                format!("submodule name {name:?} in .gitmodules leads elsewhere"),
+                format!("submodule name {name:?} in .gitmodules leads elsewhere; rename it"),
             ));
         }
         match key {
@@ -190,19 +193,22 @@ fn addresses<'a>(records: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a 
     for (name, path) in paths {
         let Some(url) = urls.get(name) else { continue };
         if found.insert(path, *url).is_some_and(|other| other != *url) {
-            return Err(bad_commit("SUBMODULE_REFUSED", format!("{path}: .gitmodules has two addresses for it")));
+            return Err(bad_commit(
+                "SUBMODULE_REFUSED",
+                format!("submodule {path:?} has two addresses in .gitmodules; remove one"),
+            ));
         }
     }
     Ok(found)
 }
 
-/// As git refuses them, and whatever could lead out of the tree.
+/// Checks the path of a submodule by the rules of git, and refuses paths that lead out of the tree. Returns the fault.
 fn check_path(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > 1000 || path.chars().any(char::is_control) || path.contains('\u{fffd}') {
-        return Err("has a name that is too long, or has control characters or bytes that are no text");
+        return Err("has a path that is longer than 1000 bytes, or has control characters or bytes that are not UTF-8");
     }
     if path.starts_with('-') {
-        return Err("has a name that begins with '-'");
+        return Err("has a path that begins with '-'");
     }
     if path.split('/').any(|part| ["", ".", ".."].contains(&part) || part.eq_ignore_ascii_case(".git")) {
         return Err("has a path that leads elsewhere, or into .git");
@@ -210,7 +216,7 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// An address as git resolves one that is relative to that of the repository around it.
+/// Resolves an address relative to that of the parent, as git does (git-submodule(1), "add").
 fn resolve(parent: &str, url: &str) -> String {
     if !url.starts_with("./") && !url.starts_with("../") {
         return url.to_string();
@@ -241,17 +247,20 @@ fn is_local(address: &str) -> bool {
 fn check_address(address: &str, parent: &WorkingCopy) -> Result<(), String> {
     check_repository("address", address).map_err(|problem| problem.to_string())?;
     if is_local(address) && !is_local(&parent.config.repository) {
-        return Err("it lies on the host, and the repository around it does not".to_string());
+        return Err("it is a path on the host, and the parent's address is not; use a URL".to_string());
     }
-    // What is not in the beginning of an address may lead out of it.
+    // A later part of the address could lead out of an allowed prefix.
     if address.split('/').any(|part| part == ".." || part == ".") || address.to_ascii_lowercase().contains("%2e") {
-        return Err("it has a '.' or '..' in its path".to_string());
+        return Err("its path has a '.' or '..'; write it without".to_string());
     }
     let allowed = &parent.config.submodule_urls;
     if allowed.is_empty() || allowed.iter().any(|prefix| address.starts_with(prefix.as_str())) {
         Ok(())
     } else {
-        Err(format!("it begins with none of the pool's submodule_urls: {}", allowed.join(", ")))
+        Err(format!(
+            "no prefix of the pool's submodule_urls fits it: {}; use another address, or add a prefix",
+            allowed.join(", ")
+        ))
     }
 }
 

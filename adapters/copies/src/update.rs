@@ -19,29 +19,32 @@ const DEPTH_MAX: usize = 8;
 /// Maximum number of submodules of one working copy that are updated at the same time.
 const PARALLEL_MAX: usize = 4;
 
-/// Whose a working copy becomes; a submodule is its parent's.
+/// The lease that gets a working copy. A submodule has none: it belongs to its parent.
 #[derive(Clone, Copy)]
 pub(crate) struct ForLease<'a> {
     pub(crate) work: &'a HolderWork,
-    /// It is all that the resource has, so it takes the resource for this work as well.
+    /// The working copy is the only repository of the resource: its first step also gives the resource to the lease.
     pub(crate) first: bool,
     pub(crate) trusted: &'a TrustedIndexes,
 }
 
-/// What a working copy was brought to.
+/// The state of an updated working copy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Updated {
-    /// What is checked out.
+    /// The full id of the commit in the tree.
     pub(crate) commit: String,
-    /// What others were merged onto, if any were.
+    /// The full id of the commit onto which others were merged, if any were.
     pub(crate) base: Option<String>,
     pub(crate) warmth: Warmth,
-    /// Files that the checkout wrote.
+    /// Number of files that the checkout wrote.
     pub(crate) written: u64,
 }
 
-/// Brings one working copy, and its submodules, to what is wanted of it, with the others merged onto it. `op` is a number that no
-/// other call has; `depth` counts the working copies around it.
+/// Brings one working copy, and its submodules, to the wanted commit with the others merged onto it. `op`: a number that no other
+/// call has. `depth`: the number of working copies around this one.
+///
+/// # Errors
+/// `PROOF_FAILED` and other states of the copy (resource), and the errors of [`resolve`], [`fetch`], [`merge`] and [`lfs::load`].
 pub(crate) async fn update(
     copy: &WorkingCopy,
     wanted: &Wanted,
@@ -90,7 +93,7 @@ pub(crate) async fn update(
         Some(whose) if whose.first && !copy.config.submodules => LeaseFile::text(whose.work, &commit)?,
         Some(_) | None => String::new(),
     };
-    // From here on it is the holder's: what was known of it is known no more, however this call ends.
+    // The tree changes from here on: the entry is invalid, even if this call fails.
     if let Some(whose) = whose {
         whose.trusted.forget_tree(copy);
     }
@@ -99,8 +102,8 @@ pub(crate) async fn update(
     if let Err(first) = done.as_ref().map_err(Clone::clone)
         && first.reason != "COMMIT_UNFIT"
     {
-        tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
-        // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
+        tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "the checkout failed; every object is fetched again");
+        // Every object is sent again. The mirror or the remote has those that are missing or damaged here.
         let tip = Tip { name: base.clone(), id: base.clone(), tag: None };
         let again = Plan {
             tip: Some(tip),
@@ -133,7 +136,7 @@ pub(crate) async fn update(
         Err(state) if state.reason == "COMMIT_UNFIT" => return Err(state.into()),
         Err(state) => {
             copy.mark_suspect(&state).await?;
-            let text = format!("cannot prove that {} is commit {commit}: {}", copy.tree, state.detail);
+            let text = format!("the adapter cannot prove that {} is commit {commit}: {}", copy.tree, state.detail);
             let reason = if state.reason == "CHECKOUT_FAILED" { "PROOF_FAILED" } else { state.reason };
             return Err(Failure::resource(reason, text).into());
         }
@@ -149,8 +152,8 @@ pub(crate) async fn update(
     Ok(Updated { base: (!others.is_empty()).then_some(base), commit, warmth, written: done.written })
 }
 
-/// Refuses to go on with a copy whose origin was made anew in another object format: no fetch brings it there. The check reports
-/// such a copy as gone, so that another is made.
+/// Refuses a copy whose origin has another object format now: no fetch works between formats. The next check reports the copy as
+/// gone, and the broker makes another.
 async fn same_format(
     copy: &WorkingCopy,
     git_config: &str,
@@ -160,7 +163,7 @@ async fn same_format(
     match listing.as_ref().ok().and_then(Listing::format) {
         Some(format) if format != ours => {
             let detail = format!(
-                "{} has object names of {format}, and {} has those of {ours}; the copy is made anew",
+                "{} has {format} ids, and {} has {ours} ids; the broker makes a new copy",
                 copy.config.repository, copy.tree
             );
             let state = State { reason: "ORIGIN_FORMAT", detail };
@@ -171,12 +174,15 @@ async fn same_format(
     }
 }
 
-/// Fills the submodules of the commit that is in the tree.
+/// Brings each submodule of the commit in the tree to its commit.
 fn update_submodules(parent: &WorkingCopy, op: u64, depth: usize) -> BoxFuture<'_, Result<(), StepError>> {
     async move {
         let modules = submodules::list(parent).await?;
         if !modules.is_empty() && depth >= DEPTH_MAX {
-            let text = format!("submodules lie more than {DEPTH_MAX} deep in each other; the pool does not go further");
+            let text = format!(
+                "the commit has submodules at depth {}; a pool takes at most {DEPTH_MAX}; move them up",
+                depth + 1
+            );
             return Err(submodules::bad_commit("SUBMODULES_TOO_DEEP", text).into());
         }
         for some in modules.chunks(PARALLEL_MAX) {
@@ -219,7 +225,7 @@ async fn update_submodule(
         if again || !spoilt {
             return done;
         }
-        tracing::info!(resource = %copy.resource, submodule = %copy.tree, why = ?done.err(), "made anew");
+        tracing::info!(resource = %copy.resource, submodule = %copy.tree, why = ?done.err(), "the submodule is damaged; it is made anew");
         submodules::remove(copy).await?;
         again = true;
     }
