@@ -132,9 +132,13 @@ fn no_file_is_too_long_to_be_one_idea() {
 }
 
 /// Folders and files whose prose follows the rule of CONTRIBUTING.md. The list grows.
-const PLAIN: [&str; 6] = [
+const PLAIN: [&str; 10] = [
     "types/src",
     "adapters/api/src/settings",
+    "adapters/copies/src",
+    "adapters/ec2/src",
+    "adapters/fake/src",
+    "adapters/local/src",
     "adapters/ssh/src/settings.rs",
     "src/adapters",
     "src/config",
