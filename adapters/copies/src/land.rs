@@ -6,7 +6,7 @@
 //! Landings from one host on one branch wait for each other; between hosts the remote compares.
 //!
 //! **Safe to repeat.** The message of the commit has the id of the landing (`Wharfinger-Landing`). Before a push the script searches
-//! the history of the branch for the id, so a landing whose answer was lost is found and not repeated.
+//! the history of the branch for the id: a landing whose answer was lost is found and not repeated.
 
 use crate::credentials::Credentials;
 use crate::error::{State, StepError};

@@ -12,6 +12,9 @@ use crate::mirror::{self, Goal, Missing, Tip};
 use crate::params::Wanted;
 use wharfinger_adapter::{Exit, Failure};
 
+/// Exit code of `merge.sh`: the mirror did not send the commits.
+const MIRROR_FAILED: i32 = 95;
+
 /// A ref to merge: the name that the holder gave, and its commit.
 pub(crate) struct MergeRef {
     pub(crate) wanted: Wanted,
@@ -92,7 +95,7 @@ pub(crate) async fn merge(
                 )
                 .into());
             }
-            Exit::Code(95) if !again => {
+            Exit::Code(MIRROR_FAILED) if !again => {
                 tracing::warn!(resource = %copy.resource, %mirror, why = %output.complaint(), "the mirror is damaged; it is made anew");
                 again = true;
                 remake_mirror(copy, git_config, base, others, from, &value("mirror").unwrap_or_default()).await?;

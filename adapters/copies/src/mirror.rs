@@ -123,9 +123,10 @@ pub(crate) async fn normalise_and_list(
 
 /// Exit code of `list_refs.sh`: the remote failed.
 const NO_ANSWER: i32 = 97;
+/// Exit code of `list_refs.sh`: the remote did not answer in time.
 const NO_ANSWER_IN_TIME: i32 = 98;
 
-/// Parses the output of `list_refs.sh`.
+/// Reads the exit and the output of `list_refs.sh`.
 fn read_listing(copy: &WorkingCopy, output: &Output) -> Result<Listing, StepError> {
     let why = match &output.exit {
         Exit::Code(0) => {
@@ -188,6 +189,15 @@ pub(crate) enum Missing {
     Objects(String),
 }
 
+/// Exit code of `pull.sh`: the origin did not send the objects.
+const ORIGIN_FAILED: i32 = 94;
+/// Exit code of `pull.sh`: the origin does not have the id.
+const ID_MISSING: i32 = 96;
+/// Exit code of `pull.sh`: the time limit has passed.
+const OUT_OF_TIME: i32 = 98;
+/// Exit code of `pull.sh`: the wanted object is no commit.
+const NO_COMMIT: i32 = 99;
+
 /// Fetches the branches and a tip into the mirror, if it lacks them, and from there into the copy. Returns the full id of the tip's
 /// commit; `None` without a tip. The branches are those that [`list`] left in `meta/heads`. With `offline` the origin is not used.
 pub(crate) async fn pull(
@@ -239,17 +249,18 @@ pub(crate) async fn pull(
                 });
             }
             // The mirror may be sound, so it stays. The next fetch may succeed.
-            Exit::Code(94) if !offline.is_empty() || tries == 0 => {
+            Exit::Code(ORIGIN_FAILED) if !offline.is_empty() || tries == 0 => {
                 return Ok(Err(Missing::Objects(output.complaint())));
             }
-            Exit::Code(94) => {
+            Exit::Code(ORIGIN_FAILED) => {
                 tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "the fetch failed and is repeated");
             }
-            Exit::Code(96) => return Ok(Err(Missing::Id)),
-            Exit::Code(98) | Exit::TimedOut => return Ok(Err(Missing::Time)),
-            Exit::Code(99) => return Ok(Err(Missing::Commit)),
+            Exit::Code(ID_MISSING) => return Ok(Err(Missing::Id)),
+            Exit::Code(OUT_OF_TIME) | Exit::TimedOut => return Ok(Err(Missing::Time)),
+            Exit::Code(NO_COMMIT) => return Ok(Err(Missing::Commit)),
             _ => {
-                // The mirror or the copy is damaged. An inspection of the copy decides; a new mirror is cheaper than an inspection of it.
+                // The mirror or the copy is damaged. An inspection of the copy decides. A new mirror is cheaper than an inspection of
+                // the mirror.
                 if !matches!(goal, Goal::Mirror(..)) {
                     inspect(copy, git_config, Depth::Deep).await??;
                 }

@@ -291,7 +291,7 @@ mod tests {
             let found = several(json).expect_err(json);
             assert!(found.contains(says), "{json}: {found}");
         }
-        for dir in ["", ".", "..", ".git", ".RUN_GIT", "-x", "a/b", "a/../b", "a\nb", "a b", "a,b", "a=b", "$x", "a."] {
+        for dir in ["", ".", "..", ".git", ".GIT", "-x", "a/b", "a/../b", "a\nb", "a b", "a,b", "a=b", "$x", "a."] {
             let mut config = Config::new("");
             config
                 .repositories
