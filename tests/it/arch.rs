@@ -3,19 +3,25 @@
 use std::path::{Path, PathBuf};
 
 pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
-    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    let found = files(folder, "rs");
+    assert!(!found.is_empty(), "{folder} has sources");
+    found
+}
+
+/// The files of a folder with this extension, with their texts.
+fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, extension: &str, found: &mut Vec<(PathBuf, String)>) {
         let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         for entry in entries.map(|entry| entry.unwrap().path()) {
             if entry.is_dir() {
-                walk(&entry, found);
-            } else if entry.extension().is_some_and(|e| e == "rs") {
+                walk(&entry, extension, found);
+            } else if entry.extension().is_some_and(|e| e == extension) {
                 found.push((entry.clone(), std::fs::read_to_string(&entry).unwrap()));
             }
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
-    assert!(!found.is_empty(), "{folder} has sources");
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), extension, &mut found);
     found
 }
 
@@ -132,14 +138,21 @@ fn no_file_is_too_long_to_be_one_idea() {
 }
 
 /// Folders and files whose prose follows the rule of CONTRIBUTING.md. The list grows.
-const PLAIN: [&str; 6] = [
+const PLAIN: [&str; 10] = [
     "types/src",
     "adapters/api/src/settings",
+    "adapters/copies/src",
+    "adapters/ec2/src",
+    "adapters/fake/src",
+    "adapters/local/src",
     "adapters/ssh/src/settings.rs",
     "src/adapters",
     "src/config",
     "src/cli/serve.rs",
 ];
+
+/// Scripts in these folders whose prose is still to be written. The list shrinks.
+const NOT_YET_PLAIN: [&str; 2] = ["adapters/copies/src/sh/prove.sh", "adapters/copies/src/sh/rebuild.sh"];
 
 /// Beginnings of comments that have no subject, or one that is not a noun of the field.
 const BAD_STARTS: [&str; 9] =
@@ -164,15 +177,19 @@ fn clean_folders_stay_in_plain_english() {
     let mut faults = Vec::new();
     let mut checked = 0;
     for place in PLAIN {
-        let files = match root.join(place).is_dir() {
-            true => sources(place),
+        let texts: Vec<_> = match root.join(place).is_dir() {
+            true => sources(place).into_iter().chain(files(place, "sh")).collect(),
             false => vec![(root.join(place), std::fs::read_to_string(root.join(place)).unwrap())],
         };
-        for (path, text) in files {
+        for (path, text) in texts {
+            if NOT_YET_PLAIN.iter().any(|script| path == root.join(script)) {
+                continue;
+            }
+            let sign = if path.extension().is_some_and(|e| e == "sh") { "#" } else { "//" };
             let mut inside = false;
             for (number, line) in text.lines().enumerate() {
                 let line = line.trim_start();
-                let Some(rest) = line.strip_prefix("//") else {
+                let Some(rest) = line.strip_prefix(sign) else {
                     inside = false;
                     continue;
                 };

@@ -1,6 +1,6 @@
-//! The [`Adapter`] of working copies: which step comes when is in the modules beside it.
+//! The [`Adapter`] of working copies. Each call is a module of its own.
 
-use crate::checkout::Trusts;
+use crate::checkout::TrustedIndexes;
 use crate::config::Config;
 use crate::parts::Parts;
 use crate::{clean, prepare, probe, provision};
@@ -10,24 +10,27 @@ use wharfinger_adapter::{
     Adapter, CleanJob, Failure, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, Shell, Traits, Verdict,
 };
 
-/// Makes and keeps git working copies on the hosts that its jobs name.
+/// Makes, prepares, checks and destroys git working copies on the hosts of its jobs.
 #[derive(Clone, Debug)]
 pub struct CopiesAdapter {
     pool: String,
     config: Config,
-    trusts: Arc<Trusts>,
+    trusted: Arc<TrustedIndexes>,
 }
 
 impl CopiesAdapter {
-    /// An adapter for one pool. Bad settings are [`wharfinger_adapter::Blame::Configuration`], with the setting's name.
+    /// Returns the adapter of one pool.
+    ///
+    /// # Errors
+    /// `BAD_SETTING` ([`wharfinger_adapter::Blame::Configuration`]), with the name of the pool and of the setting.
     pub fn new(pool: String, mut config: Config) -> Result<Self, Failure> {
         config.validate().map_err(|mut problem| {
             problem.message = format!("pool {pool:?}: {}", problem.message);
             problem.into_failure("BAD_SETTING")
         })?;
-        // Before anything else can be in the place of the pool's own addresses.
+        // The credentials are bound before `rewrite` or a submodule changes an address.
         config.credentials = config.credentials.take().map(|credentials| credentials.bound_to(config.addresses()));
-        Ok(Self { pool, config, trusts: Arc::default() })
+        Ok(Self { pool, config, trusted: Arc::default() })
     }
 
     /// The pool's name.
@@ -49,18 +52,18 @@ impl Adapter for CopiesAdapter {
 
     async fn provision(&self, job: &ProvisionJob) -> Result<Provisioned, Failure> {
         let parts = Parts::of(&job.resource, &self.config)?;
-        self.trusts.forget(&job.resource.resource);
+        self.trusted.forget(&job.resource.resource);
         Ok(provision::provision(&parts, job.resource.op).await?)
     }
 
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
         let parts = Parts::of(&job.resource, &self.config)?;
-        Ok(prepare::prepare(&parts, &job.work, &self.trusts).await?)
+        Ok(prepare::prepare(&parts, &job.work, &self.trusted).await?)
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
         let parts = Parts::of(&job.resource, &self.config)?;
-        Ok(clean::clean(&parts, job, &self.trusts).await?)
+        Ok(clean::clean(&parts, job, &self.trusted).await?)
     }
 
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
@@ -72,12 +75,12 @@ impl Adapter for CopiesAdapter {
     }
 
     async fn repair(&self, job: &ResourceJob) -> Result<(), Failure> {
-        self.trusts.forget(&job.resource);
+        self.trusted.forget(&job.resource);
         Ok(probe::repair(&Parts::of(job, &self.config)?, job.op).await?)
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
-        self.trusts.forget(&job.resource);
+        self.trusted.forget(&job.resource);
         Ok(provision::destroy(&Parts::of(job, &self.config)?.whole).await?)
     }
 

@@ -1,9 +1,8 @@
-//! Addresses of repositories and directories: which are taken, and what is refused since git, ssh or a shell would take it for
-//! something else.
+//! Checks addresses of repositories and directories. Refuses those that git, ssh or a shell would read as an option or a command.
 
 use wharfinger_adapter::settings::ConfigProblem;
 
-/// A setting that is refused, by its path in the table of the adapter.
+/// Returns the problem of the setting with this path in the adapter's table.
 pub(crate) fn bad<const N: usize>(
     path: [&str; N],
     message: impl Into<String>,
@@ -12,7 +11,7 @@ pub(crate) fn bad<const N: usize>(
     ConfigProblem::new(message, remedy).at(path)
 }
 
-/// Checks a name for a directory in the tree and for that of its notes. Returns what is wrong with it.
+/// Checks the name of a part: the name of its directory in the tree and of its metadata directory. Returns the fault.
 pub(crate) fn check_directory(dir: &str) -> Result<(), &'static str> {
     if dir.is_empty() {
         return Err("is empty");
@@ -26,15 +25,15 @@ pub(crate) fn check_directory(dir: &str) -> Result<(), &'static str> {
     if dir.contains('/') {
         return Err("lies in another");
     }
-    // A lease separates them by commas; shells and other systems' file systems refuse the rest.
+    // Parameters of a lease separate names by commas. Shells and other file systems do not accept the other characters.
     if dir.chars().any(|c| c.is_control() || " ,=\\:*?\"'<>|$`".contains(c)) || dir.ends_with('.') {
         return Err("has a blank, a control character or one of ,=\\:*?\"'<>|$` or ends with '.'");
     }
     Ok(())
 }
 
-/// Checks the address of a repository. Git takes a leading `-` for an option and `ext::` for a command, and ssh takes a host
-/// `-oProxyCommand=…` for an option (CVE-2017-1000117).
+/// Checks the address of a repository. Git reads a leading `-` as an option and `ext::` as a command (gitremote-helpers(7)). Ssh
+/// reads a host `-oProxyCommand=…` as an option (CVE-2017-1000117).
 pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), ConfigProblem> {
     let remedy = "use https://, ssh://, git://, file://, user@host:path or an absolute path";
     let fault = |message: String, remedy: &str| ConfigProblem::new(message, remedy);
@@ -80,7 +79,7 @@ pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Config
         }
         return Ok(());
     }
-    // As git tells user@host:path from a path: a colon before the first slash.
+    // Git reads an address with a colon before the first slash as user@host:path (git-clone(1), "GIT URLS").
     match repository.split_once(':') {
         Some((host, path)) if !host.is_empty() && !host.contains('/') && !path.is_empty() => {
             let name = host.rsplit_once('@').map_or(host, |(_, name)| name);
@@ -93,7 +92,7 @@ pub(crate) fn check_repository(key: &str, repository: &str) -> Result<(), Config
     }
 }
 
-/// Checks an absolute path below `/` that is safe to make and remove things in.
+/// Checks that a directory is an absolute path below `/` without `..`, in which files may be created and removed.
 pub(crate) fn check_root(key: &str, root: &str) -> Result<(), ConfigProblem> {
     let fits = root.starts_with('/')
         && !root.trim_matches('/').is_empty()
@@ -104,5 +103,36 @@ pub(crate) fn check_root(key: &str, root: &str) -> Result<(), ConfigProblem> {
     } else {
         let message = format!("`{key}` {root:?} is not an absolute path below /");
         Err(ConfigProblem::new(message, "name one, without '..'"))
+    }
+}
+
+/// The address of the server of git-lfs for a repository, by the rule of git-lfs itself (docs/api/server-discovery.md of git-lfs).
+pub(crate) fn lfs_endpoint(repository: &str) -> String {
+    if repository.starts_with('/') {
+        return format!("file://{repository}");
+    }
+    if !repository.starts_with("https://") {
+        return repository.to_string();
+    }
+    let base = repository.trim_end_matches('/');
+    format!("{}.git/info/lfs", base.strip_suffix(".git").unwrap_or(base))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lfs_endpoint;
+
+    #[test]
+    fn the_server_follows_from_the_address() {
+        for (repository, server) in [
+            ("https://example.org/a.git", "https://example.org/a.git/info/lfs"),
+            ("https://example.org/a/", "https://example.org/a.git/info/lfs"),
+            ("/srv/a.git", "file:///srv/a.git"),
+            ("file:///srv/a.git", "file:///srv/a.git"),
+            ("git@example.org:a.git", "git@example.org:a.git"),
+            ("ssh://git@example.org/a.git", "ssh://git@example.org/a.git"),
+        ] {
+            assert_eq!(lfs_endpoint(repository), server);
+        }
     }
 }

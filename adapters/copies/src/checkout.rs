@@ -1,12 +1,12 @@
-//! Bringing the tree to a commit, and what is known of it afterwards.
+//! Checks out a commit, proves it, and remembers the proved index for the next checkout.
 
-use crate::error::{State, Trouble};
-use crate::git::{Copy, REBUILD_AND_PROVE};
+use crate::error::{State, StepError};
+use crate::git::{REBUILD_AND_PROVE, WorkingCopy};
 use crate::lfs;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The words of [`WARMTH`](wharfinger_adapter::access::WARMTH).
+/// The values of [`WARMTH`](wharfinger_adapter::access::WARMTH).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Warmth {
     Same,
@@ -27,19 +27,19 @@ impl Warmth {
     }
 }
 
-/// What a checkout found and did.
+/// The report of a checkout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Done {
-    /// The commit that the tree was at; empty if there was none, or it could not be made use of.
+pub(crate) struct CheckoutReport {
+    /// The former commit of the tree. Empty if it had none, or an unusable one.
     pub(crate) was: String,
-    /// Files written.
+    /// Number of files that the checkout wrote.
     pub(crate) written: u64,
-    /// What there is to know of the index; for [`Trusts`].
+    /// The digest of the proved index with its properties, for [`TrustedIndexes`].
     pub(crate) trust: Option<String>,
 }
 
-impl Done {
-    /// Reads what `prove.sh` printed.
+impl CheckoutReport {
+    /// Parses the output of `prove.sh`.
     pub(crate) fn parse(text: &str) -> Self {
         let mut done = Self::default();
         for (key, value) in text.lines().filter_map(|line| line.split_once('\t')) {
@@ -54,63 +54,63 @@ impl Done {
     }
 }
 
-/// Checks out and proves. `trust` is what [`Trusts`] knows of the index, or empty; `note` is left for who looks at the
-/// copy while it is leased.
+/// Checks out the commit and proves the tree. `mode`: "gentle", or "wipe" to write every file again. `default`: the remote's default
+/// branch, or empty. `trust`: the entry of [`TrustedIndexes`] for this tree, or empty. `note`: the text of the lease file, or empty.
 pub(crate) async fn check_out(
-    copy: &Copy,
+    copy: &WorkingCopy,
     commit: &str,
     mode: &str,
     default: &str,
     trust: &str,
     note: &str,
-) -> Result<Result<Done, State>, Trouble> {
+) -> Result<Result<CheckoutReport, State>, StepError> {
     let limit = copy.config.command_timeout() * 2;
     let mut args = vec![commit, copy.config.clean.word(), mode, default, trust, "", note];
     args.extend(copy.config.keep.iter().map(String::as_str));
-    match copy.ask(REBUILD_AND_PROVE, &args, limit).await? {
-        Ok(text) => Ok(lfs::prove(copy, commit).await?.map(|()| Done::parse(&text))),
+    match copy.try_run(REBUILD_AND_PROVE, &args, limit).await? {
+        Ok(text) => Ok(lfs::prove(copy, commit).await?.map(|()| CheckoutReport::parse(&text))),
         Err(state) => Ok(Err(state)),
     }
 }
 
-/// What is known of the trees that nobody has: the digest of an index whose every file was hashed after its last holder
-/// was gone, and what it is the index of. Kept here alone, since whatever lies on the host can be written by a build.
+/// For each tree without a holder: the digest of an index whose files were all hashed after the processes of the last holder had
+/// ended. They are in the broker's memory alone: a build can write every file on the host.
 #[derive(Debug, Default)]
-pub(crate) struct Trusts(Mutex<BTreeMap<String, BTreeMap<String, String>>>);
+pub(crate) struct TrustedIndexes(Mutex<BTreeMap<String, BTreeMap<String, String>>>);
 
-/// More resources than any broker has; the rest are proved in full.
-const MOST: usize = 100_000;
+/// Maximum number of resources with an entry. The trees of others are proved in full.
+const RESOURCES_MAX: usize = 100_000;
 
-impl Trusts {
-    /// What is known of this tree. It stays known: if nothing else does, the digest tells.
-    pub(crate) fn of(&self, copy: &Copy) -> Option<String> {
-        self.lock().get(&copy.resource)?.get(&copy.tree()).cloned()
+impl TrustedIndexes {
+    /// Returns the entry of this tree. A stale entry does no harm: its digest does not match.
+    pub(crate) fn of(&self, copy: &WorkingCopy) -> Option<String> {
+        self.lock().get(&copy.resource)?.get(&copy.tree).cloned()
     }
 
-    pub(crate) fn learn(&self, copy: &Copy, trust: Option<String>) {
+    pub(crate) fn learn(&self, copy: &WorkingCopy, trust: Option<String>) {
         let Some(trust) = trust else {
             return;
         };
         let mut all = self.lock();
-        if all.len() < MOST || all.contains_key(&copy.resource) {
-            all.entry(copy.resource.clone()).or_default().insert(copy.tree(), trust);
+        if all.len() < RESOURCES_MAX || all.contains_key(&copy.resource) {
+            all.entry(copy.resource.clone()).or_default().insert(copy.tree.clone(), trust);
         }
     }
 
-    /// Somebody has this resource now, or it is made anew.
+    /// Removes the entries of a resource that gets a holder or is made anew.
     pub(crate) fn forget(&self, resource: &str) {
         self.lock().remove(resource);
     }
 
-    /// Somebody has this tree now.
-    pub(crate) fn forget_tree(&self, copy: &Copy) {
+    /// Removes the entry of a tree that gets a holder.
+    pub(crate) fn forget_tree(&self, copy: &WorkingCopy) {
         if let Some(trees) = self.lock().get_mut(&copy.resource) {
-            trees.remove(&copy.tree());
+            trees.remove(&copy.tree);
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, BTreeMap<String, String>>> {
-        // A map is whole between any two calls.
+        // A panic cannot leave the map between two states.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

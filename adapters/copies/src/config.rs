@@ -1,4 +1,4 @@
-//! The pool's settings, and what of them is refused.
+//! The settings of a pool of working copies.
 
 use crate::credentials::Credentials;
 use serde::Deserialize;
@@ -6,22 +6,22 @@ use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What of a former lease's files survives in the working copy.
+/// The files of a former lease that stay in the working copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Clean {
-    /// Nothing: untracked and ignored files and nested repositories are removed. What a lease gets is the commit.
+    /// None: untracked files, ignored files and nested repositories are removed. A lease gets the files of its commit alone.
     #[default]
     Clean,
-    /// Untracked and ignored files stay (`target/`, `node_modules/`), so that the next build is warm. Tracked files are
-    /// the commit's all the same. Files in the way of the commit's own, or a copy that had to be rebuilt, lose them.
+    /// Untracked and ignored files stay (`target/`, `node_modules/`), so that the next build is warm. Tracked files are those of the
+    /// commit. A file in the way of one of the commit is removed. A rebuilt copy loses all untracked files.
     Keep,
-    /// Not even objects: the copy is removed and cloned anew after each lease.
+    /// None, and no objects: the copy is removed and cloned anew after each lease.
     Fresh,
 }
 
 impl Clean {
-    /// The argument of the scripts for it.
+    /// The value as an argument of the scripts.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Clean::Keep => "keep",
@@ -30,14 +30,14 @@ impl Clean {
     }
 }
 
-/// One of several repositories: an address alone, or a table.
+/// One of several repositories: an address, or a table with `repository`, `default_branch` and `sparse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// As [`Config::repository`].
+    /// The same as [`Config::repository`].
     pub repository: String,
-    /// As [`Config::default_branch`].
+    /// The same as [`Config::default_branch`].
     pub default_branch: Option<String>,
-    /// As [`Config::sparse`].
+    /// The same as [`Config::sparse`].
     pub sparse: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Source {
             sparse: Vec<String>,
         }
 
-        // Not an untagged enum: that would say of every mistake that nothing fits.
+        // An untagged enum would report every mistake as "no variant matches".
         struct Either;
         impl<'de> Visitor<'de> for Either {
             type Value = Source;
@@ -79,68 +79,69 @@ impl<'de> Deserialize<'de> for Source {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where to clone from: `https://`, `ssh://`, `git://`, `file://`, `user@host:path`, or an absolute path on the host.
-    /// Empty where there are several.
+    /// The address of the repository: `https://`, `ssh://`, `git://`, `file://`, `user@host:path`, or an absolute path on the host.
+    /// Empty if `repositories` has several.
     #[serde(default)]
     pub repository: String,
-    /// The branch for leases that name nothing; the remote's own `HEAD` if absent.
+    /// The branch of a lease that names none. The remote's `HEAD` if absent.
     #[serde(default)]
     pub default_branch: Option<String>,
-    /// Several repositories in one copy, by the directory that each has in it.
+    /// Several repositories in one copy. The keys are their directories in the tree.
     #[serde(default)]
     pub repositories: BTreeMap<String, Source>,
-    /// The directory of the one that a lease means when it names none; may be absent if there is only one.
+    /// The directory of the repository that parameters without a directory refer to. May be absent if there is one repository.
     #[serde(default)]
     pub default: Option<String>,
-    /// What the remote wants to see before it gives anything; the host's own (netrc, ssh keys) if absent.
+    /// Credentials for the remote. The host's own (netrc, ssh keys) if absent.
     #[serde(default)]
     pub credentials: Option<Credentials>,
-    /// Fill submodules, recursively, each proved to be the commit that its parent names.
+    /// Fills submodules recursively. Each is proved to be at the commit that its parent names.
     #[serde(default)]
     pub submodules: bool,
-    /// Beginnings of the addresses that submodules may have, each ending with `/` or `:`; any if empty.
+    /// Allowed prefixes of the addresses of submodules; each ends with `/` or `:`. Every address is allowed if empty.
     #[serde(default)]
     pub submodule_urls: Vec<String>,
-    /// Beginnings of addresses in `.gitmodules`, and what stands for each: for hosts that are gone, or mirrors of one's own.
+    /// Prefixes of addresses in `.gitmodules`, and the replacement of each: for hosts that are gone, and for own mirrors.
     #[serde(default)]
     pub rewrite: BTreeMap<String, String>,
-    /// A file on the host with the certificates of the authorities that sign for the remotes; the host's own if absent.
+    /// A PEM file on the host with the certificate authorities of the remotes (`http.sslCAInfo`). The host's own if absent.
     #[serde(default)]
     pub ca_file: Option<String>,
-    /// Files that git-lfs keeps elsewhere are there with their content; otherwise they are pointers. Needs git-lfs on the host.
+    /// Loads the content of files that git-lfs stores elsewhere; otherwise the tree has their pointers. Needs git-lfs on the host.
     #[serde(default)]
     pub lfs: bool,
-    /// Directories that the tree has, with all below them, and the files beside them and above; all of the commit if empty.
+    /// Directories in the tree, in the cone mode of git-sparse-checkout(1): with everything below them, and the files beside and
+    /// above them. The whole commit if empty.
     #[serde(default)]
     pub sparse: Vec<String>,
-    /// How many commits of each branch come, and of what a lease names; all of them if absent.
+    /// Number of commits of each branch, and of the wanted name, that are fetched. All of them if absent.
     #[serde(default)]
     pub depth: Option<u32>,
-    /// What survives from lease to lease.
+    /// The files of a former lease that stay.
     #[serde(default)]
     pub clean: Clean,
-    /// With `clean = "clean"`: patterns, as in a `.gitignore`, of what survives although it is not tracked (`target/`,
-    /// `node_modules/`), so that the next build is warm. What lies there is as the former holders left it.
+    /// With `clean = "clean"`: patterns of untracked files that stay nevertheless (`target/`, `node_modules/`), in the format of
+    /// gitignore(5). The next build is warm then. These files are as the former holders left them.
     #[serde(default)]
     pub keep: Vec<String>,
-    /// Absolute directory on the host that holds the copies; `<the host's path>/copies` if absent.
+    /// Absolute directory of the copies on the host. `<path of the host>/copies` if absent.
     #[serde(default)]
     pub root: Option<String>,
-    /// Limit for a whole clone, and for the walk over all objects in a check, in milliseconds.
+    /// Maximum time of a clone, and of the walk over all objects in a check, in milliseconds.
     #[serde(default = "clone_timeout")]
     pub clone_timeout_ms: u64,
-    /// Limit for one fetch, in milliseconds.
+    /// Maximum time of one fetch, in milliseconds.
     #[serde(default = "fetch_timeout")]
     pub fetch_timeout_ms: u64,
-    /// Limit for any other step (checkout, clean-up, a question to the remote), in milliseconds.
+    /// Maximum time of each other step (checkout, clean-up, a listing of the remote), in milliseconds.
     #[serde(default = "command_timeout")]
     pub command_timeout_ms: u64,
-    /// A copy is neither made nor prepared with less room than this on its file system, in MiB.
+    /// Minimum free space on the file system of a copy, in MiB. With less, a copy is neither made nor prepared.
     #[serde(default = "min_free_disk")]
     pub min_free_disk_mb: u64,
-    /// Look at leased copies too, every `probe_interval` of the pool: one whose `.git` is removed or broken under a
-    /// build is noticed then, and its lease broken, instead of after the build. Off by default: it costs a command on
-    /// the host each time, and a build that removes its own `.git` on purpose would be broken.
+    /// Probes leased copies, too, at each `probe_interval` of the pool. A copy whose `.git` is removed or damaged during a build
+    /// breaks its lease then, and not after the build. Off by default: each probe costs a command on the host, and a build that
+    /// removes its own `.git` on purpose would lose its lease.
     #[serde(default)]
     pub probe_leased: bool,
 }
@@ -162,7 +163,7 @@ fn min_free_disk() -> u64 {
 }
 
 impl Config {
-    /// Settings with their defaults.
+    /// Returns the settings of one repository, with the defaults.
     pub fn new(repository: impl Into<String>) -> Self {
         Self {
             repository: repository.into(),
@@ -188,7 +189,7 @@ impl Config {
         }
     }
 
-    /// All repositories.
+    /// The addresses of all repositories.
     pub(crate) fn addresses(&self) -> Vec<&str> {
         if self.repositories.is_empty() {
             return vec![&self.repository];
@@ -196,7 +197,7 @@ impl Config {
         self.repositories.values().map(|source| source.repository.as_str()).collect()
     }
 
-    /// The address that stands for this one in the pool: the longest beginning in `rewrite` counts.
+    /// Returns the address after `rewrite`. The longest matching prefix counts.
     pub(crate) fn rewritten(&self, address: &str) -> String {
         let fits = self.rewrite.iter().filter_map(|(from, to)| Some((from, to, address.strip_prefix(from.as_str())?)));
         match fits.max_by_key(|(from, ..)| from.len()) {
@@ -205,7 +206,7 @@ impl Config {
         }
     }
 
-    /// The directory of the default repository; empty if there is but one, which is all of the tree.
+    /// The directory of the default repository. Empty if the tree is the only repository.
     pub(crate) fn default_part(&self) -> &str {
         self.default.as_deref().or_else(|| self.repositories.keys().next().map(String::as_str)).unwrap_or_default()
     }

@@ -1,9 +1,9 @@
-//! What the remote wants to see before it gives or takes anything: a key, or a user and a password.
+//! Credentials for the remote: an ssh key, or a user and a password.
 //!
-//! It lies in a file on the broker's machine and is read anew for each command that talks to the remote, so it may be
-//! changed at any time. It goes to the host over the standard input of that command's script and from there to git (see
-//! `sh/credentials.sh`): it is in no argument, no environment and no file there, and gone when the command ends. It goes to
-//! the hosts of the pool's own repositories and to no other, wherever a redirect or a submodule leads.
+//! The secret is in a file on the broker's machine. The adapter reads it for each command that connects to the remote, so the file
+//! may change at any time. The secret reaches the script of the command by standard input, and git from there
+//! (`sh/credentials.sh`). It is in no argument, environment variable or file of the host, and is gone when the command ends. It is
+//! sent to the servers of the pool's own repositories alone, not to the target of a redirect or of a submodule.
 
 use serde::Deserialize;
 use std::fmt;
@@ -12,25 +12,25 @@ use std::time::Duration;
 use wharfinger_adapter::Failure;
 use wharfinger_adapter::settings::ConfigProblem;
 
-/// Where the broker finds what the remote wants.
+/// The files with the credentials of a pool: either `ssh_key_file`, or `user` and `password_file`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// https: who we are.
+    /// The user for https.
     #[serde(default)]
     pub user: Option<String>,
-    /// https: an absolute path on the broker's machine; the file's only line is the password or token.
+    /// Absolute path on the broker's machine. The only line of the file is the password or token for https.
     #[serde(default)]
     pub password_file: Option<String>,
-    /// ssh: an absolute path on the broker's machine of a private key without a passphrase.
+    /// Absolute path on the broker's machine. The file is a private key without a passphrase for ssh.
     #[serde(default)]
     pub ssh_key_file: Option<String>,
-    /// Whom they are shown: see [`origin`].
+    /// The servers that get the credentials, as returned by [`origin`].
     #[serde(skip)]
     origins: Vec<String>,
 }
 
-/// What a script reads from its standard input.
+/// The standard input of a script, in the format of `sh/credentials.sh`.
 pub(crate) struct Secret(Vec<u8>);
 
 impl fmt::Debug for Secret {
@@ -45,27 +45,27 @@ impl Secret {
     }
 }
 
-/// Files of secrets are small.
-const LARGEST: u64 = 64 * 1024;
+/// Maximum size of a file with a secret, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 impl Credentials {
-    /// A private key for ssh.
+    /// Returns credentials with a private key for ssh. `file`: its absolute path.
     pub fn ssh_key(file: impl Into<String>) -> Self {
         Self { ssh_key_file: Some(file.into()), ..Self::default() }
     }
 
-    /// A user and a file with the password, for https.
+    /// Returns credentials with a user and a password for https. `file`: the absolute path of the file with the password.
     pub fn password(user: impl Into<String>, file: impl Into<String>) -> Self {
         Self { user: Some(user.into()), password_file: Some(file.into()), ..Self::default() }
     }
 
-    /// The same, to be shown to the hosts of these addresses.
+    /// Returns the credentials for the servers of these addresses.
     pub(crate) fn bound_to<'a>(mut self, repositories: impl IntoIterator<Item = &'a str>) -> Self {
         self.origins = repositories.into_iter().filter_map(origin).collect();
         self
     }
 
-    /// Refuses what could not work with these repositories, or what others can read.
+    /// Refuses credentials that fit none of these repositories, and files that cannot be used or that others can read.
     pub(crate) fn validate<'a>(&self, repositories: impl IntoIterator<Item = &'a str>) -> Result<(), ConfigProblem> {
         let scheme = match (&self.user, &self.password_file, &self.ssh_key_file) {
             (None, None, Some(_)) => "ssh",
@@ -87,7 +87,7 @@ impl Credentials {
         self.secret().map(drop)
     }
 
-    /// What a script is told that talks to this repository; nothing if it is not ours to tell.
+    /// Returns the standard input of a script that connects to this repository. `None` if its server gets no credentials.
     pub(crate) fn input(&self, repository: &str, limit: Duration) -> Result<Option<Secret>, Failure> {
         let Some(origin) = origin(repository).filter(|origin| self.origins.contains(origin)) else { return Ok(None) };
         let ssh = self.ssh_key_file.is_some();
@@ -100,14 +100,17 @@ impl Credentials {
             _ => format!("ssh {}\n", limit.as_secs().max(1)).into_bytes(),
         };
         text.extend(secret);
-        // ssh-add does not take a key without its last line break, nor `read` a line.
+        // ssh-add refuses a key without a newline at its end, and `read` fails at a line without one.
         if !text.ends_with(b"\n") {
             text.push(b'\n');
         }
         Ok(Some(Secret(text)))
     }
 
-    /// Refuses what is not there, or what others can read.
+    /// Refuses files that cannot be used or that others can read.
+    ///
+    /// # Errors
+    /// `BAD_CREDENTIALS` (configuration).
     pub(crate) fn readable(&self) -> Result<(), Failure> {
         self.secret().map(drop).map_err(failure)
     }
@@ -126,15 +129,15 @@ impl Credentials {
         let unreadable =
             |error: std::io::Error| bad(&format!("cannot be read: {error}"), "let the broker's user read it".into());
         let about = std::fs::metadata(path).map_err(unreadable)?;
-        if !about.is_file() || about.len() > LARGEST {
+        if !about.is_file() || about.len() > FILE_BYTES_MAX {
             return Err(bad("is not a file, or a very large one", "name the file of the secret".into()));
         }
-        // Its group may read it, as it does where secrets are mounted into containers.
+        // The group may read the file: so it is where secrets are mounted into containers.
         if about.permissions().mode() & 0o027 != 0 {
             return Err(bad("can be read by others", format!("run: chmod 600 {path}; then make a new secret")));
         }
         let text = std::fs::read(path).map_err(unreadable)?;
-        // What is wrong with it is said without a word of it.
+        // The message has no part of the secret.
         if key == "ssh_key_file" {
             if !text.starts_with(b"-----BEGIN ") {
                 return Err(bad("does not hold a private key", "make one with ssh-keygen".into()));
@@ -153,12 +156,12 @@ fn incomplete() -> ConfigProblem {
     ConfigProblem::new("the credentials are incomplete", "give ssh_key_file, or user and password_file")
 }
 
-/// The problem as the failure of a call.
+/// Returns the problem as the failure of a call.
 pub(crate) fn failure(problem: ConfigProblem) -> Failure {
     Failure::configuration("BAD_CREDENTIALS", format!("credentials: {problem}"))
 }
 
-/// Whom an address leads to: `https://host:port`, or `ssh host:port`. Nothing for what wants no credentials.
+/// The server of an address: `https://host:port`, or `ssh host:port`. `None` for a transport without credentials.
 fn origin(repository: &str) -> Option<String> {
     let host = |authority: &str| authority.rsplit_once('@').map_or(authority, |(_, host)| host).to_ascii_lowercase();
     if repository.starts_with('/') {

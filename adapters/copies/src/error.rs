@@ -1,29 +1,28 @@
-//! What went wrong on a host, and whose fault that is.
+//! Errors of the steps on a host, and the party that each blames.
 
 use wharfinger_adapter::{Failure, ShellError};
 
-/// A state that a script found: a stable code, and the evidence in words.
+/// A state of the copy or the host that a script reported: a stable code, and the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     /// One of [`STATES`].
     pub(crate) reason: &'static str,
-    /// What was found, with the path.
+    /// The evidence, with the path.
     pub(crate) detail: String,
 }
 
-/// Why a step did not work. Kept apart from [`Failure`] since a check must tell a host that is silent from one that
-/// answers.
+/// The error of a step. It is no [`Failure`], because a check distinguishes a silent host from one that answers.
 #[derive(Debug)]
-pub(crate) enum Trouble {
-    /// The command could not be run, or its end is not known.
+pub(crate) enum StepError {
+    /// The command could not be started, or its end is unknown.
     Shell(ShellError),
-    /// The host answers, and the copy is in this state.
+    /// The host answers; the copy or the host is in this state.
     State(State),
-    /// Anything that is typed already.
+    /// The failure is typed already.
     Failure(Failure),
 }
 
-/// All codes that the scripts say.
+/// All codes that the scripts report.
 const STATES: &[&str] = &[
     "CANNOT_CREATE",
     "CANNOT_REMOVE",
@@ -58,7 +57,7 @@ const STATES: &[&str] = &[
 ];
 
 impl State {
-    /// Reads what a script printed. The details may have several lines.
+    /// Finds the state in the output of a script: a code, a tab and the details, which may have several lines.
     pub(crate) fn parse(stdout: &str) -> Option<Self> {
         let mut rest = stdout;
         loop {
@@ -76,14 +75,14 @@ impl From<State> for Failure {
     fn from(state: State) -> Self {
         match state.reason {
             "GIT_TOO_OLD" | "NO_PROC" => {
-                Failure::configuration(state.reason, format!("{}; mend the host", state.detail))
+                Failure::configuration(state.reason, format!("{}; repair the host", state.detail))
             }
             "CREDENTIALS_REFUSED" => {
-                Failure::configuration(state.reason, format!("{}; mend the credentials of the pool", state.detail))
+                Failure::configuration(state.reason, format!("{}; correct the credentials of the pool", state.detail))
             }
             "LFS_MISSING" => Failure::configuration(
                 state.reason,
-                format!("{}; install git-lfs on the host, or take lfs out of the pool", state.detail),
+                format!("{}; install git-lfs on the host, or remove lfs from the pool", state.detail),
             ),
             "ORIGIN_SHALLOW" => Failure::configuration(
                 state.reason,
@@ -93,53 +92,53 @@ impl From<State> for Failure {
                 ),
             ),
             "COMMIT_UNFIT" => Failure::request(state.reason, state.detail),
-            // Nothing is wrong with the copy: whoever speaks is behind the times.
+            // The copy is sound; the call is obsolete.
             "FENCED" => Failure::provider(
                 state.reason,
-                format!("{}; look for a second broker with the same hosts", state.detail),
+                format!("{}; look for a second broker that uses the same hosts", state.detail),
             ),
             "DISK_FULL" => Failure::resource(
                 state.reason,
-                format!("{}; free some room, or lower min_free_disk_mb of the pool", state.detail),
+                format!("{}; free space on the host, or lower min_free_disk_mb of the pool", state.detail),
             ),
             reason => Failure::resource(reason, state.detail),
         }
     }
 }
 
-impl From<ShellError> for Trouble {
+impl From<ShellError> for StepError {
     fn from(error: ShellError) -> Self {
-        Trouble::Shell(error)
+        StepError::Shell(error)
     }
 }
 
-impl From<Failure> for Trouble {
+impl From<Failure> for StepError {
     fn from(failure: Failure) -> Self {
-        Trouble::Failure(failure)
+        StepError::Failure(failure)
     }
 }
 
-impl From<State> for Trouble {
+impl From<State> for StepError {
     fn from(state: State) -> Self {
-        Trouble::State(state)
+        StepError::State(state)
     }
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Failure(failure) => failure,
-            Trouble::State(state) => state.into(),
-            Trouble::Shell(ShellError::NotReached(text) | ShellError::Unreachable(text)) => {
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Failure(failure) => failure,
+            StepError::State(state) => state.into(),
+            StepError::Shell(ShellError::NotReached(text) | ShellError::Unreachable(text)) => {
                 Failure::resource("UNREACHABLE", text)
             }
-            Trouble::Shell(ShellError::Closed(text)) => Failure::resource("SESSION_CLOSED", text),
-            Trouble::Shell(ShellError::WrongHost(text)) => Failure::resource("WRONG_HOST", text),
-            Trouble::Shell(ShellError::Refused(text)) => Failure::configuration("HOST_REFUSED", text),
-            Trouble::Shell(ShellError::NotStarted(text)) => {
-                Failure::configuration("SHELL_MISSING", format!("{text}; a working copy's host needs /bin/sh and git"))
+            StepError::Shell(ShellError::Closed(text)) => Failure::resource("SESSION_CLOSED", text),
+            StepError::Shell(ShellError::WrongHost(text)) => Failure::resource("WRONG_HOST", text),
+            StepError::Shell(ShellError::Refused(text)) => Failure::configuration("HOST_REFUSED", text),
+            StepError::Shell(ShellError::NotStarted(text)) => {
+                Failure::configuration("SHELL_MISSING", format!("{text}; install /bin/sh and git on the host"))
             }
-            Trouble::Shell(ShellError::File(text)) => Failure::resource("FILE_FAILED", text),
+            StepError::Shell(ShellError::File(text)) => Failure::resource("FILE_FAILED", text),
         }
     }
 }

@@ -1,53 +1,54 @@
-//! What a build has made lands on a branch of the remote: merged into its tip, pushed with a compare, once.
+//! Lands the result of a build on a branch of the remote: merges it into the tip, and pushes it by compare-and-swap, once.
 //!
-//! All of it is one script on the copy's host (`sh/land.sh`): it takes the copy's commit over a transport into a repository
-//! of its own, so that every object is hashed, merges it with the tip of the branch there, and pushes the result if the
-//! branch still has that tip. If it has moved, that is done again, a bounded number of times. Landings on one branch from
-//! one host wait for each other; between hosts the remote compares.
+//! One script on the copy's host (`sh/land.sh`) does all of it. It fetches the copy's commit into a separate repository over a
+//! transport that hashes each object. It merges the commit with the tip of the branch, and pushes the result if the branch still has
+//! that tip (`--force-with-lease`, git-push(1)). If the branch has moved, it repeats that, at most [`LandRequest::tries`] times.
+//! Landings from one host on one branch wait for each other; between hosts the remote compares.
 //!
-//! **Safe to repeat.** A landing has an id, which stands in the message of the commit that it makes (`Wharfinger-Landing`).
-//! Before a push the branch's history is searched for it, so a landing whose answer was lost is found and not done twice.
+//! **Safe to repeat.** The message of the commit has the id of the landing (`Wharfinger-Landing`). Before a push the script searches
+//! the history of the branch for the id: a landing whose answer was lost is found and not repeated.
 
 use crate::credentials::Credentials;
-use crate::error::{State, Trouble};
-use crate::git::{LAND, NOT_FOUND, SAID, mirror_of};
-use crate::merge::{files, name_files};
+use crate::error::{State, StepError};
+use crate::git::{LAND, STATE_FOUND, TOOL_MISSING, mirror_of};
+use crate::merge::{describe_files, read_files};
 use crate::params::check_ref_name;
 use std::time::Duration;
 use wharfinger_adapter::{Command, Exit, Failure, Output, Shell};
 
-/// The copy that it lands from, as its lease's access describes it.
+/// The copy from which a result lands, as the access of its lease describes it.
 #[derive(Clone, Debug)]
 pub struct LandedFrom {
-    /// The resource, which is in the path.
+    /// Id of the resource. It is a part of `path`.
     pub resource: String,
     /// Absolute path of the working copy.
     pub path: String,
-    /// The address to push to. From the pool's settings, never from the copy: a build can write what stands there.
+    /// The address to which the result is pushed. It comes from the pool's settings, never from the copy, which a build can write.
     pub repository: String,
-    /// The fence of the copy and the token of the lease: without the lease nothing lands.
+    /// Path of the copy's fence, and the token of the lease. If the fence has another token, nothing lands.
     pub fence: Option<(String, u64)>,
-    /// The directories that the pool has of the tree ([`Config::sparse`](crate::Config::sparse)); all of it if empty.
+    /// The directories in the tree ([`Config::sparse`](crate::Config::sparse)). The whole commit if empty.
     pub sparse: Vec<String>,
-    /// The file on the host with the certificates of authorities ([`crate::CA_FILE`] of the lease's access), or empty.
+    /// The PEM file with certificate authorities on the host ([`crate::CA_FILE`] of the lease's access), or empty.
     pub ca_file: String,
 }
 
-/// Who wrote it.
+/// The author of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
-    /// The name.
+    /// Name of the author.
     pub name: String,
-    /// The address.
+    /// E-mail address of the author.
     pub email: String,
 }
 
 impl std::str::FromStr for Author {
     type Err = String;
 
-    /// `Name <address>`.
+    /// Parses `Name <address>`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no author; write it as in 'Ada Lovelace <ada@example.org>'");
+        let wrong =
+            || format!("{text:?} is not an author; write a name and an address: 'Ada Lovelace <ada@example.org>'");
         let (name, rest) = text.split_once('<').ok_or_else(wrong)?;
         let email = rest.trim_end().strip_suffix('>').ok_or_else(wrong)?;
         let (name, email) = (name.trim(), email.trim());
@@ -60,34 +61,35 @@ impl std::str::FromStr for Author {
     }
 }
 
-/// What is to land, and how.
+/// A request to land a result.
 #[derive(Clone, Debug)]
 pub struct LandRequest {
-    /// The same each time that this landing is tried, and different for each other one: 1 to 200 letters, digits and `._:-`.
+    /// Id of the landing: 1 to 200 letters, digits and `._:-`. Repeated calls of one landing have the same id; each landing has
+    /// another.
     pub id: String,
     /// The branch, without `refs/heads/`.
     pub target: String,
-    /// The message of the commit that is made, if one is: otherwise it is made up. With a message a merge gets a commit of
-    /// its own also where the branch could just be moved forward.
+    /// Message of the commit that the landing creates. If absent, the landing writes one. With a message, a commit is created even
+    /// if the branch could be fast-forwarded.
     pub message: Option<String>,
-    /// The author of that commit: for a squash that of the last commit if absent, otherwise us.
+    /// Author of that commit. If absent: the author of the last commit for a squash, otherwise `Wharfinger`.
     pub author: Option<Author>,
-    /// As one commit on the tip, without the history that led to it.
+    /// Lands one commit on the tip, without the commits of the copy.
     pub squash: bool,
-    /// What was changed in the tree and not committed lands too, but for what git ignores.
+    /// Lands the uncommitted changes in the tree, too, except files that git ignores.
     pub changes: bool,
-    /// All but the push.
+    /// Does everything except the push.
     pub dry_run: bool,
-    /// What the remote wants to see; the host's own if absent.
+    /// Credentials for the remote. The host's own if absent.
     pub credentials: Option<Credentials>,
-    /// How often it is merged with a new tip, if others push meanwhile.
+    /// Maximum number of merges, if others push in between.
     pub tries: u32,
-    /// How long all of it may take, and how long it waits for others.
+    /// Maximum time of the landing, with its waits for other landings.
     pub limit: Duration,
 }
 
 impl LandRequest {
-    /// A landing on this branch, with the defaults.
+    /// Returns a request for this branch, with the defaults: 10 tries, 900 s.
     pub fn new(id: impl Into<String>, target: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -103,13 +105,16 @@ impl LandRequest {
         }
     }
 
-    /// Refuses what no remote could be asked.
+    /// Checks the request, before a command runs.
+    ///
+    /// # Errors
+    /// `BAD_LANDING_ID`, `BAD_REF_NAME` and `BAD_MESSAGE` (request); `BAD_CREDENTIALS` (configuration).
     pub fn check(&self) -> Result<(), Failure> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         if !(1..=200).contains(&self.id.len()) || !self.id.bytes().all(fits) {
             return Err(Failure::request(
                 "BAD_LANDING_ID",
-                format!("landing id {:?} is not 1 to 200 letters, digits and ._:-; give another", self.id),
+                format!("landing id {:?} is not 1 to 200 letters, digits and ._:-; choose another", self.id),
             ));
         }
         let target = self.target.strip_prefix("refs/heads/").unwrap_or(&self.target);
@@ -120,71 +125,72 @@ impl LandRequest {
             credentials.readable()?;
         }
         if self.message.as_ref().is_some_and(|text| text.trim().is_empty() || text.contains('\0')) {
-            return Err(Failure::request("BAD_MESSAGE", "the message is empty or has a NUL; write one, or none"));
+            return Err(Failure::request(
+                "BAD_MESSAGE",
+                "the message is empty or has a NUL character; write a text, or leave it out",
+            ));
         }
         Ok(())
     }
 }
 
-/// How it went.
+/// The result of a landing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Landing {
-    /// It is on the branch now.
+    /// The result is on the branch now.
     Landed(Push),
-    /// It would be, but for the dry run.
+    /// The result would land without `dry_run`.
     WouldLand(Push),
-    /// An earlier call with the same id has done it, with this commit.
+    /// An earlier call with the same id has landed this commit.
     Already {
-        /// What was pushed.
+        /// Full id of the pushed commit.
         commit: String,
     },
-    /// The branch, at this tip, has all of it.
+    /// The branch has all of it already.
     Nothing {
-        /// The branch's tip.
+        /// Full id of the branch's tip.
         tip: String,
     },
 }
 
-/// What is pushed.
+/// A push to the branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
-    /// The new tip.
+    /// Full id of the new tip.
     pub commit: String,
-    /// The tip before.
+    /// Full id of the former tip.
     pub onto: String,
-    /// How many commits the branch gets.
+    /// Number of commits that the branch gets.
     pub commits: u64,
-    /// In which try.
+    /// Number of tries, from 1.
     pub tries: u32,
-    /// Changed files that stay as they were in the commit, since git passes them through a filter, and a filter is a
-    /// program that the copy's holder chose.
+    /// Changed files that do not land, because git passes them through a filter: a program that the holder chose. At most 200.
     pub left: Vec<String>,
 }
 
-/// Why nothing landed.
+/// The reason why nothing landed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotLanded {
-    /// It does not merge into the branch.
+    /// The result conflicts with the branch.
     Conflict {
-        /// The branch's tip.
+        /// Full id of the branch's tip.
         tip: String,
-        /// What should land.
+        /// Full id of the commit to land.
         from: String,
-        /// Where they conflict; the first 200.
+        /// The first 200 files in conflict.
         files: Vec<String>,
     },
-    /// The remote does not take it: a hook, a protected branch.
+    /// The remote refuses the push: by a hook, or because the branch is protected.
     Refused {
-        /// What the remote said.
+        /// The message of the remote.
         words: String,
     },
-    /// Others pushed to the branch each time.
+    /// Others pushed to the branch before each push.
     Raced {
-        /// How often it was tried.
+        /// Number of tries.
         tries: u32,
     },
-    /// Anything else; of all of them, nothing is on the branch that was not there before, as far as is known: if the host
-    /// was lost, the same call tells.
+    /// Another failure. Nothing landed, as far as known. If the host was lost, the same call finds out.
     Other(Failure),
 }
 
@@ -195,33 +201,38 @@ impl From<Failure> for NotLanded {
 }
 
 impl NotLanded {
-    /// Who must act, in words. `target`: the branch.
+    /// Returns the failure with the party that must act. `target`: the branch.
     pub fn failure(&self, target: &str) -> Failure {
         match self {
             NotLanded::Conflict { tip, from, files } => Failure::request(
                 "MERGE_CONFLICT",
                 format!(
-                    "{from} does not merge into {target} at {tip}: conflicts in {}; bring it up to date with {target} and build again",
-                    name_files(files)
+                    "{from} conflicts with {target} at {tip} in {}; merge {target} into it and build again",
+                    describe_files(files)
                 ),
             ),
             NotLanded::Refused { words } => Failure::request(
                 "PUSH_REFUSED",
-                format!("the remote does not take the push to {target}: {words}; nothing landed"),
+                format!("the remote refuses the push to {target}: {words}; nothing landed"),
             ),
             NotLanded::Raced { tries } => Failure::provider(
                 "LANDING_RACED",
-                format!("others pushed to {target} in each of {tries} tries; nothing landed, try again"),
+                format!("others pushed to {target} during each of {tries} tries; nothing landed; try again"),
             ),
             NotLanded::Other(failure) => failure.clone(),
         }
     }
 }
 
-/// Lands it. Dropping the future kills the script on the host; the same call again then tells how far it had come.
+/// Lands the result. Dropping the future ends the script on the host; the same call finds out then how far it got.
+///
+/// # Errors
+/// Reasons of [`NotLanded::Other`]: those of [`LandRequest::check`]; `UNRELATED_HISTORIES`, `REF_NOT_FOUND`, `NESTED_REPOSITORY` and
+/// `LANDING_NEEDS_HISTORY` (request); `PUSH_DENIED` and `GIT_MISSING` (configuration); `REMOTE_UNREACHABLE`, `LANDING_BUSY`,
+/// `LANDING_TIMED_OUT` and `FENCED` (provider); states of the copy (resource).
 pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -> Result<Landing, NotLanded> {
     request.check()?;
-    let (dir, part) = directory(from)?;
+    let (dir, part) = locate(from)?;
     let words: Vec<&str> = [(request.squash, "squash"), (request.changes, "changes"), (request.dry_run, "dry")]
         .into_iter()
         .filter_map(|(wanted, word)| wanted.then_some(word))
@@ -232,7 +243,7 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
     };
     let target = request.target.strip_prefix("refs/heads/").unwrap_or(&request.target);
     let tries = request.tries.max(1).to_string();
-    let patience = patience(request.limit).to_string();
+    let lock_seconds = lock_seconds(request.limit).to_string();
     let mirror = mirror_of(&dir, &from.repository);
     let (name, email) = request.author.as_ref().map_or(("", ""), |author| (&author.name, &author.email));
     let message = request.message.as_deref().unwrap_or_default().trim();
@@ -242,7 +253,7 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
         &request.id,
         &words.join(" "),
         &tries,
-        &patience,
+        &lock_seconds,
         &mirror,
         fence,
         &token,
@@ -262,22 +273,22 @@ pub async fn land(shell: &dyn Shell, from: &LandedFrom, request: &LandRequest) -
             command = command.stdin(secret.into_bytes());
         }
     }
-    let output = shell.run(command).await.map_err(|error| Failure::from(Trouble::Shell(error)))?;
+    let output = shell.run(command).await.map_err(|error| Failure::from(StepError::Shell(error)))?;
     read(from, target, request.limit, &output)
 }
 
-/// Seconds for each of the two locks: who waits in vain should hear of it, and not be cut off.
-fn patience(limit: Duration) -> u64 {
+/// Maximum wait for each of the two locks, in seconds: the landing reports a busy lock before its own limit.
+fn lock_seconds(limit: Duration) -> u64 {
     (limit.as_secs() / 3).max(1)
 }
 
-/// The resource's directory, and the part's in its tree; empty if the tree is the copy.
-fn directory(from: &LandedFrom) -> Result<(String, String), Failure> {
+/// Returns the directory of the resource, and that of the part in its tree. The second is empty if the tree is the copy.
+fn locate(from: &LandedFrom) -> Result<(String, String), Failure> {
     let wrong = || {
         Failure::bug(
             "NO_COPY",
             format!(
-                "{:?} is no path of the working copy {:?}; land from a copy of this broker",
+                "{:?} is not a path of the working copy {:?}; land from a copy of this broker",
                 from.path, from.resource
             ),
         )
@@ -297,19 +308,26 @@ fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Re
     let address = &from.repository;
     match &output.exit {
         Exit::Code(0) => {}
-        Exit::Code(SAID) => {
+        Exit::Code(STATE_FOUND) => {
             let state = State::parse(&text).map(Failure::from);
             return Err(state
-                .unwrap_or_else(|| Failure::bug("UNREADABLE_STATE", format!("land said {text:?}")))
+                .unwrap_or_else(|| {
+                    Failure::bug("UNREADABLE_STATE", format!("step land printed no known result: {text:?}"))
+                })
                 .into());
         }
-        Exit::Code(NOT_FOUND) => {
-            let text = format!("the host has no git, or a tool that landing needs: {}; install it", output.complaint());
+        Exit::Code(TOOL_MISSING) => {
+            let text = format!(
+                "the host has no git, or lacks a tool that a landing needs: {}; install it",
+                output.complaint()
+            );
             return Err(Failure::configuration("GIT_MISSING", text).into());
         }
         Exit::TimedOut => {
-            let text =
-                format!("not done within {} s; do the same again, which tells how far it had come", limit.as_secs());
+            let text = format!(
+                "the landing did not end within {} s; repeat it with the same id, which finds out how far it got",
+                limit.as_secs()
+            );
             return Err(Failure::provider("LANDING_TIMED_OUT", text).into());
         }
         other => {
@@ -340,7 +358,7 @@ fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Re
         return Ok(Landing::Nothing { tip });
     }
     if let Some(tip) = get("conflict") {
-        return Err(NotLanded::Conflict { tip, from: get("from").unwrap_or_default(), files: files(&text) });
+        return Err(NotLanded::Conflict { tip, from: get("from").unwrap_or_default(), files: read_files(&text) });
     }
     if let Some(words) = get("refused") {
         return Err(NotLanded::Refused { words: words.trim().to_string() });
@@ -352,43 +370,40 @@ fn read(from: &LandedFrom, target: &str, limit: Duration, output: &Output) -> Re
     let failure = if let Some(tip) = said("unrelated") {
         Failure::request(
             "UNRELATED_HISTORIES",
-            format!("{} has no history in common with {target} at {tip}; land on another branch", from.path),
+            format!("{} has no history in common with {target} at {tip}; land on a related branch", from.path),
         )
     } else if said("missing").is_some() {
-        Failure::request(
-            "REF_NOT_FOUND",
-            format!("{address} has no branch {target}; make it first, or land on another"),
-        )
+        Failure::request("REF_NOT_FOUND", format!("{address} has no branch {target}; create it, or land on another"))
     } else if let Some(path) = said("nested") {
         Failure::request(
             "NESTED_REPOSITORY",
-            format!("{path} among the changes is a repository of its own; remove it, or have git ignore it"),
+            format!("the changes have another repository in {path}; remove it, or add it to .gitignore"),
         )
     } else if let Some(commit) = said("cut") {
         Failure::request(
             "LANDING_NEEDS_HISTORY",
             format!(
-                "the copy's history is cut off at {commit}, which {address} does not have on any branch; land from a pool without depth"
+                "the history of the copy ends at {commit}, which no branch of {address} has; land from a pool without depth"
             ),
         )
     } else if let Some(words) = said("denied") {
         Failure::configuration(
             "PUSH_DENIED",
-            format!("{address} can be read and not pushed to: {words}; check the right of the host's user to push"),
+            format!(
+                "{address} refuses the push, though it can be read: {words}; give the credentials the right to push"
+            ),
         )
     } else if let Some(words) = said("unreachable") {
         Failure::provider(
             "REMOTE_UNREACHABLE",
-            format!(
-                "{address} cannot be read from this host: {words}; check the address, the network and the credentials"
-            ),
+            format!("this host cannot read {address}: {words}; check the address, the network and the credentials"),
         )
     } else if let Some(who) = said("busy") {
-        Failure::provider("LANDING_BUSY", format!("waited {} s for {who}; try again", patience(limit)))
+        Failure::provider("LANDING_BUSY", format!("the landing waited {} s for {who}; try again", lock_seconds(limit)))
     } else if let Some(now) = said("lost") {
-        Failure::provider("FENCED", format!("the copy belongs to {now}: the lease is over, nothing landed"))
+        Failure::provider("FENCED", format!("the lease is over, and nothing landed: the fence of the copy has {now}"))
     } else {
-        Failure::bug("UNREADABLE_LANDING", format!("land said {text:?}"))
+        Failure::bug("UNREADABLE_LANDING", format!("step land printed no known result: {text:?}"))
     };
     Err(failure.into())
 }
@@ -433,7 +448,7 @@ mod tests {
                 sparse: Vec::new(),
                 ca_file: String::new(),
             };
-            directory(&from).ok()
+            locate(&from).ok()
         };
         assert_eq!(of("/srv/copies/res_1/tree"), Some(("/srv/copies/res_1".into(), String::new())));
         assert_eq!(of("/srv/copies/res_1/tree/lib"), Some(("/srv/copies/res_1".into(), "lib".into())));

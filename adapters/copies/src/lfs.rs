@@ -1,59 +1,52 @@
-//! Large files that git-lfs keeps outside of the repository.
+//! Large files that git-lfs stores outside of the repository.
 //!
-//! The filters are ours, told to each git by the prelude; where the content comes from follows from the pool's address, never
-//! from the tree's `.lfsconfig`. Content is kept once per host, in `<root>/mirrors/lfs`, which builds may write to: the proof
-//! after a checkout passes each file through the filter, which hashes it, so a spoilt one does not give its pointer. Then the
-//! store's files are hashed, those that are not what their name says are removed, and are loaded again, once. What no lease
-//! has needed for 30 days goes.
+//! The prelude sets the filters of each git. The server follows from the address of the pool, never from the tree's `.lfsconfig`.
+//! All copies on a host share one store, `<root>/mirrors/lfs`, which builds can write. The proof after a checkout passes each
+//! file through the filter, which hashes it: a damaged file does not give its pointer. Then the adapter hashes the files of the
+//! store, removes the damaged ones, and loads them again, once. A file that no lease has needed for 30 days is removed.
 
-use crate::error::{State, Trouble};
-use crate::git::{Copy, LFS, SAID};
+use crate::address::lfs_endpoint;
+use crate::error::{State, StepError};
+use crate::git::{LFS, STATE_FOUND, WorkingCopy};
 use crate::mirror::list;
 use wharfinger_adapter::{Exit, Failure};
 
-/// Where git-lfs asks, for a repository with this address: as it would find out by itself.
-pub(crate) fn endpoint(repository: &str) -> String {
-    if repository.starts_with('/') {
-        return format!("file://{repository}");
-    }
-    if !repository.starts_with("https://") {
-        return repository.to_string();
-    }
-    let base = repository.trim_end_matches('/');
-    format!("{}.git/info/lfs", base.strip_suffix(".git").unwrap_or(base))
-}
-
-/// Brings the content of the commit's large files to the host; `anew` if what is there may be spoilt.
-pub(crate) async fn bring(copy: &Copy, commit: &str, anew: bool) -> Result<(), Trouble> {
+/// Loads the content of the commit's large files into the host's store. With `anew` the damaged ones there are removed first.
+///
+/// # Errors
+/// `FETCH_TIMED_OUT` (provider), `LFS_OBJECT_MISSING` (request for a repository in a directory, otherwise provider), and the
+/// errors of [`list`].
+pub(crate) async fn load(copy: &WorkingCopy, commit: &str, anew: bool) -> Result<(), StepError> {
     if !copy.config.lfs {
         return Ok(());
     }
     let word = if anew { "anew" } else { "before" };
-    let output = copy.raw(LFS, &[commit, word], copy.config.clone_timeout()).await?;
+    let output = copy.output(LFS, &[commit, word], copy.config.clone_timeout()).await?;
     let repository = &copy.config.repository;
     match output.exit {
         Exit::Code(0) => Ok(()),
-        Exit::Code(SAID) => Err(match State::parse(&String::from_utf8_lossy(&output.stdout)) {
+        Exit::Code(STATE_FOUND) => Err(match State::parse(&String::from_utf8_lossy(&output.stdout)) {
             Some(state) => state.into(),
-            None => Failure::bug("UNREADABLE_STATE", format!("lfs said {:?}", output.text())).into(),
+            None => Failure::bug("UNREADABLE_STATE", format!("step lfs reported no known state: {:?}", output.text()))
+                .into(),
         }),
         Exit::TimedOut => Err(Failure::provider(
             "FETCH_TIMED_OUT",
-            format!("the large files of {repository} took too long; raise clone_timeout_ms of the pool"),
+            format!("the large files of {repository} did not arrive in time; raise clone_timeout_ms of the pool"),
         )
         .into()),
         _ => {
-            // Whoever cannot be asked for refs cannot be blamed for files.
+            // A remote that does not list its refs fails the call here.
             list(copy, &[]).await?;
             let which = output.text().lines().take(3).collect::<Vec<_>>().join(", ");
-            // Of a repository that lies in a directory there is nobody else who could be down. A server of large files is
-            // another than that of the repository, and what it says is for people to read.
-            let local = endpoint(repository).starts_with("file://");
+            // A repository in a directory has no server that could be down. The server of large files may be another than that of
+            // the repository, and its answers are texts for people.
+            let local = lfs_endpoint(repository).starts_with("file://");
             let blame = if local { Failure::request } else { Failure::provider };
             Err(blame(
                 "LFS_OBJECT_MISSING",
                 format!(
-                    "commit {commit} of {repository} has large files that do not come ({which}); push them there (git lfs push), or look at the server: {}",
+                    "the server does not send large files of commit {commit} of {repository} ({which}); push them (git lfs push), or look at the server: {}",
                     output.complaint()
                 ),
             )
@@ -62,29 +55,10 @@ pub(crate) async fn bring(copy: &Copy, commit: &str, anew: bool) -> Result<(), T
     }
 }
 
-/// After the checkout: none of them is a pointer.
-pub(crate) async fn prove(copy: &Copy, commit: &str) -> Result<Result<(), State>, Trouble> {
+/// Proves that no large file is a pointer in the tree, after a checkout.
+pub(crate) async fn prove(copy: &WorkingCopy, commit: &str) -> Result<Result<(), State>, StepError> {
     if !copy.config.lfs {
         return Ok(Ok(()));
     }
-    Ok(copy.ask(LFS, &[commit, "after"], copy.config.command_timeout()).await?.map(drop))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::endpoint;
-
-    #[test]
-    fn the_server_follows_from_the_address() {
-        for (repository, server) in [
-            ("https://example.org/a.git", "https://example.org/a.git/info/lfs"),
-            ("https://example.org/a/", "https://example.org/a.git/info/lfs"),
-            ("/srv/a.git", "file:///srv/a.git"),
-            ("file:///srv/a.git", "file:///srv/a.git"),
-            ("git@example.org:a.git", "git@example.org:a.git"),
-            ("ssh://git@example.org/a.git", "ssh://git@example.org/a.git"),
-        ] {
-            assert_eq!(endpoint(repository), server);
-        }
-    }
+    Ok(copy.try_run(LFS, &[commit, "after"], copy.config.command_timeout()).await?.map(drop))
 }

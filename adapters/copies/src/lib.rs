@@ -1,46 +1,49 @@
 //! Git working copies on leased hosts.
 //!
-//! A copy is a child of a host: the broker hands over the host's [`Shell`](wharfinger_adapter::Shell), and all work is
-//! done by that host's `/bin/sh`, `git` (2.36 or newer), `flock` and `timeout`. On the host it looks like this:
+//! A copy is a child of a host. The adapter gets the host's [`Shell`](wharfinger_adapter::Shell) from the broker. All work is
+//! done on the host by `/bin/sh`, `git` (2.36 or newer), `flock` and `timeout`. A copy on its host:
 //!
 //! ```text
-//! <root>/<resource id>/tree/    what the holder gets; nothing of ours lies in it
-//! <root>/<resource id>/meta/    ours: marker, config, format, lease, suspect
-//! <root>/<resource id>/parts/   ours: the same for each repository, where there are several
-//! <root>/mirrors/               ours: what all copies of a repository take their objects from
+//! <root>/<resource id>/tree/    the working copy of the holder; the adapter adds no file to it
+//! <root>/<resource id>/meta/    metadata: marker, config, format, lease, suspect
+//! <root>/<resource id>/parts/   metadata of each repository, if the pool has several
+//! <root>/mirrors/               one mirror a repository, from which all copies on the host fetch
 //! ```
 //!
-//! # What a lease may ask for
+//! # Parameters of a lease
 //!
-//! At most one of `branch`, `tag`, `ref`, `commit` ([`Wanted`]); none is the default branch. `HEAD` is always detached at
-//! the commit, whose full name is in [`access::COMMIT`](wharfinger_adapter::access::COMMIT): a build that needs a branch
-//! makes one. Branches of the remote are there as `refs/remotes/origin/*`, the wanted tag under its name, other tags not.
-//! Submodules are filled if the pool says so. Of a copy with several repositories it may ask all of that for each, and which it needs:
-//! docs/copies.md has it all for users.
+//! At most one of `branch`, `tag`, `ref`, `commit` ([`Wanted`]). Without one the lease gets the default branch. `HEAD` is detached
+//! at the commit; [`access::COMMIT`](wharfinger_adapter::access::COMMIT) has its full id. A build that needs a branch creates one.
+//! The remote's branches are `refs/remotes/origin/*`. The wanted tag has its name; other tags are missing. Submodules are
+//! filled if the pool has `submodules = true`. In a copy with several repositories each has parameters of its own. docs/copies.md
+//! is the documentation for users.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! [`prepare`](wharfinger_adapter::Adapter::prepare) trusts nothing that a former holder could write. `.git` is reduced to
-//! objects, fetched refs and `HEAD`; its configuration is written anew; git runs with no configuration but ours, no hooks,
-//! no prompts. Then it **proves** the tree: from the commit's name, through the directory listings, to the bytes of each
-//! file, every hash is computed again. What cannot be proved is fetched again once, and otherwise never handed out.
-//! Files are hashed when a lease has ended; the next prepare looks for what has changed since (docs/adr/0010).
+//! [`prepare`](wharfinger_adapter::Adapter::prepare) trusts no file that a former holder could write. It reduces `.git` to
+//! objects, fetched refs and `HEAD`, and writes the configuration anew. Git runs with the adapter's configuration alone, without
+//! hooks and prompts. Then prepare **proves** the tree: it computes every hash again, from the commit through the trees to the
+//! bytes of each file. If the proof fails, prepare fetches every object again, once. A tree without a proof is never leased.
+//! Clean hashes the files when a lease has ended; the next prepare looks for changes since then (docs/adr/0010).
 //!
-//! When a lease begins and when it ends, every process is ended that carries the lease's mark, or whose directory, program or
-//! open file lies in the tree or in meta: an operator's own shell too, if it stands there.
+//! Prepare and clean end every process that carries the mark of the lease. They also end each process whose directory, program or
+//! open file lies in the tree or in `meta`: an operator's shell, too, if its directory is there.
 //!
-//! What it cannot find: a process of a former holder that has shed the lease's mark from its environment and has neither its
-//! directory nor its program nor an open file in the copy. docs/spoilt.md lists what builds may leave and what becomes of it. Hosts whose holders are not trusted need a user, or a container, for each.
+//! A process that removed the mark from its environment, and has no directory, program or open file in the copy, is not found.
+//! docs/spoilt.md lists the leftovers of builds and their treatment. Holders without mutual trust need separate users or containers.
 
 mod adapter;
 mod address;
 mod checkout;
 mod clean;
+mod clone;
 mod config;
 mod credentials;
 mod error;
 mod git;
+mod inspect;
 mod land;
+mod lease_file;
 mod lfs;
 mod merge;
 mod mirror;
@@ -49,9 +52,11 @@ mod parts;
 mod prepare;
 mod probe;
 mod provision;
+mod resolve;
 mod settings;
 mod sparse;
 mod submodules;
+mod update;
 mod validate;
 
 pub use adapter::CopiesAdapter;

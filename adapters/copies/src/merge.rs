@@ -1,49 +1,55 @@
-//! Refs merged onto the wanted commit, as a staging area wants it: what would be, if all of them were merged now.
+//! Merges refs onto the wanted commit, for a staging area: the result is the state after all of these merges.
 //!
-//! The merge is made on the host, in a repository of its own that was filled by a transport, so that each object in it was
-//! hashed: a holder can forge objects in the copy and in the mirror. The commits' names, identity and times come from the
-//! inputs alone, so each host makes the same ones. Then the copy fetches the result, and it is checked out and proved as any
-//! other commit. No hook, no merge driver and no attribute takes part.
+//! The host merges in a separate repository, which gets its objects over a transport that hashes each: a holder can forge objects
+//! in the copy and in the mirror. Names, identities and times of the merge commits follow from the inputs alone, so each host makes
+//! the same commits. Then the copy fetches the result, and checks it out as any other commit, with a proof. No hook, merge driver
+//! or attribute takes part.
 
-use crate::error::{State, Trouble};
-use crate::git::{Copy, MERGE, SAID};
+use crate::error::{State, StepError};
+use crate::git::{MERGE, STATE_FOUND, WorkingCopy};
+use crate::inspect::{Depth, inspect};
 use crate::mirror::{self, Goal, Missing, Tip};
 use crate::params::Wanted;
-use crate::probe::{Depth, inspect};
 use wharfinger_adapter::{Exit, Failure};
 
-/// What is merged: the name that the holder gave, and the commit that it stands for.
-pub(crate) struct Other {
+/// Exit code of `merge.sh`: the mirror did not send the commits.
+const MIRROR_FAILED: i32 = 95;
+
+/// A ref to merge: the name that the holder gave, and its commit.
+pub(crate) struct MergeRef {
     pub(crate) wanted: Wanted,
     pub(crate) commit: String,
 }
 
-/// Where objects come from, for whom the mirror lets down.
-pub(crate) struct From<'a> {
+/// How to make the mirror anew, if it lacks an object.
+pub(crate) struct Origin<'a> {
     pub(crate) default: &'a str,
     pub(crate) offline: bool,
 }
 
-/// Merges the others onto `base` and brings the result into the copy; with `anew` every object of it again. Says its commit.
-/// A merge that does not go is the request's fault.
+/// Merges the others onto `base`, in their order, and brings the result into the copy. With `anew` every object is sent again.
+/// Returns the full id of the result.
+///
+/// # Errors
+/// `MERGE_CONFLICT` and `UNRELATED_HISTORIES` (request), `FETCH_FAILED` (provider), `STEP_TIMED_OUT` and `MERGE_FAILED` (resource).
 pub(crate) async fn merge(
-    copy: &Copy,
-    pinned: &str,
+    copy: &WorkingCopy,
+    git_config: &str,
     base: &str,
-    others: &[Other],
-    from: &From<'_>,
+    others: &[MergeRef],
+    from: &Origin<'_>,
     anew: bool,
-) -> Result<String, Trouble> {
+) -> Result<String, StepError> {
     let limit = copy.config.clone_timeout() + copy.config.command_timeout();
     let format = if base.len() == 64 { "sha256" } else { "sha1" };
     let (mirror, mode) = (copy.mirror(), if anew { "anew" } else { "into" });
-    let patience = copy.config.clone_timeout().as_secs().max(1).to_string();
+    let lock_seconds = copy.config.clone_timeout().as_secs().max(1).to_string();
     let pairs: Vec<String> = others.iter().map(|other| format!("{} {}", other.commit, other.wanted.name())).collect();
-    let mut args = vec![mirror.as_str(), format, mode, patience.as_str(), base];
+    let mut args = vec![mirror.as_str(), format, mode, lock_seconds.as_str(), base];
     args.extend(pairs.iter().map(String::as_str));
     let mut again = false;
     loop {
-        let output = copy.raw(MERGE, &args, limit).await?;
+        let output = copy.output(MERGE, &args, limit).await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let said = |key: &str| text.lines().filter_map(|line| line.split_once('\t')).find(|(k, _)| *k == key);
         let value = |key: &str| said(key).map(|(_, value)| value.to_string());
@@ -54,44 +60,55 @@ pub(crate) async fn merge(
                     return Ok(commit);
                 }
                 if let Some(other) = with("conflict") {
-                    return Err(conflict(base, others, other, &files(&text)).into());
+                    return Err(conflict(base, others, other, &read_files(&text)).into());
                 }
                 if let Some(other) = with("unrelated") {
                     return Err(Failure::request(
                         "UNRELATED_HISTORIES",
                         format!(
-                            "{} ({}) has no history in common with {base}; merge what was branched off from it",
+                            "{} ({}) has no history in common with {base}; ask for a merge of related branches",
                             other.wanted.describe(),
                             other.commit
                         ),
                     )
                     .into());
                 }
-                return Err(Failure::bug("UNREADABLE_MERGE", format!("merge said {text:?}")).into());
+                return Err(
+                    Failure::bug("UNREADABLE_MERGE", format!("step merge printed no known result: {text:?}")).into()
+                );
             }
-            Exit::Code(SAID) => {
+            Exit::Code(STATE_FOUND) => {
                 return Err(match State::parse(&text) {
                     Some(state) => state.into(),
-                    None => Failure::bug("UNREADABLE_STATE", format!("merge said {text:?}")).into(),
+                    None => {
+                        Failure::bug("UNREADABLE_STATE", format!("step merge printed no known result: {text:?}")).into()
+                    }
                 });
             }
             Exit::TimedOut => {
                 return Err(Failure::resource(
                     "STEP_TIMED_OUT",
-                    format!("a merge onto {base} was not done within {} s; raise clone_timeout_ms", limit.as_secs()),
+                    format!(
+                        "the merge onto {base} did not end within {} s; raise clone_timeout_ms of the pool",
+                        limit.as_secs()
+                    ),
                 )
                 .into());
             }
-            Exit::Code(95) if !again => {
-                tracing::warn!(resource = %copy.resource, %mirror, why = %output.complaint(), "the mirror is spoilt");
+            Exit::Code(MIRROR_FAILED) if !again => {
+                tracing::warn!(resource = %copy.resource, %mirror, why = %output.complaint(), "the mirror is damaged; it is made anew");
                 again = true;
-                make_again(copy, pinned, base, others, from, &value("mirror").unwrap_or_default()).await?;
+                remake_mirror(copy, git_config, base, others, from, &value("mirror").unwrap_or_default()).await?;
             }
             _ => {
-                inspect(copy, pinned, Depth::Deep).await??;
+                inspect(copy, git_config, Depth::Deep).await??;
                 return Err(Failure::resource(
                     "MERGE_FAILED",
-                    format!("a merge onto {base} does not come into {}: {}", copy.tree(), output.complaint()),
+                    format!(
+                        "{} cannot fetch the merge onto {base}: {}; look at the host's disk",
+                        copy.tree,
+                        output.complaint()
+                    ),
                 )
                 .into());
             }
@@ -99,43 +116,47 @@ pub(crate) async fn merge(
     }
 }
 
-/// Has the mirror removed and made anew, with all that is to be merged.
-async fn make_again(
-    copy: &Copy,
-    pinned: &str,
+/// Removes the mirror and makes it anew, with all commits of the merge.
+async fn remake_mirror(
+    copy: &WorkingCopy,
+    git_config: &str,
     base: &str,
-    others: &[Other],
-    from: &From<'_>,
+    others: &[MergeRef],
+    from: &Origin<'_>,
     former: &str,
-) -> Result<(), Trouble> {
+) -> Result<(), StepError> {
     let mut former = former.to_string();
     for id in std::iter::once(base).chain(others.iter().map(|other| other.commit.as_str())) {
         let tip = Tip { name: id.to_string(), id: id.to_string(), tag: None };
         let mut made = String::new();
         let goal = Goal::Mirror(&former, &mut made);
-        let why = match mirror::pull(copy, pinned, Some(&tip), from.default, from.offline, goal).await? {
+        let why = match mirror::pull(copy, git_config, Some(&tip), from.default, from.offline, goal).await? {
             Ok(_) => {
-                // Only once: the one that is there now is new.
+                // The mirror is new now; it is not removed again.
                 former = String::new();
                 continue;
             }
             Err(Missing::Objects(why)) => why,
-            Err(Missing::Time) => "it took too long".to_string(),
-            Err(Missing::Id | Missing::Commit) => "the origin does not have it any more".to_string(),
+            Err(Missing::Time) => "it did not end in time".to_string(),
+            Err(Missing::Id | Missing::Commit) => "the origin no longer has it".to_string(),
         };
         let address = &copy.config.repository;
-        return Err(Failure::provider("FETCH_FAILED", format!("cannot fetch {id} from {address} again: {why}")).into());
+        return Err(Failure::provider(
+            "FETCH_FAILED",
+            format!("the host cannot fetch {id} from {address} again: {why}; look at the remote"),
+        )
+        .into());
     }
     Ok(())
 }
 
-/// The files that a script names.
-pub(crate) fn files(text: &str) -> Vec<String> {
+/// Returns the files in the output of a script: the lines `file`, a tab and a name.
+pub(crate) fn read_files(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("file\t")).map(str::to_string).collect()
 }
 
-/// The first of them, and how many more.
-pub(crate) fn name_files(files: &[String]) -> String {
+/// Names the first 20 files, and the number of the others.
+pub(crate) fn describe_files(files: &[String]) -> String {
     const SHOWN: usize = 20;
     let mut text = files.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if files.len() > SHOWN {
@@ -144,7 +165,7 @@ pub(crate) fn name_files(files: &[String]) -> String {
     text
 }
 
-fn conflict(base: &str, others: &[Other], with: &Other, files: &[String]) -> Failure {
+fn conflict(base: &str, others: &[MergeRef], with: &MergeRef, files: &[String]) -> Failure {
     let before: Vec<&str> =
         others.iter().take_while(|other| !std::ptr::eq(*other, with)).map(|other| other.wanted.name()).collect();
     let onto = if before.is_empty() { String::new() } else { format!(" with {} merged", before.join(", ")) };
@@ -154,7 +175,7 @@ fn conflict(base: &str, others: &[Other], with: &Other, files: &[String]) -> Fai
             "{} ({}) does not merge into {base}{onto}: conflicts in {}; merge it by hand and ask for the result",
             with.wanted.describe(),
             with.commit,
-            name_files(files)
+            describe_files(files)
         ),
     )
 }

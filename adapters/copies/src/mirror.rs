@@ -1,42 +1,43 @@
-//! The host's mirror of a repository: origin is asked once for what is new, and all copies on the host take it from there.
+//! The host's mirror of a repository: it fetches from the origin, and all copies on the host fetch from it.
 //!
 //! ```text
-//! <root>/mirrors/<hash of the address>/      a bare repository: branches, and what leases wanted
-//! <root>/mirrors/<hash of the address>.lock  who writes
-//! <root>/mirrors/<hash of the address>.use   who reads; nobody repacks or removes under them
+//! <root>/mirrors/<hash of the address>/      a bare repository: branches, and commits that leases wanted
+//! <root>/mirrors/<hash of the address>.lock  the lock of the writer
+//! <root>/mirrors/<hash of the address>.use   the lock of the readers; repacking and removal wait for it
 //! ```
 //!
-//! Builds run as the user that owns the mirror, and can spoil it. So nothing but objects and refs is taken from one use to
-//! the next, and copies take objects by a fetch, never by a link, alternates or a copy of the file: each object is hashed
-//! on its way, so that what arrives is what its name says, or does not arrive. A mirror that does not give what it should
-//! is removed, and made again from the origin, once. docs/adr/0009 has the reasons and the figures.
+//! Builds run as the owner of the mirror, and can damage it. So each use keeps objects and refs of the mirror alone. Copies get
+//! objects by a fetch, never by a link, alternates or a copy of a file: the fetch hashes each object, so no forged object arrives.
+//! A mirror that lacks an object is removed, and made anew from the origin, once. docs/adr/0009 has the reasons and the figures.
 
-use crate::error::{State, Trouble};
-use crate::git::{Copy, LIST, PULL, READY, SAID, SETTLE, TAKE, mirror_config};
+use crate::error::{State, StepError};
+use crate::git::{
+    LIST_REFS, NORMALISE_AND_LIST, PULL, REPACK_MIRROR, STATE_FOUND, TAKE_AND_LIST, WorkingCopy, mirror_config,
+};
+use crate::inspect::{Depth, inspect};
 use crate::params::check_ref_name;
-use crate::probe::{Depth, inspect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wharfinger_adapter::{Exit, Failure, Output};
 
-/// What the remote says that it has.
+/// The refs of the remote, and what the copy has of them.
 pub(crate) struct Listing {
-    /// Ids by full name: `HEAD`, and the names that were asked for.
+    /// Full ids by full name: of `HEAD`, and of the wanted names that the remote has.
     pub(crate) refs: BTreeMap<String, String>,
-    /// What the remote's `HEAD` stands for, without `refs/heads/`.
+    /// The branch of the remote's `HEAD`, without `refs/heads/`.
     pub(crate) default: Option<String>,
-    /// Of the ids that were asked for, those whose objects the copy has.
+    /// Of the listed ids, those whose objects the copy has.
     pub(crate) here: BTreeSet<String>,
-    /// Those of them that are commits.
+    /// Of these, those of commits.
     pub(crate) commits: BTreeSet<String>,
-    /// The copy's branches of the remote are the remote's.
+    /// The copy's remote-tracking branches equal the branches of the remote.
     pub(crate) fresh: bool,
-    /// Any id; none if there are no refs at all.
+    /// The id of the first ref. `None` if the remote has no ref.
     any: Option<String>,
 }
 
 impl Listing {
-    /// Reads what `list.sh` printed.
+    /// Parses the output of `list_refs.sh`.
     fn parse(text: &str) -> Self {
         let mut listing = Self {
             refs: BTreeMap::new(),
@@ -48,7 +49,7 @@ impl Listing {
         };
         for (left, name) in text.lines().filter_map(|line| line.split_once('\t')) {
             match left.strip_prefix("ref: refs/heads/") {
-                // The remote chooses it, and it becomes part of the names of refs.
+                // The remote chooses the name, and it becomes a part of other refs.
                 Some(branch) if name == "HEAD" && check_ref_name(branch).is_ok() => {
                     listing.default = Some(branch.to_string());
                 }
@@ -66,31 +67,34 @@ impl Listing {
         listing
     }
 
-    /// The object format, if there is any object to tell it from.
+    /// The object format (`sha1` or `sha256`), by the length of an id. `None` if the remote has no ref.
     pub(crate) fn format(&self) -> Option<&'static str> {
         self.any.as_ref().map(|id| if id.len() == 64 { "sha256" } else { "sha1" })
     }
 }
 
-/// Asks the remote for its branches (which stay on the host), its `HEAD`, and these names. A failure is the remote's.
-pub(crate) async fn list(copy: &Copy, names: &[String]) -> Result<Listing, Trouble> {
+/// Lists the remote's `HEAD` and these names. The list of its branches stays on the host, in `meta/heads`.
+///
+/// # Errors
+/// `REMOTE_UNREACHABLE` (provider).
+pub(crate) async fn list(copy: &WorkingCopy, names: &[String]) -> Result<Listing, StepError> {
     let limit = copy.config.command_timeout();
     let args = [copy.config.repository.as_str(), &names.join("\n"), &seconds(limit), ""];
-    // The limit is git's; it is the host's own end that may take a little more.
-    answer(copy, &copy.raw(LIST, &args, limit + Duration::from_secs(20)).await?)
+    // The script ends git at the limit; the script itself may take 20 s longer.
+    read_listing(copy, &copy.output(LIST_REFS, &args, limit + Duration::from_secs(20)).await?)
 }
 
-/// Brings the copy's `.git` to what we know, while the remote is asked the same as by [`list`]. With a token the whole resource
-/// is taken for it first, and what runs in it is ended. `also` is an id to look for in the copy, or empty. With `index` the
-/// index stays as it is.
-pub(crate) async fn ready(
-    copy: &Copy,
-    pinned: &str,
+/// Brings the copy's `.git` to a known state, while the remote lists its refs as for [`list`]. With a token the resource is given
+/// to it first, and processes of others are ended. `also`: one more id to look for in the copy, or empty. With `index` the index
+/// stays. The inner error is that of the remote.
+pub(crate) async fn normalise_and_list(
+    copy: &WorkingCopy,
+    git_config: &str,
     token: Option<u64>,
     names: &[String],
     also: &str,
     index: bool,
-) -> Result<Result<Listing, Failure>, Trouble> {
+) -> Result<Result<Listing, Failure>, StepError> {
     let limit = copy.config.command_timeout();
     let min = copy.config.min_free_disk_mb.to_string();
     let index = if index { "index" } else { "" };
@@ -98,39 +102,44 @@ pub(crate) async fn ready(
     let number = token.unwrap_or_default().to_string();
     let stop = ["", "set", &number, "", &copy.host_lease, &copy.host_dir];
     let (script, stop) = match token {
-        Some(_) => (TAKE, &stop[..]),
-        None => (READY, &[][..]),
+        Some(_) => (TAKE_AND_LIST, &stop[..]),
+        None => (NORMALISE_AND_LIST, &[][..]),
     };
     let ask = [copy.config.repository.as_str(), &names, &seconds];
-    let normalise = [pinned, "strict", &min, index];
-    let output = copy.raw(script, &[stop, &ask, &normalise, &[also]].concat(), limit * 3).await?;
+    let normalise = [git_config, "strict", &min, index];
+    let output = copy.output(script, &[stop, &ask, &normalise, &[also]].concat(), limit * 3).await?;
     match output.exit {
-        Exit::Code(0 | NO_ANSWER | NO_ANSWER_IN_TIME) => match answer(copy, &output) {
+        Exit::Code(0 | NO_ANSWER | NO_ANSWER_IN_TIME) => match read_listing(copy, &output) {
             Ok(listing) => Ok(Ok(listing)),
-            Err(Trouble::Failure(failure)) => Ok(Err(failure)),
+            Err(StepError::Failure(failure)) => Ok(Err(failure)),
             Err(other) => Err(other),
         },
         _ => {
-            copy.judge(script, output, limit * 3)??;
-            Err(Failure::bug("UNREADABLE_STATE", "a script succeeded and failed").into())
+            copy.read_output(script, output, limit * 3)??;
+            Err(Failure::bug("UNREADABLE_STATE", "a step failed without a state").into())
         }
     }
 }
 
-/// Exit codes of `list.sh`.
+/// Exit code of `list_refs.sh`: the remote failed.
 const NO_ANSWER: i32 = 97;
+/// Exit code of `list_refs.sh`: the remote did not answer in time.
 const NO_ANSWER_IN_TIME: i32 = 98;
 
-/// Reads what `list.sh` printed.
-fn answer(copy: &Copy, output: &Output) -> Result<Listing, Trouble> {
+/// Reads the exit and the output of `list_refs.sh`.
+fn read_listing(copy: &WorkingCopy, output: &Output) -> Result<Listing, StepError> {
     let why = match &output.exit {
         Exit::Code(0) => {
             return Ok(Listing::parse(&String::from_utf8_lossy(&output.stdout)));
         }
-        Exit::Code(SAID) => {
+        Exit::Code(STATE_FOUND) => {
             return Err(match State::parse(&output.text()) {
                 Some(state) => state.into(),
-                None => Failure::bug("UNREADABLE_STATE", format!("list said {:?}", output.text())).into(),
+                None => Failure::bug(
+                    "UNREADABLE_STATE",
+                    format!("step list_refs reported no known state: {:?}", output.text()),
+                )
+                .into(),
             });
         }
         Exit::Code(NO_ANSWER_IN_TIME) | Exit::TimedOut => {
@@ -141,61 +150,70 @@ fn answer(copy: &Copy, output: &Output) -> Result<Listing, Trouble> {
     Err(Failure::provider(
         "REMOTE_UNREACHABLE",
         format!(
-            "{} cannot be read from this host: {why}; check the address, the network and the credentials. The host's git configuration (http.sslCAInfo, insteadOf, credential.helper) does not count: use ca_file, rewrite or credentials of the pool",
+            "this host cannot read {}: {why}; check the address, the network and the credentials. The host's git configuration (http.sslCAInfo, insteadOf, credential.helper) has no effect: set ca_file, rewrite or credentials in the pool",
             copy.config.repository
         ),
     )
     .into())
 }
 
-/// Something that is wanted beside the branches.
+/// A commit or tag that is wanted beside the branches.
 pub(crate) struct Tip {
-    /// What the remote calls it; the id itself if it was asked for by id.
+    /// The full name of the ref on the remote, or the id if the lease named an id.
     pub(crate) name: String,
-    /// The id that the remote has listed for it.
+    /// The full id that the remote listed.
     pub(crate) id: String,
-    /// The tag that the copy gets for it.
+    /// The full name of the tag that the copy gets for it.
     pub(crate) tag: Option<String>,
 }
 
-/// Where it is to be when [`pull`] returns.
+/// The repository that has the wanted objects when [`pull`] returns.
 pub(crate) enum Goal<'a> {
-    /// In the copy.
+    /// The copy.
     Copy,
-    /// In the copy, with every object sent again.
+    /// The copy, with every object sent again.
     CopyAnew,
-    /// In the mirror, which is not to be the one of this mark, and whose own mark is put into the second.
+    /// The mirror. A mirror with the first mark is removed before; the mark of the present mirror is stored in the second.
     Mirror(&'a str, &'a mut String),
 }
 
-/// Why it is not there, when the copy is not to blame.
+/// The reason why the objects are missing, if the copy is not to blame.
 pub(crate) enum Missing {
-    /// The remote answers, and does not give this id.
+    /// The remote answers, and does not send this id.
     Id,
-    /// What is wanted is no commit.
+    /// The wanted object is no commit.
     Commit,
-    /// It took too long.
+    /// The time limit has passed.
     Time,
-    /// Objects did not come.
+    /// The fetch failed, for this reason.
     Objects(String),
 }
 
-/// Brings branches and a tip into the mirror, from the origin if they are not there, and on into the copy. Says the tip's
-/// commit. The list of branches is the one that [`list`] left on the host.
+/// Exit code of `pull.sh`: the origin did not send the objects.
+const ORIGIN_FAILED: i32 = 94;
+/// Exit code of `pull.sh`: the origin does not have the id.
+const ID_MISSING: i32 = 96;
+/// Exit code of `pull.sh`: the time limit has passed.
+const OUT_OF_TIME: i32 = 98;
+/// Exit code of `pull.sh`: the wanted object is no commit.
+const NO_COMMIT: i32 = 99;
+
+/// Fetches the branches and a tip into the mirror, if it lacks them, and from there into the copy. Returns the full id of the tip's
+/// commit; `None` without a tip. The branches are those that [`list`] left in `meta/heads`. With `offline` the origin is not used.
 pub(crate) async fn pull(
-    copy: &Copy,
-    pinned: &str,
+    copy: &WorkingCopy,
+    git_config: &str,
     tip: Option<&Tip>,
     default: &str,
     offline: bool,
     mut goal: Goal<'_>,
-) -> Result<Result<Option<String>, Missing>, Trouble> {
+) -> Result<Result<Option<String>, Missing>, StepError> {
     let limit = copy.config.fetch_timeout() + copy.config.clone_timeout();
     let mut former = match &goal {
         Goal::Mirror(former, _) => (*former).to_string(),
         Goal::Copy | Goal::CopyAnew => String::new(),
     };
-    // A mirror that is removed while we are at it can let us down more than once.
+    // Another process may remove the mirror during the call, more than once.
     let mut tries = 3;
     loop {
         tries -= 1;
@@ -207,10 +225,10 @@ pub(crate) async fn pull(
         let (name, id) = tip.map_or(("", ""), |tip| (tip.name.as_str(), tip.id.as_str()));
         let tag = tip.and_then(|tip| tip.tag.as_deref()).unwrap_or_default();
         let offline = if offline { "offline" } else { "" };
-        let head = head(copy, pinned, default);
+        let head = mirror_args(copy, git_config, default);
         let mut args: Vec<&str> = head.iter().map(String::as_str).collect();
         args.extend([name, id, tag, mode, offline, &former]);
-        let output = copy.raw(PULL, &args, limit).await?;
+        let output = copy.output(PULL, &args, limit).await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let said = |key: &str| {
             text.lines().filter_map(|line| line.split_once('\t')).find(|(k, _)| *k == key).map(|(_, v)| v.to_string())
@@ -222,49 +240,52 @@ pub(crate) async fn pull(
                 }
                 return Ok(Ok(said("commit")));
             }
-            Exit::Code(SAID) => {
+            Exit::Code(STATE_FOUND) => {
                 return Err(match State::parse(&text) {
                     Some(state) => state.into(),
-                    None => Failure::bug("UNREADABLE_STATE", format!("pull said {text:?}")).into(),
+                    None => {
+                        Failure::bug("UNREADABLE_STATE", format!("step pull reported no known state: {text:?}")).into()
+                    }
                 });
             }
-            // Nothing is known against the mirror, so it stays; what disturbed the fetch may be over.
-            Exit::Code(94) if !offline.is_empty() || tries == 0 => {
+            // The mirror may be sound, so it stays. The next fetch may succeed.
+            Exit::Code(ORIGIN_FAILED) if !offline.is_empty() || tries == 0 => {
                 return Ok(Err(Missing::Objects(output.complaint())));
             }
-            Exit::Code(94) => {
-                tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "fetched again");
+            Exit::Code(ORIGIN_FAILED) => {
+                tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "the fetch failed and is repeated");
             }
-            Exit::Code(96) => return Ok(Err(Missing::Id)),
-            Exit::Code(98) | Exit::TimedOut => return Ok(Err(Missing::Time)),
-            Exit::Code(99) => return Ok(Err(Missing::Commit)),
+            Exit::Code(ID_MISSING) => return Ok(Err(Missing::Id)),
+            Exit::Code(OUT_OF_TIME) | Exit::TimedOut => return Ok(Err(Missing::Time)),
+            Exit::Code(NO_COMMIT) => return Ok(Err(Missing::Commit)),
             _ => {
-                // The mirror or the copy. The copy can be looked at; a mirror is cheaper made than examined.
+                // The mirror or the copy is damaged. An inspection of the copy decides. A new mirror is cheaper than an inspection of
+                // the mirror.
                 if !matches!(goal, Goal::Mirror(..)) {
-                    inspect(copy, pinned, Depth::Deep).await??;
+                    inspect(copy, git_config, Depth::Deep).await??;
                 }
                 if tries == 0 {
                     return Ok(Err(Missing::Objects(output.complaint())));
                 }
-                tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "the mirror is spoilt");
+                tracing::warn!(resource = %copy.resource, mirror = %copy.mirror(), why = %output.complaint(), "the mirror is damaged; it is made anew");
                 former = said("mirror").unwrap_or_default();
             }
         }
     }
 }
 
-/// Repacks the mirror if that is due and nobody uses it. That it does not work is no reason to doubt a copy.
-pub(crate) async fn settle(copy: &Copy, pinned: &str) -> Result<(), Trouble> {
-    let head = head(copy, pinned, "");
+/// Repacks the mirror, if that is due and no other process uses it. A failure of git is ignored: copies do not depend on it.
+pub(crate) async fn repack(copy: &WorkingCopy, git_config: &str) -> Result<(), StepError> {
+    let head = mirror_args(copy, git_config, "");
     let args: Vec<&str> = head.iter().map(String::as_str).collect();
-    copy.raw(SETTLE, &args, copy.config.fetch_timeout() + copy.config.command_timeout()).await.map(drop)
+    copy.output(REPACK_MIRROR, &args, copy.config.fetch_timeout() + copy.config.command_timeout()).await.map(drop)
 }
 
-/// What `mirror.sh` takes.
-fn head(copy: &Copy, pinned: &str, default: &str) -> [String; 7] {
+/// The arguments of `mirror.sh`.
+fn mirror_args(copy: &WorkingCopy, git_config: &str, default: &str) -> [String; 7] {
     [
         copy.mirror(),
-        mirror_config(pinned),
+        mirror_config(git_config),
         copy.config.repository.clone(),
         default.to_string(),
         seconds(copy.config.fetch_timeout()),
@@ -273,7 +294,7 @@ fn head(copy: &Copy, pinned: &str, default: &str) -> [String; 7] {
     ]
 }
 
-/// At least one: 0 would be no limit at all.
+/// The limit in whole seconds, at least 1: 0 means no limit for timeout(1).
 fn seconds(limit: Duration) -> String {
     limit.as_secs().max(1).to_string()
 }

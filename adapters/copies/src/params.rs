@@ -1,30 +1,33 @@
-//! What a lease may ask of a working copy.
+//! The parameters of a lease on a working copy.
 
 use std::collections::BTreeMap;
 use wharfinger_adapter::Failure;
 
-/// What a lease asks of all parts of a copy. Of the default one by the keys of [`Wanted`], of the others by the same with
-/// their directory in front, as in `lib.branch`; and:
+/// The parameters of a lease for all parts of a copy. The keys of [`Wanted`] are for the default part. With a directory in front
+/// they are for another part (`lib.branch`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
-    /// By part.
+pub(crate) struct Requested {
+    /// The wanted commit of each part.
     pub(crate) wanted: Vec<Wanted>,
-    /// `merge`: what is merged onto it, by part and in this order.
+    /// `merge`: the refs to merge onto the commit of each part, in this order.
     pub(crate) merges: Vec<Vec<Wanted>>,
-    /// `repositories`: directories with commas between; all if absent. The default part always is.
+    /// `repositories`: whether the lease needs each part. All parts if absent; the default part always.
     pub(crate) needed: Vec<bool>,
-    /// `strict`: what is not needed is not to be in the tree.
+    /// `strict`: parts that the lease does not need are moved out of the tree.
     pub(crate) strict: bool,
 }
 
-impl Asked {
-    /// Reads a lease's parameters for parts with these directories; one that is empty is all there is.
+impl Requested {
+    /// Parses the parameters of a lease. `parts`: the directories of the parts, or one empty name. `default`: an index in `parts`.
+    ///
+    /// # Errors
+    /// `UNKNOWN_REPOSITORY`, `BAD_PARAMETER` and `CONFLICTING_PARAMETERS` (request), and those of [`Wanted::parse`].
     pub(crate) fn parse(params: &BTreeMap<String, String>, parts: &[&str], default: usize) -> Result<Self, Failure> {
         let several = parts.iter().any(|part| !part.is_empty());
         let place = |dir: &str| parts.iter().position(|part| several && *part == dir);
         let unknown = |dir: &str| {
-            let has = if several { parts.join(", ") } else { "one, which goes without a name".to_string() };
-            Failure::request("UNKNOWN_REPOSITORY", format!("the pool has no repository {dir:?}; it has {has}"))
+            let has = if several { parts.join(", ") } else { "one repository, without a name".to_string() };
+            Failure::request("UNKNOWN_REPOSITORY", format!("the pool has no repository {dir:?}; use one of: {has}"))
         };
         let mut own: Vec<BTreeMap<String, String>> = vec![BTreeMap::new(); parts.len()];
         let mut needed: Option<Vec<bool>> = None;
@@ -50,7 +53,7 @@ impl Asked {
                 }
                 (_, Some((dir, short))) if place(dir).is_some() => {
                     if own[place(dir).unwrap_or(default)].insert(short.to_string(), value.clone()).is_some() {
-                        let text = format!("both {short} and {key} say what to check out in {dir}; give one of them");
+                        let text = format!("both {short} and {key} select the commit of {dir}; give one of them");
                         return Err(Failure::request("CONFLICTING_PARAMETERS", text));
                     }
                 }
@@ -59,7 +62,7 @@ impl Asked {
                 _ => {
                     if own[default].insert(key.clone(), value.clone()).is_some() {
                         let text =
-                            format!("both {key} and {}.{key} say what to check out; give one of them", parts[default]);
+                            format!("both {key} and {}.{key} select the commit; give one of them", parts[default]);
                         return Err(Failure::request("CONFLICTING_PARAMETERS", text));
                     }
                 }
@@ -73,7 +76,7 @@ impl Asked {
                 return Err(Failure::request(
                     "CONFLICTING_PARAMETERS",
                     format!(
-                        "{part}.{key} is given, and repositories does not ask for {part}; add it, or leave out {part}.{key}"
+                        "the lease has {part}.{key}, and its repositories do not include {part}; add {part}, or leave out {part}.{key}"
                     ),
                 ));
             }
@@ -90,24 +93,27 @@ impl Asked {
     }
 }
 
-/// The commit that a holder wants, by the name it gave. At most one of these keys may be in a lease's parameters; none
-/// means the pool's default branch. Keys that begin with `x-` are the holder's own and are not looked at.
+/// The wanted commit of a lease, as named by its parameters. A lease has at most one of these keys; without one it gets the pool's
+/// default branch. Keys that begin with `x-` belong to the holder and are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// None given: the default branch.
+    /// No key: the default branch.
     Default,
     /// `branch`: the tip of this branch, without `refs/heads/`.
     Branch(String),
     /// `tag`: the commit of this tag, without `refs/tags/`.
     Tag(String),
-    /// `ref`: a full name (`refs/pull/7/head`), or a short one that is either a branch or a tag.
+    /// `ref`: a full name (`refs/pull/7/head`), or the short name of a branch or a tag.
     Ref(String),
-    /// `commit`: 40 or 64 hexadecimal digits, or at least 7 that are the beginning of only one commit on a branch.
+    /// `commit`: 40 or 64 hexadecimal digits, or at least 7 with which one commit on a branch begins.
     Commit(String),
 }
 
 impl Wanted {
-    /// Reads a lease's parameters.
+    /// Parses the parameters of a lease.
+    ///
+    /// # Errors
+    /// `UNKNOWN_PARAMETER`, `CONFLICTING_PARAMETERS`, `BAD_REF_NAME` and `BAD_COMMIT` (request).
     pub fn parse(params: &BTreeMap<String, String>) -> Result<Self, Failure> {
         let mut found: Option<(&str, Wanted)> = None;
         for (key, value) in params {
@@ -117,7 +123,7 @@ impl Wanted {
                 "ref" if value == "HEAD" => Wanted::Default,
                 "ref" => Wanted::Ref(named(key, value, "")?),
                 "commit" => Wanted::Commit(commit(value)?),
-                // Beside what is checked out: see [`merges`].
+                // See [`merges`].
                 "merge" => continue,
                 other if other.starts_with("x-") => continue,
                 other => {
@@ -132,7 +138,7 @@ impl Wanted {
             if let Some((former, _)) = found {
                 return Err(Failure::request(
                     "CONFLICTING_PARAMETERS",
-                    format!("both {former} and {key} say what to check out; give one of them"),
+                    format!("both {former} and {key} select the commit; give one of them"),
                 ));
             }
             found = Some((key, wanted));
@@ -140,7 +146,7 @@ impl Wanted {
         Ok(found.map_or(Wanted::Default, |(_, wanted)| wanted))
     }
 
-    /// In words, for messages.
+    /// Names the wanted commit in a message.
     pub(crate) fn describe(&self) -> String {
         match self {
             Wanted::Default => "the default branch".to_string(),
@@ -151,7 +157,7 @@ impl Wanted {
         }
     }
 
-    /// The name as it was given, for a merge's message.
+    /// Returns the name that the lease gave, for the message of a merge.
     pub(crate) fn name(&self) -> &str {
         match self {
             Wanted::Default => "HEAD",
@@ -160,14 +166,18 @@ impl Wanted {
     }
 }
 
-/// `merge`: what is merged onto the wanted commit, in this order. Whole commit ids, or names as for `ref`, with commas between.
+/// Parses `merge`: the refs to merge onto the wanted commit, in this order. Full commit ids, or names as for `ref`, separated by
+/// commas.
+///
+/// # Errors
+/// `BAD_REF_NAME` and `TOO_MANY_MERGES` (request).
 pub(crate) fn merges(value: Option<&String>) -> Result<Vec<Wanted>, Failure> {
     let Some(value) = value else { return Ok(Vec::new()) };
     let found: Vec<Wanted> = value.split(',').map(str::trim).map(one_merge).collect::<Result<_, _>>()?;
     if found.len() > MERGES_MAX {
         return Err(Failure::request(
             "TOO_MANY_MERGES",
-            format!("merge names {} refs, and {MERGES_MAX} are the most; merge some of them before", found.len()),
+            format!("merge names {} refs; give at most {MERGES_MAX}, and merge the others before", found.len()),
         ));
     }
     Ok(found)
@@ -176,7 +186,7 @@ pub(crate) fn merges(value: Option<&String>) -> Result<Vec<Wanted>, Failure> {
 const MERGES_MAX: usize = 100;
 
 fn one_merge(name: &str) -> Result<Wanted, Failure> {
-    // An id that is not whole could be the name of a branch as well.
+    // An abbreviated id could also be the name of a branch.
     if matches!(name.len(), 40 | 64) && name.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(Wanted::Commit(name.to_ascii_lowercase()));
     }
@@ -202,13 +212,13 @@ fn commit(value: &str) -> Result<String, Failure> {
     Err(Failure::request(
         "BAD_COMMIT",
         format!(
-            "commit {value:?} is not 7 to 40, or 64, hexadecimal digits; names of branches and tags go into branch, tag or ref"
+            "commit {value:?} is not 7 to 40, or 64, hexadecimal digits; give a name of a branch or tag in branch, tag or ref"
         ),
     ))
 }
 
-/// The rules of git-check-ref-format(1) for a name of one or more levels, and no `-` in front, which git only forbids
-/// for branches. Says what is wrong.
+/// Checks a name of one or more levels by the rules of git-check-ref-format(1). A leading `-` is refused, too; git refuses it for
+/// branches alone. Returns the fault.
 pub(crate) fn check_ref_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("is empty");
@@ -254,7 +264,7 @@ mod tests {
     fn parts_are_asked_for_by_their_directories() {
         let names = ["app", "lib", "my.lib"];
         let branch = |name: &str| Wanted::Branch(name.into());
-        let read = |pairs: &[(&str, &str)]| Asked::parse(&params(pairs), &names, 0);
+        let read = |pairs: &[(&str, &str)]| Requested::parse(&params(pairs), &names, 0);
         for (pairs, wanted, needed, strict) in [
             (&[][..], [Wanted::Default, Wanted::Default, Wanted::Default], [true; 3], false),
             (&[("branch", "a"), ("my.lib.branch", "b")], [branch("a"), Wanted::Default, branch("b")], [true; 3], false),
@@ -272,7 +282,7 @@ mod tests {
             ),
         ] {
             let merges = vec![Vec::new(); wanted.len()];
-            let asked = Asked { wanted: wanted.to_vec(), merges, needed: needed.to_vec(), strict };
+            let asked = Requested { wanted: wanted.to_vec(), merges, needed: needed.to_vec(), strict };
             assert_eq!(read(pairs), Ok(asked), "{pairs:?}");
         }
         for (pairs, reason, says) in [
@@ -294,7 +304,7 @@ mod tests {
         let merged = read(&[("merge", "a"), ("lib.merge", "b,c")]).expect("merges");
         let named = |name: &str| Wanted::Ref(name.into());
         assert_eq!(merged.merges, [vec![named("a")], vec![named("b"), named("c")], vec![]]);
-        let one = |pairs: &[(&str, &str)]| Asked::parse(&params(pairs), &[""], 0);
+        let one = |pairs: &[(&str, &str)]| Requested::parse(&params(pairs), &[""], 0);
         assert_eq!(one(&[("branch", "a")]).map(|asked| asked.wanted), Ok(vec![branch("a")]));
         assert_eq!(one(&[("lib.branch", "a")]).map_err(|failure| failure.reason), Err("UNKNOWN_REPOSITORY"));
         assert_eq!(one(&[("repositories", "lib")]).map_err(|failure| failure.reason), Err("UNKNOWN_REPOSITORY"));

@@ -1,32 +1,35 @@
-//! The working copies that one resource holds: one, or a directory for each of several repositories.
+//! The working copies of one resource: one, or a directory for each of several repositories.
 //!
 //! ```text
 //! <root>/<id>/tree/           the only repository, or:
 //! <root>/<id>/tree/<dir>/     one of several
-//! <root>/<id>/meta/           notes on the resource, and on the only repository
-//! <root>/<id>/parts/<dir>/    notes on one of several; in `parked` it lies while a lease lasts that wants it out of the tree
+//! <root>/<id>/meta/           metadata of the resource, and of the only repository
+//! <root>/<id>/parts/<dir>/    metadata of one of several; `parked` is the part itself while a lease wants it out of the tree
 //! ```
 //!
-//! Processes are ended, and the fence is set, once for the resource; all else happens part by part, and beside each other.
+//! Processes are ended, and the fence is set, once for the resource. All other steps run for each part, in parallel.
 
 use crate::config::Config;
-use crate::error::{State, Trouble};
-use crate::git::{ARRANGE, Copy, Handle};
+use crate::error::{State, StepError};
+use crate::git::{ARRANGE_PARTS, Handle, WorkingCopy};
 use futures::future::join_all;
 use wharfinger_adapter::{Blame, Failure, ResourceJob, Verdict};
 
 /// All working copies of a resource.
 pub(crate) struct Parts {
-    /// The resource as one: its whole tree, and the notes on it.
-    pub(crate) whole: Copy,
-    /// Its working copies, by their directories.
-    pub(crate) list: Vec<Copy>,
-    /// Which of them a lease means that names none.
+    /// The resource as one: its whole tree, with the metadata of the resource.
+    pub(crate) whole: WorkingCopy,
+    /// The working copies, in the order of their directories.
+    pub(crate) list: Vec<WorkingCopy>,
+    /// Index of the default part in `list`.
     pub(crate) default: usize,
 }
 
 impl Parts {
-    /// Finds out where the job's copies lie.
+    /// Returns the copies of a job's resource.
+    ///
+    /// # Errors
+    /// `BAD_HANDLE` (bug), and the errors of [`WorkingCopy::of`].
     pub(crate) fn of(job: &ResourceJob, config: &Config) -> Result<Self, Failure> {
         let handle = match job.handle.as_deref() {
             None | Some("") => None,
@@ -34,8 +37,8 @@ impl Parts {
                 Failure::bug("BAD_HANDLE", format!("cannot read the handle of {}: {error}", job.resource))
             })?),
         };
-        let whole = Copy::of(job, config, handle.as_ref())?;
-        let list: Vec<Copy> = if config.repositories.is_empty() {
+        let whole = WorkingCopy::of(job, config, handle.as_ref())?;
+        let list: Vec<WorkingCopy> = if config.repositories.is_empty() {
             vec![whole.clone()]
         } else {
             config
@@ -46,12 +49,12 @@ impl Parts {
                     config.repository = source.repository.clone();
                     config.default_branch = source.default_branch.clone();
                     config.sparse = source.sparse.clone();
-                    Copy {
-                        at: format!("{}/tree/{dir}", whole.dir),
-                        notes: format!("{}/parts/{dir}", whole.dir),
+                    WorkingCopy {
+                        tree: format!("{}/tree/{dir}", whole.dir),
+                        meta_dir: format!("{}/parts/{dir}", whole.dir),
                         part: dir.clone(),
-                        // That there is a copy is noted once, for the whole.
-                        note: String::new(),
+                        // The whole resource has the locator.
+                        locator: String::new(),
                         format: handle.as_ref().and_then(|handle| handle.parts.get(dir)).cloned(),
                         config,
                         ..whole.clone()
@@ -69,105 +72,109 @@ impl Parts {
         self.list.iter().any(|copy| !copy.part.is_empty())
     }
 
-    /// The directories; one that is empty if the tree is the repository.
+    /// The directories of the parts. One empty name if the tree is the only repository.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.list.iter().map(|copy| copy.part.as_str()).collect()
     }
 
-    /// Brings each part into the tree, or out of it, and removes what lies beside them if the pool wants it clean.
-    pub(crate) async fn arrange(&self, inside: impl Fn(usize) -> bool) -> Result<(), Trouble> {
+    /// Moves each part into the tree or out of it. Removes other files beside them, unless the pool keeps files.
+    pub(crate) async fn arrange(&self, inside: impl Fn(usize) -> bool) -> Result<(), StepError> {
         if !self.several() {
             return Ok(());
         }
-        let words = self.words(inside);
+        let placements = self.placements(inside);
         let mut args = vec![self.whole.config.clean.word()];
-        args.extend(words.iter().map(String::as_str));
-        self.whole.must(ARRANGE, &args, self.whole.config.command_timeout()).await.map(drop)
+        args.extend(placements.iter().map(String::as_str));
+        self.whole.run(ARRANGE_PARTS, &args, self.whole.config.command_timeout()).await.map(drop)
     }
 
-    /// The parts where they are now: a lease may have some of them put away.
-    pub(crate) async fn present(&self) -> Result<Vec<Copy>, Trouble> {
+    /// Returns the parts where they are now. A lease may have some of them out of the tree.
+    pub(crate) async fn present(&self) -> Result<Vec<WorkingCopy>, StepError> {
         let mut list = self.list.clone();
         if self.several() {
-            let words = self.words(|_| true);
+            let placements = self.placements(|_| true);
             let mut args = vec!["look"];
-            args.extend(words.iter().map(String::as_str));
-            let away = self.whole.must(ARRANGE, &args, self.whole.config.command_timeout()).await?;
+            args.extend(placements.iter().map(String::as_str));
+            let away = self.whole.run(ARRANGE_PARTS, &args, self.whole.config.command_timeout()).await?;
             for copy in list.iter_mut().filter(|copy| away.lines().any(|dir| dir == copy.part)) {
-                copy.at = copy.meta("parked");
+                copy.tree = copy.meta_path("parked");
             }
         }
         Ok(list)
     }
 
-    fn words(&self, inside: impl Fn(usize) -> bool) -> Vec<String> {
+    fn placements(&self, inside: impl Fn(usize) -> bool) -> Vec<String> {
         let sign = |at| if inside(at) { '+' } else { '-' };
         self.list.iter().enumerate().map(|(at, copy)| format!("{}{}", sign(at), copy.part)).collect()
     }
 
-    /// Does something with each part, all at once, and waits for all: what ends early must not cut off the others.
-    pub(crate) async fn each<'a, T, F>(&'a self, step: impl Fn(usize, &'a Copy) -> F) -> Vec<Result<T, Trouble>>
+    /// Runs a step for each part in parallel, and waits for all of them: an early error does not cancel the others.
+    pub(crate) async fn each<'a, T, F>(
+        &'a self,
+        step: impl Fn(usize, &'a WorkingCopy) -> F,
+    ) -> Vec<Result<T, StepError>>
     where
-        F: Future<Output = Result<T, Trouble>>,
+        F: Future<Output = Result<T, StepError>>,
     {
         let steps = self.list.iter().enumerate().map(|(at, copy)| {
             let step = step(at, copy);
-            async move { step.await.map_err(|trouble| named(copy, trouble)) }
+            async move { step.await.map_err(|error| named(copy, error)) }
         });
         join_all(steps).await
     }
 }
 
-/// The trouble, with the part's name in front of what it says.
-pub(crate) fn named(copy: &Copy, trouble: Trouble) -> Trouble {
+/// Returns the error with the name of the part in front of its message.
+pub(crate) fn named(copy: &WorkingCopy, error: StepError) -> StepError {
     if copy.part.is_empty() {
-        return trouble;
+        return error;
     }
-    match trouble {
-        Trouble::State(State { reason, detail }) => {
-            Trouble::State(State { reason, detail: format!("{}: {detail}", copy.part) })
+    match error {
+        StepError::State(State { reason, detail }) => {
+            StepError::State(State { reason, detail: format!("{}: {detail}", copy.part) })
         }
-        Trouble::Failure(mut failure) => {
+        StepError::Failure(mut failure) => {
             failure.message = format!("{}: {}", copy.part, failure.message);
-            Trouble::Failure(failure)
+            StepError::Failure(failure)
         }
-        // The host's, whichever part it was about.
-        shell @ Trouble::Shell(_) => shell,
+        // An error of the host concerns all parts.
+        shell @ StepError::Shell(_) => shell,
     }
 }
 
-/// All of the results, or the trouble that matters most: a request that cannot be served is told so, whatever else is wrong.
-pub(crate) fn all<T>(results: Vec<Result<T, Trouble>>) -> Result<Vec<T>, Trouble> {
+/// Returns all results, or the error of the first rank: a mistake of the request precedes those of the configuration, bugs, the
+/// host, the copy and the provider.
+pub(crate) fn all<T>(results: Vec<Result<T, StepError>>) -> Result<Vec<T>, StepError> {
     let mut done = Vec::new();
-    let mut worst: Option<(u8, Trouble)> = None;
+    let mut worst: Option<(u8, StepError)> = None;
     for result in results {
         match result {
             Ok(value) => done.push(value),
-            Err(trouble) => {
-                let rank = match &trouble {
-                    Trouble::Failure(failure) => match failure.blame {
+            Err(error) => {
+                let rank = match &error {
+                    StepError::Failure(failure) => match failure.blame {
                         Blame::Request => 0,
                         Blame::Configuration => 1,
                         Blame::Bug => 2,
                         Blame::Resource => 4,
                         Blame::Provider => 5,
                     },
-                    Trouble::Shell(_) => 3,
-                    Trouble::State(_) => 4,
+                    StepError::Shell(_) => 3,
+                    StepError::State(_) => 4,
                 };
                 if worst.as_ref().is_none_or(|(other, _)| rank < *other) {
-                    worst = Some((rank, trouble));
+                    worst = Some((rank, error));
                 }
             }
         }
     }
     match worst {
-        Some((_, trouble)) => Err(trouble),
+        Some((_, error)) => Err(error),
         None => Ok(done),
     }
 }
 
-/// The verdict on the whole from those on its parts: the one that leaves the least to be done with it.
+/// Returns the worst of the verdicts on the parts as the verdict on the whole.
 pub(crate) fn verdict_of(verdicts: Vec<Verdict>) -> Verdict {
     let rank = |verdict: &Verdict| match verdict {
         Verdict::Gone { .. } => 0,

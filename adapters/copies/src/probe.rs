@@ -1,118 +1,95 @@
-//! Is this the copy that we made, and is it fit for use? And the smallest step that mends it.
+//! Checks, probes and repairs a copy.
 
-use crate::error::{State, Trouble};
-use crate::git::{Copy, EMPTY, INSPECT, NORMALISE};
+use crate::clone::clone;
+use crate::error::{State, StepError};
+use crate::git::{NORMALISE, REMOVE_FILES, WorkingCopy};
+use crate::inspect::{Depth, inspect};
 use crate::parts::{Parts, all, named, verdict_of};
-use crate::provision;
 use futures::future::join_all;
 use wharfinger_adapter::{Failure, ShellError, Verdict};
 
-/// How far an inspection goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// Files and `HEAD`; some milliseconds.
-    Quick,
-    /// Also whether every object is there that a ref needs; as long as history is.
-    Deep,
-}
-
-/// What state the copy is in; `Ok(Ok(()))` is a good one.
-pub(crate) async fn inspect(copy: &Copy, pinned: &str, depth: Depth) -> Result<Result<(), State>, Trouble> {
-    let min = copy.config.min_free_disk_mb.to_string();
-    let (word, limit) = match depth {
-        Depth::Quick => ("quick", copy.config.command_timeout()),
-        Depth::Deep => ("deep", copy.config.clone_timeout()),
-    };
-    Ok(copy.ask(INSPECT, &[pinned, &min, word], limit).await?.map(drop))
-}
-
-/// The configuration to expect. A copy whose notes are gone is not ours any more; the inspection says how.
-async fn expected(copy: &Copy) -> Result<String, Trouble> {
-    copy.pinned().await
-}
-
-/// The thorough question, with the host's silence and the copy's state told apart.
+/// Checks the parts in depth (`git fsck`). Silence of the host and the state of the copy are different verdicts.
 pub(crate) async fn check(parts: &Parts) -> Result<Verdict, Failure> {
-    look(parts, Depth::Deep).await
+    verdict_of_parts(parts, Depth::Deep).await
 }
 
-/// The cheap question, asked while a build works in the copy.
+/// Checks the parts quickly, also during a build.
 pub(crate) async fn probe(parts: &Parts) -> Result<Verdict, Failure> {
-    look(parts, Depth::Quick).await
+    verdict_of_parts(parts, Depth::Quick).await
 }
 
-async fn look(parts: &Parts, depth: Depth) -> Result<Verdict, Failure> {
+async fn verdict_of_parts(parts: &Parts, depth: Depth) -> Result<Verdict, Failure> {
     let present = match parts.present().await {
         Ok(present) => present,
-        Err(trouble) => return verdict(Err(trouble)),
+        Err(error) => return verdict(Err(error)),
     };
     let verdicts = join_all(present.iter().map(|copy| async move {
         let answer = async {
-            let pinned = expected(copy).await?;
-            match inspect(copy, &pinned, Depth::Quick).await? {
-                Ok(()) if depth == Depth::Deep => inspect(copy, &pinned, Depth::Deep).await,
+            let git_config = copy.git_config().await?;
+            match inspect(copy, &git_config, Depth::Quick).await? {
+                Ok(()) if depth == Depth::Deep => inspect(copy, &git_config, Depth::Deep).await,
                 said => Ok(said),
             }
         };
         let answer = match answer.await {
-            Ok(said) => said.map_err(Trouble::from),
-            Err(trouble) => Err(trouble),
+            Ok(said) => said.map_err(StepError::from),
+            Err(error) => Err(error),
         };
-        verdict(answer.map_err(|trouble| named(copy, trouble)))
+        verdict(answer.map_err(|error| named(copy, error)))
     }))
     .await;
     Ok(verdict_of(verdicts.into_iter().collect::<Result<_, _>>()?))
 }
 
-fn verdict(answer: Result<(), Trouble>) -> Result<Verdict, Failure> {
+fn verdict(answer: Result<(), StepError>) -> Result<Verdict, Failure> {
     match answer {
         Ok(()) => Ok(Verdict::Healthy),
-        Err(Trouble::State(State {
+        Err(StepError::State(State {
             reason: reason @ ("DIRECTORY_MISSING" | "OTHER_RESOURCE" | "ORIGIN_FORMAT"),
             detail,
         })) => Ok(Verdict::Gone { reason, detail }),
-        Err(Trouble::State(State { reason, detail })) => {
+        Err(StepError::State(State { reason, detail })) => {
             Ok(Verdict::Mangled { repairable: reason != "MOUNT_INSIDE", reason, detail })
         }
-        Err(Trouble::Shell(ShellError::Unreachable(detail))) => {
+        Err(StepError::Shell(ShellError::Unreachable(detail))) => {
             Ok(Verdict::Unreachable { reason: "HOST_UNREACHABLE", detail })
         }
-        Err(Trouble::Shell(ShellError::WrongHost(detail))) => Ok(Verdict::Gone { reason: "HOST_REPLACED", detail }),
+        Err(StepError::Shell(ShellError::WrongHost(detail))) => Ok(Verdict::Gone { reason: "HOST_REPLACED", detail }),
         Err(other) => Err(other.into()),
     }
 }
 
-/// Mends the parts that need it, and leaves the others.
-pub(crate) async fn repair(parts: &Parts, op: u64) -> Result<(), Trouble> {
-    parts.whole.stop().await?;
+/// Repairs the damaged parts.
+pub(crate) async fn repair(parts: &Parts, op: u64) -> Result<(), StepError> {
+    parts.whole.end_processes().await?;
     parts.arrange(|_| true).await?;
-    all(parts.each(|_, copy| mend(copy, op)).await).map(drop)
+    all(parts.each(|_, copy| repair_part(copy, op)).await).map(drop)
 }
 
-/// What a look at `.git` can mend first, a new clone if that is not enough.
-async fn mend(copy: &Copy, op: u64) -> Result<(), Trouble> {
-    let pinned = expected(copy).await?;
-    let state = match inspect(copy, &pinned, Depth::Deep).await? {
+/// Repairs `.git` in place if that can suffice; otherwise clones anew.
+async fn repair_part(copy: &WorkingCopy, op: u64) -> Result<(), StepError> {
+    let git_config = copy.git_config().await?;
+    let state = match inspect(copy, &git_config, Depth::Deep).await? {
         Ok(()) => return Ok(()),
         Err(state) => state,
     };
     let small = match state.reason {
-        // Not ours to make again under this id: the broker makes another.
+        // The directory cannot be used under this id: the broker makes another copy.
         "DIRECTORY_MISSING" | "OTHER_RESOURCE" | "ORIGIN_FORMAT" => return Err(state.into()),
-        "DISK_FULL" => copy.ask(EMPTY, &[], copy.config.command_timeout()).await?.is_ok(),
+        "DISK_FULL" => copy.try_run(REMOVE_FILES, &[], copy.config.command_timeout()).await?.is_ok(),
         "CONFIG_CHANGED" | "HEAD_BROKEN" | "NOT_A_REPOSITORY" | "OBJECTS_BROKEN" => {
-            // Room is asked for by the inspection that follows.
-            copy.ask(NORMALISE, &[&pinned, "mend", "0", ""], copy.config.command_timeout()).await?.is_ok()
+            // The inspection after this step requires free space.
+            copy.try_run(NORMALISE, &[&git_config, "mend", "0", ""], copy.config.command_timeout()).await?.is_ok()
         }
         _ => false,
     };
-    if small && inspect(copy, &pinned, Depth::Deep).await?.is_ok() {
-        tracing::info!(resource = %copy.resource, found = state.reason, "mended in place");
+    if small && inspect(copy, &git_config, Depth::Deep).await?.is_ok() {
+        tracing::info!(resource = %copy.resource, found = state.reason, "repaired in place");
         return Ok(());
     }
     if state.reason == "DISK_FULL" {
         return Err(state.into());
     }
-    tracing::info!(resource = %copy.resource, found = state.reason, "cloning anew");
-    provision::clone(copy, op).await.map(drop)
+    tracing::info!(resource = %copy.resource, found = state.reason, "cloned anew");
+    clone(copy, op).await.map(drop)
 }

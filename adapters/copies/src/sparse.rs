@@ -1,10 +1,11 @@
-//! Less than all of a repository: some directories of it, or the last commits.
+//! The directories of a partial tree.
 
+/// Returns the directory without slashes at its ends.
 pub(crate) fn plain(dir: &str) -> &str {
     dir.trim_matches('/')
 }
 
-/// The directories as the scripts take them: one a line, none within another. Empty: all of the tree.
+/// The argument of the scripts: one directory a line, none within another. Empty for the whole tree.
 pub(crate) fn lines(dirs: &[String]) -> String {
     let mut plain: Vec<&str> = dirs.iter().map(|dir| plain(dir)).collect();
     plain.sort_unstable();

@@ -1,204 +1,155 @@
-//! Submodules: working copies inside of working copies, each at the commit that its parent names.
+//! Submodules: working copies inside other working copies, each at the commit that its parent names.
 //!
-//! A submodule is prepared as its parent is, from a mirror of its own, with the same proof; its `.git` is a directory in its
-//! place. Only while a lease lasts does it lie in its parent's tree: before that tree is touched, it is put away into the
-//! notes on its parent (`sub/<hash of its path>/parked`), so that the tree is proved without it, and is put back after that.
-//! One that is broken is made anew from the mirror at once: a check of the resource does not look at them.
+//! A submodule is prepared in the same way as its parent, from a mirror of its own, with the same proof. Its `.git` is a directory
+//! in the submodule. A submodule is in its parent's tree during a lease only. Before the tree changes, it is moved to the parent's
+//! metadata (`sub/<hash of its path>/parked`), and the tree is proved without it. Then it is moved back. A damaged submodule is
+//! cloned anew by the prepare that finds it: a check of the resource does not inspect submodules.
 //!
-//! What `.gitmodules` says counts only as an address, and only in the form that a pool may have. Everything else in it
-//! (`update` may name a command) is not looked at.
+//! Of `.gitmodules` only the addresses count, in the forms that a pool may have. Other settings are ignored: `update` may name a
+//! command (gitmodules(5)).
 
 use crate::address::check_repository;
-use crate::clean;
-use crate::config::Clean;
-use crate::error::Trouble;
-use crate::git::{Copy, DROP, MODULES, PARK, PLACE, hashed};
-use crate::params::Wanted;
-use crate::parts::{all, named};
-use crate::{prepare, provision};
-use futures::future::{BoxFuture, FutureExt, join_all};
+use crate::clone::clone;
+use crate::error::StepError;
+use crate::git::{LIST_SUBMODULES, PARK_SUBMODULES, REMOVE_SUBMODULE, RESTORE_SUBMODULE, WorkingCopy, hashed};
 use std::collections::BTreeMap;
 use wharfinger_adapter::{Blame, Exit, Failure};
 
-/// So many working copies may lie inside of each other.
-const DEEPEST: usize = 8;
-/// So many submodules may one commit have.
-const MOST: usize = 256;
-/// So many are filled at once.
-const AT_ONCE: usize = 4;
+/// Maximum number of submodules of a commit.
+const MODULES_MAX: usize = 256;
 
 /// One submodule of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Module {
+pub(crate) struct Submodule {
     path: String,
     /// The commit that the parent names.
-    id: String,
+    pub(crate) id: String,
     address: String,
 }
 
-/// Fills the submodules of the commit that is in the tree.
-pub(crate) fn fill(parent: &Copy, op: u64, depth: usize) -> BoxFuture<'_, Result<(), Trouble>> {
-    async move {
-        let limit = parent.config.command_timeout();
-        let output = parent.raw(MODULES, &[], limit).await?;
-        if output.exit != Exit::Code(0) {
-            // A guard has found something, or time is up: the usual words are there for that.
-            parent.must(MODULES, &[], limit).await?;
-        }
-        let modules = read(&output.stdout, parent)?;
-        if !modules.is_empty() && depth >= DEEPEST {
-            let text = format!("submodules lie more than {DEEPEST} deep in each other; the pool does not go further");
-            return Err(refused("SUBMODULES_TOO_DEEP", text).into());
-        }
-        for some in modules.chunks(AT_ONCE) {
-            let results = join_all(some.iter().map(|module| async move {
-                let copy = copy_of(parent, module);
-                bring(parent, &copy, module, op, depth).await.map_err(|trouble| named(&copy, blamed(trouble, module)))
-            }))
-            .await;
-            all(results)?;
-        }
-        Ok(())
+/// Lists the submodules of the commit that is in the tree.
+///
+/// # Errors
+/// `TOO_MANY_SUBMODULES`, `SUBMODULE_UNKNOWN` and `SUBMODULE_REFUSED` blame the request.
+pub(crate) async fn list(parent: &WorkingCopy) -> Result<Vec<Submodule>, StepError> {
+    let limit = parent.config.command_timeout();
+    let output = parent.output(LIST_SUBMODULES, &[], limit).await?;
+    if output.exit != Exit::Code(0) {
+        parent.read_output(LIST_SUBMODULES, output.clone(), limit)??;
     }
-    .boxed()
+    Ok(read(&output.stdout, parent)?)
 }
 
-fn copy_of(parent: &Copy, module: &Module) -> Copy {
+/// The working copy of a submodule.
+pub(crate) fn working_copy(parent: &WorkingCopy, module: &Submodule) -> WorkingCopy {
     let mut config = parent.config.clone();
     config.repository = module.address.clone();
     config.default_branch = None;
-    // A submodule's commit is seldom the tip of a branch, and what it is cut off from is not known here.
+    // The commit is seldom the tip of a branch, so a shallow fetch of the branches would lack it.
     config.depth = None;
-    Copy {
-        at: format!("{}/{}", parent.at, module.path),
-        notes: format!("{}/sub/{}", parent.notes, hashed(&module.path)),
+    WorkingCopy {
+        tree: format!("{}/{}", parent.tree, module.path),
+        meta_dir: format!("{}/sub/{}", parent.meta_dir, hashed(&module.path)),
         part: module.path.clone(),
-        note: String::new(),
-        // A tree cannot name a commit of another format.
+        locator: String::new(),
+        // A tree names commits of its own object format only.
         format: Some(if module.id.len() == 64 { "sha256" } else { "sha1" }.to_string()),
         config,
         ..parent.clone()
     }
 }
 
-async fn bring(parent: &Copy, copy: &Copy, module: &Module, op: u64, depth: usize) -> Result<(), Trouble> {
-    let limit = parent.config.command_timeout();
-    let mut again = false;
-    loop {
-        let found = parent.must(PLACE, &[&module.path, &hashed(&module.path)], limit).await?;
-        let made = match found.as_str() {
-            "there" => Ok(()),
-            _ => make(copy, op).await,
-        };
-        let done = match made {
-            Ok(()) => prepare::one(copy, &Wanted::Commit(module.id.clone()), &[], None, op, depth + 1).await.map(drop),
-            Err(trouble) => Err(trouble),
-        };
-        let spoilt = match &done {
-            Err(Trouble::State(_)) => true,
-            Err(Trouble::Failure(failure)) => failure.blame == Blame::Resource,
-            Err(Trouble::Shell(_)) | Ok(()) => false,
-        };
-        if again || !spoilt {
-            return done;
-        }
-        tracing::info!(resource = %copy.resource, submodule = %copy.at, why = ?done.err(), "made anew");
-        copy.must(DROP, &[], limit).await?;
-        again = true;
-    }
+/// Moves the submodule to its place in the tree. Returns whether it is there; otherwise it has to be cloned.
+pub(crate) async fn move_into_place(parent: &WorkingCopy, module: &Submodule) -> Result<bool, StepError> {
+    let args = [module.path.as_str(), &hashed(&module.path)];
+    Ok(parent.run(RESTORE_SUBMODULE, &args, parent.config.command_timeout()).await? == "there")
 }
 
-async fn make(copy: &Copy, op: u64) -> Result<(), Trouble> {
-    let format = provision::clone(copy, op).await?;
+/// Removes a submodule with its metadata.
+pub(crate) async fn remove(copy: &WorkingCopy) -> Result<(), StepError> {
+    copy.run(REMOVE_SUBMODULE, &[], copy.config.command_timeout()).await.map(drop)
+}
+
+/// Moves the submodules out of the tree, and returns them where they are then. Their addresses are empty: the next commit names
+/// them.
+pub(crate) async fn park(parent: &WorkingCopy) -> Result<Vec<WorkingCopy>, StepError> {
+    let names = parent.run(PARK_SUBMODULES, &[], parent.config.command_timeout()).await?;
+    let parked = names.lines().map(|name| {
+        let meta_dir = format!("{}/sub/{name}", parent.meta_dir);
+        let mut copy = WorkingCopy { tree: format!("{meta_dir}/parked"), meta_dir, format: None, ..parent.clone() };
+        copy.config.repository = String::new();
+        copy
+    });
+    Ok(parked.collect())
+}
+
+/// Clones the submodule into its place.
+pub(crate) async fn clone_submodule(copy: &WorkingCopy, op: u64) -> Result<(), StepError> {
+    let format = clone(copy, op).await?;
     if copy.format.as_ref() != Some(&format) && copy.format.is_some() {
-        let text = format!("{} has object names of {format}, and the commit around it others", copy.config.repository);
-        return Err(refused("SUBMODULE_FORMAT", text).into());
+        let text = format!(
+            "{} has {format} ids, and its parent names a commit of another format; use a repository of the same format",
+            copy.config.repository
+        );
+        return Err(bad_commit("SUBMODULE_FORMAT", text).into());
     }
     Ok(())
 }
 
-/// What a name that the remote does not have means here: the commit around it is to blame.
-fn blamed(trouble: Trouble, module: &Module) -> Trouble {
-    match trouble {
-        Trouble::Failure(failure)
+/// Blames the parent's commit if the remote lacks the commit that it names.
+pub(crate) fn blame_parent(error: StepError, module: &Submodule) -> StepError {
+    match error {
+        StepError::Failure(failure)
             if failure.blame == Blame::Request && ["REF_NOT_FOUND", "REF_NOT_A_COMMIT"].contains(&failure.reason) =>
         {
-            let text = format!(
-                "the commit around it wants {}, which {} does not have; push it there first",
-                module.id, module.address
-            );
-            Trouble::Failure(Failure::request("SUBMODULE_COMMIT_MISSING", text))
+            let text =
+                format!("the parent names commit {}, which {} does not have; push it there", module.id, module.address);
+            StepError::Failure(Failure::request("SUBMODULE_COMMIT_MISSING", text))
         }
         other => other,
     }
 }
 
-/// Takes the submodules out of the tree; of a pool that wants copies clean, they are cleaned where they lie then. One with
-/// which that does not work is made anew by the next lease that wants it.
-pub(crate) fn put_away(parent: &Copy) -> BoxFuture<'_, Result<(), Trouble>> {
-    async move {
-        let names = parent.must(PARK, &[], parent.config.command_timeout()).await?;
-        if parent.config.clean == Clean::Keep {
-            return Ok(());
-        }
-        for name in names.lines() {
-            let notes = format!("{}/sub/{name}", parent.notes);
-            let mut copy = Copy { at: format!("{notes}/parked"), notes, format: None, ..parent.clone() };
-            // Where it came from is for the next lease to say, from its commit.
-            copy.config.repository = String::new();
-            let cleaned = async { clean::empty(&copy, &copy.pinned().await?, None).await };
-            match cleaned.await {
-                // The host does not answer: nothing is known of the submodule.
-                Err(Trouble::Shell(error @ wharfinger_adapter::ShellError::Unreachable(_))) => return Err(error.into()),
-                Err(trouble) => {
-                    tracing::info!(resource = %copy.resource, submodule = %copy.at, ?trouble, "dropped");
-                    copy.must(DROP, &[], copy.config.command_timeout()).await?;
-                }
-                Ok(()) => {}
-            }
-        }
-        Ok(())
-    }
-    .boxed()
-}
-
-/// The commit is to blame.
-fn refused(reason: &'static str, text: String) -> Failure {
+/// Returns a failure that blames the commit, and so the request.
+pub(crate) fn bad_commit(reason: &'static str, text: String) -> Failure {
     Failure::request(reason, text)
 }
 
-/// What becomes of a submodule without an address: `git add` of a clone inside of another makes one.
+/// The remedy for a submodule without an address. `git add` of a clone inside another creates one.
 const MEND: &str = "add it to .gitmodules, or remove it (git rm --cached PATH)";
 
-/// The paths of the first of these, for a message.
-fn some(links: &[&str]) -> String {
+/// Returns the paths of the first three links, for a message.
+fn first_paths(links: &[&str]) -> String {
     let paths: Vec<&str> = links.iter().take(3).filter_map(|link| Some(link.split_once(' ')?.1)).collect();
     paths.join(", ")
 }
 
-/// Reads what `modules.sh` printed.
-fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
+/// Parses the output of `list_submodules.sh`.
+fn read(stdout: &[u8], parent: &WorkingCopy) -> Result<Vec<Submodule>, Failure> {
     let text = String::from_utf8_lossy(stdout);
     let mut records = text.split('\0');
     let links: Vec<&str> = records.by_ref().take_while(|record| !record.is_empty()).collect();
     if links.is_empty() {
         return Ok(Vec::new());
     }
-    if links.len() > MOST {
-        return Err(refused(
+    if links.len() > MODULES_MAX {
+        return Err(bad_commit(
             "TOO_MANY_SUBMODULES",
-            format!("the commit has {} submodules, more than {MOST}", links.len()),
+            format!("the commit has {} submodules; a pool takes at most {MODULES_MAX}", links.len()),
         ));
     }
     match records.next() {
         Some("read") => {}
         Some("none") => {
-            let text = format!("the commit has the submodules {}, and no file .gitmodules; {MEND}", some(&links));
-            return Err(refused("SUBMODULE_UNKNOWN", text));
+            let text = format!("the commit has the submodules {} and no file .gitmodules; {MEND}", first_paths(&links));
+            return Err(bad_commit("SUBMODULE_UNKNOWN", text));
         }
         _ => {
-            let text = format!("the commit has the submodules {}, and git cannot read its .gitmodules", some(&links));
-            return Err(refused("SUBMODULE_UNKNOWN", text));
+            let text = format!(
+                "the commit has the submodules {}, and git cannot read its .gitmodules; correct the file (git config -f .gitmodules --list)",
+                first_paths(&links)
+            );
+            return Err(bad_commit("SUBMODULE_UNKNOWN", text));
         }
     }
     let addresses = addresses(records)?;
@@ -206,29 +157,30 @@ fn read(stdout: &[u8], parent: &Copy) -> Result<Vec<Module>, Failure> {
         .into_iter()
         .filter_map(|link| link.split_once(' '))
         .map(|(id, path)| {
-            check_path(path).map_err(|why| refused("SUBMODULE_REFUSED", format!("submodule {path:?} {why}")))?;
+            check_path(path).map_err(|why| bad_commit("SUBMODULE_REFUSED", format!("submodule {path:?} {why}")))?;
             let Some(address) = addresses.get(path) else {
-                let text = format!("{path}: .gitmodules has no address for this submodule; {MEND}");
-                return Err(refused("SUBMODULE_UNKNOWN", text));
+                let text = format!("submodule {path:?} has no address in .gitmodules; {MEND}");
+                return Err(bad_commit("SUBMODULE_UNKNOWN", text));
             };
             let address = parent.config.rewritten(&resolve(&parent.config.repository, address));
-            check_address(&address, parent)
-                .map_err(|why| refused("SUBMODULE_REFUSED", format!("{path}: address {address:?}: {why}")))?;
-            Ok(Module { path: path.to_string(), id: id.to_string(), address })
+            check_address(&address, parent).map_err(|why| {
+                bad_commit("SUBMODULE_REFUSED", format!("submodule {path:?} has the address {address:?}: {why}"))
+            })?;
+            Ok(Submodule { path: path.to_string(), id: id.to_string(), address })
         })
         .collect()
 }
 
-/// Addresses by path, from what `git config --list -z` says of `.gitmodules`.
+/// Returns the addresses by path, from the records of `git config --file .gitmodules --list -z`.
 fn addresses<'a>(records: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a str, &'a str>, Failure> {
     let (mut paths, mut urls) = (BTreeMap::new(), BTreeMap::new());
     for (key, value) in records.filter_map(|record| record.split_once('\n')) {
-        // The name may have dots.
+        // A name may have dots.
         let Some((name, key)) = key.strip_prefix("submodule.").and_then(|rest| rest.rsplit_once('.')) else { continue };
         if name.split(['/', '\\']).any(|part| part == "..") || name.is_empty() {
-            return Err(refused(
+            return Err(bad_commit(
                 "SUBMODULE_REFUSED",
-                format!("submodule name {name:?} in .gitmodules leads elsewhere"),
+                format!("submodule name {name:?} in .gitmodules leads elsewhere; rename it"),
             ));
         }
         match key {
@@ -241,19 +193,22 @@ fn addresses<'a>(records: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a 
     for (name, path) in paths {
         let Some(url) = urls.get(name) else { continue };
         if found.insert(path, *url).is_some_and(|other| other != *url) {
-            return Err(refused("SUBMODULE_REFUSED", format!("{path}: .gitmodules has two addresses for it")));
+            return Err(bad_commit(
+                "SUBMODULE_REFUSED",
+                format!("submodule {path:?} has two addresses in .gitmodules; remove one"),
+            ));
         }
     }
     Ok(found)
 }
 
-/// As git refuses them, and whatever could lead out of the tree.
+/// Checks the path of a submodule by the rules of git, and refuses paths that lead out of the tree. Returns the fault.
 fn check_path(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > 1000 || path.chars().any(char::is_control) || path.contains('\u{fffd}') {
-        return Err("has a name that is too long, or has control characters or bytes that are no text");
+        return Err("has a path that is longer than 1000 bytes, or has control characters or bytes that are not UTF-8");
     }
     if path.starts_with('-') {
-        return Err("has a name that begins with '-'");
+        return Err("has a path that begins with '-'");
     }
     if path.split('/').any(|part| ["", ".", ".."].contains(&part) || part.eq_ignore_ascii_case(".git")) {
         return Err("has a path that leads elsewhere, or into .git");
@@ -261,7 +216,7 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// An address as git resolves one that is relative to that of the repository around it.
+/// Resolves an address relative to that of the parent, as git does (git-submodule(1), "add").
 fn resolve(parent: &str, url: &str) -> String {
     if !url.starts_with("./") && !url.starts_with("../") {
         return url.to_string();
@@ -289,20 +244,23 @@ fn is_local(address: &str) -> bool {
     address.starts_with('/') || address.starts_with("file://")
 }
 
-fn check_address(address: &str, parent: &Copy) -> Result<(), String> {
+fn check_address(address: &str, parent: &WorkingCopy) -> Result<(), String> {
     check_repository("address", address).map_err(|problem| problem.to_string())?;
     if is_local(address) && !is_local(&parent.config.repository) {
-        return Err("it lies on the host, and the repository around it does not".to_string());
+        return Err("it is a path on the host, and the parent's address is not; use a URL".to_string());
     }
-    // What is not in the beginning of an address may lead out of it.
+    // A later part of the address could lead out of an allowed prefix.
     if address.split('/').any(|part| part == ".." || part == ".") || address.to_ascii_lowercase().contains("%2e") {
-        return Err("it has a '.' or '..' in its path".to_string());
+        return Err("its path has a '.' or '..'; write it without".to_string());
     }
     let allowed = &parent.config.submodule_urls;
     if allowed.is_empty() || allowed.iter().any(|prefix| address.starts_with(prefix.as_str())) {
         Ok(())
     } else {
-        Err(format!("it begins with none of the pool's submodule_urls: {}", allowed.join(", ")))
+        Err(format!(
+            "no prefix of the pool's submodule_urls fits it: {}; use another address, or add a prefix",
+            allowed.join(", ")
+        ))
     }
 }
 

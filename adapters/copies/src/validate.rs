@@ -1,4 +1,5 @@
-//! What of a pool's settings is refused: what cannot work, and what git or a script would take for something else.
+//! Checks the settings of a pool. Refuses those that cannot work, and those that git or a script would read as an option, a pattern
+//! or a command.
 
 use crate::address::{bad, check_directory, check_repository, check_root};
 use crate::config::{Clean, Config};
@@ -8,7 +9,10 @@ use std::collections::BTreeMap;
 use wharfinger_adapter::settings::{ConfigProblem, Segment};
 
 impl Config {
-    /// Refuses what could not work, or what could be taken for an option or a command.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first mistake, with its path in the table.
     pub fn validate(&self) -> Result<(), ConfigProblem> {
         self.check_sources()?;
         if let Some(credentials) = &self.credentials {
@@ -101,7 +105,7 @@ impl Config {
         for (at, prefix) in self.submodule_urls.iter().enumerate() {
             let entry = |problem: ConfigProblem| problem.within(at).within("submodule_urls");
             if !prefix.ends_with(['/', ':']) {
-                // "https://example.org" is the beginning of "https://example.org.evil.example", too.
+                // "https://example.org" is a prefix of "https://example.org.evil.example", too.
                 let message = format!("{prefix:?} may end within a name");
                 return Err(entry(ConfigProblem::new(message, "end it with '/', or ':' after a host")));
             }
@@ -130,7 +134,7 @@ fn check_branch(branch: Option<&str>) -> Result<(), ConfigProblem> {
     })
 }
 
-/// Refuses patterns that git would take for something else, or that would keep more than is meant.
+/// Refuses patterns that git would read as an option, a negation or a comment, or that lead out of the tree or into `.git`.
 fn check_keep(config: &Config) -> Result<(), ConfigProblem> {
     if !config.keep.is_empty() && config.clean != Clean::Clean {
         let message = "`keep` has an effect with clean = \"clean\" alone";
@@ -154,10 +158,10 @@ fn check_keep(config: &Config) -> Result<(), ConfigProblem> {
     Ok(())
 }
 
-/// At most this many directories: each is an argument of every script.
-const MOST: usize = 200;
+/// Maximum number of directories of a partial tree: each is a part of an argument of every script.
+const DIRECTORIES_MAX: usize = 200;
 
-/// Refuses directories that git or our scripts would take for something else, and what does not go together.
+/// Refuses directories that git or a script would read as a pattern or an option, and settings that exclude each other.
 fn check_part(config: &Config) -> Result<(), ConfigProblem> {
     if config.depth == Some(0) {
         return Err(ConfigProblem::new("`depth` is 0", "use 1 or more, or leave it out for all commits").at(["depth"]));
@@ -180,9 +184,9 @@ fn check_part(config: &Config) -> Result<(), ConfigProblem> {
             let other = if config.lfs { "lfs" } else { "submodules" };
             return Err(fault(format!("`sparse` and {other} = true exclude each other"), "leave one of them out"));
         }
-        if dirs.len() > MOST {
+        if dirs.len() > DIRECTORIES_MAX {
             let message = format!("`sparse` has {} directories", dirs.len());
-            return Err(fault(message, &format!("give at most {MOST}, higher up in the tree")));
+            return Err(fault(message, &format!("give at most {DIRECTORIES_MAX}, higher up in the tree")));
         }
         for (at, dir) in dirs.iter().enumerate() {
             if let Some(why) = wrong(dir) {
@@ -193,7 +197,7 @@ fn check_part(config: &Config) -> Result<(), ConfigProblem> {
     Ok(())
 }
 
-/// What is wrong with it.
+/// Returns the fault of a directory, if it has one.
 fn wrong(dir: &str) -> Option<&'static str> {
     let plain = plain(dir);
     if plain.is_empty() {
@@ -202,7 +206,7 @@ fn wrong(dir: &str) -> Option<&'static str> {
     if plain.split('/').any(|part| matches!(part, "" | "." | ".." | ".git")) {
         return Some("has a part that is empty, '.', '..' or '.git'");
     }
-    // Patterns, and what git writes in quotes.
+    // Git reads these as patterns, or quotes them in its output.
     if plain.chars().any(|c| c.is_control() || "*?[],\\\"!#".contains(c)) {
         return Some("has a control character or one of *?[],\\\"!# in it; these are directories and no patterns");
     }
@@ -296,7 +300,7 @@ mod tests {
             assert!(problem.message.starts_with("the directory"), "{dir}: {problem}");
             assert_eq!(problem.path, [Segment::from("repositories"), Segment::Name(dir.into())]);
         }
-        // Ours do not lie where the parts do.
+        // The names of the adapter are free: its directories are not beside the parts.
         for dir in ["mirrors", "meta", "tree", "parts", "git"] {
             let mut config = Config::new("");
             config
@@ -417,7 +421,7 @@ mod tests {
             let problem = sparse_with(|config| config.sparse = vec![wrong.into()]).expect_err(wrong);
             assert_eq!(problem.path, [Segment::from("sparse"), 0.into()], "{problem}");
         }
-        let many = (0..=MOST).map(|n| format!("d{n}")).collect();
+        let many = (0..=DIRECTORIES_MAX).map(|n| format!("d{n}")).collect();
         assert!(
             sparse_with(|config| config.sparse = many).is_err_and(|problem| problem.remedy.contains("at most 200"))
         );

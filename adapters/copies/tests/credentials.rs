@@ -92,9 +92,12 @@ impl Watch {
     }
 }
 
+/// Maximum wait for a process. It ends a test that would hang, and measures nothing.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Processes that carry the mark of this world's copy.
 fn marked(world: &World) -> Vec<String> {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     loop {
         let left = found(&format!("WHARFINGER_COPY={}", world.job.resource), &[]);
         // They were told to end when their script ended.
@@ -111,8 +114,9 @@ fn the_search_finds_what_is_there() {
     std::fs::create_dir(dir.path().join("deep")).unwrap();
     let text = format!("canary-{}", std::process::id());
     std::fs::write(dir.path().join("deep/file"), format!("x{text}y")).unwrap();
-    let mut child = Command::new("sleep").arg("60").env("CANARY", &text).stdin(Stdio::null()).spawn().unwrap();
-    let mut argument = Command::new("sh").args(["-c", "sleep 60; :", &text]).stdin(Stdio::null()).spawn().unwrap();
+    // They run until the pipe is closed.
+    let mut child = Command::new("cat").env("CANARY", &text).stdin(Stdio::piped()).spawn().unwrap();
+    let mut argument = Command::new("sh").args(["-c", "read -r _; :", &text]).stdin(Stdio::piped()).spawn().unwrap();
     let places = found(&text, &[dir.path().to_path_buf()]);
     for child in [&mut child, &mut argument] {
         child.kill().unwrap();
@@ -234,7 +238,7 @@ impl Https {
             .spawn()
             .unwrap();
         let mut server = Self { child, dir, port: String::new() };
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + PATIENCE;
         while server.port.is_empty() {
             assert!(Instant::now() < end, "{}", std::fs::read_to_string(server.dir.path().join("errors")).unwrap());
             std::thread::sleep(Duration::from_millis(20));

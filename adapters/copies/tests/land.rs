@@ -511,9 +511,10 @@ async fn who_waits_in_vain_is_told_and_what_was_left_is_removed() {
     world.spoil(&format!("{IDENTITY} echo new >new.txt; git add -A; git commit -qm new"));
     let lock = world.home().join("meta/landing.lock");
     let mut holder = std::process::Command::new("/bin/sh")
-        .args(["-c", "exec 9>>\"$1\"; flock 9; : >\"$1.held\"; exec sleep 120", "sh"])
+        .args(["-c", "exec 9>>\"$1\"; flock 9; : >\"$1.held\"; exec cat", "sh"])
         .arg(&lock)
-        .stdin(std::process::Stdio::null())
+        // It holds the lock until it is killed.
+        .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let held = lock.with_extension("lock.held");

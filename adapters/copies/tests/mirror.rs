@@ -5,6 +5,7 @@
 #[allow(dead_code, unused_imports, clippy::unwrap_used)] // the other test files use the rest
 mod support;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use support::{TestShell, World, sh};
@@ -247,12 +248,26 @@ async fn a_copy_that_has_it_all_needs_no_mirror() {
     assert_eq!(world.spoil("git rev-parse origin/other"), world.origin.id("main"));
 }
 
+/// Returns when a process waits for the lock of this file. The kernel lists such a process with an arrow (proc_locks(5)).
+async fn is_waited_for(file: &str) {
+    let inode = std::fs::metadata(file).unwrap().ino();
+    loop {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        if locks.lines().any(|line| line.contains(" -> ") && line.contains(&format!(":{inode} "))) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn the_lock_of_a_dead_process_holds_nobody() {
     let world = World::new(Clean::Clean).await;
     let lock = format!("{}.lock", mirror(&world).display());
     let mut holder = std::process::Command::new("flock")
-        .args([&lock, "sh", "-c", "echo held; exec sleep 60"])
+        // It holds the lock until it is killed.
+        .args([&lock, "sh", "-c", "echo held; exec cat"])
+        .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -261,9 +276,11 @@ async fn the_lock_of_a_dead_process_holds_nobody() {
     world.origin.work("echo new >n; git add n; git commit -qm new; git push -q origin main");
     let preparing = world.prepare(&[]);
     tokio::pin!(preparing);
-    let waits = tokio::time::timeout(std::time::Duration::from_secs(3), &mut preparing).await;
-    assert!(waits.is_err(), "it did not wait for a live process");
-    // flock(1) and the sleep that inherited the lock.
+    tokio::select! {
+        _ = &mut preparing => panic!("it did not wait for a live process"),
+        () = is_waited_for(&lock) => {}
+    }
+    // flock(1) and the command that inherited the lock.
     sh(&world.origin.dir, &format!("pkill -KILL -P {0}; kill -KILL {0}", holder.id()));
     holder.wait().unwrap();
     world.assert_is(&preparing.await.unwrap(), "main", &[]);

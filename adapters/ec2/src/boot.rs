@@ -33,7 +33,7 @@ impl fmt::Display for Ended {
 }
 
 impl Ended {
-    /// Who ended it.
+    /// The party that ended it. The provider, if EC2 gives no reason.
     pub(crate) fn by(&self) -> EndedBy {
         self.reason.as_ref().map_or(EndedBy::Provider, StateReason::ended_by)
     }

@@ -319,11 +319,11 @@ pub struct Hook {
 pub enum Trial {
     /// RunInstances, with tags.
     Run,
-    /// CreateFleet.
+    /// CreateFleet, of type `instant`.
     Fleet,
-    /// CreateLaunchTemplate.
+    /// CreateLaunchTemplate, with tags.
     Template,
-    /// DeleteLaunchTemplate.
+    /// DeleteLaunchTemplate, of a missing one.
     DeleteTemplate,
     /// TerminateInstances on this one.
     Terminate(String),
@@ -347,7 +347,7 @@ pub trait Cloud: Send + Sync {
     /// DescribeLaunchTemplates: the names of a deployment's templates, with the time of their creation in milliseconds since the epoch.
     async fn templates(&self, deployment: &str, page: Option<String>) -> Result<Page<(String, i64)>, CloudError>;
 
-    /// DescribeInstances.
+    /// DescribeInstances: one page of the selected instances. `page`: its token, or `None` for the first page.
     async fn instances(&self, which: &Which, page: Option<String>) -> Result<Page<Instance>, CloudError>;
 
     /// DescribeInstanceStatus of running instances.
@@ -365,7 +365,7 @@ pub trait Cloud: Send + Sync {
     /// Returns the queue's policy as JSON; empty if it has none.
     async fn queue_policy(&self, queue: &str) -> Result<String, CloudError>;
 
-    /// SendMessage.
+    /// SendMessage to the queue, for the doctor's test event.
     async fn send(&self, queue: &str, body: &str) -> Result<(), CloudError>;
 
     /// ReceiveMessage that hides the messages for one second, so that a broker on the same queue receives them, too.

@@ -33,7 +33,7 @@ impl MarketCounts {
 pub struct MarketReport {
     /// Instance type.
     pub instance_type: String,
-    /// Zone.
+    /// Availability zone.
     pub zone: String,
     /// Whether the market is spot.
     pub spot: bool,

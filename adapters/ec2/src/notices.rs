@@ -448,7 +448,7 @@ mod tests {
         ] {
             assert_eq!(read(&body, NOW), expected, "{body}");
         }
-        // An unreadable event takes none of the others with it.
+        // An unreadable event does not affect the other events of its message.
         let mixed = read(&format!("{one} {{\"half\": "), NOW);
         assert_eq!((mixed.len(), &mixed[0]), (2, &expected[0]), "{mixed:?}");
         assert!(matches!(&mixed[1], Event::Unreadable { .. }), "{mixed:?}");

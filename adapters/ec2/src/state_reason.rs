@@ -1,11 +1,11 @@
-//! The reason that EC2 gives for the state of an instance (`StateReason`), and who must act on it.
+//! The reason that EC2 gives for the state of an instance (`StateReason`), and the party that must act.
 //!
 //! Codes from the EC2 API reference («StateReason»). The code decides; the message is for people.
 
 use crate::error::{Class, classify};
 use std::fmt;
 
-/// Why an instance is in its state.
+/// EC2's reason for the state of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateReason {
     /// EC2's code, such as `Server.SpotInstanceTermination`.
@@ -14,7 +14,7 @@ pub struct StateReason {
     pub message: String,
 }
 
-/// Who ended an instance, which decides who must act.
+/// The party that ended an instance. It decides about the blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
     /// EC2, for want of capacity: another place can be tried.
@@ -30,7 +30,7 @@ pub enum EndedBy {
 }
 
 impl StateReason {
-    /// Who ended the instance.
+    /// Returns the party that ended the instance, by the code.
     pub fn ended_by(&self) -> EndedBy {
         match self.code.as_str() {
             "Server.SpotInstanceTermination"

@@ -1,4 +1,4 @@
-//! Ends instances. Success means that EC2 confirmed the end, or that the instance cannot appear any more.
+//! Ends instances. Success means that EC2 confirmed the end, or that the instance can no longer appear.
 
 use crate::clock::now_ms;
 use crate::cloud::{Instance, LISTED_AFTER_MS, Launch, Which};

@@ -1,7 +1,7 @@
-//! A scriptable in-memory adapter: the executable specification of the contract, for tests and benchmarks.
+//! An adapter in memory with scripted faults: the executable specification of the contract, for tests and benchmarks.
 //!
-//! It keeps a small world of resources and their truth. A test changes the truth ([`Fake::set_truth`]), scripts
-//! failures ([`Fake::fail_next`]), holds calls back ([`Fake::hold`]) and reads what was called ([`Fake::calls`]).
+//! It has resources in memory, each with a verdict. A test sets verdicts ([`Fake::set_truth`]), scripts failures
+//! ([`Fake::fail_next`]), delays calls ([`Fake::hold`]) and reads the calls ([`Fake::calls`]).
 
 mod shell;
 
@@ -16,35 +16,35 @@ use wharfinger_adapter::{
     ProvisionJob, Provisioned, ResourceJob, Shell, Traits, Verdict, access,
 };
 
-/// Kinds of calls.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {
-    /// [`Adapter::provision`].
+    /// A call of [`Adapter::provision`].
     Provision,
-    /// [`Adapter::prepare`].
+    /// A call of [`Adapter::prepare`].
     Prepare,
-    /// [`Adapter::clean`].
+    /// A call of [`Adapter::clean`].
     Clean,
-    /// [`Adapter::check`].
+    /// A call of [`Adapter::check`].
     Check,
-    /// [`Adapter::probe`].
+    /// A call of [`Adapter::probe`].
     Probe,
-    /// [`Adapter::repair`].
+    /// A call of [`Adapter::repair`].
     Repair,
-    /// [`Adapter::destroy`].
+    /// A call of [`Adapter::destroy`].
     Destroy,
 }
 
-/// A call that was made.
+/// A call that the adapter got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// What.
+    /// The kind of the call.
     pub call: Call,
-    /// On which resource.
+    /// Id of the resource.
     pub resource: String,
-    /// With which operation number.
+    /// Number of the operation.
     pub op: u64,
-    /// For which lease.
+    /// Id of the lease, if the call is for one.
     pub lease: Option<String>,
 }
 
@@ -64,7 +64,7 @@ struct World {
     sink: Option<NoticeSink>,
 }
 
-/// The adapter and its remote control. Clones share one world.
+/// The adapter, with the methods that control it. Clones share their state.
 #[derive(Clone)]
 pub struct Fake {
     pool: String,
@@ -74,7 +74,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// A world of its own for one pool.
+    /// Returns the adapter of a pool, without a resource.
     pub fn new(pool: impl Into<String>, traits: Traits) -> Self {
         Self { pool: pool.into(), traits, world: Arc::default(), changed: Arc::default() }
     }
@@ -83,32 +83,32 @@ impl Fake {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What checks and probes of this resource will say from now on.
+    /// Sets the verdict of checks and probes of a resource.
     pub fn set_truth(&self, resource: &str, verdict: Verdict) {
         self.world().truth.insert(resource.to_string(), verdict);
     }
 
-    /// What is true of the machine behind an inventory entry, whichever resource stands for it.
+    /// Sets the verdict of the machine of an inventory entry. It precedes those of the entry's resources.
     pub fn set_item_truth(&self, item: &str, verdict: Verdict) {
         self.world().items.insert(item.to_string(), verdict);
     }
 
-    /// The next calls of this kind fail, one failure each, in order.
+    /// Adds a failure for the next call of this kind. Several failures are for several calls.
     pub fn fail_next(&self, call: Call, failure: Failure) {
         self.world().failures.entry(call).or_default().push_back(failure);
     }
 
-    /// Calls of this kind wait until [`Fake::let_go`].
+    /// Delays calls of this kind until [`Fake::let_go`].
     pub fn hold(&self, call: Call) {
         self.world().held.insert(call);
     }
 
-    /// From now on making a resource waits for a machine that boots, see [`Adapter::provision_waits`].
+    /// Makes later calls of [`Adapter::provision`] wait for a boot, see [`Adapter::provision_waits`].
     pub fn boots(&self) {
         self.world().boots = true;
     }
 
-    /// From now on each resource is made only after this note is durable.
+    /// Makes later calls of [`Adapter::provision`] store this record first.
     pub fn notes(&self, text: &str) {
         self.world().note = Some(text.to_string());
     }
@@ -123,28 +123,28 @@ impl Fake {
         self.world().overlaps.clone()
     }
 
-    /// Lets calls of this kind go on.
+    /// Continues the delayed calls of this kind.
     pub fn let_go(&self, call: Call) {
         self.world().held.remove(&call);
         self.changed.notify_waiters();
     }
 
-    /// All calls so far, in order.
+    /// Returns all calls, in order.
     pub fn calls(&self) -> Vec<Made> {
         self.world().calls.clone()
     }
 
-    /// How many calls of this kind were made.
+    /// Returns the number of calls of this kind.
     pub fn count(&self, call: Call) -> usize {
         self.world().calls.iter().filter(|made| made.call == call).count()
     }
 
-    /// Resources that were made and not destroyed.
+    /// Returns the ids of the resources that were made and not destroyed.
     pub fn alive(&self) -> BTreeSet<String> {
         self.world().alive.clone()
     }
 
-    /// Waits until `condition` holds of the calls so far.
+    /// Waits until the calls fulfil `condition`.
     pub async fn wait_for(&self, condition: impl Fn(&[Made]) -> bool) {
         loop {
             let changed = self.changed.notified();
@@ -155,7 +155,7 @@ impl Fake {
         }
     }
 
-    /// Says something unasked, as the world would. False: nobody listens.
+    /// Sends a notice to the broker. False: the adapter has no subscriber.
     pub async fn notice(&self, target: NoticeTarget, kind: NoticeKind, detail: &str) -> bool {
         let sink = self.world().sink.clone();
         let notice = Notice { pool: self.pool.clone(), target, kind, source: "fake", detail: detail.to_string() };

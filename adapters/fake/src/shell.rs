@@ -1,4 +1,4 @@
-//! A shell in which every command succeeds and says nothing.
+//! A shell in which every command succeeds without output.
 
 use async_trait::async_trait;
 use bytes::Bytes;

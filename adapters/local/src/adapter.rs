@@ -1,4 +1,4 @@
-//! The adapter's calls.
+//! The calls of the adapter.
 
 use crate::config::Config;
 use crate::notices::Announcements;
@@ -13,7 +13,7 @@ use wharfinger_adapter::{
     Shell, Traits, Verdict, access, fence, reaper,
 };
 
-/// Leases this machine. See the crate's documentation.
+/// Leases the broker's machine. See the crate's documentation.
 #[derive(Clone, Debug)]
 pub struct LocalAdapter {
     pool: String,
@@ -21,7 +21,7 @@ pub struct LocalAdapter {
     announcements: Arc<Announcements>,
 }
 
-/// What is remembered of a resource.
+/// The record of a resource in the broker.
 #[derive(Debug, Serialize, Deserialize)]
 struct Handle {
     boot_id: String,
@@ -29,7 +29,7 @@ struct Handle {
 }
 
 impl LocalAdapter {
-    /// An adapter for this pool. [`Config::validate`] says whether the settings are good.
+    /// Returns the adapter of a pool. [`Config::problems`] checks the settings.
     pub fn new(pool: String, config: Config) -> Self {
         let announcements = Arc::new(Announcements::new(pool.clone(), config.root.join("notice")));
         Self { pool, config, announcements }
@@ -39,7 +39,7 @@ impl LocalAdapter {
         probe::scratch(&self.config, &job.resource)
     }
 
-    /// How messages call this machine.
+    /// The name of the machine in messages.
     fn host() -> String {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         if name.trim().is_empty() { "localhost".to_string() } else { name.trim().to_string() }
@@ -48,7 +48,7 @@ impl LocalAdapter {
 
 fn handle(job: &ResourceJob) -> Result<Handle, Failure> {
     let text =
-        job.handle.as_deref().ok_or_else(|| Failure::bug("HANDLE_MISSING", "check of a host that was not made"))?;
+        job.handle.as_deref().ok_or_else(|| Failure::bug("HANDLE_MISSING", "the job names a host without a record"))?;
     serde_json::from_str(text).map_err(|error| Failure::bug("HANDLE_UNREADABLE", format!("handle {text:?}: {error}")))
 }
 
@@ -94,7 +94,7 @@ impl Adapter for LocalAdapter {
         let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
         let killed = reaper::end_lease(&LocalShell, &job.work.lease, &fence, job.work.token).await?;
         if killed > 0 {
-            tracing::info!(pool = self.pool, lease = job.work.lease, killed, "ended what a lease left running");
+            tracing::info!(pool = self.pool, lease = job.work.lease, killed, "ended the processes that a lease left");
         }
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Adapter for LocalAdapter {
     }
 
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
-        // Also after a restart of the broker, which provisions nothing anew.
+        // After a restart the broker probes the resource without a provision.
         self.announcements.made(&job.resource);
         probe::probe(&Self::host(), &handle(job)?.boot_id, &self.needs(job)).await
     }
@@ -116,7 +116,7 @@ impl Adapter for LocalAdapter {
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
         self.announcements.gone(&job.resource);
-        // No limit: a big tree takes its time, and dropping the call ends it.
+        // No time limit: a large tree may take minutes. Dropping the call ends the removal.
         proof::remove_tree(&LocalShell, &self.needs(job).scratch, None).await
     }
 

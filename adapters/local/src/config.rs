@@ -1,4 +1,4 @@
-//! What a pool of kind `local` says in the configuration.
+//! Settings of a pool of kind `local`.
 
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Directory for the scratch directories (`<root>/hosts/<resource>`); absolute. Made if it is not there. The line of
-    /// the file `<root>/notice` announces what will become of this machine (see [`wharfinger_adapter::announce`]).
+    /// Absolute directory of the scratch directories (`<root>/hosts/<resource>`). It is created if it is missing. The first line of
+    /// the file `<root>/notice` announces an end of the machine (see [`wharfinger_adapter::announce`]).
     pub root: PathBuf,
-    /// Free space that the file system of `root` must have, in MiB.
+    /// Minimum free space on the file system of `root`, in MiB.
     #[serde(default = "min_free_disk_mb")]
     pub min_free_disk_mb: u64,
 }
@@ -20,7 +20,7 @@ fn min_free_disk_mb() -> u64 {
 }
 
 impl Config {
-    /// Settings with all defaults.
+    /// Returns the settings for this directory, with the defaults.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), min_free_disk_mb: min_free_disk_mb() }
     }

@@ -1,7 +1,7 @@
-//! This machine as a host: for a first try, for demos, and for small set-ups where the broker runs on the build machine.
+//! The broker's machine as a host: for a first try, for demos, and for small set-ups with the broker on the build machine.
 //!
-//! Commands run as the broker's own user. There is one boot, one disk and no network, so nearly nothing can be lost:
-//! the scratch directory of each resource under `root` is what there is to make, to check and to destroy.
+//! Commands run as the broker's user. The adapter makes, checks and destroys the scratch directory of each resource below `root`.
+//! The machine has one boot and one disk, and no network is in between, so few failures are possible.
 
 mod adapter;
 mod config;

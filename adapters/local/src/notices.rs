@@ -1,4 +1,4 @@
-//! What is announced for this machine: the line of the file `notice` under the pool's root.
+//! Reads announcements for the machine: the first line of the file `notice` below the pool's root.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,26 +8,26 @@ use wharfinger_adapter::announce::{Board, News, dated, not_made};
 use wharfinger_adapter::clock::wall_ms;
 use wharfinger_adapter::{Failure, Notice, NoticeSink, NoticeTarget};
 
-/// From one look at the file to the next.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time between two reads of the file.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A longer file is none of ours; its first line counts.
+/// Maximum size of the file, in bytes. A longer file is ignored.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The pool's hosts, all of which are this machine, and what each was told.
+/// The hosts of the pool, all on this machine, and the announcements that each has got.
 #[derive(Debug)]
 pub(crate) struct Announcements {
     pool: String,
     file: PathBuf,
-    told: Mutex<BTreeMap<String, Board>>,
+    hosts: Mutex<BTreeMap<String, Board>>,
 }
 
 impl Announcements {
     pub(crate) fn new(pool: String, file: PathBuf) -> Self {
-        Self { pool, file, told: Mutex::default() }
+        Self { pool, file, hosts: Mutex::default() }
     }
 
-    /// Whether this machine is to go; then nothing is made on it.
+    /// Refuses to make a host on a machine whose end is announced.
     ///
     /// # Errors
     /// `END_ANNOUNCED` (provider).
@@ -37,30 +37,30 @@ impl Announcements {
         board.end().map_or(Ok(()), |(source, text)| Err(not_made(host, source, text)))
     }
 
-    /// This resource is there, and hears what is announced from now on.
+    /// Adds a host, which gets announcements from now on. A known host stays as it is.
     pub(crate) fn made(&self, resource: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.contains_key(resource) {
-            told.insert(resource.to_string(), Board::default());
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !hosts.contains_key(resource) {
+            hosts.insert(resource.to_string(), Board::default());
         }
     }
 
-    /// This resource is there no more.
+    /// Removes a host.
     pub(crate) fn gone(&self, resource: &str) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(resource);
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(resource);
     }
 
-    /// Looks at the file as long as somebody else holds this.
+    /// Reads the file at each interval, until the last other reference is dropped.
     pub(crate) fn watch(self: &Arc<Self>, sink: NoticeSink) {
         let weak = Arc::downgrade(self);
         tokio::spawn(async move {
             let mut before = String::new();
-            let mut looks = tokio::time::interval(LOOK);
+            let mut polls = tokio::time::interval(POLL_INTERVAL);
             loop {
-                looks.tick().await;
+                polls.tick().await;
                 let Some(this) = weak.upgrade() else { return };
                 let now = this.line().await;
-                // Whoever writes a file empties it first: what is gone must be so twice.
+                // Writing a file empties it first, so the file must be empty at two reads in a row.
                 let counts = !now.is_empty() || before.is_empty();
                 before.clone_from(&now);
                 if !counts {
@@ -77,7 +77,7 @@ impl Announcements {
 
     async fn line(&self) -> String {
         let about = tokio::fs::metadata(&self.file).await.ok();
-        // Not there, or not to be read: nothing is announced.
+        // A missing or unreadable file announces nothing.
         let Some(about) = about.filter(|m| m.is_file() && m.len() <= FILE_BYTES_MAX) else { return String::new() };
         let text = tokio::fs::read(&self.file).await.unwrap_or_default();
         let line = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_string();
@@ -91,12 +91,12 @@ impl Announcements {
     fn news(&self, line: &str) -> Vec<Notice> {
         let now_ms = wall_ms();
         let mut notices = Vec::new();
-        for (resource, board) in self.told.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        for (resource, board) in self.hosts.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             match board.hear("drop file", line, now_ms / 1000, now_ms) {
                 News::Nothing => {}
                 News::Unreadable(why) => {
                     let file = self.file.display();
-                    tracing::warn!(pool = self.pool, resource, %file, "an announcement is not heeded: {why}");
+                    tracing::warn!(pool = self.pool, resource, %file, "an announcement is ignored: {why}");
                 }
                 News::Tell { kind, source, detail } => notices.push(Notice {
                     pool: self.pool.clone(),

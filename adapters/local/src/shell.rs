@@ -1,4 +1,4 @@
-//! Commands on this machine.
+//! Runs commands on the broker's machine.
 
 use crate::error::{file, not_started};
 use async_trait::async_trait;
@@ -18,16 +18,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::{Command, Exit, InputSource, OutputSink, Shell, ShellError, Stream};
 
-/// Between SIGTERM and SIGKILL.
+/// Time from SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long output may stay away after the command's end before what still holds it open is left behind.
-const AFTERGLOW: Duration = Duration::from_millis(500);
+/// Maximum wait for more output after the end of the command. Processes that it left may hold its output open for ever.
+const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
 /// Runs commands on this machine, as the broker's user.
 ///
-/// They get the broker's environment without its `WHARFINGER_*` variables: those are settings and secrets of the
-/// broker, or the mark of an outer lease.
+/// Commands get the broker's environment without the `WHARFINGER_*` variables: these are settings and secrets of the broker, or the
+/// mark of an outer lease.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalShell;
 
@@ -35,7 +35,7 @@ pub struct LocalShell;
 impl Shell for LocalShell {
     async fn stream(&self, command: Command, output: OutputSink) -> Result<Exit, ShellError> {
         let (child, group) = start(&command)?;
-        // A task of its own, so that a caller that drops us leaves someone behind who ends the group with grace.
+        // A separate task ends the process group with its grace time, even if the caller drops the future.
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
         let limit = command.timeout;
@@ -57,13 +57,13 @@ impl Shell for LocalShell {
     }
 }
 
-/// The process group of a running command. Dropped while armed (the runtime goes down), it is killed at once.
+/// The process group of a running command. A value that is dropped before `disarm` kills the group: the runtime shuts down.
 struct Group(Option<Pid>);
 
 impl Group {
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.0 {
-            // No such group: it is gone, which is what we want.
+            // An error means that the group has ended.
             let _ = kill_process_group(pid, signal);
         }
     }
@@ -90,7 +90,7 @@ fn start(command: &Command) -> Result<(Child, Group), ShellError> {
     };
     let dir = command.cwd.as_ref().map(PathBuf::from).or_else(std::env::home_dir).unwrap_or_else(|| "/".into());
     if !dir.is_dir() {
-        return Err(ShellError::NotStarted(format!("directory {dir:?} is not there on this machine")));
+        return Err(ShellError::NotStarted(format!("directory {dir:?} is missing on this machine")));
     }
     let mut process = tokio::process::Command::new(program);
     process.args(arguments).current_dir(dir).process_group(0);
@@ -108,7 +108,7 @@ fn start(command: &Command) -> Result<(Child, Group), ShellError> {
     Ok((child, group))
 }
 
-/// Feeds the command, passes its output on, and sees it to its end.
+/// Writes the input of the command, passes its output on, and waits for its end.
 async fn attend(
     mut child: Child,
     mut group: Group,
@@ -119,7 +119,7 @@ async fn attend(
 ) -> Result<Exit, ShellError> {
     let exited = CancellationToken::new();
     let mut pump = tokio::spawn(pump(child.stdout.take(), child.stderr.take(), output, exited.clone()));
-    // A command that does not read its input closes the pipe; that is its own business.
+    // A command may close its input without reading it. That is no error.
     let feeder = tokio::spawn(feed(child.stdin.take(), stdin, input));
     let expired = async {
         match limit {
@@ -133,26 +133,26 @@ async fn attend(
         () = cancel.cancelled() => None,
     };
     exited.cancel();
-    // What is still to come has no reader any more.
+    // The rest of the input has no reader.
     feeder.abort();
     let Some(status) = status else {
         end_group(&mut child, &mut group).await;
-        // What was printed before is still on its way to the reader; a reader that takes nothing gets no more.
+        // Output from before the end may still be on its way. A reader that takes none gets no more.
         if cancel.is_cancelled() || timeout(GRACE, &mut pump).await.is_err() {
             pump.abort();
         }
         return Ok(Exit::TimedOut);
     };
     group.disarm();
-    // From here on only the reader can be slow, and it may.
+    // Only a slow reader can delay the end from here on. It has no time limit.
     tokio::select! {
         _ = &mut pump => {}
         () = cancel.cancelled() => pump.abort(),
     }
-    status.map(exit_of).map_err(|error| ShellError::Unreachable(format!("the command's end is not known: {error}")))
+    status.map(exit_of).map_err(|error| ShellError::Unreachable(format!("the exit of the command is unknown: {error}")))
 }
 
-/// Writes what is there, then what comes.
+/// Writes the text, then the chunks of the source.
 async fn feed(pipe: Option<ChildStdin>, stdin: Option<Bytes>, input: Option<Arc<dyn InputSource>>) -> io::Result<()> {
     let Some(mut pipe) = pipe else { return Ok(()) };
     if let Some(bytes) = stdin {
@@ -166,12 +166,12 @@ async fn feed(pipe: Option<ChildStdin>, stdin: Option<Bytes>, input: Option<Arc<
     Ok(())
 }
 
-/// SIGTERM, up to two seconds of grace, SIGKILL.
+/// Sends SIGTERM to the group, and SIGKILL after [`GRACE`] at the latest.
 async fn end_group(child: &mut Child, group: &mut Group) {
     group.signal(Signal::TERM);
     let end = Instant::now() + GRACE;
     while Instant::now() < end {
-        // Reaped early, so that a zombie does not keep the group looking alive.
+        // Reaped early: a zombie would count as a live process of the group.
         let _ = child.try_wait();
         if !group.is_alive() {
             break;
@@ -190,16 +190,16 @@ async fn pump(stdout: Option<ChildStdout>, stderr: Option<ChildStderr>, output: 
     tokio::join!(out, err);
 }
 
-/// Passes one stream on; when nobody listens any more, reads on and throws away, so that the command goes on.
+/// Passes one stream on. After the reader has left, the output is read and dropped, so that the command goes on.
 async fn carry(pipe: Option<impl AsyncRead + Unpin>, stream: Stream, output: OutputSink, exited: &CancellationToken) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(32 * 1024);
-        // What a command leaves behind in the background may hold its output open for ever.
+        // A process that the command left in the background may hold its output open for ever.
         let left_behind = async {
             exited.cancelled().await;
-            sleep(AFTERGLOW).await;
+            sleep(OUTPUT_GRACE).await;
         };
         let read = tokio::select! {
             read = pipe.read_buf(&mut buffer) => read,
@@ -222,7 +222,7 @@ fn exit_of(status: ExitStatus) -> Exit {
     }
 }
 
-/// The name without SIG, as SSH says it too (RFC 4254, section 6.10).
+/// The name of a signal without SIG, as in SSH (RFC 4254, section 6.10).
 fn signal_name(number: i32) -> String {
     let name = match number {
         1 => "HUP",
@@ -263,7 +263,7 @@ fn write_file(path: &str, content: &[u8], mode: u32) -> io::Result<()> {
     let result = (|| {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
-        // By hand and not at creation, where the umask would take bits away.
+        // Set after the creation, which applies the umask.
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         std::fs::rename(&temporary, path)
     })();

@@ -5,11 +5,6 @@ use serde_json::json;
 use std::time::{Duration, SystemTime};
 use wharfinger::pb::{Lease, LeaseState, ResourceState};
 
-/// Maximum time from the message in the queue to the holder. `pace.rs` measures the p99 of many.
-const BY_QUEUE: Duration = Duration::from_secs(2);
-/// Maximum time from the metadata service to the holder. The broker asks the host every 0.3 s.
-const BY_HOST: Duration = Duration::from_secs(5);
-
 /// A lease of a copy with `replace`, its host and the host's instance.
 struct Scene {
     cloud: Cloud,
@@ -27,11 +22,9 @@ impl Scene {
         Self { cloud, lease, host, instance }
     }
 
-    /// Waits until the holder sees the end, and checks the time of the notice.
-    fn ends(&self, since: SystemTime, within: Duration) -> SystemTime {
+    /// Waits until the holder sees the end, and returns its time. `pace.rs` measures how soon the holder sees it.
+    fn ends(&self, since: SystemTime) -> SystemTime {
         let told = self.cloud.farm.told(&self.lease.id, since, "its end", |lease| lease.ends_at.is_some());
-        let took = told.at.duration_since(since).unwrap();
-        assert!(took < within, "told after {took:?}");
         assert_eq!(told.lease.state(), LeaseState::Active, "it works on until then");
         SystemTime::try_from(told.lease.ends_at.unwrap()).unwrap()
     }
@@ -69,9 +62,11 @@ fn warned_by_the_queue_it_is_replaced_before_it_is_missed() {
     scene.cloud.account.warn("i-0aaaaaaaaaaaaaaaa");
     scene.cloud.account.warn(&scene.instance);
     scene.cloud.account.warn(&scene.instance);
-    let end = scene.ends(since, BY_QUEUE);
-    let left = end.duration_since(since).unwrap().as_secs();
-    assert!((118..=121).contains(&left), "{left} s left");
+    let warned = SystemTime::now();
+    let end = scene.ends(since);
+    // Two minutes from the warning, which has its time in whole seconds.
+    let (first, last) = (since + Duration::from_secs(118), warned + Duration::from_secs(121));
+    assert!((first..=last).contains(&end), "{end:?} is not in {first:?} to {last:?}");
     // The successor's host is launched at the warning, while the lease is active.
     scene.cloud.until_alive(2);
     assert_eq!(scene.cloud.farm.get(&scene.lease.id).state(), LeaseState::Active);
@@ -114,7 +109,7 @@ fn a_queue_takes_raw_events_and_those_of_an_sns_topic() {
     assert!(log.contains("arn:aws:sns:us-east-1:123456789012:ends") && log.contains("aws sns subscribe"), "{log}");
     let since = SystemTime::now();
     account.warn_by_topic(&scene.instance);
-    scene.ends(since, BY_QUEUE);
+    scene.ends(since);
     scene.cloud.until_alive(2);
     scene.cloud.account.take_away(&scene.instance);
     let successor = scene.moves(since);
@@ -124,7 +119,7 @@ fn a_queue_takes_raw_events_and_those_of_an_sns_topic() {
     let scene = Scene { lease: successor, host, instance, ..scene };
     let since = SystemTime::now();
     scene.cloud.account.warn(&scene.instance);
-    scene.ends(since, BY_QUEUE);
+    scene.ends(since);
 }
 
 /// A pool of one host has two for the time of the warning.
@@ -145,8 +140,6 @@ fn a_full_pool_has_the_next_one_before_the_end_of_the_last() {
     cloud.account.take_away(&first);
     let broken = farm.told(&lease.id, since, "that it is broken", |lease| lease.state() == LeaseState::Broken);
     let next = farm.active(&broken.lease.replacement_id);
-    let waited = next.at.duration_since(broken.at).unwrap_or_default();
-    assert!(waited < BY_QUEUE, "it stood ready, and was given after {waited:?}");
     assert_eq!(cloud.until_alive(1)[0].id, cloud.instance_of(&next.lease.resource_id));
     assert_eq!(cloud.account.launches().len(), 2, "one for one");
 }
@@ -172,7 +165,7 @@ fn without_a_queue_the_host_itself_is_asked() {
     let since_end = SystemTime::now();
     let path = "spot/instance-action";
     scene.cloud.account.chaos("announce", &json!({ "id": scene.instance, "path": path, "text": text }));
-    let end = scene.ends(since_end, BY_HOST);
+    let end = scene.ends(since_end);
     let off = end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().abs_diff(seconds);
     assert!(off <= 3, "{off} s off");
     scene.cloud.until_alive(2);
@@ -272,7 +265,7 @@ fn planned_work_is_told_by_health_events_and_by_the_status_and_called_off() {
                 "startTime": "2037-06-05T15:10:09Z", "affectedEntities": entities })
     };
     scene.cloud.account.event("AWS Health Event", &event("upcoming"));
-    scene.ends(since, BY_QUEUE);
+    scene.ends(since);
     let since = SystemTime::now();
     scene.cloud.account.event("AWS Health Event", &event("closed"));
     scene.cloud.farm.told(&scene.lease.id, since, "that it is called off", |lease| lease.ends_at.is_none());
@@ -281,7 +274,7 @@ fn planned_work_is_told_by_health_events_and_by_the_status_and_called_off() {
     let scheduled = json!([{ "Code": "instance-retirement", "Description": "degraded hardware",
                              "InstanceEventId": "instance-event-1", "NotBefore": "2037-06-05T15:10:09.000Z" }]);
     scene.cloud.account.chaos("events", &json!({ "id": scene.instance, "events": scheduled }));
-    scene.ends(since, Duration::from_secs(5));
+    scene.ends(since);
     let since = SystemTime::now();
     scene.cloud.account.chaos("events", &json!({ "id": scene.instance, "events": [] }));
     scene.cloud.farm.told(&scene.lease.id, since, "that it is called off", |lease| lease.ends_at.is_none());

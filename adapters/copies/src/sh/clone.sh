@@ -1,9 +1,9 @@
-# Clones a repository without a checkout. Objects come over a transport, so that each of them is hashed, and are never shared:
-# a holder could spoil them at their origin.
+# Clones a repository without a checkout. Objects come over a transport, which hashes each of them. They are never shared: a holder
+# could damage them in their other place.
 #
 # Follows:   credentials.sh
-# Arguments: a name beside the notes for the new clone; the origin, or the host's mirror of it; the lock of the mirror's readers,
-#            or empty.
+# Arguments: a name for the new clone, beside the metadata; the origin, or the host's mirror of it; the lock of the mirror's
+#            readers, or empty.
 # Input:     credentials (credentials.sh), if there is no lock.
 # Prints:    the object format.
 # Exits:     0; 1, the clone failed, with git's reason on standard error; 127 (prelude.sh).

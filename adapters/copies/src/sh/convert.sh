@@ -7,15 +7,15 @@
 # Sets:      $converts, by `find_attributes`.
 # Exits:     by `fail` of rebuild.sh; 93 (CHECKOUT_FAILED, CANNOT_CREATE).
 
-# "no": the commit has no attributes; "yes": it may have some; "all": attributes that are not the commit's may lie in the tree, so
-# git's own look proves nothing. $1: not empty if the tree may have files that the commit does not have.
+# Sets $converts. "no": the commit has no attributes; "yes": it may have some; "all": the tree may have attributes that are not the
+# commit's, so git's own comparison proves nothing. $1: not empty if the tree may have files that the commit does not have.
 find_attributes() {
   converts=no
   [ -z "$(g ls-files -- .gitattributes '*/.gitattributes' | sed -n 1p)" ] || converts=yes
   [ -z "$1" ] || [ -z "$(g ls-files -o -- .gitattributes '*/.gitattributes' | sed -n 1p)" ] || converts=all
 }
 
-# All entries that are in the tree; with arguments those that match these patterns.
+# Prints the entries in the tree; with arguments those that match these patterns.
 entries() { g ls-files -s "$@" | sed -n "s/^\([0-7]* [0-9a-f]*\) 0$tab/\1$tab/p" | cone in; }
 
 # Prints "VALUES ENTRY" for the regular files in the list $1: the six attributes that decide on conversions.
@@ -37,7 +37,7 @@ values() {
 }
 
 # Prints "CLASS ENTRY" for the entries in the list $1 that git converts. "raw": the file has the blob's bytes; "made": the bytes
-# that git makes of them; "large": content that is kept elsewhere. $2: as $converts.
+# that git makes of them; "large": content that git-lfs stores elsewhere. $2: as $converts.
 classes() {
   values "$1" | large=$L all=$2 awk '
     {
@@ -51,7 +51,7 @@ classes() {
     }'
 }
 
-# Those lines of standard input that are no line of the file $1.
+# Prints the lines of standard input that are no line of the file $1.
 not_in() { list=$1 awk 'BEGIN { while ((getline line < ENVIRON["list"]) > 0) seen[line] = 1 } !($0 in seen)'; }
 
 # Prints "HASH ENTRY" for the entries in the list $1: the hash of the file's bytes, or nothing if it cannot be read. $2: the
@@ -115,7 +115,7 @@ prove_converted() {
 
 # Proves the files .gitattributes, by which git looks at all others.
 prove_attributes() {
-  # What is missing, or no file, git writes: it removes what is in the way.
+  # Git writes the entries that are missing or no files, and removes other files in the way.
   g diff-files --raw --no-abbrev --no-renames -- .gitattributes '*/.gitattributes' |
     awk -F "$tab" '{ split($1, f, " "); if (f[1] != ":" f[2] || f[5] != "M") print }' | left_side | cut -f2- |
     g checkout-index -f -q --stdin 2>/dev/null || fail "the tree cannot be read"

@@ -1,6 +1,6 @@
-# Removes the copy with all its notes.
+# Removes the copy with its metadata.
 #
-# Arguments: the file beside its host that records where the copy lies, or empty; it goes last.
+# Arguments: the file beside the host's directory that records the place of the copy, or empty. It is removed last.
 # Exits:     0; 93 (prelude.sh).
 if [ -L "$D" ]; then rm -f -- "$D"; fi
 if [ -e "$D" ]; then

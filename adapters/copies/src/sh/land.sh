@@ -1,5 +1,5 @@
-# Lands the commit of the copy on a branch of the remote: its HEAD, or with "changes" its tree. All work happens in a repository
-# of our own; the copy's configuration, hooks and index take no part.
+# Lands the commit of the copy on a branch of the remote: its HEAD, or with "changes" its tree. All work happens in a separate
+# repository; the copy's configuration, hooks and index take no part.
 #
 # Follows:   credentials.sh, scratch.sh
 # Arguments: 1 the remote's address; 2 the branch; 3 the landing's id; 4 words: squash, changes, dry; 5 the number of tries;
@@ -15,7 +15,7 @@ name=$1 email=$2 message=$3
 have_git
 for t in flock timeout; do
   command -v $t >/dev/null 2>&1 || {
-    echo "$t is not there" >&2
+    echo "$t is missing" >&2
     exit 127
   }
 done
@@ -29,10 +29,10 @@ end() {
   tell "$@"
   exit 0
 }
-# What somebody else said, as one value.
+# Prints the text of another program in one line.
 words_of() { head -c 2000 "$1" | tr '\n\t' '  '; }
 
-# Whose is the copy?
+# Checks that the lease still has the copy.
 ours() {
   [ -n "$fence" ] || return 0
   now=
@@ -44,7 +44,7 @@ S=$D/meta/landing
 ours
 guard
 far_end
-# One landing at a time from a copy, and to a branch from this host. They end with their process.
+# Locks: one landing at a time from a copy, and one to a branch from this host. They end with their process.
 e=$({ mkdir -p -- "${X%/*}" && : >>"$D/meta/landing.lock" && : >>"$X.use"; } 2>&1) || say CANNOT_CREATE "$e"
 lock=$X.land.$(printf '%s' "$B" | git hash-object --stdin)
 exec 7>>"$D/meta/landing.lock" 8>>"$lock"
@@ -57,8 +57,8 @@ flock -w "$patience" 8 || {
   exit 0
 }
 
-# What the copy has. Its own configuration is a holder's: only the name of the commit is read under it, and the objects
-# come from a repository that has ours, over a transport.
+# The commit of the copy. A holder can write the copy's configuration, so only the id is read under it. The objects are fetched
+# from a repository with its own configuration.
 head=$(g rev-parse -q --verify 'HEAD^{commit}' 2>/dev/null) || say HEAD_BROKEN "HEAD of $T names no commit"
 case ${#head} in 64) format=sha256 ;; *) format=sha1 ;; esac
 scratch "$format"
@@ -69,10 +69,10 @@ if [ -e "$G/shallow" ] && fit_shallow "$G/shallow"; then cp -- "$G/shallow" "$V/
 git --git-dir="$V" update-ref refs/heads/head "$head" 2>"$S/complaint" ||
   say OBJECTS_BROKEN "commit $head of $T: $(head -c 1000 "$S/complaint")"
 
-# Where the branch is: in `tip`. Otherwise says who is to blame.
+# Sets $tip to the tip of the branch; empty if the remote has no such branch.
 listing() {
   git ls-remote -- "$url" "$B" >"$S/listing" 2>"$S/complaint" </dev/null || return 1
-  # The remote lists each ref whose name ends with this one.
+  # The remote lists each ref whose name ends with this one (git-ls-remote(1)).
   tip=$(wanted=$B awk '{ at = index($0, "\t") } substr($0, at + 1) == ENVIRON["wanted"] { print substr($0, 1, at - 1); exit }' "$S/listing")
 }
 take_tip() {
@@ -83,7 +83,7 @@ take_tip() {
   tip=$(s rev-parse -q --verify refs/in/tip) || end unreachable "$B came without its commit"
 }
 
-# Most of it is on this host. What does not come from there comes from the remote.
+# The mirror on this host has most objects. The remote sends the others.
 if [ -d "$X" ]; then
   exec 9>>"$X.use"
   flock -s -w 30 9 && s fetch --quiet --no-tags --no-recurse-submodules --no-write-fetch-head -- "$X" \
@@ -93,7 +93,7 @@ fi
 login
 take_tip
 if [ -f "$V/shallow" ]; then
-  # Where the copy's history is cut off, the remote's goes on.
+  # The history of a shallow copy goes on in the remote.
   beyond() { s cat-file --batch-check <"$V/shallow" 2>/dev/null | grep ' missing$'; }
   if [ -n "$(beyond)" ]; then
     s fetch --quiet --force --no-tags --no-recurse-submodules --no-write-fetch-head -- "$url" '+refs/heads/*:refs/all/*' \
@@ -111,8 +111,8 @@ trailer() { printf '\nWharfinger-Landing: %s\n' "$id"; }
 by_author() { GIT_AUTHOR_NAME=${name:-$who} GIT_AUTHOR_EMAIL=${email:-$where} s commit-tree "$@" 2>"$S/complaint"; }
 unmade() { say LANDING_FAILED "$(head -c 1000 "$S/complaint")"; }
 
-# What the build changed, as a commit. By the files' bytes and git's own rules, with an index of our own; a filter would be
-# a program of the holder's, so what has one stays as it is.
+# Commits the changes of the build, with a separate index. A filter would be a program of the holder, so files with a filter stay as
+# they are.
 from=$head
 if has changes; then
   export GIT_INDEX_FILE="$S/index"
@@ -120,12 +120,12 @@ if has changes; then
   cd -P -- "$T" || say TREE_MISSING "$T cannot be entered"
   tab=$(printf '\t')
   w read-tree "$head" 2>"$S/complaint" || unmade
-  # What the pool does not have of the tree is not there, and is no change.
+  # Files outside a partial tree are missing; that is no change.
   w ls-files -d | sed "s/^/$tab/" | cone out | cut -f2- | w update-index --skip-worktree --stdin 2>"$S/complaint" || unmade
   w ls-files -z -m -d -o --exclude-standard >"$S/changed" 2>"$S/complaint" || unmade
   nested=$(tr '\0\n' '\n?' <"$S/changed" | grep '/$' | head -n 1)
   [ -z "$nested" ] || end nested "$nested"
-  # A submodule's commit may be nowhere but here.
+  # No remote may have the commit of a submodule.
   w ls-files -s -z | tr '\0\n' '\n\0' | sed -n "s/^160000 [0-9a-f]* [0-9]$tab//p" >"$S/stay"
   tr '\0\n' '\n\0' <"$S/changed" | sort -u | tr '\0\n' '\n\0' | w check-attr -z --stdin filter 2>"$S/complaint" |
     tr '\0\n' '\n\0' | while IFS= read -r path && IFS= read -r _ && IFS= read -r value; do
@@ -133,7 +133,7 @@ if has changes; then
   done >"$S/filtered"
   sed -e "s/^/left$tab/" -e 200q "$S/filtered" | tr '\0' '?'
   cat "$S/filtered" >>"$S/stay"
-  # Busybox's grep takes an empty list of patterns for one that matches each line.
+  # The grep of busybox matches each line if the list of patterns is empty.
   not_staying() { if [ -s "$S/stay" ]; then grep -avxF -f "$S/stay"; else cat; fi; }
   tr '\0\n' '\n\0' <"$S/changed" | sort -u | not_staying | tr '\0\n' '\n\0' >"$S/taken"
   w update-index -z --add --remove --replace --stdin <"$S/taken" 2>"$S/complaint" || unmade
@@ -146,12 +146,12 @@ if has changes; then
       printf '%s\n' "$message"
       trailer
     } | by_author -p "$head" "$tree") || unmade
-    # It has the message now.
+    # The commit has the message now.
     has squash || message=
   fi
 fi
 
-# The message of what lands as one commit.
+# Prints the message of a squashed commit.
 squashed() {
   if [ -n "$message" ]; then
     printf '%s\n' "$message"
@@ -167,7 +167,7 @@ try=0
 while :; do
   try=$((try + 1))
   [ "$try" = 1 ] || take_tip
-  # Done before, by a call whose answer nobody heard? Whoever lands since has our commit below his own.
+  # An earlier call may have landed it, and its answer may be lost. Later landings have that commit in their history.
   base=$(s merge-base "$head" "$tip") || end unrelated "$tip"
   s log --format='%H %(trailers:key=Wharfinger-Landing,valueonly,unfold,separator=%x2C)' "$base..$tip" >"$S/history" ||
     say LANDING_FAILED "the history of $branch cannot be read"
@@ -214,11 +214,11 @@ while :; do
     ! has dry || end would "$commit"
     end landed "$commit"
   fi
-  # Is it the branch that has moved, or the remote that does not want it? That is asked, and not read from its words.
+  # The branch has moved, or the remote refuses the push. A new listing decides, not the text of the remote.
   former=$tip
   listing || end unreachable "$(words_of "$S/complaint")"
   if [ "$tip" = "$former" ]; then
-    # A line that begins with "!" is the remote's answer on the branch; without one there was none.
+    # A line that begins with "!" is the remote's answer for the branch (git-push(1), "--porcelain").
     cat "$S/pushed" >>"$S/answer"
     if grep -q '^!' "$S/pushed"; then end refused "$(words_of "$S/answer")"; fi
     end denied "$(words_of "$S/answer")"

@@ -1,5 +1,5 @@
-# Merges refs onto a commit, in their order, and brings the result into the copy. The same inputs give the same id on each host:
-# names and times do not depend on the host.
+# Merges refs onto a commit, in their order, and brings the result into the copy. Names and times do not depend on the host, so the
+# same inputs give the same id on each host.
 #
 # Follows:   scratch.sh
 # Arguments: the mirror; the object format; "into" the copy, or "anew" for every object again; seconds to wait for the mirror; the

@@ -12,7 +12,7 @@ shift 7
 have_git
 for t in flock timeout; do
   command -v $t >/dev/null 2>&1 || {
-    echo "$t is not there" >&2
+    echo "$t is missing" >&2
     exit 127
   }
 done
@@ -20,35 +20,35 @@ far_end
 up=${X%/*}
 if [ -e "$up" ] || [ -L "$up" ]; then [ -d "$up" ] || remove "$up"; fi
 thaw "$up"
-# Opening a pipe would wait for its other end.
+# Opening a pipe would wait for its other end (fifo(7)).
 for f in "$X.lock" "$X.use"; do
   [ -e "$f" ] || [ -L "$f" ] || continue
   [ -f "$f" ] && [ ! -L "$f" ] || remove "$f"
 done
 e=$({ mkdir -p -- "$up" && : >>"$X.lock" && : >>"$X.use"; } 2>&1) || say CANNOT_CREATE "$e"
-# .lock: who writes. .use: readers share it; nobody repacks or removes under them. Both end with their process, and lie
-# beside the mirror, so that they outlive it.
+# .lock: the lock of the writer. .use: the shared lock of the readers; repacking and removal take it exclusively. Both end with
+# their process. They are beside the mirror, so that they outlive it.
 exec 8>>"$X.lock" 9>>"$X.use"
 
 m() { git --git-dir="$X" "$@"; }
 
-# In our own process group where that can be had, or what ends this script would not end git.
+# Runs a command with a time limit, in this script's process group if timeout(1) can: a signal to the group ends git, too.
 limit() {
   if timeout --foreground 1 true 2>/dev/null; then set -- --foreground "$@"; fi
   timeout -k 10 "$@"
   rc=$?
-  # What does not end at TERM is killed, and that has another code.
+  # A command that timeout(1) kills exits with another code.
   [ $rc != 137 ] || rc=124
   return $rc
 }
 
-# Brings it back to what we know; fails if there is none, or nothing to go on with.
+# Brings the mirror to a known state. Fails if there is none, or if it has to be made anew.
 tidy() {
   for d in "$X" "$X/objects" "$X/refs"; do
     [ -d "$d" ] && [ ! -L "$d" ] || return 1
   done
   [ -f "$X/made" ] && [ ! -L "$X/made" ] || return 1
-  # The origin was made anew in another object format.
+  # The origin has another object format now.
   if [ -f "$X/config" ] && [ ! -L "$X/config" ]; then
     case $(head -c 4096 "$X/config" | tr -d '\0') in *'objectformat = sha256'*) now=sha256 ;; *) now=sha1 ;; esac
     case $x_config in *'objectformat = sha256'*) [ $now = sha256 ] || return 1 ;; *) [ $now = sha1 ] || return 1 ;; esac
@@ -66,22 +66,22 @@ tidy() {
   find "$X/refs" "$X/objects" ! -type f ! -type d -exec rm -f -- {} +
   find "$X/refs" -type f -size +8 -exec rm -f -- {} +
   find "$X/packed-refs" -prune -size +262144 -exec rm -f -- {} + 2>/dev/null
-  # Locks of a git that was killed: nobody else writes now.
+  # Locks of a git that was killed: this script has the writers' lock.
   find "$X/refs" \( -type l -o -name '*.lock' \) -exec rm -rf -- {} +
   find "$X/objects" \( -type l -o -name 'tmp_*' -o -name '*.lock' \) -exec rm -rf -- {} +
   if [ -d "$X/objects/pack" ]; then
     find "$X/objects/pack" -type f ! -name '*.pack' ! -name '*.idx' -exec rm -f -- {} +
   fi
-  # By renames: somebody may be reading, and half a configuration is no repository.
+  # By renames: another process may read the mirror, and an incomplete configuration is an error.
   e=$({ printf '%s' "$x_config" >"$X/config.new" && mv -f -- "$X/config.new" "$X/config" &&
     printf 'ref: refs/heads/%s\n' "${default:-none}" >"$X/HEAD.new" && mv -f -- "$X/HEAD.new" "$X/HEAD"; } 2>&1) || {
-    # Somebody removes it right now.
+    # Another process removes the mirror.
     [ -d "$X" ] || return 1
     say CANNOT_CREATE "$e"
   }
 }
 
-# Makes it anew from the origin. Under a name of its own first: what has its final name is whole.
+# Makes the mirror anew from the origin. The clone has another name until it is complete.
 make() {
   remove "$X"
   for f in "$X".new.*; do remove "$f"; done
@@ -97,10 +97,10 @@ make() {
   }
   if [ -z "$H" ] && [ -e "$n/shallow" ]; then
     remove "$n"
-    say ORIGIN_SHALLOW "$url is a shallow clone: a part of its history is missing there"
+    say ORIGIN_SHALLOW "$url is a shallow clone: it lacks a part of its history"
   fi
   { date +%s.$$ >"$n/made" && mv -- "$n" "$X" && tidy; } || {
-    echo "somebody removes the mirror" >&2
+    echo "another process removes the mirror" >&2
     exit 95
   }
 }

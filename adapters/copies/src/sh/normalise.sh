@@ -1,5 +1,5 @@
-# Brings .git to a known state before git trusts it: all that is not needed goes. HEAD is detached at the former commit after
-# that, or names a branch without a commit. Other scripts may follow.
+# Brings .git to a known state before git trusts it: removes all files that are not needed. HEAD is detached at the former commit then,
+# or names a branch without a commit. Other scripts may follow.
 #
 # Arguments: the configuration of the copy; "strict", or "mend" to replace a broken HEAD and configuration; MB that must be free;
 #            "index" to keep the index, or empty. It shifts them away.
@@ -9,7 +9,7 @@ guard_mounts
 [ "$M" = "$D/meta" ] || plain_notes
 thaw "$G"
 if [ "$2" = mend ] && [ -d "$G" ] && [ ! -L "$G" ]; then
-  # Only so that the guards pass: both are written anew below.
+  # An empty file passes the guards; it is written anew below.
   { [ -f "$G/config" ] && [ ! -L "$G/config" ]; } || {
     remove "$G/config"
     : >"$G/config"
@@ -18,10 +18,10 @@ fi
 guard
 have_git
 [ "$2" = mend ] || [ ! -e "$M/suspect" ] || say PROOF_FAILED "$(head -c 1000 "$M/suspect")"
-[ -n "$H" ] || [ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts the history"
+[ -n "$H" ] || [ ! -e "$G/shallow" ] || say SHALLOW "$G/shallow cuts off the history"
 [ ! -e "$G/commondir" ] || say GIT_DIR_BROKEN "$G/commondir leads to another repository"
 rm -f -- "$D/meta/lease"
-# Of a merge or a landing that was killed.
+# A killed merge or landing may have left these.
 remove "$M/scratch"
 remove "$D/meta/landing"
 unlock "$G"
@@ -39,9 +39,9 @@ mkdir -p "$G/info" "$G/hooks" || say CANNOT_REMOVE "cannot write below $G"
 guard_disk "$D" "$3"
 e=$({ printf '%s' "$1" >"$G/config.new" && mv -f -- "$G/config.new" "$G/config"; } 2>&1) || say CANNOT_REMOVE "$e"
 
-# Alternates, commit graphs, bitmaps and promisor marks can all lie about objects; none is needed.
+# Alternates, commit graphs, bitmaps and promisor marks can be forged; none is needed.
 remove "$G/objects/info"
-# Nor are what a killed git left, and what has a second name where somebody may write to it.
+# Leftovers of a killed git, and files with a second name, by which another process could write them, are not needed either.
 find "$G/objects" \( ! -type f ! -type d -o -name 'tmp_*' \) -exec rm -f -- {} +
 find "$G/objects" -type f -links +1 -exec rm -f -- {} +
 case $1 in *'objectformat = sha256'*) digits=64 ;; *) digits=40 ;; esac
@@ -49,7 +49,7 @@ if [ -d "$G/objects/pack" ]; then
   for f in "$G/objects/pack"/* "$G/objects/pack"/.[!.]*; do
     p=${f##*/}
     case $p in pack-*.pack) p=${p%.pack} ;; pack-*.idx) p=${p%.idx} ;; *) p= ;; esac
-    # Of another format, packs would be an error each time.
+    # A pack of another object format would be an error of each command.
     case ${p#pack-} in
     '' | *[!0-9a-f]*) ;;
     *) [ ${#p} != $((digits + 5)) ] || continue ;;
@@ -57,7 +57,7 @@ if [ -d "$G/objects/pack" ]; then
     if [ -e "$f" ] || [ -L "$f" ]; then remove "$f"; fi
   done
 fi
-# A ref is read to its end, whatever it is.
+# Git reads a ref to its end, so pipes and long files go.
 find "$G/refs" \( ! -type f ! -type d -o -type f -size +8 \) -exec rm -f -- {} +
 find "$G/packed-refs" -prune -size +262144 -exec rm -f -- {} + 2>/dev/null
 alien=$(
@@ -65,12 +65,12 @@ alien=$(
   find "$G" ! -user "$(id -u)" | sed -n 1p
 )
 if [ -n "$alien" ]; then
-  # Git would refuse to work for whoever gets this.
+  # Git refuses repositories of another user (safe.directory, git-config(1)).
   chown -Rh "$(id -u):$(id -g)" "$T" 2>/dev/null || say GIT_DIR_BROKEN "$alien belongs to another user"
 fi
 
-# Keeps the packed refs that the program $1 for sed prints. Their header line goes: it promises an order and peeled tags, which somebody else may
-# have spoilt; any other garbage would stop every git.
+# Keeps the packed refs that the sed program $1 prints. The header line is removed: it promises an order and peeled tags, which a
+# holder may have changed. Other lines would stop every git command.
 refs() {
   [ -f "$G/packed-refs" ] || return 0
   sed -n "$1" "$G/packed-refs" >"$G/packed-refs.new" && mv -f -- "$G/packed-refs.new" "$G/packed-refs"
@@ -95,8 +95,7 @@ ref:*) ;;
   ;;
 esac
 
-# Branches, tags and notes of former holders are none of the next one's. What we fetched ourselves stays: the next fetch
-# has less to load.
+# Removes branches, tags and notes of former holders. Fetched refs stay: the next fetch has less to load.
 for f in "$G"/refs/* "$G"/refs/.[!.]*; do
   [ "${f##*/}" = remotes ] && [ -d "$f" ] && [ ! -L "$f" ] || remove "$f"
 done
@@ -106,7 +105,7 @@ done
 mkdir -p "$G/refs/heads" "$G/refs/tags"
 if [ -d "$G/refs/remotes/origin" ]; then
   find "$G/refs/remotes/origin" \( -type l -o -name '*.lock' \) -exec rm -rf -- {} +
-  # By arguments: a name may have line ends, and a part of it may be the path of another file.
+  # Names are arguments: a name may have newlines, and a part of it may be the path of another file.
   find "$G/refs/remotes/origin" -type f -exec sh -c '
     for f; do
       line=

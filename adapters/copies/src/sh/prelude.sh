@@ -1,9 +1,10 @@
-# Sets what all scripts of this directory share. A library in front of another script's text; POSIX sh.
+# Sets the environment and the functions that all scripts of this directory share. A library in front of another script's text;
+# POSIX sh.
 #
-# Arguments: the resource's directory; its id; the working copy (the whole tree, a part of it or a submodule); the directory
-#            with the notes of that working copy; the address of git-lfs, or empty if large files stay pointers; the
-#            directories that the tree has, one a line, or empty for all; the number of commits of history, or empty for all;
-#            the file with the certificates of authorities, or empty. The arguments of the next script follow.
+# Arguments: the resource's directory; its id; the working copy (the whole tree, a part of it or a submodule); the metadata
+#            directory of that working copy; the address of the git-lfs server, or empty if large files stay pointers; the
+#            directories of a partial tree, one a line, or empty for the whole tree; the number of commits of history, or
+#            empty for all; the file with certificate authorities, or empty. The arguments of the next script follow.
 # Sets:      $D $R $T $M $L $W $H $C, the arguments; $G, the .git directory; $N, the directory in which a new clone grows.
 # Exits:     with each script: 93 after `say`, with a state, a tab and its details on standard output; 127, a tool is missing.
 # shellcheck shell=sh
@@ -12,14 +13,14 @@ umask 022
 D=$1 R=$2 T=$3 M=$4 L=$5 W=$6 H=$7 C=$8
 shift 8
 G=$T/.git
-# Where a new clone grows: on the same file system, and nobody else's.
+# The directory of a new clone, on the same file system. Other parts do not use it.
 N=$M
 [ "$M" != "$D/meta" ] || N=$D
 
-# Whatever the host's environment says to git is not ours: a GIT_DIR or GIT_TRACE left there would lead us astray.
+# Variables of the host's environment must not reach git: a GIT_DIR or GIT_TRACE would change its work.
 for v in $(env | sed -n 's/^\(GIT_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$v"; done
 unset CDPATH
-# Commands of an earlier call that outlived it are found by this mark (see stop.sh).
+# stop.sh finds the processes of earlier calls by this mark.
 export WHARFINGER_COPY="$R"
 export LC_ALL=C HISTFILE=/dev/null
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_ATTR_NOSYSTEM=1
@@ -29,8 +30,8 @@ export GIT_OPTIONAL_LOCKS=0 GIT_NO_REPLACE_OBJECTS=1 GIT_NO_LAZY_FETCH=1 GIT_DEF
 export GIT_PAGER=cat GIT_EDITOR=false GIT_ADVICE=0
 export GIT_ALLOW_PROTOCOL=https:ssh:file:git GIT_PROTOCOL_FROM_USER=0
 
-# The same as `git -c`, for every git here and below. Attributes and excludes of the user are files of their own, which
-# GIT_CONFIG_GLOBAL does not switch off.
+# Configures every git here and below, as `git -c` does. The user's attributes and excludes are other files, which
+# GIT_CONFIG_GLOBAL does not disable.
 confs=0
 conf() {
   export "GIT_CONFIG_KEY_$confs=$1" "GIT_CONFIG_VALUE_$confs=$2"
@@ -65,10 +66,10 @@ conf http.lowSpeedLimit 1000
 conf http.lowSpeedTime 60
 [ -z "$C" ] || conf http.sslCAInfo "$C"
 
-# The same is said of git-lfs, and before all that a tree's .lfsconfig can say: that one is read, and loses.
+# These settings of git-lfs precede those of a tree's .lfsconfig.
 if [ -n "$L" ]; then
   conf lfs.url "$L"
-  # Shared by all copies on the host. What is in it is believed by nobody: see lfs.sh.
+  # All copies on the host share the store. lfs.sh and the proof hash its files.
   conf lfs.storage "${D%/*}/mirrors/lfs"
   conf lfs.fetchinclude ''
   conf lfs.fetchexclude ''
@@ -80,11 +81,11 @@ if [ -n "$L" ]; then
   conf filter.lfs.required true
 fi
 
-# Git on this copy and no other: with both named, a missing .git is an error and never some repository further up.
+# Runs git on this copy alone. A missing .git is an error; git does not search the directories above.
 g() { git --git-dir="$G" --work-tree="$T" "$@"; }
 
-# Of lines that end with a tab and a name, as git quotes it, those that are "in" what the pool has of the tree, or "out" of it: in
-# are files in the directories of $W, and beside and above them.
+# Filters lines that end with a tab and a name, as git quotes it. Passes those of files "in" the partial tree, or "out" of it.
+# In are files in the directories of $W, and files beside and above them.
 cone() {
   [ -n "$W" ] || {
     [ "$1" = out ] && cat >/dev/null || cat
@@ -113,12 +114,12 @@ cone() {
     }'
 }
 
-# A list of commits where history is cut off, in a form that git reads.
+# Whether the file is a list of commits at which the history ends, in the format of .git/shallow.
 fit_shallow() {
   [ -f "$1" ] && [ ! -L "$1" ] && [ -z "$(find "$1" -prune -size +8192)" ] && ! grep -qv '^[0-9a-f]\{40,64\}$' "$1"
 }
 
-# Says what state was found (a stable word, then details) and ends.
+# Reports a state (a stable code, then details) and exits.
 say() {
   w=$1
   shift
@@ -126,13 +127,13 @@ say() {
   exit 93
 }
 
-# The far end of a local transport reads no `-c`: only a file can tell it that another user's repository is meant.
+# Allows repositories of other users on the serving end of a local transport, which reads a file but no `-c`.
 far_end() {
   rm -rf -- "$M/gitconfig"
   printf '[safe]\n\tdirectory = *\n' >"$M/gitconfig" 2>/dev/null && export GIT_CONFIG_GLOBAL="$M/gitconfig"
 }
 
-# Calls the function $1 when the script ends, in whatever way but a kill; the last one given is called first.
+# Calls the function $1 when the script exits, except by SIGKILL. The last function is called first.
 undo=
 at_end() {
   undo="$1 $undo"
@@ -144,14 +145,14 @@ have_git() {
   command -v git >/dev/null 2>&1 || exit 127
 }
 
-# The resource is there and is ours.
+# Checks that the directory is that of the resource.
 guard_resource() {
   [ -d "$D" ] && [ ! -L "$D" ] && [ -f "$D/meta/marker" ] || say DIRECTORY_MISSING "$D is not there or holds no marker"
   m=$(head -c 200 "$D/meta/marker")
   [ "$m" = "$R" ] || say OTHER_RESOURCE "$D belongs to $m"
 }
 
-# What we note of a part is made again when it is gone.
+# Makes the metadata directory of a part, if it is missing.
 make_notes() {
   [ "$M" != "$D/meta" ] || return 0
   if [ -L "$D/parts" ]; then rm -f -- "$D/parts"; fi
@@ -159,33 +160,33 @@ make_notes() {
   e=$(mkdir -p -- "$M" 2>&1) || say CANNOT_CREATE "$e"
 }
 
-# No link on the way down to $1, which may be missing itself.
+# Checks that no directory above $1 is a link. $1 itself may be missing.
 guard_way() {
   up=${1%/*}
-  # In two steps: what is not there is no link.
+  # A missing directory is another state than a link.
   [ -d "$up" ] || say TREE_MISSING "$up is not there"
   [ "$(cd -P -- "$up" && pwd -P)" = "$(cd -P -- "$D" && pwd -P)${up#"$D"}" ] || say TREE_REPLACED "$up leads elsewhere"
 }
 
-# The copy is there, is ours, and its directories are directories: a link would lead what follows outside.
+# Checks that the copy is that of the resource, and that its directories are no links: a link would lead the next steps outside.
 guard() {
   guard_resource
   make_notes
   guard_way "$T"
   [ -e "$T" ] || [ -L "$T" ] || say TREE_MISSING "$T is not there"
-  [ -d "$T" ] && [ ! -L "$T" ] || say TREE_REPLACED "$T is no directory"
+  [ -d "$T" ] && [ ! -L "$T" ] || say TREE_REPLACED "$T is not a directory"
   [ -e "$G" ] || [ -L "$G" ] || say GIT_DIR_MISSING "$G is not there"
-  [ -d "$G" ] && [ ! -L "$G" ] || say GIT_DIR_REPLACED "$G is no directory"
+  [ -d "$G" ] && [ ! -L "$G" ] || say GIT_DIR_REPLACED "$G is not a directory"
   for d in objects refs; do
-    [ -d "$G/$d" ] && [ ! -L "$G/$d" ] || say GIT_DIR_BROKEN "$G/$d is no directory"
+    [ -d "$G/$d" ] && [ ! -L "$G/$d" ] || say GIT_DIR_BROKEN "$G/$d is not a directory"
   done
-  [ -f "$G/config" ] && [ ! -L "$G/config" ] || say CONFIG_CHANGED "$G/config is no file"
+  [ -f "$G/config" ] && [ ! -L "$G/config" ] || say CONFIG_CHANGED "$G/config is not a file"
 }
 
-# HEAD in a form that git reads. What it points at is another question.
+# Checks that HEAD has a format that git reads. Its target is not checked.
 guard_head() {
-  [ -f "$G/HEAD" ] && [ ! -L "$G/HEAD" ] || say HEAD_BROKEN "$G/HEAD is no file"
-  # A sparse file has no end within reach.
+  [ -f "$G/HEAD" ] && [ ! -L "$G/HEAD" ] || say HEAD_BROKEN "$G/HEAD is not a file"
+  # A sparse file could be too long to read.
   [ -z "$(find "$G/HEAD" -prune -size +8)" ] || say HEAD_BROKEN "$G/HEAD is too long for one name"
   h=$(tr -d '\0' <"$G/HEAD" 2>/dev/null | sed -n 1p)
   case $h in
@@ -202,13 +203,13 @@ guard_disk() {
     printf '%s' "${kb:-}"
   })
   case $free in '' | *[!0-9]*) return 0 ;; esac
-  [ "$((free / 1024))" -ge "$2" ] || say DISK_FULL "$1 has $((free / 1024)) MB free, $2 MB are wanted"
+  [ "$((free / 1024))" -ge "$2" ] || say DISK_FULL "$1 has $((free / 1024)) MB free and needs $2 MB"
 }
 
-# The last mount point inside the copy: it may lie in another, or on it.
+# Finds the last mount point inside the copy. It may be inside another, or on top of it.
 last_mount() {
   found=
-  # The kernel writes blanks and the like as \040.
+  # The kernel writes a blank as \040 (proc_pid_mountinfo(5)).
   while read -r _ _ _ _ m _; do
     case $m in
     *\\*)
@@ -221,8 +222,8 @@ last_mount() {
   [ -n "$found" ]
 }
 
-# What is mounted inside would be emptied by the removal of the copy. What is in use is detached: whoever has it open keeps
-# it, and nobody finds it here any more.
+# Unmounts file systems inside the copy: the removal of the copy would empty them. One in use is detached; processes with open files
+# keep them.
 guard_mounts() {
   p=$(cd -P -- "$D" 2>/dev/null && pwd -P) || return 0
   while last_mount; do
@@ -231,13 +232,13 @@ guard_mounts() {
   done
 }
 
-# Directories that their owner may not write defeat every removal below them. Files need nothing: they are unlinked.
+# Makes directories writable, so that the files below can be removed. Files need no mode to be unlinked.
 unlock() {
   find "$1" -type d ! -perm -700 -exec chmod u+rwx {} \; 2>/dev/null
   return 0
 }
 
-# A directory, by a rename: it is always in one of the two places, whole.
+# Renames a directory: it is complete in one of the two places at every time.
 move() {
   chmod u+rwx -- "$1" 2>/dev/null
   mv -- "$1" "$2" 2>/dev/null && return 0
@@ -245,7 +246,7 @@ move() {
   e=$(mv -- "$1" "$2" 2>&1) || say CANNOT_REMOVE "$e"
 }
 
-# Makes way for a directory of ours that may be there: what is none of that name goes.
+# Removes a file or link in the place of a directory.
 only_dir() {
   if [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; then remove "$1"; fi
 }
@@ -255,13 +256,13 @@ remove() {
   if [ -d "$1" ] && [ ! -L "$1" ]; then unlock "$1"; fi
   rm -rf -- "$1" 2>/dev/null
   if [ -e "$1" ] || [ -L "$1" ]; then
-    # An immutable bit stops even root.
+    # The immutable attribute stops root, too (chattr(1)).
     chattr -R -i -a -- "$1" 2>/dev/null
     e=$(rm -rf -- "$1" 2>&1) || say CANNOT_REMOVE "$1: $e"
   fi
 }
 
-# An immutable or append-only bit stops even root, and only root can have set it. All that lies below goes with it.
+# Clears the immutable and append-only attributes of the files, and of all below. They stop root, too, and only root can set them.
 thaw() {
   [ "$(id -u)" = 0 ] || return 0
   for f; do
@@ -273,7 +274,7 @@ thaw() {
   done
 }
 
-# Our notes are plain files. A pipe in the place of one would hold us up for ever, a directory or a link lead what we write
+# Removes everything but plain files from the metadata. Reading a pipe would never end; a directory or a link would lead writes
 # elsewhere.
 plain_notes() {
   [ -d "$M" ] && [ ! -L "$M" ] || return 0
@@ -282,7 +283,7 @@ plain_notes() {
   chmod u+rwx -- "$D" "$M" 2>/dev/null
   for f in "$M"/* "$M"/.[!.]*; do
     [ -e "$f" ] || [ -L "$f" ] || continue
-    # Where parts and submodules lie while they are out of the tree.
+    # Parts and submodules are here while they are out of the tree.
     case ${f##*/} in sub | parked) if [ -d "$f" ] && [ ! -L "$f" ]; then continue; fi ;; esac
     [ -f "$f" ] && [ ! -L "$f" ] || remove "$f"
   done

@@ -1,7 +1,7 @@
 # Brings branches and a wanted commit from the origin into the mirror, and from there into the copy.
 #
 # Follows:   credentials.sh, mirror.sh
-# Arguments: the remote's name of what is wanted, or a whole id; its id; both are empty if only branches are wanted; the tag to set
+# Arguments: the full name of the wanted ref on the remote, or a full id; its id; both are empty for branches alone; the tag to set
 #            in the copy, or empty; "into" the copy, "anew" for every object again, or "mirror" for the mirror alone; "offline" if
 #            the origin does not answer, or empty; the mark of the mirror to remove first, or empty.
 # Input:     credentials (credentials.sh).
@@ -16,48 +16,47 @@ if [ -n "$drop" ] && [ "$(head -c 100 "$X/made" 2>/dev/null)" = "$drop" ]; then
   flock -u 9
 fi
 lost() {
-  echo "somebody removes the mirror" >&2
+  echo "another process removes the mirror" >&2
   exit 95
 }
 new=
 if ! tidy; then
   [ -z "$offline" ] || {
-    echo "there is no mirror" >&2
+    echo "the host has no mirror of the repository" >&2
     exit 94
   }
   make
   new=yes
 fi
 heads() { m for-each-ref --format='%(objectname)%09%(refname)' refs/heads 2>/dev/null | sort; }
-# Branches and wanted tips are there, as far as names go.
+# Whether the wanted object is there, and whether the tips of all branches are commits. Their histories are not checked.
 have() { [ -z "$oid" ] || m cat-file -e "$oid" 2>/dev/null; }
 tips() { ! cut -f1 "$M/heads" | m cat-file --batch-check 2>&1 | grep -qv '^[0-9a-f]* commit '; }
-# Not `fsck --connectivity-only`: that takes a tip whose parent cannot be read for well.
-# Nor is one that has lost its refs.
+# Whether the mirror has its refs and their histories. `fsck --connectivity-only` would accept a tip whose parent cannot be read.
 sound() { { [ ! -s "$M/heads" ] || [ -n "$(heads)" ]; } && m rev-list --objects --all --quiet >/dev/null 2>&1; }
 
 if [ -z "$offline" ]; then
   set --
   if [ -z "$new" ] && ! { heads | cmp -s - "$M/heads" && tips; }; then
-    # Pruned first, or a branch `feat/x` could not come where `feat` was.
+    # Pruned first: a branch `feat/x` cannot be created where `feat` was.
     set -- --prune origin '+refs/heads/*:refs/heads/*'
   fi
   in=
   if [ "$name" != "$oid" ] && ! have; then
     [ $# != 0 ] || set -- origin
-    # Under a name of ours, which collides with none that the remote has.
+    # A name that no ref of the remote can have.
     set -- "$@" "+$name:refs/wharfinger/in"
     in=yes
   fi
   if [ $# != 0 ]; then
     from_origin "$@" || {
       [ $? != 124 ] || exit 98
-      # Is it the mirror? Then the origin gives it to a new one.
+      # If the mirror is damaged, a new one gets the objects.
       ! sound || exit 94
       make
       [ -z "$in" ] || from_origin origin "+$name:refs/wharfinger/in" || exit 94
     }
-    # Moved since it was listed, maybe: what came is later, and as good.
+    # The ref may have moved since the listing. The later commit counts.
     [ -z "$in" ] || oid=$(m rev-parse -q --verify refs/wharfinger/in) || lost
   fi
   if ! have; then
@@ -74,22 +73,22 @@ have || {
   exit 94
 }
 printf 'mirror\t%s\n' "$(head -c 100 "$X/made" 2>/dev/null)"
-# A name of its own keeps it from the next repack, and lets the copy ask for it.
+# The ref keeps the commit over the next repack, and lets the copy fetch it.
 [ -z "$oid" ] || m update-ref "refs/wharfinger/want/$oid" "$oid" >&2 || exit 95
 [ "$mode" != mirror ] || exit 0
 
-# From here on others may fetch; nobody repacks.
+# Other processes may fetch from here on; repacking waits.
 flock -s -w "$clone_limit" 9 || exit 98
 heads >"$M/heads"
 flock -u 8
-# Where a history was cut off is said by a fetch alone.
+# Only a fetch can update the end of a shallow history.
 here() {
   [ -z "$H" ] && [ "$mode" != anew ] && [ -n "$oid" ] && g rev-parse -q --verify "$oid^{commit}" >/dev/null 2>&1 &&
     g for-each-ref --format='%(objectname)%09refs/heads/%(refname:lstrip=3)' refs/remotes/origin 2>/dev/null | sort |
     cmp -s - "$M/heads"
 }
 if [ "$mode" = anew ]; then
-  # What is spoilt would still be in the way, or be found first.
+  # Git would prefer a damaged object to the new one.
   for f in "$G"/objects/* "$G/refs/remotes/origin" "$G/packed-refs" "$G/shallow"; do remove "$f"; done
   mkdir -p "$G/objects/pack" || exit 95
 fi

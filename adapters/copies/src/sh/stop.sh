@@ -1,6 +1,5 @@
-# Ends the processes that a former holder, or an earlier call of ours, left: those that carry the lease's id, or whose directory,
-# program or open file lies below the directory of the copy. Then removes what lies beside the tree and the notes. Other scripts may
-# follow.
+# Ends the processes that a former holder, or an earlier call, left: those with the lease's id, or whose directory, program or open
+# file is below the directory of the copy. Then removes files beside the tree and the metadata. Other scripts may follow.
 #
 # Follows:   processes.sh (adapters/api)
 # Arguments: the lease's id, or empty; "set" to give the copy to the token first, "clear" to take it away, or empty; the token; the
@@ -13,7 +12,7 @@ plain_notes
 if [ -n "$2" ]; then
   now=$(head -c 30 "$M/fence" 2>/dev/null | tr -d '\0\n')
   case $now in '' | *[!0-9]* | ???????????????????*) now=0 ;; esac
-  # Tokens are revisions: no call of ours was held up for a thousand million changes. A holder wrote that.
+  # Tokens are revisions. A number that is 1,000,000,000 ahead was written by a holder.
   [ "$now" -le "$(($3 + 1000000000))" ] || now=0
   [ "$now" -le "$3" ] || say FENCED "$M/fence belongs to token $now, which is later than $3"
   case $2 in
@@ -58,7 +57,7 @@ fi
 
 base=$(cd -P -- "$D" 2>/dev/null && pwd -P) || base=$D
 
-# We and those that started us are never among the victims, whatever their environment says.
+# This script and its parents are never ended.
 spare=" $$ "
 p=$$
 while [ "$p" -gt 1 ]; do
@@ -73,7 +72,7 @@ while [ "$p" -gt 1 ]; do
   spare="$spare$p "
 done
 
-# The first search takes one process for all of /proc; only what it finds is looked at closely.
+# One grep searches all of /proc; each file that it finds is then compared line by line.
 marked() {
   grep -alF -e "$1" /proc/[0-9]*/environ 2>/dev/null | while IFS= read -r f; do
     if tr '\0' '\n' 2>/dev/null <"$f" | grep -qxF -e "$1"; then
@@ -83,13 +82,13 @@ marked() {
   done
 }
 
-# Whether this path lies below the directory of the copy.
+# Whether this path is below the directory of the copy.
 ours() {
   case $1 in "$base/"*) ;; *) return 1 ;; esac
 }
 
-# Processes whose directory, program or open file lies there: they can write to what the next holder gets. A path may have a
-# newline or " -> ", so no listing of several processes is read: find compares the target of a link, and prints its process.
+# Prints processes whose directory, program or open file is below the copy: they could write files of the next holder. A path may
+# have a newline or " -> ", so no listing of several processes is parsed: find compares the target of a link, and prints its process.
 at=$(printf '%s' "$base" | sed 's/[][*?\\]/\\&/g')
 finds='' newline='
 '
@@ -164,7 +163,7 @@ find_left() {
   left=$(victims)
 }
 
-# Asks all that are left to end, then makes them.
+# Sends SIGTERM to the processes that are left, and SIGKILL after two seconds.
 end_all() {
   find_left
   [ -n "$left$young" ] || return 0
@@ -177,12 +176,12 @@ end_all() {
     was=$left
     find_left
     [ -n "$left$young" ] || return 0
-    # What was unreadable at one look only was not asked yet.
+    # A process that was unreadable once only has not got SIGTERM yet.
     for pid in $left; do case " $was " in *" $pid "*) ;; *) kill -TERM "$pid" 2>/dev/null ;; esac done
     note_groups
     i=$((i + 1))
   done
-  # A killed parent's children may have been started after we looked: until none is left.
+  # A parent may start children between the search and its end: repeated until no process is left.
   i=0
   while [ $i -lt 30 ]; do
     for pid in $left; do kill -KILL "$pid" 2>/dev/null; done
@@ -198,13 +197,13 @@ end_all() {
     read -r c 2>/dev/null <"/proc/$pid/comm" || :
     names="$names $pid($c)"
   done
-  say PROCESS_SURVIVES "cannot end the processes$names"
+  say PROCESS_SURVIVES "these processes survive SIGKILL:$names"
 }
 end_all
-[ "$unsure" = ' ' ] || say PROCESSES_UNREADABLE "processes began during this lease and during another of the same user, and cannot be read:$unsure"
+[ "$unsure" = ' ' ] || say PROCESSES_UNREADABLE "these processes cannot be read, and began during this lease and another of the same user:$unsure"
 [ -z "$since" ] || rm -f -- "$M/over"
 export WHARFINGER_COPY="$R"
-# A build may have made something beside its tree.
+# A build may have created files beside its tree.
 if [ ! -L "$D" ] && [ ! -L "$D/meta" ] && [ -f "$D/meta/marker" ] && [ "$(head -c 200 "$D/meta/marker" 2>/dev/null)" = "$R" ]; then
   for f in "$D"/* "$D"/.[!.]* "$D"/..?*; do
     [ -e "$f" ] || [ -L "$f" ] || continue

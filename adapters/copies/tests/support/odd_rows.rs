@@ -277,12 +277,12 @@ pub(crate) const HOST: &[Row] = &[
     ("a mount over the whole tree", "mount -t tmpfs none ../tree", Mended),
     (
         "daemons that write on",
-        "env -u WHARFINGER_LEASE setsid sh -c 'while :; do echo junk >a.txt; echo junk >junk.$$; sleep 0.01; done' >/dev/null 2>&1 & sleep 0.1",
+        "env -u WHARFINGER_LEASE setsid sh -c 'while :; do echo junk >a.txt; echo junk >junk.$$; sleep 0.01; done' >/dev/null 2>&1 & until ls junk.* >/dev/null 2>&1; do sleep 0.01; done",
         Mended,
     ),
     (
         "a daemon that holds a file open",
-        "tail -f /dev/null >>src/main.c 2>/dev/null & cd /; env -i setsid sh -c 'exec 7>>'\"$OLDPWD\"'/.gitignore; while :; do echo junk >&7; sleep 0.05; done' >/dev/null 2>&1 & sleep 0.2",
+        "tail -f /dev/null >>src/main.c 2>/dev/null & cd /; env -i setsid sh -c 'exec 7>>'\"$OLDPWD\"'/.gitignore; while :; do echo junk >&7; sleep 0.05; done' >/dev/null 2>&1 & until grep -q junk \"$OLDPWD\"/.gitignore; do sleep 0.01; done",
         Mended,
     ),
 ];

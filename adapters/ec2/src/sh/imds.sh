@@ -10,7 +10,7 @@ command -v curl >/dev/null 2>&1 || {
 }
 token=$(curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$imds/latest/api/token") || exit 1
 
-# Sets $body to what is at this path; fails if nothing is.
+# Sets $body to the text at this path. Fails if the service has none.
 get() {
   body=$(curl -s -m 2 -w '\n%{http_code}' -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/$1") || exit 1
   code=${body##*

@@ -1,6 +1,6 @@
-# Puts the parts of a copy into the tree, or out of it.
+# Moves the parts of a copy into the tree, or out of it.
 #
-# Arguments: "clean", to remove what else lies beside them, "keep", or "look", to change nothing; then each part's directory
+# Arguments: "clean", to remove other files beside them, "keep", or "look", to change nothing; then each part's directory
 #            behind "+" (into the tree) or "-" (out of it).
 # Prints:    with "look", the directories that are out of the tree, one a line.
 # Exits:     0; 93 (prelude.sh).
@@ -27,7 +27,7 @@ for word; do
   make_notes
   at=$T/$d p=$M/parked
   only_dir "$p"
-  # What a holder made in the place of a part that is put away is not that part.
+  # A directory in the place of a part that is out of the tree is not the part.
   if [ -d "$p" ] || [ -L "$at" ] || [ ! -d "$at" ]; then remove "$at"; fi
   case $word in
   +*) [ ! -d "$p" ] || move "$p" "$at" ;;

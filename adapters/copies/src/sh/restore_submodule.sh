@@ -1,6 +1,6 @@
-# Moves a submodule from where park.sh left it to its place in the tree.
+# Moves a submodule from where park_submodules.sh left it to its place in the tree.
 #
-# Arguments: its path below the tree; the name of its notes.
+# Arguments: its path below the tree; the name of its metadata directory.
 # Prints:    "there", or "new" if it has to be cloned.
 # Exits:     0; 93 (prelude.sh).
 guard

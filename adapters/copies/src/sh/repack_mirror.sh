@@ -10,7 +10,7 @@ packs=$(find "$X/objects/pack" -name '*.pack' 2>/dev/null | wc -l)
 loose=$(find "$X/objects"/?? -type f 2>/dev/null | wc -l)
 [ "$packs" -ge 16 ] || [ "$loose" -ge 2000 ] || exit 0
 tidy || exit 0
-# Commits that are on no branch, and that nobody has wanted for two weeks.
+# Commits that are on no branch, and that no lease has wanted for 14 days.
 find "$X/refs/wharfinger/want" -type f -mtime +14 -exec rm -f -- {} + 2>/dev/null
 limit "$fetch_limit" nice -n 19 git --git-dir="$X" repack --quiet --geometric=2 -d >&2 || exit 0
 m prune-packed --quiet >&2

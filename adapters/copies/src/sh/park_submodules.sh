@@ -1,8 +1,8 @@
-# Moves the submodules of a former lease out of the tree, which is then proved without them. place.sh brings them back. The
-# recorded path of a submodule counts only if it is a directory in the tree.
+# Moves the submodules of a former lease out of the tree, which is then proved without them. restore_submodule.sh moves them back.
+# The recorded path of a submodule counts only if it is a directory in the tree.
 #
 # Arguments: none.
-# Prints:    the names of the notes of the submodules that are out of the tree, one a line.
+# Prints:    the names of the metadata directories of the submodules that are out of the tree, one a line.
 # Exits:     0; 93 (prelude.sh).
 make_notes
 only_dir "$M/sub"
@@ -13,7 +13,7 @@ for s in "$M"/sub/*; do
   case ${s##*/} in
   *[!0-9a-f]*) remove "$s" ;;
   esac
-  # What no commit of the last weeks has had is not worth its room.
+  # Removes a submodule that no commit of the last 14 days has had.
   if [ -z "$(find "$s/path" -type f -mtime -14 2>/dev/null)" ]; then remove "$s"; fi
   [ -d "$s" ] || continue
   only_dir "$s/parked"

@@ -1,21 +1,21 @@
-# Makes the copy's directory with its marker, and removes half-made trees.
+# Makes the copy's directory with its marker, and removes incomplete clones.
 #
-# Arguments: MB that must be free; the file beside its host that records where the copy lies, or empty.
+# Arguments: MB that must be free; the file beside the host's directory that records the place of the copy, or empty.
 # Exits:     0; 1, git was killed; 93, 127 (prelude.sh).
 have_git
 v=$(git version) || {
-  # One that is there and was killed is no missing one.
+  # A git that was killed is not a missing one.
   case $? in 126 | 127) exit 127 ;; *) exit 1 ;; esac
 }
 v=${v#git version }
 major=${v%%.*}
 rest=${v#*.}
 minor=${rest%%.*}
-case $major$minor in *[!0-9]* | '') say GIT_TOO_OLD "cannot read the version of git: $v" ;; esac
+case $major$minor in *[!0-9]* | '') say GIT_TOO_OLD "the version of git is unknown: $v" ;; esac
 if [ "$major" -lt 2 ] || { [ "$major" = 2 ] && [ "$minor" -lt 36 ]; }; then
-  say GIT_TOO_OLD "git is $v, 2.36 or newer is wanted"
+  say GIT_TOO_OLD "git is $v; 2.36 or newer is required"
 fi
-[ -z "$L" ] || command -v git-lfs >/dev/null 2>&1 || say LFS_MISSING "git-lfs is not there, and the pool has lfs = true"
+[ -z "$L" ] || command -v git-lfs >/dev/null 2>&1 || say LFS_MISSING "the host has no git-lfs, and the pool has lfs = true"
 [ ! -L "$D" ] || rm -f -- "$D"
 O=$D/meta
 if [ -e "$D" ] && [ ! -d "$D" ]; then remove "$D"; fi
@@ -29,7 +29,7 @@ make_notes
 chmod 700 "$M"
 for f in "$N"/new.*; do remove "$f"; done
 guard_disk "$D" "$1"
-# Under a name of its own: the parts of a copy are made beside each other.
+# The name has the process id: the parts of a copy are made in parallel.
 e=$({ printf '%s\n' "$R" >"$O/marker.$$" && mv -f -- "$O/marker.$$" "$O/marker"; } 2>&1) || say CANNOT_CREATE "$e"
 if [ -n "$2" ] && [ -d "${2%/*}" ]; then
   e=$({ printf '%s\n' "$D" >"$2.new" && mv -f -- "$2.new" "$2"; } 2>&1) || say CANNOT_CREATE "$e"

@@ -1,6 +1,6 @@
-# Waits for the remote's answer to ask.sh, and compares it with the copy.
+# Waits for the remote's answer to query_remote.sh, and compares it with the copy.
 #
-# Follows:   ask.sh; normalise.sh may stand between
+# Follows:   query_remote.sh; normalise.sh may stand between
 # Arguments: one more id to look for in the copy, or empty.
 # Prints:    an id, a tab and a name a line: HEAD, the wanted names, and the first ref as "any"; the default branch as
 #            "ref: refs/heads/NAME", a tab, HEAD; "commit" or "have", a tab and an id that the copy has as a commit or as another
@@ -22,7 +22,7 @@ if [ $rc != 0 ]; then
 fi
 rm -rf -- "$M/heads"
 listing | grep "^[0-9a-f]*${tab}refs/heads/" | sort >"$M/heads"
-# Names are data, compared whole: they never become part of a pattern or of a program. With $1 = ids it prints the ids alone.
+# Names are data and compared as a whole; they are no part of a pattern or a program. With $1 = ids it prints ids alone.
 named() {
   listing | what=$1 wanted=$names awk '
     BEGIN {
@@ -42,14 +42,14 @@ named() {
     name == "HEAD" && left ~ /^ref: refs\/heads\// '
 }
 named all
-# Git reads what is there only after it was brought back to what we know.
+# Git reads the copy only after normalise.sh.
 if [ -n "$normal" ]; then
   {
     named ids
     [ -z "$1" ] || printf '%s\n' "$1"
   } | g cat-file --batch-check 2>/dev/null |
     sed -n -e "s/^\([0-9a-f]*\) commit [0-9]*\$/commit${tab}\1/p" -e "s/^\([0-9a-f]*\) [a-z]* [0-9]*\$/have${tab}\1/p"
-  # Where a history was cut off is said by a fetch alone.
+  # Only a fetch can update the end of a shallow history.
   if [ -z "$H" ] &&
     g for-each-ref --format='%(objectname)%09refs/heads/%(refname:lstrip=3)' refs/remotes/origin 2>/dev/null | sort | cmp -s - "$M/heads"; then
     printf 'fresh\t\n'

@@ -1,4 +1,4 @@
-# Removes a submodule with its notes.
+# Removes a submodule with its metadata.
 #
 # Arguments: none.
 # Exits:     0; 93 (prelude.sh).
