@@ -6,6 +6,7 @@
 mod api;
 mod arch;
 mod calls;
+mod crates;
 mod deploy;
 mod engine;
 mod secrets;

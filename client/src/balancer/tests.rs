@@ -1,10 +1,8 @@
-#![cfg(feature = "server")]
-
 use super::*;
-use crate::client::Client;
-use crate::client::testing::{Broker, bookmark, lease};
 use crate::pb;
 use crate::pb::LeaseState;
+use crate::testing::{bookmark, lease, Broker};
+use crate::Client;
 use tonic_types::{ErrorDetails, StatusExt};
 
 fn stands_by(leader: Option<String>) -> Status {
@@ -131,5 +129,5 @@ async fn a_watch_goes_to_any_of_them() {
     };
     assert_eq!(asked.from_revision, 4);
     tell.send(bookmark(8, true)).await.unwrap();
-    assert_eq!(reading.await.unwrap(), crate::client::Watched::Synced { revision: 8 });
+    assert_eq!(reading.await.unwrap(), crate::Watched::Synced { revision: 8 });
 }

@@ -5,32 +5,33 @@ use std::time::Duration;
 
 /// Waits that grow from `first` to `longest`. Each is a random part of its span, between a half and all of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+    /// Waits between `first` and `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
 
     /// The next wait: not shorter than what the other side asked for, but at most the longest.
-    pub(crate) fn wait(&mut self, asked: Option<Duration>) -> Duration {
+    pub fn wait(&mut self, asked: Option<Duration>) -> Duration {
         let wait = jittered(self.next, 0.5).max(asked.unwrap_or_default().min(self.longest));
         self.next = (self.next * 2).min(self.longest);
         wait
     }
 
     /// Begins again with the first wait, after a success.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
 /// A random part of a time, from `least` (0 to 1) of it to all.
-pub(crate) fn jittered(time: Duration, least: f64) -> Duration {
+pub fn jittered(time: Duration, least: f64) -> Duration {
     // 53 bits fit a double exactly.
     let unit = (random() >> 11) as f64 / (1u64 << 53) as f64;
     time.mul_f64(least + (1.0 - least) * unit)

@@ -23,10 +23,10 @@ pub enum ClientError {
     /// No capacity now, or a limit was reached. Come back after [`ClientError::retry_after`], or queue.
     #[error("{}", .0.message())]
     Capacity(Status),
-    /// A watch wants to resume from where the broker can't: start from the current state.
+    /// A watch wants to resume from a revision that the broker no longer has: start from the current state.
     #[error("{}", .0.message())]
     Resync(Status),
-    /// The broker can't be reached or can't answer now. The operator must act if it stays so; what was asked may have
+    /// The broker cannot be reached or cannot answer now. The operator must act if it stays so; what was asked may have
     /// been done, so repeat it as it is.
     #[error("the broker can't be reached or does not answer now: {}", described(.0))]
     Unavailable(Status),
@@ -40,7 +40,7 @@ pub enum ClientError {
 pub struct Violation {
     /// Path of the field in the request's message.
     pub field: String,
-    /// What is wrong and what would be right.
+    /// The mistake, and what would be right.
     pub description: String,
 }
 
@@ -79,7 +79,7 @@ fn lost_contact(status: &Status) -> bool {
 }
 
 impl ClientError {
-    /// What the broker or the transport said.
+    /// The status of the broker or of the transport.
     pub fn status(&self) -> Option<&Status> {
         match self {
             ClientError::Address(_) => None,

@@ -1,10 +1,8 @@
 //! A broker that does what a test says, for the tests of the client.
 
-#![cfg(feature = "server")]
-
-use crate::client::{Client, ClientOptions};
 use crate::pb;
 use crate::pb::lease_service_server::{LeaseService, LeaseServiceServer};
+use crate::{Client, ClientOptions};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{async_trait, Request, Response, Status};
 
 pub(crate) type Message = Result<pb::WatchResponse, Status>;
 

@@ -1,7 +1,5 @@
-#![cfg(feature = "server")]
-
 use super::*;
-use crate::client::testing::{Broker, bookmark, lease, told};
+use crate::testing::{bookmark, lease, told, Broker};
 use tonic::Status;
 
 fn renewed(lease: pb::Lease) -> Result<pb::RenewResponse, Status> {
@@ -142,6 +140,43 @@ async fn an_unavailable_broker_is_asked_again_with_the_same_request_id() {
     let asked = broker.script.leases_asked.lock().unwrap().clone();
     assert_eq!(asked.len(), 3);
     assert!(!asked[0].request_id.is_empty() && asked.iter().all(|request| *request == asked[0]));
+}
+
+/// Says when it is dropped.
+struct Work(Arc<std::sync::atomic::AtomicBool>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Release);
+    }
+}
+
+#[tokio::test]
+async fn work_is_dropped_when_its_lease_breaks_and_not_before() {
+    let (mut broker, guard) = held().await;
+    let (_, tell) = broker.watches.recv().await.unwrap();
+    assert_eq!(guard.run(async { 7 }).await.unwrap(), 7);
+
+    let dropped = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let work = Work(dropped.clone());
+    let begun = tokio::sync::Notify::new();
+    let running = guard.run(async {
+        let _work = work;
+        begun.notify_one();
+        std::future::pending::<()>().await;
+    });
+    let breaking = async {
+        begun.notified().await;
+        assert!(!dropped.load(std::sync::atomic::Ordering::Acquire), "the lease is held");
+        tell.send(told(lease(4, pb::LeaseState::Broken))).await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(running, breaking);
+    assert!(matches!(ended, Err(Lost::Ended(_))), "{ended:?}");
+    assert!(dropped.load(std::sync::atomic::Ordering::Acquire));
+
+    // Work that comes too late does not begin.
+    let late = guard.run(async { panic!("begun") }).await;
+    assert!(matches!(late, Err(Lost::Ended(_))));
 }
 
 #[tokio::test]

@@ -1,22 +1,27 @@
-//! The client: leases that renew themselves, watches that resume, errors by who must act.
+//! The client of a Wharfinger broker: leases that renew themselves, watches that resume, work that ends when its lease breaks,
+//! errors by who must act.
 //!
 //! ```no_run
-//! use wharfinger::client::Client;
-//! use wharfinger::pb::{LeaseRequest, Outcome, Selector};
+//! use wharfinger_client::pb::{LeaseRequest, Outcome, Selector};
+//! use wharfinger_client::Client;
 //!
-//! # async fn build() {}
+//! # async fn build(path: &str) -> bool { path.is_empty() }
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::connect("127.0.0.1:7411").await?;
-//! let guard = client.acquire(LeaseRequest {
-//!     holder: "build 17".into(),
-//!     selector: Some(Selector { pool: "copies".into(), ..Selector::default() }),
-//!     ..LeaseRequest::default()
-//! }).await?;
+//! let guard = client
+//!     .acquire(LeaseRequest {
+//!         holder: "build 17".into(),
+//!         selector: Some(Selector { pool: "copies".into(), ..Selector::default() }),
+//!         ..LeaseRequest::default()
+//!     })
+//!     .await?;
 //! let lease = guard.active().await?;
-//! println!("work in {}", lease.access.as_ref().map(|access| access.path.as_str()).unwrap_or_default());
-//! tokio::select! {
-//!     () = build() => { guard.release(Outcome::Ok, "").await?; }
-//!     lost = guard.broken() => eprintln!("start again elsewhere: {lost}"),
+//! let path = lease.access.as_ref().map(|access| access.path.as_str()).unwrap_or_default();
+//! // The build is dropped at the moment at which the lease breaks.
+//! match guard.run(build(path)).await {
+//!     Ok(true) => drop(guard.release(Outcome::Ok, "").await?),
+//!     Ok(false) => drop(guard.release(Outcome::Failed, "the build failed").await?),
+//!     Err(lost) => eprintln!("start again elsewhere: {lost}"),
 //! }
 //! # Ok(())
 //! # }
@@ -26,32 +31,55 @@
 //! never older than what the client received before, whichever server it asks.
 //!
 //! Each client has two connections: one for calls and one for watches, so that a slow watcher never delays a renewal. Both
-//! are kept alive while idle and reconnect by themselves. The client needs a Tokio runtime, and none of the server's features.
+//! are kept alive while idle and reconnect by themselves. The client needs a Tokio runtime with timers and I/O.
+//!
+//! Messages and services are in [`pb`]. A client of this version works with each server of the same major version: it decides
+//! by two times of a lease ([`pb::Lease::may_work`], [`pb::Lease::is_over`]), never by a state that it may not know.
+//!
+//! Rust 1.85 or newer. The compiler 1.85 itself is not run by the tests of this repository: clippy's `incompatible_msrv`, the
+//! edition 2021 and the versions of the dependencies hold it.
 
+#![warn(missing_docs)]
+
+mod backoff;
 mod balancer;
+mod clock;
 mod error;
 mod guard;
+pub mod pb;
+mod random;
 #[cfg(test)]
 mod testing;
 mod watch;
 
 pub use balancer::Endpoints;
-#[cfg(feature = "server")]
-pub(crate) use balancer::never_stood;
-pub use error::{ClientError, Violation, reason, violations};
+pub use error::{reason, violations, ClientError, Violation};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
 
+/// Parts that the other crates of this repository share. They may change in any version.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::balancer::{never_stood, parse_addresses};
+
+    /// Waits between attempts.
+    pub mod backoff {
+        pub use crate::backoff::{jittered, Backoff};
+    }
+
+    /// Random numbers.
+    pub mod random {
+        pub use crate::random::{random, request_id};
+    }
+}
+
 use crate::backoff::Backoff;
-use crate::pb;
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use balancer::parse;
-#[cfg(feature = "cli")]
-pub(crate) use balancer::parse_addresses;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -193,7 +221,7 @@ impl Client {
     /// `request_id`, or they expire.
     pub async fn lease(&self, mut request: pb::LeaseRequest) -> Result<pb::LeaseResponse, ClientError> {
         if request.request_id.is_empty() {
-            request.request_id = crate::random::request_id();
+            request.request_id = random::request_id();
         }
         let wait = request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
         let end = Instant::now() + wait;

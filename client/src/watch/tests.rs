@@ -1,7 +1,5 @@
-#![cfg(feature = "server")]
-
 use super::*;
-use crate::client::testing::{Broker, bookmark, lease, told};
+use crate::testing::{bookmark, lease, told, Broker};
 
 async fn revision_of(watch: &mut WatchStream) -> u64 {
     match watch.next().await.unwrap() {

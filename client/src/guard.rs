@@ -1,10 +1,10 @@
 //! A guard that keeps a lease: it renews the lease in the background, watches it, and reports its loss.
 
-use crate::backoff::{Backoff, jittered};
-use crate::client::error::ClientError;
-use crate::client::watch::{WatchStream, Watched};
-use crate::client::{Client, limited, span};
+use crate::backoff::{jittered, Backoff};
+use crate::error::ClientError;
 use crate::pb;
+use crate::watch::{WatchStream, Watched};
+use crate::{limited, span, Client};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Status of a lease that a guard keeps.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum LeaseStatus {
     /// The lease waits, or its slot is made ready; its `trouble` has the last failure.
     Waiting(Arc<pb::Lease>),
@@ -29,8 +30,9 @@ pub enum LeaseStatus {
     Lost(Lost),
 }
 
-/// Endpoints in which a lease was lost.
+/// Why a lease is lost.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Lost {
     /// The lease ended, and this guard did not end it. Its state, causes and replacement explain the end.
     Ended(Arc<pb::Lease>),
@@ -143,6 +145,24 @@ impl LeaseGuard {
         }
     }
 
+    /// Runs work until it ends or the lease is lost, whatever comes first. When the lease is lost the work is dropped at its next
+    /// `await`, before this returns. A task that the work spawned continues, unless its handle aborts it when dropped
+    /// (`tokio::task::JoinSet`, `tokio_util::task::AbortOnDropHandle`). Waits for nothing: call [`LeaseGuard::active`] first.
+    ///
+    /// # Errors
+    /// [`Lost`], also if the lease was lost before.
+    pub async fn run<F: Future>(&self, work: F) -> Result<F::Output, Lost> {
+        if let LeaseStatus::Lost(lost) = &*self.status.borrow() {
+            return Err(lost.clone());
+        }
+        tokio::select! {
+            // An end that is known comes before the news of a loss.
+            biased;
+            output = work => Ok(output),
+            lost = self.broken() => Err(lost),
+        }
+    }
+
     /// Ends the lease and the others of its group. While the broker is unavailable the release is repeated, within the client's
     /// options.
     ///
@@ -190,11 +210,9 @@ impl LeaseGuard {
 
     async fn wait_for(&self, wanted: impl FnMut(&LeaseStatus) -> bool) -> LeaseStatus {
         let mut status = self.status.clone();
-        match status.wait_for(wanted).await {
-            Ok(status) => status.clone(),
-            // The keeper ended without a last status: the lease is no longer renewed.
-            Err(_) => LeaseStatus::Lost(Lost::NoContact(self.lease())),
-        }
+        let found = status.wait_for(wanted).await.map(|status| status.clone());
+        // An error: the keeper ended without a last status, and the lease is no longer renewed.
+        found.unwrap_or_else(|_| LeaseStatus::Lost(Lost::NoContact(self.lease())))
     }
 }
 
@@ -358,7 +376,11 @@ fn first_renewal(lease: &pb::Lease) -> Duration {
     let ttl = ttl(lease);
     let expires_at = lease.expires_at.and_then(|at| SystemTime::try_from(at).ok());
     let left = expires_at.and_then(|at| at.duration_since(crate::clock::wall()).ok()).unwrap_or_default();
-    if left >= ttl.mul_f64(0.9) && left <= ttl.mul_f64(1.1) { third(ttl) } else { Duration::ZERO }
+    if left >= ttl.mul_f64(0.9) && left <= ttl.mul_f64(1.1) {
+        third(ttl)
+    } else {
+        Duration::ZERO
+    }
 }
 
 async fn at(time: Option<Instant>) {

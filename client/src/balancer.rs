@@ -4,11 +4,11 @@
 //! address, and the same call goes there at once: a refused call did nothing. A call whose connection was never established is
 //! retried as well. A later failure is returned; only the caller knows whether to repeat it. The next call goes to the next server.
 
-use super::{ClientError, ClientOptions, error};
+use super::{error, ClientError, ClientOptions};
 use crate::random::random;
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
-use std::future::{Future, poll_fn};
+use std::future::{poll_fn, Future};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -61,8 +61,10 @@ pub(super) fn parse(endpoints: &str, options: &ClientOptions) -> Result<Vec<Endp
 }
 
 /// The endpoint of each server, for health checks.
-#[cfg(feature = "cli")]
-pub(crate) fn parse_addresses(endpoints: &str) -> Result<Vec<Endpoint>, ClientError> {
+///
+/// # Errors
+/// [`ClientError::Address`].
+pub fn parse_addresses(endpoints: &str) -> Result<Vec<Endpoint>, ClientError> {
     parse(endpoints, &ClientOptions::default())
 }
 
@@ -181,7 +183,11 @@ impl Endpoints {
             Some(leader) if self.shared.go_to(self.watches, &leader, dead).is_ok() => return Next::Again,
             Some(_) | None => self.shared.go_on(self.watches, at, count),
         }
-        if refusal { Next::Again } else { Next::Done }
+        if refusal {
+            Next::Again
+        } else {
+            Next::Done
+        }
     }
 
     async fn carry(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
@@ -243,7 +249,7 @@ impl Drop for Hanging<'_> {
 }
 
 /// Whether the connection was never established, so that nothing was sent.
-pub(crate) fn never_stood(error: &tonic::transport::Error) -> bool {
+pub fn never_stood(error: &tonic::transport::Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<ConnectError>() {

@@ -1,4 +1,4 @@
-//! What a client decides by: two times of a lease, never its state, so that it survives states that a later version adds.
+//! The rule by which a client decides: two times of a lease, never its state, so that it survives states of a later version.
 
 use super::{Access, Lease, Resource};
 use std::collections::BTreeMap;

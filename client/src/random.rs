@@ -4,12 +4,12 @@
 ///
 /// # Panics
 /// If the operating system has no random numbers. The standard library's maps panic then too.
-pub(crate) fn random() -> u64 {
+pub fn random() -> u64 {
     getrandom::u64().expect("the operating system returns random numbers")
 }
 
 /// An id for a request that no other request has.
-pub(crate) fn request_id() -> String {
+pub fn request_id() -> String {
     format!("{:016x}{:016x}", random(), random())
 }
 
