@@ -26,6 +26,7 @@ mod kill;
 mod landing;
 mod many_watches;
 mod notices;
+mod old_client;
 mod postgres;
 #[path = "../support/postgres.rs"]
 mod postgresql;
