@@ -25,6 +25,7 @@ mod hosts;
 mod kill;
 mod landing;
 mod many_watches;
+mod messages;
 mod notices;
 mod old_client;
 mod postgres;
