@@ -14,6 +14,8 @@ mod db;
 mod doctor;
 mod error;
 mod exit;
+#[cfg(feature = "server")]
+mod findings;
 #[cfg(feature = "postgres")]
 mod follow;
 mod health;
@@ -230,7 +232,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
         #[cfg(feature = "server")]
-        Verb::CheckConfig(args) => check_config::check(&ui, &args),
+        Verb::CheckConfig(args) => check_config::check(&ui, &args).await,
         #[cfg(feature = "server")]
         Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod brake;
+mod check_connect;
 mod clock;
 mod command;
 mod copies;

@@ -122,6 +122,23 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
+    /// A copy that is not there, in a directory of its own, with which the remote can be asked.
+    pub(crate) fn for_questions(shell: Arc<dyn Shell>, dir: &str, config: &Config) -> Self {
+        Self {
+            shell,
+            note: String::new(),
+            host_lease: String::new(),
+            host_dir: String::new(),
+            at: format!("{dir}/tree"),
+            notes: dir.to_string(),
+            part: String::new(),
+            dir: dir.to_string(),
+            resource: "check-config".to_string(),
+            format: None,
+            config: config.clone(),
+        }
+    }
+
     /// Finds out where the job's resource lies.
     pub(crate) fn of(job: &ResourceJob, config: &Config, handle: Option<&Handle>) -> Result<Self, Failure> {
         let Some(parent) = &job.parent else {

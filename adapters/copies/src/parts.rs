@@ -35,6 +35,11 @@ impl Parts {
             })?),
         };
         let whole = Copy::of(job, config, handle.as_ref())?;
+        Ok(Self::around(whole, config, handle.as_ref()))
+    }
+
+    /// The parts of this resource.
+    pub(crate) fn around(whole: Copy, config: &Config, handle: Option<&Handle>) -> Self {
         let list: Vec<Copy> = if config.repositories.is_empty() {
             vec![whole.clone()]
         } else {
@@ -52,7 +57,7 @@ impl Parts {
                         part: dir.clone(),
                         // That there is a copy is noted once, for the whole.
                         note: String::new(),
-                        format: handle.as_ref().and_then(|handle| handle.parts.get(dir)).cloned(),
+                        format: handle.and_then(|handle| handle.parts.get(dir)).cloned(),
                         config,
                         ..whole.clone()
                     }
@@ -61,7 +66,7 @@ impl Parts {
         };
         let default = config.default_part();
         let default = list.iter().position(|copy| copy.part == default).unwrap_or_default();
-        Ok(Self { whole, list, default })
+        Self { whole, list, default }
     }
 
     /// Whether the tree holds several repositories.
