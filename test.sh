@@ -181,7 +181,7 @@ part_lint() {
   check "the API's files follow the rules of buf" "$BUF" lint
   check "the API's files have the layout of buf" "$BUF" format --diff --exit-code
   check "the API breaks no client of the last release" "$BUF" breaking --against proto/baseline.binpb
-  check "the crates can be packed for publishing" cargo package --quiet --workspace --no-verify --allow-dirty
+  check "the crates could be published" cargo publish --quiet --workspace --dry-run --no-verify --allow-dirty
   # Without advisories: their database is not in every network.
   check "dependencies" dependencies
 }

@@ -134,8 +134,9 @@ fn an_old_client_leases_renews_watches_and_releases() {
     assert_eq!(old.next_lease(&mut watch)["state"], "LEASE_STATE_ACTIVE");
 
     let renewed = old.call("LeaseService/Renew", &json!({ "lease_id": id, "ttl": "300s" })).unwrap();
-    assert_eq!(renewed["lease"]["ttl"], "300s", "{renewed}");
-    assert_eq!(old.next_lease(&mut watch)["ttl"], "300s");
+    let until = &renewed["lease"]["expires_at"];
+    assert!(until.is_string() && *until != lease["expires_at"], "{renewed}");
+    assert_eq!(old.next_lease(&mut watch)["expires_at"], *until);
 
     let released = json!({ "lease_id": id, "outcome": "OUTCOME_OK", "note": "by an old client" });
     let released = old.call("LeaseService/Release", &released).unwrap();
