@@ -172,13 +172,16 @@ part_lint() {
   need_packages shellcheck:shellcheck shfmt:shfmt || true
   check "formatting" cargo fmt --all --check
   check "clippy" cargo clippy --workspace --all-targets -- -D warnings
-  check "the client library builds without the server" cargo check --no-default-features
+  check "the client library builds without the server" cargo check -p wharfinger-client
+  check "the client library builds with the dependencies of Rust 1.85" scripts/client-msrv.sh
+  check "the agent's command line builds without the server" cargo clippy --no-default-features --features agent -- -D warnings
   check "the server builds without PostgreSQL and EC2" cargo check --no-default-features --features cli
   check "shell scripts" scripts/lint-shell.sh
   need_buf || true
   check "the API's files follow the rules of buf" "$BUF" lint
   check "the API's files have the layout of buf" "$BUF" format --diff --exit-code
   check "the API breaks no client of the last release" "$BUF" breaking --against proto/baseline.binpb
+  check "the crates could be published" cargo publish --quiet --workspace --dry-run --no-verify --allow-dirty
   # Without advisories: their database is not in every network.
   check "dependencies" dependencies
 }

@@ -2,20 +2,25 @@
 
 #[cfg(feature = "server")]
 mod adapters;
-mod backoff;
-#[cfg(feature = "cli")]
+#[cfg(feature = "agent")]
 pub mod cli;
-pub mod client;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(any(feature = "server", feature = "agent"))]
+mod duration;
 #[cfg(feature = "server")]
 pub mod engine;
-pub mod pb;
-mod random;
 #[cfg(feature = "server")]
 pub mod rpc;
 #[cfg(feature = "server")]
 pub mod store;
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
 pub mod telemetry;
+
+pub use wharfinger_client as client;
+#[cfg(feature = "server")]
+use wharfinger_client::internal::backoff;
+#[cfg(any(feature = "server", feature = "agent"))]
+use wharfinger_client::internal::random;
+pub use wharfinger_client::pb;

@@ -1,11 +1,13 @@
 //! Pools with `adapter = "copies"`: git working copies on hosts.
 
-use super::{AdapterConfig, Kind, LiveAdapter, Settings, Shared, plain, same};
+use super::{AdapterConfig, Finding, Kind, LiveAdapter, Settings, Shared, plain, same, tried};
 use crate::rpc::PoolCredentials;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
-use wharfinger_adapter::Failure;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
+use wharfinger_adapter::{Failure, Shell};
 use wharfinger_copies::{Config, CopiesAdapter};
 use wharfinger_core::Traits;
 
@@ -41,6 +43,12 @@ impl Settings for Config {
 
     fn make(&self, pool: &str, _: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {
         CopiesAdapter::new(pool.into(), self.clone()).map(plain)
+    }
+
+    fn ask_remotes<'a>(&'a self, shell: &'a Arc<dyn Shell>) -> Option<BoxFuture<'a, Vec<Finding>>> {
+        let asked = wharfinger_copies::ask_remotes(shell, self);
+        let findings = asked.map(|all| all.into_iter().map(|one| tried(one.repository, one.result)).collect());
+        Some(findings.boxed())
     }
 
     fn equals(&self, other: &dyn Settings) -> bool {

@@ -26,7 +26,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value};
-use wharfinger_adapter::{Adapter, Failure};
+use wharfinger_adapter::{Adapter, Failure, Shell};
 use wharfinger_core::{Item, Traits};
 
 /// All kinds of this program, in the order in which messages list them.
@@ -94,6 +94,18 @@ pub(crate) trait Settings: fmt::Debug + Any + Send + Sync {
     /// Tries everything that the pool needs outside of this machine. `None`: the kind has nothing to try.
     fn examine<'a>(&'a self, pool: &'a str, shared: &'a Shared) -> Option<BoxFuture<'a, Vec<Finding>>> {
         let _ = (pool, shared);
+        None
+    }
+
+    /// Logs in to the hosts of the pool, and changes nothing there. `None`: the pool has no hosts that exist already.
+    fn reach<'a>(&'a self, pool: &'a str) -> Option<BoxFuture<'a, Vec<HostReached>>> {
+        let _ = pool;
+        None
+    }
+
+    /// Asks the remotes of the pool from a host. `None`: the kind has none.
+    fn ask_remotes<'a>(&'a self, shell: &'a Arc<dyn Shell>) -> Option<BoxFuture<'a, Vec<Finding>>> {
+        let _ = shell;
         None
     }
 
@@ -203,7 +215,22 @@ impl Shared {
     }
 }
 
-/// The result of one attempt of `doctor`.
+/// The result of a login to one host, as `check-config --connect` makes it.
+pub(crate) struct HostReached {
+    pub(crate) finding: Finding,
+    /// A shell on the host, if it could be used.
+    pub(crate) shell: Option<Arc<dyn Shell>>,
+}
+
+/// The finding of an attempt whose error has its remedy.
+fn tried(what: String, result: Result<String, Failure>) -> Finding {
+    match result {
+        Ok(text) => Finding { what, health: Health::Good, text },
+        Err(failure) => Finding { what, health: Health::Bad, text: format!("{}: {}", failure.reason, failure.message) },
+    }
+}
+
+/// The result of one attempt of `doctor` or `check-config --connect`.
 #[derive(Clone, Debug)]
 pub(crate) struct Finding {
     /// The permission or setting.

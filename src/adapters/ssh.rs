@@ -1,7 +1,9 @@
 //! Pools with `adapter = "ssh"`: machines that are listed, reached by SSH.
 
-use super::{AdapterConfig, Change, Kind, LiveAdapter, Settings, Shared, same};
+use super::{AdapterConfig, Change, HostReached, Kind, LiveAdapter, Settings, Shared, same, tried};
 use crate::rpc::PoolCredentials;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
@@ -50,6 +52,26 @@ impl Settings for Config {
 
     fn make(&self, pool: &str, _: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {
         Ok(Arc::new(Live(Arc::new(SshAdapter::new(pool.into(), self.clone())?))))
+    }
+
+    fn reach<'a>(&'a self, pool: &'a str) -> Option<BoxFuture<'a, Vec<HostReached>>> {
+        let reached = async move {
+            let adapter = match SshAdapter::new(pool.into(), self.clone()) {
+                Ok(adapter) => adapter,
+                Err(failure) => {
+                    return vec![HostReached { finding: tried("hosts".into(), Err(failure)), shell: None }];
+                }
+            };
+            let hosts = adapter.reach().await.into_iter().map(|host| {
+                let (shell, result) = match host.result {
+                    Ok((shell, said)) => (Some(shell), Ok(format!("logged in; {said}"))),
+                    Err(failure) => (None, Err(failure)),
+                };
+                HostReached { finding: tried(format!("host {}", host.host), result), shell }
+            });
+            hosts.collect()
+        };
+        Some(reached.boxed())
     }
 
     fn equals(&self, other: &dyn Settings) -> bool {

@@ -2,10 +2,14 @@
 
 use super::error::Failure;
 use super::exit::Exit;
+use super::findings;
 use super::ui::Ui;
+use crate::adapters::{Finding, Health};
 use crate::config::{ConfigError, Loaded, duration};
 use clap::Args;
+use futures::future::join_all;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wharfinger_core::{Brake, Millis, PoolConfig};
 
@@ -15,6 +19,9 @@ pub(crate) struct CheckConfigArgs {
     /// Which
     #[arg(value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     config: PathBuf,
+    /// Log in to each host and ask each remote; change nothing there
+    #[arg(long)]
+    connect: bool,
 }
 
 /// Loads a configuration; what is wrong with it is told in full.
@@ -28,12 +35,18 @@ pub(crate) fn load(ui: &Ui, path: &Path) -> Result<Loaded, Failure> {
     })
 }
 
-/// Checks and prints a summary.
-pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
+/// Checks and prints a summary. With `--connect` the exit code is 78 if a host or a remote cannot be used.
+pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
     let loaded = load(ui, &args.config)?;
+    let found = if args.connect { connect(&loaded).await } else { Vec::new() };
+    let exit = if found.iter().any(|(_, one)| one.health == Health::Bad) { Exit::Config } else { Exit::Ok };
     if ui.json {
-        ui.document(&summary(&loaded))?;
-        return Ok(Exit::Ok);
+        let mut document = summary(&loaded);
+        if args.connect {
+            document["findings"] = findings::json(&found);
+        }
+        ui.document(&document)?;
+        return Ok(exit);
     }
     ui.out(&format!("listen  {}", loaded.server.listen))?;
     ui.out(&format!("store   {}", loaded.store))?;
@@ -64,8 +77,51 @@ pub(crate) fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
     }
     ui.out("")?;
     ui.print(table, "no pools: nothing can be leased until there is one")?;
-    ui.out(&format!("\n{} is fine", args.config.display()))?;
-    Ok(Exit::Ok)
+    if args.connect {
+        ui.out("")?;
+        findings::print(ui, &found, "no pool has hosts that could be logged in to")?;
+    }
+    if exit == Exit::Ok {
+        ui.out(&format!("\n{} is fine", args.config.display()))?;
+    }
+    Ok(exit)
+}
+
+/// Logs in to the hosts of each pool, all at the same time, and asks the remotes from one host of each pool of hosts.
+async fn connect(loaded: &Loaded) -> Vec<(String, Finding)> {
+    let pools = loaded.pools.iter().filter(|pool| pool.enabled);
+    let pools = pools.filter_map(|pool| Some((pool, loaded.adapters.get(&*pool.name)?)));
+    let pools: Vec<_> = pools.collect();
+    let reached = pools.iter().filter_map(|(pool, settings)| {
+        let reached = settings.settings().reach(&pool.name)?;
+        Some(async move { (pool.name.clone(), reached.await) })
+    });
+    let mut found = Vec::new();
+    let mut shells = BTreeMap::new();
+    for (pool, hosts) in join_all(reached).await {
+        for host in hosts {
+            found.push((pool.to_string(), host.finding));
+            if let Some(shell) = host.shell {
+                shells.entry(pool.clone()).or_insert(shell);
+            }
+        }
+    }
+    for (pool, settings) in &pools {
+        for on in &pool.on {
+            let from = format!("from pool {on}");
+            let Some(shell) = shells.get(on) else {
+                let text = "no host of that pool can be logged in to now";
+                found.push((pool.name.to_string(), Finding { what: from, health: Health::Untried, text: text.into() }));
+                continue;
+            };
+            let Some(asked) = settings.settings().ask_remotes(shell) else { continue };
+            for finding in asked.await {
+                let finding = Finding { what: format!("{} {from}", finding.what), ..finding };
+                found.push((pool.name.to_string(), finding));
+            }
+        }
+    }
+    found
 }
 
 /// What becomes of live leases when the configuration takes their resource away.
@@ -110,7 +166,7 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
                 "adapter": &*pool.adapter,
                 "on": pool.on.iter().map(|name| &**name).collect::<Vec<_>>(),
                 "enabled": pool.enabled,
-                "labels": pool.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<std::collections::BTreeMap<_, _>>(),
+                "labels": pool.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<BTreeMap<_, _>>(),
                 "machines": pool.inventory.as_ref().map(|items| {
                     items.iter().map(|item| json!({ "name": &*item.name, "enabled": item.enabled })).collect::<Vec<_>>()
                 }),

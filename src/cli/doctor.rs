@@ -3,6 +3,7 @@
 use super::check_config::load;
 use super::error::Failure;
 use super::exit::Exit;
+use super::findings;
 use super::ui::Ui;
 use crate::adapters::{Finding, Health, Shared};
 use clap::{Args, Subcommand};
@@ -37,26 +38,9 @@ pub(crate) async fn examine(ui: &Ui, patient: &Patient) -> Result<Exit, Failure>
     }
     let bad = found.iter().any(|(_, finding)| finding.health == Health::Bad);
     if ui.json {
-        let findings: Vec<_> = found
-            .iter()
-            .map(|(pool, one)| json!({ "pool": pool, "what": one.what, "result": word(&one.health), "text": one.text }))
-            .collect();
-        ui.document(&json!({ "findings": findings }))?;
+        ui.document(&json!({ "findings": findings::json(&found) }))?;
     } else {
-        let mut table = ui.table(&["POOL", "WHAT", "RESULT", "TEXT"]);
-        for (pool, one) in &found {
-            table.add_row(vec![pool.as_str(), one.what.as_str(), word(&one.health), one.text.as_str()]);
-        }
-        ui.print(table, "this configuration has no pool of kind ec2")?;
+        findings::print(ui, &found, "this configuration has no pool of kind ec2")?;
     }
     Ok(if bad { Exit::Config } else { Exit::Ok })
-}
-
-fn word(health: &Health) -> &'static str {
-    match health {
-        Health::Good => "good",
-        Health::Bad => "MISSING",
-        Health::Minor => "missing, not needed",
-        Health::Untried => "not tried",
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::exit::Exit;
 use crate::client::{ClientError, Violation};
+#[cfg(feature = "server")]
 use crate::config::ConfigError;
 use std::fmt::Write as _;
 use tonic::{Code, Status};
@@ -84,7 +85,7 @@ fn exit_of(error: &ClientError) -> Exit {
         },
         ClientError::Capacity(_) | ClientError::Unavailable(_) => Exit::Unavailable,
         ClientError::Bug(_) => Exit::Internal,
-        #[expect(unreachable_patterns, reason = "the enum may grow; a kind that is not known here is our error")]
+        // The enum may grow; a kind that is not known here is our error.
         _ => Exit::Internal,
     }
 }
@@ -127,6 +128,7 @@ fn remedy_of(error: &ClientError, reason: Option<&str>, server: &str) -> Option<
     Some(text)
 }
 
+#[cfg(feature = "server")]
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let failure = Failure::new(Exit::Config, error.to_string());

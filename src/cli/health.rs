@@ -3,7 +3,7 @@
 use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
-use crate::client::parse_addresses;
+use crate::client::internal::parse_addresses;
 use clap::Args;
 use futures::future::join_all;
 use serde_json::json;

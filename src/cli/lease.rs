@@ -167,7 +167,6 @@ async fn keep(context: &Context, request: pb::LeaseRequest) -> Result<Exit, Fail
                     spinning = false;
                 }
                 match now {
-                    LeaseStatus::Waiting(_) => spinner.say(&ui, &waiting(&guard)),
                     LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _) => {
                         if said.is_empty() && !ui.json {
                             look::print_lease(context, &lease)?;
@@ -179,6 +178,7 @@ async fn keep(context: &Context, request: pb::LeaseRequest) -> Result<Exit, Fail
                         said = lease.revision.to_string();
                     }
                     LeaseStatus::Lost(lost) => return Err(lost_failure(&lost)),
+                    _ => spinner.say(&ui, &waiting(&guard)),
                 }
             }
         }
@@ -210,7 +210,7 @@ pub(crate) fn lost_failure(lost: &Lost) -> Failure {
             }
             failure
         }
-        Lost::Forgotten(_) | Lost::NoContact(_) => Failure::new(Exit::Lost, lost.to_string()),
+        _ => Failure::new(Exit::Lost, lost.to_string()),
     }
 }
 

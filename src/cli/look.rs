@@ -7,7 +7,9 @@ use super::json::{self, Json};
 use super::text;
 use crate::pb;
 use clap::{Args, ValueEnum};
-use wharfinger_core::BlockerCode;
+
+/// Code of a blocker: the brake of the pool is on.
+const BRAKED: &str = "BRAKED";
 
 /// `get`, `explain`.
 #[derive(Args, Debug)]
@@ -229,11 +231,8 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
     }
     for blocker in &said.blockers {
         // While it is on, nothing else that is said here means what it usually does.
-        let mark = if blocker.code == BlockerCode::Braked.as_str() {
-            format!("{} ", ui.state_text("BRAKE ON").trim_end())
-        } else {
-            String::new()
-        };
+        let mark =
+            if blocker.code == BRAKED { format!("{} ", ui.state_text("BRAKE ON").trim_end()) } else { String::new() };
         let detail = text::one_line(&blocker.detail);
         ui.out(&format!("  {mark}pool {}: {detail} ({})", blocker.pool, blocker.code))?;
         if !blocker.remedy.is_empty() {

@@ -1,25 +1,32 @@
-//! The command line: one binary for the server, for build agents and for operators.
+//! The command line: one binary for the server, for build agents and for operators. With feature `agent` alone it has the verbs
+//! that need no server in this program.
 //!
 //! Standard output has the answer: a table for people, or with `--json` one JSON document, or one line for each record.
 //! Standard error has everything else. `exit.rs` has the exit codes, `json.rs` the API as JSON.
 
 mod admin;
+#[cfg(feature = "server")]
 mod check_config;
 mod connect;
+#[cfg(feature = "server")]
 mod db;
 #[cfg(feature = "ec2")]
 mod doctor;
 mod error;
 mod exit;
+#[cfg(feature = "server")]
+mod findings;
 #[cfg(feature = "postgres")]
 mod follow;
 mod health;
 mod json;
 mod lease;
 mod look;
+#[cfg(feature = "server")]
 mod port;
 mod run;
 mod select;
+#[cfg(feature = "server")]
 mod serve;
 mod text;
 mod ui;
@@ -30,9 +37,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use connect::Context;
 use error::Failure;
 use exit::Exit;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::process::ExitCode;
 use ui::{ColorChoice, Ui};
 
 /// Leases build infrastructure, and notices when it is gone
@@ -62,6 +67,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// Run the broker
+    #[cfg(feature = "server")]
     Serve(serve::ServeArgs),
     /// Lease, run a command on the leased host, and release; run it again elsewhere after a break
     ///
@@ -128,8 +134,10 @@ enum Verb {
     #[command(subcommand)]
     Doctor(doctor::Patient),
     /// Check a configuration, and print the settings that a server would use
+    #[cfg(feature = "server")]
     CheckConfig(check_config::CheckConfigArgs),
     /// Upgrade, dump, restore or move the database
+    #[cfg(feature = "server")]
     Db(db::DbArgs),
     /// Print a completion script for a shell
     Completions {
@@ -152,9 +160,10 @@ pub fn main() -> ExitCode {
         }
     };
     let done = runtime.block_on(dispatch(cli, ui));
+    #[cfg(feature = "server")]
     if let Ok(Exit::Again) = done {
         // The tasks of the lost lead are dropped, and their commands killed.
-        runtime.shutdown_timeout(Duration::from_secs(1));
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
         return begin_anew(ui);
     }
     // A thread that waits for a reader of its output must not delay the end.
@@ -171,9 +180,11 @@ pub fn main() -> ExitCode {
 }
 
 /// Replaces this process by the same program with the same arguments: it follows again, without any old state.
+#[cfg(feature = "server")]
 fn begin_anew(ui: Ui) -> ExitCode {
+    use std::os::unix::process::CommandExt;
     let mut arguments = std::env::args_os();
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = std::process::Command::new("/proc/self/exe");
     if let Some(name) = arguments.next() {
         command.arg0(name);
     }
@@ -188,6 +199,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
     let context = Context { server: cli.server, ui };
     let context = &context;
     match cli.verb {
+        #[cfg(feature = "server")]
         Verb::Serve(args) => serve::serve(&ui, &args).await,
         Verb::Run(args) => run::run(context, *args).await,
         Verb::Exec(args) => run::exec(context, args).await,
@@ -219,7 +231,9 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::SpotStats => look::weather(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
-        Verb::CheckConfig(args) => check_config::check(&ui, &args),
+        #[cfg(feature = "server")]
+        Verb::CheckConfig(args) => check_config::check(&ui, &args).await,
+        #[cfg(feature = "server")]
         Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),
     }

@@ -1,11 +1,11 @@
 //! What to lease, as it is said on the command line: shared by `lease`, `run` and `exec`.
 
-use crate::config::duration;
+use crate::duration;
 use crate::pb;
 use clap::Args;
 use std::collections::HashMap;
 use std::time::Duration;
-use wharfinger_core::{LeaseId, ResourceId};
+use wharfinger_types::{LeaseId, ResourceId};
 
 /// Of what, and how.
 #[derive(Args, Clone, Debug)]
@@ -130,7 +130,7 @@ pub(crate) fn named(text: &str) -> Result<Named, String> {
 /// `90s`, `5m`, `1h30m`.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let span = duration::parse(text)?;
-    Ok(Duration::from_millis(u64::try_from(span.0).unwrap_or(0)))
+    Ok(Duration::from_millis(u64::try_from(span).unwrap_or(0)))
 }
 
 /// A request id that no other request has.

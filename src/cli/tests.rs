@@ -12,6 +12,15 @@ fn the_definition_is_sound() {
 }
 
 #[test]
+fn the_verbs_of_the_server_are_in_the_help_only_with_the_server() {
+    let help = Cli::command().render_help().to_string();
+    for verb in ["serve", "check-config", "db"] {
+        assert_eq!(help.contains(&format!("\n  {verb} ")), cfg!(feature = "server"), "{verb}: {help}");
+    }
+    assert!(help.contains("\n  run ") && help.contains("\n  health "), "{help}");
+}
+
+#[test]
 fn a_command_comes_after_two_dashes() {
     let cli = parse("wharfinger run --pool work --branch main -e A=b -- make -j test").unwrap();
     assert!(matches!(cli.verb, Verb::Run(_)));

@@ -1,11 +1,10 @@
 //! How things are written for people: states, times, causes.
 
-use crate::config::duration;
+use crate::duration;
 use crate::pb;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::time::Duration;
-use wharfinger_core::Millis;
 
 /// `ACTIVE`, without the prefix that protobuf wants.
 pub(crate) fn lease_state(lease: &pb::Lease) -> &'static str {
@@ -142,7 +141,7 @@ fn short(seconds: i64) -> String {
 
 /// `1m30s`.
 pub(crate) fn span_text(span: Duration) -> String {
-    duration::format(Millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    duration::format(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// `1m30s` of a protobuf duration; `-` if there is none.

@@ -9,6 +9,7 @@ mod effects;
 mod follow;
 mod handle;
 mod leadership;
+mod log_changes;
 mod run;
 mod turn;
 mod watch_hub;

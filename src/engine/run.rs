@@ -5,6 +5,7 @@ use crate::clock::{Clock, Moment, wall_ms};
 use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::follow::{Follower, Remains};
 use crate::engine::handle::{Handle, Message, SubmitError};
+use crate::engine::log_changes::log_changes;
 use crate::engine::turn::{Cycle, Turn, TurnError};
 use crate::engine::{WatchHub, adapter_results};
 use crate::store::{Epoch, Lead, Store, StoreError};
@@ -260,6 +261,7 @@ impl Loop {
     }
 
     async fn run_on(mut self, first: Batch) -> Ended {
+        log_changes(&first);
         for effect in first.effects {
             self.executor.start(effect);
         }
@@ -409,9 +411,10 @@ impl Loop {
         }
     }
 
-    /// After the commit: publishes the changes, sends the answers and starts the effects.
+    /// After the commit: publishes and logs the changes, sends the answers and starts the effects.
     fn release(&self, turn: Turn) {
         self.hub.publish(&turn.batch);
+        log_changes(&turn.batch);
         for answer in turn.answers {
             answer.send();
         }

@@ -4,7 +4,7 @@
 //! The caller's identity travels with an HMAC whose key only servers on this database have. Cancelling the call cancels it
 //! on the leader too. A call is tried again only while nothing can have been done; after that its caller repeats it.
 
-use crate::client::never_stood;
+use crate::client::internal::never_stood;
 use crate::engine::{LeaderInfo, Leadership, LeadershipState, Role};
 use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;

@@ -12,7 +12,7 @@ pub const VARIABLE: &str = "WHARFINGER_LOG";
 
 /// The format of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "agent", derive(clap::ValueEnum))]
 pub enum Format {
     /// One line of text for each event.
     #[default]

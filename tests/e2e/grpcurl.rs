@@ -62,4 +62,8 @@ fn what_is_refused_says_which_field_and_why() {
     let Some(refused) = call(&server, "Lease", r#"{"requestId":"","holder":"x"}"#) else { return };
     let told = String::from_utf8_lossy(&refused.stderr).to_string();
     assert!(told.contains("InvalidArgument") && told.contains("request_id") && told.contains("selector"), "{told}");
+    // The details are known from reflection alone.
+    assert!(told.contains("google.rpc.BadRequest") && told.contains("fieldViolations"), "{told}");
+    assert!(told.contains("google.rpc.ErrorInfo") && told.contains("\"domain\""), "{told}");
+    assert!(!told.contains("not recognized") && !told.contains("unable to resolve"), "{told}");
 }

@@ -17,7 +17,7 @@ fn host(name: &str, sshd: &Sshd) -> String {
 }
 
 /// A pool of these hosts, and copies on them.
-fn pools(sshd: &[(&str, &Sshd)], work: &std::path::Path) -> String {
+pub(crate) fn pools(sshd: &[(&str, &Sshd)], work: &std::path::Path) -> String {
     let key = sshd[0].1.key();
     let hosts: String = sshd.iter().map(|(name, sshd)| host(name, sshd)).collect();
     format!(

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod brake;
+mod check_connect;
 mod clock;
 mod command;
 mod copies;
@@ -25,7 +26,9 @@ mod hosts;
 mod kill;
 mod landing;
 mod many_watches;
+mod messages;
 mod notices;
+mod old_client;
 mod postgres;
 #[path = "../support/postgres.rs"]
 mod postgresql;

@@ -7,6 +7,7 @@ mod api;
 mod arch;
 mod calls;
 mod circles;
+mod crates;
 mod deploy;
 mod engine;
 mod secrets;

@@ -123,6 +123,23 @@ pub(crate) struct WorkingCopy {
 }
 
 impl WorkingCopy {
+    /// A copy that is not there, in a directory of its own, with which the remote can be asked.
+    pub(crate) fn for_questions(shell: Arc<dyn Shell>, dir: &str, config: &Config) -> Self {
+        Self {
+            shell,
+            locator: String::new(),
+            host_lease: String::new(),
+            host_dir: String::new(),
+            tree: format!("{dir}/tree"),
+            meta_dir: dir.to_string(),
+            part: String::new(),
+            dir: dir.to_string(),
+            resource: "check-config".to_string(),
+            format: None,
+            config: config.clone(),
+        }
+    }
+
     /// Returns the working copy of a job's resource.
     ///
     /// # Errors

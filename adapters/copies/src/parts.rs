@@ -38,6 +38,11 @@ impl Parts {
             })?),
         };
         let whole = WorkingCopy::of(job, config, handle.as_ref())?;
+        Ok(Self::around(whole, config, handle.as_ref()))
+    }
+
+    /// The parts of this resource.
+    pub(crate) fn around(whole: WorkingCopy, config: &Config, handle: Option<&Handle>) -> Self {
         let list: Vec<WorkingCopy> = if config.repositories.is_empty() {
             vec![whole.clone()]
         } else {
@@ -55,7 +60,7 @@ impl Parts {
                         part: dir.clone(),
                         // The whole resource has the locator.
                         locator: String::new(),
-                        format: handle.as_ref().and_then(|handle| handle.parts.get(dir)).cloned(),
+                        format: handle.and_then(|handle| handle.parts.get(dir)).cloned(),
                         config,
                         ..whole.clone()
                     }
@@ -64,7 +69,7 @@ impl Parts {
         };
         let default = config.default_part();
         let default = list.iter().position(|copy| copy.part == default).unwrap_or_default();
-        Ok(Self { whole, list, default })
+        Self { whole, list, default }
     }
 
     /// Whether the tree holds several repositories.

@@ -151,7 +151,11 @@ async fn files_of_another_user_are_met() {
     assert!(!world.tree().join("rootfile").exists());
     world.spoil("mkdir out; echo x >out/x; chown -R 0:0 out; chmod 755 out");
     let work = world.work(&[]);
-    assert_eq!(world.clean(work).await.unwrap_err().reason, "CANNOT_REMOVE");
+    let unclean = world.clean(work).await.unwrap_err();
+    assert_eq!(unclean.reason, "CANNOT_REMOVE");
+    // What git says, and nothing that the scripts say to each other.
+    assert!(unclean.message.contains("out/x"), "{unclean:?}");
+    assert!(!unclean.message.contains("Removing ") && !unclean.message.contains("=1"), "{unclean:?}");
     let failure = world.prepare(&[]).await.unwrap_err();
     assert_eq!(failure.blame, Blame::Resource, "{failure:?}");
     assert!(matches!(world.check().await, Verdict::Mangled { .. }));

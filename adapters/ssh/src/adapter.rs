@@ -158,6 +158,14 @@ impl SshAdapter {
         self.reporter.forget(host);
     }
 
+    /// The connections to the enabled machines of the inventory, in its order, each with the directory of the pool.
+    pub(crate) fn enabled(&self) -> Vec<(Arc<Connection>, String)> {
+        let inventory = self.inventory_lock();
+        let hosts = inventory.config.hosts.iter().filter(|host| host.enabled);
+        let known = hosts.filter_map(|host| inventory.connections.get(&host.name));
+        known.map(|connection| (Arc::clone(connection), inventory.config.work_dir.clone())).collect()
+    }
+
     /// The machines of the inventory, in its order, disabled ones among them.
     pub fn inventory(&self) -> Vec<Host> {
         self.inventory_lock().config.hosts.clone()
@@ -290,7 +298,7 @@ impl SshAdapter {
     }
 
     /// The key that holders log in with, if the pool hands one out.
-    async fn holder_key(&self) -> Result<Option<Arc<PrivateKey>>, Failure> {
+    pub(crate) async fn holder_key(&self) -> Result<Option<Arc<PrivateKey>>, Failure> {
         let Some(source) = HolderKey::of(&self.inventory_lock().config) else { return Ok(None) };
         Ok(Some(Arc::new(source.key().await?)))
     }

@@ -443,7 +443,8 @@ impl Core {
             LeaseState::Queued => {
                 if lease.spec.wait_until.is_some_and(|until| until <= self.now()) {
                     let waited = self.now().since(lease.created_at);
-                    let detail = format!("it waited {waited}, as long as it was asked to");
+                    let awaited = self.awaited(&lease);
+                    let detail = format!("it waited {waited}, as long as it was asked to: {awaited}");
                     let (reason, code) = (FailReason::WaitDeadline, Arc::from("WAIT_DEADLINE"));
                     self.bring_about(Consequence::Fail { lease: id, reason, code, detail });
                 } else if lease.not_before.is_some_and(|at| at <= self.now()) {

@@ -14,6 +14,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+/// Maximum number of blockers in the message of a lease that waited in vain.
+const AWAITED_MAX: usize = 3;
+
 impl Core {
     /// All pools in the order of the configuration, then those removed from it of which something is left.
     pub fn pools(&self) -> Vec<PoolView> {
@@ -173,6 +176,22 @@ impl Core {
             format!("number {position} in line for {selector}, for {waited}{first}")
         };
         Explanation { summary, position, satisfiable, blockers }
+    }
+
+    /// What a waiting lease waits for, in one line: the blockers that `explain` shows at this time, at most three.
+    pub(crate) fn awaited(&self, lease: &Lease) -> String {
+        let said = self.explain_waiting(lease, self.now());
+        if !said.satisfiable || said.blockers.is_empty() {
+            return said.summary;
+        }
+        let mut text = String::new();
+        for blocker in said.blockers.iter().take(AWAITED_MAX) {
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            text.push_str(&format!("pool {}: {} ({})", blocker.pool, blocker.detail, blocker.code.as_str()));
+        }
+        text
     }
 
     /// The wants of a group that have fewer slots than they need, with how many they have and need.

@@ -2,7 +2,7 @@
 
 use crate::world::{Kind, World, inventory, labels, made_at_will, want, want_by};
 use std::sync::Arc;
-use wharfinger_core::{Input, LeaseRequest, Millis, Outcome, PoolConfig, RejectionKind, Reply, Selector};
+use wharfinger_core::{Blame, Input, LeaseRequest, Millis, Outcome, PoolConfig, RejectionKind, Reply, Selector};
 
 #[test]
 fn a_lease_on_a_ready_host_is_active_at_once() {
@@ -87,7 +87,28 @@ fn a_waiter_gives_up_at_its_own_deadline_and_not_before() {
     w.pass(Millis::secs(2));
 
     assert_eq!(w.states(&[holder, patient, hasty]), ["ACTIVE", "QUEUED", "FAILED"]);
-    assert!(w.explain(hasty).contains("WAIT_DEADLINE"), "{}", w.explain(hasty));
+    let said = w.explain(hasty);
+    assert!(
+        said.contains("WAIT_DEADLINE") && said.contains("1 of 1 slots are in use") && said.contains("(BUSY)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_waiter_that_gives_up_is_told_what_it_waited_for() {
+    let mut w = World::new(vec![inventory("hosts", &["h1"])]);
+    let lease = w.ask(LeaseRequest { queue_for: Some(Millis::secs(30)), ..want("hosts") });
+    w.fails(Kind::Provision, Blame::Configuration);
+    w.pass(Millis::secs(29));
+    let explained = w.core.explain(lease, w.core.now()).unwrap();
+    let blocker = explained.blockers.first().unwrap().clone();
+    assert!(blocker.detail.contains("h1 can't be made ready"), "{blocker:?}");
+    w.pass(Millis::secs(2));
+
+    assert_eq!(w.state(lease), "FAILED");
+    let said = w.explain(lease);
+    assert!(said.contains("as long as it was asked to: pool hosts: "), "{said}");
+    assert!(said.contains("h1 can't be made ready") && said.contains(blocker.code.as_str()), "{said}");
 }
 
 #[test]

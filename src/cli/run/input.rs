@@ -1,11 +1,11 @@
 //! The standard input of `run`: read as the command takes it, kept so that a second attempt gets it from the beginning.
 
 use async_trait::async_trait;
-use prost::bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+use tonic::codegen::Bytes;
 use wharfinger_adapter::InputSource;
 
 /// Maximum length of the input that is kept for a further attempt, in bytes.

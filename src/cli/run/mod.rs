@@ -303,7 +303,7 @@ impl One<'_> {
                             (Ok(()), LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _)) => {
                                 told.tell(self.context, &lease);
                             }
-                            (Ok(()), LeaseStatus::Waiting(_)) => {}
+                            (Ok(()), _) => {}
                         }
                     }
                 }
@@ -333,7 +333,6 @@ impl One<'_> {
     fn lost(&self, lost: &Lost) -> Result<Attempt, Failure> {
         let lease = lost.lease();
         let again = match lost {
-            Lost::Forgotten(_) | Lost::NoContact(_) => true,
             Lost::Ended(lease) => match lease.state() {
                 pb::LeaseState::Broken | pb::LeaseState::Expired => true,
                 // It will never be, or its holder (who is us, or who says so) has ended it.
@@ -345,6 +344,8 @@ impl One<'_> {
                 | pb::LeaseState::Cancelled
                 | pb::LeaseState::Failed => false,
             },
+            // Without an answer.
+            _ => true,
         };
         if !again {
             let failure = lost_failure(lost);
@@ -358,7 +359,7 @@ impl One<'_> {
         let ui = self.context.ui;
         match lost {
             Lost::Ended(lease) => ui.event(&format!("lease {} {}", lease.id, text::lease_state(lease))),
-            Lost::Forgotten(_) | Lost::NoContact(_) => ui.event(&lost.to_string()),
+            _ => ui.event(&lost.to_string()),
         }
         for cause in text::causes(&lease.causes) {
             ui.event(&format!("  {cause}"));

@@ -32,11 +32,11 @@ pub(crate) async fn active(context: &Context, client: &Client, guard: &LeaseGuar
     loop {
         let now = status.borrow_and_update().clone();
         match now {
-            LeaseStatus::Waiting(_) => {}
             LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _) => {
                 return Waited::Active(lease);
             }
             LeaseStatus::Lost(lost) => return Waited::Lost(lost),
+            _ => {}
         }
         tokio::select! {
             changed = status.changed() => {

@@ -182,4 +182,15 @@ async fn reflection_names_the_services() {
     for name in ["wharfinger.v1.LeaseService", "wharfinger.v1.AdminService", "grpc.health.v1.Health"] {
         assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
     }
+    // The details of errors, and the files that theirs import.
+    for symbol in ["google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo", "google.protobuf.Duration"]
+    {
+        let ask = tonic_reflection::pb::v1::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::FileContainingSymbol(symbol.into())),
+        };
+        let answer = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap();
+        let response = answer.into_inner().message().await.unwrap().unwrap().message_response.unwrap();
+        assert!(matches!(response, MessageResponse::FileDescriptorResponse(_)), "{symbol}: {response:?}");
+    }
 }

@@ -102,7 +102,7 @@ fi
 if [ "$policy" = clean ] && { [ "$first" != '=0' ] || [ -n "$odd" ] || [ "$links" != 0 ]; }; then
   # It found something, so it has not said yet that nothing is left.
   sweep "$@"
-  [ "$out" = '=0' ] || fail "files are there that the commit does not have: $out"
+  [ "$out" = '=0' ] || fail "files are there that the commit does not have: $(printf '%s\n' "$out" | removed)"
   more=$(find . -path ./.git -prune -o ! -type f ! -type d ! -type l -print 2>&1 | head -c 1000)
   [ -z "$more" ] || fail "files are there that the commit does not have: $more"
 fi

@@ -107,7 +107,12 @@ sweep() {
     g clean -ffdx "$@" 2>&1
     echo "=$?"
   } | tail -c 1000)
-  case $out in *=0) ;; *) say CANNOT_REMOVE "$out" ;; esac
+  case $out in *=0) ;; *) say CANNOT_REMOVE "git clean: $(printf '%s\n' "$out" | sed '/^Removing /d; /^=[0-9]*$/d' | paste -s -d ' ' -)" ;; esac
+}
+
+# Turns what sweep leaves in $out into one line for people: the names of what it removed, and git's warnings.
+removed() {
+  sed 's/^Removing //; /^=[0-9]*$/d' | paste -s -d ' ' -
 }
 
 # Turns `diff-index --raw` or `diff-files --raw` into "mode id<tab>name" of the left side, which makes an index forget the time

@@ -1,0 +1,133 @@
+use super::*;
+use crate::pb;
+use crate::pb::LeaseState;
+use crate::testing::{bookmark, lease, Broker};
+use crate::Client;
+use tonic_types::{ErrorDetails, StatusExt};
+
+fn stands_by(leader: Option<String>) -> Status {
+    let metadata: std::collections::HashMap<String, String> =
+        leader.into_iter().map(|leader| ("leader".to_string(), leader)).collect();
+    let mut details = ErrorDetails::with_error_info("NOT_LEADER", "wharfinger", metadata);
+    details.set_retry_info(Some(Duration::from_millis(1)));
+    Status::with_error_details(Code::Unavailable, "this server stands by", details)
+}
+
+fn answers(broker: &Broker, revision: u64) {
+    let found = pb::GetResponse { lease: Some(lease(revision, LeaseState::Active)), revision: 0 };
+    broker.script.get.lock().unwrap().push_back(Ok(found));
+}
+
+fn refuses(broker: &Broker, leader: Option<&Broker>) {
+    let leader = leader.map(|leader| format!("http://{}", leader.address));
+    broker.script.get.lock().unwrap().push_back(Err(stands_by(leader)));
+}
+
+fn client(brokers: &[&Broker]) -> Client {
+    let list: Vec<String> = brokers.iter().map(|broker| broker.address.to_string()).collect();
+    let options = ClientOptions { retry_for: Duration::from_secs(20), ..ClientOptions::default() };
+    Client::connect_lazy(&list.join(","), options).unwrap()
+}
+
+#[tokio::test]
+async fn the_leader_is_found_by_what_others_say_also_if_it_was_not_named() {
+    let (a, b) = (Broker::start().await, Broker::start().await);
+    refuses(&a, Some(&b));
+    answers(&b, 7);
+    for list in [&[&a, &b][..], &[&a]] {
+        let client = client(list);
+        for _ in 0..3 {
+            assert_eq!(client.get("l").await.unwrap().revision, 7);
+        }
+    }
+}
+
+/// As behind published ports: what servers call each other by leads nowhere from here.
+#[tokio::test]
+async fn a_leader_whose_own_address_leads_nowhere_is_found_in_the_list() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (a, b, c) = (Broker::start().await, Broker::start().await, Broker::start().await);
+    for follower in [&a, &b] {
+        for _ in 0..9 {
+            let status = stands_by(Some(format!("http://{dead}")));
+            follower.script.get.lock().unwrap().push_back(Err(status));
+        }
+    }
+    answers(&c, 7);
+    let list = [&a, &b, &c].map(|broker| broker.address.to_string()).join(",");
+    let options = ClientOptions { retry_for: Duration::ZERO, ..ClientOptions::default() };
+    let client = Client::connect_lazy(&list, options).unwrap();
+    assert_eq!(client.get("l").await.unwrap().revision, 7);
+}
+
+#[tokio::test]
+async fn without_a_word_who_leads_the_next_is_asked() {
+    let (a, b, c) = (Broker::start().await, Broker::start().await, Broker::start().await);
+    refuses(&a, None);
+    refuses(&b, None);
+    answers(&c, 9);
+    assert_eq!(client(&[&a, &b, &c]).get("l").await.unwrap().revision, 9);
+}
+
+#[tokio::test]
+async fn servers_that_all_stand_by_are_asked_again_later() {
+    let (a, b) = (Broker::start().await, Broker::start().await);
+    // Each says that the other leads, as they may while the lead changes.
+    for _ in 0..6 {
+        refuses(&a, Some(&b));
+        refuses(&b, Some(&a));
+    }
+    answers(&a, 3);
+    assert_eq!(client(&[&a, &b]).get("l").await.unwrap().revision, 3);
+    // One try says so, and does not go round for ever.
+    refuses(&b, Some(&a));
+    let lonely = Broker::start().await;
+    refuses(&lonely, None);
+    let options = ClientOptions { retry_for: Duration::ZERO, ..ClientOptions::default() };
+    let once = Client::connect_lazy(&lonely.address.to_string(), options).unwrap();
+    assert_eq!(once.get("l").await.unwrap_err().reason().as_deref(), Some("NOT_LEADER"));
+}
+
+#[tokio::test]
+async fn a_dead_server_is_passed_by_even_for_a_call_that_is_tried_once() {
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let live = Broker::start().await;
+    answers(&live, 5);
+    let options = ClientOptions { retry_for: Duration::ZERO, ..ClientOptions::default() };
+    let client = Client::connect_lazy(&format!("{dead},{}", live.address), options).unwrap();
+    assert_eq!(client.get("l").await.unwrap().revision, 5);
+}
+
+/// A server that takes calls and says nothing, as one that is stopped.
+#[tokio::test]
+async fn a_server_that_hangs_is_left_for_another() {
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let live = Broker::start().await;
+    answers(&live, 5);
+    let options = ClientOptions {
+        call_timeout: Duration::from_millis(300),
+        retry_for: Duration::from_secs(20),
+        ..ClientOptions::default()
+    };
+    let list = format!("{},{}", deaf.local_addr().unwrap(), live.address);
+    let client = Client::connect_lazy(&list, options).unwrap();
+    assert_eq!(client.get("l").await.unwrap().revision, 5);
+}
+
+#[tokio::test]
+async fn a_watch_goes_to_any_of_them() {
+    let (mut a, mut b) = (Broker::start().await, Broker::start().await);
+    refuses(&a, Some(&b));
+    answers(&b, 7);
+    let client = client(&[&a, &b]);
+    client.get("l").await.unwrap();
+    let mut watch = client.watch(pb::WatchRequest { from_revision: 4, ..pb::WatchRequest::default() });
+    let reading = tokio::spawn(async move { watch.next().await.unwrap() });
+    let (asked, tell) = tokio::select! {
+        watch = a.watches.recv() => watch.unwrap(),
+        watch = b.watches.recv() => watch.unwrap(),
+    };
+    assert_eq!(asked.from_revision, 4);
+    tell.send(bookmark(8, true)).await.unwrap();
+    assert_eq!(reading.await.unwrap(), crate::Watched::Synced { revision: 8 });
+}

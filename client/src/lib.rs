@@ -1,0 +1,509 @@
+//! The client of a Wharfinger broker: leases that renew themselves, watches that resume, work that ends when its lease breaks,
+//! errors by who must act.
+//!
+//! ```no_run
+//! use wharfinger_client::pb::{LeaseRequest, Outcome, Selector};
+//! use wharfinger_client::Client;
+//!
+//! # async fn build(path: &str) -> bool { path.is_empty() }
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("127.0.0.1:7411").await?;
+//! let guard = client
+//!     .acquire(LeaseRequest {
+//!         holder: "build 17".into(),
+//!         selector: Some(Selector { pool: "copies".into(), ..Selector::default() }),
+//!         ..LeaseRequest::default()
+//!     })
+//!     .await?;
+//! let lease = guard.active().await?;
+//! let path = lease.access.as_ref().map(|access| access.path.as_str()).unwrap_or_default();
+//! // The build is dropped at the moment at which the lease breaks.
+//! match guard.run(build(path)).await {
+//!     Ok(true) => drop(guard.release(Outcome::Ok, "").await?),
+//!     Ok(false) => drop(guard.release(Outcome::Failed, "the build failed").await?),
+//!     Err(lost) => eprintln!("start again elsewhere: {lost}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Any of several servers answers; a server that follows forwards what changes something to the server that leads. An answer is
+//! never older than what the client received before, whichever server it asks.
+//!
+//! Each client has two connections: one for calls and one for watches, so that a slow watcher never delays a renewal. Both
+//! are kept alive while idle and reconnect by themselves. The client needs a Tokio runtime with timers and I/O.
+//!
+//! Messages and services are in [`pb`]. A client of this version works with each server of the same major version: it decides
+//! by two times of a lease ([`pb::Lease::may_work`], [`pb::Lease::is_over`]), never by a state that it may not know.
+//!
+//! Rust 1.85 or newer. The compiler 1.85 itself is not run by the tests of this repository: clippy's `incompatible_msrv`, the
+//! edition 2021 and the versions of the dependencies hold it.
+
+#![warn(missing_docs)]
+
+mod backoff;
+mod balancer;
+mod clock;
+mod error;
+mod guard;
+pub mod pb;
+mod random;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+pub use balancer::Endpoints;
+pub use error::{reason, violations, ClientError, Violation};
+pub use guard::{LeaseGuard, LeaseStatus, Lost};
+pub use watch::{WatchStream, Watched};
+
+/// Parts that the other crates of this repository share. They may change in any version.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::balancer::{never_stood, parse_addresses};
+
+    /// Waits between attempts.
+    pub mod backoff {
+        pub use crate::backoff::{jittered, Backoff};
+    }
+
+    /// Random numbers.
+    pub mod random {
+        pub use crate::random::{random, request_id};
+    }
+}
+
+use crate::backoff::Backoff;
+use crate::pb::admin_service_client::AdminServiceClient;
+use crate::pb::lease_service_client::LeaseServiceClient;
+use balancer::parse;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// Maximum length of a response in bytes; the broker has the same limit.
+const MAX_RESPONSE: usize = 16 * 1024 * 1024;
+
+struct Limits {
+    connect: Duration,
+    call: Duration,
+}
+
+/// Limits of two times where there are several servers.
+const SEVERAL: Limits = Limits { connect: Duration::from_secs(2), call: Duration::from_secs(3) };
+
+/// Time limits of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Maximum time to connect.
+    pub connect_timeout: Duration,
+    /// Maximum time of one try of a call, beyond the wait that it asks for.
+    pub call_timeout: Duration,
+    /// Maximum time of all tries of a call while the broker is unavailable, beyond the wait that it asks for. Zero: one try.
+    pub retry_for: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(20),
+            retry_for: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A broker's client. Cheap to clone; the clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    lease: LeaseServiceClient<Endpoints>,
+    admin: AdminServiceClient<Endpoints>,
+    /// Service for watches, on a connection of its own.
+    watch: LeaseServiceClient<Endpoints>,
+    endpoints: Endpoints,
+    options: ClientOptions,
+    seen: Seen,
+}
+
+/// Latest revision in any answer. Later reads are not older, whichever server answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen(Arc<AtomicU64>);
+
+impl Seen {
+    fn lease(&self, lease: Option<&pb::Lease>) {
+        self.note(lease.map_or(0, |lease| lease.revision));
+    }
+
+    fn note(&self, revision: u64) {
+        self.0.fetch_max(revision, Ordering::AcqRel);
+    }
+
+    pub(crate) fn latest(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// The servers never reached the revision: their database was restored from a backup.
+    pub(crate) fn forget(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+impl Client {
+    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`, several servers with commas between. The client finds the server
+    /// that leads by the address in the refusal of a server that follows, also if it is not in the list.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`], or [`ClientError::Unavailable`] if no server answers, or none of several leads.
+    pub async fn connect(endpoints: &str) -> Result<Self, ClientError> {
+        Self::connect_with(endpoints, ClientOptions::default()).await
+    }
+
+    /// Connects with these time limits.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_with(endpoints: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        let parsed = parse(endpoints, &options)?;
+        let [endpoint] = &parsed[..] else {
+            let client = Self::connect_lazy(endpoints, options)?;
+            client.find_leader().await?;
+            return Ok(client);
+        };
+        let unreachable = |error| ClientError::Unavailable(Status::from_error(Box::new(error)));
+        let calls = endpoint.connect().await.map_err(unreachable)?;
+        Ok(Self::over(Endpoints::new(&parsed, Some(calls), &options), options))
+    }
+
+    /// Connects at the first call. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn connect_lazy(endpoints: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        let mut options = options;
+        if endpoints.contains(',') {
+            // Another server may answer sooner.
+            options.connect_timeout = options.connect_timeout.min(SEVERAL.connect);
+            options.call_timeout = options.call_timeout.min(SEVERAL.call);
+        }
+        let parsed = parse(endpoints, &options)?;
+        Ok(Self::over(Endpoints::new(&parsed, None::<Channel>, &options), options))
+    }
+
+    /// Reads a lease that does not exist until a server answers, so that calls with one try go to a server that leads.
+    async fn find_leader(&self) -> Result<(), ClientError> {
+        match self.get("").await {
+            Err(error) if error.is_unavailable() => Err(error),
+            // A leader answered: the lease does not exist.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn over((calls, watches): (Endpoints, Endpoints), options: ClientOptions) -> Self {
+        Self {
+            seen: Seen::default(),
+            endpoints: calls.clone(),
+            lease: LeaseServiceClient::new(calls.clone()).max_decoding_message_size(MAX_RESPONSE),
+            admin: AdminServiceClient::new(calls).max_decoding_message_size(MAX_RESPONSE),
+            watch: LeaseServiceClient::new(watches).max_decoding_message_size(MAX_RESPONSE),
+            options,
+        }
+    }
+
+    /// Asks for leases. Without a `request_id` one is chosen; while the broker is unavailable the same request is
+    /// repeated, so that nothing is leased twice.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; after [`ClientError::Unavailable`] the leases may have been granted: ask again with the same
+    /// `request_id`, or they expire.
+    pub async fn lease(&self, mut request: pb::LeaseRequest) -> Result<pb::LeaseResponse, ClientError> {
+        if request.request_id.is_empty() {
+            request.request_id = random::request_id();
+        }
+        let wait = request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
+        let end = Instant::now() + wait;
+        self.repeat(wait, |timeout| {
+            let mut request = request.clone();
+            if request.wait.is_some() {
+                // The rest of the wait. The broker validates its limit.
+                let left = if wait.is_zero() { request.wait } else { span(end - Instant::now()) };
+                request.wait = left;
+            }
+            let (mut client, request) = (self.lease.clone(), limited(request, timeout));
+            async move { client.lease(request).await }
+        })
+        .await
+        .map(|mut answer| {
+            // The wire carries a single lease once; here `leases` has all of them in any case.
+            if answer.leases.is_empty() {
+                answer.leases.extend(answer.lease.clone());
+            }
+            answer.leases.iter().for_each(|lease| self.seen.lease(Some(lease)));
+            answer
+        })
+    }
+
+    /// Asks for one lease and keeps it: see [`LeaseGuard`]. Returns as soon as the lease is in the queue;
+    /// [`LeaseGuard::active`] waits for it. If several are asked for, only the first is kept: use [`Client::acquire_all`].
+    ///
+    /// # Errors
+    /// As [`Client::lease`].
+    pub async fn acquire(&self, request: pb::LeaseRequest) -> Result<LeaseGuard, ClientError> {
+        let lease = self.lease(request).await?.lease;
+        lease
+            .map(|lease| self.keep(lease))
+            .ok_or_else(|| ClientError::Bug(Status::internal("an answer without a lease")))
+    }
+
+    /// Asks for several leases and keeps each.
+    ///
+    /// # Errors
+    /// As [`Client::lease`].
+    pub async fn acquire_all(&self, request: pb::LeaseRequest) -> Result<Vec<LeaseGuard>, ClientError> {
+        Ok(self.lease(request).await?.leases.into_iter().map(|lease| self.keep(lease)).collect())
+    }
+
+    /// Keeps an existing lease, whatever its state. Must be called within a Tokio runtime.
+    pub fn keep(&self, lease: pb::Lease) -> LeaseGuard {
+        LeaseGuard::new(self.clone(), lease)
+    }
+
+    /// Ends a lease and the others of its group. Releasing twice is fine.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn release(
+        &self,
+        lease_id: &str,
+        outcome: pb::Outcome,
+        note: &str,
+    ) -> Result<pb::ReleaseResponse, ClientError> {
+        let request =
+            pb::ReleaseRequest { lease_id: lease_id.into(), outcome: outcome.into(), note: note.into(), hold: None };
+        self.release_with(request).await
+    }
+
+    /// Ends a lease with all fields of a release: with `hold` the resource is kept as the work left it.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`; [`ClientError::Request`] if the hold is longer than the pool allows: then the
+    /// lease has not ended.
+    pub async fn release_with(&self, request: pb::ReleaseRequest) -> Result<pb::ReleaseResponse, ClientError> {
+        self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.release(request).await }
+        })
+        .await
+        .map(|mut answer| {
+            if answer.leases.is_empty() {
+                answer.leases.extend(answer.lease.clone());
+            }
+            answer.leases.iter().for_each(|lease| self.seen.lease(Some(lease)));
+            answer
+        })
+    }
+
+    /// Renews a lease once. `ttl`: a new TTL from now on.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn renew(&self, lease_id: &str, ttl: Option<Duration>) -> Result<pb::Lease, ClientError> {
+        let request = pb::RenewRequest { lease_id: lease_id.into(), ttl: ttl.and_then(span) };
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.renew(request).await }
+        });
+        let lease = answer.await?.lease;
+        self.seen.lease(lease.as_ref());
+        Ok(lease.unwrap_or_default())
+    }
+
+    /// Reports failures during the work. The resource is checked at once, and the lease goes on. Its `doubt` is set until the
+    /// check has answered; if the check finds the resource unfit, the lease breaks.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`; [`ClientError::State`] if the lease is not active yet.
+    pub async fn report(&self, lease_id: &str, note: &str) -> Result<pb::Lease, ClientError> {
+        self.send_report(pb::ReportRequest { lease_id: lease_id.into(), note: note.into(), unreached: false }).await
+    }
+
+    /// The holder cannot reach the resource from here: the server decides by a new login of its own. The lease goes on.
+    ///
+    /// # Errors
+    /// As [`Client::report`].
+    pub async fn report_unreached(&self, lease_id: &str, note: &str) -> Result<pb::Lease, ClientError> {
+        self.send_report(pb::ReportRequest { lease_id: lease_id.into(), note: note.into(), unreached: true }).await
+    }
+
+    async fn send_report(&self, request: pb::ReportRequest) -> Result<pb::Lease, ClientError> {
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.report(request).await }
+        });
+        let lease = answer.await?.lease;
+        self.seen.lease(lease.as_ref());
+        Ok(lease.unwrap_or_default())
+    }
+
+    /// Returns one lease, not older than any answer that this client received before.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn get(&self, lease_id: &str) -> Result<pb::Lease, ClientError> {
+        let answer = self.read(|mut client, timeout, min_revision| {
+            let request = pb::GetRequest { lease_id: lease_id.into(), min_revision };
+            async move { client.get(limited(request, timeout)).await }
+        });
+        let answer = answer.await?;
+        self.seen.note(answer.revision);
+        Ok(answer.lease.unwrap_or_default())
+    }
+
+    /// Returns a page of leases.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn list(&self, request: pb::ListRequest) -> Result<pb::ListResponse, ClientError> {
+        let asked = request.min_revision;
+        let answer = self.read(|mut client, timeout, seen| {
+            let request = pb::ListRequest { min_revision: seen.max(asked), ..request.clone() };
+            async move { client.list(limited(request, timeout)).await }
+        });
+        let answer = answer.await?;
+        self.seen.note(answer.revision);
+        Ok(answer)
+    }
+
+    /// Explains why a lease waits, or how it ended.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn explain(&self, lease_id: &str) -> Result<pb::ExplainResponse, ClientError> {
+        let answer = self.read(|mut client, timeout, min_revision| {
+            let request = pb::ExplainRequest { lease_id: lease_id.into(), min_revision };
+            async move { client.explain(limited(request, timeout)).await }
+        });
+        answer.await
+    }
+
+    /// Returns the history of a lease or a resource, oldest entry first.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn timeline(&self, request: pb::TimelineRequest) -> Result<pb::TimelineResponse, ClientError> {
+        let asked = request.min_revision;
+        let answer = self.read(|mut client, timeout, seen| {
+            let request = pb::TimelineRequest { min_revision: seen.max(asked), ..request.clone() };
+            async move { client.timeline(limited(request, timeout)).await }
+        });
+        answer.await
+    }
+
+    /// Returns the version, limits and features of a server.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`.
+    pub async fn server(&self) -> Result<pb::GetServerResponse, ClientError> {
+        self.repeat(Duration::ZERO, |timeout| {
+            let mut client = self.lease.clone();
+            async move { client.get_server(limited(pb::GetServerRequest {}, timeout)).await }
+        })
+        .await
+    }
+
+    /// Watches leases. The stream resumes by itself, and connects at its first use.
+    pub fn watch(&self, request: pb::WatchRequest) -> WatchStream {
+        WatchStream::new(self.watch.clone(), self.seen.clone(), request)
+    }
+
+    /// Returns the generated client of the operator's service. Each call is one try. Turn its statuses into [`ClientError`].
+    pub fn admin(&self) -> AdminServiceClient<Endpoints> {
+        self.admin.clone()
+    }
+
+    /// Reads a state that is not older than any answer before. Servers whose database was restored never reached it.
+    async fn read<T, F>(
+        &self,
+        mut call: impl FnMut(LeaseServiceClient<Endpoints>, Duration, u64) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut min_revision = self.seen.latest();
+        loop {
+            let answer = self.repeat(Duration::ZERO, |timeout| call(self.lease.clone(), timeout, min_revision)).await;
+            match answer {
+                Err(ClientError::Resync(_)) if min_revision > 0 => {
+                    self.seen.forget();
+                    min_revision = 0;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Repeats a call until it succeeds, fails for good, or its time is over.
+    async fn repeat<T, F>(&self, wait: Duration, mut call: impl FnMut(Duration) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let give_up = Instant::now() + wait + self.options.retry_for;
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match call(wait + self.options.call_timeout).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => ClientError::from(status),
+            };
+            let again = Instant::now() + backoff.wait(error.retry_after());
+            // A server that hangs takes all the time; the other servers are asked all the same.
+            let patient = again <= give_up || (tries < self.endpoints.count() && !self.options.retry_for.is_zero());
+            if !error.is_unavailable() || !patient {
+                return Err(error);
+            }
+            tokio::time::sleep_until(again).await;
+        }
+    }
+}
+
+/// A request with a deadline for the server and for this side.
+fn limited<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+fn span(time: Duration) -> Option<prost_types::Duration> {
+    time.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_are_checked_before_anything_is_tried() {
+        let lazily = |text: &str| Client::connect_lazy(text, ClientOptions::default());
+        assert!(lazily("127.0.0.1:7411").is_ok());
+        assert!(lazily("http://broker:7411, broker2:7411").is_ok());
+        for wrong in ["", "broker", "https://broker:1", "http://", "a b:1", "x:1,,y:2"] {
+            let error = lazily(wrong).unwrap_err();
+            assert!(matches!(error, ClientError::Address(_)), "{wrong}: {error}");
+            assert!(error.to_string().ends_with("several with commas between"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_server_is_reported_with_the_reason() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = Client::connect(&address.to_string()).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error:?}");
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}
