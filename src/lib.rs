@@ -2,6 +2,8 @@
 
 #[cfg(feature = "server")]
 mod adapters;
+#[cfg(feature = "server")]
+pub mod auth;
 mod backoff;
 #[cfg(feature = "cli")]
 pub mod cli;
