@@ -68,8 +68,8 @@ async fn a_refusal_leads_to_no_server_that_the_client_may_not_follow() {
         }
         let options = ClientOptions { retry_for: Duration::ZERO, follow, ..ClientOptions::default() };
         let client = Client::connect_lazy(&broker.address.to_string(), options).unwrap();
-        let error = client.get("l").await.unwrap_err();
-        assert_eq!(super::error::reason(error.status().unwrap()).as_deref(), Some("NOT_LEADER"), "{error}");
+        let refused = client.get("l").await.unwrap_err();
+        assert_eq!(error::reason(refused.status().unwrap()).as_deref(), Some("NOT_LEADER"), "{refused}");
         let called = tokio::time::timeout(Duration::from_millis(50), stranger.accept()).await;
         assert!(called.is_err(), "{follow:?} leads to {elsewhere}");
     }
