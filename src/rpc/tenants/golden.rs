@@ -97,7 +97,6 @@ fn each_method_has_a_row() {
 }
 
 /// Calls a method on a lease and on the resource that it is on.
-#[expect(clippy::too_many_lines, reason = "one line a method")]
 async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, request_id: String) -> Result<(), Status> {
     let (mut leases, mut admin) = (server.lease.clone(), server.admin.clone());
     let (lease_id, resource_id) = (lease.id.clone(), lease.resource_id.clone());
