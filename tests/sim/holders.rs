@@ -20,7 +20,7 @@ enum Doing {
     /// Nothing.
     Idle,
     /// It asked; the answer has not come.
-    Asking(LeaseRequest),
+    Asking(Box<LeaseRequest>),
     /// It has these leases, and works until then.
     Has(Vec<LeaseId>, Timestamp),
 }
@@ -61,11 +61,11 @@ impl Holder {
             Doing::Idle => {
                 self.requests += 1;
                 let request = self.request(rng);
-                self.doing = Doing::Asking(request.clone());
+                self.doing = Doing::Asking(Box::new(request.clone()));
                 (vec![Input::Lease(request)], later)
             }
             // No answer came: the very same request again.
-            Doing::Asking(request) => (vec![Input::Lease(request.clone())], later),
+            Doing::Asking(request) => (vec![Input::Lease(LeaseRequest::clone(request))], later),
             Doing::Has(leases, until) => {
                 let rows: Vec<Arc<Lease>> = leases.iter().filter_map(|id| core.lease(*id).cloned()).collect();
                 if let Some(successors) = successors(&rows) {
