@@ -2,6 +2,8 @@
 
 #[cfg(feature = "server")]
 mod adapters;
+#[cfg(feature = "server")]
+pub mod auth;
 #[cfg(feature = "agent")]
 pub mod cli;
 pub mod clock;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use wharfinger::store::{SqliteStore, Store};
 use wharfinger_core::{
-    Batch, Claim, Core, Input, LeaseId, LeaseRequest, Limits, Made, Outcome, Reply, Selector, Snapshot, Texts,
+    Batch, Caller, Claim, Core, Input, LeaseId, LeaseRequest, Limits, Made, Outcome, Reply, Selector, Snapshot, Texts,
     Timestamp, Work,
 };
 
@@ -149,8 +149,8 @@ pub(crate) async fn fill_store(store: &dyn Store, shape: Shape) {
     for n in 0..shape.ended + shape.leases {
         let id = ask(&mut core, n);
         if n < shape.ended {
-            let (principal, note) = (Arc::from("local"), Arc::from(""));
-            let released = Input::Release { lease: id, principal, outcome: Outcome::Ok, note, hold: None };
+            let (caller, note) = (Caller::sole_tenant("local"), Arc::from(""));
+            let released = Input::Release { lease: id, caller, outcome: Outcome::Ok, note, hold: None };
             core.step(now(), released).expect("it is released");
         }
         if n % 4096 == 4095 {
@@ -165,7 +165,7 @@ fn ask(core: &mut Core, n: usize) -> LeaseId {
     let none = Arc::new(Texts::new());
     let request = LeaseRequest {
         request_id: Arc::from(format!("build-{n:08}")),
-        principal: Arc::from("local"),
+        caller: Caller::sole_tenant("local"),
         holder: Arc::from(format!("https://ci.example.org/job/{n:08}")),
         claims: vec![Claim { selector: Arc::new(Selector::pool("bench")), count: 1, params: none.clone() }],
         priority: 0,

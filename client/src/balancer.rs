@@ -1,10 +1,10 @@
 //! The endpoints of several servers, and the choice among them.
 //!
 //! Calls go to the server that answered the last one. A server that follows and does not forward refuses with the leader's
-//! address, and the same call goes there at once: a refused call did nothing. A call whose connection was never established is
+//! address, and the same call goes there at once if the client may follow it: a refused call did nothing. A call whose connection was never established is
 //! retried as well. A later failure is returned; only the caller knows whether to repeat it. The next call goes to the next server.
 
-use super::{error, ClientError, ClientOptions};
+use super::{ClientError, ClientOptions, Follow, error};
 use crate::random::random;
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
@@ -38,6 +38,8 @@ struct Shared {
     /// many clients spread over the servers.
     current: [AtomicUsize; 2],
     options: ClientOptions,
+    /// The hosts of the list.
+    hosts: Vec<String>,
 }
 
 /// A transport to one of several servers. Cheap to clone; the clones share what they know of the servers.
@@ -106,6 +108,7 @@ impl Endpoints {
             ends: RwLock::new(ends.collect()),
             current: [AtomicUsize::new(0), AtomicUsize::new(anywhere(parsed.len()))],
             options: options.clone(),
+            hosts: parsed.iter().filter_map(|endpoint| endpoint.uri().host().map(String::from)).collect(),
         });
         (Endpoints { shared: shared.clone(), watches: false }, Endpoints { shared, watches: true })
     }
@@ -141,7 +144,16 @@ impl Shared {
         let _ = current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Goes to the server that leads, and adds it if it is unknown. A server of `dead` is refused: clients may reach the leader by
+    /// Whether a refusal may lead to this server, which is not in the list.
+    fn may_follow(&self, told: &Endpoint) -> bool {
+        match self.options.follow {
+            Follow::Listed => false,
+            Follow::SameHosts => told.uri().host().is_some_and(|host| self.hosts.iter().any(|known| known == host)),
+            Follow::Anywhere => true,
+        }
+    }
+
+    /// Goes to the server that leads, and adds it if it is unknown and may be followed. A server of `dead` is refused: clients may reach the leader by
     /// another address than the servers do.
     fn go_to(&self, watches: bool, leader: &str, dead: &[usize]) -> Result<(), ClientError> {
         let told = endpoint(leader, true, &self.options)?;
@@ -152,6 +164,9 @@ impl Shared {
                 return Err(ClientError::Address(format!("{leader:?}, which is silent,")));
             }
             Some(at) => at,
+            None if !self.may_follow(&told) => {
+                return Err(ClientError::Address(format!("{leader:?}, which is none of the listed servers,")));
+            }
             None if ends.len() < MOST => {
                 ends.push(End { address: wanted, calls: told.connect_lazy(), watches: told.connect_lazy() });
                 ends.len() - 1

@@ -105,6 +105,20 @@ pub struct ClientOptions {
     pub call_timeout: Duration,
     /// Maximum time of all tries of a call while the broker is unavailable, beyond the wait that it asks for. Zero: one try.
     pub retry_for: Duration,
+    /// The servers to which a refusal may lead that names the leader.
+    pub follow: Follow,
+}
+
+/// The servers to which a client follows a refusal that names the leader. Whoever answers as a server could name any address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Follow {
+    /// Those of the client's list.
+    #[default]
+    Listed,
+    /// Those on the hosts of the list, on any port.
+    SameHosts,
+    /// All. For closed networks.
+    Anywhere,
 }
 
 impl Default for ClientOptions {
@@ -113,6 +127,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(20),
             retry_for: Duration::from_secs(30),
+            follow: Follow::Listed,
         }
     }
 }
@@ -154,7 +169,7 @@ impl Seen {
 
 impl Client {
     /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`, several servers with commas between. The client finds the server
-    /// that leads by the address in the refusal of a server that follows, also if it is not in the list.
+    /// that leads by the address in the refusal of a server that follows, if [`ClientOptions::follow`] allows that address.
     ///
     /// # Errors
     /// [`ClientError::Address`], or [`ClientError::Unavailable`] if no server answers, or none of several leads.

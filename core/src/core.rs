@@ -56,11 +56,11 @@ impl Core {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use wharfinger_core::{AdminRequest, AdminVerb, Core, Input, Limits, RejectionKind, Snapshot, Timestamp};
+    /// use wharfinger_core::{AdminRequest, AdminVerb, Caller, Core, Input, Limits, RejectionKind, Snapshot, Timestamp};
     ///
     /// let mut core = Core::recover(Snapshot::default(), Vec::new(), Limits::default(), Timestamp(1_000));
     /// let verb = AdminVerb::CordonPool(Arc::from("hosts"));
-    /// let request = AdminRequest { principal: Arc::from("ann"), reason: Arc::from("maintenance"), verb };
+    /// let request = AdminRequest { caller: Caller::sole_tenant("ann"), reason: Arc::from("maintenance"), verb };
     /// let refused = core.step(Timestamp(2_000), Input::Admin(request)).unwrap_err();
     /// assert_eq!((refused.kind, refused.reason), (RejectionKind::NotFound, "UNKNOWN_POOL"));
     /// assert!(core.take_batch().is_empty());

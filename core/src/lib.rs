@@ -14,7 +14,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use wharfinger_core::{
-//!     Claim, Core, Input, LeaseRequest, LeaseState, Limits, Made, Outcome, PoolConfig, Reply, Selector, Snapshot,
+//!     Caller, Claim, Core, Input, LeaseRequest, LeaseState, Limits, Made, Outcome, PoolConfig, Reply, Selector, Snapshot,
 //! Texts,
 //!     Timestamp, Work,
 //! };
@@ -26,7 +26,7 @@
 //! // A client wants a host. None is there, so the lease waits and the batch asks the adapter for one.
 //! let request = LeaseRequest {
 //!     request_id: Arc::from("build-1"),
-//!     principal: Arc::from("ann"),
+//!     caller: Caller::sole_tenant("ann"),
 //!     holder: Arc::from("ann@desk"),
 //!     claims: vec![Claim { selector: Arc::new(Selector::pool("hosts")), count: 1, params: Arc::new(Texts::new()) }],
 //!     priority: 0,
@@ -57,7 +57,7 @@
 //!
 //! // The holder is done, and says how its work went.
 //! let (lease, note) = (leases[0].id, Arc::from(""));
-//! let done = Input::Release { lease, principal: Arc::from("ann"), outcome: Outcome::Ok, note, hold: None };
+//! let done = Input::Release { lease, caller: Caller::sole_tenant("ann"), outcome: Outcome::Ok, note, hold: None };
 //! core.step(later, done).unwrap();
 //! assert!(core.lease(lease).unwrap().ended());
 //! ```
@@ -110,6 +110,7 @@ mod state;
 pub use self::core::Limits;
 pub use self::state::Core;
 pub use clock::{HybridClock, Reading};
+pub use model::caller::{Caller, Scope};
 pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};
 pub use model::event::{Event, EventKind};
@@ -127,3 +128,4 @@ pub use model::pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Tim
 pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, WorkFailure};
 pub use model::time::{Millis, Timestamp};
 pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};
+pub use query::{SeenResource, View};

@@ -12,9 +12,9 @@ use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, Brake, CallFailure, Claim, Core, DoubtPolicy, Effect, Input, Item, Labels, LeaseId, LeaseRequest,
+    Blame, Brake, CallFailure, Caller, Claim, Core, DoubtPolicy, Effect, Input, Item, Labels, LeaseId, LeaseRequest,
     LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, Prepared, ResourceState,
-    Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    Scope, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 const CLIENTS: usize = 3;
@@ -171,7 +171,7 @@ impl State {
             }
             Action::Release(client, outcome) => Input::Release {
                 lease: next.has[client].expect("it has one"),
-                principal: Arc::from("ann"),
+                caller: Caller::sole_tenant("ann"),
                 outcome,
                 note: Arc::from(""),
                 hold: None,
@@ -263,7 +263,11 @@ impl State {
         let each = named.iter().all(|pool| free(pool) >= named.iter().filter(|other| *other == pool).count());
         let any = self.core.pools().iter().map(|pool| pool.free_slots as usize).sum::<usize>();
         if each && any >= members.len() {
-            return Err(format!("{} waits beside free slots: {:?}", first.id, self.core.explain(first.id, self.now)));
+            return Err(format!(
+                "{} waits beside free slots: {:?}",
+                first.id,
+                self.core.explain(first.id, self.now, &Scope::All)
+            ));
         }
         Ok(())
     }
@@ -278,7 +282,7 @@ impl State {
         };
         match waiting {
             Some(row) if !moves && self.core.resources(None).all(fit) => {
-                Err(format!("{} waits for nothing: {:?}", row.id, self.core.explain(row.id, self.now)))
+                Err(format!("{} waits for nothing: {:?}", row.id, self.core.explain(row.id, self.now, &Scope::All)))
             }
             Some(_) | None => Ok(()),
         }
@@ -359,7 +363,7 @@ fn request(client: usize, number: u32, wish: Wish) -> LeaseRequest {
     let claim = |selector| Claim { selector: Arc::new(selector), count: 1, params: Arc::new(Texts::new()) };
     LeaseRequest {
         request_id: Arc::from(format!("{client}-{number}")),
-        principal: Arc::from("ann"),
+        caller: Caller::sole_tenant("ann"),
         holder: Arc::from("ann"),
         claims: selectors.into_iter().map(claim).collect(),
         priority: 0,

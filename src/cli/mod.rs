@@ -54,6 +54,17 @@ struct Cli {
         help_heading = "Everywhere"
     )]
     server: String,
+    /// The servers to which a server that follows may send this client on
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHICH",
+        env = "WHARFINGER_FOLLOW_LEADER",
+        default_value_t = FollowLeader::Listed,
+        help_heading = "Everywhere"
+    )]
+    follow_leader: FollowLeader,
     /// Print JSON, for programs
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -62,6 +73,27 @@ struct Cli {
     color: ColorChoice,
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// See [`crate::client::Follow`].
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum FollowLeader {
+    /// Those of --server
+    Listed,
+    /// Those on the hosts of --server, on any port
+    SameHosts,
+    /// All, in a closed network
+    Anywhere,
+}
+
+impl From<FollowLeader> for crate::client::Follow {
+    fn from(which: FollowLeader) -> Self {
+        match which {
+            FollowLeader::Listed => Self::Listed,
+            FollowLeader::SameHosts => Self::SameHosts,
+            FollowLeader::Anywhere => Self::Anywhere,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -196,7 +228,7 @@ fn begin_anew(ui: Ui) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
-    let context = Context { server: cli.server, ui };
+    let context = Context { server: cli.server, follow: cli.follow_leader.into(), ui };
     let context = &context;
     match cli.verb {
         #[cfg(feature = "server")]

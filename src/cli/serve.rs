@@ -8,6 +8,7 @@ use super::follow::{Led, Member, Waited};
 use super::port::{Serving, bind};
 use super::ui::Ui;
 use crate::adapters::{Change, LiveAdapter, Shared};
+use crate::auth::Trust;
 use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
@@ -153,7 +154,11 @@ impl Parts {
 
     fn sources(&self) -> AnswerSources {
         let adapters = self.adapters.clone();
-        AnswerSources { weather: Arc::new(move || adapters.spot_stats()), credentials: self.credentials.clone() }
+        AnswerSources {
+            weather: Arc::new(move || adapters.spot_stats()),
+            credentials: self.credentials.clone(),
+            trust: Trust::everyone(),
+        }
     }
 }
 

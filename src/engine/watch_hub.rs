@@ -8,11 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
-use wharfinger_core::{Batch, Lease, LeaseId, Revision};
+use wharfinger_core::{Batch, Lease, LeaseId, Revision, Scope};
 
-/// Selects leases for a watcher. Fields are ANDed, the values of one field are ORed. An empty filter selects all leases.
-#[derive(Clone, Debug, Default)]
+/// Selects leases for a watcher. Fields are ANDed, the values of one field are ORed. A filter without any selects all leases
+/// of its scope.
+#[derive(Clone, Debug)]
 pub struct Filter {
+    /// By what the watcher may see.
+    pub scope: Scope,
     /// By id.
     pub leases: BTreeSet<LeaseId>,
     /// By holder.
@@ -23,9 +26,15 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Selects all leases of a scope.
+    pub fn new(scope: Scope) -> Self {
+        Filter { scope, leases: BTreeSet::new(), holders: BTreeSet::new(), pools: BTreeSet::new() }
+    }
+
     /// Whether the filter selects a lease.
     pub fn matches(&self, lease: &Lease) -> bool {
-        (self.leases.is_empty() || self.leases.contains(&lease.id))
+        self.scope.sees(&lease.spec)
+            && (self.leases.is_empty() || self.leases.contains(&lease.id))
             && (self.holders.is_empty() || self.holders.contains(&lease.spec.holder))
             && (self.pools.is_empty()
                 || match pool_of(lease) {

@@ -1,11 +1,14 @@
 //! State that all services share.
 
-use crate::engine::{Handle, Role, SubmitError};
+use crate::auth::Trust;
+use crate::engine::{Handle, Leadership, Role, SubmitError, WatchHub};
 use crate::pb;
 use crate::rpc::credentials::CredentialSources;
 use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::source::REACH;
 use crate::rpc::status::RpcError;
+use crate::store::{EventQuery, StoredEvent};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
-use wharfinger_core::{Core, Lease, Reading, Revision, Timestamp};
+use wharfinger_core::{
+    Caller, Core, EventKind, Input, Lease, LeaseId, Reading, Reply, Revision, Scope, Timestamp, View,
+};
 
 /// Returns the counts of the machines that adapters buy; called for each answer.
 pub type WeatherSource = Arc<dyn Fn() -> Vec<pb::WeatherLine> + Send + Sync>;
@@ -25,12 +30,14 @@ pub struct AnswerSources {
     pub weather: WeatherSource,
     /// The credentials of each pool's leases.
     pub credentials: CredentialSources,
+    /// The callers that the server knows.
+    pub trust: Trust,
 }
 
-/// No machine is bought, and no pool has credentials.
+/// No machine is bought, no pool has credentials, and everyone who reaches the port is trusted.
 impl Default for AnswerSources {
     fn default() -> Self {
-        Self { weather: Arc::new(Vec::new), credentials: CredentialSources::default() }
+        Self { weather: Arc::new(Vec::new), credentials: CredentialSources::default(), trust: Trust::everyone() }
     }
 }
 
@@ -40,7 +47,9 @@ const AGE: &str = "wharfinger-age-ms";
 /// State that all services share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Context {
-    pub(crate) handle: Handle,
+    /// Private: what is read for a caller is read in its scope.
+    handle: Handle,
+    pub(crate) trust: Trust,
     pub(crate) calls: Gate,
     pub(crate) waits: Gate,
     pub(crate) watches: Gate,
@@ -57,6 +66,7 @@ impl Context {
     pub(crate) fn new(handle: Handle, limits: &RpcLimits, sources: AnswerSources, stop: CancellationToken) -> Self {
         Self {
             handle,
+            trust: sources.trust.clone(),
             calls: Gate::new(limits.max_calls),
             waits: Gate::new(limits.max_waits),
             watches: Gate::new(limits.max_watches),
@@ -68,24 +78,82 @@ impl Context {
         }
     }
 
-    /// The message of a lease for a call of this principal, with credentials if the lease belongs to it.
-    pub(crate) async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
-        self.sources.credentials.tell(&self.handle, lease, caller).await
+    /// Submits an input and waits until its changes are durable.
+    pub(crate) async fn submit(&self, input: Input) -> Result<Reply, SubmitError> {
+        self.handle.submit(input).await
     }
 
-    /// Finds one lease or resource. A server that follows reads the store again before it answers that there is none: another
-    /// server may have made it just now.
-    pub(crate) async fn find<T, F>(&self, question: F) -> Result<Option<T>, RpcError>
+    /// The message of a lease for this caller, with credentials if the lease belongs to it.
+    pub(crate) async fn tell(&self, lease: &Lease, caller: &Caller) -> Result<pb::Lease, SubmitError> {
+        self.sources.credentials.tell(self, lease, caller).await
+    }
+
+    /// Reads the state within a scope.
+    pub(crate) async fn read<T, F>(&self, scope: &Scope, question: F) -> Result<T, SubmitError>
     where
         T: Send + 'static,
-        F: Fn(&Core, Timestamp) -> Option<T> + Clone + Send + 'static,
+        F: FnOnce(View<'_>, Timestamp) -> T + Send + 'static,
     {
-        let found = self.handle.read(question.clone()).await?;
+        let scope = scope.clone();
+        self.handle.read(move |core: &Core, now| question(core.view(&scope), now)).await
+    }
+
+    /// Finds one lease or resource of a scope. A server that follows reads the store again before it answers that there is none:
+    /// another server may have made it just now. It does the same for one out of scope.
+    pub(crate) async fn find<T, F>(&self, scope: &Scope, question: F) -> Result<Option<T>, RpcError>
+    where
+        T: Send + 'static,
+        F: Fn(View<'_>, Timestamp) -> Option<T> + Clone + Send + 'static,
+    {
+        let found = self.read(scope, question.clone()).await?;
         if found.is_some() || self.handle.leadership().role() == Role::Leading {
             return Ok(found);
         }
         self.handle.refresh().await?;
-        Ok(self.handle.read(question).await?)
+        Ok(self.read(scope, question).await?)
+    }
+
+    /// Reads entries of the audit trail for a reader of this scope. Of what is out of view, time, kind, pool and resource are left:
+    /// the words of an entry may name leases, works and notes of any tenant.
+    pub(crate) async fn events(&self, scope: &Scope, query: &EventQuery) -> Result<Vec<StoredEvent>, RpcError> {
+        let mut events = self.handle.events(query).await?;
+        if scope.is_all() {
+            return Ok(events);
+        }
+        let ids: BTreeSet<LeaseId> = events.iter().filter_map(|event| event.lease).collect();
+        let seen = self.read(scope, |view, _| {
+            ids.into_iter().filter(|id| view.lease(*id).is_some()).collect::<BTreeSet<LeaseId>>()
+        });
+        let seen = seen.await?;
+        for event in &mut events {
+            conceal(event, &seen);
+        }
+        Ok(events)
+    }
+
+    /// The changes that are committed from now on.
+    pub(crate) fn hub(&self) -> &WatchHub {
+        self.handle.hub()
+    }
+
+    /// The leadership of this server.
+    pub(crate) fn leadership(&self) -> &Leadership {
+        self.handle.leadership()
+    }
+
+    /// Warnings about the clock of this server.
+    pub(crate) fn clock_warnings(&self) -> Vec<String> {
+        self.handle.clock_warnings()
+    }
+
+    /// As [`Handle::refresh`].
+    pub(crate) async fn refresh(&self) -> Result<(), SubmitError> {
+        self.handle.refresh().await
+    }
+
+    /// As [`Handle::reach`], at most for [`REACH`].
+    pub(crate) async fn reach(&self, wanted: Revision) -> Result<(), SubmitError> {
+        self.handle.reach(wanted, REACH).await
     }
 
     /// The core's time and its distance from the wall clock, for the times of one answer.
@@ -117,7 +185,7 @@ impl Context {
         work: impl Future<Output = Result<T, RpcError>>,
     ) -> Result<Response<T>, Status> {
         let work = async {
-            self.handle.reach(Revision(min_revision), REACH).await?;
+            self.reach(Revision(min_revision)).await?;
             work.await
         };
         self.answer(work).await
@@ -132,5 +200,28 @@ impl Context {
     pub(crate) async fn within<T>(&self, work: impl Future<Output = Result<T, RpcError>>) -> Result<T, RpcError> {
         let _place = self.calls.enter_call()?;
         tokio::time::timeout(self.call_timeout, work).await.map_err(|_| RpcError::TimedOut(self.call_timeout))?
+    }
+}
+
+/// Leaves of an entry what a reader may know who sees only these leases.
+fn conceal(event: &mut StoredEvent, seen: &BTreeSet<LeaseId>) {
+    match event.lease {
+        // Its own story. What broke it and what was found may be told in the words of others; the lease itself says it in general.
+        Some(lease) if seen.contains(&lease) => {
+            let of_others = [EventKind::LeaseBroken, EventKind::LeaseFinding];
+            if EventKind::parse(&event.kind).is_none_or(|kind| of_others.contains(&kind)) {
+                event.detail.clear();
+            }
+        }
+        Some(_) => {
+            event.lease = None;
+            event.subject.clear();
+            event.actor.clear();
+            event.detail.clear();
+        }
+        None => {
+            event.actor.clear();
+            event.detail.clear();
+        }
     }
 }

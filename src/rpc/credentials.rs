@@ -2,14 +2,15 @@
 //!
 //! A source is made from the configuration of its pool, on the server that leads and on those that follow.
 
-use crate::engine::{Handle, SubmitError};
+use crate::engine::SubmitError;
 use crate::pb;
+use crate::rpc::context::Context;
 use crate::rpc::convert::{self, tell_lease};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use wharfinger_adapter::{CredentialSource, Credentials, Failure};
-use wharfinger_core::{Lease, LeaseState, ResourceId};
+use wharfinger_core::{Caller, Lease, LeaseState};
 
 /// Maximum time that an answer waits for a source.
 const READ_LIMIT: Duration = Duration::from_secs(5);
@@ -44,20 +45,27 @@ impl CredentialSources {
         self.pools.read().unwrap_or_else(PoisonError::into_inner).get(pool).cloned()
     }
 
-    /// The message of a lease for a call of this principal, with credentials if the lease belongs to it.
-    pub(crate) async fn tell(&self, handle: &Handle, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
-        let mut told = tell_lease(lease, handle.clock().read());
-        if *lease.spec.principal != *caller {
+    /// The message of a lease for this caller, with credentials if the lease belongs to it.
+    pub(crate) async fn tell(
+        &self,
+        context: &Context,
+        lease: &Lease,
+        caller: &Caller,
+    ) -> Result<pb::Lease, SubmitError> {
+        let mut told = tell_lease(lease, &caller.sees, context.reading());
+        if !caller.owns(&lease.spec) {
             return Ok(told);
         }
-        let (LeaseState::Active { assignment, .. }, Some(pool)) = (&lease.state, &lease.pool) else {
+        let (LeaseState::Active { .. }, Some(pool)) = (&lease.state, &lease.pool) else {
             return Ok(told);
         };
         let mut pool = pool.clone();
         let mut found = self.get(&pool);
         if matches!(found, Some(PoolCredentials::OfHost)) {
             // The lease has ended since if its resource or the host is gone.
-            let Some(host) = pool_of_host(handle, assignment.resource).await? else { return Ok(told) };
+            let id = lease.id;
+            let host = context.read(&caller.sees, move |view, _| view.pool_of_host(id)).await?;
+            let Some(host) = host else { return Ok(told) };
             found = self.get(&host);
             pool = host;
         }
@@ -86,14 +94,6 @@ impl CredentialSources {
         }
         read
     }
-}
-
-async fn pool_of_host(handle: &Handle, resource: ResourceId) -> Result<Option<Arc<str>>, SubmitError> {
-    let read = move |core: &wharfinger_core::Core, _now| {
-        let host = core.resource(resource)?.parent?.host?;
-        Some(core.resource(host)?.pool.clone())
-    };
-    handle.read(read).await
 }
 
 /// What a holder can do about it. The failure itself names files of the server, so it stays in the log.

@@ -1,9 +1,11 @@
 //! Forwards calls that change something to the server that leads. A call is forwarded once at most.
 //!
-//! A call keeps its path, message, metadata and the rest of its deadline; the answer keeps its status and all details.
-//! The caller's identity travels with an HMAC whose key only servers on this database have. Cancelling the call cancels it
+//! A call keeps its path, message and the rest of its deadline, and of its metadata a fixed list; the answer keeps its status
+//! and all details. The caller's identity travels with an HMAC whose key only servers on this database have; its credentials
+//! stay on this server. Cancelling the call cancels it
 //! on the leader too. A call is tried again only while nothing can have been done; after that its caller repeats it.
 
+use crate::auth::{Identity, Passed};
 use crate::client::internal::never_stood;
 use crate::engine::{LeaderInfo, Leadership, LeadershipState, Role};
 use crate::pb::admin_service_server::AdminServiceServer;
@@ -12,7 +14,6 @@ use crate::rpc::admin::AdminApi;
 use crate::rpc::forward_auth;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::{Gate, RpcLimits};
-use crate::rpc::principal::Principal;
 use crate::rpc::status::{RpcError, refused_by_follower};
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
@@ -35,9 +36,14 @@ use tower::Layer;
 /// Marks a forwarded call, which is not forwarded again.
 pub(crate) const FORWARDED: &str = "wharfinger-passed";
 /// The caller's identity, set by the server that forwards the call.
+pub(crate) const IDENTITY: &str = "wharfinger-identity";
+/// The HMAC of path, identity and message.
+pub(crate) const SEAL: &str = "wharfinger-seal";
+/// The caller's name and its HMAC, for a leader of the release before. They go with the next release.
 pub(crate) const CALLER: &str = "wharfinger-caller";
-/// The HMAC of the caller's identity.
 pub(crate) const PROOF: &str = "wharfinger-proof";
+/// The headers of a call that are forwarded. All others stay here, the caller's credentials among them.
+const KEPT: [&str; 6] = ["content-type", "te", "grpc-encoding", "grpc-accept-encoding", "user-agent", "traceparent"];
 /// The rest of the deadline (gRPC over HTTP/2).
 const TIMEOUT: &str = "grpc-timeout";
 
@@ -276,15 +282,25 @@ fn dressed(
     *call.uri_mut() = parts.uri.clone();
     *call.version_mut() = parts.version;
     let headers = call.headers_mut();
-    headers.clone_from(&parts.headers);
-    headers.remove(CALLER);
-    headers.remove(PROOF);
-    headers.insert(FORWARDED, HeaderValue::from_static("1"));
-    let caller = parts.extensions.get::<Principal>().ok_or(RpcError::Bug("a call has no principal"))?;
-    let text = |text: &str| HeaderValue::from_str(text).map_err(|_| RpcError::Bug("a principal is no header"));
-    headers.insert(CALLER, text(caller.name())?);
-    if let Some(proof) = forward_auth::make(&leader.forwarding_key, parts.uri.path(), caller.name()) {
-        headers.insert(PROOF, text(&proof)?);
+    for name in KEPT {
+        if let Some(value) = parts.headers.get(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    headers.insert(FORWARDED, HeaderValue::from_static("2"));
+    let caller = parts.extensions.get::<Arc<Identity>>().ok_or(RpcError::Bug("a call has no identity"))?;
+    let text = |text: &str| HeaderValue::from_str(text).map_err(|_| RpcError::Bug("an identity is no header"));
+    let identity = Passed::from(&**caller).encode().ok_or(RpcError::Bug("an identity is too long"))?;
+    let (key, path) = (&leader.forwarding_key, parts.uri.path());
+    if let Some(seal) = forward_auth::seal(key, path, &identity, message) {
+        headers.insert(SEAL, text(&seal)?);
+    }
+    headers.insert(IDENTITY, text(&identity)?);
+    if matches!(&*caller.principal, Identity::LOCAL | Identity::ANONYMOUS) {
+        headers.insert(CALLER, text(&caller.principal)?);
+        if let Some(proof) = forward_auth::make(key, path, &caller.principal) {
+            headers.insert(PROOF, text(&proof)?);
+        }
     }
     if let Some(deadline) = deadline {
         let left = deadline.saturating_duration_since(Instant::now()).as_millis().clamp(1, 99_999_999);

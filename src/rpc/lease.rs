@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
-use wharfinger_core::{Input, Lease, LeaseId, LeaseState, Reply, Revision};
+use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseState, Reply, Revision, View};
 
 /// Maximum number of entries in the history of `Explain`, the latest ones.
 const HISTORY: usize = 200;
@@ -31,9 +31,9 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         // Before the request is submitted: a caller that is refused here has no lease in the queue.
         let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
         let deadline = Instant::now() + wait;
-        let mut leases = self.0.within(async { leases_of(self.0.handle.submit(input).await?) }).await?;
+        let mut leases = self.0.within(async { leases_of(self.0.submit(input).await?) }).await?;
         if place.is_some() && !settled(&leases) {
-            leases = self.wait(leases, deadline).await?;
+            leases = self.wait(leases, &caller, deadline).await?;
         }
         let mut told = Vec::with_capacity(leases.len());
         for lease in &leases {
@@ -44,13 +44,15 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     }
 
     async fn release(&self, request: Request<pb::ReleaseRequest>) -> Result<Response<pb::ReleaseResponse>, Status> {
-        let (id, input) = convert::release(request.get_ref(), principal::of(&request)?)?;
+        let caller = principal::of(&request)?;
+        let (id, input) = convert::release(request.get_ref(), caller.clone())?;
         let work = async {
-            let leases = leases_of(self.0.handle.submit(input).await?)?;
+            let leases = leases_of(self.0.submit(input).await?)?;
             let lease = one_of(&leases, id)?;
             let clock = self.0.reading();
-            let (_, leases) = first_and_all(leases.iter().map(|lease| tell_lease(lease, clock)).collect());
-            Ok(pb::ReleaseResponse { lease: Some(tell_lease(&lease, clock)), leases })
+            let told = |lease: &Lease| tell_lease(lease, &caller.sees, clock);
+            let (_, leases) = first_and_all(leases.iter().map(|lease| told(lease)).collect());
+            Ok(pb::ReleaseResponse { lease: Some(told(&lease)), leases })
         };
         self.0.answer(work).await
     }
@@ -59,17 +61,18 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let caller = principal::of(&request)?;
         let (id, input) = convert::renew(request.get_ref(), caller.clone())?;
         let work = async {
-            let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
+            let lease = one_of(&leases_of(self.0.submit(input).await?)?, id)?;
             Ok(pb::RenewResponse { lease: Some(self.0.tell(&lease, &caller).await?) })
         };
         self.0.answer(work).await
     }
 
     async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
-        let (id, input) = convert::report(request.get_ref(), principal::of(&request)?)?;
+        let caller = principal::of(&request)?;
+        let (id, input) = convert::report(request.get_ref(), caller.clone())?;
         let work = async {
-            let lease = one_of(&leases_of(self.0.handle.submit(input).await?)?, id)?;
-            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, self.0.reading())) })
+            let lease = one_of(&leases_of(self.0.submit(input).await?)?, id)?;
+            Ok(pb::ReportResponse { lease: Some(tell_lease(&lease, &caller.sees, self.0.reading())) })
         };
         self.0.answer(work).await
     }
@@ -95,33 +98,34 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let caller = principal::of(&request)?;
         let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
         let work = async {
-            let read = move |core: &wharfinger_core::Core, _now| Some((core.lease(id).cloned()?, core.revision().0));
-            let (lease, revision) = self.0.find(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
+            let read = move |view: View<'_>, _now| Some((view.lease(id).cloned()?, view.revision().0));
+            let (lease, revision) = self.0.find(&caller.sees, read).await?.ok_or_else(|| RpcError::no_lease(id))?;
             Ok(pb::GetResponse { lease: Some(self.0.tell(&lease, &caller).await?), revision })
         };
         self.0.since(request.get_ref().min_revision, work).await
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        let asked = Arc::new(convert::list(request.get_ref())?);
+        let asked = Arc::new(convert::list(request.get_ref(), principal::of(&request)?.sees)?);
         self.0.since(request.get_ref().min_revision, self.list_page(asked)).await
     }
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
+        let scope = principal::of(&request)?.sees;
         let id: LeaseId = convert::id("lease_id", &request.get_ref().lease_id)?;
         let work = async {
-            let read = move |core: &wharfinger_core::Core, now| {
-                let (lease, why) = core.lease(id).cloned().zip(core.explain(id, now))?;
-                Some((lease, why, core.revision()))
+            let read = move |view: View<'_>, now| {
+                let (lease, why) = view.lease(id).cloned().zip(view.explain(id, now))?;
+                Some((lease, why, view.revision()))
             };
-            let (lease, why, to) = self.0.find(read).await?.ok_or_else(|| RpcError::no_lease(id))?;
+            let (lease, why, to) = self.0.find(&scope, read).await?.ok_or_else(|| RpcError::no_lease(id))?;
             // The history ends at the state that the answer shows, also on a server that follows.
             let mut query = EventQuery { lease: Some(id), newest_first: true, limit: HISTORY, ..EventQuery::default() };
             query.to = Some(to);
             let clock = self.0.reading();
-            let events = self.0.handle.events(&query).await?.into_iter().rev();
+            let events = self.0.events(&scope, &query).await?.into_iter().rev();
             let history = events.map(|event| convert::event(event, clock)).collect();
-            let mut told = convert::explanation(tell_lease(&lease, clock), why, history);
+            let mut told = convert::explanation(tell_lease(&lease, &scope, clock), why, history);
             told.revision = to.0;
             Ok(told)
         };
@@ -129,10 +133,15 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     }
 
     async fn timeline(&self, request: Request<pb::TimelineRequest>) -> Result<Response<pb::TimelineResponse>, Status> {
+        let scope = principal::of(&request)?.sees;
         let (about, limit) = convert::timeline(request.get_ref())?;
+        if let (convert::About::Resource(_), false) = (about, scope.is_all()) {
+            let message = "the story of a resource is that of all tenants: ask for the timeline of a lease";
+            return Err(RpcError::NotAllowed(message.to_owned()).into());
+        }
         let work = async {
             let revision = self.0.revision();
-            let mut told = timeline::tell(&self.0.handle, about, limit).await?;
+            let mut told = timeline::tell(&self.0, &scope, about, limit).await?;
             told.revision = revision;
             Ok(told)
         };
@@ -150,25 +159,30 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
 impl LeaseApi {
     /// Waits until all are active, one has ended, or the deadline is over. A client that disconnects cancels nothing: it
     /// finds its leases again by its request id.
-    async fn wait(&self, mut leases: Vec<Arc<Lease>>, deadline: Instant) -> Result<Vec<Arc<Lease>>, RpcError> {
+    async fn wait(
+        &self,
+        mut leases: Vec<Arc<Lease>>,
+        caller: &Caller,
+        deadline: Instant,
+    ) -> Result<Vec<Arc<Lease>>, RpcError> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
-        let filter = Filter { leases: ids.iter().copied().collect(), ..Filter::default() };
+        let filter = Filter { leases: ids.iter().copied().collect(), ..Filter::new(caller.sees.clone()) };
         // Subscribe, then read: a change between the two is in both.
-        let mut changes = self.0.handle.hub().subscribe(filter, ids.len() * 4);
-        self.refresh(&mut leases).await?;
+        let mut changes = self.0.hub().subscribe(filter, ids.len() * 4);
+        self.refresh(&mut leases, caller).await?;
         // Changes of the leases do not put it off.
         let mut renew_at = Instant::now() + third_of_ttl(&leases);
         while !settled(&leases) {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => break,
                 () = tokio::time::sleep_until(renew_at), if partial(&leases) => {
-                    self.renew_for_caller(&leases).await?;
+                    self.renew_for_caller(&leases, caller).await?;
                     renew_at = Instant::now() + third_of_ttl(&leases);
                 }
                 () = self.0.stop.cancelled() => return Err(RpcError::Stopping),
                 told = changes.recv() => match told {
                     WatchEvent::Lease(lease) => update(&mut leases, lease),
-                    WatchEvent::Lagged => self.refresh(&mut leases).await?,
+                    WatchEvent::Lagged => self.refresh(&mut leases, caller).await?,
                 },
             }
         }
@@ -176,22 +190,21 @@ impl LeaseApi {
     }
 
     /// A caller that waits for the rest of a group renews what the group has so far.
-    async fn renew_for_caller(&self, leases: &[Arc<Lease>]) -> Result<(), RpcError> {
+    async fn renew_for_caller(&self, leases: &[Arc<Lease>], caller: &Caller) -> Result<(), RpcError> {
         let Some(lease) = leases.first() else { return Ok(()) };
-        let renew = Input::Renew { lease: lease.id, principal: lease.spec.principal.clone(), ttl: None };
-        match self.0.handle.submit(renew).await {
+        let renew = Input::Renew { lease: lease.id, caller: caller.clone(), ttl: None };
+        match self.0.submit(renew).await {
             // The lease ended meanwhile: the watch reports it.
             Ok(_) | Err(SubmitError::Rejected(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn refresh(&self, leases: &mut [Arc<Lease>]) -> Result<(), RpcError> {
+    async fn refresh(&self, leases: &mut [Arc<Lease>], caller: &Caller) -> Result<(), RpcError> {
         let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
-        let read = move |core: &wharfinger_core::Core, _now| {
-            ids.into_iter().filter_map(|id| core.lease(id).cloned()).collect::<Vec<_>>()
-        };
-        self.0.handle.read(read).await?.into_iter().for_each(|lease| update(leases, lease));
+        let read =
+            move |view: View<'_>, _now| ids.into_iter().filter_map(|id| view.lease(id).cloned()).collect::<Vec<_>>();
+        self.0.read(&caller.sees, read).await?.into_iter().for_each(|lease| update(leases, lease));
         Ok(())
     }
 
@@ -201,22 +214,23 @@ impl LeaseApi {
         let mut after = asked.after;
         loop {
             let (want, room) = (asked.clone(), asked.size - told.leases.len());
-            let read = move |core: &wharfinger_core::Core, _now| {
-                (scan(core.leases(after), |lease| listed(&want, lease), room), core.revision())
+            let read = move |view: View<'_>, _now| {
+                (scan(view.leases(after), |lease| listed(&want, lease), room), view.revision())
             };
-            let ((leases, last), Revision(revision)) = self.0.handle.read(read).await?;
+            let scope = &asked.filter.scope;
+            let ((leases, last), Revision(revision)) = self.0.read(scope, read).await?;
             if told.revision == 0 {
                 // Of the first read: a watch from there misses nothing.
                 told.revision = revision;
             }
             let clock = self.0.reading();
-            told.leases.extend(leases.iter().map(|lease| tell_lease(lease, clock)));
+            told.leases.extend(leases.iter().map(|lease| tell_lease(lease, scope, clock)));
             let Some(last) = last else { return Ok(told) };
             if told.leases.len() >= asked.size {
-                told.next_page_token = last.id.to_string();
+                told.next_page_token = last.to_string();
                 return Ok(told);
             }
-            after = Some(last.id);
+            after = Some(last);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! * `convert`: messages to inputs, with all problems of a request at once; values of the core to messages.
 //! * `credentials`: the only place that reads credentials; they go into one answer, and nowhere else.
 //! * `status`: the only map from errors to statuses.
-//! * `principal`: the only place that names the caller.
+//! * `principal`: gives each call its identity (`auth`), and refuses methods that its roles may not call.
 //! * `limits`: concurrency limits; excess calls are refused, never queued.
 //! * `about`: version, limits and features of the server.
 //! * `lease`, `admin`, `watch`: the services.
@@ -31,6 +31,8 @@ mod server;
 mod source;
 mod status;
 #[cfg(test)]
+mod tenants;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -42,7 +44,6 @@ pub use about::API_MINOR;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
 pub use limits::RpcLimits;
-pub use principal::Principal;
 pub use server::{ServeError, serve};
 pub use status::{DOMAIN, RpcError};
 #[cfg(test)]

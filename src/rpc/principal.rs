@@ -1,70 +1,115 @@
-//! Who calls. The only place that says so: policy builds on it.
+//! The layer that gives each call its identity, and refuses a method that its roles may not call.
 
+use crate::auth::{Access, Identity, Passed, Proof, Role, Trust, access};
 use crate::engine::Leadership;
-use crate::rpc::forward::{CALLER, FORWARDED, PROOF};
+use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
 use crate::rpc::forward_auth;
 use crate::rpc::status::RpcError;
+use futures::future::{BoxFuture, Either};
+use http_body_util::{BodyExt, Full, Limited};
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tonic::Request;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic::codegen::http::{self, HeaderMap};
+use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::transport::server::TcpConnectInfo;
+use tonic::{Request as Call, Status};
 use tower::Layer;
+use wharfinger_core::Caller;
 
-/// Who calls, as far as the connection proves it. Carried into the audit trail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal(Arc<str>);
-
-impl Principal {
-    /// Somebody on the broker's own machine.
-    pub const LOCAL: &'static str = "local";
-    /// Somebody on the network who proved nothing.
-    pub const ANONYMOUS: &'static str = "anonymous";
-
-    /// From the address of a connection without TLS.
-    fn of(peer: Option<SocketAddr>) -> Self {
-        match peer {
-            Some(peer) if peer.ip().to_canonical().is_loopback() => Self(Arc::from(Self::LOCAL)),
-            Some(_) | None => Self(Arc::from(Self::ANONYMOUS)),
-        }
-    }
-
-    /// As it is stored.
-    pub fn name(&self) -> &Arc<str> {
-        &self.0
-    }
-}
-
-/// Puts the principal into each call's extensions, whatever it calls.
+/// Puts the identity into each call's extensions, before anything reads its message.
 #[derive(Clone)]
 pub(crate) struct Identify {
+    trust: Trust,
     leadership: Leadership,
+    /// Maximum length of a message in bytes.
+    max_request: usize,
 }
 
 impl Identify {
-    pub(crate) fn new(leadership: Leadership) -> Self {
-        Self { leadership }
+    pub(crate) fn new(trust: Trust, leadership: Leadership, max_request: usize) -> Self {
+        Self { trust, leadership, max_request }
     }
 
-    fn of(&self, peer: Option<SocketAddr>, path: &str, headers: &HeaderMap) -> Principal {
-        let connected = Principal::of(peer);
+    /// The identity of a call whose message is not part of the proof.
+    fn of(&self, peer: Option<SocketAddr>, path: &str, headers: &HeaderMap) -> Result<Identity, RpcError> {
         if !headers.contains_key(FORWARDED) {
-            return connected;
+            return Ok(self.trust.identify(peer, headers)?);
         }
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let said = text(CALLER);
-        if forward_auth::holds(&self.leadership.forwarding_key(), path, said, text(PROOF)) {
-            return Principal(Arc::from(said));
+        let said = one(headers, CALLER).unwrap_or_default();
+        // Until the next release: the proof of a server of an older version, which knows one caller.
+        let old = !headers.contains_key(IDENTITY) && !headers.contains_key(SEAL) && said == Identity::LOCAL;
+        if old
+            && forward_auth::holds(
+                &self.leadership.forwarding_key(),
+                path,
+                said,
+                one(headers, PROOF).unwrap_or_default(),
+            )
+        {
+            let passed = Passed { principal: Arc::from(said), proof: Proof::Local, expires: None, peer: None };
+            return Ok(self.trust.vouched(passed, peer)?);
         }
         // Anybody may say that: it makes less of who calls, never more.
-        match said {
-            Principal::LOCAL => connected,
-            _ => Principal(Arc::from(Principal::ANONYMOUS)),
+        Ok(self.trust.unvouched(peer, said)?)
+    }
+
+    /// The identity of a call that another server forwarded.
+    fn sealed(&self, peer: Option<SocketAddr>, request: &Request<Body>, message: &[u8]) -> Result<Identity, RpcError> {
+        let headers = request.headers();
+        let proved = || {
+            let (identity, seal) = (one(headers, IDENTITY)?, one(headers, SEAL)?);
+            let key = self.leadership.forwarding_key();
+            let holds = forward_auth::is_sealed(&key, request.uri().path(), identity, message, seal);
+            Passed::decode(identity).filter(|_| holds)
+        };
+        match proved() {
+            Some(passed) => Ok(self.trust.vouched(passed, peer)?),
+            None => Ok(self.trust.unvouched(peer, one(headers, CALLER).unwrap_or_default())?),
         }
     }
+
+    /// The identity of a forwarded call, whose message is part of the proof.
+    async fn collected(
+        &self,
+        peer: Option<SocketAddr>,
+        request: Request<Body>,
+        roles: &[Role],
+    ) -> Result<Request<Body>, RpcError> {
+        let (parts, body) = request.into_parts();
+        // Each message has a prefix of five bytes.
+        let message = Limited::new(body, self.max_request + 5).collect().await;
+        let message = message.map_err(|_| RpcError::MessageTooLarge { max: self.max_request })?.to_bytes();
+        let request = Request::from_parts(parts, Body::new(Full::new(message.clone())));
+        let identity = self.sealed(peer, &request, &message);
+        admit(request, identity, roles)
+    }
+}
+
+/// The call with its identity, if its roles may make it.
+fn admit(
+    mut request: Request<Body>,
+    identity: Result<Identity, RpcError>,
+    roles: &[Role],
+) -> Result<Request<Body>, RpcError> {
+    let identity = identity?;
+    if !identity.roles.any(roles) {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let Identity { principal, roles, .. } = &identity;
+        return Err(RpcError::NotAllowed(format!("the roles of {principal} ({roles}) may not call {method}")));
+    }
+    request.extensions_mut().insert(Arc::new(identity));
+    Ok(request)
+}
+
+/// The value of a header that comes once.
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().filter(|_| values.next().is_none());
+    value.and_then(|value| value.to_str().ok())
 }
 
 impl<S> Layer<S> for Identify {
@@ -74,56 +119,88 @@ impl<S> Layer<S> for Identify {
     }
 }
 
-/// A service whose calls have a principal.
+/// A service whose calls have an identity.
 #[derive(Clone)]
 pub(crate) struct Identified<S> {
     service: S,
     identify: Identify,
 }
 
-impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Identified<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+type Answer = Result<Response<Body>, Infallible>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+impl<S> Service<Request<Body>> for Identified<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<S::Future, Either<Ready<Answer>, BoxFuture<'static, Answer>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let principal = self.identify.of(peer, request.uri().path(), request.headers());
-        request.extensions_mut().insert(principal);
-        self.service.call(request)
+        let refuse = |error: RpcError| Either::Right(Either::Left(ready(Ok(Status::from(error).into_http()))));
+        let roles = match access(request.uri().path()) {
+            Some(Access::Roles(roles)) => roles,
+            Some(Access::Open) => return Either::Left(self.service.call(request)),
+            Some(Access::Undisclosed) if !self.identify.trust.asks() => {
+                return Either::Left(self.service.call(request));
+            }
+            Some(Access::Undisclosed) | None => return refuse(RpcError::NoMethod),
+        };
+        if !(request.headers().contains_key(FORWARDED) && request.headers().contains_key(IDENTITY)) {
+            let identity = self.identify.of(peer, request.uri().path(), request.headers());
+            return match admit(request, identity, roles) {
+                Ok(request) => Either::Left(self.service.call(request)),
+                Err(error) => refuse(error),
+            };
+        }
+        // The proof covers the message. The clone that reported ready serves the call.
+        let own = self.service.clone();
+        let (mut service, identify) = (std::mem::replace(&mut self.service, own), self.identify.clone());
+        Either::Right(Either::Right(Box::pin(async move {
+            match identify.collected(peer, request, roles).await {
+                Ok(request) => service.call(request).await,
+                Err(error) => Ok(Status::from(error).into_http()),
+            }
+        })))
     }
 }
 
-/// The principal of a request.
-pub(crate) fn of<T>(request: &Request<T>) -> Result<Arc<str>, RpcError> {
-    let principal = request.extensions().get::<Principal>();
-    principal.map(|who| who.0.clone()).ok_or(RpcError::Bug("a call has no principal"))
+/// The identity of a call.
+pub(crate) fn identity<T>(request: &Call<T>) -> Result<Arc<Identity>, RpcError> {
+    request.extensions().get::<Arc<Identity>>().cloned().ok_or(RpcError::Bug("a call has no identity"))
+}
+
+/// The caller of a call, as the core knows it.
+pub(crate) fn of<T>(request: &Call<T>) -> Result<Caller, RpcError> {
+    identity(request).map(|identity| identity.caller())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic::codegen::http::HeaderName;
 
     #[test]
-    fn who_passes_a_call_on_is_believed_with_a_proof_and_else_only_makes_less_of_it() {
+    fn an_older_server_that_forwards_a_call_is_believed_for_one_caller_and_else_only_makes_less_of_it() {
         let leadership = Leadership::leading();
         leadership.lead("key");
-        let identify = Identify::new(leadership);
+        let identify = Identify::new(Trust::everyone(), leadership, 1000);
         let name = |from: &str, headers: &[(&'static str, &str)]| {
-            let headers =
-                headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
-            identify.of(Some(from.parse().unwrap()), "/a/B", &headers.collect()).name().to_string()
+            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+            identify.of(Some(from.parse().unwrap()), "/a/B", &headers.collect()).unwrap().principal.to_string()
         };
         let (near, far) = ("127.0.0.1:5", "10.0.0.1:5");
         let proof = |caller: &str| forward_auth::make("key", "/a/B", caller).unwrap();
         for (from, said, proved, is) in [
             (far, "local", Some("local"), "local"),
             (near, "anonymous", Some("anonymous"), "anonymous"),
-            (far, "root", Some("root"), "root"),
+            (far, "root", Some("root"), "anonymous"),
             (far, "root", Some("local"), "anonymous"),
             (far, "local", None, "anonymous"),
             (near, "local", None, "local"),
@@ -137,17 +214,10 @@ mod tests {
             }
             assert_eq!(name(from, &headers), is, "{from} says {said}, proves {proved:?}");
         }
+        // With a header of the present proof the old one is worth nothing.
+        let old = [(FORWARDED, "1"), (CALLER, "local"), (PROOF, &proof("local")), (SEAL, "x")];
+        assert_eq!(name(far, &old), "anonymous");
         // What is not marked says nothing at all.
         assert_eq!(name(far, &[(CALLER, "local"), (PROOF, &proof("local"))]), "anonymous");
-    }
-
-    #[test]
-    fn loopback_is_local_and_all_others_are_anonymous() {
-        let name = |text: &str| Principal::of(Some(text.parse().unwrap())).name().to_string();
-        assert_eq!(name("127.77.1.2:5"), "local");
-        assert_eq!(name("[::1]:5"), "local");
-        assert_eq!(name("[::ffff:127.0.0.1]:5"), "local");
-        assert_eq!(name("10.0.0.1:5"), "anonymous");
-        assert_eq!(&**Principal::of(None).name(), "anonymous");
     }
 }

@@ -69,7 +69,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
-        .layer(Identify::new(leadership.clone()))
+        .layer(Identify::new(context.trust.clone(), leadership.clone(), max))
         .layer(ForwardLayer::new(leadership, &limits))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)

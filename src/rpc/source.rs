@@ -7,7 +7,7 @@ use std::future::Future;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use wharfinger_core::{Core, Lease, LeaseId, Reading, Revision};
+use wharfinger_core::{Caller, Lease, LeaseId, Reading, Revision, View};
 
 /// Leases that one read returns.
 const MAX_FOUND: usize = 500;
@@ -56,8 +56,8 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn as_of(&self) -> Result<SystemTime, SubmitError>;
     /// The core's time and its distance from the wall clock.
     fn reading(&self) -> Reading;
-    /// The message of a lease that a call of this principal names: with credentials if the lease is its own.
-    fn tell(&self, lease: &Lease, caller: &str) -> impl Future<Output = Result<pb::Lease, SubmitError>> + Send;
+    /// The message of a lease that this caller names: with credentials if the lease is its own.
+    fn tell(&self, lease: &Lease, caller: &Caller) -> impl Future<Output = Result<pb::Lease, SubmitError>> + Send;
 }
 
 /// How long a read waits for what a server that follows has not heard of yet.
@@ -65,33 +65,33 @@ pub(crate) const REACH: Duration = Duration::from_secs(3);
 
 impl Source for Context {
     fn hub(&self) -> &WatchHub {
-        self.handle.hub()
+        Context::hub(self)
     }
 
     async fn refresh(&self) -> Result<(), SubmitError> {
-        self.handle.refresh().await
+        Context::refresh(self).await
     }
 
     async fn reach(&self, wanted: Revision) -> Result<(), SubmitError> {
-        self.handle.reach(wanted, REACH).await
+        Context::reach(self, wanted).await
     }
 
     fn as_of(&self) -> Result<SystemTime, SubmitError> {
-        self.handle.leadership().fresh()?;
-        let age = self.handle.leadership().age().unwrap_or_default();
+        self.leadership().fresh()?;
+        let age = self.leadership().age().unwrap_or_default();
         Ok(crate::clock::wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
     async fn page(&self, from: Cursor, filter: Arc<Filter>, ended: bool) -> Result<Page, SubmitError> {
-        let read = self.handle.read(move |core, _now| match from {
-            Cursor::State(after) if !filter.leases.is_empty() => named(core, after, &filter),
+        let scope = filter.scope.clone();
+        let read = self.read(&scope, move |view, _now| match from {
+            Cursor::State(after) if !filter.leases.is_empty() => named(view, after, &filter),
             Cursor::State(after) => {
                 let wanted = |lease: &Lease| (ended || !lease.ended()) && filter.matches(lease);
-                page(core, core.leases(after), wanted, |lease| Cursor::State(Some(lease.id)))
+                page(view, view.leases(after), wanted, |id| Cursor::State(Some(id)))
             }
             Cursor::Changes(after) => {
-                let wanted = |lease: &Lease| filter.matches(lease);
-                page(core, core.leases_changed_after(after), wanted, |lease| Cursor::Changes(lease.revision))
+                page(view, view.leases_changed_after(after), |lease| filter.matches(lease), Cursor::Changes)
             }
         });
         read.await
@@ -101,21 +101,21 @@ impl Source for Context {
         Context::reading(self)
     }
 
-    async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
+    async fn tell(&self, lease: &Lease, caller: &Caller) -> Result<pb::Lease, SubmitError> {
         Context::tell(self, lease, caller).await
     }
 }
 
 /// Leases by id, ended or not: who names one wants to know what became of it.
-fn named(core: &Core, after: Option<LeaseId>, filter: &Filter) -> Page {
+fn named(view: View<'_>, after: Option<LeaseId>, filter: &Filter) -> Page {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let mut page = Page { revision: core.revision(), floor: core.floor(), ..Page::default() };
+    let mut page = Page { revision: view.revision(), floor: view.floor(), ..Page::default() };
     for id in filter.leases.range((from, Bound::Unbounded)) {
         if page.leases.len() == MAX_FOUND {
             page.next = page.leases.last().map(|lease| Cursor::State(Some(lease.id)));
             break;
         }
-        match core.lease(*id) {
+        match view.lease(*id) {
             Some(lease) if filter.matches(lease) => page.leases.push(lease.clone()),
             Some(_) => {}
             None => page.missing = page.missing.or(Some(*id)),
@@ -124,35 +124,27 @@ fn named(core: &Core, after: Option<LeaseId>, filter: &Filter) -> Page {
     page
 }
 
-fn page<'a>(
-    core: &Core,
-    leases: impl Iterator<Item = &'a Arc<Lease>>,
+fn page<'a, K>(
+    view: View<'_>,
+    leases: impl Iterator<Item = (K, Option<&'a Arc<Lease>>)>,
     wanted: impl Fn(&Lease) -> bool,
-    cursor: impl Fn(&Lease) -> Cursor,
+    cursor: impl Fn(K) -> Cursor,
 ) -> Page {
     let (leases, last) = scan(leases, wanted, MAX_FOUND);
-    Page {
-        leases,
-        missing: None,
-        next: last.map(|lease| cursor(&lease)),
-        revision: core.revision(),
-        floor: core.floor(),
-    }
+    Page { leases, missing: None, next: last.map(cursor), revision: view.revision(), floor: view.floor() }
 }
 
-/// Those that are wanted, at most `room`, and the last one seen if there may be more after it.
-pub(crate) fn scan<'a, T: 'a>(
-    items: impl Iterator<Item = &'a Arc<T>>,
+/// Those that are in view and wanted, at most `room`, and the key of the last one seen if there may be more after it.
+pub(crate) fn scan<'a, K, T: 'a>(
+    items: impl Iterator<Item = (K, Option<&'a Arc<T>>)>,
     wanted: impl Fn(&T) -> bool,
     room: usize,
-) -> (Vec<Arc<T>>, Option<Arc<T>>) {
+) -> (Vec<Arc<T>>, Option<K>) {
     let mut found = Vec::new();
-    for (seen, item) in items.enumerate() {
-        if wanted(item) {
-            found.push(item.clone());
-        }
+    for (seen, (key, item)) in items.enumerate() {
+        found.extend(item.filter(|item| wanted(item)).cloned());
         if found.len() >= room.min(MAX_FOUND) || seen + 1 == MAX_SEEN {
-            return (found, Some(item.clone()));
+            return (found, Some(key));
         }
     }
     (found, None)
@@ -165,13 +157,18 @@ mod tests {
     #[test]
     fn a_scan_stops_when_it_has_found_or_seen_enough() {
         let numbers: Vec<_> = (0..20_000).map(Arc::new).collect();
-        let run = |from: usize, wanted: fn(&i32) -> bool| scan(numbers[from..].iter(), wanted, 1000);
+        let all = |from: usize| numbers[from..].iter().map(|number| (**number, Some(number)));
+        let run = |from: usize, wanted: fn(&i32) -> bool| scan(all(from), wanted, 1000);
 
         let (found, last) = run(0, |_| true);
-        assert_eq!((found.len(), last.as_deref()), (MAX_FOUND, Some(&499)));
+        assert_eq!((found.len(), last), (MAX_FOUND, Some(499)));
         let (found, last) = run(0, |n| *n == 4999);
-        assert_eq!((found.len(), last.as_deref()), (1, Some(&4999)));
+        assert_eq!((found.len(), last), (1, Some(4999)));
         let (found, last) = run(15_001, |n| *n == 19_999);
         assert_eq!((found.len(), last), (1, None));
+        // What is out of view costs as much as what is not wanted.
+        let hidden = numbers.iter().map(|number| (**number, Some(number).filter(|number| ***number == 4)));
+        let (found, last) = scan(hidden, |_: &i32| true, 1000);
+        assert_eq!((found.len(), last), (1, Some(4999)));
     }
 }

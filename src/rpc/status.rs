@@ -3,6 +3,7 @@
 //! Every status has an `ErrorInfo` with a stable reason and the domain [`DOMAIN`]. `BadRequest` names the fields at fault,
 //! `RetryInfo` the time until another try is worth it. docs/api.md lists all reasons.
 
+use crate::auth::AuthError;
 use crate::engine::SubmitError;
 use crate::rpc::validate::{Problem, quoted};
 use crate::store::StoreError;
@@ -93,6 +94,12 @@ pub enum RpcError {
     },
     /// The request is no valid message of its kind.
     Malformed(String),
+    /// The call has no identity.
+    Unauthenticated(AuthError),
+    /// No role of the caller may do this.
+    NotAllowed(String),
+    /// There is no such method.
+    NoMethod,
     /// A mistake of this program.
     Bug(&'static str),
 }
@@ -113,6 +120,12 @@ impl RpcError {
     /// The pool does not exist.
     pub(crate) fn no_pool(name: &str) -> Self {
         RpcError::NotFound { what: "pool", id: quoted(name), remedy: "see ListPools for those that are configured" }
+    }
+}
+
+impl From<AuthError> for RpcError {
+    fn from(error: AuthError) -> Self {
+        RpcError::Unauthenticated(error)
     }
 }
 
@@ -252,12 +265,49 @@ impl From<RpcError> for Status {
                 format!("the request cannot be read ({message}); use the proto files of this server's version"),
             )
             .status(),
+            RpcError::Unauthenticated(error) => unauthenticated(error),
+            RpcError::NotAllowed(message) => Answer::new(Code::PermissionDenied, "NOT_ALLOWED", message).status(),
+            RpcError::NoMethod => Status::unimplemented(""),
             RpcError::Bug(what) => {
                 tracing::error!(what, "a call came to a place that should not be reached");
                 Answer::new(Code::Internal, "BUG", format!("{what}; please report this")).status()
             }
         }
     }
+}
+
+/// The texts do not tell which tokens exist.
+fn unauthenticated(error: AuthError) -> Status {
+    let answer = match error {
+        AuthError::NoCredentials => Answer::new(
+            Code::Unauthenticated,
+            "NO_CREDENTIALS",
+            "this server asks for a token: send it as metadata `authorization: Bearer TOKEN`".into(),
+        ),
+        AuthError::Malformed => Answer::new(
+            Code::Unauthenticated,
+            "MALFORMED_CREDENTIALS",
+            "the metadata `authorization` must come once, as `Bearer TOKEN`".into(),
+        ),
+        AuthError::Unknown => Answer::new(
+            Code::Unauthenticated,
+            "TOKEN_UNKNOWN",
+            "this server does not know the token: use the present one, or ask the operator".into(),
+        ),
+        AuthError::Expired => Answer::new(
+            Code::Unauthenticated,
+            "TOKEN_EXPIRED",
+            "the token has expired: ask the operator for a new one".into(),
+        ),
+        AuthError::Exposed => Answer::new(
+            Code::Unauthenticated,
+            "TOKEN_EXPOSED",
+            "the token came over a connection without TLS, where others can read it: ask the operator to replace it, and \
+             call from the server's own machine"
+                .into(),
+        ),
+    };
+    answer.status()
 }
 
 /// Whether a server that follows refused the call and did nothing.

@@ -25,6 +25,7 @@ pub(crate) fn queued(id: u128, revision: u64) -> Lease {
         spec: Arc::new(LeaseSpec {
             request_id: "r".into(),
             fingerprint: 0,
+            tenant: "default".into(),
             principal: "local".into(),
             holder: "h".into(),
             selector: Arc::new(Selector::pool("p")),
@@ -115,7 +116,10 @@ pub(crate) async fn serving(limits: RpcLimits, handle: Handle) -> TestServer {
 }
 
 async fn serving_with(limits: RpcLimits, handle: Handle, credentials: &CredentialSources) -> TestServer {
-    let sources = AnswerSources { credentials: credentials.clone(), ..AnswerSources::default() };
+    serving_for(limits, handle, AnswerSources { credentials: credentials.clone(), ..AnswerSources::default() }).await
+}
+
+pub(crate) async fn serving_for(limits: RpcLimits, handle: Handle, sources: AnswerSources) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
@@ -129,7 +133,8 @@ pub(crate) fn grant(input: Input) -> Result<Reply, SubmitError> {
         Input::Lease(request) => {
             let mut lease = active(1, 1);
             Arc::make_mut(&mut lease.spec).holder = request.holder;
-            Arc::make_mut(&mut lease.spec).principal = request.principal;
+            let spec = Arc::make_mut(&mut lease.spec);
+            (spec.tenant, spec.principal) = (request.caller.tenant, request.caller.principal);
             Ok(Reply::Leases(vec![Arc::new(lease)]))
         }
         _ => Err(SubmitError::Unavailable("not in this test".into())),
@@ -219,7 +224,12 @@ pub(crate) async fn follower(broker: &Broker, limits: RpcLimits) -> (TestServer,
 
 /// Where a test's server is, to those who follow.
 pub(crate) fn leading(server: &TestServer) -> Option<engine::LeaderInfo> {
-    Some(engine::LeaderInfo { address: format!("http://{}", server.address).into(), forwarding_key: "".into() })
+    leading_with(server, "")
+}
+
+/// The same, with the key of its lead.
+pub(crate) fn leading_with(server: &TestServer, key: &str) -> Option<engine::LeaderInfo> {
+    Some(engine::LeaderInfo { address: format!("http://{}", server.address).into(), forwarding_key: key.into() })
 }
 
 struct NoStore;

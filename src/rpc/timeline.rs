@@ -5,14 +5,14 @@
 //! its own entries, those of each resource that it was on and of the host under it, from when it was asked for until
 //! they were fit for use again, those of the brake of its pools, and the beginning of its successor.
 
-use crate::engine::Handle;
 use crate::pb;
 use crate::pb::TimelineRole;
+use crate::rpc::context::Context;
 use crate::rpc::convert::{self, About};
 use crate::rpc::status::RpcError;
 use crate::store::{EventQuery, StoredEvent};
 use std::collections::{BTreeMap, BTreeSet};
-use wharfinger_core::{Ended, EventKind, LeaseId, LeaseState, Reading, ResourceId, Revision};
+use wharfinger_core::{Ended, EventKind, LeaseId, LeaseState, Reading, ResourceId, Revision, Scope, View};
 
 /// How long after a lease's end its resource may take to be fit for use again, and still belong to its story.
 const AFTER_MS: i64 = 10 * 60 * 1000;
@@ -52,12 +52,30 @@ fn is_one_of(event: &StoredEvent, kinds: &[EventKind]) -> bool {
 }
 
 /// Tells the story, the newest `limit` entries of it.
-pub(crate) async fn tell(handle: &Handle, about: About, limit: usize) -> Result<pb::TimelineResponse, RpcError> {
+pub(crate) async fn tell(
+    context: &Context,
+    scope: &Scope,
+    about: About,
+    limit: usize,
+) -> Result<pb::TimelineResponse, RpcError> {
+    let trail = &Trail { context, scope };
     let story = match about {
-        About::Lease(id) => of_lease(handle, id).await?,
-        About::Resource(id) => of_resource(handle, id, limit).await?,
+        About::Lease(id) => of_lease(trail, id).await?,
+        About::Resource(id) => of_resource(trail, id, limit).await?,
     };
-    Ok(story.told(limit, handle.clock().read()))
+    Ok(story.told(limit, context.reading()))
+}
+
+/// The audit trail as one reader sees it.
+struct Trail<'t> {
+    context: &'t Context,
+    scope: &'t Scope,
+}
+
+impl Trail<'_> {
+    async fn events(&self, query: &EventQuery) -> Result<Vec<StoredEvent>, RpcError> {
+        self.context.events(self.scope, query).await
+    }
 }
 
 /// Entries by their place in the trail, each once.
@@ -87,8 +105,13 @@ impl Story {
     }
 }
 
-async fn of_lease(handle: &Handle, id: LeaseId) -> Result<Story, RpcError> {
-    let own = handle.events(&EventQuery { lease: Some(id), limit: PART, ..EventQuery::default() }).await?;
+async fn of_lease(trail: &Trail<'_>, id: LeaseId) -> Result<Story, RpcError> {
+    // Whose a forgotten lease was is not known any more.
+    if !trail.scope.is_all() {
+        let seen = trail.context.find(trail.scope, move |view, _| view.lease(id).map(drop));
+        seen.await?.ok_or_else(|| RpcError::no_lease(id))?;
+    }
+    let own = trail.events(&EventQuery { lease: Some(id), limit: PART, ..EventQuery::default() }).await?;
     let (Some(first), Some(last)) = (own.first(), own.last()) else { return Err(RpcError::no_lease(id)) };
     let end = own.iter().find(|event| is_one_of(event, &LEASE_ENDS));
     let after = Revision(first.revision.saturating_sub(1));
@@ -97,23 +120,22 @@ async fn of_lease(handle: &Handle, id: LeaseId) -> Result<Story, RpcError> {
     let pools: BTreeSet<String> = own.iter().filter_map(|event| event.pool.clone()).collect();
     let mut until = Revision(last.revision);
 
-    let asked = places.clone();
-    let (hosts, successor) = handle
-        .read(move |core, _| {
-            let host = |id: &ResourceId| core.resource(*id).and_then(|row| row.parent).and_then(|parent| parent.host);
-            let successor = match core.lease(id).map(|lease| &lease.state) {
-                Some(LeaseState::Ended { how: Ended::Broken { replacement, .. }, .. }) => *replacement,
-                _ => None,
-            };
-            (asked.iter().filter_map(host).collect::<BTreeSet<_>>(), successor)
-        })
-        .await?;
+    let asked: Vec<ResourceId> = places.iter().copied().collect();
+    let read = move |view: View<'_>, _now| {
+        let successor = match view.lease(id).map(|lease| &lease.state) {
+            Some(LeaseState::Ended { how: Ended::Broken { replacement, .. }, .. }) => *replacement,
+            _ => None,
+        };
+        (view.hosts_of(&asked), successor.filter(|successor| view.lease(*successor).is_some()))
+    };
+    let (hosts, successor) = trail.context.read(trail.scope, read).await?;
+    let hosts = BTreeSet::from_iter(hosts);
 
     let mut story = Story { more: own.len() >= PART, ..Story::default() };
     story.add(own, TimelineRole::Lease);
     for (ids, role) in [(places, TimelineRole::Resource), (hosts, TimelineRole::Host)] {
         for id in ids {
-            let events = window.of(handle, id).await?;
+            let events = window.of(trail, id).await?;
             until = until.max(events.last().map_or(until, |event| Revision(event.revision)));
             story.add(events, role);
         }
@@ -121,11 +143,11 @@ async fn of_lease(handle: &Handle, id: LeaseId) -> Result<Story, RpcError> {
     let to = window.end.map(|_| until);
     for pool in pools {
         let query = EventQuery { pool: Some(pool), itself: true, after, to, limit: PART, ..EventQuery::default() };
-        let events = handle.events(&query).await?;
+        let events = trail.events(&query).await?;
         story.add(events.into_iter().filter(|event| is_one_of(event, &BRAKE)), TimelineRole::Pool);
     }
     if let Some(successor) = successor {
-        story.add(beginning(handle, successor).await?, TimelineRole::Successor);
+        story.add(beginning(trail, successor).await?, TimelineRole::Successor);
     }
     Ok(story)
 }
@@ -139,12 +161,12 @@ struct Window {
 
 impl Window {
     /// The entries of a resource itself within it, and those that follow from it: until it can be leased again.
-    async fn of(&self, handle: &Handle, id: ResourceId) -> Result<Vec<StoredEvent>, RpcError> {
+    async fn of(&self, trail: &Trail<'_>, id: ResourceId) -> Result<Vec<StoredEvent>, RpcError> {
         let query = EventQuery { resource: Some(id), itself: true, after: self.after, ..EventQuery::default() };
         let during = EventQuery { to: self.end.map(|(end, _)| end), limit: PART, ..query.clone() };
-        let mut found = handle.events(&during).await?;
+        let mut found = trail.events(&during).await?;
         let Some((end, at)) = self.end else { return Ok(found) };
-        found.extend(handle.events(&EventQuery { after: end, limit: TAIL, ..query }).await?);
+        found.extend(trail.events(&EventQuery { after: end, limit: TAIL, ..query }).await?);
         let mut events = Vec::with_capacity(found.len());
         let mut out = false;
         for event in found {
@@ -168,9 +190,9 @@ fn stands(out: bool, event: &StoredEvent) -> bool {
 }
 
 /// A lease's entries until it is active or ends.
-async fn beginning(handle: &Handle, id: LeaseId) -> Result<Vec<StoredEvent>, RpcError> {
+async fn beginning(trail: &Trail<'_>, id: LeaseId) -> Result<Vec<StoredEvent>, RpcError> {
     let query = EventQuery { lease: Some(id), limit: ASIDE, ..EventQuery::default() };
-    let mut events = handle.events(&query).await?;
+    let mut events = trail.events(&query).await?;
     let stop = |event: &StoredEvent| is_one_of(event, &[EventKind::LeaseActive]) || is_one_of(event, &LEASE_ENDS);
     if let Some(at) = events.iter().position(stop) {
         events.truncate(at + 1);
@@ -179,9 +201,9 @@ async fn beginning(handle: &Handle, id: LeaseId) -> Result<Vec<StoredEvent>, Rpc
 }
 
 /// A resource's whole life, and the leases on it from when they came to it.
-async fn of_resource(handle: &Handle, id: ResourceId, limit: usize) -> Result<Story, RpcError> {
+async fn of_resource(trail: &Trail<'_>, id: ResourceId, limit: usize) -> Result<Story, RpcError> {
     let query = EventQuery { resource: Some(id), newest_first: true, limit: limit + 1, ..EventQuery::default() };
-    let mut events = handle.events(&query).await?;
+    let mut events = trail.events(&query).await?;
     if events.is_empty() {
         return Err(RpcError::no_resource(id));
     }
@@ -201,7 +223,7 @@ async fn of_resource(handle: &Handle, id: ResourceId, limit: usize) -> Result<St
     for (lease, came) in came {
         let after = Revision(came.max(oldest));
         let query = EventQuery { lease: Some(lease), after, limit: ASIDE, ..EventQuery::default() };
-        for event in handle.events(&query).await? {
+        for event in trail.events(&query).await? {
             // It went elsewhere.
             if event.resource.is_some_and(|other| other != id) {
                 break;

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use wharfinger_core::{Lease, LeaseId, Revision};
+use wharfinger_core::{Caller, Lease, LeaseId, Revision};
 
 /// Changes that wait for a watcher before it has to read instead.
 const QUEUE: usize = 256;
@@ -59,8 +59,8 @@ impl<E: Into<RpcError>> From<E> for End {
 struct Watch<'a, S> {
     source: S,
     filter: Arc<Filter>,
-    /// Principal whose leases are sent with their credentials.
-    owner: Option<Arc<str>>,
+    /// Caller whose own leases are sent with their credentials.
+    owner: Option<Caller>,
     ended: bool,
     min: Revision,
     out: &'a mpsc::Sender<Message>,
@@ -206,7 +206,7 @@ impl<'a, S: Source> Watch<'a, S> {
     async fn send_lease(&self, lease: &Lease, revision: Revision) -> Result<(), End> {
         let lease = match &self.owner {
             Some(owner) => self.source.tell(lease, owner).await?,
-            None => tell_lease(lease, self.source.reading()),
+            None => tell_lease(lease, &self.filter.scope, self.source.reading()),
         };
         let event = Some(pb::watch_response::Event::Lease(lease));
         self.send(pb::WatchResponse { revision: revision.0, event }).await

@@ -170,6 +170,7 @@ impl Samples {
             spec: Arc::new(LeaseSpec {
                 request_id: self.word(),
                 fingerprint: self.number(),
+                tenant: self.word(),
                 principal: self.word(),
                 holder: self.word(),
                 selector: Arc::new(Selector { pool: self.maybe(Self::word), labels: self.texts() }),

@@ -4,6 +4,7 @@ use super::{Age, MemoryStore, SqliteStore, Store, dump, read_dump};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
+use wharfinger_core::Caller;
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/schema-3");
 
@@ -59,6 +60,8 @@ async fn every_value_of_a_database_of_schema_3_is_read() {
     for _ in 0..2 {
         let store = SqliteStore::open(&path).await.unwrap();
         assert_equal(&dumped(&store).await, &written);
+        let tenants: BTreeSet<_> = store.load().await.unwrap().leases.iter().map(|l| l.spec.tenant.clone()).collect();
+        assert_eq!(tenants, BTreeSet::from([Caller::DEFAULT_TENANT.into()]), "there were no others");
         store.close().await;
     }
     let names = |kind: &str| -> BTreeSet<&str> {

@@ -80,6 +80,8 @@ fn reasons() -> Statuses {
             "Internal" => "INTERNAL",
             "FailedPrecondition" => "FAILED_PRECONDITION",
             "DataLoss" => "DATA_LOSS",
+            "Unauthenticated" => "UNAUTHENTICATED",
+            "PermissionDenied" => "PERMISSION_DENIED",
             _ => continue,
         };
         if let Some(reason) = quoted(rest) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wharfinger::engine::EffectLimits;
 use wharfinger::store::Fault;
-use wharfinger_core::{AdminVerb, Input, LeaseRequest, Outcome, PoolConfig, ResourceState, Selector};
+use wharfinger_core::{AdminVerb, Caller, Input, LeaseRequest, Outcome, PoolConfig, ResourceState, Selector};
 use wharfinger_fake::{Call, Fake};
 
 /// A limit for what a test waits for; it is reached only by a failure.
@@ -200,7 +200,7 @@ async fn a_call_that_the_recovered_core_does_not_name_is_ended_before_others_sta
     world.store.inject(Fault::InDoubtStored);
     let input = Input::Release {
         lease: first,
-        principal: Arc::from("test"),
+        caller: Caller::sole_tenant("test"),
         outcome: Outcome::Ok,
         note: Arc::from(""),
         hold: None,

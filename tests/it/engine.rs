@@ -8,9 +8,9 @@ use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Sub
 use wharfinger::store::{EventQuery, Fault, MemoryStore, Store};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict, WallTime};
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Batch, BlockerCode, Brake, Claim, DoubtPolicy, EventKind, Input, Labels, Lease, LeaseId,
-    LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Selector, Texts,
-    Timeouts, Timestamp,
+    AdminRequest, AdminVerb, Batch, BlockerCode, Brake, Caller, Claim, DoubtPolicy, EventKind, Input, Labels, Lease,
+    LeaseId, LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Scope,
+    Selector, Texts, Timeouts, Timestamp,
 };
 use wharfinger_fake::{Call, Fake};
 
@@ -78,7 +78,7 @@ async fn world_on(store: MemoryStore, pools: Vec<(PoolConfig, Fake)>, effects: E
 pub(crate) fn request(id: &str) -> LeaseRequest {
     LeaseRequest {
         request_id: Arc::from(id),
-        principal: Arc::from("test"),
+        caller: Caller::sole_tenant("test"),
         holder: Arc::from(id),
         claims: vec![Claim { selector: Arc::new(Selector::pool("pool")), count: 1, params: Arc::new(Texts::new()) }],
         priority: 0,
@@ -141,13 +141,14 @@ impl World {
     }
 
     pub(crate) async fn release(&self, lease: LeaseId, outcome: Outcome) {
-        let input = Input::Release { lease, principal: Arc::from("test"), outcome, note: Arc::from(""), hold: None };
+        let input =
+            Input::Release { lease, caller: Caller::sole_tenant("test"), outcome, note: Arc::from(""), hold: None };
         self.engine.handle.submit(input).await.unwrap();
     }
 
     pub(crate) async fn admin(&self, verb: AdminVerb) {
-        let (principal, reason) = (Arc::from("test"), Arc::from("because"));
-        self.engine.handle.submit(Input::Admin(AdminRequest { principal, reason, verb })).await.unwrap();
+        let (caller, reason) = (Caller::sole_tenant("test"), Arc::from("because"));
+        self.engine.handle.submit(Input::Admin(AdminRequest { caller, reason, verb })).await.unwrap();
     }
 
     pub(crate) async fn until(&self, id: ResourceId, what: &str, condition: impl Fn(&ResourceState) -> bool) {
@@ -178,7 +179,7 @@ async fn the_exclusive_pool_keeps_its_waiter_while_a_check_is_under_way() {
     world.fake.wait_for(|calls| calls.iter().any(|made| made.call == Call::Check)).await;
     let second = world.lease("second").await;
     assert!(matches!(world.get(second).await.state, LeaseState::Queued), "nothing is granted on what is in doubt");
-    let why = world.engine.handle.read(move |core, now| core.explain(second, now)).await.unwrap().unwrap();
+    let why = world.engine.handle.read(move |core, now| core.explain(second, now, &Scope::All)).await.unwrap().unwrap();
     assert_eq!(why.blockers[0].code, BlockerCode::InDoubt, "{why:?}");
     world.fake.let_go(Call::Check);
     world.active(second).await;
@@ -272,9 +273,9 @@ async fn what_an_operator_asked_for_is_in_the_trail_though_it_changed_nothing() 
     let lease = world.active(world.lease("one").await).await;
     let resource = lease.assignment().unwrap().resource;
     for reason in ["once", "and again"] {
-        let (principal, reason) = (Arc::from("test"), Arc::from(reason));
+        let (caller, reason) = (Caller::sole_tenant("test"), Arc::from(reason));
         let verb = AdminVerb::Drain(resource, None);
-        world.engine.handle.submit(Input::Admin(AdminRequest { principal, reason, verb })).await.unwrap();
+        world.engine.handle.submit(Input::Admin(AdminRequest { caller, reason, verb })).await.unwrap();
     }
     let query = EventQuery { resource: Some(resource), itself: true, limit: 100, ..EventQuery::default() };
     let told = world.engine.handle.events(&query).await.unwrap();

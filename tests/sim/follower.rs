@@ -1,12 +1,12 @@
 //! A server that follows: it takes in what was stored, some commits at a time, and must be what a load of the store is.
 
 use wharfinger::store::{MemoryStore, StoreError};
-use wharfinger_core::{Core, Limits, PoolConfig, Revision, Snapshot, Timestamp};
+use wharfinger_core::{Core, Limits, PoolConfig, Revision, Scope, Snapshot, Timestamp};
 
 /// How it is as of one revision, for comparison.
 fn shown(core: &Core, now: Timestamp) -> impl PartialEq + std::fmt::Debug + use<> {
     let leases: Vec<_> = core.leases(None).cloned().collect();
-    let explained: Vec<_> = leases.iter().map(|lease| core.explain(lease.id, now)).collect();
+    let explained: Vec<_> = leases.iter().map(|lease| core.explain(lease.id, now, &Scope::All)).collect();
     let grouped: Vec<_> = leases.iter().map(|lease| core.with_group(lease.id)).collect();
     let resources: Vec<_> = core.resources(None).cloned().collect();
     let on: Vec<_> = resources.iter().map(|row| core.leases_on(row.id)).collect();

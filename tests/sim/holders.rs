@@ -4,12 +4,14 @@ use crate::pools;
 use crate::rng::Rng;
 use std::sync::Arc;
 use wharfinger_core::{
-    Claim, Core, Ended, Input, Lease, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, Reply, Texts, Timestamp,
+    Caller, Claim, Core, Ended, Input, Lease, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, Reply, Scope, Texts,
+    Timestamp,
 };
 
 /// One holder.
 pub(crate) struct Holder {
     name: Arc<str>,
+    tenant: Arc<str>,
     doing: Doing,
     requests: u32,
 }
@@ -18,14 +20,23 @@ enum Doing {
     /// Nothing.
     Idle,
     /// It asked; the answer has not come.
-    Asking(LeaseRequest),
+    Asking(Box<LeaseRequest>),
     /// It has these leases, and works until then.
     Has(Vec<LeaseId>, Timestamp),
 }
 
 impl Holder {
     pub(crate) fn new(number: usize) -> Self {
-        Self { name: Arc::from(format!("holder-{number}")), doing: Doing::Idle, requests: 0 }
+        // Two tenants have a principal of each name, and both choose the same request ids.
+        let (name, tenant) = (Arc::from(format!("holder-{}", number / 2)), Arc::from(format!("tenant-{}", number % 2)));
+        Self { name, tenant, doing: Doing::Idle, requests: 0 }
+    }
+
+    /// It is of one of two tenants, and sees no lease but its own.
+    fn caller(&self) -> Caller {
+        let (tenant, principal): (Arc<str>, Arc<str>) = (self.tenant.clone(), self.name.clone());
+        let own = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
+        Caller { tenant, principal, sees: own.clone(), ends: own }
     }
 
     pub(crate) fn asks(&self) -> Option<&LeaseRequest> {
@@ -37,7 +48,9 @@ impl Holder {
 
     /// Whether it has this lease, and looks after it.
     pub(crate) fn minds(&self, lease: &Lease) -> bool {
-        *lease.spec.holder == *self.name && matches!(&self.doing, Doing::Has(leases, _) if leases.contains(&lease.id))
+        lease.spec.tenant == self.tenant
+            && *lease.spec.holder == *self.name
+            && matches!(&self.doing, Doing::Has(leases, _) if leases.contains(&lease.id))
     }
 
     /// What it does now, and when it looks again.
@@ -48,11 +61,11 @@ impl Holder {
             Doing::Idle => {
                 self.requests += 1;
                 let request = self.request(rng);
-                self.doing = Doing::Asking(request.clone());
+                self.doing = Doing::Asking(Box::new(request.clone()));
                 (vec![Input::Lease(request)], later)
             }
             // No answer came: the very same request again.
-            Doing::Asking(request) => (vec![Input::Lease(request.clone())], later),
+            Doing::Asking(request) => (vec![Input::Lease(LeaseRequest::clone(request))], later),
             Doing::Has(leases, until) => {
                 let rows: Vec<Arc<Lease>> = leases.iter().filter_map(|id| core.lease(*id).cloned()).collect();
                 if let Some(successors) = successors(&rows) {
@@ -72,12 +85,12 @@ impl Holder {
                         LeaseState::Active { .. } if !calm && rng.chance(30) => {
                             // Some report again and again.
                             for _ in 0..rng.between(1, 6) {
-                                let (principal, note) = (self.name.clone(), Arc::from(""));
-                                inputs.push(Input::Report { lease: row.id, principal, note });
+                                let (caller, note) = (self.caller(), Arc::from(""));
+                                inputs.push(Input::Report { lease: row.id, caller, note });
                             }
                         }
                         LeaseState::Active { .. } => {
-                            inputs.push(Input::Renew { lease: row.id, principal: self.name.clone(), ttl: None });
+                            inputs.push(Input::Renew { lease: row.id, caller: self.caller(), ttl: None });
                         }
                         LeaseState::Queued | LeaseState::Preparing { .. } if !calm && rng.chance(30) => {
                             inputs.push(self.release(row.id, calm, rng));
@@ -120,7 +133,7 @@ impl Holder {
             _ => Outcome::Ok,
         };
         let hold = (!calm && outcome != Outcome::Ok && rng.chance(150)).then(|| Millis::secs(rng.between(1, 30)));
-        Input::Release { lease, principal: self.name.clone(), outcome, note: Arc::from(""), hold }
+        Input::Release { lease, caller: self.caller(), outcome, note: Arc::from(""), hold }
     }
 
     fn request(&self, rng: &mut Rng) -> LeaseRequest {
@@ -141,7 +154,7 @@ impl Holder {
         }
         LeaseRequest {
             request_id: Arc::from(format!("{}-{}", self.name, self.requests)),
-            principal: self.name.clone(),
+            caller: self.caller(),
             holder: self.name.clone(),
             claims,
             priority: if rng.chance(200) { rng.between(-1, 3) as i32 } else { 0 },

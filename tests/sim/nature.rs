@@ -5,7 +5,8 @@ use crate::pools;
 use crate::rng::Rng;
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Core, Input, LeaseId, Millis, Notice, NoticeKind, NoticeTarget, ResourceId, Timestamp,
+    AdminRequest, AdminVerb, Caller, Core, Input, LeaseId, Millis, Notice, NoticeKind, NoticeTarget, ResourceId,
+    Timestamp,
 };
 
 /// Something happens to some resource; what is said of it comes when it comes: late, twice, or for a stranger.
@@ -129,5 +130,5 @@ pub(crate) fn undo(core: &Core) -> Vec<Input> {
 }
 
 fn said(verb: AdminVerb) -> Input {
-    Input::Admin(AdminRequest { principal: Arc::from("op"), reason: Arc::from("because"), verb })
+    Input::Admin(AdminRequest { caller: Caller::sole_tenant("op"), reason: Arc::from("because"), verb })
 }

@@ -6,8 +6,8 @@ use crate::queue::{Changes, Look};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
-    Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseState, Link, Millis, Op, Outcome, PoolConfig,
-    PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
+    Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseRequest, LeaseState, Link, Millis, Op, Outcome,
+    PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
 };
 
 /// What it asks of the outside world.
@@ -35,9 +35,9 @@ pub(crate) struct Oracle {
     tokens: BTreeMap<(ResourceId, u32), u64>,
     forgotten: BTreeSet<LeaseId>,
     /// Requests that were answered, and with which leases.
-    acknowledged: BTreeMap<Arc<str>, Vec<LeaseId>>,
+    acknowledged: BTreeMap<(Arc<str>, Arc<str>), Vec<LeaseId>>,
     /// The lease of each request, and of each place in it.
-    requests: BTreeMap<(Arc<str>, u32), LeaseId>,
+    requests: BTreeMap<(Arc<str>, Arc<str>, u32), LeaseId>,
     /// The last operation to make each resource.
     launches: BTreeMap<ResourceId, Op>,
     /// Operations whose answers reached the broker.
@@ -84,7 +84,7 @@ impl Oracle {
         self.resources.extend(batch.resources.iter().map(|row| (row.id, row.clone())));
         self.slots_are_held_once(batch, &before)?;
         for row in batch.leases.iter().filter(|row| row.spec.child.is_none() && row.spec.replaces.is_none()) {
-            let request = (row.spec.request_id.clone(), row.spec.index);
+            let request = (row.spec.tenant.clone(), row.spec.request_id.clone(), row.spec.index);
             let first = *self.requests.entry(request).or_insert(row.id);
             if first != row.id && self.leases.contains_key(&first) {
                 return Err(format!("(12) {} is for the same request as {first}", row.id));
@@ -523,7 +523,7 @@ impl Oracle {
     }
 
     /// 3: an answer leaves.
-    pub(crate) fn answers(&mut self, request: Option<&Arc<str>>, reply: &Reply) -> Checked {
+    pub(crate) fn answers(&mut self, request: Option<&LeaseRequest>, reply: &Reply) -> Checked {
         let Reply::Leases(leases) = reply else { return Ok(()) };
         for lease in leases {
             // An answer that is late may tell of one that is forgotten by now.
@@ -533,14 +533,18 @@ impl Oracle {
                 return Err(format!("(3) an answer tells of {} at {}, which is not stored", lease.id, lease.revision));
             }
         }
-        if let Some(request) = request {
+        if let Some(asked) = request {
+            if let Some(foreign) = leases.iter().find(|lease| !asked.caller.owns(&lease.spec)) {
+                return Err(format!("(16) {:?} is answered with {}, which is another's", asked.caller, foreign.id));
+            }
+            let request = &(asked.caller.tenant.clone(), asked.request_id.clone());
             let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
             let kept = |ids: &[LeaseId]| ids.iter().all(|id| !self.forgotten.contains(id));
             // A late answer of a deposed leader may tell of a lease that is forgotten by now. It contradicts no later answer.
             if kept(&ids) {
                 // Once its first lease is forgotten, the request counts as new.
                 if let Some(first) = self.acknowledged.get(request).filter(|first| **first != ids && kept(first)) {
-                    return Err(format!("(12) request {request} was answered with {first:?}, and now with {ids:?}"));
+                    return Err(format!("(12) request {request:?} was answered with {first:?}, and now with {ids:?}"));
                 }
                 self.acknowledged.insert(request.clone(), ids);
             }

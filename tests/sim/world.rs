@@ -13,7 +13,7 @@ use std::sync::Arc;
 use wharfinger::store::Fault;
 use wharfinger_core::{
     Batch, Core, Input, LeaseId, LeaseState, Millis, Notice, NoticeTarget, PoolConfig, Reply, Resource, ResourceId,
-    ResourceState, Revision, Timestamp,
+    ResourceState, Revision, Scope, Timestamp,
 };
 
 const START: Timestamp = Timestamp(1_000_000_000);
@@ -404,7 +404,8 @@ impl World {
                 if let Err(why) = self.oracle.queue_is_fair(&self.broker.core().pools(), single) {
                     let core = self.broker.core();
                     let waiting = core.leases(None).filter(|row| matches!(row.state, LeaseState::Queued));
-                    let explained: Vec<_> = waiting.filter_map(|row| core.explain(row.id, self.now)).collect();
+                    let explained: Vec<_> =
+                        waiting.filter_map(|row| core.explain(row.id, self.now, &Scope::All)).collect();
                     self.trace.line(self.now, || format!("it waits because of {explained:#?}"));
                     return Err(why);
                 }
@@ -486,7 +487,7 @@ impl World {
             }
             let request = if let Input::Lease(request) = input { Some(request) } else { None };
             if let Ok(reply) = &answer {
-                self.oracle.answers(request.map(|request| &request.request_id), reply)?;
+                self.oracle.answers(request, reply)?;
             }
             let Some(request) = request else { continue };
             if let Err(wharfinger::engine::SubmitError::Unavailable(_)) = answer {
@@ -578,7 +579,7 @@ impl World {
 pub(crate) fn unsettled(core: &Core, now: Timestamp) -> Option<String> {
     let waiting = core.leases(None).find(|row| row.spec.child.is_none() && !row.ended());
     if let Some(row) = waiting {
-        let why = core.explain(row.id, now).map(|e| format!("{e:?}")).unwrap_or_default();
+        let why = core.explain(row.id, now, &Scope::All).map(|e| format!("{e:?}")).unwrap_or_default();
         return Some(format!("{} is {:?}: {why}", row.id, row.state));
     }
     if let Some(row) = core.leases(None).find(|row| matches!(row.state, LeaseState::Ended { cleanup: Some(_), .. })) {

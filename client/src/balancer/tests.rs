@@ -34,11 +34,42 @@ async fn the_leader_is_found_by_what_others_say_also_if_it_was_not_named() {
     let (a, b) = (Broker::start().await, Broker::start().await);
     refuses(&a, Some(&b));
     answers(&b, 7);
-    for list in [&[&a, &b][..], &[&a]] {
-        let client = client(list);
+    let both = client(&[&a, &b]);
+    let options =
+        ClientOptions { retry_for: Duration::from_secs(20), follow: Follow::SameHosts, ..ClientOptions::default() };
+    let one = Client::connect_lazy(&a.address.to_string(), options).unwrap();
+    for client in [both, one] {
         for _ in 0..3 {
             assert_eq!(client.get("l").await.unwrap().revision, 7);
         }
+    }
+}
+
+/// Whoever answers as a server can name any address.
+#[tokio::test]
+async fn a_refusal_leads_to_no_server_that_the_client_may_not_follow() {
+    for (follow, elsewhere) in [
+        (Follow::Listed, "127.0.0.1"),
+        (Follow::Listed, "127.0.0.2"),
+        (Follow::SameHosts, "127.0.0.2"),
+        (Follow::SameHosts, "[::1]"),
+    ] {
+        let Ok(stranger) = tokio::net::TcpListener::bind(format!("{elsewhere}:0")).await else {
+            assert_eq!(elsewhere, "[::1]", "loopback has these addresses");
+            continue;
+        };
+        let port = stranger.local_addr().unwrap().port();
+        let broker = Broker::start().await;
+        for _ in 0..4 {
+            let status = stands_by(Some(format!("http://{elsewhere}:{port}")));
+            broker.script.get.lock().unwrap().push_back(Err(status));
+        }
+        let options = ClientOptions { retry_for: Duration::ZERO, follow, ..ClientOptions::default() };
+        let client = Client::connect_lazy(&broker.address.to_string(), options).unwrap();
+        let refused = client.get("l").await.unwrap_err();
+        assert_eq!(error::reason(refused.status().unwrap()).as_deref(), Some("NOT_LEADER"), "{refused}");
+        let called = tokio::time::timeout(Duration::from_millis(50), stranger.accept()).await;
+        assert!(called.is_err(), "{follow:?} leads to {elsewhere}");
     }
 }
 

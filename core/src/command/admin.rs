@@ -1,7 +1,7 @@
 //! Requests of operators. Every verb is valid in every state; one that cannot apply changes nothing but the audit
 //! trail.
 
-use super::{reject, unknown_lease, unknown_resource};
+use super::{reject, unknown_resource};
 use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::{
@@ -13,7 +13,8 @@ use alloc::sync::Arc;
 
 impl Core {
     pub(crate) fn on_admin(&mut self, request: AdminRequest) -> Result<Reply, Rejection> {
-        let AdminRequest { principal, reason, verb } = request;
+        let AdminRequest { caller, reason, verb } = request;
+        let principal = caller.principal.clone();
         let said = |id: ResourceId, reason_kind: Reason, core: &Core| -> CauseChain {
             alloc::vec![Link {
                 subject: Subject::Resource(id),
@@ -80,7 +81,7 @@ impl Core {
                 self.hold_for(id, span, &principal, &reason)
             }
             AdminVerb::HoldLease(id, span) => {
-                let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+                let lease = self.seen_lease(id, &caller)?;
                 let Some(assignment) = lease.assignment() else {
                     let message = format!("{id} has no resource now: hold the resource itself, by its id");
                     return Err(reject(RejectionKind::Precondition, "NO_RESOURCE", "lease_id", message));
@@ -103,7 +104,7 @@ impl Core {
                 self.resource_reply(id)
             }
             AdminVerb::Break(id) => {
-                let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
+                let lease = self.seen_lease(id, &caller)?;
                 if let Some(child) = lease.spec.child {
                     let message = format!("{id} is held by {child}: recycle that resource instead");
                     return Err(reject(RejectionKind::Precondition, "HELD_BY_BROKER", "lease_id", message));

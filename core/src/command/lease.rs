@@ -5,8 +5,8 @@ use crate::Core;
 use crate::policy::capacity::Extent;
 use crate::state::queue::{ClassKey, Want};
 use crate::{
-    EventKind, GroupId, Labels, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind, Reply,
-    Selector, Subject, Texts,
+    Caller, EventKind, GroupId, Labels, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind,
+    Reply, Selector, Subject, Texts,
 };
 use alloc::format;
 use alloc::string::String;
@@ -17,10 +17,10 @@ use core::cmp::Reverse;
 impl Core {
     pub(crate) fn on_lease(&mut self, request: LeaseRequest) -> Result<Reply, Rejection> {
         let fingerprint = fingerprint(&request);
-        if let Some(first) = self.first_of_request(&request.request_id) {
-            let known = self.lease(first).map(|lease| (lease.spec.fingerprint, lease.spec.principal.clone()));
+        if let Some(first) = self.first_of_request(&request.caller.tenant, &request.request_id) {
+            let known = self.lease(first).map(|lease| (lease.spec.fingerprint, request.caller.owns(&lease.spec)));
             return match known {
-                Some((same, principal)) if same == fingerprint && principal == request.principal => {
+                Some((same, true)) if same == fingerprint => {
                     self.is_waited_for(first);
                     Ok(Reply::Leases(self.with_group(first)))
                 }
@@ -211,11 +211,14 @@ impl Core {
         avoid.sort_unstable();
         avoid.dedup();
         avoid.truncate(crate::Lease::MAX_AVOID);
-        let (principal, tags) = (self.intern().name(&request.principal), self.intern().texts(&request.tags));
+        let Caller { tenant, principal, .. } = &request.caller;
+        let (tenant, principal) = (self.intern().name(tenant), self.intern().name(principal));
+        let tags = self.intern().texts(&request.tags);
         for (index, want) in wanted.iter().enumerate() {
             let spec = LeaseSpec {
                 request_id: request.request_id.clone(),
                 fingerprint,
+                tenant: tenant.clone(),
                 principal: principal.clone(),
                 holder: request.holder.clone(),
                 selector: self.intern().selector(&want.selector),
@@ -235,7 +238,7 @@ impl Core {
             };
             // Members keep their own place if they come back one by one.
             let id = self.add_lease(spec, seq + index as u64, avoid.clone());
-            self.event(EventKind::LeaseQueued, &request.principal, Subject::Lease(id), "");
+            self.event(EventKind::LeaseQueued, &request.caller.principal, Subject::Lease(id), "");
             self.mark_dirty_for(id);
             ids.push(id);
         }

@@ -19,12 +19,12 @@ impl Core {
     pub(crate) fn command(&mut self, input: Input) -> Result<Reply, Rejection> {
         match input {
             Input::Lease(request) => self.on_lease(request),
-            Input::Release { lease, principal, outcome, note, hold } => {
-                self.on_release(lease, &principal, outcome, note, hold)
+            Input::Release { lease, caller, outcome, note, hold } => {
+                self.on_release(lease, &caller, outcome, note, hold)
             }
-            Input::Report { lease, principal, note } => self.on_report(lease, &principal, &note),
-            Input::Unreached { lease, principal, note } => self.on_unreached(lease, &principal, &note),
-            Input::Renew { lease, principal, ttl } => self.on_renew(lease, &principal, ttl),
+            Input::Report { lease, caller, note } => self.on_report(lease, &caller, &note),
+            Input::Unreached { lease, caller, note } => self.on_unreached(lease, &caller, &note),
+            Input::Renew { lease, caller, ttl } => self.on_renew(lease, &caller, ttl),
             Input::Admin(request) => self.on_admin(request),
             Input::Noted { resource, op, handle } => self.on_noted(resource, op, handle),
             Input::Provisioned { resource, op, result } => self.on_provisioned(resource, op, result),

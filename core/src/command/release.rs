@@ -3,7 +3,7 @@
 use super::{reject, unknown_lease};
 use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::{Ended, Hold, LeaseId, LeaseState, Millis, Outcome, Rejection, RejectionKind, Reply};
+use crate::{Caller, Ended, Hold, Lease, LeaseId, LeaseState, Millis, Outcome, Rejection, RejectionKind, Reply};
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -11,13 +11,16 @@ impl Core {
     pub(crate) fn on_release(
         &mut self,
         id: LeaseId,
-        principal: &Arc<str>,
+        caller: &Caller,
         outcome: Outcome,
         note: Arc<str>,
         hold: Option<Millis>,
     ) -> Result<Reply, Rejection> {
-        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
-        self.theirs(&lease, principal)?;
+        let lease = self.seen_lease(id, caller)?;
+        if !caller.ends.sees(&lease.spec) {
+            theirs(&lease, caller)?;
+        }
+        let principal = &caller.principal;
         if let Some(span) = hold {
             self.hold_for_holder(&lease, principal, &note, span)?;
         }
@@ -46,7 +49,7 @@ impl Core {
     /// A holder wants what its work left behind kept for a while.
     fn hold_for_holder(
         &mut self,
-        lease: &crate::Lease,
+        lease: &Lease,
         principal: &Arc<str>,
         note: &Arc<str>,
         span: Millis,
@@ -71,22 +74,34 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) fn named_first(&self, id: LeaseId) -> alloc::vec::Vec<Arc<crate::Lease>> {
+    pub(crate) fn named_first(&self, id: LeaseId) -> alloc::vec::Vec<Arc<Lease>> {
         let mut all = self.with_group(id);
         all.sort_by_key(|lease| lease.id != id);
         all
     }
 
-    /// A lease belongs to the principal that asked for it; one held by a working copy is the broker's own.
-    pub(crate) fn theirs(&self, lease: &crate::Lease, principal: &Arc<str>) -> Result<(), Rejection> {
-        if let Some(child) = lease.spec.child {
-            let message = format!("{} is held by {child}: recycle or drain that resource instead", lease.id);
-            return Err(reject(RejectionKind::Denied, "HELD_BY_BROKER", "lease_id", message));
-        }
-        if lease.spec.principal != *principal {
-            let message = format!("{} belongs to {:?}, not to {principal:?}", lease.id, lease.spec.principal);
-            return Err(reject(RejectionKind::Denied, "NOT_YOURS", "lease_id", message));
-        }
-        Ok(())
+    /// The lease, if it exists for the caller. One out of its view is answered as one that never was.
+    pub(crate) fn seen_lease(&self, id: LeaseId, caller: &Caller) -> Result<Arc<Lease>, Rejection> {
+        self.lease(id).filter(|lease| caller.sees.sees(&lease.spec)).cloned().ok_or_else(|| unknown_lease(id))
     }
+
+    /// The lease, if it belongs to the caller.
+    pub(crate) fn own_lease(&self, id: LeaseId, caller: &Caller) -> Result<Arc<Lease>, Rejection> {
+        let lease = self.seen_lease(id, caller)?;
+        theirs(&lease, caller)?;
+        Ok(lease)
+    }
+}
+
+/// A lease belongs to the principal that asked for it; one held by a working copy is the broker's own.
+fn theirs(lease: &Lease, caller: &Caller) -> Result<(), Rejection> {
+    if let Some(child) = lease.spec.child {
+        let message = format!("{} is held by {child}: recycle or drain that resource instead", lease.id);
+        return Err(reject(RejectionKind::Denied, "HELD_BY_BROKER", "lease_id", message));
+    }
+    if !caller.owns(&lease.spec) {
+        let message = format!("{} belongs to {:?}, not to {:?}", lease.id, lease.spec.principal, caller.principal);
+        return Err(reject(RejectionKind::Denied, "NOT_YOURS", "lease_id", message));
+    }
+    Ok(())
 }

@@ -1,20 +1,13 @@
 //! A holder is still there.
 
-use super::{reject, unknown_lease};
-use crate::{Core, LeaseId, LeaseState, Millis, Rejection, RejectionKind, Reply};
+use super::reject;
+use crate::{Caller, Core, LeaseId, LeaseState, Millis, Rejection, RejectionKind, Reply};
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 
 impl Core {
-    pub(crate) fn on_renew(
-        &mut self,
-        id: LeaseId,
-        principal: &Arc<str>,
-        ttl: Option<Millis>,
-    ) -> Result<Reply, Rejection> {
-        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
-        self.theirs(&lease, principal)?;
+    pub(crate) fn on_renew(&mut self, id: LeaseId, caller: &Caller, ttl: Option<Millis>) -> Result<Reply, Rejection> {
+        let lease = self.own_lease(id, caller)?;
         match &lease.state {
             LeaseState::Active { .. } => {}
             // In line there is no TTL yet: nothing to renew but what others of its set have, and nothing wrong.

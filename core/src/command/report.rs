@@ -1,8 +1,10 @@
 //! A holder reports failures while it works.
 
-use super::{reject, retry_in, unknown_lease};
+use super::{reject, retry_in};
 use crate::lifecycle::Consequence;
-use crate::{Core, EventKind, LeaseId, LeaseState, Millis, Reason, Rejection, RejectionKind, Reply, Source, Subject};
+use crate::{
+    Caller, Core, EventKind, LeaseId, LeaseState, Millis, Reason, Rejection, RejectionKind, Reply, Source, Subject,
+};
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -12,14 +14,13 @@ const REPORTS_PERIOD: Millis = Millis::secs(300);
 
 impl Core {
     /// A holder meets failures while it works: its resource is checked. The lease goes on.
-    pub(crate) fn on_report(&mut self, id: LeaseId, principal: &Arc<str>, note: &Arc<str>) -> Result<Reply, Rejection> {
-        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
-        self.theirs(&lease, principal)?;
+    pub(crate) fn on_report(&mut self, id: LeaseId, caller: &Caller, note: &Arc<str>) -> Result<Reply, Rejection> {
+        let lease = self.own_lease(id, caller)?;
         match &lease.state {
             LeaseState::Active { assignment, .. } => {
                 let resource = assignment.resource;
                 self.count_report(id)?;
-                self.event(EventKind::LeaseReported, principal, Subject::Lease(id), &**note);
+                self.event(EventKind::LeaseReported, &caller.principal, Subject::Lease(id), &**note);
                 let text = if note.is_empty() { "its holder meets failures" } else { &**note };
                 let detail = format!("{text} ({id})");
                 let link = self.link(resource, Reason::HolderReported, &detail, Source::Holder);

@@ -1,26 +1,20 @@
 //! A holder cannot get in to its resource.
 
-use super::{reject, unknown_lease};
-use crate::{Core, EventKind, LeaseId, LeaseState, Rejection, RejectionKind, Reply, ResourceId, Subject};
+use super::reject;
+use crate::{Caller, Core, EventKind, LeaseId, LeaseState, Rejection, RejectionKind, Reply, ResourceId, Subject};
 use alloc::format;
 use alloc::sync::Arc;
 
 impl Core {
     /// A holder cannot reach its resource from where it is. That is no evidence against the host, which goes on to serve
     /// others: a probe by a new login decides.
-    pub(crate) fn on_unreached(
-        &mut self,
-        id: LeaseId,
-        principal: &Arc<str>,
-        note: &Arc<str>,
-    ) -> Result<Reply, Rejection> {
-        let lease = self.lease(id).cloned().ok_or_else(|| unknown_lease(id))?;
-        self.theirs(&lease, principal)?;
+    pub(crate) fn on_unreached(&mut self, id: LeaseId, caller: &Caller, note: &Arc<str>) -> Result<Reply, Rejection> {
+        let lease = self.own_lease(id, caller)?;
         match &lease.state {
             LeaseState::Active { assignment, .. } => {
                 let resource = assignment.resource;
                 self.count_report(id)?;
-                self.event(EventKind::LeaseUnreached, principal, Subject::Lease(id), &**note);
+                self.event(EventKind::LeaseUnreached, &caller.principal, Subject::Lease(id), &**note);
                 self.probe_by_new_login(self.host_or_itself(resource));
                 Ok(Reply::Leases(self.named_first(id)))
             }

@@ -274,7 +274,8 @@ impl Core {
                 self.then(Consequence::Remove { resource: child, cause: own, end: End::Lost, actor });
             }
             (LeaseState::Preparing { .. }, None) => {
-                let why = chain.first().map_or_else(String::new, |link| String::from(&*link.detail));
+                // What holders did there may be another tenant's.
+                let why = chain.first().map_or("", |link| link.reason.in_general().unwrap_or(&link.detail));
                 self.then(Consequence::Requeue { lease: id, trouble: format!("its resource was lost: {why}") });
             }
             (LeaseState::Active { .. }, None) => self.then(Consequence::Break { lease: id, cause: chain, actor }),

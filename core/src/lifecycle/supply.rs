@@ -82,6 +82,7 @@ impl Core {
         let spec = LeaseSpec {
             request_id: Arc::from(format!("{child}")),
             fingerprint: 0,
+            tenant: Arc::from(SELF),
             principal: Arc::from(SELF),
             holder: Arc::from(format!("{child}")),
             selector,

@@ -1,6 +1,6 @@
 //! Why something happened: typed, with evidence, as a chain from the nearest cause to the root.
 
-use crate::{Subject, Timestamp};
+use crate::{Scope, Subject, Timestamp};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,6 +18,17 @@ pub struct Link {
     pub source: Source,
     /// When it was known.
     pub at: Timestamp,
+}
+
+impl Link {
+    /// The evidence for a reader of this scope. What holders did on a shared resource is told in general, unless the
+    /// reader sees all leases: the words may name another tenant's lease, work or note.
+    pub fn detail_for(&self, scope: &Scope) -> Arc<str> {
+        match self.reason.in_general() {
+            Some(general) if !scope.is_all() => Arc::from(general),
+            Some(_) | None => self.detail.clone(),
+        }
+    }
 }
 
 /// Nearest cause first, root last; never empty.
@@ -132,6 +143,36 @@ impl Reason {
             Reason::Notice => "NOTICE",
             Reason::CheckBlind => "CHECK_BLIND",
             Reason::WorkBlamed => "WORK_BLAMED",
+        }
+    }
+
+    /// What is told in place of a detail that may hold the words of holders. `None`: it never does.
+    pub(crate) fn in_general(self) -> Option<&'static str> {
+        match self {
+            Reason::PrepareFailed => Some("a slot of it could not be prepared"),
+            Reason::CleanFailed => Some("a slot of it could not be cleaned"),
+            Reason::HolderFailed => Some("work failed on it"),
+            Reason::HolderTainted => Some("it was reported as mangled"),
+            Reason::HolderAbandoned => Some("work on it was abandoned"),
+            Reason::HolderReported => Some("a holder reported failures"),
+            Reason::HolderExpired => Some("a holder vanished and said nothing of the state it left"),
+            Reason::LeaseBroken => Some("a lease on it was broken and may have left anything behind"),
+            Reason::CheckBlind => Some("different works failed on it in a row though its check passes"),
+            Reason::ResourceGone
+            | Reason::ResourceUnreachable
+            | Reason::ResourceMangled
+            | Reason::ParentGone
+            | Reason::ParentLost
+            | Reason::Interrupted
+            | Reason::Operator
+            | Reason::Policy
+            | Reason::Disabled
+            | Reason::GroupBroken
+            | Reason::ProvisionFailed
+            | Reason::ConnectionLost
+            | Reason::ProbeMissed
+            | Reason::Notice
+            | Reason::WorkBlamed => None,
         }
     }
 

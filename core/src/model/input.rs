@@ -1,6 +1,6 @@
 //! Inputs.
 
-use crate::{LeaseId, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp};
+use crate::{Caller, LeaseId, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub use wharfinger_types::{Blame, Verdict};
@@ -14,8 +14,8 @@ pub enum Input {
     Release {
         /// The lease. Its whole group goes with it, unless its members are independent.
         lease: LeaseId,
-        /// The authenticated principal of the request.
-        principal: Arc<str>,
+        /// The caller.
+        caller: Caller,
         /// The outcome of the work.
         outcome: Outcome,
         /// Free text.
@@ -27,8 +27,8 @@ pub enum Input {
     Report {
         /// The lease.
         lease: LeaseId,
-        /// The authenticated principal of the request.
-        principal: Arc<str>,
+        /// The caller.
+        caller: Caller,
         /// The failures, as text.
         note: Arc<str>,
     },
@@ -36,8 +36,8 @@ pub enum Input {
     Unreached {
         /// The lease.
         lease: LeaseId,
-        /// The authenticated principal of the request.
-        principal: Arc<str>,
+        /// The caller.
+        caller: Caller,
         /// The holder's error.
         note: Arc<str>,
     },
@@ -45,8 +45,8 @@ pub enum Input {
     Renew {
         /// The lease.
         lease: LeaseId,
-        /// The authenticated principal of the request.
-        principal: Arc<str>,
+        /// The caller.
+        caller: Caller,
         /// The new TTL from now on; `None`: that of the request.
         ttl: Option<Millis>,
     },
@@ -136,8 +136,8 @@ pub enum Input {
 pub struct LeaseRequest {
     /// Chosen by the client.
     pub request_id: Arc<str>,
-    /// The authenticated principal.
-    pub principal: Arc<str>,
+    /// The caller.
+    pub caller: Caller,
     /// The holder's own name, as free text.
     pub holder: Arc<str>,
     /// The claims; at least one.
@@ -229,8 +229,8 @@ pub type NoticeKind = wharfinger_types::NoticeKind<Timestamp>;
 /// A request of an operator.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AdminRequest {
-    /// The authenticated principal.
-    pub principal: Arc<str>,
+    /// The caller.
+    pub caller: Caller,
     /// The reason, as free text.
     pub reason: Arc<str>,
     /// The kind.

@@ -1,6 +1,6 @@
 //! A lease as it is stored and served.
 
-use crate::{CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Selector, Timestamp};
+use crate::{CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Scope, Selector, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -78,6 +78,19 @@ impl Lease {
         }
     }
 
+    /// The doubt in its resource, for a reader of this scope: the words may be those of another holder.
+    pub fn doubt_for(&self, scope: &Scope) -> Option<Arc<str>> {
+        match &self.doubt {
+            Some(_) if !scope.is_all() => Some(Arc::from("a check is under way")),
+            doubt => doubt.clone(),
+        }
+    }
+
+    /// The tenant and the id of its request, which no other request has.
+    pub(crate) fn request_key(&self) -> (Arc<str>, Arc<str>) {
+        (self.spec.tenant.clone(), self.spec.request_id.clone())
+    }
+
     /// Whether a repetition of its request is answered with it, and its group.
     pub(crate) fn is_of_request(&self) -> bool {
         self.spec.child.is_none() && self.spec.replaces.is_none() && self.spec.index == 0
@@ -96,7 +109,9 @@ pub struct LeaseSpec {
     pub request_id: Arc<str>,
     /// Hash of the whole request: it distinguishes a repetition from a mistake.
     pub fingerprint: u64,
-    /// The authenticated principal.
+    /// The tenant to which it belongs.
+    pub tenant: Arc<str>,
+    /// The authenticated principal, within the tenant.
     pub principal: Arc<str>,
     /// The holder's own name, as free text.
     pub holder: Arc<str>,
@@ -260,6 +275,16 @@ pub struct Finding {
     pub fault: Fault,
     /// The evidence, as text.
     pub detail: Arc<str>,
+}
+
+impl Finding {
+    /// The evidence, for a reader of this scope: what failed on a shared resource may name other tenants' works.
+    pub fn detail_for(&self, scope: &Scope) -> Arc<str> {
+        match self.fault {
+            Fault::Resource if !scope.is_all() => Arc::from("the resource was found unfit"),
+            Fault::Resource | Fault::Undecided | Fault::Work => self.detail.clone(),
+        }
+    }
 }
 
 /// The fault of a failure.

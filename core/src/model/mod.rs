@@ -1,5 +1,6 @@
 //! Data: rows as they are stored and served, inputs, outputs, and nothing that decides.
 
+pub(crate) mod caller;
 pub(crate) mod cause;
 pub(crate) mod effect;
 pub(crate) mod event;

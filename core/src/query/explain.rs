@@ -5,8 +5,8 @@ use crate::policy::capacity::Extent;
 use crate::state::queue::Want;
 use crate::state::tables::Pool;
 use crate::{
-    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Stage,
-    Timestamp,
+    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Scope,
+    Stage, Timestamp,
 };
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -84,18 +84,20 @@ impl Core {
     }
 
     /// Why a lease waits, or what became of it.
-    pub fn explain(&self, id: LeaseId, now: Timestamp) -> Option<Explanation> {
-        let lease = self.lease(id)?;
+    ///
+    /// `None`: there is none in this scope.
+    pub fn explain(&self, id: LeaseId, now: Timestamp, scope: &Scope) -> Option<Explanation> {
+        let lease = self.lease(id).filter(|lease| scope.sees(&lease.spec))?;
         let plain = |summary| Explanation { summary, position: 0, satisfiable: true, blockers: Vec::new() };
         Some(match &lease.state {
-            LeaseState::Queued => self.explain_waiting(lease, now),
+            LeaseState::Queued => self.explain_waiting(lease, now, scope),
             LeaseState::Preparing { assignment, .. } => {
                 plain(format!("slot {} of {} is being made ready for it", assignment.slot, assignment.resource))
             }
             LeaseState::Active { assignment, .. } => {
                 let left = lease.expires_at.map(|at| format!(", {} left", at.since(now))).unwrap_or_default();
                 let doubt =
-                    lease.doubt.as_ref().map(|why| format!("; the resource is in doubt: {why}")).unwrap_or_default();
+                    lease.doubt_for(scope).map(|why| format!("; the resource is in doubt: {why}")).unwrap_or_default();
                 plain(format!("active on slot {} of {}{left}{doubt}", assignment.slot, assignment.resource))
             }
             LeaseState::Ended { how, cleanup, .. } => {
@@ -103,7 +105,9 @@ impl Core {
                     Ended::Released { outcome, finding, .. } => {
                         let found = finding
                             .as_ref()
-                            .map(|found| format!("; whose fault: {} ({})", found.fault.as_str(), found.detail))
+                            .map(|found| {
+                                format!("; whose fault: {} ({})", found.fault.as_str(), found.detail_for(scope))
+                            })
                             .unwrap_or_default();
                         format!("released by its holder: {}{found}", outcome.as_str())
                     }
@@ -112,7 +116,12 @@ impl Core {
                         let mut text = String::from("broken");
                         for (n, link) in cause.iter().enumerate() {
                             text.push_str(if n == 0 { ": " } else { " ← " });
-                            text.push_str(&format!("{} {}: {}", link.subject, link.reason.as_str(), link.detail));
+                            text.push_str(&format!(
+                                "{} {}: {}",
+                                link.subject,
+                                link.reason.as_str(),
+                                link.detail_for(scope)
+                            ));
                         }
                         if let Some(replacement) = replacement {
                             text.push_str(&format!("; in its stead: {replacement}"));
@@ -130,7 +139,7 @@ impl Core {
         })
     }
 
-    fn explain_waiting(&self, lease: &Lease, now: Timestamp) -> Explanation {
+    fn explain_waiting(&self, lease: &Lease, now: Timestamp, scope: &Scope) -> Explanation {
         let selector = self.want_of(lease);
         let group = self.queue().together(lease.id).len() > 1;
         let position = self.queue().place(lease.id).map_or(0, |(key, place)| {
@@ -157,7 +166,7 @@ impl Core {
         }
         for (want, ..) in &lacking {
             for pool in self.pools_of(want).filter(|pool| want.pools().is_some() || self.could_serve(pool, want)) {
-                self.blockers_of(pool, lease, want, now, &mut blockers);
+                self.blockers_of(pool, lease, want, (now, scope), &mut blockers);
             }
         }
         let waited = now.since(lease.created_at);
@@ -213,7 +222,14 @@ impl Core {
         lacking
     }
 
-    fn blockers_of(&self, pool: &Pool, lease: &Lease, want: &Want, now: Timestamp, blockers: &mut Vec<Blocker>) {
+    fn blockers_of(
+        &self,
+        pool: &Pool,
+        lease: &Lease,
+        want: &Want,
+        (now, scope): (Timestamp, &Scope),
+        blockers: &mut Vec<Blocker>,
+    ) {
         let name = pool.config.name.clone();
         let mut add = |code, detail: String, remedy: &str| {
             blockers.push(Blocker { pool: name.clone(), code, detail, remedy: String::from(remedy) });
@@ -269,7 +285,7 @@ impl Core {
             );
         }
         if let Some(waiting) = states.for_host {
-            let parts = self.explain_waiting(&waiting, now);
+            let parts = self.explain_waiting(&waiting, now, scope);
             let why = parts
                 .blockers
                 .first()
@@ -292,9 +308,11 @@ impl Core {
             }
         }
         if states.doubt > 0 {
+            // The trouble of a shared resource may be in the words of a holder.
+            let why = if scope.is_all() { states.why.as_str() } else { "" };
             add(
                 BlockerCode::InDoubt,
-                format!("{} in doubt or being repaired; a check is under way{}", states.doubt, states.why),
+                format!("{} in doubt or being repaired; a check is under way{}", states.doubt, why),
                 "wait for the check",
             );
         }

@@ -1,3 +1,6 @@
 //! Answers about the state, for people.
 
 mod explain;
+mod view;
+
+pub use view::{SeenResource, View};

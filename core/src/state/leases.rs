@@ -25,7 +25,7 @@ impl Core {
             self.by_group.entry(group).or_default().insert(id);
         }
         if row.is_of_request() {
-            self.by_request.insert(row.spec.request_id.clone(), id);
+            self.by_request.insert(row.request_key(), id);
         }
         self.by_revision.insert(row.revision, id);
         self.leases.insert(id, LeaseEntry { row, timer: NEVER });
@@ -43,7 +43,7 @@ impl Core {
                 self.by_group.entry(group).or_default().insert(id);
             }
             if row.is_of_request() {
-                by_request.push((row.spec.request_id.clone(), id));
+                by_request.push((row.request_key(), id));
             }
             by_revision.push((row.revision, id));
             leases.push((id, LeaseEntry { row: Arc::new(row), timer: NEVER }));
@@ -79,8 +79,9 @@ impl Core {
         self.disarm_lease(entry.timer, id);
         self.reports.remove(&id);
         self.by_revision.remove(&entry.row.revision);
-        if self.by_request.get(&entry.row.spec.request_id) == Some(&id) {
-            self.by_request.remove(&entry.row.spec.request_id);
+        let key = entry.row.request_key();
+        if self.by_request.get(&key) == Some(&id) {
+            self.by_request.remove(&key);
         }
         if let Some(group) = entry.row.spec.group
             && let Some(members) = self.by_group.get_mut(&group)
@@ -132,7 +133,7 @@ impl Core {
             if let Some(entry) = self.leases.remove(id) {
                 self.disarm_lease(entry.timer, *id);
                 self.by_revision.remove(&entry.row.revision);
-                self.by_request.remove(&entry.row.spec.request_id);
+                self.by_request.remove(&entry.row.request_key());
                 if let Some(group) = entry.row.spec.group {
                     self.by_group.remove(&group);
                 }

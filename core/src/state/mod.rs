@@ -28,6 +28,9 @@ use queue::Queue;
 use tables::{LeaseEntry, Pool, ResourceEntry};
 use timers::Timer;
 
+/// The tenant and the id of a request: tenants choose their ids on their own.
+pub(crate) type RequestKey = (Arc<str>, Arc<str>);
+
 /// All of the broker's state, and every decision.
 #[derive(Clone)]
 pub struct Core {
@@ -47,8 +50,8 @@ pub struct Core {
     order: Vec<Arc<str>>,
     leases: BTreeMap<LeaseId, LeaseEntry>,
     resources: BTreeMap<ResourceId, ResourceEntry>,
-    /// The first lease of each request.
-    by_request: BTreeMap<Arc<str>, LeaseId>,
+    /// The first lease of each request, by its tenant and id.
+    by_request: BTreeMap<RequestKey, LeaseId>,
     by_group: BTreeMap<GroupId, BTreeSet<LeaseId>>,
     by_revision: BTreeMap<Revision, LeaseId>,
     /// Machines whose checks pass and on which a work failed, by work.

@@ -137,9 +137,9 @@ impl Core {
         self.leases.values()
     }
 
-    /// The first lease of a request.
-    pub(crate) fn first_of_request(&self, request: &str) -> Option<LeaseId> {
-        self.by_request.get(request).copied()
+    /// The first lease of a tenant's request.
+    pub(crate) fn first_of_request(&self, tenant: &Arc<str>, request: &Arc<str>) -> Option<LeaseId> {
+        self.by_request.get(&(tenant.clone(), request.clone())).copied()
     }
 
     /// The members of a group.

@@ -3,8 +3,8 @@
 use crate::world::{Kind, World, copies, inventory, lease_on_copy, mangled, silent, want};
 use std::sync::Arc;
 use wharfinger_core::{
-    DoubtPolicy, Ended, EventKind, Fault, Input, LeaseId, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig,
-    Reason, RejectionKind, Reply, ResourceId, Work,
+    Caller, DoubtPolicy, Ended, EventKind, Fault, Input, LeaseId, LeaseRequest, LeaseState, Millis, Outcome,
+    PoolConfig, Reason, RejectionKind, Reply, ResourceId, Work,
 };
 
 /// A lease whose work has this name, on any host.
@@ -266,7 +266,7 @@ fn a_host_is_asked_when_works_fail_in_different_copies_on_it() {
 #[test]
 fn a_holder_that_reports_failures_keeps_its_lease_and_gets_a_check() {
     let (mut w, lease, copy, _) = lease_on_copy(1);
-    let report = |note: &str| Input::Report { lease, principal: Arc::from("ann"), note: Arc::from(note) };
+    let report = |note: &str| Input::Report { lease, caller: Caller::sole_tenant("ann"), note: Arc::from(note) };
     let Ok(Reply::Leases(_)) = w.step(report("the tree looks wrong")) else { panic!("refused") };
     assert_eq!(w.stands(copy), "SUSPECT");
     assert_eq!(w.state(lease), "ACTIVE");
@@ -281,7 +281,7 @@ fn a_holder_that_reports_failures_keeps_its_lease_and_gets_a_check() {
 }
 
 fn report(w: &mut World, lease: LeaseId) -> Result<Reply, wharfinger_core::Rejection> {
-    w.step(Input::Report { lease, principal: Arc::from("ann"), note: Arc::from("the tree looks wrong") })
+    w.step(Input::Report { lease, caller: Caller::sole_tenant("ann"), note: Arc::from("the tree looks wrong") })
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn a_holder_that_reports_again_and_again_is_refused_and_hears_when() {
 #[test]
 fn only_the_holder_may_report() {
     let (mut w, lease, copy, _) = lease_on_copy(1);
-    let input = Input::Report { lease, principal: Arc::from("eve"), note: Arc::from("") };
+    let input = Input::Report { lease, caller: Caller::sole_tenant("eve"), note: Arc::from("") };
     assert_eq!(w.step(input).unwrap_err().reason, "NOT_YOURS");
     assert_eq!(w.stands(copy), "READY");
 }
@@ -421,7 +421,7 @@ fn a_work_under_which_copy_after_copy_is_mangled_is_named() {
     for round in 1..=3 {
         let lease = w.ask(poison());
         w.all_works();
-        let input = Input::Report { lease, principal: Arc::from("ann"), note: Arc::from("") };
+        let input = Input::Report { lease, caller: Caller::sole_tenant("ann"), note: Arc::from("") };
         w.step(input).unwrap();
         w.verdict(mangled(false));
         assert_eq!(w.state(lease), "BROKEN");
@@ -436,7 +436,7 @@ fn a_work_under_which_copy_after_copy_is_mangled_is_named() {
     w.all_works();
     let lease = w.ask(poison());
     w.all_works();
-    w.step(Input::Report { lease, principal: Arc::from("ann"), note: Arc::from("") }).unwrap();
+    w.step(Input::Report { lease, caller: Caller::sole_tenant("ann"), note: Arc::from("") }).unwrap();
     w.verdict(mangled(false));
     assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed));
 }

@@ -2,12 +2,12 @@
 
 use crate::world::{Kind, World, copies, inventory, lease_on_copy, want};
 use std::sync::Arc;
-use wharfinger_core::{AdminVerb, Input, LeaseId, Millis, NoticeKind, Outcome, PoolConfig, ResourceState};
+use wharfinger_core::{AdminVerb, Caller, Input, LeaseId, Millis, NoticeKind, Outcome, PoolConfig, ResourceState};
 
 fn release_and_hold(w: &mut World, lease: LeaseId, span: Millis) -> Result<(), &'static str> {
     let input = Input::Release {
         lease,
-        principal: Arc::from("ann"),
+        caller: Caller::sole_tenant("ann"),
         outcome: Outcome::Failed,
         note: Arc::from("exit 1"),
         hold: Some(span),

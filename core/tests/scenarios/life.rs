@@ -1,7 +1,7 @@
 //! A lease's life: time to live, renewal, expiry, a paused broker; and the clean-up of its slot.
 
 use crate::world::{Kind, NO_OP, World, copies, inventory, lease_on_copy, want};
-use wharfinger_core::{Blame, DoubtPolicy, Input, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig};
+use wharfinger_core::{Blame, Caller, DoubtPolicy, Input, LeaseRequest, LeaseState, Millis, Outcome, PoolConfig};
 
 #[test]
 fn a_holder_that_vanishes_expires_and_leaves_doubt() {
@@ -46,7 +46,7 @@ fn a_holder_that_renews_lives_on() {
         w.renew(lease).unwrap();
     }
     assert_eq!(w.state(lease), "ACTIVE");
-    let long = Input::Renew { lease, principal: "ann".into(), ttl: Some(Millis::secs(86_400)) };
+    let long = Input::Renew { lease, caller: Caller::sole_tenant("ann"), ttl: Some(Millis::secs(86_400)) };
     assert_eq!(w.step(long).unwrap_err().reason, "TTL_TOO_LONG");
 }
 

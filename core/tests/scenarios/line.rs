@@ -2,7 +2,9 @@
 
 use crate::world::{Kind, World, inventory, labels, made_at_will, want, want_by};
 use std::sync::Arc;
-use wharfinger_core::{Blame, Input, LeaseRequest, Millis, Outcome, PoolConfig, RejectionKind, Reply, Selector};
+use wharfinger_core::{
+    Blame, Caller, Input, LeaseRequest, Millis, Outcome, PoolConfig, RejectionKind, Reply, Scope, Selector,
+};
 
 #[test]
 fn a_lease_on_a_ready_host_is_active_at_once() {
@@ -32,7 +34,7 @@ fn a_hundred_waiters_on_one_slot_are_served_in_order() {
         token = w.token(*lease);
         if let Some(next) = leases.get(n + 1) {
             assert_eq!(w.state(*next), "QUEUED");
-            let place = w.core.explain(*next, w.now).unwrap().position;
+            let place = w.core.explain(*next, w.now, &Scope::All).unwrap().position;
             assert_eq!(place, 1, "the next one knows that it is the next one");
         }
         w.release(*lease, Outcome::Ok);
@@ -125,7 +127,7 @@ fn the_same_request_id_is_the_same_lease() {
 
     let other = w.try_ask(LeaseRequest { priority: 3, ..request.clone() }).unwrap_err();
     assert_eq!((other.kind, other.reason), (RejectionKind::Conflict, "REQUEST_ID_CONFLICT"));
-    let thief = w.try_ask(LeaseRequest { principal: Arc::from("eve"), ..request }).unwrap_err();
+    let thief = w.try_ask(LeaseRequest { caller: Caller::sole_tenant("eve"), ..request }).unwrap_err();
     assert_eq!(thief.kind, RejectionKind::Conflict, "someone else's request id tells nothing of it");
 }
 
@@ -208,12 +210,12 @@ fn a_lease_belongs_to_who_asked_for_it() {
     let mut w = World::new(vec![inventory("hosts", &["h1"])]);
     let lease = w.lease("hosts");
     w.all_works();
-    let eve: Arc<str> = Arc::from("eve");
+    let eve = Caller::sole_tenant("eve");
     let theft = w
-        .step(Input::Release { lease, principal: eve.clone(), outcome: Outcome::Ok, note: Arc::from(""), hold: None })
+        .step(Input::Release { lease, caller: eve.clone(), outcome: Outcome::Ok, note: Arc::from(""), hold: None })
         .unwrap_err();
     assert_eq!(theft.reason, "NOT_YOURS");
-    assert_eq!(w.step(Input::Renew { lease, principal: eve, ttl: None }).unwrap_err().reason, "NOT_YOURS");
+    assert_eq!(w.step(Input::Renew { lease, caller: eve, ttl: None }).unwrap_err().reason, "NOT_YOURS");
     assert_eq!(w.state(lease), "ACTIVE");
 }
 

@@ -22,5 +22,6 @@ mod restart;
 mod retry;
 mod sizing;
 mod supply;
+mod tenants;
 mod unreached;
 mod world;

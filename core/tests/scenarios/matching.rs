@@ -4,7 +4,8 @@
 use crate::world::{Kind, World, copies, failure, inventory, labels, made_at_will, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, Claim, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Reason, Selector, Texts, Traits,
+    Blame, Caller, Claim, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Reason, Scope, Selector, Texts,
+    Traits,
 };
 
 const PREPARES: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
@@ -122,7 +123,7 @@ fn a_group_that_became_unsatisfiable_waits_and_says_why() {
     }
     w.all_works();
     assert_eq!(w.states(&waiting), ["QUEUED"; 3]);
-    let explained = w.core.explain(waiting[0], w.now).unwrap();
+    let explained = w.core.explain(waiting[0], w.now, &Scope::All).unwrap();
     assert!(!explained.satisfiable && explained.summary.contains("for pool a"), "{}", explained.summary);
     let other = w.lease("b");
     assert_eq!(w.state(other), "ACTIVE", "nothing is kept for it");
@@ -299,10 +300,10 @@ fn the_limit_of_each_pool_holds_for_each_member() {
     w.pass(Millis::secs(30));
     w.renew(leases[s]).unwrap();
     assert_eq!((left(&w, s), left(&w, f)), (Millis::secs(60), Millis::secs(600)));
-    let (lease, principal) = (leases[f], Arc::from("ann"));
-    w.step(Input::Renew { lease, principal, ttl: Some(Millis::secs(300)) }).unwrap();
+    let (lease, caller) = (leases[f], Caller::sole_tenant("ann"));
+    w.step(Input::Renew { lease, caller, ttl: Some(Millis::secs(300)) }).unwrap();
     assert_eq!((left(&w, s), left(&w, f)), (Millis::secs(60), Millis::secs(300)));
-    let too_long = Input::Renew { lease: leases[s], principal: Arc::from("ann"), ttl: Some(Millis::secs(61)) };
+    let too_long = Input::Renew { lease: leases[s], caller: Caller::sole_tenant("ann"), ttl: Some(Millis::secs(61)) };
     assert_eq!(w.step(too_long).unwrap_err().reason, "TTL_TOO_LONG");
 }
 

@@ -2,11 +2,13 @@
 
 use crate::world::{Kind, World, failure, inventory, want};
 use std::sync::Arc;
-use wharfinger_core::{Blame, Effect, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Reply, Traits, Work};
+use wharfinger_core::{
+    Blame, Caller, Effect, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Reply, Traits, Work,
+};
 
 fn unreached(w: &mut World, lease: LeaseId) {
     let note = Arc::from("its address has no number");
-    let Ok(Reply::Leases(_)) = w.step(Input::Unreached { lease, principal: Arc::from("ann"), note }) else {
+    let Ok(Reply::Leases(_)) = w.step(Input::Unreached { lease, caller: Caller::sole_tenant("ann"), note }) else {
         panic!("refused")
     };
 }

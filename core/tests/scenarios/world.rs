@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, CauseChain, Claim, Core, DoubtPolicy, Effect, Ended,
-    Input, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind,
+    AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, Caller, CauseChain, Claim, Core, DoubtPolicy, Effect,
+    Ended, Input, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind,
     NoticeTarget, Op, Outcome, PoolConfig, PoolRow, Prepared, Rejection, Reply, Resource, ResourceId, ResourceState,
-    Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    Scope, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_000_000);
@@ -73,7 +73,7 @@ pub(crate) fn want(pool: &str) -> LeaseRequest {
 pub(crate) fn want_by(selector: Selector, count: u32) -> LeaseRequest {
     LeaseRequest {
         request_id: Arc::from(""),
-        principal: Arc::from("ann"),
+        caller: Caller::sole_tenant("ann"),
         holder: Arc::from("build 7"),
         claims: vec![Claim { selector: Arc::new(selector), count, params: Arc::new(Texts::new()) }],
         priority: 0,
@@ -246,18 +246,24 @@ impl World {
     }
 
     pub(crate) fn release(&mut self, lease: LeaseId, outcome: Outcome) {
-        self.step(Input::Release { lease, principal: Arc::from("ann"), outcome, note: Arc::from(""), hold: None })
-            .unwrap();
+        self.step(Input::Release {
+            lease,
+            caller: Caller::sole_tenant("ann"),
+            outcome,
+            note: Arc::from(""),
+            hold: None,
+        })
+        .unwrap();
     }
 
     pub(crate) fn renew(&mut self, lease: LeaseId) -> Result<Reply, Rejection> {
-        self.step(Input::Renew { lease, principal: Arc::from("ann"), ttl: None })
+        self.step(Input::Renew { lease, caller: Caller::sole_tenant("ann"), ttl: None })
     }
 
     // Operators and the world.
 
     pub(crate) fn admin(&mut self, verb: AdminVerb) -> Result<Reply, Rejection> {
-        self.step(Input::Admin(AdminRequest { principal: Arc::from("op"), reason: Arc::from("because"), verb }))
+        self.step(Input::Admin(AdminRequest { caller: Caller::sole_tenant("op"), reason: Arc::from("because"), verb }))
     }
 
     pub(crate) fn notice(&mut self, resource: ResourceId, kind: NoticeKind) {
@@ -389,7 +395,7 @@ impl World {
     }
 
     pub(crate) fn explain(&self, lease: LeaseId) -> String {
-        let explanation = self.core.explain(lease, self.now).expect("the lease is kept");
+        let explanation = self.core.explain(lease, self.now, &Scope::All).expect("the lease is kept");
         let mut text = explanation.summary;
         for blocker in explanation.blockers {
             text.push_str(&format!("\n{} {}: {} ({})", blocker.pool, blocker.code, blocker.detail, blocker.remedy));

@@ -23,7 +23,7 @@ use crate::client::{Client, ClientError, LeaseGuard, LeaseStatus, Lost};
 use crate::pb;
 use clap::Args;
 use input::Input;
-use place::{Place, Printer, Work};
+use place::{Place, Printer, ProxyCommand, Work};
 use signals::{Signal, Signals};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,6 +76,9 @@ pub(crate) struct RunArgs {
     /// Private key to log in to the leased host with; without it the one that comes with the lease, then ~/.ssh/id_ed25519
     #[arg(long, short, value_name = "KEYFILE")]
     identity: Option<PathBuf>,
+    /// Run the command that the server names as the way to a host (proxy_command), also if the server is on another machine
+    #[arg(long, env = "WHARFINGER_ALLOW_PROXY_COMMAND")]
+    allow_proxy_command: bool,
     /// Give the command an empty standard input; without it, one that is no terminal is passed on
     #[arg(long, short = 'n')]
     no_input: bool,
@@ -97,7 +100,8 @@ pub(crate) struct ExecArgs {
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<Exit, Failure> {
     check_command(&args.common)?;
     let input = if args.no_input { None } else { Input::stdin() };
-    attempts(context, args.common, Where::There { identity: args.identity, input }, Some(args.land)).await
+    let proxy = if args.allow_proxy_command || context.is_here() { ProxyCommand::Run } else { ProxyCommand::Refuse };
+    attempts(context, args.common, Where::There { identity: args.identity, proxy, input }, Some(args.land)).await
 }
 
 /// Room for the variables of a lease, in bytes.
@@ -119,7 +123,7 @@ pub(crate) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Fail
 }
 
 enum Where {
-    There { identity: Option<PathBuf>, input: Option<Input> },
+    There { identity: Option<PathBuf>, proxy: ProxyCommand, input: Option<Input> },
     Here,
 }
 
@@ -208,7 +212,7 @@ impl One<'_> {
         ui.event(&format!("lease {} ACTIVE on {}{}", lease.id, lease.resource_id, at_path(&lease)));
         let place = match self.place {
             Where::Here => Place::Here,
-            Where::There { identity, .. } => match Place::there(&lease, identity.as_deref()) {
+            Where::There { identity, proxy, .. } => match Place::there(&lease, identity.as_deref(), *proxy) {
                 Ok(place) => place,
                 Err(failure) => {
                     // Nothing was done there.

@@ -27,6 +27,13 @@ pub(crate) enum Place {
     Here,
 }
 
+/// What becomes of a command that a server names as the way to a host. It would run on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyCommand {
+    Run,
+    Refuse,
+}
+
 /// The file on the host that says whose the slot is, and our own token.
 #[derive(Clone, Debug)]
 pub(crate) struct Fence {
@@ -58,7 +65,7 @@ impl std::fmt::Debug for Work {
 
 impl Place {
     /// The leased host, by what the lease says of it.
-    pub(crate) fn there(lease: &pb::Lease, identity: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn there(lease: &pb::Lease, identity: Option<&Path>, proxy: ProxyCommand) -> Result<Self, Failure> {
         let pairs = lease.access_pairs();
         let known = |key: &str| pairs.get(key).cloned().filter(|value| !value.is_empty());
         let dir = known(access::PATH);
@@ -67,7 +74,7 @@ impl Place {
                 same_machine(known(access::BOOT_ID).as_deref())?;
                 Arc::new(LocalShell)
             }
-            Some("ssh") => ssh(lease, &known, identity)?,
+            Some("ssh") => ssh(lease, &known, identity, proxy)?,
             Some(other) => {
                 return Err(Failure::new(Exit::Internal, format!("this version cannot run commands over {other:?}"))
                     .remedy(
@@ -126,6 +133,7 @@ fn ssh(
     lease: &pb::Lease,
     known: &dyn Fn(&str) -> Option<String>,
     identity: Option<&Path>,
+    proxy: ProxyCommand,
 ) -> Result<Arc<dyn Shell>, Failure> {
     let needed = |key: &str| {
         known(key).ok_or_else(|| {
@@ -134,6 +142,13 @@ fn ssh(
         })
     };
     let address = needed(access::ADDRESS)?;
+    let proxy_command = known(access::PROXY_COMMAND);
+    if let (Some(command), ProxyCommand::Refuse) = (&proxy_command, proxy) {
+        let message = format!("the server says to reach {address} by a command, and nothing proves who that server is");
+        return Err(Failure::new(Exit::Denied, message)
+            .detail(format!("proxy_command: {command:?}"))
+            .remedy("pass --allow-proxy-command if the network up to the server is trusted"));
+    }
     let key = match (identity, lease.private_key().map(String::from)) {
         (Some(path), _) => KeySource::File(path.to_path_buf()),
         (None, Some(text)) => KeySource::Text(text),
@@ -145,7 +160,7 @@ fn ssh(
         user: needed(access::USER)?,
         key,
         host_key: needed(access::HOST_KEY)?,
-        proxy_command: known(access::PROXY_COMMAND),
+        proxy_command,
         address,
     };
     connect_shell(&target).map_err(|error| refused(&error))
@@ -240,11 +255,26 @@ mod tests {
                 "not a usable private key",
             ),
         ] {
-            let failure = Place::there(&lease(access), None).err().expect(says);
+            let failure = Place::there(&lease(access), None, ProxyCommand::Refuse).err().expect(says);
             assert_eq!(failure.exit, exit, "{}", failure.message);
             assert!(failure.message.contains(says), "{}", failure.message);
         }
-        assert!(Place::there(&lease(&[("transport", "local")]), None).is_ok());
+        assert!(Place::there(&lease(&[("transport", "local")]), None, ProxyCommand::Refuse).is_ok());
+    }
+
+    #[test]
+    fn a_command_that_a_server_names_runs_only_where_it_is_allowed() {
+        let access = [("transport", "ssh"), ("address", "h"), ("user", "u"), ("host_key", "ssh-ed25519 A")];
+        let with: Vec<_> =
+            access.into_iter().chain([("proxy_command", "touch /tmp/x"), ("private_key", "x")]).collect();
+        let failure = |proxy| Place::there(&lease(&with), None, proxy).err().unwrap();
+        let refused = failure(ProxyCommand::Refuse);
+        assert_eq!(refused.exit, Exit::Denied);
+        assert!(refused.message.contains("by a command"), "{}", refused.message);
+        assert!(format!("{refused:?}").contains("--allow-proxy-command"), "{refused:?}");
+        // Allowed, it gets as far as the key, which is none.
+        let allowed = failure(ProxyCommand::Run);
+        assert!(allowed.message.contains("not a usable private key"), "{}", allowed.message);
     }
 
     #[test]
@@ -260,7 +290,7 @@ mod tests {
         let path = folder.path().join("fence.0");
         let text = path.to_str().unwrap();
         let ours = pb::Lease { fencing_token: 7, ..lease(&[("transport", "local"), ("fence", text)]) };
-        let place = Place::there(&ours, None).ok().unwrap();
+        let place = Place::there(&ours, None, ProxyCommand::Refuse).ok().unwrap();
         let printer = Printer::start();
         let run = async |code: &str| {
             let argv = ["/bin/sh", "-c", code].map(String::from).into();
@@ -274,7 +304,7 @@ mod tests {
         }
         std::fs::write(&path, "7\n").unwrap();
         assert!(place.may_be_refused(&run("exit 113").await), "a command's own 113 is for the broker to tell");
-        let unfenced = Place::there(&lease(&[("transport", "local")]), None).ok().unwrap();
+        let unfenced = Place::there(&lease(&[("transport", "local")]), None, ProxyCommand::Refuse).ok().unwrap();
         assert!(!unfenced.may_be_refused(&wharfinger_adapter::Exit::Code(113)));
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Role, WatchEvent};
 use crate::store::MemoryStore;
-use wharfinger_core::{Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, Reply, Selector};
+use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, Reply, Scope, Selector};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -52,7 +52,7 @@ async fn pair() -> Pair {
 async fn lease(leader: &Engine, number: u32) -> Arc<Lease> {
     let request = LeaseRequest {
         request_id: format!("r{number}").into(),
-        principal: "local".into(),
+        caller: Caller::sole_tenant("local"),
         holder: "h".into(),
         claims: vec![wharfinger_core::Claim {
             selector: Arc::new(Selector::pool("p")),
@@ -77,7 +77,13 @@ async fn lease(leader: &Engine, number: u32) -> Arc<Lease> {
 }
 
 async fn release(leader: &Engine, lease: LeaseId) -> Arc<Lease> {
-    let input = Input::Release { lease, principal: "local".into(), outcome: Outcome::Ok, note: "".into(), hold: None };
+    let input = Input::Release {
+        lease,
+        caller: Caller::sole_tenant("local"),
+        outcome: Outcome::Ok,
+        note: "".into(),
+        hold: None,
+    };
     match leader.handle.submit(input).await.unwrap() {
         Reply::Leases(mut leases) => leases.remove(0),
         other => panic!("{other:?}"),
@@ -98,7 +104,7 @@ async fn what_the_leader_commits_is_read_and_watched() {
     let place = handle.read(|core, _| core.pool("p").unwrap().waiting).await.unwrap();
     assert_eq!(place, 1);
 
-    let mut watch = handle.hub().subscribe(Filter::default(), 100);
+    let mut watch = handle.hub().subscribe(Filter::new(Scope::All), 100);
     let mut revision = handle.hub().revision();
     for number in 2..20 {
         let next = lease(&leader, number).await;
@@ -126,7 +132,7 @@ async fn nothing_is_decided_by_one_that_follows() {
     let first = lease(&leader, 1).await;
     follower.handle.reach(first.revision, PATIENCE).await.unwrap();
     let before = store.load_now();
-    let input = Input::Renew { lease: first.id, principal: "local".into(), ttl: None };
+    let input = Input::Renew { lease: first.id, caller: Caller::sole_tenant("local"), ttl: None };
     match follower.handle.submit(input).await {
         Err(SubmitError::NotLeader(Some(leader))) => assert_eq!(&*leader, "http://leader:1"),
         other => panic!("{other:?}"),
@@ -211,7 +217,7 @@ async fn it_takes_over_under_those_who_watch() {
     let first = lease(&leader, 1).await;
     follower.handle.reach(first.revision, PATIENCE).await.unwrap();
     let handle = follower.handle.clone();
-    let mut watch = handle.hub().subscribe(Filter::default(), 100);
+    let mut watch = handle.hub().subscribe(Filter::new(Scope::All), 100);
     let second = lease(&leader, 2).await;
     stop.cancel();
     leader.task.await.unwrap();

@@ -9,6 +9,7 @@ fn lease(number: u128, revision: u64) -> Lease {
         spec: Arc::new(LeaseSpec {
             request_id: "r".into(),
             fingerprint: 0,
+            tenant: "default".into(),
             principal: "local".into(),
             holder: "h".into(),
             selector: Arc::new(Selector::pool("p")),
@@ -56,15 +57,15 @@ fn batch(leases: Vec<Lease>) -> Batch {
 }
 
 fn ids(list: &[u128]) -> Filter {
-    Filter { leases: list.iter().map(|n| LeaseId::new(*n)).collect(), ..Filter::default() }
+    Filter { leases: list.iter().map(|n| LeaseId::new(*n)).collect(), ..Filter::new(Scope::All) }
 }
 
 fn holder(name: &str) -> Filter {
-    Filter { holders: [name.into()].into(), ..Filter::default() }
+    Filter { holders: [name.into()].into(), ..Filter::new(Scope::All) }
 }
 
 fn pools(names: &[&str]) -> Filter {
-    Filter { pools: names.iter().map(|n| Arc::from(*n)).collect(), ..Filter::default() }
+    Filter { pools: names.iter().map(|n| Arc::from(*n)).collect(), ..Filter::new(Scope::All) }
 }
 
 /// Revisions of all that is there; 0 for Lagged.
@@ -83,7 +84,7 @@ fn each_kind_of_filter_gets_its_own_and_nothing_else() {
     let mut by_id = hub.subscribe(ids(&[2, 9]), 8);
     let mut by_holder = hub.subscribe(holder("ann"), 8);
     let mut by_pool = hub.subscribe(pools(&["linux"]), 8);
-    let mut all = hub.subscribe(Filter::default(), 8);
+    let mut all = hub.subscribe(Filter::new(Scope::All), 8);
 
     hub.publish(&batch(vec![
         with(1, 1, "ann", Some("linux"), None),
@@ -130,8 +131,8 @@ fn a_lease_that_leaves_its_pool_for_the_line_is_told_once_to_each_watcher() {
 #[test]
 fn overflow_drops_the_queue_and_says_so_once() {
     let hub = WatchHub::new(Revision(0));
-    let mut slow = hub.subscribe(Filter::default(), 2);
-    let mut quick = hub.subscribe(Filter::default(), 8);
+    let mut slow = hub.subscribe(Filter::new(Scope::All), 2);
+    let mut quick = hub.subscribe(Filter::new(Scope::All), 8);
 
     (1..=4).for_each(|n| hub.publish(&batch(vec![lease(n, n as u64)])));
     assert_eq!(drain(&mut slow), [0]);
@@ -155,7 +156,7 @@ fn the_revision_moves_forward_only_and_also_without_leases() {
 #[tokio::test]
 async fn the_offers_are_there_when_the_revision_is() {
     let hub = WatchHub::new(Revision(0));
-    let mut sub = hub.subscribe(Filter::default(), 8);
+    let mut sub = hub.subscribe(Filter::new(Scope::All), 8);
     let mut revision = hub.revision();
     let publisher = tokio::spawn({
         let hub = hub.clone();
@@ -171,7 +172,7 @@ async fn the_offers_are_there_when_the_revision_is() {
 #[test]
 fn dropping_a_subscription_frees_everything() {
     let hub = WatchHub::new(Revision(0));
-    let subs = [ids(&[1, 2]), holder("ann"), pools(&["a", "b"]), Filter::default()].map(|f| hub.subscribe(f, 4));
+    let subs = [ids(&[1, 2]), holder("ann"), pools(&["a", "b"]), Filter::new(Scope::All)].map(|f| hub.subscribe(f, 4));
     let watchers: Vec<_> = subs.iter().map(|sub| Arc::downgrade(&sub.watcher)).collect();
     assert_eq!(hub.watchers(), 4);
 
@@ -204,7 +205,7 @@ async fn a_waiting_watcher_is_woken_and_a_dropped_wait_loses_nothing() {
 #[test]
 fn a_gap_between_two_batches_makes_everyone_catch_up() {
     let hub = WatchHub::new(Revision(3));
-    let mut all = hub.subscribe(Filter::default(), 4);
+    let mut all = hub.subscribe(Filter::new(Scope::All), 4);
     let mut one = hub.subscribe(ids(&[1]), 4);
     hub.publish(&Batch { base: Revision(3), ..batch(vec![lease(1, 4)]) });
     assert_eq!((drain(&mut all), drain(&mut one)), (vec![4], vec![4]));

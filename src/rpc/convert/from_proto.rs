@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Claim, Input, Lease, LeaseId, LeaseRequest, Millis, Outcome, ResourceId, Revision,
-    Selector, Texts,
+    AdminRequest, AdminVerb, Caller, Claim, Input, Lease, LeaseId, LeaseRequest, Millis, Outcome, ResourceId, Revision,
+    Scope, Selector, Texts,
 };
 
 const MAX_HOLDER: usize = 1024;
@@ -26,7 +26,7 @@ pub(crate) const MAX_PAGE: u16 = 1000;
 const DEFAULT_BOOKMARKS: Millis = Millis::secs(5);
 
 /// A lease request, and the maximum time that its call waits.
-pub(crate) fn lease(request: &pb::LeaseRequest, principal: Arc<str>) -> Result<(Input, Duration), RpcError> {
+pub(crate) fn lease(request: &pb::LeaseRequest, caller: Caller) -> Result<(Input, Duration), RpcError> {
     let mut p = Problems::default();
     let request_id = &request.request_id;
     if request_id.is_empty() {
@@ -42,7 +42,7 @@ pub(crate) fn lease(request: &pb::LeaseRequest, principal: Arc<str>) -> Result<(
     }
     let wanted = LeaseRequest {
         request_id: Arc::from(request_id.as_str()),
-        principal,
+        caller,
         holder: p.text("holder", &request.holder, MAX_HOLDER, Lines::One),
         claims: claims(&mut p, request),
         priority: request.priority,
@@ -124,7 +124,7 @@ fn claim(
 }
 
 /// The end of a lease by its holder.
-pub(crate) fn release(request: &pb::ReleaseRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
+pub(crate) fn release(request: &pb::ReleaseRequest, caller: Caller) -> Result<(LeaseId, Input), RpcError> {
     let mut p = Problems::default();
     let lease = p.id("lease_id", &request.lease_id);
     let outcome = match pb::Outcome::try_from(request.outcome) {
@@ -141,29 +141,29 @@ pub(crate) fn release(request: &pb::ReleaseRequest, principal: Arc<str>) -> Resu
     let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);
     let hold = p.span("hold", request.hold.as_ref(), &Span::LONG);
     let lease = p.found(lease)?;
-    Ok((lease, Input::Release { lease, principal, outcome, note, hold }))
+    Ok((lease, Input::Release { lease, caller, outcome, note, hold }))
 }
 
 /// A holder's report of failures.
-pub(crate) fn report(request: &pb::ReportRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
+pub(crate) fn report(request: &pb::ReportRequest, caller: Caller) -> Result<(LeaseId, Input), RpcError> {
     let mut p = Problems::default();
     let lease = p.id("lease_id", &request.lease_id);
     let note = p.text("note", &request.note, MAX_TEXT, Lines::Many);
     let lease = p.found(lease)?;
     let input = match request.unreached {
-        true => Input::Unreached { lease, principal, note },
-        false => Input::Report { lease, principal, note },
+        true => Input::Unreached { lease, caller, note },
+        false => Input::Report { lease, caller, note },
     };
     Ok((lease, input))
 }
 
 /// A renewal by a holder.
-pub(crate) fn renew(request: &pb::RenewRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
+pub(crate) fn renew(request: &pb::RenewRequest, caller: Caller) -> Result<(LeaseId, Input), RpcError> {
     let mut p = Problems::default();
     let lease = p.id("lease_id", &request.lease_id);
     let ttl = p.span("ttl", request.ttl.as_ref(), &Span::LONG);
     let lease = p.found(lease)?;
-    Ok((lease, Input::Renew { lease, principal, ttl }))
+    Ok((lease, Input::Renew { lease, caller, ttl }))
 }
 
 /// The id of a request that has no other field.
@@ -183,8 +183,8 @@ impl Problems {
 
 /// Parameters of a watch.
 pub(crate) struct Watching {
-    /// Principal whose leases are sent with their credentials. `None`: the filter names no lease, and none is.
-    pub(crate) owner: Option<Arc<str>>,
+    /// Caller whose own leases are sent with their credentials. `None`: the filter names no lease, and none is.
+    pub(crate) owner: Option<Caller>,
     pub(crate) filter: Filter,
     /// Revision to resume after. 0: the current state first.
     pub(crate) from: Revision,
@@ -195,10 +195,11 @@ pub(crate) struct Watching {
 }
 
 /// A watch.
-pub(crate) fn watch(request: &pb::WatchRequest, caller: Arc<str>) -> Result<Watching, RpcError> {
+pub(crate) fn watch(request: &pb::WatchRequest, caller: Caller) -> Result<Watching, RpcError> {
     let mut p = Problems::default();
     let leases = p.each("lease_ids", &request.lease_ids, |p, at, text| p.id(at, text));
     let filter = Filter {
+        scope: caller.sees.clone(),
         leases: leases.into_iter().flatten().collect(),
         holders: names(&mut p, "holders", &request.holders, MAX_HOLDER),
         pools: names(&mut p, "pools", &request.pools, MAX_VALUE),
@@ -229,7 +230,7 @@ pub(crate) struct Listing {
 }
 
 /// A list of leases.
-pub(crate) fn list(request: &pb::ListRequest) -> Result<Listing, RpcError> {
+pub(crate) fn list(request: &pb::ListRequest, scope: Scope) -> Result<Listing, RpcError> {
     let mut p = Problems::default();
     let mut states = BTreeSet::new();
     for (i, state) in request.states.iter().enumerate() {
@@ -241,6 +242,7 @@ pub(crate) fn list(request: &pb::ListRequest) -> Result<Listing, RpcError> {
         }
     }
     let filter = Filter {
+        scope,
         leases: BTreeSet::new(),
         holders: names(&mut p, "holders", &request.holders, MAX_HOLDER),
         pools: names(&mut p, "pools", &request.pools, MAX_VALUE),
@@ -367,7 +369,7 @@ impl OnResourceOrPool for pb::UncordonRequest {
 /// A command on one resource.
 pub(crate) fn on_resource<R: OnResource>(
     request: &R,
-    principal: Arc<str>,
+    caller: Caller,
     verb: fn(ResourceId) -> AdminVerb,
 ) -> Result<(Target, Input), RpcError> {
     let mut p = Problems::default();
@@ -375,13 +377,13 @@ pub(crate) fn on_resource<R: OnResource>(
     let why = if R::NEEDS_REASON { Why::Required } else { Why::Optional };
     let reason = reason(&mut p, request.reason(), why);
     let id = p.found(id)?;
-    Ok((Target::Resource(id), Input::Admin(AdminRequest { principal, reason, verb: verb(id) })))
+    Ok((Target::Resource(id), Input::Admin(AdminRequest { caller, reason, verb: verb(id) })))
 }
 
 /// A command on one resource or on a whole pool.
 pub(crate) fn on_resource_or_pool<R: OnResourceOrPool>(
     request: &R,
-    principal: Arc<str>,
+    caller: Caller,
     verb: fn(ResourceId) -> AdminVerb,
     pool_verb: fn(Arc<str>) -> AdminVerb,
 ) -> Result<(Target, Input), RpcError> {
@@ -403,7 +405,7 @@ pub(crate) fn on_resource_or_pool<R: OnResourceOrPool>(
     };
     let reason = reason(&mut p, request.reason(), Why::Optional);
     let (target, verb) = p.found(target)?;
-    Ok((target, Input::Admin(AdminRequest { principal, reason, verb })))
+    Ok((target, Input::Admin(AdminRequest { caller, reason, verb })))
 }
 
 /// Target of an operator's command.
@@ -416,18 +418,18 @@ pub(crate) enum Target {
 }
 
 /// A drain.
-pub(crate) fn drain(request: &pb::DrainRequest, principal: Arc<str>) -> Result<(Target, Input), RpcError> {
+pub(crate) fn drain(request: &pb::DrainRequest, caller: Caller) -> Result<(Target, Input), RpcError> {
     let mut p = Problems::default();
     let id = p.id("resource_id", &request.resource_id);
     let reason = reason(&mut p, &request.reason, Why::Optional);
     let deadline = p.span("deadline", request.deadline.as_ref(), &Span::FROM_NOW);
     let id = p.found(id)?;
     let verb = AdminVerb::Drain(id, deadline);
-    Ok((Target::Resource(id), Input::Admin(AdminRequest { principal, reason, verb })))
+    Ok((Target::Resource(id), Input::Admin(AdminRequest { caller, reason, verb })))
 }
 
 /// A hold of a resource, or of the resource that a lease is on.
-pub(crate) fn hold(request: &pb::HoldRequest, principal: Arc<str>) -> Result<(Target, Input), RpcError> {
+pub(crate) fn hold(request: &pb::HoldRequest, caller: Caller) -> Result<(Target, Input), RpcError> {
     let mut p = Problems::default();
     let about = one_of(&mut p, &request.lease_id, &request.resource_id);
     let reason = reason(&mut p, &request.reason, Why::Optional);
@@ -439,7 +441,7 @@ pub(crate) fn hold(request: &pb::HoldRequest, principal: Arc<str>) -> Result<(Ta
         (About::Resource(id), span) => (Target::Resource(id), AdminVerb::Hold(id, span)),
         (About::Lease(id), span) => (Target::OfLease(id), AdminVerb::HoldLease(id, span)),
     };
-    Ok((target, Input::Admin(AdminRequest { principal, reason, verb })))
+    Ok((target, Input::Admin(AdminRequest { caller, reason, verb })))
 }
 
 /// A lease or a resource.
@@ -473,12 +475,12 @@ pub(crate) fn timeline(request: &pb::TimelineRequest) -> Result<(About, usize), 
 }
 
 /// The end of a lease by an operator.
-pub(crate) fn break_lease(request: &pb::BreakRequest, principal: Arc<str>) -> Result<(LeaseId, Input), RpcError> {
+pub(crate) fn break_lease(request: &pb::BreakRequest, caller: Caller) -> Result<(LeaseId, Input), RpcError> {
     let mut p = Problems::default();
     let id = p.id("lease_id", &request.lease_id);
     let reason = reason(&mut p, &request.reason, Why::Required);
     let id = p.found(id)?;
-    Ok((id, Input::Admin(AdminRequest { principal, reason, verb: AdminVerb::Break(id) })))
+    Ok((id, Input::Admin(AdminRequest { caller, reason, verb: AdminVerb::Break(id) })))
 }
 
 fn reason(p: &mut Problems, text: &str, why: Why) -> Arc<str> {

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, Lease, LeaseState, Millis,
-    Outcome, PoolCounters, PoolView, Reading, Resource, ResourceState, Revision, Selector, Subject, Texts, Timestamp,
-    WorkFailure,
+    Outcome, PoolCounters, PoolView, Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, Texts,
+    Timestamp, WorkFailure,
 };
 
-/// A lease, without its credentials.
-pub(crate) fn lease(lease: &Lease, clock: Reading) -> pb::Lease {
+/// A lease for a reader of this scope, without its credentials.
+pub(crate) fn lease(lease: &Lease, scope: &Scope, clock: Reading) -> pb::Lease {
     let time = |at| time(at, clock);
     let spec = &lease.spec;
     let mut told = pb::Lease {
@@ -31,7 +31,7 @@ pub(crate) fn lease(lease: &Lease, clock: Reading) -> pb::Lease {
         wait_until: spec.wait_until.map(time),
         pool: lease.pool.as_deref().unwrap_or_default().to_owned(),
         ends_at: lease.ends_at.map(time),
-        doubt: lease.doubt.as_ref().map(|detail| pb::Doubt { detail: detail.to_string() }),
+        doubt: lease.doubt_for(scope).map(|detail| pb::Doubt { detail: detail.to_string() }),
         attempts: int(lease.attempts),
         trouble: text(lease.trouble.as_ref()),
         group_id: spec.group.map(|id| id.to_string()).unwrap_or_default(),
@@ -57,16 +57,16 @@ pub(crate) fn lease(lease: &Lease, clock: Reading) -> pb::Lease {
         LeaseState::Ended { how, at, cleanup } => {
             told.ended_at = Some(time(*at));
             told.cleaning = cleanup.is_some();
-            ended(&mut told, how, clock);
+            ended(&mut told, how, scope, clock);
         }
     }
     told
 }
 
-fn ended(told: &mut pb::Lease, how: &Ended, clock: Reading) {
+fn ended(told: &mut pb::Lease, how: &Ended, scope: &Scope, clock: Reading) {
     match how {
         Ended::Released { outcome, note, finding } => {
-            told.finding = finding.as_deref().map(self::finding);
+            told.finding = finding.as_deref().map(|found| self::finding(found, scope));
             told.outcome = match outcome {
                 Outcome::Ok => pb::Outcome::Ok,
                 Outcome::Failed => pb::Outcome::Failed,
@@ -78,7 +78,7 @@ fn ended(told: &mut pb::Lease, how: &Ended, clock: Reading) {
         }
         Ended::Expired | Ended::Cancelled => {}
         Ended::Broken { cause, replacement } => {
-            told.causes = causes(cause, clock);
+            told.causes = causes(cause, scope, clock);
             told.replacement_id = replacement.map(|id| id.to_string()).unwrap_or_default();
         }
         Ended::Failed { reason, code, detail } => {
@@ -95,13 +95,13 @@ fn ended(told: &mut pb::Lease, how: &Ended, clock: Reading) {
     }
 }
 
-fn finding(finding: &Finding) -> pb::Finding {
+fn finding(finding: &Finding, scope: &Scope) -> pb::Finding {
     let fault = match finding.fault {
         Fault::Undecided => pb::finding::Fault::Undecided,
         Fault::Resource => pb::finding::Fault::Resource,
         Fault::Work => pb::finding::Fault::Work,
     };
-    pb::Finding { fault: fault.into(), detail: finding.detail.to_string() }
+    pb::Finding { fault: fault.into(), detail: finding.detail_for(scope).to_string() }
 }
 
 /// A lease's state.
@@ -120,8 +120,10 @@ pub(crate) fn lease_state(state: &LeaseState) -> pb::LeaseState {
     }
 }
 
-/// A resource with the leases that hold its slots.
-pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Reading) -> pb::Resource {
+/// A resource with the leases in view that hold its slots.
+pub(crate) fn resource(seen: &SeenResource, scope: &Scope, clock: Reading) -> pb::Resource {
+    let SeenResource { resource, leases, in_use } = seen;
+    let causes = |chain| causes(chain, scope, clock);
     let time = |at| time(at, clock);
     let mut told = pb::Resource {
         id: resource.id.to_string(),
@@ -131,7 +133,7 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
         state: resource_state(&resource.state).into(),
         labels: texts(&resource.labels),
         slots: int(resource.slots),
-        slots_in_use: size(leases.len()),
+        slots_in_use: size(*in_use),
         created_at: Some(time(resource.created_at)),
         ready_at: resource.ready_at.map(time),
         idle_since: resource.idle_since.map(time),
@@ -156,12 +158,12 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
         }
         ResourceState::Suspect { cause, retry_at, misses, held, .. } => {
             told.held = text(held.as_ref());
-            told.causes = causes(cause, clock);
+            told.causes = causes(cause);
             told.retry_at = retry_at.map(time);
             told.misses = int(*misses);
         }
         ResourceState::Repairing { cause, repairs, .. } => {
-            told.causes = causes(cause, clock);
+            told.causes = causes(cause);
             told.attempt = int(*repairs);
         }
         ResourceState::Quarantined { cordon, until, .. } => {
@@ -169,16 +171,16 @@ pub(crate) fn resource(resource: &Resource, leases: &[Arc<Lease>], clock: Readin
             kept(&mut told, &hold, clock);
         }
         ResourceState::Draining { cause, deadline } => {
-            told.causes = causes(cause, clock);
+            told.causes = causes(cause);
             told.deadline = deadline.map(time);
         }
         ResourceState::Destroying { attempt, retry_at, cause, .. }
         | ResourceState::Orphaned { attempt, retry_at, cause, .. } => {
-            told.causes = causes(cause, clock);
+            told.causes = causes(cause);
             told.attempt = int(*attempt);
             told.retry_at = retry_at.map(time);
         }
-        ResourceState::Gone { cause, .. } => told.causes = causes(cause, clock),
+        ResourceState::Gone { cause, .. } => told.causes = causes(cause),
     }
     cordoned(&mut told, resource.cordoned.as_ref());
     if let Some(hold) = &resource.hold {
@@ -336,7 +338,7 @@ pub(crate) fn bookmark(revision: Revision, at: std::time::SystemTime, synced: bo
     pb::WatchResponse { revision: revision.0, event: Some(pb::watch_response::Event::Bookmark(bookmark)) }
 }
 
-fn causes(chain: &CauseChain, clock: Reading) -> Vec<pb::Cause> {
+fn causes(chain: &CauseChain, scope: &Scope, clock: Reading) -> Vec<pb::Cause> {
     chain
         .iter()
         .map(|link| pb::Cause {
@@ -346,7 +348,7 @@ fn causes(chain: &CauseChain, clock: Reading) -> Vec<pb::Cause> {
                 Subject::Lease(id) => id.to_string(),
             },
             reason: link.reason.as_str().to_owned(),
-            detail: link.detail.to_string(),
+            detail: link.detail_for(scope).to_string(),
             source: link.source.text(),
             at: Some(time(link.at, clock)),
         })

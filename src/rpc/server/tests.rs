@@ -1,7 +1,8 @@
 use super::*;
+use crate::auth::Identity;
 use crate::pb::lease_service_client::LeaseServiceClient;
+use crate::rpc::RpcLimits;
 use crate::rpc::testing::{TestServer, grant, start};
-use crate::rpc::{Principal, RpcLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -34,7 +35,7 @@ async fn a_lease_is_answered_and_its_caller_is_local() {
     let server = start(RpcLimits::default(), grant).await;
     let answer = client(&server).await.lease(wanted()).await.unwrap().into_inner();
     let lease = answer.lease.unwrap();
-    assert_eq!((lease.holder.as_str(), lease.principal.as_str()), ("me", Principal::LOCAL));
+    assert_eq!((lease.holder.as_str(), lease.principal.as_str()), ("me", Identity::LOCAL));
     assert!(answer.leases.is_empty(), "one lease is told once");
 }
 

@@ -2,16 +2,23 @@
 
 use super::*;
 use crate::client::{Client, ClientError};
-use crate::engine::{Message, WatchHub};
+use crate::engine::{Handle, Message, WatchHub};
 use crate::rpc::testing::broker;
 use crate::rpc::tests::{active, wanted};
+use crate::rpc::{AnswerSources, RpcLimits};
 use crate::store::MemoryStore;
 use TimelineRole::{Lease, Pool, Resource, Successor};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use wharfinger_adapter::Verdict;
 use wharfinger_core::{Batch, Core, Event, EventKind, Limits, Snapshot, Subject, Timestamp};
+
+/// What a service reads from.
+fn in_full(handle: Handle) -> Context {
+    Context::new(handle, &RpcLimits::default(), AnswerSources::default(), CancellationToken::new())
+}
 
 async fn story(client: &Client, id: &str, limit: i32) -> pb::TimelineResponse {
     let (mut lease_id, mut resource_id) = (String::new(), id.to_owned());
@@ -203,7 +210,7 @@ async fn the_story_ends_when_the_resource_is_fit_again_or_ten_minutes_later() {
     let story = async |after: &[(i64, &'static str)]| {
         let after = after.iter().map(|(second, kind)| (*second, *kind, its.clone(), p, Some(host)));
         let handle = over(&before.iter().cloned().chain(after).collect::<Vec<_>>());
-        let story = tell(&handle, About::Lease(lease), 100).await.unwrap();
+        let story = tell(&in_full(handle), &Scope::All, About::Lease(lease), 100).await.unwrap();
         let told = told(&story);
         for (n, (role, kind)) in begun.iter().enumerate() {
             assert_eq!((told[n].0, told[n].1.as_str()), (*role, *kind), "{told:?}");
@@ -231,7 +238,7 @@ async fn a_lease_that_lives_has_no_end_of_its_story() {
         (5000, "resource.suspect", its, Some("p"), Some(host)),
         (5001, "pool.brake-on", Subject::Pool("p".into()), Some("p"), None),
     ]);
-    let story = tell(&handle, About::Lease(lease), 3).await.unwrap();
+    let story = tell(&in_full(handle), &Scope::All, About::Lease(lease), 3).await.unwrap();
     let kinds: Vec<String> = told(&story).into_iter().map(|(_, kind)| kind).collect();
     assert_eq!(kinds, ["resource.cleared", "resource.suspect", "pool.brake-on"]);
     assert!(story.truncated);

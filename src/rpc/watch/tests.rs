@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 use tonic::Code;
 use tonic_types::StatusExt;
-use wharfinger_core::{Batch, Reading};
+use wharfinger_core::{Batch, Reading, Scope};
 
 /// Happens after a read and before the next.
 type Between = Box<dyn FnOnce(&World) + Send>;
@@ -61,7 +61,7 @@ impl World {
     }
 
     fn watch(&self, from: u64) -> Watcher {
-        self.watch_some(from, Filter::default(), Duration::from_secs(3600))
+        self.watch_some(from, Filter::new(Scope::All), Duration::from_secs(3600))
     }
 
     fn watch_some(&self, from: u64, filter: Filter, bookmarks: Duration) -> Watcher {
@@ -71,7 +71,7 @@ impl World {
     fn watch_as(&self, owner: Option<&str>, from: u64, filter: Filter, bookmarks: Duration) -> Watcher {
         let (out, told) = mpsc::channel(CHANNEL);
         let stop = CancellationToken::new();
-        let (owner, min) = (owner.map(Arc::from), Revision(0));
+        let (owner, min) = (owner.map(Caller::sole_tenant), Revision(0));
         let asked = Watching { filter, owner, from: Revision(from), include_ended: false, min, bookmarks };
         let task = tokio::spawn(run(self.clone(), asked, out, stop.clone()));
         Watcher { told, stop, task }
@@ -99,9 +99,9 @@ impl Source for World {
         &self.hub
     }
 
-    async fn tell(&self, lease: &Lease, caller: &str) -> Result<pb::Lease, SubmitError> {
-        let mut told = tell_lease(lease, Reading::default());
-        if *lease.spec.principal == *caller {
+    async fn tell(&self, lease: &Lease, caller: &Caller) -> Result<pb::Lease, SubmitError> {
+        let mut told = tell_lease(lease, &caller.sees, Reading::default());
+        if caller.owns(&lease.spec) {
             told.credentials = Some(pb::Credentials { private_key: "secret".into() });
         }
         Ok(told)
@@ -305,7 +305,7 @@ async fn too_slow_for_what_is_kept_is_out_of_range() {
 async fn bookmarks_tell_how_far_the_broker_is_also_for_a_filter_that_finds_nothing() {
     let world = World::new();
     world.commit(&[active, active], &[1, 2]);
-    let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::default() };
+    let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::new(Scope::All) };
     let mut watcher = world.watch_some(0, filter, Duration::from_millis(5));
     assert_eq!(watcher.take(2).await, [told(1, 1, 0), Synced(2)]);
 
@@ -323,7 +323,7 @@ async fn bookmarks_tell_how_far_the_broker_is_also_for_a_filter_that_finds_nothi
 async fn a_bookmark_never_overtakes_the_changes_that_it_covers() {
     let world = World::new();
     let asked = Watching {
-        filter: Filter::default(),
+        filter: Filter::new(Scope::All),
         owner: None,
         from: Revision(0),
         include_ended: false,
@@ -344,7 +344,7 @@ async fn a_bookmark_never_overtakes_the_changes_that_it_covers() {
 async fn a_lease_named_by_id_is_told_though_it_ended_and_refused_if_unknown() {
     let world = World::new();
     world.change(active, 1);
-    let named = |id| Filter { leases: [LeaseId::new(id)].into(), ..Filter::default() };
+    let named = |id| Filter { leases: [LeaseId::new(id)].into(), ..Filter::new(Scope::All) };
     let unknown = world.watch_some(0, named(7), Duration::from_secs(60)).error().await;
     assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::NotFound, "UNKNOWN_LEASE"));
     assert!(unknown.message().contains(&LeaseId::new(7).to_string()), "{}", unknown.message());
@@ -368,7 +368,7 @@ async fn labgrid_1855_an_agent_that_restarts_is_watched_for_though_its_former_wa
     let world = World::new();
     world.change(active, 1);
     let watch = || {
-        let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::default() };
+        let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::new(Scope::All) };
         world.watch_some(0, filter, Duration::from_secs(3600))
     };
     // Nobody reads from it any more.
@@ -405,7 +405,7 @@ async fn credentials_are_sent_to_the_principal_that_the_watch_names_and_to_no_ot
     for (owner, sent) in [(None, false), (Some("ann"), false), (Some("local"), true)] {
         let world = World::new();
         world.change(active, 1);
-        let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::default() };
+        let filter = Filter { leases: [LeaseId::new(1)].into(), ..Filter::new(Scope::All) };
         let mut watcher = world.watch_as(owner, 0, filter, Duration::from_secs(3600));
         // In the current state, and in a change.
         for _ in 0..2 {
@@ -433,7 +433,7 @@ async fn whoever_resumes_misses_no_end_state() {
             random % below
         };
         let world = World::new();
-        let watch = |from| world.watch_some(from, Filter::default(), Duration::from_millis(1));
+        let watch = |from| world.watch_some(from, Filter::new(Scope::All), Duration::from_millis(1));
         let (mut known, mut resume) = (BTreeMap::new(), 0);
         world.change(queued, 1);
         let mut watcher = watch(0);

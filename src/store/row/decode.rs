@@ -1,14 +1,14 @@
 //! How each kind of column reads a value. The error is what the column holds instead.
 
 use super::Columns;
-use super::encode::{Access, Id, IdText, Int, Interned, Json, Known, Map, Name, Number, Text};
+use super::encode::{Access, Id, IdText, Int, Interned, Json, Known, Map, Name, Number, Tenant, Text};
 use super::intern::Interner;
 use super::json::{JsonColumn, unknown};
 use super::table::Kind;
 use std::str::FromStr;
 use std::sync::Arc;
 use wharfinger_adapter::access::CREDENTIALS;
-use wharfinger_core::{IdError, Texts};
+use wharfinger_core::{Caller, IdError, Texts};
 
 /// Reads a `T` from a column of this kind.
 pub(super) trait Reads<T>: Kind {
@@ -64,6 +64,12 @@ impl Reads<Arc<str>> for Interned {
 impl Reads<Option<Arc<str>>> for Interned {
     fn read(row: &impl Columns, column: usize, interner: &mut Interner) -> Result<Option<Arc<str>>, String> {
         Ok(row.text(column)?.map(|text| interner.text(text)))
+    }
+}
+
+impl Reads<Arc<str>> for Tenant {
+    fn read(row: &impl Columns, column: usize, interner: &mut Interner) -> Result<Arc<str>, String> {
+        Ok(interner.text(row.text(column)?.unwrap_or(Caller::DEFAULT_TENANT)))
     }
 }
 

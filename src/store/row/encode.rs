@@ -5,7 +5,7 @@ use super::json::JsonColumn;
 use super::table::{Kind, SqlType};
 use serde::Serialize;
 use std::sync::Arc;
-use wharfinger_core::{GroupId, LeaseId, Millis, Op, ResourceId, Revision, Texts, Timestamp};
+use wharfinger_core::{Caller, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Texts, Timestamp};
 
 /// A number. `None` is NULL.
 pub(super) struct Int;
@@ -13,6 +13,8 @@ pub(super) struct Int;
 pub(super) struct Text;
 /// A text that many rows share, in memory once.
 pub(super) struct Interned;
+/// The tenant of a lease, as [`Interned`]. NULL is the tenant `default`: that of all rows before there were others.
+pub(super) struct Tenant;
 /// One name of a closed set (see [`Known`]).
 pub(super) struct Name;
 /// An id, as text.
@@ -35,7 +37,7 @@ macro_rules! texts {
         })*
     };
 }
-texts!(Text, Interned, Name, Id, Map, Access, Json);
+texts!(Text, Interned, Tenant, Name, Id, Map, Access, Json);
 
 /// Writes a `T` into a column of this kind.
 pub(super) trait Writes<T: ?Sized>: Kind {
@@ -127,6 +129,12 @@ macro_rules! plain {
     };
 }
 plain!(Text, Interned);
+
+impl Writes<Arc<str>> for Tenant {
+    fn write(value: &Arc<str>, sink: &mut impl Sink) {
+        sink.text(Some(value).filter(|tenant| ***tenant != *Caller::DEFAULT_TENANT));
+    }
+}
 
 impl Writes<&Arc<str>> for Text {
     fn write(value: &&Arc<str>, sink: &mut impl Sink) {

@@ -1,6 +1,6 @@
 //! The table of leases.
 
-use super::encode::{Access, Id, Int, Interned, Json, Known, Map, Name, Text};
+use super::encode::{Access, Id, Int, Interned, Json, Known, Map, Name, Tenant, Text};
 use super::intern::Interner;
 use super::json::{EndedJson, absent, chain, links, unknown};
 use super::table::wrong;
@@ -8,8 +8,8 @@ use super::{Columns, Sink};
 use crate::store::StoreError;
 use std::sync::{Arc, LazyLock};
 use wharfinger_core::{
-    Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseId, LeaseSpec, LeaseState, Millis, Op, Outcome,
-    ResourceId, Revision, Selector, Texts, Timestamp,
+    Assignment, Caller, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseId, LeaseSpec, LeaseState, Millis, Op,
+    Outcome, ResourceId, Revision, Selector, Texts, Timestamp,
 };
 
 table! {
@@ -58,6 +58,7 @@ table! {
     ended_at: Int = state.ended_at;
     ended: Json = state.ended;
     work: Interned = spec.work;
+    tenant: Tenant = spec.tenant;
 }
 
 /// The selector of a lease, as it is read.
@@ -173,6 +174,7 @@ static BLANK: LazyLock<Lease> = LazyLock::new(|| Lease {
     spec: Arc::new(LeaseSpec {
         request_id: Arc::from(""),
         fingerprint: 0,
+        tenant: Arc::from(Caller::DEFAULT_TENANT),
         principal: Arc::from(""),
         holder: Arc::from(""),
         selector: Arc::default(),

@@ -478,7 +478,7 @@ impl World {
                 self.trace
                     .line(self.now, || format!("server {n}: {input:?} -> {}", crate::world::words_of_answer(&answer)));
                 if let Ok(reply) = &answer {
-                    let request = if let Input::Lease(request) = &input { Some(&request.request_id) } else { None };
+                    let request = if let Input::Lease(request) = &input { Some(request) } else { None };
                     self.oracle.answers(request, reply)?;
                 }
                 if matches!(input, Input::Admin(_)) && self.undoing {

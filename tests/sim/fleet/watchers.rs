@@ -5,7 +5,7 @@ use super::server::{Mail, Page, Phase};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger::engine::{Filter, Subscription, WatchEvent};
-use wharfinger_core::{Lease, LeaseId, Revision};
+use wharfinger_core::{Lease, LeaseId, Revision, Scope};
 
 /// Changes that wait for a watcher: few, so that some are too slow.
 const QUEUE: usize = 20;
@@ -113,7 +113,7 @@ impl World {
             self.soon(100, 1000, super::Due::Watcher(w));
             return Ok(());
         }
-        let subscription = server.hub.subscribe(Filter::default(), QUEUE);
+        let subscription = server.hub.subscribe(Filter::new(Scope::All), QUEUE);
         let life = server.life;
         let watcher = &mut self.watchers[w];
         watcher.connection += 1;

@@ -3,7 +3,8 @@
 use crate::world::{Kind, World, inventory, labels, want, want_by};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, Input, Item, Labels, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, RejectionKind, Selector, Traits,
+    Blame, Input, Item, Labels, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, RejectionKind, Scope, Selector,
+    Traits,
 };
 
 const PREPARES: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
@@ -231,7 +232,7 @@ fn jumpstarter_unsatisfiable_is_said_at_once_and_who_waits_is_told_why() {
     assert_eq!(w.state(waiter), "ACTIVE");
     // Busy, and where in line.
     let behind = [w.ask(by(&[("os", "linux")])), w.ask(by(&[("os", "linux")]))];
-    let places = behind.map(|lease| w.core.explain(lease, w.now).unwrap().position);
+    let places = behind.map(|lease| w.core.explain(lease, w.now, &Scope::All).unwrap().position);
     assert_eq!(places, [1, 2]);
     assert_eq!(w.states(&behind), ["QUEUED"; 2]);
 }
@@ -244,7 +245,7 @@ fn lock_step_timeout_queue_test_a_wait_that_times_out_leaves_nothing_in_the_queu
     let for_a_while = LeaseRequest { queue_for: Some(Millis::secs(20)), ..want_by(Selector::pool("hosts"), 2) };
     let hasty = w.ask_all(for_a_while.clone());
     let patient = w.lease("hosts");
-    assert_eq!(w.core.explain(patient, w.now).unwrap().position, 1);
+    assert_eq!(w.core.explain(patient, w.now, &Scope::All).unwrap().position, 1);
 
     w.pass(Millis::secs(21));
     assert_eq!(w.states(&hasty), ["FAILED"; 2], "the set as one");
@@ -279,5 +280,5 @@ fn lockable_717_with_a_thousand_waiters_a_release_touches_two_leases() {
         assert_eq!(touched, both);
         assert_eq!(w.state(pair[1]), "ACTIVE");
     }
-    assert_eq!(w.core.explain(leases[999], w.now).unwrap().position, 949);
+    assert_eq!(w.core.explain(leases[999], w.now, &Scope::All).unwrap().position, 949);
 }

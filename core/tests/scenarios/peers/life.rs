@@ -3,7 +3,7 @@
 use crate::world::{Kind, World, copies, inventory, want};
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminVerb, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Reason, ResourceId, Timestamp,
+    AdminVerb, Caller, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Reason, ResourceId, Timestamp,
 };
 
 fn one_lease() -> (World, LeaseId) {
@@ -155,8 +155,8 @@ fn labgrid_449_a_stolen_lease_can_neither_renew_nor_release() {
     for outcome in [Outcome::Ok, Outcome::Failed, Outcome::Tainted] {
         w.release(lost, outcome);
     }
-    let eve: Arc<str> = Arc::from("eve");
-    let theft = Input::Release { lease: next, principal: eve, outcome: Outcome::Ok, note: Arc::from(""), hold: None };
+    let caller = Caller::sole_tenant("eve");
+    let theft = Input::Release { lease: next, caller, outcome: Outcome::Ok, note: Arc::from(""), hold: None };
     assert_eq!(w.step(theft).unwrap_err().reason, "NOT_YOURS");
     assert_eq!(w.core.revision(), before, "nothing of that changed anything");
     assert_eq!((w.state(next), w.stands(copy)), ("ACTIVE", "READY"));

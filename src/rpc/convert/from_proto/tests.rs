@@ -1,7 +1,7 @@
 use super::*;
 
-fn who() -> Arc<str> {
-    Arc::from("local")
+fn who() -> Caller {
+    Caller::sole_tenant("local")
 }
 
 fn wanted() -> pb::LeaseRequest {
@@ -149,7 +149,7 @@ fn a_watch_has_bounds() {
         bookmark_interval: Some(prost_types::Duration { seconds: 0, nanos: 99_000_000 }),
         ..pb::WatchRequest::default()
     };
-    let told = problems(watch(&request, "local".into()));
+    let told = problems(watch(&request, who()));
     assert!(told[0].starts_with("lease_ids[1]: \"lse_1\" is not a lease id"), "{told:?}");
     assert_eq!(
         told[1..],
@@ -158,11 +158,11 @@ fn a_watch_has_bounds() {
             "bookmark_interval: must be from 100 ms to 60 s; got 0.099s"
         ]
     );
-    let everything = watch(&pb::WatchRequest::default(), "local".into()).unwrap();
+    let everything = watch(&pb::WatchRequest::default(), who()).unwrap();
     assert_eq!((everything.from, everything.bookmarks), (Revision(0), Duration::from_secs(5)));
     assert_eq!(everything.owner, None, "no lease is named, so none is sent with its credentials");
     let named = pb::WatchRequest { lease_ids: vec![LeaseId::new(1).to_string()], ..pb::WatchRequest::default() };
-    assert_eq!(watch(&named, "local".into()).unwrap().owner.as_deref(), Some("local"));
+    assert_eq!(watch(&named, who()).unwrap().owner, Some(who()));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_page_has_a_size_and_a_token_of_ours() {
         ..pb::ListRequest::default()
     };
     assert_eq!(
-        problems(list(&request)),
+        problems(list(&request, Scope::All)),
         [
             "states[1]: 0 is no state of a lease",
             "states[2]: 99 is no state of a lease",
@@ -182,7 +182,7 @@ fn a_page_has_a_size_and_a_token_of_ours() {
             "page_size: must be from 0 to 1000; got 1001",
         ]
     );
-    assert_eq!(list(&pb::ListRequest::default()).unwrap().size, 100);
+    assert_eq!(list(&pb::ListRequest::default(), Scope::All).unwrap().size, 100);
     assert_eq!(list_resources(&pb::ListResourcesRequest { page_size: 7, ..Default::default() }).unwrap().size, 7);
 }
 

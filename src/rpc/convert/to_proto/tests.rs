@@ -1,15 +1,20 @@
 use super::*;
 use crate::rpc::testing;
-use wharfinger_core::{AtRisk, LeaseId, Link, Parent, Reading, Reason, ResourceId, Source, Traits};
+
+use wharfinger_core::{AtRisk, LeaseId, Link, Parent, Reading, Reason, Resource, ResourceId, Source, Traits};
 
 fn link(subject: Subject, reason: Reason) -> Link {
     Link { subject, reason, detail: "why".into(), source: Source::Operator("ann".into()), at: Timestamp(-1) }
 }
 
+fn seen(resource: Resource, leases: Vec<Arc<Lease>>) -> SeenResource {
+    SeenResource { resource: Arc::new(resource), in_use: leases.len(), leases }
+}
+
 #[test]
 fn an_active_lease_is_told_with_its_slot_and_without_secrets() {
     let core = testing::active(7, 42);
-    let told = lease(&core, Reading::default());
+    let told = lease(&core, &Scope::All, Reading::default());
     assert_eq!(told.state(), pb::LeaseState::Active);
     assert_eq!((told.revision, told.slot, told.fencing_token), (42, 3, 42));
     assert_eq!(told.resource_id, ResourceId::new(9).to_string());
@@ -21,9 +26,9 @@ fn an_active_lease_is_told_with_its_slot_and_without_secrets() {
 
 #[test]
 fn each_end_is_told_with_what_belongs_to_it() {
-    let told = |how| lease(&testing::ended(1, 2, how), Reading::default());
+    let told = |how| lease(&testing::ended(1, 2, how), &Scope::All, Reading::default());
 
-    let released = lease(&testing::released(1, 2), Reading::default());
+    let released = lease(&testing::released(1, 2), &Scope::All, Reading::default());
     assert_eq!((released.state(), released.outcome()), (pb::LeaseState::Released, pb::Outcome::Failed));
     assert_eq!((released.note.as_str(), released.cleaning, released.access), ("exit 1", false, None));
 
@@ -82,7 +87,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         announced: Default::default(),
         failures: vec![WorkFailure { work: "job".into(), lease: LeaseId::new(3), at: Timestamp(1_000), cleared: true }],
     };
-    let told = resource(&core, &[Arc::new(testing::active(7, 1))], Reading::default());
+    let told = resource(&seen(core.clone(), vec![Arc::new(testing::active(7, 1))]), &Scope::All, Reading::default());
     assert_eq!(told.state(), pb::ResourceState::Suspect);
     assert_eq!((told.slots_in_use, told.lease_ids.clone()), (1, vec![LeaseId::new(7).to_string()]));
     assert_eq!(told.access_pairs().keys().collect::<Vec<_>>(), ["user"]);
@@ -107,7 +112,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         hold: None,
         ..core
     };
-    let told = resource(&quarantined, &[], Reading::default());
+    let told = resource(&seen(quarantined, Vec::new()), &Scope::All, Reading::default());
     assert_eq!((told.cordoned, told.kept_by.as_str(), told.kept_reason.as_str()), (false, "eve", "evidence"));
     assert_eq!(told.kept_until, None);
 }
@@ -121,7 +126,7 @@ fn a_finding_names_the_fault() {
     ] {
         let finding = Some(Arc::new(Finding { fault, detail: "evidence".into() }));
         let how = Ended::Released { outcome: Outcome::Failed, note: "".into(), finding };
-        let found = lease(&testing::ended(1, 2, how), Reading::default()).finding.unwrap();
+        let found = lease(&testing::ended(1, 2, how), &Scope::All, Reading::default()).finding.unwrap();
         assert_eq!((found.fault(), found.detail.as_str()), (told, "evidence"));
     }
 }

@@ -1,0 +1,137 @@
+//! The state as one reader sees it. A read for a client goes through a view, so that none is without a scope.
+
+use crate::{
+    Core, Explanation, Lease, LeaseId, LeaseState, PoolView, Resource, ResourceId, ResourceState, Revision, Scope,
+    Timestamp,
+};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// The state within a scope: a lease out of it is not there.
+#[derive(Clone, Copy)]
+pub struct View<'c> {
+    core: &'c Core,
+    scope: &'c Scope,
+}
+
+/// A resource, with the leases in view that hold its slots.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeenResource {
+    /// The resource. Without full view: without the failures of leases out of view, and without the words of holders.
+    pub resource: Arc<Resource>,
+    /// The leases in view that hold its slots, by slot.
+    pub leases: Vec<Arc<Lease>>,
+    /// The slots that leases hold, in view or not.
+    pub in_use: usize,
+}
+
+impl Core {
+    /// The state within a scope.
+    pub fn view<'c>(&'c self, scope: &'c Scope) -> View<'c> {
+        View { core: self, scope }
+    }
+}
+
+impl<'c> View<'c> {
+    /// The revision of the latest change.
+    pub fn revision(&self) -> Revision {
+        self.core.revision()
+    }
+
+    /// The oldest revision from which a watch can resume.
+    pub fn floor(&self) -> Revision {
+        self.core.floor()
+    }
+
+    /// One lease.
+    pub fn lease(&self, id: LeaseId) -> Option<&'c Arc<Lease>> {
+        self.core.lease(id).filter(|lease| self.scope.sees(&lease.spec))
+    }
+
+    fn sees(&self, lease: &Lease) -> bool {
+        self.scope.sees(&lease.spec)
+    }
+
+    /// All leases that are kept, by id, from after this one; `None` in place of one out of view. A reader counts those
+    /// too, so that no read is long.
+    pub fn leases(&self, after: Option<LeaseId>) -> impl Iterator<Item = (LeaseId, Option<&'c Arc<Lease>>)> {
+        self.core.leases(after).map(|lease| (lease.id, Some(lease).filter(|lease| self.sees(lease))))
+    }
+
+    /// Leases that changed after a revision, in order of revision; `None` in place of one out of view.
+    pub fn leases_changed_after(&self, after: Revision) -> impl Iterator<Item = (Revision, Option<&'c Arc<Lease>>)> {
+        self.core
+            .leases_changed_after(after)
+            .map(|lease| (lease.revision, Some(lease).filter(|lease| self.sees(lease))))
+    }
+
+    /// Why a lease waits, or what became of it.
+    pub fn explain(&self, id: LeaseId, now: Timestamp) -> Option<Explanation> {
+        self.core.explain(id, now, self.scope)
+    }
+
+    /// All pools in the order of the configuration. Their counts are sums over all tenants.
+    pub fn pools(&self) -> Vec<PoolView> {
+        self.core.pools()
+    }
+
+    /// One pool.
+    pub fn pool(&self, name: &str) -> Option<PoolView> {
+        self.core.pool(name)
+    }
+
+    /// One resource.
+    pub fn resource(&self, id: ResourceId) -> Option<SeenResource> {
+        self.core.resource(id).map(|row| self.seen(row))
+    }
+
+    /// All resources that are kept, by id, from after this one.
+    pub fn resources(&self, after: Option<ResourceId>) -> impl Iterator<Item = &'c Arc<Resource>> {
+        self.core.resources(after)
+    }
+
+    /// A resource of this state, as far as it is in view.
+    pub fn seen(&self, row: &Arc<Resource>) -> SeenResource {
+        let mut leases = self.core.leases_on(row.id);
+        let in_use = leases.len();
+        leases.retain(|lease| self.sees(lease));
+        if self.scope.is_all() {
+            return SeenResource { resource: row.clone(), leases, in_use };
+        }
+        let mut resource = Resource::clone(row);
+        resource.failures.retain(|failure| self.lease(failure.lease).is_some());
+        resource.trouble = None;
+        let kept: Arc<str> = Arc::from("it is kept for triage");
+        if let Some(hold) = &mut resource.hold {
+            (hold.by, hold.reason) = (Arc::from(""), kept.clone());
+        }
+        match &mut resource.state {
+            ResourceState::Quarantined { cordon, .. } => (cordon.by, cordon.reason) = (Arc::from(""), kept),
+            ResourceState::Suspect { cause, .. }
+            | ResourceState::Repairing { cause, .. }
+            | ResourceState::Draining { cause, .. }
+            | ResourceState::Destroying { cause, .. }
+            | ResourceState::Orphaned { cause, .. }
+            | ResourceState::Gone { cause, .. } => {
+                for link in cause {
+                    link.detail = link.detail_for(self.scope);
+                }
+            }
+            ResourceState::Provisioning { .. } | ResourceState::Ready => {}
+        }
+        SeenResource { resource: Arc::new(resource), leases, in_use }
+    }
+
+    /// The pool of the host under an active lease, which has the credentials of a working copy.
+    pub fn pool_of_host(&self, lease: LeaseId) -> Option<Arc<str>> {
+        let LeaseState::Active { assignment, .. } = &self.lease(lease)?.state else { return None };
+        let host = self.core.resource(assignment.resource)?.parent?.host?;
+        Some(self.core.resource(host)?.pool.clone())
+    }
+
+    /// The hosts under these resources.
+    pub fn hosts_of(&self, resources: &[ResourceId]) -> Vec<ResourceId> {
+        let host = |id: &ResourceId| self.core.resource(*id)?.parent?.host;
+        resources.iter().filter_map(host).collect()
+    }
+}

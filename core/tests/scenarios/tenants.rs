@@ -1,0 +1,200 @@
+//! Tenants: a lease out of view is answered as one that never was, and request ids belong to a tenant.
+
+use crate::world::{World, inventory, lease_on_copy, made_at_will, mangled, want};
+use std::sync::Arc;
+use wharfinger_core::{
+    AdminRequest, AdminVerb, Caller, Event, EventKind, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig,
+    Reason, Rejection, RejectionKind, Reply, Scope,
+};
+
+/// An agent: it sees and ends its own leases.
+fn agent(tenant: &str, principal: &str) -> Caller {
+    let (tenant, principal): (Arc<str>, Arc<str>) = (Arc::from(tenant), Arc::from(principal));
+    let own = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
+    Caller { tenant, principal, sees: own.clone(), ends: own }
+}
+
+/// One that sees and ends the leases of its tenant.
+fn lead(tenant: &str) -> Caller {
+    let all: Arc<str> = Arc::from(tenant);
+    Caller {
+        tenant: all.clone(),
+        principal: Arc::from("lead"),
+        sees: Scope::Tenant(all.clone()),
+        ends: Scope::Tenant(all),
+    }
+}
+
+/// One that sees the leases of its tenant, and ends its own.
+fn reader(tenant: &str) -> Caller {
+    Caller { sees: Scope::Tenant(Arc::from(tenant)), ..agent(tenant, "reader") }
+}
+
+fn ask(w: &mut World, caller: &Caller, id: &str) -> Result<LeaseId, Rejection> {
+    let request = LeaseRequest { request_id: Arc::from(id), caller: caller.clone(), ..want("hosts") };
+    match w.step(Input::Lease(request))? {
+        Reply::Leases(leases) => Ok(leases[0].id),
+        Reply::Done | Reply::Resource(_) | Reply::Pool(_) => panic!("leases are wanted"),
+    }
+}
+
+/// All inputs that name a lease.
+fn all_on(lease: LeaseId, caller: &Caller) -> Vec<Input> {
+    let (caller, note): (Caller, Arc<str>) = (caller.clone(), Arc::from("x"));
+    let admin = |verb| Input::Admin(AdminRequest { caller: caller.clone(), reason: note.clone(), verb });
+    vec![
+        Input::Release { lease, caller: caller.clone(), outcome: Outcome::Tainted, note: note.clone(), hold: None },
+        Input::Renew { lease, caller: caller.clone(), ttl: None },
+        Input::Report { lease, caller: caller.clone(), note: note.clone() },
+        Input::Unreached { lease, caller: caller.clone(), note: note.clone() },
+        admin(AdminVerb::Break(lease)),
+        admin(AdminVerb::HoldLease(lease, Millis::secs(60))),
+    ]
+}
+
+fn hosts() -> World {
+    World::new(vec![PoolConfig { slots: 4, ..inventory("hosts", &["h1"]) }])
+}
+
+#[test]
+fn a_lease_out_of_view_is_refused_as_one_that_never_was_and_nothing_changes() {
+    let mut w = hosts();
+    let own = agent("a", "ci");
+    let lease = ask(&mut w, &own, "1").unwrap();
+    w.all_works();
+    let host = w.on(lease);
+    let never = LeaseId::new(1);
+    // A principal of the same name in another tenant, another principal of the same tenant, a lead and a reader of another.
+    for other in [agent("b", "ci"), agent("a", "other"), lead("b"), reader("b")] {
+        for (foreign, unknown) in all_on(lease, &other).into_iter().zip(all_on(never, &other)) {
+            let revision = w.core.revision();
+            let deadline = w.core.next_deadline();
+            let refused = w.step(foreign.clone()).expect_err("it is out of view");
+            let mut as_unknown = w.step(unknown).unwrap_err();
+            as_unknown.message = as_unknown.message.replace(&never.to_string(), &lease.to_string());
+            assert_eq!(refused, as_unknown, "{foreign:?}");
+            assert_eq!((refused.kind, refused.reason), (RejectionKind::NotFound, "UNKNOWN_LEASE"));
+            assert_eq!((w.core.revision(), w.core.next_deadline()), (revision, deadline), "{foreign:?}");
+        }
+        for scope in [&other.sees, &other.ends] {
+            assert_eq!(w.core.view(scope).lease(lease), None);
+            assert_eq!(w.core.explain(lease, w.now, scope), None);
+            assert!(w.core.view(scope).resource(host).unwrap().leases.is_empty());
+        }
+    }
+    // The same on what is in view.
+    assert!(w.core.view(&own.sees).lease(lease).is_some());
+    for input in all_on(lease, &own) {
+        if !matches!(input, Input::Release { .. } | Input::Admin(_)) {
+            w.step(input).unwrap();
+        }
+    }
+    assert_eq!(w.state(lease), "ACTIVE");
+}
+
+#[test]
+fn a_reader_of_the_tenant_is_told_whose_it_is_and_a_lead_may_end_it() {
+    let mut w = hosts();
+    let lease = ask(&mut w, &agent("a", "ci"), "1").unwrap();
+    w.all_works();
+    for input in all_on(lease, &reader("a")).into_iter().take(4) {
+        let refused = w.step(input).unwrap_err();
+        assert_eq!((refused.kind, refused.reason), (RejectionKind::Denied, "NOT_YOURS"));
+        assert!(refused.message.contains("\"ci\""), "{}", refused.message);
+    }
+    let renew = Input::Renew { lease, caller: lead("a"), ttl: None };
+    assert_eq!(w.step(renew).unwrap_err().reason, "NOT_YOURS", "it ends leases, and holds none for others");
+    let (caller, note) = (lead("a"), Arc::from("left behind"));
+    w.step(Input::Release { lease, caller, outcome: Outcome::Ok, note, hold: None }).unwrap();
+    assert_eq!(w.state(lease), "RELEASED");
+    let by_lead = |event: &Event| event.kind == EventKind::LeaseReleased && &*event.actor == "lead";
+    assert!(w.last.events.iter().any(by_lead), "{:?}", w.last.events);
+}
+
+#[test]
+fn a_request_id_belongs_to_a_tenant() {
+    let mut w = hosts();
+    let (ours, theirs) = (agent("a", "ci"), agent("b", "ci"));
+    let first = ask(&mut w, &ours, "build-1").unwrap();
+    let second = ask(&mut w, &theirs, "build-1").unwrap();
+    assert_ne!(first, second, "one tenant's id says nothing of another's");
+    w.restart();
+    for (caller, lease) in [(&ours, first), (&theirs, second)] {
+        assert_eq!(ask(&mut w, caller, "build-1").unwrap(), lease, "also after a restart");
+    }
+    let squatted = ask(&mut w, &agent("a", "other"), "build-1").unwrap_err();
+    assert_eq!((squatted.kind, squatted.reason), (RejectionKind::Conflict, "REQUEST_ID_CONFLICT"));
+    assert!(!squatted.message.contains(&first.to_string()), "{}", squatted.message);
+    // Forgetting one leaves the other's.
+    w.all_works();
+    let (caller, note) = (ours.clone(), Arc::from(""));
+    w.step(Input::Release { lease: first, caller, outcome: Outcome::Ok, note, hold: None }).unwrap();
+    w.pass(Millis::secs(2 * 3600));
+    assert_eq!(w.core.lease(first), None, "it is forgotten");
+    assert_ne!(ask(&mut w, &ours, "build-1").unwrap(), first);
+}
+
+#[test]
+fn what_another_tenant_says_of_a_shared_host_is_told_in_general() {
+    const MARK: &str = "MARK-of-b";
+    let mut w = hosts();
+    let (ours, theirs) = (agent("a", "ci"), agent("b", "ci"));
+    let lease = ask(&mut w, &ours, "1").unwrap();
+    let other = ask(&mut w, &theirs, "1").unwrap();
+    w.all_works();
+    assert_eq!(w.on(lease), w.on(other), "both are on one host");
+    let (caller, note) = (theirs.clone(), Arc::from(MARK));
+    w.step(Input::Release { lease: other, caller, outcome: Outcome::Tainted, note, hold: None }).unwrap();
+    let scope = &ours.sees;
+    let clean = |w: &World, what: &str| {
+        let row = w.core.view(scope).lease(lease).unwrap().clone();
+        let explained = w.core.explain(lease, w.now, scope).unwrap();
+        let hosts: Vec<_> = w.core.resources(None).map(|row| w.core.view(scope).seen(row).resource).collect();
+        let told = format!("{explained:?} {hosts:?} {:?} {:?}", row.doubt_for(scope), row.trouble);
+        for secret in [MARK.to_owned(), other.to_string()] {
+            assert!(!told.contains(&secret), "{what}: {told}");
+        }
+    };
+    let full = format!("{:?}", w.core.explain(lease, w.now, &Scope::All));
+    assert!(full.contains(MARK), "with full view it is told: {full}");
+    clean(&w, "in doubt");
+    // A lease that waits for the host.
+    let waiting = ask(&mut w, &agent("a", "ci"), "2").unwrap();
+    let explained = w.core.explain(waiting, w.now, scope).unwrap();
+    assert!(!format!("{explained:?}").contains(MARK), "{explained:?}");
+    // A check finds it so, and the lease breaks with a chain down to what the other said.
+    w.verdict(mangled(false));
+    assert_eq!(w.state(lease), "BROKEN");
+    assert!(format!("{:?}", w.cause(lease)).contains(MARK), "{:?}", w.cause(lease));
+    clean(&w, "broken");
+    for link in w.cause(lease) {
+        assert!(!link.detail_for(scope).contains(MARK), "{link:?}");
+    }
+}
+
+#[test]
+fn the_lease_of_a_copy_on_its_host_is_the_brokers_own() {
+    let (w, lease, copy, host) = lease_on_copy(1);
+    let parent = w.core.resource(copy).unwrap().parent.unwrap().lease;
+    let tenant = w.row(lease).spec.tenant.clone();
+    for scope in [Scope::Tenant(tenant), Scope::Tenant(w.row(parent).spec.tenant.clone())] {
+        assert_eq!(w.core.view(&scope).lease(parent), None);
+        let seen = w.core.view(&scope).resource(host).unwrap();
+        assert_eq!((seen.leases.len(), seen.in_use), (0, 1));
+    }
+    assert!(w.core.view(&Scope::All).lease(parent).is_some());
+}
+
+#[test]
+fn a_successor_belongs_to_the_same_tenant_and_principal() {
+    let mut w = World::new(vec![made_at_will("hosts", 2)]);
+    let ours = agent("a", "ci");
+    let request = LeaseRequest { caller: ours.clone(), replace: true, ..want("hosts") };
+    let Reply::Leases(leases) = w.step(Input::Lease(request)).unwrap() else { panic!("leases are wanted") };
+    let lease = leases[0].id;
+    w.all_works();
+    w.admin(AdminVerb::Break(lease)).unwrap();
+    assert_eq!(w.cause(lease)[0].reason, Reason::Operator);
+    let successors = w.core.leases(None).filter(|row| row.spec.replaces == Some(lease)).cloned().collect::<Vec<_>>();
+    assert!(!successors.is_empty() && successors.iter().all(|row| ours.owns(&row.spec)), "{successors:?}");
+}

@@ -1,0 +1,17 @@
+//! Who calls, and what that caller may do: one identity a call, made in one place (ADR 37).
+//!
+//! * `identity`: tenant, principal, roles, proof, and their text for a call that is forwarded.
+//! * `trust`: the callers that this server knows, and how a call proves that it is one of them.
+//! * `token`: static tokens.
+//! * `access`: the roles that may call each method.
+
+mod access;
+mod identity;
+mod token;
+mod trust;
+
+pub(crate) use access::{Access, access};
+pub use identity::{Identity, Proof, Role, Roles};
+pub(crate) use identity::{Passed, hex, unhex};
+pub use token::{NewToken, StaticToken, TokenError};
+pub use trust::{AuthError, Trust};

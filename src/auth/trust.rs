@@ -1,0 +1,173 @@
+//! The callers that this server knows.
+
+use super::token::{StaticToken, TokenError, id_of};
+use super::{Identity, Passed, Proof, Role, Roles};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tonic::codegen::http::HeaderMap;
+use wharfinger_core::Caller;
+
+/// Metadata of a call with the caller's token.
+const AUTHORIZATION: &str = "authorization";
+/// The same for bytes, in which no token may come.
+const AUTHORIZATION_BIN: &str = "authorization-bin";
+/// Maximum length of the header in bytes.
+const MAX_HEADER: usize = 512;
+
+/// The callers that a server knows. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Trust(Arc<Known>);
+
+#[derive(Debug, Default)]
+enum Known {
+    /// No callers are configured: there is one tenant, and everyone who reaches the port is an administrator of it.
+    #[default]
+    Everyone,
+    /// Callers with a token of their own, by its id. All others are unknown, those on this machine too.
+    Tokens(BTreeMap<Arc<str>, StaticToken>),
+}
+
+/// Why a call has no identity. None says which ids exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthError {
+    /// The call brings no proof, and needs one.
+    NoCredentials,
+    /// The header has another form, or comes twice.
+    Malformed,
+    /// The token is not known: its id, or its secret.
+    Unknown,
+    /// The token has expired.
+    Expired,
+    /// A token came over a connection that others can read.
+    Exposed,
+}
+
+impl Trust {
+    /// Trusts everyone who reaches the port, as one tenant.
+    pub fn everyone() -> Self {
+        Self::default()
+    }
+
+    /// Knows the bearers of these tokens, and no one else.
+    ///
+    /// # Errors
+    /// [`TokenError`] of the first that is wrong.
+    pub fn tokens(tokens: impl IntoIterator<Item = StaticToken>) -> Result<Self, TokenError> {
+        let mut known = BTreeMap::new();
+        for token in tokens {
+            token.check()?;
+            if let Some(twice) = known.insert(token.id.clone(), token) {
+                return Err(TokenError::Twice(twice.id.to_string()));
+            }
+        }
+        Ok(Self(Arc::new(Known::Tokens(known))))
+    }
+
+    /// Whether each call needs a proof.
+    pub fn asks(&self) -> bool {
+        matches!(*self.0, Known::Tokens(_))
+    }
+
+    /// The caller of a call that came from this address with these headers.
+    pub(crate) fn identify(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Result<Identity, AuthError> {
+        let tokens = match &*self.0 {
+            Known::Everyone if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
+            Known::Everyone => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
+            Known::Tokens(tokens) => tokens,
+        };
+        let text = bearer(headers)?;
+        if !is_local(peer) {
+            return Err(AuthError::Exposed);
+        }
+        let token = tokens.get(id_of(text).map_err(|_| AuthError::Malformed)?);
+        let token = token.filter(|token| token.is(text)).ok_or(AuthError::Unknown)?;
+        of(token, peer.map(|peer| peer.to_string().into()), None)
+    }
+
+    /// The caller of a call that another server forwarded, and vouches for. Tenant and roles are derived anew.
+    pub(crate) fn vouched(&self, passed: Passed, via: Option<SocketAddr>) -> Result<Identity, AuthError> {
+        let via: Option<Arc<str>> = via.map(|via| via.to_string().into());
+        if passed.expires.is_some_and(|expires| expires <= crate::clock::wall()) {
+            return Err(AuthError::Expired);
+        }
+        match (&*self.0, passed.proof) {
+            (Known::Everyone, proof) if [Identity::LOCAL, Identity::ANONYMOUS].contains(&&*passed.principal) => {
+                Ok(Identity { peer: passed.peer, via, ..sole(&passed.principal, proof, None) })
+            }
+            (Known::Tokens(tokens), Proof::Token(id)) if *passed.principal == *principal_of(&id) => {
+                of(tokens.get(&id).ok_or(AuthError::Unknown)?, passed.peer, via)
+            }
+            (Known::Everyone | Known::Tokens(_), _) => Err(AuthError::NoCredentials),
+        }
+    }
+
+    /// The caller of a call that is marked as forwarded without a proof: never more than the connection itself shows.
+    pub(crate) fn unvouched(&self, peer: Option<SocketAddr>, said: &str) -> Result<Identity, AuthError> {
+        match &*self.0 {
+            Known::Everyone if is_local(peer) && said == Identity::LOCAL => {
+                Ok(sole(Identity::LOCAL, Proof::Local, peer))
+            }
+            Known::Everyone => Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
+            Known::Tokens(_) => Err(AuthError::NoCredentials),
+        }
+    }
+}
+
+fn is_local(peer: Option<SocketAddr>) -> bool {
+    peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+}
+
+/// A caller of a server that knows no tenants.
+fn sole(principal: &str, proof: Proof, peer: Option<SocketAddr>) -> Identity {
+    Identity {
+        tenant: Arc::from(Caller::DEFAULT_TENANT),
+        principal: Arc::from(principal),
+        roles: Roles::of(&[Role::Admin]),
+        proof,
+        expires: None,
+        peer: peer.map(|peer| peer.to_string().into()),
+        via: None,
+    }
+}
+
+/// No token can be named like a caller of another way.
+fn principal_of(id: &str) -> Arc<str> {
+    Arc::from(format!("token:{id}"))
+}
+
+fn of(token: &StaticToken, peer: Option<Arc<str>>, via: Option<Arc<str>>) -> Result<Identity, AuthError> {
+    if token.expires.is_some_and(|expires| expires <= crate::clock::wall()) {
+        return Err(AuthError::Expired);
+    }
+    Ok(Identity {
+        tenant: token.tenant.clone(),
+        principal: principal_of(&token.id),
+        roles: token.roles,
+        proof: Proof::Token(token.id.clone()),
+        expires: token.expires,
+        peer,
+        via,
+    })
+}
+
+/// The token of a call.
+fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+    if headers.contains_key(AUTHORIZATION_BIN) {
+        return Err(AuthError::Malformed);
+    }
+    let mut found = headers.get_all(AUTHORIZATION).iter();
+    let header = match (found.next(), found.next()) {
+        (None, _) => return Err(AuthError::NoCredentials),
+        (Some(header), None) if header.len() <= MAX_HEADER => header,
+        (Some(_), _) => return Err(AuthError::Malformed),
+    };
+    let read = || {
+        let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    };
+    read().ok_or(AuthError::Malformed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use super::*;
+use crate::auth::NewToken;
+use std::time::{Duration, UNIX_EPOCH};
+use tonic::codegen::http::HeaderName;
+
+const NEAR: &str = "127.0.0.1:5";
+const FAR: &str = "10.0.0.1:5";
+
+fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in list {
+        map.append(HeaderName::from_static(name), value.parse().unwrap());
+    }
+    map
+}
+
+fn at(address: &str) -> Option<SocketAddr> {
+    Some(address.parse().unwrap())
+}
+
+fn token(id: &str, roles: &[Role]) -> (NewToken, StaticToken) {
+    let new = NewToken::make(id).unwrap();
+    let (sha256, roles) = (vec![new.sha256], Roles::of(roles));
+    let known = StaticToken { id: id.into(), sha256, tenant: "web".into(), roles, expires: None };
+    (new, known)
+}
+
+fn passed(principal: &str, proof: Proof) -> Passed {
+    Passed { principal: principal.into(), proof, expires: None, peer: Some("1.2.3.4:5".into()) }
+}
+
+#[test]
+fn without_tokens_loopback_is_local_and_all_others_are_anonymous() {
+    let trust = Trust::everyone();
+    let name = |peer| trust.identify(peer, &headers(&[("authorization", "Bearer x")])).unwrap().principal.to_string();
+    assert_eq!(name(at("127.77.1.2:5")), "local");
+    assert_eq!(name(at("[::1]:5")), "local");
+    assert_eq!(name(at("[::ffff:127.0.0.1]:5")), "local");
+    assert_eq!(name(at("10.0.0.1:5")), "anonymous");
+    assert_eq!(name(None), "anonymous");
+    let local = trust.identify(at(NEAR), &HeaderMap::new()).unwrap();
+    assert_eq!((&*local.tenant, local.roles), ("default", Roles::of(&[Role::Admin])));
+}
+
+#[test]
+fn with_tokens_only_their_bearers_are_known() {
+    let (new, known) = token("ci-7", &[Role::Agent]);
+    let wrong = NewToken::make("ci-7").unwrap().text;
+    let nobody = NewToken::make("ci-8").unwrap().text;
+    let trust = Trust::tokens([known.clone()]).unwrap();
+    let ask = |peer: &str, list: &[(&'static str, &str)]| trust.identify(at(peer), &headers(list));
+    let bearer = |text: &str| format!("Bearer {text}");
+    let good = bearer(&new.text);
+    let who = ask(NEAR, &[("authorization", &good)]).unwrap();
+    assert_eq!((&*who.tenant, &*who.principal, who.roles), ("web", "token:ci-7", Roles::of(&[Role::Agent])));
+    assert!(ask(NEAR, &[("authorization", &format!("bearer {}", new.text))]).is_ok(), "schemes have no case");
+    for (list, error) in [
+        (&[][..], AuthError::NoCredentials),
+        (&[("wharfinger-tenant", "web")], AuthError::NoCredentials),
+        (&[("authorization", &*bearer(&wrong))], AuthError::Unknown),
+        (&[("authorization", &*bearer(&nobody))], AuthError::Unknown),
+        (&[("authorization", &*good), ("authorization", &*good)], AuthError::Malformed),
+        (&[("authorization", &*good), ("authorization-bin", "eA")], AuthError::Malformed),
+        (&[("authorization", &*format!("Basic {}", new.text))], AuthError::Malformed),
+        (&[("authorization", &*format!("Bearer  {}", new.text))], AuthError::Malformed),
+        (&[("authorization", &*format!("Bearer {},x", new.text))], AuthError::Malformed),
+        (&[("authorization", &*new.text)], AuthError::Malformed),
+        (&[("authorization", &*bearer(&"x".repeat(20_000)))], AuthError::Malformed),
+    ] {
+        assert_eq!(ask(NEAR, list), Err(error), "{list:?}");
+    }
+    assert_eq!(ask(FAR, &[("authorization", &good)]), Err(AuthError::Exposed), "anyone between could read it");
+    let expired = StaticToken { expires: Some(UNIX_EPOCH + Duration::from_secs(1)), ..known.clone() };
+    let late = Trust::tokens([expired]).unwrap();
+    assert_eq!(late.identify(at(NEAR), &headers(&[("authorization", &good)])), Err(AuthError::Expired));
+    assert_eq!(Trust::tokens([known.clone(), known]).unwrap_err(), TokenError::Twice("ci-7".into()));
+}
+
+#[test]
+fn a_forwarded_identity_gets_its_roles_here() {
+    let (_, known) = token("ci-7", &[Role::Agent]);
+    let trust = Trust::tokens([known.clone()]).unwrap();
+    let via = at(FAR);
+    let who = trust.vouched(passed("token:ci-7", Proof::Token("ci-7".into())), via).unwrap();
+    assert_eq!((&*who.tenant, who.roles, who.via.as_deref()), ("web", Roles::of(&[Role::Agent]), Some(FAR)));
+    assert_eq!(who.peer.as_deref(), Some("1.2.3.4:5"));
+    for (passed, error) in [
+        (passed("token:ci-8", Proof::Token("ci-8".into())), AuthError::Unknown),
+        (passed("token:ci-7", Proof::Token("ci-8".into())), AuthError::NoCredentials),
+        (passed("token:ci-7", Proof::Local), AuthError::NoCredentials),
+        (passed("local", Proof::Local), AuthError::NoCredentials),
+        (
+            Passed {
+                expires: Some(UNIX_EPOCH + Duration::from_secs(1)),
+                ..passed("token:ci-7", Proof::Token("ci-7".into()))
+            },
+            AuthError::Expired,
+        ),
+    ] {
+        assert_eq!(trust.vouched(passed.clone(), via), Err(error), "{passed:?}");
+    }
+    assert_eq!(trust.unvouched(at(NEAR), "local"), Err(AuthError::NoCredentials));
+    let open = Trust::everyone();
+    assert_eq!(&*open.vouched(passed("local", Proof::Local), via).unwrap().principal, "local");
+    assert_eq!(open.vouched(passed("token:ci-7", Proof::Token("ci-7".into())), via), Err(AuthError::NoCredentials));
+}

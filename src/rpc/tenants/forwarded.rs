@@ -1,0 +1,94 @@
+//! What a server believes of a call that another server forwards.
+
+use super::*;
+use crate::auth::{Passed, Proof, hex};
+use crate::pb;
+use crate::rpc::forward::{FORWARDED, IDENTITY, SEAL};
+use crate::rpc::forward_auth;
+use http_body_util::{BodyExt, Full};
+use prost::Message;
+use tonic::body::Body;
+use tonic::codegen::http;
+use tonic::codegen::{Bytes, Service};
+use tonic::transport::Endpoint;
+
+const PATH: &str = "/wharfinger.v1.LeaseService/List";
+const AGENT: Who = Who { tenant: "web", id: "agent", roles: &[Role::Agent] };
+
+fn passed(id: &str) -> Passed {
+    Passed { principal: format!("token:{id}").into(), proof: Proof::Token(id.into()), expires: None, peer: None }
+}
+
+/// A message of gRPC, with its prefix.
+fn framed(message: &impl Message) -> Vec<u8> {
+    let body = message.encode_to_vec();
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+    framed.extend(body);
+    framed
+}
+
+/// Sends a `List` with these headers, as a client that knows how servers forward calls.
+async fn send(to: &str, headers: &[(&str, &str)], body: Vec<u8>) -> String {
+    let mut channel = Endpoint::from_shared(to.to_owned()).unwrap().connect().await.unwrap();
+    let mut request = http::Request::post(PATH).header("content-type", "application/grpc").header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::new(Full::new(Bytes::from(body)))).unwrap();
+    std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+    let response = channel.call(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
+    let status = Status::from_header_map(&parts.headers).or_else(|| Status::from_header_map(&trailers));
+    match status {
+        Some(status) if status.code() != tonic::Code::Ok => outcome::<()>(Err(status)),
+        Some(_) | None => outcome(Ok(())),
+    }
+}
+
+#[tokio::test]
+async fn a_forwarded_call_is_believed_for_its_key_path_identity_time_and_message() {
+    let (world, bearers) = world(1, 4, &[AGENT]).await;
+    let there = format!("http://{}", world.leader._server.address);
+    let body = framed(&pb::ListRequest::default());
+    let identity = passed("agent").encode().unwrap();
+    let seal =
+        |key: &str, path: &str, identity: &str, body: &[u8]| forward_auth::seal(key, path, identity, body).unwrap();
+    let good = seal(KEY, PATH, &identity, &body);
+    let ask = async |headers: &[(&str, &str)]| send(&there, headers, body.clone()).await;
+    assert_eq!(ask(&[(FORWARDED, "2"), (IDENTITY, &identity), (SEAL, &good)]).await, "OK");
+
+    const WHO: &str = "Unauthenticated NO_CREDENTIALS";
+    let other = passed("other").encode().unwrap();
+    let upper = identity.to_uppercase();
+    let bearer = bearers[0].0.clone().unwrap();
+    let token = bearer.to_str().unwrap();
+    let local = Passed { principal: "local".into(), proof: Proof::Local, expires: None, peer: None }.encode().unwrap();
+    let long = hex(&[2; 9000]);
+    for (why, headers) in [
+        ("no seal", &[(FORWARDED, "2"), (IDENTITY, &*identity)][..]),
+        ("an empty seal", &[(FORWARDED, "2"), (IDENTITY, &identity), (SEAL, "")]),
+        ("garbage", &[(FORWARDED, "2"), (IDENTITY, "Z2FyYmFnZQ=="), (SEAL, "Z2FyYmFnZQ==")]),
+        ("another lead", &[(FORWARDED, "2"), (IDENTITY, &identity), (SEAL, &seal("other", PATH, &identity, &body))]),
+        ("another path", &[(FORWARDED, "2"), (IDENTITY, &identity), (SEAL, &seal(KEY, "/a/B", &identity, &body))]),
+        ("another message", &[(FORWARDED, "2"), (IDENTITY, &identity), (SEAL, &seal(KEY, PATH, &identity, b"x"))]),
+        ("another identity", &[(FORWARDED, "2"), (IDENTITY, &other), (SEAL, &good)]),
+        ("another text of it", &[(FORWARDED, "2"), (IDENTITY, &upper), (SEAL, &seal(KEY, PATH, &upper, &body))]),
+        ("too long", &[(FORWARDED, "2"), (IDENTITY, &long), (SEAL, &seal(KEY, PATH, &long, &body))]),
+        ("a seal twice", &[(FORWARDED, "2"), (IDENTITY, &identity), (SEAL, &good), (SEAL, &good)]),
+        ("an identity twice", &[(FORWARDED, "2"), (IDENTITY, &identity), (IDENTITY, &identity), (SEAL, &good)]),
+        ("no longer a caller here", &[(FORWARDED, "2"), (IDENTITY, &local), (SEAL, &seal(KEY, PATH, &local, &body))]),
+        ("the proof before", &[(FORWARDED, "1"), ("wharfinger-caller", "token:agent"), ("wharfinger-proof", "1.00")]),
+        ("a name alone", &[(FORWARDED, "1"), ("wharfinger-caller", "token:agent")]),
+        ("a mark lowers", &[(FORWARDED, "2"), ("authorization", token)]),
+        ("not marked", &[(IDENTITY, &identity), (SEAL, &good)]),
+        ("other spellings", &[("wharfinger_passed", "2"), ("wharfinger-identity-bin", &identity), (SEAL, &good)]),
+    ] {
+        assert_eq!(ask(headers).await, WHO, "{why}");
+    }
+    let unknown = seal(KEY, PATH, &other, &body);
+    let unknown = ask(&[(FORWARDED, "2"), (IDENTITY, &other), (SEAL, &unknown)]).await;
+    assert_eq!(unknown, "Unauthenticated TOKEN_UNKNOWN", "the leader looks the caller up itself");
+    assert_eq!(ask(&[("authorization", token)]).await, "OK");
+}

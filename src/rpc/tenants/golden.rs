@@ -1,0 +1,262 @@
+//! Each method of the descriptor set, by each caller, on each server.
+
+use super::*;
+use crate::pb;
+use crate::rpc::tests::wanted;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use wharfinger_core::LeaseId;
+
+/// Granted.
+const OK: &str = "OK";
+/// Who calls is not known.
+const WHO: &str = "Unauthenticated NO_CREDENTIALS";
+/// The lease is not there.
+const NO: &str = "NotFound UNKNOWN_LEASE";
+/// The roles do not allow the method.
+const MAY: &str = "PermissionDenied NOT_ALLOWED";
+/// The lease is in view, and another principal's.
+const NOT: &str = "PermissionDenied NOT_YOURS";
+
+const AGENT: &[Role] = &[Role::Agent];
+
+/// Callers of a lease of `web`/`token:owner`. The first has no token.
+const CALLERS: [(&str, Option<Who>); 8] = [
+    ("none", None),
+    ("other tenant", Some(Who { tenant: "other", id: "stranger", roles: AGENT })),
+    ("other tenant's lead", Some(Who { tenant: "other", id: "foreign-lead", roles: &[Role::Agent, Role::Lead] })),
+    ("same tenant", Some(Who { tenant: "web", id: "colleague", roles: AGENT })),
+    ("owner", Some(Who { tenant: "web", id: "owner", roles: AGENT })),
+    ("reader", Some(Who { tenant: "web", id: "reader", roles: &[Role::Reader] })),
+    ("lead", Some(Who { tenant: "web", id: "lead", roles: &[Role::Lead] })),
+    ("admin", Some(Who { tenant: "ops", id: "admin", roles: &[Role::Admin] })),
+];
+const OWNER: usize = 4;
+const ADMIN: usize = 7;
+
+/// A row: the method, and the outcome for each of [`CALLERS`], the same on the server that leads and on one that follows.
+type Row = (&'static str, [&'static str; 8]);
+
+/// Methods for operators.
+const OPERATORS: [&str; 8] = [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK];
+/// Methods that read what all tenants share.
+const SHARED: [&str; 8] = [WHO, OK, OK, OK, OK, OK, OK, OK];
+/// Methods that read one lease.
+const READS: [&str; 8] = [WHO, NO, NO, NO, OK, OK, OK, OK];
+/// Methods that keep a lease.
+const KEEPS: [&str; 8] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT];
+
+const TABLE: [Row; 29] = [
+    ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK]),
+    ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT]),
+    ("LeaseService/Renew", KEEPS),
+    ("LeaseService/Report", KEEPS),
+    ("LeaseService/Watch", READS),
+    ("LeaseService/Get", READS),
+    ("LeaseService/List", SHARED),
+    ("LeaseService/Explain", READS),
+    ("LeaseService/Timeline", READS),
+    ("LeaseService/GetServer", SHARED),
+    ("AdminService/ListPools", SHARED),
+    ("AdminService/GetPool", SHARED),
+    ("AdminService/ListResources", OPERATORS),
+    ("AdminService/GetResource", OPERATORS),
+    ("AdminService/Cordon", OPERATORS),
+    ("AdminService/Uncordon", OPERATORS),
+    ("AdminService/Drain", OPERATORS),
+    ("AdminService/Check", OPERATORS),
+    ("AdminService/Taint", OPERATORS),
+    ("AdminService/Quarantine", OPERATORS),
+    ("AdminService/Hold", OPERATORS),
+    ("AdminService/Recover", OPERATORS),
+    ("AdminService/Recycle", OPERATORS),
+    ("AdminService/ForceDestroy", OPERATORS),
+    ("AdminService/Break", [WHO, MAY, NO, MAY, MAY, MAY, OK, OK]),
+    ("AdminService/Weather", OPERATORS),
+    ("AdminService/Events", OPERATORS),
+    // Not of a lease, but of a resource that several tenants share.
+    ("LeaseService/Timeline of a resource", OPERATORS),
+    ("AdminService/Hold of a lease", OPERATORS),
+];
+
+/// Rows that ask a method in a second way.
+const AGAIN: [&str; 2] = ["LeaseService/Timeline of a resource", "AdminService/Hold of a lease"];
+
+#[test]
+fn each_method_has_a_row() {
+    let files = FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap().file;
+    let services = files.iter().filter(|file| file.package() == "wharfinger.v1").flat_map(|file| &file.service);
+    let all: BTreeSet<String> = services
+        .flat_map(|service| service.method.iter().map(|method| format!("{}/{}", service.name(), method.name())))
+        .collect();
+    let rows: BTreeSet<String> =
+        TABLE.iter().map(|(name, _)| (*name).to_owned()).filter(|name| !AGAIN.contains(&&**name)).collect();
+    assert_eq!(all, rows, "a method has a row here and its callers in auth/access.rs");
+}
+
+/// Calls a method on a lease and on the resource that it is on.
+async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, request_id: String) -> Result<(), Status> {
+    let (mut leases, mut admin) = (server.lease.clone(), server.admin.clone());
+    let (lease_id, resource_id) = (lease.id.clone(), lease.resource_id.clone());
+    let reason = String::from("because");
+    macro_rules! done {
+        ($client:ident . $method:ident ( $message:expr )) => {
+            $client.$method(by.call($message)).await.map(drop)
+        };
+    }
+    let hour = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
+    match method {
+        "LeaseService/Lease" => done!(leases.lease(pb::LeaseRequest { request_id, ..wanted("x") })),
+        "LeaseService/Release" => done!(leases.release(pb::ReleaseRequest {
+            lease_id,
+            outcome: pb::Outcome::Ok.into(),
+            ..Default::default()
+        })),
+        "LeaseService/Renew" => done!(leases.renew(pb::RenewRequest { lease_id, ttl: None })),
+        "LeaseService/Report" => done!(leases.report(pb::ReportRequest { lease_id, ..Default::default() })),
+        "LeaseService/Watch" => {
+            let request = pb::WatchRequest { lease_ids: vec![lease_id], ..Default::default() };
+            let mut stream = leases.watch(by.call(request)).await?.into_inner();
+            stream.message().await.map(drop)
+        }
+        "LeaseService/Get" => done!(leases.get(pb::GetRequest { lease_id, ..Default::default() })),
+        "LeaseService/List" => done!(leases.list(pb::ListRequest::default())),
+        "LeaseService/Explain" => done!(leases.explain(pb::ExplainRequest { lease_id, ..Default::default() })),
+        "LeaseService/Timeline" => done!(leases.timeline(pb::TimelineRequest { lease_id, ..Default::default() })),
+        "LeaseService/Timeline of a resource" => {
+            done!(leases.timeline(pb::TimelineRequest { resource_id, ..Default::default() }))
+        }
+        "LeaseService/GetServer" => done!(leases.get_server(pb::GetServerRequest {})),
+        "AdminService/ListPools" => done!(admin.list_pools(pb::ListPoolsRequest::default())),
+        "AdminService/GetPool" => done!(admin.get_pool(pb::GetPoolRequest { name: "p".into(), ..Default::default() })),
+        "AdminService/ListResources" => done!(admin.list_resources(pb::ListResourcesRequest::default())),
+        "AdminService/GetResource" => {
+            done!(admin.get_resource(pb::GetResourceRequest { resource_id, ..Default::default() }))
+        }
+        "AdminService/Cordon" => done!(admin.cordon(pb::CordonRequest { resource_id, ..Default::default() })),
+        "AdminService/Uncordon" => done!(admin.uncordon(pb::UncordonRequest { resource_id, ..Default::default() })),
+        "AdminService/Drain" => done!(admin.drain(pb::DrainRequest { resource_id, ..Default::default() })),
+        "AdminService/Check" => done!(admin.check(pb::CheckRequest { resource_id, ..Default::default() })),
+        "AdminService/Taint" => done!(admin.taint(pb::TaintRequest { resource_id, ..Default::default() })),
+        "AdminService/Quarantine" => done!(admin.quarantine(pb::QuarantineRequest { resource_id, reason })),
+        "AdminService/Hold" => {
+            done!(admin.hold(pb::HoldRequest { resource_id, hold: hour, ..Default::default() }))
+        }
+        "AdminService/Hold of a lease" => {
+            done!(admin.hold(pb::HoldRequest { lease_id, hold: hour, ..Default::default() }))
+        }
+        "AdminService/Recover" => done!(admin.recover(pb::RecoverRequest { resource_id, ..Default::default() })),
+        "AdminService/Recycle" => done!(admin.recycle(pb::RecycleRequest { resource_id, ..Default::default() })),
+        "AdminService/ForceDestroy" => done!(admin.force_destroy(pb::ForceDestroyRequest { resource_id, reason })),
+        "AdminService/Break" => done!(admin.r#break(pb::BreakRequest { lease_id, reason })),
+        "AdminService/Weather" => done!(admin.weather(pb::WeatherRequest {})),
+        "AdminService/Events" => done!(admin.events(pb::EventsRequest::default())),
+        other => panic!("{other} has no call in this test"),
+    }
+}
+
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+/// An id that no other request has.
+fn fresh() -> String {
+    format!("request-{}", REQUESTS.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn lease_of(world: &World, owner: &Bearer) -> pb::Lease {
+    let wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let request = pb::LeaseRequest { request_id: fresh(), wait, ..wanted("owner") };
+    let lease = world.leader.lease.clone().lease(owner.call(request)).await.unwrap().into_inner().lease.unwrap();
+    assert_eq!(lease.state(), pb::LeaseState::Active, "{lease:?}");
+    lease
+}
+
+/// The state of a lease, to see that nothing of it changed.
+async fn row(world: &World, id: &str) -> String {
+    let id: LeaseId = id.parse().unwrap();
+    world
+        .handle
+        .read(move |core, _| format!("{:?}", core.lease(id).map(|row| (row.revision, row.expires_at))))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_table_of_all_methods_callers_and_servers_holds() {
+    let callers: Vec<Who> = CALLERS.iter().filter_map(|(_, who)| *who).collect();
+    let (world, bearers) = world(200, 1, &callers).await;
+    let by = |n: usize| if n == 0 { Bearer(None) } else { bearers[n - 1].clone() };
+    let owner = by(OWNER);
+    let mut wrong = Vec::new();
+    for (method, expected) in &TABLE {
+        for (n, (name, _)) in CALLERS.iter().enumerate() {
+            for (server, place) in [(&world.leader, "leader"), (&world.follower, "follower")] {
+                let lease = lease_of(&world, &owner).await;
+                let before = row(&world, &lease.id).await;
+                let found = outcome(call(server, &by(n), method, &lease, fresh()).await);
+                if found != expected[n] {
+                    wrong.push(format!("{method} by {name} on the {place}: {found}, not {}", expected[n]));
+                }
+                if found != OK {
+                    assert_eq!(row(&world, &lease.id).await, before, "{method} by {name} on the {place}");
+                }
+                // What the call left is removed: each cell begins with the same world.
+                let mut admin = world.leader.admin.clone();
+                let gone = pb::ForceDestroyRequest { resource_id: lease.resource_id, reason: "next cell".into() };
+                admin.force_destroy(by(ADMIN).call(gone)).await.unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cells:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The refusal of a foreign lease is that of one which never was, but for the id.
+#[tokio::test]
+async fn a_foreign_lease_is_refused_with_the_same_bytes_as_one_that_never_was() {
+    let callers: Vec<Who> = CALLERS.iter().filter_map(|(_, who)| *who).collect();
+    let (world, bearers) = world(2, 8, &callers).await;
+    let (owner, stranger, lead) = (&bearers[OWNER - 1], &bearers[0], &bearers[1]);
+    let lease = lease_of(&world, owner).await;
+    let never = pb::Lease { id: LeaseId::new(77).to_string(), ..lease.clone() };
+    let methods = TABLE.iter().filter(|(_, expected)| expected[2] == NO).map(|(method, _)| *method);
+    let mut compared = 0;
+    for method in methods {
+        for by in [stranger, lead] {
+            for server in [&world.leader, &world.follower] {
+                let foreign = call(server, by, method, &lease, fresh()).await.unwrap_err();
+                let unknown = call(server, by, method, &never, fresh()).await.unwrap_err();
+                let bytes = |status: &Status, id: &str| {
+                    let text = format!("{:?} {} {:?}", status.code(), status.message(), status.get_error_details());
+                    text.replace(id, "ID")
+                };
+                assert_eq!(bytes(&foreign, &lease.id), bytes(&unknown, &never.id), "{method}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 30, "{compared}");
+    // A foreign id beside an own one, and an empty filter.
+    let mut leases = world.follower.lease.clone();
+    let own = pb::LeaseRequest { request_id: fresh(), ..wanted("stranger") };
+    let own = leases.lease(stranger.call(own)).await.unwrap().into_inner().lease.unwrap();
+    let both = pb::WatchRequest { lease_ids: vec![own.id.clone(), lease.id.clone()], ..Default::default() };
+    let mut stream = leases.watch(stranger.call(both)).await.unwrap().into_inner();
+    let refused = loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a foreign id is refused"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(outcome::<()>(Err(refused)), NO);
+    let listed = leases.list(stranger.call(pb::ListRequest::default())).await.unwrap().into_inner().leases;
+    assert_eq!(listed.iter().map(|lease| &lease.id).collect::<Vec<_>>(), [&own.id]);
+    let foreign_holder = pb::ListRequest { holders: vec!["owner".into()], ..Default::default() };
+    assert!(leases.list(stranger.call(foreign_holder)).await.unwrap().into_inner().leases.is_empty());
+    // A page token of another's list is a place, and shows no more.
+    let token = pb::ListRequest { page_token: lease.id.clone(), ..Default::default() };
+    let listed = leases.list(stranger.call(token)).await.unwrap().into_inner().leases;
+    assert!(listed.iter().all(|found| found.id == own.id), "{listed:?}");
+    drop(world.follows);
+}

@@ -1,0 +1,4 @@
+-- The tenant to which a lease belongs. NULL: `default`, as all leases before.
+ALTER TABLE leases ADD COLUMN tenant TEXT;
+
+PRAGMA user_version = 5;
