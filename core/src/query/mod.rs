@@ -1,3 +1,4 @@
 //! Answers about the state, for people.
 
 mod explain;
+mod places;

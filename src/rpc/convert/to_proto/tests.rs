@@ -132,6 +132,7 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
     let mut config = testing::pool_config(3, 1, traits);
     (config.domain, config.doubt.dry_run) = (Some("zone".into()), true);
     let view = PoolView {
+        cleaning: 1,
         config: Arc::new(config),
         configured: true,
         cordoned: None,
