@@ -24,6 +24,7 @@ mod history;
 mod hosts;
 mod kill;
 mod landing;
+mod machines;
 mod many_watches;
 mod notices;
 mod postgres;
