@@ -127,7 +127,7 @@ impl Core {
                 Reply::Leases(leases.into_iter().map(|lease| self.lease(lease.id).cloned().unwrap_or(lease)).collect())
             }
             Reply::Resource(resource) => Reply::Resource(self.resource(resource.id).cloned().unwrap_or(resource)),
-            Reply::Done | Reply::Pool(_) => reply,
+            Reply::Done | Reply::Pool(_) | Reply::Machine(_) => reply,
         }
     }
 }

@@ -21,6 +21,7 @@ impl Core {
         }
         self.check_slots()?;
         self.check_families()?;
+        self.check_machines()?;
         self.check_queue()?;
         self.check_counters()
     }
@@ -46,7 +47,11 @@ impl Core {
                     lease.id, assignment.slot, assignment.resource
                 ));
             }
+            // An idle copy stays on a host that is set apart.
+            let idle_copy = resource.row.state.stage() == Stage::Apart
+                && lease.spec.child.is_some_and(|copy| self.live_on(copy).is_empty());
             if !lease.ended()
+                && !idle_copy
                 && matches!(resource.row.state.stage(), Stage::Coming | Stage::Apart | Stage::Leaving | Stage::Gone)
             {
                 let state = resource.row.state.as_str();
@@ -92,6 +97,24 @@ impl Core {
             let holds = self.lease(parent.lease).is_some_and(|lease| matches!(lease.state, LeaseState::Active { .. }));
             if !holds {
                 return Err(format!("{id} lives without its lease {} on its host", parent.lease));
+            }
+        }
+        Ok(())
+    }
+
+    /// 22: what an operator ordered for a machine is what its resource shows.
+    fn check_machines(&self) -> Result<(), String> {
+        for entry in self.entries() {
+            let row = &entry.row;
+            let Some(key) = self.machine_of(row.id).filter(|_| row.state.stage() != Stage::Gone) else { continue };
+            let ordered = self.machine(&key).and_then(|machine| machine.cordoned.as_ref()).map(crate::Order::cordon);
+            if ordered != row.cordoned {
+                return Err(format!("{key} is cordoned: {ordered:?}; {} shows {:?}", row.id, row.cordoned));
+            }
+            let drained = self.machine(&key).is_some_and(|machine| machine.drained.is_some());
+            if drained && matches!(row.state.stage(), Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing)
+            {
+                return Err(format!("{key} is drained, and {} is {}", row.id, row.state.as_str()));
             }
         }
         Ok(())

@@ -72,6 +72,9 @@
 //! [`Stage`] what they mean to decisions. Only a READY resource gets new leases. Doubt breaks no lease: evidence does,
 //! a verdict or silence over a time. A resource that is removed takes its leases and the resources on it with it.
 //!
+//! A [`Machine`] is an entry of an inventory: what operators ordered for it holds whatever becomes of the resources that
+//! stand for it one after the other.
+//!
 //! A [`PoolConfig`] says how many resources there may be, and how doubt, holds and the brake are handled.
 //!
 //! # What holds after every step
@@ -83,7 +86,8 @@
 //! 3. A working copy has a lease on its host, and goes with it.
 //! 4. Each queued lease stands in the queue once, with those that are granted with it.
 //! 5. Counters and indices are what counting anew gives.
-//! 6. Nothing that follows from a change is left to do.
+//! 6. A resource has the cordon of its machine.
+//! 7. Nothing that follows from a change is left to do.
 //!
 //! # Rooms
 //!
@@ -123,6 +127,7 @@ pub use model::label::{Labels, Selector};
 pub use model::lease::{
     Assignment, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseSpec, LeaseState, Outcome, Texts,
 };
+pub use model::machine::{Machine, MachineKey, MachineName, MachineVerb, Order};
 pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use model::pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
 pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, WorkFailure};

@@ -45,6 +45,7 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         | "/wharfinger.v1.AdminService/Cordon"
         | "/wharfinger.v1.AdminService/Uncordon"
         | "/wharfinger.v1.AdminService/Drain"
+        | "/wharfinger.v1.AdminService/Undrain"
         | "/wharfinger.v1.AdminService/Check"
         | "/wharfinger.v1.AdminService/Taint"
         | "/wharfinger.v1.AdminService/Quarantine"

@@ -5,7 +5,8 @@ use super::error::Failure;
 use super::exit::Exit;
 use super::json::Json;
 use super::look::resource_why;
-use super::select::{Named, named, time, wire};
+use super::machines;
+use super::select::{Named, Placed, named, placed, time, wire};
 use super::text;
 use crate::pb;
 use clap::Args;
@@ -14,9 +15,9 @@ use std::time::Duration;
 /// Verbs on one resource.
 #[derive(Args, Debug)]
 pub(crate) struct OnResource {
-    /// Which
-    #[arg(value_name = "RESOURCE")]
-    resource: String,
+    /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
+    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed)]
+    place: Placed,
     /// Why, for the audit trail
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
     reason: String,
@@ -25,9 +26,9 @@ pub(crate) struct OnResource {
 /// `cordon` and `uncordon`: a resource, or a whole pool.
 #[derive(Args, Debug)]
 pub(crate) struct OnResourceOrPool {
-    /// Which
-    #[arg(value_name = "RESOURCE", required_unless_present = "pool", conflicts_with = "pool")]
-    resource: Option<String>,
+    /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
+    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed, required_unless_present = "pool", conflicts_with = "pool")]
+    place: Option<Placed>,
     /// The whole pool in its stead
     #[arg(long, short, value_name = "POOL")]
     pool: Option<String>,
@@ -39,9 +40,9 @@ pub(crate) struct OnResourceOrPool {
 /// `drain`.
 #[derive(Args, Debug)]
 pub(crate) struct DrainArgs {
-    /// Which
-    #[arg(value_name = "RESOURCE")]
-    resource: String,
+    /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
+    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed)]
+    place: Placed,
     /// Break the leases that are still there after this time; without it they run to their end
     #[arg(long, value_name = "TIME", value_parser = time)]
     deadline: Option<Duration>,
@@ -53,9 +54,9 @@ pub(crate) struct DrainArgs {
 /// `hold`.
 #[derive(Args, Debug)]
 pub(crate) struct HoldArgs {
-    /// Which resource; of a lease, the one that it is on
-    #[arg(value_name = "RESOURCE|LEASE", value_parser = named)]
-    id: Named,
+    /// Which resource or machine; of a lease, the resource that it is on
+    #[arg(value_name = "RESOURCE|MACHINE|LEASE")]
+    place: String,
     /// For so long; then it goes back to service by way of a check
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     span: Duration,
@@ -90,61 +91,82 @@ pub(crate) enum Verb {
     Recycle,
     /// Forgotten.
     ForceDestroy,
+    /// Its drain ends.
+    Undrain,
 }
 
-/// Runs a command on one resource.
+/// Runs a command on one resource or one machine.
 pub(crate) async fn say(context: &Context, verb: Verb, args: OnResource) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let OnResource { resource: resource_id, reason } = args;
-    let resource = match verb {
-        Verb::Check => context.ask(admin.check(pb::CheckRequest { resource_id, reason })).await?.resource,
-        Verb::Taint => context.ask(admin.taint(pb::TaintRequest { resource_id, reason })).await?.resource,
-        Verb::Quarantine => {
-            context.ask(admin.quarantine(pb::QuarantineRequest { resource_id, reason })).await?.resource
-        }
-        Verb::Recover => context.ask(admin.recover(pb::RecoverRequest { resource_id, reason })).await?.resource,
-        Verb::Recycle => context.ask(admin.recycle(pb::RecycleRequest { resource_id, reason })).await?.resource,
-        Verb::ForceDestroy => {
-            context.ask(admin.force_destroy(pb::ForceDestroyRequest { resource_id, reason })).await?.resource
-        }
+    let OnResource { place, reason } = args;
+    let (resource_id, machine) = place.parts();
+    macro_rules! ask {
+        ($call:ident, $request:ident) => {{
+            let answer = context.ask(admin.$call(pb::$request { resource_id, machine, reason })).await?;
+            (answer.resource, answer.machine)
+        }};
+    }
+    let (resource, machine) = match verb {
+        Verb::Check => ask!(check, CheckRequest),
+        Verb::Taint => ask!(taint, TaintRequest),
+        Verb::Quarantine => ask!(quarantine, QuarantineRequest),
+        Verb::Recover => ask!(recover, RecoverRequest),
+        Verb::Recycle => ask!(recycle, RecycleRequest),
+        Verb::ForceDestroy => ask!(force_destroy, ForceDestroyRequest),
+        Verb::Undrain => ask!(undrain, UndrainRequest),
     };
-    tell(context, resource.as_ref(), None)
+    if verb == Verb::Recover && !context.ui.json {
+        context.ui.event("what was kept is checked and cleaned now: what it was kept for is deleted");
+    }
+    let order = matches!(verb, Verb::Quarantine).then_some("the quarantine");
+    tell(context, resource.as_ref(), machine.as_ref(), order)
 }
 
 /// Stops new leases, or allows them again.
 pub(crate) async fn cordon(context: &Context, args: OnResourceOrPool, on: bool) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let (resource_id, pool) = (args.resource.unwrap_or_default(), args.pool.unwrap_or_default());
-    let reason = args.reason;
-    let (resource, pool) = if on {
-        let answer = context.ask(admin.cordon(pb::CordonRequest { resource_id, pool, reason })).await?;
-        (answer.resource, answer.pool)
+    let (resource_id, machine) = args.place.map(Placed::parts).unwrap_or_default();
+    let (pool, reason) = (args.pool.unwrap_or_default(), args.reason);
+    let (resource, machine, pool) = if on {
+        let answer = context.ask(admin.cordon(pb::CordonRequest { resource_id, pool, reason, machine })).await?;
+        (answer.resource, answer.machine, answer.pool)
     } else {
-        let answer = context.ask(admin.uncordon(pb::UncordonRequest { resource_id, pool, reason })).await?;
-        (answer.resource, answer.pool)
+        let answer = context.ask(admin.uncordon(pb::UncordonRequest { resource_id, pool, reason, machine })).await?;
+        (answer.resource, answer.machine, answer.pool)
     };
-    tell(context, resource.as_ref(), pool.as_ref())
+    let Some(pool) = pool else {
+        return tell(context, resource.as_ref(), machine.as_ref(), on.then_some("the cordon"));
+    };
+    if context.ui.json {
+        context.ui.document(&pool.json())?;
+    } else {
+        let state = if pool.cordoned { "cordoned" } else { "not cordoned" };
+        context.ui.out(&format!("pool {} is {state}", pool.name))?;
+    }
+    Ok(Exit::Ok)
 }
 
 /// No new leases, and away with it after the last.
 pub(crate) async fn drain(context: &Context, args: DrainArgs) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
+    let (resource_id, machine) = args.place.parts();
     let request =
-        pb::DrainRequest { resource_id: args.resource, reason: args.reason, deadline: args.deadline.and_then(wire) };
-    let resource = context.ask(admin.drain(request)).await?.resource;
-    tell(context, resource.as_ref(), None)
+        pb::DrainRequest { resource_id, machine, reason: args.reason, deadline: args.deadline.and_then(wire) };
+    let answer = context.ask(admin.drain(request)).await?;
+    tell(context, answer.resource.as_ref(), answer.machine.as_ref(), Some("the drain"))
 }
 
 /// Kept as it is for a while; breaks nothing.
 pub(crate) async fn hold(context: &Context, args: HoldArgs) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let (lease_id, resource_id) = match args.id {
-        Named::Lease(id) => (id, String::new()),
-        Named::Resource(id) => (String::new(), id),
+    let (lease_id, (resource_id, machine)) = match named(&args.place) {
+        Ok(Named::Lease(id)) => (id, Default::default()),
+        Ok(Named::Resource(id)) => (String::new(), (id, String::new())),
+        Err(_) => (String::new(), (String::new(), args.place)),
     };
-    let request = pb::HoldRequest { resource_id, lease_id, reason: args.reason, hold: wire(args.span) };
-    let resource = context.ask(admin.hold(request)).await?.resource;
-    tell(context, resource.as_ref(), None)
+    let request = pb::HoldRequest { resource_id, lease_id, machine, reason: args.reason, hold: wire(args.span) };
+    let answer = context.ask(admin.hold(request)).await?;
+    tell(context, answer.resource.as_ref(), answer.machine.as_ref(), Some("the hold"))
 }
 
 /// Ends a lease against its holder's will.
@@ -160,19 +182,31 @@ pub(crate) async fn break_lease(context: &Context, args: BreakArgs) -> Result<Ex
     Ok(Exit::Ok)
 }
 
-fn tell(context: &Context, resource: Option<&pb::Resource>, pool: Option<&pb::Pool>) -> Result<Exit, Failure> {
+/// Says what is so after a command. `order`: what it ordered, which ends with a resource that stands for no machine.
+fn tell(
+    context: &Context,
+    resource: Option<&pb::Resource>,
+    machine: Option<&pb::Item>,
+    order: Option<&str>,
+) -> Result<Exit, Failure> {
     let ui = context.ui;
-    match (resource, pool) {
+    match (resource, machine) {
         (Some(resource), _) if ui.json => ui.document(&resource.json())?,
-        (None, Some(pool)) if ui.json => ui.document(&pool.json())?,
-        (Some(resource), _) => {
+        (None, Some(machine)) if ui.json => ui.document(&machine.json())?,
+        (Some(resource), machine) => {
             let why = resource_why(resource);
             let why = if why.is_empty() { why } else { format!(": {why}") };
             ui.out(&format!("{} {}{why}", resource.id, text::resource_state(resource)))?;
+            if let Some(machine) = machine {
+                ui.out(&machines::line(machine))?;
+            } else if let Some(order) = order {
+                ui.event(&format!(
+                    "{} stands for no machine of an inventory: {order} ends with this resource",
+                    resource.id
+                ));
+            }
         }
-        (None, Some(pool)) => {
-            ui.out(&format!("pool {} is {}", pool.name, if pool.cordoned { "cordoned" } else { "not cordoned" }))?;
-        }
+        (None, Some(machine)) => ui.out(&machines::line(machine))?,
         (None, None) => ui.out("done")?,
     }
     Ok(Exit::Ok)

@@ -168,6 +168,7 @@ impl Json for pb::Resource {
             "labels": texts(&self.labels),
             "slots": self.slots,
             "slots_in_use": self.slots_in_use,
+            "slots_in_cleaning": self.slots_in_cleaning,
             "parent_id": some(&self.parent_id),
             "parent_lease_id": some(&self.parent_lease_id),
             "cordoned": self.cordoned,
@@ -198,7 +199,27 @@ impl Json for pb::Resource {
 
 impl Json for pb::Item {
     fn json(&self) -> Value {
-        json!({ "name": self.name, "enabled": self.enabled, "resource_id": some(&self.resource_id) })
+        let order = |order: &Option<pb::Order>| order.as_ref().map_or(Value::Null, Json::json);
+        json!({
+            "pool": self.pool,
+            "name": self.name,
+            "enabled": self.enabled,
+            "resource_id": some(&self.resource_id),
+            "cordoned": order(&self.cordoned),
+            "drained": order(&self.drained),
+            "held": order(&self.held),
+        })
+    }
+}
+
+impl Json for pb::Order {
+    fn json(&self) -> Value {
+        json!({
+            "by": self.by,
+            "reason": self.reason,
+            "at": time(self.at.as_ref()),
+            "until": time(self.until.as_ref()),
+        })
     }
 }
 
@@ -222,6 +243,7 @@ impl Json for pb::Pool {
             "resources": counts,
             "free_slots": self.free_slots,
             "leases": self.leases,
+            "slots_in_cleaning": self.slots_in_cleaning,
             "waiting": self.waiting,
             "items": list(&self.items),
             "trouble": some(&self.trouble),
@@ -361,6 +383,7 @@ mod tests {
             ("Resource", keys(pb::Resource::default().json())),
             ("Pool", keys(pb::Pool::default().json())),
             ("Item", keys(pb::Item::default().json())),
+            ("Order", keys(pb::Order::default().json())),
             ("Event", keys(pb::Event::default().json())),
             ("Cause", keys(pb::Cause::default().json())),
             ("Selector", keys(pb::Selector::default().json())),

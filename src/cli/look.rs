@@ -4,7 +4,8 @@ use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::json::{self, Json};
-use super::text;
+use super::select::{Placed, placed};
+use super::{machines, text};
 use crate::pb;
 use clap::{Args, ValueEnum};
 
@@ -107,9 +108,9 @@ pub(crate) struct ResourcesArgs {
 /// `resource`.
 #[derive(Args, Debug)]
 pub(crate) struct OneResource {
-    /// Which
-    #[arg(value_name = "RESOURCE")]
-    resource: String,
+    /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
+    #[arg(value_name = "RESOURCE|MACHINE", value_parser = placed)]
+    place: Placed,
 }
 
 /// `events`.
@@ -174,13 +175,15 @@ pub(crate) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure>
         context.ui.document(&json::listed("leases", &leases, Some(revision)))?;
         return Ok(Exit::Ok);
     }
-    let mut table = context.ui.table(&["LEASE", "STATE", "POOL", "RESOURCE", "AGE", "EXPIRES", "HOLDER", "WHY"]);
+    let mut table =
+        context.ui.table(&["LEASE", "STATE", "POOL", "MACHINE", "RESOURCE", "AGE", "EXPIRES", "HOLDER", "WHY"]);
     for lease in &leases {
         let pool = if lease.pool.is_empty() { text::selector(lease.selector.as_ref()) } else { lease.pool.clone() };
         table.add_row(vec![
             lease.id.as_str().into(),
             context.ui.state(text::lease_state(lease)),
             pool.into(),
+            text::machine(lease.access.as_ref()).into(),
             dash(&lease.resource_id).into(),
             text::ago(lease.created_at.as_ref()).into(),
             if text::ended(lease) { "-".into() } else { text::until(lease.expires_at.as_ref()).into() },
@@ -229,7 +232,21 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
             ui.out(&format!("  nothing follows from the evidence: {}", text::one_line(&resource.held)))?;
         }
     }
-    for blocker in &said.blockers {
+    print_blockers(context, &said.blockers)?;
+    for cause in text::causes(&lease.causes) {
+        ui.out(&format!("  {cause}"))?;
+    }
+    if !said.history.is_empty() {
+        ui.out("")?;
+        print_events(context, &said.history)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// What keeps a lease waiting, a pool each, with the remedy.
+pub(crate) fn print_blockers(context: &Context, blockers: &[pb::Blocker]) -> Result<(), Failure> {
+    let ui = context.ui;
+    for blocker in blockers {
         // While it is on, nothing else that is said here means what it usually does.
         let mark =
             if blocker.code == BRAKED { format!("{} ", ui.state_text("BRAKE ON").trim_end()) } else { String::new() };
@@ -239,14 +256,7 @@ pub(crate) async fn explain(context: &Context, args: OneLease) -> Result<Exit, F
             ui.out(&format!("    try: {}", text::one_line(&blocker.remedy)))?;
         }
     }
-    for cause in text::causes(&lease.causes) {
-        ui.out(&format!("  {cause}"))?;
-    }
-    if !said.history.is_empty() {
-        ui.out("")?;
-        print_events(context, &said.history)?;
-    }
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 /// Pools.
@@ -292,10 +302,23 @@ pub(crate) async fn pools(context: &Context) -> Result<Exit, Failure> {
     for (what, text) in notes {
         ui.out(&format!("{} {text}", ui.state_text(what)))?;
     }
+    machines_out(context, answer.pools.iter())?;
     for warning in &answer.warnings {
         ui.warn(warning);
     }
     Ok(Exit::Ok)
+}
+
+/// The machines that are out, a line each, by whose order.
+fn machines_out<'p>(context: &Context, pools: impl Iterator<Item = &'p pb::Pool>) -> Result<(), Failure> {
+    let out: Vec<&pb::Item> = pools.flat_map(|pool| &pool.items).filter(|machine| machines::is_out(machine)).collect();
+    if !out.is_empty() {
+        context.ui.out("")?;
+    }
+    for machine in out {
+        context.ui.out(&machines::line(machine))?;
+    }
+    Ok(())
 }
 
 /// What is bought, and how it went.
@@ -332,6 +355,9 @@ fn pool_trouble(pool: &pb::Pool) -> String {
         on.map(|brake| format!("BRAKE ON ({} of {} in trouble)", brake.troubled, brake.members)).collect();
     if pool.dry_run {
         parts.push("DRY RUN".into());
+    }
+    if pool.slots_in_cleaning > 0 {
+        parts.push(format!("{} being cleaned", pool.slots_in_cleaning));
     }
     if !pool.trouble.is_empty() {
         parts.push(text::one_line(&pool.trouble));
@@ -393,13 +419,19 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
         ui.document(&json::listed("resources", &resources, Some(revision)))?;
         return Ok(Exit::Ok);
     }
-    let mut table = ui.table(&["RESOURCE", "STATE", "POOL", "ITEM", "SLOTS", "USES", "AGE", "ON", "WHY"]);
+    let mut table = ui.table(&["RESOURCE", "STATE", "POOL", "MACHINE", "SLOTS", "USES", "AGE", "ON", "WHY"]);
     for resource in &resources {
         table.add_row(vec![
             resource.id.as_str().into(),
             ui.state(text::resource_state(resource)),
             resource.pool.as_str().into(),
-            dash(&resource.item).into(),
+            match text::machine(resource.access.as_ref()) {
+                unknown if unknown == "-" && !resource.item.is_empty() => {
+                    format!("{}/{}", resource.pool, resource.item)
+                }
+                known => known,
+            }
+            .into(),
             format!("{}/{}", resource.slots_in_use, resource.slots).into(),
             resource.uses.into(),
             text::ago(resource.created_at.as_ref()).into(),
@@ -409,6 +441,9 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
     }
     ui.print(table, "no resources; they are made when someone waits, or when a pool has min_ready")?;
     more_is_there(context, more, args.limit);
+    let all = context.ask(admin.list_pools(pb::ListPoolsRequest::default())).await?.pools;
+    let shown = |pool: &&pb::Pool| request.pools.is_empty() || request.pools.contains(&pool.name);
+    machines_out(context, all.iter().filter(shown))?;
     Ok(Exit::Ok)
 }
 
@@ -425,6 +460,9 @@ pub(crate) fn resource_why(resource: &pb::Resource) -> String {
     }
     match resource.causes.first() {
         Some(cause) => text::cause_short(cause),
+        None if resource.slots_in_cleaning > 0 && resource.trouble.is_empty() => {
+            format!("{} being cleaned", resource.slots_in_cleaning)
+        }
         None if !resource.at_risk.is_empty() => format!("at risk: {}", text::one_line(&resource.at_risk)),
         None => text::one_line(&resource.trouble),
     }
@@ -448,7 +486,8 @@ fn cordoned(resource: &pb::Resource) -> String {
 /// One resource.
 pub(crate) async fn resource(context: &Context, args: OneResource) -> Result<Exit, Failure> {
     let mut admin = context.connect().await?.admin();
-    let request = pb::GetResourceRequest { resource_id: args.resource, ..pb::GetResourceRequest::default() };
+    let (resource_id, machine) = args.place.parts();
+    let request = pb::GetResourceRequest { resource_id, machine, ..pb::GetResourceRequest::default() };
     let resource = context.ask(admin.get_resource(request)).await?.resource.unwrap_or_default();
     if context.ui.json {
         context.ui.document(&resource.json())?;
@@ -518,6 +557,7 @@ pub(crate) fn print_lease(context: &Context, lease: &pb::Lease) -> Result<(), Fa
     add("wanted", text::selector(lease.selector.as_ref()));
     add("work", text::one_line(&lease.work));
     add("pool", lease.pool.clone());
+    add("machine", text::machine(lease.access.as_ref()));
     add("resource", lease.resource_id.clone());
     if lease.fencing_token > 0 {
         add("token", lease.fencing_token.to_string());

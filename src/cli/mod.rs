@@ -22,6 +22,7 @@ mod health;
 mod json;
 mod lease;
 mod look;
+mod machines;
 #[cfg(feature = "server")]
 mod port;
 mod run;
@@ -134,12 +135,14 @@ enum Verb {
     Resource(look::OneResource),
     /// Print the history of a pool, a resource, a lease or everything
     Events(look::EventsArgs),
-    /// Stop new leases on a resource or in a pool
+    /// Stop new leases on a resource, a machine or in a pool; on a machine it holds over reboots
     Cordon(admin::OnResourceOrPool),
-    /// Allow new leases again
+    /// Allow new leases again; ends a drain too
     Uncordon(admin::OnResourceOrPool),
-    /// Stop new leases on a resource, and destroy it when the last one ends
+    /// Stop new leases on a resource, and destroy it when the last one ends; a machine stays away until undrain
     Drain(admin::DrainArgs),
+    /// End a drain
+    Undrain(admin::OnResource),
     /// Check a resource now
     Check(admin::OnResource),
     /// Mark a resource as mangled: it is repaired or replaced
@@ -148,7 +151,7 @@ enum Verb {
     Quarantine(admin::OnResource),
     /// Keep a resource as it is for a while once its leases have ended; those go on
     Hold(admin::HoldArgs),
-    /// End a quarantine or a hold; a check follows
+    /// End a quarantine or a hold; a check and a clean-up follow, and what was kept is deleted
     Recover(admin::OnResource),
     /// Destroy a resource and make another; its leases are broken
     Recycle(admin::OnResource),
@@ -251,6 +254,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Cordon(args) => admin::cordon(context, args, true).await,
         Verb::Uncordon(args) => admin::cordon(context, args, false).await,
         Verb::Drain(args) => admin::drain(context, args).await,
+        Verb::Undrain(args) => admin::say(context, admin::Verb::Undrain, args).await,
         Verb::Check(args) => admin::say(context, admin::Verb::Check, args).await,
         Verb::Taint(args) => admin::say(context, admin::Verb::Taint, args).await,
         Verb::Quarantine(args) => admin::say(context, admin::Verb::Quarantine, args).await,

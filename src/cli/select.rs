@@ -127,6 +127,34 @@ pub(crate) fn named(text: &str) -> Result<Named, String> {
     }
 }
 
+/// A resource by its id, or a machine by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    Resource(String),
+    Machine(String),
+}
+
+impl Placed {
+    /// The fields of a request: the resource, the machine.
+    pub(crate) fn parts(self) -> (String, String) {
+        match self {
+            Placed::Resource(id) => (id, String::new()),
+            Placed::Machine(name) => (String::new(), name),
+        }
+    }
+}
+
+/// `res_…`, `POOL/ITEM` or `ITEM`.
+pub(crate) fn placed(text: &str) -> Result<Placed, String> {
+    if text.starts_with(ResourceId::PREFIX) {
+        return Ok(Placed::Resource(text.into()));
+    }
+    if text.starts_with(LeaseId::PREFIX) {
+        return Err("that is a lease: name its resource or its machine; wharfinger get shows both".into());
+    }
+    Ok(Placed::Machine(text.into()))
+}
+
 /// `90s`, `5m`, `1h30m`.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let span = duration::parse(text)?;
@@ -170,6 +198,13 @@ mod tests {
         assert_eq!(named("lse_1"), Ok(Named::Lease("lse_1".into())));
         assert_eq!(named("res_1"), Ok(Named::Resource("res_1".into())));
         assert!(named("grp_1").is_err_and(|why| why.contains("starts with lse_")));
+    }
+
+    #[test]
+    fn a_place_is_a_resource_or_a_machine() {
+        assert_eq!(placed("res_1").map(Placed::parts), Ok(("res_1".into(), String::new())));
+        assert_eq!(placed("linux/b-1").map(Placed::parts), Ok((String::new(), "linux/b-1".into())));
+        assert!(placed("lse_1").is_err());
     }
 
     #[test]

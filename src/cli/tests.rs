@@ -40,7 +40,7 @@ fn a_command_comes_after_two_dashes() {
         ("wharfinger events --limit 0", "0 is not in 1.."),
         ("wharfinger get", "required"),
         ("wharfinger hold res_1", "--for <TIME>"),
-        ("wharfinger hold linux --for 2h", "the id of a lease starts with lse_"),
+        ("wharfinger cordon lse_1", "that is a lease"),
         ("wharfinger why hosts", "that of a resource with res_"),
         ("wharfinger why lse_1 --limit 1001", "1001 is not in 1..=1000"),
         ("wharfinger release lse_1 --hold 2", "write \"2s\" for seconds"),

@@ -64,6 +64,11 @@ fn bare(name: &'static str, prefix: &str) -> &'static str {
     name.strip_prefix(prefix).unwrap_or(name)
 }
 
+/// The machine that is reached in this way: `linux/builder-3`; `-` if there is none by name.
+pub(crate) fn machine(access: Option<&pb::Access>) -> String {
+    access.and_then(|access| access.more.get("machine")).map_or_else(|| "-".into(), |name| one_line(name))
+}
+
 /// Whether nothing more can come of it.
 pub(crate) fn ended(lease: &pb::Lease) -> bool {
     lease.is_over()

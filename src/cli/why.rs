@@ -4,8 +4,10 @@ use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::json::Json;
+use super::look::print_blockers;
 use super::select::{Named, named};
 use super::text;
+use crate::client::Client;
 use crate::pb;
 use clap::Args;
 use std::time::Duration;
@@ -27,8 +29,10 @@ pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failur
         Named::Lease(id) => (id, String::new()),
         Named::Resource(id) => (String::new(), id),
     };
+    let waiting = lease_id.clone();
     let request = pb::TimelineRequest { lease_id, resource_id, limit: args.limit, ..pb::TimelineRequest::default() };
-    let told = context.connect().await?.timeline(request).await.map_err(|error| context.failure(error))?;
+    let client = context.connect().await?;
+    let told = client.timeline(request).await.map_err(|error| context.failure(error))?;
     let ui = context.ui;
     if ui.json {
         ui.document(&told.json())?;
@@ -52,7 +56,21 @@ pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failur
     }
     ui.out(&format!("from {}", text::clock(first)))?;
     ui.print(table, "nothing")?;
+    if !waiting.is_empty() {
+        waits(context, &client, &waiting).await?;
+    }
     Ok(Exit::Ok)
+}
+
+/// Why a lease waits, as `explain` says it; nothing of one that does not wait.
+async fn waits(context: &Context, client: &Client, lease: &str) -> Result<(), Failure> {
+    let said = client.explain(lease).await.map_err(|error| context.failure(error))?;
+    if said.lease.as_ref().is_some_and(|lease| lease.state() == pb::LeaseState::Queued) {
+        context.ui.out("")?;
+        context.ui.out(&text::one_line(&said.summary))?;
+        print_blockers(context, &said.blockers)?;
+    }
+    Ok(())
 }
 
 /// `+12.345 s`, so wide that the points stand below each other for a day.

@@ -3,7 +3,7 @@
 use crate::store::{Changes, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use wharfinger_core::{Batch, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision};
+use wharfinger_core::{Batch, Lease, LeaseId, Machine, MachineKey, PoolRow, Resource, ResourceId, Revision};
 
 /// Maximum number of rows of one page.
 const PAGE: usize = 5000;
@@ -34,6 +34,7 @@ struct Gathered {
     leases: BTreeMap<LeaseId, Lease>,
     resources: BTreeMap<ResourceId, Resource>,
     pools: BTreeMap<Arc<str>, PoolRow>,
+    machines: BTreeMap<MachineKey, Machine>,
     forgotten_leases: BTreeSet<LeaseId>,
     forgotten_resources: BTreeSet<ResourceId>,
 }
@@ -43,6 +44,7 @@ impl Gathered {
         self.leases.extend(page.leases.drain(..).map(|row| (row.id, row)));
         self.resources.extend(page.resources.drain(..).map(|row| (row.id, row)));
         self.pools.extend(page.pools.drain(..).map(|row| (row.name.clone(), row)));
+        self.machines.extend(page.machines.drain(..).map(|row| (row.key.clone(), row)));
         for forgotten in page.forgotten.drain(..) {
             self.forgotten_leases.extend(forgotten.leases);
             self.forgotten_resources.extend(forgotten.resources);
@@ -60,6 +62,7 @@ impl Gathered {
             leases: self.leases.into_values().map(Arc::new).collect(),
             resources: self.resources.into_values().map(Arc::new).collect(),
             pools: self.pools.into_values().map(Arc::new).collect(),
+            machines: self.machines.into_values().map(Arc::new).collect(),
             forgotten_leases: self.forgotten_leases.into_iter().collect(),
             forgotten_resources: self.forgotten_resources.into_iter().collect(),
             floor: self.last.floor,

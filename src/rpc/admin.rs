@@ -4,7 +4,7 @@ use crate::engine::{Role, SubmitError};
 use crate::pb;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{
-    self, OnResource, OnResourceOrPool, ResourceListing, Target, tell_lease, tell_pool, tell_resource,
+    self, OnResource, OnResourceOrPool, ResourceListing, Target, tell_item, tell_lease, tell_pool, tell_resource,
 };
 use crate::rpc::lease::{leases_of, one_of};
 use crate::rpc::principal;
@@ -12,7 +12,9 @@ use crate::rpc::source::scan;
 use crate::rpc::status::RpcError;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
-use wharfinger_core::{AdminVerb, Input, PoolView, Reply, Resource, ResourceId, Revision, Scope, SeenResource, View};
+use wharfinger_core::{
+    AdminVerb, Core, Input, MachineVerb, PoolView, Reply, Resource, ResourceId, Revision, Scope, SeenResource, View,
+};
 
 /// `AdminService`.
 pub(crate) struct AdminApi(pub(crate) Context);
@@ -22,6 +24,7 @@ type Answer<T> = Result<Response<T>, Status>;
 /// The target of a command, after it.
 struct Seen {
     resource: Option<pb::Resource>,
+    machine: Option<pb::Item>,
     pool: Option<pb::Pool>,
 }
 
@@ -56,8 +59,9 @@ impl pb::admin_service_server::AdminService for AdminApi {
 
     async fn get_resource(&self, request: Request<pb::GetResourceRequest>) -> Answer<pb::GetResourceResponse> {
         let scope = principal::of(&request)?.sees;
-        let id: ResourceId = convert::id("resource_id", &request.get_ref().resource_id)?;
+        let target = convert::get_resource(request.get_ref())?;
         let work = async {
+            let id = self.named(&scope, target).await?;
             let (resource, revision) = self.resource(&scope, id).await?.ok_or_else(|| RpcError::no_resource(id))?;
             Ok(pb::GetResourceResponse { resource: Some(resource), revision })
         };
@@ -65,57 +69,64 @@ impl pb::admin_service_server::AdminService for AdminApi {
     }
 
     async fn cordon(&self, request: Request<pb::CordonRequest>) -> Answer<pb::CordonResponse> {
-        let Seen { resource, pool } = self.act_or_pool(&request, AdminVerb::Cordon, AdminVerb::CordonPool).await?;
-        Ok(Response::new(pb::CordonResponse { resource, pool }))
+        let Seen { resource, machine, pool } =
+            self.act_or_pool(&request, MachineVerb::Cordon, AdminVerb::CordonPool).await?;
+        Ok(Response::new(pb::CordonResponse { resource, pool, machine }))
     }
 
     async fn uncordon(&self, request: Request<pb::UncordonRequest>) -> Answer<pb::UncordonResponse> {
-        let Seen { resource, pool } = self.act_or_pool(&request, AdminVerb::Uncordon, AdminVerb::UncordonPool).await?;
-        Ok(Response::new(pb::UncordonResponse { resource, pool }))
+        let Seen { resource, machine, pool } =
+            self.act_or_pool(&request, MachineVerb::Uncordon, AdminVerb::UncordonPool).await?;
+        Ok(Response::new(pb::UncordonResponse { resource, pool, machine }))
     }
 
     async fn drain(&self, request: Request<pb::DrainRequest>) -> Answer<pb::DrainResponse> {
         let caller = principal::of(&request)?;
         let (target, input) = convert::drain(request.get_ref(), caller.clone())?;
-        let Seen { resource, .. } = self.0.within(self.submit(&caller.sees, target, input)).await?;
-        Ok(Response::new(pb::DrainResponse { resource }))
+        let Seen { resource, machine, .. } = self.0.within(self.submit(&caller.sees, target, input)).await?;
+        Ok(Response::new(pb::DrainResponse { resource, machine }))
+    }
+
+    async fn undrain(&self, request: Request<pb::UndrainRequest>) -> Answer<pb::UndrainResponse> {
+        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Undrain).await?;
+        Ok(Response::new(pb::UndrainResponse { resource, machine }))
     }
 
     async fn hold(&self, request: Request<pb::HoldRequest>) -> Answer<pb::HoldResponse> {
         let caller = principal::of(&request)?;
         let (target, input) = convert::hold(request.get_ref(), caller.clone())?;
-        let Seen { resource, .. } = self.0.within(self.submit(&caller.sees, target, input)).await?;
-        Ok(Response::new(pb::HoldResponse { resource }))
+        let Seen { resource, machine, .. } = self.0.within(self.submit(&caller.sees, target, input)).await?;
+        Ok(Response::new(pb::HoldResponse { resource, machine }))
     }
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Answer<pb::CheckResponse> {
-        let resource = self.act(&request, AdminVerb::Check).await?;
-        Ok(Response::new(pb::CheckResponse { resource }))
+        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Check).await?;
+        Ok(Response::new(pb::CheckResponse { resource, machine }))
     }
 
     async fn taint(&self, request: Request<pb::TaintRequest>) -> Answer<pb::TaintResponse> {
-        let resource = self.act(&request, AdminVerb::Taint).await?;
-        Ok(Response::new(pb::TaintResponse { resource }))
+        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Taint).await?;
+        Ok(Response::new(pb::TaintResponse { resource, machine }))
     }
 
     async fn quarantine(&self, request: Request<pb::QuarantineRequest>) -> Answer<pb::QuarantineResponse> {
-        let resource = self.act(&request, AdminVerb::Quarantine).await?;
-        Ok(Response::new(pb::QuarantineResponse { resource }))
+        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Quarantine).await?;
+        Ok(Response::new(pb::QuarantineResponse { resource, machine }))
     }
 
     async fn recover(&self, request: Request<pb::RecoverRequest>) -> Answer<pb::RecoverResponse> {
-        let resource = self.act(&request, AdminVerb::Recover).await?;
-        Ok(Response::new(pb::RecoverResponse { resource }))
+        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Recover).await?;
+        Ok(Response::new(pb::RecoverResponse { resource, machine }))
     }
 
     async fn recycle(&self, request: Request<pb::RecycleRequest>) -> Answer<pb::RecycleResponse> {
-        let resource = self.act(&request, AdminVerb::Recycle).await?;
-        Ok(Response::new(pb::RecycleResponse { resource }))
+        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Recycle).await?;
+        Ok(Response::new(pb::RecycleResponse { resource, machine }))
     }
 
     async fn force_destroy(&self, request: Request<pb::ForceDestroyRequest>) -> Answer<pb::ForceDestroyResponse> {
-        let resource = self.act(&request, AdminVerb::ForceDestroy).await?;
-        Ok(Response::new(pb::ForceDestroyResponse { resource }))
+        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::ForceDestroy).await?;
+        Ok(Response::new(pb::ForceDestroyResponse { resource, machine }))
     }
 
     async fn r#break(&self, request: Request<pb::BreakRequest>) -> Answer<pb::BreakResponse> {
@@ -154,22 +165,18 @@ impl pb::admin_service_server::AdminService for AdminApi {
 }
 
 impl AdminApi {
-    /// Runs a command on a resource.
-    async fn act<R: OnResource>(
-        &self,
-        request: &Request<R>,
-        verb: fn(ResourceId) -> AdminVerb,
-    ) -> Result<Option<pb::Resource>, Status> {
+    /// Runs a command on a resource or a machine.
+    async fn act<R: OnResource>(&self, request: &Request<R>, verb: MachineVerb) -> Result<Seen, Status> {
         let caller = principal::of(request)?;
         let (target, input) = convert::on_resource(request.get_ref(), caller.clone(), verb)?;
-        Ok(self.0.within(self.submit(&caller.sees, target, input)).await?.resource)
+        Ok(self.0.within(self.submit(&caller.sees, target, input)).await?)
     }
 
-    /// Runs a command on a resource or a pool.
+    /// Runs a command on a resource, a machine or a pool.
     async fn act_or_pool<R: OnResourceOrPool>(
         &self,
         request: &Request<R>,
-        verb: fn(ResourceId) -> AdminVerb,
+        verb: MachineVerb,
         pool_verb: fn(Arc<str>) -> AdminVerb,
     ) -> Result<Seen, Status> {
         let caller = principal::of(request)?;
@@ -180,17 +187,48 @@ impl AdminApi {
     /// Submits a command and returns its target as it is after it.
     async fn submit(&self, scope: &Scope, target: Target, input: Input) -> Result<Seen, RpcError> {
         let reply = self.0.submit(input).await?;
-        match target {
-            Target::Pool(name) => Ok(Seen { resource: None, pool: Some(self.pool(scope, name).await?.0) }),
-            Target::Resource(_) | Target::OfLease(_) => {
-                let Reply::Resource(last) = reply else {
-                    return Err(RpcError::Bug("the core answered without a resource"));
-                };
-                let found = self.resource(scope, last.id).await?.map(|(resource, _)| resource);
-                let forgotten = || SeenResource { resource: last.clone(), leases: Vec::new(), in_use: 0 };
-                let resource = found.unwrap_or_else(|| tell_resource(&forgotten(), scope, self.0.reading()));
-                Ok(Seen { resource: Some(resource), pool: None })
+        match (target, reply) {
+            (Target::Pool(name), _) => {
+                Ok(Seen { resource: None, machine: None, pool: Some(self.pool(scope, name).await?.0) })
             }
+            (_, Reply::Machine(key)) => {
+                let wanted = key.clone();
+                let item = self.0.read(scope, move |view, _now| view.item(&wanted)).await?;
+                let resource = match item.resource {
+                    Some(id) => self.resource(scope, id).await?.map(|(resource, _)| resource),
+                    None => None,
+                };
+                let machine = Some(tell_item(&key.pool, &item, self.0.reading()));
+                Ok(Seen { resource, machine, pool: None })
+            }
+            (_, Reply::Resource(last)) => {
+                let id = last.id;
+                let read = move |view: View<'_>, _now| view.machine_of(id).map(|key| (view.item(&key), key));
+                let machine = self.0.read(scope, read).await?;
+                let found = self.resource(scope, id).await?.map(|(resource, _)| resource);
+                let forgotten = || SeenResource { resource: last, leases: Vec::new(), in_use: 0, in_cleaning: 0 };
+                let resource = found.unwrap_or_else(|| tell_resource(&forgotten(), scope, self.0.reading()));
+                let machine = machine.map(|(item, key)| tell_item(&key.pool, &item, self.0.reading()));
+                Ok(Seen { resource: Some(resource), machine, pool: None })
+            }
+            (_, Reply::Done | Reply::Leases(_) | Reply::Pool(_)) => {
+                Err(RpcError::Bug("the core answered without a resource"))
+            }
+        }
+    }
+
+    /// The resource of a request: named, or the one that stands for a machine now.
+    async fn named(&self, scope: &Scope, target: Target) -> Result<ResourceId, RpcError> {
+        match target {
+            Target::Resource(id) => Ok(id),
+            Target::Machine(name) => {
+                let read = move |view: View<'_>, _now| {
+                    let key = view.known_machine(&name)?;
+                    view.resource_of(&key).ok_or_else(|| Core::no_resource_for(&key))
+                };
+                Ok(self.0.read(scope, read).await?.map_err(SubmitError::Rejected)?)
+            }
+            Target::OfLease(_) | Target::Pool(_) => Err(RpcError::Bug("a request names no resource")),
         }
     }
 

@@ -272,7 +272,7 @@ fn update(leases: &mut [Arc<Lease>], newer: Arc<Lease>) {
 pub(crate) fn leases_of(reply: Reply) -> Result<Vec<Arc<Lease>>, RpcError> {
     match reply {
         Reply::Leases(leases) if !leases.is_empty() => Ok(leases),
-        Reply::Leases(_) | Reply::Done | Reply::Resource(_) | Reply::Pool(_) => {
+        Reply::Leases(_) | Reply::Done | Reply::Resource(_) | Reply::Pool(_) | Reply::Machine(_) => {
             Err(RpcError::Bug("the core answered without a lease"))
         }
     }

@@ -107,6 +107,7 @@ fn snapshot(store: &Snapshot) -> Snapshot {
     sorted.leases.sort_by_key(|lease| lease.id);
     sorted.resources.sort_by_key(|resource| resource.id);
     sorted.pools.sort_by(|a, b| a.name.cmp(&b.name));
+    sorted.machines.sort_by(|a, b| a.key.cmp(&b.key));
     sorted
 }
 
@@ -142,6 +143,7 @@ async fn every_state_comes_back<B: Bench>() {
     }
     all.pools.push(Arc::new(samples.pool("linux", 999)));
     all.pools.push(Arc::new(samples.pool("Grüße \"π\"", 1000)));
+    all.machines = (0..30).map(|n| Arc::new(samples.machine(&format!("builder-{n}"), 900 + n))).collect();
     all.floor = Revision(3);
     store.commit(&all, epoch).await.unwrap();
 
@@ -154,6 +156,7 @@ async fn every_state_comes_back<B: Bench>() {
         leases: all.leases.iter().map(|l| Lease::clone(l)).collect(),
         resources: all.resources.iter().map(|r| Resource::clone(r)).collect(),
         pools: all.pools.iter().map(|p| wharfinger_core::PoolRow::clone(p)).collect(),
+        machines: all.machines.iter().map(|m| wharfinger_core::Machine::clone(m)).collect(),
     };
     assert_eq!(snapshot(&before), snapshot(&expected));
 
@@ -346,7 +349,7 @@ async fn changes_come_in_order_and_in_pages<B: Bench>() {
     let store = bench.open().await;
     let epoch = store.acquire().await.unwrap();
     let mut samples = Samples::new(8);
-    // Revisions 1 to 30: two of three are leases, then resources; 31 is a pool; 32 changes the lease of 1 again.
+    // Revisions 1 to 30: two of three are leases, then resources; 31 is a pool; 29 and 31 are machines too; 32 changes the lease of 1 again.
     let mut all = batch(0, 31);
     for n in 1..=30 {
         if n % 3 == 0 {
@@ -356,21 +359,24 @@ async fn changes_come_in_order_and_in_pages<B: Bench>() {
         }
     }
     all.pools.push(Arc::new(samples.pool("linux", 31)));
+    all.machines.push(Arc::new(samples.machine("builder-1", 31)));
+    all.machines.push(Arc::new(samples.machine("builder-2", 29)));
     store.commit(&all, epoch).await.unwrap();
     let again = Lease { revision: Revision(32), ..Lease::clone(&all.leases[0]) };
     store.commit(&with_leases(31, [again]), epoch).await.unwrap();
 
     let whole = store.changes_since(Revision(0), 1000).await.unwrap();
     assert_eq!((whole.revision, whole.more), (Revision(32), false));
-    assert_eq!((whole.leases.len(), whole.resources.len(), whole.pools.len()), (20, 10, 1));
+    assert_eq!((whole.leases.len(), whole.resources.len(), whole.pools.len(), whole.machines.len()), (20, 10, 1, 2));
     assert!(whole.leases.is_sorted_by_key(|l| l.revision) && whole.resources.is_sorted_by_key(|r| r.revision));
     assert_eq!(whole.leases.last().unwrap().id, all.leases[0].id);
 
     for limit in [1, 2, 7, 30, 31] {
         let mut after = Revision(0);
-        let mut seen = Vec::new();
+        let (mut seen, mut machines) = (Vec::new(), 0);
         loop {
             let page = store.changes_since(after, limit).await.unwrap();
+            machines += page.machines.len();
             let rows = (page.leases.iter().map(|l| l.revision.0))
                 .chain(page.resources.iter().map(|r| r.revision.0))
                 .chain(page.pools.iter().map(|p| p.revision.0));
@@ -387,6 +393,7 @@ async fn changes_come_in_order_and_in_pages<B: Bench>() {
             after = page.revision;
         }
         assert_eq!(seen, (2..=32).collect::<Vec<_>>(), "limit {limit}");
+        assert_eq!(machines, 2, "limit {limit}");
     }
     let none = store.changes_since(Revision(32), 5).await.unwrap();
     assert_eq!((none.revision, none.more, none.leases.len()), (Revision(32), false, 0));

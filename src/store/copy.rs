@@ -1,12 +1,12 @@
 //! Copies of a whole store: into another store, or into a file and back. Active leases, tokens, revisions and the audit trail are
 //! kept, so that holders, watches and repeated requests find no change.
 //!
-//! A dump is text with one JSON value a line: a header that names the columns, the audit trail, pools, resources, leases, and a last
+//! A dump is text with one JSON value a line: a header that names the columns, the audit trail, pools, machines, resources, leases, and a last
 //! line with their numbers, by which an incomplete file is detected.
 
 use super::row::{
-    Array, Cells, Column, EVENT, Interner, LEASE, POOL, RESOURCE, decode_event, decode_lease, decode_pool,
-    decode_resource, encode_event, encode_lease, encode_pool, encode_resource, rows,
+    Array, Cells, Column, EVENT, Interner, LEASE, MACHINE, POOL, RESOURCE, decode_event, decode_lease, decode_machine,
+    decode_pool, decode_resource, encode_event, encode_lease, encode_machine, encode_pool, encode_resource, rows,
 };
 use super::{CommitError, EventQuery, Store, StoreError, StoredEvent};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use wharfinger_core::{
-    Batch, Event, EventKind, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Subject, Timestamp,
+    Batch, Event, EventKind, Lease, LeaseId, Machine, PoolRow, Resource, ResourceId, Revision, Snapshot, Subject,
+    Timestamp,
 };
 
 /// Maximum number of rows of one commit.
@@ -31,8 +32,16 @@ pub struct Copied {
     pub resources: usize,
     /// Pools with settings of an operator.
     pub pools: usize,
+    /// Machines with orders of an operator.
+    #[serde(default, skip_serializing_if = "none")]
+    pub machines: usize,
     /// Entries of the audit trail.
     pub events: usize,
+}
+
+/// Dumps of older versions have no number of machines.
+fn none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The reason why a copy failed.
@@ -76,6 +85,9 @@ struct Header {
     leases: Vec<String>,
     resources: Vec<String>,
     pools: Vec<String>,
+    /// Older versions had none.
+    #[serde(default)]
+    machines: Vec<String>,
     events: Vec<String>,
 }
 
@@ -143,6 +155,7 @@ async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Resul
         leases: snapshot.leases.len(),
         resources: snapshot.resources.len(),
         pools: snapshot.pools.len(),
+        machines: snapshot.machines.len(),
         events: 0,
     };
     let mut base = Revision(0);
@@ -178,12 +191,13 @@ async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Resul
         floor: snapshot.floor,
         now: snapshot.now,
         pools: snapshot.pools.iter().cloned().map(Arc::new).collect(),
+        machines: snapshot.machines.iter().cloned().map(Arc::new).collect(),
         ..Batch::default()
     };
     commit(to, last, epoch).await?;
 
     if sorted(to.load().await?) != sorted(snapshot) {
-        return Err(CopyError::Differs("leases, resources or pools"));
+        return Err(CopyError::Differs("leases, resources, pools or machines"));
     }
     let mut read = DefaultHasher::new();
     let mut again = Trail::Store { store: to, after: Revision(0), to: Revision(i64::MAX as u64) };
@@ -211,6 +225,7 @@ fn sorted(mut snapshot: Snapshot) -> Snapshot {
     snapshot.leases.sort_by_key(|lease| lease.id);
     snapshot.resources.sort_by_key(|resource| resource.id);
     snapshot.pools.sort_by(|a, b| a.name.cmp(&b.name));
+    snapshot.machines.sort_by(|a, b| a.key.cmp(&b.key));
     snapshot
 }
 
@@ -261,6 +276,7 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         leases: names(LEASE),
         resources: names(RESOURCE),
         pools: names(POOL),
+        machines: names(MACHINE),
         events: names(EVENT),
     };
     line(out, &header)?;
@@ -283,6 +299,12 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         encode_pool(pool, &mut array);
         line(out, &("pool", array.0))?;
         copied.pools += 1;
+    }
+    for machine in &snapshot.machines {
+        let mut array = Array::default();
+        encode_machine(machine, &mut array);
+        line(out, &("machine", array.0))?;
+        copied.machines += 1;
     }
     for resource in &snapshot.resources {
         let mut array = Array::default();
@@ -342,8 +364,13 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
     if header.wharfinger_dump > VERSION {
         return Err(wrong(1, format!("it is of version {}, this wharfinger reads {VERSION}", header.wharfinger_dump)));
     }
-    let tables =
-        [(&header.leases, LEASE), (&header.resources, RESOURCE), (&header.pools, POOL), (&header.events, EVENT)];
+    let tables = [
+        (&header.leases, LEASE),
+        (&header.resources, RESOURCE),
+        (&header.pools, POOL),
+        (&header.events, EVENT),
+        (&header.machines, MACHINE),
+    ];
     for (theirs, ours) in tables {
         // New columns stand behind the others.
         let known = theirs.len() <= ours.len() && theirs.iter().zip(ours).all(|(theirs, ours)| theirs == ours.name);
@@ -375,6 +402,7 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
                 leases: snapshot.leases.len(),
                 resources: snapshot.resources.len(),
                 pools: snapshot.pools.len(),
+                machines: snapshot.machines.len(),
                 events: events.len(),
             };
             if counted != found {
@@ -390,6 +418,10 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
             "pool" => {
                 let pool: PoolRow = decode_pool(&cells.padded(POOL.len()), &mut interner).map_err(said)?;
                 snapshot.pools.push(pool);
+            }
+            "machine" => {
+                let machine: Machine = decode_machine(&cells.padded(MACHINE.len()), &mut interner).map_err(said)?;
+                snapshot.machines.push(machine);
             }
             "resource" => {
                 let resource: Resource = decode_resource(&cells.padded(RESOURCE.len()), &mut interner).map_err(said)?;
@@ -449,6 +481,7 @@ mod tests {
             batch.events.push(event(n, Subject::Pool(Arc::from("linux"))));
         }
         batch.pools.push(Arc::new(samples.pool("linux", count)));
+        batch.machines.push(Arc::new(samples.machine("builder-1", count)));
         store.commit(&batch, epoch).await.unwrap();
         store
     }
@@ -476,7 +509,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sqlite = crate::store::SqliteStore::open(&folder.path().join("w.db")).await.unwrap();
         let copied = copy(&memory, &sqlite).await.unwrap();
-        assert_eq!((copied.leases, copied.resources, copied.pools), (2500, 833, 1));
+        assert_eq!((copied.leases, copied.resources, copied.pools, copied.machines), (2500, 833, 1, 1));
         same(&memory, &sqlite).await;
         #[cfg(feature = "postgres")]
         if let Some(settings) = crate::store::postgres::testing::settings().await {

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
-use wharfinger_core::{Batch, Event, Lease, LeaseId, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
+use wharfinger_core::{
+    Batch, Event, Lease, LeaseId, Machine, MachineKey, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp,
+};
 
 /// A fault of the next commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +51,7 @@ struct Data {
     leases: BTreeMap<LeaseId, Arc<Lease>>,
     resources: BTreeMap<ResourceId, Arc<Resource>>,
     pools: BTreeMap<Arc<str>, Arc<PoolRow>>,
+    machines: BTreeMap<MachineKey, Arc<Machine>>,
     events: Vec<StoredEvent>,
     faults: VecDeque<Fault>,
     forgotten: BTreeMap<Revision, (Timestamp, Forgotten)>,
@@ -117,6 +120,7 @@ impl MemoryStore {
             leases: data.leases.values().map(|lease| Lease::clone(lease)).collect(),
             resources: data.resources.values().map(|resource| Resource::clone(resource)).collect(),
             pools: data.pools.values().map(|pool| PoolRow::clone(pool)).collect(),
+            machines: data.machines.values().map(|machine| Machine::clone(machine)).collect(),
         }
     }
 
@@ -202,6 +206,7 @@ impl Data {
         self.leases.extend(batch.leases.iter().map(|lease| (lease.id, lease.clone())));
         self.resources.extend(batch.resources.iter().map(|resource| (resource.id, resource.clone())));
         self.pools.extend(batch.pools.iter().map(|pool| (pool.name.clone(), pool.clone())));
+        self.machines.extend(batch.machines.iter().map(|machine| (machine.key.clone(), machine.clone())));
         for id in &batch.forgotten_leases {
             self.leases.remove(id);
         }
@@ -239,6 +244,7 @@ impl Data {
             leases: self.leases.values().filter(|l| among(l.revision)).map(|l| Lease::clone(l)).collect(),
             resources: self.resources.values().filter(|r| among(r.revision)).map(|r| Resource::clone(r)).collect(),
             pools: self.pools.values().filter(|p| among(p.revision)).map(|p| PoolRow::clone(p)).collect(),
+            machines: self.machines.values().filter(|m| among(m.revision)).map(|m| Machine::clone(m)).collect(),
             forgotten: self
                 .forgotten
                 .values()
@@ -250,6 +256,7 @@ impl Data {
         changes.leases.sort_by_key(|lease| lease.revision);
         changes.resources.sort_by_key(|resource| resource.revision);
         changes.pools.sort_by_key(|pool| pool.revision);
+        changes.machines.sort_by_key(|machine| machine.revision);
         changes
     }
 }

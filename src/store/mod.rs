@@ -40,7 +40,9 @@ pub use sqlite::SqliteStore;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use wharfinger_core::{Batch, Lease, LeaseId, Millis, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp};
+use wharfinger_core::{
+    Batch, Lease, LeaseId, Machine, Millis, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp,
+};
 
 /// Number of the leader that may write. The store refuses a commit with another epoch, so a deposed leader cannot write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -123,6 +125,8 @@ pub struct Changes {
     pub resources: Vec<Resource>,
     /// Pools, by revision.
     pub pools: Vec<PoolRow>,
+    /// Machines, by revision.
+    pub machines: Vec<Machine>,
     /// Forgotten rows, by revision.
     pub forgotten: Vec<Forgotten>,
 }

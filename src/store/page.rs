@@ -18,6 +18,7 @@ pub(super) fn trim(changes: &mut Changes, limit: usize) -> Trimmed {
     let mut revisions: Vec<Revision> = (changes.leases.iter().map(|l| l.revision))
         .chain(changes.resources.iter().map(|r| r.revision))
         .chain(changes.pools.iter().map(|p| p.revision))
+        .chain(changes.machines.iter().map(|m| m.revision))
         .chain(changes.forgotten.iter().map(|f| f.revision))
         .collect();
     revisions.sort_unstable();
@@ -28,6 +29,7 @@ pub(super) fn trim(changes: &mut Changes, limit: usize) -> Trimmed {
     changes.leases.retain(|l| l.revision < first_left_out);
     changes.resources.retain(|r| r.revision < first_left_out);
     changes.pools.retain(|p| p.revision < first_left_out);
+    changes.machines.retain(|m| m.revision < first_left_out);
     changes.forgotten.retain(|f| f.revision < first_left_out);
     changes.revision = Revision(first_left_out.0 - 1);
     changes.more = true;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use wharfinger_core::{
     Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, FailReason, Fault, Finding, GroupId,
-    Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Millis, Op, Outcome, Parent, PoolRow, Reason, Resource,
-    ResourceId, ResourceState, Revision, Selector, Source, Subject, Texts, Timestamp, WorkFailure,
+    Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Machine, MachineKey, Millis, Op, Order, Outcome, Parent,
+    PoolRow, Reason, Resource, ResourceId, ResourceState, Revision, Selector, Source, Subject, Texts, Timestamp,
+    WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].
@@ -273,6 +274,20 @@ impl Samples {
                 })
                 .collect(),
         }
+    }
+
+    /// The orders of an operator on a machine.
+    pub(super) fn machine(&mut self, item: &str, revision: u64) -> Machine {
+        let mut machine = Machine::new(MachineKey { pool: Arc::from("linux"), item: Arc::from(item) });
+        machine.revision = Revision(revision);
+        machine.cordoned = self.maybe(Self::order);
+        machine.drained = self.maybe(Self::order);
+        machine.held = self.maybe(Self::order);
+        machine
+    }
+
+    fn order(&mut self) -> Order {
+        Order { by: self.word(), reason: self.word(), at: self.time(), until: self.maybe(Self::time) }
     }
 
     /// The settings of an operator for a pool.

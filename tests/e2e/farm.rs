@@ -156,7 +156,8 @@ impl Farm {
 
     pub(crate) fn check(&self, resource: &str) {
         let mut admin = self.client.admin();
-        let target = pb::CheckRequest { resource_id: resource.into(), reason: "test".into() };
+        let target =
+            pb::CheckRequest { resource_id: resource.into(), reason: "test".into(), ..pb::CheckRequest::default() };
         self.runtime.block_on(admin.check(target)).unwrap();
     }
 

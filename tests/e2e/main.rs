@@ -25,6 +25,7 @@ mod history;
 mod hosts;
 mod kill;
 mod landing;
+mod machines;
 mod many_watches;
 mod messages;
 mod notices;

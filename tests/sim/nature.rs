@@ -5,8 +5,8 @@ use crate::pools;
 use crate::rng::Rng;
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Caller, Core, Input, LeaseId, Millis, Notice, NoticeKind, NoticeTarget, ResourceId,
-    Timestamp,
+    AdminRequest, AdminVerb, Caller, Core, Input, LeaseId, MachineName, MachineVerb, Millis, Notice, NoticeKind,
+    NoticeTarget, ResourceId, Timestamp,
 };
 
 /// Something happens to some resource; what is said of it comes when it comes: late, twice, or for a stranger.
@@ -97,6 +97,20 @@ pub(crate) fn command(core: &Core, rng: &mut Rng) -> Input {
     let leases: Vec<LeaseId> = core.leases(None).map(|row| row.id).collect();
     let pool: Arc<str> = Arc::from(rng.pick(&[pools::HOSTS, pools::BOATS, pools::RED, pools::BLUE]).expect("some"));
     let id = rng.pick(&resources).unwrap_or(ResourceId::new(1));
+    // A machine, by its name: the resource that stands for it may be gone.
+    let item = core.resource(id).and_then(|row| row.item.clone().map(|item| (row.pool.clone(), item)));
+    if let Some((pool, item)) = item.filter(|_| rng.chance(300)) {
+        let verb = match rng.below(8) {
+            0 | 1 => MachineVerb::Cordon,
+            2 => MachineVerb::Uncordon,
+            3 => MachineVerb::Drain(rng.chance(500).then(|| Millis::secs(rng.between(1, 30)))),
+            4 => MachineVerb::Undrain,
+            5 => MachineVerb::Hold(Millis::secs(rng.between(1, 30))),
+            6 => MachineVerb::Quarantine,
+            _ => MachineVerb::Recover,
+        };
+        return said(AdminVerb::OnMachine(MachineName { pool: Some(pool), item }, verb));
+    }
     let verb = match rng.below(16) {
         0 => AdminVerb::CordonPool(pool),
         1 | 2 => AdminVerb::UncordonPool(pool),
@@ -121,6 +135,11 @@ pub(crate) fn undo(core: &Core) -> Vec<Input> {
     let mut inputs = Vec::new();
     for pool in core.pools() {
         inputs.push(said(AdminVerb::UncordonPool(pool.config.name.clone())));
+    }
+    for machine in core.machines() {
+        let name = || MachineName::from(machine.key.clone());
+        inputs.push(said(AdminVerb::OnMachine(name(), MachineVerb::Uncordon)));
+        inputs.push(said(AdminVerb::OnMachine(name(), MachineVerb::Recover)));
     }
     for row in core.resources(None) {
         inputs.push(said(AdminVerb::Uncordon(row.id)));

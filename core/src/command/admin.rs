@@ -1,177 +1,309 @@
-//! Requests of operators. Every verb is valid in every state; one that cannot apply changes nothing but the audit
-//! trail.
+//! Requests of operators. Every verb is valid in every state but GONE; one that cannot apply changes nothing but the audit
+//! trail. A verb on a resource that stands for a machine is an order on the machine: it outlives the resource.
 
 use super::{reject, unknown_resource};
 use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::{
-    AdminRequest, AdminVerb, CauseChain, Cordon, EventKind, Hold, Link, Reason, Rejection, RejectionKind, Reply,
-    ResourceId, Source, Subject,
+    AdminRequest, AdminVerb, Caller, CauseChain, Cordon, EventKind, Hold, Link, MachineKey, MachineName, MachineVerb, Millis,
+    Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Source, Stage, Subject, Timestamp,
 };
 use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// Who asks, and why.
+struct Said {
+    principal: Arc<str>,
+    reason: Arc<str>,
+}
+
+/// What a verb is on: a machine, a resource, or a resource that stands for a machine.
+struct Place {
+    machine: Option<MachineKey>,
+    resource: Option<ResourceId>,
+}
 
 impl Core {
     pub(crate) fn on_admin(&mut self, request: AdminRequest) -> Result<Reply, Rejection> {
         let AdminRequest { caller, reason, verb } = request;
-        let principal = caller.principal.clone();
-        let said = |id: ResourceId, reason_kind: Reason, core: &Core| -> CauseChain {
-            alloc::vec![Link {
-                subject: Subject::Resource(id),
-                reason: reason_kind,
-                detail: reason.clone(),
-                source: Source::Operator(principal.clone()),
-                at: core.now(),
-            }]
-        };
-        let cordon = Cordon { by: principal.clone(), reason: reason.clone() };
+        let said = Said { principal: caller.principal.clone(), reason };
         match verb {
-            AdminVerb::CordonPool(name) => self.on_cordon(&name, Some(cordon), &principal, &reason),
-            AdminVerb::UncordonPool(name) => self.on_cordon(&name, None, &principal, &reason),
-            AdminVerb::Cordon(id) => {
-                self.must_exist(id)?;
-                self.set_cordon(id, Some(cordon));
-                self.event(EventKind::ResourceCordoned, &principal, Subject::Resource(id), &*reason);
-                self.resource_reply(id)
-            }
-            AdminVerb::Uncordon(id) => {
-                self.must_exist(id)?;
-                self.set_cordon(id, None);
-                self.event(EventKind::ResourceUncordoned, &principal, Subject::Resource(id), &*reason);
-                let link = said(id, Reason::Operator, self).remove(0);
-                self.then(Consequence::Undrain { resource: id, root: id, reasons: &[Reason::Operator], link });
-                self.resource_reply(id)
-            }
-            AdminVerb::Drain(id, deadline) => {
-                self.must_exist(id)?;
-                self.event(EventKind::ResourceDrainAsked, &principal, Subject::Resource(id), &*reason);
-                let chain = said(id, Reason::Operator, self);
-                let deadline = deadline.map(|span| self.now().after(span));
-                self.then(Consequence::Drain { resource: id, cause: chain, deadline });
-                self.resource_reply(id)
-            }
-            AdminVerb::Check(id) => {
-                self.must_exist(id)?;
-                self.event(EventKind::ResourceCheckAsked, &principal, Subject::Resource(id), &*reason);
-                let chain = said(id, Reason::Operator, self);
-                self.then(Consequence::Doubt { resource: id, cause: chain, missed: false });
-                self.resource_reply(id)
-            }
-            AdminVerb::Taint(id) => {
-                self.must_exist(id)?;
-                self.event(EventKind::ResourceTainted, &principal, Subject::Resource(id), &*reason);
-                let chain = said(id, Reason::HolderTainted, self);
-                self.then(Consequence::Doubt { resource: id, cause: chain, missed: false });
-                self.resource_reply(id)
-            }
-            AdminVerb::Quarantine(id) => {
-                self.must_exist(id)?;
-                self.quarantine(id, cordon, said(id, Reason::Operator, self), &principal);
-                self.resource_reply(id)
-            }
-            AdminVerb::Recover(id) => {
-                self.must_exist(id)?;
-                self.event(EventKind::ResourceRecoverAsked, &principal, Subject::Resource(id), &*reason);
-                let link = said(id, Reason::Operator, self).remove(0);
-                self.then(Consequence::TakeBack { resource: id, link });
-                self.resource_reply(id)
-            }
-            AdminVerb::Hold(id, span) => {
-                self.must_exist(id)?;
-                self.hold_for(id, span, &principal, &reason)
-            }
+            AdminVerb::CordonPool(name) => self.on_cordon(&name, Some(said.cordon()), &said),
+            AdminVerb::UncordonPool(name) => self.on_cordon(&name, None, &said),
+            AdminVerb::Cordon(id) => self.on_resource(id, MachineVerb::Cordon, &said),
+            AdminVerb::Uncordon(id) => self.on_resource(id, MachineVerb::Uncordon, &said),
+            AdminVerb::Drain(id, deadline) => self.on_resource(id, MachineVerb::Drain(deadline), &said),
+            AdminVerb::Undrain(id) => self.on_resource(id, MachineVerb::Undrain, &said),
+            AdminVerb::Check(id) => self.on_resource(id, MachineVerb::Check, &said),
+            AdminVerb::Taint(id) => self.on_resource(id, MachineVerb::Taint, &said),
+            AdminVerb::Quarantine(id) => self.on_resource(id, MachineVerb::Quarantine, &said),
+            AdminVerb::Recover(id) => self.on_resource(id, MachineVerb::Recover, &said),
+            AdminVerb::Hold(id, span) => self.on_resource(id, MachineVerb::Hold(span), &said),
             AdminVerb::HoldLease(id, span) => {
                 let lease = self.seen_lease(id, &caller)?;
                 let Some(assignment) = lease.assignment() else {
                     let message = format!("{id} has no resource now: hold the resource itself, by its id");
                     return Err(reject(RejectionKind::Precondition, "NO_RESOURCE", "lease_id", message));
                 };
-                self.hold_for(assignment.resource, span, &principal, &reason)
+                self.on_resource(assignment.resource, MachineVerb::Hold(span), &said)
             }
-            AdminVerb::Recycle(id) => {
-                self.must_exist(id)?;
-                self.event(EventKind::ResourceRecycleAsked, &principal, Subject::Resource(id), &*reason);
-                let chain = said(id, Reason::Operator, self);
-                let actor = principal.clone();
-                self.then(Consequence::Remove { resource: id, cause: chain, end: End::Planned, actor });
-                self.resource_reply(id)
+            AdminVerb::Recycle(id) => self.on_resource(id, MachineVerb::Recycle, &said),
+            AdminVerb::ForceDestroy(id) => self.on_resource(id, MachineVerb::ForceDestroy, &said),
+            AdminVerb::OnMachine(name, verb) => {
+                let key = self.known_machine(&name)?;
+                let resource = self.resource_of(&key);
+                self.act(&Place { machine: Some(key.clone()), resource }, verb, &said)?;
+                Ok(Reply::Machine(key))
             }
-            AdminVerb::ForceDestroy(id) => {
-                self.must_exist(id)?;
-                self.event(EventKind::ResourceForceDestroyAsked, &principal, Subject::Resource(id), &*reason);
-                let chain = said(id, Reason::Operator, self);
-                self.force_destroy(id, chain, &principal);
-                self.resource_reply(id)
-            }
-            AdminVerb::Break(id) => {
-                let lease = self.seen_lease(id, &caller)?;
-                if let Some(child) = lease.spec.child {
-                    let message = format!("{id} is held by {child}: recycle that resource instead");
-                    return Err(reject(RejectionKind::Precondition, "HELD_BY_BROKER", "lease_id", message));
-                }
-                let link = Link {
-                    subject: Subject::Lease(id),
-                    reason: Reason::Operator,
-                    detail: reason,
-                    source: Source::Operator(principal.clone()),
-                    at: self.now(),
-                };
-                self.bring_about(Consequence::Break { lease: id, cause: alloc::vec![link], actor: principal });
-                Ok(Reply::Leases(self.lease(id).cloned().into_iter().collect()))
-            }
+            AdminVerb::Break(id) => self.on_break(id, &caller, said),
         }
     }
 
-    fn must_exist(&self, id: ResourceId) -> Result<(), Rejection> {
-        self.resource(id).map(|_| ()).ok_or_else(|| unknown_resource(id))
-    }
-
-    fn resource_reply(&self, id: ResourceId) -> Result<Reply, Rejection> {
+    fn on_resource(&mut self, id: ResourceId, verb: MachineVerb, said: &Said) -> Result<Reply, Rejection> {
+        self.must_be_there(id)?;
+        self.act(&Place { machine: self.machine_of(id), resource: Some(id) }, verb, said)?;
         self.resource(id).cloned().map(Reply::Resource).ok_or_else(|| unknown_resource(id))
     }
 
-    fn on_cordon(
-        &mut self,
-        name: &Arc<str>,
-        cordon: Option<Cordon>,
-        principal: &Arc<str>,
-        reason: &Arc<str>,
-    ) -> Result<Reply, Rejection> {
+    /// A resource that is gone takes no orders. The answer names what stands in its stead.
+    fn must_be_there(&self, id: ResourceId) -> Result<(), Rejection> {
+        let row = self.resource(id).ok_or_else(|| unknown_resource(id))?;
+        if row.state.stage() != Stage::Gone {
+            return Ok(());
+        }
+        let message = match self.successor(id) {
+            Some((key, Some(next))) => {
+                format!("{id} is gone: {key} is {next} now; name that, or {key}")
+            }
+            Some((key, None)) => {
+                format!(
+                    "{id} is gone, and no resource stands for {key} now: name {key} to give an order on the machine"
+                )
+            }
+            None => format!(
+                "{id} is gone, and what was ordered for it ended with it: `wharfinger resources --pool {}` lists what there is",
+                row.pool
+            ),
+        };
+        Err(reject(RejectionKind::Precondition, "RESOURCE_GONE", "resource_id", message))
+    }
+
+    /// The machine of this name, configured or under an order.
+    ///
+    /// # Errors
+    /// `UNKNOWN_MACHINE`, `AMBIGUOUS_MACHINE`.
+    pub fn known_machine(&self, name: &MachineName) -> Result<MachineKey, Rejection> {
+        let fits = |pool: &Arc<str>| name.pool.as_ref().is_none_or(|wanted| wanted == pool);
+        let mut found: Vec<MachineKey> = Vec::new();
+        for pool in self.pool_entries().filter(|pool| fits(&pool.config.name)) {
+            let configured = pool.config.inventory.iter().flatten().any(|item| item.name == name.item);
+            let key = MachineKey { pool: pool.config.name.clone(), item: name.item.clone() };
+            if configured || self.resource_of(&key).is_some() {
+                found.push(key);
+            }
+        }
+        for machine in self.machines().filter(|row| row.key.item == name.item && fits(&row.key.pool)) {
+            if !found.contains(&machine.key) {
+                found.push(machine.key.clone());
+            }
+        }
+        if let [one] = &found[..] {
+            return Ok(one.clone());
+        }
+        if found.is_empty() {
+            let message = format!(
+                "no machine {:?}: `wharfinger pools` lists the pools, and the items of each; a machine is POOL/ITEM",
+                name.to_string()
+            );
+            return Err(reject(RejectionKind::NotFound, "UNKNOWN_MACHINE", "machine", message));
+        }
+        let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let message =
+            format!("{} pools have a machine {:?}: name one of {}", found.len(), &*name.item, names.join(", "));
+        Err(reject(RejectionKind::Invalid, "AMBIGUOUS_MACHINE", "machine", message))
+    }
+
+    fn act(&mut self, place: &Place, verb: MachineVerb, said: &Said) -> Result<(), Rejection> {
+        match verb {
+            MachineVerb::Cordon | MachineVerb::Uncordon => {
+                self.cordon(place, verb == MachineVerb::Cordon, said);
+            }
+            MachineVerb::Drain(deadline) => {
+                self.order(place, Self::order_drain, Some(said.order(self.now(), None)));
+                self.say(place, EventKind::ResourceDrainAsked, EventKind::MachineDrained, said);
+                if let Some(id) = self.target(place) {
+                    let deadline = deadline.map(|span| self.now().after(span));
+                    self.then(Consequence::Drain { resource: id, cause: self.said(id, said), deadline });
+                }
+            }
+            MachineVerb::Undrain => {
+                self.say(place, EventKind::ResourceUndrainAsked, EventKind::MachineUndrained, said);
+                self.undrain_place(place, said);
+            }
+            MachineVerb::Check | MachineVerb::Taint => {
+                let id = self.needed(place)?;
+                let (kind, reason) = if verb == MachineVerb::Check {
+                    (EventKind::ResourceCheckAsked, Reason::Operator)
+                } else {
+                    (EventKind::ResourceTainted, Reason::HolderTainted)
+                };
+                self.event(kind, &said.principal, Subject::Resource(id), &*said.reason);
+                let cause = alloc::vec![Link { reason, ..self.said(id, said).remove(0) }];
+                self.then(Consequence::Doubt { resource: id, cause, missed: false });
+            }
+            MachineVerb::Quarantine => {
+                self.order(place, Self::order_hold, Some(said.order(self.now(), None)));
+                match self.target(place).filter(|id| !self.is_leaving(*id)) {
+                    Some(id) => self.quarantine(id, said),
+                    None => self.say_held(place, said),
+                }
+            }
+            MachineVerb::Hold(span) => self.hold_for(place, span, said)?,
+            MachineVerb::Recover => {
+                self.order(place, Self::order_hold, None);
+                self.say(place, EventKind::ResourceRecoverAsked, EventKind::MachineHoldOver, said);
+                if let Some(id) = self.target(place) {
+                    let link = self.said(id, said).remove(0);
+                    self.then(Consequence::TakeBack { resource: id, link });
+                }
+            }
+            MachineVerb::Recycle => {
+                let id = self.needed(place)?;
+                self.order(place, Self::order_hold, None);
+                self.event(EventKind::ResourceRecycleAsked, &said.principal, Subject::Resource(id), &*said.reason);
+                let (cause, actor) = (self.said(id, said), said.principal.clone());
+                self.then(Consequence::Remove { resource: id, cause, end: End::Planned, actor });
+            }
+            MachineVerb::ForceDestroy => {
+                let id = self.needed(place)?;
+                self.order(place, Self::order_hold, None);
+                self.event(EventKind::ResourceForceDestroyAsked, &said.principal, Subject::Resource(id), &*said.reason);
+                self.force_destroy(id, self.said(id, said), &said.principal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an order on the machine, if there is one.
+    fn order(&mut self, place: &Place, give: fn(&mut Self, &MachineKey, Option<Order>), order: Option<Order>) {
+        if let Some(key) = &place.machine {
+            give(self, key, order);
+        }
+    }
+
+    /// The resource to which an order applies: of a machine, the one that stands for it now.
+    fn target(&self, place: &Place) -> Option<ResourceId> {
+        let now = place.machine.as_ref().and_then(|key| self.resource_of(key));
+        now.or(place.resource)
+    }
+
+    /// The resource of a verb that is about a resource.
+    fn needed(&self, place: &Place) -> Result<ResourceId, Rejection> {
+        match (place.resource, &place.machine) {
+            (Some(id), _) => Ok(id),
+            (None, Some(key)) => Err(Self::no_resource_for(key)),
+            (None, None) => Err(reject(RejectionKind::Precondition, "NO_RESOURCE", "machine", String::new())),
+        }
+    }
+
+    /// The refusal of a request for the resource of a machine for which none stands.
+    pub fn no_resource_for(key: &MachineKey) -> Rejection {
+        let message = format!("no resource stands for {key} now: `wharfinger resources` says why");
+        reject(RejectionKind::Precondition, "NO_RESOURCE", "machine", message)
+    }
+
+    /// Writes an entry of the audit trail on the resource, or else on the machine.
+    fn say(&mut self, place: &Place, on_resource: EventKind, on_machine: EventKind, said: &Said) {
+        match (self.target(place), &place.machine) {
+            (Some(id), _) => self.event(on_resource, &said.principal, Subject::Resource(id), &*said.reason),
+            (None, Some(key)) => self.machine_event(key, on_machine, &said.principal, &said.reason),
+            (None, None) => {}
+        }
+    }
+
+    fn cordon(&mut self, place: &Place, on: bool, said: &Said) {
+        let (of_resource, of_machine) = if on {
+            (EventKind::ResourceCordoned, EventKind::MachineCordoned)
+        } else {
+            (EventKind::ResourceUncordoned, EventKind::MachineUncordoned)
+        };
+        match (&place.machine, place.resource) {
+            (Some(key), _) => self.order_cordon(key, on.then(|| said.order(self.now(), None))),
+            (None, Some(id)) => self.set_cordon(id, on.then(|| said.cordon())),
+            (None, None) => {}
+        }
+        self.say(place, of_resource, of_machine, said);
+        if !on {
+            self.undrain_place(place, said);
+        }
+    }
+
+    fn undrain_place(&mut self, place: &Place, said: &Said) {
+        self.order(place, Self::order_drain, None);
+        if let Some(id) = self.target(place) {
+            let link = self.said(id, said).remove(0);
+            self.then(Consequence::Undrain { resource: id, root: id, reasons: &[Reason::Operator], link });
+        }
+    }
+
+    /// The cause of what an operator does to a resource.
+    fn said(&self, id: ResourceId, said: &Said) -> CauseChain {
+        alloc::vec![self.link(id, Reason::Operator, &said.reason, Source::Operator(said.principal.clone()))]
+    }
+
+    fn on_cordon(&mut self, name: &Arc<str>, cordon: Option<Cordon>, said: &Said) -> Result<Reply, Rejection> {
         let kind = if cordon.is_some() { EventKind::PoolCordoned } else { EventKind::PoolUncordoned };
         if !self.cordon_pool(name, cordon) {
             let message = format!("no pool {name:?}: list them with `wharfinger pools`");
             return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message));
         }
-        self.event(kind, principal, Subject::Pool(name.clone()), &**reason);
+        self.event(kind, &said.principal, Subject::Pool(name.clone()), &*said.reason);
         self.reindex_members(name);
         Ok(Reply::Pool(name.clone()))
     }
 
-    fn quarantine(&mut self, id: ResourceId, cordon: Cordon, cause: CauseChain, principal: &Arc<str>) {
+    fn quarantine(&mut self, id: ResourceId, said: &Said) {
         // One that waits for its host has nothing to be looked at, and nothing to come back to.
         let waits_for_host =
             self.resource(id).is_some_and(|row| row.parent.is_some_and(|parent| parent.host.is_none()));
         if self.is_leaving(id) || waits_for_host {
             return;
         }
-        let hold = Hold { by: cordon.by, reason: cordon.reason, until: None };
-        self.then(Consequence::SetApart { resource: id, hold, cause, actor: principal.clone() });
+        let hold = Hold { by: said.principal.clone(), reason: said.reason.clone(), until: None };
+        let (cause, actor) = (self.said(id, said), said.principal.clone());
+        self.then(Consequence::SetApart { resource: id, hold, cause, actor });
     }
 
-    fn hold_for(
-        &mut self,
-        id: ResourceId,
-        span: crate::Millis,
-        principal: &Arc<str>,
-        reason: &Arc<str>,
-    ) -> Result<Reply, Rejection> {
-        if span <= crate::Millis::ZERO {
-            let message = alloc::string::String::from("a hold must be longer than 0: say how long it is to be kept");
+    fn hold_for(&mut self, place: &Place, span: Millis, said: &Said) -> Result<(), Rejection> {
+        if span <= Millis::ZERO {
+            let message = String::from("a hold must be longer than 0: say how long it is to be kept");
             return Err(reject(RejectionKind::Invalid, "HOLD_NOT_POSITIVE", "hold", message));
         }
-        let hold = Hold { by: principal.clone(), reason: reason.clone(), until: Some(self.now().after(span)) };
-        self.then(Consequence::Hold { resource: id, hold, actor: principal.clone() });
-        self.resource_reply(id)
+        let until = Some(self.now().after(span));
+        self.order(place, Self::order_hold, Some(said.order(self.now(), until)));
+        // One that is being made has nothing to show yet: it is held when it is there.
+        let there = |id: &ResourceId| {
+            self.resource(*id).is_some_and(|row| match row.state.stage() {
+                Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => true,
+                Stage::Coming | Stage::Leaving | Stage::Gone => false,
+            })
+        };
+        match self.target(place).filter(there) {
+            Some(id) => {
+                let hold = Hold { by: said.principal.clone(), reason: said.reason.clone(), until };
+                self.then(Consequence::Hold { resource: id, hold, actor: said.principal.clone() });
+            }
+            None => self.say_held(place, said),
+        }
+        Ok(())
+    }
+
+    fn say_held(&mut self, place: &Place, said: &Said) {
+        if let Some(key) = &place.machine {
+            self.machine_event(key, EventKind::MachineHeld, &said.principal, &said.reason);
+        }
     }
 
     /// Its capacity is free at once; what is left of it is the janitor's.
@@ -179,5 +311,32 @@ impl Core {
         let (cause, actor) = (chain.clone(), principal.clone());
         self.bring_about(Consequence::Remove { resource: id, cause, end: End::Forced, actor });
         self.orphan_by_force(id, chain, principal);
+    }
+
+    fn on_break(&mut self, id: crate::LeaseId, caller: &Caller, said: Said) -> Result<Reply, Rejection> {
+        let lease = self.seen_lease(id, caller)?;
+        if let Some(child) = lease.spec.child {
+            let message = format!("{id} is held by {child}: recycle that resource instead");
+            return Err(reject(RejectionKind::Precondition, "HELD_BY_BROKER", "lease_id", message));
+        }
+        let link = Link {
+            subject: Subject::Lease(id),
+            reason: Reason::Operator,
+            detail: said.reason,
+            source: Source::Operator(said.principal.clone()),
+            at: self.now(),
+        };
+        self.bring_about(Consequence::Break { lease: id, cause: alloc::vec![link], actor: said.principal });
+        Ok(Reply::Leases(self.lease(id).cloned().into_iter().collect()))
+    }
+}
+
+impl Said {
+    fn cordon(&self) -> Cordon {
+        Cordon { by: self.principal.clone(), reason: self.reason.clone() }
+    }
+
+    fn order(&self, at: Timestamp, until: Option<Timestamp>) -> Order {
+        Order { by: self.principal.clone(), reason: self.reason.clone(), at, until }
     }
 }

@@ -6,7 +6,9 @@
 use crate::Core;
 use crate::lifecycle::Consequence;
 use crate::state::outbox::SELF;
-use crate::{CauseChain, Cordon, EventKind, Hold, Link, Reason, ResourceId, ResourceState, Source, Stage, Subject};
+use crate::{
+    CauseChain, Cordon, EventKind, Hold, LeaseId, Link, Reason, ResourceId, ResourceState, Source, Stage, Subject,
+};
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -64,7 +66,8 @@ impl Core {
         self.then(Consequence::SetApart { resource: id, hold, cause, actor });
     }
 
-    /// Keeps a resource as it is; its leases are broken.
+    /// Keeps a resource as it is; its leases are broken. Copies on it that hold no lease stay on it, and are not leased
+    /// meanwhile.
     pub(crate) fn set_apart(&mut self, id: ResourceId, hold: Hold, cause: &CauseChain, actor: &Arc<str>) {
         let since = self.now();
         let detail = hold.reason.clone();
@@ -75,8 +78,21 @@ impl Core {
         });
         self.event(EventKind::ResourceQuarantined, actor, Subject::Resource(id), &*detail);
         for lease in self.live_on(id) {
+            if self.is_for_idle_copy(lease) {
+                continue;
+            }
             self.then(Consequence::Uproot { lease, cause: cause.clone(), actor: actor.clone() });
         }
+    }
+
+    /// Whether a lease is that of a working copy that is made and holds no lease.
+    fn is_for_idle_copy(&self, lease: LeaseId) -> bool {
+        let Some(copy) = self.lease(lease).and_then(|lease| lease.spec.child) else { return false };
+        let made = self.resource(copy).is_some_and(|row| match row.state.stage() {
+            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining | Stage::Leaving => true,
+            Stage::Coming | Stage::Gone => false,
+        });
+        made && self.live_on(copy).is_empty()
     }
 
     /// Back from quarantine, or from being kept, by way of a check.
@@ -87,6 +103,7 @@ impl Core {
                 self.drop_failures(id, |_| true);
                 self.edit_resource(id, |row| row.state = ResourceState::Ready);
                 self.then(Consequence::doubt(id, link));
+                self.follow_drain(id);
             }
             Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {
                 if row.hold.is_some() {
@@ -97,6 +114,28 @@ impl Core {
                 }
             }
             Stage::Coming | Stage::Leaving | Stage::Gone => {}
+        }
+        if self.resource(id).is_some_and(|row| row.hold.is_some()) {
+            return;
+        }
+        for copy in self.children(id) {
+            // Time goes on for it, and what its last holder left is cleaned up, unless it is kept itself.
+            self.arm_resource(copy);
+            let kept = self.resource(copy).is_some_and(|row| {
+                row.hold.is_some()
+                    || match row.state.stage() {
+                        Stage::Apart | Stage::Repairing => true,
+                        Stage::Coming
+                        | Stage::Ready
+                        | Stage::Doubted
+                        | Stage::Draining
+                        | Stage::Leaving
+                        | Stage::Gone => false,
+                    }
+            });
+            if !kept {
+                self.then(Consequence::CleanAgain(copy));
+            }
         }
     }
 

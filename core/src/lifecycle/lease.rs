@@ -49,6 +49,9 @@ impl Core {
             self.count(pool, |counters| counters.broken += 1);
         }
         self.then(Consequence::SettleHold(resource));
+        if let Some(host) = self.resource(resource).and_then(|row| row.parent?.host) {
+            self.then(Consequence::SettleHold(host));
+        }
         match cleanup {
             Some(cleanup) if cleanup.op == Op(0) => {}
             Some(cleanup) => self.call(Call::Lease(id, cleanup.op)),
@@ -95,6 +98,7 @@ impl Core {
     fn is_set_apart(&self, id: ResourceId) -> bool {
         self.resource(id).is_some_and(|row| {
             row.hold.is_some()
+                || self.host_is_held(row)
                 || match row.state.stage() {
                     Stage::Apart | Stage::Repairing => true,
                     Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Draining | Stage::Leaving | Stage::Gone => {
@@ -399,6 +403,9 @@ impl Core {
 
     /// Starts the clean-ups of a resource's slots that failed before, now that it is cleared.
     pub(crate) fn clean_again(&mut self, resource: ResourceId) {
+        if self.resource(resource).is_some_and(|row| self.host_is_held(row)) {
+            return;
+        }
         for id in self.unclean_on(resource) {
             let op = self.next_op();
             let mut started = false;

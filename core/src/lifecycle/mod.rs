@@ -12,6 +12,7 @@ mod doubt;
 mod grant;
 mod hold;
 mod lease;
+mod machine;
 mod placement;
 mod resource;
 mod sizing;

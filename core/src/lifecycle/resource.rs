@@ -8,7 +8,7 @@ use crate::{
     ResourceId, ResourceState, Source, Stage, Subject, Texts, Timestamp,
 };
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -30,6 +30,10 @@ impl Core {
             None => Texts::new(),
         };
         access.extend(made.access);
+        // What lies on it has the same.
+        if let Some(key) = self.machine_of(id) {
+            access.insert(Arc::from("machine"), Arc::from(key.to_string()));
+        }
         self.provisioning_worked(&row.pool);
         self.edit_resource(id, |row| {
             row.state = ResourceState::Ready;
@@ -47,6 +51,8 @@ impl Core {
         self.schedule_probe(id, true);
         // The configuration may have drained it while it was being made.
         self.then(Consequence::FollowConfiguration(id));
+        self.follow_orders(id);
+        self.is_back(id);
     }
 
     /// A resource could not be made.

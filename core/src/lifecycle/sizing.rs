@@ -3,7 +3,10 @@
 use crate::Core;
 use crate::lifecycle::Consequence;
 use crate::policy::autoscale::{Demand, Retirement};
-use crate::{Link, Millis, Reason, ResourceId, Source, Subject};
+use crate::state::queue::Place;
+use crate::{LeaseId, Link, Millis, Reason, ResourceId, Source, Subject};
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 /// An idle child keeps its slot on the host this long, even if others wait for the slot: it was just used.
@@ -43,9 +46,36 @@ impl Core {
                 self.wake_pool(name, since.after(RECLAIM_AFTER));
                 return;
             }
-            let link = self.policy_link(child, "its host's slot is wanted by others");
+            let waiter = self.first_waiter(name);
+            let waiting = waiter.and_then(|id| self.lease(id));
+            let wanted_by =
+                waiting.map_or_else(|| String::from("others"), |row| format!("{} ({})", row.id, row.spec.holder));
+            let why = format!("it is idle, and its slot on its host is wanted by {wanted_by}");
+            let link = self.policy_link(child, &why);
+            self.gave_way(child, waiter, &why);
             self.bring_about(Consequence::remove(child, alloc::vec![link]));
         }
+    }
+
+    /// The lease of a holder that waits first for a pool, be it for a working copy that waits for a host of the pool.
+    fn first_waiter(&self, name: &Arc<str>) -> Option<LeaseId> {
+        let first = self.first_in_queue(name)?;
+        let copy = self.lease(first).and_then(|lease| lease.spec.child).and_then(|copy| self.resource(copy));
+        copy.map_or(Some(first), |copy| self.first_in_queue(&copy.pool))
+    }
+
+    fn first_in_queue(&self, name: &Arc<str>) -> Option<LeaseId> {
+        let queue = self.queue();
+        let mut first: Option<(Place, LeaseId)> = None;
+        for class in queue.classes_for(name).iter().filter_map(|key| queue.classes.get(key)) {
+            let Some((place, waiter)) = class.waiters.iter().next() else { continue };
+            if let Some(lease) = waiter.leases.first()
+                && first.is_none_or(|(before, _)| *place < before)
+            {
+                first = Some((*place, *lease));
+            }
+        }
+        first.map(|(_, lease)| lease)
     }
 
     /// Gives up a resource that has been idle, is too old or used up.

@@ -98,6 +98,8 @@ stable_texts! {
         ResourceCalledOff = "resource.called-off",
         /// The resource gets no new leases and is removed after its last one.
         ResourceDraining = "resource.draining",
+        /// An idle working copy gives its slot on a host to a lease that waits for it.
+        ResourceGaveWay = "resource.gave-way",
         /// The adapter removes the resource.
         ResourceDestroying = "resource.destroying",
         /// An attempt to remove the resource failed.
@@ -114,6 +116,8 @@ stable_texts! {
         ResourceUncordoned = "resource.uncordoned",
         /// An operator asked for a drain.
         ResourceDrainAsked = "resource.drain-asked",
+        /// An operator ended a drain.
+        ResourceUndrainAsked = "resource.undrain-asked",
         /// An operator asked for a check.
         ResourceCheckAsked = "resource.check-asked",
         /// An operator reported the resource as mangled.
@@ -124,6 +128,18 @@ stable_texts! {
         ResourceRecycleAsked = "resource.recycle-asked",
         /// An operator asked for the removal of the resource without waiting for the adapter.
         ResourceForceDestroyAsked = "resource.force-destroy-asked",
+        /// An operator cordoned a machine for which no resource stands.
+        MachineCordoned = "machine.cordoned",
+        /// An operator uncordoned such a machine.
+        MachineUncordoned = "machine.uncordoned",
+        /// An operator drained such a machine.
+        MachineDrained = "machine.drained",
+        /// An operator ended the drain of such a machine.
+        MachineUndrained = "machine.undrained",
+        /// An operator holds such a machine.
+        MachineHeld = "machine.held",
+        /// The hold of such a machine is over.
+        MachineHoldOver = "machine.hold-over",
         /// The configuration of the pool is new or changed.
         PoolConfigured = "pool.configured",
         /// The pool left the configuration.

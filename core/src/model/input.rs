@@ -1,6 +1,8 @@
 //! Inputs.
 
-use crate::{Caller, LeaseId, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp};
+use crate::{
+    Caller, LeaseId, MachineName, MachineVerb, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp,
+};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub use wharfinger_types::{Blame, Verdict};
@@ -237,7 +239,8 @@ pub struct AdminRequest {
     pub verb: AdminVerb,
 }
 
-/// The verbs of operators. Each is valid in every state; one that cannot apply changes nothing.
+/// The verbs of operators. Each is valid in every state but GONE; one that cannot apply changes nothing. A verb on a resource that
+/// stands for a machine is an order on that machine.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AdminVerb {
     /// No new leases in this pool.
@@ -268,6 +271,29 @@ pub enum AdminVerb {
     Break(LeaseId),
     /// Forget it, whatever it is: its clean-up becomes a debt and its capacity is free.
     ForceDestroy(ResourceId),
+    /// A drain by an operator ends.
+    Undrain(ResourceId),
+    /// A verb on a machine, and on the resource that stands for it, if there is one.
+    OnMachine(MachineName, MachineVerb),
+}
+
+impl AdminVerb {
+    /// The verb on a resource.
+    pub fn on(resource: ResourceId, verb: MachineVerb) -> Self {
+        match verb {
+            MachineVerb::Cordon => Self::Cordon(resource),
+            MachineVerb::Uncordon => Self::Uncordon(resource),
+            MachineVerb::Drain(deadline) => Self::Drain(resource, deadline),
+            MachineVerb::Undrain => Self::Undrain(resource),
+            MachineVerb::Check => Self::Check(resource),
+            MachineVerb::Taint => Self::Taint(resource),
+            MachineVerb::Quarantine => Self::Quarantine(resource),
+            MachineVerb::Hold(span) => Self::Hold(resource, span),
+            MachineVerb::Recover => Self::Recover(resource),
+            MachineVerb::Recycle => Self::Recycle(resource),
+            MachineVerb::ForceDestroy => Self::ForceDestroy(resource),
+        }
+    }
 }
 
 /// A slot that is ready for its holder, with shared texts.

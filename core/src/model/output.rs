@@ -1,6 +1,8 @@
 //! Outputs: changes to store, then replies, then effects.
 
-use crate::{Effect, Event, Lease, LeaseId, Millis, PoolRow, Resource, ResourceId, Revision, Timestamp};
+use crate::{
+    Effect, Event, Lease, LeaseId, Machine, MachineKey, Millis, PoolRow, Resource, ResourceId, Revision, Timestamp,
+};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,6 +22,8 @@ pub struct Batch {
     pub resources: Vec<Arc<Resource>>,
     /// Pools that operators cordoned or uncordoned.
     pub pools: Vec<Arc<PoolRow>>,
+    /// Machines on which the orders of operators changed.
+    pub machines: Vec<Arc<Machine>>,
     /// Ended leases that are no longer kept. Forgetting is a change: the revision goes on.
     pub forgotten_leases: Vec<LeaseId>,
     /// Resources that are gone and no longer kept.
@@ -59,6 +63,8 @@ pub struct Snapshot {
     pub resources: Vec<Resource>,
     /// Pools that operators cordoned.
     pub pools: Vec<PoolRow>,
+    /// Machines on which operators gave orders.
+    pub machines: Vec<Machine>,
 }
 
 /// The answer to an input.
@@ -72,6 +78,8 @@ pub enum Reply {
     Resource(Arc<Resource>),
     /// The pool of an operator's request.
     Pool(Arc<str>),
+    /// The machine of an operator's request.
+    Machine(MachineKey),
 }
 
 /// An input that was refused; nothing was changed.

@@ -1,7 +1,7 @@
 //! Views for readers; none of them is stored.
 
 use crate::model::stable::stable_texts;
-use crate::{Cordon, PoolConfig, ResourceId};
+use crate::{Cordon, Machine, PoolConfig, ResourceId};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -20,8 +20,10 @@ pub struct PoolView {
     pub by_state: BTreeMap<&'static str, u32>,
     /// Slots that could be leased now.
     pub free_slots: u32,
-    /// Live leases on it.
+    /// Live leases on it, with ended ones whose slots are not clean yet.
     pub leases: u32,
+    /// The ended ones among them.
+    pub cleaning: u32,
     /// Queued leases that it could serve.
     pub waiting: u32,
     /// Its inventory.
@@ -39,9 +41,9 @@ pub struct PoolView {
 pub struct BrakeView {
     /// The value of the pool's domain label; empty: the whole pool.
     pub domain: Arc<str>,
-    /// Resources in it that could be in trouble.
+    /// Machines and other hosts in it that could be in trouble, with those that were lost within the window and are not back.
     pub members: u32,
-    /// Those in trouble now, or ended for it within the window.
+    /// Those in trouble now, with those that were lost within the window and are not back.
     pub troubled: u32,
     /// Why the brake is on, and since when; `None`: it is off.
     pub held: Option<(crate::Timestamp, Arc<str>)>,
@@ -77,6 +79,8 @@ pub struct ItemView {
     pub enabled: bool,
     /// The resource that is made of it now.
     pub resource: Option<ResourceId>,
+    /// The orders of operators, if there are any.
+    pub machine: Option<Arc<Machine>>,
 }
 
 /// Why a lease waits, or what became of it.

@@ -5,7 +5,7 @@ use crate::policy::matching::Matching;
 use crate::policy::scheduler::{Round, Seat};
 use crate::state::queue::{ClassKey, Want};
 use crate::state::tables::Pool;
-use crate::{Millis, ResourceId, ResourceState, Stage, Timestamp};
+use crate::{MachineKey, Millis, ResourceId, ResourceState, Stage, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -161,7 +161,7 @@ impl Core {
         }
     }
 
-    /// Inventory entries that may be used and are not.
+    /// Inventory entries that may be used and are not. One under an operator's order may not.
     pub(crate) fn idle_items(&self, pool: &Pool) -> Vec<crate::Item> {
         let Some(inventory) = &pool.config.inventory else { return Vec::new() };
         let taken: BTreeSet<Arc<str>> = pool
@@ -171,7 +171,10 @@ impl Core {
             .filter(|row| !matches!(row.state, ResourceState::Orphaned { .. }))
             .filter_map(|row| row.item.clone())
             .collect();
-        inventory.iter().filter(|item| item.enabled && !taken.contains(&item.name)).cloned().collect()
+        let out =
+            |item: &&crate::Item| self.is_out(&MachineKey { pool: pool.config.name.clone(), item: item.name.clone() });
+        let free = inventory.iter().filter(|item| item.enabled && !taken.contains(&item.name));
+        free.filter(|item| !out(item)).cloned().collect()
     }
 
     /// Resources to start in a pool for the demand, announced ends and the minimum. `demand`: slots for leases in the
@@ -224,7 +227,7 @@ impl Core {
         let row = &entry.row;
         let Some(pool) = self.pool_entry(&row.pool) else { return Retirement::No };
         let config = &pool.config;
-        if row.state.stage() != Stage::Ready {
+        if row.state.stage() != Stage::Ready || self.host_is_held(row) {
             return Retirement::No;
         }
         let empty = entry.slots.len() == 0;

@@ -2,9 +2,12 @@
 //!
 //! Held is what rests on silence or on a check's word. Proof (another boot, another host key, the provider's word),
 //! notices and operators are not. A small domain is never held, and the brake clears by itself.
+//!
+//! Counted are machines that are in trouble now: a machine that was lost counts until it is back, and its former incarnations
+//! count no more.
 
-use crate::{Brake, ResourceId, Timestamp};
-use alloc::collections::{BTreeSet, VecDeque};
+use crate::{Brake, MachineKey, ResourceId, Timestamp};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -16,6 +19,14 @@ fn scrambled(id: ResourceId) -> u64 {
     (id.value() as u64 ^ (id.value() >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
+/// What was lost: a machine of an inventory, or a resource that another one replaces.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lost {
+    Machine(MachineKey),
+    /// A resource of this pool.
+    Resource(Arc<str>, ResourceId),
+}
+
 /// One failure domain: a pool, a part of it by label, or all hosts together (the broker's own network).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Domain {
@@ -23,8 +34,10 @@ pub(crate) struct Domain {
     members: BTreeSet<(u64, ResourceId)>,
     /// How many of them are.
     troubled: u32,
-    /// When resources were ended on evidence, oldest first.
+    /// When resources were ended on evidence, oldest first: their rate is limited.
     ended: VecDeque<Timestamp>,
+    /// What was ended on evidence and is not back, with the time and the resource that stood for it.
+    lost: BTreeMap<Lost, (Timestamp, ResourceId)>,
     /// Since when the brake is on, and why.
     on: Option<(Timestamp, Arc<str>)>,
     /// When it went off the last time.
@@ -54,7 +67,7 @@ impl Domain {
 
     /// Without members, and without an end that counts.
     pub(crate) fn is_unused(&self) -> bool {
-        self.members.is_empty() && self.ended.is_empty()
+        self.members.is_empty() && self.ended.is_empty() && self.lost.is_empty()
     }
 
     /// Forgets who is in it, but not what happened.
@@ -79,14 +92,22 @@ impl Domain {
         after.chain(self.members.range(..own)).map(|(_, id)| *id).take(PEERS)
     }
 
-    pub(crate) fn recent(&self, brake: &Brake, now: Timestamp) -> u32 {
+    fn ended_within(&self, brake: &Brake, now: Timestamp) -> u32 {
         self.ended.iter().filter(|at| at.after(brake.window) > now).count() as u32
     }
 
-    /// Members and those in trouble, with those ended within the window, if that is too much for a coincidence.
+    /// What was lost within the window and is not back. One that is repaired is a member still.
+    pub(crate) fn missing(&self, brake: &Brake, now: Timestamp) -> u32 {
+        let counts = |(at, id): &&(Timestamp, ResourceId)| {
+            at.after(brake.window) > now && !self.members.contains(&(scrambled(*id), *id))
+        };
+        self.lost.values().filter(counts).count() as u32
+    }
+
+    /// Members and those in trouble, with those lost within the window, if that is too much for a coincidence.
     pub(crate) fn over(&self, brake: &Brake, now: Timestamp) -> Option<(u32, u32)> {
-        let recent = self.recent(brake, now);
-        let (members, troubled) = (self.members.len() as u32 + recent, self.troubled + recent);
+        let missing = self.missing(brake, now);
+        let (members, troubled) = (self.members.len() as u32 + missing, self.troubled + missing);
         let over = members > brake.floor && u64::from(troubled) * 100 > u64::from(brake.share) * u64::from(members);
         over.then_some((members, troubled))
     }
@@ -113,7 +134,7 @@ impl Domain {
                 now
             }
         };
-        let let_go = since.after(brake.hold) <= now && self.recent(brake, now) < brake.floor.max(1);
+        let let_go = since.after(brake.hold) <= now && self.ended_within(brake, now) < brake.floor.max(1);
         if let_go {
             return Ok(());
         }
@@ -127,11 +148,30 @@ impl Domain {
         Some(why)
     }
 
-    pub(crate) fn end(&mut self, brake: &Brake, now: Timestamp) {
+    /// Something was ended on evidence.
+    pub(crate) fn end(&mut self, lost: Lost, id: ResourceId, brake: &Brake, now: Timestamp) {
         while self.ended.front().is_some_and(|at| at.after(brake.window) <= now) {
             self.ended.pop_front();
         }
         self.ended.push_back(now);
+        self.lost.retain(|_, (at, _)| at.after(brake.window) > now);
+        self.lost.insert(lost, (now, id));
+    }
+
+    /// A machine is back.
+    pub(crate) fn is_back(&mut self, machine: &MachineKey) {
+        self.lost.remove(&Lost::Machine(machine.clone()));
+    }
+
+    /// A resource was made that was asked for at this time: it takes the place of the first of its pool that was lost before.
+    pub(crate) fn is_replaced(&mut self, pool: &Arc<str>, asked_at: Timestamp) {
+        let lost = self
+            .lost
+            .iter()
+            .filter(|(lost, (at, _))| matches!(lost, Lost::Resource(name, _) if name == pool) && *at <= asked_at);
+        if let Some(first) = lost.min_by_key(|(_, (at, _))| *at).map(|(lost, _)| lost.clone()) {
+            self.lost.remove(&first);
+        }
     }
 }
 

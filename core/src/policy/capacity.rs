@@ -5,7 +5,7 @@ use crate::Core;
 use crate::policy::matching::Matching;
 use crate::state::queue::Want;
 use crate::state::tables::Pool;
-use crate::{Item, Labels};
+use crate::{Item, Labels, MachineKey};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 pub(crate) enum Extent {
     /// All of it, switched on or off.
     Configured,
-    /// What is enabled and not cordoned: what needs no operator.
+    /// What is enabled and under no order of an operator.
     SwitchedOn,
 }
 
@@ -89,8 +89,9 @@ impl Core {
 
     /// Whether an inventory entry can serve a want.
     fn entry_counts(&self, pool: &Pool, item: &Item, want: &Want, extent: Extent) -> bool {
-        let on = extent == Extent::Configured || pool.open() && item.enabled;
         let config = &pool.config;
+        let out = || self.is_out(&MachineKey { pool: config.name.clone(), item: item.name.clone() });
+        let on = extent == Extent::Configured || pool.open() && item.enabled && !out();
         let found = || {
             pool.members.iter().filter_map(|id| self.resource(*id)).any(|row| {
                 row.item.as_ref() == Some(&item.name) && want.matches(&config.name, &config.labels, &row.labels)

@@ -2,11 +2,12 @@
 
 use crate::Core;
 use crate::policy::capacity::Extent;
+use crate::query::places::more_slots;
 use crate::state::queue::Want;
 use crate::state::tables::Pool;
 use crate::{
-    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, PoolView, ResourceState, Scope,
-    Stage, Timestamp,
+    Blocker, BlockerCode, Ended, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, PoolView,
+    ResourceState, Scope, Stage, Timestamp,
 };
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -27,19 +28,15 @@ impl Core {
     pub fn pool(&self, name: &str) -> Option<PoolView> {
         let pool = self.pool_entry(name)?;
         let mut by_state: BTreeMap<&'static str, u32> = BTreeMap::new();
-        let mut leases = 0;
-        let mut items: BTreeMap<Arc<str>, ItemView> = BTreeMap::new();
-        for item in pool.config.inventory.iter().flatten() {
-            let view = ItemView { name: item.name.clone(), enabled: item.enabled, resource: None };
-            items.insert(item.name.clone(), view);
-        }
+        let (mut leases, mut cleaning) = (0, 0);
+        let machine = |item: &crate::Item| MachineKey { pool: pool.config.name.clone(), item: item.name.clone() };
+        let items = pool.config.inventory.iter().flatten().map(|item| self.item(&machine(item))).collect();
         for id in &pool.members {
             let Some(entry) = self.entry(id) else { continue };
             *by_state.entry(entry.row.state.as_str()).or_default() += 1;
             leases += entry.slots.len();
-            if let Some(view) = entry.row.item.as_ref().and_then(|item| items.get_mut(item)) {
-                view.resource = Some(*id);
-            }
+            let ended = |lease: LeaseId| self.lease(lease).is_some_and(|lease| lease.ended());
+            cleaning += entry.slots.used().filter(|(_, lease)| ended(*lease)).count() as u32;
         }
         let waiting = self
             .queue()
@@ -49,7 +46,6 @@ impl Core {
             .filter_map(|key| self.queue().classes.get(key))
             .map(|class| class.leases)
             .sum();
-        let order = pool.config.inventory.iter().flatten().filter_map(|item| items.remove(&item.name)).collect();
         Some(PoolView {
             config: pool.config.clone(),
             configured: pool.configured,
@@ -57,12 +53,24 @@ impl Core {
             by_state,
             free_slots: pool.total.free_slots,
             leases,
+            cleaning,
             waiting,
-            items: order,
+            items,
             trouble: self.pool_trouble(pool),
             brakes: self.brake_views(pool),
             counters: pool.counters,
         })
+    }
+
+    /// One machine. It counts as disabled if the configuration does not have it.
+    pub fn item(&self, key: &MachineKey) -> ItemView {
+        let items = self.pool_entry(&key.pool).and_then(|pool| pool.config.inventory.as_ref());
+        ItemView {
+            name: key.item.clone(),
+            enabled: items.into_iter().flatten().any(|item| item.name == key.item && item.enabled),
+            resource: self.resource_of(key),
+            machine: self.machine(key).filter(|machine| machine.out()).cloned(),
+        }
     }
 
     fn pool_trouble(&self, pool: &Pool) -> Option<String> {
@@ -189,7 +197,8 @@ impl Core {
 
     /// What a waiting lease waits for, in one line: the blockers that `explain` shows at this time, at most three.
     pub(crate) fn awaited(&self, lease: &Lease) -> String {
-        let said = self.explain_waiting(lease, self.now());
+        let owner = Scope::Own { tenant: lease.spec.tenant.clone(), principal: lease.spec.principal.clone() };
+        let said = self.explain_waiting(lease, self.now(), &owner);
         if !said.satisfiable || said.blockers.is_empty() {
             return said.summary;
         }
@@ -316,12 +325,8 @@ impl Core {
                 "wait for the check",
             );
         }
-        if states.held > 0 {
-            add(
-                BlockerCode::Held,
-                format!("{} cordoned, draining or quarantined", states.held),
-                "wharfinger resources shows by whom",
-            );
+        if let Some((detail, remedy)) = self.held_machines(pool, want, states.held) {
+            add(BlockerCode::Held, detail, &remedy);
         }
         if let (Some(until), Some(why)) = (pool.backoff.until, &pool.backoff.why)
             && until > now
@@ -333,12 +338,13 @@ impl Core {
         if states.full > 0 {
             let most = pool.config.max;
             let mut detail = format!("{} of {} slots are in use", states.used, states.slots);
-            if pool.total.capacity >= most {
-                detail.push_str(&format!(", and pool {name} has as many resources as it may (max = {most})"));
+            detail.push_str(&self.users(pool, want, scope));
+            if pool.total.capacity >= most && pool.config.inventory.is_none() {
+                detail.push_str(&format!("; pool {name} has as many resources as it may (max = {most})"));
             }
-            add(BlockerCode::Busy, detail, "wait for a release, or raise max");
+            add(BlockerCode::Busy, detail, more_slots(pool));
         } else if pool.config.max == 0 {
-            add(BlockerCode::AtMax, format!("pool {name} may have none: max = 0"), "raise max");
+            add(BlockerCode::AtMax, format!("pool {name} may have none: max = 0"), "raise `max`");
         }
     }
 

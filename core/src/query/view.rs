@@ -1,8 +1,8 @@
 //! The state as one reader sees it. A read for a client goes through a view, so that none is without a scope.
 
 use crate::{
-    Core, Explanation, Lease, LeaseId, LeaseState, PoolView, Resource, ResourceId, ResourceState, Revision, Scope,
-    Timestamp,
+    Core, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, MachineName, PoolView, Rejection, Resource,
+    ResourceId, ResourceState, Revision, Scope, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,6 +23,8 @@ pub struct SeenResource {
     pub leases: Vec<Arc<Lease>>,
     /// The slots that leases hold, in view or not.
     pub in_use: usize,
+    /// Those of them whose lease has ended and that are being cleaned.
+    pub in_cleaning: usize,
 }
 
 impl Core {
@@ -80,6 +82,29 @@ impl<'c> View<'c> {
         self.core.pool(name)
     }
 
+    /// The machine of this name.
+    ///
+    /// # Errors
+    /// As [`Core::known_machine`].
+    pub fn known_machine(&self, name: &MachineName) -> Result<MachineKey, Rejection> {
+        self.core.known_machine(name)
+    }
+
+    /// The machine for which a resource stands.
+    pub fn machine_of(&self, id: ResourceId) -> Option<MachineKey> {
+        self.core.machine_of(id)
+    }
+
+    /// The resource that stands for a machine now.
+    pub fn resource_of(&self, key: &MachineKey) -> Option<ResourceId> {
+        self.core.resource_of(key)
+    }
+
+    /// A machine with the orders on it.
+    pub fn item(&self, key: &MachineKey) -> ItemView {
+        self.core.item(key)
+    }
+
     /// One resource.
     pub fn resource(&self, id: ResourceId) -> Option<SeenResource> {
         self.core.resource(id).map(|row| self.seen(row))
@@ -93,10 +118,10 @@ impl<'c> View<'c> {
     /// A resource of this state, as far as it is in view.
     pub fn seen(&self, row: &Arc<Resource>) -> SeenResource {
         let mut leases = self.core.leases_on(row.id);
-        let in_use = leases.len();
+        let (in_use, in_cleaning) = (leases.len(), leases.iter().filter(|lease| lease.ended()).count());
         leases.retain(|lease| self.sees(lease));
         if self.scope.is_all() {
-            return SeenResource { resource: row.clone(), leases, in_use };
+            return SeenResource { resource: row.clone(), leases, in_use, in_cleaning };
         }
         let mut resource = Resource::clone(row);
         resource.failures.retain(|failure| self.lease(failure.lease).is_some());
@@ -119,7 +144,7 @@ impl<'c> View<'c> {
             }
             ResourceState::Provisioning { .. } | ResourceState::Ready => {}
         }
-        SeenResource { resource: Arc::new(resource), leases, in_use }
+        SeenResource { resource: Arc::new(resource), leases, in_use, in_cleaning }
     }
 
     /// The pool of the host under an active lease, which has the credentials of a working copy.

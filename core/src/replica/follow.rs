@@ -5,7 +5,8 @@
 //! is stored nowhere (how probes went, back-off, counters, brakes).
 
 use crate::{
-    Batch, Lease, LeaseId, LeaseState, PoolConfig, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp,
+    Batch, Lease, LeaseId, LeaseState, Machine, PoolConfig, PoolRow, Resource, ResourceId, Revision, Snapshot,
+    Timestamp,
 };
 use crate::{Core, Limits};
 use alloc::collections::BTreeSet;
@@ -26,6 +27,9 @@ impl Core {
         let mut touched: BTreeSet<ResourceId> = BTreeSet::new();
         for row in &batch.pools {
             self.follow_pool(row, &mut touched);
+        }
+        for row in &batch.machines {
+            self.load_machine(Machine::clone(row));
         }
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = batch.resources.iter().partition(|row| row.parent.is_some());
@@ -73,6 +77,7 @@ impl Core {
             salt: self.salt(),
             leases: self.lease_entries().map(|entry| Lease::clone(&entry.row)).collect(),
             resources: self.entries().map(|entry| Resource::clone(&entry.row)).collect(),
+            machines: self.machines().map(|row| Machine::clone(row)).collect(),
             pools: pools
                 .map(|pool| PoolRow {
                     name: pool.config.name.clone(),

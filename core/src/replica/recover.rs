@@ -20,6 +20,7 @@ impl Core {
     /// way, each to be started again with its old number.
     pub fn recover(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
         let mut core = Self::load(snapshot, pools, limits, now);
+        core.adopt_orders();
         core.restart_work();
         core.settle();
         core
@@ -39,6 +40,9 @@ impl Core {
         }
         for row in snapshot.pools {
             core.load_cordon(&row.name, row.cordoned, row.revision);
+        }
+        for row in snapshot.machines {
+            core.load_machine(row);
         }
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = snapshot.resources.into_iter().partition(|row| row.parent.is_some());

@@ -41,6 +41,12 @@ impl Core {
         }
     }
 
+    /// Whether it lies on a host that is held or set apart.
+    pub(crate) fn host_is_held(&self, row: &Resource) -> bool {
+        let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resources.get(&host));
+        host.is_some_and(|host| host.row.hold.is_some() || host.row.state.stage() == Stage::Apart)
+    }
+
     /// Machines of an inventory share the load; what can be given up again is filled up one by one, so that the rest
     /// falls idle.
     fn rank(pool: &Pool, used: u32, id: ResourceId) -> (i64, ResourceId) {

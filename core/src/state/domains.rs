@@ -1,6 +1,6 @@
 //! The failure domains of all pools: who is in them, and whether evidence may end a resource now.
 
-use crate::policy::brake::{Evidence, Share};
+use crate::policy::brake::{Domain, Evidence, Lost, Share};
 use crate::{BrakeView, Core, EventKind, Millis, PoolConfig, ResourceId, ResourceState, Stage, Subject, Timestamp};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -144,11 +144,13 @@ impl Core {
         let network_on = !network_was_on && self.network.is_on();
         match own.and(all) {
             Ok(()) => {
+                let lost = self.machine_of(id).map_or_else(|| Lost::Resource(row.pool.clone(), id), Lost::Machine);
                 if let Some(pool) = self.pools.get_mut(&row.pool) {
-                    pool.domains.entry(Self::domain_of(&pool.config, &row)).or_default().end(&brake, now);
+                    let domain = pool.domains.entry(Self::domain_of(&pool.config, &row)).or_default();
+                    domain.end(lost.clone(), id, &brake, now);
                 }
                 if evidence == Evidence::Silence {
-                    self.network.end(&network_brake, now);
+                    self.network.end(lost, id, &network_brake, now);
                 }
                 None
             }
@@ -159,6 +161,27 @@ impl Core {
                 Some(why)
             }
         }
+    }
+
+    /// A host was made: the machine that was lost is back, or the resource that was lost is replaced.
+    pub(crate) fn is_back(&mut self, id: ResourceId) {
+        let Some(row) = self.resource(id).filter(|row| row.parent.is_none()).cloned() else { return };
+        let machine = self.machine_of(id);
+        let Some(pool) = self.pools.get_mut(&row.pool) else { return };
+        let back = |domain: &mut Domain| match &machine {
+            Some(machine) => domain.is_back(machine),
+            None => domain.is_replaced(&row.pool, row.created_at),
+        };
+        match &machine {
+            // Its labels may have changed.
+            Some(_) => pool.domains.values_mut().for_each(back),
+            None => {
+                let name = Self::domain_of(&pool.config, &row);
+                pool.domains.get_mut(&name).into_iter().for_each(back);
+            }
+        }
+        back(&mut self.network);
+        self.ease(&row.pool, Some(&Self::domain_of(&self.pools[&row.pool].config, &row)));
     }
 
     /// One fell silent: others of its domains are asked at once, so that the common cause shows before it is given up.
@@ -217,9 +240,9 @@ impl Core {
         let brake = &pool.config.brake;
         let mut views: Vec<BrakeView> = Vec::new();
         for (name, domain) in &pool.domains {
-            let recent = domain.recent(brake, now);
+            let missing = domain.missing(brake, now);
             let (members, troubled) = domain.counts();
-            let (members, troubled) = (members + recent, troubled + recent);
+            let (members, troubled) = (members + missing, troubled + missing);
             if troubled == 0 {
                 continue;
             }

@@ -5,6 +5,7 @@ mod counts;
 mod domains;
 pub(crate) mod intern;
 mod leases;
+mod machines;
 pub(crate) mod outbox;
 mod pools;
 pub(crate) mod queue;
@@ -18,7 +19,7 @@ mod works;
 
 use crate::lifecycle::Consequences;
 use crate::policy::brake::Domain;
-use crate::{GroupId, LeaseId, Limits, Op, ResourceId, Revision, Timestamp};
+use crate::{GroupId, LeaseId, Limits, Machine, MachineKey, Op, ResourceId, Revision, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -48,6 +49,8 @@ pub struct Core {
     pools: BTreeMap<Arc<str>, Pool>,
     /// Names in the order of the configuration, then those removed from it of which something is left.
     order: Vec<Arc<str>>,
+    /// Machines on which operators gave orders.
+    machines: BTreeMap<MachineKey, Arc<Machine>>,
     leases: BTreeMap<LeaseId, LeaseEntry>,
     resources: BTreeMap<ResourceId, ResourceEntry>,
     /// The first lease of each request, by its tenant and id.

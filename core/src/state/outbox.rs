@@ -4,8 +4,8 @@ use crate::Core;
 use crate::model::resource::Task;
 use crate::state::tables::Login;
 use crate::{
-    Batch, Effect, Event, EventKind, LeaseId, LeaseState, Millis, Op, PoolRow, Resource, ResourceId, Revision, Subject,
-    Work,
+    Batch, Effect, Event, EventKind, LeaseId, LeaseState, MachineKey, Millis, Op, PoolRow, Resource, ResourceId,
+    Revision, Subject, Work,
 };
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -19,6 +19,7 @@ pub(super) struct Outbox {
     pub(super) leases: BTreeSet<LeaseId>,
     pub(super) resources: BTreeSet<ResourceId>,
     pub(super) pools: BTreeSet<Arc<str>>,
+    pub(super) machines: BTreeSet<MachineKey>,
     pub(super) forgotten_leases: Vec<LeaseId>,
     pub(super) forgotten_resources: Vec<ResourceId>,
     pub(super) events: Vec<Event>,
@@ -72,6 +73,13 @@ impl Core {
         self.write(kind, actor, subject, (pool, resource, lease), detail.into());
     }
 
+    /// Writes that a working copy gives its slot to a lease, into the story of both.
+    pub(crate) fn gave_way(&mut self, copy: ResourceId, lease: Option<LeaseId>, why: &str) {
+        let (pool, ..) = self.about(&Subject::Resource(copy));
+        let about = (pool, Some(copy), lease);
+        self.write(EventKind::ResourceGaveWay, &Arc::from(SELF), Subject::Resource(copy), about, String::from(why));
+    }
+
     fn write(&mut self, kind: EventKind, actor: &Arc<str>, subject: Subject, about: About, detail: String) {
         let (pool, resource, lease) = about;
         self.outbox.events.push(Event {
@@ -123,6 +131,7 @@ impl Core {
             leases: outbox.leases.iter().filter_map(|id| self.lease(*id).cloned()).collect(),
             resources: outbox.resources.iter().filter_map(|id| self.resource(*id).cloned()).collect(),
             pools: outbox.pools.iter().filter_map(|name| self.pool_row(name)).collect(),
+            machines: outbox.machines.iter().filter_map(|key| self.machine(key).cloned()).collect(),
             forgotten_leases: outbox.forgotten_leases,
             forgotten_resources: outbox.forgotten_resources,
             floor: self.floor,
@@ -132,6 +141,7 @@ impl Core {
         batch.leases.sort_by_key(|row| row.revision);
         batch.resources.sort_by_key(|row| row.revision);
         batch.pools.sort_by_key(|row| row.revision);
+        batch.machines.sort_by_key(|row| row.revision);
         batch
     }
 

@@ -21,6 +21,7 @@ impl Core {
             floor: snapshot.floor,
             pools: BTreeMap::new(),
             order: Vec::new(),
+            machines: BTreeMap::new(),
             leases: BTreeMap::new(),
             resources: BTreeMap::new(),
             by_request: BTreeMap::new(),

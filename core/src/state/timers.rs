@@ -2,7 +2,7 @@
 //! tables of their own, which are smaller.
 
 use crate::Core;
-use crate::{Lease, LeaseId, LeaseState, Millis, ResourceId, Stage, Timestamp};
+use crate::{Lease, LeaseId, LeaseState, MachineKey, Millis, ResourceId, Stage, Timestamp};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 pub(crate) enum Timer {
     Resource(ResourceId),
     Pool(Arc<str>),
+    Machine(MachineKey),
 }
 
 /// Maximum number of ended leases that one batch forgets: a backlog delays no request.
@@ -81,6 +82,7 @@ impl Core {
                 Some((_, Timer::Pool(name))) => {
                     self.dirty.insert(name);
                 }
+                Some((_, Timer::Machine(key))) => self.machine_due(&key),
                 None => {}
             }
         }
@@ -136,7 +138,7 @@ impl Core {
     /// Sets the resource's timer to the next thing that time brings about.
     pub(crate) fn arm_resource(&mut self, id: ResourceId) {
         let retention = self.limits.retention;
-        let Some(entry) = self.resources.get_mut(&id) else { return };
+        let Some(entry) = self.resources.get(&id) else { return };
         let row = &entry.row;
         // A resource that is gone is forgotten, even after its pool.
         let pool = self.pools.get(&row.pool);
@@ -148,7 +150,8 @@ impl Core {
                 (false, false)
             }
         };
-        if ready {
+        // What lies on a held host stays as it is.
+        if ready && !self.host_is_held(row) {
             let of = |at: Option<Timestamp>, span: Option<Millis>| Some(at?.after(span?));
             let age = of(row.ready_at, pool.and_then(|pool| pool.config.max_age));
             let unused = row.idle_since.filter(|_| entry.slots.len() == 0);
@@ -163,7 +166,9 @@ impl Core {
         }
         if due != entry.timer {
             self.timers.remove(&(entry.timer, Timer::Resource(id)));
-            entry.timer = due;
+            if let Some(entry) = self.resources.get_mut(&id) {
+                entry.timer = due;
+            }
             if due != NEVER {
                 self.timers.insert((due, Timer::Resource(id)));
             }

@@ -119,6 +119,9 @@ fn a_hold_is_valid_in_every_state_and_restarts() {
     w.admin(AdminVerb::Recycle(copy)).unwrap();
     w.all_works();
     assert_eq!(w.stands(copy), "GONE");
-    assert!(w.admin(AdminVerb::Hold(copy, Millis::secs(10))).is_ok());
+    assert_eq!(w.admin(AdminVerb::Hold(copy, Millis::secs(10))).unwrap_err().reason, "RESOURCE_GONE");
+    let next = w.lease("copies");
+    w.all_works();
+    let copy = w.on(next);
     assert_eq!(w.admin(AdminVerb::Hold(copy, Millis::ZERO)).unwrap_err().reason, "HOLD_NOT_POSITIVE");
 }

@@ -240,8 +240,9 @@ fn explain_says_what_blocks_and_what_to_do() {
     assert!(w.explain(holder).contains("PROVISIONING"), "{}", w.explain(holder));
     w.works(Kind::Provision);
     assert!(w.explain(waiter).contains("number 1 in line"), "{}", w.explain(waiter));
-    let busy = "BUSY: 1 of 1 slots are in use, and pool hosts has as many resources as it may (max = 1)";
-    assert!(w.explain(waiter).contains(busy), "{}", w.explain(waiter));
+    let busy =
+        format!("BUSY: 1 of 1 slots are in use: {holder} (build 7) (wait for a release, raise `slots`, or add a host)");
+    assert!(w.explain(waiter).contains(&busy), "{}", w.explain(waiter));
     assert!(matches!(w.renew(waiter), Ok(Reply::Leases(_))), "nothing to renew in line, and nothing wrong");
 }
 
@@ -253,7 +254,7 @@ fn explain_counts_the_slots_in_use_and_not_their_hosts() {
     let free = w.core.pool("hosts").unwrap().free_slots;
     assert_eq!((w.states(&holders), free), (vec!["ACTIVE"; 3], 1));
     let group = w.ask_all(want_by(Selector::pool("hosts"), 2));
-    assert!(w.explain(group[0]).contains("BUSY: 3 of 4 slots are in use, and pool hosts"), "{}", w.explain(group[0]));
+    assert!(w.explain(group[0]).contains("BUSY: 3 of 4 slots are in use: "), "{}", w.explain(group[0]));
     let last = w.ask(LeaseRequest { priority: 1, ..want("hosts") });
     assert_eq!(w.state(last), "ACTIVE");
     assert!(w.explain(group[0]).contains("BUSY: 4 of 4 slots are in use"), "{}", w.explain(group[0]));

@@ -12,6 +12,7 @@ mod kept;
 mod life;
 mod line;
 mod loss;
+mod machines;
 mod matching;
 mod near;
 mod notices;

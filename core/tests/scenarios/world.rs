@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
     AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, Caller, CauseChain, Claim, Core, DoubtPolicy, Effect,
-    Ended, Input, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind,
-    NoticeTarget, Op, Outcome, PoolConfig, PoolRow, Prepared, Rejection, Reply, Resource, ResourceId, ResourceState,
-    Scope, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    Ended, Input, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Machine, MachineKey, MachineName,
+    MachineVerb, Made, Millis, Notice, NoticeKind, NoticeTarget, Op, Outcome, PoolConfig, PoolRow, Prepared, Rejection,
+    Reply, Resource, ResourceId, ResourceState, Scope, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict,
+    Work,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_000_000);
@@ -133,6 +134,7 @@ struct Stored {
     leases: BTreeMap<LeaseId, Arc<Lease>>,
     resources: BTreeMap<ResourceId, Arc<Resource>>,
     pools: BTreeMap<Arc<str>, Arc<PoolRow>>,
+    machines: BTreeMap<MachineKey, Arc<Machine>>,
 }
 
 impl World {
@@ -168,12 +170,14 @@ impl World {
         store.leases.extend(batch.leases.iter().map(|row| (row.id, row.clone())));
         store.resources.extend(batch.resources.iter().map(|row| (row.id, row.clone())));
         store.pools.extend(batch.pools.iter().map(|row| (row.name.clone(), row.clone())));
+        store.machines.extend(batch.machines.iter().map(|row| (row.key.clone(), row.clone())));
         batch.forgotten_leases.iter().for_each(|id| drop(store.leases.remove(id)));
         batch.forgotten_resources.iter().for_each(|id| drop(store.resources.remove(id)));
         self.calls.extend(batch.effects.iter().cloned());
         self.last = batch;
         self.core.check_invariants().unwrap();
         assert!(self.core.leases(None).eq(self.store.leases.values()), "what is stored is what is in memory");
+        assert!(self.core.machines().eq(self.store.machines.values()));
         let states = |row: &Arc<Resource>| (row.id, row.revision, row.state.clone());
         assert!(self.core.resources(None).map(states).eq(self.store.resources.values().map(states)));
     }
@@ -189,6 +193,7 @@ impl World {
             leases: store.leases.values().map(|row| Lease::clone(row)).collect(),
             resources: store.resources.values().map(|row| Resource::clone(row)).collect(),
             pools: store.pools.values().map(|row| PoolRow::clone(row)).collect(),
+            machines: store.machines.values().map(|row| Machine::clone(row)).collect(),
         };
         self.core = Core::recover(snapshot, self.pools.clone(), Limits::default(), self.now);
         self.calls.clear();
@@ -264,6 +269,16 @@ impl World {
 
     pub(crate) fn admin(&mut self, verb: AdminVerb) -> Result<Reply, Rejection> {
         self.step(Input::Admin(AdminRequest { caller: Caller::sole_tenant("op"), reason: Arc::from("because"), verb }))
+    }
+
+    /// A verb on a machine, by `pool/item` or by the item alone.
+    pub(crate) fn on_machine(&mut self, name: &str, verb: MachineVerb) -> Result<Reply, Rejection> {
+        self.admin(AdminVerb::OnMachine(MachineName::parse(name).expect("it is a name"), verb))
+    }
+
+    /// The store as a version without machines wrote it.
+    pub(crate) fn forget_machines(&mut self) {
+        self.store.machines.clear();
     }
 
     pub(crate) fn notice(&mut self, resource: ResourceId, kind: NoticeKind) {

@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Caller, Claim, Input, Lease, LeaseId, LeaseRequest, Millis, Outcome, ResourceId, Revision,
-    Scope, Selector, Texts,
+    AdminRequest, AdminVerb, Caller, Claim, Input, Lease, LeaseId, LeaseRequest, MachineName, MachineVerb, Millis,
+    Outcome, ResourceId, Revision, Scope, Selector, Texts,
 };
 
 const MAX_HOLDER: usize = 1024;
@@ -319,6 +319,8 @@ pub(crate) trait OnResource {
     const NEEDS_REASON: bool = false;
     /// Id of the resource.
     fn resource_id(&self) -> &str;
+    /// Name of the machine, in place of a resource.
+    fn machine(&self) -> &str;
     /// Reason of the operator.
     fn reason(&self) -> &str;
 }
@@ -336,6 +338,9 @@ macro_rules! on_resource {
             fn resource_id(&self) -> &str {
                 &self.resource_id
             }
+            fn machine(&self) -> &str {
+                &self.machine
+            }
             fn reason(&self) -> &str {
                 &self.reason
             }
@@ -346,6 +351,7 @@ macro_rules! on_resource {
 on_resource! {
     CordonRequest false,
     UncordonRequest false,
+    UndrainRequest false,
     CheckRequest false,
     TaintRequest false,
     QuarantineRequest true,
@@ -366,81 +372,146 @@ impl OnResourceOrPool for pb::UncordonRequest {
     }
 }
 
-/// A command on one resource.
+/// A command on one resource, or on one machine.
 pub(crate) fn on_resource<R: OnResource>(
     request: &R,
     caller: Caller,
-    verb: fn(ResourceId) -> AdminVerb,
+    verb: MachineVerb,
 ) -> Result<(Target, Input), RpcError> {
     let mut p = Problems::default();
-    let id: Option<ResourceId> = p.id("resource_id", request.resource_id());
+    let target = resource_or_machine(&mut p, request.resource_id(), request.machine());
     let why = if R::NEEDS_REASON { Why::Required } else { Why::Optional };
     let reason = reason(&mut p, request.reason(), why);
-    let id = p.found(id)?;
-    Ok((Target::Resource(id), Input::Admin(AdminRequest { caller, reason, verb: verb(id) })))
+    let place = p.found(target)?;
+    let verb = place.verb(verb);
+    Ok((place.into(), Input::Admin(AdminRequest { caller, reason, verb })))
 }
 
-/// A command on one resource or on a whole pool.
+/// A command on one resource, on one machine, or on a whole pool.
 pub(crate) fn on_resource_or_pool<R: OnResourceOrPool>(
     request: &R,
     caller: Caller,
-    verb: fn(ResourceId) -> AdminVerb,
+    verb: MachineVerb,
     pool_verb: fn(Arc<str>) -> AdminVerb,
 ) -> Result<(Target, Input), RpcError> {
+    if request.pool().is_empty() {
+        return on_resource(request, caller, verb);
+    }
     let mut p = Problems::default();
-    let target = match (request.pool().is_empty(), request.resource_id().is_empty()) {
-        (true, true) => {
-            p.add("resource_id", "is required, or a pool");
-            None
+    for (field, value) in [("resource_id", request.resource_id()), ("machine", request.machine())] {
+        if !value.is_empty() {
+            p.add("pool", format!("excludes {field}; name one of them"));
         }
-        (false, false) => {
-            p.add("pool", "excludes resource_id; name one of them");
-            None
-        }
-        (false, true) => {
-            let name = p.text("pool", request.pool(), MAX_VALUE, Lines::One);
-            Some((Target::Pool(name.clone()), pool_verb(name)))
-        }
-        (true, false) => p.id("resource_id", request.resource_id()).map(|id| (Target::Resource(id), verb(id))),
-    };
+    }
+    let name = p.text("pool", request.pool(), MAX_VALUE, Lines::One);
     let reason = reason(&mut p, request.reason(), Why::Optional);
-    let (target, verb) = p.found(target)?;
-    Ok((target, Input::Admin(AdminRequest { caller, reason, verb })))
+    let verb = pool_verb(name.clone());
+    p.finish((Target::Pool(name), Input::Admin(AdminRequest { caller, reason, verb })))
 }
 
 /// Target of an operator's command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Resource(ResourceId),
+    Machine(MachineName),
     /// Resource that this lease is on.
     OfLease(LeaseId),
     Pool(Arc<str>),
 }
 
+/// A resource or a machine.
+enum Place {
+    Resource(ResourceId),
+    Machine(MachineName),
+}
+
+impl Place {
+    fn verb(&self, verb: MachineVerb) -> AdminVerb {
+        match self {
+            Place::Resource(id) => AdminVerb::on(*id, verb),
+            Place::Machine(name) => AdminVerb::OnMachine(name.clone(), verb),
+        }
+    }
+}
+
+impl From<Place> for Target {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Resource(id) => Target::Resource(id),
+            Place::Machine(name) => Target::Machine(name),
+        }
+    }
+}
+
+fn resource_or_machine(p: &mut Problems, resource: &str, machine: &str) -> Option<Place> {
+    match (resource.is_empty(), machine.is_empty()) {
+        (true, true) => {
+            p.add("resource_id", "is required, or a machine");
+            None
+        }
+        (false, false) => {
+            p.add("machine", "excludes resource_id; name one of them");
+            None
+        }
+        (false, true) => p.id("resource_id", resource).map(Place::Resource),
+        (true, false) => self::machine(p, machine).map(Place::Machine),
+    }
+}
+
+fn machine(p: &mut Problems, text: &str) -> Option<MachineName> {
+    let text = p.text("machine", text, MAX_VALUE, Lines::One);
+    let name = MachineName::parse(&text);
+    if name.is_none() {
+        p.add("machine", format!("{} is no machine: write POOL/ITEM, or the item alone", quoted(&text)));
+    }
+    name
+}
+
+/// The resource, or the machine for which it stands.
+pub(crate) fn get_resource(request: &pb::GetResourceRequest) -> Result<Target, RpcError> {
+    let mut p = Problems::default();
+    let target = resource_or_machine(&mut p, &request.resource_id, &request.machine);
+    p.found(target).map(Target::from)
+}
+
 /// A drain.
 pub(crate) fn drain(request: &pb::DrainRequest, caller: Caller) -> Result<(Target, Input), RpcError> {
     let mut p = Problems::default();
-    let id = p.id("resource_id", &request.resource_id);
+    let target = resource_or_machine(&mut p, &request.resource_id, &request.machine);
     let reason = reason(&mut p, &request.reason, Why::Optional);
     let deadline = p.span("deadline", request.deadline.as_ref(), &Span::FROM_NOW);
-    let id = p.found(id)?;
-    let verb = AdminVerb::Drain(id, deadline);
-    Ok((Target::Resource(id), Input::Admin(AdminRequest { caller, reason, verb })))
+    let place = p.found(target)?;
+    let verb = place.verb(MachineVerb::Drain(deadline));
+    Ok((place.into(), Input::Admin(AdminRequest { caller, reason, verb })))
 }
 
-/// A hold of a resource, or of the resource that a lease is on.
+/// A hold of a resource, of a machine, or of the resource that a lease is on.
 pub(crate) fn hold(request: &pb::HoldRequest, caller: Caller) -> Result<(Target, Input), RpcError> {
     let mut p = Problems::default();
-    let about = one_of(&mut p, &request.lease_id, &request.resource_id);
+    let of_lease = !request.lease_id.is_empty();
+    let (about, place) = if request.machine.is_empty() {
+        (one_of(&mut p, &request.lease_id, &request.resource_id), None)
+    } else {
+        if of_lease {
+            p.add("machine", "excludes lease_id; name one of them");
+        }
+        (None, resource_or_machine(&mut p, &request.resource_id, &request.machine))
+    };
     let reason = reason(&mut p, &request.reason, Why::Optional);
     if request.hold.is_none() {
         p.add("hold", "is required: the time to keep the resource");
     }
-    let span = p.span("hold", request.hold.as_ref(), &Span::LONG);
-    let (target, verb) = match (p.found(about)?, span.unwrap_or(Millis::ZERO)) {
-        (About::Resource(id), span) => (Target::Resource(id), AdminVerb::Hold(id, span)),
-        (About::Lease(id), span) => (Target::OfLease(id), AdminVerb::HoldLease(id, span)),
+    let span = p.span("hold", request.hold.as_ref(), &Span::LONG).unwrap_or(Millis::ZERO);
+    let found = match (about, place) {
+        (Some(About::Lease(id)), _) => Some((Target::OfLease(id), AdminVerb::HoldLease(id, span))),
+        (Some(About::Resource(id)), _) => Some((Target::Resource(id), AdminVerb::Hold(id, span))),
+        (None, Some(place)) => {
+            let verb = place.verb(MachineVerb::Hold(span));
+            Some((place.into(), verb))
+        }
+        (None, None) => None,
     };
+    let (target, verb) = p.found(found)?;
     Ok((target, Input::Admin(AdminRequest { caller, reason, verb })))
 }
 

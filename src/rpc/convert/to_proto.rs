@@ -5,9 +5,9 @@ use crate::store::StoredEvent;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, Lease, LeaseState, Millis,
-    Outcome, PoolCounters, PoolView, Reading, ResourceState, Revision, Scope, SeenResource, Selector, Subject, Texts,
-    Timestamp, WorkFailure,
+    BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, ItemView, Lease, LeaseState,
+    Millis, Order, Outcome, PoolCounters, PoolView, Reading, ResourceState, Revision, Scope, SeenResource, Selector,
+    Subject, Texts, Timestamp, WorkFailure,
 };
 
 /// A lease for a reader of this scope, without its credentials.
@@ -122,7 +122,7 @@ pub(crate) fn lease_state(state: &LeaseState) -> pb::LeaseState {
 
 /// A resource with the leases in view that hold its slots.
 pub(crate) fn resource(seen: &SeenResource, scope: &Scope, clock: Reading) -> pb::Resource {
-    let SeenResource { resource, leases, in_use } = seen;
+    let SeenResource { resource, leases, in_use, in_cleaning } = seen;
     let causes = |chain| causes(chain, scope, clock);
     let time = |at| time(at, clock);
     let mut told = pb::Resource {
@@ -134,6 +134,7 @@ pub(crate) fn resource(seen: &SeenResource, scope: &Scope, clock: Reading) -> pb
         labels: texts(&resource.labels),
         slots: int(resource.slots),
         slots_in_use: size(*in_use),
+        slots_in_cleaning: size(*in_cleaning),
         created_at: Some(time(resource.created_at)),
         ready_at: resource.ready_at.map(time),
         idle_since: resource.idle_since.map(time),
@@ -246,21 +247,36 @@ pub(crate) fn pool(pool: &PoolView, clock: Reading) -> pb::Pool {
         resources: pool.by_state.iter().map(|(state, count)| state_count(state, *count)).collect(),
         free_slots: int(pool.free_slots),
         leases: int(pool.leases),
+        slots_in_cleaning: int(pool.cleaning),
         waiting: int(pool.waiting),
-        items: pool
-            .items
-            .iter()
-            .map(|item| pb::Item {
-                name: item.name.to_string(),
-                enabled: item.enabled,
-                resource_id: item.resource.map(|id| id.to_string()).unwrap_or_default(),
-            })
-            .collect(),
+        items: pool.items.iter().map(|item| self::item(&config.name, item, clock)).collect(),
         trouble: pool.trouble.clone().unwrap_or_default(),
         domain: text(config.domain.as_ref()),
         dry_run: config.doubt.dry_run,
         brakes: pool.brakes.iter().map(|one| brake(one, clock)).collect(),
         counters: Some(counters(&pool.counters)),
+    }
+}
+
+/// A machine with the orders of operators.
+pub(crate) fn item(pool: &str, item: &ItemView, clock: Reading) -> pb::Item {
+    let told = |order: Option<&Order>| {
+        order.map(|order| pb::Order {
+            by: order.by.to_string(),
+            reason: order.reason.to_string(),
+            at: Some(time(order.at, clock)),
+            until: order.until.map(|at| time(at, clock)),
+        })
+    };
+    let machine = item.machine.as_deref();
+    pb::Item {
+        name: item.name.to_string(),
+        enabled: item.enabled,
+        resource_id: item.resource.map(|id| id.to_string()).unwrap_or_default(),
+        cordoned: told(machine.and_then(|machine| machine.cordoned.as_ref())),
+        drained: told(machine.and_then(|machine| machine.drained.as_ref())),
+        held: told(machine.and_then(|machine| machine.held.as_ref())),
+        pool: pool.to_owned(),
     }
 }
 

@@ -66,6 +66,7 @@ const TABLE: [Row; 29] = [
     ("AdminService/Cordon", OPERATORS),
     ("AdminService/Uncordon", OPERATORS),
     ("AdminService/Drain", OPERATORS),
+    ("AdminService/Undrain", OPERATORS),
     ("AdminService/Check", OPERATORS),
     ("AdminService/Taint", OPERATORS),
     ("AdminService/Quarantine", OPERATORS),
@@ -138,9 +139,10 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
         "AdminService/Cordon" => done!(admin.cordon(pb::CordonRequest { resource_id, ..Default::default() })),
         "AdminService/Uncordon" => done!(admin.uncordon(pb::UncordonRequest { resource_id, ..Default::default() })),
         "AdminService/Drain" => done!(admin.drain(pb::DrainRequest { resource_id, ..Default::default() })),
+        "AdminService/Undrain" => done!(admin.undrain(pb::UndrainRequest { resource_id, ..Default::default() })),
         "AdminService/Check" => done!(admin.check(pb::CheckRequest { resource_id, ..Default::default() })),
         "AdminService/Taint" => done!(admin.taint(pb::TaintRequest { resource_id, ..Default::default() })),
-        "AdminService/Quarantine" => done!(admin.quarantine(pb::QuarantineRequest { resource_id, reason })),
+        "AdminService/Quarantine" => done!(admin.quarantine(pb::QuarantineRequest { resource_id, reason, ..Default::default() })),
         "AdminService/Hold" => {
             done!(admin.hold(pb::HoldRequest { resource_id, hold: hour, ..Default::default() }))
         }

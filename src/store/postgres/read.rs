@@ -6,7 +6,7 @@ use super::rows::{Cells, number};
 use super::sql;
 use super::write::as_stored;
 use crate::store::page::{Trimmed, trim};
-use crate::store::row::{Interner, corrupt, decode_event, decode_lease, decode_pool, decode_resource};
+use crate::store::row::{Interner, corrupt, decode_event, decode_lease, decode_machine, decode_pool, decode_resource};
 use crate::store::{Changes, Epoch, EventQuery, Forgotten, StoreError, StoredEvent};
 use futures::TryStreamExt;
 use sqlx::Row;
@@ -29,6 +29,7 @@ pub(super) async fn load(database: &Database) -> Result<Snapshot, PgError> {
         leases: each(database, &mut conn, sql::LEASES, |row| decode_lease(row, &mut interner)).await?,
         resources: each(database, &mut conn, sql::RESOURCES, |row| decode_resource(row, &mut interner)).await?,
         pools: each(database, &mut conn, sql::POOLS, |row| decode_pool(row, &mut interner)).await?,
+        machines: each(database, &mut conn, sql::MACHINES, |row| decode_machine(row, &mut interner)).await?,
     };
     super::connect::part(conn).await;
     Ok(snapshot)
@@ -125,6 +126,7 @@ async fn changed(
         leases: taken(&rows(sql::CHANGED_LEASES).await?, |row| decode_lease(row, &mut interner))?,
         resources: taken(&rows(sql::CHANGED_RESOURCES).await?, |row| decode_resource(row, &mut interner))?,
         pools: taken(&rows(sql::CHANGED_POOLS).await?, |row| decode_pool(row, &mut interner))?,
+        machines: taken(&rows(sql::CHANGED_MACHINES).await?, |row| decode_machine(row, &mut interner))?,
         forgotten: rows(sql::CHANGED_FORGOTTEN).await?.iter().map(forgotten).collect::<Result<_, _>>()?,
         ..stands.changes()
     })

@@ -3,7 +3,7 @@
 use super::rows::type_of;
 use crate::store::FORGOTTEN_FOR_MS;
 use crate::store::event_query::EventStatements;
-use crate::store::row::{Column, EVENT, LEASE, POOL, RESOURCE};
+use crate::store::row::{Column, EVENT, LEASE, MACHINE, POOL, RESOURCE};
 use sqlx::AssertSqlSafe;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
@@ -32,10 +32,10 @@ pub(super) const SESSION: &str = "SELECT current_setting('server_version_num')::
 /// other parts do nothing without it. It waits for a commit under way and then reads the row again, so two commits on the same
 /// revision cannot both pass.
 /// $1 revision, $2 floor, $3 time, $4 base, $5 epoch, $6 settled, $7 mark; then the columns of leases, resources, pools,
-/// events; then the ids of forgotten leases and resources. The commit notifies the followers of the schema.
+/// machines, events; then the ids of forgotten leases and resources. The commit notifies the followers of the schema.
 pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let mut next = 8;
-    let forgotten = next + LEASE.len() + RESOURCE.len() + POOL.len() + EVENT.len();
+    let forgotten = next + LEASE.len() + RESOURCE.len() + POOL.len() + MACHINE.len() + EVENT.len();
     let forgets = format!("cardinality(${forgotten}::text[]) + cardinality(${}::text[]) > 0", forgotten + 1);
     let any = |at: usize| format!("cardinality(${at}::text[]) > 0 AND EXISTS (SELECT FROM advance)");
     let old = format!("at < $3::bigint - {FORGOTTEN_FOR_MS}");
@@ -48,6 +48,7 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let leases = unnest(LEASE, &mut next);
     let resources = unnest(RESOURCE, &mut next);
     let pools = unnest(POOL, &mut next);
+    let machines = unnest(MACHINE, &mut next);
     let events = unnest(EVENT, &mut next);
     let passed = "WHERE EXISTS (SELECT FROM advance)";
     // Writing to a String cannot fail.
@@ -68,6 +69,12 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
         ", put_pools AS (INSERT INTO pools ({}) SELECT * FROM {pools} {passed}{})",
         pool_columns!(),
         pool_update!()
+    );
+    let _ = write!(
+        text,
+        ", put_machines AS (INSERT INTO machines ({}) SELECT * FROM {machines} {passed}{})",
+        machine_columns!(),
+        machine_update!()
     );
     // A batch that only forgets has the revision of the batch before it, which may have entries.
     let _ = write!(
@@ -167,6 +174,7 @@ macro_rules! whole {
 pub(super) const LEASES: &str = whole!(lease_columns!(), "leases");
 pub(super) const RESOURCES: &str = whole!(resource_columns!(), "resources");
 pub(super) const POOLS: &str = whole!(pool_columns!(), "pools");
+pub(super) const MACHINES: &str = whole!(machine_columns!(), "machines");
 
 /// The rows of revisions $1 (exclusive) to $2, oldest first, at most $3.
 macro_rules! changed {
@@ -183,6 +191,7 @@ macro_rules! changed {
 pub(super) const CHANGED_LEASES: &str = changed!(lease_columns!(), "leases");
 pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resources");
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
+pub(super) const CHANGED_MACHINES: &str = changed!(machine_columns!(), "machines");
 
 pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > $1 AND revision <= $2 ORDER BY revision LIMIT $3";
 
@@ -208,12 +217,13 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script for each version, forward only.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
     include_str!("../migrations/postgres/0004_credentials.sql"),
     include_str!("../migrations/postgres/0005_tenant.sql"),
+    include_str!("../migrations/postgres/0006_machines.sql"),
 ];
 
 /// The first schema version without credentials.
@@ -242,9 +252,11 @@ pub(super) fn all() -> Vec<String> {
         LEASES,
         RESOURCES,
         POOLS,
+        MACHINES,
         CHANGED_LEASES,
         CHANGED_RESOURCES,
         CHANGED_POOLS,
+        CHANGED_MACHINES,
         LOCK,
         LOOK,
         VERSION,

@@ -10,7 +10,9 @@ use super::error::{PgError, refused, sorted};
 use super::rows::{Rows, escaped, number};
 use super::sql;
 use crate::backoff::Backoff;
-use crate::store::row::{EVENT, LEASE, POOL, RESOURCE, encode_event, encode_lease, encode_pool, encode_resource};
+use crate::store::row::{
+    EVENT, LEASE, MACHINE, POOL, RESOURCE, encode_event, encode_lease, encode_machine, encode_pool, encode_resource,
+};
 use crate::store::{CommitError, Epoch, StoreError};
 use sqlx::Arguments;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
@@ -24,7 +26,7 @@ pub(super) struct Plan {
     numbers: [i64; 4],
     /// Identifies the commit.
     mark: i64,
-    tables: [Rows; 4],
+    tables: [Rows; 5],
     forgotten: [Vec<String>; 2],
 }
 
@@ -41,6 +43,10 @@ impl Plan {
         let mut pools = Rows::new(POOL, batch.pools.len());
         for pool in &batch.pools {
             pools.add(|row| encode_pool(pool, row));
+        }
+        let mut machines = Rows::new(MACHINE, batch.machines.len());
+        for machine in &batch.machines {
+            machines.add(|row| encode_machine(machine, row));
         }
         let mut sorted: Vec<&Event> = batch.events.iter().collect();
         sorted.sort_by_key(|event| event.revision);
@@ -60,7 +66,7 @@ impl Plan {
                 batch.base.0.cast_signed(),
             ],
             mark,
-            tables: [leases, resources, pools, events],
+            tables: [leases, resources, pools, machines, events],
             forgotten: [
                 batch.forgotten_leases.iter().map(ToString::to_string).collect(),
                 batch.forgotten_resources.iter().map(ToString::to_string).collect(),

@@ -11,6 +11,8 @@ mod event;
 #[macro_use]
 mod lease;
 #[macro_use]
+mod machine;
+#[macro_use]
 mod pool;
 #[macro_use]
 mod resource;
@@ -27,6 +29,7 @@ pub(super) use event::{About, EVENT, decode_event, encode_event};
 pub(super) use intern::Interner;
 pub(super) use json_rows::{Array, Cells, rows};
 pub(super) use lease::{LEASE, decode_lease, encode_lease};
+pub(super) use machine::{MACHINE, decode_machine, encode_machine};
 pub(super) use pool::{POOL, decode_pool, encode_pool};
 pub(super) use resource::{RESOURCE, decode_resource, encode_resource};
 pub(super) use table::Column;

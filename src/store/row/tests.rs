@@ -98,6 +98,17 @@ fn every_pool_comes_back_as_it_went() {
     }
 }
 
+#[test]
+fn every_machine_comes_back_as_it_went() {
+    for seed in 0..SEEDS {
+        let machine = Samples::new(seed).machine("builder-1", seed);
+        let mut row = Values::default();
+        encode_machine(&machine, &mut row);
+        row.fits(MACHINE);
+        assert_eq!(decode_machine(&row, &mut Interner::new()).unwrap(), machine);
+    }
+}
+
 fn message<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     match result {
         Err(StoreError::Corrupt(message)) => message,

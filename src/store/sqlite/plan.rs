@@ -1,7 +1,7 @@
 //! The plan of a commit: the statements of a batch, with their values.
 
 use super::sql;
-use crate::store::row::{Sink, encode_event, encode_lease, encode_pool, encode_resource};
+use crate::store::row::{Sink, encode_event, encode_lease, encode_machine, encode_pool, encode_resource};
 use crate::store::{Epoch, FORGOTTEN_FOR_MS, StoreError, numbered};
 use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
@@ -86,6 +86,9 @@ impl Plan {
         for pool in &batch.pools {
             plan.one(sql::PUT_POOL, |values| encode_pool(pool, values))?;
         }
+        for machine in &batch.machines {
+            plan.one(sql::PUT_MACHINE, |values| encode_machine(machine, values))?;
+        }
         plan.forget(batch)?;
         for event in &events.late {
             plan.one(sql::PUT_LATE_EVENT, |values| encode_event(event, 0, values))?;
@@ -132,7 +135,7 @@ impl Plan {
 
 /// The number of changes of the rare kinds.
 fn rare(batch: &Batch) -> usize {
-    batch.pools.len() + batch.forgotten_leases.len() + batch.forgotten_resources.len()
+    batch.pools.len() + batch.machines.len() + batch.forgotten_leases.len() + batch.forgotten_resources.len()
 }
 
 /// Returns the statement for these rows and adds their values.

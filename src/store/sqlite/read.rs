@@ -3,7 +3,9 @@
 use super::error::sorted;
 use super::sql;
 use crate::store::page::{Trimmed, trim};
-use crate::store::row::{Cells, Interner, decode_event, decode_lease, decode_pool, decode_resource, rows};
+use crate::store::row::{
+    Cells, Interner, decode_event, decode_lease, decode_machine, decode_pool, decode_resource, rows,
+};
 use crate::store::{Changes, EventQuery, Forgotten, StoreError, StoredEvent};
 use futures::future::join;
 use sqlx::Row;
@@ -76,6 +78,7 @@ impl Reading<'_> {
             leases: self.each(sql::LEASES, leases, |row| decode_lease(row, &mut interner)).await?,
             resources: self.each(sql::RESOURCES, resources, |row| decode_resource(row, &mut interner)).await?,
             pools: self.each(sql::POOLS, 0, |row| decode_pool(row, &mut interner)).await?,
+            machines: self.each(sql::MACHINES, 0, |row| decode_machine(row, &mut interner)).await?,
         })
     }
 
@@ -108,6 +111,9 @@ impl Reading<'_> {
                 .between(sql::CHANGED_RESOURCES, after, to, limit, |row| decode_resource(row, &mut interner))
                 .await?,
             pools: self.between(sql::CHANGED_POOLS, after, to, limit, |row| decode_pool(row, &mut interner)).await?,
+            machines: self
+                .between(sql::CHANGED_MACHINES, after, to, limit, |row| decode_machine(row, &mut interner))
+                .await?,
             forgotten: self.forgotten(after, to, limit).await?,
             ..Changes::default()
         })

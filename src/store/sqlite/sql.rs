@@ -52,6 +52,9 @@ pub(super) const PUT_LATE_EVENT: &str = concat!(
 pub(super) const PUT_POOL: &str =
     concat!("INSERT INTO pools (", pool_columns!(), ") VALUES ", pool_places!(), pool_update!());
 
+pub(super) const PUT_MACHINE: &str =
+    concat!("INSERT INTO machines (", machine_columns!(), ") VALUES ", machine_places!(), machine_update!());
+
 pub(super) const FORGET_LEASES: &str = "DELETE FROM leases WHERE id IN (SELECT value FROM json_each(?1))";
 pub(super) const FORGET_RESOURCES: &str = "DELETE FROM resources WHERE id IN (SELECT value FROM json_each(?1))";
 
@@ -103,6 +106,7 @@ macro_rules! page_of {
 pub(super) const LEASES: &str = page_of!(lease_columns!(), "leases");
 pub(super) const RESOURCES: &str = page_of!(resource_columns!(), "resources");
 pub(super) const POOLS: &str = page_of!(pool_columns!(), "pools");
+pub(super) const MACHINES: &str = page_of!(machine_columns!(), "machines");
 
 /// The rows of revisions ?1 (exclusive) to ?2, oldest first, at most ?3, each as a JSON array.
 macro_rules! changed {
@@ -119,6 +123,7 @@ macro_rules! changed {
 pub(super) const CHANGED_LEASES: &str = changed!(lease_columns!(), "leases");
 pub(super) const CHANGED_RESOURCES: &str = changed!(resource_columns!(), "resources");
 pub(super) const CHANGED_POOLS: &str = changed!(pool_columns!(), "pools");
+pub(super) const CHANGED_MACHINES: &str = changed!(machine_columns!(), "machines");
 pub(super) const CHANGED_FORGOTTEN: &str = "SELECT revision, leases, resources FROM forgotten WHERE revision > ?1 AND revision <= ?2 ORDER BY revision LIMIT ?3";
 
 /// Entries of the audit trail, each as a JSON array.
@@ -147,12 +152,13 @@ pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 pub(super) const OURS: u32 = 0x5748_4647;
 
 /// One script for each version, forward only. Each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
     include_str!("../migrations/sqlite/0003_feed.sql"),
     include_str!("../migrations/sqlite/0004_credentials.sql"),
     include_str!("../migrations/sqlite/0005_tenant.sql"),
+    include_str!("../migrations/sqlite/0006_machines.sql"),
 ];
 
 /// All statements but the migrations, so that a test can prepare each of them.
@@ -163,6 +169,7 @@ pub(super) fn all() -> Vec<&'static str> {
         .chain([
             PUT_LATE_EVENT,
             PUT_POOL,
+            PUT_MACHINE,
             FORGET_LEASES,
             FORGET_RESOURCES,
             RAISE_FEED_FLOOR,
@@ -184,9 +191,11 @@ pub(super) fn all() -> Vec<&'static str> {
             LEASES,
             RESOURCES,
             POOLS,
+            MACHINES,
             CHANGED_LEASES,
             CHANGED_RESOURCES,
             CHANGED_POOLS,
+            CHANGED_MACHINES,
             APPLICATION_ID,
             USER_VERSION,
             TABLES,

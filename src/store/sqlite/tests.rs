@@ -59,6 +59,7 @@ async fn every_statement_prepares() {
         (sql::RESOURCE_ROWS.text(1), crate::store::row::RESOURCE),
         (sql::EVENT_ROWS.text(1), crate::store::row::EVENT),
         (sql::PUT_POOL.to_owned(), crate::store::row::POOL),
+        (sql::PUT_MACHINE.to_owned(), crate::store::row::MACHINE),
     ] {
         let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
         let list = text.split_once(" (").unwrap().1.split_once(')').unwrap().0;

@@ -192,20 +192,30 @@ fn a_cordon_takes_a_resource_or_a_pool_and_what_takes_from_a_holder_needs_a_reas
     let one = pb::CordonRequest { resource_id: id.clone(), ..pb::CordonRequest::default() };
     let pool = pb::CordonRequest { pool: "linux".into(), ..pb::CordonRequest::default() };
     let both = pb::CordonRequest { pool: "linux".into(), ..one.clone() };
-    let cordon = |request| on_resource_or_pool(request, who(), AdminVerb::Cordon, AdminVerb::CordonPool);
+    let cordon = |request: &_| on_resource_or_pool(request, who(), MachineVerb::Cordon, AdminVerb::CordonPool);
 
     assert_eq!(cordon(&pool).unwrap().0, Target::Pool("linux".into()));
     assert_eq!(cordon(&one).unwrap().0, Target::Resource(id.parse().unwrap()));
     assert_eq!(problems(cordon(&both)), ["pool: excludes resource_id; name one of them"]);
-    assert_eq!(problems(cordon(&pb::CordonRequest::default())), ["resource_id: is required, or a pool"]);
+    assert_eq!(problems(cordon(&pb::CordonRequest::default())), ["resource_id: is required, or a machine"]);
+    let machine = |machine: &str| pb::CordonRequest { machine: machine.into(), ..pb::CordonRequest::default() };
+    let name = |pool: Option<&str>| Target::Machine(MachineName { pool: pool.map(Arc::from), item: "b-1".into() });
+    assert_eq!(cordon(&machine("linux/b-1")).unwrap().0, name(Some("linux")));
+    assert_eq!(cordon(&machine("b-1")).unwrap().0, name(None));
+    for wrong in ["/b-1", "linux/", "a/b/c"] {
+        let told = problems(cordon(&machine(wrong)));
+        assert_eq!(told, [format!("machine: {wrong:?} is no machine: write POOL/ITEM, or the item alone")]);
+    }
+    let both = pb::CordonRequest { resource_id: id.clone(), ..machine("b-1") };
+    assert_eq!(problems(cordon(&both)), ["machine: excludes resource_id; name one of them"]);
     let check = pb::CheckRequest { resource_id: id.clone(), ..pb::CheckRequest::default() };
-    assert_eq!(on_resource(&check, who(), AdminVerb::Check).unwrap().0, Target::Resource(id.parse().unwrap()));
+    assert_eq!(on_resource(&check, who(), MachineVerb::Check).unwrap().0, Target::Resource(id.parse().unwrap()));
 
     let reason = "reason: is required: it takes a resource or a lease from its holder, who gets the reason";
     let quarantine = pb::QuarantineRequest { resource_id: id.clone(), ..pb::QuarantineRequest::default() };
-    assert_eq!(problems(on_resource(&quarantine, who(), AdminVerb::Quarantine)), [reason]);
+    assert_eq!(problems(on_resource(&quarantine, who(), MachineVerb::Quarantine)), [reason]);
     let destroy = pb::ForceDestroyRequest { resource_id: id, ..pb::ForceDestroyRequest::default() };
-    assert_eq!(problems(on_resource(&destroy, who(), AdminVerb::ForceDestroy)), [reason]);
+    assert_eq!(problems(on_resource(&destroy, who(), MachineVerb::ForceDestroy)), [reason]);
     let told = problems(break_lease(&pb::BreakRequest { lease_id: "x".into(), reason: " ".into() }, who()));
     assert!(told[0].starts_with("lease_id: \"x\" is not a lease id") && told[1] == reason, "{told:?}");
 }

@@ -8,7 +8,8 @@ fn link(subject: Subject, reason: Reason) -> Link {
 }
 
 fn seen(resource: Resource, leases: Vec<Arc<Lease>>) -> SeenResource {
-    SeenResource { resource: Arc::new(resource), in_use: leases.len(), leases }
+    let in_cleaning = leases.iter().filter(|lease| lease.ended()).count();
+    SeenResource { resource: Arc::new(resource), in_use: leases.len(), in_cleaning, leases }
 }
 
 #[test]
@@ -137,6 +138,7 @@ fn a_pool_tells_its_brakes_and_what_it_counted() {
     let mut config = testing::pool_config(3, 1, traits);
     (config.domain, config.doubt.dry_run) = (Some("zone".into()), true);
     let view = PoolView {
+        cleaning: 1,
         config: Arc::new(config),
         configured: true,
         cordoned: None,

@@ -1,0 +1,70 @@
+//! Transitions of machines: the orders of operators.
+
+use crate::state::timers::Timer;
+use crate::{Core, Machine, MachineKey, Order, ResourceId, Stage, Timestamp};
+use alloc::sync::Arc;
+
+impl Core {
+    /// The orders of operators on a machine; `None`: there never was one.
+    pub fn machine(&self, key: &MachineKey) -> Option<&Arc<Machine>> {
+        self.machines.get(key)
+    }
+
+    /// All machines on which operators ever gave orders.
+    pub fn machines(&self) -> impl Iterator<Item = &Arc<Machine>> {
+        self.machines.values()
+    }
+
+    /// Whether an order keeps new leases away from a machine.
+    pub(crate) fn is_out(&self, key: &MachineKey) -> bool {
+        self.machines.get(key).is_some_and(|machine| machine.out())
+    }
+
+    /// The machine that a resource stands for.
+    pub fn machine_of(&self, id: ResourceId) -> Option<MachineKey> {
+        let row = self.resource(id)?;
+        row.item.as_ref().map(|item| MachineKey { pool: row.pool.clone(), item: item.clone() })
+    }
+
+    /// The resource that stands for a machine now: one that is not removed, or else one that is being removed.
+    pub fn resource_of(&self, key: &MachineKey) -> Option<ResourceId> {
+        let pool = self.pool_entry(&key.pool)?;
+        let rows = pool.members.iter().filter_map(|id| self.resource(*id));
+        let stands = rows.filter(|row| row.item.as_ref() == Some(&key.item));
+        stands.max_by_key(|row| (row.state.stage() != Stage::Leaving, row.created_at, row.id)).map(|row| row.id)
+    }
+
+    /// Changes the orders on a machine.
+    pub(crate) fn edit_machine(&mut self, key: &MachineKey, change: impl FnOnce(&mut Machine)) {
+        let revision = self.next_revision();
+        let row = self.machines.entry(key.clone()).or_insert_with(|| Arc::new(Machine::new(key.clone())));
+        let row = Arc::make_mut(row);
+        change(row);
+        row.revision = revision;
+        self.outbox.machines.insert(key.clone());
+        self.mark_dirty(key.pool.clone());
+        self.arm_machine(key);
+    }
+
+    /// Takes over what is stored of a machine.
+    pub(crate) fn load_machine(&mut self, row: Machine) {
+        self.machines.insert(row.key.clone(), Arc::new(row));
+    }
+
+    /// Sets a timer to the end of a machine's hold. One that was set for an earlier hold finds nothing due.
+    pub(crate) fn arm_machine(&mut self, key: &MachineKey) {
+        if let Some(at) = self.hold_ends(key) {
+            self.timers.insert((at, Timer::Machine(key.clone())));
+        }
+    }
+
+    /// When the hold of a machine ends by itself.
+    pub(crate) fn hold_ends(&self, key: &MachineKey) -> Option<Timestamp> {
+        self.machines.get(key)?.held.as_ref()?.until
+    }
+
+    /// The order on a machine that holds it.
+    pub(crate) fn held_by_order(&self, key: &MachineKey) -> Option<&Order> {
+        self.machines.get(key)?.held.as_ref()
+    }
+}
