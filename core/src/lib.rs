@@ -113,6 +113,7 @@ pub use clock::{HybridClock, Reading};
 pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};
 pub use model::event::{Event, EventKind};
+pub use model::evidence::{Evidence, Record, Run, Uses, Weight};
 pub use model::id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
 pub use model::input::{
     AdminRequest, AdminVerb, Blame, CallFailure, Claim, Input, LeaseRequest, Made, Notice, NoticeKind, NoticeTarget,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
     Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseState, Link, Millis, Op, Outcome, PoolConfig,
-    PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
+    PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Weight, Work,
 };
 
 /// What it asks of the outside world.
@@ -506,11 +506,13 @@ impl Oracle {
         if !apart(row) || old.is_some_and(|old| apart(old)) {
             return Ok(());
         }
-        let works: BTreeSet<&Arc<str>> = row.failures.iter().map(|failure| &failure.work).collect();
-        let after = facts.pools.iter().find(|pool| pool.name == row.pool).map_or(0, |pool| pool.doubt.blind_after);
+        let counted = row.failures.iter().filter(|f| matches!(f.weight, Weight::Counted | Weight::Confirmed));
+        let works: BTreeSet<&Arc<str>> = counted.map(|failure| &failure.work).collect();
+        let never =
+            facts.pools.iter().find(|pool| pool.name == row.pool).is_some_and(|pool| pool.doubt.false_alarm == 0);
         let kept_before = old.is_some_and(|old| old.hold.is_some());
         // Who is set apart when its last lease ends may have met a success since.
-        if facts.one_by_one && !kept_before && (works.len() as u32) < after {
+        if facts.one_by_one && !kept_before && (works.is_empty() || never) {
             return Err(format!("{} is set apart after {works:?}", row.id));
         }
         Ok(())

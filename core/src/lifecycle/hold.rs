@@ -85,13 +85,19 @@ impl Core {
         match row.state.stage() {
             Stage::Apart => {
                 self.drop_failures(id, |_| true);
-                self.edit_resource(id, |row| row.state = ResourceState::Ready);
+                self.edit_resource(id, |row| {
+                    row.state = ResourceState::Ready;
+                    row.evidence.forget();
+                });
                 self.then(Consequence::doubt(id, link));
             }
             Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {
                 if row.hold.is_some() {
                     self.drop_failures(id, |_| true);
-                    self.edit_resource(id, |row| row.hold = None);
+                    self.edit_resource(id, |row| {
+                        row.hold = None;
+                        row.evidence.forget();
+                    });
                     self.then(Consequence::doubt(id, link));
                     self.then(Consequence::Vacated(id));
                 }

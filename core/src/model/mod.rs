@@ -3,6 +3,7 @@
 pub(crate) mod cause;
 pub(crate) mod effect;
 pub(crate) mod event;
+pub(crate) mod evidence;
 pub(crate) mod id;
 pub(crate) mod input;
 pub(crate) mod label;

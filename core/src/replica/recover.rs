@@ -37,8 +37,8 @@ impl Core {
         for row in &snapshot.resources {
             core.keep_pool_of(row);
         }
-        for row in snapshot.pools {
-            core.load_cordon(&row.name, row.cordoned, row.revision);
+        for row in &snapshot.pools {
+            core.load_pool(row);
         }
         // Hosts before children, so that each child finds its host.
         let (children, hosts): (Vec<_>, Vec<_>) = snapshot.resources.into_iter().partition(|row| row.parent.is_some());

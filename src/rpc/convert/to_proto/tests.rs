@@ -1,6 +1,6 @@
 use super::*;
 use crate::rpc::testing;
-use wharfinger_core::{AtRisk, LeaseId, Link, Parent, Reading, Reason, ResourceId, Source, Traits};
+use wharfinger_core::{AtRisk, Evidence, LeaseId, Link, Parent, Reading, Reason, ResourceId, Source, Traits, Weight};
 
 fn link(subject: Subject, reason: Reason) -> Link {
     Link { subject, reason, detail: "why".into(), source: Source::Operator("ann".into()), at: Timestamp(-1) }
@@ -80,7 +80,14 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         at_risk: Some(AtRisk { source: "sqs".into(), detail: "a rebalance".into() }),
         hold: Some(Hold { by: "bob".into(), reason: "looks odd".into(), until: Some(Timestamp(9_000)) }),
         announced: Default::default(),
-        failures: vec![WorkFailure { work: "job".into(), lease: LeaseId::new(3), at: Timestamp(1_000), cleared: true }],
+        failures: vec![WorkFailure {
+            work: "job".into(),
+            lease: LeaseId::new(3),
+            at: Timestamp(1_000),
+            cleared: true,
+            weight: Weight::Counted,
+        }],
+        evidence: Evidence::default(),
     };
     let told = resource(&core, &[Arc::new(testing::active(7, 1))], Reading::default());
     assert_eq!(told.state(), pb::ResourceState::Suspect);
