@@ -83,7 +83,8 @@
 //! 3. A working copy has a lease on its host, and goes with it.
 //! 4. Each queued lease stands in the queue once, with those that are granted with it.
 //! 5. Counters and indices are what counting anew gives.
-//! 6. Nothing that follows from a change is left to do.
+//! 6. A finding that is open has a check to come.
+//! 7. Nothing that follows from a change is left to do.
 //!
 //! # Rooms
 //!

@@ -137,7 +137,7 @@ impl Samples {
             outcome,
             note: s.word(),
             finding: s.maybe(|s| {
-                let fault = s.pick(&[Fault::Undecided, Fault::Resource, Fault::Work]);
+                let fault = s.pick(&Fault::ALL);
                 Arc::new(Finding { fault, detail: s.word() })
             }),
         };
@@ -296,7 +296,17 @@ impl Samples {
     }
 
     fn evidence(&mut self) -> Evidence {
-        Evidence { recent: self.uses(), halvings: 1, run: self.run(), confirmed: self.run(), said: self.flag() }
+        Evidence {
+            recent: self.uses(),
+            halvings: 1,
+            run: self.run(),
+            confirmed: self.run(),
+            said: self.flag(),
+            apart: self.small(),
+            trial: self.maybe(Self::small),
+            repairs: self.small(),
+            unfit: self.small(),
+        }
     }
 }
 

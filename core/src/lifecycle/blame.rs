@@ -3,7 +3,7 @@
 
 use crate::{
     CauseChain, Core, Ended, EventKind, Fault, Finding, Lease, LeaseId, LeaseState, Link, Outcome, Reason, Resource,
-    ResourceId, Source, Subject, Weight, WorkFailure,
+    ResourceId, Source, Stage, Subject, Weight, WorkFailure,
 };
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -36,6 +36,7 @@ impl Core {
                 for id in [Some(resource), host].into_iter().flatten() {
                     let oldest = self.resource(id).filter(|row| row.failures.len() >= Resource::MAX_FAILURES);
                     if let Some(oldest) = oldest.and_then(|row| row.failures.first()).map(|failure| failure.lease) {
+                        self.find(oldest, Fault::Undecided, "others failed on its resource before a check ended");
                         self.drop_failures(id, |failure| failure.lease == oldest);
                     }
                     self.edit_resource(id, |row| row.failures.push(failure.clone()));
@@ -44,16 +45,24 @@ impl Core {
         }
     }
 
-    /// A lease is broken for what became of its resource: was this work there too often when that happened?
+    /// A lease is broken for what became of its resource: was this work there too often when that happened? Only named work
+    /// is blamed, and only for what a check found of the resource itself while nothing else ran on it. A machine that is
+    /// lost takes all its leases along and explains that by itself.
     pub(crate) fn work_that_breaks(&mut self, lease: &Lease, cause: &CauseChain) -> Option<Link> {
         let LeaseState::Active { assignment, .. } = &lease.state else { return None };
-        let evident = [Reason::ResourceMangled, Reason::ResourceUnreachable, Reason::ResourceGone];
-        let found = cause.iter().any(|link| evident.contains(&link.reason) && link.source == Source::Check);
+        let row = self.resource(assignment.resource)?.clone();
+        let own = |link: &&Link| link.subject == Subject::Resource(row.id) && link.source == Source::Check;
+        let host = row.parent.and_then(|parent| parent.host);
+        let evident = cause.iter().filter(own).any(|link| match link.reason {
+            Reason::ResourceMangled => true,
+            Reason::ResourceGone => host.is_some_and(|host| !self.is_leaving(host)),
+            _ => false,
+        });
         let policy = self.policy_of(assignment.resource)?;
-        if lease.spec.child.is_some() || !found || policy.work_after == 0 {
+        let work = lease.spec.work.clone()?;
+        if lease.spec.child.is_some() || !evident || row.slots > 1 || policy.work_after == 0 {
             return None;
         }
-        let work = lease.spec.work_key();
         let count = self.lost_under(&work, assignment.resource);
         if (count as u32) < policy.work_after {
             return None;
@@ -169,8 +178,33 @@ impl Core {
                 *finding = Some(Arc::new(Finding { fault, detail: Arc::from(detail) }));
             }
         });
-        if fault != Fault::Undecided {
+        if fault > Fault::Undecided {
             self.own_event(EventKind::LeaseFinding, Subject::Lease(id), format!("{}: {detail}", fault.as_str()));
+        }
+    }
+
+    /// A release after which its resource is checked: the finding is open until then.
+    pub(crate) fn open_finding(&self, lease: &Lease, how: &mut Ended) {
+        let Some(row) = lease.assignment().and_then(|assignment| self.resource(assignment.resource)) else { return };
+        let checked = match row.state.stage() {
+            Stage::Ready | Stage::Doubted => row.hold.is_none(),
+            Stage::Coming | Stage::Repairing | Stage::Apart | Stage::Draining | Stage::Leaving | Stage::Gone => false,
+        };
+        if let Ended::Released { outcome: Outcome::Failed | Outcome::Tainted, finding, .. } = how
+            && checked
+        {
+            let detail = Arc::from(format!("a check of {} is under way", row.id));
+            *finding = Some(Arc::new(Finding { fault: Fault::Open, detail }));
+        }
+    }
+
+    /// No check will tell of the failures on a resource any more.
+    pub(crate) fn settle_open(&mut self, id: ResourceId, why: &str) {
+        let Some(row) = self.resource(id) else { return };
+        let open: Vec<LeaseId> = row.failures.iter().filter(|f| !f.cleared).map(|f| f.lease).collect();
+        for lease in open {
+            let detail = format!("no check of {id} ended since: {why}");
+            self.find(lease, Fault::Undecided, &detail);
         }
     }
 

@@ -5,8 +5,8 @@ use crate::lifecycle::Consequence;
 use crate::policy::evidence::ONE;
 use crate::state::outbox::SELF;
 use crate::{
-    Core, EventKind, Fault, Hold, Lease, LeaseId, Millis, Reason, Record, Resource, ResourceId, Source, Stage, Subject,
-    Weight, WorkFailure,
+    Core, EventKind, Fault, Hold, Lease, LeaseId, Link, Millis, Reason, Record, Resource, ResourceId, Source, Stage,
+    Subject, Weight, WorkFailure,
 };
 use alloc::format;
 use alloc::string::String;
@@ -15,6 +15,13 @@ use alloc::vec::Vec;
 
 /// How long the broker itself holds a copy.
 const COPY_KEPT: Millis = Millis::secs(86_400);
+
+/// How long a host is set apart the first time; each further time in a row takes twice as long.
+const APART: Millis = Millis::secs(1800);
+const APART_MOST: Millis = Millis::secs(86_400);
+
+/// A resource on trial is trusted again after this many uses that go well.
+const TRIAL: u32 = 3;
 
 impl Core {
     /// The work of a lease went well: that speaks for its resource and for the host under it, and against those on which
@@ -28,10 +35,59 @@ impl Core {
         }
         for id in [Some(resource), host].into_iter().flatten() {
             self.used_well(id);
+            self.stand_trial(id);
+            if self.resource(id).is_some_and(|row| row.evidence.repairs + row.evidence.unfit > 0) {
+                self.edit_resource(id, |row| (row.evidence.repairs, row.evidence.unfit) = (0, 0));
+            }
             if self.resource(id).is_some_and(|row| row.evidence.is_none() && !row.failures.is_empty()) {
                 self.drop_failures(id, |failure| failure.cleared);
             }
         }
+    }
+
+    /// A use of a resource went well: one that is on trial is trusted again after some of them.
+    fn stand_trial(&mut self, id: ResourceId) {
+        let Some(left) = self.resource(id).and_then(|row| row.evidence.trial) else { return };
+        let left = left.saturating_sub(1);
+        self.edit_resource(id, |row| {
+            row.evidence.trial = (left > 0).then_some(left);
+            if left == 0 {
+                row.evidence.apart = 0;
+            }
+        });
+        if left == 0 {
+            let text = format!("work went well on it {TRIAL} times: it has all its slots again");
+            self.own_event(EventKind::ResourceTrusted, Subject::Resource(id), text);
+        }
+    }
+
+    /// A resource comes back that was set apart for its uses: with one slot, and out again at the first failure that the
+    /// work does not explain.
+    pub(super) fn put_on_trial(&mut self, id: ResourceId) {
+        self.edit_resource(id, |row| row.evidence.trial = Some(TRIAL));
+        let text = format!("it has one slot until work went well on it {TRIAL} times");
+        self.own_event(EventKind::ResourceOnTrial, Subject::Resource(id), text);
+    }
+
+    /// A lease could not be prepared on it, by its fault.
+    pub(crate) fn was_unfit(&mut self, id: ResourceId) {
+        self.edit_resource(id, |row| row.evidence.unfit += 1);
+    }
+
+    /// Its check passed, and it failed in use too often since work last went well on it: why it is replaced.
+    pub(super) fn fails_in_use(&self, id: ResourceId) -> Option<Link> {
+        let row = self.resource(id)?;
+        let most = self.policy_of(id)?.repairs.max(1);
+        let unfit = row.evidence.unfit;
+        let text = format!(
+            "its checks pass, and {unfit} leases could not be prepared on it since work last went well there: it is replaced at another path"
+        );
+        (unfit >= most).then(|| self.link(id, Reason::CheckBlind, &text, Source::Check))
+    }
+
+    /// Whether it is on trial and a failure counts against it.
+    fn has_relapsed(&self, id: ResourceId) -> bool {
+        self.resource(id).is_some_and(|row| row.evidence.trial.is_some() && row.failures.iter().any(counts))
     }
 
     /// A named work passed on a machine: its failures on another one weigh more, unless it failed on several.
@@ -127,7 +183,7 @@ impl Core {
     /// Has a resource checked whose failures are improbable; what follows is decided when the check passes.
     pub(super) fn ask_about(&mut self, id: ResourceId, why: &str) {
         let ready = self.resource(id).is_some_and(|row| row.state.stage() == Stage::Ready && row.hold.is_none());
-        if ready && self.convicted(id, false) {
+        if ready && (self.convicted(id, false) || self.has_relapsed(id)) {
             let link = self.link(id, Reason::HolderFailed, why, Source::Broker);
             self.then(Consequence::doubt(id, link));
         }
@@ -136,7 +192,7 @@ impl Core {
     /// Its check passed, yet more work fails on it than chance explains: it is kept for triage, unless that would take away
     /// more of the pool than the brake allows. Returns whether it is kept.
     pub(super) fn consider_apart(&mut self, id: ResourceId) -> bool {
-        if !self.convicted(id, false) {
+        if !self.convicted(id, false) && !self.has_relapsed(id) {
             self.consider_common_cause(id);
             return false;
         }
@@ -159,10 +215,10 @@ impl Core {
             ((kept + 1) * 100 > share * all)
                 .then(|| format!("it stays in service: {kept} of {all} are kept already: look for what they share"))
         };
-        let counted = |f: &&WorkFailure| matches!(f.weight, Weight::Counted | Weight::Confirmed);
-        let leases: Vec<LeaseId> = row.failures.iter().filter(counted).map(|f| f.lease).collect();
+        let leases: Vec<LeaseId> = row.failures.iter().filter(|f| counts(f)).map(|f| f.lease).collect();
         if let Some(reason) = refused {
             self.own_event(EventKind::ResourceCheckBlind, Subject::Resource(id), format!("{why}; {reason}"));
+            self.settle_open(id, &reason);
             self.drop_failures(id, |_| true);
             self.edit_resource(id, |row| {
                 row.trouble = Some(Arc::from(format!("{why}; {reason}")));
@@ -177,7 +233,7 @@ impl Core {
             // The copy explains them, so they are no evidence against its host.
             for lease in &leases {
                 let at_host = self.resource(host).into_iter().flat_map(|row| &row.failures);
-                if at_host.filter(counted).any(|failure| failure.lease == *lease) {
+                if at_host.filter(|f| counts(f)).any(|failure| failure.lease == *lease) {
                     self.excuse(host, *lease);
                 }
             }
@@ -185,9 +241,16 @@ impl Core {
         }
         let by: Arc<str> = Arc::from(SELF);
         let reason = format!("{}: {why}", Reason::CheckBlind.as_str());
-        // A copy keeps its host from leaving; it is kept for a day at most and then made anew.
-        let until = row.parent.map(|_| self.now().after(COPY_KEPT));
-        let hold = Hold { by: by.clone(), reason: Arc::from(reason), until };
+        // A copy keeps its host from leaving; it is kept for a day at most and then made anew. A host comes back on trial.
+        let span = match row.parent {
+            Some(_) => COPY_KEPT,
+            None => Millis(APART.0 << row.evidence.apart.min(10)).min(APART_MOST),
+        };
+        self.edit_resource(id, |row| {
+            row.evidence.apart += 1;
+            row.evidence.trial = None;
+        });
+        let hold = Hold { by: by.clone(), reason: Arc::from(reason), until: Some(self.now().after(span)) };
         self.then(Consequence::Hold { resource: id, hold, actor: by });
         true
     }
@@ -221,12 +284,19 @@ impl Core {
             row.evidence.confirmed.bad,
             (all.judged * 100 + ONE / 2) / ONE,
         );
-        let counted = row.failures.iter().filter(|f| matches!(f.weight, Weight::Counted | Weight::Confirmed));
-        for (n, failure) in counted.enumerate() {
+        for (n, failure) in row.failures.iter().filter(|f| counts(f)).enumerate() {
             text.push_str(if n == 0 { "; the latest: " } else { ", " });
             text.push_str(&format!("{:?} ({})", failure.work, failure.lease));
         }
         text
+    }
+}
+
+/// Whether a failure counts against its resource.
+fn counts(failure: &WorkFailure) -> bool {
+    match failure.weight {
+        Weight::None | Weight::Excused => false,
+        Weight::Counted | Weight::Confirmed => true,
     }
 }
 

@@ -46,6 +46,14 @@ pub struct Evidence {
     pub confirmed: Run,
     /// The audit trail has an entry that it is not set apart, and why.
     pub said: bool,
+    /// How many times in a row it was set apart for it.
+    pub apart: u32,
+    /// It is on trial after that: it has one slot, and is trusted again after this many uses that go well.
+    pub trial: Option<u32>,
+    /// Repairs since work last went well on it.
+    pub repairs: u32,
+    /// Preparations that failed by its fault since work last went well on it.
+    pub unfit: u32,
 }
 
 /// What a failure with a passed check counts against its resource.

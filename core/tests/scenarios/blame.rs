@@ -95,6 +95,80 @@ fn different_work_failing_on_one_host_whose_checks_pass_is_the_hosts_fault() {
     assert!(text.contains("CHECK_BLIND") && text.contains("\"job 2\""), "the evidence is named: {text}");
 }
 
+/// Three hosts of four slots, of which the first is set apart for its uses.
+fn one_apart() -> (World, ResourceId) {
+    let mut w = World::new(vec![PoolConfig { slots: 4, min_ready: 3, ..inventory("hosts", &["a", "b", "c"]) }]);
+    w.all_works();
+    let hosts = w.resources_of("hosts");
+    for host in &hosts {
+        only(&mut w, *host);
+        for _ in 0..40 {
+            passes(&mut w, "usual");
+        }
+    }
+    fails_until_apart(&mut w, hosts[0], 20);
+    assert_eq!(w.stands(hosts[0]), "QUARANTINED");
+    (w, hosts[0])
+}
+
+#[test]
+fn a_host_that_is_set_apart_comes_back_with_one_slot_and_clears_itself() {
+    let (mut w, host) = one_apart();
+    w.pass(Millis::secs(1790));
+    assert_eq!(w.stands(host), "QUARANTINED");
+    w.pass(Millis::secs(20));
+    assert_eq!(w.stands(host), "SUSPECT", "it is checked first");
+    w.all_works();
+    only(&mut w, host);
+    let first = work(&mut w, "one");
+    let second = work(&mut w, "two");
+    assert_eq!((w.state(first), w.state(second)), ("ACTIVE", "QUEUED"), "one slot");
+    for lease in [first, second] {
+        w.release(lease, Outcome::Ok);
+        w.all_works();
+    }
+    w.restart();
+    w.all_works();
+    assert_eq!(w.resource(host).evidence.trial, Some(1), "over a restart too");
+    passes(&mut w, "three");
+    let leases = [(); 4].map(|()| work(&mut w, "more"));
+    assert_eq!(w.states(&leases), ["ACTIVE"; 4], "it is trusted again");
+}
+
+#[test]
+fn a_host_on_trial_is_out_again_at_the_first_sign_and_for_longer() {
+    let (mut w, host) = one_apart();
+    w.pass(Millis::secs(1810));
+    w.all_works();
+    only(&mut w, host);
+    let cancelled = work(&mut w, "superseded");
+    w.release(cancelled, Outcome::Abandoned);
+    w.all_works();
+    assert_eq!(w.stands(host), "READY", "that is no sign");
+    let (lease, on) = fails(&mut w, "again");
+    assert_eq!((on, w.stands(host), fault(&w, lease)), (host, "QUARANTINED", Some(Fault::Resource)));
+    w.pass(Millis::secs(3590));
+    assert_eq!(w.stands(host), "QUARANTINED");
+    w.pass(Millis::secs(20));
+    w.all_works();
+    assert_eq!(w.stands(host), "READY");
+}
+
+#[test]
+fn the_word_of_an_operator_ends_it_sooner_and_wholly() {
+    let (mut w, host) = one_apart();
+    w.admin(wharfinger_core::AdminVerb::Recover(host)).unwrap();
+    w.all_works();
+    only(&mut w, host);
+    let leases = [(); 4].map(|()| work(&mut w, "more"));
+    assert_eq!(w.states(&leases), ["ACTIVE"; 4]);
+    for lease in leases {
+        w.release(lease, Outcome::Failed);
+        w.all_works();
+    }
+    assert_eq!(w.stands(host), "READY", "it is judged as if nothing had been");
+}
+
 #[test]
 fn on_a_farm_of_which_nothing_is_known_three_failures_are_no_evidence() {
     let mut w = farm(3);
@@ -276,7 +350,7 @@ fn a_check_that_finds_the_host_unfit_settles_it() {
     let lease = work(&mut w, "a");
     let host = w.on(lease);
     w.release(lease, Outcome::Failed);
-    assert_eq!(fault(&w, lease), None, "not known yet");
+    assert_eq!(fault(&w, lease), Some(Fault::Open), "not known yet, and told with the release");
     w.verdict(mangled(false));
     assert_eq!(fault(&w, lease), Some(Fault::Resource));
     assert_ne!(w.stands(host), "READY");
@@ -532,4 +606,86 @@ fn a_work_under_which_copy_after_copy_is_mangled_is_named() {
     w.step(Input::Report { lease, principal: Arc::from("ann"), note: Arc::from("") }).unwrap();
     w.verdict(mangled(false));
     assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed));
+}
+
+#[test]
+fn work_that_nobody_named_is_never_blamed() {
+    let mut w = farm(3);
+    w.all_works();
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        let lease = w.lease("hosts");
+        w.release(lease, Outcome::Failed);
+        w.all_works();
+        assert_eq!(fault(&w, lease), Some(Fault::Undecided));
+    }
+    // Nor when copy after copy is mangled under it.
+    let mut w = World::new(vec![PoolConfig { slots: 4, ..inventory("hosts", &["h1"]) }, copies("copies", "hosts", 4)]);
+    for _ in 0..4 {
+        let lease = w.lease("copies");
+        w.all_works();
+        report(&mut w, lease).unwrap();
+        w.verdict(mangled(false));
+        assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed));
+        w.all_works();
+    }
+}
+
+#[test]
+fn a_rolling_restart_of_the_machines_is_no_evidence_against_the_work_on_them() {
+    let mut w = farm(3);
+    w.all_works();
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        let lease = work(&mut w, "nightly@1234");
+        assert_eq!(w.on(lease), host);
+        w.notice(host, wharfinger_core::NoticeKind::Gone);
+        assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed), "{:?}", w.cause(lease));
+        w.all_works();
+    }
+    // The same where a check says so: all leases of the machine are lost with it.
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        let lease = work(&mut w, "nightly@1234");
+        report(&mut w, lease).unwrap();
+        w.verdict(crate::world::vanished());
+        assert_eq!(w.state(lease), "BROKEN");
+        assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed), "{:?}", w.cause(lease));
+        w.all_works();
+    }
+}
+
+#[test]
+fn a_finding_is_open_from_the_release_until_its_check_ends_or_none_will() {
+    // A check passes.
+    let mut w = farm(2);
+    w.all_works();
+    let lease = work(&mut w, "a");
+    w.release(lease, Outcome::Failed);
+    assert_eq!(fault(&w, lease), Some(Fault::Open));
+    assert_eq!(w.last.leases[0].id, lease, "in the commit of the release");
+    w.restart();
+    assert_eq!(fault(&w, lease), Some(Fault::Open));
+    w.works(Kind::Check);
+    assert_eq!(fault(&w, lease), Some(Fault::Undecided));
+    // The resource is kept, drained or removed meanwhile.
+    for verb in [
+        wharfinger_core::AdminVerb::Quarantine,
+        (|id| wharfinger_core::AdminVerb::Drain(id, None)) as fn(ResourceId) -> wharfinger_core::AdminVerb,
+        wharfinger_core::AdminVerb::Recycle,
+    ] {
+        let lease = work(&mut w, "b");
+        let host = w.on(lease);
+        w.release(lease, Outcome::Failed);
+        assert_eq!(fault(&w, lease), Some(Fault::Open));
+        w.admin(verb(host)).unwrap();
+        assert_eq!(fault(&w, lease), Some(Fault::Undecided), "{verb:?}");
+        w.all_works();
+        w.admin(wharfinger_core::AdminVerb::Recover(host)).unwrap();
+        w.all_works();
+    }
+    // No check follows.
+    let lease = work(&mut w, "c");
+    w.release(lease, Outcome::Abandoned);
+    assert_eq!(fault(&w, lease), None);
 }

@@ -22,5 +22,6 @@ mod restart;
 mod retry;
 mod sizing;
 mod supply;
+mod unfit;
 mod unreached;
 mod world;

@@ -69,23 +69,47 @@ pub(super) struct EvidenceJson {
     confirmed: RunJson,
     #[serde(skip_serializing_if = "is_default", default)]
     said: bool,
+    #[serde(skip_serializing_if = "is_default", default)]
+    apart: u32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    trial: Option<u32>,
+    #[serde(skip_serializing_if = "is_default", default)]
+    repairs: u32,
+    #[serde(skip_serializing_if = "is_default", default)]
+    unfit: u32,
 }
 
 impl JsonColumn for Evidence {
     type Json = EvidenceJson;
     fn to_json(&self) -> Option<EvidenceJson> {
-        let Evidence { recent, halvings, run, confirmed, said } = *self;
+        let Evidence { recent, halvings, run, confirmed, said, apart, trial, repairs, unfit } = *self;
         (*self != Evidence::default()).then(|| EvidenceJson {
             recent: recent.into(),
             halvings,
             run: run.into(),
             confirmed: confirmed.into(),
             said,
+            apart,
+            trial,
+            repairs,
+            unfit,
         })
     }
     fn from_json(json: Option<EvidenceJson>) -> Result<Self, String> {
-        let Some(EvidenceJson { recent, halvings, run, confirmed, said }) = json else { return Ok(Self::default()) };
-        Ok(Evidence { recent: recent.into(), halvings, run: run.into(), confirmed: confirmed.into(), said })
+        let Some(EvidenceJson { recent, halvings, run, confirmed, said, apart, trial, repairs, unfit }) = json else {
+            return Ok(Self::default());
+        };
+        Ok(Evidence {
+            recent: recent.into(),
+            halvings,
+            run: run.into(),
+            confirmed: confirmed.into(),
+            said,
+            apart,
+            trial,
+            repairs,
+            unfit,
+        })
     }
 }
 

@@ -122,6 +122,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
 #[test]
 fn a_finding_names_the_fault() {
     for (fault, told) in [
+        (Fault::Open, pb::finding::Fault::Open),
         (Fault::Undecided, pb::finding::Fault::Undecided),
         (Fault::Resource, pb::finding::Fault::Resource),
         (Fault::Work, pb::finding::Fault::Work),
