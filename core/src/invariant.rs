@@ -1,7 +1,7 @@
 //! What must hold after every step; asked by tests and by the simulator, never in production.
 
 use crate::Core;
-use crate::{LeaseId, LeaseState, ResourceId, Stage};
+use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, Stage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -22,6 +22,7 @@ impl Core {
         self.check_slots()?;
         self.check_families()?;
         self.check_machines()?;
+        self.check_findings()?;
         self.check_queue()?;
         self.check_counters()
     }
@@ -64,6 +65,21 @@ impl Core {
                 if held.get(&(*id, slot)) != Some(&lease) {
                     return Err(format!("{id} says that {lease} holds its slot {slot}; it does not"));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// 9: a finding that is open has a check to come, which settles it.
+    fn check_findings(&self) -> Result<(), String> {
+        let pending: BTreeSet<LeaseId> =
+            self.entries().flat_map(|entry| &entry.row.failures).filter(|f| !f.cleared).map(|f| f.lease).collect();
+        for entry in self.lease_entries() {
+            if let LeaseState::Ended { how: Ended::Released { finding: Some(finding), .. }, .. } = &entry.row.state
+                && finding.fault == Fault::Open
+                && !pending.contains(&entry.row.id)
+            {
+                return Err(format!("the finding of {} stays open", entry.row.id));
             }
         }
         Ok(())

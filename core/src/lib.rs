@@ -87,7 +87,8 @@
 //! 4. Each queued lease stands in the queue once, with those that are granted with it.
 //! 5. Counters and indices are what counting anew gives.
 //! 6. A resource has the cordon of its machine.
-//! 7. Nothing that follows from a change is left to do.
+//! 7. A finding that is open has a check to come.
+//! 8. Nothing that follows from a change is left to do.
 //!
 //! # Rooms
 //!
@@ -118,6 +119,7 @@ pub use model::caller::{Caller, Scope};
 pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};
 pub use model::event::{Event, EventKind};
+pub use model::evidence::{Evidence, Record, Run, Uses, Weight};
 pub use model::id::{GroupId, IdError, LeaseId, Op, ResourceId, Revision, Subject};
 pub use model::input::{
     AdminRequest, AdminVerb, Blame, CallFailure, Claim, Input, LeaseRequest, Made, Notice, NoticeKind, NoticeTarget,

@@ -124,7 +124,7 @@ fn build_doubt(section: &DoubtSection) -> DoubtPolicy {
         misses: or(&section.misses, usual.misses),
         over: or(&section.over, usual.over),
         repairs: or(&section.repairs, usual.repairs),
-        blind_after: or(&section.blind_after, usual.blind_after),
+        false_alarm: or(&section.false_alarm, usual.false_alarm),
         work_after: or(&section.work_after, usual.work_after),
         dry_run: or(&section.dry_run, usual.dry_run),
     }

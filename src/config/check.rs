@@ -307,14 +307,12 @@ fn check_ttls(pool: &PoolSection<'_>, limit: Option<&Spanned<Millis>>, problems:
 }
 
 fn check_blame(pool: &PoolSection<'_>, kind: Option<&dyn Kind>, problems: &mut Problems) {
-    for (key, value) in [("blind_after", &pool.doubt.blind_after), ("work_after", &pool.doubt.work_after)] {
-        if let Some(value) = value
-            && *value.get_ref() == 1
-        {
-            problems
-                .add(value.span(), format!("`{key}` is 1"), "use 2 or more, or 0 for never")
-                .label("one failure can be compared with nothing");
-        }
+    if let Some(value) = &pool.doubt.work_after
+        && *value.get_ref() == 1
+    {
+        problems
+            .add(value.span(), "`work_after` is 1", "use 2 or more, or 0 for never")
+            .label("one failure can be compared with nothing");
     }
     if let Some(domain) = &pool.domain {
         check_label_name(domain.get_ref(), domain.span(), problems);

@@ -21,8 +21,8 @@ const TTL: RangeInclusive<Millis> = Millis(1000)..=Millis::secs(30 * DAY);
 /// Bounds of one call to an adapter.
 const WORK: RangeInclusive<Millis> = Millis(100)..=Millis::secs(DAY);
 
-/// Maximum number of failures in a row that are stored of one resource.
-const REMEMBERED: u32 = wharfinger_core::Resource::MAX_FAILURES as u32;
+/// Bounds of the leases of a healthy resource to one false alarm.
+const FALSE_ALARM: RangeInclusive<u32> = 100..=100_000_000;
 
 /// Reads and checks a configuration file.
 ///
@@ -134,6 +134,12 @@ fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'
 
 fn read_doubt(pool: &mut Reader<'_>, problems: &mut Problems) -> DoubtSection {
     let mut doubt = pool.table("doubt", "[pool.doubt]", problems);
+    doubt.replaced(
+        "blind_after",
+        "remove it: a resource is set apart by evidence beside the base rate of its pool; `false_alarm` sets how much, as in \
+         \"one in 20,000 leases\", or \"never\" in place of 0",
+        problems,
+    );
     let section = DoubtSection {
         after_failed: doubt.flag("after_failed", problems),
         after_lost: doubt.flag("after_lost", problems),
@@ -142,7 +148,7 @@ fn read_doubt(pool: &mut Reader<'_>, problems: &mut Problems) -> DoubtSection {
         misses: doubt.number("misses", 1..=1000, problems),
         over: doubt.duration("over", Millis::ZERO..=Millis::secs(DAY), problems),
         repairs: doubt.number("repairs", 0..=100, problems),
-        blind_after: doubt.number("blind_after", 0..=REMEMBERED, problems),
+        false_alarm: doubt.one_in("false_alarm", FALSE_ALARM, problems),
         work_after: doubt.number("work_after", 0..=1000, problems),
         dry_run: doubt.flag("dry_run", problems),
     };

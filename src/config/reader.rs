@@ -107,6 +107,48 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A frequency: `"one in 20,000 leases"`, the number alone, or `"never"`, which is 0.
+    pub(crate) fn one_in(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<u32>,
+        problems: &mut Problems,
+    ) -> Option<Spanned<u32>> {
+        let value = self.value(key)?;
+        let Some(text) = value.get_ref().as_str() else { return self.number(key, bounds, problems) };
+        if text.trim() == "never" {
+            return Some(Spanned::new(value.span(), 0));
+        }
+        let rest = ["one in ", "1 in "].iter().find_map(|start| text.trim().strip_prefix(start));
+        let digits = rest.map(|rest| rest.trim_end_matches("leases").trim().replace([',', '_', ' '], ""));
+        let number = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit())).and_then(|d| d.parse().ok());
+        match number {
+            Some(number) if bounds.contains(&number) => Some(Spanned::new(value.span(), number)),
+            Some(number) => {
+                let (low, high) = bounds.into_inner();
+                let remedy = format!("use {low} to {high}, or \"never\"");
+                problems.add(value.span(), format!("`{key}` is one in {number}"), remedy).label(if number < low {
+                    "too often"
+                } else {
+                    "too seldom"
+                });
+                None
+            }
+            None => {
+                let remedy = "write it as in \"one in 20,000 leases\", or \"never\"";
+                problems.add(value.span(), format!("`{key}` is {text:?}"), remedy).label("not understood");
+                None
+            }
+        }
+    }
+
+    /// A key of earlier versions.
+    pub(crate) fn replaced(&mut self, key: &'static str, remedy: &str, problems: &mut Problems) {
+        if let Some(value) = self.value(key) {
+            problems.add(value.span(), format!("`{key}` is no longer used"), remedy).label("replaced");
+        }
+    }
+
     /// A length of time within bounds.
     pub(crate) fn duration(
         &mut self,

@@ -171,7 +171,7 @@ fn all_that_can_be_said_is_taken() {
         misses = 4
         over = "20s"
         repairs = 0
-        blind_after = 4
+        false_alarm = "one in 5,000 leases"
         work_after = 0
         dry_run = true
         [pool.timeouts]
@@ -217,7 +217,7 @@ fn all_that_can_be_said_is_taken() {
     assert_eq!((here.default_ttl, here.max_ttl), (Millis::secs(90), Millis::secs(21_600)));
     assert_eq!(here.doubt.retry_interval, Millis(250));
     assert_eq!((here.doubt.misses, here.doubt.repairs, here.doubt.after_lost), (4, 0, false));
-    assert_eq!((here.doubt.blind_after, here.doubt.work_after, here.doubt.dry_run), (4, 0, true));
+    assert_eq!((here.doubt.false_alarm, here.doubt.work_after, here.doubt.dry_run), (5_000, 0, true));
     assert_eq!(here.brake, Brake { floor: 0, share: 100, hold: Millis::ZERO, window: Millis::secs(1) });
     assert_eq!((here.domain.as_deref(), here.drain), (Some("example.org/zone"), Some(Millis::secs(600))));
     assert_eq!(here.max_hold, Millis::secs(7200));

@@ -155,7 +155,7 @@ pub(crate) struct DoubtSection {
     pub(crate) misses: Option<Spanned<u32>>,
     pub(crate) over: Option<Spanned<Millis>>,
     pub(crate) repairs: Option<Spanned<u32>>,
-    pub(crate) blind_after: Option<Spanned<u32>>,
+    pub(crate) false_alarm: Option<Spanned<u32>>,
     pub(crate) work_after: Option<Spanned<u32>>,
     pub(crate) dry_run: Option<Spanned<bool>>,
 }

@@ -353,6 +353,32 @@ async fn a_report_has_the_resource_checked_and_the_lease_goes_on_unless_it_is_at
 }
 
 #[tokio::test]
+async fn a_finding_is_open_in_the_answer_to_the_release_and_the_watch_tells_its_end() {
+    let broker = broker(1, 1).await;
+    let client = broker.client().await;
+    let lease = active(&client, "a").await;
+    broker.fake.hold(Call::Check);
+    let released = client.release(&lease.id, pb::Outcome::Failed, "exit 1").await.unwrap().lease.unwrap();
+    let fault = |lease: &pb::Lease| lease.finding.as_ref().map(pb::Finding::fault);
+    assert_eq!(fault(&released), Some(pb::finding::Fault::Open), "{released:?}");
+    let request = pb::WatchRequest { lease_ids: vec![lease.id.clone()], ..pb::WatchRequest::default() };
+    let mut watch = client.watch(request);
+    assert_eq!(fault(&told(&mut watch).await), Some(pb::finding::Fault::Open));
+    synced(&mut watch).await;
+    broker.fake.let_go(Call::Check);
+    let mut last = told(&mut watch).await;
+    while fault(&last) == Some(pb::finding::Fault::Open) {
+        last = told(&mut watch).await;
+    }
+    assert_eq!(fault(&last), Some(pb::finding::Fault::Undecided), "{last:?}");
+
+    // A cancelled job asks for no finding.
+    let lease = active(&client, "b").await;
+    let released = client.release(&lease.id, pb::Outcome::Abandoned, "").await.unwrap().lease.unwrap();
+    assert_eq!(fault(&released), None);
+}
+
+#[tokio::test]
 async fn a_hold_keeps_the_resource_and_breaks_nothing() {
     let broker = broker(2, 1).await;
     let client = broker.client().await;

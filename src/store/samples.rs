@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use wharfinger_core::{
-    Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, FailReason, Fault, Finding, GroupId,
-    Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Machine, MachineKey, Millis, Op, Order, Outcome, Parent,
-    PoolRow, Reason, Resource, ResourceId, ResourceState, Revision, Selector, Source, Subject, Texts, Timestamp,
+    Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, Evidence, FailReason, Fault, Finding,
+    GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Machine, MachineKey, Millis, Op, Order, Outcome, Parent,
+    PoolRow, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run, Selector, Source, Subject, Texts,
+    Timestamp, Uses, Weight,
     WorkFailure,
 };
 
@@ -137,7 +138,7 @@ impl Samples {
             outcome,
             note: s.word(),
             finding: s.maybe(|s| {
-                let fault = s.pick(&[Fault::Undecided, Fault::Resource, Fault::Work]);
+                let fault = s.pick(&Fault::ALL);
                 Arc::new(Finding { fault, detail: s.word() })
             }),
         };
@@ -271,8 +272,10 @@ impl Samples {
                     lease: self.lease_id(),
                     at: self.time(),
                     cleared: self.flag(),
+                    weight: Weight::ALL[self.below(4) as usize],
                 })
                 .collect(),
+            evidence: self.evidence(),
         }
     }
 
@@ -292,7 +295,34 @@ impl Samples {
 
     /// The settings of an operator for a pool.
     pub(super) fn pool(&mut self, name: &str, revision: u64) -> PoolRow {
-        PoolRow { name: Arc::from(name), revision: Revision(revision), cordoned: self.maybe(Self::cordon) }
+        let record = Record {
+            ever: self.uses(),
+            recent: self.uses(),
+            halvings: u32::try_from(self.below(3)).unwrap_or_default(),
+        };
+        PoolRow { name: Arc::from(name), revision: Revision(revision), cordoned: self.maybe(Self::cordon), record }
+    }
+
+    fn uses(&mut self) -> Uses {
+        Uses { good: self.below(3), bad: self.below(3), confirmed: self.below(3) }
+    }
+
+    fn run(&mut self) -> Run {
+        Run { good: self.below(3), bad: self.below(3), since: self.uses() }
+    }
+
+    fn evidence(&mut self) -> Evidence {
+        Evidence {
+            recent: self.uses(),
+            halvings: 1,
+            run: self.run(),
+            confirmed: self.run(),
+            said: self.flag(),
+            apart: self.small(),
+            trial: self.maybe(Self::small),
+            repairs: self.small(),
+            unfit: self.small(),
+        }
     }
 }
 

@@ -30,7 +30,11 @@ pub(crate) struct Caller {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Condition {
     Alive,
-    Mangled { repairable: bool },
+    Mangled {
+        repairable: bool,
+    },
+    /// Something outside of any lease spoils it again and again: checks see nothing, and no preparation works.
+    Spoilt,
     Silent,
     Dead,
 }
@@ -261,7 +265,8 @@ impl Things {
         }
         let there = self.condition(effect.resource.id);
         let host = effect.host.as_ref().map(|host| self.condition(host.id));
-        let reached = host.is_none_or(|host| matches!(host, Some(Condition::Alive | Condition::Mangled { .. })));
+        let reached = host
+            .is_none_or(|host| matches!(host, Some(Condition::Alive | Condition::Spoilt | Condition::Mangled { .. })));
         let no_route = || failure(Blame::Resource, "UNREACHABLE");
         Some(match &effect.work {
             Work::Check | Work::Probe => {
@@ -269,7 +274,7 @@ impl Things {
                 let verdict = match there {
                     _ if call.plan == Plan::Lies => Verdict::Healthy,
                     _ if call.plan == Plan::Lost || !reached => Verdict::Unreachable { reason, detail },
-                    Some(Condition::Alive) => Verdict::Healthy,
+                    Some(Condition::Alive | Condition::Spoilt) => Verdict::Healthy,
                     Some(Condition::Mangled { repairable }) => Verdict::Mangled { repairable, reason, detail },
                     Some(Condition::Silent) => Verdict::Unreachable { reason, detail },
                     Some(Condition::Dead) | None => Verdict::Gone { reason, detail },
@@ -285,14 +290,17 @@ impl Things {
                 answered(effect, Ok(Verdict::Healthy))
             }
             Work::Prepare(_) | Work::Clean(_) => match there {
-                Some(Condition::Alive) if reached => {
+                Some(Condition::Spoilt) if reached && matches!(effect.work, Work::Prepare(_)) => {
+                    failed(effect, failure(Blame::Resource, "SPOILT"))
+                }
+                Some(Condition::Alive | Condition::Spoilt) if reached => {
                     self.change(now, effect, call.plan);
                     answered(effect, Ok(Verdict::Healthy))
                 }
                 _ => failed(effect, no_route()),
             },
             Work::Repair => match there {
-                Some(Condition::Alive | Condition::Mangled { .. }) if reached => {
+                Some(Condition::Alive | Condition::Spoilt | Condition::Mangled { .. }) if reached => {
                     self.change(now, effect, call.plan);
                     answered(effect, Ok(Verdict::Healthy))
                 }
@@ -361,6 +369,7 @@ impl Things {
                 // By its number it is the same one, if it was made before.
                 self.truth.entry(id).or_insert(fresh);
             }
+            Work::Repair if self.condition(id) == Some(Condition::Spoilt) => {}
             Work::Repair => self.become_so(now, id, Condition::Alive),
             Work::Destroy => {
                 if self.truth.remove(&id).is_some() {

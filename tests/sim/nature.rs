@@ -86,6 +86,7 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
             said.push((soon.after(Millis(rng.between(1, 9000))), say(about, NoticeKind::Cancelled)));
         }
         10 => said.push((soon, say(NoticeTarget::Resource(ResourceId::new(99)), NoticeKind::Gone))),
+        14 => things.become_so(now, id, Condition::Spoilt),
         _ => said.push((soon, say(about, NoticeKind::AtRisk))),
     }
     said

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
     Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseRequest, LeaseState, Link, Millis, Op, Outcome,
-    PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Work,
+    PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Weight, Work,
 };
 
 /// What it asks of the outside world.
@@ -51,6 +51,9 @@ pub(crate) struct Oracle {
     pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<Timestamp>>,
     /// What changed since the queue was last looked at.
     changes: Changes,
+    /// Preparations that failed on each resource since work last went well on it, and the number of repairs of its pool, at
+    /// most.
+    unfit: BTreeMap<ResourceId, (u32, u32)>,
     /// The latest sign of life of each holder, and the latest change of each group's states.
     signs: BTreeMap<LeaseId, Timestamp>,
 }
@@ -98,10 +101,19 @@ impl Oracle {
             self.granted_in_order(row, old, &before, batch, facts)?;
             self.shares_its_groups_fate(row)?;
         }
+        for row in &batch.leases {
+            let well =
+                matches!(&row.state, LeaseState::Ended { how: Ended::Released { outcome: Outcome::Ok, .. }, .. });
+            let was = before.get(&row.id).filter(|old| matches!(old.state, LeaseState::Active { .. }));
+            if let Some(hold) = was.and_then(|old| old.assignment()).filter(|_| well) {
+                self.unfit.remove(&hold.resource);
+            }
+        }
         for row in &batch.resources {
             self.takes_its_children_along(row)?;
             self.made_once(row, stood.get(&row.id))?;
             self.set_apart_fairly(row, stood.get(&row.id), facts)?;
+            self.is_fit_for_use(row, stood.get(&row.id), facts)?;
         }
         self.ends_few_by_silence(batch, &stood, facts)?;
         for id in &batch.forgotten_leases {
@@ -499,6 +511,25 @@ impl Oracle {
         Ok(())
     }
 
+    /// 20: a copy that passes its checks and fails in use is replaced.
+    fn is_fit_for_use(&mut self, row: &Resource, old: Option<&Arc<Resource>>, facts: &Facts<'_>) -> Checked {
+        let suspect = |row: &Resource| matches!(row.state, ResourceState::Suspect { .. });
+        let ResourceState::Suspect { cause, .. } = &row.state else { return Ok(()) };
+        let prepare = cause.first().is_some_and(|link| link.reason == Reason::PrepareFailed);
+        // Several turns in one batch may hide a use that went well.
+        if row.parent.is_none() || !prepare || !facts.one_by_one || old.is_none_or(|old| suspect(old)) {
+            return Ok(());
+        }
+        let Some(pool) = facts.pools.iter().find(|pool| pool.name == row.pool) else { return Ok(()) };
+        let (failed, repairs) = self.unfit.entry(row.id).or_default();
+        *failed += 1;
+        *repairs = pool.doubt.repairs.max(*repairs).max(1);
+        if *failed > *repairs && !pool.doubt.dry_run {
+            return Err(format!("(20) {} failed {failed} leases in a row and is not replaced", row.id));
+        }
+        Ok(())
+    }
+
     /// Blame: what the broker sets apart by itself has met different works, and half of the pool stays.
     fn set_apart_fairly(&self, row: &Resource, old: Option<&Arc<Resource>>, facts: &Facts<'_>) -> Checked {
         let abandoned = |lease: &LeaseId| {
@@ -512,11 +543,13 @@ impl Oracle {
         if !apart(row) || old.is_some_and(|old| apart(old)) {
             return Ok(());
         }
-        let works: BTreeSet<&Arc<str>> = row.failures.iter().map(|failure| &failure.work).collect();
-        let after = facts.pools.iter().find(|pool| pool.name == row.pool).map_or(0, |pool| pool.doubt.blind_after);
+        let counted = row.failures.iter().filter(|f| matches!(f.weight, Weight::Counted | Weight::Confirmed));
+        let works: BTreeSet<&Arc<str>> = counted.map(|failure| &failure.work).collect();
+        let never =
+            facts.pools.iter().find(|pool| pool.name == row.pool).is_some_and(|pool| pool.doubt.false_alarm == 0);
         let kept_before = old.is_some_and(|old| old.hold.is_some());
         // Who is set apart when its last lease ends may have met a success since.
-        if facts.one_by_one && !kept_before && (works.len() as u32) < after {
+        if facts.one_by_one && !kept_before && (works.is_empty() || never) {
             return Err(format!("{} is set apart after {works:?}", row.id));
         }
         Ok(())

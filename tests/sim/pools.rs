@@ -38,7 +38,7 @@ pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
         doubt: DoubtPolicy {
             after_failed: rng.chance(800),
             after_lost: rng.chance(800),
-            blind_after: rng.below(4) as u32,
+            false_alarm: [0, 1, 20, 20_000][rng.below(4) as usize],
             work_after: rng.below(4) as u32,
             dry_run: rng.chance(100),
             ..DoubtPolicy::default()

@@ -101,6 +101,7 @@ impl Core {
             }
             Blame::Resource | Blame::Bug => {
                 let link = self.link(resource, Reason::PrepareFailed, &text, Source::Adapter);
+                self.was_unfit(resource);
                 self.then(Consequence::Requeue { lease: id, trouble: text });
                 self.then(Consequence::doubt(resource, link));
             }

@@ -1,21 +1,15 @@
-//! Blame: compared, not guessed. Different work failing in a row on one resource whose checks pass: the check is blind.
-//! The same work failing on several resources whose checks pass: the work is to blame.
+//! Blame: compared, not guessed. What a check finds explains the failures before it. The same work failing on several
+//! resources whose checks pass: the work is to blame. What counts against a resource whose checks pass: `evidence.rs`.
 
-use crate::Core;
-use crate::lifecycle::Consequence;
-use crate::state::outbox::SELF;
 use crate::{
-    CauseChain, Ended, EventKind, Fault, Finding, Hold, Lease, LeaseId, LeaseState, Link, Millis, Outcome, Reason,
-    Resource, ResourceId, Source, Stage, Subject, WorkFailure,
+    CauseChain, Core, Ended, EventKind, Fault, Finding, Lease, LeaseId, LeaseState, Link, Outcome, Reason, Resource,
+    ResourceId, Source, Stage, Subject, Weight, WorkFailure,
 };
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-
-/// How long the broker itself holds a copy.
-const COPY_KEPT: Millis = Millis::secs(86_400);
 
 impl Core {
     /// A holder reported the outcome of its work: it counts for the resource and for the host under it.
@@ -25,26 +19,24 @@ impl Core {
             return;
         }
         let Some(assignment) = lease.assignment() else { return };
-        let Some(row) = self.resource(assignment.resource).cloned() else { return };
+        let resource = assignment.resource;
+        let Some(row) = self.resource(resource) else { return };
         let host = row.parent.and_then(|parent| parent.host);
-        if *outcome == Outcome::Ok {
-            self.work_went_well(|| lease.spec.work_key());
-        }
-        let failure = match outcome {
-            Outcome::Abandoned => return,
-            Outcome::Ok => None,
+        match outcome {
+            Outcome::Abandoned => {}
+            Outcome::Ok => self.note_success(lease, resource, host),
             Outcome::Failed | Outcome::Tainted => {
-                Some(WorkFailure { work: lease.spec.work_key(), lease: lease.id, at: self.now(), cleared: false })
-            }
-        };
-        for id in [Some(assignment.resource), host].into_iter().flatten() {
-            let empty = self.resource(id).is_none_or(|row| row.failures.is_empty());
-            match &failure {
-                None if empty => {}
-                None => self.drop_failures(id, |_| true),
-                Some(failure) => {
+                let failure = WorkFailure {
+                    work: lease.spec.work_key(),
+                    lease: lease.id,
+                    at: self.now(),
+                    cleared: false,
+                    weight: Weight::None,
+                };
+                for id in [Some(resource), host].into_iter().flatten() {
                     let oldest = self.resource(id).filter(|row| row.failures.len() >= Resource::MAX_FAILURES);
                     if let Some(oldest) = oldest.and_then(|row| row.failures.first()).map(|failure| failure.lease) {
+                        self.find(oldest, Fault::Undecided, "others failed on its resource before a check ended");
                         self.drop_failures(id, |failure| failure.lease == oldest);
                     }
                     self.edit_resource(id, |row| row.failures.push(failure.clone()));
@@ -53,16 +45,24 @@ impl Core {
         }
     }
 
-    /// A lease is broken for what became of its resource: was this work there too often when that happened?
+    /// A lease is broken for what became of its resource: was this work there too often when that happened? Only named work
+    /// is blamed, and only for what a check found of the resource itself while nothing else ran on it. A machine that is
+    /// lost takes all its leases along and explains that by itself.
     pub(crate) fn work_that_breaks(&mut self, lease: &Lease, cause: &CauseChain) -> Option<Link> {
         let LeaseState::Active { assignment, .. } = &lease.state else { return None };
-        let evident = [Reason::ResourceMangled, Reason::ResourceUnreachable, Reason::ResourceGone];
-        let found = cause.iter().any(|link| evident.contains(&link.reason) && link.source == Source::Check);
+        let row = self.resource(assignment.resource)?.clone();
+        let own = |link: &&Link| link.subject == Subject::Resource(row.id) && link.source == Source::Check;
+        let host = row.parent.and_then(|parent| parent.host);
+        let evident = cause.iter().filter(own).any(|link| match link.reason {
+            Reason::ResourceMangled => true,
+            Reason::ResourceGone => host.is_some_and(|host| !self.is_leaving(host)),
+            _ => false,
+        });
         let policy = self.policy_of(assignment.resource)?;
-        if lease.spec.child.is_some() || !found || policy.work_after == 0 {
+        let work = lease.spec.work.clone()?;
+        if lease.spec.child.is_some() || !evident || row.slots > 1 || policy.work_after == 0 {
             return None;
         }
-        let work = lease.spec.work_key();
         let count = self.lost_under(&work, assignment.resource);
         if (count as u32) < policy.work_after {
             return None;
@@ -89,8 +89,9 @@ impl Core {
             self.find(*lease, Fault::Resource, &detail);
         }
         // Failures that are its fault are no evidence against the host or the work.
-        let host = row_host(self.resource(id));
+        let host = self.resource(id).and_then(|row| row.parent).and_then(|parent| parent.host);
         self.drop_failures(id, |_| true);
+        self.edit_resource(id, |row| row.evidence.forget());
         if let Some(host) = host {
             self.drop_failures(host, |failure| leases.contains(&failure.lease));
         }
@@ -99,40 +100,28 @@ impl Core {
     /// A check passed: the failures before it are not explained by what it looks at. Compares them.
     pub(crate) fn compare_failures(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
-        if row.failures.is_empty() {
-            return;
-        }
         let host = row.parent.and_then(|parent| parent.host);
         let fresh: Vec<WorkFailure> = row.failures.iter().filter(|f| !f.cleared).cloned().collect();
-        if !fresh.is_empty() {
-            for at in [Some(id), host].into_iter().flatten() {
-                self.edit_resource(at, |row| {
-                    for failure in &mut row.failures {
-                        failure.cleared |= fresh.iter().any(|f| f.lease == failure.lease);
-                    }
-                });
-            }
-            for failure in &fresh {
-                self.add_machine_of_work(&failure.work, host.unwrap_or(id));
-                let detail = format!("a check found {id} fit for use; nothing more is known yet");
-                self.find(failure.lease, Fault::Undecided, &detail);
-            }
-            let works: BTreeSet<Arc<str>> = fresh.iter().map(|failure| failure.work.clone()).collect();
-            for work in works {
-                self.compare_work(&work, id);
-            }
+        for failure in &fresh {
+            self.count_failure(id, host, failure);
+            let detail = format!("a check found {id} fit for use; nothing more is known yet");
+            self.find(failure.lease, Fault::Undecided, &detail);
         }
-        if self.consider_blind(id) {
-            return;
+        let works: BTreeSet<Arc<str>> =
+            fresh.iter().filter(|failure| self.is_named(failure)).map(|failure| failure.work.clone()).collect();
+        for work in works {
+            self.compare_work(&work, id);
         }
-        if let Some(host) = host
-            && self.different_works(host).is_some()
-            && self.resource(host).is_some_and(|row| row.state.stage() == Stage::Ready && row.hold.is_none())
+        if !self.consider_apart(id)
+            && let Some(host) = host
         {
-            let text = "different works failed on it in a row, in copies whose checks pass";
-            let link = self.link(host, Reason::HolderFailed, text, Source::Broker);
-            self.then(Consequence::doubt(host, link));
+            self.ask_about(host, "works failed on it in copies whose checks pass");
         }
+    }
+
+    /// Whether its holder named the work of a failure. What nobody named may be any work.
+    pub(crate) fn is_named(&self, failure: &WorkFailure) -> bool {
+        self.lease(failure.lease).is_some_and(|lease| lease.spec.work.is_some())
     }
 
     /// The same work failed on several machines whose checks pass: the work is to blame, and they are cleared.
@@ -175,84 +164,8 @@ impl Core {
         }
     }
 
-    /// The different works that failed on it in a row with passed checks, if they are enough to call its check blind.
-    fn different_works(&self, id: ResourceId) -> Option<Vec<WorkFailure>> {
-        let after = self.policy_of(id)?.blind_after;
-        let row = self.resource(id)?;
-        let mut works: BTreeSet<&Arc<str>> = BTreeSet::new();
-        let mut met = Vec::new();
-        for failure in row.failures.iter().filter(|failure| failure.cleared) {
-            if works.insert(&failure.work) {
-                met.push(failure.clone());
-            }
-        }
-        (after > 0 && works.len() as u32 >= after).then_some(met)
-    }
-
-    /// Its check passed, yet different works keep failing on it: it is kept for triage, unless that would take away
-    /// half of what there is or the others fare no better: then something else is wrong, and that is said.
-    fn consider_blind(&mut self, id: ResourceId) -> bool {
-        let Some(met) = self.different_works(id) else { return false };
-        let Some(row) = self.resource(id).cloned() else { return false };
-        let Some(pool) = self.pool_entry(&row.pool) else { return false };
-        let mut named = String::new();
-        for (n, failure) in met.iter().enumerate() {
-            named.push_str(if n == 0 { "" } else { ", " });
-            named.push_str(&format!("{:?} ({})", failure.work, failure.lease));
-        }
-        let why = format!("{} different works failed on it in a row though its check passes: {named}", met.len());
-        let share = pool.config.brake.share.min(50);
-        let dry = pool.config.doubt.dry_run;
-        let (mut all, mut kept, mut failing) = (0u32, 0u32, 0u32);
-        for other in pool.members.iter().filter_map(|id| self.resource(*id)) {
-            match other.state.stage() {
-                Stage::Apart => kept += 1,
-                Stage::Ready | Stage::Doubted => {
-                    kept += u32::from(other.hold.is_some());
-                    failing += u32::from(other.id != id && other.failures.len() + 1 >= met.len());
-                }
-                Stage::Coming | Stage::Repairing | Stage::Draining | Stage::Leaving | Stage::Gone => continue,
-            }
-            all += 1;
-        }
-        let too_many = (kept + 1) * 100 > share * all || failing * 100 > share * all;
-        if dry || too_many {
-            let reason = if dry {
-                String::from("it would be kept for triage, but dry_run is set")
-            } else {
-                format!(
-                    "it stays in service: {kept} of {all} are kept already, {failing} more fail alike: look for what they share"
-                )
-            };
-            self.own_event(EventKind::ResourceCheckBlind, Subject::Resource(id), format!("{why}; {reason}"));
-            let host = row_host(Some(&row));
-            self.drop_failures(id, |_| true);
-            self.edit_resource(id, |row| row.trouble = Some(Arc::from(format!("{why}; {reason}"))));
-            let leases: Vec<LeaseId> = met.iter().map(|failure| failure.lease).collect();
-            if let Some(host) = host {
-                self.drop_failures(host, |failure| leases.contains(&failure.lease));
-            }
-            return false;
-        }
-        for failure in &met {
-            self.find(failure.lease, Fault::Resource, &why);
-        }
-        let leases: Vec<LeaseId> = met.iter().map(|failure| failure.lease).collect();
-        if let Some(host) = row_host(Some(&row)) {
-            // The copy explains them, so they are no evidence against its host.
-            self.drop_failures(host, |failure| leases.contains(&failure.lease));
-        }
-        let by: Arc<str> = Arc::from(SELF);
-        let reason = format!("{}: {why}", Reason::CheckBlind.as_str());
-        // A copy keeps its host from leaving; it is kept for a day at most and then made anew.
-        let until = row.parent.map(|_| self.now().after(COPY_KEPT));
-        let hold = Hold { by: by.clone(), reason: Arc::from(reason), until };
-        self.then(Consequence::Hold { resource: id, hold, actor: by });
-        true
-    }
-
     /// Stores the fault of a failure; the strongest finding stays.
-    fn find(&mut self, id: LeaseId, fault: Fault, detail: &str) {
+    pub(crate) fn find(&mut self, id: LeaseId, fault: Fault, detail: &str) {
         let known = match self.lease(id).map(|lease| &lease.state) {
             Some(LeaseState::Ended { how: Ended::Released { finding, .. }, .. }) => finding.as_ref().map(|f| f.fault),
             _ => return,
@@ -265,17 +178,38 @@ impl Core {
                 *finding = Some(Arc::new(Finding { fault, detail: Arc::from(detail) }));
             }
         });
-        if fault != Fault::Undecided {
+        if fault > Fault::Undecided {
             self.own_event(EventKind::LeaseFinding, Subject::Lease(id), format!("{}: {detail}", fault.as_str()));
         }
     }
 
-    fn policy_of(&self, id: ResourceId) -> Option<crate::DoubtPolicy> {
+    /// A release after which its resource is checked: the finding is open until then.
+    pub(crate) fn open_finding(&self, lease: &Lease, how: &mut Ended) {
+        let Some(row) = lease.assignment().and_then(|assignment| self.resource(assignment.resource)) else { return };
+        let checked = match row.state.stage() {
+            Stage::Ready | Stage::Doubted => row.hold.is_none(),
+            Stage::Coming | Stage::Repairing | Stage::Apart | Stage::Draining | Stage::Leaving | Stage::Gone => false,
+        };
+        if let Ended::Released { outcome: Outcome::Failed | Outcome::Tainted, finding, .. } = how
+            && checked
+        {
+            let detail = Arc::from(format!("a check of {} is under way", row.id));
+            *finding = Some(Arc::new(Finding { fault: Fault::Open, detail }));
+        }
+    }
+
+    /// No check will tell of the failures on a resource any more.
+    pub(crate) fn settle_open(&mut self, id: ResourceId, why: &str) {
+        let Some(row) = self.resource(id) else { return };
+        let open: Vec<LeaseId> = row.failures.iter().filter(|f| !f.cleared).map(|f| f.lease).collect();
+        for lease in open {
+            let detail = format!("no check of {id} ended since: {why}");
+            self.find(lease, Fault::Undecided, &detail);
+        }
+    }
+
+    pub(crate) fn policy_of(&self, id: ResourceId) -> Option<crate::DoubtPolicy> {
         let row = self.resource(id)?;
         self.pool_entry(&row.pool).map(|pool| pool.config.doubt)
     }
-}
-
-fn row_host(row: Option<&Arc<Resource>>) -> Option<ResourceId> {
-    row.and_then(|row| row.parent).and_then(|parent| parent.host)
 }

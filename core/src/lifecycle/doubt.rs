@@ -152,6 +152,8 @@ impl Core {
                 let tainted = cause.iter().any(|link| link.reason == Reason::HolderTainted);
                 if tainted && *repairs == 0 {
                     self.repair_or_replace(id, cause.clone(), true, *repairs);
+                } else if let Some(link) = self.fails_in_use(id) {
+                    self.replace_unfit(id, link);
                 } else {
                     self.clear(id);
                 }
@@ -314,6 +316,22 @@ impl Core {
         self.schedule_probe(id, false);
     }
 
+    /// Its checks pass and it fails in use, again and again: it is replaced, and those who work on it may finish. When many of
+    /// a failure domain do so at once, the brake holds it back.
+    fn replace_unfit(&mut self, id: ResourceId, link: Link) {
+        if let Some(why) = self.held_back(id, Evidence::Check) {
+            self.hold_back(id, &why, &link.detail, (0, None));
+            return;
+        }
+        self.heard_from(id);
+        self.settle_open(id, "its resource is replaced");
+        self.own_event(EventKind::ResourceUnfit, Subject::Resource(id), &*link.detail);
+        for lease in self.live_below(id) {
+            self.edit_lease(lease, |lease| lease.doubt = None);
+        }
+        self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: None });
+    }
+
     /// It answers but is not fit for use: its leases are broken; it is repaired if that is worth a try, else replaced.
     pub(crate) fn repair_or_replace(&mut self, id: ResourceId, chain: CauseChain, repairable: bool, repairs: u32) {
         let Some(row) = self.resource(id).cloned() else { return };
@@ -321,11 +339,13 @@ impl Core {
         let config = pool.config.clone();
         let actor: Arc<str> = Arc::from(SELF);
         let only_tainted = !chain.iter().any(|link| link.reason == Reason::ResourceMangled);
-        if repairable && config.traits.repairs && repairs < config.doubt.repairs {
+        // A check that passes is no use that went well: repairs count until then.
+        if repairable && config.traits.repairs && row.evidence.repairs < config.doubt.repairs {
             let op = self.next_op();
             let detail = chain.first().map_or_else(String::new, |link| String::from(&*link.detail));
             self.edit_resource(id, |row| {
                 row.state = ResourceState::Repairing { op, cause: chain.clone(), repairs: repairs + 1 };
+                row.evidence.repairs += 1;
                 row.trouble = Some(Arc::from(detail.as_str()));
             });
             self.own_event(EventKind::ResourceRepairing, Subject::Resource(id), detail);

@@ -69,6 +69,7 @@ impl Core {
     /// Keeps a resource as it is; its leases are broken. Copies on it that hold no lease stay on it, and are not leased
     /// meanwhile.
     pub(crate) fn set_apart(&mut self, id: ResourceId, hold: Hold, cause: &CauseChain, actor: &Arc<str>) {
+        self.settle_open(id, "its resource is kept as it is");
         let since = self.now();
         let detail = hold.reason.clone();
         let (cordon, until) = (Cordon { by: hold.by, reason: hold.reason }, hold.until);
@@ -95,25 +96,42 @@ impl Core {
         made && self.live_on(copy).is_empty()
     }
 
-    /// Back from quarantine, or from being kept, by way of a check.
+    /// Back from quarantine, or from being kept, by way of a check. One that the broker set apart for its uses comes back on
+    /// trial, unless an operator says so.
     pub(crate) fn take_back(&mut self, id: ResourceId, link: Link) {
         let Some(row) = self.resource(id).cloned() else { return };
-        match row.state.stage() {
-            Stage::Apart => {
-                self.drop_failures(id, |_| true);
-                self.edit_resource(id, |row| row.state = ResourceState::Ready);
-                self.then(Consequence::doubt(id, link));
-                self.follow_drain(id);
+        let by = match (&row.state, &row.hold) {
+            (ResourceState::Quarantined { cordon, .. }, _) => Some(&cordon.by),
+            (_, Some(hold)) => Some(&hold.by),
+            (_, None) => None,
+        };
+        let apart = match row.state.stage() {
+            Stage::Apart => true,
+            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining if row.hold.is_some() => false,
+            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => return,
+            Stage::Coming | Stage::Leaving | Stage::Gone => return,
+        };
+        self.settle_open(id, "its resource was kept as it was");
+        self.drop_failures(id, |_| true);
+        let trusted = link.reason == Reason::Operator;
+        self.edit_resource(id, |row| {
+            if apart {
+                row.state = ResourceState::Ready;
             }
-            Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Draining => {
-                if row.hold.is_some() {
-                    self.drop_failures(id, |_| true);
-                    self.edit_resource(id, |row| row.hold = None);
-                    self.then(Consequence::doubt(id, link));
-                    self.then(Consequence::Vacated(id));
-                }
+            row.hold = None;
+            row.evidence.forget();
+            if trusted {
+                (row.evidence.apart, row.evidence.trial) = (0, None);
             }
-            Stage::Coming | Stage::Leaving | Stage::Gone => {}
+        });
+        if !trusted && by.is_some_and(|by| **by == *SELF) {
+            self.put_on_trial(id);
+        }
+        self.then(Consequence::doubt(id, link));
+        if apart {
+            self.follow_drain(id);
+        } else {
+            self.then(Consequence::Vacated(id));
         }
         if self.resource(id).is_some_and(|row| row.hold.is_some()) {
             return;
@@ -152,8 +170,9 @@ impl Core {
         }
         self.event(EventKind::ResourceHoldOver, &Arc::from(SELF), Subject::Resource(id), "");
         let link = self.link(id, Reason::Policy, "it was kept for as long as was asked", Source::Broker);
-        if matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == SELF) {
-            // Its check is blind, so one more pass is no evidence.
+        let by_evidence = matches!(&row.state, ResourceState::Quarantined { cordon, .. } if &*cordon.by == SELF);
+        if by_evidence && row.parent.is_some() {
+            // Its check is blind, so one more pass is no evidence. Another copy is made in moments.
             self.then(Consequence::remove(id, alloc::vec![link]));
             return true;
         }

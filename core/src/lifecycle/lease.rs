@@ -17,7 +17,7 @@ use core::cmp::Reverse;
 impl Core {
     /// Ends a lease, whatever its state; its slot stays taken until it is clean. Nothing happens to one that is over.
     /// `counted`: the outcome counts as a success or a failure.
-    pub(crate) fn end_lease(&mut self, id: LeaseId, how: Ended, actor: &Arc<str>, counted: bool) {
+    pub(crate) fn end_lease(&mut self, id: LeaseId, mut how: Ended, actor: &Arc<str>, counted: bool) {
         let Some(lease) = self.lease(id).filter(|lease| !lease.ended()).cloned() else { return };
         if counted {
             self.note_work(&lease, &how);
@@ -34,6 +34,9 @@ impl Core {
             });
         let (kind, detail) = (EventKind::of_end(&how), ended_detail(&how));
         let doubt = self.doubt_after(&lease, &how);
+        if counted && doubt.is_some() {
+            self.open_finding(&lease, &mut how);
+        }
         self.edit_lease(id, |lease| {
             lease.state = LeaseState::Ended { how, at: now, cleanup };
             lease.doubt = None;

@@ -9,6 +9,7 @@ mod announcement;
 mod blame;
 mod configuration;
 mod doubt;
+mod evidence;
 mod grant;
 mod hold;
 mod lease;

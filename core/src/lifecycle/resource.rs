@@ -125,6 +125,7 @@ impl Core {
                 }
             }
             Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart => {
+                self.settle_open(id, "its resource is drained");
                 let detail = cause.first().map_or_else(String::new, |link| String::from(&*link.detail));
                 self.edit_resource(id, |row| row.state = ResourceState::Draining { cause: cause.clone(), deadline });
                 self.own_event(EventKind::ResourceDraining, Subject::Resource(id), detail);
@@ -228,6 +229,7 @@ impl Core {
             }
             Stage::Coming | Stage::Ready | Stage::Doubted | Stage::Repairing | Stage::Apart | Stage::Draining => {}
         }
+        self.settle_open(id, "its resource was removed");
         if end == End::Lost {
             self.count(&row.pool, |counters| counters.lost += 1);
         }

@@ -49,6 +49,7 @@ impl Core {
             at_risk: None,
             hold: None,
             failures: Vec::new(),
+            evidence: crate::Evidence::default(),
         });
         self.own_event(EventKind::ResourceProvisioning, Subject::Resource(id), "");
         if hosted {

@@ -84,6 +84,12 @@ stable_texts! {
         ResourceCheckBlind = "resource.check-blind",
         /// The resource is held for triage and gets no new leases.
         ResourceKept = "resource.kept",
+        /// The checks of the resource pass, it failed in use again and again, and it is replaced.
+        ResourceUnfit = "resource.unfit",
+        /// The resource was set apart for its uses, and comes back with one slot.
+        ResourceOnTrial = "resource.on-trial",
+        /// Work went well on a resource that was on trial, and it has all its slots again.
+        ResourceTrusted = "resource.trusted",
         /// The hold of the resource ran out.
         ResourceHoldOver = "resource.hold-over",
         /// The resource is set apart and stays as it is.

@@ -290,6 +290,8 @@ impl Finding {
 /// The fault of a failure.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Fault {
+    /// A check is under way.
+    Open,
     /// The resource passed its check; nothing more is known.
     Undecided,
     /// The resource: a check found it unfit, or different work keeps failing on it.
@@ -299,9 +301,13 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All of them, for tables and tests.
+    pub const ALL: [Fault; 4] = [Fault::Open, Fault::Undecided, Fault::Resource, Fault::Work];
+
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Fault::Open => "OPEN",
             Fault::Undecided => "UNDECIDED",
             Fault::Resource => "RESOURCE",
             Fault::Work => "WORK",

@@ -4,6 +4,7 @@ pub(crate) mod caller;
 pub(crate) mod cause;
 pub(crate) mod effect;
 pub(crate) mod event;
+pub(crate) mod evidence;
 pub(crate) mod id;
 pub(crate) mod input;
 pub(crate) mod label;

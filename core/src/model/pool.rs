@@ -1,6 +1,6 @@
 //! A pool's configuration, as far as decisions depend on it. The rest (addresses, keys, URLs) is the adapter's.
 
-use crate::{Labels, Millis};
+use crate::{Labels, Millis, Record};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub use wharfinger_types::Traits;
@@ -118,9 +118,9 @@ pub struct DoubtPolicy {
     pub over: Millis,
     /// Number of repairs before it is replaced.
     pub repairs: u32,
-    /// Number of different works that fail in a row, while its checks pass, before the check counts as blind: it is
-    /// held for triage. Zero: never.
-    pub blind_after: u32,
+    /// Mean number of leases of a healthy resource, at least, to one false alarm: it is set apart as if its check were
+    /// blind. Zero: never.
+    pub false_alarm: u32,
     /// Number of resources whose checks pass and on which the same work fails before the work is blamed. Zero: never.
     pub work_after: u32,
     /// Silence and bad checks end nothing. The broker counts and reports the ends that they would have caused.
@@ -138,7 +138,7 @@ impl Default for DoubtPolicy {
             misses: 3,
             over: Millis(3000),
             repairs: 2,
-            blind_after: 3,
+            false_alarm: 20_000,
             work_after: 3,
             dry_run: false,
         }
@@ -204,6 +204,8 @@ pub struct PoolRow {
     pub revision: crate::Revision,
     /// Cordoned by an operator: no new leases.
     pub cordoned: Option<Cordon>,
+    /// How its uses went.
+    pub record: Record,
 }
 
 /// An operator's order that there be no new leases.

@@ -1,6 +1,8 @@
 //! A resource as it is stored and served.
 
-use crate::{CauseChain, Cordon, Labels, LeaseId, Millis, Op, ResourceId, Revision, Texts, Timestamp};
+use crate::{
+    CauseChain, Cordon, Evidence, Labels, LeaseId, Millis, Op, ResourceId, Revision, Texts, Timestamp, Weight,
+};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -50,12 +52,15 @@ pub struct Resource {
     pub at_risk: Option<AtRisk>,
     /// Held for triage: no new leases, and it is set apart as it is when its last one ends.
     pub hold: Option<Hold>,
-    /// Work that failed on it in a row, oldest first; a success empties it. At most [`Resource::MAX_FAILURES`].
+    /// Failures of work on it that are compared with those elsewhere, oldest first: until nothing speaks against it any
+    /// more. At most [`Resource::MAX_FAILURES`].
     pub failures: Vec<WorkFailure>,
+    /// What its uses say of it.
+    pub evidence: Evidence,
 }
 
 impl Resource {
-    /// How many failures in a row are remembered.
+    /// How many failures are remembered.
     pub const MAX_FAILURES: usize = 8;
 }
 
@@ -90,6 +95,8 @@ pub struct WorkFailure {
     pub at: Timestamp,
     /// A check has passed since: nothing was found wrong with the resource.
     pub cleared: bool,
+    /// What it counts against the resource.
+    pub weight: Weight,
 }
 
 /// A child's tie to its host.

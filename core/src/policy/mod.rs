@@ -5,5 +5,6 @@ pub(crate) mod autoscale;
 pub(crate) mod brake;
 pub(crate) mod capacity;
 pub(crate) mod deadlock;
+pub(crate) mod evidence;
 pub(crate) mod matching;
 pub(crate) mod scheduler;

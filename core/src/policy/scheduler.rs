@@ -291,11 +291,19 @@ impl Core {
             return Fit::Never;
         }
         let host = row.parent.and_then(|parent| parent.host);
-        let avoided = lease.avoid.contains(&row.id) || host.is_some_and(|host| lease.avoid.contains(&host));
+        let host = host.and_then(|host| self.resource(host));
+        let avoided = self.avoids(lease, row) || host.is_some_and(|host| self.avoids(lease, host));
         if self.is_at_risk(row) {
             return Fit::Risky(avoided);
         }
         if avoided { Fit::Avoided } else { Fit::Good }
+    }
+
+    /// Whether a lease avoids a resource: it failed the lease, or another one did that was made of the same machine.
+    fn avoids(&self, lease: &Lease, row: &Resource) -> bool {
+        let same =
+            |id: &ResourceId| self.resource(*id).is_some_and(|other| other.item == row.item && other.pool == row.pool);
+        lease.avoid.contains(&row.id) || (row.item.is_some() && lease.avoid.iter().any(same))
     }
 
     /// Says a notice that it, or its host, may be taken away?

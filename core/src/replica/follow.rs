@@ -83,13 +83,16 @@ impl Core {
                     name: pool.config.name.clone(),
                     revision: pool.revision,
                     cordoned: pool.cordoned.clone(),
+                    record: pool.record,
                 })
                 .collect(),
         }
     }
 
     fn follow_pool(&mut self, row: &PoolRow, touched: &mut BTreeSet<ResourceId>) {
-        self.load_cordon(&row.name, row.cordoned.clone(), row.revision);
+        if !self.load_pool(row) {
+            return;
+        }
         let Some(pool) = self.pool_entry(&row.name) else { return };
         for id in &pool.members {
             touched.insert(*id);

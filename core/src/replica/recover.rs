@@ -38,8 +38,8 @@ impl Core {
         for row in &snapshot.resources {
             core.keep_pool_of(row);
         }
-        for row in snapshot.pools {
-            core.load_cordon(&row.name, row.cordoned, row.revision);
+        for row in &snapshot.pools {
+            core.load_pool(row);
         }
         for row in snapshot.machines {
             core.load_machine(row);

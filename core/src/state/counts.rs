@@ -61,7 +61,8 @@ impl Core {
         let Some(pool) = self.pools.get(&row.pool) else { return };
         let used = entry.slots.len();
         let leasable = self.leasable(row);
-        let free = if leasable { row.slots.saturating_sub(used) } else { 0 };
+        let slots = if row.evidence.trial.is_some() { row.slots.min(1) } else { row.slots };
+        let free = if leasable { slots.saturating_sub(used) } else { 0 };
         // A machine that fails repeatedly is retried, but does not count as coming: others are tried in its place.
         let given_up = row.item.is_some()
             && matches!(row.state, ResourceState::Provisioning { attempt, .. } if attempt >= PROVISION_BREAKER);

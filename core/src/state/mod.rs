@@ -57,8 +57,8 @@ pub struct Core {
     by_request: BTreeMap<RequestKey, LeaseId>,
     by_group: BTreeMap<GroupId, BTreeSet<LeaseId>>,
     by_revision: BTreeMap<Revision, LeaseId>,
-    /// Machines whose checks pass and on which a work failed, by work.
-    by_work: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
+    /// Where works failed though checks pass, by work.
+    by_work: BTreeMap<Arc<str>, works::Met>,
     /// Resources that were lost or mangled under a work, by work; not stored.
     lost_under: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
     /// Reports of each lease: when its present period began, and the reports in it. Not stored.

@@ -147,7 +147,12 @@ impl Core {
 
     fn pool_row(&self, name: &Arc<str>) -> Option<Arc<PoolRow>> {
         self.pools.get(name).map(|pool| {
-            Arc::new(PoolRow { name: name.clone(), revision: pool.revision, cordoned: pool.cordoned.clone() })
+            Arc::new(PoolRow {
+                name: name.clone(),
+                revision: pool.revision,
+                cordoned: pool.cordoned.clone(),
+                record: pool.record,
+            })
         })
     }
 

@@ -1,7 +1,7 @@
 //! Transitions of pools.
 
 use crate::state::tables::{Backoff, Pool};
-use crate::{Cordon, Core, Millis, PoolConfig, PoolCounters, Revision, Timestamp};
+use crate::{Cordon, Core, Millis, PoolConfig, PoolCounters, PoolRow, Revision, Timestamp, Uses};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -87,17 +87,34 @@ impl Core {
             return false;
         }
         let revision = self.next_revision();
-        self.load_cordon(name, cordon, revision);
+        if let Some(pool) = self.pools.get_mut(name) {
+            (pool.cordoned, pool.revision) = (cordon, revision);
+        }
         self.outbox.pools.insert(name.clone());
         true
     }
 
-    /// Takes over what is stored of a pool; `false`: there is no such pool.
-    pub(crate) fn load_cordon(&mut self, name: &str, cordon: Option<Cordon>, revision: Revision) -> bool {
-        let Some(pool) = self.pools.get_mut(name) else { return false };
-        pool.cordoned = cordon;
-        pool.revision = revision;
-        true
+    /// Takes over what is stored of a pool. Returns whether its cordon changed.
+    pub(crate) fn load_pool(&mut self, row: &PoolRow) -> bool {
+        let Some(pool) = self.pools.get_mut(&row.name) else { return false };
+        let changed = pool.cordoned != row.cordoned;
+        pool.cordoned = row.cordoned.clone();
+        pool.record = row.record;
+        pool.revision = row.revision;
+        changed
+    }
+
+    /// Counts uses of a pool. What went well is stored with the next failure: a crash before it makes the base rate a
+    /// little higher.
+    pub(crate) fn count_uses(&mut self, name: &Arc<str>, stored: bool, change: impl Fn(&mut Uses)) {
+        let revision = Revision(self.revision.0 + 1);
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        pool.record.count(change);
+        if stored {
+            pool.revision = revision;
+            self.revision = revision;
+            self.outbox.pools.insert(name.clone());
+        }
     }
 
     /// Counts the resources of a pool anew, and what lies on them.

@@ -3,7 +3,7 @@
 use crate::policy::affinity::NearIndex;
 use crate::policy::brake::{Domain, Share};
 use crate::state::slots::Slots;
-use crate::{Cordon, Lease, PoolConfig, PoolCounters, Resource, ResourceId, Revision, Texts, Timestamp};
+use crate::{Cordon, Lease, PoolConfig, PoolCounters, Record, Resource, ResourceId, Revision, Texts, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
@@ -85,6 +85,8 @@ pub(crate) struct Pool {
     pub(crate) configured: bool,
     pub(crate) cordoned: Option<Cordon>,
     pub(crate) revision: Revision,
+    /// How its uses went.
+    pub(crate) record: Record,
     /// All but those that are gone.
     pub(crate) members: BTreeSet<ResourceId>,
     /// Leasable with a free slot, best first.
@@ -123,6 +125,7 @@ impl Pool {
             configured: true,
             cordoned: None,
             revision: Revision(0),
+            record: Record::default(),
             members: BTreeSet::new(),
             free: BTreeSet::new(),
             near: NearIndex::new(),

@@ -49,20 +49,133 @@ fn only(w: &mut World, wanted: ResourceId) {
     }
 }
 
-#[test]
-fn different_work_failing_in_a_row_on_one_host_whose_checks_pass_is_the_hosts_fault() {
-    let mut w = farm(3);
+/// A farm on whose hosts work usually goes well.
+fn seasoned(hosts: usize) -> World {
+    let mut w = farm(hosts);
     w.all_works();
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        for _ in 0..40 {
+            passes(&mut w, "usual");
+        }
+    }
+    w
+}
+
+/// This work goes well on whatever host is free.
+fn passes(w: &mut World, name: &str) {
+    let lease = work(w, name);
+    w.all_works();
+    w.release(lease, Outcome::Ok);
+    w.all_works();
+}
+
+/// Fails different works on this host, at most so many, until it is set apart.
+fn fails_until_apart(w: &mut World, host: ResourceId, most: usize) -> Vec<LeaseId> {
+    only(w, host);
+    let mut leases = Vec::new();
+    while w.stands(host) != "QUARANTINED" && leases.len() < most {
+        leases.push(fails(w, &format!("job {}", leases.len())).0);
+    }
+    leases
+}
+
+#[test]
+fn different_work_failing_on_one_host_whose_checks_pass_is_the_hosts_fault() {
+    let mut w = seasoned(3);
     let bad = w.resources_of("hosts")[0];
-    only(&mut w, bad);
-    let leases: Vec<LeaseId> = ["a", "b", "c"].iter().map(|name| fails(&mut w, name).0).collect();
+    let leases = fails_until_apart(&mut w, bad, 20);
     assert_eq!(w.stands(bad), "QUARANTINED");
-    for lease in leases {
-        assert_eq!(fault(&w, lease), Some(Fault::Resource), "and its holder is told");
+    assert!((4..=8).contains(&leases.len()), "{} failures where almost all goes well", leases.len());
+    for lease in &leases {
+        assert_eq!(fault(&w, *lease), Some(Fault::Resource), "and its holder is told");
     }
     let event = w.last.events.iter().find(|e| e.kind == EventKind::ResourceQuarantined).map(|e| e.detail.to_string());
     let text = event.unwrap_or_default();
-    assert!(text.contains("CHECK_BLIND") && text.contains("\"b\""), "the evidence is named: {text}");
+    assert!(text.contains("CHECK_BLIND") && text.contains("\"job 2\""), "the evidence is named: {text}");
+}
+
+/// Three hosts of four slots, of which the first is set apart for its uses.
+fn one_apart() -> (World, ResourceId) {
+    let mut w = World::new(vec![PoolConfig { slots: 4, min_ready: 3, ..inventory("hosts", &["a", "b", "c"]) }]);
+    w.all_works();
+    let hosts = w.resources_of("hosts");
+    for host in &hosts {
+        only(&mut w, *host);
+        for _ in 0..40 {
+            passes(&mut w, "usual");
+        }
+    }
+    fails_until_apart(&mut w, hosts[0], 20);
+    assert_eq!(w.stands(hosts[0]), "QUARANTINED");
+    (w, hosts[0])
+}
+
+#[test]
+fn a_host_that_is_set_apart_comes_back_with_one_slot_and_clears_itself() {
+    let (mut w, host) = one_apart();
+    w.pass(Millis::secs(1790));
+    assert_eq!(w.stands(host), "QUARANTINED");
+    w.pass(Millis::secs(20));
+    assert_eq!(w.stands(host), "SUSPECT", "it is checked first");
+    w.all_works();
+    only(&mut w, host);
+    let first = work(&mut w, "one");
+    let second = work(&mut w, "two");
+    assert_eq!((w.state(first), w.state(second)), ("ACTIVE", "QUEUED"), "one slot");
+    for lease in [first, second] {
+        w.release(lease, Outcome::Ok);
+        w.all_works();
+    }
+    w.restart();
+    w.all_works();
+    assert_eq!(w.resource(host).evidence.trial, Some(1), "over a restart too");
+    passes(&mut w, "three");
+    let leases = [(); 4].map(|()| work(&mut w, "more"));
+    assert_eq!(w.states(&leases), ["ACTIVE"; 4], "it is trusted again");
+}
+
+#[test]
+fn a_host_on_trial_is_out_again_at_the_first_sign_and_for_longer() {
+    let (mut w, host) = one_apart();
+    w.pass(Millis::secs(1810));
+    w.all_works();
+    only(&mut w, host);
+    let cancelled = work(&mut w, "superseded");
+    w.release(cancelled, Outcome::Abandoned);
+    w.all_works();
+    assert_eq!(w.stands(host), "READY", "that is no sign");
+    let (lease, on) = fails(&mut w, "again");
+    assert_eq!((on, w.stands(host), fault(&w, lease)), (host, "QUARANTINED", Some(Fault::Resource)));
+    w.pass(Millis::secs(3590));
+    assert_eq!(w.stands(host), "QUARANTINED");
+    w.pass(Millis::secs(20));
+    w.all_works();
+    assert_eq!(w.stands(host), "READY");
+}
+
+#[test]
+fn the_word_of_an_operator_ends_it_sooner_and_wholly() {
+    let (mut w, host) = one_apart();
+    w.admin(wharfinger_core::AdminVerb::Recover(host)).unwrap();
+    w.all_works();
+    only(&mut w, host);
+    let leases = [(); 4].map(|()| work(&mut w, "more"));
+    assert_eq!(w.states(&leases), ["ACTIVE"; 4]);
+    for lease in leases {
+        w.release(lease, Outcome::Failed);
+        w.all_works();
+    }
+    assert_eq!(w.stands(host), "READY", "it is judged as if nothing had been");
+}
+
+#[test]
+fn on_a_farm_of_which_nothing_is_known_three_failures_are_no_evidence() {
+    let mut w = farm(3);
+    w.all_works();
+    let host = w.resources_of("hosts")[0];
+    assert_eq!(fails_until_apart(&mut w, host, 10).len(), 10);
+    assert_eq!(w.stands(host), "READY", "a third of all jobs fail for reasons of their own");
 }
 
 #[test]
@@ -100,19 +213,18 @@ fn the_same_work_cancelled_on_three_hosts_is_not_blamed() {
 
 #[test]
 fn a_cancelled_job_is_no_success_either() {
-    let mut w = farm(3);
-    w.all_works();
+    let mut w = seasoned(3);
     let host = w.resources_of("hosts")[0];
     only(&mut w, host);
     fails(&mut w, "a");
     fails(&mut w, "b");
+    let (before, record) = (w.resource(host).evidence, w.core.snapshot().pools[0].record);
     let cancelled = work(&mut w, "c");
     w.all_works();
     w.release(cancelled, Outcome::Abandoned);
     w.all_works();
     assert_eq!(w.resource(host).failures.len(), 2, "what failed before still counts");
-    fails(&mut w, "d");
-    assert_eq!(w.stands(host), "QUARANTINED");
+    assert_eq!((w.resource(host).evidence, w.core.snapshot().pools[0].record), (before, record));
 }
 
 #[test]
@@ -129,21 +241,59 @@ fn a_check_after_a_cancelled_job_finds_what_it_left_behind() {
 }
 
 #[test]
-fn a_success_in_between_resets_the_count() {
-    let mut w = farm(3);
-    w.all_works();
+fn a_success_speaks_for_a_host() {
+    let mut w = seasoned(3);
     let host = w.resources_of("hosts")[0];
     only(&mut w, host);
-    fails(&mut w, "a");
-    fails(&mut w, "b");
-    let good = work(&mut w, "good");
-    w.release(good, Outcome::Ok);
-    w.all_works();
-    fails(&mut w, "c");
-    fails(&mut w, "d");
-    assert_eq!(w.stands(host), "READY");
-    fails(&mut w, "e");
-    assert_eq!(w.stands(host), "QUARANTINED");
+    for n in 0..40 {
+        fails(&mut w, &format!("bad {n}"));
+        passes(&mut w, "good");
+        passes(&mut w, "good");
+    }
+    assert_eq!(w.stands(host), "READY", "a third of what runs there fails");
+    passes(&mut w, "good");
+    passes(&mut w, "good");
+    assert!(w.resource(host).failures.is_empty(), "nothing speaks against it any more");
+}
+
+#[test]
+fn work_that_passes_elsewhere_weighs_more_against_the_host_and_work_that_fails_elsewhere_nothing() {
+    /// Failures of the same number of works on the host, each tried again on another one.
+    fn told(again: Option<Outcome>) -> usize {
+        let mut w = seasoned(4);
+        let hosts = w.resources_of("hosts");
+        // Half of all work fails, and is not tried again.
+        for n in 0..60 {
+            for host in &hosts[1..3] {
+                only(&mut w, *host);
+                fails(&mut w, &format!("broken {n} on {host}"));
+                passes(&mut w, "usual");
+            }
+        }
+        for n in 0..20 {
+            only(&mut w, hosts[0]);
+            let name = format!("job {n}");
+            fails(&mut w, &name);
+            match again {
+                Some(Outcome::Ok) => {
+                    only(&mut w, hosts[3]);
+                    passes(&mut w, &name);
+                }
+                Some(_) => {
+                    only(&mut w, hosts[3]);
+                    fails(&mut w, &name);
+                }
+                None => {}
+            }
+            if w.stands(hosts[0]) == "QUARANTINED" {
+                return n + 1;
+            }
+        }
+        99
+    }
+    let (alone, passed, failed) = (told(None), told(Some(Outcome::Ok)), told(Some(Outcome::Failed)));
+    assert!(passed <= 6 && passed < alone, "passed elsewhere {passed}, not tried again {alone}");
+    assert_eq!(failed, 99, "work that fails everywhere says nothing of a host");
 }
 
 #[test]
@@ -200,7 +350,7 @@ fn a_check_that_finds_the_host_unfit_settles_it() {
     let lease = work(&mut w, "a");
     let host = w.on(lease);
     w.release(lease, Outcome::Failed);
-    assert_eq!(fault(&w, lease), None, "not known yet");
+    assert_eq!(fault(&w, lease), Some(Fault::Open), "not known yet, and told with the release");
     w.verdict(mangled(false));
     assert_eq!(fault(&w, lease), Some(Fault::Resource));
     assert_ne!(w.stands(host), "READY");
@@ -208,24 +358,39 @@ fn a_check_that_finds_the_host_unfit_settles_it() {
 
 #[test]
 fn when_all_hosts_fare_alike_none_is_set_apart_and_that_is_said() {
-    let mut w = farm(4);
-    w.all_works();
+    let mut w = seasoned(4);
     let hosts = w.resources_of("hosts");
     let mut number = 0;
-    for round in 0..3 {
+    let mut said = Vec::new();
+    for _ in 0..15 {
         for host in &hosts {
             only(&mut w, *host);
             number += 1;
-            fails(&mut w, &format!("work {number} of round {round}"));
+            fails(&mut w, &format!("work {number}"));
+            said.extend(w.resource(*host).trouble.clone());
         }
     }
-    let apart = hosts.iter().filter(|host| w.stands(**host) == "QUARANTINED").count();
-    assert!(apart <= 2, "never more than half: {apart}");
-    let said = hosts
-        .iter()
-        .filter_map(|host| w.resource(*host).trouble.clone())
-        .any(|t| t.contains("look for what they share"));
-    assert!(said, "the fleet is suspected");
+    assert!(hosts.iter().all(|host| w.stands(*host) == "READY"), "the origin is down, not four hosts");
+    assert!(said.iter().any(|text| text.contains("look for what they share")), "the fleet is suspected");
+}
+
+#[test]
+fn no_more_of_a_farm_is_set_apart_than_the_brake_allows() {
+    let mut w = seasoned(4);
+    let hosts = w.resources_of("hosts");
+    for host in &hosts[..2] {
+        assert!(fails_until_apart(&mut w, *host, 40).len() < 40);
+    }
+    // The others still do all the work, and a third one begins to fail.
+    for _ in 0..100 {
+        only(&mut w, hosts[3]);
+        passes(&mut w, "usual");
+    }
+    assert_eq!(fails_until_apart(&mut w, hosts[2], 40).len(), 40);
+    assert_eq!(
+        hosts.iter().map(|host| w.stands(*host)).collect::<Vec<_>>(),
+        ["QUARANTINED", "QUARANTINED", "READY", "READY"]
+    );
 }
 
 #[test]
@@ -233,9 +398,7 @@ fn the_only_host_is_never_set_apart_by_itself() {
     let mut w = farm(1);
     w.all_works();
     let host = w.resources_of("hosts")[0];
-    for name in ["a", "b", "c", "d", "e"] {
-        fails(&mut w, name);
-    }
+    assert_eq!(fails_until_apart(&mut w, host, 60).len(), 60);
     assert_eq!(w.stands(host), "READY");
 }
 
@@ -387,31 +550,35 @@ fn only_the_holder_may_report() {
 
 #[test]
 fn what_was_counted_survives_a_restart() {
-    let mut w = farm(3);
-    w.all_works();
-    let host = w.resources_of("hosts")[0];
-    only(&mut w, host);
-    fails(&mut w, "a");
-    fails(&mut w, "b");
-    w.restart();
-    w.all_works();
-    fails(&mut w, "c");
-    assert_eq!(w.stands(host), "QUARANTINED");
+    let needed = |restart: bool| {
+        let mut w = seasoned(3);
+        let host = w.resources_of("hosts")[0];
+        only(&mut w, host);
+        fails(&mut w, "a");
+        fails(&mut w, "b");
+        if restart {
+            w.restart();
+            w.all_works();
+        }
+        fails_until_apart(&mut w, host, 20).len()
+    };
+    assert_eq!(needed(true), needed(false));
+    assert!(needed(true) < 8);
 }
 
 #[test]
 fn a_policy_of_zero_blames_nobody() {
-    let doubt = DoubtPolicy { blind_after: 0, work_after: 0, ..DoubtPolicy::default() };
+    let doubt = DoubtPolicy { false_alarm: 0, work_after: 0, ..DoubtPolicy::default() };
     let mut w = World::new(vec![PoolConfig { doubt, min_ready: 3, ..inventory("hosts", &["a", "b", "c"]) }]);
     w.all_works();
     let hosts = w.resources_of("hosts");
     for host in &hosts {
         only(&mut w, *host);
-        for name in ["a", "b", "c", "d"] {
-            fails(&mut w, name);
+        for _ in 0..20 {
+            passes(&mut w, "usual");
         }
     }
-    assert!(hosts.iter().all(|host| w.stands(*host) == "READY"));
+    assert_eq!(fails_until_apart(&mut w, hosts[0], 40).len(), 40);
 }
 
 #[test]
@@ -439,4 +606,86 @@ fn a_work_under_which_copy_after_copy_is_mangled_is_named() {
     w.step(Input::Report { lease, caller: Caller::sole_tenant("ann"), note: Arc::from("") }).unwrap();
     w.verdict(mangled(false));
     assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed));
+}
+
+#[test]
+fn work_that_nobody_named_is_never_blamed() {
+    let mut w = farm(3);
+    w.all_works();
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        let lease = w.lease("hosts");
+        w.release(lease, Outcome::Failed);
+        w.all_works();
+        assert_eq!(fault(&w, lease), Some(Fault::Undecided));
+    }
+    // Nor when copy after copy is mangled under it.
+    let mut w = World::new(vec![PoolConfig { slots: 4, ..inventory("hosts", &["h1"]) }, copies("copies", "hosts", 4)]);
+    for _ in 0..4 {
+        let lease = w.lease("copies");
+        w.all_works();
+        report(&mut w, lease).unwrap();
+        w.verdict(mangled(false));
+        assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed));
+        w.all_works();
+    }
+}
+
+#[test]
+fn a_rolling_restart_of_the_machines_is_no_evidence_against_the_work_on_them() {
+    let mut w = farm(3);
+    w.all_works();
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        let lease = work(&mut w, "nightly@1234");
+        assert_eq!(w.on(lease), host);
+        w.notice(host, wharfinger_core::NoticeKind::Gone);
+        assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed), "{:?}", w.cause(lease));
+        w.all_works();
+    }
+    // The same where a check says so: all leases of the machine are lost with it.
+    for host in w.resources_of("hosts") {
+        only(&mut w, host);
+        let lease = work(&mut w, "nightly@1234");
+        report(&mut w, lease).unwrap();
+        w.verdict(crate::world::vanished());
+        assert_eq!(w.state(lease), "BROKEN");
+        assert!(w.cause(lease).iter().all(|link| link.reason != Reason::WorkBlamed), "{:?}", w.cause(lease));
+        w.all_works();
+    }
+}
+
+#[test]
+fn a_finding_is_open_from_the_release_until_its_check_ends_or_none_will() {
+    // A check passes.
+    let mut w = farm(2);
+    w.all_works();
+    let lease = work(&mut w, "a");
+    w.release(lease, Outcome::Failed);
+    assert_eq!(fault(&w, lease), Some(Fault::Open));
+    assert_eq!(w.last.leases[0].id, lease, "in the commit of the release");
+    w.restart();
+    assert_eq!(fault(&w, lease), Some(Fault::Open));
+    w.works(Kind::Check);
+    assert_eq!(fault(&w, lease), Some(Fault::Undecided));
+    // The resource is kept, drained or removed meanwhile.
+    for verb in [
+        wharfinger_core::AdminVerb::Quarantine,
+        (|id| wharfinger_core::AdminVerb::Drain(id, None)) as fn(ResourceId) -> wharfinger_core::AdminVerb,
+        wharfinger_core::AdminVerb::Recycle,
+    ] {
+        let lease = work(&mut w, "b");
+        let host = w.on(lease);
+        w.release(lease, Outcome::Failed);
+        assert_eq!(fault(&w, lease), Some(Fault::Open));
+        w.admin(verb(host)).unwrap();
+        assert_eq!(fault(&w, lease), Some(Fault::Undecided), "{verb:?}");
+        w.all_works();
+        w.admin(wharfinger_core::AdminVerb::Recover(host)).unwrap();
+        w.all_works();
+    }
+    // No check follows.
+    let lease = work(&mut w, "c");
+    w.release(lease, Outcome::Abandoned);
+    assert_eq!(fault(&w, lease), None);
 }

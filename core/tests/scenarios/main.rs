@@ -24,5 +24,6 @@ mod retry;
 mod sizing;
 mod supply;
 mod tenants;
+mod unfit;
 mod unreached;
 mod world;

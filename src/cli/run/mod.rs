@@ -19,7 +19,7 @@ use super::exit::Exit;
 use super::lease::{Outcome, lost_failure};
 use super::select::{Wanted, pair, time};
 use super::text;
-use crate::client::{Client, ClientError, LeaseGuard, LeaseStatus, Lost};
+use crate::client::{Client, ClientError, LeaseGuard, LeaseStatus, Lost, Watched};
 use crate::pb;
 use clap::Args;
 use input::Input;
@@ -34,6 +34,8 @@ use wharfinger_copies::LandRequest;
 
 /// How long the watch may lag behind what another call has told us.
 const NEWS: Duration = Duration::from_secs(2);
+/// The reason of a cause that blames the work.
+const WORK_BLAMED: &str = "WORK_BLAMED";
 /// How long we wait to be told whose fault a failure was.
 const FINDING: Duration = Duration::from_secs(3);
 
@@ -368,6 +370,10 @@ impl One<'_> {
         for cause in text::causes(&lease.causes) {
             ui.event(&format!("  {cause}"));
         }
+        if is_the_works_fault(lease) {
+            ui.event("the work is to blame: it is not run again");
+            return Ok(Attempt::Done(Exit::Command(1)));
+        }
         Ok(Attempt::Again)
     }
 
@@ -396,19 +402,22 @@ impl One<'_> {
             && let Some(heard) = signals.as_mut()
         {
             match self.check(&guard, lease, note, heard).await {
-                Blamed::Resource(lost) => return self.lost(&lost),
+                Blamed::Resource(lost) => {
+                    let works = is_the_works_fault(lost.lease());
+                    return self.lost(&lost).map(|attempt| if works { Attempt::Done(exit) } else { attempt });
+                }
                 Blamed::Interrupted(signal) => return Ok(self.interrupted(guard, signal, signals).await),
                 Blamed::Command { .. } => {}
             }
         }
         let outcome = self.args.outcome_on_failure;
         let released = self.release_and_hold(guard, outcome.into(), note, self.args.hold_on_failure).await;
-        if let Some(hold) = self.args.hold_on_failure.filter(|_| released) {
+        if let Some(hold) = self.args.hold_on_failure.filter(|_| released.is_some()) {
             let (id, hold) = (&lease.resource_id, text::span_text(hold));
             self.context.ui.event(&format!("{id} is kept for {hold}; wharfinger recover {id} gives it back before"));
         }
-        if released && outcome == Outcome::Failed {
-            self.tell_finding(lease, signals.as_mut()).await;
+        if let Some(released) = released.filter(|_| outcome == Outcome::Failed) {
+            self.tell_finding(&released, signals.as_mut()).await;
         }
         Ok(Attempt::Done(exit))
     }
@@ -435,22 +444,21 @@ impl One<'_> {
         }
     }
 
-    /// What the check after the release found; `None`: there is no such check, or its word is not acted upon.
-    async fn finding(&self, lease: &pb::Lease) -> Option<pb::Finding> {
-        let mut admin = self.client.admin();
-        let mut last = false;
+    /// What the check after the release found; `None`: there is no such check. The watch of the lease tells it.
+    async fn finding(&self, released: &pb::Lease) -> Option<pb::Finding> {
+        let open = |found: &pb::Finding| found.fault() == pb::finding::Fault::Open;
+        let told = released.finding.clone()?;
+        if !open(&told) {
+            return Some(told);
+        }
+        let request = pb::WatchRequest { lease_ids: vec![released.id.clone()], ..pb::WatchRequest::default() };
+        let mut watch = self.client.watch(request);
         loop {
-            let found = self.client.get(&lease.id).await.ok()?.finding;
-            if found.is_some() || last {
-                return found;
-            }
-            let request =
-                pb::GetResourceRequest { resource_id: lease.resource_id.clone(), ..pb::GetResourceRequest::default() };
-            let resource = admin.get_resource(request).await.ok()?.into_inner().resource?;
-            // The finding is in one commit with the end of the doubt, which may have come between the two questions.
-            last = resource.state() != pb::ResourceState::Suspect || !resource.held.is_empty();
-            if !last {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            if let Watched::Lease(lease) = watch.next().await.ok()? {
+                let found = lease.finding?;
+                if !open(&found) {
+                    return Some(found);
+                }
             }
         }
     }
@@ -459,35 +467,29 @@ impl One<'_> {
     async fn check(&self, guard: &LeaseGuard, lease: &pb::Lease, note: &str, signals: &mut Signals) -> Blamed {
         let mut spinner = self.context.ui.spinner();
         spinner.turn(&format!("checking {} before the command is blamed", lease.resource_id));
-        let mut admin = self.client.admin();
+        let mut status = guard.status();
         let look = async {
-            guard.report(&format!("the command ended with {note}")).await?;
-            loop {
-                let request = pb::GetResourceRequest {
-                    resource_id: lease.resource_id.clone(),
-                    ..pb::GetResourceRequest::default()
+            let told = guard.report(&format!("the command ended with {note}")).await?;
+            // The doubt and its end are on the lease. Without a doubt there is no check to wait for.
+            let mut checked = false;
+            if told.doubt.is_some() {
+                let settled = |status: &LeaseStatus| match status {
+                    LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _) => {
+                        lease.revision > told.revision && lease.doubt.is_none()
+                    }
+                    LeaseStatus::Waiting(_) | LeaseStatus::Lost(_) => false,
                 };
-                let resource = admin.get_resource(request).await?.into_inner().resource.unwrap_or_default();
-                if resource.state() != pb::ResourceState::Suspect || !resource.held.is_empty() {
-                    return Ok::<_, ClientError>(resource);
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                checked = status.wait_for(settled).await.is_ok();
             }
+            Ok::<_, ClientError>(checked)
         };
         let blamed = tokio::select! {
             biased;
             lost = guard.broken() => Blamed::Resource(lost),
             signal = signals.recv() => Blamed::Interrupted(signal),
             looked = tokio::time::timeout(self.args.check_for, look) => match looked {
-                Ok(Ok(resource)) if resource.state() != pb::ResourceState::Ready => {
-                    // The verdict is in one commit with the break; the news of it is on its way.
-                    match tokio::time::timeout(NEWS, guard.broken()).await {
-                        Ok(lost) => Blamed::Resource(lost),
-                        Err(_) => Blamed::Command { healthy: None },
-                    }
-                }
-                Ok(Ok(resource)) => Blamed::Command { healthy: Some(resource.id) },
-                Ok(Err(_)) | Err(_) => Blamed::Command { healthy: None },
+                Ok(Ok(true)) => Blamed::Command { healthy: Some(lease.resource_id.clone()) },
+                Ok(Ok(false) | Err(_)) | Err(_) => Blamed::Command { healthy: None },
             },
         };
         drop(spinner);
@@ -555,14 +557,14 @@ impl One<'_> {
         self.release_and_hold(guard, outcome, note, None).await;
     }
 
-    /// Releases, and has the resource kept. Whether both worked; what cannot be held is released all the same.
+    /// Releases, and has the resource kept. Returns the lease if both worked; what cannot be held is released all the same.
     async fn release_and_hold(
         &self,
         guard: LeaseGuard,
         outcome: pb::Outcome,
         note: &str,
         hold: Option<Duration>,
-    ) -> bool {
+    ) -> Option<pb::Lease> {
         let ui = self.context.ui;
         let id = guard.id().to_string();
         let mut answer = guard.release_and_hold(outcome, note, hold).await;
@@ -575,13 +577,13 @@ impl One<'_> {
         match answer {
             Ok(lease) => {
                 ui.event(&format!("lease {id} {}: {}", text::lease_state(&lease), text::outcome(outcome)));
-                return whole;
+                return whole.then_some(lease);
             }
             // It ended in the same moment in another way.
             Err(ClientError::State(_) | ClientError::NotFound(_)) => {}
             Err(error) => ui.warn(&format!("lease {id} was not released and ends by its TTL: {error}")),
         }
-        false
+        None
     }
 }
 
@@ -638,6 +640,11 @@ impl Told {
             self.ends_at = lease.ends_at;
         }
     }
+}
+
+/// Whether a lease broke for its work, which was there when several resources were lost or mangled.
+fn is_the_works_fault(lease: &pb::Lease) -> bool {
+    lease.causes.last().is_some_and(|cause| cause.reason == WORK_BLAMED)
 }
 
 fn at_path(lease: &pb::Lease) -> String {

@@ -97,6 +97,7 @@ fn ended(told: &mut pb::Lease, how: &Ended, scope: &Scope, clock: Reading) {
 
 fn finding(finding: &Finding, scope: &Scope) -> pb::Finding {
     let fault = match finding.fault {
+        Fault::Open => pb::finding::Fault::Open,
         Fault::Undecided => pb::finding::Fault::Undecided,
         Fault::Resource => pb::finding::Fault::Resource,
         Fault::Work => pb::finding::Fault::Work,

@@ -6,7 +6,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wharfinger_core::{AtRisk, CauseChain, Hold, Link, Reason, ResourceId, Source, Subject, Timestamp, WorkFailure};
+use wharfinger_core::{
+    AtRisk, CauseChain, Hold, Link, Reason, ResourceId, Source, Subject, Timestamp, Weight, WorkFailure,
+};
 
 /// A value with a mirror in JSON.
 pub(super) trait JsonColumn: Sized {
@@ -79,6 +81,8 @@ pub(super) struct FailureJson {
     pub(super) lease: String,
     pub(super) at: i64,
     pub(super) cleared: bool,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) weight: Option<String>,
 }
 
 /// Values that only some states of a resource have.
@@ -145,13 +149,18 @@ impl JsonColumn for Vec<WorkFailure> {
             lease: failure.lease.to_string(),
             at: failure.at.0,
             cleared: failure.cleared,
+            weight: (failure.weight != Weight::None).then(|| failure.weight.as_str().to_owned()),
         };
         (!self.is_empty()).then(|| self.iter().map(mirror).collect())
     }
     fn from_json(json: Option<Vec<FailureJson>>) -> Result<Self, String> {
         let failure = |json: FailureJson| {
             let lease = json.lease.parse().map_err(|error| format!("{:?} is {error}", json.lease))?;
-            Ok(WorkFailure { work: json.work, lease, at: Timestamp(json.at), cleared: json.cleared })
+            let weight = match &json.weight {
+                Some(name) => Weight::ALL.into_iter().find(|one| one.as_str() == name).ok_or_else(|| unknown(name))?,
+                None => Weight::None,
+            };
+            Ok(WorkFailure { work: json.work, lease, at: Timestamp(json.at), cleared: json.cleared, weight })
         };
         json.unwrap_or_default().into_iter().map(failure).collect()
     }

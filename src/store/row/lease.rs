@@ -252,7 +252,7 @@ fn ended(state: &str, parts: EndedJson) -> Result<Ended, String> {
             let outcome = Outcome::ALL.into_iter().find(|o| o.as_str() == outcome).ok_or_else(|| unknown(&outcome))?;
             let finding = match (parts.fault, parts.finding) {
                 (Some(fault), Some(detail)) => {
-                    let known = [Fault::Undecided, Fault::Resource, Fault::Work];
+                    let known = Fault::ALL;
                     let fault = known.into_iter().find(|f| f.as_str() == fault).ok_or_else(|| unknown(&fault))?;
                     Some(Arc::new(Finding { fault, detail }))
                 }

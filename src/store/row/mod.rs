@@ -19,6 +19,7 @@ mod resource;
 
 mod decode;
 mod encode;
+mod evidence;
 mod intern;
 mod json;
 mod json_rows;

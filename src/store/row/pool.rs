@@ -1,12 +1,12 @@
-//! The table of pools: what an operator set for each.
+//! The table of pools: what an operator set for each, and how its uses went.
 
-use super::encode::{Int, Text};
+use super::encode::{Int, Json, Text};
 use super::intern::Interner;
 use super::table::wrong;
 use super::{Columns, Sink};
 use crate::store::StoreError;
 use std::sync::Arc;
-use wharfinger_core::{Cordon, PoolRow, Revision};
+use wharfinger_core::{Cordon, PoolRow, Record, Revision};
 
 table! {
     "pools" as POOL;
@@ -17,6 +17,7 @@ table! {
     revision: Int = pool.revision;
     cordoned_by: Text = cordon.by;
     cordon_reason: Text = cordon.reason;
+    record: Json = pool.record;
 }
 
 /// A cordon in columns.
@@ -48,7 +49,7 @@ pub(in crate::store) fn encode_pool(pool: &PoolRow, sink: &mut impl Sink) {
 
 /// Reads the row of a pool.
 pub(in crate::store) fn decode_pool(row: &impl Columns, interner: &mut Interner) -> Result<PoolRow, StoreError> {
-    let mut pool = PoolRow { name: Arc::default(), revision: Revision(0), cordoned: None };
+    let mut pool = PoolRow { name: Arc::default(), revision: Revision(0), cordoned: None, record: Record::default() };
     let mut cordon = CordonColumns::default();
     read(&mut pool, &mut cordon, row, interner)?;
     pool.cordoned = cordon.cordon().map_err(|(column, what)| wrong("pools", row, column, &what))?;

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use wharfinger_core::{
-    CauseChain, Cordon, LeaseId, Op, Parent, Resource, ResourceId, ResourceState, Revision, Texts, Timestamp,
+    CauseChain, Cordon, Evidence, LeaseId, Op, Parent, Resource, ResourceId, ResourceState, Revision, Texts, Timestamp,
 };
 
 table! {
@@ -48,6 +48,7 @@ table! {
     kept: Json = resource.hold;
     failures: Json = resource.failures;
     announced: Json = resource.announced;
+    evidence: Json = resource.evidence;
 }
 
 /// The parent of a resource in columns.
@@ -244,6 +245,7 @@ static BLANK: LazyLock<Resource> = LazyLock::new(|| Resource {
     at_risk: None,
     hold: None,
     failures: Vec::new(),
+    evidence: Evidence::default(),
 });
 
 /// Reads a resource whose columns are those of [`RESOURCE`].

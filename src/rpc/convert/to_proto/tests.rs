@@ -1,7 +1,8 @@
 use super::*;
 use crate::rpc::testing;
-
-use wharfinger_core::{AtRisk, LeaseId, Link, Parent, Reading, Reason, Resource, ResourceId, Source, Traits};
+use wharfinger_core::{
+    AtRisk, Evidence, LeaseId, Link, Parent, Reading, Reason, Resource, ResourceId, Source, Traits, Weight,
+};
 
 fn link(subject: Subject, reason: Reason) -> Link {
     Link { subject, reason, detail: "why".into(), source: Source::Operator("ann".into()), at: Timestamp(-1) }
@@ -86,7 +87,14 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
         at_risk: Some(AtRisk { source: "sqs".into(), detail: "a rebalance".into() }),
         hold: Some(Hold { by: "bob".into(), reason: "looks odd".into(), until: Some(Timestamp(9_000)) }),
         announced: Default::default(),
-        failures: vec![WorkFailure { work: "job".into(), lease: LeaseId::new(3), at: Timestamp(1_000), cleared: true }],
+        failures: vec![WorkFailure {
+            work: "job".into(),
+            lease: LeaseId::new(3),
+            at: Timestamp(1_000),
+            cleared: true,
+            weight: Weight::Counted,
+        }],
+        evidence: Evidence::default(),
     };
     let told = resource(&seen(core.clone(), vec![Arc::new(testing::active(7, 1))]), &Scope::All, Reading::default());
     assert_eq!(told.state(), pb::ResourceState::Suspect);
@@ -121,6 +129,7 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
 #[test]
 fn a_finding_names_the_fault() {
     for (fault, told) in [
+        (Fault::Open, pb::finding::Fault::Open),
         (Fault::Undecided, pb::finding::Fault::Undecided),
         (Fault::Resource, pb::finding::Fault::Resource),
         (Fault::Work, pb::finding::Fault::Work),
