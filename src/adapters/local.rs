@@ -4,6 +4,7 @@ use super::{AdapterConfig, Kind, LiveAdapter, Settings, Shared, plain, same};
 use std::path::Path;
 use std::sync::Arc;
 use wharfinger_adapter::Failure;
+use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
 use wharfinger_core::Traits;
 use wharfinger_local::{Config, LocalAdapter};
@@ -31,6 +32,10 @@ impl Kind for Local {
 impl Settings for Config {
     fn traits(&self) -> Traits {
         Config::TRAITS
+    }
+
+    fn contained(&self, containment: Containment) -> Option<AdapterConfig> {
+        Some(AdapterConfig::new(&Local, Config { containment, ..self.clone() }))
     }
 
     fn make(&self, pool: &str, _: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {

@@ -8,6 +8,7 @@ mod bad_input;
 mod brake;
 mod clock;
 mod command;
+mod containment;
 mod copies;
 mod db;
 mod demo;

@@ -49,7 +49,7 @@ pub(crate) async fn clean(parts: &Parts, job: &CleanJob, trusts: &Trusts) -> Res
 /// All of it in one step.
 async fn at_once(copy: &Copy, lease: &str, token: u64, trusts: &Trusts) -> Result<(), Trouble> {
     let (pinned, token, number) = (copy.pinned().await?, token.to_string(), reaper::number(lease).to_string());
-    let stop = [lease, "clear", &token, &number, &copy.host_lease, &copy.host_dir];
+    let stop = [lease, "clear", &token, &number, &copy.host_lease, &copy.host_dir, ""];
     // A full disk is the state that this step is there to end.
     let normalise = [pinned.as_str(), "strict", "0", ""];
     let mut args = [&stop[..], &normalise].concat();

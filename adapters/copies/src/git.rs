@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, reaper, sweep};
+use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, containment, reaper, sweep};
 
 /// Exit code by which a script says that its output is a [`State`].
 pub(crate) const SAID: i32 = 93;
@@ -115,6 +115,8 @@ pub(crate) struct Copy {
     pub(crate) host_lease: String,
     /// The scratch directory of its host, or empty.
     pub(crate) host_dir: String,
+    /// What the host's pool asks for a slot, as `stop.sh` takes it.
+    pub(crate) containment: String,
     /// `sha1` or `sha256`, as far as the broker knows.
     pub(crate) format: Option<String>,
     /// The pool's settings, with `repository` and `default_branch` being this one's.
@@ -170,6 +172,7 @@ impl Copy {
             note,
             host_lease: parent.lease.clone(),
             host_dir: parent.access.get(access::PATH).cloned().unwrap_or_default(),
+            containment: containment::words(&parent.access),
             at: format!("{dir}/tree"),
             notes: format!("{dir}/meta"),
             part: String::new(),
@@ -312,7 +315,7 @@ impl Copy {
 
     /// Ends what a former holder, or an earlier call, left running on the host.
     pub(crate) async fn stop(&self) -> Result<(), Trouble> {
-        self.must(STOP, &["", "", "", "", &self.host_lease, &self.host_dir], self.config.command_timeout())
+        self.must(STOP, &["", "", "", "", &self.host_lease, &self.host_dir, ""], self.config.command_timeout())
             .await
             .map(drop)
     }
@@ -320,14 +323,14 @@ impl Copy {
     /// The same, once the resource belongs to this token.
     pub(crate) async fn take(&self, token: u64) -> Result<(), Trouble> {
         let token = token.to_string();
-        let args = ["", "set", &token, "", &self.host_lease, &self.host_dir];
+        let args = ["", "set", &token, "", &self.host_lease, &self.host_dir, &self.containment];
         self.must(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 
     /// The same, and what this lease started, once the copy belongs to nobody.
     pub(crate) async fn give_back(&self, lease: &str, token: u64) -> Result<(), Trouble> {
         let (token, number) = (token.to_string(), reaper::number(lease).to_string());
-        let args = [lease, "clear", &token, &number, &self.host_lease, &self.host_dir];
+        let args = [lease, "clear", &token, &number, &self.host_lease, &self.host_dir, ""];
         self.must(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 

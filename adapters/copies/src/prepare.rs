@@ -216,7 +216,8 @@ pub(crate) async fn one(
     }
     let done = match done {
         Ok(done) => done,
-        Err(state) if state.reason == "COMMIT_UNFIT" => return Err(state.into()),
+        // Neither says anything of the copy: the commit is at fault, or the host has no room.
+        Err(state) if matches!(state.reason, "COMMIT_UNFIT" | "DISK_FULL") => return Err(state.into()),
         Err(state) => {
             copy.doubt(&state).await?;
             let text = format!("cannot prove that {} is commit {commit}: {}", copy.tree(), state.detail);

@@ -103,8 +103,10 @@ done 2>/dev/null </proc/$$/status
 #
 # These are not the lease's:
 # - the login session of sshd: it is unreadable, and the leader of its session is another user's;
+# - what sshd has just forked there, which has its name until it becomes the login shell (~/.ssh/rc may take seconds before);
 # - a process in the session of a readable leader: the leader's environment answers for it;
 # - the user's service manager, in a control group `init.scope`;
+# - what is in a control group of a slot (cgroup.sh): the groups of this lease were ended before;
 # - a process with the number of another lease as its limit of file locks.
 unreadable() {
   mine=' ' unsure=' ' young=''
@@ -117,17 +119,27 @@ unreadable() {
   [ "$hidden" != ' ' ] || return 0
   found=$(printf '%s\n' "$table" |
     awk -v users="$users" -v hidden="$hidden" -v since="$since" -v rival="$rival" -v own="$own" '
-      { group[$1] = $3; session[$1] = $4; start[$1] = $5 }
+      { parent[$1] = $2; group[$1] = $3; session[$1] = $4; start[$1] = $5 }
+      function others(leader) {
+        return (leader in session) && !(index(users, " " leader " ") && index(hidden, " " leader " "))
+      }
       END {
         for (pid in session) {
           if (!index(hidden, " " pid " ") || start[pid] + 0 < since + 0 || group[pid] == own) continue
           leader = session[pid]
-          answers = (leader in session) && !(index(users, " " leader " ") && index(hidden, " " leader " "))
-          if (leader != pid && answers) continue
-          print pid, start[pid], (rival != "" && start[pid] + 0 >= rival + 0) ? "unsure" : "mine"
+          if (leader != pid && others(leader)) continue
+          # A process of our own that is unreadable in a session of another: the login session of sshd.
+          up = parent[pid]
+          if (!(index(hidden, " " up " ") && (up in session) && session[up] != up && others(session[up]))) up = 0
+          print pid, start[pid], up, (rival != "" && start[pid] + 0 >= rival + 0) ? "unsure" : "mine"
         }
-      }' | while read -r pid start whose; do
-    if grep -q '/init\.scope$' "/proc/$pid/cgroup" 2>/dev/null; then continue; fi
+      }' | while read -r pid start up whose; do
+    if [ "$up" != 0 ]; then
+      name='' login=''
+      { read -r name <"/proc/$pid/comm" && read -r login <"/proc/$up/comm"; } 2>/dev/null
+      [ -z "$name" ] || [ "$name" != "$login" ] || continue
+    fi
+    if grep -q -e '/init\.scope$' -e '/wharfinger/[^/]' "/proc/$pid/cgroup" 2>/dev/null; then continue; fi
     locks=$(awk '/^Max file locks / { print $4 }' "/proc/$pid/limits" 2>/dev/null)
     case $locks in
     [2-4]??????????????????) if [ "$locks" -ge 2305843009213693952 ] && [ "$locks" -lt 4611686018427387904 ]; then continue; fi ;;
