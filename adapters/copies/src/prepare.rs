@@ -8,7 +8,7 @@
 use crate::checkout::{Trusts, Warmth, check_out};
 use crate::clean::Note;
 use crate::error::{State, Trouble};
-use crate::git::{Copy, NORMALISE, PARK};
+use crate::git::{Copy, EMPTY, NORMALISE, PARK};
 use crate::merge::{self, Other, merge};
 use crate::mirror::{self, Goal, Listing, Missing, Tip, list, ready};
 use crate::params::{Asked, Wanted};
@@ -182,8 +182,14 @@ pub(crate) async fn one(
     }
     let mut warmth = if plan.here { Warmth::Near } else { Warmth::Fetched };
     let mut done = check_out(copy, &commit, "gentle", &plan.default, &trust, &note).await?;
+    if done.as_ref().is_err_and(|state| state.reason == "DISK_FULL") {
+        // Without the former tree there may be room. Objects that were brought anew would take more of it.
+        copy.ask(EMPTY, &[], limit).await?.ok();
+        warmth = Warmth::Cold;
+        done = check_out(copy, &commit, "wipe", &plan.default, "", &note).await?;
+    }
     if let Err(first) = done.as_ref().map_err(Clone::clone)
-        && first.reason != "COMMIT_UNFIT"
+        && !matches!(first.reason, "COMMIT_UNFIT" | "DISK_FULL")
     {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "first try failed");
         // Every object anew: what is missing or spoilt here is found in the mirror, or at the remote.
@@ -216,8 +222,12 @@ pub(crate) async fn one(
     }
     let done = match done {
         Ok(done) => done,
-        // Neither says anything of the copy: the commit is at fault, or the host has no room.
-        Err(state) if matches!(state.reason, "COMMIT_UNFIT" | "DISK_FULL") => return Err(state.into()),
+        Err(state) if state.reason == "COMMIT_UNFIT" => return Err(state.into()),
+        // The host's want of room says nothing of the copy. What the checkout wrote is no use to anybody.
+        Err(state) if state.reason == "DISK_FULL" => {
+            copy.ask(EMPTY, &[], limit).await?.ok();
+            return Err(state.into());
+        }
         Err(state) => {
             copy.doubt(&state).await?;
             let text = format!("cannot prove that {} is commit {commit}: {}", copy.tree(), state.detail);

@@ -104,7 +104,7 @@ async fn a_host_without_inodes_is_full_and_neither_commit_nor_copy_is_at_fault()
     assert_eq!(world.check().await, Verdict::Healthy, "the copy is as it was");
 
     // None are left for anything.
-    sh(&world.root, "mkdir fill; i=0; while : >fill/$i; do i=$((i + 1)); done 2>/dev/null; :");
+    sh(&world.root, "mkdir fill; i=0; while touch fill/$i 2>/dev/null; do i=$((i + 1)); done");
     let failure = world.prepare(&[]).await.unwrap_err();
     assert_eq!((failure.reason, failure.blame), ("DISK_FULL", Blame::Resource), "{failure:?}");
     sh(&world.root, "rm -rf fill");

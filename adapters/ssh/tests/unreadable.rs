@@ -181,6 +181,22 @@ async fn a_login_that_has_not_become_its_shell_yet_is_no_leases() {
 }
 
 #[tokio::test]
+async fn another_account_with_the_same_user_id_is_no_leases() {
+    let host = host_or_skip!(Sshd::start_for_user(""));
+    let id = host.run(None, "id -u").await;
+    host.lease(0, 7).await;
+    // The kernel shows it to nobody of another group, though it could be read.
+    let account = ["--reuid", &id, "--regid", "65533", "--clear-groups", "setsid", "sleep", "300"];
+    let mut other = std::process::Command::new("setpriv").args(account).spawn().unwrap();
+    let agent = host.agent(None).await;
+    host.clean(0, 7).await.unwrap();
+    let (spared, ended) = (lives(other.id()), !lives(agent.pid));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(spared && ended, "the other account's spared: {spared}; our own ended: {ended}");
+}
+
+#[tokio::test]
 async fn an_agent_left_behind_in_a_working_copy_is_ended() {
     let host = host_or_skip!(Sshd::start_for_user(""));
     // The copy has a lease of its own on the host, which is older than all that runs in the copy.

@@ -85,11 +85,14 @@ rival_note() {
 boot=
 { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
 
-# Sets $uid, the real user, and $reads_all: whether the environment of every process can be read (CAP_SYS_PTRACE, bit 19).
-uid='' reads_all=''
-while read -r key value _; do
+# Sets $uid, the real user, $gids, its groups, and $reads_all: whether the environment of every process can be read
+# (CAP_SYS_PTRACE, bit 19).
+uid='' gids=' ' reads_all=''
+while read -r key value rest; do
   case $key in
   Uid:) uid=$value ;;
+  Gid:) gids="$gids$value " ;;
+  Groups:) gids="$gids$value $rest " ;;
   CapEff:)
     value=${value%????}
     case ${value#"${value%?}"} in [89a-f]) reads_all=yes ;; esac
@@ -102,6 +105,7 @@ done 2>/dev/null </proc/$$/status
 # look before has not seen. Each counts from its second look on: a process is unreadable for a moment while it starts.
 #
 # These are not the lease's:
+# - a process with a real group that is none of ours: another account with our user id, whose processes the kernel does not show us;
 # - the login session of sshd: it is unreadable, and the leader of its session is another user's;
 # - what sshd has just forked there, which has its name until it becomes the login shell (~/.ssh/rc may take seconds before);
 # - a process in the session of a readable leader: the leader's environment answers for it;
@@ -114,7 +118,9 @@ unreadable() {
   users=' ' hidden=' '
   for pid in $(grep -l "^Uid:[[:space:]]${uid}[[:space:]]" /proc/[0-9]*/status 2>/dev/null | tr -cd '0-9\n'); do
     users="$users$pid "
-    { true <"/proc/$pid/environ"; } 2>/dev/null || hidden="$hidden$pid "
+    { true <"/proc/$pid/environ"; } 2>/dev/null && continue
+    gid=$(awk '/^Gid:/ { print $2 }' "/proc/$pid/status" 2>/dev/null)
+    case $gids in *" ${gid:-?} "*) hidden="$hidden$pid " ;; esac
   done
   [ "$hidden" != ' ' ] || return 0
   found=$(printf '%s\n' "$table" |

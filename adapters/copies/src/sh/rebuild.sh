@@ -77,6 +77,11 @@ odd=$(find . -path ./.git -prune -o -type d \( -perm -700 -o -exec chmod u+rwx {
 # that is the commit's fault. Without room, in bytes or in inodes, it is the host's.
 no_checkout() {
   why=$(printf '%s' "$1" | head -c 1000)
+  # It took what there was.
+  if no_room .; then
+    rm -f -- "$G/index" "$G/index.lock"
+    say DISK_FULL "git cannot write the files of commit $want: the file system of $T has $room left: $why"
+  fi
   if [ "$mode" = wipe ]; then
     find . ! -name . -prune ! -name .git -exec rm -rf -- {} + 2>/dev/null
     needed=$(g ls-tree -r -l --full-tree "$tree" | awk '$4 ~ /^[0-9]+$/ { n += $4 } END { printf "%d", n / 1024 + 1024 }')
