@@ -181,7 +181,8 @@ fn sshd_of_user(delegated: Option<&Path>) -> Sshd {
     let group = group.display();
     // Whoever may write these three may move processes between the groups below (cgroup v2, "delegation").
     Sshd::start_for_user(&format!(
-        "mkdir -p {group} && chown build {group} {group}/cgroup.procs {group}/cgroup.subtree_control && echo 0 >{group}/cgroup.procs"
+        "mkdir -p {group}/logins && chown build {group} {group}/cgroup.procs {group}/cgroup.subtree_control && \
+         echo 0 >{group}/logins/cgroup.procs"
     ))
 }
 

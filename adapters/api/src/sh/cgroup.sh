@@ -10,7 +10,7 @@
 # Exits:   3, by `cg_end`: processes outlive SIGKILL; 7, by `cg_end`: a group that was noted cannot be looked at.
 # Needs:   awk, cksum, find, grep, sleep; Linux for its /proc. Works under dash, bash and busybox.
 # shellcheck shell=sh disable=SC2034
-cg_newline='
+cg_lines='' cg_newline='
 '
 
 # Sets $cg_name for a fence, and $cg_note, the note beside it; fails where a path is none that a broker makes.
@@ -32,6 +32,8 @@ cg_named() {
 # the path of our own group there. Fails if there is none.
 cg_mounted() {
   cg_mount='' cg_own=''
+  # A host may have thousands of mounts.
+  [ -n "$cg_lines" ] || cg_lines=$(grep ' cgroup2\{0,1\} ' /proc/self/mounts 2>/dev/null)
   while read -r _ cg_at cg_type cg_options _; do
     case $cg_at in *\\*) continue ;; esac
     case $1:$cg_type in
@@ -40,7 +42,9 @@ cg_mounted() {
     *:cgroup) case ,$cg_options, in *,"$1",*) cg_mount=$cg_at ;; esac ;;
     esac
     [ -z "$cg_mount" ] || break
-  done 2>/dev/null </proc/self/mounts
+  done <<END
+$cg_lines
+END
   [ -n "$cg_mount" ] || return 1
   while IFS=: read -r _ cg_list cg_path; do
     case $1:,$cg_list, in tree:,,) cg_own=$cg_path ;; tree:*) ;; *,"$1",*) cg_own=$cg_path ;; esac
@@ -266,6 +270,7 @@ cg_still() {
 # empty. Removes them.
 cg_end() {
   cg_count=0 cg_rounds=0 cg_termed=' '
+  cg_mounted tree || :
   cg_all=$(cg_groups "$1") || exit 7
   cg_left=$cg_all
   while :; do

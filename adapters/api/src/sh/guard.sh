@@ -22,7 +22,7 @@ if [ "$now" != "$token" ]; then
   exit 113
 fi
 if [ -n "$shut" ]; then
-  printf 'wharfinger: refused: %s cannot enter the control group of its slot, %s\n' "$(id -un 2>/dev/null)" "$shut" >&2
+  printf 'wharfinger: refused: %s cannot enter the control group of its slot, %s; see docs/fencing.md\n' "$(id -un 2>/dev/null)" "$shut" >&2
   exit 113
 fi
 command -v -- "$1" >/dev/null 2>&1 || {
