@@ -29,7 +29,7 @@ describe() {
   esac
 }
 # What a test may need: crate testkit.
-needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd venv moto "
+needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto "
 
 usage() {
   echo "test.sh: $1 (try --help)" >&2

@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
+use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
 use wharfinger_adapter::{Adapter, Failure};
 use wharfinger_core::Traits;
@@ -40,6 +41,13 @@ impl Settings for Config {
 
     fn credentials(&self) -> PoolCredentials {
         ssh::holder_key(&self.ssh)
+    }
+
+    fn contained(&self, containment: Containment) -> Option<AdapterConfig> {
+        Some(AdapterConfig::new(
+            &Ec2,
+            Config { ssh: wharfinger_ssh::Config { containment, ..self.ssh.clone() }, ..self.clone() },
+        ))
     }
 
     fn make(&self, pool: &str, shared: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {

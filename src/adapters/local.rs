@@ -5,6 +5,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
+use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
 use wharfinger_adapter::{Failure, Shell};
 use wharfinger_core::Traits;
@@ -33,6 +34,10 @@ impl Kind for Local {
 impl Settings for Config {
     fn traits(&self) -> Traits {
         Config::TRAITS
+    }
+
+    fn contained(&self, containment: Containment) -> Option<AdapterConfig> {
+        Some(AdapterConfig::new(&Local, Config { containment, ..self.clone() }))
     }
 
     fn make(&self, pool: &str, _: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {

@@ -25,6 +25,7 @@ use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value};
 use wharfinger_adapter::{Adapter, Failure, Shell};
 use wharfinger_core::{Item, Traits};
@@ -86,6 +87,12 @@ pub(crate) trait Settings: fmt::Debug + Any + Send + Sync {
     /// The source of the credentials of the pool's leases.
     fn credentials(&self) -> PoolCredentials {
         PoolCredentials::None
+    }
+
+    /// These settings for a pool that asks this of its hosts. `None`: its resources are no hosts.
+    fn contained(&self, containment: Containment) -> Option<AdapterConfig> {
+        let _ = containment;
+        None
     }
 
     /// Makes the adapter of a pool.

@@ -6,6 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
+use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
 use wharfinger_adapter::{Adapter, Failure};
 use wharfinger_core::{Item, Traits};
@@ -48,6 +49,10 @@ impl Settings for Config {
 
     fn credentials(&self) -> PoolCredentials {
         holder_key(self)
+    }
+
+    fn contained(&self, containment: Containment) -> Option<AdapterConfig> {
+        Some(AdapterConfig::new(&Ssh, Config { containment, ..self.clone() }))
     }
 
     fn make(&self, pool: &str, _: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use toml::Spanned;
+use wharfinger_adapter::containment::{Containment, Limits};
 use wharfinger_adapter::settings::{closest, is_name};
 use wharfinger_core::Millis;
 
@@ -44,6 +45,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     for (pool, kind) in file.pools.iter().zip(&kinds) {
         check_references(pool, *kind, &file.pools, &kinds, problems);
         let config = kind.and_then(|kind| check_table(pool, kind, folder, problems));
+        let config = config.map(|config| check_containment(pool, config, problems));
         check_sizes(pool, config.as_ref(), problems);
         check_ttls(pool, file.limits.max_ttl.as_ref(), problems);
         check_blame(pool, *kind, problems);
@@ -252,6 +254,33 @@ fn check_table(
     }
     let table = pool.tables.get(kind.name()).copied();
     tables::read(kind, table, &pool.span, folder, problems)
+}
+
+/// The settings with what the pool asks of its hosts.
+fn check_containment(pool: &PoolSection<'_>, config: AdapterConfig, problems: &mut Problems) -> AdapterConfig {
+    let limits = &pool.slot_limits;
+    let containment = Containment {
+        required: pool.require_containment.as_ref().is_some_and(|required| *required.get_ref()),
+        limits: Limits {
+            memory: limits.memory.as_ref().map(|memory| *memory.get_ref()),
+            cpus: limits.cpus.as_ref().map(|cpus| *cpus.get_ref()),
+            pids: limits.pids.as_ref().map(|pids| *pids.get_ref()),
+        },
+    };
+    if containment == Containment::default() && limits.span.is_none() {
+        return config;
+    }
+    if let Some(config) = config.settings().contained(containment) {
+        return config;
+    }
+    let remedy = "write it in the pool of the hosts: what runs in a working copy is contained by its host's slot";
+    if let Some(required) = &pool.require_containment {
+        problems.add(required.span(), "`require_containment` is for pools of hosts", remedy);
+    }
+    if let Some(span) = &limits.span {
+        problems.add(span.clone(), "[pool.limits] is for pools of hosts", remedy);
+    }
+    config
 }
 
 fn check_sizes(pool: &PoolSection<'_>, config: Option<&AdapterConfig>, problems: &mut Problems) {

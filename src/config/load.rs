@@ -2,7 +2,9 @@
 
 use super::problem::{ConfigError, Problems, Report};
 use super::reader::Reader;
-use super::types::{BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, TimeoutsSection};
+use super::types::{
+    BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
+};
 use super::{build, check, cluster, store};
 use crate::adapters::KINDS;
 use std::collections::BTreeMap;
@@ -20,6 +22,12 @@ const LONG: RangeInclusive<Millis> = Millis(1000)..=Millis::secs(365 * DAY);
 const TTL: RangeInclusive<Millis> = Millis(1000)..=Millis::secs(30 * DAY);
 /// Bounds of one call to an adapter.
 const WORK: RangeInclusive<Millis> = Millis(100)..=Millis::secs(DAY);
+/// Bounds of a slot's memory, in bytes: a shell and what starts it take some.
+const MEMORY: RangeInclusive<u64> = 16 << 20..=1 << 50;
+/// Bounds of a slot's processors, in thousandths: the kernel takes no quota below a hundredth.
+const CPUS: RangeInclusive<u32> = 10..=4_096_000;
+/// Bounds of a slot's processes: fewer start no build.
+const PIDS: RangeInclusive<u32> = 8..=4_194_304;
 
 /// Bounds of the leases of a healthy resource to one false alarm.
 const FALSE_ALARM: RangeInclusive<u32> = 100..=100_000_000;
@@ -123,6 +131,8 @@ fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'
         doubt: read_doubt(&mut pool, problems),
         brake: read_brake(&mut pool, "[pool.brake]", problems),
         timeouts: read_timeouts(&mut pool, problems),
+        require_containment: pool.flag("require_containment", problems),
+        slot_limits: read_slot_limits(&mut pool, problems),
         tables: KINDS
             .iter()
             .filter_map(|kind| pool.value(kind.name()).map(|table| (kind.name(), table)))
@@ -166,6 +176,18 @@ fn read_brake(reader: &mut Reader<'_>, title: &str, problems: &mut Problems) -> 
         window: brake.duration("window", Millis::secs(1)..=Millis::secs(DAY), problems),
     };
     brake.finish(problems);
+    section
+}
+
+fn read_slot_limits(pool: &mut Reader<'_>, problems: &mut Problems) -> SlotLimitsSection {
+    let mut limits = pool.table("limits", "[pool.limits]", problems);
+    let section = SlotLimitsSection {
+        span: limits.span(),
+        memory: limits.size("memory", MEMORY, problems),
+        cpus: limits.processors("cpus", CPUS, problems),
+        pids: limits.number("pids", PIDS, problems),
+    };
+    limits.finish(problems);
     section
 }
 

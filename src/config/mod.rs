@@ -13,6 +13,7 @@ pub mod duration;
 mod load;
 mod problem;
 mod reader;
+mod size;
 mod store;
 mod tables;
 mod types;

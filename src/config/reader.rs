@@ -2,6 +2,7 @@
 
 use super::duration;
 use super::problem::{Problems, Span};
+use super::size;
 use super::types::Drain;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -147,6 +148,57 @@ impl<'a> Reader<'a> {
         if let Some(value) = self.value(key) {
             problems.add(value.span(), format!("`{key}` is no longer used"), remedy).label("replaced");
         }
+    }
+
+    /// A size of memory within bounds, in bytes.
+    pub(crate) fn size(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<u64>,
+        problems: &mut Problems,
+    ) -> Option<Spanned<u64>> {
+        let value = self.value(key)?;
+        let Some(text) = value.get_ref().as_str() else {
+            wrong_type(problems, &format!("`{key}`"), value, "a size in quotes, as in \"512MiB\" or \"2GiB\"");
+            return None;
+        };
+        let fault = match size::parse(text) {
+            Ok(bytes) if bounds.contains(&bytes) => return Some(Spanned::new(value.span(), bytes)),
+            Ok(bytes) => {
+                let (low, high) = bounds.into_inner();
+                format!("is {}; use {} to {}", size::format(bytes), size::format(low), size::format(high))
+            }
+            Err(fault) => fault,
+        };
+        let (what, remedy) = fault.split_once("; ").unwrap_or((&fault, ""));
+        problems.add(value.span(), format!("`{key}` {what}"), remedy);
+        None
+    }
+
+    /// A number of processors within bounds, in thousandths: `2`, `1.5`.
+    pub(crate) fn processors(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<u32>,
+        problems: &mut Problems,
+    ) -> Option<Spanned<u32>> {
+        let value = self.value(key)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().parse::<f64>().ok(),
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            _ => None,
+        };
+        let Some(number) = number.filter(|number| number.is_finite()) else {
+            wrong_type(problems, &format!("`{key}`"), value, "a number of processors without quotes, as in 2 or 1.5");
+            return None;
+        };
+        let (low, high) = (f64::from(*bounds.start()) / 1000.0, f64::from(*bounds.end()) / 1000.0);
+        if !(low..=high).contains(&number) {
+            problems.add(value.span(), format!("`{key}` is {number}"), format!("use {low} to {high}"));
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within bounds of u32")]
+        Some(Spanned::new(value.span(), (number * 1000.0).round() as u32))
     }
 
     /// A length of time within bounds.

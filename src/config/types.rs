@@ -141,6 +141,8 @@ pub(crate) struct PoolSection<'a> {
     pub(crate) doubt: DoubtSection,
     pub(crate) brake: BrakeSection,
     pub(crate) timeouts: TimeoutsSection,
+    pub(crate) require_containment: Option<Spanned<bool>>,
+    pub(crate) slot_limits: SlotLimitsSection,
     /// The adapters' own tables in the file, by the name of the adapter.
     pub(crate) tables: BTreeMap<&'static str, &'a Spanned<DeValue<'a>>>,
 }
@@ -158,6 +160,18 @@ pub(crate) struct DoubtSection {
     pub(crate) false_alarm: Option<Spanned<u32>>,
     pub(crate) work_after: Option<Spanned<u32>>,
     pub(crate) dry_run: Option<Spanned<bool>>,
+}
+
+/// `[pool.limits]` as read.
+#[derive(Debug, Default)]
+pub(crate) struct SlotLimitsSection {
+    /// The place of its header.
+    pub(crate) span: Option<Span>,
+    /// In bytes.
+    pub(crate) memory: Option<Spanned<u64>>,
+    /// In thousandths of a processor.
+    pub(crate) cpus: Option<Spanned<u32>>,
+    pub(crate) pids: Option<Spanned<u32>>,
 }
 
 /// `[pool.timeouts]` as read.

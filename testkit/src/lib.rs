@@ -1,7 +1,9 @@
 //! What the tests need of the machine: programs, privileges, and a lane of their own among the tests that run beside them.
 
+mod cgroup;
 mod lane;
 mod need;
 
+pub use cgroup::cgroup;
 pub use lane::lane;
 pub use need::{Need, need};

@@ -23,6 +23,8 @@ pub enum Need {
     GitLfs,
     Faketime,
     Systemd,
+    /// A tree of cgroup v2 in which root may make groups, and controllers for limits.
+    Cgroup,
     /// The Python environment with `grpcurl`, gRPC for Python, `cfn-lint` and Kubernetes' schemas.
     Venv,
     /// The simulated AWS, in the same environment.
@@ -31,7 +33,7 @@ pub enum Need {
 
 impl Need {
     /// Every need, in the order in which `./test.sh --list` prints them.
-    pub const ALL: [Need; 10] = [
+    pub const ALL: [Need; 11] = [
         Need::Root,
         Need::Sshd,
         Need::Nft,
@@ -40,6 +42,7 @@ impl Need {
         Need::GitLfs,
         Need::Faketime,
         Need::Systemd,
+        Need::Cgroup,
         Need::Venv,
         Need::Moto,
     ];
@@ -55,6 +58,7 @@ impl Need {
             Need::GitLfs => "git-lfs",
             Need::Faketime => "faketime",
             Need::Systemd => "systemd",
+            Need::Cgroup => "cgroup",
             Need::Venv => "venv",
             Need::Moto => "moto",
         }
@@ -70,6 +74,9 @@ impl Need {
             Need::GitLfs => "apt-get install git-lfs",
             Need::Faketime => "apt-get install faketime",
             Need::Systemd => "apt-get install systemd",
+            Need::Cgroup => {
+                "run the tests as root, with cgroup v2 and the memory controller writable (kernel 5.14 or later)"
+            }
             Need::Venv | Need::Moto => "run ./test.sh, which makes the Python environment",
         }
     }

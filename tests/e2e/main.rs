@@ -9,6 +9,7 @@ mod brake;
 mod check_connect;
 mod clock;
 mod command;
+mod containment;
 mod copies;
 mod db;
 mod demo;

@@ -7,7 +7,8 @@
 //!
 //! See docs/fencing.md for what this guards and what it does not.
 
-use crate::reaper::{self, LEASE_VARIABLE, failure};
+use crate::containment::Containment;
+use crate::reaper::{self, LEASE_VARIABLE, failure, left};
 use crate::{Command, Exit, Failure, Output, Shell};
 use std::time::Duration;
 
@@ -19,14 +20,14 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 const GUARD: &str = include_str!("sh/guard.sh");
 
-const SET: &str = concat!(include_str!("sh/fence.sh"), include_str!("sh/set_fence.sh"));
+const SET: &str = concat!(include_str!("sh/cgroup.sh"), include_str!("sh/fence.sh"), include_str!("sh/set_fence.sh"));
 
 /// The fence of a slot of a host, under the scratch directory of its resource.
 pub fn path(scratch: &str, slot: u32) -> String {
     format!("{}/.wharfinger/fence.{slot}", scratch.trim_end_matches('/'))
 }
 
-/// The same command, behind the fence: the host's `/bin/sh` compares first, and ends with [`REFUSED`] and a message on standard
+/// The same command, behind the fence and in the control groups of the slot: the host's `/bin/sh` compares first, and ends with [`REFUSED`] and a message on standard
 /// error if the file has another token. A program that is not there ends with 127, as in a shell. The lease is taken from the
 /// command's [`LEASE_VARIABLE`]: its number marks what the command starts (see [`crate::reaper`]).
 pub fn guarded(command: Command, path: &str, token: u64) -> Command {
@@ -37,19 +38,31 @@ pub fn guarded(command: Command, path: &str, token: u64) -> Command {
     Command { argv, ..command }
 }
 
-/// Says that the slot belongs to this token from now on, and notes the lease for [`crate::sweep`].
+/// Says that the slot belongs to this token from now on, notes the lease for [`crate::sweep`], and makes the slot's control
+/// groups (`containment.required`: or fails).
 ///
 /// # Errors
-/// `FENCED` (provider) if it belongs to a later one; `FENCE_NOT_WRITTEN` (resource); or what kept us from asking.
-pub async fn set(shell: &dyn Shell, path: &str, token: u64, lease: &str) -> Result<(), Failure> {
-    let output = shell.run(set_command(path, token, lease)).await.map_err(failure)?;
+/// `FENCED` (provider) if it belongs to a later one; `FENCE_NOT_WRITTEN` (resource); `NOT_CONTAINED` (configuration) if a group
+/// cannot be made or a limit cannot be set; `PROCESSES_LEFT` (resource) if a former lease left what does not end; or what kept
+/// us from asking.
+pub async fn set(
+    shell: &dyn Shell,
+    path: &str,
+    token: u64,
+    lease: &str,
+    containment: &Containment,
+) -> Result<(), Failure> {
+    let output = shell.run(set_command(path, token, lease, containment)).await.map_err(failure)?;
     was_set(path, token, &output)
 }
 
 /// The command behind [`set`], for adapters that run it their own way.
-pub fn set_command(path: &str, token: u64, lease: &str) -> Command {
+pub fn set_command(path: &str, token: u64, lease: &str, containment: &Containment) -> Command {
     let (token, number) = (token.to_string(), reaper::number(lease).to_string());
-    Command::new(["/bin/sh", "-c", SET, "wharfinger-fence", path, &token, lease, &number]).timeout(LIMIT)
+    let must = if containment.required { "yes" } else { "" };
+    let [memory, cpu, pids] = containment.limits.arguments();
+    let argv = ["/bin/sh", "-c", SET, "wharfinger-fence", path, &token, lease, &number, must, &memory, &cpu, &pids];
+    Command::new(argv).timeout(LIMIT)
 }
 
 /// What [`set_command`] came to.
@@ -60,10 +73,21 @@ pub fn was_set(path: &str, token: u64, output: &Output) -> Result<(), Failure> {
     match output.exit {
         Exit::Code(0) => Ok(()),
         Exit::Code(REFUSED) => Err(fenced(path, token, output)),
-        ref exit => Err(Failure::resource(
-            "FENCE_NOT_WRITTEN",
-            format!("writing {path} ended with {exit:?}: {}; look at the disk and its permissions", output.complaint()),
+        Exit::Code(7) => Err(Failure::configuration(
+            "NOT_CONTAINED",
+            format!(
+                "the slot of {path} cannot be contained: {}; let the broker's user make control groups on the host, or take \
+                 require_containment and [pool.limits] out of the pool",
+                output.complaint()
+            ),
         )),
+        ref exit => Err(left(exit, "an earlier lease of this slot", output).unwrap_or_else(|| {
+            let text = output.complaint();
+            Failure::resource(
+                "FENCE_NOT_WRITTEN",
+                format!("writing {path} ended with {exit:?}: {text}; look at the disk and its permissions"),
+            )
+        })),
     }
 }
 

@@ -50,6 +50,10 @@ pub mod access {
     pub const DEPTH: &str = "depth";
     /// Absolute path on the host of the file that holds the slot's fencing token; see [`crate::fence`].
     pub const FENCE: &str = "fence";
+    /// What keeps and ends all that a lease starts on the host: `cgroup` or `marks`; see [`crate::containment`].
+    pub const CONTAINMENT: &str = "containment";
+    /// The limits of a slot of the host, as [`crate::containment::Limits::text`] writes them; absent without any.
+    pub const LIMITS: &str = "limits";
     /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).
     pub const BOOT_ID: &str = "boot_id";
     /// The keys of credentials. What an adapter answers with, and what the broker stores, has none of them.

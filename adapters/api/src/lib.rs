@@ -16,6 +16,7 @@
 
 pub mod announce;
 pub mod clock;
+pub mod containment;
 mod credentials;
 mod failure;
 pub mod fence;

@@ -1,7 +1,8 @@
 //! Proves that a host is fit to be leased. One script for every kind of host, run through its [`Shell`].
 
+use crate::containment::{self, Containment, Limits};
 use crate::reaper::failure;
-use crate::{Command, Exit, Failure, Output, Shell, Verdict};
+use crate::{Command, Exit, Failure, Output, Shell, Verdict, access};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,6 +16,24 @@ pub struct Needs {
     pub scratch: String,
     /// Free space that the scratch directory's file system must have, in MiB.
     pub free_disk_mb: u64,
+    /// What the pool asks of its hosts. [`prove`] refuses a host that cannot.
+    pub containment: Containment,
+    /// Whether the host had control groups when it was made ready. [`examine`] misses them then.
+    pub contained: bool,
+}
+
+impl Needs {
+    /// What a slot must have now: also the control group that the host had when it was made ready.
+    pub fn slot(&self) -> Containment {
+        Containment { required: self.containment.required || self.contained, ..self.containment }
+    }
+}
+
+/// What a holder's access says of the containment on a host.
+pub fn contained_access(contained: bool, limits: &Limits) -> impl Iterator<Item = (String, String)> {
+    let containment = (access::CONTAINMENT.to_string(), containment::word(contained).to_string());
+    let limits = Some(limits.text()).filter(|text| !text.is_empty());
+    [containment].into_iter().chain(limits.map(|text| (access::LIMITS.to_string(), text)))
 }
 
 /// What tells one life of a host's processes from the next.
@@ -73,10 +92,16 @@ pub struct Facts {
     pub boot: Boot,
     /// Who we are there.
     pub user: String,
-    /// `os`, `arch`, `cpus`: what the broker adds to the labels.
+    /// `os`, `arch`, `cpus`, `containment`: what the broker adds to the labels.
     pub labels: BTreeMap<String, String>,
     /// Whether `/proc` shows the processes of every user; `None` if the host did not say.
     pub shows_processes: Option<bool>,
+    /// Whether each slot can have a control group.
+    pub contained: bool,
+    /// Why it cannot; empty if it can.
+    pub containment_fault: String,
+    /// Why a limit cannot be set; `None` if all that were asked for can.
+    pub limits_fault: Option<String>,
     /// `git --version`, or empty.
     pub git: String,
     /// Free space for us under the scratch directory, in MiB; `None` if it could not be told.
@@ -91,20 +116,23 @@ pub struct Facts {
     pub scratch_exists: bool,
 }
 
-const SCRIPT: &str = concat!(include_str!("sh/boot.sh"), include_str!("sh/facts.sh"));
+const SCRIPT: &str = concat!(include_str!("sh/boot.sh"), include_str!("sh/cgroup.sh"), include_str!("sh/facts.sh"));
 
 /// Asks the host for its facts. With `make`, makes the scratch directory first.
 ///
 /// # Errors
 /// If the host could not be asked.
-pub async fn facts(shell: &dyn Shell, scratch: &str, make: bool, limit: Duration) -> Result<Facts, Failure> {
-    let output = shell.run(facts_command(scratch, make, limit)).await.map_err(failure)?;
+pub async fn facts(shell: &dyn Shell, needs: &Needs, make: bool, limit: Duration) -> Result<Facts, Failure> {
+    let output = shell.run(facts_command(needs, make, limit)).await.map_err(failure)?;
     read_facts(&output)
 }
 
 /// The command behind [`facts`], for adapters that run it their own way.
-pub fn facts_command(scratch: &str, make: bool, limit: Duration) -> Command {
-    Command::new(["/bin/sh", "-c", SCRIPT, "proof", scratch, if make { "yes" } else { "no" }]).timeout(limit)
+pub fn facts_command(needs: &Needs, make: bool, limit: Duration) -> Command {
+    // Only who makes a host needs to know: a controller is handed down for it.
+    let controllers = if make { needs.containment.limits } else { Limits::default() }.controllers();
+    let make = if make { "yes" } else { "no" };
+    Command::new(["/bin/sh", "-c", SCRIPT, "proof", &needs.scratch, make, &controllers]).timeout(limit)
 }
 
 /// Reads what [`facts_command`] printed.
@@ -122,7 +150,7 @@ pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
     }
     let value = |key: &str| lines.get(key).copied().unwrap_or_default().trim();
     let mut labels = BTreeMap::new();
-    for key in ["os", "arch", "cpus"] {
+    for key in ["os", "arch", "cpus", containment::LABEL] {
         if !value(key).is_empty() {
             labels.insert(key.to_string(), value(key).to_lowercase());
         }
@@ -132,6 +160,9 @@ pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
         user: value("user").to_string(),
         labels,
         shows_processes: lines.get("proc").map(|proc| *proc == "yes"),
+        contained: value("containment") == containment::word(true),
+        containment_fault: value("containment_fault").to_string(),
+        limits_fault: lines.get("limits_fault").map(|fault| fault.trim().to_string()),
         git: value("git").to_string(),
         free_disk_mb: value("free_kb").parse::<u64>().ok().map(|kb| kb / 1024),
         free_inodes: value("free_inodes").parse().ok(),
@@ -144,9 +175,10 @@ pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
 /// Makes the scratch directory and proves the host: git is new enough, the directory can be written, the disk has room.
 ///
 /// # Errors
-/// `GIT_MISSING`, `GIT_TOO_OLD`, `PROC_MISSING`, `SCRATCH_UNUSABLE` (configuration), `DISK_FULL` (resource), or what kept us from asking.
+/// `GIT_MISSING`, `GIT_TOO_OLD`, `PROC_MISSING`, `NOT_CONTAINED`, `SCRATCH_UNUSABLE` (configuration), `DISK_FULL` (resource), or what
+/// kept us from asking.
 pub async fn prove(shell: &dyn Shell, host: &str, needs: &Needs, limit: Duration) -> Result<Facts, Failure> {
-    let facts = facts(shell, &needs.scratch, true, limit).await?;
+    let facts = facts(shell, needs, true, limit).await?;
     judge(host, &facts, needs)?;
     Ok(facts)
 }
@@ -180,6 +212,22 @@ pub fn judge(host: &str, facts: &Facts, needs: &Needs) -> Result<(), Failure> {
                  without hidepid, or with a gid= of which {} is a member",
                 facts.user, facts.user
             ),
+        ));
+    }
+    if needs.containment.required && !facts.contained {
+        return Err(Failure::configuration(
+            "NOT_CONTAINED",
+            format!(
+                "host {host} cannot keep a lease in a control group, and the pool has require_containment: {}; log in as root, \
+                 or give {} a delegated group of cgroup v2",
+                facts.containment_fault, facts.user
+            ),
+        ));
+    }
+    if let Some(fault) = &facts.limits_fault {
+        return Err(Failure::configuration(
+            "NOT_CONTAINED",
+            format!("host {host} cannot set the [pool.limits]: {fault}; enable it there, or take the limit out"),
         ));
     }
     // A full disk is often the reason why nothing can be written, so it speaks first.
@@ -243,6 +291,16 @@ pub fn examine(host: &str, facts: &Facts, before: &Boot, needs: &Needs) -> Verdi
             repairable: false,
             reason: "SCRATCH_NOEXEC",
             detail: format!("host {host}: no program in {} can be run: {fault}", needs.scratch),
+        };
+    }
+    if needs.contained && !facts.contained {
+        return Verdict::Mangled {
+            repairable: false,
+            reason: "CONTAINMENT_LOST",
+            detail: format!(
+                "host {host} had control groups when it was made ready, and has none now: {}",
+                facts.containment_fault
+            ),
         };
     }
     if facts.git.is_empty() {
@@ -313,7 +371,27 @@ mod tests {
     }
 
     fn needs() -> Needs {
-        Needs { scratch: "/s".into(), free_disk_mb: 512 }
+        Needs { scratch: "/s".into(), free_disk_mb: 512, containment: Containment::default(), contained: false }
+    }
+
+    #[test]
+    fn a_host_that_cannot_contain_is_refused_where_the_pool_asks_for_it() {
+        let marks = Facts { containment_fault: "cgroup v2 is not mounted".into(), ..good() };
+        let asked = Needs { containment: Containment { required: true, ..Containment::default() }, ..needs() };
+        let refused = judge("h", &marks, &asked).unwrap_err();
+        assert_eq!((refused.reason, refused.blame), ("NOT_CONTAINED", crate::Blame::Configuration));
+        assert!(refused.message.contains("cgroup v2 is not mounted"), "{refused}");
+        assert_eq!(judge("h", &marks, &needs()), Ok(()));
+        assert_eq!(judge("h", &Facts { contained: true, ..good() }, &asked), Ok(()));
+        let limited = Facts { limits_fault: Some("no pids".into()), contained: true, ..good() };
+        assert!(judge("h", &limited, &needs()).unwrap_err().message.contains("no pids"));
+        let had = Needs { contained: true, ..needs() };
+        let before = Boot::default();
+        match examine("h", &marks, &before, &had) {
+            Verdict::Mangled { reason, .. } => assert_eq!(reason, "CONTAINMENT_LOST"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(examine("h", &marks, &before, &needs()), Verdict::Healthy);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Ends what a lease left running on a host.
 //!
+//! What runs in the control group of its slot is ended by that, wherever it went ([`crate::containment`]). The marks find the rest,
+//! and all of it on a host without control groups.
+//!
 //! Every command that runs for a holder carries `WHARFINGER_LEASE=<lease>` in its environment, and children inherit it:
 //! also those that left their process group or lost their parent. The kernel shows it in `/proc/<pid>/environ`, so the
 //! mark finds them wherever they hid, without any bookkeeping that a crash could lose.
@@ -12,17 +15,33 @@
 //! A holder that takes all marks away on purpose escapes. Hosts that are shared by people who do not trust each other need
 //! containers or users of their own.
 
+use crate::containment::{Hit, read_hits};
 use crate::{Command, Exit, Failure, Output, Shell, ShellError, fence};
 use std::time::Duration;
 
 /// The variable that marks the processes of a lease.
 pub const LEASE_VARIABLE: &str = "WHARFINGER_LEASE";
 
-/// Finds processes and ends them: a library that precedes a script. The head of the file names the variables that it takes.
-pub const PROCESSES: &str = include_str!("sh/processes.sh");
+/// Finds processes and control groups and ends them: libraries that precede a script. The heads of the files name the variables
+/// that they take.
+pub const PROCESSES: &str = concat!(include_str!("sh/cgroup.sh"), include_str!("sh/processes.sh"));
 
 /// Never ends itself: its process group is left out (a [`Shell`] runs each command in a group of its own).
-const REAP: &str = concat!(include_str!("sh/processes.sh"), include_str!("sh/fence.sh"), include_str!("sh/reap.sh"));
+const REAP: &str = concat!(
+    include_str!("sh/cgroup.sh"),
+    include_str!("sh/processes.sh"),
+    include_str!("sh/fence.sh"),
+    include_str!("sh/reap.sh")
+);
+
+/// What the end of a lease came to on its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// How many processes were signalled.
+    pub killed: u32,
+    /// The lease's own limits that the kernel acted for.
+    pub hits: Vec<Hit>,
+}
 
 /// The number by which a lease's processes are found when their environment cannot be read: 61 bits of the lease's id (FNV-1a),
 /// at 2^61 or above, where no administrator sets a limit.
@@ -40,28 +59,31 @@ pub fn number(lease: &str) -> u64 {
 /// `PROCESSES_LEFT` (resource) if some outlive SIGKILL for ten seconds (stuck in the kernel, or another user's);
 /// `UNREACHABLE` and the like if the host could not be asked.
 pub async fn kill_lease_processes(shell: &dyn Shell, lease: &str) -> Result<u32, Failure> {
-    end(shell, lease, "", 0).await
+    end(shell, lease, "", 0).await.map(|reaped| reaped.killed)
 }
 
 /// Removes the slot's fence, so that the lease starts nothing more, and then ends what it left running; in one round trip.
 ///
 /// # Errors
-/// As [`kill_lease_processes`]; `PROCESSES_UNREADABLE` (resource) if a process cannot be read and may be another live lease's;
+/// As [`kill_lease_processes`]; `CONTAINMENT_LOST` (resource) if the slot's control group cannot be looked at; `PROCESSES_UNREADABLE` (resource) if a process cannot be read and may be another live lease's;
 /// `FENCED` (provider), with nothing touched, if the slot belongs to a later lease.
-pub async fn end_lease(shell: &dyn Shell, lease: &str, fence: &str, token: u64) -> Result<u32, Failure> {
+pub async fn end_lease(shell: &dyn Shell, lease: &str, fence: &str, token: u64) -> Result<Reaped, Failure> {
     end(shell, lease, fence, token).await
 }
 
-async fn end(shell: &dyn Shell, lease: &str, fence: &str, token: u64) -> Result<u32, Failure> {
+async fn end(shell: &dyn Shell, lease: &str, fence: &str, token: u64) -> Result<Reaped, Failure> {
     let (token_text, number) = (token.to_string(), number(lease).to_string());
     let argv = ["/bin/sh", "-c", REAP, "reaper", lease, fence, &token_text, &number];
     let command = Command::new(argv).timeout(Duration::from_secs(60));
     let output = shell.run(command).await.map_err(failure)?;
     match output.exit {
-        Exit::Code(0) => output
-            .text()
-            .parse()
-            .map_err(|_| Failure::bug("REAPER_ANSWER", format!("the reaper script answered {:?}", output.text()))),
+        Exit::Code(0) => {
+            let text = output.text();
+            let killed = text.lines().next().and_then(|line| line.parse().ok());
+            let killed =
+                killed.ok_or_else(|| Failure::bug("REAPER_ANSWER", format!("the reaper script answered {text:?}")))?;
+            Ok(Reaped { killed, hits: read_hits(&text) })
+        }
         Exit::Code(fence::REFUSED) => Err(fence::fenced(fence, token, &output)),
         Exit::Code(5) => Err(Failure::resource(
             "FENCE_NOT_REMOVED",
@@ -87,6 +109,10 @@ pub(crate) fn left(exit: &Exit, whose: &str, output: &Output) -> Option<Failure>
             format!(
                 "{complaint}, so a lease's processes cannot be found; hosts must run Linux with /proc mounted without hidepid"
             ),
+        )),
+        Exit::Code(7) => Some(Failure::resource(
+            "CONTAINMENT_LOST",
+            format!("it cannot be shown that {whose} left nothing: {complaint}; mount it again, or restart the host"),
         )),
         Exit::Code(6) => Some(Failure::resource(
             "PROCESSES_UNREADABLE",

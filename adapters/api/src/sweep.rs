@@ -13,7 +13,7 @@
 //! ```
 //!
 //! [`claim`] looks for marks that are, but for the id, its own. What such a resource left is renamed, its fences with it, so
-//! that nothing is started there any more. Then the processes are ended that carry one of its leases or a fence in its directories
+//! that nothing is started there any more. Then the processes are ended that are in a control group of its slots, or carry one of its leases or a fence in its directories
 //! ([`crate::reaper`]), or whose directory or program lies there; what runs for another resource matches none of these.
 //! The trees are removed in the background, with the least priority, by a process that outlives the connection.
 //!
@@ -25,10 +25,11 @@ use crate::{Command, Exit, Failure, ResourceId, ResourceJob, Shell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const SCRIPT: &str = concat!(include_str!("sh/processes.sh"), include_str!("sh/sweep.sh"));
+const SCRIPT: &str =
+    concat!(include_str!("sh/cgroup.sh"), include_str!("sh/processes.sh"), include_str!("sh/sweep.sh"));
 const REMOVER: &str = include_str!("sh/remover.sh");
 
-/// Ending processes takes twelve seconds at most, and everything else is renaming.
+/// Ending processes takes 24 seconds at most, and everything else is renaming.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What [`claim`] found and did.

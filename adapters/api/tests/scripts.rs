@@ -84,7 +84,7 @@ fn each(check: impl Fn(&World)) {
 
 #[test]
 fn a_hosts_facts_are_asked() {
-    let facts = text("api", &["facts.sh"]);
+    let facts = text("api", &["cgroup.sh", "facts.sh"]);
     each(|world| {
         for (scratch, make) in
             [(world.path("scratch"), "yes"), (world.path("none"), "no"), (world.hostile.into(), "no")]
@@ -112,8 +112,8 @@ fn a_tree_is_removed_and_nothing_else() {
 
 #[test]
 fn a_slot_is_given_guarded_and_taken() {
-    let (set, guard) = (text("api", &["fence.sh", "set_fence.sh"]), text("api", &["guard.sh"]));
-    let reap = text("api", &["processes.sh", "fence.sh", "reap.sh"]);
+    let (set, guard) = (text("api", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("api", &["guard.sh"]));
+    let reap = text("api", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
     each(|world| {
         let fence = world.path("res_1/.wharfinger/fence.0");
         std::fs::create_dir_all(world.path("res_1.owner")).unwrap();
@@ -139,9 +139,73 @@ fn a_slot_is_given_guarded_and_taken() {
     });
 }
 
+/// A script on this machine itself, where its processes outlive it.
+fn outside(shell: &[&str], script: &str, args: &[&str], exit: i32) -> String {
+    let mut command = Command::new("timeout");
+    command.arg("60").args(shell).args(["-c", script, "script"]).args(args).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(exit), "{shell:?} with {args:?}: {complaint}");
+    format!("{}{complaint}", String::from_utf8_lossy(&output.stdout))
+}
+
+#[test]
+fn a_slots_group_ends_what_took_its_marks_away() {
+    if wharfinger_testkit::cgroup().is_none() {
+        return;
+    }
+    let (set, guard) = (text("api", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("api", &["guard.sh"]));
+    let reap = text("api", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
+    let limits = text("api", &["cgroup.sh", "limits.sh"]);
+    for shell in SHELLS {
+        let dir = tempfile::tempdir().unwrap();
+        let fence = format!("{}/hosts/res_1/.wharfinger/fence.0", dir.path().display());
+        let note = fence.replace("fence.0", "cgroup.0");
+        let lease = format!("lse_{}_{}", std::process::id(), shell[0]);
+        let number = "2305843009213693953";
+        for token in ["7", "8"] {
+            let given = [&fence[..], token, &lease, number, "yes", "67108864", "1500", "40"];
+            outside(shell, &set, &given, 0);
+            let text = std::fs::read_to_string(&note).unwrap();
+            assert!(text.starts_with(&format!("token {token}\nmust yes\ntree /")), "{text}");
+            let group = |kind: &str| {
+                let line = text.lines().find(|line| line.starts_with(kind));
+                PathBuf::from(line.unwrap_or_else(|| panic!("no {kind}in {text}")).split_once(' ').unwrap().1)
+            };
+            let tree = group("tree ");
+            let run = |line: &str, exit| outside(shell, &guard, &[&fence, token, number, "sh", "-c", line], exit);
+            let left = "ulimit -S -w unlimited; cd / && env -i setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $!";
+            let pid: u32 = run(left, 0).trim().parse().unwrap();
+            let is = run("cat /proc/self/cgroup", 0);
+            assert!(is.contains(tree.file_name().unwrap().to_str().unwrap()), "{is}");
+            // Named again for the same token, it leaves what runs alone.
+            outside(shell, &set, &given, 0);
+            let lives =
+                || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+            assert!(lives(), "{shell:?}");
+            assert_eq!(outside(shell, &limits, &[&fence], 0), "memory=67108864 0\ncpu=1500 0\npids=40 0\n");
+            // It holds all that it reads, and there is no end.
+            run("tail /dev/zero || exit 9", 9);
+            let said = outside(shell, &reap, &[&lease, &fence, token, number], 0);
+            assert_eq!(said, "1\nmemory=67108864 1\ncpu=1500 0\npids=40 0\n", "{shell:?}");
+            assert!(!lives() && !tree.exists() && !Path::new(&note).exists(), "{shell:?}");
+        }
+        // What cannot be looked at is not clean; what lies elsewhere is not believed.
+        outside(shell, &set, &[&fence, "9", &lease, number, "yes"], 0);
+        let text = std::fs::read_to_string(&note).unwrap();
+        let name = text.lines().find_map(|line| line.rsplit_once("/wharfinger/")).unwrap().1;
+        std::fs::write(&note, format!("{text}tree /nowhere/wharfinger/{name}\n")).unwrap();
+        let said = outside(shell, &reap, &[&lease, &fence, "9", number], 7);
+        assert!(said.contains("/nowhere/wharfinger") && said.contains("cannot be looked at"), "{said}");
+        std::fs::write(&note, format!("{text}tree /etc\ntree /nowhere/../wharfinger/{name}\n")).unwrap();
+        assert_eq!(outside(shell, &reap, &[&lease, &fence, "9", number], 0), "0\n");
+        outside(shell, &guard, &[&fence, "9", number, "true"], 113);
+    }
+}
+
 #[test]
 fn what_a_resource_left_is_swept_by_its_mark_alone() {
-    let sweep = text("api", &["processes.sh", "sweep.sh"]);
+    let sweep = text("api", &["cgroup.sh", "processes.sh", "sweep.sh"]);
     let remover = text("api", &["remover.sh"]);
     each(|world| {
         let hosts = world.path("hosts");

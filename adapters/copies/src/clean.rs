@@ -33,7 +33,7 @@ async fn clean_in_one_step(
     trusted: &TrustedIndexes,
 ) -> Result<(), StepError> {
     let (git_config, token, number) = (copy.git_config().await?, token.to_string(), reaper::number(lease).to_string());
-    let stop = [lease, "clear", &token, &number, &copy.host_lease, &copy.host_dir];
+    let stop = [lease, "clear", &token, &number, &copy.host_lease, &copy.host_dir, ""];
     // No free space is required: this step frees space.
     let normalise = [git_config.as_str(), "strict", "0", ""];
     let mut args = [&stop[..], &normalise].concat();

@@ -29,6 +29,7 @@ const STATES: &[&str] = &[
     "CHECKOUT_FAILED",
     "COMMIT_UNFIT",
     "CONFIG_CHANGED",
+    "CONTAINMENT_LOST",
     "CREDENTIALS_REFUSED",
     "DIRECTORY_MISSING",
     "DISK_FULL",
@@ -43,6 +44,7 @@ const STATES: &[&str] = &[
     "MERGE_FAILED",
     "MOUNT_INSIDE",
     "NOT_A_REPOSITORY",
+    "NOT_CONTAINED",
     "NO_PROC",
     "OBJECTS_BROKEN",
     "ORIGIN_FORMAT",
@@ -74,7 +76,7 @@ impl State {
 impl From<State> for Failure {
     fn from(state: State) -> Self {
         match state.reason {
-            "GIT_TOO_OLD" | "NO_PROC" => {
+            "GIT_TOO_OLD" | "NOT_CONTAINED" | "NO_PROC" => {
                 Failure::configuration(state.reason, format!("{}; repair the host", state.detail))
             }
             "CREDENTIALS_REFUSED" => {

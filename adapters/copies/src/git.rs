@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, reaper, sweep};
+use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, containment, reaper, sweep};
 
 /// Exit code of a script whose output is a [`State`].
 pub(crate) const STATE_FOUND: i32 = 93;
@@ -116,6 +116,8 @@ pub(crate) struct WorkingCopy {
     pub(crate) host_lease: String,
     /// The scratch directory of the host, or empty.
     pub(crate) host_dir: String,
+    /// The containment that the pool of the host demands of a slot, as `stop.sh` takes it.
+    pub(crate) containment: String,
     /// `sha1` or `sha256`. `None` if the broker has no record of it.
     pub(crate) format: Option<String>,
     /// The settings of the pool. `repository`, `default_branch` and `sparse` are those of this working copy.
@@ -130,6 +132,7 @@ impl WorkingCopy {
             locator: String::new(),
             host_lease: String::new(),
             host_dir: String::new(),
+            containment: String::new(),
             tree: format!("{dir}/tree"),
             meta_dir: dir.to_string(),
             part: String::new(),
@@ -188,6 +191,7 @@ impl WorkingCopy {
             locator,
             host_lease: parent.lease.clone(),
             host_dir: parent.access.get(access::PATH).cloned().unwrap_or_default(),
+            containment: containment::words(&parent.access),
             tree: format!("{dir}/tree"),
             meta_dir: format!("{dir}/meta"),
             part: String::new(),
@@ -334,7 +338,7 @@ impl WorkingCopy {
 
     /// Ends the processes that a former holder, or an earlier call, left on the host.
     pub(crate) async fn end_processes(&self) -> Result<(), StepError> {
-        self.run(STOP, &["", "", "", "", &self.host_lease, &self.host_dir], self.config.command_timeout())
+        self.run(STOP, &["", "", "", "", &self.host_lease, &self.host_dir, ""], self.config.command_timeout())
             .await
             .map(drop)
     }
@@ -345,7 +349,7 @@ impl WorkingCopy {
     /// `FENCED` if a later token has the resource.
     pub(crate) async fn take_for(&self, token: u64) -> Result<(), StepError> {
         let token = token.to_string();
-        let args = ["", "set", &token, "", &self.host_lease, &self.host_dir];
+        let args = ["", "set", &token, "", &self.host_lease, &self.host_dir, &self.containment];
         self.run(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 
@@ -355,7 +359,7 @@ impl WorkingCopy {
     /// `FENCED` if a later token has the resource.
     pub(crate) async fn release(&self, lease: &str, token: u64) -> Result<(), StepError> {
         let (token, number) = (token.to_string(), reaper::number(lease).to_string());
-        let args = [lease, "clear", &token, &number, &self.host_lease, &self.host_dir];
+        let args = [lease, "clear", &token, &number, &self.host_lease, &self.host_dir, ""];
         self.run(STOP, &args, self.config.command_timeout()).await.map(drop)
     }
 

@@ -100,7 +100,7 @@ pub(crate) async fn normalise_and_list(
     let index = if index { "index" } else { "" };
     let (names, seconds) = (names.join("\n"), seconds(limit));
     let number = token.unwrap_or_default().to_string();
-    let stop = ["", "set", &number, "", &copy.host_lease, &copy.host_dir];
+    let stop = ["", "set", &number, "", &copy.host_lease, &copy.host_dir, &copy.containment];
     let (script, stop) = match token {
         Some(_) => (TAKE_AND_LIST, &stop[..]),
         None => (NORMALISE_AND_LIST, &[][..]),

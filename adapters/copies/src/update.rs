@@ -2,7 +2,7 @@
 
 use crate::checkout::{TrustedIndexes, Warmth, check_out};
 use crate::error::{State, StepError};
-use crate::git::WorkingCopy;
+use crate::git::{REMOVE_FILES, WorkingCopy};
 use crate::lease_file::LeaseFile;
 use crate::merge::{self, MergeRef, merge};
 use crate::mirror::{Goal, Listing, Tip, normalise_and_list};
@@ -99,8 +99,14 @@ pub(crate) async fn update(
     }
     let mut warmth = if plan.here { Warmth::Near } else { Warmth::Fetched };
     let mut done = check_out(copy, &commit, "gentle", &plan.default, &trust, &note).await?;
+    if done.as_ref().is_err_and(|state| state.reason == "DISK_FULL") {
+        // Without the former tree there may be room. Objects that are fetched again would take more of it.
+        copy.try_run(REMOVE_FILES, &[], copy.config.command_timeout()).await?.ok();
+        warmth = Warmth::Cold;
+        done = check_out(copy, &commit, "wipe", &plan.default, "", &note).await?;
+    }
     if let Err(first) = done.as_ref().map_err(Clone::clone)
-        && first.reason != "COMMIT_UNFIT"
+        && !matches!(first.reason, "COMMIT_UNFIT" | "DISK_FULL")
     {
         tracing::warn!(resource = %copy.resource, reason = first.reason, detail = %first.detail, "the checkout failed; every object is fetched again");
         // Every object is sent again. The mirror or the remote has those that are missing or damaged here.
@@ -134,6 +140,11 @@ pub(crate) async fn update(
     let done = match done {
         Ok(done) => done,
         Err(state) if state.reason == "COMMIT_UNFIT" => return Err(state.into()),
+        // A host without room says nothing of the copy. The files of the checkout are removed.
+        Err(state) if state.reason == "DISK_FULL" => {
+            copy.try_run(REMOVE_FILES, &[], copy.config.command_timeout()).await?.ok();
+            return Err(state.into());
+        }
         Err(state) => {
             copy.mark_suspect(&state).await?;
             let text = format!("the adapter cannot prove that {} is commit {commit}: {}", copy.tree, state.detail);

@@ -24,6 +24,17 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// A file system that can take this many files and directories.
+    fn of_inodes(at: PathBuf, inodes: u32) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let options = format!("size=150m,nr_inodes={inodes}");
+        let status =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(&at).status();
+        need(Need::Root, status.is_ok_and(|status| status.success()).then(|| Self(at)))
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
@@ -73,4 +84,32 @@ async fn a_disk_that_fills_up_half_way_costs_a_try_and_no_copy() {
         world.recycle().await;
         sh(&world.root, "rm -rf mirrors");
     }
+}
+
+#[tokio::test]
+async fn a_host_without_inodes_is_full_and_neither_commit_nor_copy_is_at_fault() {
+    let mut world = World::bare(|config| config.min_free_disk_mb = 1);
+    let Some(_disk) = Disk::of_inodes(world.root.clone(), 500) else { return };
+    world.provision().await.unwrap();
+    let (prepared, _) = world.serve("at first", world.work(&[])).await;
+    world.assert_is(&prepared, "main", &[]);
+
+    // More files than there are inodes.
+    world.origin.work(
+        "mkdir d; i=0; while [ $i -lt 600 ]; do : >d/$i; i=$((i + 1)); done; git add -A; git commit -qm many; git push -q origin main",
+    );
+    let failure = world.prepare(&[]).await.unwrap_err();
+    assert_eq!((failure.reason, failure.blame), ("DISK_FULL", Blame::Resource), "{failure:?}");
+    assert!(failure.message.contains("free inodes"), "{failure:?}");
+    assert_eq!(world.check().await, Verdict::Healthy, "the copy is as it was");
+
+    // None are left for anything.
+    sh(&world.root, "mkdir fill; i=0; while touch fill/$i 2>/dev/null; do i=$((i + 1)); done");
+    let failure = world.prepare(&[]).await.unwrap_err();
+    assert_eq!((failure.reason, failure.blame), ("DISK_FULL", Blame::Resource), "{failure:?}");
+    sh(&world.root, "rm -rf fill");
+    assert_eq!(world.check().await, Verdict::Healthy, "no look at it on a full disk was held against it");
+    world.origin.work("git rm -qr d; git commit -qm few; git push -q origin main");
+    let (prepared, _) = world.serve("with room again", world.work(&[])).await;
+    world.assert_pure("with room again", &prepared, "main", &[]);
 }

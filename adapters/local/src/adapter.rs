@@ -26,6 +26,9 @@ pub struct LocalAdapter {
 struct Handle {
     boot_id: String,
     path: String,
+    /// Whether its slots had control groups.
+    #[serde(default)]
+    contained: bool,
 }
 
 impl LocalAdapter {
@@ -36,7 +39,8 @@ impl LocalAdapter {
     }
 
     fn needs(&self, job: &ResourceJob) -> Needs {
-        probe::scratch(&self.config, &job.resource)
+        let contained = handle(job).is_ok_and(|handle| handle.contained);
+        Needs { contained, ..probe::scratch(&self.config, &job.resource) }
     }
 
     /// The name of the machine in messages.
@@ -64,18 +68,19 @@ impl Adapter for LocalAdapter {
         self.announcements.no_end(&host).await?;
         let facts = proof::prove(&LocalShell, &host, &needs, LIMIT).await?;
         tracing::debug!(pool = self.pool, resource = job.resource.resource, "local host is ready");
-        let handle = Handle { boot_id: facts.boot.id.clone(), path: needs.scratch.clone() };
+        let handle = Handle { boot_id: facts.boot.id.clone(), path: needs.scratch.clone(), contained: facts.contained };
         let handle = serde_json::to_string(&handle).map_err(|e| Failure::bug("HANDLE_UNWRITABLE", e.to_string()))?;
-        let access = Access::from(
+        let mut access = Access::from(
             [
                 (access::TRANSPORT, "local".to_string()),
                 (access::ADDRESS, host),
                 (access::USER, facts.user),
-                (access::PATH, needs.scratch),
+                (access::PATH, needs.scratch.clone()),
                 (access::BOOT_ID, facts.boot.id),
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
+        access.extend(proof::contained_access(facts.contained, &needs.containment.limits));
         self.announcements.made(&job.resource.resource);
         Ok(Provisioned { handle, access, labels: facts.labels })
     }
@@ -84,17 +89,23 @@ impl Adapter for LocalAdapter {
         if job.child.is_some() {
             return Ok(Prepared::default());
         }
-        let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
-        fence::set(&LocalShell, &fence, job.work.token, &job.work.lease).await?;
-        let access = Access::from([(access::FENCE.to_string(), fence)]);
+        let needs = self.needs(&job.resource);
+        let fence = fence::path(&needs.scratch, job.work.slot);
+        fence::set(&LocalShell, &fence, job.work.token, &job.work.lease, &needs.slot()).await?;
+        let mut access = Access::from([(access::FENCE.to_string(), fence)]);
+        access.extend(proof::contained_access(needs.contained, &needs.containment.limits));
         Ok(Prepared { access, ..Prepared::default() })
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
         let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
-        let killed = reaper::end_lease(&LocalShell, &job.work.lease, &fence, job.work.token).await?;
+        let reaped = reaper::end_lease(&LocalShell, &job.work.lease, &fence, job.work.token).await?;
+        let (lease, killed) = (&job.work.lease, reaped.killed);
         if killed > 0 {
-            tracing::info!(pool = self.pool, lease = job.work.lease, killed, "ended the processes that a lease left");
+            tracing::info!(pool = self.pool, lease, killed, "ended the processes that a lease left");
+        }
+        for hit in &reaped.hits {
+            tracing::info!(pool = self.pool, lease, "{hit}");
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::path::PathBuf;
+use wharfinger_adapter::containment::Containment;
 
 /// Settings of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -13,6 +14,9 @@ pub struct Config {
     /// Minimum free space on the file system of `root`, in MiB.
     #[serde(default = "min_free_disk_mb")]
     pub min_free_disk_mb: u64,
+    /// From the pool's own table: `require_containment` and `[pool.limits]`.
+    #[serde(skip)]
+    pub containment: Containment,
 }
 
 fn min_free_disk_mb() -> u64 {
@@ -22,6 +26,6 @@ fn min_free_disk_mb() -> u64 {
 impl Config {
     /// Returns the settings for this directory, with the defaults.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), min_free_disk_mb: min_free_disk_mb() }
+        Self { root: root.into(), min_free_disk_mb: min_free_disk_mb(), containment: Containment::default() }
     }
 }

@@ -11,7 +11,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Checks the boot id, the scratch directory (present and writable) and the free space, by commands.
 pub(crate) async fn check(shell: &dyn Shell, host: &str, boot_id: &str, needs: &Needs) -> Result<Verdict, Failure> {
-    let facts = proof::facts(shell, &needs.scratch, false, LIMIT).await?;
+    let facts = proof::facts(shell, needs, false, LIMIT).await?;
     let before = Boot { id: boot_id.to_string(), ..Boot::default() };
     Ok(proof::examine(host, &facts, &before, needs))
 }
@@ -55,5 +55,5 @@ pub(crate) async fn probe(host: &str, boot_id: &str, needs: &Needs) -> Result<Ve
 /// Returns the scratch directory of a resource and the free space that it needs.
 pub(crate) fn scratch(config: &Config, resource: &str) -> Needs {
     let scratch = config.root.join("hosts").join(resource).to_string_lossy().into_owned();
-    Needs { scratch, free_disk_mb: config.min_free_disk_mb }
+    Needs { scratch, free_disk_mb: config.min_free_disk_mb, containment: config.containment, contained: false }
 }

@@ -75,6 +75,9 @@ struct Handle {
     key: PathBuf,
     #[serde(default)]
     proxy_command: Option<String>,
+    /// Whether its slots had control groups.
+    #[serde(default)]
+    contained: bool,
 }
 
 impl Handle {
@@ -306,7 +309,12 @@ impl SshAdapter {
     fn needs(&self, job: &ResourceJob) -> Needs {
         let inventory = self.inventory_lock();
         let work_dir = inventory.config.work_dir.trim_end_matches('/');
-        Needs { scratch: format!("{work_dir}/hosts/{}", job.resource), free_disk_mb: inventory.config.min_free_disk_mb }
+        Needs {
+            scratch: format!("{work_dir}/hosts/{}", job.resource),
+            free_disk_mb: inventory.config.min_free_disk_mb,
+            containment: inventory.config.containment,
+            contained: read_handle(job).ok().flatten().is_some_and(|handle| handle.contained),
+        }
     }
 
     /// Marks the host's directory, and takes away what earlier resources of this entry left there. Says whether it is marked.
@@ -342,7 +350,7 @@ impl Adapter for SshAdapter {
         // Before the proof, which finds the disk full as long as leftovers are not on their way out.
         let marked = self.sweep(&shell, job, &needs.scratch).await?;
         let limit = probe::proof_limit(&connection);
-        let output = shell.run_kept(&proof::facts_command(&needs.scratch, true, limit)).await?;
+        let output = shell.run_kept(&proof::facts_command(&needs, true, limit)).await?;
         let facts = proof::read_facts(&output)?;
         proof::judge(&endpoint.name, &facts, &needs)?;
         if !marked {
@@ -367,6 +375,7 @@ impl Adapter for SshAdapter {
             user: endpoint.user.clone(),
             key: endpoint.key_path.clone().unwrap_or_default(),
             proxy_command: endpoint.proxy_command.clone(),
+            contained: facts.contained,
         };
         let handle = serde_json::to_string(&handle).map_err(|e| Failure::bug("HANDLE_UNWRITABLE", e.to_string()))?;
         let mut access = Access::from(
@@ -376,11 +385,12 @@ impl Adapter for SshAdapter {
                 (access::PORT, endpoint.port.to_string()),
                 (access::USER, endpoint.user.clone()),
                 (access::HOST_KEY, pinned),
-                (access::PATH, needs.scratch),
+                (access::PATH, needs.scratch.clone()),
                 (access::BOOT_ID, facts.boot.id),
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
+        access.extend(proof::contained_access(facts.contained, &needs.containment.limits));
         if let Some(command) = &endpoint.proxy_command {
             access.insert(access::PROXY_COMMAND.to_string(), command.clone());
         }
@@ -398,11 +408,13 @@ impl Adapter for SshAdapter {
             // Also the last look before a holder gets it: a host that died since the last probe is noticed here.
             let connection = self.connection(&job.resource)?;
             connection.kept().await?;
-            let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
-            let command = fence::set_command(&fence, job.work.token, &job.work.lease);
+            let needs = self.needs(&job.resource);
+            let fence = fence::path(&needs.scratch, job.work.slot);
+            let command = fence::set_command(&fence, job.work.token, &job.work.lease, &needs.slot());
             let output = probe::run_while_it_answers(&SshShell { connection }, &command).await?;
             fence::was_set(&fence, job.work.token, &output)?;
             access.insert(access::FENCE.to_string(), fence);
+            access.extend(proof::contained_access(needs.contained, &needs.containment.limits));
         }
         Ok(Prepared { access, ..Prepared::default() })
     }
@@ -413,10 +425,13 @@ impl Adapter for SshAdapter {
         connection.kept().await?;
         let shell = SshShell { connection };
         let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
-        let killed = reaper::end_lease(&shell, &job.work.lease, &fence, job.work.token).await?;
+        let reaped = reaper::end_lease(&shell, &job.work.lease, &fence, job.work.token).await?;
+        let (host, lease, killed) = (&shell.connection.endpoint.name, &job.work.lease, reaped.killed);
         if killed > 0 {
-            let host = &shell.connection.endpoint.name;
-            tracing::info!(pool = self.pool, host, lease = job.work.lease, killed, "ended what a lease left running");
+            tracing::info!(pool = self.pool, host, lease, killed, "ended what a lease left running");
+        }
+        for hit in &reaped.hits {
+            tracing::info!(pool = self.pool, host, lease, "{hit}");
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use wharfinger_adapter::Traits;
+use wharfinger_adapter::containment::Containment;
 
 /// Settings of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -74,6 +75,9 @@ pub struct Config {
     /// How that command is called as a source of notices. For adapters that bring a command of their own.
     #[serde(skip, default = "default_notice_source")]
     pub notice_source: &'static str,
+    /// From the pool's own table: `require_containment` and `[pool.limits]`.
+    #[serde(skip)]
+    pub containment: Containment,
     /// The inventory; in TOML: `[[pool.host]]`.
     #[serde(default, rename = "host")]
     pub hosts: Vec<Host>,
@@ -189,6 +193,7 @@ impl Default for Config {
             notice_command: None,
             notice_interval_ms: default_notice_interval_ms(),
             notice_source: default_notice_source(),
+            containment: Containment::default(),
             hosts: Vec::new(),
         }
     }

@@ -71,7 +71,7 @@ pub(crate) async fn check(
         Err(error) => return verdict(connection, error, known),
     }
     let limit = proof_limit(connection);
-    let command = proof::facts_command(&needs.scratch, false, limit);
+    let command = proof::facts_command(needs, false, limit);
     let proved = tokio::select! {
         proved = shell.run_kept(&command) => proved,
         error = until_silent(connection) => Err(error),

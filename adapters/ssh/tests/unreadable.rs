@@ -160,6 +160,43 @@ async fn an_agent_left_behind_is_ended() {
 }
 
 #[tokio::test]
+async fn a_login_that_has_not_become_its_shell_yet_is_no_leases() {
+    let host = host_or_skip!(Sshd::start_for_user(""));
+    let home = home(&host.sshd);
+    host.lease(0, 7).await;
+    // sshd runs this as the user before the shell, in a process that nobody can read until then.
+    let rc = "mkdir .ssh && echo '[ ! -e $HOME/slow ] || { : >$HOME/inside; while [ -e $HOME/slow ]; do sleep 0.05; done; }' >.ssh/rc && : >slow";
+    host.run(None, rc).await;
+    let login = host.login();
+    let running = tokio::spawn(async move { login.run(Command::new(["echo", "unharmed"])).await });
+    while !home.join("inside").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // The clean-up's own login passes at once.
+    std::fs::write(home.join(".ssh/rc"), "").unwrap();
+    host.clean(0, 7).await.unwrap();
+    std::fs::remove_file(home.join("slow")).unwrap();
+    let output = running.await.unwrap().unwrap();
+    assert_eq!((output.text(), output.exit.success()), ("unharmed".into(), true), "{}", output.complaint());
+}
+
+#[tokio::test]
+async fn another_account_with_the_same_user_id_is_no_leases() {
+    let host = host_or_skip!(Sshd::start_for_user(""));
+    let id = host.run(None, "id -u").await;
+    host.lease(0, 7).await;
+    // The kernel shows it to nobody of another group, though it could be read.
+    let account = ["--reuid", &id, "--regid", "65533", "--clear-groups", "setsid", "sleep", "300"];
+    let mut other = std::process::Command::new("setpriv").args(account).spawn().unwrap();
+    let agent = host.agent(None).await;
+    host.clean(0, 7).await.unwrap();
+    let (spared, ended) = (lives(other.id()), !lives(agent.pid));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(spared && ended, "the other account's spared: {spared}; our own ended: {ended}");
+}
+
+#[tokio::test]
 async fn an_agent_left_behind_in_a_working_copy_is_ended() {
     let host = host_or_skip!(Sshd::start_for_user(""));
     // The copy has a lease of its own on the host, which is older than all that runs in the copy.

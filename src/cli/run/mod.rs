@@ -254,7 +254,10 @@ impl One<'_> {
                 {
                     return self.lost(&lost);
                 }
-                let said = describe(&exit);
+                let mut said = describe(&exit);
+                for hit in place.hits().await {
+                    said.push_str(&format!("; {hit}"));
+                }
                 ui.event(&format!("the command ended with {said}"));
                 self.failed(guard, &lease, &said, Exit::of(&exit), signals).await
             }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use wharfinger_adapter::containment::{Hit, hits};
 use wharfinger_adapter::{Command, InputSource, OutputSink, Shell, ShellError, Stream, access, fence};
 use wharfinger_local::LocalShell;
 use wharfinger_ssh::{KeySource, Target, connect_shell};
@@ -18,11 +19,20 @@ use wharfinger_ssh::{KeySource, Target, connect_shell};
 /// How long what a killed command left behind may take to end: the shells give it two seconds of grace.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
+/// How long the host is asked for what the limits of the lease did.
+const ASK: Duration = Duration::from_secs(5);
+
 /// Where it runs.
 #[derive(Clone)]
 pub(crate) enum Place {
     /// On the leased host, in the leased directory, behind the slot's fence.
-    There { shell: Arc<dyn Shell>, dir: Option<String>, fence: Option<Fence> },
+    There {
+        shell: Arc<dyn Shell>,
+        dir: Option<String>,
+        fence: Option<Fence>,
+        /// Whether the slot has limits of its own.
+        limited: bool,
+    },
     /// On this machine, in this directory.
     Here,
 }
@@ -90,7 +100,8 @@ impl Place {
             }
         };
         let fence = known(access::FENCE).map(|path| Fence { path, token: lease.fencing_token });
-        Ok(Place::There { shell, dir, fence })
+        let limited = known(access::LIMITS).is_some();
+        Ok(Place::There { shell, dir, fence, limited })
     }
 
     /// Whether this end may be the fence's word that the slot is no longer ours. A command may use the same code.
@@ -99,10 +110,17 @@ impl Place {
         fenced && *exit == wharfinger_adapter::Exit::Code(fence::REFUSED)
     }
 
+    /// The lease's own limits that the kernel acted for. None if the host does not say so soon.
+    pub(crate) async fn hits(&self) -> Vec<Hit> {
+        let Place::There { shell, fence: Some(fence), limited: true, .. } = self else { return Vec::new() };
+        let asked = tokio::time::timeout(ASK, hits(shell.as_ref(), &fence.path)).await;
+        asked.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Runs it to its end. Dropping the future kills it, and [`Place::settle`] waits until it is dead.
     pub(crate) async fn execute(&self, work: Work, printer: &Printer) -> Result<wharfinger_adapter::Exit, ShellError> {
         match self {
-            Place::There { shell, dir, fence } => {
+            Place::There { shell, dir, fence, .. } => {
                 let Work { argv, env, input } = work;
                 let command = Command { argv, cwd: dir.clone(), env, input, ..Command::default() };
                 let command = match fence {

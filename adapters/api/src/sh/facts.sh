@@ -1,14 +1,22 @@
 # Prints what a host is and has, one KEY=VALUE a line; the last one is end=yes.
 #
-# Follows:   boot.sh
-# Arguments: the scratch directory, absolute; "yes" to make it, or "no".
-# Prints:    os, arch, cpus, user, git, proc (yes, hidden or no), free_kb, free_inodes, scratch (yes or no), fault (why the
+# Follows:   boot.sh, cgroup.sh
+# Arguments: the scratch directory, absolute; "yes" to make it, or "no"; the controllers that limits need (memory, cpu, pids),
+#            with blanks between.
+# Prints:    containment (cgroup or marks), containment_fault (why not cgroup), limits_fault (why a limit cannot be set), os, arch, cpus, user, git, proc (yes, hidden or no), free_kb, free_inodes, scratch (yes or no), fault (why the
 #            scratch directory cannot be used), exec_fault (why a program in it cannot be run), end. A value may have any text
 #            but a newline.
 # Exits:     0.
 # shellcheck shell=sh
 scratch=$1 make=$2
 one_line() { tr '\n' ' '; }
+if cg_usable; then
+  echo 'containment=cgroup'
+else
+  # shellcheck disable=SC2154
+  printf 'containment=marks\ncontainment_fault=%s\n' "$cg_fault"
+fi
+for controller in ${3-}; do cg_limitable "$controller" || printf 'limits_fault=%s\n' "$cg_fault"; done
 echo "os=$(uname -s)"
 echo "arch=$(uname -m)"
 echo "cpus=$(getconf _NPROCESSORS_ONLN 2>/dev/null)"

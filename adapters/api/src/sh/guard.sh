@@ -1,16 +1,28 @@
-# Becomes a command if the fence has this token.
+# Becomes a command if the fence has this token, in the control groups of the slot (cgroup.sh).
 #
 # Arguments: the fence, the token, the lease's number or empty, the command and its arguments.
 # Prints:    what the command prints.
-# Exits:     as the command; 113 if the fence has another token; 127 if there is no such program.
+# Exits:     as the command; 113 if the fence has another token, or if a group cannot be entered; 127 if there is no such program.
 # shellcheck shell=sh
 fence=$1 token=$2 number=$3
 shift 3
+# Before the look at the fence: what passes it is in the group that the clean-up ends after it took the fence away.
+note=${fence%/*}/cgroup${fence##*/fence} shut=
+if [ -f "$note" ] && [ ! -L "$note" ]; then
+  while read -r kind group; do
+    case $kind in tree | memory | cpu | pids) ;; *) continue ;; esac
+    { echo 0 >"$group/cgroup.procs"; } 2>/dev/null || shut=$group
+  done 2>/dev/null <"$note"
+fi
 now=
 { read -r now <"$fence"; } 2>/dev/null
 if [ "$now" != "$token" ]; then
   if [ -n "$now" ]; then now="token $now"; else now='no lease'; fi
   printf 'wharfinger: refused: this lease has token %s, and the slot belongs to %s\n' "$token" "$now" >&2
+  exit 113
+fi
+if [ -n "$shut" ]; then
+  printf 'wharfinger: refused: %s cannot enter the control group of its slot, %s; see docs/fencing.md\n' "$(id -un 2>/dev/null)" "$shut" >&2
   exit 113
 fi
 command -v -- "$1" >/dev/null 2>&1 || {

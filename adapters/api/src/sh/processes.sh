@@ -85,11 +85,14 @@ rival_note() {
 boot=
 { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
 
-# Sets $uid, the real user, and $reads_all: whether the environment of every process can be read (CAP_SYS_PTRACE, bit 19).
-uid='' reads_all=''
-while read -r key value _; do
+# Sets $uid, the real user, $gids, its groups, and $reads_all: whether the environment of every process can be read
+# (CAP_SYS_PTRACE, bit 19).
+uid='' gids=' ' reads_all=''
+while read -r key value rest; do
   case $key in
   Uid:) uid=$value ;;
+  Gid:) gids="$gids$value " ;;
+  Groups:) gids="$gids$value $rest " ;;
   CapEff:)
     value=${value%????}
     case ${value#"${value%?}"} in [89a-f]) reads_all=yes ;; esac
@@ -102,9 +105,12 @@ done 2>/dev/null </proc/$$/status
 # look before has not seen. Each counts from its second look on: a process is unreadable for a moment while it starts.
 #
 # These are not the lease's:
+# - a process with a real group that is none of ours: another account with our user id, whose processes the kernel does not show us;
 # - the login session of sshd: it is unreadable, and the leader of its session is another user's;
+# - what sshd has just forked there, which has its name until it becomes the login shell (~/.ssh/rc may take seconds before);
 # - a process in the session of a readable leader: the leader's environment answers for it;
 # - the user's service manager, in a control group `init.scope`;
+# - what is in a control group of a slot (cgroup.sh): the groups of this lease were ended before;
 # - a process with the number of another lease as its limit of file locks.
 unreadable() {
   mine=' ' unsure=' ' young=''
@@ -112,22 +118,34 @@ unreadable() {
   users=' ' hidden=' '
   for pid in $(grep -l "^Uid:[[:space:]]${uid}[[:space:]]" /proc/[0-9]*/status 2>/dev/null | tr -cd '0-9\n'); do
     users="$users$pid "
-    { true <"/proc/$pid/environ"; } 2>/dev/null || hidden="$hidden$pid "
+    { true <"/proc/$pid/environ"; } 2>/dev/null && continue
+    gid=$(awk '/^Gid:/ { print $2 }' "/proc/$pid/status" 2>/dev/null)
+    case $gids in *" ${gid:-?} "*) hidden="$hidden$pid " ;; esac
   done
   [ "$hidden" != ' ' ] || return 0
   found=$(printf '%s\n' "$table" |
     awk -v users="$users" -v hidden="$hidden" -v since="$since" -v rival="$rival" -v own="$own" '
-      { group[$1] = $3; session[$1] = $4; start[$1] = $5 }
+      { parent[$1] = $2; group[$1] = $3; session[$1] = $4; start[$1] = $5 }
+      function others(leader) {
+        return (leader in session) && !(index(users, " " leader " ") && index(hidden, " " leader " "))
+      }
       END {
         for (pid in session) {
           if (!index(hidden, " " pid " ") || start[pid] + 0 < since + 0 || group[pid] == own) continue
           leader = session[pid]
-          answers = (leader in session) && !(index(users, " " leader " ") && index(hidden, " " leader " "))
-          if (leader != pid && answers) continue
-          print pid, start[pid], (rival != "" && start[pid] + 0 >= rival + 0) ? "unsure" : "mine"
+          if (leader != pid && others(leader)) continue
+          # A process of our own that is unreadable in a session of another: the login session of sshd.
+          up = parent[pid]
+          if (!(index(hidden, " " up " ") && (up in session) && session[up] != up && others(session[up]))) up = 0
+          print pid, start[pid], up, (rival != "" && start[pid] + 0 >= rival + 0) ? "unsure" : "mine"
         }
-      }' | while read -r pid start whose; do
-    if grep -q '/init\.scope$' "/proc/$pid/cgroup" 2>/dev/null; then continue; fi
+      }' | while read -r pid start up whose; do
+    if [ "$up" != 0 ]; then
+      name='' login=''
+      { read -r name <"/proc/$pid/comm" && read -r login <"/proc/$up/comm"; } 2>/dev/null
+      [ -z "$name" ] || [ "$name" != "$login" ] || continue
+    fi
+    if grep -q -e '/init\.scope$' -e '/wharfinger/[^/]' "/proc/$pid/cgroup" 2>/dev/null; then continue; fi
     locks=$(awk '/^Max file locks / { print $4 }' "/proc/$pid/limits" 2>/dev/null)
     case $locks in
     [2-4]??????????????????) if [ "$locks" -ge 2305843009213693952 ] && [ "$locks" -lt 4611686018427387904 ]; then continue; fi ;;

@@ -1,6 +1,6 @@
 # Marks the directory of a resource that begins, and takes away what earlier resources of the same owner left. See sweep.rs.
 #
-# Follows:   processes.sh
+# Follows:   cgroup.sh, processes.sh
 # Arguments: the directory of the scratch directories, the resource that begins, its owner mark (one line), the text of
 #            remover.sh.
 # Prints:    swept, killed (counts), marked (yes or no), kept (directories that stay), one KEY=VALUE a line.
@@ -116,6 +116,28 @@ END
   # First the fences go, with the directories: nothing of an old lease is started any more. Then what runs is ended,
   # and then nobody is left who could make a directory anew.
   for resource in $old; do each "$resource"; done
+  contained=0
+  end_group() {
+    cg_end "$1"
+    # shellcheck disable=SC2154
+    contained=$((contained + cg_count))
+  }
+  for resource in $old; do
+    # By the names that they had.
+    for note in "$hosts/$resource.owner"/lease.*; do
+      [ -f "$note" ] || continue
+      end_group "$hosts/$resource/.wharfinger/fence.${note##*.}"
+    done
+    for copy in "$hosts/$resource"/copies/* "$hosts/$trash.$resource".*/copies/*; do
+      [ -d "$copy" ] || continue
+      end_group "$hosts/$resource/copies/${copy##*/}/meta/fence"
+    done
+    while IFS= read -r path; do
+      [ -z "$path" ] || end_group "$path/meta/fence"
+    done <<END
+$(elsewhere "$resource")
+END
+  done
 
   under() {
     while IFS= read -r dir; do
@@ -173,7 +195,7 @@ END
   fi
   end_all
   # shellcheck disable=SC2154
-  killed=$ended
+  killed=$((ended + contained))
 
   kept=
   for resource in $old; do

@@ -119,10 +119,25 @@ fit_shallow() {
   [ -f "$1" ] && [ ! -L "$1" ] && [ -z "$(find "$1" -prune -size +8192)" ] && ! grep -qv '^[0-9a-f]\{40,64\}$' "$1"
 }
 
-# Reports a state (a stable code, then details) and exits.
+# Sets $room to what the file system of $1 lacks, or fails: it takes no more files, or hardly a byte.
+no_room() {
+  room=$(df -Pi -- "$1" 2>/dev/null | awk 'NR == 2 && $2 > 0 && $4 < 16 { print $4 " free inodes"; exit }')
+  [ -n "$room" ] || room=$(df -Pk -- "$1" 2>/dev/null | awk 'NR == 2 && $4 < 64 { print $4 " free KiB"; exit }')
+  [ -n "$room" ]
+}
+
+# Reports a state (a stable code, then details) and exits. A failure on a full file system is no state of the copy.
 say() {
   w=$1
   shift
+  case $w in
+  CANNOT_CREATE | CHECKOUT_FAILED | GIT_DIR_BROKEN | HEAD_BROKEN | LANDING_FAILED | MERGE_FAILED | NOT_A_REPOSITORY | OBJECTS_BROKEN | PROOF_FAILED)
+    if no_room "$D"; then
+      set -- "the file system of $D has $room, so that this says nothing of the copy: $w: $*"
+      w=DISK_FULL
+    fi
+    ;;
+  esac
   printf '%s\t%s\n' "$w" "$*"
   exit 93
 }

@@ -74,15 +74,28 @@ odd=$(find . -path ./.git -prune -o -type d \( -perm -700 -o -exec chmod u+rwx {
   -o -type f -o -type l -o -print 2>/dev/null | sed -n 1p)
 
 # Ends, since git cannot write the files of the commit for the reason $1. In an empty tree, from true objects and with room enough,
-# that is the commit's fault.
+# that is the commit's fault. Without room, in bytes or in inodes, it is the host's.
 no_checkout() {
   why=$(printf '%s' "$1" | head -c 1000)
+  # It took what there was.
+  if no_room .; then
+    rm -f -- "$G/index" "$G/index.lock"
+    say DISK_FULL "git cannot write the files of commit $want: the file system of $T has $room left: $why"
+  fi
   if [ "$mode" = wipe ]; then
     find . ! -name . -prune ! -name .git -exec rm -rf -- {} + 2>/dev/null
     needed=$(g ls-tree -r -l --full-tree "$tree" | awk '$4 ~ /^[0-9]+$/ { n += $4 } END { printf "%d", n / 1024 + 1024 }')
     free=$(df -Pk . 2>/dev/null | awk 'NR == 2 { print $4 }')
     g ls-tree -r --full-tree "$tree" | sed -n 's/^\([0-7]*\) blob /\1 /p' >"$M/entries"
-    if [ "${free:-0}" -gt "${needed:-0}" ] 2>/dev/null && genuine "$M/entries"; then
+    # Each file and each directory takes one.
+    files=$(g ls-tree -r -t --full-tree "$tree" | wc -l)
+    inodes=$(df -Pi . 2>/dev/null | awk 'NR == 2 && $2 > 0 { print $4 }')
+    if [ -n "$inodes" ] && [ "$inodes" -lt "$((files + 16))" ] 2>/dev/null; then
+      say DISK_FULL "$T has $inodes free inodes, and commit $want has $((files)) files and directories"
+    fi
+    [ "${free:-0}" -gt "${needed:-0}" ] 2>/dev/null ||
+      say DISK_FULL "$T has ${free:-0} KiB free, and commit $want needs ${needed:-0} KiB"
+    if genuine "$M/entries"; then
       # It lists an empty directory that is not in the object store, which a check would miss.
       rm -f -- "$G/index" "$G/index.lock"
       say COMMIT_UNFIT "git cannot write the files of commit $want, in an empty directory either: $why"

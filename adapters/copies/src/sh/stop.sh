@@ -1,11 +1,14 @@
-# Ends the processes that a former holder, or an earlier call, left: those with the lease's id, or whose directory, program or open
-# file is below the directory of the copy. Then removes files beside the tree and the metadata. Other scripts may follow.
+# Ends the processes that a former holder, or an earlier call, left: those in the control group of the copy, those with the lease's
+# id, or whose directory, program or open file is below the directory of the copy. Then removes files beside the tree and the
+# metadata. Other scripts may follow.
 #
-# Follows:   processes.sh (adapters/api)
+# Follows:   cgroup.sh, processes.sh (adapters/api)
 # Arguments: the lease's id, or empty; "set" to give the copy to the token first, "clear" to take it away, or empty; the token; the
-#            lease's number (guard.sh of adapters/api), or empty; the lease on the host, or empty; the host's directory, or empty.
+#            lease's number (guard.sh of adapters/api), or empty; the lease on the host, or empty; the host's directory, or empty;
+#            for "set": "yes" if there must be a control group or "no", and the limits of cgroup.sh, with colons between.
 #            It shifts them away.
-# Exits:     0, if no script follows; 93 (FENCED, NO_PROC, PROCESS_SURVIVES, PROCESSES_UNREADABLE and those of prelude.sh).
+# Exits:     0, if no script follows; 93 (CONTAINMENT_LOST, FENCED, NOT_CONTAINED, NO_PROC, PROCESS_SURVIVES, PROCESSES_UNREADABLE
+#            and those of prelude.sh).
 lease=$1 number=$4 held=" $5 " hosts=${6%/*}
 since='' rival='' former=' '
 plain_notes
@@ -53,6 +56,20 @@ if [ -n "$since" ] && [ -z "$reads_all" ]; then
     began "$f"
     case $held in *" ${noted:-?} "*) ;; *) rival_note "$f" ;; esac
   done
+fi
+
+# What cannot be shown to be empty is not clean.
+e=$(cg_end "$D/meta/fence" 2>&1) || case $? in
+7) say CONTAINMENT_LOST "$e" ;;
+*) say PROCESS_SURVIVES "$e" ;;
+esac
+e=$(rm -f -- "$D/meta/cgroup" 2>&1) || say CANNOT_REMOVE "$e"
+if [ "$2" = set ]; then
+  IFS=: read -r must memory cpu pids <<END
+$7
+END
+  cg_make "$D/meta/fence" "$3" "$must" "$memory" "$cpu" "$pids" ||
+    [ "$must$memory$cpu$pids" = no ] || say NOT_CONTAINED "$cg_fault"
 fi
 
 base=$(cd -P -- "$D" 2>/dev/null && pwd -P) || base=$D
@@ -216,4 +233,4 @@ if [ ! -L "$D" ] && [ ! -L "$D/meta" ] && [ -f "$D/meta/marker" ] && [ "$(head -
     esac
   done
 fi
-shift 6
+shift 7
