@@ -15,6 +15,7 @@ mod problem;
 mod reader;
 mod store;
 mod tables;
+mod tls;
 mod types;
 
 #[cfg(test)]
@@ -25,4 +26,5 @@ pub use cluster::Cluster;
 pub use load::{load, parse};
 pub use problem::{ConfigError, Problem, Report};
 pub use store::StoreConfig;
+pub use tls::Tls;
 pub use types::{Loaded, Server};

@@ -1,6 +1,7 @@
 //! Who calls. The only place that says so: policy builds on it.
 
 use crate::engine::Leadership;
+use crate::rpc::connection::ConnectInfo;
 use crate::rpc::forward::{CALLER, FORWARDED, PROOF};
 use crate::rpc::forward_auth;
 use crate::rpc::status::RpcError;
@@ -11,7 +12,6 @@ use tonic::Request;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{self, HeaderMap};
-use tonic::transport::server::TcpConnectInfo;
 use tower::Layer;
 
 /// Who calls, as far as the connection proves it. Carried into the audit trail.
@@ -91,7 +91,7 @@ impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Identifie
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let peer = request.extensions().get::<ConnectInfo>().and_then(|info| info.tcp.remote_addr());
         let principal = self.identify.of(peer, request.uri().path(), request.headers());
         request.extensions_mut().insert(principal);
         self.service.call(request)
