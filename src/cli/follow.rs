@@ -74,7 +74,7 @@ pub(crate) async fn wait(
     let mut follower = crate::engine::follow(config);
     let leadership = follower.handle.leadership().clone();
     let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
-    let mut serving = Serving::start(listener, follower.handle.clone(), limits, sources.clone());
+    let mut serving = Serving::start(listener, &loaded.server, follower.handle.clone(), limits, sources.clone())?;
     let mut said = String::new();
     loop {
         reap();

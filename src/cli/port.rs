@@ -2,13 +2,20 @@
 
 use super::error::Failure;
 use super::exit::Exit;
+use crate::config::{Server, Tls};
 use crate::engine::Handle;
-use crate::rpc::{AnswerSources, RpcLimits, ServeError};
+use crate::rpc::{AnswerSources, Port, RpcLimits, ServeError};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use wharfinger_tls::{ClientAuth, ServerTls, TlsProblem};
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Before the end of the port's certificate: the time from which on the log says so, once a day.
+const WARN_BEFORE: Duration = Duration::from_secs(3 * 86_400);
 
 /// After the lead is lost: for those who wait to be told.
 const AFTER_LEAD: Duration = Duration::from_millis(500);
@@ -42,18 +49,42 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 pub(super) struct Serving {
     task: JoinHandle<Result<(), ServeError>>,
     stop: CancellationToken,
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl Serving {
-    pub(super) fn start(listener: TcpListener, handle: Handle, limits: RpcLimits, sources: AnswerSources) -> Self {
+    pub(super) fn start(
+        listener: TcpListener,
+        server: &Server,
+        handle: Handle,
+        limits: RpcLimits,
+        sources: AnswerSources,
+    ) -> Result<Self, Failure> {
+        let stop = CancellationToken::new();
+        let tls = server.tls.as_ref().map(|tls| secure(tls, &stop)).transpose()?;
         if let Ok(address) = listener.local_addr()
             && !address.ip().is_loopback()
         {
-            tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
+            match server.tls.as_ref().map(|tls| tls.files.client_auth) {
+                None => tracing::warn!(%address, "other machines can reach this address, and it has no TLS"),
+                Some(ClientAuth::Required) => {}
+                Some(ClientAuth::None | ClientAuth::Optional) => {
+                    tracing::warn!(%address, "other machines can reach this address, and a client needs no certificate");
+                }
+            }
         }
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(crate::rpc::serve(listener, handle, limits, sources, stop.clone()));
-        Serving { task, stop }
+        let port = match &tls {
+            Some(tls) => Port::with_tls(listener, tls.clone()),
+            None => Port::from(listener),
+        };
+        let task = tokio::spawn(crate::rpc::serve(port, handle, limits, sources, stop.clone()));
+        Ok(Serving { task, stop, tls })
+    }
+
+    /// Takes over other certificates. Those that cannot be used leave the ones before.
+    pub(super) fn change_tls(&self, server: &Server) -> Result<(), Failure> {
+        let (Some(own), Some(new)) = (&self.tls, &server.tls) else { return Ok(()) };
+        own.change(new.files.clone(), crate::clock::wall()).map_err(|problem| unusable(&problem))
     }
 
     /// Waits until it ends, which it should not, and says why it did.
@@ -81,6 +112,51 @@ impl Serving {
         self.stop.cancel();
         if tokio::time::timeout(AFTER_LEAD, &mut self.task).await.is_err() {
             self.task.abort();
+        }
+    }
+}
+
+/// The certificates of the port. A task reads them again until the server stops.
+fn secure(tls: &Tls, stop: &CancellationToken) -> Result<Arc<ServerTls>, Failure> {
+    let own = ServerTls::load(tls.files.clone(), crate::clock::wall()).map_err(|problem| unusable(&problem))?;
+    let own = Arc::new(own);
+    tokio::spawn(renew(own.clone(), tls.reload_every, stop.clone()));
+    Ok(own)
+}
+
+fn unusable(problem: &TlsProblem) -> Failure {
+    Failure::new(Exit::Config, format!("[server.tls] {problem}"))
+}
+
+/// Reads the files again and again. Each problem is reported once, and the end of the certificate each day before it comes.
+async fn renew(tls: Arc<ServerTls>, every: Duration, stop: CancellationToken) {
+    let mut said: Option<TlsProblem> = None;
+    let mut warned: Option<Duration> = None;
+    loop {
+        let now = crate::clock::wall();
+        match tls.reload(now) {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!("the certificates of the port are read again");
+                }
+                said = None;
+            }
+            Err(problem) if said.as_ref() != Some(&problem) => {
+                tracing::error!(%problem, "the certificates of the port are not read again; the ones before stay");
+                said = Some(problem);
+            }
+            Err(_) => {}
+        }
+        let left = tls.not_after().duration_since(now).unwrap_or_default();
+        if left > WARN_BEFORE {
+            warned = None;
+        } else if warned.is_none_or(|warned| warned > left + DAY || left.is_zero() != warned.is_zero()) {
+            tracing::warn!(hours = left.as_secs() / 3600, "the certificate of the port ends soon, or has ended: renew it");
+            warned = Some(left);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
         }
     }
 }

@@ -241,7 +241,7 @@ impl Running {
                 let started = crate::engine::start(config, engine_stop.clone()).await;
                 let engine = started.map_err(|error| store_failure(&error))?;
                 let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-                let serving = Serving::start(listener, engine.handle.clone(), limits, parts.sources());
+                let serving = Serving::start(listener, &loaded.server, engine.handle.clone(), limits, parts.sources())?;
                 Started {
                     engine,
                     serving,
@@ -329,6 +329,7 @@ impl Running {
             made.insert(pool.clone(), Made { config: config.clone(), adapter });
         }
         take_traits(&mut loaded.pools, |pool| made.get(pool).or_else(|| self.made.get(pool)));
+        self.serving.change_tls(&loaded.server)?;
         // The adapter of a pool that left the configuration stays: it drains the rest of the pool.
         let (adapters, notices, handle) = (self.adapters.clone(), self.notices.clone(), self.handle.clone());
         let (credentials, configs) = (self.parts.credentials.clone(), loaded.adapters.clone());

@@ -47,6 +47,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
             listen,
             allow_remote: or(&file.allow_remote, false),
             stop_grace: duration(or(&file.stop_grace, STOP_GRACE)),
+            tls: checked.tls,
         },
         store: checked.store.unwrap_or_else(|| StoreConfig::Sqlite(folder.join("wharfinger.db"))),
         cluster: checked.cluster,

@@ -6,6 +6,7 @@ use super::problem::Problems;
 use super::reader::check_label_name;
 use super::store::{self, StoreConfig};
 use super::tables;
+use super::tls::{self, Tls};
 use super::types::{File, PoolSection};
 use crate::adapters::{self, AdapterConfig, Kind};
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use toml::Spanned;
 use wharfinger_adapter::containment::{Containment, Limits};
 use wharfinger_adapter::settings::{closest, is_name};
 use wharfinger_core::Millis;
+use wharfinger_tls::ClientAuth;
 
 /// The default address of the API.
 pub(crate) const LISTEN: &str = "127.0.0.1:7411";
@@ -25,6 +27,7 @@ pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
@@ -34,9 +37,11 @@ pub(crate) struct Checked {
 /// Checks the whole file.
 pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> Checked {
     let store = store::check(&file.store, folder, problems);
+    let tls = tls::check(&file.tls, folder, problems);
     let mut checked = Checked {
-        listen: check_listen(file, problems),
+        listen: check_listen(file, tls.as_ref(), problems),
         cluster: cluster::check(&file.cluster, store.as_ref(), problems),
+        tls,
         store,
         pools: Vec::new(),
     };
@@ -54,7 +59,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     checked
 }
 
-fn check_listen(file: &File<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+fn check_listen(file: &File<'_>, tls: Option<&Tls>, problems: &mut Problems) -> Option<SocketAddr> {
     let Some(listen) = &file.listen else { return LISTEN.parse().ok() };
     let text = listen.get_ref();
     let Ok(address) = text.parse::<SocketAddr>() else {
@@ -68,13 +73,15 @@ fn check_listen(file: &File<'_>, problems: &mut Problems) -> Option<SocketAddr> 
         problems.add(listen.span(), format!("`listen` is not an address with a port: {text:?}"), remedy);
         return None;
     };
-    let allowed = file.allow_remote.as_ref().is_some_and(|allow| *allow.get_ref());
+    // A table with mistakes is a mistake of its own.
+    let known = file.tls.is_there() && tls.is_none_or(|tls| tls.files.client_auth == ClientAuth::Required);
+    let allowed = known || file.allow_remote.as_ref().is_some_and(|allow| *allow.get_ref());
     if !address.ip().is_loopback() && !allowed {
         problems
             .add(
                 listen.span(),
                 format!("`listen` is an address that other machines reach: {}", address.ip()),
-                "listen on 127.0.0.1 or [::1], or set `allow_remote = true` on a network where everyone may do everything: there is no TLS and no authentication yet",
+                "listen on 127.0.0.1 or [::1], or ask each client for a certificate ([server.tls] with client_auth = \"required\"), or set `allow_remote = true` on a network where everyone may do everything",
             )
             .label("not a loopback address");
     }

@@ -16,6 +16,7 @@ mod reader;
 mod size;
 mod store;
 mod tables;
+mod tls;
 mod types;
 
 #[cfg(test)]
@@ -26,4 +27,5 @@ pub use cluster::Cluster;
 pub use load::{load, parse};
 pub use problem::{ConfigError, Problem, Report};
 pub use store::StoreConfig;
+pub use tls::Tls;
 pub use types::{Loaded, Server};

@@ -3,6 +3,7 @@
 use super::cluster::{Cluster, ClusterSection};
 use super::problem::Span;
 use super::store::{StoreConfig, StoreSection};
+use super::tls::{Tls, TlsSection};
 use crate::adapters::AdapterConfig;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,7 +39,9 @@ pub struct Loaded {
 pub struct Server {
     /// Address and port of the API.
     pub listen: SocketAddr,
-    /// Whether an address is allowed that other machines reach. There is neither encryption nor authentication.
+    /// TLS on the port. `None`: it has none.
+    pub tls: Option<Tls>,
+    /// Whether an address is allowed that other machines reach, without TLS that asks each client for a certificate.
     pub allow_remote: bool,
     /// Maximum time that a stop waits for calls under way.
     pub stop_grace: Duration,
@@ -48,7 +51,9 @@ impl Loaded {
     /// The tables in which `other` differs and that a running server cannot take over. Empty if there are none.
     pub fn needs_restart(&self, other: &Loaded) -> Vec<String> {
         let mut changes = Vec::new();
-        if self.server != other.server {
+        // Other files of certificates are taken over; TLS itself is not.
+        let tls = self.server.tls.is_some() == other.server.tls.is_some();
+        if self.server != (Server { tls: self.server.tls.clone(), ..other.server.clone() }) || !tls {
             changes.push("[server]".to_string());
         }
         if self.store != other.store {
@@ -74,6 +79,7 @@ pub(crate) struct File<'a> {
     pub(crate) listen: Option<Spanned<String>>,
     pub(crate) allow_remote: Option<Spanned<bool>>,
     pub(crate) stop_grace: Option<Spanned<Millis>>,
+    pub(crate) tls: TlsSection,
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,
     pub(crate) limits: LimitsSection,

@@ -3,15 +3,17 @@
 use crate::rpc::limits::{Gate, Place, RpcLimits};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
+use wharfinger_tls::{AcceptError, Leaf, Peer, ServerStream, ServerTls};
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -21,64 +23,198 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// After an accept that failed (no file descriptor is left): nothing gets better by trying at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Maximum number of handshakes at once. One costs about a millisecond of a core.
+const HANDSHAKES: usize = 256;
+/// After the end of a client's certificate: the time until its connections are cut.
+const AFTER_END: Duration = Duration::from_secs(30);
+/// Maximum time between two looks at the wall clock.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(3600);
+/// The first byte of a TLS handshake (RFC 8446, section 5.1).
+const HANDSHAKE: u8 = 0x16;
 /// For browsers and curl.
 const HTTP1_ANSWER: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nUpgrade: h2c\r\n\
     Content-Type: text/plain\r\n\r\nthis port speaks gRPC over HTTP/2; try grpcurl -plaintext\n";
 
+/// The port: where clients connect, and its TLS.
+#[derive(Debug)]
+pub struct Port {
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+}
+
+impl Port {
+    /// A port whose clients speak TLS.
+    pub fn with_tls(listener: TcpListener, tls: Arc<ServerTls>) -> Self {
+        Port { listener, tls: Some(tls) }
+    }
+}
+
+impl From<TcpListener> for Port {
+    /// A port without TLS.
+    fn from(listener: TcpListener) -> Self {
+        Port { listener, tls: None }
+    }
+}
+
+/// What a connection proves of its client.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectInfo {
+    /// The address that it comes from.
+    pub(crate) tcp: TcpConnectInfo,
+    /// The identity in its certificate. `None`: it has none.
+    pub(crate) leaf: Option<Arc<Leaf>>,
+}
+
+/// The bytes of a connection.
+enum Wire {
+    Plain(TcpStream),
+    /// The preface is read already; what of it is not passed on yet is `ahead`.
+    Tls { stream: Box<ServerStream<TcpStream>>, ahead: &'static [u8] },
+}
+
 /// A client's connection. It counts against the limit until it is dropped, and fails once it is cut.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    wire: Wire,
+    info: ConnectInfo,
     cut: CancellationToken,
     cutting: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Ends the task that watches the client's certificate.
+    _watched: Option<DropGuard>,
     _place: Place,
 }
 
 /// Connections that speak HTTP/2. Dropping the stream closes the listener.
 pub(crate) fn accept(
-    listener: TcpListener,
+    port: Port,
     limits: &RpcLimits,
     cut: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+    let incoming = TcpIncoming::from(port.listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
     let (out, accepted) = mpsc::channel(64);
-    let (gate, timeout) = (Gate::new(limits.max_connections), limits.preface_timeout);
+    let door = Door {
+        connections: Gate::new(limits.max_connections),
+        handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+        timeout: limits.preface_timeout,
+        tls: port.tls,
+        cut,
+    };
     tokio::spawn(async move {
         tokio::select! {
             () = out.closed() => {}
-            () = accept_all(incoming, &gate, timeout, &out, &cut) => {}
+            () = door.accept_all(incoming, &out) => {}
         }
     });
     ReceiverStream::new(accepted)
 }
 
-async fn accept_all(
-    mut incoming: TcpIncoming,
-    gate: &Gate,
+/// What each new connection passes.
+struct Door {
+    connections: Gate,
+    handshakes: Arc<Semaphore>,
     timeout: Duration,
-    out: &mpsc::Sender<io::Result<Connection>>,
-    cut: &CancellationToken,
-) {
-    while let Some(stream) = incoming.next().await {
-        let stream = match stream {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted; is the limit of open files reached?");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
+    tls: Option<Arc<ServerTls>>,
+    cut: CancellationToken,
+}
+
+impl Door {
+    async fn accept_all(&self, mut incoming: TcpIncoming, out: &mpsc::Sender<io::Result<Connection>>) {
+        while let Some(stream) = incoming.next().await {
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted; is the limit of open files reached?");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
+            };
+            let Some(place) = self.connections.enter() else {
+                tracing::warn!("a connection was closed at once: the limit of connections is reached");
                 continue;
+            };
+            let (out, cut) = (out.clone(), self.cut.clone());
+            match self.tls.clone() {
+                None => drop(tokio::spawn(plain(stream, place, self.timeout, cut, out))),
+                Some(tls) => {
+                    let handshakes = self.handshakes.clone();
+                    drop(tokio::spawn(secure(stream, place, self.timeout, cut, out, tls, handshakes)));
+                }
             }
-        };
-        let Some(place) = gate.enter() else {
-            tracing::warn!("a connection was closed at once: the limit of connections is reached");
-            continue;
-        };
-        let (out, cut) = (out.clone(), cut.clone());
-        tokio::spawn(async move {
-            let mut stream = stream;
-            if let Ok(true) = tokio::time::timeout(timeout, speaks_http2(&mut stream)).await {
-                let cutting = Box::pin(cut.clone().cancelled_owned());
-                let _ = out.send(Ok(Connection { stream, cut, cutting, _place: place })).await;
+        }
+    }
+}
+
+async fn plain(
+    mut stream: TcpStream,
+    place: Place,
+    timeout: Duration,
+    cut: CancellationToken,
+    out: mpsc::Sender<io::Result<Connection>>,
+) {
+    if let Ok(true) = tokio::time::timeout(timeout, speaks_http2(&mut stream)).await {
+        let info = ConnectInfo { tcp: stream.connect_info(), leaf: None };
+        let _ = out.send(Ok(Connection::new(Wire::Plain(stream), info, cut, None, place))).await;
+    }
+}
+
+async fn secure(
+    stream: TcpStream,
+    place: Place,
+    timeout: Duration,
+    cut: CancellationToken,
+    out: mpsc::Sender<io::Result<Connection>>,
+    tls: Arc<ServerTls>,
+    handshakes: Arc<Semaphore>,
+) {
+    let tcp = stream.connect_info();
+    let from = tcp.remote_addr();
+    let shaken = tokio::time::timeout(timeout, async {
+        let _permit = handshakes.acquire_owned().await;
+        tls.accept(stream).await
+    });
+    let accepted = match shaken.await {
+        Ok(Ok(accepted)) => accepted,
+        // A probe of the port, or a client that went away.
+        Ok(Err(AcceptError::Io(error))) => return tracing::debug!(?from, %error, "a handshake was cut off"),
+        Ok(Err(error)) => return tracing::warn!(?from, %error, "a connection is refused"),
+        Err(_) => return tracing::debug!(?from, "a handshake took too long"),
+    };
+    let mut stream = Box::new(accepted.stream);
+    let mut first = [0; PREFACE.len()];
+    match tokio::time::timeout(timeout, stream.read_exact(&mut first)).await {
+        Ok(Ok(_)) if first == *PREFACE => {}
+        Ok(_) | Err(_) => return tracing::debug!(?from, "a connection does not speak HTTP/2"),
+    }
+    let leaf = accepted.peer.as_ref().map(|peer| Arc::new(peer.leaf.clone()));
+    let own = cut.child_token();
+    let watched = accepted.peer.map(|peer| {
+        let over = CancellationToken::new();
+        tokio::spawn(watch(peer, tls, own.clone(), over.clone()));
+        over.drop_guard()
+    });
+    let wire = Wire::Tls { stream, ahead: PREFACE };
+    let _ = out.send(Ok(Connection::new(wire, ConnectInfo { tcp, leaf }, own, watched, place))).await;
+}
+
+/// Cuts a connection once its client's certificate ends or is not welcome any more. Clients go on by a new connection.
+async fn watch(peer: Peer, tls: Arc<ServerTls>, cut: CancellationToken, over: CancellationToken) {
+    let mut changes = tls.changes();
+    loop {
+        let left = peer.leaf.not_after.duration_since(crate::clock::wall()).unwrap_or_default();
+        tokio::select! {
+            () = over.cancelled() => return,
+            // At most an hour: the wall clock may be set meanwhile.
+            () = tokio::time::sleep((left + AFTER_END).min(LOOK_AT_CLOCK)) => {
+                let late = crate::clock::wall().duration_since(peer.leaf.not_after).unwrap_or_default();
+                if late < AFTER_END {
+                    continue;
+                }
             }
-        });
+            changed = changes.changed() => if changed.is_ok() && tls.welcomes(&peer, crate::clock::wall()) {
+                continue;
+            },
+        }
+        tracing::info!(uri = %peer.leaf.uri, "a connection is cut: its certificate has ended, or is refused now");
+        return cut.cancel();
     }
 }
 
@@ -95,6 +231,10 @@ async fn speaks_http2(stream: &mut TcpStream) -> bool {
             return false;
         }
         if !PREFACE.starts_with(seen) {
+            if seen[0] == HANDSHAKE {
+                tracing::warn!(peer = ?stream.peer_addr().ok(), "a client spoke TLS to a port without TLS");
+                return false;
+            }
             tracing::debug!(peer = ?stream.peer_addr().ok(), "a connection does not speak HTTP/2");
             if [&b"GET "[..], b"HEAD", b"POST", b"PUT ", b"OPTI"].iter().any(|verb| seen.starts_with(verb)) {
                 let _ = stream.write_all(HTTP1_ANSWER).await;
@@ -106,10 +246,15 @@ async fn speaks_http2(stream: &mut TcpStream) -> bool {
 }
 
 impl Connection {
+    fn new(wire: Wire, info: ConnectInfo, cut: CancellationToken, watched: Option<DropGuard>, place: Place) -> Self {
+        let cutting = Box::pin(cut.clone().cancelled_owned());
+        Connection { wire, info, cut, cutting, _watched: watched, _place: place }
+    }
+
     /// Also wakes the connection's task when it is cut, whatever it waits for.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.cut.is_cancelled() || self.cutting.as_mut().poll(cx).is_ready() {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server has stopped"));
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server has ended the connection"));
         }
         Ok(())
     }
@@ -118,14 +263,26 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.poll_cut(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls { ahead, .. } if !ahead.is_empty() => {
+                let (now, later) = ahead.split_at(ahead.len().min(buf.remaining()));
+                buf.put_slice(now);
+                *ahead = later;
+                Poll::Ready(Ok(()))
+            }
+            Wire::Tls { stream, .. } => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_cut(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Wire::Tls { stream, .. } => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -134,27 +291,39 @@ impl AsyncWrite for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.poll_cut(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Wire::Tls { stream, .. } => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.wire {
+            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Tls { stream, .. } => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_cut(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls { stream, .. } => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = ConnectInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> ConnectInfo {
+        self.info.clone()
     }
 }

@@ -41,6 +41,7 @@ mod validate;
 mod watch;
 
 pub use about::API_MINOR;
+pub use connection::Port;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
 pub use limits::RpcLimits;

@@ -2,6 +2,7 @@
 
 use crate::auth::{Access, Identity, Passed, Proof, Role, Trust, access};
 use crate::engine::Leadership;
+use crate::rpc::connection::ConnectInfo;
 use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
 use crate::rpc::forward_auth;
 use crate::rpc::status::RpcError;
@@ -15,7 +16,6 @@ use std::task::{Context, Poll};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Request, Response};
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Request as Call, Status};
 use tower::Layer;
 use wharfinger_core::Caller;
@@ -142,7 +142,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let peer = request.extensions().get::<ConnectInfo>().and_then(|info| info.tcp.remote_addr());
         let refuse = |error: RpcError| Either::Right(Either::Left(ready(Ok(Status::from(error).into_http()))));
         let roles = match access(request.uri().path()) {
             Some(Access::Roles(roles)) => roles,

@@ -5,7 +5,7 @@ use crate::pb;
 use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
-use crate::rpc::connection;
+use crate::rpc::connection::{self, Port};
 use crate::rpc::context::{AnswerSources, Context};
 use crate::rpc::forward::ForwardLayer;
 use crate::rpc::health::Health;
@@ -15,7 +15,6 @@ use crate::rpc::principal::Identify;
 use crate::rpc::status::explained;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -43,7 +42,7 @@ pub enum ServeError {
 /// `Lease` ends with UNAVAILABLE and reason `STOPPING`, calls under way are answered; what is still open after
 /// [`RpcLimits::stop_grace`] is cut. The engine must run until this returns.
 pub async fn serve(
-    listener: TcpListener,
+    port: impl Into<Port>,
     handle: Handle,
     limits: RpcLimits,
     sources: AnswerSources,
@@ -64,7 +63,7 @@ pub async fn serve(
     let admin = AdminServiceServer::new(AdminApi(context.clone()))
         .max_decoding_message_size(max)
         .max_encoding_message_size(limits.max_response_bytes);
-    let incoming = connection::accept(listener, &limits, cut.clone());
+    let incoming = connection::accept(port.into(), &limits, cut.clone());
     let serving = Server::builder()
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
