@@ -282,7 +282,7 @@ impl Finding {
     pub fn detail_for(&self, scope: &Scope) -> Arc<str> {
         match self.fault {
             Fault::Resource if !scope.is_all() => Arc::from("the resource was found unfit"),
-            Fault::Resource | Fault::Undecided | Fault::Work => self.detail.clone(),
+            Fault::Open | Fault::Resource | Fault::Undecided | Fault::Work => self.detail.clone(),
         }
     }
 }
