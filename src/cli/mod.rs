@@ -22,6 +22,7 @@ mod run;
 mod select;
 mod serve;
 mod text;
+mod token;
 mod ui;
 mod watch;
 mod why;
@@ -159,6 +160,8 @@ enum Verb {
     #[cfg(feature = "ec2")]
     #[command(subcommand)]
     Doctor(doctor::Patient),
+    /// Make a token for a caller
+    Token(token::TokenArgs),
     /// Check a configuration, and print the settings that a server would use
     CheckConfig(check_config::CheckConfigArgs),
     /// Upgrade, dump, restore or move the database
@@ -168,6 +171,21 @@ enum Verb {
         /// Name of the shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Verb {
+    /// Whether it calls a server in the name of its user.
+    fn calls(&self) -> bool {
+        !matches!(
+            self,
+            Verb::Serve(_)
+                | Verb::Token(_)
+                | Verb::CheckConfig(_)
+                | Verb::Db(_)
+                | Verb::Health(_)
+                | Verb::Completions { .. }
+        )
+    }
 }
 
 /// Parses the command line and runs its command.
@@ -217,7 +235,10 @@ fn begin_anew(ui: Ui) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
-    let context = Context { server: cli.server, follow: cli.follow_leader.into(), ui };
+    let mut context = Context { server: cli.server, follow: cli.follow_leader.into(), token: None, ui };
+    if cli.verb.calls() {
+        context.token = connect::token(&ui)?;
+    }
     let context = &context;
     match cli.verb {
         Verb::Serve(args) => serve::serve(&ui, &args).await,
@@ -251,6 +272,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::SpotStats => look::weather(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
+        Verb::Token(args) => token::token(&ui, &args),
         Verb::CheckConfig(args) => check_config::check(&ui, &args),
         Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),

@@ -49,7 +49,12 @@ impl Serving {
         if let Ok(address) = listener.local_addr()
             && !address.ip().is_loopback()
         {
-            tracing::warn!(%address, "other machines can reach this address, and there is no TLS and no authentication yet");
+            let callers = if sources.trust.asks() {
+                "tokens are taken from this machine alone"
+            } else {
+                "everyone who reaches it is an administrator"
+            };
+            tracing::warn!(%address, "other machines can reach this address, and there is no TLS: {callers}");
         }
         let stop = CancellationToken::new();
         let task = tokio::spawn(crate::rpc::serve(listener, handle, limits, sources, stop.clone()));

@@ -1,5 +1,6 @@
 //! Checks of values against each other: equal names, references to nothing, numbers that contradict each other.
 
+use super::auth;
 use super::cluster::{self, Cluster};
 use super::duration;
 use super::problem::Problems;
@@ -8,6 +9,7 @@ use super::store::{self, StoreConfig};
 use super::tables;
 use super::types::{File, PoolSection};
 use crate::adapters::{self, AdapterConfig, Kind};
+use crate::auth::StaticToken;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,6 +28,7 @@ pub(crate) struct Checked {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
+    pub(crate) auth: Option<Vec<StaticToken>>,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
     pub(crate) pools: Vec<Option<AdapterConfig>>,
 }
@@ -36,6 +39,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     let mut checked = Checked {
         listen: check_listen(file, problems),
         cluster: cluster::check(&file.cluster, store.as_ref(), problems),
+        auth: auth::check(&file.auth, problems),
         store,
         pools: Vec::new(),
     };

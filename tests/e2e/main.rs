@@ -39,6 +39,7 @@ mod spoilt;
 mod sshd;
 mod support;
 mod table;
+mod tokens;
 mod upgrade;
 mod verbs;
 mod writers;
