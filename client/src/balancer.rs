@@ -4,7 +4,7 @@
 //! address, and the same call goes there at once if the client may follow it: a refused call did nothing. A call whose connection was never established is
 //! retried as well. A later failure is returned; only the caller knows whether to repeat it. The next call goes to the next server.
 
-use super::{ClientError, ClientOptions, Follow, error};
+use super::{AuthToken, ClientError, ClientOptions, Follow, error};
 use crate::random::random;
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
@@ -90,6 +90,13 @@ fn endpoint(text: &str, several: bool, options: &ClientOptions) -> Result<Endpoi
         .keep_alive_while_idle(true))
 }
 
+/// Whether an address, as `HOST:PORT`, is of this machine whatever name servers say.
+pub(crate) fn is_here(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
 /// The canonical form of an address.
 fn address(endpoint: &Endpoint) -> String {
     endpoint.uri().authority().map(ToString::to_string).unwrap_or_default()
@@ -142,6 +149,22 @@ impl Shared {
     fn go_on(&self, watches: bool, from: usize, count: usize) {
         let current = &self.current[usize::from(watches)];
         let _ = current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Adds the caller's token to a request for this server. Others could read it on its way to another machine.
+    fn sign(&self, request: &mut Request<Body>, at: usize) -> Result<(), BoxError> {
+        let Some(AuthToken(token)) = &self.options.token else { return Ok(()) };
+        let ends = self.ends.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(end) = ends.get(at) else { return Ok(()) };
+        if !is_here(&end.address) {
+            let message = format!(
+                "the token is not sent to {}: there is no TLS, and others could read it; call a server on this machine",
+                end.address
+            );
+            return Err(Status::unauthenticated(message).into());
+        }
+        request.headers_mut().insert("authorization", token.clone());
+        Ok(())
     }
 
     /// Whether a refusal may lead to this server, which is not in the list.
@@ -215,7 +238,8 @@ impl Endpoints {
             let (at, mut channel, count) = self.shared.current(self.watches);
             let left = left.get_or_insert(2 * count);
             *left = left.saturating_sub(1);
-            let request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
+            let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
+            self.shared.sign(&mut request, at)?;
             // A call that is dropped without an answer may have met a server that hangs.
             let hanging = Hanging { shared: &self.shared, at, count, over: !self.watches };
             let answer = async {

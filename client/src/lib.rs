@@ -82,6 +82,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tonic::codegen::http::HeaderValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -107,6 +108,31 @@ pub struct ClientOptions {
     pub retry_for: Duration,
     /// The servers to which a refusal may lead that names the leader.
     pub follow: Follow,
+    /// The token of the caller. It is sent to servers on this machine alone: there is no TLS.
+    pub token: Option<AuthToken>,
+}
+
+/// The token of a caller. `Debug` prints no value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthToken(HeaderValue);
+
+impl AuthToken {
+    /// Reads a token; white space around it is dropped. `None`: it has characters that no token has.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        let mut value = HeaderValue::from_str(&format!("Bearer {text}")).ok()?;
+        value.set_sensitive(true);
+        Some(Self(value))
+    }
+}
+
+impl std::fmt::Debug for AuthToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AuthToken(..)")
+    }
 }
 
 /// The servers to which a client follows a refusal that names the leader. Whoever answers as a server could name any address.
@@ -128,6 +154,7 @@ impl Default for ClientOptions {
             call_timeout: Duration::from_secs(20),
             retry_for: Duration::from_secs(30),
             follow: Follow::Listed,
+            token: None,
         }
     }
 }

@@ -69,6 +69,11 @@ fn is_id(id: &str) -> bool {
 }
 
 impl StaticToken {
+    /// Whether a token may have this id.
+    pub fn is_id(id: &str) -> bool {
+        is_id(id)
+    }
+
     /// Checks what the configuration says of it.
     pub(super) fn check(&self) -> Result<(), TokenError> {
         if !is_id(&self.id) {

@@ -5,6 +5,7 @@ use super::{Identity, Passed, Proof, Role, Roles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tonic::codegen::http::HeaderMap;
 use wharfinger_core::Caller;
 
@@ -15,9 +16,15 @@ const AUTHORIZATION_BIN: &str = "authorization-bin";
 /// Maximum length of the header in bytes.
 const MAX_HEADER: usize = 512;
 
-/// The callers that a server knows. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Trust(Arc<Known>);
+/// The callers that a server knows. Cheap to clone; the clones share what they know.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<watch::Sender<Arc<Known>>>);
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Arc::new(Known::Everyone))))
+    }
+}
 
 #[derive(Debug, Default)]
 enum Known {
@@ -39,6 +46,8 @@ pub enum AuthError {
     Unknown,
     /// The token has expired.
     Expired,
+    /// The token of a call that goes on is not known any more, or has other roles.
+    Revoked,
     /// A token came over a connection that others can read.
     Exposed,
 }
@@ -54,24 +63,75 @@ impl Trust {
     /// # Errors
     /// [`TokenError`] of the first that is wrong.
     pub fn tokens(tokens: impl IntoIterator<Item = StaticToken>) -> Result<Self, TokenError> {
-        let mut known = BTreeMap::new();
-        for token in tokens {
-            token.check()?;
-            if let Some(twice) = known.insert(token.id.clone(), token) {
-                return Err(TokenError::Twice(twice.id.to_string()));
+        let trust = Self::everyone();
+        trust.set(Some(tokens.into_iter().collect()))?;
+        Ok(trust)
+    }
+
+    /// Knows the bearers of these tokens from now on, or trusts everyone. Calls that go on end if their caller is not known any
+    /// more, or has other roles.
+    ///
+    /// # Errors
+    /// [`TokenError`] of the first that is wrong: nothing changes.
+    pub fn set(&self, tokens: Option<Vec<StaticToken>>) -> Result<(), TokenError> {
+        let known = match tokens {
+            None => Known::Everyone,
+            Some(tokens) => {
+                let mut known = BTreeMap::new();
+                for token in tokens {
+                    token.check()?;
+                    if let Some(twice) = known.insert(token.id.clone(), token) {
+                        return Err(TokenError::Twice(twice.id.to_string()));
+                    }
+                }
+                Known::Tokens(known)
             }
-        }
-        Ok(Self(Arc::new(Known::Tokens(known))))
+        };
+        self.0.send_replace(Arc::new(known));
+        Ok(())
+    }
+
+    fn known(&self) -> Arc<Known> {
+        self.0.borrow().clone()
     }
 
     /// Whether each call needs a proof.
     pub fn asks(&self) -> bool {
-        matches!(*self.0, Known::Tokens(_))
+        matches!(*self.known(), Known::Tokens(_))
+    }
+
+    /// Waits until a caller is not known any more.
+    pub(crate) async fn ended(&self, identity: &Identity) -> AuthError {
+        let mut news = self.0.subscribe();
+        loop {
+            let stands = match (&**news.borrow_and_update(), &identity.proof) {
+                (Known::Tokens(tokens), Proof::Token(id)) => {
+                    tokens.get(id).is_some_and(|token| token.tenant == identity.tenant && token.roles == identity.roles)
+                }
+                (Known::Everyone, Proof::Local | Proof::None) => true,
+                (Known::Tokens(_), Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => false,
+            };
+            if !stands {
+                return AuthError::Revoked;
+            }
+            let left = identity.expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
+            let expiry = async {
+                match left {
+                    Some(left) => tokio::time::sleep(left).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expiry => return AuthError::Expired,
+                changed = news.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            }
+        }
     }
 
     /// The caller of a call that came from this address with these headers.
     pub(crate) fn identify(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Result<Identity, AuthError> {
-        let tokens = match &*self.0 {
+        let known = self.known();
+        let tokens = match &*known {
             Known::Everyone if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
             Known::Everyone => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
             Known::Tokens(tokens) => tokens,
@@ -91,7 +151,7 @@ impl Trust {
         if passed.expires.is_some_and(|expires| expires <= crate::clock::wall()) {
             return Err(AuthError::Expired);
         }
-        match (&*self.0, passed.proof) {
+        match (&*self.known(), passed.proof) {
             (Known::Everyone, proof) if [Identity::LOCAL, Identity::ANONYMOUS].contains(&&*passed.principal) => {
                 Ok(Identity { peer: passed.peer, via, ..sole(&passed.principal, proof, None) })
             }
@@ -104,7 +164,7 @@ impl Trust {
 
     /// The caller of a call that is marked as forwarded without a proof: never more than the connection itself shows.
     pub(crate) fn unvouched(&self, peer: Option<SocketAddr>, said: &str) -> Result<Identity, AuthError> {
-        match &*self.0 {
+        match &*self.known() {
             Known::Everyone if is_local(peer) && said == Identity::LOCAL => {
                 Ok(sole(Identity::LOCAL, Proof::Local, peer))
             }

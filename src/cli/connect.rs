@@ -1,8 +1,9 @@
 //! The way to the server.
 
 use super::error::Failure;
+use super::exit::Exit;
 use super::ui::Ui;
-use crate::client::{Client, ClientError, ClientOptions, Follow};
+use crate::client::{AuthToken, Client, ClientError, ClientOptions, Follow};
 use std::future::Future;
 use std::time::Duration;
 use tonic::{Response, Status};
@@ -13,6 +14,8 @@ pub(crate) struct Context {
     pub(crate) server: String,
     /// The servers to which a refusal may lead.
     pub(crate) follow: Follow,
+    /// The token of whoever calls.
+    pub(crate) token: Option<AuthToken>,
     pub(crate) ui: Ui,
 }
 
@@ -28,7 +31,8 @@ impl Context {
     }
 
     async fn connect_for(&self, retry_for: Duration) -> Result<Client, Failure> {
-        let options = ClientOptions { retry_for, follow: self.follow, ..ClientOptions::default() };
+        let options =
+            ClientOptions { retry_for, follow: self.follow, token: self.token.clone(), ..ClientOptions::default() };
         Client::connect_with(&self.server, options).await.map_err(|error| self.failure(error))
     }
 
@@ -46,6 +50,38 @@ impl Context {
     pub(crate) async fn ask<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
         call.await.map(Response::into_inner).map_err(|status| self.failure(status.into()))
     }
+}
+
+/// Variables with the token of whoever calls: the file that holds it, or the token itself.
+pub(crate) const TOKEN_VARIABLES: [&str; 2] = ["WHARFINGER_AUTH_TOKEN_FILE", "WHARFINGER_AUTH_TOKEN"];
+/// Maximum length of a token's file in bytes.
+const TOKEN_BYTES: u64 = 4096;
+
+/// The token of whoever calls, by the environment.
+pub(crate) fn token(ui: &Ui) -> Result<Option<AuthToken>, Failure> {
+    let [file, text] = TOKEN_VARIABLES;
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let (text, from) = match (set(file), set(text)) {
+        (Some(path), _) => (read_token(ui, std::path::Path::new(&path))?, file),
+        (None, Some(value)) => (value.into_string().unwrap_or_default(), text),
+        (None, None) => return Ok(None),
+    };
+    let wrong = || Failure::new(Exit::BadData, format!("{from} holds no token")).remedy("set it to one, or unset it");
+    AuthToken::new(&text).map(Some).ok_or_else(wrong)
+}
+
+fn read_token(ui: &Ui, path: &std::path::Path) -> Result<String, Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let shown = path.display();
+    let wrong = |why: String| Failure::new(Exit::BadData, format!("the token file {shown} {why}"));
+    let about = std::fs::metadata(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    if !about.is_file() || about.len() > TOKEN_BYTES {
+        return Err(wrong(format!("is no regular file of at most {TOKEN_BYTES} bytes")));
+    }
+    if about.permissions().mode() & 0o007 != 0 {
+        ui.warn(&format!("others on this machine may read or write the token file {shown}: chmod o= it"));
+    }
+    std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))
 }
 
 fn all_here(servers: &str) -> bool {

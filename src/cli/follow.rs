@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::exit::Exit;
 use super::port::Serving;
-use super::serve::{ProcessSignal, ServeArgs, Signals, set_credentials, store_failure};
+use super::serve::{ProcessSignal, ServeArgs, Signals, set_credentials, set_trust, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership};
@@ -119,6 +119,7 @@ pub(crate) async fn wait(
                 ProcessSignal::Reload => {
                     reload(ui, args, &mut loaded);
                     set_credentials(&sources.credentials, &loaded.adapters);
+                    set_trust(&sources.trust, &loaded)?;
                     follower.configure(loaded.pools.clone());
                 }
             },

@@ -30,6 +30,8 @@ mod select;
 #[cfg(feature = "server")]
 mod serve;
 mod text;
+#[cfg(feature = "server")]
+mod token;
 mod ui;
 mod watch;
 mod why;
@@ -168,6 +170,9 @@ enum Verb {
     #[cfg(feature = "ec2")]
     #[command(subcommand)]
     Doctor(doctor::Patient),
+    /// Make a token for a caller
+    #[cfg(feature = "server")]
+    Token(token::TokenArgs),
     /// Check a configuration, and print the settings that a server would use
     #[cfg(feature = "server")]
     CheckConfig(check_config::CheckConfigArgs),
@@ -179,6 +184,21 @@ enum Verb {
         /// Name of the shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Verb {
+    /// Whether it calls a server in the name of its user.
+    fn calls(&self) -> bool {
+        !matches!(
+            self,
+            Verb::Serve(_)
+                | Verb::Token(_)
+                | Verb::CheckConfig(_)
+                | Verb::Db(_)
+                | Verb::Health(_)
+                | Verb::Completions { .. }
+        )
+    }
 }
 
 /// Parses the command line and runs its command.
@@ -231,7 +251,10 @@ fn begin_anew(ui: Ui) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
-    let context = Context { server: cli.server, follow: cli.follow_leader.into(), ui };
+    let mut context = Context { server: cli.server, follow: cli.follow_leader.into(), token: None, ui };
+    if cli.verb.calls() {
+        context.token = connect::token(&ui)?;
+    }
     let context = &context;
     match cli.verb {
         #[cfg(feature = "server")]
@@ -267,6 +290,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::SpotStats => look::weather(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
+        #[cfg(feature = "server")]
+        Verb::Token(args) => token::token(&ui, &args),
         #[cfg(feature = "server")]
         Verb::CheckConfig(args) => check_config::check(&ui, &args).await,
         #[cfg(feature = "server")]

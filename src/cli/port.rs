@@ -65,11 +65,17 @@ impl Serving {
         if let Ok(address) = listener.local_addr()
             && !address.ip().is_loopback()
         {
+            let known = if sources.trust.asks() { "a caller has a token" } else { "everyone who reaches it is an administrator" };
             match server.tls.as_ref().map(|tls| tls.files.client_auth) {
-                None => tracing::warn!(%address, "other machines can reach this address, and it has no TLS"),
+                None if sources.trust.asks() => tracing::warn!(
+                    %address,
+                    "other machines can reach this address, and there is no TLS: tokens are taken from this machine alone"
+                ),
+                None => tracing::warn!(%address, "other machines can reach this address, and there is no TLS: {known}"),
                 Some(ClientAuth::Required) => {}
+                Some(ClientAuth::None | ClientAuth::Optional) if sources.trust.asks() => {}
                 Some(ClientAuth::None | ClientAuth::Optional) => {
-                    tracing::warn!(%address, "other machines can reach this address, and a client needs no certificate");
+                    tracing::warn!(%address, "other machines can reach this address, and a client needs no certificate: {known}");
                 }
             }
         }

@@ -52,6 +52,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
         Some(cluster) => {
             // A server that follows answers holders, too.
             set_credentials(&parts.credentials, &loaded.adapters);
+            set_trust(&parts.trust, &loaded)?;
             match super::follow::wait(ui, args, loaded, &cluster, listener, parts.sources(), &mut signals).await? {
                 Waited::Stopped => return Ok(Exit::Ok),
                 Waited::Again => return Ok(Exit::Again),
@@ -145,11 +146,12 @@ struct Made {
 struct Parts {
     credentials: CredentialSources,
     adapters: Shared,
+    trust: Trust,
 }
 
 impl Parts {
     fn new() -> Self {
-        Self { credentials: CredentialSources::default(), adapters: Shared::new() }
+        Self { credentials: CredentialSources::default(), adapters: Shared::new(), trust: Trust::everyone() }
     }
 
     fn sources(&self) -> AnswerSources {
@@ -157,7 +159,7 @@ impl Parts {
         AnswerSources {
             weather: Arc::new(move || adapters.spot_stats()),
             credentials: self.credentials.clone(),
-            trust: Trust::everyone(),
+            trust: self.trust.clone(),
         }
     }
 }
@@ -170,6 +172,11 @@ fn make(pool: &str, config: &AdapterConfig, shared: &Shared) -> Result<Arc<dyn L
 /// The settings of a pool, refused by its adapter.
 fn refused(pool: &str, failure: &wharfinger_adapter::Failure) -> Failure {
     Failure::new(Exit::Config, format!("pool {pool:?}: {failure}"))
+}
+
+/// Knows the callers of a configuration from now on.
+pub(super) fn set_trust(trust: &Trust, loaded: &Loaded) -> Result<(), Failure> {
+    trust.set(loaded.auth.clone()).map_err(|error| Failure::new(Exit::Config, error.to_string()))
 }
 
 /// Sets the credential sources of all configured pools. Those of other pools stay as they are.
@@ -223,6 +230,7 @@ impl Running {
         }
         take_traits(&mut loaded.pools, |pool| made.get(pool));
         set_credentials(&parts.credentials, &loaded.adapters);
+        set_trust(&parts.trust, &loaded)?;
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -348,6 +356,7 @@ impl Running {
             .await
             .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
         self.made.extend(made);
+        set_trust(&self.parts.trust, &loaded)?;
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }

@@ -1,5 +1,6 @@
 //! Checks of values against each other: equal names, references to nothing, numbers that contradict each other.
 
+use super::auth;
 use super::cluster::{self, Cluster};
 use super::duration;
 use super::problem::Problems;
@@ -9,6 +10,7 @@ use super::tables;
 use super::tls::{self, Tls};
 use super::types::{File, PoolSection};
 use crate::adapters::{self, AdapterConfig, Kind};
+use crate::auth::StaticToken;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -30,6 +32,7 @@ pub(crate) struct Checked {
     pub(crate) tls: Option<Tls>,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
+    pub(crate) auth: Option<Vec<StaticToken>>,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
     pub(crate) pools: Vec<Option<AdapterConfig>>,
 }
@@ -42,6 +45,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         listen: check_listen(file, tls.as_ref(), problems),
         cluster: cluster::check(&file.cluster, store.as_ref(), problems),
         tls,
+        auth: auth::check(&file.auth, problems),
         store,
         pools: Vec::new(),
     };

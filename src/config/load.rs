@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::types::{
     BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
 };
-use super::{build, check, cluster, store, tls};
+use super::{auth, build, check, cluster, store, tls};
 use crate::adapters::KINDS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -87,6 +87,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     server.finish(problems);
     file.store = store::read(reader, problems);
     file.cluster = cluster::read(reader, problems);
+    file.auth = auth::read(reader, problems);
     let mut limits = reader.table("limits", "[limits]", problems);
     file.limits = LimitsSection {
         queue: limits.number("queue", 1..=10_000_000, problems),

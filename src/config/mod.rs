@@ -6,6 +6,7 @@
 //! The table of an adapter is read by the adapter ([`wharfinger_adapter::settings`]); `tables.rs` finds the places of its
 //! mistakes in the file.
 
+mod auth;
 mod build;
 mod check;
 mod cluster;

@@ -167,7 +167,11 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(path: &Path, source: &str, problems: Problems) -> Self {
-        Self { path: path.to_path_buf(), source: without_passwords(source), problems: problems.into_sorted() }
+        Self {
+            path: path.to_path_buf(),
+            source: without_tokens(&without_passwords(source)),
+            problems: problems.into_sorted(),
+        }
     }
 
     /// The mistakes, in the order of the file.
@@ -243,6 +247,21 @@ fn without_passwords(source: &str) -> String {
         }
         shown.push_str(rest);
     }
+    shown
+}
+
+/// The text with each token that was written in place of its hash replaced by as many stars.
+fn without_tokens(source: &str) -> String {
+    let mut shown = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("wfk_") {
+        let (before, after) = rest.split_at(at + 4);
+        shown.push_str(before);
+        let end = after.find(['"', '\'', ' ', '\t', '\n']).unwrap_or(after.len());
+        shown.extend(std::iter::repeat_n('*', end));
+        rest = &after[end..];
+    }
+    shown.push_str(rest);
     shown
 }
 

@@ -352,3 +352,53 @@ fn servers_that_share_a_file_each_advertise_their_own_name() {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(advertised, format!("http://{}.farm:7411", name.trim()));
 }
+
+const TOKEN: &str = r#"[[auth.token]]
+id = "web-ci"
+sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+tenant = "web"
+roles = ["agent", "lead"]
+expires = "2027-03-01T00:00:00Z"
+"#;
+
+#[test]
+fn callers_are_known_by_the_hashes_of_their_tokens() {
+    let parse = |text: &str| parse(Path::new("wharfinger.toml"), text);
+    assert_eq!(parse("").unwrap().auth, None);
+    let [token] = &parse(TOKEN).unwrap().auth.unwrap()[..] else { panic!("one token") };
+    assert_eq!((&*token.id, &*token.tenant, token.roles.to_string().as_str()), ("web-ci", "web", "agent, lead"));
+    assert_eq!(
+        token.sha256,
+        [<[u8; 32]>::try_from(
+            crate::auth::unhex("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08").unwrap()
+        )
+        .unwrap()]
+    );
+    let at = token.expires.unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(at.as_secs(), 1_803_859_200);
+    let never = parse(&TOKEN.replace("2027-03-01T00:00:00Z", "never")).unwrap().auth.unwrap();
+    assert_eq!(never[0].expires, None);
+}
+
+#[test]
+fn each_mistake_in_a_token_has_its_message_and_no_secret_is_in_it() {
+    let twice = format!("{TOKEN}{TOKEN}");
+    for (text, says) in [
+        ("[auth]\n".to_owned(), "[auth] has no token"),
+        (twice, "two tokens have the id \"web-ci\""),
+        (TOKEN.replace("web-ci", "Web"), "\"Web\" is not a valid id of a token"),
+        (TOKEN.replace("\"web\"", "\"We b\""), "\"We b\" is not a valid name of a tenant"),
+        (TOKEN.replace("\"lead\"", "\"leed\""), "did you mean \"lead\"?"),
+        (TOKEN.replace("2027-03-01T00:00:00Z", "tomorrow"), "`expires` is not a time"),
+        (TOKEN.replace("9f86", "9F86"), "`sha256` is not a SHA-256"),
+        (TOKEN.replace("9f86d0", "wfk_"), "`sha256` is a token itself"),
+        (TOKEN.replace("sha256 = \"9f86", "sha256 = []\nx = \"9f86"), "this token has 0 hashes"),
+        (TOKEN.replace("expires", "expired"), "this token has no `expires`"),
+        (TOKEN.replace("tenant = ", "team = "), "this token has no `tenant`"),
+        ("[[auth.token]]\nid = \"a\"\n".to_owned(), "`wharfinger token new ID` prints all lines of a token"),
+    ] {
+        let said = refusal(&text);
+        assert!(said.contains(says), "{text}\n{said}");
+        assert!(!said.contains("wfk_81d8"), "a token that was pasted is not shown: {said}");
+    }
+}

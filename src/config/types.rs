@@ -1,10 +1,12 @@
 //! The configuration in two forms: as read, with the place of each value, and as used by the broker.
 
+use super::auth::AuthSection;
 use super::cluster::{Cluster, ClusterSection};
 use super::problem::Span;
 use super::store::{StoreConfig, StoreSection};
 use super::tls::{Tls, TlsSection};
 use crate::adapters::AdapterConfig;
+use crate::auth::StaticToken;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ pub struct Loaded {
     pub store: StoreConfig,
     /// The settings of a server that shares its database. `None`: it is the only server.
     pub cluster: Option<Cluster>,
+    /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
+    pub auth: Option<Vec<StaticToken>>,
     /// Limits of the whole deployment.
     pub limits: Limits,
     /// Age at which entries of the audit trail are deleted.
@@ -82,6 +86,7 @@ pub(crate) struct File<'a> {
     pub(crate) tls: TlsSection,
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,
+    pub(crate) auth: AuthSection,
     pub(crate) limits: LimitsSection,
     pub(crate) brake: BrakeSection,
     pub(crate) pools: Vec<PoolSection<'a>>,

@@ -1,5 +1,6 @@
 //! `LeaseService`.
 
+use crate::auth::Identity;
 use crate::engine::{Filter, SubmitError, WatchEvent};
 use crate::pb;
 use crate::rpc::context::Context;
@@ -26,14 +27,15 @@ pub(crate) struct LeaseApi(pub(crate) Context);
 #[async_trait]
 impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn lease(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseResponse>, Status> {
-        let caller = principal::of(&request)?;
+        let identity = principal::identity(&request)?;
+        let caller = identity.caller();
         let (input, wait) = convert::lease(request.get_ref(), caller.clone())?;
         // Before the request is submitted: a caller that is refused here has no lease in the queue.
         let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
         let deadline = Instant::now() + wait;
         let mut leases = self.0.within(async { leases_of(self.0.submit(input).await?) }).await?;
         if place.is_some() && !settled(&leases) {
-            leases = self.wait(leases, &caller, deadline).await?;
+            leases = self.wait(leases, &identity, deadline).await?;
         }
         let mut told = Vec::with_capacity(leases.len());
         for lease in &leases {
@@ -80,7 +82,8 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     type WatchStream = ReceiverStream<watch::Message>;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let asked = convert::watch(request.get_ref(), principal::of(&request)?)?;
+        let identity = principal::identity(&request)?;
+        let asked = convert::watch(request.get_ref(), identity.caller())?;
         if self.0.stop.is_cancelled() {
             return Err(RpcError::Stopping.into());
         }
@@ -89,7 +92,8 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let (source, stop) = (self.0.clone(), self.0.stop.clone());
         self.0.tasks.spawn(async move {
             let _place = place;
-            watch::run(source, asked, out, stop).await;
+            let trust = source.trust.clone();
+            watch::run(source, asked, out, stop, trust.ended(&identity)).await;
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -162,9 +166,11 @@ impl LeaseApi {
     async fn wait(
         &self,
         mut leases: Vec<Arc<Lease>>,
-        caller: &Caller,
+        identity: &Identity,
         deadline: Instant,
     ) -> Result<Vec<Arc<Lease>>, RpcError> {
+        let caller = &identity.caller();
+        let mut ended = std::pin::pin!(self.0.trust.ended(identity));
         let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
         let filter = Filter { leases: ids.iter().copied().collect(), ..Filter::new(caller.sees.clone()) };
         // Subscribe, then read: a change between the two is in both.
@@ -175,6 +181,8 @@ impl LeaseApi {
         while !settled(&leases) {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => break,
+                // The request stays in the queue, and is found again with the present token.
+                error = &mut ended => return Err(error.into()),
                 () = tokio::time::sleep_until(renew_at), if partial(&leases) => {
                     self.renew_for_caller(&leases, caller).await?;
                     renew_at = Instant::now() + third_of_ttl(&leases);

@@ -299,6 +299,11 @@ fn unauthenticated(error: AuthError) -> Status {
             "TOKEN_EXPIRED",
             "the token has expired: ask the operator for a new one".into(),
         ),
+        AuthError::Revoked => Answer::new(
+            Code::Unauthenticated,
+            "REVOKED",
+            "the token of this call is not known any more, or has other roles: call again with the present one".into(),
+        ),
         AuthError::Exposed => Answer::new(
             Code::Unauthenticated,
             "TOKEN_EXPOSED",

@@ -7,6 +7,7 @@
 //! * the `revision` of a response is safe to resume from: everything up to it has been told. While the current state
 //!   is being told that is revision 0: who is cut off there starts again.
 
+use crate::auth::AuthError;
 use crate::engine::{Filter, Subscription, WatchEvent};
 use crate::pb;
 use crate::rpc::convert::{Watching, bookmark, tell_lease};
@@ -31,11 +32,18 @@ pub(crate) const CHANNEL: usize = 64;
 pub(crate) type Message = Result<pb::WatchResponse, Status>;
 
 /// Tells until the client is gone, the server stops, or there is no way to go on.
-pub(crate) async fn run<S: Source>(source: S, asked: Watching, out: mpsc::Sender<Message>, stop: CancellationToken) {
+pub(crate) async fn run<S: Source>(
+    source: S,
+    asked: Watching,
+    out: mpsc::Sender<Message>,
+    stop: CancellationToken,
+    ended: impl Future<Output = AuthError>,
+) {
     let error = tokio::select! {
         biased;
         () = out.closed() => return,
         () = stop.cancelled() => RpcError::Stopping,
+        error = ended => error.into(),
         end = Watch::new(source, &asked, &out).tell(asked.from, asked.bookmarks) => match end {
             Err(End::ClientGone) => return,
             Err(End::Failed(error)) => error,

@@ -73,6 +73,29 @@ async fn a_refusal_leads_to_no_server_that_the_client_may_not_follow() {
     }
 }
 
+/// Others could read it on its way.
+#[tokio::test]
+async fn a_token_is_sent_to_this_machine_and_to_no_other() {
+    for (address, here) in [
+        ("127.0.0.1:1", true),
+        ("127.8.8.8:1", true),
+        ("[::1]:1", true),
+        ("localhost:1", false),
+        ("10.0.0.1:1", false),
+        ("127.0.0.1.example.org:1", false),
+        ("[2001:db8::1]:1", false),
+    ] {
+        assert_eq!(is_here(address), here, "{address}");
+    }
+    let token = AuthToken::new(" wfk_a_b_c\n").unwrap();
+    assert_eq!(format!("{token:?}"), "AuthToken(..)");
+    assert_eq!((AuthToken::new(""), AuthToken::new("a b"), AuthToken::new("a\u{e4}")), (None, None, None));
+    let options = ClientOptions { retry_for: Duration::ZERO, token: Some(token), ..ClientOptions::default() };
+    let client = Client::connect_lazy("192.0.2.1:1", options).unwrap();
+    let refused = client.get("l").await.unwrap_err();
+    assert!(refused.to_string().contains("is not sent to 192.0.2.1:1"), "{refused}");
+}
+
 /// As behind published ports: what servers call each other by leads nowhere from here.
 #[tokio::test]
 async fn a_leader_whose_own_address_leads_nowhere_is_found_in_the_list() {

@@ -76,6 +76,34 @@ fn with_tokens_only_their_bearers_are_known() {
     assert_eq!(Trust::tokens([known.clone(), known]).unwrap_err(), TokenError::Twice("ci-7".into()));
 }
 
+#[tokio::test]
+async fn a_call_that_goes_on_ends_with_its_token_and_with_its_roles() {
+    let (new, known) = token("ci-7", &[Role::Agent]);
+    let (_, other) = token("ci-8", &[Role::Agent]);
+    let good = format!("Bearer {}", new.text);
+    for (tokens, error) in [
+        (Some(vec![other.clone()]), AuthError::Revoked),
+        (Some(vec![StaticToken { roles: Roles::of(&[Role::Reader]), ..known.clone() }]), AuthError::Revoked),
+        (Some(vec![StaticToken { tenant: "else".into(), ..known.clone() }]), AuthError::Revoked),
+        (None, AuthError::Revoked),
+    ] {
+        let trust = Trust::tokens([known.clone(), other.clone()]).unwrap();
+        let who = trust.identify(at(NEAR), &headers(&[("authorization", &good)])).unwrap();
+        // A change that does not concern it.
+        trust.set(Some(vec![known.clone()])).unwrap();
+        let mut ended = Box::pin(trust.ended(&who));
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "it stands");
+        trust.set(tokens).unwrap();
+        assert_eq!(ended.await, error);
+    }
+    let trust = Trust::tokens([known.clone()]).unwrap();
+    let who = trust.identify(at(NEAR), &headers(&[("authorization", &good)])).unwrap();
+    let expires = Some(crate::clock::wall() + Duration::from_millis(30));
+    assert_eq!(trust.ended(&Identity { expires, ..who }).await, AuthError::Expired);
+    assert!(trust.set(Some(vec![known.clone(), known])).is_err());
+    assert!(trust.asks(), "a mistake changes nothing");
+}
+
 #[test]
 fn a_forwarded_identity_gets_its_roles_here() {
     let (_, known) = token("ci-7", &[Role::Agent]);

@@ -73,7 +73,7 @@ impl World {
         let stop = CancellationToken::new();
         let (owner, min) = (owner.map(Caller::sole_tenant), Revision(0));
         let asked = Watching { filter, owner, from: Revision(from), include_ended: false, min, bookmarks };
-        let task = tokio::spawn(run(self.clone(), asked, out, stop.clone()));
+        let task = tokio::spawn(run(self.clone(), asked, out, stop.clone(), std::future::pending()));
         Watcher { told, stop, task }
     }
 }

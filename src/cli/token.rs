@@ -1,0 +1,64 @@
+//! `token new`: makes a token, for one bearer, and the lines with which a server knows it.
+
+use super::error::Failure;
+use super::exit::Exit;
+use super::ui::Ui;
+use crate::auth::{NewToken, Role, hex};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+/// `token`.
+#[derive(Args, Debug)]
+pub(crate) struct TokenArgs {
+    #[command(subcommand)]
+    verb: TokenVerb,
+}
+
+#[derive(Subcommand, Debug)]
+enum TokenVerb {
+    /// Make a token: print it once, and the lines of the configuration that know it by its hash
+    New(NewArgs),
+}
+
+#[derive(Args, Debug)]
+struct NewArgs {
+    /// Id of the token: 1 to 32 of a to z, 0 to 9 and -
+    id: String,
+    /// Tenant of its bearer
+    #[arg(long, default_value = "default")]
+    tenant: String,
+    /// Roles of its bearer: agent, reader, lead, admin
+    #[arg(long = "role", value_name = "ROLE", value_parser = role, default_value = "agent")]
+    roles: Vec<Role>,
+    /// Time at which it expires, in UTC, or "never"
+    #[arg(long, value_name = "TIME")]
+    expires: String,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let known = Role::ALL.into_iter().find(|role| role.as_str() == text);
+    known.ok_or_else(|| format!("use one of {}", Role::ALL.map(Role::as_str).join(", ")))
+}
+
+/// Runs `token`.
+pub(crate) fn token(ui: &Ui, args: &TokenArgs) -> Result<Exit, Failure> {
+    let TokenVerb::New(NewArgs { id, tenant, roles, expires }) = &args.verb;
+    let new = NewToken::make(id).map_err(|error| Failure::new(Exit::BadData, error.to_string()))?;
+    let list = roles.iter().map(|role| format!("{:?}", role.as_str())).collect::<Vec<_>>().join(", ");
+    let lines = format!(
+        "[[auth.token]]\nid = {id:?}\nsha256 = {:?}\ntenant = {tenant:?}\nroles = [{list}]\nexpires = {expires:?}\n",
+        hex(&new.sha256)
+    );
+    // What is printed is what a server takes.
+    crate::config::parse(std::path::Path::new("wharfinger.toml"), &lines)
+        .map_err(|error| Failure::new(Exit::BadData, error.to_string()))?;
+    if ui.json {
+        ui.document(&json!({ "token": new.text, "sha256": hex(&new.sha256), "configuration": lines }))?;
+    } else {
+        ui.err(&format!(
+            "for the configuration of each server:\n\n{lines}\nthe token, for its bearer alone, shown once:\n"
+        ));
+        ui.out(&new.text)?;
+    }
+    Ok(Exit::Ok)
+}
