@@ -348,3 +348,24 @@ fn work_that_fails_everywhere_is_to_blame_and_run_says_so() {
         assert_eq!(server.json(&["resource", &resource_of(copy)])["failures"], serde_json::json!([]));
     }
 }
+
+#[test]
+fn a_command_whose_work_is_to_blame_is_not_run_again() {
+    let pools = LOCAL.replace("[pool.copies]", "[pool.doubt]\nrepairs = 0\n[pool.copies]");
+    let server = serving(&pools);
+    let run = |more: &[&str]| {
+        let mut args = vec!["run", "--pool", "copies", "--retries", "4"];
+        args.extend(more);
+        args.extend(["--", "sh", "-c", "rm -rf .git; exit 3"]);
+        let output = server.cli(&args);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).to_string())
+    };
+    let (code, said) = run(&["--work", "poison@1"]);
+    assert_eq!(code, Some(3), "it exits as the command failed: {said}");
+    assert!(said.contains("the work is to blame") && said.contains("WORK_BLAMED"), "{said}");
+    assert_eq!(said.matches("trying again elsewhere").count(), 2, "the third copy is enough: {said}");
+    // What nobody named is never blamed: it is tried as often as was asked for.
+    let (code, said) = run(&[]);
+    assert_eq!(code, Some(75), "{said}");
+    assert!(!said.contains("WORK_BLAMED"), "{said}");
+}

@@ -53,11 +53,11 @@ impl Core {
         let row = self.resource(assignment.resource)?.clone();
         let own = |link: &&Link| link.subject == Subject::Resource(row.id) && link.source == Source::Check;
         let host = row.parent.and_then(|parent| parent.host);
-        let evident = cause.iter().filter(own).any(|link| match link.reason {
-            Reason::ResourceMangled => true,
-            Reason::ResourceGone => host.is_some_and(|host| !self.is_leaving(host)),
-            _ => false,
-        });
+        let stands = host.is_some_and(|host| !self.is_leaving(host));
+        let evident = cause
+            .iter()
+            .filter(own)
+            .any(|link| link.reason == Reason::ResourceMangled || (link.reason == Reason::ResourceGone && stands));
         let policy = self.policy_of(assignment.resource)?;
         let work = lease.spec.work.clone()?;
         if lease.spec.child.is_some() || !evident || row.slots > 1 || policy.work_after == 0 {

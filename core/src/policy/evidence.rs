@@ -197,7 +197,7 @@ fn log2(number: u64) -> i64 {
     }
     let mut bit = ONE as i64 / 2;
     while bit > 0 {
-        value = value * value >> 48;
+        value = (value * value) >> 48;
         if value >= 2 * one {
             value >>= 1;
             result += bit;
