@@ -47,8 +47,9 @@ pub(crate) struct Oracle {
     pub(crate) watchers: Vec<Watcher>,
     /// Resources that the world has said something of.
     pub(crate) noticed: BTreeSet<ResourceId>,
-    /// When resources were given up for their silence, by pool and domain, since the broker started or was configured.
-    pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<Timestamp>>,
+    /// When hosts were given up for their silence and are not back, by pool and domain, since the broker started or was
+    /// configured; with the machine, where there is one.
+    pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<(Timestamp, Option<Arc<str>>)>>,
     /// What changed since the queue was last looked at.
     changes: Changes,
     /// Preparations that failed on each resource since work last went well on it, and the number of repairs of its pool, at
@@ -452,6 +453,16 @@ impl Oracle {
         }
     }
 
+    /// A machine is back; what is made at will replaces the one that was lost first before it was asked for.
+    fn is_back(&mut self, row: &Resource) {
+        for ((pool, _), ends) in &mut self.ended_by_silence {
+            let at = ends.iter().position(|(at, item)| *item == row.item && (item.is_some() || *at <= row.created_at));
+            if let Some(at) = at.filter(|_| *pool == row.pool) {
+                ends.remove(at);
+            }
+        }
+    }
+
     /// The brake: what falls silent together is not given up together; a dry run gives nothing up.
     fn ends_few_by_silence(
         &mut self,
@@ -459,6 +470,12 @@ impl Oracle {
         stood: &BTreeMap<ResourceId, Arc<Resource>>,
         facts: &Facts<'_>,
     ) -> Checked {
+        for row in batch.resources.iter().filter(|row| row.parent.is_none()) {
+            let making = |row: &Resource| matches!(row.state, ResourceState::Provisioning { .. });
+            if stood.get(&row.id).is_some_and(|old| making(old)) && row.ready_at.is_some() {
+                self.is_back(row);
+            }
+        }
         for row in batch.resources.iter().filter(|row| row.parent.is_none() && is_over(row)) {
             let Some(old) = stood.get(&row.id).filter(|old| !is_over(old)) else { continue };
             let (ResourceState::Destroying { cause, .. }
@@ -497,8 +514,8 @@ impl Oracle {
             };
             let members = self.resources.values().filter(member).count();
             let ends = self.ended_by_silence.entry((row.pool.clone(), domain)).or_default();
-            ends.retain(|at| at.after(pool.brake.window) > batch.now);
-            ends.push(batch.now);
+            ends.retain(|(at, _)| at.after(pool.brake.window) > batch.now);
+            ends.push((batch.now, row.item.clone()));
             let all = members + ends.len() - 1;
             let few = ends.len() * 100 <= pool.brake.share as usize * all || all <= pool.brake.floor as usize;
             // Where the hold is short, it lets some go after it.

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use wharfinger_core::{GroupId, Lease, LeaseId, LeaseState, PoolView, Resource, ResourceId, ResourceState};
+use wharfinger_core::{GroupId, Item, Lease, LeaseId, LeaseState, PoolView, Resource, ResourceId, ResourceState};
 
 type Checked = Result<(), String>;
 type Place = (Reverse<i32>, u64);
@@ -182,7 +182,7 @@ impl<'a> Look<'a> {
         slots
     }
 
-    /// Slots that the configuration can have. With `switched_on`: only those of enabled entries in open pools.
+    /// Slots that the configuration can have. With `switched_on`: only those of enabled entries in open pools, without those under an operator's order.
     fn possible(&self, switched_on: bool) -> Vec<Slot<'a>> {
         let mut slots = Vec::new();
         // The rest of a removed pool counts, because a reload may bring the pool back.
@@ -198,7 +198,10 @@ impl<'a> Look<'a> {
             let slots_of = |own: Option<u32>| own.unwrap_or(pool.config.slots).max(1);
             match &pool.config.inventory {
                 Some(items) => {
-                    for item in items.iter().filter(|item| item.enabled || !switched_on).take(most) {
+                    let out =
+                        |item: &Item| pool.items.iter().any(|view| view.name == item.name && view.machine.is_some());
+                    let on = |item: &&Item| !switched_on || item.enabled && !out(item);
+                    for item in items.iter().filter(on).take(most) {
                         slots.extend((0..slots_of(item.slots)).map(|_| Slot { pool, row: None, item: Some(item) }));
                     }
                 }

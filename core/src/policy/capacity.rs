@@ -84,14 +84,38 @@ impl Core {
     fn whole(&self, n: usize, pool: &Pool, want: &Want, extent: Extent) -> Vec<(Source, u64)> {
         let counts = extent == Extent::Configured || pool.open();
         let serves = counts && self.could_serve(pool, want);
-        serves.then(|| (Source::Pool(n), most_of(pool, extent))).into_iter().collect()
+        serves.then(|| (Source::Pool(n), self.most_of(pool, extent))).into_iter().collect()
+    }
+
+    /// Slots that a pool can have at most.
+    fn most_of(&self, pool: &Pool, extent: Extent) -> u64 {
+        let config = &pool.config;
+        // A reload that lowers the maximum takes nothing away that is there.
+        let most = config.max.max(pool.total.capacity);
+        match &config.inventory {
+            Some(items) => {
+                let on = items.iter().filter(|item| extent == Extent::Configured || self.is_on(pool, item));
+                let mut slots: Vec<u64> = on.map(|item| slots_of(pool, item)).collect();
+                if slots.len() > most as usize {
+                    slots.sort_unstable_by_key(|slots| core::cmp::Reverse(*slots));
+                    slots.truncate(most as usize);
+                }
+                slots.iter().sum()
+            }
+            None => u64::from(most) * u64::from(config.slots.max(1)),
+        }
+    }
+
+    /// Whether an inventory entry is enabled and under no order of an operator.
+    fn is_on(&self, pool: &Pool, item: &Item) -> bool {
+        let out = || self.is_out(&MachineKey { pool: pool.config.name.clone(), item: item.name.clone() });
+        item.enabled && !out()
     }
 
     /// Whether an inventory entry can serve a want.
     fn entry_counts(&self, pool: &Pool, item: &Item, want: &Want, extent: Extent) -> bool {
         let config = &pool.config;
-        let out = || self.is_out(&MachineKey { pool: config.name.clone(), item: item.name.clone() });
-        let on = extent == Extent::Configured || pool.open() && item.enabled && !out();
+        let on = extent == Extent::Configured || pool.open() && self.is_on(pool, item);
         let found = || {
             pool.members.iter().filter_map(|id| self.resource(*id)).any(|row| {
                 row.item.as_ref() == Some(&item.name) && want.matches(&config.name, &config.labels, &row.labels)
@@ -105,9 +129,9 @@ impl Core {
         let of = |pool: &Pool| match &pool.config.inventory {
             Some(items) => {
                 let fitting = items.iter().filter(|item| self.entry_counts(pool, item, want, Extent::Configured));
-                fitting.map(|item| slots_of(pool, item)).sum::<u64>().min(most_of(pool, Extent::Configured))
+                fitting.map(|item| slots_of(pool, item)).sum::<u64>().min(self.most_of(pool, Extent::Configured))
             }
-            None if self.could_serve(pool, want) => most_of(pool, Extent::Configured),
+            None if self.could_serve(pool, want) => self.most_of(pool, Extent::Configured),
             None => 0,
         };
         self.pools_of(want).map(of).fold(0, u64::saturating_add)
@@ -129,23 +153,4 @@ impl Core {
 
 fn slots_of(pool: &Pool, item: &Item) -> u64 {
     u64::from(item.slots.unwrap_or(pool.config.slots).max(1))
-}
-
-/// Slots that a pool can have at most.
-fn most_of(pool: &Pool, extent: Extent) -> u64 {
-    let config = &pool.config;
-    // A reload that lowers the maximum takes nothing away that is there.
-    let most = config.max.max(pool.total.capacity);
-    match &config.inventory {
-        Some(items) => {
-            let on = items.iter().filter(|item| extent == Extent::Configured || item.enabled);
-            let mut slots: Vec<u64> = on.map(|item| slots_of(pool, item)).collect();
-            if slots.len() > most as usize {
-                slots.sort_unstable_by_key(|slots| core::cmp::Reverse(*slots));
-                slots.truncate(most as usize);
-            }
-            slots.iter().sum()
-        }
-        None => u64::from(most) * u64::from(config.slots.max(1)),
-    }
 }
