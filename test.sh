@@ -173,6 +173,7 @@ part_lint() {
   check "formatting" cargo fmt --all --check
   check "clippy" cargo clippy --workspace --all-targets -- -D warnings
   check "the client library builds without the server" cargo check -p wharfinger-client
+  check "the client library is documented" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet -p wharfinger-client --no-deps
   check "the client library builds with the dependencies of Rust 1.85" scripts/client-msrv.sh
   check "the agent's command line builds without the server" cargo clippy --no-default-features --features agent -- -D warnings
   check "the server builds without PostgreSQL and EC2" cargo check --no-default-features --features cli

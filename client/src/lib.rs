@@ -52,6 +52,11 @@ mod random;
 mod testing;
 mod watch;
 
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use balancer::Endpoints;
 pub use error::{reason, violations, ClientError, Violation};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};

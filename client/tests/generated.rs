@@ -1,5 +1,7 @@
 //! The code in `client/src/pb` is what `proto/` says.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 use prost::Message;
 use std::path::Path;
 

@@ -17,10 +17,12 @@ pub(crate) enum Exit {
     /// EX_TEMPFAIL: the lease was lost for good.
     Lost,
     /// The server begins anew; EX_TEMPFAIL if it can't.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the verbs of the server end so"))]
     Again,
     /// EX_NOPERM: not theirs.
     Denied,
     /// EX_CONFIG: the configuration.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the verbs of the server end so"))]
     Config,
     /// As the shell says it: no such program.
     NotFound,
