@@ -6,7 +6,7 @@ use wharfinger_testkit::Need;
 
 /// The functions by which a test may end before it has tested anything, and where each of them is. They ask
 /// `wharfinger_testkit::need`, which fails the test where `./test.sh` demands what is missing.
-const GATES: [(&str, &str); 18] = [
+const GATES: [(&str, &str); 20] = [
     ("skip", "adapters/ssh/tests/support/mod.rs"),
     ("skip", "adapters/ssh/tests/support/nft.rs"),
     ("skip", "tests/e2e/faults.rs"),
@@ -18,7 +18,9 @@ const GATES: [(&str, &str); 18] = [
     ("fresh", "src/store/postgres/tests.rs"),
     ("behind_a_proxy", "src/store/postgres/tests.rs"),
     ("new", "src/store/sqlite/tests.rs"),
+    ("cgroup", "testkit/src/cgroup.rs"),
     ("mount", "adapters/copies/tests/full.rs"),
+    ("of_inodes", "adapters/copies/tests/full.rs"),
     ("mount", "tests/e2e/bad_input.rs"),
     ("world", "adapters/copies/tests/lfs.rs"),
     ("tool", "tests/e2e/grpcurl.rs"),
@@ -28,7 +30,7 @@ const GATES: [(&str, &str); 18] = [
 ];
 
 /// How a test calls a gate.
-const CALLS: [&str; 15] = [
+const CALLS: [&str; 17] = [
     "need(",
     "skip(",
     "Cluster::start",
@@ -39,6 +41,8 @@ const CALLS: [&str; 15] = [
     "B::new()",
     "Mount::new(",
     "Disk::mount(",
+    "Disk::of_inodes(",
+    "cgroup()",
     "world(",
     "tool(",
     "grpcurl(",
