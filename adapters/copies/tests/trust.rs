@@ -31,32 +31,30 @@ const LOOSE: &str =
 type Row = (&'static str, &'static str);
 
 /// Whether the tree is one that a build may leave: after a lease that was cleaned up (a process that was not found, say), or
-/// under a lease whose clean-up never came.
-async fn play(cleaned: bool, rows: &[Row]) {
+/// under a lease whose clean-up never came. `to`: the next lease's tag or branch.
+async fn play(cleaned: bool, to: &str, rows: &[Row]) {
     let mut world = World::new(Clean::Clean).await;
-    for to in ["v1", "main"] {
-        for (name, script) in rows {
-            let row = format!("{name}, cleaned up: {cleaned}, then {to}");
-            if cleaned {
-                lease(&world, &[("tag", "v1")]).await;
-            } else {
-                world.prepare(&[("tag", "v1")]).await.unwrap_or_else(|failure| panic!("before {row}: {failure:?}"));
-            }
-            world.spoil(&script.replace("LOOSE", LOOSE));
-            let params = if to == "main" { ("branch", "main") } else { ("tag", "v1") };
-            let (prepared, _) = world.prepare_as_the_broker_does(&row, &[params]).await;
-            // What is not looked at again after a clean-up is the listings in the store that no file is written from. The
-            // files are right; git says of such a store that it is broken.
-            let files_alone: &[&str] = if cleaned && name.starts_with("forged former") { &["none"] } else { &[] };
-            world.assert_is(&prepared, to, files_alone);
-            if script.contains("LOOSE") {
-                // What was forged and is not of the wanted commit is there still, for the next row to stumble over.
-                world = World::new(Clean::Clean).await;
-                continue;
-            }
-            // What was written around the tree is as it was.
-            assert_eq!(world.spoil("cat $ORIGIN/out/main.c 2>/dev/null || echo code"), "code", "{row}");
+    for (name, script) in rows {
+        let row = format!("{name}, cleaned up: {cleaned}, then {to}");
+        if cleaned {
+            lease(&world, &[("tag", "v1")]).await;
+        } else {
+            world.prepare(&[("tag", "v1")]).await.unwrap_or_else(|failure| panic!("before {row}: {failure:?}"));
         }
+        world.spoil(&script.replace("LOOSE", LOOSE));
+        let params = if to == "main" { ("branch", "main") } else { ("tag", "v1") };
+        let (prepared, _) = world.prepare_as_the_broker_does(&row, &[params]).await;
+        // What is not looked at again after a clean-up is the listings in the store that no file is written from. The
+        // files are right; git says of such a store that it is broken.
+        let files_alone: &[&str] = if cleaned && name.starts_with("forged former") { &["none"] } else { &[] };
+        world.assert_is(&prepared, to, files_alone);
+        if script.contains("LOOSE") {
+            // What was forged and is not of the wanted commit is there still, for the next row to stumble over.
+            world = World::new(Clean::Clean).await;
+            continue;
+        }
+        // What was written around the tree is as it was.
+        assert_eq!(world.spoil("cat $ORIGIN/out/main.c 2>/dev/null || echo code"), "code", "{row}");
     }
 }
 
@@ -147,12 +145,22 @@ const ROWS: &[Row] = &[
 
 #[tokio::test]
 async fn whatever_is_done_after_a_clean_up_is_seen() {
-    play(true, ROWS).await;
+    play(true, "v1", ROWS).await;
+}
+
+#[tokio::test]
+async fn whatever_is_done_after_a_clean_up_is_seen_at_another_commit() {
+    play(true, "main", ROWS).await;
 }
 
 #[tokio::test]
 async fn whatever_is_done_under_a_lease_is_seen() {
-    play(false, ROWS).await;
+    play(false, "v1", ROWS).await;
+}
+
+#[tokio::test]
+async fn whatever_is_done_under_a_lease_is_seen_at_another_commit() {
+    play(false, "main", ROWS).await;
 }
 
 /// A file that stays open, so that no file that is made after it can be given its inode number.
