@@ -4,7 +4,8 @@
 //! address, and the same call goes there at once if the client may follow it: a refused call did nothing. A call whose connection was never established is
 //! retried as well. A later failure is returned; only the caller knows whether to repeat it. The next call goes to the next server.
 
-use super::{AuthToken, ClientError, ClientOptions, Follow, error};
+use super::{error, AuthToken, ClientError, ClientOptions, Follow};
+use crate::address::ServerAddress;
 use crate::random::random;
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
@@ -13,11 +14,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::codegen::{Bytes, Service};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, ConnectError, Status};
 
 /// Maximum number of servers, configured or named by other servers.
@@ -28,6 +28,8 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// Connections to one server.
 struct End {
     address: String,
+    /// Whether the server has TLS.
+    secure: bool,
     calls: Channel,
     watches: Channel,
 }
@@ -56,40 +58,6 @@ impl std::fmt::Debug for Endpoints {
     }
 }
 
-/// Reads addresses: `HOST:PORT` or `http://HOST:PORT`, several with commas between.
-pub(super) fn parse(endpoints: &str, options: &ClientOptions) -> Result<Vec<Endpoint>, ClientError> {
-    let several = endpoints.contains(',');
-    endpoints.split(',').map(|text| endpoint(text.trim(), several, options)).collect()
-}
-
-/// The endpoint of each server, for health checks.
-///
-/// # Errors
-/// [`ClientError::Address`].
-pub fn parse_addresses(endpoints: &str) -> Result<Vec<Endpoint>, ClientError> {
-    parse(endpoints, &ClientOptions::default())
-}
-
-fn endpoint(text: &str, several: bool, options: &ClientOptions) -> Result<Endpoint, ClientError> {
-    let wrong = || ClientError::Address(format!("{text:?}"));
-    let uri = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let endpoint = Endpoint::from_shared(uri).map_err(|_| wrong())?;
-    // TLS is not built in: an https address is refused here, before a handshake fails.
-    let complete = endpoint.uri().scheme_str() == Some("http") && endpoint.uri().port().is_some();
-    if !complete {
-        return Err(wrong());
-    }
-    // With several servers a silent one is given up sooner.
-    let (interval, timeout) = if several { (5, 3) } else { (20, 10) };
-    Ok(endpoint
-        .connect_timeout(options.connect_timeout)
-        .tcp_nodelay(true)
-        .tcp_keepalive(Some(Duration::from_secs(60)))
-        .http2_keep_alive_interval(Duration::from_secs(interval))
-        .keep_alive_timeout(Duration::from_secs(timeout))
-        .keep_alive_while_idle(true))
-}
-
 /// Whether an address, as `HOST:PORT`, is of this machine whatever name servers say.
 pub(crate) fn is_here(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -97,25 +65,25 @@ pub(crate) fn is_here(address: &str) -> bool {
     host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// The canonical form of an address.
-fn address(endpoint: &Endpoint) -> String {
-    endpoint.uri().authority().map(ToString::to_string).unwrap_or_default()
-}
-
 impl Endpoints {
     /// Returns the transport for calls and that for watches. The first server may have a connection already.
-    pub(super) fn new(parsed: &[Endpoint], first: Option<Channel>, options: &ClientOptions) -> (Endpoints, Endpoints) {
+    pub(super) fn new(
+        parsed: &[ServerAddress],
+        first: Option<Channel>,
+        options: &ClientOptions,
+    ) -> (Endpoints, Endpoints) {
         let mut first = first;
-        let ends = parsed.iter().map(|endpoint| End {
-            address: address(endpoint),
-            calls: first.take().unwrap_or_else(|| endpoint.connect_lazy()),
-            watches: endpoint.connect_lazy(),
+        let ends = parsed.iter().map(|server| End {
+            address: server.authority(),
+            secure: server.has_tls(),
+            calls: first.take().unwrap_or_else(|| server.connect_lazy()),
+            watches: server.connect_lazy(),
         });
         let shared = Arc::new(Shared {
             ends: RwLock::new(ends.collect()),
             current: [AtomicUsize::new(0), AtomicUsize::new(anywhere(parsed.len()))],
             options: options.clone(),
-            hosts: parsed.iter().filter_map(|endpoint| endpoint.uri().host().map(String::from)).collect(),
+            hosts: parsed.iter().filter_map(|server| server.host().map(String::from)).collect(),
         });
         (Endpoints { shared: shared.clone(), watches: false }, Endpoints { shared, watches: true })
     }
@@ -151,14 +119,14 @@ impl Shared {
         let _ = current.compare_exchange(from, (from + 1) % count, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Adds the caller's token to a request for this server. Others could read it on its way to another machine.
+    /// Adds the caller's token to a request for this server. Without TLS others could read it on its way to another machine.
     fn sign(&self, request: &mut Request<Body>, at: usize) -> Result<(), BoxError> {
         let Some(AuthToken(token)) = &self.options.token else { return Ok(()) };
         let ends = self.ends.read().unwrap_or_else(PoisonError::into_inner);
         let Some(end) = ends.get(at) else { return Ok(()) };
-        if !is_here(&end.address) {
+        if !(end.secure || is_here(&end.address)) {
             let message = format!(
-                "the token is not sent to {}: there is no TLS, and others could read it; call a server on this machine",
+                "the token is not sent to {0}: there is no TLS, and others could read it; write https://{0}",
                 end.address
             );
             return Err(Status::unauthenticated(message).into());
@@ -168,10 +136,10 @@ impl Shared {
     }
 
     /// Whether a refusal may lead to this server, which is not in the list.
-    fn may_follow(&self, told: &Endpoint) -> bool {
+    fn may_follow(&self, told: &ServerAddress) -> bool {
         match self.options.follow {
             Follow::Listed => false,
-            Follow::SameHosts => told.uri().host().is_some_and(|host| self.hosts.iter().any(|known| known == host)),
+            Follow::SameHosts => told.host().is_some_and(|host| self.hosts.iter().any(|known| known == host)),
             Follow::Anywhere => true,
         }
     }
@@ -179,19 +147,24 @@ impl Shared {
     /// Goes to the server that leads, and adds it if it is unknown and may be followed. A server of `dead` is refused: clients may reach the leader by
     /// another address than the servers do.
     fn go_to(&self, watches: bool, leader: &str, dead: &[usize]) -> Result<(), ClientError> {
-        let told = endpoint(leader, true, &self.options)?;
-        let wanted = address(&told);
+        let told = ServerAddress::parse(leader, true, &self.options, &mut None)?;
+        let wanted = told.authority();
         let mut ends = self.ends.write().unwrap_or_else(PoisonError::into_inner);
         let at = match ends.iter().position(|end| end.address == wanted) {
             Some(at) if dead.contains(&at) => {
                 return Err(ClientError::Address(format!("{leader:?}, which is silent,")));
             }
             Some(at) => at,
+            // An answer must not lead from a server that proves itself to one that does not.
+            None if !told.has_tls() && ends.iter().any(|end| end.secure) => {
+                return Err(ClientError::Address(format!("{leader:?}, which has no TLS as the listed servers have,")));
+            }
             None if !self.may_follow(&told) => {
                 return Err(ClientError::Address(format!("{leader:?}, which is none of the listed servers,")));
             }
             None if ends.len() < MOST => {
-                ends.push(End { address: wanted, calls: told.connect_lazy(), watches: told.connect_lazy() });
+                let (calls, watches) = (told.connect_lazy(), told.connect_lazy());
+                ends.push(End { address: wanted, secure: told.has_tls(), calls, watches });
                 ends.len() - 1
             }
             None => return Err(ClientError::Address(format!("{leader:?}, one of too many,"))),

@@ -3,14 +3,18 @@
 use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use wharfinger_tls::TlsProblem;
 
 /// Why a call failed, by who must act.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// The address makes no sense. The caller must act.
-    #[error("{0} is no address of a broker: write HOST:PORT or http://HOST:PORT, several with commas between")]
+    #[error("{0} is no address of a broker: write HOST:PORT or https://HOST:PORT, several with commas between")]
     Address(String),
+    /// A certificate, key or list of the client cannot be used. The caller must act.
+    #[error("{0}")]
+    Tls(TlsProblem),
     /// The request is wrong, now and always. The caller must act; [`ClientError::violations`] says where.
     #[error("{}", .0.message())]
     Request(Status),
@@ -82,7 +86,7 @@ impl ClientError {
     /// The status of the broker or of the transport.
     pub fn status(&self) -> Option<&Status> {
         match self {
-            ClientError::Address(_) => None,
+            ClientError::Address(_) | ClientError::Tls(_) => None,
             ClientError::Request(status)
             | ClientError::NotFound(status)
             | ClientError::State(status)

@@ -41,6 +41,7 @@
 
 #![warn(missing_docs)]
 
+mod address;
 mod backoff;
 mod balancer;
 mod clock;
@@ -61,11 +62,14 @@ pub use balancer::Endpoints;
 pub use error::{reason, violations, ClientError, Violation};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
+pub use wharfinger_tls::spiffe::Uri as ServerUri;
+pub use wharfinger_tls::{ClientSettings, TlsProblem};
 
 /// Parts that the other crates of this repository share. They may change in any version.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::balancer::{never_stood, parse_addresses};
+    pub use crate::address::{parse_addresses, ServerAddress};
+    pub use crate::balancer::never_stood;
 
     /// Waits between attempts.
     pub mod backoff {
@@ -81,7 +85,7 @@ pub mod internal {
 use crate::backoff::Backoff;
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
-use balancer::parse;
+use address::parse_addresses;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -113,8 +117,10 @@ pub struct ClientOptions {
     pub retry_for: Duration,
     /// The servers to which a refusal may lead that names the leader.
     pub follow: Follow,
-    /// The token of the caller. It is sent to servers on this machine alone: there is no TLS.
+    /// The token of the caller. It is sent to servers with TLS, and to servers on this machine.
     pub token: Option<AuthToken>,
+    /// The certificates of connections to `https://` addresses: whose servers are trusted, and that of the caller.
+    pub tls: ClientSettings,
 }
 
 /// The token of a caller. `Debug` prints no value.
@@ -160,6 +166,7 @@ impl Default for ClientOptions {
             retry_for: Duration::from_secs(30),
             follow: Follow::Listed,
             token: None,
+            tls: ClientSettings::default(),
         }
     }
 }
@@ -214,7 +221,7 @@ impl Client {
     /// # Errors
     /// As [`Client::connect`].
     pub async fn connect_with(endpoints: &str, options: ClientOptions) -> Result<Self, ClientError> {
-        let parsed = parse(endpoints, &options)?;
+        let parsed = parse_addresses(endpoints, &options)?;
         let [endpoint] = &parsed[..] else {
             let client = Self::connect_lazy(endpoints, options)?;
             client.find_leader().await?;
@@ -236,7 +243,7 @@ impl Client {
             options.connect_timeout = options.connect_timeout.min(SEVERAL.connect);
             options.call_timeout = options.call_timeout.min(SEVERAL.call);
         }
-        let parsed = parse(endpoints, &options)?;
+        let parsed = parse_addresses(endpoints, &options)?;
         Ok(Self::over(Endpoints::new(&parsed, None::<Channel>, &options), options))
     }
 

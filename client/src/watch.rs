@@ -157,6 +157,7 @@ impl WatchStream {
             None | Some(ClientError::Unavailable(_) | ClientError::Capacity(_)) => Ok(None),
             Some(
                 error @ (ClientError::Address(_)
+                | ClientError::Tls(_)
                 | ClientError::Request(_)
                 | ClientError::NotFound(_)
                 | ClientError::State(_)

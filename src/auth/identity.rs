@@ -69,6 +69,8 @@ pub enum Proof {
     Local,
     /// A static token, by its id.
     Token(Arc<str>),
+    /// A client certificate, by the URI in it.
+    Certificate(Arc<str>),
 }
 
 impl Proof {
@@ -77,6 +79,7 @@ impl Proof {
             Proof::None => "none".to_owned(),
             Proof::Local => "local".to_owned(),
             Proof::Token(id) => format!("token:{id}"),
+            Proof::Certificate(uri) => format!("x509:{uri}"),
         }
     }
 
@@ -84,7 +87,10 @@ impl Proof {
         match text {
             "none" => Some(Proof::None),
             "local" => Some(Proof::Local),
-            _ => text.strip_prefix("token:").filter(|id| !id.is_empty()).map(|id| Proof::Token(Arc::from(id))),
+            _ => {
+                let rest = |way: &str| text.strip_prefix(way).filter(|name| !name.is_empty()).map(Arc::from);
+                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(Proof::Certificate))
+            }
         }
     }
 }
@@ -236,7 +242,13 @@ mod tests {
     #[test]
     fn an_identity_has_one_text_and_no_other_is_taken() {
         let plain = Passed { principal: "local".into(), proof: Proof::Local, expires: None, peer: None };
-        for passed in [passed(), plain, Passed { proof: Proof::None, ..passed() }] {
+        let certificate = Proof::Certificate("spiffe://farm/agent/7".into());
+        for passed in [
+            passed(),
+            plain,
+            Passed { proof: Proof::None, ..passed() },
+            Passed { proof: certificate, ..passed() },
+        ] {
             let text = passed.encode().unwrap();
             assert_eq!(Passed::decode(&text), Some(passed));
             let upper = text.to_uppercase();

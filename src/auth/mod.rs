@@ -14,4 +14,5 @@ pub(crate) use access::{Access, access};
 pub use identity::{Identity, Proof, Role, Roles};
 pub(crate) use identity::{Passed, hex, unhex};
 pub use token::{NewToken, StaticToken, TokenError};
-pub use trust::{AuthError, Trust};
+pub(crate) use trust::Origin;
+pub use trust::{AuthError, Callers, CertificateGrant, Trust};

@@ -5,9 +5,12 @@ use super::{Identity, Passed, Proof, Role, Roles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::sync::watch;
 use tonic::codegen::http::HeaderMap;
 use wharfinger_core::Caller;
+use wharfinger_tls::Leaf;
+use wharfinger_tls::spiffe::{Pattern, Uri};
 
 /// Metadata of a call with the caller's token.
 const AUTHORIZATION: &str = "authorization";
@@ -26,13 +29,57 @@ impl Default for Trust {
     }
 }
 
+/// The callers of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Callers {
+    /// Callers with a token.
+    pub tokens: Vec<StaticToken>,
+    /// Callers with a certificate. The first that has the name counts.
+    pub certificates: Vec<CertificateGrant>,
+}
+
+/// The tenant and the roles of callers whose certificates have certain names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateGrant {
+    /// The names.
+    pub uri: Pattern,
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// The roles.
+    pub roles: Roles,
+}
+
+impl From<Vec<StaticToken>> for Callers {
+    fn from(tokens: Vec<StaticToken>) -> Self {
+        Self { tokens, certificates: Vec::new() }
+    }
+}
+
+/// The connection that a call came by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// The address of the other end.
+    pub(crate) address: Option<SocketAddr>,
+    /// Whether nothing between reads along.
+    pub(crate) tls: bool,
+    /// The client's certificate.
+    pub(crate) leaf: Option<Arc<Leaf>>,
+}
+
+impl From<Option<SocketAddr>> for Origin {
+    fn from(address: Option<SocketAddr>) -> Self {
+        Self { address, ..Self::default() }
+    }
+}
+
 #[derive(Debug, Default)]
 enum Known {
     /// No callers are configured: there is one tenant, and everyone who reaches the port is an administrator of it.
     #[default]
     Everyone,
-    /// Callers with a token of their own, by its id. All others are unknown, those on this machine too.
-    Tokens(BTreeMap<Arc<str>, StaticToken>),
+    /// Callers with a token of their own, by its id, and callers with a certificate. All others are unknown, those on this machine
+    /// too.
+    Listed { tokens: BTreeMap<Arc<str>, StaticToken>, certificates: Vec<CertificateGrant> },
 }
 
 /// Why a call has no identity. None says which ids exist.
@@ -64,19 +111,19 @@ impl Trust {
     /// [`TokenError`] of the first that is wrong.
     pub fn tokens(tokens: impl IntoIterator<Item = StaticToken>) -> Result<Self, TokenError> {
         let trust = Self::everyone();
-        trust.set(Some(tokens.into_iter().collect()))?;
+        trust.set(Some(tokens.into_iter().collect::<Vec<_>>().into()))?;
         Ok(trust)
     }
 
-    /// Knows the bearers of these tokens from now on, or trusts everyone. Calls that go on end if their caller is not known any
+    /// Knows these callers from now on, or trusts everyone. Calls that go on end if their caller is not known any
     /// more, or has other roles.
     ///
     /// # Errors
     /// [`TokenError`] of the first that is wrong: nothing changes.
-    pub fn set(&self, tokens: Option<Vec<StaticToken>>) -> Result<(), TokenError> {
-        let known = match tokens {
+    pub fn set(&self, callers: Option<Callers>) -> Result<(), TokenError> {
+        let known = match callers {
             None => Known::Everyone,
-            Some(tokens) => {
+            Some(Callers { tokens, certificates }) => {
                 let mut known = BTreeMap::new();
                 for token in tokens {
                     token.check()?;
@@ -84,7 +131,7 @@ impl Trust {
                         return Err(TokenError::Twice(twice.id.to_string()));
                     }
                 }
-                Known::Tokens(known)
+                Known::Listed { tokens: known, certificates }
             }
         };
         self.0.send_replace(Arc::new(known));
@@ -97,7 +144,7 @@ impl Trust {
 
     /// Whether each call needs a proof.
     pub fn asks(&self) -> bool {
-        matches!(*self.known(), Known::Tokens(_))
+        matches!(*self.known(), Known::Listed { .. })
     }
 
     /// Waits until a caller is not known any more.
@@ -105,11 +152,14 @@ impl Trust {
         let mut news = self.0.subscribe();
         loop {
             let stands = match (&**news.borrow_and_update(), &identity.proof) {
-                (Known::Tokens(tokens), Proof::Token(id)) => {
+                (Known::Listed { tokens, .. }, Proof::Token(id)) => {
                     tokens.get(id).is_some_and(|token| token.tenant == identity.tenant && token.roles == identity.roles)
                 }
-                (Known::Everyone, Proof::Local | Proof::None) => true,
-                (Known::Tokens(_), Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => false,
+                (Known::Listed { certificates, .. }, Proof::Certificate(uri)) => grant(certificates, uri)
+                    .is_some_and(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles),
+                // The connection of a certificate that ended or was revoked is cut.
+                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_)) => true,
+                (Known::Listed { .. }, Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => false,
             };
             if !stands {
                 return AuthError::Revoked;
@@ -128,21 +178,35 @@ impl Trust {
         }
     }
 
-    /// The caller of a call that came from this address with these headers.
-    pub(crate) fn identify(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Result<Identity, AuthError> {
+    /// The caller of a call that came by this connection with these headers.
+    pub(crate) fn identify(&self, origin: impl Into<Origin>, headers: &HeaderMap) -> Result<Identity, AuthError> {
+        let Origin { address: peer, tls, leaf } = origin.into();
         let known = self.known();
-        let tokens = match &*known {
-            Known::Everyone if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
-            Known::Everyone => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
-            Known::Tokens(tokens) => tokens,
+        let (tokens, certificates) = match (&*known, &leaf) {
+            (Known::Everyone, Some(leaf)) => {
+                let uri = leaf.uri.as_str();
+                let identity = sole(&named(uri), Proof::Certificate(Arc::from(uri)), peer);
+                return Ok(Identity { expires: Some(leaf.not_after), ..identity });
+            }
+            (Known::Everyone, None) if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
+            (Known::Everyone, None) => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
+            (Known::Listed { tokens, certificates }, _) => (tokens, certificates),
         };
-        let text = bearer(headers)?;
-        if !is_local(peer) {
+        let shown: Option<Arc<str>> = peer.map(|peer| peer.to_string().into());
+        // A token names its caller, whatever certificate the connection has. A bad token is not made good by one.
+        let text = match (bearer(headers), &leaf) {
+            (Err(AuthError::NoCredentials), Some(leaf)) => {
+                let grant = grant(certificates, leaf.uri.as_str()).ok_or(AuthError::Unknown)?;
+                return Ok(granted(grant, leaf.uri.as_str(), Some(leaf.not_after), shown, None));
+            }
+            (text, _) => text?,
+        };
+        if !(tls || is_local(peer)) {
             return Err(AuthError::Exposed);
         }
         let token = tokens.get(id_of(text).map_err(|_| AuthError::Malformed)?);
         let token = token.filter(|token| token.is(text)).ok_or(AuthError::Unknown)?;
-        of(token, peer.map(|peer| peer.to_string().into()), None)
+        of(token, shown, None)
     }
 
     /// The caller of a call that another server forwarded, and vouches for. Tenant and roles are derived anew.
@@ -155,10 +219,18 @@ impl Trust {
             (Known::Everyone, proof) if [Identity::LOCAL, Identity::ANONYMOUS].contains(&&*passed.principal) => {
                 Ok(Identity { peer: passed.peer, via, ..sole(&passed.principal, proof, None) })
             }
-            (Known::Tokens(tokens), Proof::Token(id)) if *passed.principal == *principal_of(&id) => {
+            (Known::Everyone, Proof::Certificate(uri)) if *passed.principal == *named(&uri) => {
+                let identity = sole(&passed.principal, Proof::Certificate(uri), None);
+                Ok(Identity { peer: passed.peer, via, expires: passed.expires, ..identity })
+            }
+            (Known::Listed { tokens, .. }, Proof::Token(id)) if *passed.principal == *principal_of(&id) => {
                 of(tokens.get(&id).ok_or(AuthError::Unknown)?, passed.peer, via)
             }
-            (Known::Everyone | Known::Tokens(_), _) => Err(AuthError::NoCredentials),
+            (Known::Listed { certificates, .. }, Proof::Certificate(uri)) if *passed.principal == *named(&uri) => {
+                let grant = grant(certificates, &uri).ok_or(AuthError::Unknown)?;
+                Ok(granted(grant, &uri, passed.expires, passed.peer, via))
+            }
+            (Known::Everyone | Known::Listed { .. }, _) => Err(AuthError::NoCredentials),
         }
     }
 
@@ -169,7 +241,7 @@ impl Trust {
                 Ok(sole(Identity::LOCAL, Proof::Local, peer))
             }
             Known::Everyone => Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
-            Known::Tokens(_) => Err(AuthError::NoCredentials),
+            Known::Listed { .. } => Err(AuthError::NoCredentials),
         }
     }
 }
@@ -188,6 +260,35 @@ fn sole(principal: &str, proof: Proof, peer: Option<SocketAddr>) -> Identity {
         expires: None,
         peer: peer.map(|peer| peer.to_string().into()),
         via: None,
+    }
+}
+
+/// The principal of a certificate's name.
+fn named(uri: &str) -> Arc<str> {
+    Arc::from(format!("x509:{uri}"))
+}
+
+/// The first grant that has this name.
+fn grant<'g>(grants: &'g [CertificateGrant], uri: &str) -> Option<&'g CertificateGrant> {
+    let uri = Uri::parse(uri).ok()?;
+    grants.iter().find(|grant| grant.uri.has(&uri))
+}
+
+fn granted(
+    grant: &CertificateGrant,
+    uri: &str,
+    expires: Option<SystemTime>,
+    peer: Option<Arc<str>>,
+    via: Option<Arc<str>>,
+) -> Identity {
+    Identity {
+        tenant: grant.tenant.clone(),
+        principal: named(uri),
+        roles: grant.roles,
+        proof: Proof::Certificate(Arc::from(uri)),
+        expires,
+        peer,
+        via,
     }
 }
 

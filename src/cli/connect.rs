@@ -3,10 +3,61 @@
 use super::error::Failure;
 use super::exit::Exit;
 use super::ui::Ui;
-use crate::client::{AuthToken, Client, ClientError, ClientOptions, Follow};
+use crate::client::{AuthToken, Client, ClientError, ClientOptions, ClientSettings, Follow, ServerUri};
+use clap::Args;
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 use tonic::{Response, Status};
+
+/// Certificates of connections to `https://` addresses.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TlsArgs {
+    /// File of the authorities that sign servers' certificates, in PEM; those that this machine trusts if absent
+    #[arg(long, global = true, value_name = "FILE", env = "WHARFINGER_CA_FILE", help_heading = "Everywhere")]
+    ca_file: Option<PathBuf>,
+    /// File of the caller's certificate, in PEM
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WHARFINGER_CERTIFICATE",
+        requires = "key",
+        help_heading = "Everywhere"
+    )]
+    certificate: Option<PathBuf>,
+    /// File of the certificate's private key, in PEM
+    #[arg(
+        long = "certificate-key",
+        id = "key",
+        global = true,
+        value_name = "FILE",
+        env = "WHARFINGER_CERTIFICATE_KEY",
+        requires = "certificate",
+        help_heading = "Everywhere"
+    )]
+    key: Option<PathBuf>,
+    /// Name in each server's certificate (spiffe://DOMAIN/PATH); its host name is checked if absent
+    #[arg(
+        long,
+        global = true,
+        value_name = "URI",
+        env = "WHARFINGER_SERVER_URI",
+        value_parser = server_uri,
+        help_heading = "Everywhere"
+    )]
+    server_uri: Option<ServerUri>,
+}
+
+fn server_uri(text: &str) -> Result<ServerUri, String> {
+    ServerUri::parse(text).map_err(|error| format!("it {error}"))
+}
+
+impl TlsArgs {
+    pub(crate) fn settings(self) -> ClientSettings {
+        ClientSettings { ca: self.ca_file, identity: self.certificate.zip(self.key), server_uri: self.server_uri }
+    }
+}
 
 /// What every command has at hand.
 #[derive(Clone, Debug)]
@@ -16,6 +67,8 @@ pub(crate) struct Context {
     pub(crate) follow: Follow,
     /// The token of whoever calls.
     pub(crate) token: Option<AuthToken>,
+    /// The certificates of connections with TLS.
+    pub(crate) tls: ClientSettings,
     pub(crate) ui: Ui,
 }
 
@@ -31,12 +84,16 @@ impl Context {
     }
 
     async fn connect_for(&self, retry_for: Duration) -> Result<Client, Failure> {
-        let options =
-            ClientOptions { retry_for, follow: self.follow, token: self.token.clone(), ..ClientOptions::default() };
-        Client::connect_with(&self.server, options).await.map_err(|error| self.failure(error))
+        Client::connect_with(&self.server, self.options(retry_for)).await.map_err(|error| self.failure(error))
     }
 
-    /// Whether each server of the list is on this machine: another one could be anyone, since nothing proves who it is.
+    /// The options of a client.
+    pub(crate) fn options(&self, retry_for: Duration) -> ClientOptions {
+        let (token, tls) = (self.token.clone(), self.tls.clone());
+        ClientOptions { retry_for, follow: self.follow, token, tls, ..ClientOptions::default() }
+    }
+
+    /// Whether each server of the list is on this machine or proves itself by TLS: another one could be anyone.
     pub(crate) fn is_here(&self) -> bool {
         all_here(&self.server)
     }
@@ -87,6 +144,9 @@ fn read_token(ui: &Ui, path: &std::path::Path) -> Result<String, Failure> {
 fn all_here(servers: &str) -> bool {
     servers.split(',').all(|address| {
         let address = address.trim();
+        if address.starts_with("https://") {
+            return true;
+        }
         let authority = address.rsplit_once("://").map_or(address, |(_, authority)| authority);
         let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -100,7 +160,7 @@ mod tests {
 
     #[test]
     fn only_loopback_is_here() {
-        for server in ["127.0.0.1:7411", "http://127.9.9.9:1", "[::1]:1", "http://localhost:1", "[::ffff:127.0.0.1]:1"]
+        for server in ["127.0.0.1:7411", "http://127.9.9.9:1", "[::1]:1", "http://localhost:1", "[::ffff:127.0.0.1]:1", "https://broker:1"]
         {
             assert!(all_here(server), "{server}");
         }

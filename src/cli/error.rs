@@ -76,7 +76,7 @@ impl Failure {
 
 fn exit_of(error: &ClientError) -> Exit {
     match error {
-        ClientError::Address(_) | ClientError::Request(_) | ClientError::NotFound(_) | ClientError::Resync(_) => {
+        ClientError::Address(_) | ClientError::Tls(_) | ClientError::Request(_) | ClientError::NotFound(_) | ClientError::Resync(_) => {
             Exit::BadData
         }
         ClientError::State(status) => match status.code() {
@@ -102,6 +102,12 @@ fn message_of(error: &ClientError, violations: &[Violation]) -> String {
 fn remedy_of(error: &ClientError, reason: Option<&str>, server: &str) -> Option<String> {
     let text = match (error, reason) {
         (ClientError::Address(_), _) => "write it as in --server http://127.0.0.1:7411".to_string(),
+        (ClientError::Unavailable(_), _) if server.contains("https://") => {
+            format!(
+                "is a server with TLS at {server}, and does --ca-file name the authority that signed its certificate? \
+                 A server that asks for certificates closes the connection of a client without --certificate and --key"
+            )
+        }
         (ClientError::Unavailable(_), Some("STOPPING" | "OVERLOADED" | "TIMED_OUT")) => {
             "do the same again in a moment".into()
         }

@@ -3,12 +3,11 @@
 use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
-use crate::client::internal::parse_addresses;
+use crate::client::internal::{ServerAddress, parse_addresses};
 use clap::Args;
 use futures::future::join_all;
 use serde_json::json;
 use std::time::Duration;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -36,7 +35,7 @@ struct Said {
 
 /// Asks, prints a line for each server, and ends with 0 if all serve (or one, with `--any`).
 pub(crate) async fn health(context: &Context, args: HealthArgs) -> Result<Exit, Failure> {
-    let servers = parse_addresses(&context.server).map_err(|error| context.failure(error))?;
+    let servers = parse_addresses(&context.server, &context.options(PATIENCE)).map_err(|error| context.failure(error))?;
     let said: Vec<Said> = join_all(servers.into_iter().map(|server| ask(server, &args.service))).await;
     if context.ui.json {
         for one in &said {
@@ -56,8 +55,8 @@ pub(crate) async fn health(context: &Context, args: HealthArgs) -> Result<Exit, 
 
 const SERVING: &str = "SERVING";
 
-async fn ask(endpoint: Endpoint, service: &str) -> Said {
-    let server = endpoint.uri().authority().map(ToString::to_string).unwrap_or_default();
+async fn ask(endpoint: ServerAddress, service: &str) -> Said {
+    let server = endpoint.authority();
     let answer = tokio::time::timeout(PATIENCE, async {
         let channel = endpoint.connect().await.map_err(|error| Status::from_error(Box::new(error)))?;
         HealthClient::new(channel).check(HealthCheckRequest { service: service.into() }).await

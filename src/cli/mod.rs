@@ -24,6 +24,8 @@ mod lease;
 mod look;
 mod machines;
 #[cfg(feature = "server")]
+mod pki;
+#[cfg(feature = "server")]
 mod port;
 mod run;
 mod select;
@@ -47,7 +49,7 @@ use ui::{ColorChoice, Ui};
 #[derive(Parser, Debug)]
 #[command(name = "wharfinger", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
-    /// Address of the broker: HOST:PORT or http://HOST:PORT; several servers with commas between
+    /// Address of the broker: HOST:PORT or https://HOST:PORT; several servers with commas between
     #[arg(
         long,
         global = true,
@@ -68,6 +70,8 @@ struct Cli {
         help_heading = "Everywhere"
     )]
     follow_leader: FollowLeader,
+    #[command(flatten)]
+    tls: connect::TlsArgs,
     /// Print JSON, for programs
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -170,6 +174,10 @@ enum Verb {
     #[cfg(feature = "ec2")]
     #[command(subcommand)]
     Doctor(doctor::Patient),
+    /// Make certificates for a few machines
+    #[cfg(feature = "server")]
+    #[command(subcommand)]
+    Pki(pki::PkiVerb),
     /// Make a token for a caller
     #[cfg(feature = "server")]
     Token(token::TokenArgs),
@@ -192,6 +200,7 @@ impl Verb {
         !matches!(
             self,
             Verb::Serve(_)
+                | Verb::Pki(_)
                 | Verb::Token(_)
                 | Verb::CheckConfig(_)
                 | Verb::Db(_)
@@ -251,7 +260,8 @@ fn begin_anew(ui: Ui) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
-    let mut context = Context { server: cli.server, follow: cli.follow_leader.into(), token: None, ui };
+    let (follow, tls) = (cli.follow_leader.into(), cli.tls.settings());
+    let mut context = Context { server: cli.server, follow, token: None, tls, ui };
     if cli.verb.calls() {
         context.token = connect::token(&ui)?;
     }
@@ -290,6 +300,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::SpotStats => look::weather(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,
+        #[cfg(feature = "server")]
+        Verb::Pki(verb) => pki::pki(&ui, &verb),
         #[cfg(feature = "server")]
         Verb::Token(args) => token::token(&ui, &args),
         #[cfg(feature = "server")]

@@ -1,12 +1,13 @@
-//! `[[auth.token]]`: the callers that the server knows.
+//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows.
 
 use super::problem::{Problems, Span};
 use super::reader::Reader;
-use crate::auth::{Role, Roles, StaticToken};
+use crate::auth::{Callers, CertificateGrant, Role, Roles, StaticToken};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use toml::Spanned;
 use wharfinger_adapter::settings::{closest, is_name};
+use wharfinger_tls::spiffe::Pattern;
 
 /// `[auth]` as read.
 #[derive(Debug, Default)]
@@ -14,6 +15,16 @@ pub(crate) struct AuthSection {
     /// The place of the table's header, if the file has the table.
     span: Option<Span>,
     tokens: Vec<TokenSection>,
+    certificates: Vec<CertificateSection>,
+}
+
+/// One `[[auth.certificate]]` as read.
+#[derive(Debug)]
+struct CertificateSection {
+    span: Span,
+    uri: Option<Spanned<String>>,
+    tenant: Option<Spanned<String>>,
+    roles: Vec<Spanned<String>>,
 }
 
 /// One `[[auth.token]]` as read.
@@ -34,9 +45,16 @@ const REQUIRED: [&str; 5] = ["id", "sha256", "tenant", "roles", "expires"];
 /// The text of a token that does not expire.
 const NEVER: &str = "never";
 
+impl AuthSection {
+    /// Whether the file has the table.
+    pub(crate) fn is_there(&self) -> bool {
+        self.span.is_some()
+    }
+}
+
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> AuthSection {
     let mut auth = reader.table("auth", "[auth]", problems);
-    let mut section = AuthSection { span: auth.span(), tokens: Vec::new() };
+    let mut section = AuthSection { span: auth.span(), ..AuthSection::default() };
     for mut token in auth.tables("token", "[[auth.token]]", problems) {
         section.tokens.push(TokenSection {
             span: token.span().unwrap_or(0..0),
@@ -49,21 +67,31 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> AuthSect
         });
         token.finish(problems);
     }
+    for mut certificate in auth.tables("certificate", "[[auth.certificate]]", problems) {
+        section.certificates.push(CertificateSection {
+            span: certificate.span().unwrap_or(0..0),
+            uri: certificate.text("uri", problems),
+            tenant: certificate.text("tenant", problems),
+            roles: certificate.strings("roles", problems).unwrap_or_default(),
+        });
+        certificate.finish(problems);
+    }
     auth.finish(problems);
     section
 }
 
-/// Checks the table. `None`: there is none, or it has mistakes, which are noted.
-pub(crate) fn check(section: &AuthSection, problems: &mut Problems) -> Option<Vec<StaticToken>> {
+/// Checks the table. `None`: there is none, or it has mistakes, which are noted. `asks`: clients are asked for certificates.
+pub(crate) fn check(section: &AuthSection, asks: bool, problems: &mut Problems) -> Option<Callers> {
     let span = section.span.clone()?;
     let before = problems.len();
-    if section.tokens.is_empty() {
+    if section.tokens.is_empty() && section.certificates.is_empty() {
         problems.add(
             span,
-            "[auth] has no token, so that nobody could call this server",
-            "make one with `wharfinger token new ID`, or take [auth] out",
+            "[auth] has no token and no certificate, so that no caller could call this server",
+            "make a token with `wharfinger token new ID`, or take [auth] out",
         );
     }
+    let certificates = section.certificates.iter().filter_map(|one| check_certificate(one, asks, problems)).collect();
     let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
     let mut tokens = Vec::new();
     for token in &section.tokens {
@@ -77,7 +105,32 @@ pub(crate) fn check(section: &AuthSection, problems: &mut Problems) -> Option<Ve
         }
         tokens.extend(check_token(token, problems));
     }
-    (problems.len() == before).then_some(tokens)
+    (problems.len() == before).then_some(Callers { tokens, certificates })
+}
+
+fn check_certificate(section: &CertificateSection, asks: bool, problems: &mut Problems) -> Option<CertificateGrant> {
+    if !asks {
+        problems.add(
+            section.span.clone(),
+            "no client is asked for a certificate",
+            "add [server.tls] with client_ca, the file of the authority that signs them",
+        );
+    }
+    let (Some(uri), Some(tenant)) = (&section.uri, &section.tenant) else {
+        let remedy = "add uri = \"spiffe://farm.example.org/agents/\", tenant = \"default\" and roles = [\"agent\"]";
+        problems.add(section.span.clone(), "this certificate has no `uri` or no `tenant`", remedy);
+        return None;
+    };
+    check_tenant(tenant, problems);
+    let pattern = Pattern::parse(uri.get_ref()).map_err(|error| {
+        let remedy = "write spiffe://DOMAIN/PATH, with a '/' at its end for all names below it";
+        problems.add(uri.span(), format!("`uri` {error}: {:?}", uri.get_ref()), remedy);
+    });
+    let roles = check_roles(&section.roles, problems);
+    if section.roles.is_empty() {
+        problems.add(section.span.clone(), "this certificate has no `roles`", format!("add one or several of {}", names()));
+    }
+    Some(CertificateGrant { uri: pattern.ok()?, tenant: tenant.get_ref().as_str().into(), roles })
 }
 
 fn check_token(token: &TokenSection, problems: &mut Problems) -> Option<StaticToken> {
@@ -99,13 +152,7 @@ fn check_token(token: &TokenSection, problems: &mut Problems) -> Option<StaticTo
         );
     }
     let tenant = token.tenant.as_ref()?;
-    if !is_name(tenant.get_ref()) {
-        problems.add(
-            tenant.span(),
-            format!("{:?} is not a valid name of a tenant", tenant.get_ref()),
-            "use 1 to 63 of a to z, 0 to 9 and -",
-        );
-    }
+    check_tenant(tenant, problems);
     let mut sha256 = Vec::new();
     for hash in &token.sha256 {
         match crate::auth::unhex(hash.get_ref()).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
@@ -132,8 +179,33 @@ fn check_token(token: &TokenSection, problems: &mut Problems) -> Option<StaticTo
             "write one, or two while it is replaced",
         );
     }
+    let roles = check_roles(&token.roles, problems);
+    let expires = token.expires.as_ref()?;
+    let Some(expires) = expiry(expires.get_ref()) else {
+        problems.add(
+            expires.span(),
+            format!("`expires` is not a time: {:?}", expires.get_ref()),
+            "write it in UTC, as in \"2027-03-01T00:00:00Z\", or \"never\"",
+        );
+        return None;
+    };
+    let (id, tenant) = (id.get_ref().as_str().into(), tenant.get_ref().as_str().into());
+    Some(StaticToken { id, sha256, tenant, roles, expires })
+}
+
+fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
+    if !is_name(tenant.get_ref()) {
+        problems.add(
+            tenant.span(),
+            format!("{:?} is not a valid name of a tenant", tenant.get_ref()),
+            "use 1 to 63 of a to z, 0 to 9 and -",
+        );
+    }
+}
+
+fn check_roles(list: &[Spanned<String>], problems: &mut Problems) -> Roles {
     let mut roles = Vec::new();
-    for role in &token.roles {
+    for role in list {
         match Role::ALL.into_iter().find(|known| known.as_str() == role.get_ref()) {
             Some(known) => roles.push(known),
             None => {
@@ -146,17 +218,7 @@ fn check_token(token: &TokenSection, problems: &mut Problems) -> Option<StaticTo
             }
         }
     }
-    let expires = token.expires.as_ref()?;
-    let Some(expires) = expiry(expires.get_ref()) else {
-        problems.add(
-            expires.span(),
-            format!("`expires` is not a time: {:?}", expires.get_ref()),
-            "write it in UTC, as in \"2027-03-01T00:00:00Z\", or \"never\"",
-        );
-        return None;
-    };
-    let (id, tenant) = (id.get_ref().as_str().into(), tenant.get_ref().as_str().into());
-    Some(StaticToken { id, sha256, tenant, roles: Roles::of(&roles), expires })
+    Roles::of(&roles)
 }
 
 fn names() -> String {

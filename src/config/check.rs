@@ -10,7 +10,7 @@ use super::tables;
 use super::tls::{self, Tls};
 use super::types::{File, PoolSection};
 use crate::adapters::{self, AdapterConfig, Kind};
-use crate::auth::StaticToken;
+use crate::auth::Callers;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(crate) struct Checked {
     pub(crate) tls: Option<Tls>,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
-    pub(crate) auth: Option<Vec<StaticToken>>,
+    pub(crate) auth: Option<Callers>,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
     pub(crate) pools: Vec<Option<AdapterConfig>>,
 }
@@ -41,11 +41,13 @@ pub(crate) struct Checked {
 pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> Checked {
     let store = store::check(&file.store, folder, problems);
     let tls = tls::check(&file.tls, folder, problems);
+    // A table with mistakes is a mistake of its own.
+    let asks = file.tls.is_there() && tls.as_ref().is_none_or(|tls| tls.files.client_auth != ClientAuth::None);
     let mut checked = Checked {
         listen: check_listen(file, tls.as_ref(), problems),
-        cluster: cluster::check(&file.cluster, store.as_ref(), problems),
+        cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), problems),
         tls,
-        auth: auth::check(&file.auth, problems),
+        auth: auth::check(&file.auth, asks, problems),
         store,
         pools: Vec::new(),
     };
@@ -78,14 +80,15 @@ fn check_listen(file: &File<'_>, tls: Option<&Tls>, problems: &mut Problems) -> 
         return None;
     };
     // A table with mistakes is a mistake of its own.
-    let known = file.tls.is_there() && tls.is_none_or(|tls| tls.files.client_auth == ClientAuth::Required);
+    let known = file.tls.is_there()
+        && (file.auth.is_there() || tls.is_none_or(|tls| tls.files.client_auth == ClientAuth::Required));
     let allowed = known || file.allow_remote.as_ref().is_some_and(|allow| *allow.get_ref());
     if !address.ip().is_loopback() && !allowed {
         problems
             .add(
                 listen.span(),
                 format!("`listen` is an address that other machines reach: {}", address.ip()),
-                "listen on 127.0.0.1 or [::1], or ask each client for a certificate ([server.tls] with client_auth = \"required\"), or set `allow_remote = true` on a network where everyone may do everything",
+                "listen on 127.0.0.1 or [::1], or know the callers ([server.tls] with [auth], or with client_auth = \"required\"), or set `allow_remote = true` on a network where everyone may do everything",
             )
             .label("not a loopback address");
     }

@@ -57,8 +57,20 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterS
 }
 
 /// Checks the table. `None`: there is no table, or it has mistakes, which are noted.
-pub(crate) fn check(section: &ClusterSection, store: Option<&StoreConfig>, problems: &mut Problems) -> Option<Cluster> {
+pub(crate) fn check(
+    section: &ClusterSection,
+    store: Option<&StoreConfig>,
+    tls: bool,
+    problems: &mut Problems,
+) -> Option<Cluster> {
     let span = section.span.clone()?;
+    if tls {
+        problems.add(
+            span.clone(),
+            "servers of a [cluster] do not speak TLS with each other yet",
+            "take [server.tls] out and let a proxy in front of the servers speak TLS, or let one server have the database",
+        );
+    }
     if let Some(StoreConfig::Sqlite(_)) = store {
         problems.add(
             span.clone(),

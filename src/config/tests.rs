@@ -365,7 +365,7 @@ expires = "2027-03-01T00:00:00Z"
 fn callers_are_known_by_the_hashes_of_their_tokens() {
     let parse = |text: &str| parse(Path::new("wharfinger.toml"), text);
     assert_eq!(parse("").unwrap().auth, None);
-    let [token] = &parse(TOKEN).unwrap().auth.unwrap()[..] else { panic!("one token") };
+    let [token] = &parse(TOKEN).unwrap().auth.unwrap().tokens[..] else { panic!("one token") };
     assert_eq!((&*token.id, &*token.tenant, token.roles.to_string().as_str()), ("web-ci", "web", "agent, lead"));
     assert_eq!(
         token.sha256,
@@ -376,7 +376,7 @@ fn callers_are_known_by_the_hashes_of_their_tokens() {
     );
     let at = token.expires.unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(at.as_secs(), 1_803_859_200);
-    let never = parse(&TOKEN.replace("2027-03-01T00:00:00Z", "never")).unwrap().auth.unwrap();
+    let never = parse(&TOKEN.replace("2027-03-01T00:00:00Z", "never")).unwrap().auth.unwrap().tokens;
     assert_eq!(never[0].expires, None);
 }
 

@@ -6,7 +6,7 @@ use super::problem::Span;
 use super::store::{StoreConfig, StoreSection};
 use super::tls::{Tls, TlsSection};
 use crate::adapters::AdapterConfig;
-use crate::auth::StaticToken;
+use crate::auth::Callers;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct Loaded {
     /// The settings of a server that shares its database. `None`: it is the only server.
     pub cluster: Option<Cluster>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
-    pub auth: Option<Vec<StaticToken>>,
+    pub auth: Option<Callers>,
     /// Limits of the whole deployment.
     pub limits: Limits,
     /// Age at which entries of the audit trail are deleted.

@@ -1,5 +1,6 @@
 //! Connections: who does not speak HTTP/2 is turned away before it costs anything, and all can be cut.
 
+use crate::auth::Origin;
 use crate::rpc::limits::{Gate, Place, RpcLimits};
 use std::io;
 use std::pin::Pin;
@@ -60,9 +61,18 @@ impl From<TcpListener> for Port {
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectInfo {
     /// The address that it comes from.
-    pub(crate) tcp: TcpConnectInfo,
+    tcp: TcpConnectInfo,
+    /// Whether it has TLS.
+    tls: bool,
     /// The identity in its certificate. `None`: it has none.
-    pub(crate) leaf: Option<Arc<Leaf>>,
+    leaf: Option<Arc<Leaf>>,
+}
+
+impl ConnectInfo {
+    /// The connection of a call, for its identity.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { address: self.tcp.remote_addr(), tls: self.tls, leaf: self.leaf.clone() }
+    }
 }
 
 /// The bytes of a connection.
@@ -151,7 +161,7 @@ async fn plain(
     out: mpsc::Sender<io::Result<Connection>>,
 ) {
     if let Ok(true) = tokio::time::timeout(timeout, speaks_http2(&mut stream)).await {
-        let info = ConnectInfo { tcp: stream.connect_info(), leaf: None };
+        let info = ConnectInfo { tcp: stream.connect_info(), tls: false, leaf: None };
         let _ = out.send(Ok(Connection::new(Wire::Plain(stream), info, cut, None, place))).await;
     }
 }
@@ -192,7 +202,7 @@ async fn secure(
         over.drop_guard()
     });
     let wire = Wire::Tls { stream, ahead: PREFACE };
-    let _ = out.send(Ok(Connection::new(wire, ConnectInfo { tcp, leaf }, own, watched, place))).await;
+    let _ = out.send(Ok(Connection::new(wire, ConnectInfo { tcp, tls: true, leaf }, own, watched, place))).await;
 }
 
 /// Cuts a connection once its client's certificate ends or is not welcome any more. Clients go on by a new connection.

@@ -1,6 +1,6 @@
 //! The layer that gives each call its identity, and refuses a method that its roles may not call.
 
-use crate::auth::{Access, Identity, Passed, Proof, Role, Trust, access};
+use crate::auth::{Access, Identity, Origin, Passed, Proof, Role, Trust, access};
 use crate::engine::Leadership;
 use crate::rpc::connection::ConnectInfo;
 use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
@@ -35,9 +35,10 @@ impl Identify {
     }
 
     /// The identity of a call whose message is not part of the proof.
-    fn of(&self, peer: Option<SocketAddr>, path: &str, headers: &HeaderMap) -> Result<Identity, RpcError> {
+    fn of(&self, origin: Origin, path: &str, headers: &HeaderMap) -> Result<Identity, RpcError> {
+        let peer = origin.address;
         if !headers.contains_key(FORWARDED) {
-            return Ok(self.trust.identify(peer, headers)?);
+            return Ok(self.trust.identify(origin, headers)?);
         }
         let said = one(headers, CALLER).unwrap_or_default();
         // Until the next release: the proof of a server of an older version, which knows one caller.
@@ -142,7 +143,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let peer = request.extensions().get::<ConnectInfo>().and_then(|info| info.tcp.remote_addr());
+        let origin = request.extensions().get::<ConnectInfo>().map(ConnectInfo::origin).unwrap_or_default();
         let refuse = |error: RpcError| Either::Right(Either::Left(ready(Ok(Status::from(error).into_http()))));
         let roles = match access(request.uri().path()) {
             Some(Access::Roles(roles)) => roles,
@@ -153,7 +154,7 @@ where
             Some(Access::Undisclosed) | None => return refuse(RpcError::NoMethod),
         };
         if !(request.headers().contains_key(FORWARDED) && request.headers().contains_key(IDENTITY)) {
-            let identity = self.identify.of(peer, request.uri().path(), request.headers());
+            let identity = self.identify.of(origin, request.uri().path(), request.headers());
             return match admit(request, identity, roles) {
                 Ok(request) => Either::Left(self.service.call(request)),
                 Err(error) => refuse(error),
@@ -163,7 +164,7 @@ where
         let own = self.service.clone();
         let (mut service, identify) = (std::mem::replace(&mut self.service, own), self.identify.clone());
         Either::Right(Either::Right(Box::pin(async move {
-            match identify.collected(peer, request, roles).await {
+            match identify.collected(origin.address, request, roles).await {
                 Ok(request) => service.call(request).await,
                 Err(error) => Ok(Status::from(error).into_http()),
             }

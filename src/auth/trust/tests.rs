@@ -90,17 +90,17 @@ async fn a_call_that_goes_on_ends_with_its_token_and_with_its_roles() {
         let trust = Trust::tokens([known.clone(), other.clone()]).unwrap();
         let who = trust.identify(at(NEAR), &headers(&[("authorization", &good)])).unwrap();
         // A change that does not concern it.
-        trust.set(Some(vec![known.clone()])).unwrap();
+        trust.set(Some(vec![known.clone()].into())).unwrap();
         let mut ended = Box::pin(trust.ended(&who));
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "it stands");
-        trust.set(tokens).unwrap();
+        trust.set(tokens.map(Callers::from)).unwrap();
         assert_eq!(ended.await, error);
     }
     let trust = Trust::tokens([known.clone()]).unwrap();
     let who = trust.identify(at(NEAR), &headers(&[("authorization", &good)])).unwrap();
     let expires = Some(crate::clock::wall() + Duration::from_millis(30));
     assert_eq!(trust.ended(&Identity { expires, ..who }).await, AuthError::Expired);
-    assert!(trust.set(Some(vec![known.clone(), known])).is_err());
+    assert!(trust.set(Some(vec![known.clone(), known].into())).is_err());
     assert!(trust.asks(), "a mistake changes nothing");
 }
 
@@ -131,4 +131,49 @@ fn a_forwarded_identity_gets_its_roles_here() {
     let open = Trust::everyone();
     assert_eq!(&*open.vouched(passed("local", Proof::Local), via).unwrap().principal, "local");
     assert_eq!(open.vouched(passed("token:ci-7", Proof::Token("ci-7".into())), via), Err(AuthError::NoCredentials));
+}
+
+/// A connection by TLS whose client has a certificate of this name.
+fn certified(uri: &str) -> Origin {
+    let leaf = Leaf {
+        uri: Uri::parse(uri).unwrap(),
+        serial: "1".into(),
+        fingerprint: String::new(),
+        not_after: crate::clock::wall() + Duration::from_secs(3600),
+    };
+    Origin { address: at(FAR), tls: true, leaf: Some(Arc::new(leaf)) }
+}
+
+#[test]
+fn a_certificate_names_its_caller_by_the_first_grant_that_has_it() {
+    let (new, known) = token("ci-7", &[Role::Agent]);
+    let grant = |uri: &str, tenant: &str, role| CertificateGrant {
+        uri: Pattern::parse(uri).unwrap(),
+        tenant: tenant.into(),
+        roles: Roles::of(&[role]),
+    };
+    let certificates =
+        vec![grant("spiffe://farm/agents/ops", "ops", Role::Admin), grant("spiffe://farm/agents/", "web", Role::Agent)];
+    let trust = Trust::everyone();
+    trust.set(Some(Callers { tokens: vec![known], certificates })).unwrap();
+    let who = |uri: &str, list: &[(&'static str, &str)]| trust.identify(certified(uri), &headers(list));
+    let agent = who("spiffe://farm/agents/7", &[]).unwrap();
+    assert_eq!((&*agent.tenant, &*agent.principal), ("web", "x509:spiffe://farm/agents/7"));
+    assert_eq!(agent.roles, Roles::of(&[Role::Agent]));
+    assert_eq!(&*who("spiffe://farm/agents/ops", &[]).unwrap().tenant, "ops");
+    assert_eq!(who("spiffe://farm/stranger", &[]), Err(AuthError::Unknown));
+    // A token wins, from afar too, and a bad one is not made good by a good certificate.
+    let bearer = format!("Bearer {}", new.text);
+    let by_token = who("spiffe://farm/agents/7", &[("authorization", &bearer)]).unwrap();
+    assert_eq!(&*by_token.principal, "token:ci-7");
+    assert_eq!(who("spiffe://farm/agents/7", &[("authorization", "Bearer x")]), Err(AuthError::Malformed));
+    // What a server forwards is derived anew.
+    let forwarded = Passed { peer: None, ..(&agent).into() };
+    assert_eq!(&*trust.vouched(forwarded.clone(), at(FAR)).unwrap().tenant, "web");
+    let other = Passed { principal: "x509:spiffe://farm/agents/ops".into(), ..forwarded };
+    assert_eq!(trust.vouched(other, at(FAR)), Err(AuthError::NoCredentials));
+    // Without grants each is an administrator of the one tenant, by its own name.
+    trust.set(None).unwrap();
+    let sole = who("spiffe://farm/stranger", &[]).unwrap();
+    assert_eq!((&*sole.principal, sole.roles), ("x509:spiffe://farm/stranger", Roles::of(&[Role::Admin])));
 }
