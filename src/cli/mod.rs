@@ -22,6 +22,7 @@ mod port;
 mod run;
 mod select;
 mod serve;
+mod ssh;
 mod text;
 mod ui;
 mod watch;
@@ -69,6 +70,8 @@ enum Verb {
     /// Exits with the command's code (128 and the signal's number if a signal ended it), or with 75 when the lease was
     /// lost for good.
     Run(Box<run::RunArgs>),
+    /// Open a shell on a leased or kept resource, in its tree, with its pinned host key
+    Ssh(ssh::SshArgs),
     /// Lease, run a command on this machine with WHARFINGER_* in its environment, and release
     Exec(run::ExecArgs),
     /// Lease, and print the lease
@@ -193,6 +196,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Serve(args) => serve::serve(&ui, &args).await,
         Verb::Run(args) => run::run(context, *args).await,
+        Verb::Ssh(args) => ssh::ssh(context, args).await,
         Verb::Exec(args) => run::exec(context, args).await,
         Verb::Lease(args) => lease::lease(context, args).await,
         Verb::Renew(args) => lease::renew(context, args).await,
