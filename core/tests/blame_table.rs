@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Claim, Core, Input, Item, Labels, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis,
+    AdminRequest, AdminVerb, Caller, Claim, Core, Input, Item, Labels, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis,
     Outcome, PoolConfig, Reply, ResourceId, Selector, Snapshot, Stage, Texts, Timestamp, Verdict, Work,
 };
 
@@ -116,7 +116,7 @@ impl Farm {
     fn lease(&mut self, host: usize, work: u64) -> LeaseId {
         let request = LeaseRequest {
             request_id: Arc::from(format!("{}", self.now.0)),
-            principal: Arc::from("ann"),
+            caller: Caller::sole_tenant("ann"),
             holder: Arc::from("agent"),
             claims: vec![Claim { selector: self.wants[host].clone(), count: 1, params: Arc::new(Texts::new()) }],
             priority: 0,
@@ -141,7 +141,7 @@ impl Farm {
         let fails = self.chance.percent(self.rates[host]);
         let outcome = if fails { Outcome::Failed } else { Outcome::Ok };
         self.served[host] += 1;
-        self.step(Input::Release { lease, principal: Arc::from("ann"), outcome, note: Arc::from(""), hold: None });
+        self.step(Input::Release { lease, caller: Caller::sole_tenant("ann"), outcome, note: Arc::from(""), hold: None });
         self.checks();
         !fails
     }
@@ -171,8 +171,8 @@ impl Farm {
 
     fn take_back(&mut self, host: usize) {
         let verb = AdminVerb::Recover(self.hosts[host]);
-        let (principal, reason) = (Arc::from("op"), Arc::from("a false alarm"));
-        self.step(Input::Admin(AdminRequest { principal, reason, verb }));
+        let (caller, reason) = (Caller::sole_tenant("op"), Arc::from("a false alarm"));
+        self.step(Input::Admin(AdminRequest { caller, reason, verb }));
         self.checks();
         assert!(!self.is_apart(host));
     }

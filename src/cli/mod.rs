@@ -31,6 +31,7 @@ mod run;
 mod select;
 #[cfg(feature = "server")]
 mod serve;
+mod ssh;
 mod text;
 #[cfg(feature = "server")]
 mod token;
@@ -113,6 +114,8 @@ enum Verb {
     /// Exits with the command's code (128 and the signal's number if a signal ended it), or with 75 when the lease was
     /// lost for good.
     Run(Box<run::RunArgs>),
+    /// Open a shell on a leased or kept resource, in its tree, with its pinned host key
+    Ssh(ssh::SshArgs),
     /// Lease, run a command on this machine with WHARFINGER_* in its environment, and release
     Exec(run::ExecArgs),
     /// Lease, and print the lease
@@ -270,6 +273,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         #[cfg(feature = "server")]
         Verb::Serve(args) => serve::serve(&ui, &args).await,
         Verb::Run(args) => run::run(context, *args).await,
+        Verb::Ssh(args) => ssh::ssh(context, args).await,
         Verb::Exec(args) => run::exec(context, args).await,
         Verb::Lease(args) => lease::lease(context, args).await,
         Verb::Renew(args) => lease::renew(context, args).await,

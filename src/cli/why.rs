@@ -16,8 +16,11 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 pub(crate) struct WhyArgs {
     /// Which
-    #[arg(value_name = "LEASE|RESOURCE", value_parser = named)]
-    id: Named,
+    #[arg(value_name = "LEASE|RESOURCE", value_parser = named, required_unless_present = "work", conflicts_with = "work")]
+    id: Option<Named>,
+    /// List the attempts of this work in its stead, the first one first
+    #[arg(long, value_name = "KEY")]
+    work: Option<String>,
     /// At most so many entries, the newest ones
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=1000))]
     limit: i32,
@@ -26,8 +29,9 @@ pub(crate) struct WhyArgs {
 /// Tells it.
 pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failure> {
     let (lease_id, resource_id) = match args.id {
-        Named::Lease(id) => (id, String::new()),
-        Named::Resource(id) => (String::new(), id),
+        Some(Named::Lease(id)) => (id, String::new()),
+        Some(Named::Resource(id)) => (String::new(), id),
+        None => return attempts(context, &args.work.unwrap_or_default()).await,
     };
     let waiting = lease_id.clone();
     let request = pb::TimelineRequest { lease_id, resource_id, limit: args.limit, ..pb::TimelineRequest::default() };
@@ -59,6 +63,44 @@ pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failur
     if !waiting.is_empty() {
         waits(context, &client, &waiting).await?;
     }
+    Ok(Exit::Ok)
+}
+
+/// The leases of a work, with what became of each.
+async fn attempts(context: &Context, work: &str) -> Result<Exit, Failure> {
+    let client = context.connect().await?;
+    // All states: ended ones too, as long as they are kept.
+    let mut request = pb::ListRequest { states: (1..=8).collect(), page_size: 1000, ..pb::ListRequest::default() };
+    let mut leases: Vec<pb::Lease> = Vec::new();
+    loop {
+        let page = client.list(request.clone()).await.map_err(|error| context.failure(error))?;
+        leases.extend(page.leases.into_iter().filter(|lease| lease.work == work));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    let ui = context.ui;
+    if ui.json {
+        ui.document(&super::json::listed("leases", &leases, None))?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = ui.table(&["LEASE", "STATE", "ATTEMPT", "RESOURCE", "ASKED", "WHY"]);
+    for lease in &leases {
+        let attempt = match (lease.tags.get("attempt"), lease.tags.get("first_attempt")) {
+            (Some(attempt), Some(first)) => format!("{attempt}, the first was {first}"),
+            (_, _) => "-".into(),
+        };
+        table.add_row(vec![
+            lease.id.clone(),
+            text::lease_state(lease).into(),
+            text::one_line(&attempt),
+            if lease.resource_id.is_empty() { "-".into() } else { lease.resource_id.clone() },
+            text::clock(lease.created_at.as_ref()),
+            text::why(lease),
+        ]);
+    }
+    ui.print(table, "no lease of this work is kept")?;
     Ok(Exit::Ok)
 }
 

@@ -128,7 +128,7 @@ fn a_host_dies_under_a_build_and_the_build_is_retried_on_the_other() {
     let marker = server.folder.path().join("tries");
     let script = format!("echo try >> {0}; test $(wc -l < {0}) -ge 2 || exec sleep 300", marker.display());
     let mut run = server
-        .command(&["run", "--pool", "copies", "--retries", "3", "--", "sh", "-c", &script])
+        .command(&["run", "--pool", "copies", "--retries", "3", "--work", "job 7", "--", "sh", "-c", &script])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -148,14 +148,20 @@ fn a_host_dies_under_a_build_and_the_build_is_retried_on_the_other() {
     // The lease, the copy and its lease on the host broke in the commit in which the host was given up.
     let id = build["id"].as_str().unwrap();
     let broken = server.json(&["get", id]);
-    if broken["state"] == "BROKEN" {
-        let subjects: Vec<_> = broken["causes"].as_array().unwrap().iter().map(|c| c["subject"].clone()).collect();
-        assert_eq!(subjects.first(), Some(&copy["id"]), "the nearest cause is the copy: {broken}");
-        assert!(subjects.contains(&host["id"]), "the chain leads to the host: {broken}");
-    } else {
-        // The connection of the holder broke first, and the holder released its lease.
-        assert_eq!(broken["outcome"], "FAILED", "{broken}");
-    }
+    // Also if the connection of the holder broke first: it keeps the lease until the server has decided.
+    assert_eq!(broken["state"], "BROKEN", "{broken}\n{}", text(&output));
+    let subjects: Vec<_> = broken["causes"].as_array().unwrap().iter().map(|c| c["subject"].clone()).collect();
+    assert_eq!(subjects.first(), Some(&copy["id"]), "the nearest cause is the copy: {broken}");
+    assert!(subjects.contains(&host["id"]), "the chain leads to the host: {broken}");
+    let told = text(&output).to_string();
+    let item = host["item"].as_str().unwrap();
+    assert!(told.contains(&format!("ACTIVE on hosts/{item} (")), "{told}");
+    assert!(told.contains(&format!("lease {id} on hosts/{item} ({}) BROKEN", copy["id"].as_str().unwrap())), "{told}");
+    let link = format!("attempt 2 of 4, the first was {id}");
+    assert!(told.contains(&link), "{told}");
+    let attempts = server.cli(&["why", "--work", "job 7"]);
+    let listed = String::from_utf8_lossy(&attempts.stdout).to_string();
+    assert!(listed.contains(id) && listed.contains("2 of 4, the first was") && listed.contains("BROKEN"), "{listed}");
     server.wait("the copy on the dead host to be gone", || {
         let state = server.json(&["resource", copy["id"].as_str().unwrap()])["state"].clone();
         (state == "GONE").then_some(())

@@ -190,3 +190,37 @@ fn a_verb_on_a_resource_that_is_gone_names_its_successor() {
         assert!(!refused.status.success() && text(&refused).contains(reason), "{name}: {}", text(&refused));
     }
 }
+
+#[test]
+fn a_shell_opens_in_the_tree_of_a_lease_with_the_pinned_key() {
+    if skip("a_shell_opens_in_the_tree_of_a_lease_with_the_pinned_key") {
+        return;
+    }
+    let mut farm = farm(1);
+    let lease = farm.active(&farm.ask("copies", "holder", false).id).lease;
+    let path = lease.access_pairs()["path"].clone();
+    let key = farm.host("a").key().display().to_string();
+    for place in [&lease.id, &lease.resource_id] {
+        let args = [
+            "ssh",
+            "-i",
+            &key,
+            place,
+            "--",
+            "sh",
+            "-c",
+            "pwd; cat hello.txt; printf '%s\\n' \"$1\"; exit 3",
+            "sh",
+            "it's $HOME",
+        ];
+        let output = farm.server.cli(&args);
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+        let printed = String::from_utf8_lossy(&output.stdout).to_string();
+        let lines: Vec<&str> = printed.lines().collect();
+        assert_eq!(lines, [path.as_str(), "hello", "it's $HOME"], "{}", text(&output));
+    }
+    // Another key at the same address is refused.
+    farm.host("a").restart_with_new_host_key();
+    let output = farm.server.cli(&["ssh", "-i", &key, &lease.resource_id, "--", "true"]);
+    assert!(!output.status.success(), "{}", text(&output));
+}

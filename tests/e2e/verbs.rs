@@ -70,7 +70,8 @@ fn a_failed_builds_copy_is_kept_until_the_hold_is_over() {
     let output = server.cli(&["run", "--pool", "copies", "--hold-on-failure", "1h", "--", "sh", "-c", script]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     let told = String::from_utf8_lossy(&output.stderr).to_string();
-    assert!(told.contains("is kept for 1h") && told.contains("wharfinger recover res_"), "{told}");
+    assert!(told.contains("is kept for 1h") && told.contains("wharfinger ssh res_"), "{told}");
+    assert!(told.contains("wharfinger recover res_") && told.contains("deletes what is in it"), "{told}");
     let kept = id(&server.wait_for_state("copies", "QUARANTINED", 1)[0]);
 
     // Its files are where `wharfinger resource` says.
@@ -79,6 +80,9 @@ fn a_failed_builds_copy_is_kept_until_the_hold_is_over() {
     let path = shown.lines().find_map(|line| line.strip_prefix("access")?.trim().strip_prefix("path=")).unwrap();
     let clue = Path::new(path).join("clue.txt");
     assert_eq!(std::fs::read_to_string(&clue).unwrap(), "clue\n");
+
+    // A shell in it, as the message says.
+    assert_eq!(done(&server, &["ssh", &kept, "--", "cat", "clue.txt"]), "clue\n");
 
     // Others go elsewhere, one after the other, and nobody comes near it.
     for _ in 0..3 {

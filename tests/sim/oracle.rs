@@ -10,6 +10,9 @@ use wharfinger_core::{
     PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Weight, Work,
 };
 
+/// When a host was given up, and its machine.
+type End = (Timestamp, Option<Arc<str>>);
+
 /// What it asks of the outside world.
 pub(crate) struct Facts<'a> {
     /// Whether a resource was other than alive within this time.
@@ -49,7 +52,7 @@ pub(crate) struct Oracle {
     pub(crate) noticed: BTreeSet<ResourceId>,
     /// When hosts were given up for their silence and are not back, by pool and domain, since the broker started or was
     /// configured; with the machine, where there is one.
-    pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<(Timestamp, Option<Arc<str>>)>>,
+    pub(crate) ended_by_silence: BTreeMap<(Arc<str>, Arc<str>), Vec<End>>,
     /// What changed since the queue was last looked at.
     changes: Changes,
     /// Preparations that failed on each resource since work last went well on it, and the number of repairs of its pool, at

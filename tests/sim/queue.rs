@@ -39,7 +39,7 @@ struct Slot<'a> {
     /// The resource, or `None` for a slot that exists by configuration only.
     row: Option<&'a Resource>,
     /// The inventory entry behind a slot that exists by configuration only.
-    item: Option<&'a wharfinger_core::Item>,
+    item: Option<&'a Item>,
 }
 
 /// Leases that are granted together.

@@ -102,7 +102,7 @@ fn a_waiter_that_gives_up_is_told_what_it_waited_for() {
     let lease = w.ask(LeaseRequest { queue_for: Some(Millis::secs(30)), ..want("hosts") });
     w.fails(Kind::Provision, Blame::Configuration);
     w.pass(Millis::secs(29));
-    let explained = w.core.explain(lease, w.core.now()).unwrap();
+    let explained = w.core.explain(lease, w.core.now(), &Scope::All).unwrap();
     let blocker = explained.blockers.first().unwrap().clone();
     assert!(blocker.detail.contains("h1 can't be made ready"), "{blocker:?}");
     w.pass(Millis::secs(2));

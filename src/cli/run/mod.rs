@@ -5,12 +5,13 @@
 //! checks the resource: if it finds it mangled the lease breaks, and the command runs again elsewhere, as if the break had
 //! come first. Whose fault it was is told, if the broker knows soon enough.
 
-mod env;
+pub(crate) mod env;
 mod here;
 mod input;
 mod land;
-mod place;
+pub(crate) mod place;
 pub(crate) mod signals;
+mod unsettled;
 mod wait;
 
 use super::connect::Context;
@@ -26,8 +27,9 @@ use input::Input;
 use place::{Place, Printer, ProxyCommand, Work};
 use signals::{Signal, Signals};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use unsettled::Unsettled;
 use wait::Waited;
 use wharfinger_adapter::{COMMAND_BYTES_MAX, ShellError};
 use wharfinger_copies::LandRequest;
@@ -135,8 +137,8 @@ enum Attempt {
     Done(Exit),
     /// The lease or its host was lost, and another may do.
     Again,
-    /// The resource could not be reached from here, and another may be.
-    Elsewhere { avoid: String, why: String },
+    /// The resource could not be reached from here, and another may be. `unsettled`: its lease, if the command ran there.
+    Elsewhere { avoid: String, why: String, unsettled: Option<Unsettled> },
 }
 
 async fn attempts(
@@ -144,6 +146,23 @@ async fn attempts(
     args: Common,
     place: Where,
     land: Option<land::LandArgs>,
+) -> Result<Exit, Failure> {
+    let mut unsettled = Vec::new();
+    let ended = try_all(context, args, place, land, &mut unsettled).await;
+    // One who wants us to stop does not wait for a verdict.
+    let patient = !matches!(ended, Ok(Exit::Command(code)) if code > 128);
+    for lease in unsettled {
+        lease.finish(patient).await;
+    }
+    ended
+}
+
+async fn try_all(
+    context: &Context,
+    args: Common,
+    place: Where,
+    land: Option<land::LandArgs>,
+    unsettled: &mut Vec<Unsettled>,
 ) -> Result<Exit, Failure> {
     let mut context = context.clone();
     context.ui.quiet = args.quiet;
@@ -155,6 +174,8 @@ async fn attempts(
     let land = land.and_then(|land| land.request(&first_id).transpose()).transpose()?;
     let client = context.connect_patient().await?;
     let mut unreached = None;
+    let all = u64::from(args.retries) + 1;
+    let mut first_lease: Option<String> = None;
     for attempt in 0..=args.retries {
         if attempt > 0 {
             if let Where::There { input: Some(input), .. } = &place
@@ -168,14 +189,21 @@ async fn attempts(
             }
             // Told from the first, and still the same if all of this is started again with the same id.
             request.request_id = format!("{first_id}-{}", attempt + 1);
-            ui.event(&format!("trying again elsewhere ({} of {})", attempt + 1, u64::from(args.retries) + 1));
+            let first = first_lease.as_deref().unwrap_or("lost");
+            ui.event(&format!("trying again elsewhere: attempt {} of {all}, the first was {first}", attempt + 1));
+            // Told by `why` and `get`, which link the attempts.
+            request.tags.insert("attempt".into(), format!("{} of {all}", attempt + 1));
+            request.tags.insert("first_attempt".into(), first.into());
         }
         let guard = client.acquire(request.clone()).await.map_err(|error| context.failure(error))?;
-        let one = One { context: &context, client: &client, args: &args, place: &place, land: land.as_ref() };
+        first_lease.get_or_insert_with(|| guard.id().to_string());
+        let on = OnceLock::new();
+        let one = One { context: &context, client: &client, args: &args, place: &place, land: land.as_ref(), on };
         match one.attempt(guard, &mut signals).await? {
             Attempt::Done(exit) => return Ok(exit),
             Attempt::Again => {}
-            Attempt::Elsewhere { avoid, why } => {
+            Attempt::Elsewhere { avoid, why, unsettled: lease } => {
+                unsettled.extend(lease);
                 request.avoid.push(avoid);
                 unreached = Some(why);
             }
@@ -196,6 +224,8 @@ struct One<'a> {
     args: &'a Common,
     place: &'a Where,
     land: Option<&'a LandRequest>,
+    /// The machine and the resource of the lease, once it is active: an ended lease does not name them.
+    on: OnceLock<String>,
 }
 
 impl One<'_> {
@@ -211,7 +241,8 @@ impl One<'_> {
             Waited::Lost(lost) => return self.lost(&lost),
             Waited::Interrupted(signal) => return Ok(self.interrupted(guard, signal, signals).await),
         };
-        ui.event(&format!("lease {} ACTIVE on {}{}", lease.id, lease.resource_id, at_path(&lease)));
+        let on = self.on.get_or_init(|| on_machine(&lease));
+        ui.event(&format!("lease {} ACTIVE on {on}{}", lease.id, at_path(&lease)));
         let place = match self.place {
             Where::Here => Place::Here,
             Where::There { identity, proxy, .. } => match Place::there(&lease, identity.as_deref(), *proxy) {
@@ -365,16 +396,9 @@ impl One<'_> {
                 _ => failure,
             });
         }
-        let ui = self.context.ui;
-        match lost {
-            Lost::Ended(lease) => ui.event(&format!("lease {} {}", lease.id, text::lease_state(lease))),
-            _ => ui.event(&lost.to_string()),
-        }
-        for cause in text::causes(&lease.causes) {
-            ui.event(&format!("  {cause}"));
-        }
+        unsettled::tell(self.context.ui, self.on.get().map_or("", String::as_str), lost);
         if is_the_works_fault(lease) {
-            ui.event("the work is to blame: it is not run again");
+            self.context.ui.event("the work is to blame: it is not run again");
             return Ok(Attempt::Done(Exit::Command(1)));
         }
         Ok(Attempt::Again)
@@ -417,7 +441,8 @@ impl One<'_> {
         let released = self.release_and_hold(guard, outcome.into(), note, self.args.hold_on_failure).await;
         if let Some(hold) = self.args.hold_on_failure.filter(|_| released.is_some()) {
             let (id, hold) = (&lease.resource_id, text::span_text(hold));
-            self.context.ui.event(&format!("{id} is kept for {hold}; wharfinger recover {id} gives it back before"));
+            self.context.ui.event(&format!("{id} is kept for {hold}: wharfinger ssh {id} opens a shell in it"));
+            self.context.ui.event(&format!("wharfinger recover {id} gives it back before, and deletes what is in it"));
         }
         if let Some(released) = released.filter(|_| outcome == Outcome::Failed) {
             self.tell_finding(&released, signals.as_mut()).await;
@@ -515,8 +540,8 @@ impl One<'_> {
             ShellError::NotReached(_) | ShellError::WrongHost(_) => {
                 Ok(self.unreached(guard, lease, &text, pb::Outcome::Ok).await)
             }
-            // It may have run, and may run on.
-            ShellError::Unreachable(_) => Ok(self.unreached(guard, lease, &text, pb::Outcome::Failed).await),
+            // It may have run, and may run on. The server decides whether its host is lost.
+            ShellError::Unreachable(_) => Ok(self.host_lost(guard, lease, &text).await),
             ShellError::Refused(_) if self.has_the_leases_key(lease) => {
                 Ok(self.unreached(guard, lease, &text, pb::Outcome::Ok).await)
             }
@@ -543,6 +568,19 @@ impl One<'_> {
         !named && lease.private_key().is_some()
     }
 
+    /// The host was lost under the command. The lease is kept until the server has decided, and the command runs elsewhere.
+    async fn host_lost(&self, guard: LeaseGuard, lease: &pb::Lease, why: &str) -> Attempt {
+        let ui = self.context.ui;
+        let on = on_machine(lease);
+        ui.event(&format!("{on} was lost while the command ran: {why}"));
+        if let Err(error) = guard.report_unreached(why).await {
+            ui.warn(&format!("the report did not reach the server: {error}"));
+        }
+        let seen = format!("the host was lost while the command ran: {why}");
+        let unsettled = Some(Unsettled::keep(ui, guard, on, seen));
+        Attempt::Elsewhere { avoid: lease.resource_id.clone(), why: why.to_string(), unsettled }
+    }
+
     /// The host could not be reached from here. The server decides whether the host is at fault, and meanwhile the command
     /// runs elsewhere.
     async fn unreached(&self, guard: LeaseGuard, lease: &pb::Lease, why: &str, outcome: pb::Outcome) -> Attempt {
@@ -552,7 +590,7 @@ impl One<'_> {
             ui.warn(&format!("the report did not reach the server: {error}"));
         }
         self.release(guard, outcome, why).await;
-        Attempt::Elsewhere { avoid: lease.resource_id.clone(), why: why.to_string() }
+        Attempt::Elsewhere { avoid: lease.resource_id.clone(), why: why.to_string(), unsettled: None }
     }
 
     /// Releases. A release that fails is printed and is no error: the lease then ends by its TTL.
@@ -648,6 +686,12 @@ impl Told {
 /// Whether a lease broke for its work, which was there when several resources were lost or mangled.
 fn is_the_works_fault(lease: &pb::Lease) -> bool {
     lease.causes.last().is_some_and(|cause| cause.reason == WORK_BLAMED)
+}
+
+/// The resource, with its machine where it has a name.
+fn on_machine(lease: &pb::Lease) -> String {
+    let machine = text::machine(lease.access.as_ref());
+    if machine == "-" { lease.resource_id.clone() } else { format!("{machine} ({})", lease.resource_id) }
 }
 
 fn at_path(lease: &pb::Lease) -> String {

@@ -135,7 +135,7 @@ impl Place {
 }
 
 /// `local` means the broker's machine; the boot id tells whether that is this one.
-fn same_machine(boot_id: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn same_machine(boot_id: Option<&str>) -> Result<(), Failure> {
     let own = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     match boot_id {
         Some(other) if !own.is_empty() && own.trim() != other => Err(Failure::new(
@@ -200,7 +200,7 @@ fn no_key(lease: &pb::Lease, address: &str) -> Failure {
     }
 }
 
-fn own_key() -> Option<PathBuf> {
+pub(crate) fn own_key() -> Option<PathBuf> {
     let folder = std::env::home_dir()?.join(".ssh");
     ["id_ed25519", "id_ecdsa"].into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
