@@ -171,8 +171,9 @@ pub struct Access {
     /// Absolute path of the directory that holds the working copies of several repositories. `path` is the default one of them.
     #[prost(string, tag = "9")]
     pub root: ::prost::alloc::string::String,
-    /// Everything else that the adapter reports. Open set: ignore unknown keys. Working copies: warmth, changed_files, sparse, depth,
-    /// and with several repositories commit.DIRECTORY, base.DIRECTORY, repository.DIRECTORY, sparse.DIRECTORY.
+    /// Everything else that the adapter reports. Open set: ignore unknown keys. machine: POOL/ITEM, where there is one. Hosts: containment
+    /// (cgroup, marks), limits. Working copies: these of their host, warmth, changed_files, sparse, depth, and with several
+    /// repositories commit.DIRECTORY, base.DIRECTORY, repository.DIRECTORY, sparse.DIRECTORY.
     #[prost(map = "string, string", tag = "15")]
     pub more: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -250,7 +251,7 @@ pub struct Doubt {
     #[prost(string, tag = "1")]
     pub detail: ::prost::alloc::string::String,
 }
-/// Whose fault a failure was, and the evidence. The strongest finding stays: WORK over RESOURCE over UNDECIDED.
+/// Whose fault a failure was, and the evidence. The strongest finding stays: WORK over RESOURCE over UNDECIDED over OPEN.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Finding {
     /// Party at fault. Later versions may add values: treat an unknown one as UNDECIDED.
@@ -284,6 +285,8 @@ pub mod finding {
         Resource = 2,
         /// The work failed on several resources whose checks pass.
         Work = 3,
+        /// A check is under way. A Watch of the lease reports what it finds.
+        Open = 4,
     }
     impl Fault {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -296,6 +299,7 @@ pub mod finding {
                 Self::Undecided => "FAULT_UNDECIDED",
                 Self::Resource => "FAULT_RESOURCE",
                 Self::Work => "FAULT_WORK",
+                Self::Open => "FAULT_OPEN",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -305,6 +309,7 @@ pub mod finding {
                 "FAULT_UNDECIDED" => Some(Self::Undecided),
                 "FAULT_RESOURCE" => Some(Self::Resource),
                 "FAULT_WORK" => Some(Self::Work),
+                "FAULT_OPEN" => Some(Self::Open),
                 _ => None,
             }
         }
@@ -439,12 +444,15 @@ pub struct Resource {
     /// Why evidence against it has no consequence yet: the brake, or a dry run. SUSPECT only.
     #[prost(string, tag = "31")]
     pub held: ::prost::alloc::string::String,
-    /// Work that failed on it in a row, oldest first. A success empties the list.
+    /// Latest failures of work on it, oldest first, until nothing speaks against it any more. At most 8.
     #[prost(message, repeated, tag = "32")]
     pub failures: ::prost::alloc::vec::Vec<WorkFailure>,
     /// How a holder reaches it. Holds no credentials.
     #[prost(message, optional, tag = "33")]
     pub access: ::core::option::Option<Access>,
+    /// Number of slots in use whose lease has ended, and which are being cleaned.
+    #[prost(int32, tag = "34")]
+    pub slots_in_cleaning: i32,
 }
 /// A lease whose work failed, as its holder reported.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -534,6 +542,9 @@ pub struct Pool {
     /// Number of resources in each state that has some.
     #[prost(message, repeated, tag = "23")]
     pub resources: ::prost::alloc::vec::Vec<StateCount>,
+    /// Number of slots whose lease has ended, and which are being cleaned. `leases` counts them too.
+    #[prost(int32, tag = "24")]
+    pub slots_in_cleaning: i32,
 }
 /// Number of resources in one state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -551,10 +562,10 @@ pub struct Brake {
     /// Value of the pool's domain label. Empty: the whole pool. "\*": all hosts, the server's own network.
     #[prost(string, tag = "1")]
     pub domain: ::prost::alloc::string::String,
-    /// Number of resources that could be in trouble.
+    /// Number of hosts that could be in trouble, with those that were lost within the brake's window and are not back.
     #[prost(int32, tag = "2")]
     pub members: i32,
-    /// Number of resources in trouble, with those that ended for it within the brake's window.
+    /// Number of hosts in trouble now, with those that were lost within the brake's window and are not back.
     #[prost(int32, tag = "3")]
     pub troubled: i32,
     /// Time since which the brake is on.
@@ -601,9 +612,38 @@ pub struct Item {
     /// The configuration enables it.
     #[prost(bool, tag = "2")]
     pub enabled: bool,
-    /// Resource that stands for it now.
+    /// Resource that stands for it now. Not set: none does.
     #[prost(string, tag = "3")]
     pub resource_id: ::prost::alloc::string::String,
+    /// Order by which it gets no new leases.
+    #[prost(message, optional, tag = "4")]
+    pub cordoned: ::core::option::Option<Order>,
+    /// Order by which it gets no new leases, and no resource stands for it once the last lease has ended.
+    #[prost(message, optional, tag = "5")]
+    pub drained: ::core::option::Option<Order>,
+    /// Order by which it gets no new leases, and stays as it is once the last lease has ended.
+    #[prost(message, optional, tag = "6")]
+    pub held: ::core::option::Option<Order>,
+    /// Pool.
+    #[prost(string, tag = "7")]
+    pub pool: ::prost::alloc::string::String,
+}
+/// An operator's order on a machine. It holds until an operator withdraws it, whatever becomes of the resources that stand for
+/// the machine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Order {
+    /// Operator that gave it.
+    #[prost(string, tag = "1")]
+    pub by: ::prost::alloc::string::String,
+    /// Reason of the operator.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Time at which it was given.
+    #[prost(message, optional, tag = "3")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Time at which it ends by itself. Not set: an operator withdraws it.
+    #[prost(message, optional, tag = "4")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// One entry of the audit trail.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -892,7 +932,7 @@ pub struct LeaseRequest {
     #[prost(bool, tag = "15")]
     pub replace: bool,
     /// Name of the work, the same each time that it is tried: a job and its commit. The server compares failures by it to find
-    /// whose fault they are. At most 256 bytes. Absent: the params, or without any the holder.
+    /// whose fault they are. At most 256 bytes. Absent: the work is never blamed.
     #[prost(string, tag = "16")]
     pub work: ::prost::alloc::string::String,
     /// Ids of resources that failed this work before, at most 16: others go first. A working copy stands for its host too.
@@ -2393,6 +2433,9 @@ pub struct GetResourceRequest {
     /// The answer is not older than this revision: see LeaseService.
     #[prost(uint64, tag = "2")]
     pub min_revision: u64,
+    /// Machine, in place of resource_id: the resource that stands for it now.
+    #[prost(string, tag = "3")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.GetResource.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2407,7 +2450,7 @@ pub struct GetResourceResponse {
 /// Request of AdminService.Cordon.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CordonRequest {
-    /// Resource. Exclusive with `pool`.
+    /// Resource. Exclusive with `pool` and `machine`.
     #[prost(string, tag = "1")]
     pub resource_id: ::prost::alloc::string::String,
     /// Whole pool, in place of resource_id.
@@ -2416,6 +2459,9 @@ pub struct CordonRequest {
     /// Reason for the audit trail. At most 4,096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Cordon.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2426,11 +2472,15 @@ pub struct CordonResponse {
     /// The pool. Not set if the request named a resource.
     #[prost(message, optional, tag = "2")]
     pub pool: ::core::option::Option<Pool>,
+    /// Machine that the command is an order on: it outlives the resource. Not set: the resource stands for no machine, and the
+    /// order ends with it.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.Uncordon.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UncordonRequest {
-    /// Resource. Exclusive with `pool`.
+    /// Resource. Exclusive with `pool` and `machine`.
     #[prost(string, tag = "1")]
     pub resource_id: ::prost::alloc::string::String,
     /// Whole pool, in place of resource_id.
@@ -2439,6 +2489,9 @@ pub struct UncordonRequest {
     /// Reason for the audit trail. At most 4,096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Uncordon.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2449,6 +2502,10 @@ pub struct UncordonResponse {
     /// The pool. Not set if the request named a resource.
     #[prost(message, optional, tag = "2")]
     pub pool: ::core::option::Option<Pool>,
+    /// Machine that the command is an order on: it outlives the resource. Not set: the resource stands for no machine, and the
+    /// order ends with it.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.Drain.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2462,6 +2519,9 @@ pub struct DrainRequest {
     /// Time from now after which live leases are broken. Absent: never.
     #[prost(message, optional, tag = "3")]
     pub deadline: ::core::option::Option<::prost_types::Duration>,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Drain.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2469,6 +2529,33 @@ pub struct DrainResponse {
     /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Resource>,
+    /// Machine that the command is an order on: it outlives the resource. Not set: the resource stands for no machine, and the
+    /// order ends with it.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
+}
+/// Request of AdminService.Undrain.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UndrainRequest {
+    /// Resource. Exclusive with `machine`.
+    #[prost(string, tag = "1")]
+    pub resource_id: ::prost::alloc::string::String,
+    /// Reason for the audit trail. At most 4,096 bytes.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "3")]
+    pub machine: ::prost::alloc::string::String,
+}
+/// Answer of AdminService.Undrain.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UndrainResponse {
+    /// The resource. Not set: no resource stands for the machine now.
+    #[prost(message, optional, tag = "1")]
+    pub resource: ::core::option::Option<Resource>,
+    /// Machine that the command is an order on. Not set: the resource stands for no machine.
+    #[prost(message, optional, tag = "2")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.Check.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2479,6 +2566,9 @@ pub struct CheckRequest {
     /// Reason for the audit trail. At most 4,096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Check.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2486,6 +2576,9 @@ pub struct CheckResponse {
     /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Resource>,
+    /// Machine that the resource stands for. Not set: it stands for none.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.Taint.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2496,6 +2589,9 @@ pub struct TaintRequest {
     /// Reason for the audit trail. At most 4,096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Taint.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2503,6 +2599,9 @@ pub struct TaintResponse {
     /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Resource>,
+    /// Machine that the resource stands for. Not set: it stands for none.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.Quarantine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2513,6 +2612,9 @@ pub struct QuarantineRequest {
     /// Reason for the audit trail. Required. At most 4,096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Quarantine.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2520,8 +2622,12 @@ pub struct QuarantineResponse {
     /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Resource>,
+    /// Machine that the command is an order on: it outlives the resource. Not set: the resource stands for no machine, and the
+    /// order ends with it.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
-/// Request of AdminService.Hold. Exactly one of resource_id and lease_id is set.
+/// Request of AdminService.Hold. Exactly one of resource_id, lease_id and machine is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HoldRequest {
     /// Resource.
@@ -2536,6 +2642,9 @@ pub struct HoldRequest {
     /// Time to keep it. Then it returns to service by way of a check.
     #[prost(message, optional, tag = "4")]
     pub hold: ::core::option::Option<::prost_types::Duration>,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "5")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Hold.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2543,6 +2652,10 @@ pub struct HoldResponse {
     /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Resource>,
+    /// Machine that the command is an order on: it outlives the resource. Not set: the resource stands for no machine, and the
+    /// order ends with it.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.Recover.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2553,6 +2666,9 @@ pub struct RecoverRequest {
     /// Reason for the audit trail. At most 4,096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Recover.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2560,6 +2676,10 @@ pub struct RecoverResponse {
     /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Resource>,
+    /// Machine that the command is an order on: it outlives the resource. Not set: the resource stands for no machine, and the
+    /// order ends with it.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.Recycle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2570,6 +2690,9 @@ pub struct RecycleRequest {
     /// Reason for the audit trail. At most 4,096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.Recycle.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2577,6 +2700,9 @@ pub struct RecycleResponse {
     /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Resource>,
+    /// Machine that the resource stands for. Not set: it stands for none.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.ForceDestroy.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2587,6 +2713,9 @@ pub struct ForceDestroyRequest {
     /// Reason for the audit trail. Required. At most 4,096 bytes.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Machine, in place of resource_id: POOL/ITEM, or the item alone where only one pool has it.
+    #[prost(string, tag = "4")]
+    pub machine: ::prost::alloc::string::String,
 }
 /// Answer of AdminService.ForceDestroy.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2594,6 +2723,9 @@ pub struct ForceDestroyResponse {
     /// The resource.
     #[prost(message, optional, tag = "1")]
     pub resource: ::core::option::Option<Resource>,
+    /// Machine that the resource stands for. Not set: it stands for none.
+    #[prost(message, optional, tag = "3")]
+    pub machine: ::core::option::Option<Item>,
 }
 /// Request of AdminService.Break.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2699,8 +2831,11 @@ pub mod admin_service_client {
     use tonic::codegen::http::Uri;
     /// Service of operators.
     ///
-    /// Every command is valid in every state, and leaves an entry with actor and reason in the audit trail. No command fails a
-    /// waiting lease. For min_revision see LeaseService.
+    /// Every command is valid in every state but GONE, and leaves an entry with actor and reason in the audit trail. No command
+    /// fails a waiting lease. For min_revision see LeaseService.
+    ///
+    /// A command on a resource that stands for a machine (an entry of an inventory) is an order on the machine. The order holds over
+    /// reboots, new resources, reloads, restarts and failovers, until an operator withdraws it.
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2903,7 +3038,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.AdminService", "Cordon"));
             self.inner.unary(req, path, codec).await
         }
-        /// Allows new leases again.
+        /// Allows new leases again, and ends a drain.
         pub async fn uncordon(
             &mut self,
             request: impl tonic::IntoRequest<super::UncordonRequest>,
@@ -2928,7 +3063,8 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.AdminService", "Uncordon"));
             self.inner.unary(req, path, codec).await
         }
-        /// Stops new leases on a resource, and destroys it when the last lease ends, or at the deadline.
+        /// Stops new leases on a resource, and destroys it when the last lease ends, or at the deadline. A drained machine stays away
+        /// until Undrain.
         pub async fn drain(
             &mut self,
             request: impl tonic::IntoRequest<super::DrainRequest>,
@@ -2948,6 +3084,31 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("wharfinger.v1.AdminService", "Drain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a drain.
+        pub async fn undrain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UndrainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UndrainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.AdminService/Undrain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.AdminService", "Undrain"));
             self.inner.unary(req, path, codec).await
         }
         /// Puts a resource in doubt: it is checked now.
@@ -3235,7 +3396,7 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::CordonRequest>,
         ) -> std::result::Result<tonic::Response<super::CordonResponse>, tonic::Status>;
-        /// Allows new leases again.
+        /// Allows new leases again, and ends a drain.
         async fn uncordon(
             &self,
             request: tonic::Request<super::UncordonRequest>,
@@ -3243,11 +3404,17 @@ pub mod admin_service_server {
             tonic::Response<super::UncordonResponse>,
             tonic::Status,
         >;
-        /// Stops new leases on a resource, and destroys it when the last lease ends, or at the deadline.
+        /// Stops new leases on a resource, and destroys it when the last lease ends, or at the deadline. A drained machine stays away
+        /// until Undrain.
         async fn drain(
             &self,
             request: tonic::Request<super::DrainRequest>,
         ) -> std::result::Result<tonic::Response<super::DrainResponse>, tonic::Status>;
+        /// Ends a drain.
+        async fn undrain(
+            &self,
+            request: tonic::Request<super::UndrainRequest>,
+        ) -> std::result::Result<tonic::Response<super::UndrainResponse>, tonic::Status>;
         /// Puts a resource in doubt: it is checked now.
         async fn check(
             &self,
@@ -3307,8 +3474,11 @@ pub mod admin_service_server {
     }
     /// Service of operators.
     ///
-    /// Every command is valid in every state, and leaves an entry with actor and reason in the audit trail. No command fails a
-    /// waiting lease. For min_revision see LeaseService.
+    /// Every command is valid in every state but GONE, and leaves an entry with actor and reason in the audit trail. No command
+    /// fails a waiting lease. For min_revision see LeaseService.
+    ///
+    /// A command on a resource that stands for a machine (an entry of an inventory) is an order on the machine. The order holds over
+    /// reboots, new resources, reloads, restarts and failovers, until an operator withdraws it.
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
         inner: Arc<T>,
@@ -3684,6 +3854,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DrainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.AdminService/Undrain" => {
+                    #[allow(non_camel_case_types)]
+                    struct UndrainSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::UndrainRequest>
+                    for UndrainSvc<T> {
+                        type Response = super::UndrainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UndrainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::undrain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UndrainSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
