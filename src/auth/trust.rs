@@ -104,17 +104,17 @@ impl Trust {
     pub(crate) async fn ended(&self, identity: &Identity) -> AuthError {
         let mut news = self.0.subscribe();
         loop {
-            let stands = match (&**news.borrow_and_update(), &identity.proof) {
-                (Known::Tokens(tokens), Proof::Token(id)) => {
-                    tokens.get(id).is_some_and(|token| token.tenant == identity.tenant && token.roles == identity.roles)
-                }
-                (Known::Everyone, Proof::Local | Proof::None) => true,
-                (Known::Tokens(_), Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => false,
+            // Who is known now, and until when.
+            let known = match (&**news.borrow_and_update(), &identity.proof) {
+                (Known::Tokens(tokens), Proof::Token(id)) => tokens
+                    .get(id)
+                    .filter(|token| token.tenant == identity.tenant && token.roles == identity.roles)
+                    .map(|token| token.expires.into_iter().chain(identity.expires).min()),
+                (Known::Everyone, Proof::Local | Proof::None) => Some(identity.expires),
+                (Known::Tokens(_), Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => None,
             };
-            if !stands {
-                return AuthError::Revoked;
-            }
-            let left = identity.expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
+            let Some(expires) = known else { return AuthError::Revoked };
+            let left = expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
             let expiry = async {
                 match left {
                     Some(left) => tokio::time::sleep(left).await,
