@@ -151,20 +151,21 @@ impl Trust {
     pub(crate) async fn ended(&self, identity: &Identity) -> AuthError {
         let mut news = self.0.subscribe();
         loop {
-            let stands = match (&**news.borrow_and_update(), &identity.proof) {
-                (Known::Listed { tokens, .. }, Proof::Token(id)) => {
-                    tokens.get(id).is_some_and(|token| token.tenant == identity.tenant && token.roles == identity.roles)
-                }
+            // Who is known now, and until when.
+            let known = match (&**news.borrow_and_update(), &identity.proof) {
+                (Known::Listed { tokens, .. }, Proof::Token(id)) => tokens
+                    .get(id)
+                    .filter(|token| token.tenant == identity.tenant && token.roles == identity.roles)
+                    .map(|token| token.expires.into_iter().chain(identity.expires).min()),
                 (Known::Listed { certificates, .. }, Proof::Certificate(uri)) => grant(certificates, uri)
-                    .is_some_and(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles),
-                // The connection of a certificate that ended or was revoked is cut.
-                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_)) => true,
-                (Known::Listed { .. }, Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => false,
+                    .filter(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles)
+                    .map(|_| identity.expires),
+                // The connection of a certificate that was revoked is cut.
+                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_)) => Some(identity.expires),
+                (Known::Listed { .. }, Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => None,
             };
-            if !stands {
-                return AuthError::Revoked;
-            }
-            let left = identity.expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
+            let Some(expires) = known else { return AuthError::Revoked };
+            let left = expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
             let expiry = async {
                 match left {
                     Some(left) => tokio::time::sleep(left).await,

@@ -93,6 +93,9 @@ struct World {
     follows: Follower,
     /// The tokens' texts.
     tokens: Vec<String>,
+    /// The callers that both servers know, and as they knew them at first.
+    trust: Trust,
+    known: Vec<StaticToken>,
     _engine: DropGuard,
 }
 
@@ -108,7 +111,7 @@ async fn world(max: u32, slots: u32, callers: &[Who]) -> (World, Vec<Bearer>) {
         bearers.push(Bearer(Some(format!("Bearer {}", new.text).parse().unwrap())));
         tokens.push(new.text);
     }
-    let trust = Trust::tokens(known).unwrap();
+    let trust = Trust::tokens(known.clone()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("w.db")).await.unwrap();
     let (fake, adapters, stop) = (Fake::new("p", TRAITS), Adapters::default(), CancellationToken::new());
@@ -125,7 +128,7 @@ async fn world(max: u32, slots: u32, callers: &[Who]) -> (World, Vec<Bearer>) {
     engine.handle.leadership().lead(KEY);
     let credentials = CredentialSources::default();
     credentials.set("p", PoolCredentials::Source(Arc::new(OneKey)));
-    let sources = AnswerSources { credentials, trust, ..AnswerSources::default() };
+    let sources = AnswerSources { credentials, trust: trust.clone(), ..AnswerSources::default() };
     let leader = serving_for(RpcLimits::default(), engine.handle.clone(), sources.clone()).await;
     let max_age = Duration::from_secs(60);
     let follows = engine::follow(engine::FollowConfig {
@@ -147,6 +150,8 @@ async fn world(max: u32, slots: u32, callers: &[Who]) -> (World, Vec<Bearer>) {
         follower: Server::over(follower).await,
         follows,
         tokens,
+        trust,
+        known,
         _engine: stop.drop_guard(),
     };
     (world, bearers)

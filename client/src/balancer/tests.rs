@@ -1,4 +1,5 @@
 use super::*;
+use std::time::Duration;
 use crate::pb;
 use crate::pb::LeaseState;
 use crate::testing::{bookmark, lease, Broker};

@@ -86,6 +86,7 @@ async fn a_call_that_goes_on_ends_with_its_token_and_with_its_roles() {
         (Some(vec![StaticToken { roles: Roles::of(&[Role::Reader]), ..known.clone() }]), AuthError::Revoked),
         (Some(vec![StaticToken { tenant: "else".into(), ..known.clone() }]), AuthError::Revoked),
         (None, AuthError::Revoked),
+        (Some(vec![StaticToken { expires: Some(UNIX_EPOCH), ..known.clone() }]), AuthError::Expired),
     ] {
         let trust = Trust::tokens([known.clone(), other.clone()]).unwrap();
         let who = trust.identify(at(NEAR), &headers(&[("authorization", &good)])).unwrap();

@@ -262,3 +262,46 @@ async fn a_foreign_lease_is_refused_with_the_same_bytes_as_one_that_never_was() 
     assert!(listed.iter().all(|found| found.id == own.id), "{listed:?}");
     drop(world.follows);
 }
+
+/// Each method, by a bearer whose token has expired or was taken away since.
+#[tokio::test]
+async fn each_method_refuses_a_token_that_has_expired_or_is_gone() {
+    let callers: Vec<Who> = CALLERS.iter().filter_map(|(_, who)| *who).collect();
+    let (world, bearers) = world(2, 8, &callers).await;
+    let (owner, admin) = (&bearers[OWNER - 1], &bearers[ADMIN - 1]);
+    let lease = lease_of(&world, owner).await;
+    let mut open = Vec::new();
+    for server in [&world.leader, &world.follower] {
+        let request = pb::WatchRequest { lease_ids: vec![lease.id.clone()], ..Default::default() };
+        open.push(server.lease.clone().watch(owner.call(request)).await.unwrap().into_inner());
+    }
+    let past = Some(std::time::UNIX_EPOCH + Duration::from_secs(1));
+    let expired = world.known.iter().cloned().map(|token| StaticToken { expires: past, ..token }).collect();
+    for (known, refused) in [(expired, "Unauthenticated TOKEN_EXPIRED"), (Vec::new(), "Unauthenticated TOKEN_UNKNOWN")]
+    {
+        world.trust.set(Some(known)).unwrap();
+        for (method, _) in &TABLE {
+            for by in [owner, admin] {
+                for server in [&world.leader, &world.follower] {
+                    assert_eq!(outcome(call(server, by, method, &lease, fresh()).await), refused, "{method}");
+                }
+            }
+        }
+    }
+    // What was open has ended, too.
+    for mut stream in open {
+        let end = loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the end has a reason"),
+                Err(status) => break outcome::<()>(Err(status)),
+            }
+        };
+        assert_eq!(end, "Unauthenticated TOKEN_EXPIRED", "the change that came first ended it");
+    }
+    // Known again, it is the same caller, and its lease is there.
+    world.trust.set(Some(world.known.clone())).unwrap();
+    for server in [&world.leader, &world.follower] {
+        assert_eq!(outcome(call(server, owner, "LeaseService/Get", &lease, fresh()).await), OK);
+    }
+}
