@@ -9,7 +9,7 @@ const REMEDY: &str = "WHARFINGER_REGENERATE=1 cargo test --workspace --test gene
 
 /// The generated code and the descriptors.
 fn generate() -> (Vec<u8>, Vec<u8>) {
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     let names = ["wharfinger/v1/types.proto", "wharfinger/v1/lease.proto", "wharfinger/v1/admin.proto"];
     let files = protox::compile(names, [proto]).unwrap();
     let descriptors = files.encode_to_vec();
@@ -28,7 +28,7 @@ fn generate() -> (Vec<u8>, Vec<u8>) {
 #[test]
 fn the_generated_code_is_that_of_the_api() {
     let (code, descriptors) = generate();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pb");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/pb");
     for (name, fresh) in [("generated.rs", code), ("descriptors.binpb", descriptors)] {
         let path = folder.join(name);
         if std::env::var_os("WHARFINGER_REGENERATE").is_some() {
