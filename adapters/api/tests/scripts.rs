@@ -174,7 +174,7 @@ fn a_slots_group_ends_what_took_its_marks_away() {
             };
             let tree = group("tree ");
             let run = |line: &str, exit| outside(shell, &guard, &[&fence, token, number, "sh", "-c", line], exit);
-            let left = "ulimit -S -w unlimited; cd / && env -i setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $!";
+            let left = LEAVE;
             let pid: u32 = run(left, 0).trim().parse().unwrap();
             let is = run("cat /proc/self/cgroup", 0);
             assert!(is.contains(tree.file_name().unwrap().to_str().unwrap()), "{is}");
@@ -200,6 +200,80 @@ fn a_slots_group_ends_what_took_its_marks_away() {
         std::fs::write(&note, format!("{text}tree /etc\ntree /nowhere/../wharfinger/{name}\n")).unwrap();
         assert_eq!(outside(shell, &reap, &[&lease, &fence, "9", number], 0), "0\n");
         outside(shell, &guard, &[&fence, "9", number, "true"], 113);
+    }
+}
+
+/// Leaves a process behind that has no mark of its lease, and returns its id.
+const LEAVE: &str = "ulimit -S -w unlimited 2>/dev/null; { cd / && exec env -i setsid sleep 300; } </dev/null >/dev/null 2>&1 & echo $!";
+
+fn lives(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_login_enters_the_group_by_the_lines_of_the_document() {
+    if wharfinger_testkit::cgroup().is_none() {
+        return;
+    }
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/fencing.md")).unwrap();
+    let lines: Vec<&str> = page.lines().skip_while(|line| !line.contains("    note=$")).take(2).collect();
+    assert!(lines.len() == 2 && lines[1].contains("cgroup.procs"), "{lines:?}");
+    let set = text("api", &["cgroup.sh", "fence.sh", "set_fence.sh"]);
+    let reap = text("api", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
+    for shell in SHELLS {
+        let dir = tempfile::tempdir().unwrap();
+        let fence = format!("{}/hosts/res_1/.wharfinger/fence.0", dir.path().display());
+        let lease = format!("lse_{}_{}_login", std::process::id(), shell[0]);
+        outside(shell, &set, &[&fence, "7", &lease, "", "yes"], 0);
+        let pid = outside(shell, &format!("WHARFINGER_FENCE=$1\n{}\n{LEAVE}", lines.join("\n")), &[&fence], 0);
+        assert!(lives(&pid), "{shell:?}");
+        assert_eq!(outside(shell, &reap, &[&lease, &fence, "7", ""], 0), "1\n", "{shell:?}");
+        assert!(!lives(&pid), "{shell:?}");
+    }
+}
+
+#[test]
+fn what_a_resource_left_in_its_groups_is_swept() {
+    if wharfinger_testkit::cgroup().is_none() {
+        return;
+    }
+    let (set, guard) = (text("api", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("api", &["guard.sh"]));
+    let make = text("api", &["cgroup.sh"]) + "\ncg_make \"$1\" 7 yes '' '' ''";
+    let sweep = text("api", &["cgroup.sh", "processes.sh", "sweep.sh"]);
+    let remover = text("api", &["remover.sh"]);
+    for shell in SHELLS {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |end: &str| format!("{}/{end}", dir.path().display());
+        let write = |end: &str, content: &str| {
+            let file = PathBuf::from(path(end));
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, content).unwrap();
+        };
+        write("hosts/res_1.owner/mark", "me\n");
+        let lease = format!("lse_{}_{}_swept", std::process::id(), shell[0]);
+        let slot = path("hosts/res_1/.wharfinger/fence.0");
+        outside(shell, &set, &[&slot, "7", &lease, "", "yes"], 0);
+        // Two working copies: in the host's directory, and elsewhere.
+        write("hosts/res_1/copies/res_8/meta/fence", "7\n");
+        write("elsewhere/res_9/meta/fence", "7\n");
+        write("elsewhere/res_9/meta/marker", "res_9");
+        write("hosts/res_1.owner/copy.res_9", &path("elsewhere/res_9\n"));
+        let copies = [path("hosts/res_1/copies/res_8/meta/fence"), path("elsewhere/res_9/meta/fence")];
+        for fence in &copies {
+            outside(shell, &make, &[fence], 0);
+        }
+        // Another resource's, which is not swept.
+        let kept = path("hosts/res_0/.wharfinger/fence.0");
+        outside(shell, &set, &[&kept, "7", &lease, "", "yes"], 0);
+        let left = |fence: &String| outside(shell, &guard, &[fence, "7", "", "sh", "-c", LEAVE], 0);
+        let (swept, spared) = ([left(&slot), left(&copies[0]), left(&copies[1])], left(&kept));
+        assert!(swept.iter().chain([&spared]).all(|pid| lives(pid)), "{shell:?}");
+        let said = outside(shell, &sweep, &[&path("hosts"), "res_2", "me", &remover], 0);
+        assert_eq!(said, "swept=1\nkilled=3\nmarked=yes\nkept=\n", "{shell:?}");
+        assert!(!swept.iter().any(|pid| lives(pid)) && lives(&spared), "{shell:?}");
+        let reap = text("api", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
+        outside(shell, &reap, &[&lease, &kept, "7", ""], 0);
+        assert!(!lives(&spared), "{shell:?}");
     }
 }
 
