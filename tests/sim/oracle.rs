@@ -390,6 +390,14 @@ impl Oracle {
             }
             None => !batch.leases.iter().any(|changed| changed.id == other.id),
         };
+        // A lease avoids the machine that failed it, also where that was made anew.
+        let host = resource.parent.and_then(|parent| parent.host).and_then(|host| self.resources.get(&host));
+        let avoids = |id: &ResourceId| {
+            [Some(resource), host].into_iter().flatten().any(|row| {
+                let same = |other: &Arc<Resource>| other.item == row.item && other.pool == row.pool;
+                *id == row.id || (row.item.is_some() && self.resources.get(id).is_some_and(same))
+            })
+        };
         let passed = self.leases.values().find(|other| {
             matches!(other.state, LeaseState::Queued)
                 && single(other)
@@ -397,7 +405,7 @@ impl Oracle {
                 && other.spec.selector == row.spec.selector
                 && place(other) < place(row)
                 // Those have wishes of their own, which others need not wait for.
-                && !other.avoid.contains(&hold.resource)
+                && !other.avoid.iter().any(avoids)
                 && other.not_before.is_none()
                 && other.spec.expected.is_none()
         });

@@ -39,7 +39,7 @@ const NEWS: Duration = Duration::from_secs(2);
 /// The reason of a cause that blames the work.
 const WORK_BLAMED: &str = "WORK_BLAMED";
 /// How long we wait to be told whose fault a failure was.
-const FINDING: Duration = Duration::from_secs(3);
+const FINDING: Duration = Duration::from_secs(10);
 
 /// What `run` and `exec` share.
 #[derive(Args, Debug)]
