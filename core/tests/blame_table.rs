@@ -7,8 +7,8 @@
 use std::path::Path;
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Caller, Claim, Core, Input, Labels, LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis,
-    Outcome, PoolConfig, Reply, ResourceId, Selector, Snapshot, Stage, Texts, Timestamp, Verdict, Work,
+    AdminRequest, AdminVerb, Caller, Claim, Core, Input, Labels, LeaseId, LeaseRequest, LeaseState, Limits, Made,
+    Millis, Outcome, PoolConfig, Reply, ResourceId, Selector, Snapshot, Stage, Texts, Timestamp, Verdict, Work,
 };
 
 const RATES: [u64; 5] = [5, 10, 20, 30, 50];
@@ -138,7 +138,13 @@ impl Farm {
         let fails = self.chance.percent(self.rates[host]);
         let outcome = if fails { Outcome::Failed } else { Outcome::Ok };
         self.served[host] += 1;
-        self.step(Input::Release { lease, caller: Caller::sole_tenant("ann"), outcome, note: Arc::from(""), hold: None });
+        self.step(Input::Release {
+            lease,
+            caller: Caller::sole_tenant("ann"),
+            outcome,
+            note: Arc::from(""),
+            hold: None,
+        });
         self.checks();
         !fails
     }

@@ -243,12 +243,9 @@ mod tests {
     fn an_identity_has_one_text_and_no_other_is_taken() {
         let plain = Passed { principal: "local".into(), proof: Proof::Local, expires: None, peer: None };
         let certificate = Proof::Certificate("spiffe://farm/agent/7".into());
-        for passed in [
-            passed(),
-            plain,
-            Passed { proof: Proof::None, ..passed() },
-            Passed { proof: certificate, ..passed() },
-        ] {
+        for passed in
+            [passed(), plain, Passed { proof: Proof::None, ..passed() }, Passed { proof: certificate, ..passed() }]
+        {
             let text = passed.encode().unwrap();
             assert_eq!(Passed::decode(&text), Some(passed));
             let upper = text.to_uppercase();

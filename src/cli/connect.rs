@@ -160,8 +160,14 @@ mod tests {
 
     #[test]
     fn only_loopback_is_here() {
-        for server in ["127.0.0.1:7411", "http://127.9.9.9:1", "[::1]:1", "http://localhost:1", "[::ffff:127.0.0.1]:1", "https://broker:1"]
-        {
+        for server in [
+            "127.0.0.1:7411",
+            "http://127.9.9.9:1",
+            "[::1]:1",
+            "http://localhost:1",
+            "[::ffff:127.0.0.1]:1",
+            "https://broker:1",
+        ] {
             assert!(all_here(server), "{server}");
         }
         for server in

@@ -76,9 +76,11 @@ impl Failure {
 
 fn exit_of(error: &ClientError) -> Exit {
     match error {
-        ClientError::Address(_) | ClientError::Tls(_) | ClientError::Request(_) | ClientError::NotFound(_) | ClientError::Resync(_) => {
-            Exit::BadData
-        }
+        ClientError::Address(_)
+        | ClientError::Tls(_)
+        | ClientError::Request(_)
+        | ClientError::NotFound(_)
+        | ClientError::Resync(_) => Exit::BadData,
         ClientError::State(status) => match status.code() {
             Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
             _ => Exit::BadData,

@@ -35,7 +35,8 @@ struct Said {
 
 /// Asks, prints a line for each server, and ends with 0 if all serve (or one, with `--any`).
 pub(crate) async fn health(context: &Context, args: HealthArgs) -> Result<Exit, Failure> {
-    let servers = parse_addresses(&context.server, &context.options(PATIENCE)).map_err(|error| context.failure(error))?;
+    let servers =
+        parse_addresses(&context.server, &context.options(PATIENCE)).map_err(|error| context.failure(error))?;
     let said: Vec<Said> = join_all(servers.into_iter().map(|server| ask(server, &args.service))).await;
     if context.ui.json {
         for one in &said {

@@ -95,7 +95,9 @@ pub(crate) fn pki(ui: &Ui, verb: &PkiVerb) -> Result<Exit, Failure> {
             let authority = Authority::init(&args.directory, &args.domain, wall()).map_err(failure)?;
             let certificate = args.directory.join("ca.pem");
             if ui.json {
-                ui.document(&json!({ "domain": authority.domain(), "certificate": certificate.display().to_string() }))?;
+                ui.document(
+                    &json!({ "domain": authority.domain(), "certificate": certificate.display().to_string() }),
+                )?;
             } else {
                 ui.out(&format!(
                     "{} signs the names of {}: give it to servers as client_ca, and to clients as --ca-file.\n\

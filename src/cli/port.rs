@@ -65,7 +65,11 @@ impl Serving {
         if let Ok(address) = listener.local_addr()
             && !address.ip().is_loopback()
         {
-            let known = if sources.trust.asks() { "a caller has a token" } else { "everyone who reaches it is an administrator" };
+            let known = if sources.trust.asks() {
+                "a caller has a token"
+            } else {
+                "everyone who reaches it is an administrator"
+            };
             match server.tls.as_ref().map(|tls| tls.files.client_auth) {
                 None if sources.trust.asks() => tracing::warn!(
                     %address,
@@ -157,7 +161,10 @@ async fn renew(tls: Arc<ServerTls>, every: Duration, stop: CancellationToken) {
         if left > WARN_BEFORE {
             warned = None;
         } else if warned.is_none_or(|warned| warned > left + DAY || left.is_zero() != warned.is_zero()) {
-            tracing::warn!(hours = left.as_secs() / 3600, "the certificate of the port ends soon, or has ended: renew it");
+            tracing::warn!(
+                hours = left.as_secs() / 3600,
+                "the certificate of the port ends soon, or has ended: renew it"
+            );
             warned = Some(left);
         }
         tokio::select! {

@@ -128,7 +128,11 @@ fn check_certificate(section: &CertificateSection, asks: bool, problems: &mut Pr
     });
     let roles = check_roles(&section.roles, problems);
     if section.roles.is_empty() {
-        problems.add(section.span.clone(), "this certificate has no `roles`", format!("add one or several of {}", names()));
+        problems.add(
+            section.span.clone(),
+            "this certificate has no `roles`",
+            format!("add one or several of {}", names()),
+        );
     }
     Some(CertificateGrant { uri: pattern.ok()?, tenant: tenant.get_ref().as_str().into(), roles })
 }

@@ -87,7 +87,10 @@ pub(crate) fn check(section: &TlsSection, folder: &Path, problems: &mut Problems
     let file = |text: &Spanned<String>| folder.join(text.get_ref());
     for (key, value) in [("certificate", &section.certificate), ("key", &section.key)] {
         if value.is_none() {
-            let remedy = format!("add {key} = \"server.{}\"; wharfinger pki makes both files", if key == "key" { "key" } else { "pem" });
+            let remedy = format!(
+                "add {key} = \"server.{}\"; wharfinger pki makes both files",
+                if key == "key" { "key" } else { "pem" }
+            );
             problems.add(span.clone(), format!("[server.tls] has no `{key}`"), remedy);
         }
     }

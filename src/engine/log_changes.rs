@@ -35,6 +35,8 @@ fn message(batch: &Batch, event: &Event) -> Option<&'static str> {
         EventKind::ResourceQuarantined => Some("resource quarantined"),
         EventKind::ResourceDestroying if is_lost(batch, event.resource) => Some("resource lost"),
         EventKind::ResourceDestroying => Some("resource removed"),
+        EventKind::ResourceUnfit => Some("resource replaced: it fails in use"),
+        EventKind::ResourceOnTrial => Some("resource back on trial"),
         EventKind::PoolBrakeOn => Some("brake on"),
         EventKind::PoolBrakeOff => Some("brake off"),
         EventKind::LeasePreparing
@@ -76,6 +78,15 @@ fn message(batch: &Batch, event: &Event) -> Option<&'static str> {
         | EventKind::ResourceRecoverAsked
         | EventKind::ResourceRecycleAsked
         | EventKind::ResourceForceDestroyAsked
+        | EventKind::ResourceTrusted
+        | EventKind::ResourceGaveWay
+        | EventKind::ResourceUndrainAsked
+        | EventKind::MachineCordoned
+        | EventKind::MachineUncordoned
+        | EventKind::MachineDrained
+        | EventKind::MachineUndrained
+        | EventKind::MachineHeld
+        | EventKind::MachineHoldOver
         | EventKind::PoolConfigured
         | EventKind::PoolRemoved
         | EventKind::PoolCordoned

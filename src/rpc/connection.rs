@@ -79,7 +79,10 @@ impl ConnectInfo {
 enum Wire {
     Plain(TcpStream),
     /// The preface is read already; what of it is not passed on yet is `ahead`.
-    Tls { stream: Box<ServerStream<TcpStream>>, ahead: &'static [u8] },
+    Tls {
+        stream: Box<ServerStream<TcpStream>>,
+        ahead: &'static [u8],
+    },
 }
 
 /// A client's connection. It counts against the limit until it is dropped, and fails once it is cut.
@@ -94,11 +97,7 @@ pub(crate) struct Connection {
 }
 
 /// Connections that speak HTTP/2. Dropping the stream closes the listener.
-pub(crate) fn accept(
-    port: Port,
-    limits: &RpcLimits,
-    cut: CancellationToken,
-) -> ReceiverStream<io::Result<Connection>> {
+pub(crate) fn accept(port: Port, limits: &RpcLimits, cut: CancellationToken) -> ReceiverStream<io::Result<Connection>> {
     let incoming = TcpIncoming::from(port.listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
     let (out, accepted) = mpsc::channel(64);
     let door = Door {

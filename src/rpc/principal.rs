@@ -194,7 +194,7 @@ mod tests {
         let identify = Identify::new(Trust::everyone(), leadership, 1000);
         let name = |from: &str, headers: &[(&'static str, &str)]| {
             let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-            identify.of(Some(from.parse().unwrap()), "/a/B", &headers.collect()).unwrap().principal.to_string()
+            identify.of(Some(from.parse().unwrap()).into(), "/a/B", &headers.collect()).unwrap().principal.to_string()
         };
         let (near, far) = ("127.0.0.1:5", "10.0.0.1:5");
         let proof = |caller: &str| forward_auth::make("key", "/a/B", caller).unwrap();

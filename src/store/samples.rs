@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use wharfinger_core::{
     Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, Evidence, FailReason, Fault, Finding,
-    GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Machine, MachineKey, Millis, Op, Order, Outcome, Parent,
-    PoolRow, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run, Selector, Source, Subject, Texts,
-    Timestamp, Uses, Weight,
-    WorkFailure,
+    GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Machine, MachineKey, Millis, Op, Order, Outcome,
+    Parent, PoolRow, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run, Selector, Source, Subject,
+    Texts, Timestamp, Uses, Weight, WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wharfinger_core::{
     Batch, Effect, Ended, FailReason, GroupId, Lease, LeaseId, LeaseRequest, LeaseState, Link, Millis, Op, Outcome,
-    PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Weight, Work,
+    PoolConfig, PoolView, Reason, Reply, Resource, ResourceId, ResourceState, Revision, Source, Timestamp, Weight,
+    Work,
 };
 
 /// When a host was given up, and its machine.

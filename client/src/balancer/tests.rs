@@ -1,9 +1,9 @@
 use super::*;
-use std::time::Duration;
 use crate::pb;
 use crate::pb::LeaseState;
 use crate::testing::{bookmark, lease, Broker};
 use crate::Client;
+use std::time::Duration;
 use tonic_types::{ErrorDetails, StatusExt};
 
 fn stands_by(leader: Option<String>) -> Status {

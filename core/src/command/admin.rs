@@ -5,8 +5,8 @@ use super::{reject, unknown_resource};
 use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::{
-    AdminRequest, AdminVerb, Caller, CauseChain, Cordon, EventKind, Hold, Link, MachineKey, MachineName, MachineVerb, Millis,
-    Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Source, Stage, Subject, Timestamp,
+    AdminRequest, AdminVerb, Caller, CauseChain, Cordon, EventKind, Hold, Link, MachineKey, MachineName, MachineVerb,
+    Millis, Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Source, Stage, Subject, Timestamp,
 };
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -19,7 +19,8 @@ impl Core {
         };
         let entries = pool.members.iter().filter(|id| fits(id)).filter_map(|id| self.entry(id));
         let leases = entries.flat_map(|entry| entry.slots.used().map(|(_, lease)| lease));
-        let users: Vec<String> = leases.filter_map(|id| self.lease(id)).filter_map(|lease| self.user(lease, scope)).collect();
+        let users: Vec<String> =
+            leases.filter_map(|id| self.lease(id)).filter_map(|lease| self.user(lease, scope)).collect();
         listed(&users).map(|text| format!(": {text}")).unwrap_or_default()
     }
 

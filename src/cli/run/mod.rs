@@ -505,7 +505,7 @@ impl One<'_> {
                     LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _) => {
                         lease.revision > told.revision && lease.doubt.is_none()
                     }
-                    LeaseStatus::Waiting(_) | LeaseStatus::Lost(_) => false,
+                    _ => false,
                 };
                 checked = status.wait_for(settled).await.is_ok();
             }

@@ -67,10 +67,9 @@ async fn while_in_doubt(guard: &LeaseGuard) -> Option<Lost> {
             match now {
                 LeaseStatus::Lost(lost) => return Some(lost),
                 LeaseStatus::Doubt(_) => {}
-                LeaseStatus::Waiting(_) | LeaseStatus::Active(_) | LeaseStatus::EndsAt(..) if news.is_elapsed() => {
-                    return None;
-                }
-                LeaseStatus::Waiting(_) | LeaseStatus::Active(_) | LeaseStatus::EndsAt(..) => {}
+                // A state that a later client may have is no doubt.
+                _ if news.is_elapsed() => return None,
+                _ => {}
             }
             tokio::select! {
                 changed = status.changed() => {
@@ -91,7 +90,7 @@ pub(super) fn tell(ui: Ui, on: &str, lost: &Lost) {
     let on = if on.is_empty() { String::new() } else { format!(" on {on}") };
     match lost {
         Lost::Ended(lease) => ui.event(&format!("lease {}{on} {}", lease.id, text::lease_state(lease))),
-        Lost::Forgotten(_) | Lost::NoContact(_) => ui.event(&lost.to_string()),
+        _ => ui.event(&lost.to_string()),
     }
     for cause in text::causes(&lease.causes) {
         ui.event(&format!("  {cause}"));

@@ -125,7 +125,7 @@ async fn ask(world: &World, by: &Bearer, mark: &str, leases: &[String], resource
         }
         for id in resources {
             let resource_id = id.clone();
-            ask!(admin.get_resource(pb::GetResourceRequest { resource_id: resource_id.clone(), min_revision: 0 }));
+            ask!(admin.get_resource(pb::GetResourceRequest { resource_id: resource_id.clone(), ..Default::default() }));
             ask!(api.timeline(pb::TimelineRequest { resource_id: resource_id.clone(), ..Default::default() }));
             ask!(api.list(pb::ListRequest { resource_id, ..Default::default() }));
         }

@@ -48,7 +48,7 @@ const READS: [&str; 8] = [WHO, NO, NO, NO, OK, OK, OK, OK];
 /// Methods that keep a lease.
 const KEEPS: [&str; 8] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT];
 
-const TABLE: [Row; 29] = [
+const TABLE: [Row; 30] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT]),
     ("LeaseService/Renew", KEEPS),
@@ -142,7 +142,9 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
         "AdminService/Undrain" => done!(admin.undrain(pb::UndrainRequest { resource_id, ..Default::default() })),
         "AdminService/Check" => done!(admin.check(pb::CheckRequest { resource_id, ..Default::default() })),
         "AdminService/Taint" => done!(admin.taint(pb::TaintRequest { resource_id, ..Default::default() })),
-        "AdminService/Quarantine" => done!(admin.quarantine(pb::QuarantineRequest { resource_id, reason, ..Default::default() })),
+        "AdminService/Quarantine" => {
+            done!(admin.quarantine(pb::QuarantineRequest { resource_id, reason, ..Default::default() }))
+        }
         "AdminService/Hold" => {
             done!(admin.hold(pb::HoldRequest { resource_id, hold: hour, ..Default::default() }))
         }
@@ -151,7 +153,9 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
         }
         "AdminService/Recover" => done!(admin.recover(pb::RecoverRequest { resource_id, ..Default::default() })),
         "AdminService/Recycle" => done!(admin.recycle(pb::RecycleRequest { resource_id, ..Default::default() })),
-        "AdminService/ForceDestroy" => done!(admin.force_destroy(pb::ForceDestroyRequest { resource_id, reason })),
+        "AdminService/ForceDestroy" => {
+            done!(admin.force_destroy(pb::ForceDestroyRequest { resource_id, reason, ..Default::default() }))
+        }
         "AdminService/Break" => done!(admin.r#break(pb::BreakRequest { lease_id, reason })),
         "AdminService/Weather" => done!(admin.weather(pb::WeatherRequest {})),
         "AdminService/Events" => done!(admin.events(pb::EventsRequest::default())),
@@ -205,7 +209,8 @@ async fn the_table_of_all_methods_callers_and_servers_holds() {
                 }
                 // What the call left is removed: each cell begins with the same world.
                 let mut admin = world.leader.admin.clone();
-                let gone = pb::ForceDestroyRequest { resource_id: lease.resource_id, reason: "next cell".into() };
+                let (resource_id, reason) = (lease.resource_id, "next cell".into());
+                let gone = pb::ForceDestroyRequest { resource_id, reason, ..Default::default() };
                 admin.force_destroy(by(ADMIN).call(gone)).await.unwrap();
             }
         }
@@ -279,7 +284,7 @@ async fn each_method_refuses_a_token_that_has_expired_or_is_gone() {
     let expired = world.known.iter().cloned().map(|token| StaticToken { expires: past, ..token }).collect();
     for (known, refused) in [(expired, "Unauthenticated TOKEN_EXPIRED"), (Vec::new(), "Unauthenticated TOKEN_UNKNOWN")]
     {
-        world.trust.set(Some(known)).unwrap();
+        world.trust.set(Some(known.into())).unwrap();
         for (method, _) in &TABLE {
             for by in [owner, admin] {
                 for server in [&world.leader, &world.follower] {
@@ -300,7 +305,7 @@ async fn each_method_refuses_a_token_that_has_expired_or_is_gone() {
         assert_eq!(end, "Unauthenticated TOKEN_EXPIRED", "the change that came first ended it");
     }
     // Known again, it is the same caller, and its lease is there.
-    world.trust.set(Some(world.known.clone())).unwrap();
+    world.trust.set(Some(world.known.clone().into())).unwrap();
     for server in [&world.leader, &world.follower] {
         assert_eq!(outcome(call(server, owner, "LeaseService/Get", &lease, fresh()).await), OK);
     }
