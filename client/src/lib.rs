@@ -58,7 +58,7 @@ mod watch;
 struct Readme;
 
 pub use balancer::Endpoints;
-pub use error::{reason, violations, ClientError, Violation};
+pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
 
@@ -69,7 +69,7 @@ pub mod internal {
 
     /// Waits between attempts.
     pub mod backoff {
-        pub use crate::backoff::{jittered, Backoff};
+        pub use crate::backoff::{Backoff, jittered};
     }
 
     /// Random numbers.
@@ -83,8 +83,8 @@ use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use balancer::parse;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::Channel;

@@ -68,7 +68,10 @@ fn what_is_published_has_a_complete_manifest_and_needs_nothing_private() {
     let packages = metadata["packages"].as_array().unwrap();
     let name = |package: &Value| package["name"].as_str().unwrap().to_owned();
     let private: BTreeSet<String> = packages.iter().filter(|package| package["publish"].is_array()).map(name).collect();
-    assert_eq!(private, ["wharfinger-client-generate", "wharfinger-fake", "wharfinger-testkit"].map(String::from).into());
+    assert_eq!(
+        private,
+        ["wharfinger-client-generate", "wharfinger-fake", "wharfinger-testkit"].map(String::from).into()
+    );
     for package in packages.iter().filter(|package| package["publish"].is_null()) {
         let name = name(package);
         for field in ["description", "license", "repository", "readme", "rust_version"] {
