@@ -4,12 +4,12 @@
 //! address, and the same call goes there at once if the client may follow it: a refused call did nothing. A call whose connection was never established is
 //! retried as well. A later failure is returned; only the caller knows whether to repeat it. The next call goes to the next server.
 
-use super::{error, AuthToken, ClientError, ClientOptions, Follow};
+use super::{AuthToken, ClientError, ClientOptions, Follow, error};
 use crate::address::ServerAddress;
 use crate::random::random;
 use http_body_util::{BodyExt, Full};
 use std::error::Error as StdError;
-use std::future::{poll_fn, Future};
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -194,11 +194,7 @@ impl Endpoints {
             Some(leader) if self.shared.go_to(self.watches, &leader, dead).is_ok() => return Next::Again,
             Some(_) | None => self.shared.go_on(self.watches, at, count),
         }
-        if refusal {
-            Next::Again
-        } else {
-            Next::Done
-        }
+        if refusal { Next::Again } else { Next::Done }
     }
 
     async fn carry(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {

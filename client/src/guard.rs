@@ -1,10 +1,10 @@
 //! A guard that keeps a lease: it renews the lease in the background, watches it, and reports its loss.
 
-use crate::backoff::{jittered, Backoff};
+use crate::backoff::{Backoff, jittered};
 use crate::error::ClientError;
 use crate::pb;
 use crate::watch::{WatchStream, Watched};
-use crate::{limited, span, Client};
+use crate::{Client, limited, span};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -376,11 +376,7 @@ fn first_renewal(lease: &pb::Lease) -> Duration {
     let ttl = ttl(lease);
     let expires_at = lease.expires_at.and_then(|at| SystemTime::try_from(at).ok());
     let left = expires_at.and_then(|at| at.duration_since(crate::clock::wall()).ok()).unwrap_or_default();
-    if left >= ttl.mul_f64(0.9) && left <= ttl.mul_f64(1.1) {
-        third(ttl)
-    } else {
-        Duration::ZERO
-    }
+    if left >= ttl.mul_f64(0.9) && left <= ttl.mul_f64(1.1) { third(ttl) } else { Duration::ZERO }
 }
 
 async fn at(time: Option<Instant>) {

@@ -59,7 +59,7 @@ mod watch;
 struct Readme;
 
 pub use balancer::Endpoints;
-pub use error::{reason, violations, ClientError, Violation};
+pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
 pub use wharfinger_tls::spiffe::Uri as ServerUri;
@@ -68,12 +68,12 @@ pub use wharfinger_tls::{ClientSettings, TlsProblem};
 /// Parts that the other crates of this repository share. They may change in any version.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::address::{parse_addresses, ServerAddress};
+    pub use crate::address::{ServerAddress, parse_addresses};
     pub use crate::balancer::never_stood;
 
     /// Waits between attempts.
     pub mod backoff {
-        pub use crate::backoff::{jittered, Backoff};
+        pub use crate::backoff::{Backoff, jittered};
     }
 
     /// Random numbers.
@@ -87,8 +87,8 @@ use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use address::parse_addresses;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::codegen::http::HeaderValue;

@@ -1,12 +1,12 @@
 //! A watch that resumes after restarts of the broker, broken connections and silence.
 
+use crate::Seen;
 use crate::backoff::Backoff;
 use crate::balancer::Endpoints;
 use crate::error::ClientError;
 use crate::pb;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::pb::watch_response::Event;
-use crate::Seen;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;

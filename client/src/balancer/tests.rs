@@ -1,8 +1,8 @@
 use super::*;
+use crate::Client;
 use crate::pb;
 use crate::pb::LeaseState;
-use crate::testing::{bookmark, lease, Broker};
-use crate::Client;
+use crate::testing::{Broker, bookmark, lease};
 use std::time::Duration;
 use tonic_types::{ErrorDetails, StatusExt};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{bookmark, lease, told, Broker};
+use crate::testing::{Broker, bookmark, lease, told};
 use tonic::Status;
 
 fn renewed(lease: pb::Lease) -> Result<pb::RenewResponse, Status> {

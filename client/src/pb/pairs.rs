@@ -1,6 +1,6 @@
 //! An access as pairs of strings: the form that adapters report and that the command line shows.
 
-use super::{access::Via, Access, LocalAccess, SshAccess};
+use super::{Access, LocalAccess, SshAccess, access::Via};
 use std::collections::BTreeMap;
 
 /// Port of an SSH server that names none.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{bookmark, lease, told, Broker};
+use crate::testing::{Broker, bookmark, lease, told};
 
 async fn revision_of(watch: &mut WatchStream) -> u64 {
     match watch.next().await.unwrap() {
