@@ -44,6 +44,7 @@ mod spoilt;
 mod sshd;
 mod support;
 mod table;
+mod tls;
 mod tokens;
 mod upgrade;
 mod verbs;

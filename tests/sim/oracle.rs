@@ -344,7 +344,9 @@ impl Oracle {
             Source::Broker => matches!(root.reason, Reason::Policy | Reason::Disabled | Reason::CheckBlind),
             Source::Check => {
                 let wharfinger_core::Subject::Resource(id) = root.subject else { return Ok(()) };
-                facts.lies || (facts.was_bad)(id, at, Millis::secs(60))
+                // The evidence is not the check's: work or preparations failed there, though its checks pass.
+                let in_use = root.reason == Reason::CheckBlind;
+                in_use || facts.lies || (facts.was_bad)(id, at, Millis::secs(60))
             }
             // A repair that failed is of something that was mangled before.
             Source::Adapter => cause.len() > 1 || root.reason == Reason::CleanFailed,

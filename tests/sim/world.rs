@@ -428,6 +428,9 @@ impl World {
             }
             Outcome::Recovered { answers, batch, again } => {
                 self.note(|| format!("the commit failed ({fault:?}): recovered"));
+                if !self.broker.snapshot().leases.is_empty() {
+                    self.oracle.grace_until = self.now.after(Broker::limits().grace);
+                }
                 self.life += 1;
                 let (_, over) = self.things.recovered(self.now, 0, &batch.effects, &mut self.rng);
                 self.provider.ended(&over);

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Asked {
     /// Its address.
     pub repository: String,
-    /// What it has; or why it does not answer, with the remedy.
+    /// Its branches in words; or the reason why it does not answer, with the remedy.
     pub result: Result<String, Failure>,
 }
 

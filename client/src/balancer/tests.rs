@@ -46,7 +46,7 @@ async fn the_leader_is_found_by_what_others_say_also_if_it_was_not_named() {
     }
 }
 
-/// Whoever answers as a server can name any address.
+/// A stranger that answers as a server can name any address.
 #[tokio::test]
 async fn a_refusal_leads_to_no_server_that_the_client_may_not_follow() {
     for (follow, elsewhere) in [

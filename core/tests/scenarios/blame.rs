@@ -681,7 +681,11 @@ fn a_finding_is_open_from_the_release_until_its_check_ends_or_none_will() {
         w.admin(verb(host)).unwrap();
         assert_eq!(fault(&w, lease), Some(Fault::Undecided), "{verb:?}");
         w.all_works();
-        w.admin(wharfinger_core::AdminVerb::Recover(host)).unwrap();
+        // The order on the machine outlives a resource that was drained or removed.
+        for machine in ["hosts/h0", "hosts/h1"] {
+            w.on_machine(machine, wharfinger_core::MachineVerb::Recover).unwrap();
+            w.on_machine(machine, wharfinger_core::MachineVerb::Undrain).unwrap();
+        }
         w.all_works();
     }
     // No check follows.

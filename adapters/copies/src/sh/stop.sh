@@ -58,7 +58,7 @@ if [ -n "$since" ] && [ -z "$reads_all" ]; then
   done
 fi
 
-# What cannot be shown to be empty is not clean.
+# A group that cannot be shown to be empty is not clean.
 e=$(cg_end "$D/meta/fence" 2>&1) || case $? in
 7) say CONTAINMENT_LOST "$e" ;;
 *) say PROCESS_SURVIVES "$e" ;;
