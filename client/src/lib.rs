@@ -545,7 +545,8 @@ mod tests {
         assert!(lazily("127.0.0.1:7411").is_ok());
         assert!(lazily("http://broker:7411, broker2:7411").is_ok());
         assert!(lazily("https://broker:7411").is_ok());
-        for wrong in ["", "broker", "https://broker", "ftp://broker:1", "http://", "http://x:1/y", "a b:1", "x:1,,y:2"] {
+        for wrong in ["", "broker", "https://broker", "ftp://broker:1", "http://", "http://x:1/y", "a b:1", "x:1,,y:2"]
+        {
             let error = lazily(wrong).unwrap_err();
             assert!(matches!(error, ClientError::Address(_)), "{wrong}: {error}");
             assert!(error.to_string().ends_with("several with commas between"));

@@ -200,16 +200,12 @@ enum Verb {
 impl Verb {
     /// Whether it calls a server in the name of its user.
     fn calls(&self) -> bool {
-        !matches!(
-            self,
-            Verb::Serve(_)
-                | Verb::Pki(_)
-                | Verb::Token(_)
-                | Verb::CheckConfig(_)
-                | Verb::Db(_)
-                | Verb::Health(_)
-                | Verb::Completions { .. }
-        )
+        match self {
+            #[cfg(feature = "server")]
+            Verb::Serve(_) | Verb::Pki(_) | Verb::Token(_) | Verb::CheckConfig(_) | Verb::Db(_) => false,
+            Verb::Health(_) | Verb::Completions { .. } => false,
+            _ => true,
+        }
     }
 }
 

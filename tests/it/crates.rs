@@ -51,7 +51,8 @@ fn the_client_library_brings_no_server_and_no_generator() {
     let tree = tree(&["-p", "wharfinger-client"]);
     assert!(!serves(&tree["tonic"]), "{:?}", tree["tonic"]);
     for package in tree.keys() {
-        let own = package.starts_with("wharfinger") && !["wharfinger-client", "wharfinger-tls"].contains(&package.as_str());
+        let own =
+            package.starts_with("wharfinger") && !["wharfinger-client", "wharfinger-tls"].contains(&package.as_str());
         assert!(!own && package != "axum" && !package.starts_with("prost-build"), "the client has {package}");
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("client");
