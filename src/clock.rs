@@ -10,8 +10,10 @@ mod hybrid;
 
 #[cfg(feature = "server")]
 pub use hybrid::Clock;
+#[cfg(feature = "postgres")]
+pub(crate) use hybrid::TOLERANCE;
 #[cfg(feature = "server")]
-pub(crate) use hybrid::{Moment, TOLERANCE, wall_ms, warnings};
+pub(crate) use hybrid::{Moment, wall_ms, warnings};
 use std::time::SystemTime;
 
 /// The wall clock.
