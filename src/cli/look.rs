@@ -176,15 +176,15 @@ pub(crate) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure>
         return Ok(Exit::Ok);
     }
     let mut table =
-        context.ui.table(&["LEASE", "STATE", "POOL", "MACHINE", "RESOURCE", "AGE", "EXPIRES", "HOLDER", "WHY"]);
+        context.ui.table(&["LEASE", "STATE", "POOL", "RESOURCE", "MACHINE", "AGE", "EXPIRES", "HOLDER", "WHY"]);
     for lease in &leases {
         let pool = if lease.pool.is_empty() { text::selector(lease.selector.as_ref()) } else { lease.pool.clone() };
         table.add_row(vec![
             lease.id.as_str().into(),
             context.ui.state(text::lease_state(lease)),
             pool.into(),
-            text::machine(lease.access.as_ref()).into(),
             dash(&lease.resource_id).into(),
+            text::machine(lease.access.as_ref()).into(),
             text::ago(lease.created_at.as_ref()).into(),
             if text::ended(lease) { "-".into() } else { text::until(lease.expires_at.as_ref()).into() },
             text::one_line(&lease.holder).into(),
@@ -425,11 +425,10 @@ pub(crate) async fn resources(context: &Context, args: ResourcesArgs) -> Result<
             resource.id.as_str().into(),
             ui.state(text::resource_state(resource)),
             resource.pool.as_str().into(),
-            match text::machine(resource.access.as_ref()) {
-                unknown if unknown == "-" && !resource.item.is_empty() => {
-                    format!("{}/{}", resource.pool, resource.item)
-                }
-                known => known,
+            // The pool stands beside it. A working copy has the machine of its host.
+            match resource.item.is_empty() {
+                true => text::machine(resource.access.as_ref()),
+                false => text::one_line(&resource.item),
             }
             .into(),
             format!("{}/{}", resource.slots_in_use, resource.slots).into(),
