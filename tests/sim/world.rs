@@ -209,7 +209,8 @@ impl World {
             }
             Due::Notes(..) => {}
             Due::Said(input) => inputs.push(input),
-            Due::Answer(input, life) if life == self.life => inputs.push(input),
+            // The calls that a recovery names go on, and their answers count.
+            Due::Answer(input, life) if life == self.life || self.things.counts(0, &input) => inputs.push(input),
             Due::Answer(..) => {}
             Due::Holder(n) => {
                 if !self.broker.is_up() {
