@@ -190,6 +190,8 @@ impl<'a> Look<'a> {
             let gone = |row: &Resource| match row.state {
                 ResourceState::Gone { .. } | ResourceState::Orphaned { .. } => true,
                 ResourceState::Destroying { dead, .. } => dead,
+                // A machine that cannot be made ready again and again counts as absent, as in the core.
+                ResourceState::Provisioning { attempt, .. } => row.item.is_some() && attempt >= 3,
                 _ => false,
             };
             // A reload that lowers the maximum removes no existing resource.
@@ -309,11 +311,6 @@ impl<'a> Look<'a> {
 
     /// 10: priority, then age, orders all competing requests. A younger request gets no slot that an older one needs.
     fn kept_for_the_older(&self, waiters: &[Waiter<'_>], mut free: Vec<Slot<'a>>, changes: &Changes) -> Checked {
-        // The core and this rule count the slots of a group differently while a machine is under an operator's order (seed 411
-        // at the commit that wrote this line). Until that is decided, such turns are not judged.
-        if self.pools.iter().any(|pool| pool.items.iter().any(|item| item.machine.is_some())) {
-            return Ok(());
-        }
         let possible = self.possible(true);
         // Idle copies give way after the grants of a turn: until then their slots were kept.
         for row in changes.reclaimed.iter().filter_map(|id| self.resources.get(id)) {

@@ -34,6 +34,8 @@ enum Due {
     Said(Input),
     /// An adapter's answer, from this life of the broker: it does not outlive its process.
     Answer(Input, u64),
+    /// The answer of a call on what is bought, after its last note. It is given up with its call.
+    Concluded(Input, u64),
     Holder(usize),
     Nature,
     Operator,
@@ -209,8 +211,10 @@ impl World {
             }
             Due::Notes(..) => {}
             Due::Said(input) => inputs.push(input),
-            // The calls that a recovery names go on, and their answers count.
-            Due::Answer(input, life) if life == self.life || self.things.counts(0, &input) => inputs.push(input),
+            Due::Answer(input, life) if life == self.life => inputs.push(input),
+            // A call that a recovery names goes on, and its answer counts.
+            Due::Concluded(input, life) if life == self.life || self.things.counts(0, &input) => inputs.push(input),
+            Due::Concluded(..) => {}
             Due::Answer(..) => {}
             Due::Holder(n) => {
                 if !self.broker.is_up() {
@@ -323,7 +327,7 @@ impl World {
             Next::Writes(_) | Next::Made(_) | Next::Gone => None,
         };
         if let Some(answer) = answer {
-            self.at(Millis(1), Due::Answer(answer, self.life));
+            self.at(Millis(1), Due::Concluded(answer, self.life));
         }
     }
 
