@@ -146,7 +146,7 @@ impl std::fmt::Debug for AuthToken {
     }
 }
 
-/// The servers to which a client follows a refusal that names the leader. Whoever answers as a server could name any address.
+/// The servers to which a client follows a refusal that names the leader. A stranger that answers as a server could name any address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Follow {
     /// Those of the client's list.

@@ -7,7 +7,7 @@ use super::Role;
 pub(crate) enum Access {
     /// Everyone, without an identity.
     Open,
-    /// Everyone where no callers are configured, and else nobody.
+    /// Every caller where none is configured, and else no caller.
     Undisclosed,
     /// Callers with one of these roles.
     Roles(&'static [Role]),

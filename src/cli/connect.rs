@@ -65,7 +65,7 @@ pub(crate) struct Context {
     pub(crate) server: String,
     /// The servers to which a refusal may lead.
     pub(crate) follow: Follow,
-    /// The token of whoever calls.
+    /// The token of the caller.
     pub(crate) token: Option<AuthToken>,
     /// The certificates of connections with TLS.
     pub(crate) tls: ClientSettings,
@@ -109,12 +109,12 @@ impl Context {
     }
 }
 
-/// Variables with the token of whoever calls: the file that holds it, or the token itself.
+/// Variables with the token of the caller: the file that holds it, or the token itself.
 pub(crate) const TOKEN_VARIABLES: [&str; 2] = ["WHARFINGER_AUTH_TOKEN_FILE", "WHARFINGER_AUTH_TOKEN"];
 /// Maximum length of a token's file in bytes.
 const TOKEN_BYTES: u64 = 4096;
 
-/// The token of whoever calls, by the environment.
+/// The token of the caller, by the environment.
 pub(crate) fn token(ui: &Ui) -> Result<Option<AuthToken>, Failure> {
     let [file, text] = TOKEN_VARIABLES;
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());

@@ -101,7 +101,7 @@ struct World {
 
 const TRAITS: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
 
-/// A world with a pool `p` of at most so many resources of so many slots, and the bearer of each of these callers.
+/// A world with a pool `p` with at most this number of resources and slots, and the bearer of each of these callers.
 async fn world(max: u32, slots: u32, callers: &[Who]) -> (World, Vec<Bearer>) {
     let (mut known, mut bearers, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
     for who in callers {

@@ -179,7 +179,7 @@ fn what_a_working_copy_started_ends_with_the_copys_lease() {
 fn sshd_of_user(delegated: Option<&Path>) -> Sshd {
     let Some(group) = delegated else { return Sshd::start_for_user("") };
     let group = group.display();
-    // Whoever may write these three may move processes between the groups below (cgroup v2, "delegation").
+    // A user that may write these three may move processes between the groups below (cgroup v2, "delegation").
     Sshd::start_for_user(&format!(
         "mkdir -p {group}/logins && chown build {group} {group}/cgroup.procs {group}/cgroup.subtree_control && \
          echo 0 >{group}/logins/cgroup.procs"

@@ -100,7 +100,7 @@ fn which_order_survives_what_is_what_the_documentation_says() {
         });
         let rebooted = word(is_ordered(&farm, "a"));
         table.push_str(&format!("| {order} | {restart} | {reloaded} | {rebooted} |\n"));
-        // Everybody is told, and nobody is sent there.
+        // Each list names it, and no lease goes there.
         for list in ["pools", "resources"] {
             let told = done(&farm, &[list]);
             assert!(

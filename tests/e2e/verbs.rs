@@ -368,7 +368,7 @@ fn a_command_whose_work_is_to_blame_is_not_run_again() {
     assert_eq!(code, Some(3), "it exits as the command failed: {said}");
     assert!(said.contains("the work is to blame") && said.contains("WORK_BLAMED"), "{said}");
     assert_eq!(said.matches("trying again elsewhere").count(), 2, "the third copy is enough: {said}");
-    // What nobody named is never blamed: it is tried as often as was asked for.
+    // Work without a name is never blamed: it is tried as often as was asked for.
     let (code, said) = run(&[]);
     assert_eq!(code, Some(75), "{said}");
     assert!(!said.contains("WORK_BLAMED"), "{said}");

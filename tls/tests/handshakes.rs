@@ -101,7 +101,7 @@ async fn a_client_with_a_certificate_is_known_by_its_name_and_one_without_is_ano
     let (peer, done) = meet(&server, site.with(None), "127.0.0.1").await;
     done.unwrap();
     assert_eq!(peer.unwrap(), None);
-    // Where one is required, nobody is anonymous.
+    // Where one is required, no client is anonymous.
     let (refused, _) = meet(&site.server(ClientAuth::Required), site.with(None), "localhost").await;
     assert!(matches!(refused, Err(AcceptError::Certificate(_))), "{refused:?}");
 }
@@ -195,7 +195,7 @@ async fn what_is_revoked_is_refused_and_connections_of_it_are_found() {
         assert!(!server.welcomes(&peer, site.now), "{what}");
         assert!(meet(&server, good.clone(), "localhost").await.0.is_err(), "{what}");
     }
-    // A list of nobody's authority is a mistake.
+    // A list of an authority that is not trusted is a mistake.
     let stranger = Site::new();
     let foreign = stranger.client("spiffe://farm/x").identity.unwrap().0;
     let foreign = stranger.authority.revoke(&foreign, site.now).unwrap();

@@ -164,7 +164,7 @@ async fn a_login_that_has_not_become_its_shell_yet_is_no_leases() {
     let host = host_or_skip!(Sshd::start_for_user(""));
     let home = home(&host.sshd);
     host.lease(0, 7).await;
-    // sshd runs this as the user before the shell, in a process that nobody can read until then.
+    // sshd runs this as the user before the shell, in a process that no other one can read until then.
     let rc = "mkdir .ssh && echo '[ ! -e $HOME/slow ] || { : >$HOME/inside; while [ -e $HOME/slow ]; do sleep 0.05; done; }' >.ssh/rc && : >slow";
     host.run(None, rc).await;
     let login = host.login();
@@ -185,7 +185,7 @@ async fn another_account_with_the_same_user_id_is_no_leases() {
     let host = host_or_skip!(Sshd::start_for_user(""));
     let id = host.run(None, "id -u").await;
     host.lease(0, 7).await;
-    // The kernel shows it to nobody of another group, though it could be read.
+    // The kernel hides it from processes of another group, though it could be read.
     let account = ["--reuid", &id, "--regid", "65533", "--clear-groups", "setsid", "sleep", "300"];
     let mut other = std::process::Command::new("setpriv").args(account).spawn().unwrap();
     let agent = host.agent(None).await;

@@ -119,7 +119,7 @@ impl Core {
         }
     }
 
-    /// Whether its holder named the work of a failure. What nobody named may be any work.
+    /// Whether its holder named the work of a failure. A failure without a name may be of any work.
     pub(crate) fn is_named(&self, failure: &WorkFailure) -> bool {
         self.lease(failure.lease).is_some_and(|lease| lease.spec.work.is_some())
     }

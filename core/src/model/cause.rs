@@ -21,7 +21,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The evidence for a reader of this scope. What holders did on a shared resource is told in general, unless the
+    /// The evidence for a reader of this scope. Deeds of holders on a shared resource are described in general, unless the
     /// reader sees all leases: the words may name another tenant's lease, work or note.
     pub fn detail_for(&self, scope: &Scope) -> Arc<str> {
         match self.reason.in_general() {
@@ -146,7 +146,7 @@ impl Reason {
         }
     }
 
-    /// What is told in place of a detail that may hold the words of holders. `None`: it never does.
+    /// The text in place of a detail that may hold the words of holders. `None`: it never does.
     pub(crate) fn in_general(self) -> Option<&'static str> {
         match self {
             Reason::PrepareFailed => Some("a slot of it could not be prepared"),

@@ -22,7 +22,7 @@ const USUAL: u64 = 8;
 /// The least base rate. Without it two failures would do where nothing ever failed before.
 const LEAST: u64 = ONE / 32;
 
-/// A resource on which so many different failures count is not set apart yet, whatever the base rate.
+/// The least number of different failures that sets a resource apart, at any base rate.
 pub(crate) const FEWEST: u64 = 3;
 
 /// The binary logarithm of 3.

@@ -70,7 +70,7 @@ fn passes(w: &mut World, name: &str) {
     w.all_works();
 }
 
-/// Fails different works on this host, at most so many, until it is set apart.
+/// Fails at most this number of different works on this host, until it is set apart.
 fn fails_until_apart(w: &mut World, host: ResourceId, most: usize) -> Vec<LeaseId> {
     only(w, host);
     let mut leases = Vec::new();

@@ -291,7 +291,7 @@ cg_end() {
       esac
     done
     if [ $cg_rounds -ge 20 ]; then
-      # All at once, whoever they belong to; one by one where the kernel is older than 5.14, and in a tree of v1.
+      # All at once, of any user; one by one where the kernel is older than 5.14, and in a tree of v1.
       while read -r cg_at; do
         [ -n "$cg_at" ] && [ -f "$cg_at/cgroup.kill" ] && { echo 1 >"$cg_at/cgroup.kill"; } 2>/dev/null
       done <<END
