@@ -6,7 +6,7 @@ need_packages() {
   local missing=() pair package program
   for pair in "$@"; do
     package=${pair%%:*} program=${pair#*:}
-    command -v "$program" >/dev/null 2>&1 || [ -x "$program" ] || missing+=("$package")
+    command -v "$program" >/dev/null 2>&1 || [ -e "$program" ] || missing+=("$package")
   done
   [ ${#missing[@]} = 0 ] && return 0
   if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
