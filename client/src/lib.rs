@@ -207,7 +207,7 @@ impl Seen {
 }
 
 impl Client {
-    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`, several servers with commas between. The client finds the server
+    /// Connects to a broker: `HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`, several servers with commas between. The client finds the server
     /// that leads by the address in the refusal of a server that follows, if [`ClientOptions::follow`] allows that address.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::error::Failure;
 use super::exit::Exit;
-use super::port::Serving;
+use super::port::{Bound, Serving};
 use super::serve::{ProcessSignal, ServeArgs, Signals, set_credentials, set_trust, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, Loaded, StoreConfig};
@@ -11,7 +11,6 @@ use crate::random::random;
 use crate::rpc::{AnswerSources, RpcLimits};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
 use std::sync::Arc;
-use tokio::net::TcpListener;
 
 /// A server that leads, as one of several.
 pub(crate) struct Member {
@@ -56,7 +55,7 @@ pub(crate) async fn wait(
     args: &ServeArgs,
     mut loaded: Loaded,
     cluster: &Cluster,
-    listener: TcpListener,
+    listener: Bound,
     sources: AnswerSources,
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {

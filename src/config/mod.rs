@@ -19,11 +19,13 @@ mod store;
 mod tables;
 mod tls;
 mod types;
+mod unix;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::adapters::AdapterConfig;
+pub use crate::socket::{SocketAccess, UnixSocket};
 pub use cluster::Cluster;
 pub use load::{load, parse};
 pub use problem::{ConfigError, Problem, Report};

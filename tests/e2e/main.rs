@@ -46,6 +46,7 @@ mod support;
 mod table;
 mod tls;
 mod tokens;
+mod unix;
 mod upgrade;
 mod verbs;
 mod writers;
