@@ -144,9 +144,10 @@ impl ServerAddress {
 }
 
 /// Connects by TCP, and shakes hands.
-#[derive(Clone)]
-struct Connector {
-    tls: ClientTls,
+#[derive(Clone, Debug)]
+pub struct Connector {
+    /// The certificates.
+    pub tls: ClientTls,
 }
 
 impl Service<Uri> for Connector {

@@ -68,7 +68,7 @@ pub use wharfinger_tls::{ClientSettings, TlsProblem};
 /// Parts that the other crates of this repository share. They may change in any version.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::address::{ServerAddress, parse_addresses};
+    pub use crate::address::{Connector, ServerAddress, parse_addresses};
     pub use crate::balancer::never_stood;
 
     /// Waits between attempts.

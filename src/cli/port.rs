@@ -4,7 +4,7 @@ use super::error::Failure;
 use super::exit::Exit;
 use crate::config::{Server, Tls, UnixSocket};
 use crate::engine::Handle;
-use crate::rpc::{AnswerSources, Port, RpcLimits, ServeError};
+use crate::rpc::{AnswerSources, Peers, Port, RpcLimits, ServeError};
 use crate::socket::SocketFile;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,6 +90,7 @@ impl Serving {
         handle: Handle,
         limits: RpcLimits,
         sources: AnswerSources,
+        peers: Option<Peers>,
     ) -> Result<Self, Failure> {
         let (stop, listener) = (CancellationToken::new(), bound.tcp);
         let tls = server.tls.as_ref().map(|tls| secure(tls, &stop)).transpose()?;
@@ -119,7 +120,7 @@ impl Serving {
             None => Port::from(listener),
         };
         let (unix, socket) = bound.unix.unzip();
-        let port = port.with_unix(unix);
+        let port = port.with_unix(unix).with_peers(peers);
         let task = tokio::spawn(crate::rpc::serve(port, handle, limits, sources, stop.clone()));
         Ok(Serving { task, stop, tls, _socket: socket })
     }

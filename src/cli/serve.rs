@@ -248,7 +248,8 @@ impl Running {
                 let started = crate::engine::start(config, engine_stop.clone()).await;
                 let engine = started.map_err(|error| store_failure(&error))?;
                 let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-                let serving = Serving::start(listener, &loaded.server, engine.handle.clone(), limits, parts.sources())?;
+                let serving =
+                    Serving::start(listener, &loaded.server, engine.handle.clone(), limits, parts.sources(), None)?;
                 Started {
                     engine,
                     serving,

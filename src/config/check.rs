@@ -48,7 +48,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     let asks = file.tls.is_there() && tls.as_ref().is_none_or(|tls| tls.files.client_auth != ClientAuth::None);
     let mut checked = Checked {
         listen: check_listen(file, tls.as_ref(), problems),
-        cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), problems),
+        cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), tls.as_ref(), folder, problems),
         tls,
         unix: unix::check_socket(&file.unix, file.auth.is_there(), folder, problems),
         auth: auth::check(&file.auth, asks, file.unix.is_there(), problems),

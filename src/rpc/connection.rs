@@ -2,6 +2,7 @@
 
 use crate::auth::{Origin, UnixPeer};
 use crate::rpc::limits::{Gate, Place, RpcLimits};
+use crate::rpc::peers::Peers;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -45,12 +46,13 @@ pub struct Port {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     unix: Option<UnixListener>,
+    pub(crate) peers: Option<Peers>,
 }
 
 impl Port {
     /// A port whose clients speak TLS.
     pub fn with_tls(listener: TcpListener, tls: Arc<ServerTls>) -> Self {
-        Port { listener, tls: Some(tls), unix: None }
+        Port { listener, tls: Some(tls), unix: None, peers: None }
     }
 
     /// The port with a Unix socket beside it, whose clients speak no TLS: the kernel says who they are.
@@ -58,12 +60,19 @@ impl Port {
     pub fn with_unix(self, listener: Option<UnixListener>) -> Self {
         Port { unix: listener, ..self }
     }
+
+    /// The port of a server whose peers are known by their certificates: calls are forwarded to them and taken from them
+    /// alone.
+    #[must_use]
+    pub fn with_peers(self, peers: Option<Peers>) -> Self {
+        Port { peers, ..self }
+    }
 }
 
 impl From<TcpListener> for Port {
     /// A port without TLS.
     fn from(listener: TcpListener) -> Self {
-        Port { listener, tls: None, unix: None }
+        Port { listener, tls: None, unix: None, peers: None }
     }
 }
 

@@ -8,6 +8,7 @@ mod bad_input;
 mod brake;
 mod check_connect;
 mod clock;
+mod cluster_tls;
 mod command;
 mod containment;
 mod copies;
