@@ -16,6 +16,8 @@ pub mod engine;
 #[cfg(feature = "server")]
 pub mod rpc;
 #[cfg(feature = "server")]
+mod socket;
+#[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;

@@ -28,7 +28,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// Connections to one server.
 struct End {
     address: String,
-    /// Whether the server has TLS.
+    /// Whether nothing between reads along: TLS, or a Unix socket.
     secure: bool,
     calls: Channel,
     watches: Channel,
@@ -75,7 +75,7 @@ impl Endpoints {
         let mut first = first;
         let ends = parsed.iter().map(|server| End {
             address: server.authority(),
-            secure: server.has_tls(),
+            secure: server.is_private(),
             calls: first.take().unwrap_or_else(|| server.connect_lazy()),
             watches: server.connect_lazy(),
         });
@@ -155,8 +155,12 @@ impl Shared {
                 return Err(ClientError::Address(format!("{leader:?}, which is silent,")));
             }
             Some(at) => at,
+            // A server names no file of this machine.
+            None if told.is_socket() => {
+                return Err(ClientError::Address(format!("{leader:?}, which is a socket of this machine,")));
+            }
             // An answer must not lead from a server that proves itself to one that does not.
-            None if !told.has_tls() && ends.iter().any(|end| end.secure) => {
+            None if !told.is_private() && ends.iter().any(|end| end.secure) => {
                 return Err(ClientError::Address(format!("{leader:?}, which has no TLS as the listed servers have,")));
             }
             None if !self.may_follow(&told) => {
@@ -164,7 +168,7 @@ impl Shared {
             }
             None if ends.len() < MOST => {
                 let (calls, watches) = (told.connect_lazy(), told.connect_lazy());
-                ends.push(End { address: wanted, secure: told.has_tls(), calls, watches });
+                ends.push(End { address: wanted, secure: told.is_private(), calls, watches });
                 ends.len() - 1
             }
             None => return Err(ClientError::Address(format!("{leader:?}, one of too many,"))),

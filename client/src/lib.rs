@@ -68,7 +68,7 @@ pub use wharfinger_tls::{ClientSettings, TlsProblem};
 /// Parts that the other crates of this repository share. They may change in any version.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::address::{ServerAddress, parse_addresses};
+    pub use crate::address::{Connector, ServerAddress, parse_addresses};
     pub use crate::balancer::never_stood;
 
     /// Waits between attempts.
@@ -207,7 +207,7 @@ impl Seen {
 }
 
 impl Client {
-    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`, several servers with commas between. The client finds the server
+    /// Connects to a broker: `HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`, several servers with commas between. The client finds the server
     /// that leads by the address in the refusal of a server that follows, if [`ClientOptions::follow`] allows that address.
     ///
     /// # Errors

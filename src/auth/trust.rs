@@ -1,6 +1,7 @@
 //! The callers that this server knows.
 
 use super::token::{StaticToken, TokenError, id_of};
+use super::unix::{self, UnixGrant, UnixPeer};
 use super::{Identity, Passed, Proof, Role, Roles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub struct Callers {
     pub tokens: Vec<StaticToken>,
     /// Callers with a certificate. The first that has the name counts.
     pub certificates: Vec<CertificateGrant>,
+    /// Callers by the Unix socket. The first that has the user or its group counts.
+    pub unix: Vec<UnixGrant>,
 }
 
 /// The tenant and the roles of callers whose certificates have certain names.
@@ -51,7 +54,7 @@ pub struct CertificateGrant {
 
 impl From<Vec<StaticToken>> for Callers {
     fn from(tokens: Vec<StaticToken>) -> Self {
-        Self { tokens, certificates: Vec::new() }
+        Self { tokens, certificates: Vec::new(), unix: Vec::new() }
     }
 }
 
@@ -64,6 +67,8 @@ pub(crate) struct Origin {
     pub(crate) tls: bool,
     /// The client's certificate.
     pub(crate) leaf: Option<Arc<Leaf>>,
+    /// The process at the other end of the Unix socket.
+    pub(crate) unix: Option<UnixPeer>,
 }
 
 impl From<Option<SocketAddr>> for Origin {
@@ -77,9 +82,9 @@ enum Known {
     /// No callers are configured: there is one tenant, and everyone who reaches the port is an administrator of it.
     #[default]
     Everyone,
-    /// Callers with a token of their own, by its id, and callers with a certificate. All others are unknown, those on this machine
-    /// too.
-    Listed { tokens: BTreeMap<Arc<str>, StaticToken>, certificates: Vec<CertificateGrant> },
+    /// Callers with a token of their own, by its id, callers with a certificate, and users of this machine. All others are unknown,
+    /// those on this machine too.
+    Listed { tokens: BTreeMap<Arc<str>, StaticToken>, certificates: Vec<CertificateGrant>, unix: Vec<UnixGrant> },
 }
 
 /// Why a call has no identity. None says which ids exist.
@@ -123,7 +128,7 @@ impl Trust {
     pub fn set(&self, callers: Option<Callers>) -> Result<(), TokenError> {
         let known = match callers {
             None => Known::Everyone,
-            Some(Callers { tokens, certificates }) => {
+            Some(Callers { tokens, certificates, unix }) => {
                 let mut known = BTreeMap::new();
                 for token in tokens {
                     token.check()?;
@@ -131,7 +136,7 @@ impl Trust {
                         return Err(TokenError::Twice(twice.id.to_string()));
                     }
                 }
-                Known::Listed { tokens: known, certificates }
+                Known::Listed { tokens: known, certificates, unix }
             }
         };
         self.0.send_replace(Arc::new(known));
@@ -160,8 +165,13 @@ impl Trust {
                 (Known::Listed { certificates, .. }, Proof::Certificate(uri)) => grant(certificates, uri)
                     .filter(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles)
                     .map(|_| identity.expires),
+                (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) => unix::grant(unix, *uid, *gid)
+                    .filter(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles)
+                    .map(|_| identity.expires),
                 // The connection of a certificate that was revoked is cut.
-                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_)) => Some(identity.expires),
+                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_) | Proof::Unix { .. }) => {
+                    Some(identity.expires)
+                }
                 (Known::Listed { .. }, Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => None,
             };
             let Some(expires) = known else { return AuthError::Revoked };
@@ -181,9 +191,10 @@ impl Trust {
 
     /// The caller of a call that came by this connection with these headers.
     pub(crate) fn identify(&self, origin: impl Into<Origin>, headers: &HeaderMap) -> Result<Identity, AuthError> {
-        let Origin { address: peer, tls, leaf } = origin.into();
+        let Origin { address: peer, tls, leaf, unix } = origin.into();
         let known = self.known();
-        let (tokens, certificates) = match (&*known, &leaf) {
+        let (tokens, certificates, users) = match (&*known, &leaf) {
+            (Known::Everyone, _) if let Some(user) = &unix => return Ok(user.sole()),
             (Known::Everyone, Some(leaf)) => {
                 let uri = leaf.uri.as_str();
                 let identity = sole(&named(uri), Proof::Certificate(Arc::from(uri)), peer);
@@ -191,18 +202,22 @@ impl Trust {
             }
             (Known::Everyone, None) if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
             (Known::Everyone, None) => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
-            (Known::Listed { tokens, certificates }, _) => (tokens, certificates),
+            (Known::Listed { tokens, certificates, unix }, _) => (tokens, certificates, unix),
         };
-        let shown: Option<Arc<str>> = peer.map(|peer| peer.to_string().into());
+        let shown = unix.map(|user| user.shown()).or_else(|| peer.map(|peer| peer.to_string().into()));
         // A token names its caller, whatever certificate the connection has. A bad token is not made good by one.
         let text = match (bearer(headers), &leaf) {
             (Err(AuthError::NoCredentials), Some(leaf)) => {
                 let grant = grant(certificates, leaf.uri.as_str()).ok_or(AuthError::Unknown)?;
                 return Ok(granted(grant, leaf.uri.as_str(), Some(leaf.not_after), shown, None));
             }
+            (Err(AuthError::NoCredentials), None) if let Some(UnixPeer { uid, gid, .. }) = unix => {
+                let grant = unix::grant(users, uid, gid).ok_or(AuthError::NoCredentials)?;
+                return Ok(grant.identity(uid, gid, shown, None));
+            }
             (text, _) => text?,
         };
-        if !(tls || is_local(peer)) {
+        if !(tls || unix.is_some() || is_local(peer)) {
             return Err(AuthError::Exposed);
         }
         let token = tokens.get(id_of(text).map_err(|_| AuthError::Malformed)?);
@@ -223,6 +238,14 @@ impl Trust {
             (Known::Everyone, Proof::Certificate(uri)) if *passed.principal == *named(&uri) => {
                 let identity = sole(&passed.principal, Proof::Certificate(uri), None);
                 Ok(Identity { peer: passed.peer, via, expires: passed.expires, ..identity })
+            }
+            (Known::Everyone, Proof::Unix { uid, gid }) if *passed.principal == *unix::principal(uid) => {
+                let user = UnixPeer { uid, gid, pid: None };
+                Ok(Identity { peer: passed.peer, via, ..user.sole() })
+            }
+            (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) if *passed.principal == *unix::principal(uid) => {
+                let grant = unix::grant(unix, uid, gid).ok_or(AuthError::NoCredentials)?;
+                Ok(grant.identity(uid, gid, passed.peer, via))
             }
             (Known::Listed { tokens, .. }, Proof::Token(id)) if *passed.principal == *principal_of(&id) => {
                 of(tokens.get(&id).ok_or(AuthError::Unknown)?, passed.peer, via)

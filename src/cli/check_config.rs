@@ -49,6 +49,9 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
         return Ok(exit);
     }
     ui.out(&format!("listen  {}", loaded.server.listen))?;
+    if let Some(unix) = &loaded.server.unix {
+        ui.out(&format!("listen  unix://{}", unix.path.display()))?;
+    }
     ui.out(&format!("store   {}", loaded.store))?;
     if let Some(cluster) = &loaded.cluster {
         ui.out(&format!("cluster {}, a lead of {:?}", cluster.advertise, cluster.lead))?;
@@ -186,6 +189,7 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
         .collect();
     json!({
         "listen": loaded.server.listen.to_string(),
+        "listen_unix": loaded.server.unix.as_ref().map(|unix| unix.path.display().to_string()),
         "store": loaded.store.to_string(),
         "cluster": loaded.cluster.as_ref().map(|cluster| {
             json!({ "advertise": cluster.advertise, "lead_ms": cluster.lead.as_millis() as u64 })

@@ -144,7 +144,7 @@ fn read_token(ui: &Ui, path: &std::path::Path) -> Result<String, Failure> {
 fn all_here(servers: &str) -> bool {
     servers.split(',').all(|address| {
         let address = address.trim();
-        if address.starts_with("https://") {
+        if address.starts_with("https://") || address.starts_with("unix:///") {
             return true;
         }
         let authority = address.rsplit_once("://").map_or(address, |(_, authority)| authority);
@@ -167,6 +167,7 @@ mod tests {
             "http://localhost:1",
             "[::ffff:127.0.0.1]:1",
             "https://broker:1",
+            "unix:///run/w.sock",
         ] {
             assert!(all_here(server), "{server}");
         }

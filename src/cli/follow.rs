@@ -2,16 +2,15 @@
 
 use super::error::Failure;
 use super::exit::Exit;
-use super::port::Serving;
+use super::port::{Bound, Serving};
 use super::serve::{ProcessSignal, ServeArgs, Signals, set_credentials, set_trust, store_failure};
 use super::ui::Ui;
-use crate::config::{Cluster, Loaded, StoreConfig};
+use crate::config::{Cluster, ClusterTls, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership};
 use crate::random::random;
-use crate::rpc::{AnswerSources, RpcLimits};
+use crate::rpc::{AnswerSources, Peers, RpcLimits};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
 use std::sync::Arc;
-use tokio::net::TcpListener;
 
 /// A server that leads, as one of several.
 pub(crate) struct Member {
@@ -56,7 +55,7 @@ pub(crate) async fn wait(
     args: &ServeArgs,
     mut loaded: Loaded,
     cluster: &Cluster,
-    listener: TcpListener,
+    listener: Bound,
     sources: AnswerSources,
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {
@@ -74,7 +73,9 @@ pub(crate) async fn wait(
     let mut follower = crate::engine::follow(config);
     let leadership = follower.handle.leadership().clone();
     let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
-    let mut serving = Serving::start(listener, &loaded.server, follower.handle.clone(), limits, sources.clone())?;
+    let peers = cluster.tls.as_ref().map(peers).transpose()?;
+    let handle = follower.handle.clone();
+    let mut serving = Serving::start(listener, &loaded.server, handle, limits, sources.clone(), peers)?;
     let mut said = String::new();
     loop {
         reap();
@@ -130,6 +131,12 @@ pub(crate) async fn wait(
             failure = serving.failed() => return Err(failure),
         }
     }
+}
+
+/// The other servers of the cluster.
+fn peers(tls: &ClusterTls) -> Result<Peers, Failure> {
+    let loaded = Peers::load(tls.settings.clone(), tls.peers.clone());
+    loaded.map_err(|problem| Failure::new(Exit::Config, format!("[cluster.tls] {problem}")))
 }
 
 fn candidate(cluster: &Cluster) -> Candidate {

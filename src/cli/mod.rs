@@ -50,7 +50,7 @@ use ui::{ColorChoice, Ui};
 #[derive(Parser, Debug)]
 #[command(name = "wharfinger", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
-    /// Address of the broker: HOST:PORT or https://HOST:PORT; several servers with commas between
+    /// Address of the broker: HOST:PORT, https://HOST:PORT or unix:///PATH; several servers with commas between
     #[arg(
         long,
         global = true,

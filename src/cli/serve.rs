@@ -5,7 +5,7 @@ use super::error::Failure;
 use super::exit::Exit;
 #[cfg(feature = "postgres")]
 use super::follow::{Led, Member, Waited};
-use super::port::{Serving, bind};
+use super::port::{Bound, Serving, bind};
 use super::ui::Ui;
 use crate::adapters::{Change, LiveAdapter, Shared};
 use crate::auth::Trust;
@@ -20,7 +20,6 @@ use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +43,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     telemetry::init(args.log_format, ui.color_err).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let mut signals = Signals::listen()?;
     // The port comes before the store: a second server on it fails before it touches anything.
-    let listener = bind(loaded.server.listen).await?;
+    let listener = bind(&loaded.server).await?;
     let parts = Parts::new();
     let mut running = match loaded.cluster.clone() {
         None => Running::start(loaded, parts, Start::Alone(listener)).await?,
@@ -213,7 +212,7 @@ struct Started {
 /// The way in which a broker came to lead.
 enum Start {
     /// It is the only server.
-    Alone(TcpListener),
+    Alone(Bound),
     /// It followed another server, and was elected.
     #[cfg(feature = "postgres")]
     Led(Member, Follower, Serving),
@@ -249,7 +248,8 @@ impl Running {
                 let started = crate::engine::start(config, engine_stop.clone()).await;
                 let engine = started.map_err(|error| store_failure(&error))?;
                 let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-                let serving = Serving::start(listener, &loaded.server, engine.handle.clone(), limits, parts.sources())?;
+                let serving =
+                    Serving::start(listener, &loaded.server, engine.handle.clone(), limits, parts.sources(), None)?;
                 Started {
                     engine,
                     serving,
@@ -487,8 +487,8 @@ mod tests {
     }
 
     async fn running(loaded: Loaded) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        match Running::start(loaded, Parts::new(), Start::Alone(listener)).await {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        match Running::start(loaded, Parts::new(), Start::Alone(listener.into())).await {
             Ok(running) => running,
             Err(failure) => panic!("{}", failure.message),
         }

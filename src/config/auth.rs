@@ -1,7 +1,8 @@
-//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows.
+//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows. `unix.rs` has `[[auth.unix]]`.
 
 use super::problem::{Problems, Span};
 use super::reader::Reader;
+use super::unix::{self, UnixSection};
 use crate::auth::{Callers, CertificateGrant, Role, Roles, StaticToken};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ pub(crate) struct AuthSection {
     span: Option<Span>,
     tokens: Vec<TokenSection>,
     certificates: Vec<CertificateSection>,
+    unix: Vec<UnixSection>,
 }
 
 /// One `[[auth.certificate]]` as read.
@@ -76,22 +78,27 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> AuthSect
         });
         certificate.finish(problems);
     }
+    for unix in auth.tables("unix", "[[auth.unix]]", problems) {
+        section.unix.push(unix::read_grant(unix, problems));
+    }
     auth.finish(problems);
     section
 }
 
-/// Checks the table. `None`: there is none, or it has mistakes, which are noted. `asks`: clients are asked for certificates.
-pub(crate) fn check(section: &AuthSection, asks: bool, problems: &mut Problems) -> Option<Callers> {
+/// Checks the table. `None`: there is none, or it has mistakes, which are noted. `asks`: clients are asked for certificates. `listens`: the
+/// server has a Unix socket.
+pub(crate) fn check(section: &AuthSection, asks: bool, listens: bool, problems: &mut Problems) -> Option<Callers> {
     let span = section.span.clone()?;
     let before = problems.len();
-    if section.tokens.is_empty() && section.certificates.is_empty() {
+    if section.tokens.is_empty() && section.certificates.is_empty() && section.unix.is_empty() {
         problems.add(
             span,
-            "[auth] has no token and no certificate, so that no caller could call this server",
+            "[auth] has no token, no certificate and no user, so that no caller could call this server",
             "make a token with `wharfinger token new ID`, or take [auth] out",
         );
     }
     let certificates = section.certificates.iter().filter_map(|one| check_certificate(one, asks, problems)).collect();
+    let unix = section.unix.iter().filter_map(|one| unix::check_grant(one, listens, problems)).collect();
     let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
     let mut tokens = Vec::new();
     for token in &section.tokens {
@@ -105,7 +112,7 @@ pub(crate) fn check(section: &AuthSection, asks: bool, problems: &mut Problems) 
         }
         tokens.extend(check_token(token, problems));
     }
-    (problems.len() == before).then_some(Callers { tokens, certificates })
+    (problems.len() == before).then_some(Callers { tokens, certificates, unix })
 }
 
 fn check_certificate(section: &CertificateSection, asks: bool, problems: &mut Problems) -> Option<CertificateGrant> {
@@ -197,7 +204,7 @@ fn check_token(token: &TokenSection, problems: &mut Problems) -> Option<StaticTo
     Some(StaticToken { id, sha256, tenant, roles, expires })
 }
 
-fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
+pub(super) fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
     if !is_name(tenant.get_ref()) {
         problems.add(
             tenant.span(),
@@ -207,7 +214,7 @@ fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
     }
 }
 
-fn check_roles(list: &[Spanned<String>], problems: &mut Problems) -> Roles {
+pub(super) fn check_roles(list: &[Spanned<String>], problems: &mut Problems) -> Roles {
     let mut roles = Vec::new();
     for role in list {
         match Role::ALL.into_iter().find(|known| known.as_str() == role.get_ref()) {
@@ -225,7 +232,7 @@ fn check_roles(list: &[Spanned<String>], problems: &mut Problems) -> Roles {
     Roles::of(&roles)
 }
 
-fn names() -> String {
+pub(super) fn names() -> String {
     Role::ALL.map(|role| format!("{:?}", role.as_str())).join(", ")
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         path: path.to_path_buf(),
         server: Server {
             listen,
+            unix: checked.unix,
             allow_remote: or(&file.allow_remote, false),
             stop_grace: duration(or(&file.stop_grace, STOP_GRACE)),
             tls: checked.tls,

@@ -9,8 +9,10 @@ use super::store::{self, StoreConfig};
 use super::tables;
 use super::tls::{self, Tls};
 use super::types::{File, PoolSection};
+use super::unix;
 use crate::adapters::{self, AdapterConfig, Kind};
 use crate::auth::Callers;
+use crate::socket::UnixSocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -29,6 +31,7 @@ pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) unix: Option<UnixSocket>,
     pub(crate) tls: Option<Tls>,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
@@ -45,9 +48,10 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     let asks = file.tls.is_there() && tls.as_ref().is_none_or(|tls| tls.files.client_auth != ClientAuth::None);
     let mut checked = Checked {
         listen: check_listen(file, tls.as_ref(), problems),
-        cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), problems),
+        cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), tls.as_ref(), folder, problems),
         tls,
-        auth: auth::check(&file.auth, asks, problems),
+        unix: unix::check_socket(&file.unix, file.auth.is_there(), folder, problems),
+        auth: auth::check(&file.auth, asks, file.unix.is_there(), problems),
         store,
         pools: Vec::new(),
     };

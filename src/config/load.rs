@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::types::{
     BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
 };
-use super::{auth, build, check, cluster, store, tls};
+use super::{auth, build, check, cluster, store, tls, unix};
 use crate::adapters::KINDS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -83,6 +83,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     file.listen = server.text("listen", problems);
     file.allow_remote = server.flag("allow_remote", problems);
     file.stop_grace = server.duration("stop_grace", Millis::ZERO..=Millis::secs(600), problems);
+    file.unix = unix::read_socket(&mut server, problems);
     file.tls = tls::read(&mut server, problems);
     server.finish(problems);
     file.store = store::read(reader, problems);

@@ -10,6 +10,7 @@ mod auth;
 mod build;
 mod check;
 mod cluster;
+mod cluster_tls;
 pub mod duration;
 mod load;
 mod problem;
@@ -19,12 +20,15 @@ mod store;
 mod tables;
 mod tls;
 mod types;
+mod unix;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::adapters::AdapterConfig;
+pub use crate::socket::{SocketAccess, UnixSocket};
 pub use cluster::Cluster;
+pub use cluster_tls::ClusterTls;
 pub use load::{load, parse};
 pub use problem::{ConfigError, Problem, Report};
 pub use store::StoreConfig;

@@ -5,8 +5,10 @@ use super::cluster::{Cluster, ClusterSection};
 use super::problem::Span;
 use super::store::{StoreConfig, StoreSection};
 use super::tls::{Tls, TlsSection};
+use super::unix::SocketSection;
 use crate::adapters::AdapterConfig;
 use crate::auth::Callers;
+use crate::socket::UnixSocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,6 +45,8 @@ pub struct Loaded {
 pub struct Server {
     /// Address and port of the API.
     pub listen: SocketAddr,
+    /// The Unix socket beside the port. `None`: there is none.
+    pub unix: Option<UnixSocket>,
     /// TLS on the port. `None`: it has none.
     pub tls: Option<Tls>,
     /// Whether an address is allowed that other machines reach, without TLS that asks each client for a certificate.
@@ -83,6 +87,7 @@ pub(crate) struct File<'a> {
     pub(crate) listen: Option<Spanned<String>>,
     pub(crate) allow_remote: Option<Spanned<bool>>,
     pub(crate) stop_grace: Option<Spanned<Millis>>,
+    pub(crate) unix: SocketSection,
     pub(crate) tls: TlsSection,
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,

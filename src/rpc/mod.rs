@@ -12,7 +12,7 @@
 //! * `lease`, `admin`, `watch`: the services.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
-//! * `forward`, `forward_auth`: calls that change something go to the server that leads.
+//! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
 //! * `server`, `connection`: the port and its end.
 
 mod about;
@@ -26,6 +26,7 @@ mod forward_auth;
 mod health;
 mod lease;
 mod limits;
+mod peers;
 mod principal;
 mod server;
 mod source;
@@ -45,6 +46,7 @@ pub use connection::Port;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
 pub use limits::RpcLimits;
+pub use peers::Peers;
 pub use server::{ServeError, serve};
 pub use status::{DOMAIN, RpcError};
 #[cfg(test)]

@@ -63,13 +63,15 @@ pub async fn serve(
     let admin = AdminServiceServer::new(AdminApi(context.clone()))
         .max_decoding_message_size(max)
         .max_encoding_message_size(limits.max_response_bytes);
-    let incoming = connection::accept(port.into(), &limits, cut.clone());
+    let port = port.into();
+    let peers = port.peers.clone();
+    let incoming = connection::accept(port, &limits, cut.clone());
     let serving = Server::builder()
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
-        .layer(Identify::new(context.trust.clone(), leadership.clone(), max))
-        .layer(ForwardLayer::new(leadership, &limits))
+        .layer(Identify::new(context.trust.clone(), leadership.clone(), peers.clone(), max))
+        .layer(ForwardLayer::new(leadership, &limits, peers))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)
         .add_service(admin)

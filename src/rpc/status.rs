@@ -282,7 +282,9 @@ fn unauthenticated(error: AuthError) -> Status {
         AuthError::NoCredentials => Answer::new(
             Code::Unauthenticated,
             "NO_CREDENTIALS",
-            "this server asks for a token: send it as metadata `authorization: Bearer TOKEN`".into(),
+            "this server asks for a token: send it as metadata `authorization: Bearer TOKEN`; or for a certificate or a user that \
+             it knows"
+                .into(),
         ),
         AuthError::Malformed => Answer::new(
             Code::Unauthenticated,
