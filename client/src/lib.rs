@@ -375,6 +375,20 @@ impl Client {
         Ok(lease.unwrap_or_default())
     }
 
+    /// Asks for a certificate over a public key (one line in OpenSSH format), which logs in to the host of the lease.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`; [`ClientError::State`] if the lease is not active, or if its holder logs in without
+    /// certificates.
+    pub async fn login(&self, lease_id: &str, public_key: &str) -> Result<pb::LoginResponse, ClientError> {
+        let request = pb::LoginRequest { lease_id: lease_id.into(), public_key: public_key.into() };
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.login(request).await }
+        });
+        answer.await
+    }
+
     /// Reports failures during the work. The resource is checked at once, and the lease goes on. Its `doubt` is set until the
     /// check has answered; if the check finds the resource unfit, the lease breaks.
     ///

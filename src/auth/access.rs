@@ -29,6 +29,7 @@ pub(crate) fn access(path: &str) -> Option<Access> {
     Some(match path {
         "/wharfinger.v1.LeaseService/Lease"
         | "/wharfinger.v1.LeaseService/Renew"
+        | "/wharfinger.v1.LeaseService/Login"
         | "/wharfinger.v1.LeaseService/Report" => HOLDERS,
         "/wharfinger.v1.LeaseService/Release" => ENDERS,
         "/wharfinger.v1.LeaseService/Get"

@@ -19,6 +19,8 @@ mod findings;
 #[cfg(feature = "postgres")]
 mod follow;
 mod health;
+#[cfg(feature = "server")]
+mod host_setup;
 mod json;
 mod lease;
 mod look;
@@ -32,6 +34,7 @@ mod select;
 #[cfg(feature = "server")]
 mod serve;
 mod ssh;
+mod ssh_config;
 mod text;
 #[cfg(feature = "server")]
 mod token;
@@ -116,6 +119,8 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Open a shell on a leased or kept resource, in its tree, with its pinned host key
     Ssh(ssh::SshArgs),
+    /// Print an OpenSSH configuration for the host of a lease, with a certificate that renews itself
+    SshConfig(ssh_config::SshConfigArgs),
     /// Lease, run a command on this machine with WHARFINGER_* in its environment, and release
     Exec(run::ExecArgs),
     /// Lease, and print the lease
@@ -187,6 +192,9 @@ enum Verb {
     /// Check a configuration, and print the settings that a server would use
     #[cfg(feature = "server")]
     CheckConfig(check_config::CheckConfigArgs),
+    /// Print the script that prepares a host for logins by certificates of leases, or run it
+    #[cfg(feature = "server")]
+    HostSetup(host_setup::HostSetupArgs),
     /// Upgrade, dump, restore or move the database
     #[cfg(feature = "server")]
     Db(db::DbArgs),
@@ -202,7 +210,12 @@ impl Verb {
     fn calls(&self) -> bool {
         match self {
             #[cfg(feature = "server")]
-            Verb::Serve(_) | Verb::Pki(_) | Verb::Token(_) | Verb::CheckConfig(_) | Verb::Db(_) => false,
+            Verb::Serve(_)
+            | Verb::Pki(_)
+            | Verb::Token(_)
+            | Verb::CheckConfig(_)
+            | Verb::Db(_)
+            | Verb::HostSetup(_) => false,
             Verb::Health(_) | Verb::Completions { .. } => false,
             _ => true,
         }
@@ -270,6 +283,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Serve(args) => serve::serve(&ui, &args).await,
         Verb::Run(args) => run::run(context, *args).await,
         Verb::Ssh(args) => ssh::ssh(context, args).await,
+        Verb::SshConfig(args) => ssh_config::print(context, args).await,
         Verb::Exec(args) => run::exec(context, args).await,
         Verb::Lease(args) => lease::lease(context, args).await,
         Verb::Renew(args) => lease::renew(context, args).await,
@@ -306,6 +320,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Token(args) => token::token(&ui, &args),
         #[cfg(feature = "server")]
         Verb::CheckConfig(args) => check_config::check(&ui, &args).await,
+        #[cfg(feature = "server")]
+        Verb::HostSetup(args) => host_setup::setup(&ui, &args),
         #[cfg(feature = "server")]
         Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::task::TaskTracker;
+use wharfinger_adapter::login::ChildLogins;
 use wharfinger_adapter::{
     Adapter, CleanJob, EndedHow, Failure, HolderWork, Journal, ParentHost, PrepareJob, Prepared, ProvisionJob,
     ResourceJob, Verdict,
@@ -311,7 +312,7 @@ impl Executor {
             }
             Work::Clean(lease) => {
                 let job = CleanJob { resource, work: holder_work(lease), ended: ended_how(lease) };
-                adapter_results::cleaned(effect, lease, adapter.clean(&job).await)
+                adapter_results::cleaned(effect, lease, self.clean(effect, adapter, &job).await)
             }
             Work::Check => adapter_results::checked(effect, adapter.check(&resource).await),
             Work::Probe if effect.by_new_login => adapter_results::probed(effect, adapter.probe_login(&resource).await),
@@ -342,7 +343,23 @@ impl Executor {
         for (key, value) in on_host.access {
             prepared.access.entry(key).or_insert(value);
         }
+        if let Some(host) = &effect.host {
+            let mut access = adapter_results::texts(&effect.resource.access);
+            access.extend(prepared.access.clone());
+            let host_job = resource_job(host, effect.op.0);
+            self.adapter(host)?.open_logins(&ChildLogins { host: host_job, work: holder_work(lease), access }).await?;
+        }
         Ok(prepared)
+    }
+
+    /// Cleans a slot. For a child the host first closes the logins of the lease.
+    async fn clean(&self, effect: &Effect, adapter: Arc<dyn Adapter>, job: &CleanJob) -> Result<(), Failure> {
+        if let Some(host) = &effect.host {
+            let access = adapter_results::texts(&effect.resource.access);
+            let logins = ChildLogins { host: resource_job(host, effect.op.0), work: job.work.clone(), access };
+            self.adapter(host)?.close_logins(&logins).await?;
+        }
+        adapter.clean(job).await
     }
 
     /// Finds the adapter and, for a child, a way to run commands on its host.

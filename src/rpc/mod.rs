@@ -9,7 +9,7 @@
 //! * `principal`: gives each call its identity (`auth`), and refuses methods that its roles may not call.
 //! * `limits`: concurrency limits; excess calls are refused, never queued.
 //! * `about`: version, limits and features of the server.
-//! * `lease`, `admin`, `watch`: the services.
+//! * `lease`, `admin`, `watch`: the services. `login`: certificates of holders.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
 //! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
@@ -26,6 +26,7 @@ mod forward_auth;
 mod health;
 mod lease;
 mod limits;
+mod login;
 mod peers;
 mod principal;
 mod server;

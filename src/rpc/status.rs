@@ -98,6 +98,12 @@ pub enum RpcError {
     Unauthenticated(AuthError),
     /// No role of the caller may do this.
     NotAllowed(String),
+    /// Holders of the pool log in without certificates.
+    NoCertificates(String),
+    /// The holder's public key gets no certificate.
+    KeyRefused(String),
+    /// The pool's authority does not sign. The log has the cause.
+    AuthorityUnusable(String),
     /// There is no such method.
     NoMethod,
     /// A mistake of this program.
@@ -267,6 +273,24 @@ impl From<RpcError> for Status {
             .status(),
             RpcError::Unauthenticated(error) => unauthenticated(error),
             RpcError::NotAllowed(message) => Answer::new(Code::PermissionDenied, "NOT_ALLOWED", message).status(),
+            RpcError::NoCertificates(pool) => Answer::new(
+                Code::FailedPrecondition,
+                "NO_CERTIFICATES",
+                format!("holders of the pool {pool} log in without certificates: use the credentials of the lease, or a key of your own"),
+            )
+            .status(),
+            RpcError::KeyRefused(message) => {
+                let mut answer = Answer::new(Code::InvalidArgument, "KEY_REFUSED", message.clone());
+                answer.details.set_bad_request(vec![FieldViolation::new("public_key", message)]);
+                answer.status()
+            }
+            RpcError::AuthorityUnusable(pool) => Answer::new(
+                Code::Unavailable,
+                "CA_UNUSABLE",
+                format!("this server cannot sign certificates for the pool {pool} now, and its log says why: ask its operator, then again"),
+            )
+            .retry(SOON * 5)
+            .status(),
             RpcError::NoMethod => Status::unimplemented(""),
             RpcError::Bug(what) => {
                 tracing::error!(what, "a call came to a place that should not be reached");

@@ -27,6 +27,7 @@ mod history;
 mod hosts;
 mod kill;
 mod landing;
+mod login;
 mod machines;
 mod many_watches;
 mod messages;
