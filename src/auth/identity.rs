@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wharfinger_core::{Caller, Scope};
+use wharfinger_jwt::Attributes;
 
 /// A role. Roles add up; an identity without one may call nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +72,15 @@ pub enum Proof {
     Token(Arc<str>),
     /// A client certificate, by the URI in it.
     Certificate(Arc<str>),
+    /// A token of an issuer.
+    Jwt {
+        /// The name of the issuer.
+        issuer: Arc<str>,
+        /// The beginning of the token's SHA-256: 16 digits.
+        digest: Arc<str>,
+        /// The claims that the issuer's settings name.
+        claims: Arc<Attributes>,
+    },
 }
 
 impl Proof {
@@ -80,6 +90,7 @@ impl Proof {
             Proof::Local => "local".to_owned(),
             Proof::Token(id) => format!("token:{id}"),
             Proof::Certificate(uri) => format!("x509:{uri}"),
+            Proof::Jwt { issuer, digest, claims } => format!("jwt:{issuer}#{digest}?{}", claims.encode()),
         }
     }
 
@@ -89,7 +100,13 @@ impl Proof {
             "local" => Some(Proof::Local),
             _ => {
                 let rest = |way: &str| text.strip_prefix(way).filter(|name| !name.is_empty()).map(Arc::from);
-                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(Proof::Certificate))
+                let jwt = || {
+                    let (issuer, rest) = text.strip_prefix("jwt:")?.split_once('#')?;
+                    let (digest, claims) = rest.split_once('?')?;
+                    let claims = Arc::new(Attributes::decode(claims)?);
+                    Some(Proof::Jwt { issuer: issuer.into(), digest: digest.into(), claims })
+                };
+                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(Proof::Certificate)).or_else(jwt)
             }
         }
     }

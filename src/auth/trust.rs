@@ -1,5 +1,6 @@
 //! The callers that this server knows.
 
+use super::jwt;
 use super::token::{StaticToken, TokenError, id_of};
 use super::{Identity, Passed, Proof, Role, Roles};
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tonic::codegen::http::HeaderMap;
 use wharfinger_core::Caller;
+use wharfinger_jwt::{IssuerSettings, JwtError, MAX_TOKEN, Verifier};
 use wharfinger_tls::Leaf;
 use wharfinger_tls::spiffe::{Pattern, Uri};
 
@@ -17,7 +19,7 @@ const AUTHORIZATION: &str = "authorization";
 /// The same for bytes, in which no token may come.
 const AUTHORIZATION_BIN: &str = "authorization-bin";
 /// Maximum length of the header in bytes.
-const MAX_HEADER: usize = 512;
+const MAX_HEADER: usize = MAX_TOKEN + "Bearer ".len();
 
 /// The callers that a server knows. Cheap to clone; the clones share what they know.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Callers {
     pub tokens: Vec<StaticToken>,
     /// Callers with a certificate. The first that has the name counts.
     pub certificates: Vec<CertificateGrant>,
+    /// Callers with a token of one of these issuers.
+    pub issuers: Vec<IssuerSettings>,
 }
 
 /// The tenant and the roles of callers whose certificates have certain names.
@@ -51,7 +55,7 @@ pub struct CertificateGrant {
 
 impl From<Vec<StaticToken>> for Callers {
     fn from(tokens: Vec<StaticToken>) -> Self {
-        Self { tokens, certificates: Vec::new() }
+        Self { tokens, ..Self::default() }
     }
 }
 
@@ -77,13 +81,13 @@ enum Known {
     /// No callers are configured: there is one tenant, and everyone who reaches the port is an administrator of it.
     #[default]
     Everyone,
-    /// Callers with a token of their own, by its id, and callers with a certificate. All others are unknown, those on this machine
-    /// too.
-    Listed { tokens: BTreeMap<Arc<str>, StaticToken>, certificates: Vec<CertificateGrant> },
+    /// Callers with a token of their own, by its id, callers with a certificate, and callers with a token of an issuer. All others
+    /// are unknown, those on this machine too.
+    Listed { tokens: BTreeMap<Arc<str>, StaticToken>, certificates: Vec<CertificateGrant>, issuers: Verifier },
 }
 
 /// Why a call has no identity. None says which ids exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthError {
     /// The call brings no proof, and needs one.
     NoCredentials,
@@ -97,6 +101,23 @@ pub enum AuthError {
     Revoked,
     /// A token came over a connection that others can read.
     Exposed,
+    /// A token of an issuer gives no identity.
+    Jwt(JwtError),
+    /// The token of an issuer has ended, by which a call that goes on was made.
+    Ended,
+}
+
+impl From<JwtError> for AuthError {
+    fn from(error: JwtError) -> Self {
+        AuthError::Jwt(error)
+    }
+}
+
+impl AuthError {
+    /// Whether another look at the keys of an issuer may help.
+    pub(crate) fn wants_keys(&self) -> bool {
+        matches!(self, AuthError::Jwt(error) if error.wants_keys())
+    }
 }
 
 impl Trust {
@@ -123,7 +144,7 @@ impl Trust {
     pub fn set(&self, callers: Option<Callers>) -> Result<(), TokenError> {
         let known = match callers {
             None => Known::Everyone,
-            Some(Callers { tokens, certificates }) => {
+            Some(Callers { tokens, certificates, issuers }) => {
                 let mut known = BTreeMap::new();
                 for token in tokens {
                     token.check()?;
@@ -131,7 +152,13 @@ impl Trust {
                         return Err(TokenError::Twice(twice.id.to_string()));
                     }
                 }
-                Known::Listed { tokens: known, certificates }
+                // Keys that are known stay.
+                let before = self.known();
+                let before = match &*before {
+                    Known::Listed { issuers, .. } => Some(issuers),
+                    Known::Everyone => None,
+                };
+                Known::Listed { tokens: known, certificates, issuers: Verifier::new(issuers, before) }
             }
         };
         self.0.send_replace(Arc::new(known));
@@ -160,9 +187,13 @@ impl Trust {
                 (Known::Listed { certificates, .. }, Proof::Certificate(uri)) => grant(certificates, uri)
                     .filter(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles)
                     .map(|_| identity.expires),
+                (Known::Listed { issuers, .. }, Proof::Jwt { issuer, claims, .. }) => {
+                    jwt::stands(issuers, identity, issuer, claims).then_some(identity.expires)
+                }
                 // The connection of a certificate that was revoked is cut.
                 (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_)) => Some(identity.expires),
-                (Known::Listed { .. }, Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => None,
+                (Known::Listed { .. }, Proof::Local | Proof::None)
+                | (Known::Everyone, Proof::Token(_) | Proof::Jwt { .. }) => None,
             };
             let Some(expires) = known else { return AuthError::Revoked };
             let left = expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
@@ -173,7 +204,7 @@ impl Trust {
                 }
             };
             tokio::select! {
-                () = expiry => return AuthError::Expired,
+                () = expiry => return if matches!(identity.proof, Proof::Jwt { .. }) { AuthError::Ended } else { AuthError::Expired },
                 changed = news.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }
         }
@@ -183,7 +214,7 @@ impl Trust {
     pub(crate) fn identify(&self, origin: impl Into<Origin>, headers: &HeaderMap) -> Result<Identity, AuthError> {
         let Origin { address: peer, tls, leaf } = origin.into();
         let known = self.known();
-        let (tokens, certificates) = match (&*known, &leaf) {
+        let (tokens, certificates, issuers) = match (&*known, &leaf) {
             (Known::Everyone, Some(leaf)) => {
                 let uri = leaf.uri.as_str();
                 let identity = sole(&named(uri), Proof::Certificate(Arc::from(uri)), peer);
@@ -191,7 +222,7 @@ impl Trust {
             }
             (Known::Everyone, None) if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
             (Known::Everyone, None) => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
-            (Known::Listed { tokens, certificates }, _) => (tokens, certificates),
+            (Known::Listed { tokens, certificates, issuers }, _) => (tokens, certificates, issuers),
         };
         let shown: Option<Arc<str>> = peer.map(|peer| peer.to_string().into());
         // A token names its caller, whatever certificate the connection has. A bad token is not made good by one.
@@ -205,6 +236,9 @@ impl Trust {
         if !(tls || is_local(peer)) {
             return Err(AuthError::Exposed);
         }
+        if wharfinger_jwt::is_compact(text) {
+            return jwt::bearer(issuers, text, leaf.as_deref(), shown);
+        }
         let token = tokens.get(id_of(text).map_err(|_| AuthError::Malformed)?);
         let token = token.filter(|token| token.is(text)).ok_or(AuthError::Unknown)?;
         of(token, shown, None)
@@ -216,7 +250,7 @@ impl Trust {
         if passed.expires.is_some_and(|expires| expires <= crate::clock::wall()) {
             return Err(AuthError::Expired);
         }
-        match (&*self.known(), passed.proof) {
+        match (&*self.known(), passed.proof.clone()) {
             (Known::Everyone, proof) if [Identity::LOCAL, Identity::ANONYMOUS].contains(&&*passed.principal) => {
                 Ok(Identity { peer: passed.peer, via, ..sole(&passed.principal, proof, None) })
             }
@@ -231,7 +265,17 @@ impl Trust {
                 let grant = grant(certificates, &uri).ok_or(AuthError::Unknown)?;
                 Ok(granted(grant, &uri, passed.expires, passed.peer, via))
             }
+            (Known::Listed { issuers, .. }, Proof::Jwt { issuer, claims, .. }) => {
+                jwt::vouched(issuers, passed, &issuer, &claims, via)
+            }
             (Known::Everyone | Known::Listed { .. }, _) => Err(AuthError::NoCredentials),
+        }
+    }
+
+    /// Waits for keys that the token of a call wants, at most two seconds.
+    pub(crate) async fn look_for_keys(&self, headers: &HeaderMap) {
+        if let (Known::Listed { issuers, .. }, Ok(text)) = (&*self.known(), bearer(headers)) {
+            issuers.look_for_keys(text).await;
         }
     }
 

@@ -1,9 +1,12 @@
-//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows.
+//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows. `issuer.rs` has `[[auth.issuer]]`.
 
+use super::issuer::{self, IssuersSection};
+use super::issuer_check;
 use super::problem::{Problems, Span};
 use super::reader::Reader;
 use crate::auth::{Callers, CertificateGrant, Role, Roles, StaticToken};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use toml::Spanned;
 use wharfinger_adapter::settings::{closest, is_name};
@@ -16,6 +19,7 @@ pub(crate) struct AuthSection {
     span: Option<Span>,
     tokens: Vec<TokenSection>,
     certificates: Vec<CertificateSection>,
+    issuers: IssuersSection,
 }
 
 /// One `[[auth.certificate]]` as read.
@@ -76,22 +80,24 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> AuthSect
         });
         certificate.finish(problems);
     }
+    section.issuers = issuer::read(&mut auth, problems);
     auth.finish(problems);
     section
 }
 
 /// Checks the table. `None`: there is none, or it has mistakes, which are noted. `asks`: clients are asked for certificates.
-pub(crate) fn check(section: &AuthSection, asks: bool, problems: &mut Problems) -> Option<Callers> {
+pub(crate) fn check(section: &AuthSection, asks: bool, folder: &Path, problems: &mut Problems) -> Option<Callers> {
     let span = section.span.clone()?;
     let before = problems.len();
-    if section.tokens.is_empty() && section.certificates.is_empty() {
+    if section.tokens.is_empty() && section.certificates.is_empty() && section.issuers.issuers.is_empty() {
         problems.add(
             span,
-            "[auth] has no token and no certificate, so that no caller could call this server",
+            "[auth] has no token, no certificate and no issuer, so that no caller could call this server",
             "make a token with `wharfinger token new ID`, or take [auth] out",
         );
     }
     let certificates = section.certificates.iter().filter_map(|one| check_certificate(one, asks, problems)).collect();
+    let issuers = issuer_check::check(&section.issuers, folder, problems);
     let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
     let mut tokens = Vec::new();
     for token in &section.tokens {
@@ -105,7 +111,7 @@ pub(crate) fn check(section: &AuthSection, asks: bool, problems: &mut Problems) 
         }
         tokens.extend(check_token(token, problems));
     }
-    (problems.len() == before).then_some(Callers { tokens, certificates })
+    (problems.len() == before).then_some(Callers { tokens, certificates, issuers })
 }
 
 fn check_certificate(section: &CertificateSection, asks: bool, problems: &mut Problems) -> Option<CertificateGrant> {
@@ -197,7 +203,7 @@ fn check_token(token: &TokenSection, problems: &mut Problems) -> Option<StaticTo
     Some(StaticToken { id, sha256, tenant, roles, expires })
 }
 
-fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
+pub(super) fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
     if !is_name(tenant.get_ref()) {
         problems.add(
             tenant.span(),
@@ -207,7 +213,7 @@ fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
     }
 }
 
-fn check_roles(list: &[Spanned<String>], problems: &mut Problems) -> Roles {
+pub(super) fn check_roles(list: &[Spanned<String>], problems: &mut Problems) -> Roles {
     let mut roles = Vec::new();
     for role in list {
         match Role::ALL.into_iter().find(|known| known.as_str() == role.get_ref()) {

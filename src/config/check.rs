@@ -47,7 +47,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         listen: check_listen(file, tls.as_ref(), problems),
         cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), problems),
         tls,
-        auth: auth::check(&file.auth, asks, problems),
+        auth: auth::check(&file.auth, asks, folder, problems),
         store,
         pools: Vec::new(),
     };

@@ -11,6 +11,8 @@ mod build;
 mod check;
 mod cluster;
 pub mod duration;
+mod issuer;
+mod issuer_check;
 mod load;
 mod problem;
 mod reader;

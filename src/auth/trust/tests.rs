@@ -156,7 +156,7 @@ fn a_certificate_names_its_caller_by_the_first_grant_that_has_it() {
     let certificates =
         vec![grant("spiffe://farm/agents/ops", "ops", Role::Admin), grant("spiffe://farm/agents/", "web", Role::Agent)];
     let trust = Trust::everyone();
-    trust.set(Some(Callers { tokens: vec![known], certificates })).unwrap();
+    trust.set(Some(Callers { tokens: vec![known], certificates, ..Callers::default() })).unwrap();
     let who = |uri: &str, list: &[(&'static str, &str)]| trust.identify(certified(uri), &headers(list));
     let agent = who("spiffe://farm/agents/7", &[]).unwrap();
     assert_eq!((&*agent.tenant, &*agent.principal), ("web", "x509:spiffe://farm/agents/7"));
