@@ -195,8 +195,8 @@ part_ssh() { of_adapters ssh:wharfinger-ssh; }
 part_copies() { of_adapters copies:wharfinger-copies; }
 part_ec2() { of_adapters ec2:wharfinger-ec2; }
 part_server() {
-  tests --workspace --lib --bins --test it --test generated --test handshakes \
-    -E 'package(=wharfinger) | package(=wharfinger-client) | package(=wharfinger-client-generate) | package(=wharfinger-tls)'
+  tests --workspace --lib --bins --test it --test generated --test handshakes --test jwt \
+    -E 'package(=wharfinger) | package(=wharfinger-client) | package(=wharfinger-client-generate) | package(=wharfinger-tls) | package(=wharfinger-jwt)'
   check "documentation tests" cargo test --quiet --workspace --doc
 }
 part_sim() { tests --workspace --test sim; }

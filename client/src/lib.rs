@@ -45,6 +45,7 @@ mod address;
 mod backoff;
 mod balancer;
 mod clock;
+mod credentials;
 mod error;
 mod guard;
 pub mod pb;
@@ -59,6 +60,7 @@ mod watch;
 struct Readme;
 
 pub use balancer::Endpoints;
+pub use credentials::{Credentials, CredentialsError};
 pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
@@ -119,6 +121,9 @@ pub struct ClientOptions {
     pub follow: Follow,
     /// The token of the caller. It is sent to servers with TLS, and to servers on this machine.
     pub token: Option<AuthToken>,
+    /// The source of the caller's token, in place of [`ClientOptions::token`]. A token that a server refuses is asked for anew, and
+    /// the call is repeated once if there is another.
+    pub credentials: Option<Credentials>,
     /// The certificates of connections to `https://` addresses: whose servers are trusted, and that of the caller.
     pub tls: ClientSettings,
 }
@@ -166,6 +171,7 @@ impl Default for ClientOptions {
             retry_for: Duration::from_secs(30),
             follow: Follow::Listed,
             token: None,
+            credentials: None,
             tls: ClientSettings::default(),
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wharfinger_core::{Caller, Scope};
+use wharfinger_jwt::Attributes;
 
 /// A role. Roles add up; an identity without one may call nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +79,15 @@ pub enum Proof {
         /// The group's number.
         gid: u32,
     },
+    /// A token of an issuer.
+    Jwt {
+        /// The name of the issuer.
+        issuer: Arc<str>,
+        /// The beginning of the token's SHA-256: 16 digits.
+        digest: Arc<str>,
+        /// The claims that the issuer's settings name.
+        claims: Arc<Attributes>,
+    },
 }
 
 impl Proof {
@@ -88,6 +98,7 @@ impl Proof {
             Proof::Token(id) => format!("token:{id}"),
             Proof::Certificate(uri) => format!("x509:{uri}"),
             Proof::Unix { uid, gid } => format!("unix:{uid}:{gid}"),
+            Proof::Jwt { issuer, digest, claims } => format!("jwt:{issuer}#{digest}?{}", claims.encode()),
         }
     }
 
@@ -101,7 +112,13 @@ impl Proof {
                     let (uid, gid) = text.strip_prefix("unix:")?.split_once(':')?;
                     Some(Proof::Unix { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
                 };
-                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(Proof::Certificate)).or_else(unix)
+                                let jwt = || {
+                    let (issuer, rest) = text.strip_prefix("jwt:")?.split_once('#')?;
+                    let (digest, claims) = rest.split_once('?')?;
+                    let claims = Arc::new(Attributes::decode(claims)?);
+                    Some(Proof::Jwt { issuer: issuer.into(), digest: digest.into(), claims })
+                };
+                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(Proof::Certificate)).or_else(unix).or_else(jwt)
             }
         }
     }

@@ -3,11 +3,13 @@
 //! * `identity`: tenant, principal, roles, proof, and their text for a call that is forwarded.
 //! * `trust`: the callers that this server knows, and how a call proves that it is one of them.
 //! * `token`: static tokens.
+//! * `jwt`: tokens of issuers, such as CI products.
 //! * `unix`: users of this machine, by the Unix socket.
 //! * `access`: the roles that may call each method.
 
 mod access;
 mod identity;
+mod jwt;
 mod token;
 mod trust;
 mod unix;

@@ -1,5 +1,6 @@
 //! The callers that this server knows.
 
+use super::jwt;
 use super::token::{StaticToken, TokenError, id_of};
 use super::unix::{self, UnixGrant, UnixPeer};
 use super::{Identity, Passed, Proof, Role, Roles};
@@ -10,6 +11,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tonic::codegen::http::HeaderMap;
 use wharfinger_core::Caller;
+use wharfinger_jwt::{IssuerSettings, JwtError, MAX_TOKEN, Verifier};
 use wharfinger_tls::Leaf;
 use wharfinger_tls::spiffe::{Pattern, Uri};
 
@@ -18,7 +20,7 @@ const AUTHORIZATION: &str = "authorization";
 /// The same for bytes, in which no token may come.
 const AUTHORIZATION_BIN: &str = "authorization-bin";
 /// Maximum length of the header in bytes.
-const MAX_HEADER: usize = 512;
+const MAX_HEADER: usize = MAX_TOKEN + "Bearer ".len();
 
 /// The callers that a server knows. Cheap to clone; the clones share what they know.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct Callers {
     pub certificates: Vec<CertificateGrant>,
     /// Callers by the Unix socket. The first that has the user or its group counts.
     pub unix: Vec<UnixGrant>,
+    /// Callers with a token of one of these issuers.
+    pub issuers: Vec<IssuerSettings>,
 }
 
 /// The tenant and the roles of callers whose certificates have certain names.
@@ -54,7 +58,7 @@ pub struct CertificateGrant {
 
 impl From<Vec<StaticToken>> for Callers {
     fn from(tokens: Vec<StaticToken>) -> Self {
-        Self { tokens, certificates: Vec::new(), unix: Vec::new() }
+        Self { tokens, ..Self::default() }
     }
 }
 
@@ -82,13 +86,18 @@ enum Known {
     /// No callers are configured: there is one tenant, and everyone who reaches the port is an administrator of it.
     #[default]
     Everyone,
-    /// Callers with a token of their own, by its id, callers with a certificate, and users of this machine. All others are unknown,
-    /// those on this machine too.
-    Listed { tokens: BTreeMap<Arc<str>, StaticToken>, certificates: Vec<CertificateGrant>, unix: Vec<UnixGrant> },
+    /// Callers with a token of their own, by its id, callers with a certificate, users of this machine, and callers with a token of an
+    /// issuer. All others are unknown, those on this machine too.
+    Listed {
+        tokens: BTreeMap<Arc<str>, StaticToken>,
+        certificates: Vec<CertificateGrant>,
+        unix: Vec<UnixGrant>,
+        issuers: Verifier,
+    },
 }
 
 /// Why a call has no identity. None says which ids exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthError {
     /// The call brings no proof, and needs one.
     NoCredentials,
@@ -102,6 +111,23 @@ pub enum AuthError {
     Revoked,
     /// A token came over a connection that others can read.
     Exposed,
+    /// A token of an issuer gives no identity.
+    Jwt(JwtError),
+    /// The token of an issuer has ended, by which a call that goes on was made.
+    Ended,
+}
+
+impl From<JwtError> for AuthError {
+    fn from(error: JwtError) -> Self {
+        AuthError::Jwt(error)
+    }
+}
+
+impl AuthError {
+    /// Whether another look at the keys of an issuer may help.
+    pub(crate) fn wants_keys(&self) -> bool {
+        matches!(self, AuthError::Jwt(error) if error.wants_keys())
+    }
 }
 
 impl Trust {
@@ -128,7 +154,7 @@ impl Trust {
     pub fn set(&self, callers: Option<Callers>) -> Result<(), TokenError> {
         let known = match callers {
             None => Known::Everyone,
-            Some(Callers { tokens, certificates, unix }) => {
+            Some(Callers { tokens, certificates, unix, issuers }) => {
                 let mut known = BTreeMap::new();
                 for token in tokens {
                     token.check()?;
@@ -136,7 +162,13 @@ impl Trust {
                         return Err(TokenError::Twice(twice.id.to_string()));
                     }
                 }
-                Known::Listed { tokens: known, certificates, unix }
+                // Keys that are known stay.
+                let before = self.known();
+                let before = match &*before {
+                    Known::Listed { issuers, .. } => Some(issuers),
+                    Known::Everyone => None,
+                };
+                Known::Listed { tokens: known, certificates, unix, issuers: Verifier::new(issuers, before) }
             }
         };
         self.0.send_replace(Arc::new(known));
@@ -168,11 +200,15 @@ impl Trust {
                 (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) => unix::grant(unix, *uid, *gid)
                     .filter(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles)
                     .map(|_| identity.expires),
+                (Known::Listed { issuers, .. }, Proof::Jwt { issuer, claims, .. }) => {
+                    jwt::stands(issuers, identity, issuer, claims).then_some(identity.expires)
+                }
                 // The connection of a certificate that was revoked is cut.
                 (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_) | Proof::Unix { .. }) => {
                     Some(identity.expires)
                 }
-                (Known::Listed { .. }, Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => None,
+                (Known::Listed { .. }, Proof::Local | Proof::None)
+                | (Known::Everyone, Proof::Token(_) | Proof::Jwt { .. }) => None,
             };
             let Some(expires) = known else { return AuthError::Revoked };
             let left = expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
@@ -183,7 +219,7 @@ impl Trust {
                 }
             };
             tokio::select! {
-                () = expiry => return AuthError::Expired,
+                () = expiry => return if matches!(identity.proof, Proof::Jwt { .. }) { AuthError::Ended } else { AuthError::Expired },
                 changed = news.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }
         }
@@ -193,7 +229,7 @@ impl Trust {
     pub(crate) fn identify(&self, origin: impl Into<Origin>, headers: &HeaderMap) -> Result<Identity, AuthError> {
         let Origin { address: peer, tls, leaf, unix } = origin.into();
         let known = self.known();
-        let (tokens, certificates, users) = match (&*known, &leaf) {
+        let (tokens, certificates, users, issuers) = match (&*known, &leaf) {
             (Known::Everyone, _) if let Some(user) = &unix => return Ok(user.sole()),
             (Known::Everyone, Some(leaf)) => {
                 let uri = leaf.uri.as_str();
@@ -202,7 +238,7 @@ impl Trust {
             }
             (Known::Everyone, None) if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
             (Known::Everyone, None) => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
-            (Known::Listed { tokens, certificates, unix }, _) => (tokens, certificates, unix),
+            (Known::Listed { tokens, certificates, unix, issuers }, _) => (tokens, certificates, unix, issuers),
         };
         let shown = unix.map(|user| user.shown()).or_else(|| peer.map(|peer| peer.to_string().into()));
         // A token names its caller, whatever certificate the connection has. A bad token is not made good by one.
@@ -220,6 +256,9 @@ impl Trust {
         if !(tls || unix.is_some() || is_local(peer)) {
             return Err(AuthError::Exposed);
         }
+        if wharfinger_jwt::is_compact(text) {
+            return jwt::bearer(issuers, text, leaf.as_deref(), shown);
+        }
         let token = tokens.get(id_of(text).map_err(|_| AuthError::Malformed)?);
         let token = token.filter(|token| token.is(text)).ok_or(AuthError::Unknown)?;
         of(token, shown, None)
@@ -231,7 +270,7 @@ impl Trust {
         if passed.expires.is_some_and(|expires| expires <= crate::clock::wall()) {
             return Err(AuthError::Expired);
         }
-        match (&*self.known(), passed.proof) {
+        match (&*self.known(), passed.proof.clone()) {
             (Known::Everyone, proof) if [Identity::LOCAL, Identity::ANONYMOUS].contains(&&*passed.principal) => {
                 Ok(Identity { peer: passed.peer, via, ..sole(&passed.principal, proof, None) })
             }
@@ -254,7 +293,17 @@ impl Trust {
                 let grant = grant(certificates, &uri).ok_or(AuthError::Unknown)?;
                 Ok(granted(grant, &uri, passed.expires, passed.peer, via))
             }
+            (Known::Listed { issuers, .. }, Proof::Jwt { issuer, claims, .. }) => {
+                jwt::vouched(issuers, passed, &issuer, &claims, via)
+            }
             (Known::Everyone | Known::Listed { .. }, _) => Err(AuthError::NoCredentials),
+        }
+    }
+
+    /// Waits for keys that the token of a call wants, at most two seconds.
+    pub(crate) async fn look_for_keys(&self, headers: &HeaderMap) {
+        if let (Known::Listed { issuers, .. }, Ok(text)) = (&*self.known(), bearer(headers)) {
+            issuers.look_for_keys(text).await;
         }
     }
 

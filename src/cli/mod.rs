@@ -38,6 +38,7 @@ mod ssh_config;
 mod text;
 #[cfg(feature = "server")]
 mod token;
+mod token_source;
 mod ui;
 mod watch;
 mod why;
@@ -76,6 +77,8 @@ struct Cli {
     follow_leader: FollowLeader,
     #[command(flatten)]
     tls: connect::TlsArgs,
+    #[command(flatten)]
+    token: token_source::TokenArgs,
     /// Print JSON, for programs
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -273,9 +276,9 @@ fn begin_anew(ui: Ui) -> ExitCode {
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
     let (follow, tls) = (cli.follow_leader.into(), cli.tls.settings());
-    let mut context = Context { server: cli.server, follow, token: None, tls, ui };
+    let mut context = Context { server: cli.server, follow, token: token_source::Token::default(), tls, ui };
     if cli.verb.calls() {
-        context.token = connect::token(&ui)?;
+        context.token = token_source::token(&ui, &cli.token, &context.server)?;
     }
     let context = &context;
     match cli.verb {

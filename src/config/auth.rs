@@ -1,10 +1,13 @@
-//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows. `unix.rs` has `[[auth.unix]]`.
+//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows. `unix.rs` has `[[auth.unix]]`, `issuer.rs` `[[auth.issuer]]`.
 
+use super::issuer::{self, IssuersSection};
+use super::issuer_check;
 use super::problem::{Problems, Span};
 use super::reader::Reader;
 use super::unix::{self, UnixSection};
 use crate::auth::{Callers, CertificateGrant, Role, Roles, StaticToken};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use toml::Spanned;
 use wharfinger_adapter::settings::{closest, is_name};
@@ -18,6 +21,7 @@ pub(crate) struct AuthSection {
     tokens: Vec<TokenSection>,
     certificates: Vec<CertificateSection>,
     unix: Vec<UnixSection>,
+    issuers: IssuersSection,
 }
 
 /// One `[[auth.certificate]]` as read.
@@ -81,24 +85,32 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> AuthSect
     for unix in auth.tables("unix", "[[auth.unix]]", problems) {
         section.unix.push(unix::read_grant(unix, problems));
     }
+    section.issuers = issuer::read(&mut auth, problems);
     auth.finish(problems);
     section
 }
 
 /// Checks the table. `None`: there is none, or it has mistakes, which are noted. `asks`: clients are asked for certificates. `listens`: the
 /// server has a Unix socket.
-pub(crate) fn check(section: &AuthSection, asks: bool, listens: bool, problems: &mut Problems) -> Option<Callers> {
+pub(crate) fn check(
+    section: &AuthSection,
+    (asks, listens): (bool, bool),
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<Callers> {
     let span = section.span.clone()?;
     let before = problems.len();
-    if section.tokens.is_empty() && section.certificates.is_empty() && section.unix.is_empty() {
+    let others = section.unix.is_empty() && section.issuers.issuers.is_empty();
+    if section.tokens.is_empty() && section.certificates.is_empty() && others {
         problems.add(
             span,
-            "[auth] has no token, no certificate and no user, so that no caller could call this server",
+            "[auth] has no token, no certificate, no user and no issuer, so that no caller could call this server",
             "make a token with `wharfinger token new ID`, or take [auth] out",
         );
     }
     let certificates = section.certificates.iter().filter_map(|one| check_certificate(one, asks, problems)).collect();
     let unix = section.unix.iter().filter_map(|one| unix::check_grant(one, listens, problems)).collect();
+    let issuers = issuer_check::check(&section.issuers, folder, problems);
     let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
     let mut tokens = Vec::new();
     for token in &section.tokens {
@@ -112,7 +124,7 @@ pub(crate) fn check(section: &AuthSection, asks: bool, listens: bool, problems: 
         }
         tokens.extend(check_token(token, problems));
     }
-    (problems.len() == before).then_some(Callers { tokens, certificates, unix })
+    (problems.len() == before).then_some(Callers { tokens, certificates, unix, issuers })
 }
 
 fn check_certificate(section: &CertificateSection, asks: bool, problems: &mut Problems) -> Option<CertificateGrant> {

@@ -51,7 +51,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), tls.as_ref(), folder, problems),
         tls,
         unix: unix::check_socket(&file.unix, file.auth.is_there(), folder, problems),
-        auth: auth::check(&file.auth, asks, file.unix.is_there(), problems),
+        auth: auth::check(&file.auth, (asks, file.unix.is_there()), folder, problems),
         store,
         pools: Vec::new(),
     };

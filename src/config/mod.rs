@@ -12,6 +12,8 @@ mod check;
 mod cluster;
 mod cluster_tls;
 pub mod duration;
+mod issuer;
+mod issuer_check;
 mod load;
 mod problem;
 mod reader;

@@ -164,7 +164,19 @@ where
         };
         let sealed = request.headers().contains_key(FORWARDED) && request.headers().contains_key(IDENTITY);
         if !(sealed && self.identify.is_peer(&origin)) {
-            let identity = self.identify.of(origin, request.uri().path(), request.headers());
+            let identity = self.identify.of(origin.clone(), request.uri().path(), request.headers());
+            if matches!(&identity, Err(RpcError::Unauthenticated(error)) if error.wants_keys()) {
+                let own = self.service.clone();
+                let (mut service, identify) = (std::mem::replace(&mut self.service, own), self.identify.clone());
+                return Either::Right(Either::Right(Box::pin(async move {
+                    identify.trust.look_for_keys(request.headers()).await;
+                    let identity = identify.of(origin, request.uri().path(), request.headers());
+                    match admit(request, identity, roles) {
+                        Ok(request) => service.call(request).await,
+                        Err(error) => Ok(Status::from(error).into_http()),
+                    }
+                })));
+            }
             return match admit(request, identity, roles) {
                 Ok(request) => Either::Left(self.service.call(request)),
                 Err(error) => refuse(error),

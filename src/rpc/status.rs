@@ -3,6 +3,8 @@
 //! Every status has an `ErrorInfo` with a stable reason and the domain [`DOMAIN`]. `BadRequest` names the fields at fault,
 //! `RetryInfo` the time until another try is worth it. docs/api.md lists all reasons.
 
+mod jwt;
+
 use crate::auth::AuthError;
 use crate::engine::SubmitError;
 use crate::rpc::validate::{Problem, quoted};
@@ -337,6 +339,12 @@ fn unauthenticated(error: AuthError) -> Status {
              call from the server's own machine"
                 .into(),
         ),
+        AuthError::Ended => Answer::new(
+            Code::Unauthenticated,
+            "CREDENTIAL_EXPIRED",
+            "the token by which this call was made has ended: call again with a fresh one".into(),
+        ),
+        AuthError::Jwt(error) => return jwt::refused(error),
     };
     answer.status()
 }

@@ -25,6 +25,9 @@ mod followers;
 mod grpcurl;
 mod history;
 mod hosts;
+#[path = "../../jwt/tests/support/mod.rs"]
+mod issuer;
+mod jwt;
 mod kill;
 mod landing;
 mod login;

@@ -159,7 +159,7 @@ impl ClientTls {
     }
 }
 
-fn classified(error: io::Error) -> ConnectError {
+pub(crate) fn classified(error: io::Error) -> ConnectError {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return ConnectError::Io(error);
     };
@@ -174,9 +174,10 @@ fn classified(error: io::Error) -> ConnectError {
     }
 }
 
-fn make(settings: &ClientSettings, names: &[Uri], files: &Files) -> Result<State, TlsProblem> {
+/// The authorities of a file, or those that the machine trusts.
+pub(crate) fn roots(ca: Option<&Path>, files: &Files) -> Result<RootCertStore, TlsProblem> {
     let mut roots = RootCertStore::empty();
-    match &settings.ca {
+    match ca {
         Some(path) => {
             for certificate in files.certificates(Setting::Ca, path)? {
                 roots.add(certificate).map_err(|error| {
@@ -189,7 +190,11 @@ fn make(settings: &ClientSettings, names: &[Uri], files: &Files) -> Result<State
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
-    let roots = Arc::new(roots);
+    Ok(roots)
+}
+
+fn make(settings: &ClientSettings, names: &[Uri], files: &Files) -> Result<State, TlsProblem> {
+    let roots = Arc::new(roots(settings.ca.as_deref(), files)?);
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| TlsProblem::value(Setting::Certificate, error.to_string(), "report this as a bug"))?;

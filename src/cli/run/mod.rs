@@ -67,6 +67,9 @@ pub(crate) struct Common {
     /// Take it for the command's own if that check takes longer
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "2m", conflicts_with = "no_check")]
     check_for: Duration,
+    /// Give the command none of the variables with which GitHub Actions issues tokens; it never gets WHARFINGER_AUTH_*
+    #[arg(long)]
+    scrub_oidc: bool,
     /// Say nothing of the lease's life; errors only
     #[arg(long, short)]
     quiet: bool,
@@ -358,6 +361,9 @@ impl One<'_> {
                 Err(failure) => return Ended::Shell(ShellError::File(failure.message)),
             },
         };
+        if self.args.scrub_oidc {
+            env.extend(crate::cli::token_source::oidc_variables().map(|name| (name, String::new())));
+        }
         env.extend(self.args.env.iter().cloned());
         let input = match self.place {
             Where::There { input, .. } => input.as_ref().map(Input::reader_at_start),
