@@ -2,9 +2,10 @@
 
 use super::error::Failure;
 use super::exit::Exit;
-use crate::config::{Server, Tls};
+use crate::config::{Loaded, Server, Tls};
 use crate::engine::Handle;
 use crate::rpc::{AnswerSources, Port, RpcLimits, ServeError};
+use crate::telemetry::metrics::Metrics;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,32 @@ const AFTER_LEAD: Duration = Duration::from_millis(500);
 /// After a server was killed, a program that it was just starting may have its port for a moment.
 const PORT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Binds it.
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+/// The sockets of a server, bound before it touches its store.
+pub(super) struct Sockets {
+    grpc: TcpListener,
+    /// For meters and probes.
+    http: Option<TcpListener>,
+}
+
+impl Sockets {
+    pub(super) async fn bind(loaded: &Loaded) -> Result<Self, Failure> {
+        let grpc = bind(loaded.server.listen).await?;
+        let http = match loaded.metrics {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Self { grpc, http })
+    }
+}
+
+impl From<TcpListener> for Sockets {
+    fn from(grpc: TcpListener) -> Self {
+        Self { grpc, http: None }
+    }
+}
+
+/// Binds an address.
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let mut waited = Duration::ZERO;
     let bound = loop {
         match TcpListener::bind(address).await {
@@ -54,12 +79,14 @@ pub(super) struct Serving {
 
 impl Serving {
     pub(super) fn start(
-        listener: TcpListener,
+        sockets: Sockets,
         server: &Server,
         handle: Handle,
         limits: RpcLimits,
         sources: AnswerSources,
+        metrics: &Metrics,
     ) -> Result<Self, Failure> {
+        let Sockets { grpc: listener, http } = sockets;
         let stop = CancellationToken::new();
         let tls = server.tls.as_ref().map(|tls| secure(tls, &stop)).transpose()?;
         if let Ok(address) = listener.local_addr()
@@ -87,6 +114,15 @@ impl Serving {
             Some(tls) => Port::with_tls(listener, tls.clone()),
             None => Port::from(listener),
         };
+        if let Some(http) = http {
+            // A failure of this port ends no lease.
+            let (handle, metrics, stop) = (handle.clone(), metrics.clone(), stop.clone());
+            tokio::spawn(async move {
+                if let Err(error) = crate::http::serve(http, handle, metrics, stop).await {
+                    tracing::error!(%error, "the port for meters is not served any more");
+                }
+            });
+        }
         let task = tokio::spawn(crate::rpc::serve(port, handle, limits, sources, stop.clone()));
         Ok(Serving { task, stop, tls })
     }

@@ -29,6 +29,7 @@ mod landing;
 mod machines;
 mod many_watches;
 mod messages;
+mod metrics;
 mod notices;
 mod old_client;
 mod postgres;
