@@ -14,6 +14,8 @@ mod duration;
 #[cfg(feature = "server")]
 pub mod engine;
 #[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
 pub mod rpc;
 #[cfg(feature = "server")]
 mod socket;

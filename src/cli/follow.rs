@@ -10,6 +10,7 @@ use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership};
 use crate::random::random;
 use crate::rpc::{AnswerSources, Peers, RpcLimits};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
+use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 
 /// A server that leads, as one of several.
@@ -57,6 +58,7 @@ pub(crate) async fn wait(
     cluster: &Cluster,
     listener: Bound,
     sources: AnswerSources,
+    metrics: &Metrics,
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {
     let StoreConfig::Postgres(settings) = loaded.store.clone() else {
@@ -74,8 +76,9 @@ pub(crate) async fn wait(
     let leadership = follower.handle.leadership().clone();
     let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
     let peers = cluster.tls.as_ref().map(peers).transpose()?;
+    follower.handle.observed().set(metrics.observer());
     let handle = follower.handle.clone();
-    let mut serving = Serving::start(listener, &loaded.server, handle, limits, sources.clone(), peers)?;
+    let mut serving = Serving::start(listener, &loaded.server, handle, limits, sources.clone(), peers, metrics)?;
     let mut said = String::new();
     loop {
         reap();
@@ -118,7 +121,7 @@ pub(crate) async fn wait(
                     return Ok(Waited::Stopped);
                 }
                 ProcessSignal::Reload => {
-                    reload(ui, args, &mut loaded);
+                    metrics.reloaded(reload(ui, args, &mut loaded));
                     set_credentials(&sources.credentials, &loaded.adapters);
                     set_trust(&sources.trust, &loaded)?;
                     follower.configure(loaded.pools.clone());
@@ -159,8 +162,8 @@ fn follow(leadership: &Leadership, leader: Option<Leader>) {
     }
 }
 
-/// For when it leads.
-fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) {
+/// For when it leads. Returns whether the configuration has no mistakes.
+fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
     match crate::config::load(&args.config) {
         Ok(again) => {
             for change in loaded.needs_restart(&again) {
@@ -169,10 +172,12 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) {
             loaded.pools = again.pools;
             loaded.adapters = again.adapters;
             tracing::info!("the configuration was read again; what it says of adapters counts when this server leads");
+            true
         }
         Err(error) => {
             ui.err(&error.to_string());
             tracing::error!("the configuration is not read again: it has mistakes; the one before stays");
+            false
         }
     }
 }

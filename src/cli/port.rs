@@ -2,10 +2,11 @@
 
 use super::error::Failure;
 use super::exit::Exit;
-use crate::config::{Server, Tls, UnixSocket};
+use crate::config::{Loaded, Server, Tls, UnixSocket};
 use crate::engine::Handle;
 use crate::rpc::{AnswerSources, Peers, Port, RpcLimits, ServeError};
 use crate::socket::SocketFile;
+use crate::telemetry::metrics::Metrics;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,27 +24,33 @@ const AFTER_LEAD: Duration = Duration::from_millis(500);
 /// After a server was killed, a program that it was just starting may have its port for a moment.
 const PORT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The port and the Unix socket, bound.
+/// The sockets of a server, bound before it touches its store.
 pub(super) struct Bound {
     tcp: TcpListener,
     unix: Option<(UnixListener, SocketFile)>,
+    /// For meters and probes.
+    http: Option<TcpListener>,
 }
 
 impl From<TcpListener> for Bound {
     fn from(tcp: TcpListener) -> Self {
-        Bound { tcp, unix: None }
+        Bound { tcp, unix: None, http: None }
     }
 }
 
-/// Binds both.
-pub(super) async fn bind(server: &Server) -> Result<Bound, Failure> {
+/// Binds all of them.
+pub(super) async fn bind(loaded: &Loaded) -> Result<Bound, Failure> {
     // The port first: a second server with the same configuration takes nothing away.
-    let tcp = bind_port(server.listen).await?;
-    let unix = match &server.unix {
+    let tcp = bind_port(loaded.server.listen).await?;
+    let unix = match &loaded.server.unix {
         Some(socket) => Some(bind_socket(socket).await?),
         None => None,
     };
-    Ok(Bound { tcp, unix })
+    let http = match loaded.metrics {
+        Some(address) => Some(bind_port(address).await?),
+        None => None,
+    };
+    Ok(Bound { tcp, unix, http })
 }
 
 async fn bind_socket(socket: &UnixSocket) -> Result<(UnixListener, SocketFile), Failure> {
@@ -91,6 +98,7 @@ impl Serving {
         limits: RpcLimits,
         sources: AnswerSources,
         peers: Option<Peers>,
+        metrics: &Metrics,
     ) -> Result<Self, Failure> {
         let (stop, listener) = (CancellationToken::new(), bound.tcp);
         let tls = server.tls.as_ref().map(|tls| secure(tls, &stop)).transpose()?;
@@ -121,6 +129,15 @@ impl Serving {
         };
         let (unix, socket) = bound.unix.unzip();
         let port = port.with_unix(unix).with_peers(peers);
+        if let Some(http) = bound.http {
+            // A failure of this port ends no lease.
+            let (handle, metrics, stop) = (handle.clone(), metrics.clone(), stop.clone());
+            tokio::spawn(async move {
+                if let Err(error) = crate::http::serve(http, handle, metrics, stop).await {
+                    tracing::error!(%error, "the port for meters is not served any more");
+                }
+            });
+        }
         let task = tokio::spawn(crate::rpc::serve(port, handle, limits, sources, stop.clone()));
         Ok(Serving { task, stop, tls, _socket: socket })
     }

@@ -52,6 +52,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         },
         store: checked.store.unwrap_or_else(|| StoreConfig::Sqlite(folder.join("wharfinger.db"))),
         cluster: checked.cluster,
+        metrics: checked.metrics,
         auth: checked.auth,
         keep_events: or(&file.limits.events, KEEP_EVENTS),
         limits: build_limits(&file.limits, &file.brake),

@@ -24,6 +24,8 @@ use wharfinger_tls::ClientAuth;
 
 /// The default address of the API.
 pub(crate) const LISTEN: &str = "127.0.0.1:7411";
+/// An example of an address for meters. The port is the one that Prometheus' users expect of an exporter.
+const METRICS: &str = "127.0.0.1:9464";
 /// The default of the longest TTL.
 pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 
@@ -35,6 +37,7 @@ pub(crate) struct Checked {
     pub(crate) tls: Option<Tls>,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) auth: Option<Callers>,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
     pub(crate) pools: Vec<Option<AdapterConfig>>,
@@ -52,6 +55,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         tls,
         unix: unix::check_socket(&file.unix, file.auth.is_there(), folder, problems),
         auth: auth::check(&file.auth, (asks, file.unix.is_there()), folder, problems),
+        metrics: file.metrics.as_ref().and_then(|listen| address(listen, METRICS, problems)),
         store,
         pools: Vec::new(),
     };
@@ -89,20 +93,27 @@ fn check_slot_users(pools: &[PoolSection<'_>], configs: &[Option<AdapterConfig>]
     }
 }
 
+/// Reads an address with a port. `usual`: an example.
+fn address(listen: &Spanned<String>, usual: &str, problems: &mut Problems) -> Option<SocketAddr> {
+    let text = listen.get_ref();
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(address);
+    }
+    let port = usual.rsplit(':').next().unwrap_or_default();
+    let remedy = if text.starts_with("localhost") {
+        format!("write {:?}", text.replacen("localhost", "127.0.0.1", 1))
+    } else if text.parse::<std::net::IpAddr>().is_ok() {
+        format!("add the port: \"{text}:{port}\"")
+    } else {
+        format!("write an IP address and a port, as in {usual:?}")
+    };
+    problems.add(listen.span(), format!("`listen` is not an address with a port: {text:?}"), remedy);
+    None
+}
+
 fn check_listen(file: &File<'_>, tls: Option<&Tls>, problems: &mut Problems) -> Option<SocketAddr> {
     let Some(listen) = &file.listen else { return LISTEN.parse().ok() };
-    let text = listen.get_ref();
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        let remedy = if text.starts_with("localhost") {
-            format!("write {:?}", text.replacen("localhost", "127.0.0.1", 1))
-        } else if text.parse::<std::net::IpAddr>().is_ok() {
-            format!("add the port: \"{text}:7411\"")
-        } else {
-            format!("write an IP address and a port, as in {LISTEN:?}")
-        };
-        problems.add(listen.span(), format!("`listen` is not an address with a port: {text:?}"), remedy);
-        return None;
-    };
+    let address = address(listen, LISTEN, problems)?;
     // A table with mistakes is a mistake of its own.
     let known = file.tls.is_there()
         && (file.auth.is_there() || tls.is_none_or(|tls| tls.files.client_auth == ClientAuth::Required));

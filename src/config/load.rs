@@ -88,6 +88,9 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     server.finish(problems);
     file.store = store::read(reader, problems);
     file.cluster = cluster::read(reader, problems);
+    let mut metrics = reader.table("metrics", "[metrics]", problems);
+    file.metrics = metrics.text("listen", problems);
+    metrics.finish(problems);
     file.auth = auth::read(reader, problems);
     let mut limits = reader.table("limits", "[limits]", problems);
     file.limits = LimitsSection {

@@ -28,6 +28,8 @@ pub struct Loaded {
     pub store: StoreConfig,
     /// The settings of a server that shares its database. `None`: it is the only server.
     pub cluster: Option<Cluster>,
+    /// The address of the port for meters and probes. `None`: there is none.
+    pub metrics: Option<SocketAddr>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
     pub auth: Option<Callers>,
     /// Limits of the whole deployment.
@@ -70,6 +72,9 @@ impl Loaded {
         if self.cluster != other.cluster {
             changes.push("[cluster]".to_string());
         }
+        if self.metrics != other.metrics {
+            changes.push("[metrics]".to_string());
+        }
         let limits = Limits { brake: self.limits.brake, ..other.limits.clone() };
         if self.limits != limits || self.keep_events != other.keep_events {
             changes.push("[limits]".to_string());
@@ -91,6 +96,7 @@ pub(crate) struct File<'a> {
     pub(crate) tls: TlsSection,
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,
+    pub(crate) metrics: Option<Spanned<String>>,
     pub(crate) auth: AuthSection,
     pub(crate) limits: LimitsSection,
     pub(crate) brake: BrakeSection,

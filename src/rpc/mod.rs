@@ -8,6 +8,7 @@
 //! * `status`: the only map from errors to statuses.
 //! * `principal`: gives each call its identity (`auth`), and refuses methods that its roles may not call.
 //! * `limits`: concurrency limits; excess calls are refused, never queued.
+//! * `count`: counts calls by method and code.
 //! * `about`: version, limits and features of the server.
 //! * `lease`, `admin`, `watch`: the services. `login`: certificates of holders.
 //! * `timeline`: one story from many entries of the audit trail.
@@ -20,6 +21,7 @@ mod admin;
 mod connection;
 mod context;
 mod convert;
+mod count;
 mod credentials;
 mod forward;
 mod forward_auth;
@@ -51,4 +53,4 @@ pub use peers::Peers;
 pub use server::{ServeError, serve};
 pub use status::{DOMAIN, RpcError};
 #[cfg(test)]
-pub(crate) use testing::pool_config as pool_for_tests;
+pub(crate) use testing::{broker as broker_for_tests, follower as follower_for_tests, pool_config as pool_for_tests};

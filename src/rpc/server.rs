@@ -7,6 +7,7 @@ use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::connection::{self, Port};
 use crate::rpc::context::{AnswerSources, Context};
+use crate::rpc::count::Count;
 use crate::rpc::forward::ForwardLayer;
 use crate::rpc::health::Health;
 use crate::rpc::lease::LeaseApi;
@@ -52,6 +53,7 @@ pub async fn serve(
     // Whatever way this ends, nothing of it lives on.
     let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
     let leadership = handle.leadership().clone();
+    let count = Count::new(sources.calls.clone());
     let context = Context::new(handle.clone(), &limits, sources, stop.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     let well = Health::new(reporter, handle).await;
@@ -70,6 +72,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
+        .layer(count)
         .layer(Identify::new(context.trust.clone(), leadership.clone(), peers.clone(), max))
         .layer(ForwardLayer::new(leadership, &limits, peers))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))

@@ -10,7 +10,7 @@ mod forwarded;
 mod golden;
 
 use crate::auth::{NewToken, Role, Roles, StaticToken, Trust};
-use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Follower, Handle};
+use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Follower, Handle, Observed};
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::rpc::testing::{TestServer, leading_with, pool_config, serving_for};
@@ -123,6 +123,7 @@ async fn world(max: u32, slots: u32, callers: &[Who]) -> (World, Vec<Bearer>) {
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
+        observed: Observed::default(),
     };
     let engine = engine::start(config, stop.clone()).await.unwrap();
     engine.handle.leadership().lead(KEY);

@@ -34,6 +34,7 @@ mod login;
 mod machines;
 mod many_watches;
 mod messages;
+mod metrics;
 mod notices;
 mod old_client;
 mod postgres;
