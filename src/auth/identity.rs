@@ -112,13 +112,17 @@ impl Proof {
                     let (uid, gid) = text.strip_prefix("unix:")?.split_once(':')?;
                     Some(Proof::Unix { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
                 };
-                                let jwt = || {
+                let jwt = || {
                     let (issuer, rest) = text.strip_prefix("jwt:")?.split_once('#')?;
                     let (digest, claims) = rest.split_once('?')?;
                     let claims = Arc::new(Attributes::decode(claims)?);
                     Some(Proof::Jwt { issuer: issuer.into(), digest: digest.into(), claims })
                 };
-                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(Proof::Certificate)).or_else(unix).or_else(jwt)
+                rest("token:")
+                    .map(Proof::Token)
+                    .or_else(|| rest("x509:").map(Proof::Certificate))
+                    .or_else(unix)
+                    .or_else(jwt)
             }
         }
     }
