@@ -1,7 +1,7 @@
 //! The callers that this server knows.
 
 use super::token::{StaticToken, TokenError, id_of};
-use super::{Identity, Passed, Proof, Role, Roles};
+use super::{BuiltIn, Identity, Passed, Proof, Roles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +49,32 @@ pub struct CertificateGrant {
     pub roles: Roles,
 }
 
+/// One caller of a configuration, or several with names of one kind.
+#[derive(Clone, Debug)]
+pub struct Grant<'c> {
+    /// The principal, or the pattern of several.
+    pub caller: String,
+    /// The tenant.
+    pub tenant: &'c str,
+    /// The roles.
+    pub roles: &'c Roles,
+}
+
+impl Callers {
+    /// All callers, with their roles.
+    pub fn each(&self) -> Vec<Grant<'_>> {
+        let token = |token: &'_ StaticToken| principal_of(&token.id).to_string();
+        let tokens = self.tokens.iter().map(|one| Grant { caller: token(one), tenant: &one.tenant, roles: &one.roles });
+        let uri = |one: &'_ CertificateGrant| match &one.uri {
+            Pattern::Exact(uri) => named(uri.as_str()).to_string(),
+            Pattern::Prefix(start) => format!("{}*", named(start)),
+        };
+        let certificates =
+            self.certificates.iter().map(|one| Grant { caller: uri(one), tenant: &one.tenant, roles: &one.roles });
+        tokens.chain(certificates).collect()
+    }
+}
+
 impl From<Vec<StaticToken>> for Callers {
     fn from(tokens: Vec<StaticToken>) -> Self {
         Self { tokens, certificates: Vec::new() }
@@ -93,8 +119,10 @@ pub enum AuthError {
     Unknown,
     /// The token has expired.
     Expired,
-    /// The token of a call that goes on is not known any more, or has other roles.
+    /// The caller of a call that goes on is not known any more, or is of another tenant.
     Revoked,
+    /// The roles of the caller of a call that goes on allow it no longer, or only a part of it.
+    NoLongerAllowed,
     /// A token came over a connection that others can read.
     Exposed,
 }
@@ -116,7 +144,7 @@ impl Trust {
     }
 
     /// Knows these callers from now on, or trusts everyone. Calls that go on end if their caller is not known any
-    /// more, or has other roles.
+    /// more, or if its roles do not allow them any more.
     ///
     /// # Errors
     /// [`TokenError`] of the first that is wrong: nothing changes.
@@ -147,24 +175,29 @@ impl Trust {
         matches!(*self.known(), Known::Listed { .. })
     }
 
-    /// Waits until a caller is not known any more.
-    pub(crate) async fn ended(&self, identity: &Identity) -> AuthError {
+    /// Waits until a caller is not known any more, or until its roles no longer allow a call that goes on.
+    pub(crate) async fn ended(&self, identity: &Identity, allowed: impl Fn(&Roles) -> bool) -> AuthError {
         let mut news = self.0.subscribe();
         loop {
-            // Who is known now, and until when.
-            let known = match (&**news.borrow_and_update(), &identity.proof) {
+            // The roles now, and until when.
+            let known: Option<(Roles, Option<SystemTime>)> = match (&**news.borrow_and_update(), &identity.proof) {
                 (Known::Listed { tokens, .. }, Proof::Token(id)) => tokens
                     .get(id)
-                    .filter(|token| token.tenant == identity.tenant && token.roles == identity.roles)
-                    .map(|token| token.expires.into_iter().chain(identity.expires).min()),
+                    .filter(|token| token.tenant == identity.tenant)
+                    .map(|token| (token.roles.clone(), token.expires.into_iter().chain(identity.expires).min())),
                 (Known::Listed { certificates, .. }, Proof::Certificate(uri)) => grant(certificates, uri)
-                    .filter(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles)
-                    .map(|_| identity.expires),
+                    .filter(|grant| grant.tenant == identity.tenant)
+                    .map(|grant| (grant.roles.clone(), identity.expires)),
                 // The connection of a certificate that was revoked is cut.
-                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_)) => Some(identity.expires),
+                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_)) => {
+                    Some((Roles::of(&[BuiltIn::Admin]), identity.expires))
+                }
                 (Known::Listed { .. }, Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => None,
             };
-            let Some(expires) = known else { return AuthError::Revoked };
+            let Some((roles, expires)) = known else { return AuthError::Revoked };
+            if roles != identity.roles && !allowed(&roles) {
+                return AuthError::NoLongerAllowed;
+            }
             let left = expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
             let expiry = async {
                 match left {
@@ -235,6 +268,15 @@ impl Trust {
         }
     }
 
+    /// The caller of this principal, as the configuration knows it.
+    pub(crate) fn principal(&self, principal: &str) -> Result<Identity, AuthError> {
+        let proof = match principal {
+            Identity::ANONYMOUS => Proof::None,
+            _ => Proof::parse(principal).ok_or(AuthError::Malformed)?,
+        };
+        self.vouched(Passed { principal: Arc::from(principal), proof, expires: None, peer: None }, None)
+    }
+
     /// The caller of a call that is marked as forwarded without a proof: never more than the connection itself shows.
     pub(crate) fn unvouched(&self, peer: Option<SocketAddr>, said: &str) -> Result<Identity, AuthError> {
         match &*self.known() {
@@ -256,7 +298,7 @@ fn sole(principal: &str, proof: Proof, peer: Option<SocketAddr>) -> Identity {
     Identity {
         tenant: Arc::from(Caller::DEFAULT_TENANT),
         principal: Arc::from(principal),
-        roles: Roles::of(&[Role::Admin]),
+        roles: Roles::of(&[BuiltIn::Admin]),
         proof,
         expires: None,
         peer: peer.map(|peer| peer.to_string().into()),
@@ -285,7 +327,7 @@ fn granted(
     Identity {
         tenant: grant.tenant.clone(),
         principal: named(uri),
-        roles: grant.roles,
+        roles: grant.roles.clone(),
         proof: Proof::Certificate(Arc::from(uri)),
         expires,
         peer,
@@ -305,7 +347,7 @@ fn of(token: &StaticToken, peer: Option<Arc<str>>, via: Option<Arc<str>>) -> Res
     Ok(Identity {
         tenant: token.tenant.clone(),
         principal: principal_of(&token.id),
-        roles: token.roles,
+        roles: token.roles.clone(),
         proof: Proof::Token(token.id.clone()),
         expires: token.expires,
         peer,

@@ -26,6 +26,8 @@ mod machines;
 #[cfg(feature = "server")]
 mod pki;
 #[cfg(feature = "server")]
+mod policy;
+#[cfg(feature = "server")]
 mod port;
 mod run;
 mod select;
@@ -37,6 +39,7 @@ mod text;
 mod token;
 mod ui;
 mod watch;
+mod whoami;
 mod why;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -168,6 +171,10 @@ enum Verb {
     Break(admin::BreakArgs),
     /// Forget a resource at once, in any state
     ForceDestroy(admin::OnResource),
+    /// Print the caller as the server knows it, with its roles and their rules
+    Whoami,
+    /// Print whether the caller may use a verb in a pool; exits with 1 if not
+    CanI(whoami::CanIArgs),
     /// Check that each server serves; exits with 69 if one does not
     Health(health::HealthArgs),
     /// Print launches, interruptions and lack of capacity by instance type and zone
@@ -184,6 +191,9 @@ enum Verb {
     /// Make a token for a caller
     #[cfg(feature = "server")]
     Token(token::TokenArgs),
+    /// Judge calls by the rules of a configuration
+    #[cfg(feature = "server")]
+    Policy(policy::PolicyArgs),
     /// Check a configuration, and print the settings that a server would use
     #[cfg(feature = "server")]
     CheckConfig(check_config::CheckConfigArgs),
@@ -202,7 +212,9 @@ impl Verb {
     fn calls(&self) -> bool {
         match self {
             #[cfg(feature = "server")]
-            Verb::Serve(_) | Verb::Pki(_) | Verb::Token(_) | Verb::CheckConfig(_) | Verb::Db(_) => false,
+            Verb::Serve(_) | Verb::Pki(_) | Verb::Token(_) | Verb::Policy(_) | Verb::CheckConfig(_) | Verb::Db(_) => {
+                false
+            }
             Verb::Health(_) | Verb::Completions { .. } => false,
             _ => true,
         }
@@ -296,6 +308,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Recycle(args) => admin::say(context, admin::Verb::Recycle, args).await,
         Verb::Break(args) => admin::break_lease(context, args).await,
         Verb::ForceDestroy(args) => admin::say(context, admin::Verb::ForceDestroy, args).await,
+        Verb::Whoami => whoami::whoami(context).await,
+        Verb::CanI(args) => whoami::can_i(context, args).await,
         Verb::Health(args) => health::health(context, args).await,
         Verb::SpotStats => look::weather(context).await,
         #[cfg(feature = "ec2")]
@@ -304,6 +318,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Pki(verb) => pki::pki(&ui, &verb),
         #[cfg(feature = "server")]
         Verb::Token(args) => token::token(&ui, &args),
+        #[cfg(feature = "server")]
+        Verb::Policy(args) => policy::policy(&ui, &args),
         #[cfg(feature = "server")]
         Verb::CheckConfig(args) => check_config::check(&ui, &args).await,
         #[cfg(feature = "server")]

@@ -2,11 +2,12 @@
 
 use super::auth::AuthSection;
 use super::cluster::{Cluster, ClusterSection};
-use super::problem::Span;
+use super::problem::{Report, Span};
+use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
 use super::tls::{Tls, TlsSection};
 use crate::adapters::AdapterConfig;
-use crate::auth::Callers;
+use crate::auth::{Callers, RoleTable};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +29,10 @@ pub struct Loaded {
     pub cluster: Option<Cluster>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
     pub auth: Option<Callers>,
+    /// The roles: the built-in ones, and those of the file.
+    pub roles: RoleTable,
+    /// Warnings about the file.
+    pub warnings: Report,
     /// Limits of the whole deployment.
     pub limits: Limits,
     /// Age at which entries of the audit trail are deleted.
@@ -87,6 +92,7 @@ pub(crate) struct File<'a> {
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,
     pub(crate) auth: AuthSection,
+    pub(crate) roles: Vec<RoleSection>,
     pub(crate) limits: LimitsSection,
     pub(crate) brake: BrakeSection,
     pub(crate) pools: Vec<PoolSection<'a>>,

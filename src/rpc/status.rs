@@ -3,7 +3,7 @@
 //! Every status has an `ErrorInfo` with a stable reason and the domain [`DOMAIN`]. `BadRequest` names the fields at fault,
 //! `RetryInfo` the time until another try is worth it. docs/api.md lists all reasons.
 
-use crate::auth::AuthError;
+use crate::auth::{AuthError, Refusal};
 use crate::engine::SubmitError;
 use crate::rpc::validate::{Problem, quoted};
 use crate::store::StoreError;
@@ -98,6 +98,8 @@ pub enum RpcError {
     Unauthenticated(AuthError),
     /// No role of the caller may do this.
     NotAllowed(String),
+    /// No rule of the caller allows all of the request.
+    Refused(Refusal),
     /// There is no such method.
     NoMethod,
     /// A mistake of this program.
@@ -267,6 +269,7 @@ impl From<RpcError> for Status {
             .status(),
             RpcError::Unauthenticated(error) => unauthenticated(error),
             RpcError::NotAllowed(message) => Answer::new(Code::PermissionDenied, "NOT_ALLOWED", message).status(),
+            RpcError::Refused(refusal) => refused(refusal),
             RpcError::NoMethod => Status::unimplemented(""),
             RpcError::Bug(what) => {
                 tracing::error!(what, "a call came to a place that should not be reached");
@@ -302,7 +305,12 @@ fn unauthenticated(error: AuthError) -> Status {
         AuthError::Revoked => Answer::new(
             Code::Unauthenticated,
             "REVOKED",
-            "the token of this call is not known any more, or has other roles: call again with the present one".into(),
+            "the caller of this call is not known any more: call again with the present credentials".into(),
+        ),
+        AuthError::NoLongerAllowed => Answer::new(
+            Code::PermissionDenied,
+            "NO_LONGER_ALLOWED",
+            "the roles of the caller allow this call no longer, or only a part of it: call again for what they allow".into(),
         ),
         AuthError::Exposed => Answer::new(
             Code::Unauthenticated,
@@ -312,6 +320,17 @@ fn unauthenticated(error: AuthError) -> Status {
                 .into(),
         ),
     };
+    answer.status()
+}
+
+fn refused(Refusal { field, limit, message }: Refusal) -> Status {
+    let mut answer = match limit {
+        true => Answer::new(Code::PermissionDenied, "LIMIT", message.clone()),
+        false => Answer::new(Code::PermissionDenied, "NOT_ALLOWED", message.clone()),
+    };
+    if !field.is_empty() {
+        answer.details.set_bad_request(vec![FieldViolation::new(field, message)]);
+    }
     answer.status()
 }
 
