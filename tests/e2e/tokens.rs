@@ -147,7 +147,10 @@ fn a_role_of_the_configuration_has_its_limits_and_loses_a_verb_at_a_reload() {
     let leased = ci.json(&server, &[&lease[..], &["--priority", "0"]].concat());
     let id = leased["lease"]["id"].as_str().unwrap();
 
-    let mut watch = ci.command(&server, &["watch"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut watch = ci.command(&server, &["watch"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(watch.stdout.as_mut().unwrap()), &mut line).unwrap();
+    assert!(line.contains(id), "{line}");
     server.reload();
     assert!(watch.try_wait().unwrap().is_none(), "nothing has changed");
     server.configure(&rule("\"lease\", \"release\", \"pool.get\""), LOCAL);
