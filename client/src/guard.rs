@@ -217,7 +217,16 @@ impl LeaseGuard {
 }
 
 /// The answer to a renewal, and the time at which it was sent. `None`: the lease was read, not renewed.
-type Renewed = (Option<Instant>, Result<pb::Lease, ClientError>);
+type Renewed = (Option<Instant>, Result<pb::Lease, Unrenewed>);
+/// The failure of a renewal.
+#[derive(Debug)]
+enum Unrenewed {
+    /// The call failed.
+    Call(ClientError),
+    /// The broker takes this client for another principal, which does not see the lease.
+    Stranger(String),
+}
+
 type Renewal = Pin<Box<dyn Future<Output = Renewed> + Send>>;
 
 struct Keeper {
@@ -230,18 +239,28 @@ struct Keeper {
     /// Time until which the slot is the holder's, whatever happens to the connection.
     held_until: Option<Instant>,
     backoff: Backoff,
+    /// The credentials are those of another principal.
+    stranger: bool,
 }
 
 impl Keeper {
     fn new(client: Client, lease: pb::Lease) -> (Self, watch::Receiver<LeaseStatus>) {
         let lease = Arc::new(lease);
         let (status, told) = watch::channel(LeaseStatus::Waiting(lease.clone()));
-        let request = pb::WatchRequest { lease_ids: vec![lease.id.clone()], ..pb::WatchRequest::default() };
-        let watch = Some(client.watch(request));
+        let watch = Some(client.watch(watched_by_id(&lease.id)));
         // Short against the TTL: several tries fit into the rest of it.
         let backoff = Backoff::new(Duration::from_millis(100), (ttl(&lease) / 10).max(Duration::from_millis(200)));
-        let mut keeper =
-            Self { client, lease, status, watch, renewal: None, renew_at: None, held_until: None, backoff };
+        let mut keeper = Self {
+            client,
+            lease,
+            status,
+            watch,
+            renewal: None,
+            renew_at: None,
+            held_until: None,
+            backoff,
+            stranger: false,
+        };
         if let Some(lost) = keeper.told() {
             keeper.status.send_replace(LeaseStatus::Lost(lost));
             keeper.watch = None;
@@ -274,7 +293,12 @@ impl Keeper {
         match watched {
             Ok(Watched::Lease(lease)) => self.news(*lease),
             Ok(Watched::Synced { .. } | Watched::Bookmark { .. } | Watched::Resync) => None,
-            Err(ClientError::NotFound(_)) => Some(Lost::Forgotten(self.lease.clone())),
+            Err(ClientError::NotFound(_)) => {
+                // The lease is forgotten, or these are the credentials of another caller: a renewal tells.
+                self.watch = None;
+                self.renew_at = Some(Instant::now());
+                None
+            }
             Err(error) => {
                 // Renewals still report the end, only later.
                 tracing::warn!(lease = %self.lease.id, %error, "a lease cannot be watched");
@@ -286,7 +310,7 @@ impl Keeper {
         }
     }
 
-    fn renewed(&mut self, sent: Option<Instant>, answer: Result<pb::Lease, ClientError>) -> Option<Lost> {
+    fn renewed(&mut self, sent: Option<Instant>, answer: Result<pb::Lease, Unrenewed>) -> Option<Lost> {
         match answer {
             Ok(lease) => {
                 self.backoff.reset();
@@ -295,10 +319,26 @@ impl Keeper {
                     self.held_until = Some(sent + ttl(&lease));
                 }
                 self.renew_at = Some(Instant::now() + third(ttl(&lease)));
+                self.stranger = false;
+                if self.watch.is_none() {
+                    self.watch = Some(self.client.watch(watched_by_id(&lease.id)));
+                }
                 self.news(lease)
             }
-            Err(ClientError::NotFound(_)) => Some(Lost::Forgotten(self.lease.clone())),
-            Err(error) => {
+            Err(Unrenewed::Call(ClientError::NotFound(_))) => Some(Lost::Forgotten(self.lease.clone())),
+            Err(Unrenewed::Stranger(principal)) => {
+                if !std::mem::replace(&mut self.stranger, true) {
+                    tracing::warn!(
+                        lease = %self.lease.id,
+                        "the credentials are those of {principal}, and the lease belongs to {}: it cannot be renewed until \
+                         the credentials are right again",
+                        self.lease.principal
+                    );
+                }
+                self.renew_at = Some(Instant::now() + self.backoff.wait(None));
+                None
+            }
+            Err(Unrenewed::Call(error)) => {
                 tracing::debug!(lease = %self.lease.id, %error, "a renewal failed");
                 self.renew_at = Some(Instant::now() + self.backoff.wait(None));
                 None
@@ -336,9 +376,14 @@ impl Keeper {
     }
 }
 
+fn watched_by_id(id: &str) -> pb::WatchRequest {
+    pb::WatchRequest { lease_ids: vec![id.to_owned()], ..pb::WatchRequest::default() }
+}
+
 /// One try. A lease that cannot be renewed is read instead.
 fn renew(client: Client, lease: &pb::Lease) -> Renewal {
     let (id, timeout) = (lease.id.clone(), third(ttl(lease)).max(Duration::from_millis(500)));
+    let principal = lease.principal.clone();
     Box::pin(async move {
         let sent = Instant::now();
         let request = pb::RenewRequest { lease_id: id.clone(), ttl: None };
@@ -353,12 +398,28 @@ fn renew(client: Client, lease: &pb::Lease) -> Renewal {
             Err(ClientError::State(_)) => {
                 let request = pb::GetRequest { lease_id: id, min_revision: client.seen.latest() };
                 let answer = calls.get(limited(request, timeout)).await;
-                let lease = answer.map(|answer| answer.into_inner().lease.unwrap_or_default());
-                (None, lease.map_err(ClientError::from))
+                match answer.map_err(ClientError::from) {
+                    Ok(answer) => (None, Ok(answer.into_inner().lease.unwrap_or_default())),
+                    Err(error) => (None, Err(unrenewed(&client, error, &principal, timeout).await)),
+                }
             }
-            Err(error) => (None, Err(error)),
+            Err(error) => (None, Err(unrenewed(&client, error, &principal, timeout).await)),
         }
     })
+}
+
+/// Whether a lease that is not found is forgotten, or another caller's: the broker answers both in the same way. A broker that
+/// cannot say who calls has forgotten the lease.
+async fn unrenewed(client: &Client, error: ClientError, principal: &str, timeout: Duration) -> Unrenewed {
+    if !matches!(error, ClientError::NotFound(_)) || principal.is_empty() {
+        return Unrenewed::Call(error);
+    }
+    match client.trust().who_am_i(limited(pb::WhoAmIRequest {}, timeout)).await {
+        Ok(who) if who.get_ref().principal != principal => Unrenewed::Stranger(who.into_inner().principal),
+        Err(status) if status.code() == tonic::Code::Unauthenticated => Unrenewed::Call(status.into()),
+        Err(status) if status.code() != tonic::Code::Unimplemented => Unrenewed::Call(ClientError::Unavailable(status)),
+        Ok(_) | Err(_) => Unrenewed::Call(error),
+    }
 }
 
 fn ttl(lease: &pb::Lease) -> Duration {

@@ -87,6 +87,7 @@ pub mod internal {
 use crate::backoff::Backoff;
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
+use crate::pb::trust_service_client::TrustServiceClient;
 use address::parse_addresses;
 use std::future::Future;
 use std::sync::Arc;
@@ -496,6 +497,11 @@ impl Client {
     /// Returns the generated client of the operator's service. Each call is one try. Turn its statuses into [`ClientError`].
     pub fn admin(&self) -> AdminServiceClient<Endpoints> {
         self.admin.clone()
+    }
+
+    /// Returns the generated client of the service that says who the caller is. Each call is one try.
+    pub fn trust(&self) -> TrustServiceClient<Endpoints> {
+        TrustServiceClient::new(self.endpoints.clone()).max_decoding_message_size(MAX_RESPONSE)
     }
 
     /// Reads a state that is not older than any answer before. Servers whose database was restored never reached it.

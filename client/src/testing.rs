@@ -2,6 +2,7 @@
 
 use crate::pb;
 use crate::pb::lease_service_server::{LeaseService, LeaseServiceServer};
+use crate::pb::trust_service_server::{TrustService, TrustServiceServer};
 use crate::{Client, ClientOptions};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ pub(crate) struct Script {
     pub(crate) renew: Mutex<VecDeque<Result<pb::RenewResponse, Status>>>,
     pub(crate) get: Mutex<VecDeque<Result<pb::GetResponse, Status>>>,
     pub(crate) leases_asked: Mutex<Vec<pb::LeaseRequest>>,
+    pub(crate) who: Mutex<VecDeque<Result<pb::WhoAmIResponse, Status>>>,
     pub(crate) renewals: Mutex<usize>,
     pub(crate) releases: Mutex<Vec<pb::ReleaseRequest>>,
 }
@@ -56,10 +58,12 @@ impl Broker {
         let address = listener.local_addr().unwrap();
         let (opened, watches) = mpsc::unbounded_channel();
         let script = Arc::new(Script::default());
+        let trust = TrustServiceServer::new(Service { script: script.clone(), watches: opened.clone() });
         let service = LeaseServiceServer::new(Service { script: script.clone(), watches: opened });
         let stop = CancellationToken::new();
         let serving = tonic::transport::Server::builder()
             .add_service(service)
+            .add_service(trust)
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.clone().cancelled_owned());
         tokio::spawn(async move { drop(serving.await) });
         Self { address, script, watches, _server: stop.drop_guard() }
@@ -132,6 +136,17 @@ impl LeaseService for Service {
         &self,
         _request: Request<pb::GetServerRequest>,
     ) -> Result<Response<pb::GetServerResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+}
+
+#[async_trait]
+impl TrustService for Service {
+    async fn who_am_i(&self, _request: Request<pb::WhoAmIRequest>) -> Result<Response<pb::WhoAmIResponse>, Status> {
+        next(&self.script.who)
+    }
+
+    async fn can_i(&self, _request: Request<pb::CanIRequest>) -> Result<Response<pb::CanIResponse>, Status> {
         Err(Status::unimplemented("not in the script"))
     }
 }

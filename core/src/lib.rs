@@ -115,7 +115,7 @@ mod state;
 pub use self::core::Limits;
 pub use self::state::Core;
 pub use clock::{HybridClock, Reading};
-pub use model::caller::{Caller, Scope};
+pub use model::caller::{Caller, Scope, Within};
 pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};
 pub use model::event::{Event, EventKind};
@@ -132,6 +132,7 @@ pub use model::lease::{
 pub use model::machine::{Machine, MachineKey, MachineName, MachineVerb, Order};
 pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
 pub use model::pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
+pub use model::pools::{Pools, matches};
 pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, WorkFailure};
 pub use model::time::{Millis, Timestamp};
 pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};

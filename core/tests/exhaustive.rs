@@ -354,7 +354,7 @@ fn renamed(text: &str, now: Timestamp) -> String {
 }
 
 fn request(client: usize, number: u32, wish: Wish) -> LeaseRequest {
-    let linux = Selector { pool: None, labels: [(Arc::from("os"), Arc::from("linux"))].into() };
+    let linux = Selector { labels: [(Arc::from("os"), Arc::from("linux"))].into(), ..Selector::default() };
     let selectors = match wish {
         Wish::Of(pool) => vec![Selector::pool(pool)],
         Wish::Linux => vec![linux],

@@ -1,6 +1,6 @@
-//! The roles that may call each method. A method that is not here is refused for every caller.
+//! The verb that each method needs. A method that is not here is refused for every caller.
 
-use super::Role;
+use super::Verb;
 
 /// The callers of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,58 +9,54 @@ pub(crate) enum Access {
     Open,
     /// Every caller where none is configured, and else no caller.
     Undisclosed,
-    /// Callers with one of these roles.
-    Roles(&'static [Role]),
+    /// Every caller with an identity, also one without a role.
+    Known,
+    /// Every caller with a role.
+    AnyRole,
+    /// Callers with a role that has one of these verbs. The handler asks for the one that the request needs.
+    Verbs(&'static [Verb]),
 }
-
-/// Callers that lease.
-const HOLDERS: Access = Access::Roles(&[Role::Agent, Role::Admin]);
-/// Callers that end leases.
-const ENDERS: Access = Access::Roles(&[Role::Agent, Role::Lead, Role::Admin]);
-/// Callers that read, each within its scope.
-const READERS: Access = Access::Roles(&Role::ALL);
-/// Callers that end the leases of others.
-const BREAKERS: Access = Access::Roles(&[Role::Lead, Role::Admin]);
-/// Operators.
-const ADMINS: Access = Access::Roles(&[Role::Admin]);
 
 /// The callers of the method with exactly this path. `None`: there is no such method.
 pub(crate) fn access(path: &str) -> Option<Access> {
-    Some(match path {
-        "/wharfinger.v1.LeaseService/Lease"
-        | "/wharfinger.v1.LeaseService/Renew"
-        | "/wharfinger.v1.LeaseService/Login"
-        | "/wharfinger.v1.LeaseService/Report" => HOLDERS,
-        "/wharfinger.v1.LeaseService/Release" => ENDERS,
-        "/wharfinger.v1.LeaseService/Get"
-        | "/wharfinger.v1.LeaseService/List"
-        | "/wharfinger.v1.LeaseService/Watch"
-        | "/wharfinger.v1.LeaseService/Explain"
-        | "/wharfinger.v1.LeaseService/Timeline"
-        | "/wharfinger.v1.LeaseService/GetServer"
-        | "/wharfinger.v1.AdminService/ListPools"
-        | "/wharfinger.v1.AdminService/GetPool" => READERS,
-        "/wharfinger.v1.AdminService/Break" => BREAKERS,
-        "/wharfinger.v1.AdminService/ListResources"
-        | "/wharfinger.v1.AdminService/GetResource"
-        | "/wharfinger.v1.AdminService/Cordon"
-        | "/wharfinger.v1.AdminService/Uncordon"
-        | "/wharfinger.v1.AdminService/Drain"
-        | "/wharfinger.v1.AdminService/Undrain"
-        | "/wharfinger.v1.AdminService/Check"
-        | "/wharfinger.v1.AdminService/Taint"
-        | "/wharfinger.v1.AdminService/Quarantine"
-        | "/wharfinger.v1.AdminService/Hold"
-        | "/wharfinger.v1.AdminService/Recover"
-        | "/wharfinger.v1.AdminService/Recycle"
-        | "/wharfinger.v1.AdminService/ForceDestroy"
-        | "/wharfinger.v1.AdminService/Weather"
-        | "/wharfinger.v1.AdminService/Events" => ADMINS,
-        "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" | "/grpc.health.v1.Health/List" => Access::Open,
+    let verb: &'static [Verb] = match path {
+        "/wharfinger.v1.LeaseService/Lease" => &[Verb::Lease],
+        "/wharfinger.v1.LeaseService/Renew" => &[Verb::Renew],
+        "/wharfinger.v1.LeaseService/Report" => &[Verb::Report],
+        "/wharfinger.v1.LeaseService/Release" => &[Verb::Release],
+        "/wharfinger.v1.LeaseService/Login" => &[Verb::Login],
+        "/wharfinger.v1.LeaseService/Get" => &[Verb::Get],
+        "/wharfinger.v1.LeaseService/List" => &[Verb::List],
+        "/wharfinger.v1.LeaseService/Watch" => &[Verb::Watch],
+        "/wharfinger.v1.LeaseService/Explain" => &[Verb::Explain],
+        // Of a lease and of a resource.
+        "/wharfinger.v1.LeaseService/Timeline" => &[Verb::Timeline, Verb::ResourceTimeline],
+        "/wharfinger.v1.AdminService/ListPools" | "/wharfinger.v1.AdminService/GetPool" => &[Verb::GetPool],
+        "/wharfinger.v1.AdminService/Break" => &[Verb::Break],
+        "/wharfinger.v1.AdminService/ListResources" | "/wharfinger.v1.AdminService/GetResource" => &[Verb::GetResource],
+        "/wharfinger.v1.AdminService/Cordon" => &[Verb::Cordon],
+        "/wharfinger.v1.AdminService/Uncordon" => &[Verb::Uncordon],
+        "/wharfinger.v1.AdminService/Drain" => &[Verb::Drain],
+        "/wharfinger.v1.AdminService/Undrain" => &[Verb::Undrain],
+        "/wharfinger.v1.AdminService/Check" => &[Verb::Check],
+        "/wharfinger.v1.AdminService/Taint" => &[Verb::Taint],
+        "/wharfinger.v1.AdminService/Quarantine" => &[Verb::Quarantine],
+        "/wharfinger.v1.AdminService/Hold" => &[Verb::Hold],
+        "/wharfinger.v1.AdminService/Recover" => &[Verb::Recover],
+        "/wharfinger.v1.AdminService/Recycle" => &[Verb::Recycle],
+        "/wharfinger.v1.AdminService/ForceDestroy" => &[Verb::ForceDestroy],
+        "/wharfinger.v1.AdminService/Weather" => &[Verb::Weather],
+        "/wharfinger.v1.AdminService/Events" => &[Verb::Events],
+        "/wharfinger.v1.LeaseService/GetServer" => return Some(Access::AnyRole),
+        "/wharfinger.v1.TrustService/WhoAmI" | "/wharfinger.v1.TrustService/CanI" => return Some(Access::Known),
+        "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" | "/grpc.health.v1.Health/List" => {
+            return Some(Access::Open);
+        }
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-        | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Access::Undisclosed,
+        | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => return Some(Access::Undisclosed),
         _ => return None,
-    })
+    };
+    Some(Access::Verbs(verb))
 }
 
 #[cfg(test)]
@@ -79,7 +75,8 @@ mod tests {
             for method in &service.method {
                 let path = format!("/wharfinger.v1.{}/{}", service.name(), method.name());
                 let found = access(&path).unwrap_or_else(|| panic!("{path} has no callers: add it to auth/access.rs"));
-                assert!(matches!(found, Access::Roles(_)), "{path}");
+                let named = matches!(found, Access::Verbs(_) | Access::AnyRole | Access::Known);
+                assert!(named, "{path}");
                 count += 1;
                 for wrong in [
                     path[1..].to_owned(),

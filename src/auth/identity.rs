@@ -1,65 +1,10 @@
 //! The identity of a caller.
 
-use std::fmt;
+use super::{Reach, Roles, Verb};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wharfinger_core::{Caller, Scope};
+use wharfinger_core::{Caller, Pools};
 use wharfinger_jwt::Attributes;
-
-/// A role. Roles add up; an identity without one may call nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Leases, and sees and ends its own leases.
-    Agent,
-    /// Sees the leases of its tenant.
-    Reader,
-    /// Sees, releases and breaks the leases of its tenant.
-    Lead,
-    /// Sees everything, and has every verb of operators.
-    Admin,
-}
-
-impl Role {
-    /// All roles.
-    pub const ALL: [Role; 4] = [Role::Agent, Role::Reader, Role::Lead, Role::Admin];
-
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Agent => "agent",
-            Role::Reader => "reader",
-            Role::Lead => "lead",
-            Role::Admin => "admin",
-        }
-    }
-
-    fn bit(self) -> u8 {
-        1 << (self as u8)
-    }
-}
-
-/// A set of roles.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Roles(u8);
-
-impl Roles {
-    /// The roles of this list.
-    pub fn of(roles: &[Role]) -> Self {
-        Roles(roles.iter().fold(0, |bits, role| bits | role.bit()))
-    }
-
-    /// Whether one of these roles is in the set.
-    pub fn any(self, roles: &[Role]) -> bool {
-        self.0 & Roles::of(roles).0 != 0
-    }
-}
-
-impl fmt::Display for Roles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = Role::ALL.into_iter().filter(|role| self.any(&[*role])).map(Role::as_str).collect();
-        if names.is_empty() { f.write_str("none") } else { f.write_str(&names.join(", ")) }
-    }
-}
 
 /// How a caller proved who it is. A token is named by its id; its text is nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +36,8 @@ pub enum Proof {
 }
 
 impl Proof {
-    fn text(&self) -> String {
+    /// The text, such as `token:ci-7`.
+    pub(crate) fn text(&self) -> String {
         match self {
             Proof::None => "none".to_owned(),
             Proof::Local => "local".to_owned(),
@@ -102,7 +48,7 @@ impl Proof {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "none" => Some(Proof::None),
             "local" => Some(Proof::Local),
@@ -153,18 +99,33 @@ impl Identity {
     /// A caller that proved nothing.
     pub const ANONYMOUS: &'static str = "anonymous";
 
-    /// The caller, as far as the core has to know it.
-    pub fn caller(&self) -> Caller {
-        let own = || Scope::Own { tenant: self.tenant.clone(), principal: self.principal.clone() };
-        let sees = if self.roles.any(&[Role::Admin]) {
-            Scope::All
-        } else if self.roles.any(&[Role::Reader, Role::Lead]) {
-            Scope::Tenant(self.tenant.clone())
-        } else {
-            own()
-        };
-        let ends = if self.roles.any(&[Role::Lead]) { Scope::Tenant(self.tenant.clone()) } else { own() };
-        Caller { tenant: self.tenant.clone(), principal: self.principal.clone(), sees, ends }
+    /// A caller with these roles, who proved nothing.
+    pub(crate) fn with_roles(tenant: &str, principal: &str, roles: Roles) -> Self {
+        let (tenant, principal) = (Arc::from(tenant), Arc::from(principal));
+        Self { tenant, principal, roles, proof: Proof::None, expires: None, peer: None, via: None }
+    }
+
+    /// The caller of a read, for the core: it sees the leases for which it has the verb.
+    pub(crate) fn reads(&self, verb: Verb) -> Caller {
+        let reach = self.roles.reach(verb);
+        self.acts(reach.clone(), reach)
+    }
+
+    /// The caller of a verb on a lease. It sees what it may read or act on, and acts on what is in `reach`.
+    pub(crate) fn holds(&self, verb: Verb, reach: Reach) -> Caller {
+        self.acts(self.roles.reach(Verb::Get).and(&self.roles.reach(verb)), reach)
+    }
+
+    /// The caller of a request for leases. Each pool of its roles exists for it.
+    pub(crate) fn leases(&self) -> Caller {
+        let own = Reach { own: Pools::All, pools: self.roles.pools(), ..Reach::default() };
+        self.acts(self.roles.reach(Verb::Get).and(&own), own)
+    }
+
+    fn acts(&self, sees: Reach, ends: Reach) -> Caller {
+        let Identity { tenant, principal, .. } = self;
+        let (sees, ends) = (sees.scope(tenant, principal), ends.scope(tenant, principal));
+        Caller { tenant: tenant.clone(), principal: principal.clone(), sees, ends }
     }
 }
 
@@ -237,7 +198,7 @@ impl Passed {
 
 /// Hexadecimal digits, in lower case.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
+    use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -318,29 +279,30 @@ mod tests {
 
     #[test]
     fn roles_add_up_and_none_sees_no_more_than_its_own() {
-        let identity = |roles: &[Role]| Identity {
-            tenant: "web".into(),
-            principal: "token:ci".into(),
-            roles: Roles::of(roles),
-            proof: Proof::None,
-            expires: None,
-            peer: None,
-            via: None,
-        };
+        use crate::auth::BuiltIn;
+        use wharfinger_core::Scope;
         let own = Scope::Own { tenant: "web".into(), principal: "token:ci".into() };
         let all = Scope::Tenant("web".into());
         for (roles, sees, ends) in [
-            (&[][..], &own, &own),
-            (&[Role::Agent], &own, &own),
-            (&[Role::Reader], &all, &own),
-            (&[Role::Agent, Role::Lead], &all, &all),
-            (&[Role::Admin], &Scope::All, &own),
-            (&[Role::Admin, Role::Lead], &Scope::All, &all),
+            (&[BuiltIn::Agent][..], &own, &own),
+            (&[BuiltIn::Agent, BuiltIn::Lead], &all, &all),
+            (&[BuiltIn::Admin], &Scope::All, &own),
+            (&[BuiltIn::Admin, BuiltIn::Lead], &Scope::All, &all),
+            (&[BuiltIn::Lead], &all, &all),
         ] {
-            let caller = identity(roles).caller();
+            let identity = Identity {
+                tenant: "web".into(),
+                principal: "token:ci".into(),
+                roles: Roles::of(roles),
+                proof: Proof::None,
+                expires: None,
+                peer: None,
+                via: None,
+            };
+            let caller = identity.holds(Verb::Release, identity.roles.reach(Verb::Release));
             assert_eq!((&caller.sees, &caller.ends), (sees, ends), "{roles:?}");
+            assert_eq!(&identity.reads(Verb::Watch).sees, sees, "{roles:?}");
+            assert_eq!((&identity.leases().sees, &identity.leases().ends), (sees, &own), "{roles:?}");
         }
-        assert_eq!(Roles::of(&[Role::Lead, Role::Agent]).to_string(), "agent, lead");
-        assert_eq!(Roles::default().to_string(), "none");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::identity::hex;
 use super::trust::AuthError;
-use super::{Identity, Passed, Proof, Role, Roles};
+use super::{Identity, Passed, Proof, RoleTable, Roles};
 use std::sync::Arc;
 use wharfinger_jwt::{Attributes, Granted, JwtError, Verified, Verifier};
 use wharfinger_tls::Leaf;
@@ -10,15 +10,14 @@ use wharfinger_tls::Leaf;
 /// The number of bytes of a token's SHA-256 that name the token.
 const DIGEST: usize = 8;
 
-/// What the names of roles in a grant stand for.
-fn roles(names: &[Arc<str>]) -> Roles {
-    let known = Role::ALL.into_iter().filter(|role| names.iter().any(|name| **name == *role.as_str()));
-    Roles::of(&known.collect::<Vec<_>>())
+/// What the names of roles in a grant stand for. The configuration has all of them.
+pub(super) fn roles(table: &RoleTable, names: &[Arc<str>]) -> Roles {
+    names.iter().filter_map(|name| table.get(name).cloned()).collect()
 }
 
 /// The bearer of a token.
 pub(super) fn bearer(
-    issuers: &Verifier,
+    (issuers, table): (&Verifier, &RoleTable),
     text: &str,
     leaf: Option<&Leaf>,
     peer: Option<Arc<str>>,
@@ -31,12 +30,12 @@ pub(super) fn bearer(
     let Verified { issuer, attributes, expires, digest, .. } = &*verified;
     let digest = hex(&digest[..DIGEST]).into();
     let proof = Proof::Jwt { issuer: issuer.clone(), digest, claims: attributes.clone() };
-    Ok(Identity { expires: Some(*expires), peer, ..of(granted, proof) })
+    Ok(Identity { expires: Some(*expires), peer, ..of(table, granted, proof) })
 }
 
 /// A caller that another server vouches for. Its principal, tenant and roles come from its claims anew.
 pub(super) fn vouched(
-    issuers: &Verifier,
+    (issuers, table): (&Verifier, &RoleTable),
     passed: Passed,
     issuer: &str,
     claims: &Attributes,
@@ -46,16 +45,20 @@ pub(super) fn vouched(
     if granted.principal != passed.principal {
         return Err(AuthError::NoCredentials);
     }
-    Ok(Identity { expires: passed.expires, peer: passed.peer, via, ..of(granted, passed.proof) })
+    Ok(Identity { expires: passed.expires, peer: passed.peer, via, ..of(table, granted, passed.proof) })
 }
 
-/// Whether a caller has the same principal, tenant and roles by these issuers.
-pub(super) fn stands(issuers: &Verifier, identity: &Identity, issuer: &str, claims: &Attributes) -> bool {
-    judge(issuers, issuer, claims).is_ok_and(|granted| {
-        granted.principal == identity.principal
-            && granted.tenant == identity.tenant
-            && roles(&granted.roles) == identity.roles
-    })
+/// The roles that a caller has now, if it has the same principal and tenant by these issuers.
+pub(super) fn roles_now(
+    issuers: &Verifier,
+    table: &RoleTable,
+    identity: &Identity,
+    issuer: &str,
+    claims: &Attributes,
+) -> Option<Roles> {
+    let granted = judge(issuers, issuer, claims).ok()?;
+    let same = granted.principal == identity.principal && granted.tenant == identity.tenant;
+    same.then(|| roles(table, &granted.roles))
 }
 
 fn judge(issuers: &Verifier, issuer: &str, claims: &Attributes) -> Result<Granted, AuthError> {
@@ -67,9 +70,9 @@ fn judge(issuers: &Verifier, issuer: &str, claims: &Attributes) -> Result<Grante
     })
 }
 
-fn of(granted: Granted, proof: Proof) -> Identity {
+fn of(table: &RoleTable, granted: Granted, proof: Proof) -> Identity {
     Identity {
-        roles: roles(&granted.roles),
+        roles: roles(table, &granted.roles),
         tenant: granted.tenant,
         principal: granted.principal,
         proof,

@@ -3,7 +3,7 @@
 use super::jwt;
 use super::token::{StaticToken, TokenError, id_of};
 use super::unix::{self, UnixGrant, UnixPeer};
-use super::{Identity, Passed, Proof, Role, Roles};
+use super::{BuiltIn, Identity, Passed, Proof, RoleTable, Roles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub struct Callers {
     pub unix: Vec<UnixGrant>,
     /// Callers with a token of one of these issuers.
     pub issuers: Vec<IssuerSettings>,
+    /// The roles that grants of issuers name.
+    pub table: RoleTable,
 }
 
 /// The tenant and the roles of callers whose certificates have certain names.
@@ -54,6 +56,48 @@ pub struct CertificateGrant {
     pub tenant: Arc<str>,
     /// The roles.
     pub roles: Roles,
+}
+
+/// One caller of a configuration, or several with names of one kind.
+#[derive(Clone, Debug)]
+pub struct Grant<'c> {
+    /// The principal, or the pattern of several.
+    pub caller: String,
+    /// The tenant.
+    pub tenant: &'c str,
+    /// The roles.
+    pub roles: Roles,
+}
+
+impl Callers {
+    /// All callers, with their roles.
+    pub fn each(&self) -> Vec<Grant<'_>> {
+        let token = |token: &'_ StaticToken| principal_of(&token.id).to_string();
+        let tokens =
+            self.tokens.iter().map(|one| Grant { caller: token(one), tenant: &one.tenant, roles: one.roles.clone() });
+        let uri = |one: &'_ CertificateGrant| match &one.uri {
+            Pattern::Exact(uri) => named(uri.as_str()).to_string(),
+            Pattern::Prefix(start) => format!("{}*", named(start)),
+        };
+        let certificates = self.certificates.iter().map(|one| Grant {
+            caller: uri(one),
+            tenant: &one.tenant,
+            roles: one.roles.clone(),
+        });
+        let users = self.unix.iter().map(|one| Grant {
+            caller: one.name.to_string(),
+            tenant: &one.tenant,
+            roles: one.roles.clone(),
+        });
+        let jobs = self.issuers.iter().flat_map(|issuer| {
+            issuer.grants.iter().map(|grant| Grant {
+                caller: format!("jwt:{}/*", issuer.name),
+                tenant: &grant.tenant,
+                roles: jwt::roles(&self.table, &grant.roles),
+            })
+        });
+        tokens.chain(certificates).chain(users).chain(jobs).collect()
+    }
 }
 
 impl From<Vec<StaticToken>> for Callers {
@@ -93,6 +137,7 @@ enum Known {
         certificates: Vec<CertificateGrant>,
         unix: Vec<UnixGrant>,
         issuers: Verifier,
+        table: RoleTable,
     },
 }
 
@@ -107,8 +152,10 @@ pub enum AuthError {
     Unknown,
     /// The token has expired.
     Expired,
-    /// The token of a call that goes on is not known any more, or has other roles.
+    /// The caller of a call that goes on is not known any more, or is of another tenant.
     Revoked,
+    /// The roles of the caller of a call that goes on allow it no longer, or only a part of it.
+    NoLongerAllowed,
     /// A token came over a connection that others can read.
     Exposed,
     /// A token of an issuer gives no identity.
@@ -147,14 +194,14 @@ impl Trust {
     }
 
     /// Knows these callers from now on, or trusts everyone. Calls that go on end if their caller is not known any
-    /// more, or has other roles.
+    /// more, or if its roles do not allow them any more.
     ///
     /// # Errors
     /// [`TokenError`] of the first that is wrong: nothing changes.
     pub fn set(&self, callers: Option<Callers>) -> Result<(), TokenError> {
         let known = match callers {
             None => Known::Everyone,
-            Some(Callers { tokens, certificates, unix, issuers }) => {
+            Some(Callers { tokens, certificates, unix, issuers, table }) => {
                 let mut known = BTreeMap::new();
                 for token in tokens {
                     token.check()?;
@@ -168,7 +215,7 @@ impl Trust {
                     Known::Listed { issuers, .. } => Some(issuers),
                     Known::Everyone => None,
                 };
-                Known::Listed { tokens: known, certificates, unix, issuers: Verifier::new(issuers, before) }
+                Known::Listed { tokens: known, certificates, unix, issuers: Verifier::new(issuers, before), table }
             }
         };
         self.0.send_replace(Arc::new(known));
@@ -184,33 +231,36 @@ impl Trust {
         matches!(*self.known(), Known::Listed { .. })
     }
 
-    /// Waits until a caller is not known any more.
-    pub(crate) async fn ended(&self, identity: &Identity) -> AuthError {
+    /// Waits until a caller is not known any more, or until its roles no longer allow a call that goes on.
+    pub(crate) async fn ended(&self, identity: &Identity, allowed: impl Fn(&Roles) -> bool) -> AuthError {
         let mut news = self.0.subscribe();
         loop {
-            // Who is known now, and until when.
-            let known = match (&**news.borrow_and_update(), &identity.proof) {
+            // The roles now, and until when.
+            let known: Option<(Roles, Option<SystemTime>)> = match (&**news.borrow_and_update(), &identity.proof) {
                 (Known::Listed { tokens, .. }, Proof::Token(id)) => tokens
                     .get(id)
-                    .filter(|token| token.tenant == identity.tenant && token.roles == identity.roles)
-                    .map(|token| token.expires.into_iter().chain(identity.expires).min()),
+                    .filter(|token| token.tenant == identity.tenant)
+                    .map(|token| (token.roles.clone(), token.expires.into_iter().chain(identity.expires).min())),
                 (Known::Listed { certificates, .. }, Proof::Certificate(uri)) => grant(certificates, uri)
-                    .filter(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles)
-                    .map(|_| identity.expires),
+                    .filter(|grant| grant.tenant == identity.tenant)
+                    .map(|grant| (grant.roles.clone(), identity.expires)),
                 (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) => unix::grant(unix, *uid, *gid)
-                    .filter(|grant| grant.tenant == identity.tenant && grant.roles == identity.roles)
-                    .map(|_| identity.expires),
-                (Known::Listed { issuers, .. }, Proof::Jwt { issuer, claims, .. }) => {
-                    jwt::stands(issuers, identity, issuer, claims).then_some(identity.expires)
+                    .filter(|grant| grant.tenant == identity.tenant)
+                    .map(|grant| (grant.roles.clone(), identity.expires)),
+                (Known::Listed { issuers, table, .. }, Proof::Jwt { issuer, claims, .. }) => {
+                    jwt::roles_now(issuers, table, identity, issuer, claims).map(|roles| (roles, identity.expires))
                 }
                 // The connection of a certificate that was revoked is cut.
                 (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_) | Proof::Unix { .. }) => {
-                    Some(identity.expires)
+                    Some((Roles::of(&[BuiltIn::Admin]), identity.expires))
                 }
                 (Known::Listed { .. }, Proof::Local | Proof::None)
                 | (Known::Everyone, Proof::Token(_) | Proof::Jwt { .. }) => None,
             };
-            let Some(expires) = known else { return AuthError::Revoked };
+            let Some((roles, expires)) = known else { return AuthError::Revoked };
+            if roles != identity.roles && !allowed(&roles) {
+                return AuthError::NoLongerAllowed;
+            }
             let left = expires.map(|at| at.duration_since(crate::clock::wall()).unwrap_or_default());
             let expiry = async {
                 match left {
@@ -229,7 +279,7 @@ impl Trust {
     pub(crate) fn identify(&self, origin: impl Into<Origin>, headers: &HeaderMap) -> Result<Identity, AuthError> {
         let Origin { address: peer, tls, leaf, unix } = origin.into();
         let known = self.known();
-        let (tokens, certificates, users, issuers) = match (&*known, &leaf) {
+        let (tokens, certificates, users, issuers, table) = match (&*known, &leaf) {
             (Known::Everyone, _) if let Some(user) = &unix => return Ok(user.sole()),
             (Known::Everyone, Some(leaf)) => {
                 let uri = leaf.uri.as_str();
@@ -238,7 +288,9 @@ impl Trust {
             }
             (Known::Everyone, None) if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
             (Known::Everyone, None) => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
-            (Known::Listed { tokens, certificates, unix, issuers }, _) => (tokens, certificates, unix, issuers),
+            (Known::Listed { tokens, certificates, unix, issuers, table }, _) => {
+                (tokens, certificates, unix, issuers, table)
+            }
         };
         let shown = unix.map(|user| user.shown()).or_else(|| peer.map(|peer| peer.to_string().into()));
         // A token names its caller, whatever certificate the connection has. A bad token is not made good by one.
@@ -257,7 +309,7 @@ impl Trust {
             return Err(AuthError::Exposed);
         }
         if wharfinger_jwt::is_compact(text) {
-            return jwt::bearer(issuers, text, leaf.as_deref(), shown);
+            return jwt::bearer((issuers, table), text, leaf.as_deref(), shown);
         }
         let token = tokens.get(id_of(text).map_err(|_| AuthError::Malformed)?);
         let token = token.filter(|token| token.is(text)).ok_or(AuthError::Unknown)?;
@@ -293,8 +345,8 @@ impl Trust {
                 let grant = grant(certificates, &uri).ok_or(AuthError::Unknown)?;
                 Ok(granted(grant, &uri, passed.expires, passed.peer, via))
             }
-            (Known::Listed { issuers, .. }, Proof::Jwt { issuer, claims, .. }) => {
-                jwt::vouched(issuers, passed, &issuer, &claims, via)
+            (Known::Listed { issuers, table, .. }, Proof::Jwt { issuer, claims, .. }) => {
+                jwt::vouched((issuers, table), passed, &issuer, &claims, via)
             }
             (Known::Everyone | Known::Listed { .. }, _) => Err(AuthError::NoCredentials),
         }
@@ -305,6 +357,15 @@ impl Trust {
         if let (Known::Listed { issuers, .. }, Ok(text)) = (&*self.known(), bearer(headers)) {
             issuers.look_for_keys(text).await;
         }
+    }
+
+    /// The caller of this principal, as the configuration knows it.
+    pub(crate) fn principal(&self, principal: &str) -> Result<Identity, AuthError> {
+        let proof = match principal {
+            Identity::ANONYMOUS => Proof::None,
+            _ => Proof::parse(principal).ok_or(AuthError::Malformed)?,
+        };
+        self.vouched(Passed { principal: Arc::from(principal), proof, expires: None, peer: None }, None)
     }
 
     /// The caller of a call that is marked as forwarded without a proof: never more than the connection itself shows.
@@ -328,7 +389,7 @@ fn sole(principal: &str, proof: Proof, peer: Option<SocketAddr>) -> Identity {
     Identity {
         tenant: Arc::from(Caller::DEFAULT_TENANT),
         principal: Arc::from(principal),
-        roles: Roles::of(&[Role::Admin]),
+        roles: Roles::of(&[BuiltIn::Admin]),
         proof,
         expires: None,
         peer: peer.map(|peer| peer.to_string().into()),
@@ -357,7 +418,7 @@ fn granted(
     Identity {
         tenant: grant.tenant.clone(),
         principal: named(uri),
-        roles: grant.roles,
+        roles: grant.roles.clone(),
         proof: Proof::Certificate(Arc::from(uri)),
         expires,
         peer,
@@ -377,7 +438,7 @@ fn of(token: &StaticToken, peer: Option<Arc<str>>, via: Option<Arc<str>>) -> Res
     Ok(Identity {
         tenant: token.tenant.clone(),
         principal: principal_of(&token.id),
-        roles: token.roles,
+        roles: token.roles.clone(),
         proof: Proof::Token(token.id.clone()),
         expires: token.expires,
         peer,

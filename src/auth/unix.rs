@@ -1,6 +1,7 @@
 //! Callers on the broker's own machine that come by the Unix socket: the kernel says which user each is.
 
-use super::{Identity, Proof, Role, Roles};
+use super::{BuiltIn, Identity, Proof, Roles};
+use std::fmt;
 use std::sync::Arc;
 use wharfinger_core::Caller;
 
@@ -37,7 +38,7 @@ impl UnixPeer {
         Identity {
             tenant: Arc::from(Caller::DEFAULT_TENANT),
             principal: if known { principal(self.uid) } else { Arc::from(Identity::ANONYMOUS) },
-            roles: Roles::of(&[Role::Admin]),
+            roles: Roles::of(&[BuiltIn::Admin]),
             proof: if known { self.proof() } else { Proof::None },
             expires: None,
             peer: Some(self.shown()),
@@ -58,6 +59,15 @@ pub enum UnixName {
     User(u32),
     /// The users whose primary group has this number.
     Group(u32),
+}
+
+impl fmt::Display for UnixName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnixName::User(uid) => write!(f, "unix:{uid}"),
+            UnixName::Group(gid) => write!(f, "unix:* (group {gid})"),
+        }
+    }
 }
 
 /// The tenant and the roles of users of this machine.
@@ -85,7 +95,7 @@ impl UnixGrant {
         Identity {
             tenant: self.tenant.clone(),
             principal: principal(uid),
-            roles: self.roles,
+            roles: self.roles.clone(),
             proof: Proof::Unix { uid, gid },
             expires: None,
             peer,

@@ -47,6 +47,10 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
     }
     let found = if args.connect { connect(&loaded).await } else { Vec::new() };
     let exit = if found.iter().any(|(_, one)| one.health == Health::Bad) { Exit::Config } else { Exit::Ok };
+    let warned = !loaded.warnings.problems().is_empty();
+    if warned && !ui.json {
+        ui.err(&format!("{}\n", loaded.warnings.render(ui.color_err)));
+    }
     if ui.json {
         let mut document = summary(&loaded);
         if args.connect {
@@ -62,6 +66,10 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
     ui.out(&format!("store   {}", loaded.store))?;
     if let Some(cluster) = &loaded.cluster {
         ui.out(&format!("cluster {}, a lead of {:?}", cluster.advertise, cluster.lead))?;
+    }
+    if !loaded.roles.own().is_empty() {
+        let names: Vec<&str> = loaded.roles.own().iter().map(|role| &*role.name).collect();
+        ui.out(&format!("roles   {}", names.join(", ")))?;
     }
     let mut table = ui.table(&[
         "POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "DRAIN", "BRAKE",
@@ -92,7 +100,8 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
         findings::print(ui, &found, "no pool has hosts that could be logged in to")?;
     }
     if exit == Exit::Ok {
-        ui.out(&format!("\n{} is fine", args.config.display()))?;
+        let but = if warned { ", but for the warnings" } else { "" };
+        ui.out(&format!("\n{} is fine{but}", args.config.display()))?;
     }
     Ok(exit)
 }
@@ -214,6 +223,10 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
             json!({ "advertise": cluster.advertise, "lead_ms": cluster.lead.as_millis() as u64 })
         }),
         "brake": brake_json(&loaded.limits.brake),
+        "roles": loaded.roles.own().iter().map(|role| role.name.to_string()).collect::<Vec<_>>(),
+        "warnings": loaded.warnings.problems().iter().map(|one| json!({
+            "line": loaded.warnings.line(one), "message": one.message, "remedy": one.remedy,
+        })).collect::<Vec<_>>(),
         "pools": pools,
     })
 }

@@ -28,6 +28,8 @@ mod machines;
 #[cfg(feature = "server")]
 mod pki;
 #[cfg(feature = "server")]
+mod policy;
+#[cfg(feature = "server")]
 mod port;
 mod run;
 mod select;
@@ -41,6 +43,7 @@ mod token;
 mod token_source;
 mod ui;
 mod watch;
+mod whoami;
 mod why;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -176,6 +179,10 @@ enum Verb {
     Break(admin::BreakArgs),
     /// Forget a resource at once, in any state
     ForceDestroy(admin::OnResource),
+    /// Print the caller as the server knows it, with its roles and their rules
+    Whoami,
+    /// Print whether the caller may use a verb in a pool; exits with 1 if not
+    CanI(whoami::CanIArgs),
     /// Check that each server serves; exits with 69 if one does not
     Health(health::HealthArgs),
     /// Print launches, interruptions and lack of capacity by instance type and zone
@@ -192,6 +199,9 @@ enum Verb {
     /// Make a token for a caller
     #[cfg(feature = "server")]
     Token(token::TokenArgs),
+    /// Judge calls by the rules of a configuration
+    #[cfg(feature = "server")]
+    Policy(policy::PolicyArgs),
     /// Check a configuration, and print the settings that a server would use
     #[cfg(feature = "server")]
     CheckConfig(check_config::CheckConfigArgs),
@@ -218,7 +228,8 @@ impl Verb {
             | Verb::Token(_)
             | Verb::CheckConfig(_)
             | Verb::Db(_)
-            | Verb::HostSetup(_) => false,
+            | Verb::HostSetup(_)
+            | Verb::Policy(_) => false,
             Verb::Health(_) | Verb::Completions { .. } => false,
             _ => true,
         }
@@ -313,6 +324,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Recycle(args) => admin::say(context, admin::Verb::Recycle, args).await,
         Verb::Break(args) => admin::break_lease(context, args).await,
         Verb::ForceDestroy(args) => admin::say(context, admin::Verb::ForceDestroy, args).await,
+        Verb::Whoami => whoami::whoami(context).await,
+        Verb::CanI(args) => whoami::can_i(context, args).await,
         Verb::Health(args) => health::health(context, args).await,
         Verb::SpotStats => look::weather(context).await,
         #[cfg(feature = "ec2")]
@@ -321,6 +334,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Pki(verb) => pki::pki(&ui, &verb),
         #[cfg(feature = "server")]
         Verb::Token(args) => token::token(&ui, &args),
+        #[cfg(feature = "server")]
+        Verb::Policy(args) => policy::policy(&ui, &args),
         #[cfg(feature = "server")]
         Verb::CheckConfig(args) => check_config::check(&ui, &args).await,
         #[cfg(feature = "server")]

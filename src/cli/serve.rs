@@ -201,6 +201,10 @@ fn refused(pool: &str, failure: &wharfinger_adapter::Failure) -> Failure {
 
 /// Knows the callers of a configuration from now on.
 pub(super) fn set_trust(trust: &Trust, loaded: &Loaded) -> Result<(), Failure> {
+    for warning in loaded.warnings.problems() {
+        let line = loaded.warnings.line(warning);
+        tracing::warn!(line, remedy = %warning.remedy, "the configuration: {}", warning.message);
+    }
     trust.set(loaded.auth.clone()).map_err(|error| Failure::new(Exit::Config, error.to_string()))
 }
 

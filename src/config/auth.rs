@@ -4,13 +4,14 @@ use super::issuer::{self, IssuersSection};
 use super::issuer_check;
 use super::problem::{Problems, Span};
 use super::reader::Reader;
+use super::role;
 use super::unix::{self, UnixSection};
-use crate::auth::{Callers, CertificateGrant, Role, Roles, StaticToken};
+use crate::auth::{Callers, CertificateGrant, RoleTable, StaticToken};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use toml::Spanned;
-use wharfinger_adapter::settings::{closest, is_name};
+use wharfinger_adapter::settings::is_name;
 use wharfinger_tls::spiffe::Pattern;
 
 /// `[auth]` as read.
@@ -96,6 +97,7 @@ pub(crate) fn check(
     section: &AuthSection,
     (asks, listens): (bool, bool),
     folder: &Path,
+    table: &RoleTable,
     problems: &mut Problems,
 ) -> Option<Callers> {
     let span = section.span.clone()?;
@@ -108,9 +110,10 @@ pub(crate) fn check(
             "make a token with `wharfinger token new ID`, or take [auth] out",
         );
     }
-    let certificates = section.certificates.iter().filter_map(|one| check_certificate(one, asks, problems)).collect();
-    let unix = section.unix.iter().filter_map(|one| unix::check_grant(one, listens, problems)).collect();
-    let issuers = issuer_check::check(&section.issuers, folder, problems);
+    let certificates =
+        section.certificates.iter().filter_map(|one| check_certificate(one, asks, table, problems)).collect();
+    let unix = section.unix.iter().filter_map(|one| unix::check_grant(one, listens, table, problems)).collect();
+    let issuers = issuer_check::check(&section.issuers, folder, table, problems);
     let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
     let mut tokens = Vec::new();
     for token in &section.tokens {
@@ -122,12 +125,17 @@ pub(crate) fn check(
                 .label("again here")
                 .also(first.span(), "first here");
         }
-        tokens.extend(check_token(token, problems));
+        tokens.extend(check_token(token, table, problems));
     }
-    (problems.len() == before).then_some(Callers { tokens, certificates, unix, issuers })
+    (problems.len() == before).then(|| Callers { tokens, certificates, unix, issuers, table: table.clone() })
 }
 
-fn check_certificate(section: &CertificateSection, asks: bool, problems: &mut Problems) -> Option<CertificateGrant> {
+fn check_certificate(
+    section: &CertificateSection,
+    asks: bool,
+    table: &RoleTable,
+    problems: &mut Problems,
+) -> Option<CertificateGrant> {
     if !asks {
         problems.add(
             section.span.clone(),
@@ -145,22 +153,22 @@ fn check_certificate(section: &CertificateSection, asks: bool, problems: &mut Pr
         let remedy = "write spiffe://DOMAIN/PATH, with a '/' at its end for all names below it";
         problems.add(uri.span(), format!("`uri` {error}: {:?}", uri.get_ref()), remedy);
     });
-    let roles = check_roles(&section.roles, problems);
+    let roles = role::check_grant(&section.roles, table, problems);
     if section.roles.is_empty() {
         problems.add(
             section.span.clone(),
             "this certificate has no `roles`",
-            format!("add one or several of {}", names()),
+            format!("add one or several of {}", role::names(table)),
         );
     }
     Some(CertificateGrant { uri: pattern.ok()?, tenant: tenant.get_ref().as_str().into(), roles })
 }
 
-fn check_token(token: &TokenSection, problems: &mut Problems) -> Option<StaticToken> {
+fn check_token(token: &TokenSection, table: &RoleTable, problems: &mut Problems) -> Option<StaticToken> {
     for key in &token.missing {
         let remedy = match *key {
             "expires" => "add expires = \"2027-03-01T00:00:00Z\", or \"never\"".to_owned(),
-            "roles" => format!("add roles = one or several of {}", names()),
+            "roles" => format!("add roles = one or several of {}", role::names(table)),
             "tenant" => "add tenant = \"default\", or the name of a team".to_owned(),
             _ => "`wharfinger token new ID` prints all lines of a token".to_owned(),
         };
@@ -202,7 +210,7 @@ fn check_token(token: &TokenSection, problems: &mut Problems) -> Option<StaticTo
             "write one, or two while it is replaced",
         );
     }
-    let roles = check_roles(&token.roles, problems);
+    let roles = role::check_grant(&token.roles, table, problems);
     let expires = token.expires.as_ref()?;
     let Some(expires) = expiry(expires.get_ref()) else {
         problems.add(
@@ -224,28 +232,6 @@ pub(super) fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
             "use 1 to 63 of a to z, 0 to 9 and -",
         );
     }
-}
-
-pub(super) fn check_roles(list: &[Spanned<String>], problems: &mut Problems) -> Roles {
-    let mut roles = Vec::new();
-    for role in list {
-        match Role::ALL.into_iter().find(|known| known.as_str() == role.get_ref()) {
-            Some(known) => roles.push(known),
-            None => {
-                let all = Role::ALL.map(Role::as_str);
-                let remedy = match closest(role.get_ref(), &all) {
-                    Some(near) => format!("did you mean {near:?}? The roles are {}", names()),
-                    None => format!("use one of {}", names()),
-                };
-                problems.add(role.span(), format!("no role has the name {:?}", role.get_ref()), remedy);
-            }
-        }
-    }
-    Roles::of(&roles)
-}
-
-pub(super) fn names() -> String {
-    Role::ALL.map(|role| format!("{:?}", role.as_str())).join(", ")
 }
 
 /// The time of a text. The inner `None`: never. The outer: it is no time.

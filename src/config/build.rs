@@ -1,6 +1,7 @@
 //! Turns a checked file into the settings of the broker.
 
 use super::check::{Checked, MAX_TTL};
+use super::problem::Report;
 use super::store::StoreConfig;
 use super::types::{
     BrakeSection, DoubtSection, Drain, File, LimitsSection, Loaded, PoolSection, Server, TimeoutsSection,
@@ -30,7 +31,7 @@ const KEEP_EVENTS: Millis = Millis::secs(90 * 86_400);
 const STOP_GRACE: Millis = Millis::secs(10);
 
 /// Builds the settings from a file that was checked.
-pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checked) -> Loaded {
+pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checked, warnings: Report) -> Loaded {
     let listen = checked.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 7411)));
     let max_ttl = or(&file.limits.max_ttl, MAX_TTL);
     let mut pools = Vec::new();
@@ -54,6 +55,8 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         cluster: checked.cluster,
         metrics: checked.metrics,
         auth: checked.auth,
+        roles: checked.roles,
+        warnings,
         keep_events: or(&file.limits.events, KEEP_EVENTS),
         limits: build_limits(&file.limits, &file.brake),
         pools,

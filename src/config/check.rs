@@ -5,13 +5,14 @@ use super::cluster::{self, Cluster};
 use super::duration;
 use super::problem::Problems;
 use super::reader::check_label_name;
+use super::role;
 use super::store::{self, StoreConfig};
 use super::tables;
 use super::tls::{self, Tls};
 use super::types::{File, PoolSection};
 use super::unix;
 use crate::adapters::{self, AdapterConfig, Kind};
-use crate::auth::Callers;
+use crate::auth::{Callers, RoleTable};
 use crate::socket::UnixSocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ pub(crate) struct Checked {
     pub(crate) cluster: Option<Cluster>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) auth: Option<Callers>,
+    pub(crate) roles: RoleTable,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
     pub(crate) pools: Vec<Option<AdapterConfig>>,
 }
@@ -49,16 +51,23 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     let tls = tls::check(&file.tls, folder, problems);
     // A table with mistakes is a mistake of its own.
     let asks = file.tls.is_there() && tls.as_ref().is_none_or(|tls| tls.files.client_auth != ClientAuth::None);
+    let roles = role::check(&file.roles, &file.pools, problems);
     let mut checked = Checked {
         listen: check_listen(file, tls.as_ref(), problems),
         cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), tls.as_ref(), folder, problems),
         tls,
         unix: unix::check_socket(&file.unix, file.auth.is_there(), folder, problems),
-        auth: auth::check(&file.auth, (asks, file.unix.is_there()), folder, problems),
+        auth: auth::check(&file.auth, (asks, file.unix.is_there()), folder, &roles, problems),
+        roles,
         metrics: file.metrics.as_ref().and_then(|listen| address(listen, METRICS, problems)),
         store,
         pools: Vec::new(),
     };
+    let given: Vec<_> = checked.auth.iter().flat_map(Callers::each).map(|caller| caller.roles).collect();
+    // Callers with mistakes are mistakes of their own.
+    if checked.auth.is_some() || !file.auth.is_there() {
+        role::warn_of_unused(&file.roles, &given, file.auth.is_there(), problems);
+    }
     let kinds: Vec<Option<&dyn Kind>> = file.pools.iter().map(|pool| check_kind(pool, problems)).collect();
     check_names(&file.pools, problems);
     for (pool, kind) in file.pools.iter().zip(&kinds) {

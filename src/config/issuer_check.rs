@@ -1,8 +1,10 @@
 //! Checks of `[[auth.issuer]]`: whole settings, and no grant that lets strangers in.
 
-use super::auth::{check_roles, check_tenant};
+use super::auth::check_tenant;
 use super::issuer::{GrantSection, IssuerSection, IssuersSection, KeysSection};
 use super::problem::{Problems, Span};
+use super::role;
+use crate::auth::RoleTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +25,12 @@ const ADMIN: &str = "admin";
 const MAX_AUDIENCE: usize = 255;
 
 /// Checks all issuers. Those with mistakes, which are noted, are left out.
-pub(super) fn check(section: &IssuersSection, folder: &Path, problems: &mut Problems) -> Vec<IssuerSettings> {
+pub(super) fn check(
+    section: &IssuersSection,
+    folder: &Path,
+    table: &RoleTable,
+    problems: &mut Problems,
+) -> Vec<IssuerSettings> {
     if let Some(audience) = &section.audience {
         check_audience(audience, problems);
     }
@@ -37,7 +44,9 @@ pub(super) fn check(section: &IssuersSection, folder: &Path, problems: &mut Prob
             let message = format!("two issuers have the name {:?}", name.get_ref());
             problems.add(name.span(), message, "give one of them another name").also(first, "first here");
         }
-        let Some(settings) = check_issuer(issuer, section.audience.as_ref(), folder, problems) else { continue };
+        let Some(settings) = check_issuer(issuer, section.audience.as_ref(), (folder, table), problems) else {
+            continue;
+        };
         let span = issuer.issuer.as_ref().map_or(issuer.span.clone(), Spanned::span);
         if let Some(first) = urls.insert(settings.issuer.to_string(), span.clone()) {
             let message = format!("two issuers are {}", settings.issuer);
@@ -51,7 +60,7 @@ pub(super) fn check(section: &IssuersSection, folder: &Path, problems: &mut Prob
 fn check_issuer(
     section: &IssuerSection,
     audience: Option<&Spanned<String>>,
-    folder: &Path,
+    (folder, table): (&Path, &RoleTable),
     problems: &mut Problems,
 ) -> Option<IssuerSettings> {
     let before = problems.len();
@@ -77,7 +86,7 @@ fn check_issuer(
     let principal = check_principal(section, preset, problems);
     let shared = issuer.as_deref().and_then(Preset::of_shared);
     check_shared(section, preset, shared, problems);
-    let grants: Vec<Grant> = section.grants.iter().filter_map(|grant| check_grant(grant, problems)).collect();
+    let grants: Vec<Grant> = section.grants.iter().filter_map(|grant| check_grant(grant, table, problems)).collect();
     if section.grants.is_empty() {
         let remedy = "add [[auth.issuer.grant]] with `when`, `tenant` and `roles`";
         problems.add(
@@ -284,7 +293,7 @@ fn check_shared(section: &IssuerSection, preset: Option<Preset>, shared: Option<
     }
 }
 
-fn check_grant(section: &GrantSection, problems: &mut Problems) -> Option<Grant> {
+fn check_grant(section: &GrantSection, table: &RoleTable, problems: &mut Problems) -> Option<Grant> {
     if let Some(tenant) = &section.tenant {
         check_tenant(tenant, problems);
     } else {
@@ -294,7 +303,7 @@ fn check_grant(section: &GrantSection, problems: &mut Problems) -> Option<Grant>
             "add tenant = \"default\", or the name of a team",
         );
     }
-    check_roles(&section.roles, problems);
+    role::check_grant(&section.roles, table, problems);
     if section.roles.is_empty() {
         problems.add(section.span.clone(), "this grant has no `roles`", "add roles = [\"agent\"]");
     }

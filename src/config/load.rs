@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::types::{
     BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
 };
-use super::{auth, build, check, cluster, store, tls, unix};
+use super::{auth, build, check, cluster, role, store, tls, unix};
 use crate::adapters::KINDS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -68,7 +68,7 @@ pub fn parse(path: &Path, source: &str) -> Result<Loaded, ConfigError> {
     if !problems.is_empty() {
         return Err(ConfigError::Invalid(Report::new(path, source, problems)));
     }
-    Ok(build::build(path, &folder, &file, checked))
+    Ok(build::build(path, &folder, &file, checked, Report::warnings(path, source, problems)))
 }
 
 /// The folder at which relative paths in the file start. It is absolute, since a server may change its own folder.
@@ -92,6 +92,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     file.metrics = metrics.text("listen", problems);
     metrics.finish(problems);
     file.auth = auth::read(reader, problems);
+    file.roles = role::read(reader, problems);
     let mut limits = reader.table("limits", "[limits]", problems);
     file.limits = LimitsSection {
         queue: limits.number("queue", 1..=10_000_000, problems),

@@ -30,6 +30,8 @@ pub struct Problem {
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     found: Vec<Problem>,
+    /// Faults with which a server takes the file all the same.
+    warned: Vec<Problem>,
     /// The keys of each table that was read, by its title.
     tables: BTreeMap<String, Vec<&'static str>>,
     /// Keys that their table does not know. The remedy depends on the other tables, so it is found last.
@@ -48,11 +50,18 @@ struct UnknownKey {
 impl Problems {
     /// Adds a mistake. Its optional parts are set on the returned reference.
     pub(crate) fn add(&mut self, span: Span, message: impl Into<String>, remedy: impl Into<String>) -> &mut Problem {
-        let problem =
-            Problem { span, message: message.into(), label: String::new(), remedy: remedy.into(), also: None };
-        self.found.push(problem);
-        let last = self.found.len() - 1;
-        &mut self.found[last]
+        added(&mut self.found, span, message.into(), remedy.into())
+    }
+
+    /// Adds a warning: a server takes the file all the same.
+    pub(crate) fn warn(&mut self, span: Span, message: impl Into<String>, remedy: impl Into<String>) -> &mut Problem {
+        added(&mut self.warned, span, message.into(), remedy.into())
+    }
+
+    /// The warnings in the order of the file.
+    pub(crate) fn into_warnings(mut self) -> Vec<Problem> {
+        self.warned.sort_by_key(|problem| (problem.span.start, problem.span.end));
+        self.warned
     }
 
     /// Stores the keys that a table knows, for the remedies of unknown keys in other tables.
@@ -128,6 +137,12 @@ impl Problem {
     }
 }
 
+fn added(list: &mut Vec<Problem>, span: Span, message: String, remedy: String) -> &mut Problem {
+    list.push(Problem { span, message, label: String::new(), remedy, also: None });
+    let last = list.len() - 1;
+    &mut list[last]
+}
+
 /// Whether a table belongs to a pool.
 fn belongs_to_pool(title: &str) -> bool {
     title.trim_start_matches('[').starts_with("pool")
@@ -157,12 +172,14 @@ pub enum ConfigError {
     Invalid(Report),
 }
 
-/// All mistakes in a file.
-#[derive(Debug)]
+/// All mistakes in a file, or all warnings of one without mistakes.
+#[derive(Clone, Debug)]
 pub struct Report {
     path: PathBuf,
     source: String,
     problems: Vec<Problem>,
+    /// The noun for one of them.
+    what: &'static str,
 }
 
 impl Report {
@@ -171,12 +188,28 @@ impl Report {
             path: path.to_path_buf(),
             source: without_tokens(&without_passwords(source)),
             problems: problems.into_sorted(),
+            what: "mistake",
         }
     }
 
-    /// The mistakes, in the order of the file.
+    /// The warnings of a file without mistakes.
+    pub(crate) fn warnings(path: &Path, source: &str, problems: Problems) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            source: without_tokens(&without_passwords(source)),
+            problems: problems.into_warnings(),
+            what: "warning",
+        }
+    }
+
+    /// The mistakes or warnings, in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// The line of the file with a mistake, from 1.
+    pub fn line(&self, problem: &Problem) -> usize {
+        self.source[..self.within(&problem.span).start].matches('\n').count() + 1
     }
 
     /// The text for people: each mistake with its place in the file and its remedy.
@@ -194,7 +227,8 @@ impl Report {
             if let Some((span, words)) = &problem.also {
                 snippet = snippet.annotation(mark(AnnotationKind::Context, self.within(span), words));
             }
-            let mut group: Group<'_> = Level::ERROR.primary_title(&problem.message).element(snippet);
+            let level = if self.what == "warning" { Level::WARNING } else { Level::ERROR };
+            let mut group: Group<'_> = level.primary_title(&problem.message).element(snippet);
             if !problem.remedy.is_empty() {
                 group = group.element(Level::HELP.message(&problem.remedy));
             }
@@ -202,7 +236,7 @@ impl Report {
             text.push_str("\n\n");
         }
         let count = self.problems.len();
-        text.push_str(&format!("{path}: {count} mistake{}", if count == 1 { "" } else { "s" }));
+        text.push_str(&format!("{path}: {count} {}{}", self.what, if count == 1 { "" } else { "s" }));
         text
     }
 

@@ -12,7 +12,8 @@ const MISTAKES: &str = include_str!("mistakes.txt");
 
 fn refusal(source: &str) -> String {
     match parse(Path::new("wharfinger.toml"), source) {
-        Ok(_) => "(accepted)".into(),
+        Ok(loaded) if loaded.warnings.problems().is_empty() => "(accepted)".into(),
+        Ok(loaded) => format!("(accepted)\n{}", loaded.warnings.render(false)),
         Err(error) => error.to_string(),
     }
 }

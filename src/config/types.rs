@@ -2,12 +2,13 @@
 
 use super::auth::AuthSection;
 use super::cluster::{Cluster, ClusterSection};
-use super::problem::Span;
+use super::problem::{Report, Span};
+use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
 use super::tls::{Tls, TlsSection};
 use super::unix::SocketSection;
 use crate::adapters::AdapterConfig;
-use crate::auth::Callers;
+use crate::auth::{Callers, RoleTable};
 use crate::socket::UnixSocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +33,10 @@ pub struct Loaded {
     pub metrics: Option<SocketAddr>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
     pub auth: Option<Callers>,
+    /// The roles: the built-in ones, and those of the file.
+    pub roles: RoleTable,
+    /// Warnings about the file.
+    pub warnings: Report,
     /// Limits of the whole deployment.
     pub limits: Limits,
     /// Age at which entries of the audit trail are deleted.
@@ -98,6 +103,7 @@ pub(crate) struct File<'a> {
     pub(crate) cluster: ClusterSection,
     pub(crate) metrics: Option<Spanned<String>>,
     pub(crate) auth: AuthSection,
+    pub(crate) roles: Vec<RoleSection>,
     pub(crate) limits: LimitsSection,
     pub(crate) brake: BrakeSection,
     pub(crate) pools: Vec<PoolSection<'a>>,

@@ -1,9 +1,10 @@
 //! `listen_unix` and `unix_mode` of `[server]`, and `[[auth.unix]]`: callers on the broker's own machine, known by their users.
 
-use super::auth::{check_roles, check_tenant, names};
+use super::auth::check_tenant;
 use super::problem::{Problems, Span};
 use super::reader::{Reader, wrong_type};
-use crate::auth::{OVERFLOW, UnixGrant, UnixName};
+use super::role;
+use crate::auth::{OVERFLOW, RoleTable, UnixGrant, UnixName};
 use crate::socket::{SocketAccess, UnixSocket};
 use nix::unistd::{Group, User};
 use std::path::Path;
@@ -121,7 +122,12 @@ fn account(reader: &mut Reader<'_>, key: &'static str, problems: &mut Problems) 
 }
 
 /// Checks one `[[auth.unix]]`. `listens`: the server has a Unix socket.
-pub(crate) fn check_grant(section: &UnixSection, listens: bool, problems: &mut Problems) -> Option<UnixGrant> {
+pub(crate) fn check_grant(
+    section: &UnixSection,
+    listens: bool,
+    table: &RoleTable,
+    problems: &mut Problems,
+) -> Option<UnixGrant> {
     if !listens {
         let remedy = "add listen_unix = \"/run/wharfinger/wharfinger.sock\" to [server]";
         problems.add(section.span.clone(), "no caller comes by a Unix socket, since the server has none", remedy);
@@ -141,9 +147,9 @@ pub(crate) fn check_grant(section: &UnixSection, listens: bool, problems: &mut P
             None
         }
     };
-    let roles = check_roles(&section.roles, problems);
+    let roles = role::check_grant(&section.roles, table, problems);
     if section.roles.is_empty() {
-        let remedy = format!("add one or several of {}", names());
+        let remedy = format!("add one or several of {}", role::names(table));
         problems.add(section.span.clone(), "this caller has no `roles`", remedy);
     }
     let Some(tenant) = &section.tenant else {

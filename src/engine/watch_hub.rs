@@ -33,7 +33,7 @@ impl Filter {
 
     /// Whether the filter selects a lease.
     pub fn matches(&self, lease: &Lease) -> bool {
-        self.scope.sees(&lease.spec)
+        self.scope.sees(lease)
             && (self.leases.is_empty() || self.leases.contains(&lease.id))
             && (self.holders.is_empty() || self.holders.contains(&lease.spec.holder))
             && (self.pools.is_empty()

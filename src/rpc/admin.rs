@@ -1,7 +1,9 @@
 //! `AdminService`.
 
+use crate::auth::{Identity, Verb};
 use crate::engine::{Role, SubmitError};
 use crate::pb;
+use crate::rpc::allow;
 use crate::rpc::context::Context;
 use crate::rpc::convert::{
     self, OnResource, OnResourceOrPool, ResourceListing, Target, tell_item, tell_lease, tell_pool, tell_resource,
@@ -13,11 +15,31 @@ use crate::rpc::status::RpcError;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 use wharfinger_core::{
-    AdminVerb, Core, Input, MachineVerb, PoolView, Reply, Resource, ResourceId, Revision, Scope, SeenResource, View,
+    AdminVerb, Caller, Core, Input, MachineVerb, PoolView, Rejection, RejectionKind, Reply, Resource, ResourceId,
+    Revision, Scope, SeenResource, View,
 };
 
 /// `AdminService`.
 pub(crate) struct AdminApi(pub(crate) Context);
+
+/// The caller of a command.
+struct By {
+    identity: Arc<Identity>,
+    verb: Verb,
+    scope: Scope,
+}
+
+impl By {
+    fn new<T>(request: &Request<T>, verb: Verb) -> Result<Self, RpcError> {
+        let identity = principal::identity(request)?;
+        let scope = identity.reads(verb).sees;
+        Ok(Self { identity, verb, scope })
+    }
+
+    fn caller(&self) -> Caller {
+        self.identity.reads(self.verb)
+    }
+}
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -31,7 +53,7 @@ struct Seen {
 #[async_trait]
 impl pb::admin_service_server::AdminService for AdminApi {
     async fn list_pools(&self, request: Request<pb::ListPoolsRequest>) -> Answer<pb::ListPoolsResponse> {
-        let scope = principal::of(&request)?.sees;
+        let scope = principal::of(&request, Verb::GetPool)?.sees;
         let work = async {
             let (pools, revision) = self.0.read(&scope, |view, _| (view.pools(), view.revision())).await?;
             let pools = pools.iter().map(|pool| self.tell(pool)).collect();
@@ -42,7 +64,7 @@ impl pb::admin_service_server::AdminService for AdminApi {
     }
 
     async fn get_pool(&self, request: Request<pb::GetPoolRequest>) -> Answer<pb::GetPoolResponse> {
-        let scope = principal::of(&request)?.sees;
+        let scope = principal::of(&request, Verb::GetPool)?.sees;
         let pb::GetPoolRequest { name, min_revision } = request.into_inner();
         let work = async {
             let (pool, revision) = self.pool(&scope, name.into()).await?;
@@ -52,13 +74,13 @@ impl pb::admin_service_server::AdminService for AdminApi {
     }
 
     async fn list_resources(&self, request: Request<pb::ListResourcesRequest>) -> Answer<pb::ListResourcesResponse> {
-        let scope = principal::of(&request)?.sees;
+        let scope = principal::of(&request, Verb::GetResource)?.sees;
         let asked = Arc::new(convert::list_resources(request.get_ref())?);
         self.0.since(request.get_ref().min_revision, self.resources_page(&scope, asked)).await
     }
 
     async fn get_resource(&self, request: Request<pb::GetResourceRequest>) -> Answer<pb::GetResourceResponse> {
-        let scope = principal::of(&request)?.sees;
+        let scope = principal::of(&request, Verb::GetResource)?.sees;
         let target = convert::get_resource(request.get_ref())?;
         let work = async {
             let id = self.named(&scope, target).await?;
@@ -70,67 +92,67 @@ impl pb::admin_service_server::AdminService for AdminApi {
 
     async fn cordon(&self, request: Request<pb::CordonRequest>) -> Answer<pb::CordonResponse> {
         let Seen { resource, machine, pool } =
-            self.act_or_pool(&request, MachineVerb::Cordon, AdminVerb::CordonPool).await?;
+            self.act_or_pool(&request, Verb::Cordon, MachineVerb::Cordon, AdminVerb::CordonPool).await?;
         Ok(Response::new(pb::CordonResponse { resource, pool, machine }))
     }
 
     async fn uncordon(&self, request: Request<pb::UncordonRequest>) -> Answer<pb::UncordonResponse> {
         let Seen { resource, machine, pool } =
-            self.act_or_pool(&request, MachineVerb::Uncordon, AdminVerb::UncordonPool).await?;
+            self.act_or_pool(&request, Verb::Uncordon, MachineVerb::Uncordon, AdminVerb::UncordonPool).await?;
         Ok(Response::new(pb::UncordonResponse { resource, pool, machine }))
     }
 
     async fn drain(&self, request: Request<pb::DrainRequest>) -> Answer<pb::DrainResponse> {
-        let caller = principal::of(&request)?;
-        let (target, input) = convert::drain(request.get_ref(), caller.clone())?;
-        let Seen { resource, machine, .. } = self.0.within(self.submit(&caller.sees, target, input)).await?;
+        let by = By::new(&request, Verb::Drain)?;
+        let (target, input) = convert::drain(request.get_ref(), by.caller())?;
+        let Seen { resource, machine, .. } = self.0.within(self.submit(&by, target, input)).await?;
         Ok(Response::new(pb::DrainResponse { resource, machine }))
     }
 
     async fn undrain(&self, request: Request<pb::UndrainRequest>) -> Answer<pb::UndrainResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Undrain).await?;
+        let Seen { resource, machine, .. } = self.act(&request, Verb::Undrain, MachineVerb::Undrain).await?;
         Ok(Response::new(pb::UndrainResponse { resource, machine }))
     }
 
     async fn hold(&self, request: Request<pb::HoldRequest>) -> Answer<pb::HoldResponse> {
-        let caller = principal::of(&request)?;
-        let (target, input) = convert::hold(request.get_ref(), caller.clone())?;
-        let Seen { resource, machine, .. } = self.0.within(self.submit(&caller.sees, target, input)).await?;
+        let by = By::new(&request, Verb::Hold)?;
+        let (target, input) = convert::hold(request.get_ref(), by.caller())?;
+        let Seen { resource, machine, .. } = self.0.within(self.submit(&by, target, input)).await?;
         Ok(Response::new(pb::HoldResponse { resource, machine }))
     }
 
     async fn check(&self, request: Request<pb::CheckRequest>) -> Answer<pb::CheckResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Check).await?;
+        let Seen { resource, machine, .. } = self.act(&request, Verb::Check, MachineVerb::Check).await?;
         Ok(Response::new(pb::CheckResponse { resource, machine }))
     }
 
     async fn taint(&self, request: Request<pb::TaintRequest>) -> Answer<pb::TaintResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Taint).await?;
+        let Seen { resource, machine, .. } = self.act(&request, Verb::Taint, MachineVerb::Taint).await?;
         Ok(Response::new(pb::TaintResponse { resource, machine }))
     }
 
     async fn quarantine(&self, request: Request<pb::QuarantineRequest>) -> Answer<pb::QuarantineResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Quarantine).await?;
+        let Seen { resource, machine, .. } = self.act(&request, Verb::Quarantine, MachineVerb::Quarantine).await?;
         Ok(Response::new(pb::QuarantineResponse { resource, machine }))
     }
 
     async fn recover(&self, request: Request<pb::RecoverRequest>) -> Answer<pb::RecoverResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Recover).await?;
+        let Seen { resource, machine, .. } = self.act(&request, Verb::Recover, MachineVerb::Recover).await?;
         Ok(Response::new(pb::RecoverResponse { resource, machine }))
     }
 
     async fn recycle(&self, request: Request<pb::RecycleRequest>) -> Answer<pb::RecycleResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::Recycle).await?;
+        let Seen { resource, machine, .. } = self.act(&request, Verb::Recycle, MachineVerb::Recycle).await?;
         Ok(Response::new(pb::RecycleResponse { resource, machine }))
     }
 
     async fn force_destroy(&self, request: Request<pb::ForceDestroyRequest>) -> Answer<pb::ForceDestroyResponse> {
-        let Seen { resource, machine, .. } = self.act(&request, MachineVerb::ForceDestroy).await?;
+        let Seen { resource, machine, .. } = self.act(&request, Verb::ForceDestroy, MachineVerb::ForceDestroy).await?;
         Ok(Response::new(pb::ForceDestroyResponse { resource, machine }))
     }
 
     async fn r#break(&self, request: Request<pb::BreakRequest>) -> Answer<pb::BreakResponse> {
-        let caller = principal::of(&request)?;
+        let caller = principal::of(&request, Verb::Break)?;
         let (id, input) = convert::break_lease(request.get_ref(), caller.clone())?;
         let work = async {
             let lease = one_of(&leases_of(self.0.submit(input).await?)?, id)?;
@@ -139,7 +161,11 @@ impl pb::admin_service_server::AdminService for AdminApi {
         self.0.answer(work).await
     }
 
-    async fn weather(&self, _request: Request<pb::WeatherRequest>) -> Answer<pb::WeatherResponse> {
+    async fn weather(&self, request: Request<pb::WeatherRequest>) -> Answer<pb::WeatherResponse> {
+        if !principal::of(&request, Verb::Weather)?.sees.is_all() {
+            let message = "the counts of bought machines are those of all pools: the rule has to have pools = [\"*\"]";
+            return Err(RpcError::NotAllowed(message.to_owned()).into());
+        }
         let work = async {
             let leadership = self.0.leadership();
             if leadership.role() == Role::Following {
@@ -151,11 +177,12 @@ impl pb::admin_service_server::AdminService for AdminApi {
     }
 
     async fn events(&self, request: Request<pb::EventsRequest>) -> Answer<pb::EventsResponse> {
-        let scope = principal::of(&request)?.sees;
+        let scope = principal::of(&request, Verb::Events)?.sees;
         let page = convert::events(request.get_ref())?;
         let work = async {
             let revision = self.0.revision();
-            let (events, next_page_token) = page.cut(self.0.events(&scope, page.query()).await?);
+            let (mut events, next_page_token) = page.cut(self.0.events(&scope, page.query()).await?);
+            events.retain(|event| scope.is_all() || event.pool.as_deref().is_some_and(|pool| scope.shows_pool(pool)));
             let clock = self.0.reading();
             let events = events.into_iter().map(|event| convert::event(event, clock)).collect();
             Ok(pb::EventsResponse { events, revision, next_page_token })
@@ -166,27 +193,32 @@ impl pb::admin_service_server::AdminService for AdminApi {
 
 impl AdminApi {
     /// Runs a command on a resource or a machine.
-    async fn act<R: OnResource>(&self, request: &Request<R>, verb: MachineVerb) -> Result<Seen, Status> {
-        let caller = principal::of(request)?;
-        let (target, input) = convert::on_resource(request.get_ref(), caller.clone(), verb)?;
-        Ok(self.0.within(self.submit(&caller.sees, target, input)).await?)
+    async fn act<R: OnResource>(&self, request: &Request<R>, verb: Verb, order: MachineVerb) -> Result<Seen, Status> {
+        let by = By::new(request, verb)?;
+        let (target, input) = convert::on_resource(request.get_ref(), by.caller(), order)?;
+        Ok(self.0.within(self.submit(&by, target, input)).await?)
     }
 
     /// Runs a command on a resource, a machine or a pool.
     async fn act_or_pool<R: OnResourceOrPool>(
         &self,
         request: &Request<R>,
-        verb: MachineVerb,
+        verb: Verb,
+        order: MachineVerb,
         pool_verb: fn(Arc<str>) -> AdminVerb,
     ) -> Result<Seen, Status> {
-        let caller = principal::of(request)?;
-        let (target, input) = convert::on_resource_or_pool(request.get_ref(), caller.clone(), verb, pool_verb)?;
-        Ok(self.0.within(self.submit(&caller.sees, target, input)).await?)
+        let by = By::new(request, verb)?;
+        let (target, input) = convert::on_resource_or_pool(request.get_ref(), by.caller(), order, pool_verb)?;
+        Ok(self.0.within(self.submit(&by, target, input)).await?)
     }
 
     /// Submits a command and returns its target as it is after it.
-    async fn submit(&self, scope: &Scope, target: Target, input: Input) -> Result<Seen, RpcError> {
-        let reply = self.0.submit(input).await?;
+    async fn submit(&self, by: &By, target: Target, input: Input) -> Result<Seen, RpcError> {
+        let scope = &by.scope;
+        let reply = match self.0.submit(input).await {
+            Ok(reply) => reply,
+            Err(error) => return Err(self.refusal(by, &target, error).await),
+        };
         match (target, reply) {
             (Target::Pool(name), _) => {
                 Ok(Seen { resource: None, machine: None, pool: Some(self.pool(scope, name).await?.0) })
@@ -215,6 +247,26 @@ impl AdminApi {
                 Err(RpcError::Bug("the core answered without a resource"))
             }
         }
+    }
+
+    /// The refusal of a command. A target out of the pools of the verb is refused as one that never was, unless the caller may read
+    /// it.
+    async fn refusal(&self, by: &By, target: &Target, error: SubmitError) -> RpcError {
+        let SubmitError::Rejected(Rejection { kind: RejectionKind::NotFound, .. }) = &error else {
+            return error.into();
+        };
+        let verb = if matches!(target, Target::Pool(_)) { Verb::GetPool } else { Verb::GetResource };
+        let target = target.clone();
+        let read = move |view: View<'_>, _now| match target {
+            Target::Resource(id) => view.resource(id).map(|found| found.resource.pool.clone()),
+            Target::Machine(name) => view.known_machine(&name).ok().map(|key| key.pool),
+            Target::Pool(name) => view.pool(&name).map(|pool| pool.config.name.clone()),
+            Target::OfLease(_) => None,
+        };
+        let pool =
+            if by.identity.roles.has(verb) { self.0.read(&by.identity.reads(verb).sees, read).await } else { Ok(None) };
+        let refused = |pool: Arc<str>| allow::not_in(&by.identity, by.verb, &pool);
+        pool.ok().flatten().and_then(refused).unwrap_or_else(|| error.into())
     }
 
     /// The resource of a request: named, or the one that stands for a machine now.
@@ -267,8 +319,7 @@ impl AdminApi {
         loop {
             let (want, room) = (asked.clone(), asked.size - told.resources.len());
             let read = move |view: View<'_>, _now| {
-                let all = view.resources(after).map(|resource| (resource.id, Some(resource)));
-                let (found, last) = scan(all, |resource| listed(&want, resource), room);
+                let (found, last) = scan(view.resources(after), |resource| listed(&want, resource), room);
                 let found: Vec<_> = found.iter().map(|resource| view.seen(resource)).collect();
                 (found, last, view.revision())
             };

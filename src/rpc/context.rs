@@ -133,7 +133,7 @@ impl Context {
             ids.into_iter().filter(|id| view.lease(*id).is_some()).collect::<BTreeSet<LeaseId>>()
         });
         let seen = seen.await?;
-        for event in &mut events {
+        for event in events.iter_mut().filter(|event| !scope.tells_of(event.pool.as_deref())) {
             conceal(event, &seen);
         }
         Ok(events)

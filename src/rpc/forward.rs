@@ -49,7 +49,7 @@ const KEPT: [&str; 6] = ["content-type", "te", "grpc-encoding", "grpc-accept-enc
 const TIMEOUT: &str = "grpc-timeout";
 
 /// Methods that each server answers itself. All others go to the server that leads.
-const READS: [&str; 11] = [
+const READS: [&str; 13] = [
     "Watch",
     "Get",
     "List",
@@ -61,6 +61,8 @@ const READS: [&str; 11] = [
     "ListResources",
     "GetResource",
     "Events",
+    "WhoAmI",
+    "CanI",
 ];
 
 /// Maximum time that a call waits for a leader, while nothing was done.

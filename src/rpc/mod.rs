@@ -6,11 +6,13 @@
 //! * `convert`: messages to inputs, with all problems of a request at once; values of the core to messages.
 //! * `credentials`: the only place that reads credentials; they go into one answer, and nowhere else.
 //! * `status`: the only map from errors to statuses.
-//! * `principal`: gives each call its identity (`auth`), and refuses methods that its roles may not call.
+//! * `principal`: gives each call its identity (`auth`), and refuses methods whose verb its roles do not have.
+//! * `allow`: asks the rules of a caller for pools, limits and leases.
+//! * `judge`: judges a call without a server.
 //! * `limits`: concurrency limits; excess calls are refused, never queued.
 //! * `count`: counts calls by method and code.
 //! * `about`: version, limits and features of the server.
-//! * `lease`, `admin`, `watch`: the services. `login`: certificates of holders.
+//! * `lease`, `admin`, `trust`, `watch`: the services. `login`: certificates of holders.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
 //! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
@@ -18,6 +20,7 @@
 
 mod about;
 mod admin;
+mod allow;
 mod connection;
 mod context;
 mod convert;
@@ -26,6 +29,7 @@ mod credentials;
 mod forward;
 mod forward_auth;
 mod health;
+mod judge;
 mod lease;
 mod limits;
 mod login;
@@ -41,6 +45,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod trust;
 mod validate;
 mod watch;
 
@@ -48,9 +53,14 @@ pub use about::API_MINOR;
 pub use connection::Port;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
+pub use judge::{Call, judge};
 pub use limits::RpcLimits;
 pub use peers::Peers;
 pub use server::{ServeError, serve};
 pub use status::{DOMAIN, RpcError};
 #[cfg(test)]
 pub(crate) use testing::{broker as broker_for_tests, follower as follower_for_tests, pool_config as pool_for_tests};
+#[cfg(test)]
+pub(crate) fn lease_for_tests() -> wharfinger_core::Lease {
+    testing::queued(1, 1)
+}

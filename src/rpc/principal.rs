@@ -1,6 +1,6 @@
-//! The layer that gives each call its identity, and refuses a method that its roles may not call.
+//! The layer that gives each call its identity, and refuses a method whose verb its roles do not have.
 
-use crate::auth::{Access, Identity, Origin, Passed, Proof, Role, Trust, access};
+use crate::auth::{Access, Identity, Origin, Passed, Proof, Trust, Verb, access};
 use crate::engine::Leadership;
 use crate::rpc::connection::ConnectInfo;
 use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
@@ -87,7 +87,7 @@ impl Identify {
         &self,
         peer: Option<SocketAddr>,
         request: Request<Body>,
-        roles: &[Role],
+        access: Access,
     ) -> Result<Request<Body>, RpcError> {
         let (parts, body) = request.into_parts();
         // Each message has a prefix of five bytes.
@@ -95,7 +95,7 @@ impl Identify {
         let message = message.map_err(|_| RpcError::MessageTooLarge { max: self.max_request })?.to_bytes();
         let request = Request::from_parts(parts, Body::new(Full::new(message.clone())));
         let identity = self.sealed(peer, &request, &message);
-        admit(request, identity, roles)
+        admit(request, identity, access)
     }
 }
 
@@ -103,13 +103,22 @@ impl Identify {
 fn admit(
     mut request: Request<Body>,
     identity: Result<Identity, RpcError>,
-    roles: &[Role],
+    access: Access,
 ) -> Result<Request<Body>, RpcError> {
     let identity = identity?;
-    if !identity.roles.any(roles) {
+    let (allowed, wanted) = match access {
+        Access::Open | Access::Undisclosed | Access::Known => (true, String::new()),
+        Access::AnyRole => (!identity.roles.is_empty(), "a role".to_owned()),
+        Access::Verbs(verbs) => {
+            let names: Vec<String> = verbs.iter().map(ToString::to_string).collect();
+            (verbs.iter().any(|verb| identity.roles.has(*verb)), format!("the verb {}", names.join(" or ")))
+        }
+    };
+    if !allowed {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
         let Identity { principal, roles, .. } = &identity;
-        return Err(RpcError::NotAllowed(format!("the roles of {principal} ({roles}) may not call {method}")));
+        let message = format!("the roles of {principal} ({roles}) may not call {method}, which needs {wanted}");
+        return Err(RpcError::NotAllowed(message));
     }
     request.extensions_mut().insert(Arc::new(identity));
     Ok(request)
@@ -154,8 +163,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let origin = request.extensions().get::<ConnectInfo>().map(ConnectInfo::origin).unwrap_or_default();
         let refuse = |error: RpcError| Either::Right(Either::Left(ready(Ok(Status::from(error).into_http()))));
-        let roles = match access(request.uri().path()) {
-            Some(Access::Roles(roles)) => roles,
+        let access = match access(request.uri().path()) {
+            Some(access @ (Access::Known | Access::AnyRole | Access::Verbs(_))) => access,
             Some(Access::Open) => return Either::Left(self.service.call(request)),
             Some(Access::Undisclosed) if !self.identify.trust.asks() => {
                 return Either::Left(self.service.call(request));
@@ -171,13 +180,13 @@ where
                 return Either::Right(Either::Right(Box::pin(async move {
                     identify.trust.look_for_keys(request.headers()).await;
                     let identity = identify.of(origin, request.uri().path(), request.headers());
-                    match admit(request, identity, roles) {
+                    match admit(request, identity, access) {
                         Ok(request) => service.call(request).await,
                         Err(error) => Ok(Status::from(error).into_http()),
                     }
                 })));
             }
-            return match admit(request, identity, roles) {
+            return match admit(request, identity, access) {
                 Ok(request) => Either::Left(self.service.call(request)),
                 Err(error) => refuse(error),
             };
@@ -186,7 +195,7 @@ where
         let own = self.service.clone();
         let (mut service, identify) = (std::mem::replace(&mut self.service, own), self.identify.clone());
         Either::Right(Either::Right(Box::pin(async move {
-            match identify.collected(origin.address, request, roles).await {
+            match identify.collected(origin.address, request, access).await {
                 Ok(request) => service.call(request).await,
                 Err(error) => Ok(Status::from(error).into_http()),
             }
@@ -199,9 +208,9 @@ pub(crate) fn identity<T>(request: &Call<T>) -> Result<Arc<Identity>, RpcError> 
     request.extensions().get::<Arc<Identity>>().cloned().ok_or(RpcError::Bug("a call has no identity"))
 }
 
-/// The caller of a call, as the core knows it.
-pub(crate) fn of<T>(request: &Call<T>) -> Result<Caller, RpcError> {
-    identity(request).map(|identity| identity.caller())
+/// The caller of a call by a verb, as the core knows it.
+pub(crate) fn of<T>(request: &Call<T>, verb: Verb) -> Result<Caller, RpcError> {
+    identity(request).map(|identity| identity.reads(verb))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::engine::Handle;
 use crate::pb;
 use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
+use crate::pb::trust_service_server::TrustServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::connection::{self, Port};
 use crate::rpc::context::{AnswerSources, Context};
@@ -14,6 +15,7 @@ use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::RpcLimits;
 use crate::rpc::principal::Identify;
 use crate::rpc::status::explained;
+use crate::rpc::trust::TrustApi;
 use std::pin::pin;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +39,7 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Serves both services, reflection and health on a bound port until `shutdown` is cancelled.
+/// Serves the services, reflection and health on a bound port until `shutdown` is cancelled.
 ///
 /// Then, in this order: health says NOT_SERVING, no connection is accepted any more, every watch and every waiting
 /// `Lease` ends with UNAVAILABLE and reason `STOPPING`, calls under way are answered; what is still open after
@@ -65,6 +67,7 @@ pub async fn serve(
     let admin = AdminServiceServer::new(AdminApi(context.clone()))
         .max_decoding_message_size(max)
         .max_encoding_message_size(limits.max_response_bytes);
+    let trust = TrustServiceServer::new(TrustApi(context.clone())).max_decoding_message_size(max);
     let port = port.into();
     let peers = port.peers.clone();
     let incoming = connection::accept(port, &limits, cut.clone());
@@ -78,6 +81,7 @@ pub async fn serve(
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)
         .add_service(admin)
+        .add_service(trust)
         .add_service(health)
         .add_service(reflection)
         .add_service(reflection_alpha)

@@ -5,7 +5,7 @@
 
 mod jwt;
 
-use crate::auth::AuthError;
+use crate::auth::{AuthError, Refusal};
 use crate::engine::SubmitError;
 use crate::rpc::validate::{Problem, quoted};
 use crate::store::StoreError;
@@ -106,6 +106,8 @@ pub enum RpcError {
     KeyRefused(String),
     /// The pool's authority does not sign. The log has the cause.
     AuthorityUnusable(String),
+    /// No rule of the caller allows all of the request.
+    Refused(Refusal),
     /// There is no such method.
     NoMethod,
     /// A mistake of this program.
@@ -293,6 +295,7 @@ impl From<RpcError> for Status {
             )
             .retry(SOON * 5)
             .status(),
+            RpcError::Refused(refusal) => refused(refusal),
             RpcError::NoMethod => Status::unimplemented(""),
             RpcError::Bug(what) => {
                 tracing::error!(what, "a call came to a place that should not be reached");
@@ -330,7 +333,12 @@ fn unauthenticated(error: AuthError) -> Status {
         AuthError::Revoked => Answer::new(
             Code::Unauthenticated,
             "REVOKED",
-            "the token of this call is not known any more, or has other roles: call again with the present one".into(),
+            "the caller of this call is not known any more: call again with the present credentials".into(),
+        ),
+        AuthError::NoLongerAllowed => Answer::new(
+            Code::PermissionDenied,
+            "NO_LONGER_ALLOWED",
+            "the roles of the caller allow this call no longer, or only a part of it: call again for what they allow".into(),
         ),
         AuthError::Exposed => Answer::new(
             Code::Unauthenticated,
@@ -346,6 +354,17 @@ fn unauthenticated(error: AuthError) -> Status {
         ),
         AuthError::Jwt(error) => return jwt::refused(error),
     };
+    answer.status()
+}
+
+fn refused(Refusal { field, limit, message }: Refusal) -> Status {
+    let mut answer = match limit {
+        true => Answer::new(Code::PermissionDenied, "LIMIT", message.clone()),
+        false => Answer::new(Code::PermissionDenied, "NOT_ALLOWED", message.clone()),
+    };
+    if !field.is_empty() {
+        answer.details.set_bad_request(vec![FieldViolation::new(field, message)]);
+    }
     answer.status()
 }
 

@@ -8,11 +8,13 @@
 mod canary;
 mod forwarded;
 mod golden;
+mod rules;
 
-use crate::auth::{NewToken, Role, Roles, StaticToken, Trust};
+use crate::auth::{self, BuiltIn, NewToken, Role, Roles, Rule, RuleScope, StaticToken, Trust, Verbs};
 use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Follower, Handle, Observed};
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
+use crate::pb::trust_service_client::TrustServiceClient;
 use crate::rpc::testing::{TestServer, leading_with, pool_config, serving_for};
 use crate::rpc::{AnswerSources, CredentialSources, PoolCredentials, RpcLimits};
 use crate::store::SqliteStore;
@@ -25,7 +27,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
 use wharfinger_adapter::{CredentialSource, Credentials, Failure};
-use wharfinger_core::{Limits, Traits};
+use wharfinger_core::{Limits, PoolConfig, Pools, Traits};
 use wharfinger_fake::Fake;
 
 /// The key with which followers seal calls for the leader.
@@ -38,7 +40,25 @@ const SECRET: &str = "MARKED-SECRET-KEY";
 struct Who {
     tenant: &'static str,
     id: &'static str,
-    roles: &'static [Role],
+    roles: &'static [BuiltIn],
+    /// The rule of a role of its own: verbs, pools, scope.
+    rule: Option<(&'static [&'static str], &'static [&'static str], RuleScope)>,
+}
+
+impl Who {
+    const fn new(tenant: &'static str, id: &'static str, roles: &'static [BuiltIn]) -> Self {
+        Self { tenant, id, roles, rule: None }
+    }
+
+    fn given(&self) -> Roles {
+        let own = self.rule.map(|(verbs, pools, scope)| {
+            let verbs = verbs.iter().map(|verb| Verbs::parse(verb).unwrap()).fold(Verbs::default(), Verbs::and);
+            let pools = Pools::matching(pools.iter().copied());
+            let rules = vec![Rule { verbs, pools, scope, limits: auth::Limits::default() }];
+            Arc::new(Role { name: self.id.into(), rules })
+        });
+        Roles::of(self.roles).and(&own.into_iter().collect())
+    }
 }
 
 /// A bearer of a token.
@@ -70,6 +90,7 @@ impl CredentialSource for OneKey {
 struct Server {
     lease: LeaseServiceClient<Channel>,
     admin: AdminServiceClient<Channel>,
+    trust: TrustServiceClient<Channel>,
     _server: TestServer,
 }
 
@@ -77,8 +98,9 @@ impl Server {
     async fn over(server: TestServer) -> Self {
         let address = format!("http://{}", server.address);
         let lease = LeaseServiceClient::connect(address.clone()).await.unwrap();
-        let admin = AdminServiceClient::connect(address).await.unwrap();
-        Self { lease, admin, _server: server }
+        let admin = AdminServiceClient::connect(address.clone()).await.unwrap();
+        let trust = TrustServiceClient::connect(address).await.unwrap();
+        Self { lease, admin, trust, _server: server }
     }
 }
 
@@ -103,20 +125,29 @@ const TRAITS: Traits = Traits { prepares: true, cleans: false, repairs: false, p
 
 /// A world with a pool `p` with at most this number of resources and slots, and the bearer of each of these callers.
 async fn world(max: u32, slots: u32, callers: &[Who]) -> (World, Vec<Bearer>) {
+    let known = callers.iter().map(|who| (who.tenant, who.id, who.given())).collect();
+    world_of(vec![pool_config(max, slots, TRAITS)], known).await
+}
+
+/// The same with these pools, and callers by tenant, id and roles.
+async fn world_of(pools: Vec<PoolConfig>, callers: Vec<(&str, &str, Roles)>) -> (World, Vec<Bearer>) {
     let (mut known, mut bearers, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
-    for who in callers {
-        let new = NewToken::make(who.id).unwrap();
-        let (sha256, roles) = (vec![new.sha256], Roles::of(who.roles));
-        known.push(StaticToken { id: who.id.into(), sha256, tenant: who.tenant.into(), roles, expires: None });
+    for (tenant, id, roles) in callers {
+        let new = NewToken::make(id).unwrap();
+        let sha256 = vec![new.sha256];
+        known.push(StaticToken { id: id.into(), sha256, tenant: tenant.into(), roles, expires: None });
         bearers.push(Bearer(Some(format!("Bearer {}", new.text).parse().unwrap())));
         tokens.push(new.text);
     }
     let trust = Trust::tokens(known.clone()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("w.db")).await.unwrap();
-    let (fake, adapters, stop) = (Fake::new("p", TRAITS), Adapters::default(), CancellationToken::new());
-    adapters.insert("p", Arc::new(fake.clone()));
-    let pools = vec![pool_config(max, slots, TRAITS)];
+    let (adapters, stop) = (Adapters::default(), CancellationToken::new());
+    let fake = Fake::new(&*pools[0].name, TRAITS);
+    adapters.insert(&*pools[0].name, Arc::new(fake.clone()));
+    for pool in &pools[1..] {
+        adapters.insert(&*pool.name, Arc::new(Fake::new(&*pool.name, TRAITS)));
+    }
     let config = EngineConfig {
         store: Arc::new(store.clone()),
         pools: pools.clone(),

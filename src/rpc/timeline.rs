@@ -204,7 +204,8 @@ async fn beginning(trail: &Trail<'_>, id: LeaseId) -> Result<Vec<StoredEvent>, R
 async fn of_resource(trail: &Trail<'_>, id: ResourceId, limit: usize) -> Result<Story, RpcError> {
     let query = EventQuery { resource: Some(id), newest_first: true, limit: limit + 1, ..EventQuery::default() };
     let mut events = trail.events(&query).await?;
-    if events.is_empty() {
+    let shown = |event: &StoredEvent| event.pool.as_deref().is_some_and(|pool| trail.scope.shows_pool(pool));
+    if events.is_empty() || !(trail.scope.is_all() || events.iter().any(shown)) {
         return Err(RpcError::no_resource(id));
     }
     let mut story = Story { more: events.len() > limit, ..Story::default() };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use wharfinger_core::{
     Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, Evidence, FailReason, Fault, Finding,
     GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Machine, MachineKey, Millis, Op, Order, Outcome,
-    Parent, PoolRow, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run, Selector, Source, Subject,
-    Texts, Timestamp, Uses, Weight, WorkFailure,
+    Parent, PoolRow, Pools, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run, Selector, Source,
+    Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].
@@ -58,6 +58,15 @@ impl Samples {
 
     fn word(&mut self) -> Arc<str> {
         Arc::from(self.pick(&WORDS))
+    }
+
+    fn selector(&mut self) -> Arc<Selector> {
+        let (pool, labels) = (self.maybe(Self::word), self.texts());
+        let among = match pool {
+            None if self.flag() => Pools::matching(self.pick(&[["linux-*", "copies"], ["mac", "mac"]])),
+            Some(_) | None => Pools::All,
+        };
+        Arc::new(Selector { pool, labels, among })
     }
 
     fn texts(&mut self) -> Texts {
@@ -174,7 +183,7 @@ impl Samples {
                 tenant: self.word(),
                 principal: self.word(),
                 holder: self.word(),
-                selector: Arc::new(Selector { pool: self.maybe(Self::word), labels: self.texts() }),
+                selector: self.selector(),
                 priority: self.pick(&[i32::MIN, -1, 0, 5, i32::MAX]),
                 ttl: Millis(self.time().0),
                 wait_until: self.maybe(Self::time),

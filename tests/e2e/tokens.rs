@@ -117,3 +117,48 @@ fn a_token_that_is_taken_away_ends_its_calls_and_no_others() {
     stays.kill().unwrap();
     stays.wait().unwrap();
 }
+
+#[test]
+fn a_role_of_the_configuration_has_its_limits_and_loses_a_verb_at_a_reload() {
+    let mut server = Server::prepared("w.db");
+    let ci = caller(&server, "ci", "web", "small");
+    let rule = |verbs: &str| {
+        format!(
+            "{}[[role]]\nname = \"small\"\n[[role.allow]]\nverbs = [{verbs}]\npools = [\"host*\"]\nscope = \"own\"\n\
+             [role.allow.limits]\npriority = [-10, 0]\n",
+            ci.lines
+        )
+    };
+    let all = "\"lease\", \"release\", \"renew\", \"get\", \"watch\", \"pool.get\"";
+    server.configure(&rule(all), LOCAL);
+    server.spawn();
+    server.wait("the server to answer", || ci.cli(&server, &["pools"]).status.success().then_some(()));
+    let who = ci.json(&server, &["whoami"]);
+    assert_eq!((&who["principal"], &who["roles"][0]), (&"token:ci".into(), &"small".into()), "{who}");
+    assert_eq!(who["rules"][0]["limits"]["priority"], "-10 to 0");
+    let exit = |args: &[&str]| ci.cli(&server, args).status.code();
+    assert_eq!((exit(&["can-i", "lease", "hosts"]), exit(&["can-i", "resource.drain", "hosts"])), (Some(0), Some(1)));
+    assert_eq!(exit(&["can-i", "laese"]), Some(65));
+
+    let lease = ["lease", "--pool", "hosts", "--wait", "60s"];
+    let refused = ci.cli(&server, &[&lease[..], &["--priority", "5"]].concat());
+    assert_eq!(refused.status.code(), Some(77), "{}", text(&refused));
+    assert!(text(&refused).contains("priority: 5; role \"small\" allows -10 to 0"), "{}", text(&refused));
+    let leased = ci.json(&server, &[&lease[..], &["--priority", "0"]].concat());
+    let id = leased["lease"]["id"].as_str().unwrap();
+
+    let mut watch = ci.command(&server, &["watch"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(watch.stdout.as_mut().unwrap()), &mut line).unwrap();
+    assert!(line.contains(id), "{line}");
+    server.reload();
+    assert!(watch.try_wait().unwrap().is_none(), "nothing has changed");
+    server.configure(&rule("\"lease\", \"release\", \"pool.get\""), LOCAL);
+    server.reload();
+    let end = server.wait("the watch to end", || watch.try_wait().unwrap());
+    let mut words = String::new();
+    std::io::Read::read_to_string(&mut watch.stderr.take().unwrap(), &mut words).unwrap();
+    assert!(end.code() == Some(77) && words.contains("NO_LONGER_ALLOWED"), "{end:?} {words}");
+    assert_eq!(exit(&["get", id]), Some(77));
+    assert_eq!(exit(&["release", id]), Some(0), "it stays its holder's");
+}

@@ -109,7 +109,7 @@ pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
 
 /// What a client may ask for.
 pub(crate) fn selectors() -> Vec<Selector> {
-    let linux = Selector { pool: None, labels: [(text("os"), text("linux"))].into() };
+    let linux = Selector { labels: [(text("os"), text("linux"))].into(), ..Selector::default() };
     vec![
         Selector::pool(HOSTS),
         Selector::pool(BOATS),

@@ -10,7 +10,7 @@ const REMEDY: &str = "WHARFINGER_REGENERATE=1 cargo test --workspace --test gene
 /// The generated code and the descriptors.
 fn generate() -> (Vec<u8>, Vec<u8>) {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    let names = ["wharfinger/v1/types.proto", "wharfinger/v1/lease.proto", "wharfinger/v1/admin.proto"];
+    let names = ["types", "lease", "admin", "trust"].map(|name| format!("wharfinger/v1/{name}.proto"));
     let files = protox::compile(names, [proto]).unwrap();
     let descriptors = files.encode_to_vec();
     let folder = tempfile::tempdir().unwrap();

@@ -106,7 +106,8 @@ async fn a_renewal_that_finds_the_lease_ended_tells_how() {
 async fn a_lease_that_the_broker_forgot_is_lost() {
     let (mut broker, guard) = held().await;
     let (_, tell) = broker.watches.recv().await.unwrap();
-    tell.send(Err(Status::not_found("no such lease"))).await.unwrap();
+    *broker.script.renew.lock().unwrap() = [Err(not_found())].into();
+    tell.send(Err(not_found())).await.unwrap();
     assert!(matches!(guard.broken().await, Lost::Forgotten(_)));
 }
 
@@ -210,4 +211,59 @@ async fn states_that_are_unknown_are_survived() {
     assert!(matches!(*guard.status().borrow(), LeaseStatus::Waiting(_)));
     tell.send(told(pb::Lease { state: UNKNOWN, ..self::active(2) })).await.unwrap();
     assert_eq!(guard.active().await.unwrap().revision, 2);
+}
+
+fn not_found() -> Status {
+    Status::not_found("no lease")
+}
+
+fn who(principal: &str) -> Result<pb::WhoAmIResponse, Status> {
+    Ok(pb::WhoAmIResponse { principal: principal.into(), ..pb::WhoAmIResponse::default() })
+}
+
+/// A guard over a lease of `token:ci` that the broker does not find.
+async fn unseen(answers: Vec<Result<pb::RenewResponse, Status>>) -> (Broker, LeaseGuard) {
+    let broker = Broker::start().await;
+    broker.script.renew.lock().unwrap().extend(answers);
+    let guard = broker.client().await.keep(of_ci(1));
+    (broker, guard)
+}
+
+fn of_ci(revision: u64) -> pb::Lease {
+    pb::Lease { principal: "token:ci".into(), ..active(revision) }
+}
+
+#[tokio::test]
+async fn a_lease_that_another_caller_does_not_see_is_kept_until_its_ttl_is_over() {
+    let (mut broker, guard) = unseen(vec![Err(not_found())]).await;
+    broker.script.who.lock().unwrap().push_back(who("token:other"));
+    let (_, tell) = broker.watches.recv().await.unwrap();
+    let begun = Instant::now();
+    tell.send(Err(not_found())).await.unwrap();
+    let lost = guard.broken().await;
+    assert!(matches!(lost, Lost::NoContact(_)), "{lost:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(200), "{:?}", begun.elapsed());
+    assert!(*broker.script.renewals.lock().unwrap() > 1, "it goes on trying");
+}
+
+#[tokio::test]
+async fn with_the_right_credentials_again_it_renews_and_watches_as_before() {
+    let (mut broker, guard) = unseen(vec![Err(not_found()), renewed(of_ci(2))]).await;
+    broker.script.who.lock().unwrap().push_back(who("token:other"));
+    let (_, tell) = broker.watches.recv().await.unwrap();
+    tell.send(Err(not_found())).await.unwrap();
+    let (asked, tell) = broker.watches.recv().await.unwrap();
+    assert_eq!(asked.lease_ids, [guard.id()]);
+    tell.send(told(pb::Lease { doubt: doubt("why"), ..of_ci(9) })).await.unwrap();
+    until(&guard, |status| matches!(status, LeaseStatus::Doubt(_))).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_its_own_principal_does_not_see_is_forgotten() {
+    for answer in [who("token:ci"), Err(Status::unimplemented("an older broker"))] {
+        let (_broker, guard) = unseen(vec![Err(not_found())]).await;
+        _broker.script.who.lock().unwrap().push_back(answer);
+        let lost = guard.broken().await;
+        assert!(matches!(lost, Lost::Forgotten(_)), "{lost:?}");
+    }
 }

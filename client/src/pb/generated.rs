@@ -4508,3 +4508,500 @@ pub mod admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Request of TrustService.WhoAmI.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WhoAmIRequest {}
+/// Answer of TrustService.WhoAmI.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WhoAmIResponse {
+    /// The tenant, whose leases are in view of each other.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The principal, to which leases belong within the tenant.
+    #[prost(string, tag = "2")]
+    pub principal: ::prost::alloc::string::String,
+    /// Names of the roles. Empty: the caller may call nothing else.
+    #[prost(string, repeated, tag = "3")]
+    pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The proof by which the server knows the caller: none, local, token:ID, x509:URI. Later versions may add kinds.
+    #[prost(string, tag = "4")]
+    pub proof: ::prost::alloc::string::String,
+    /// The proof is worth nothing from then on. Not set: it does not expire.
+    #[prost(message, optional, tag = "5")]
+    pub expires_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Rules of the roles.
+    #[prost(message, repeated, tag = "6")]
+    pub rules: ::prost::alloc::vec::Vec<RoleRule>,
+}
+/// Rule of a role. A request needs one rule that allows all of it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RoleRule {
+    /// Name of the role.
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    /// Verbs, such as lease and resource.drain.
+    #[prost(string, repeated, tag = "2")]
+    pub verbs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Patterns of the pools' names. In a pattern * stands for any characters.
+    #[prost(string, repeated, tag = "3")]
+    pub pools: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Leases for which the verbs are allowed.
+    #[prost(enumeration = "RuleScope", tag = "4")]
+    pub scope: i32,
+    /// Limits. What has none is allowed.
+    #[prost(message, repeated, tag = "5")]
+    pub limits: ::prost::alloc::vec::Vec<RuleLimit>,
+}
+/// Limit of a rule.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleLimit {
+    /// Name in the configuration, such as ttl, priority and params.branch.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Allowed values, as text for people.
+    #[prost(string, tag = "2")]
+    pub allowed: ::prost::alloc::string::String,
+}
+/// Request of TrustService.CanI.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CanIRequest {
+    /// The verb.
+    #[prost(string, tag = "1")]
+    pub verb: ::prost::alloc::string::String,
+    /// Name of the pool. Empty: some pool.
+    #[prost(string, tag = "2")]
+    pub pool: ::prost::alloc::string::String,
+}
+/// Answer of TrustService.CanI.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CanIResponse {
+    /// Whether a rule has the verb in the pool. Limits may still refuse a request.
+    #[prost(bool, tag = "1")]
+    pub allowed: bool,
+    /// Name of the role whose rule allows it with the widest scope. Empty: none does.
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// Leases for which that rule allows it.
+    #[prost(enumeration = "RuleScope", tag = "3")]
+    pub scope: i32,
+    /// Limits of that rule.
+    #[prost(message, repeated, tag = "4")]
+    pub limits: ::prost::alloc::vec::Vec<RuleLimit>,
+    /// Stable reason of the refusal that the call would meet: UNKNOWN_POOL, NOT_ALLOWED. Empty: it is allowed.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// The refusal as text for people.
+    #[prost(string, tag = "6")]
+    pub message: ::prost::alloc::string::String,
+}
+/// Leases for which a rule allows its verbs. Later versions may add scopes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RuleScope {
+    /// Not set.
+    Unspecified = 0,
+    /// Those of the principal.
+    Own = 1,
+    /// Those of the tenant.
+    Tenant = 2,
+    /// Those of all tenants.
+    All = 3,
+}
+impl RuleScope {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RULE_SCOPE_UNSPECIFIED",
+            Self::Own => "RULE_SCOPE_OWN",
+            Self::Tenant => "RULE_SCOPE_TENANT",
+            Self::All => "RULE_SCOPE_ALL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RULE_SCOPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "RULE_SCOPE_OWN" => Some(Self::Own),
+            "RULE_SCOPE_TENANT" => Some(Self::Tenant),
+            "RULE_SCOPE_ALL" => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod trust_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Service by which a caller learns who it is to the server, and what it may.
+    ///
+    /// Each server answers by its own configuration. The answers are about the caller alone. Every caller with valid credentials may
+    /// call both, also one without a role.
+    #[derive(Debug, Clone)]
+    pub struct TrustServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl TrustServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> TrustServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> TrustServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            TrustServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Returns the caller, its roles and their rules.
+        pub async fn who_am_i(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WhoAmIRequest>,
+        ) -> std::result::Result<tonic::Response<super::WhoAmIResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.TrustService/WhoAmI",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.TrustService", "WhoAmI"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns whether the caller may use a verb.
+        pub async fn can_i(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CanIRequest>,
+        ) -> std::result::Result<tonic::Response<super::CanIResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.TrustService/CanI",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.TrustService", "CanI"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(any(feature = "server", test))]
+pub mod trust_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with TrustServiceServer.
+    #[async_trait]
+    pub trait TrustService: std::marker::Send + std::marker::Sync + 'static {
+        /// Returns the caller, its roles and their rules.
+        async fn who_am_i(
+            &self,
+            request: tonic::Request<super::WhoAmIRequest>,
+        ) -> std::result::Result<tonic::Response<super::WhoAmIResponse>, tonic::Status>;
+        /// Returns whether the caller may use a verb.
+        async fn can_i(
+            &self,
+            request: tonic::Request<super::CanIRequest>,
+        ) -> std::result::Result<tonic::Response<super::CanIResponse>, tonic::Status>;
+    }
+    /// Service by which a caller learns who it is to the server, and what it may.
+    ///
+    /// Each server answers by its own configuration. The answers are about the caller alone. Every caller with valid credentials may
+    /// call both, also one without a role.
+    #[derive(Debug)]
+    pub struct TrustServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> TrustServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for TrustServiceServer<T>
+    where
+        T: TrustService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/wharfinger.v1.TrustService/WhoAmI" => {
+                    #[allow(non_camel_case_types)]
+                    struct WhoAmISvc<T: TrustService>(pub Arc<T>);
+                    impl<
+                        T: TrustService,
+                    > tonic::server::UnaryService<super::WhoAmIRequest>
+                    for WhoAmISvc<T> {
+                        type Response = super::WhoAmIResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WhoAmIRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TrustService>::who_am_i(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WhoAmISvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.TrustService/CanI" => {
+                    #[allow(non_camel_case_types)]
+                    struct CanISvc<T: TrustService>(pub Arc<T>);
+                    impl<T: TrustService> tonic::server::UnaryService<super::CanIRequest>
+                    for CanISvc<T> {
+                        type Response = super::CanIResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CanIRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TrustService>::can_i(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CanISvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for TrustServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "wharfinger.v1.TrustService";
+    impl<T> tonic::server::NamedService for TrustServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

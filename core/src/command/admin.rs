@@ -6,16 +6,17 @@ use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::{
     AdminRequest, AdminVerb, Caller, CauseChain, Cordon, EventKind, Hold, Link, MachineKey, MachineName, MachineVerb,
-    Millis, Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Source, Stage, Subject, Timestamp,
+    Millis, Order, Reason, Rejection, RejectionKind, Reply, ResourceId, Scope, Source, Stage, Subject, Timestamp,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// Who asks, and why.
+/// Who asks, for which pools, and why.
 struct Said {
     principal: Arc<str>,
+    scope: Scope,
     reason: Arc<str>,
 }
 
@@ -28,7 +29,7 @@ struct Place {
 impl Core {
     pub(crate) fn on_admin(&mut self, request: AdminRequest) -> Result<Reply, Rejection> {
         let AdminRequest { caller, reason, verb } = request;
-        let said = Said { principal: caller.principal.clone(), reason };
+        let said = Said { principal: caller.principal.clone(), scope: caller.sees.clone(), reason };
         match verb {
             AdminVerb::CordonPool(name) => self.on_cordon(&name, Some(said.cordon()), &said),
             AdminVerb::UncordonPool(name) => self.on_cordon(&name, None, &said),
@@ -52,7 +53,7 @@ impl Core {
             AdminVerb::Recycle(id) => self.on_resource(id, MachineVerb::Recycle, &said),
             AdminVerb::ForceDestroy(id) => self.on_resource(id, MachineVerb::ForceDestroy, &said),
             AdminVerb::OnMachine(name, verb) => {
-                let key = self.known_machine(&name)?;
+                let key = self.known_machine(&name, &said.scope)?;
                 let resource = self.resource_of(&key);
                 self.act(&Place { machine: Some(key.clone()), resource }, verb, &said)?;
                 Ok(Reply::Machine(key))
@@ -62,14 +63,14 @@ impl Core {
     }
 
     fn on_resource(&mut self, id: ResourceId, verb: MachineVerb, said: &Said) -> Result<Reply, Rejection> {
-        self.must_be_there(id)?;
+        self.must_be_there(id, &said.scope)?;
         self.act(&Place { machine: self.machine_of(id), resource: Some(id) }, verb, said)?;
         self.resource(id).cloned().map(Reply::Resource).ok_or_else(|| unknown_resource(id))
     }
 
     /// A resource that is gone takes no orders. The answer names what stands in its stead.
-    fn must_be_there(&self, id: ResourceId) -> Result<(), Rejection> {
-        let row = self.resource(id).ok_or_else(|| unknown_resource(id))?;
+    fn must_be_there(&self, id: ResourceId, scope: &Scope) -> Result<(), Rejection> {
+        let row = self.resource(id).filter(|row| scope.shows_pool(&row.pool)).ok_or_else(|| unknown_resource(id))?;
         if row.state.stage() != Stage::Gone {
             return Ok(());
         }
@@ -90,12 +91,13 @@ impl Core {
         Err(reject(RejectionKind::Precondition, "RESOURCE_GONE", "resource_id", message))
     }
 
-    /// The machine of this name, configured or under an order.
+    /// The machine of this name in a pool of this scope, configured or under an order.
     ///
     /// # Errors
     /// `UNKNOWN_MACHINE`, `AMBIGUOUS_MACHINE`.
-    pub fn known_machine(&self, name: &MachineName) -> Result<MachineKey, Rejection> {
-        let fits = |pool: &Arc<str>| name.pool.as_ref().is_none_or(|wanted| wanted == pool);
+    pub fn known_machine(&self, name: &MachineName, scope: &Scope) -> Result<MachineKey, Rejection> {
+        let named = |pool: &Arc<str>| name.pool.as_ref().is_none_or(|wanted| wanted == pool);
+        let fits = |pool: &Arc<str>| named(pool) && scope.shows_pool(pool);
         let mut found: Vec<MachineKey> = Vec::new();
         for pool in self.pool_entries().filter(|pool| fits(&pool.config.name)) {
             let configured = pool.config.inventory.iter().flatten().any(|item| item.name == name.item);
@@ -255,7 +257,7 @@ impl Core {
 
     fn on_cordon(&mut self, name: &Arc<str>, cordon: Option<Cordon>, said: &Said) -> Result<Reply, Rejection> {
         let kind = if cordon.is_some() { EventKind::PoolCordoned } else { EventKind::PoolUncordoned };
-        if !self.cordon_pool(name, cordon) {
+        if !said.scope.shows_pool(name) || !self.cordon_pool(name, cordon) {
             let message = format!("no pool {name:?}: list them with `wharfinger pools`");
             return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", "pool", message));
         }

@@ -6,7 +6,7 @@ use crate::policy::capacity::Extent;
 use crate::state::queue::{ClassKey, Want};
 use crate::{
     Caller, EventKind, GroupId, Labels, LeaseId, LeaseRequest, LeaseSpec, LeaseState, Millis, Rejection, RejectionKind,
-    Reply, Selector, Subject, Texts,
+    Reply, Scope, Selector, Subject, Texts,
 };
 use alloc::format;
 use alloc::string::String;
@@ -80,7 +80,7 @@ impl Core {
                     format!("claims[{index}].selector.{name}")
                 }
             };
-            self.known(&claim.selector, &field)?;
+            self.known(&claim.selector, &request.caller.sees, &field)?;
             let longest = self.pools_for(&claim.selector).map(|pool| pool.config.max_ttl).max().unwrap_or(Millis::ZERO);
             let usual = self.pools_for(&claim.selector).map(|pool| pool.config.default_ttl).next();
             let ttl = request.ttl.or(usual).unwrap_or(Millis::secs(60));
@@ -103,19 +103,21 @@ impl Core {
     }
 
     /// Whether the pool and the labels exist at all.
-    fn known(&self, selector: &Selector, field: &dyn Fn(&str) -> String) -> Result<(), Rejection> {
+    fn known(&self, selector: &Selector, scope: &Scope, field: &dyn Fn(&str) -> String) -> Result<(), Rejection> {
         if let Some(pool) = &selector.pool
-            && self.pool_entry(pool).is_none()
+            && (self.pool_entry(pool).is_none() || !scope.shows_pool(pool))
         {
-            let names: Vec<&str> = self.pool_order().iter().map(|name| &**name).collect();
+            let shown = self.pool_order().iter().filter(|name| scope.shows_pool(name));
+            let names: Vec<&str> = shown.map(|name| &**name).collect();
             let message = format!("no pool {pool:?}; there are: {}", listed(&names));
             return Err(reject(RejectionKind::NotFound, "UNKNOWN_POOL", &field("pool"), message));
         }
         for (key, value) in &selector.labels {
-            let values = self.values_of(key);
+            let shown = |pool: &str| scope.shows_pool(pool) && selector.among.has(pool);
+            let values = self.values_of(key, &shown);
             if values.is_empty() {
                 let message =
-                    format!("no pool or resource has a label {key:?}; there are: {}", listed(&self.label_keys()));
+                    format!("no pool or resource has a label {key:?}; there are: {}", listed(&self.label_keys(&shown)));
                 return Err(reject(
                     RejectionKind::NotFound,
                     "UNKNOWN_LABEL",
@@ -136,22 +138,24 @@ impl Core {
         Ok(())
     }
 
-    fn all_labels(&self) -> impl Iterator<Item = &Labels> {
-        let pools = self.pool_entries().map(|pool| &pool.config.labels);
-        let items = self.pool_entries().filter_map(|p| p.config.inventory.as_ref()).flatten().map(|item| &item.labels);
-        let members = self.pool_entries().flat_map(|pool| &pool.members).filter_map(|id| self.resource(*id));
+    /// The labels of pools that exist for the caller, and of what is in them.
+    fn all_labels<'c>(&'c self, shown: &'c dyn Fn(&str) -> bool) -> impl Iterator<Item = &'c Labels> {
+        let entries = || self.pool_entries().filter(|pool| shown(&pool.config.name));
+        let pools = entries().map(|pool| &pool.config.labels);
+        let items = entries().filter_map(|p| p.config.inventory.as_ref()).flatten().map(|item| &item.labels);
+        let members = entries().flat_map(|pool| &pool.members).filter_map(|id| self.resource(*id));
         pools.chain(items).chain(members.map(|row| &row.labels))
     }
 
-    fn values_of(&self, key: &str) -> Vec<&str> {
-        let mut values: Vec<&str> = self.all_labels().filter_map(|labels| labels.get(key).map(|v| &**v)).collect();
+    fn values_of<'c>(&'c self, key: &str, shown: &'c dyn Fn(&str) -> bool) -> Vec<&'c str> {
+        let mut values: Vec<&str> = self.all_labels(shown).filter_map(|labels| labels.get(key).map(|v| &**v)).collect();
         values.sort_unstable();
         values.dedup();
         values
     }
 
-    fn label_keys(&self) -> Vec<&str> {
-        let mut keys: Vec<&str> = self.all_labels().flat_map(|labels| labels.keys().map(|key| &**key)).collect();
+    fn label_keys<'c>(&'c self, shown: &'c dyn Fn(&str) -> bool) -> Vec<&'c str> {
+        let mut keys: Vec<&str> = self.all_labels(shown).flat_map(|labels| labels.keys().map(|key| &**key)).collect();
         keys.sort_unstable();
         keys.dedup();
         keys

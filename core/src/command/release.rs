@@ -17,9 +17,7 @@ impl Core {
         hold: Option<Millis>,
     ) -> Result<Reply, Rejection> {
         let lease = self.seen_lease(id, caller)?;
-        if !caller.ends.sees(&lease.spec) {
-            theirs(&lease, caller)?;
-        }
+        may_act(&lease, caller)?;
         let principal = &caller.principal;
         if let Some(span) = hold {
             self.hold_for_holder(&lease, principal, &note, span)?;
@@ -82,26 +80,30 @@ impl Core {
 
     /// The lease, if it exists for the caller. One out of its view is answered as one that never was.
     pub(crate) fn seen_lease(&self, id: LeaseId, caller: &Caller) -> Result<Arc<Lease>, Rejection> {
-        self.lease(id).filter(|lease| caller.sees.sees(&lease.spec)).cloned().ok_or_else(|| unknown_lease(id))
+        self.lease(id).filter(|lease| caller.sees.sees(lease)).cloned().ok_or_else(|| unknown_lease(id))
     }
 
-    /// The lease, if it belongs to the caller.
+    /// The lease, if the caller may act on it.
     pub(crate) fn own_lease(&self, id: LeaseId, caller: &Caller) -> Result<Arc<Lease>, Rejection> {
         let lease = self.seen_lease(id, caller)?;
-        theirs(&lease, caller)?;
+        may_act(&lease, caller)?;
         Ok(lease)
     }
 }
 
 /// A lease belongs to the principal that asked for it; one held by a working copy is the broker's own.
-fn theirs(lease: &Lease, caller: &Caller) -> Result<(), Rejection> {
+fn may_act(lease: &Lease, caller: &Caller) -> Result<(), Rejection> {
     if let Some(child) = lease.spec.child {
         let message = format!("{} is held by {child}: recycle or drain that resource instead", lease.id);
         return Err(reject(RejectionKind::Denied, "HELD_BY_BROKER", "lease_id", message));
+    }
+    if caller.ends.sees(lease) {
+        return Ok(());
     }
     if !caller.owns(&lease.spec) {
         let message = format!("{} belongs to {:?}, not to {:?}", lease.id, lease.spec.principal, caller.principal);
         return Err(reject(RejectionKind::Denied, "NOT_YOURS", "lease_id", message));
     }
-    Ok(())
+    let message = format!("no role of {:?} allows that for {}", caller.principal, lease.id);
+    Err(reject(RejectionKind::Denied, "NOT_ALLOWED", "lease_id", message))
 }

@@ -79,7 +79,7 @@ impl Core {
             .max()
             .unwrap_or(0);
         let seq = self.next_number();
-        let selector = Arc::new(Selector { pool: Some(on.clone()), labels: Labels::new() });
+        let selector = Arc::new(Selector::pool(&on));
         let spec = LeaseSpec {
             request_id: Arc::from(format!("{child}")),
             fingerprint: 0,

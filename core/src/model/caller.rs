@@ -1,6 +1,6 @@
 //! Who asks, whose leases it sees, and whose it may end.
 
-use crate::LeaseSpec;
+use crate::{Lease, LeaseSpec, Pools};
 use alloc::sync::Arc;
 
 /// The caller of a request, as far as the core has to know it. The shell authenticates it and derives what it sees.
@@ -12,7 +12,7 @@ pub struct Caller {
     pub principal: Arc<str>,
     /// The leases that exist for it.
     pub sees: Scope,
-    /// The leases that it may release though they are not its own.
+    /// The leases on which this call may act: by verb, pool and limits.
     pub ends: Scope,
 }
 
@@ -47,13 +47,50 @@ pub enum Scope {
     Tenant(Arc<str>),
     /// All leases, and the broker's own on the hosts of working copies.
     All,
+    /// Those of some pools.
+    Within(Arc<Within>),
+}
+
+/// A scope by pools. A lease that waits by labels alone belongs to no pool: it is in the scope of its principal, and else in that of
+/// all pools alone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Within {
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// The principal.
+    pub principal: Arc<str>,
+    /// The pools whose leases of this principal are in it.
+    pub own: Pools,
+    /// The pools whose leases of the tenant are in it.
+    pub of_tenant: Pools,
+    /// The pools whose leases of all tenants are in it, and the broker's own.
+    pub of_all: Pools,
+    /// The pools that exist for the reader.
+    pub pools: Pools,
+}
+
+impl Within {
+    fn sees(&self, lease: &Lease) -> bool {
+        let within = |pools: &Pools| match lease.pool.as_ref().or(lease.spec.selector.pool.as_ref()) {
+            Some(pool) => pools.has(pool),
+            None => pools.is_all(),
+        };
+        let (spec, waits) = (&lease.spec, lease.pool.is_none() && lease.spec.selector.pool.is_none());
+        let of_tenant = spec.child.is_none() && spec.tenant == self.tenant;
+        let own = of_tenant && spec.principal == self.principal;
+        within(&self.of_all)
+            || of_tenant && within(&self.of_tenant)
+            || own && (within(&self.own) || waits && !self.own.is_none())
+    }
 }
 
 impl Scope {
-    /// Whether a lease of this request is in it.
-    pub fn sees(&self, spec: &LeaseSpec) -> bool {
+    /// Whether a lease is in it.
+    pub fn sees(&self, lease: &Lease) -> bool {
+        let spec = &lease.spec;
         match self {
             Scope::All => true,
+            Scope::Within(within) => within.sees(lease),
             // A lease that a working copy holds is the broker's.
             Scope::Own { .. } | Scope::Tenant(_) if spec.child.is_some() => false,
             Scope::Own { tenant, principal } => spec.tenant == *tenant && spec.principal == *principal,
@@ -65,7 +102,24 @@ impl Scope {
     pub fn is_all(&self) -> bool {
         match self {
             Scope::All => true,
+            Scope::Own { .. } | Scope::Tenant(_) | Scope::Within(_) => false,
+        }
+    }
+
+    /// Whether the words of holders and operators about what is in this pool are for this reader.
+    pub fn tells_of(&self, pool: Option<&str>) -> bool {
+        match self {
+            Scope::All => true,
             Scope::Own { .. } | Scope::Tenant(_) => false,
+            Scope::Within(within) => pool.is_some_and(|pool| within.of_all.has(pool)),
+        }
+    }
+
+    /// Whether a pool exists for this reader.
+    pub fn shows_pool(&self, pool: &str) -> bool {
+        match self {
+            Scope::Own { .. } | Scope::Tenant(_) | Scope::All => true,
+            Scope::Within(within) => within.pools.has(pool),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Labels, and what a request selects by.
 
+use crate::Pools;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -15,17 +16,19 @@ pub struct Selector {
     pub pool: Option<Arc<str>>,
     /// Each of these labels must have this value.
     pub labels: Labels,
+    /// Only pools of this set, from which the caller may lease.
+    pub among: Pools,
 }
 
 impl Selector {
     /// A selector for one pool.
     pub fn pool(name: &str) -> Self {
-        Self { pool: Some(Arc::from(name)), labels: Labels::new() }
+        Self { pool: Some(Arc::from(name)), ..Self::default() }
     }
 
     /// Whether something in this pool with these labels will do. A label of the resource wins over the pool's.
     pub fn matches(&self, pool: &str, pool_labels: &Labels, own: &Labels) -> bool {
-        if self.pool.as_deref().is_some_and(|wanted| wanted != pool) {
+        if self.pool.as_deref().is_some_and(|wanted| wanted != pool) || !self.among.has(pool) {
             return false;
         }
         self.labels.iter().all(|(key, value)| own.get(key).or_else(|| pool_labels.get(key)) == Some(value))

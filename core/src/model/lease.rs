@@ -81,7 +81,7 @@ impl Lease {
     /// The doubt in its resource, for a reader of this scope: the words may be those of another holder.
     pub fn doubt_for(&self, scope: &Scope) -> Option<Arc<str>> {
         match &self.doubt {
-            Some(_) if !scope.is_all() => Some(Arc::from("a check is under way")),
+            Some(_) if !scope.tells_of(self.pool.as_deref()) => Some(Arc::from("a check is under way")),
             doubt => doubt.clone(),
         }
     }

@@ -12,6 +12,7 @@ pub(crate) mod lease;
 pub(crate) mod machine;
 pub(crate) mod output;
 pub(crate) mod pool;
+pub(crate) mod pools;
 pub(crate) mod resource;
 pub(crate) mod stable;
 pub(crate) mod time;

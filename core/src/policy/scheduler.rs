@@ -326,7 +326,8 @@ impl Core {
 
     /// Pools that may serve a selector, in the order of the configuration.
     pub(crate) fn pools_for<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Pool> {
-        self.named(selector.pool.as_ref().map(core::slice::from_ref))
+        let named = self.named(selector.pool.as_ref().map(core::slice::from_ref));
+        named.filter(|pool| selector.among.has(&pool.config.name))
     }
 
     /// Pools that may serve a lease in the queue, in the order of the configuration or of its pool's `on`.

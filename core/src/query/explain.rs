@@ -95,7 +95,7 @@ impl Core {
     ///
     /// `None`: there is none in this scope.
     pub fn explain(&self, id: LeaseId, now: Timestamp, scope: &Scope) -> Option<Explanation> {
-        let lease = self.lease(id).filter(|lease| scope.sees(&lease.spec))?;
+        let lease = self.lease(id).filter(|lease| scope.sees(lease))?;
         let plain = |summary| Explanation { summary, position: 0, satisfiable: true, blockers: Vec::new() };
         Some(match &lease.state {
             LeaseState::Queued => self.explain_waiting(lease, now, scope),
@@ -294,7 +294,11 @@ impl Core {
             );
         }
         if let Some(waiting) = states.for_host {
-            let parts = self.explain_waiting(&waiting, now, scope);
+            let mut parts = self.explain_waiting(&waiting, now, scope);
+            // Of a pool that does not exist for the reader nothing is told.
+            if parts.blockers.iter().any(|blocker| !scope.shows_pool(&blocker.pool)) {
+                parts = Explanation { summary: String::from("none is free"), blockers: Vec::new(), ..parts };
+            }
             let why = parts
                 .blockers
                 .first()
@@ -318,7 +322,7 @@ impl Core {
         }
         if states.doubt > 0 {
             // The trouble of a shared resource may be in the words of a holder.
-            let why = if scope.is_all() { states.why.as_str() } else { "" };
+            let why = if scope.tells_of(Some(&name)) { states.why.as_str() } else { "" };
             add(
                 BlockerCode::InDoubt,
                 format!("{} in doubt or being repaired; a check is under way{}", states.doubt, why),

@@ -28,13 +28,13 @@ impl Core {
     fn user(&self, lease: &Lease, scope: &Scope) -> Option<String> {
         let Some(copy) = lease.spec.child else {
             let tail = if lease.ended() { ", being cleaned" } else { "" };
-            return scope.sees(&lease.spec).then(|| format!("{} ({}{tail})", lease.id, lease.spec.holder));
+            return scope.sees(lease).then(|| format!("{} ({}{tail})", lease.id, lease.spec.holder));
         };
         let pool = self.resource(copy).map(|row| row.pool.clone()).unwrap_or_default();
         let live = self.entry(&copy).and_then(|entry| entry.slots.used().map(|(_, lease)| lease).next());
         match live.and_then(|id: LeaseId| self.lease(id)) {
             Some(lease) => scope
-                .sees(&lease.spec)
+                .sees(lease)
                 .then(|| format!("{} ({}) on the copy {copy} of pool {pool}", lease.id, lease.spec.holder)),
             None => Some(format!("the idle copy {copy} of pool {pool}")),
         }

@@ -1,8 +1,8 @@
 //! The state as one reader sees it. A read for a client goes through a view, so that none is without a scope.
 
 use crate::{
-    Core, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, MachineName, PoolView, Rejection, Resource,
-    ResourceId, ResourceState, Revision, Scope, Timestamp,
+    Core, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, MachineName, Millis, PoolView, Rejection,
+    Resource, ResourceId, ResourceState, Revision, Scope, Selector, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -47,11 +47,11 @@ impl<'c> View<'c> {
 
     /// One lease.
     pub fn lease(&self, id: LeaseId) -> Option<&'c Arc<Lease>> {
-        self.core.lease(id).filter(|lease| self.scope.sees(&lease.spec))
+        self.core.lease(id).filter(|lease| self.scope.sees(lease))
     }
 
     fn sees(&self, lease: &Lease) -> bool {
-        self.scope.sees(&lease.spec)
+        self.scope.sees(lease)
     }
 
     /// All leases that are kept, by id, from after this one; `None` in place of one out of view. A reader counts those
@@ -72,14 +72,26 @@ impl<'c> View<'c> {
         self.core.explain(id, now, self.scope)
     }
 
-    /// All pools in the order of the configuration. Their counts are sums over all tenants.
+    /// The pools in view, in the order of the configuration. Their counts are sums over all tenants.
     pub fn pools(&self) -> Vec<PoolView> {
-        self.core.pools()
+        let mut pools = self.core.pools();
+        pools.retain(|pool| self.scope.shows_pool(&pool.config.name));
+        pools
     }
 
     /// One pool.
     pub fn pool(&self, name: &str) -> Option<PoolView> {
-        self.core.pool(name)
+        self.core.pool(name).filter(|pool| self.scope.shows_pool(&pool.config.name))
+    }
+
+    /// The TTL of a lease by this selector whose request has none.
+    pub fn usual_ttl(&self, selector: &Selector) -> Option<Millis> {
+        self.core.pools_for(selector).map(|pool| pool.config.default_ttl).next()
+    }
+
+    /// Whether a resource of this pool has slots for several leases.
+    pub fn shares_resources(&self, pool: &str) -> bool {
+        self.core.pool_entry(pool).is_some_and(|pool| pool.config.slots > 1)
     }
 
     /// The machine of this name.
@@ -87,7 +99,7 @@ impl<'c> View<'c> {
     /// # Errors
     /// As [`Core::known_machine`].
     pub fn known_machine(&self, name: &MachineName) -> Result<MachineKey, Rejection> {
-        self.core.known_machine(name)
+        self.core.known_machine(name, self.scope)
     }
 
     /// The machine for which a resource stands.
@@ -107,12 +119,15 @@ impl<'c> View<'c> {
 
     /// One resource.
     pub fn resource(&self, id: ResourceId) -> Option<SeenResource> {
-        self.core.resource(id).map(|row| self.seen(row))
+        self.core.resource(id).filter(|row| self.scope.shows_pool(&row.pool)).map(|row| self.seen(row))
     }
 
-    /// All resources that are kept, by id, from after this one.
-    pub fn resources(&self, after: Option<ResourceId>) -> impl Iterator<Item = &'c Arc<Resource>> {
-        self.core.resources(after)
+    /// All resources that are kept, by id, from after this one; `None` in place of one out of view.
+    pub fn resources(
+        &self,
+        after: Option<ResourceId>,
+    ) -> impl Iterator<Item = (ResourceId, Option<&'c Arc<Resource>>)> {
+        self.core.resources(after).map(|row| (row.id, Some(row).filter(|row| self.scope.shows_pool(&row.pool))))
     }
 
     /// A resource of this state, as far as it is in view.
@@ -120,7 +135,7 @@ impl<'c> View<'c> {
         let mut leases = self.core.leases_on(row.id);
         let (in_use, in_cleaning) = (leases.len(), leases.iter().filter(|lease| lease.ended()).count());
         leases.retain(|lease| self.sees(lease));
-        if self.scope.is_all() {
+        if self.scope.tells_of(Some(&row.pool)) {
             return SeenResource { resource: row.clone(), leases, in_use, in_cleaning };
         }
         let mut resource = Resource::clone(row);

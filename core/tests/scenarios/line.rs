@@ -164,7 +164,7 @@ fn what_can_never_be_is_said_at_once() {
     let reason = |w: &mut World, request| w.try_ask(request).unwrap_err().reason;
 
     assert_eq!(reason(&mut w, want("boats")), "UNKNOWN_POOL");
-    let mac = Selector { pool: None, labels: labels(&[("os", "mac")]) };
+    let mac = Selector { labels: labels(&[("os", "mac")]), ..Selector::default() };
     assert_eq!(reason(&mut w, want_by(mac, 1)), "UNKNOWN_LABEL");
     assert_eq!(reason(&mut w, want_by(Selector::pool("hosts"), 2)), "UNSATISFIABLE");
     assert_eq!(reason(&mut w, want_by(Selector::pool("hosts"), 0)), "NOTHING_WANTED");
@@ -180,7 +180,7 @@ fn a_label_is_served_by_whichever_pool_has_it() {
         PoolConfig { labels: linux.clone(), ..made_at_will("small", 1) },
         PoolConfig { labels: linux.clone(), ..made_at_will("large", 1) },
     ]);
-    let selector = Selector { pool: None, labels: linux };
+    let selector = Selector { labels: linux, ..Selector::default() };
     let first = w.ask(want_by(selector.clone(), 1));
     w.all_works();
     let second = w.ask(want_by(selector, 1));
@@ -197,7 +197,7 @@ fn two_waiters_by_label_at_once_fill_two_pools() {
         PoolConfig { labels: linux.clone(), ..made_at_will("small", 1) },
         PoolConfig { labels: linux.clone(), ..made_at_will("large", 1) },
     ]);
-    let selector = Selector { pool: None, labels: linux };
+    let selector = Selector { labels: linux, ..Selector::default() };
     let first = w.ask(want_by(selector.clone(), 1));
     let second = w.ask(want_by(selector, 1));
     w.all_works();

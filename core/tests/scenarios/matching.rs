@@ -11,7 +11,7 @@ use wharfinger_core::{
 const PREPARES: Traits = Traits { prepares: true, cleans: false, repairs: false, probes: false };
 
 fn linux() -> Selector {
-    Selector { pool: None, labels: labels(&[("os", "linux")]) }
+    Selector { labels: labels(&[("os", "linux")]), ..Selector::default() }
 }
 
 fn on_linux(pool: PoolConfig) -> PoolConfig {
@@ -75,7 +75,7 @@ fn a_group_is_matched_in_any_order_of_claims() {
             };
             PoolConfig { labels: labels(pairs), ..inventory(name, &[name]) }
         };
-        let by = |key: &str| Selector { pool: None, labels: labels(&[(key, "1")]) };
+        let by = |key: &str| Selector { labels: labels(&[(key, "1")]), ..Selector::default() };
         let mut w = ready(names.map(pool).to_vec());
         let leases = w.ask_all(group(&[by("x"), by("y"), by("z")]));
         assert_eq!(w.states(&leases), ["ACTIVE"; 3], "pools {names:?}");

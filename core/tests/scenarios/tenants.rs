@@ -3,8 +3,8 @@
 use crate::world::{World, inventory, lease_on_copy, made_at_will, mangled, want};
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Caller, Event, EventKind, Input, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig,
-    Reason, Rejection, RejectionKind, Reply, Scope,
+    AdminRequest, AdminVerb, Caller, Event, EventKind, Input, LeaseId, LeaseRequest, MachineName, Millis, Outcome,
+    PoolConfig, Pools, Reason, Rejection, RejectionKind, Reply, Scope, Selector, Within,
 };
 
 /// An agent: it sees and ends its own leases.
@@ -102,7 +102,8 @@ fn a_reader_of_the_tenant_is_told_whose_it_is_and_a_lead_may_end_it() {
         assert_eq!((refused.kind, refused.reason), (RejectionKind::Denied, "NOT_YOURS"));
         assert!(refused.message.contains("\"ci\""), "{}", refused.message);
     }
-    let renew = Input::Renew { lease, caller: lead("a"), ttl: None };
+    let holds_none = Caller { ends: agent("a", "lead").ends, ..lead("a") };
+    let renew = Input::Renew { lease, caller: holds_none, ttl: None };
     assert_eq!(w.step(renew).unwrap_err().reason, "NOT_YOURS", "it ends leases, and holds none for others");
     let (caller, note) = (lead("a"), Arc::from("left behind"));
     w.step(Input::Release { lease, caller, outcome: Outcome::Ok, note, hold: None }).unwrap();
@@ -197,4 +198,144 @@ fn a_successor_belongs_to_the_same_tenant_and_principal() {
     assert_eq!(w.cause(lease)[0].reason, Reason::Operator);
     let successors = w.core.leases(None).filter(|row| row.spec.replaces == Some(lease)).cloned().collect::<Vec<_>>();
     assert!(!successors.is_empty() && successors.iter().all(|row| ours.owns(&row.spec)), "{successors:?}");
+}
+
+/// A scope by pools, with the same for leases of all tenants and for the pools themselves.
+fn within(caller: &Caller, own: Pools, pools: Pools) -> Scope {
+    let Caller { tenant, principal, .. } = caller.clone();
+    Scope::Within(Arc::new(Within { tenant, principal, own, of_tenant: Pools::none(), of_all: pools.clone(), pools }))
+}
+
+fn only(pool: &str) -> Pools {
+    Pools::matching([pool])
+}
+
+fn two_pools() -> World {
+    let labelled = |name: &str, item: &str| {
+        let labels = [("arch", "arm"), ("of", name)].map(|(key, value)| (Arc::from(key), Arc::from(value)));
+        PoolConfig { labels: labels.into(), ..inventory(name, &[item]) }
+    };
+    World::new(vec![labelled("linux", "l1"), labelled("mac", "m1")])
+}
+
+#[test]
+fn an_operator_of_one_pool_acts_in_it_and_nothing_else_exists() {
+    let mut w = two_pools();
+    let ci = agent("a", "ci");
+    let ask_in = |w: &mut World, pool: &str| {
+        let request = LeaseRequest { request_id: Arc::from(pool), caller: ci.clone(), ..want(pool) };
+        let Reply::Leases(leases) = w.step(Input::Lease(request)).unwrap() else { panic!("leases are wanted") };
+        leases[0].id
+    };
+    let (linux, mac) = (ask_in(&mut w, "linux"), ask_in(&mut w, "mac"));
+    w.all_works();
+    let ops = agent("ops", "ann");
+    let ops = Caller { sees: within(&ops, Pools::none(), only("linux")), ..ops };
+    let say = |w: &mut World, verb| {
+        let request = AdminRequest { caller: ops.clone(), reason: Arc::from("x"), verb };
+        w.step(Input::Admin(request)).map(drop).map_err(|refused| refused.reason)
+    };
+    let (here, there) = (w.on(linux), w.on(mac));
+    let item =
+        |name: &str| AdminVerb::OnMachine(MachineName::parse(name).unwrap(), wharfinger_core::MachineVerb::Cordon);
+    for (verb, reason) in [
+        (AdminVerb::Cordon(there), "UNKNOWN_RESOURCE"),
+        (AdminVerb::CordonPool(Arc::from("mac")), "UNKNOWN_POOL"),
+        (item("mac/m1"), "UNKNOWN_MACHINE"),
+        (item("m1"), "UNKNOWN_MACHINE"),
+        (AdminVerb::HoldLease(mac, Millis::secs(60)), "UNKNOWN_LEASE"),
+        (AdminVerb::Break(mac), "UNKNOWN_LEASE"),
+    ] {
+        let revision = w.core.revision();
+        assert_eq!(say(&mut w, verb.clone()), Err(reason), "{verb:?}");
+        assert_eq!(w.core.revision(), revision, "{verb:?}");
+    }
+    let view = w.core.view(&ops.sees);
+    assert_eq!(view.pools().iter().map(|pool| pool.config.name.to_string()).collect::<Vec<_>>(), ["linux"]);
+    assert!(view.pool("mac").is_none() && view.resource(there).is_none() && view.lease(mac).is_none());
+    assert_eq!(view.resources(None).filter(|(_, row)| row.is_some()).count(), 1);
+    assert!(view.pool("linux").is_some() && view.lease(linux).is_some());
+    assert_eq!(view.resource(here).unwrap().leases.len(), 1);
+    for verb in
+        [AdminVerb::Cordon(here), AdminVerb::CordonPool(Arc::from("linux")), item("l1"), AdminVerb::Break(linux)]
+    {
+        assert_eq!(say(&mut w, verb.clone()), Ok(()), "{verb:?}");
+    }
+    assert_eq!((w.state(linux), w.state(mac)), ("BROKEN", "ACTIVE"));
+}
+
+#[test]
+fn a_selector_among_pools_is_served_by_those_alone_also_after_a_restart() {
+    let mut w = two_pools();
+    let ci = agent("a", "ci");
+    let arm =
+        |among: Pools| Arc::new(Selector { labels: [(Arc::from("arch"), Arc::from("arm"))].into(), among, pool: None });
+    let ask_for = |w: &mut World, id: &str, among: Pools| {
+        let mut request = LeaseRequest { request_id: Arc::from(id), caller: ci.clone(), ..want("linux") };
+        request.claims[0].selector = arm(among);
+        match w.step(Input::Lease(request)) {
+            Ok(Reply::Leases(leases)) => Ok(leases[0].id),
+            Ok(_) => panic!("leases are wanted"),
+            Err(refused) => Err(refused.reason),
+        }
+    };
+    let first = ask_for(&mut w, "1", only("lin*")).unwrap();
+    let waits = ask_for(&mut w, "2", only("lin*")).unwrap();
+    let free = ask_for(&mut w, "3", Pools::All).unwrap();
+    w.all_works();
+    assert_eq!((w.state(first), w.state(waits), w.state(free)), ("ACTIVE", "QUEUED", "ACTIVE"));
+    assert_eq!((w.row(first).pool.as_deref(), w.row(free).pool.as_deref()), (Some("linux"), Some("mac")));
+    w.step(Input::Release { lease: free, caller: ci.clone(), outcome: Outcome::Ok, note: Arc::from(""), hold: None })
+        .unwrap();
+    w.restart();
+    w.all_works();
+    assert_eq!(w.state(waits), "QUEUED", "mac is free, and not for it");
+    let why = w.core.explain(waits, w.now, &ci.sees).unwrap();
+    assert!(why.satisfiable && why.blockers.iter().all(|blocker| &*blocker.pool == "linux"), "{why:?}");
+    w.step(Input::Release { lease: first, caller: ci.clone(), outcome: Outcome::Ok, note: Arc::from(""), hold: None })
+        .unwrap();
+    w.all_works();
+    assert_eq!((w.state(waits), w.row(waits).pool.as_deref()), ("ACTIVE", Some("linux")));
+    assert_eq!(ask_for(&mut w, "4", only("windows")), Err("UNKNOWN_LABEL"), "no pool for it has the label");
+}
+
+#[test]
+fn a_pool_out_of_view_is_refused_as_one_that_never_was() {
+    let mut w = two_pools();
+    let ci = agent("a", "ci");
+    let ci = Caller { sees: within(&ci, Pools::All, only("linux")), ..ci };
+    let mut ask_for = |selector: Selector| {
+        let mut request = LeaseRequest { request_id: Arc::from("1"), caller: ci.clone(), ..want("linux") };
+        request.claims[0].selector = Arc::new(selector);
+        w.step(Input::Lease(request)).map(drop).map_err(|refused| format!("{refused:?}"))
+    };
+    let hidden = ask_for(Selector::pool("mac")).unwrap_err();
+    assert_eq!(hidden.replace("mac", "x"), ask_for(Selector::pool("x")).unwrap_err());
+    assert!(hidden.contains("UNKNOWN_POOL") && hidden.contains("there are: linux\""), "{hidden}");
+    let by = |value: &str| Selector { labels: [(Arc::from("of"), Arc::from(value))].into(), ..Selector::default() };
+    let hidden = ask_for(by("mac")).unwrap_err();
+    assert_eq!(hidden.replace("mac", "x"), ask_for(by("x")).unwrap_err());
+    assert!(hidden.contains("UNKNOWN_LABEL") && hidden.contains("there are: linux\""), "{hidden}");
+    assert_eq!(ask_for(Selector::pool("linux")), Ok(()));
+}
+
+#[test]
+fn a_holder_whose_rules_do_not_allow_a_call_is_told_so_and_nothing_changes() {
+    let mut w = two_pools();
+    let ci = agent("a", "ci");
+    let request = LeaseRequest { request_id: Arc::from("1"), caller: ci.clone(), ..want("linux") };
+    let Reply::Leases(leases) = w.step(Input::Lease(request)).unwrap() else { panic!("leases are wanted") };
+    let lease = leases[0].id;
+    w.all_works();
+    let none = Caller { ends: within(&ci, only("mac"), Pools::none()), ..ci.clone() };
+    for input in all_on(lease, &none).into_iter().take(4) {
+        let refused = w.step(input.clone()).unwrap_err();
+        assert_eq!((refused.kind, refused.reason), (RejectionKind::Denied, "NOT_ALLOWED"), "{input:?}");
+    }
+    assert_eq!(w.state(lease), "ACTIVE");
+    let own = Caller { ends: within(&ci, only("linux"), Pools::none()), ..ci };
+    for input in all_on(lease, &own).into_iter().take(4).rev() {
+        w.step(input).unwrap();
+    }
+    assert_eq!(w.state(lease), "RELEASED");
 }

@@ -2,7 +2,7 @@
 mod support;
 
 use crate::auth::trust::{AuthError, Callers, CertificateGrant, Origin, Trust};
-use crate::auth::{Identity, Passed, Proof, Role, Roles};
+use crate::auth::{BuiltIn, Identity, Passed, Proof, Roles};
 use crate::clock::wall;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -58,7 +58,7 @@ fn callers(issuers: Vec<IssuerSettings>) -> Option<Callers> {
     let certificates = vec![CertificateGrant {
         uri: Pattern::parse("spiffe://farm/ops").unwrap(),
         tenant: "ops".into(),
-        roles: Roles::of(&[Role::Admin]),
+        roles: Roles::of(&[BuiltIn::Admin]),
     }];
     Some(Callers { certificates, issuers, ..Callers::default() })
 }
@@ -120,7 +120,7 @@ async fn a_job_is_known_by_its_token_and_by_nothing_beside_it() {
     let token = world.token(&json!({}));
     let who = world.ask(at(NEAR), &token).unwrap();
     assert_eq!((&*who.tenant, &*who.principal), ("web", "jwt:ci/repository/1296269/run/777/1"));
-    assert_eq!((who.roles, who.peer.as_deref()), (Roles::of(&[Role::Agent]), Some(NEAR)));
+    assert_eq!((who.roles, who.peer.as_deref()), (Roles::of(&[BuiltIn::Agent]), Some(NEAR)));
     let left = who.expires.unwrap().duration_since(wall()).unwrap();
     assert!((Duration::from_secs(320)..=Duration::from_secs(331)).contains(&left), "{left:?}");
     // Another token of the same run is the same caller, whose leases it goes on with.
@@ -195,7 +195,7 @@ async fn a_server_that_leads_grants_by_its_own_configuration() {
     assert_eq!(vouched(&passed), Err(AuthError::NoCredentials), "it knows no callers");
     leader.set(callers(vec![world.settings("deploy", &["lead", "agent"])])).unwrap();
     let there = vouched(&passed).unwrap();
-    assert_eq!((&*there.tenant, there.roles), ("deploy", Roles::of(&[Role::Lead, Role::Agent])));
+    assert_eq!((&*there.tenant, there.roles), ("deploy", Roles::of(&[BuiltIn::Lead, BuiltIn::Agent])));
     assert_eq!((&there.principal, &there.proof, there.via.as_deref()), (&who.principal, &who.proof, Some(FAR)));
     // Another principal than the claims make, and a call that took too long.
     let other = Passed { principal: "jwt:ci/repository/1/run/1/1".into(), ..passed.clone() };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::auth::{NewToken, OVERFLOW, UnixName};
+use crate::auth::{NewToken, OVERFLOW, UnixName, Verb};
 use std::time::{Duration, UNIX_EPOCH};
 use tonic::codegen::http::HeaderName;
 
@@ -18,7 +18,7 @@ fn at(address: &str) -> Option<SocketAddr> {
     Some(address.parse().unwrap())
 }
 
-fn token(id: &str, roles: &[Role]) -> (NewToken, StaticToken) {
+fn token(id: &str, roles: &[BuiltIn]) -> (NewToken, StaticToken) {
     let new = NewToken::make(id).unwrap();
     let (sha256, roles) = (vec![new.sha256], Roles::of(roles));
     let known = StaticToken { id: id.into(), sha256, tenant: "web".into(), roles, expires: None };
@@ -39,12 +39,12 @@ fn without_tokens_loopback_is_local_and_all_others_are_anonymous() {
     assert_eq!(name(at("10.0.0.1:5")), "anonymous");
     assert_eq!(name(None), "anonymous");
     let local = trust.identify(at(NEAR), &HeaderMap::new()).unwrap();
-    assert_eq!((&*local.tenant, local.roles), ("default", Roles::of(&[Role::Admin])));
+    assert_eq!((&*local.tenant, local.roles.clone()), ("default", Roles::of(&[BuiltIn::Admin])));
 }
 
 #[test]
 fn with_tokens_only_their_bearers_are_known() {
-    let (new, known) = token("ci-7", &[Role::Agent]);
+    let (new, known) = token("ci-7", &[BuiltIn::Agent]);
     let wrong = NewToken::make("ci-7").unwrap().text;
     let nobody = NewToken::make("ci-8").unwrap().text;
     let trust = Trust::tokens([known.clone()]).unwrap();
@@ -52,7 +52,7 @@ fn with_tokens_only_their_bearers_are_known() {
     let bearer = |text: &str| format!("Bearer {text}");
     let good = bearer(&new.text);
     let who = ask(NEAR, &[("authorization", &good)]).unwrap();
-    assert_eq!((&*who.tenant, &*who.principal, who.roles), ("web", "token:ci-7", Roles::of(&[Role::Agent])));
+    assert_eq!((&*who.tenant, &*who.principal, who.roles.clone()), ("web", "token:ci-7", Roles::of(&[BuiltIn::Agent])));
     assert!(ask(NEAR, &[("authorization", &format!("bearer {}", new.text))]).is_ok(), "schemes have no case");
     for (list, error) in [
         (&[][..], AuthError::NoCredentials),
@@ -78,12 +78,14 @@ fn with_tokens_only_their_bearers_are_known() {
 
 #[tokio::test]
 async fn a_call_that_goes_on_ends_with_its_token_and_with_its_roles() {
-    let (new, known) = token("ci-7", &[Role::Agent]);
-    let (_, other) = token("ci-8", &[Role::Agent]);
+    let (new, known) = token("ci-7", &[BuiltIn::Agent]);
+    let (_, other) = token("ci-8", &[BuiltIn::Agent]);
     let good = format!("Bearer {}", new.text);
+    let leases = |roles: &Roles| roles.has(Verb::Lease);
     for (tokens, error) in [
         (Some(vec![other.clone()]), AuthError::Revoked),
-        (Some(vec![StaticToken { roles: Roles::of(&[Role::Reader]), ..known.clone() }]), AuthError::Revoked),
+        (Some(vec![StaticToken { roles: Roles::of(&[BuiltIn::Reader]), ..known.clone() }]), AuthError::NoLongerAllowed),
+        (Some(vec![StaticToken { roles: Roles::default(), ..known.clone() }]), AuthError::NoLongerAllowed),
         (Some(vec![StaticToken { tenant: "else".into(), ..known.clone() }]), AuthError::Revoked),
         (None, AuthError::Revoked),
         (Some(vec![StaticToken { expires: Some(UNIX_EPOCH), ..known.clone() }]), AuthError::Expired),
@@ -92,26 +94,33 @@ async fn a_call_that_goes_on_ends_with_its_token_and_with_its_roles() {
         let who = trust.identify(at(NEAR), &headers(&[("authorization", &good)])).unwrap();
         // A change that does not concern it.
         trust.set(Some(vec![known.clone()].into())).unwrap();
-        let mut ended = Box::pin(trust.ended(&who));
+        let mut ended = Box::pin(trust.ended(&who, leases));
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "it stands");
+        // More roles, and others that allow the call as well.
+        for roles in [&[BuiltIn::Agent, BuiltIn::Lead][..], &[BuiltIn::Admin]] {
+            let more = StaticToken { roles: Roles::of(roles), ..known.clone() };
+            trust.set(Some(vec![more].into())).unwrap();
+            assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "{roles:?}");
+        }
         trust.set(tokens.map(Callers::from)).unwrap();
-        assert_eq!(ended.await, error);
+        let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        assert_eq!(ended.expect("it ends"), error);
     }
     let trust = Trust::tokens([known.clone()]).unwrap();
     let who = trust.identify(at(NEAR), &headers(&[("authorization", &good)])).unwrap();
     let expires = Some(crate::clock::wall() + Duration::from_millis(30));
-    assert_eq!(trust.ended(&Identity { expires, ..who }).await, AuthError::Expired);
+    assert_eq!(trust.ended(&Identity { expires, ..who }, leases).await, AuthError::Expired);
     assert!(trust.set(Some(vec![known.clone(), known].into())).is_err());
     assert!(trust.asks(), "a mistake changes nothing");
 }
 
 #[test]
 fn a_forwarded_identity_gets_its_roles_here() {
-    let (_, known) = token("ci-7", &[Role::Agent]);
+    let (_, known) = token("ci-7", &[BuiltIn::Agent]);
     let trust = Trust::tokens([known.clone()]).unwrap();
     let via = at(FAR);
     let who = trust.vouched(passed("token:ci-7", Proof::Token("ci-7".into())), via).unwrap();
-    assert_eq!((&*who.tenant, who.roles, who.via.as_deref()), ("web", Roles::of(&[Role::Agent]), Some(FAR)));
+    assert_eq!((&*who.tenant, who.roles.clone(), who.via.as_deref()), ("web", Roles::of(&[BuiltIn::Agent]), Some(FAR)));
     assert_eq!(who.peer.as_deref(), Some("1.2.3.4:5"));
     for (passed, error) in [
         (passed("token:ci-8", Proof::Token("ci-8".into())), AuthError::Unknown),
@@ -147,20 +156,22 @@ fn certified(uri: &str) -> Origin {
 
 #[test]
 fn a_certificate_names_its_caller_by_the_first_grant_that_has_it() {
-    let (new, known) = token("ci-7", &[Role::Agent]);
+    let (new, known) = token("ci-7", &[BuiltIn::Agent]);
     let grant = |uri: &str, tenant: &str, role| CertificateGrant {
         uri: Pattern::parse(uri).unwrap(),
         tenant: tenant.into(),
         roles: Roles::of(&[role]),
     };
-    let certificates =
-        vec![grant("spiffe://farm/agents/ops", "ops", Role::Admin), grant("spiffe://farm/agents/", "web", Role::Agent)];
+    let certificates = vec![
+        grant("spiffe://farm/agents/ops", "ops", BuiltIn::Admin),
+        grant("spiffe://farm/agents/", "web", BuiltIn::Agent),
+    ];
     let trust = Trust::everyone();
     trust.set(Some(Callers { tokens: vec![known], certificates, ..Callers::default() })).unwrap();
     let who = |uri: &str, list: &[(&'static str, &str)]| trust.identify(certified(uri), &headers(list));
     let agent = who("spiffe://farm/agents/7", &[]).unwrap();
     assert_eq!((&*agent.tenant, &*agent.principal), ("web", "x509:spiffe://farm/agents/7"));
-    assert_eq!(agent.roles, Roles::of(&[Role::Agent]));
+    assert_eq!(agent.roles, Roles::of(&[BuiltIn::Agent]));
     assert_eq!(&*who("spiffe://farm/agents/ops", &[]).unwrap().tenant, "ops");
     assert_eq!(who("spiffe://farm/stranger", &[]), Err(AuthError::Unknown));
     // A token wins, from afar too, and a bad one is not made good by a good certificate.
@@ -176,14 +187,14 @@ fn a_certificate_names_its_caller_by_the_first_grant_that_has_it() {
     // Without grants each is an administrator of the one tenant, by its own name.
     trust.set(None).unwrap();
     let sole = who("spiffe://farm/stranger", &[]).unwrap();
-    assert_eq!((&*sole.principal, sole.roles), ("x509:spiffe://farm/stranger", Roles::of(&[Role::Admin])));
+    assert_eq!((&*sole.principal, sole.roles.clone()), ("x509:spiffe://farm/stranger", Roles::of(&[BuiltIn::Admin])));
 }
 
 fn user(uid: u32, gid: u32) -> Origin {
     Origin { unix: Some(UnixPeer { uid, gid, pid: Some(7) }), ..Origin::default() }
 }
 
-fn unix_grant(name: UnixName, tenant: &str, roles: &[Role]) -> UnixGrant {
+fn unix_grant(name: UnixName, tenant: &str, roles: &[BuiltIn]) -> UnixGrant {
     UnixGrant { name, tenant: tenant.into(), roles: Roles::of(roles) }
 }
 
@@ -192,17 +203,17 @@ fn a_user_of_this_machine_is_known_by_the_kernel_and_others_are_not() {
     let none = HeaderMap::new();
     let everyone = Trust::everyone();
     let who = everyone.identify(user(1000, 100), &none).unwrap();
-    assert_eq!((&*who.tenant, &*who.principal, who.roles), ("default", "unix:1000", Roles::of(&[Role::Admin])));
+    assert_eq!((&*who.tenant, &*who.principal, who.roles), ("default", "unix:1000", Roles::of(&[BuiltIn::Admin])));
     assert_eq!((who.peer.as_deref(), &who.proof), (Some("unix:pid=7"), &Proof::Unix { uid: 1000, gid: 100 }));
     // A user of another namespace has no name of its own.
     assert_eq!(&*everyone.identify(user(OVERFLOW, 100), &none).unwrap().principal, "anonymous");
 
-    let (new, known) = token("ci-7", &[Role::Agent]);
+    let (new, known) = token("ci-7", &[BuiltIn::Agent]);
     let unix = vec![
-        unix_grant(UnixName::User(1000), "web", &[Role::Agent]),
-        unix_grant(UnixName::Group(100), "ops", &[Role::Reader]),
-        unix_grant(UnixName::User(OVERFLOW), "web", &[Role::Admin]),
-        unix_grant(UnixName::Group(OVERFLOW), "web", &[Role::Admin]),
+        unix_grant(UnixName::User(1000), "web", &[BuiltIn::Agent]),
+        unix_grant(UnixName::Group(100), "ops", &[BuiltIn::Reader]),
+        unix_grant(UnixName::User(OVERFLOW), "web", &[BuiltIn::Admin]),
+        unix_grant(UnixName::Group(OVERFLOW), "web", &[BuiltIn::Admin]),
     ];
     let trust = Trust::everyone();
     trust.set(Some(Callers { unix, ..Callers::from(vec![known]) })).unwrap();
@@ -237,12 +248,12 @@ fn a_user_of_this_machine_is_known_by_the_kernel_and_others_are_not() {
 
 #[tokio::test]
 async fn a_call_that_goes_on_ends_with_the_line_of_its_user() {
-    let line = |name| Callers { unix: vec![unix_grant(name, "web", &[Role::Agent])], ..Callers::default() };
+    let line = |name| Callers { unix: vec![unix_grant(name, "web", &[BuiltIn::Agent])], ..Callers::default() };
     for (name, ends) in [(UnixName::User(1001), true), (UnixName::Group(100), false)] {
         let trust = Trust::everyone();
         trust.set(Some(line(UnixName::User(1000)))).unwrap();
         let who = trust.identify(user(1000, 100), &HeaderMap::new()).unwrap();
-        let mut ended = Box::pin(trust.ended(&who));
+        let mut ended = Box::pin(trust.ended(&who, |_| false));
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "it stands");
         trust.set(Some(line(name))).unwrap();
         let after = tokio::time::timeout(Duration::from_millis(50), &mut ended).await;

@@ -26,7 +26,7 @@ pub(crate) const MAX_PAGE: u16 = 1000;
 const DEFAULT_BOOKMARKS: Millis = Millis::secs(5);
 
 /// A lease request, and the maximum time that its call waits.
-pub(crate) fn lease(request: &pb::LeaseRequest, caller: Caller) -> Result<(Input, Duration), RpcError> {
+pub(crate) fn lease(request: &pb::LeaseRequest, caller: Caller) -> Result<(LeaseRequest, Duration), RpcError> {
     let mut p = Problems::default();
     let request_id = &request.request_id;
     if request_id.is_empty() {
@@ -57,7 +57,7 @@ pub(crate) fn lease(request: &pb::LeaseRequest, caller: Caller) -> Result<(Input
         avoid: avoided(&mut p, &request.avoid),
     };
     let wait = p.span("wait", request.wait.as_ref(), &Span::WAIT).unwrap_or(Millis::ZERO);
-    p.finish((Input::Lease(wanted), duration(wait)))
+    p.finish((wanted, duration(wait)))
 }
 
 fn avoided(p: &mut Problems, ids: &[String]) -> Vec<ResourceId> {
@@ -113,6 +113,7 @@ fn claim(
         Some(selector) => Selector {
             pool: optional(p.text(format!("{at}selector.pool"), &selector.pool, MAX_VALUE, Lines::One)),
             labels: p.texts(&format!("{at}selector.labels"), &selector.labels, MAX_VALUE, Lines::One),
+            ..Selector::default()
         },
         None => {
             p.add(format!("{at}selector"), "is required: name a pool, labels, or both");

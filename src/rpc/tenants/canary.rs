@@ -196,14 +196,14 @@ async fn no_mark_of_one_tenant_is_in_an_answer_to_another_and_no_secret_in_any_l
     let _logged = tracing::subscriber::set_default(subscriber);
     let all = |tenant, agent, reader| {
         [
-            Who { tenant, id: agent, roles: &[Role::Agent] },
-            Who { tenant, id: reader, roles: &[Role::Agent, Role::Reader, Role::Lead] },
+            Who::new(tenant, agent, &[BuiltIn::Agent]),
+            Who::new(tenant, reader, &[BuiltIn::Agent, BuiltIn::Reader, BuiltIn::Lead]),
         ]
     };
     let mut callers = Vec::new();
     callers.extend(all("canary-a", "canary-a-agent", "canary-a-lead"));
     callers.extend(all("canary-b", "canary-b-agent", "canary-b-lead"));
-    callers.push(Who { tenant: "ops", id: "ops-admin", roles: &[Role::Admin] });
+    callers.push(Who::new("ops", "ops-admin", &[BuiltIn::Admin]));
     // One host for all, so that what one does there concerns the others.
     let (world, bearers) = world(1, 16, &callers).await;
     let agents = [&bearers[0], &bearers[2]];

@@ -13,7 +13,7 @@ use tonic::codegen::{Bytes, Service};
 use tonic::transport::Endpoint;
 
 const PATH: &str = "/wharfinger.v1.LeaseService/List";
-const AGENT: Who = Who { tenant: "web", id: "agent", roles: &[Role::Agent] };
+const AGENT: Who = Who::new("web", "agent", &[BuiltIn::Agent]);
 
 fn passed(id: &str) -> Passed {
     Passed { principal: format!("token:{id}").into(), proof: Proof::Token(id.into()), expires: None, peer: None }

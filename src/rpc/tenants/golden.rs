@@ -23,41 +23,60 @@ const NOT: &str = "PermissionDenied NOT_YOURS";
 /// Holders of the pool log in without certificates.
 const PLAIN: &str = "FailedPrecondition NO_CERTIFICATES";
 
-const AGENT: &[Role] = &[Role::Agent];
+const AGENT: &[BuiltIn] = &[BuiltIn::Agent];
 
 /// Callers of a lease of `web`/`token:owner`. The first has no token.
-const CALLERS: [(&str, Option<Who>); 8] = [
+const CALLERS: [(&str, Option<Who>); 11] = [
     ("none", None),
-    ("other tenant", Some(Who { tenant: "other", id: "stranger", roles: AGENT })),
-    ("other tenant's lead", Some(Who { tenant: "other", id: "foreign-lead", roles: &[Role::Agent, Role::Lead] })),
-    ("same tenant", Some(Who { tenant: "web", id: "colleague", roles: AGENT })),
-    ("owner", Some(Who { tenant: "web", id: "owner", roles: AGENT })),
-    ("reader", Some(Who { tenant: "web", id: "reader", roles: &[Role::Reader] })),
-    ("lead", Some(Who { tenant: "web", id: "lead", roles: &[Role::Lead] })),
-    ("admin", Some(Who { tenant: "ops", id: "admin", roles: &[Role::Admin] })),
+    ("other tenant", Some(Who::new("other", "stranger", AGENT))),
+    ("other tenant's lead", Some(Who::new("other", "foreign-lead", &[BuiltIn::Agent, BuiltIn::Lead]))),
+    ("same tenant", Some(Who::new("web", "colleague", AGENT))),
+    ("owner", Some(Who::new("web", "owner", AGENT))),
+    ("reader", Some(Who::new("web", "reader", &[BuiltIn::Reader]))),
+    ("lead", Some(Who::new("web", "lead", &[BuiltIn::Lead]))),
+    ("admin", Some(Who::new("ops", "admin", &[BuiltIn::Admin]))),
+    (
+        "operator of the pool",
+        Some(Who { rule: Some((OPERATOR, &["p"], RuleScope::All)), ..Who::new("ops", "of-p", &[]) }),
+    ),
+    (
+        "operator of another",
+        Some(Who { rule: Some((OPERATOR, &["q-*"], RuleScope::All)), ..Who::new("ops", "of-q", &[]) }),
+    ),
+    ("without a role", Some(Who::new("web", "none", &[]))),
 ];
+/// The verbs of an operator of some pools.
+const OPERATOR: &[&str] =
+    &["get", "list", "watch", "explain", "timeline", "pool.get", "lease.break", "resource.*", "events"];
 const OWNER: usize = 4;
 const ADMIN: usize = 7;
 
 /// A row: the method, and the outcome for each of [`CALLERS`], the same on the server that leads and on one that follows.
-type Row = (&'static str, [&'static str; 8]);
+type Row = (&'static str, [&'static str; 11]);
 
-/// Methods for operators.
-const OPERATORS: [&str; 8] = [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK];
+/// The resource is not there.
+const NONE: &str = "NotFound UNKNOWN_RESOURCE";
+
+/// Methods for operators, on a resource.
+const OPERATORS: [&str; 11] = [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK, OK, NONE, MAY];
+/// Methods for operators, on no resource.
+const LISTS: [&str; 11] = [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK, OK, OK, MAY];
 /// Methods that read what all tenants share.
-const SHARED: [&str; 8] = [WHO, OK, OK, OK, OK, OK, OK, OK];
+const SHARED: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, MAY];
 /// Methods that read one lease.
-const READS: [&str; 8] = [WHO, NO, NO, NO, OK, OK, OK, OK];
+const READS: [&str; 11] = [WHO, NO, NO, NO, OK, OK, OK, OK, OK, NO, MAY];
 /// Methods that keep a lease.
-const KEEPS: [&str; 8] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT];
+const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
+/// Methods of the caller to itself.
+const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-const TABLE: [Row; 31] = [
-    ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK]),
-    ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT]),
+const TABLE: [Row; 33] = [
+    ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
+    ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
     ("LeaseService/Report", KEEPS),
     // The pool of this world has a key for its holders: the caller's lease comes before that.
-    ("LeaseService/Login", [WHO, NO, NO, NO, PLAIN, MAY, MAY, NOT]),
+    ("LeaseService/Login", [WHO, NO, NO, NO, PLAIN, MAY, MAY, NOT, MAY, MAY, MAY]),
     ("LeaseService/Watch", READS),
     ("LeaseService/Get", READS),
     ("LeaseService/List", SHARED),
@@ -65,8 +84,8 @@ const TABLE: [Row; 31] = [
     ("LeaseService/Timeline", READS),
     ("LeaseService/GetServer", SHARED),
     ("AdminService/ListPools", SHARED),
-    ("AdminService/GetPool", SHARED),
-    ("AdminService/ListResources", OPERATORS),
+    ("AdminService/GetPool", [WHO, OK, OK, OK, OK, OK, OK, OK, OK, "NotFound UNKNOWN_POOL", MAY]),
+    ("AdminService/ListResources", LISTS),
     ("AdminService/GetResource", OPERATORS),
     ("AdminService/Cordon", OPERATORS),
     ("AdminService/Uncordon", OPERATORS),
@@ -79,12 +98,14 @@ const TABLE: [Row; 31] = [
     ("AdminService/Recover", OPERATORS),
     ("AdminService/Recycle", OPERATORS),
     ("AdminService/ForceDestroy", OPERATORS),
-    ("AdminService/Break", [WHO, MAY, NO, MAY, MAY, MAY, OK, OK]),
-    ("AdminService/Weather", OPERATORS),
-    ("AdminService/Events", OPERATORS),
+    ("AdminService/Break", [WHO, MAY, NO, MAY, MAY, MAY, OK, OK, OK, NO, MAY]),
+    ("AdminService/Weather", [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK, MAY, MAY, MAY]),
+    ("AdminService/Events", LISTS),
+    ("TrustService/WhoAmI", ITSELF),
+    ("TrustService/CanI", ITSELF),
     // Not of a lease, but of a resource that several tenants share.
     ("LeaseService/Timeline of a resource", OPERATORS),
-    ("AdminService/Hold of a lease", OPERATORS),
+    ("AdminService/Hold of a lease", [WHO, MAY, MAY, MAY, MAY, MAY, MAY, OK, OK, NO, MAY]),
 ];
 
 /// Rows that ask a method in a second way.
@@ -104,7 +125,7 @@ fn each_method_has_a_row() {
 
 /// Calls a method on a lease and on the resource that it is on.
 async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, request_id: String) -> Result<(), Status> {
-    let (mut leases, mut admin) = (server.lease.clone(), server.admin.clone());
+    let (mut leases, mut admin, mut trust) = (server.lease.clone(), server.admin.clone(), server.trust.clone());
     let (lease_id, resource_id) = (lease.id.clone(), lease.resource_id.clone());
     let reason = String::from("because");
     macro_rules! done {
@@ -164,6 +185,8 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
         }
         "AdminService/Break" => done!(admin.r#break(pb::BreakRequest { lease_id, reason })),
         "AdminService/Weather" => done!(admin.weather(pb::WeatherRequest {})),
+        "TrustService/WhoAmI" => done!(trust.who_am_i(pb::WhoAmIRequest {})),
+        "TrustService/CanI" => done!(trust.can_i(pb::CanIRequest { verb: "get".into(), pool: String::new() })),
         "AdminService/Events" => done!(admin.events(pb::EventsRequest::default())),
         other => panic!("{other} has no call in this test"),
     }
@@ -235,10 +258,11 @@ async fn a_foreign_lease_is_refused_with_the_same_bytes_as_one_that_never_was() 
     let (owner, stranger, lead) = (&bearers[OWNER - 1], &bearers[0], &bearers[1]);
     let lease = lease_of(&world, owner).await;
     let never = pb::Lease { id: LeaseId::new(77).to_string(), ..lease.clone() };
+    let other_pool = &bearers[8];
     let methods = TABLE.iter().filter(|(_, expected)| expected[2] == NO).map(|(method, _)| *method);
     let mut compared = 0;
     for method in methods {
-        for by in [stranger, lead] {
+        for by in [stranger, lead, other_pool] {
             for server in [&world.leader, &world.follower] {
                 let foreign = call(server, by, method, &lease, fresh()).await.unwrap_err();
                 let unknown = call(server, by, method, &never, fresh()).await.unwrap_err();

@@ -1,7 +1,7 @@
 //! Interning: texts, maps and selectors that many rows share are in memory once.
 
 use std::sync::Arc;
-use wharfinger_core::{Selector, Texts};
+use wharfinger_core::{Pools, Selector, Texts};
 
 /// Interns what many rows share (pool names, principals, parameters): a million leases stay small. A new entry displaces an
 /// older one in the same place, so the table has a constant size.
@@ -58,9 +58,18 @@ impl Interner {
 
     pub(super) fn selector(&mut self, pool: Option<&str>, labels: Arc<Texts>) -> Arc<Selector> {
         let slot = Self::entry(&mut self.selectors, pool.unwrap_or_default());
+        let (pool, among) = match pool.and_then(|pool| pool.strip_prefix(',')) {
+            Some(patterns) => (None, Pools::matching(patterns.split(','))),
+            None => (pool, Pools::All),
+        };
         match slot {
-            Some(known) if known.pool.as_deref() == pool && known.labels == *labels => known.clone(),
-            _ => slot.insert(Arc::new(Selector { pool: pool.map(Arc::from), labels: (*labels).clone() })).clone(),
+            Some(known) if known.pool.as_deref() == pool && known.among == among && known.labels == *labels => {
+                known.clone()
+            }
+            _ => {
+                let labels = (*labels).clone();
+                slot.insert(Arc::new(Selector { pool: pool.map(Arc::from), labels, among })).clone()
+            }
         }
     }
 }

@@ -6,10 +6,11 @@ use super::json::{EndedJson, absent, chain, links, unknown};
 use super::table::wrong;
 use super::{Columns, Sink};
 use crate::store::StoreError;
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use wharfinger_core::{
     Assignment, Caller, Cleanup, Ended, FailReason, Fault, Finding, Lease, LeaseId, LeaseSpec, LeaseState, Millis, Op,
-    Outcome, ResourceId, Revision, Selector, Texts, Timestamp,
+    Outcome, Pools, ResourceId, Revision, Selector, Texts, Timestamp,
 };
 
 table! {
@@ -164,7 +165,20 @@ impl StateColumns {
 
 /// Writes a lease, in the order of [`LEASE`].
 pub(in crate::store) fn encode_lease(lease: &Lease, sink: &mut impl Sink) {
-    write(lease, &lease.spec, &lease.spec.selector, &StateColumns::of(&lease.state), sink);
+    let selector = columns_of(&lease.spec.selector);
+    write(lease, &lease.spec, &selector, &StateColumns::of(&lease.state), sink);
+}
+
+/// The selector as it is stored. A set of pools stands in the column of the pool, as patterns each behind a comma. No pool has
+/// such a name, so that a server of an older version grants nothing for it.
+fn columns_of(selector: &Selector) -> Cow<'_, Selector> {
+    match &selector.among {
+        Pools::Matching(patterns) if selector.pool.is_none() => {
+            let text = patterns.iter().fold(String::new(), |text, pattern| text + "," + pattern);
+            Cow::Owned(Selector { pool: Some(Arc::from(text)), ..selector.clone() })
+        }
+        Pools::All | Pools::Matching(_) => Cow::Borrowed(selector),
+    }
 }
 
 /// A lease whose values are all replaced when it is read.

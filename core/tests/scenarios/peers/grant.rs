@@ -154,7 +154,7 @@ fn lockable_readme_a_new_host_wakes_waiters_and_so_does_a_label_change() {
     let mut w = World::new(vec![labelled(&[("h1", gpu), ("h2", &[])])]);
     w.step(Input::Tick).unwrap();
     w.all_works();
-    let with_gpu = || want_by(Selector { pool: None, labels: labels(gpu) }, 1);
+    let with_gpu = || want_by(Selector { labels: labels(gpu), ..Selector::default() }, 1);
     let holder = w.ask(with_gpu());
     let waiters = [w.ask(with_gpu()), w.ask(with_gpu())];
     assert_eq!((w.state(holder), w.states(&waiters)), ("ACTIVE", vec!["QUEUED"; 2]));
@@ -174,7 +174,7 @@ fn lockable_readme_a_label_that_is_taken_away_serves_nobody_any_more() {
     let mut w = World::new(vec![labelled(&[("h1", gpu), ("h2", gpu)])]);
     w.step(Input::Tick).unwrap();
     w.all_works();
-    let with_gpu = || want_by(Selector { pool: None, labels: labels(gpu) }, 1);
+    let with_gpu = || want_by(Selector { labels: labels(gpu), ..Selector::default() }, 1);
     let holder = w.ask(with_gpu());
     let on = w.resource(w.on(holder)).item.clone().unwrap();
     let items: Vec<(&str, Pairs)> =
@@ -190,7 +190,7 @@ fn lockable_readme_a_label_that_is_taken_away_serves_nobody_any_more() {
 fn lockable_88_who_waits_for_one_kind_does_not_block_a_free_one_of_another() {
     let (linux, mac): (Pairs, Pairs) = (&[("os", "linux")], &[("os", "mac")]);
     let mut w = World::new(vec![labelled(&[("h1", linux), ("h2", linux), ("h3", mac)])]);
-    let by = |pairs: Pairs, count| want_by(Selector { pool: None, labels: labels(pairs) }, count);
+    let by = |pairs: Pairs, count| want_by(Selector { labels: labels(pairs), ..Selector::default() }, count);
     let holder = w.ask(by(linux, 1));
     w.all_works();
     let set = w.ask_all(by(linux, 2));
@@ -206,7 +206,7 @@ fn lockable_88_who_waits_for_one_kind_does_not_block_a_free_one_of_another() {
 fn jumpstarter_unsatisfiable_is_said_at_once_and_who_waits_is_told_why() {
     let pool = || labelled(&[("h1", &[("os", "linux")]), ("h2", &[("arch", "arm")])]);
     let mut w = World::new(vec![pool()]);
-    let by = |pairs: Pairs| want_by(Selector { pool: None, labels: labels(pairs) }, 1);
+    let by = |pairs: Pairs| want_by(Selector { labels: labels(pairs), ..Selector::default() }, 1);
     let refused = |w: &mut World, request| {
         let no = w.try_ask(request).unwrap_err();
         (no.kind, no.reason)

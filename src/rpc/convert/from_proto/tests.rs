@@ -30,8 +30,7 @@ fn problems<T>(result: Result<T, RpcError>) -> Vec<String> {
 #[test]
 fn a_small_request_becomes_one_claim() {
     let request = pb::LeaseRequest { wait: seconds(2), ttl: seconds(60), ..wanted() };
-    let (input, wait) = lease(&request, who()).unwrap();
-    let Input::Lease(lease) = input else { panic!() };
+    let (lease, wait) = lease(&request, who()).unwrap();
     assert_eq!(wait, Duration::from_secs(2));
     assert_eq!((lease.ttl, lease.queue_for), (Some(Millis::secs(60)), None));
     let [claim] = &lease.claims[..] else { panic!() };
@@ -46,7 +45,7 @@ fn claims_keep_their_order_and_counts() {
         pb::Claim { selector: selector("b"), ..pb::Claim::default() },
     ];
     let request = pb::LeaseRequest { selector: None, claims, ..wanted() };
-    let Input::Lease(lease) = lease(&request, who()).unwrap().0 else { panic!() };
+    let lease = lease(&request, who()).unwrap().0;
     let told: Vec<_> = lease.claims.iter().map(|c| (c.selector.pool.as_deref(), c.count)).collect();
     assert_eq!(told, [(Some("a"), 3), (Some("b"), 1)]);
 }
