@@ -19,7 +19,7 @@ pub(crate) struct CheckConfigArgs {
     /// Which
     #[arg(value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     config: PathBuf,
-    /// Log in to each host and ask each remote; change nothing there
+    /// Log in to each host, ask each remote, and fetch the keys of each issuer; change nothing there
     #[arg(long)]
     connect: bool,
 }
@@ -52,6 +52,15 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
     ui.out(&format!("store   {}", loaded.store))?;
     if let Some(cluster) = &loaded.cluster {
         ui.out(&format!("cluster {}, a lead of {:?}", cluster.advertise, cluster.lead))?;
+    }
+    for issuer in loaded.auth.iter().flat_map(|auth| &auth.issuers) {
+        ui.out(&format!(
+            "issuer  {} {} for {}, grants: {}",
+            issuer.name,
+            issuer.issuer,
+            issuer.audience,
+            issuer.grants.len()
+        ))?;
     }
     let mut table = ui.table(&[
         "POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "DRAIN", "BRAKE",
@@ -96,7 +105,7 @@ async fn connect(loaded: &Loaded) -> Vec<(String, Finding)> {
         let reached = settings.settings().reach(&pool.name)?;
         Some(async move { (pool.name.clone(), reached.await) })
     });
-    let mut found = Vec::new();
+    let mut found = ask_issuers(loaded).await;
     let mut shells = BTreeMap::new();
     for (pool, hosts) in join_all(reached).await {
         for host in hosts {
@@ -122,6 +131,20 @@ async fn connect(loaded: &Loaded) -> Vec<(String, Finding)> {
         }
     }
     found
+}
+
+/// Fetches the keys of each issuer of tokens.
+async fn ask_issuers(loaded: &Loaded) -> Vec<(String, Finding)> {
+    let issuers = loaded.auth.iter().flat_map(|auth| &auth.issuers);
+    let asked = issuers.map(async |issuer| {
+        let (health, text) = match issuer.fetch_keys().await {
+            Ok(keys) if keys.left_out().is_empty() => (Health::Good, format!("keys: {}", keys.len())),
+            Ok(keys) => (Health::Good, format!("keys: {}; left out: {}", keys.len(), keys.left_out().join("; "))),
+            Err(error) => (Health::Bad, error),
+        };
+        ("[auth]".to_owned(), Finding { what: format!("issuer {}", issuer.name), health, text })
+    });
+    join_all(asked).await
 }
 
 /// What becomes of live leases when the configuration takes their resource away.
