@@ -2,6 +2,7 @@
 
 use crate::claims::{self, Registered};
 use crate::compact::Compact;
+use crate::fetch::Fetch as _;
 use crate::header::Header;
 use crate::key::KeySet;
 use crate::url::HttpsUrl;
@@ -170,6 +171,14 @@ impl IssuerSettings {
             bound: registered.bound,
             digest,
         })
+    }
+
+    /// Fetches the keys once, for a look at the settings. At most five seconds.
+    ///
+    /// # Errors
+    /// The reason why they cannot be fetched.
+    pub async fn fetch_keys(&self) -> Result<KeySet, String> {
+        self.fetch().await.map(|fetched| fetched.keys).map_err(|error| error.to_string())
     }
 
     /// The principal, the tenant and the roles of a caller with these claims.

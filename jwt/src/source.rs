@@ -185,6 +185,11 @@ impl KeySource {
         }
     }
 
+    /// Fetches now: an operator has changed a file, or the configuration.
+    pub(crate) fn refresh(&self) {
+        self.shared.wake.notify_one();
+    }
+
     /// Waits for a fetch that may bring the key that is not known, if there may be one now.
     pub(crate) async fn look_for(&self, kid: Option<&str>) {
         let mut news = self.shared.state.subscribe();

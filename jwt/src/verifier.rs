@@ -36,14 +36,17 @@ struct Read<'t> {
 }
 
 impl Verifier {
-    /// Begins to fetch the keys of these issuers. Keys that `before` has of the same place are taken over. Must be called
-    /// within a Tokio runtime if there is an issuer.
+    /// Begins to fetch the keys of these issuers. Keys that `before` has of the same place are taken over, and fetched again.
+    /// Must be called within a Tokio runtime if there is an issuer.
     pub fn new(issuers: Vec<IssuerSettings>, before: Option<&Verifier>) -> Self {
         let issuers = issuers.into_iter().map(|settings| {
             let settings = Arc::new(settings);
-            let known = before.into_iter().flat_map(|before| &before.issuers);
-            let keys =
-                known.filter(|known| same_keys(&known.settings, &settings)).map(|known| known.keys.clone()).next();
+            let mut known = before.into_iter().flat_map(|before| &before.issuers);
+            let known = known.find(|known| same_keys(&known.settings, &settings));
+            let keys = known.map(|known| {
+                known.keys.refresh();
+                known.keys.clone()
+            });
             let start = || {
                 let from: Arc<dyn Fetch> = settings.clone();
                 Arc::new(KeySource::start(settings.name.clone(), settings.stale_for, from))

@@ -44,10 +44,21 @@ impl Proof {
             Proof::Token(id) => format!("token:{id}"),
             Proof::Certificate(uri) => format!("x509:{uri}"),
             Proof::Unix { uid, gid } => format!("unix:{uid}:{gid}"),
-            Proof::Jwt { issuer, digest, claims } => format!("jwt:{issuer}#{digest}?{}", claims.encode()),
+            Proof::Jwt { issuer, digest, .. } => format!("jwt:{issuer}#{digest}"),
         }
     }
 
+    /// The text with everything by which another server judges the caller anew.
+    fn forwarded(&self) -> String {
+        match self {
+            Proof::Jwt { claims, .. } => format!("{}?{}", self.text(), claims.encode()),
+            Proof::None | Proof::Local | Proof::Token(_) | Proof::Certificate(_) | Proof::Unix { .. } => {
+                self.text()
+            }
+        }
+    }
+
+    /// Reads [`Proof::forwarded`].
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "none" => Some(Proof::None),
@@ -161,7 +172,7 @@ impl Passed {
         };
         let peer = self.peer.as_deref().unwrap_or_default();
         let mut bytes = vec![VERSION];
-        for part in [&*self.principal, &self.proof.text(), &expires, peer] {
+        for part in [&*self.principal, &self.proof.forwarded(), &expires, peer] {
             bytes.extend(u16::try_from(part.len()).ok()?.to_be_bytes());
             bytes.extend(part.as_bytes());
         }

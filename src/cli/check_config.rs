@@ -20,7 +20,7 @@ pub(crate) struct CheckConfigArgs {
     /// Which
     #[arg(value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     config: PathBuf,
-    /// Log in to each host and ask each remote; change nothing there. Where holders log in by certificate, wrong ones are tried too
+    /// Log in to each host, ask each remote, and fetch the keys of each issuer; change nothing there. Where holders log in by certificate, wrong ones are tried too
     #[arg(long, alias = "hosts")]
     connect: bool,
 }
@@ -70,6 +70,15 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
     if !loaded.roles.own().is_empty() {
         let names: Vec<&str> = loaded.roles.own().iter().map(|role| &*role.name).collect();
         ui.out(&format!("roles   {}", names.join(", ")))?;
+    }
+    for issuer in loaded.auth.iter().flat_map(|auth| &auth.issuers) {
+        ui.out(&format!(
+            "issuer  {} {} for {}, grants: {}",
+            issuer.name,
+            issuer.issuer,
+            issuer.audience,
+            issuer.grants.len()
+        ))?;
     }
     let mut table = ui.table(&[
         "POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "DRAIN", "BRAKE",
@@ -127,7 +136,7 @@ async fn connect(loaded: &Loaded) -> Vec<(String, Finding)> {
         let reached = settings.settings().reach(&pool.name)?;
         Some(async move { (pool.name.clone(), reached.await) })
     });
-    let mut found = Vec::new();
+    let mut found = ask_issuers(loaded).await;
     let mut shells = BTreeMap::new();
     for (pool, hosts) in join_all(reached).await {
         for host in hosts {
@@ -153,6 +162,20 @@ async fn connect(loaded: &Loaded) -> Vec<(String, Finding)> {
         }
     }
     found
+}
+
+/// Fetches the keys of each issuer of tokens.
+async fn ask_issuers(loaded: &Loaded) -> Vec<(String, Finding)> {
+    let issuers = loaded.auth.iter().flat_map(|auth| &auth.issuers);
+    let asked = issuers.map(async |issuer| {
+        let (health, text) = match issuer.fetch_keys().await {
+            Ok(keys) if keys.left_out().is_empty() => (Health::Good, format!("keys: {}", keys.len())),
+            Ok(keys) => (Health::Good, format!("keys: {}; left out: {}", keys.len(), keys.left_out().join("; "))),
+            Err(error) => (Health::Bad, error),
+        };
+        ("[auth]".to_owned(), Finding { what: format!("issuer {}", issuer.name), health, text })
+    });
+    join_all(asked).await
 }
 
 /// What becomes of live leases when the configuration takes their resource away.

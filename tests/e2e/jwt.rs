@@ -136,6 +136,22 @@ fn a_run_keeps_its_lease_over_its_tokens_and_no_other_run_has_it() {
 }
 
 #[test]
+fn a_configuration_is_checked_with_the_keys_of_its_issuers() {
+    let world = World::prepared();
+    let check = || {
+        let path = world.server.config();
+        let output = world.server.cli(&["check-config", "--connect", path.to_str().unwrap()]);
+        (output.status.code(), text(&output))
+    };
+    // The repository of the copies does not exist, so that the exit code says nothing of the issuer.
+    let (_, said) = check();
+    assert!(said.contains("issuer github") && said.contains("good     keys: 1"), "{said}");
+    world.issuer.set(Mode::Other);
+    let (code, said) = check();
+    assert_eq!((code, said.contains("another issuer")), (Some(78), true), "{said}");
+}
+
+#[test]
 fn keys_may_be_out_of_reach_at_the_start_and_later_and_may_change() {
     let mut world = World::prepared();
     world.issuer.set(Mode::Down);
