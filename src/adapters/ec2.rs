@@ -66,8 +66,8 @@ impl Settings for Config {
         ssh::host_setup(&self.ssh, pool, slots, undo)
     }
 
-    fn has_slot_users(&self) -> bool {
-        self.ssh.ca.as_ref().is_some_and(wharfinger_ssh::Authority::has_slot_users)
+    fn has_holders_apart(&self) -> bool {
+        self.ssh.has_holders_apart()
     }
 
     fn equals(&self, other: &dyn Settings) -> bool {

@@ -116,8 +116,8 @@ pub(crate) trait Settings: fmt::Debug + Any + Send + Sync {
         None
     }
 
-    /// Whether holders log in to each slot as a user of its own.
-    fn has_slot_users(&self) -> bool {
+    /// Whether holders log in to hosts as other users than the broker.
+    fn has_holders_apart(&self) -> bool {
         false
     }
 

@@ -87,8 +87,8 @@ impl Settings for Config {
         host_setup(self, pool, slots, undo)
     }
 
-    fn has_slot_users(&self) -> bool {
-        self.ca.as_ref().is_some_and(Authority::has_slot_users)
+    fn has_holders_apart(&self) -> bool {
+        Config::has_holders_apart(self)
     }
 
     fn equals(&self, other: &dyn Settings) -> bool {

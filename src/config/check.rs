@@ -79,22 +79,22 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         check_blame(pool, *kind, problems);
         checked.pools.push(config);
     }
-    check_slot_users(&file.pools, &checked.pools, problems);
+    check_holders_apart(&file.pools, &checked.pools, problems);
     checked
 }
 
 /// Working copies are their host's user's, so holders have to log in as that user.
-fn check_slot_users(pools: &[PoolSection<'_>], configs: &[Option<AdapterConfig>], problems: &mut Problems) {
+fn check_holders_apart(pools: &[PoolSection<'_>], configs: &[Option<AdapterConfig>], problems: &mut Problems) {
     for pool in pools {
         for target in &pool.on {
             let name =
                 |pool: &PoolSection<'_>| pool.name.as_ref().is_some_and(|name| name.get_ref() == target.get_ref());
             let config = pools.iter().zip(configs).find(|(pool, _)| name(pool)).and_then(|(_, config)| config.as_ref());
-            if config.is_some_and(|config| config.settings().has_slot_users()) {
+            if config.is_some_and(|config| config.settings().has_holders_apart()) {
                 let target_name = target.get_ref();
                 problems.add(
                     target.span(),
-                    format!("holders of {target_name:?} log in as users of slots, who may not write in working copies"),
+                    format!("holders of {target_name:?} log in as other users than the pool's, who may not write in working copies"),
                     "set `user` in the pool's table `ca` to the user of the pool, or use another pool of hosts",
                 );
             }

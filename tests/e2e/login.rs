@@ -182,6 +182,11 @@ fn a_pool_of_copies_is_refused_where_each_slot_has_a_user() {
     };
     let refused = check("");
     assert_eq!(refused.status.code(), Some(78), "{}", text(&refused));
-    assert!(text(&refused).contains("users of slots, who may not write in working copies"), "{}", text(&refused));
+    assert!(
+        text(&refused).contains("log in as other users than the pool's, who may not write in working copies"),
+        "{}",
+        text(&refused)
+    );
+    assert_eq!(check("user = \"other\"").status.code(), Some(78));
     assert!(check("user = \"root\"").status.success());
 }

@@ -1,16 +1,15 @@
 //! The adapter's calls.
 
 use crate::authority::Authority;
-use crate::canary::{self, Trials};
 use crate::config::{Config, Host};
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::Kind;
 use crate::holder_key::HolderKey;
 use crate::key::{self, fingerprint};
-use crate::logins::{Grant, Logins};
+use crate::logins::Logins;
 use crate::notices::{NotHeard, Reporter};
-use crate::probe::{self, HolderLogin, Known};
+use crate::probe::{self, Known};
 use crate::shell::SshShell;
 use crate::watch_host;
 use async_trait::async_trait;
@@ -22,8 +21,8 @@ use std::time::{Duration, Instant};
 use wharfinger_adapter::login::{BY_CERTIFICATE, ChildLogins};
 use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{
-    Access, Adapter, CleanJob, CredentialSource, Failure, HolderWork, NoticeSink, PrepareJob, Prepared, ProvisionJob,
-    Provisioned, ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
+    Access, Adapter, CleanJob, CredentialSource, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned,
+    ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
 };
 
 /// Leases the machines of an inventory. See the crate's documentation.
@@ -203,6 +202,12 @@ fn needed_handle(job: &ResourceJob) -> Result<Handle, Failure> {
 }
 
 impl SshAdapter {
+    /// The authority whose certificates let holders in, and the key that they are handed.
+    pub(crate) fn ways_in(&self) -> (Option<Authority>, Option<HolderKey>) {
+        let inventory = self.inventory_lock();
+        (inventory.config.ca.clone(), HolderKey::of(&inventory.config))
+    }
+
     fn inventory_lock(&self) -> std::sync::MutexGuard<'_, Inventory> {
         self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -307,55 +312,12 @@ impl SshAdapter {
         }
     }
 
-    /// How holders log in.
-    pub(crate) async fn holder_login(&self) -> Result<HolderLogin, Failure> {
-        let (source, authority) = {
-            let inventory = self.inventory_lock();
-            (HolderKey::of(&inventory.config), inventory.config.ca.clone())
-        };
-        match (authority, source) {
-            (Some(authority), _) => Ok(HolderLogin::Certificate(Box::new(authority))),
-            (None, Some(source)) => Ok(HolderLogin::Key(Arc::new(source.key().await?))),
-            (None, None) => Ok(HolderLogin::Own),
-        }
-    }
-
     /// The authority whose certificates let holders in: that of the pool now, or the one of the time when the host was made ready.
     fn authority(&self, job: &ResourceJob) -> Result<Option<Authority>, Failure> {
-        let now = self.inventory_lock().config.ca.clone();
-        Ok(match now {
-            Some(authority) => Some(authority),
-            None => read_handle(job)?.and_then(|handle| handle.login_user).map(Authority::known_by),
+        Ok(match self.ways_in() {
+            (Some(authority), _) => Some(authority),
+            (None, _) => read_handle(job)?.and_then(|handle| handle.login_user).map(Authority::known_by),
         })
-    }
-
-    /// Proves that certificates of the pool let holders in, and wrong ones do not; and that no lease is let in yet.
-    async fn prove_logins(&self, shell: &SshShell) -> Result<(), Failure> {
-        let Some(authority) = self.inventory_lock().config.ca.clone() else { return Ok(()) };
-        let logins = Logins { shell, authority: &authority };
-        let users = logins.examine().await?;
-        if !users.is_empty() {
-            logins.sweep(&users).await?;
-        }
-        canary::prove(&logins, Trials::All).await
-    }
-
-    /// Lets a lease in. Returns what its access gains.
-    async fn let_in(&self, shell: &SshShell, work: &HolderWork, fence: &str, dir: &str) -> Result<Access, Failure> {
-        let Some(authority) = self.inventory_lock().config.ca.clone() else { return Ok(Access::new()) };
-        let user = authority.user_of(work.slot);
-        let seconds = authority.lease_max_ms / 1000;
-        let grant = Grant { user: &user, lease: &work.lease, token: work.token, seconds, fence, dir };
-        let dir = Logins { shell, authority: &authority }.grant(&grant).await?;
-        let pairs = [(access::LOGIN, BY_CERTIFICATE.to_string()), (access::USER, user), (access::PATH, dir)];
-        Ok(pairs.map(|(key, value)| (key.to_string(), value)).into())
-    }
-
-    /// Lets a lease in no longer, and ends its sessions. Returns the number of processes that it ended.
-    async fn shut_out(&self, shell: &SshShell, job: &ResourceJob, work: &HolderWork) -> Result<u32, Failure> {
-        let Some(authority) = self.authority(job)? else { return Ok(0) };
-        let logins = Logins { shell, authority: &authority };
-        logins.revoke(&authority.user_of(work.slot), &work.lease, work.token).await
     }
 
     fn needs(&self, job: &ResourceJob) -> Needs {
@@ -453,7 +415,7 @@ impl Adapter for SshAdapter {
 
     async fn prepare(&self, job: &PrepareJob) -> Result<Prepared, Failure> {
         let mut access = Access::new();
-        let holder_key = HolderKey::of(&self.inventory_lock().config);
+        let (authority, holder_key) = self.ways_in();
         if let Some(key) = holder_key {
             // A slot is not granted while its holder could not log in. The key itself goes into no answer of ours.
             key.read().await?;
@@ -468,12 +430,14 @@ impl Adapter for SshAdapter {
             let shell = SshShell { connection };
             let output = probe::run_while_it_answers(&shell, &command).await?;
             fence::was_set(&fence, job.work.token, &output)?;
-            access.extend(self.let_in(&shell, &job.work, &fence, &needs.scratch).await?);
+            if let Some(authority) = &authority {
+                access.extend(Logins { shell: &shell, authority }.let_in(&job.work, &fence, &needs.scratch).await?);
+            }
             access.insert(access::FENCE.to_string(), fence);
             access.extend(proof::contained_access(needs.contained, &needs.containment.limits));
-        } else if let Some(authority) = self.inventory_lock().config.ca.as_ref() {
+        } else if let Some(authority) = authority {
             access.insert(access::LOGIN.to_string(), BY_CERTIFICATE.to_string());
-            access.insert(access::USER.to_string(), authority.user.clone());
+            access.insert(access::USER.to_string(), authority.user);
         }
         Ok(Prepared { access, ..Prepared::default() })
     }
@@ -484,7 +448,10 @@ impl Adapter for SshAdapter {
         connection.kept().await?;
         let shell = SshShell { connection };
         // First the way in, and what came that way.
-        let sessions = self.shut_out(&shell, &job.resource, &job.work).await?;
+        let sessions = match self.authority(&job.resource)? {
+            Some(authority) => Logins { shell: &shell, authority: &authority }.shut_out(&job.work).await?,
+            None => 0,
+        };
         let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
         let reaped = reaper::end_lease(&shell, &job.work.lease, &fence, job.work.token).await?;
         let (host, lease, killed) = (&shell.connection.endpoint.name, &job.work.lease, sessions + reaped.killed);
@@ -547,7 +514,7 @@ impl Adapter for SshAdapter {
     }
 
     async fn open_logins(&self, logins: &ChildLogins) -> Result<(), Failure> {
-        let Some(authority) = self.inventory_lock().config.ca.clone() else { return Ok(()) };
+        let (Some(authority), _) = self.ways_in() else { return Ok(()) };
         if authority.has_slot_users() {
             let text = "working copies are their host user's, and holders log in as users of slots: set user in [pool.ssh.ca] \
                         to the user of the pool";
@@ -555,7 +522,8 @@ impl Adapter for SshAdapter {
         }
         let path = |key: &str| logins.access.get(key).cloned().unwrap_or_default();
         let shell = SshShell { connection: self.connection(&logins.host)? };
-        self.let_in(&shell, &logins.work, &path(access::FENCE), &path(access::PATH)).await.map(drop)
+        let (fence, dir) = (path(access::FENCE), path(access::PATH));
+        Logins { shell: &shell, authority: &authority }.let_in(&logins.work, &fence, &dir).await.map(drop)
     }
 
     async fn close_logins(&self, logins: &ChildLogins) -> Result<(), Failure> {
@@ -564,7 +532,7 @@ impl Adapter for SshAdapter {
             return Ok(());
         }
         let shell = SshShell { connection: self.connection(&logins.host)? };
-        self.shut_out(&shell, &logins.host, &logins.work).await.map(drop)
+        Logins { shell: &shell, authority: &authority }.shut_out(&logins.work).await.map(drop)
     }
 
     async fn shell(&self, job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {

@@ -144,7 +144,7 @@ impl Authority {
     }
 
     /// Whether each slot has a user of its own.
-    pub fn has_slot_users(&self) -> bool {
+    pub(crate) fn has_slot_users(&self) -> bool {
         self.user.ends_with(SLOT)
     }
 

@@ -19,15 +19,6 @@ const SECONDS: u64 = 120;
 /// The age of an expired certificate, in seconds: more than clocks may differ.
 const OLD: u64 = 3600;
 
-/// What is tried on a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trials {
-    /// A right certificate alone.
-    Right,
-    /// Wrong ones too.
-    All,
-}
-
 /// One attempt to log in.
 struct Attempt {
     what: &'static str,
@@ -40,11 +31,11 @@ struct Attempt {
 /// # Errors
 /// `SSH_TRUST_BROKEN` (configuration) if a wrong certificate is taken; `LOGIN_REFUSED` (configuration) if the right one is not;
 /// `CA_UNUSABLE` (configuration); or the error of the host.
-pub(crate) async fn prove(logins: &Logins<'_>, trials: Trials) -> Result<(), Failure> {
+pub(crate) async fn prove(logins: &Logins<'_>) -> Result<(), Failure> {
     let user = logins.authority.canary();
     // A name that no lease has.
     let lease = format!("canary-{}", &remote::nonce()[..16]);
-    let (right, wrong, key) = certificates(logins.authority, &lease, trials).await?;
+    let (right, wrong, key) = certificates(logins.authority, &lease).await?;
     let grant =
         Grant { user: &user, lease: &lease, token: 1, seconds: SECONDS, fence: "/nonexistent/fence.0", dir: "/" };
     logins.grant(&grant).await?;
@@ -58,7 +49,7 @@ pub(crate) async fn prove(logins: &Logins<'_>, trials: Trials) -> Result<(), Fai
 type Signed = (Certificate, Vec<Attempt>, Arc<PrivateKey>);
 
 /// Signs the certificates of the trials: the right one, and the wrong ones.
-async fn certificates(authority: &Authority, lease: &str, trials: Trials) -> Result<Signed, Failure> {
+async fn certificates(authority: &Authority, lease: &str) -> Result<Signed, Failure> {
     let (authority, lease, runtime) = (authority.clone(), lease.to_string(), Handle::current());
     let user = authority.canary();
     let sign = move || -> Result<Signed, String> {
@@ -78,23 +69,21 @@ async fn certificates(authority: &Authority, lease: &str, trials: Trials) -> Res
             permit: &[],
         };
         let mut wrong = Vec::new();
-        if trials == Trials::All {
-            let mut add = |what, certificate| wrong.push(Attempt { what, certificate });
-            let past =
-                Wanted { valid_after: now.saturating_sub(2 * OLD), valid_before: now.saturating_sub(OLD), ..right() };
-            let other = [other.as_str()];
-            add(
-                "a certificate for another lease",
-                Some(authority.sign(&Wanted { principals: &other, ..right() }, &runtime)?),
-            );
-            let by_name = [user.as_str()];
-            let named = Wanted { principals: &by_name, ..right() };
-            add("a certificate for the user's name", Some(authority.sign(&named, &runtime)?));
-            add("an expired certificate", Some(authority.sign(&past, &runtime)?));
-            let stranger = fresh().map_err(|error| error.to_string())?;
-            add("a certificate of another authority", Some(right().signed_by(&stranger)?));
-            add("a key without a certificate", None);
-        }
+        let mut add = |what, certificate| wrong.push(Attempt { what, certificate });
+        let past =
+            Wanted { valid_after: now.saturating_sub(2 * OLD), valid_before: now.saturating_sub(OLD), ..right() };
+        let other = [other.as_str()];
+        add(
+            "a certificate for another lease",
+            Some(authority.sign(&Wanted { principals: &other, ..right() }, &runtime)?),
+        );
+        let by_name = [user.as_str()];
+        let named = Wanted { principals: &by_name, ..right() };
+        add("a certificate for the user's name", Some(authority.sign(&named, &runtime)?));
+        add("an expired certificate", Some(authority.sign(&past, &runtime)?));
+        let stranger = fresh().map_err(|error| error.to_string())?;
+        add("a certificate of another authority", Some(right().signed_by(&stranger)?));
+        add("a key without a certificate", None);
         Ok((authority.sign(&right(), &runtime)?, wrong, Arc::new(key)))
     };
     let signed = tokio::task::spawn_blocking(sign).await.map_err(|error| error.to_string()).flatten();

@@ -214,6 +214,13 @@ impl Config {
     /// The abilities of the adapter.
     pub const TRAITS: Traits = Traits { prepares: true, cleans: true, repairs: false, probes: true };
 
+    /// Whether holders log in as other users than the broker, and so cannot write in working copies.
+    pub fn has_holders_apart(&self) -> bool {
+        let Some(authority) = &self.ca else { return false };
+        let own = |user: Option<&String>| user.is_none_or(|user| *user == authority.user);
+        !own(self.user.as_ref()) || !self.hosts.iter().all(|host| own(host.user.as_ref()))
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             connect: Duration::from_millis(self.connect_timeout_ms),

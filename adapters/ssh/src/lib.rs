@@ -20,6 +20,7 @@ mod dial;
 mod endpoint;
 mod error;
 mod holder_key;
+mod holders;
 mod host_setup;
 mod key;
 mod key_file;

@@ -6,7 +6,8 @@ use crate::shell::SshShell;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wharfinger_adapter::{Command, Exit, Failure, Output, clock, fence, reaper};
+use wharfinger_adapter::login::BY_CERTIFICATE;
+use wharfinger_adapter::{Access, Command, Exit, Failure, HolderWork, Output, access, clock, fence, reaper};
 
 /// The directory of the scripts.
 pub(crate) const LIB: &str = "/usr/local/lib/wharfinger";
@@ -117,6 +118,21 @@ impl Logins<'_> {
             return Err(Failure::resource("CLOCK_SKEW", text));
         }
         Ok(users.into_iter().filter(|user| self.authority.is_slot_user(user)).map(String::from).collect())
+    }
+
+    /// Lets the lease of a slot in. Returns what its access gains.
+    pub(crate) async fn let_in(&self, work: &HolderWork, fence: &str, dir: &str) -> Result<Access, Failure> {
+        let user = self.authority.user_of(work.slot);
+        let seconds = self.authority.lease_max_ms / 1000;
+        let dir =
+            self.grant(&Grant { user: &user, lease: &work.lease, token: work.token, seconds, fence, dir }).await?;
+        let pairs = [(access::LOGIN, BY_CERTIFICATE.to_string()), (access::USER, user), (access::PATH, dir)];
+        Ok(pairs.map(|(key, value)| (key.to_string(), value)).into())
+    }
+
+    /// Lets the lease of a slot in no longer, and ends its sessions. Returns the number of processes that it ended.
+    pub(crate) async fn shut_out(&self, work: &HolderWork) -> Result<u32, Failure> {
+        self.revoke(&self.authority.user_of(work.slot), &work.lease, work.token).await
     }
 
     /// Lets a lease in. Returns the directory in which it works.

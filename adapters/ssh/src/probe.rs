@@ -16,7 +16,7 @@
 //! no miss, and no verdict either.
 
 use crate::authority::Authority;
-use crate::canary::{self, Trials};
+use crate::canary;
 use crate::connection::{Connection, Live};
 use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
@@ -119,7 +119,7 @@ pub(crate) async fn log_in_anew(connection: &Arc<Connection>, login: HolderLogin
         HolderLogin::Certificate(authority) => {
             let shell = SshShell { connection: Arc::clone(connection) };
             let logins = Logins { shell: &shell, authority: &authority };
-            return match canary::prove(&logins, Trials::Right).await {
+            return match canary::prove(&logins).await {
                 Ok(()) => Ok(Verdict::Healthy),
                 Err(failure) if failure.reason == "UNREACHABLE" => {
                     Err(Failure::resource("NO_NEW_LOGIN", format!("a new login failed: {}", failure.message)))

@@ -1,7 +1,7 @@
 //! Attempts to log in to each host of a pool, for `check-config --connect`. They change nothing that stays on the hosts.
 
 use crate::adapter::SshAdapter;
-use crate::canary::{self, Trials};
+use crate::canary;
 use crate::connection::Connection;
 use crate::logins::Logins;
 use crate::probe::{self, HolderLogin};
@@ -50,7 +50,7 @@ impl SshAdapter {
             HolderLogin::Certificate(authority) => {
                 let logins = Logins { shell: &shell, authority: &authority };
                 logins.examine().await?;
-                canary::prove(&logins, Trials::All).await?;
+                canary::prove(&logins).await?;
             }
         }
         let endpoint = &connection.endpoint;

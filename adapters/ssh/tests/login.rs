@@ -128,9 +128,9 @@ async fn nothing_of_a_lease_runs_on_after_its_end_also_over_a_connection_that_st
     eventually("the daemon writes", async || size() > 0).await;
     let mut session = control(&["alpha", "sleep 1000"]).spawn().unwrap();
     eventually("a session runs", async || {
-        farm.processes()
-            .iter()
-            .any(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\01000")))
+        farm.processes().iter().any(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\x001000"))
+        })
     })
     .await;
 
@@ -196,6 +196,8 @@ async fn commands_reach_the_users_shell_as_they_are_and_nothing_else_is_allowed(
     let holder = farm.lease(0, 30).await;
     let said = |line: &str| {
         let output = holder.ssh(&[line]);
+        let refused = output.status.code() == Some(fence::REFUSED);
+        assert!(!refused, "{} {:?} {}", text(&output.stderr), farm.processes(), farm.sshd.log());
         (output.status.code(), text(&output.stdout))
     };
     let first = holder.ssh(&["true"]);

@@ -93,7 +93,7 @@ async fn a_certificate_lives_no_longer_than_the_pool_says_and_has_the_extensions
     let holder = line(&key_pair());
     let signed = farm.certify(&job(&holder)).await.unwrap();
     assert_eq!(signed.valid_before(), 100_060);
-    let names: Vec<&str> = signed.extensions().iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = signed.extensions().keys().map(String::as_str).collect();
     assert_eq!(names, ["permit-port-forwarding", "permit-pty"]);
     assert_eq!(farm.ca().options(), ",pty,port-forwarding");
     // A lease whose end is past, and not acted on yet.

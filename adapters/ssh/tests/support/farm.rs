@@ -44,7 +44,7 @@ impl Plan {
         let folder = tempfile::Builder::new().prefix("wharfinger-farm-").tempdir().unwrap();
         make_key(&folder.path().join("ca"), "ed25519");
         // The login of a user is ended by its name.
-        let number = std::process::id() * 4 + count % 4;
+        let number = std::process::id() * 50 + count % 50;
         let letters: String =
             (0..6).map(|at| char::from(b'a' + u8::try_from(number / 26_u32.pow(at) % 26).unwrap())).collect();
         let user =
@@ -52,7 +52,7 @@ impl Plan {
         let text = format!("key = {:?}\n{user}{lines}", folder.path().join("ca"));
         let ca = Some(toml::from_str(&text).unwrap());
         let config = Config { user: Some("root".into()), ca, ..Config::default() };
-        let first_id = 1_100_000_000 + std::process::id() % 4_000_000 * 100 + count % 4 * 20;
+        let first_id = 1_100_000_000 + std::process::id() % 100_000 * 1000 + count % 50 * 20;
         Self { folder, config, first_id, after: String::new() }
     }
 
