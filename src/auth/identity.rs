@@ -69,8 +69,13 @@ pub enum Proof {
     Local,
     /// A static token, by its id.
     Token(Arc<str>),
-    /// A client certificate, by the URI in it.
-    Certificate(Arc<str>),
+    /// A client certificate, by the URI in it and its serial number. The number allows nothing; a server of an older version forwards none.
+    Certificate {
+        /// The URI.
+        uri: Arc<str>,
+        /// Hexadecimal digits.
+        serial: Arc<str>,
+    },
     /// The user and the primary group of a process on the broker's own machine, by the kernel.
     Unix {
         /// The user's number.
@@ -81,12 +86,15 @@ pub enum Proof {
 }
 
 impl Proof {
-    fn text(&self) -> String {
+    /// The kind and the public name.
+    pub(crate) fn text(&self) -> String {
         match self {
             Proof::None => "none".to_owned(),
             Proof::Local => "local".to_owned(),
             Proof::Token(id) => format!("token:{id}"),
-            Proof::Certificate(uri) => format!("x509:{uri}"),
+            Proof::Certificate { uri, serial } if serial.is_empty() => format!("x509:{uri}"),
+            // No URI has this sign (spiffe.rs).
+            Proof::Certificate { uri, serial } => format!("x509:{uri}#{serial}"),
             Proof::Unix { uid, gid } => format!("unix:{uid}:{gid}"),
         }
     }
@@ -97,11 +105,15 @@ impl Proof {
             "local" => Some(Proof::Local),
             _ => {
                 let rest = |way: &str| text.strip_prefix(way).filter(|name| !name.is_empty()).map(Arc::from);
+                let certificate = |text: Arc<str>| match text.split_once('#') {
+                    Some((uri, serial)) => Proof::Certificate { uri: uri.into(), serial: serial.into() },
+                    None => Proof::Certificate { uri: text, serial: Arc::from("") },
+                };
                 let unix = || {
                     let (uid, gid) = text.strip_prefix("unix:")?.split_once(':')?;
                     Some(Proof::Unix { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
                 };
-                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(Proof::Certificate)).or_else(unix)
+                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(certificate)).or_else(unix)
             }
         }
     }
@@ -143,7 +155,7 @@ impl Identity {
             own()
         };
         let ends = if self.roles.any(&[Role::Lead]) { Scope::Tenant(self.tenant.clone()) } else { own() };
-        Caller { tenant: self.tenant.clone(), principal: self.principal.clone(), sees, ends }
+        Caller { tenant: self.tenant.clone(), principal: self.principal.clone(), sees, ends, proved: None }
     }
 }
 
@@ -254,11 +266,12 @@ mod tests {
     #[test]
     fn an_identity_has_one_text_and_no_other_is_taken() {
         let plain = Passed { principal: "local".into(), proof: Proof::Local, expires: None, peer: None };
-        let certificate = Proof::Certificate("spiffe://farm/agent/7".into());
+        let by = |serial: &str| Proof::Certificate { uri: "spiffe://farm/agent/7".into(), serial: serial.into() };
+        let (certificate, older) = (by("0a1b"), Passed { proof: by(""), ..passed() });
         let user = Passed { principal: "unix:1000".into(), proof: Proof::Unix { uid: 1000, gid: 7 }, ..passed() };
         let (none, certificate) =
             (Passed { proof: Proof::None, ..passed() }, Passed { proof: certificate, ..passed() });
-        for passed in [passed(), plain, none, certificate, user] {
+        for passed in [passed(), plain, none, certificate, older, user] {
             let text = passed.encode().unwrap();
             assert_eq!(Passed::decode(&text), Some(passed));
             let upper = text.to_uppercase();

@@ -5,14 +5,17 @@
 //! * `token`: static tokens.
 //! * `unix`: users of this machine, by the Unix socket.
 //! * `access`: the roles that may call each method.
+//! * `audit`: what the audit trail keeps of a caller.
 
 mod access;
+mod audit;
 mod identity;
 mod token;
 mod trust;
 mod unix;
 
 pub(crate) use access::{Access, access};
+pub(crate) use audit::{allowing, provenance};
 pub use identity::{Identity, Proof, Role, Roles};
 pub(crate) use identity::{Passed, hex, unhex};
 pub use token::{NewToken, StaticToken, TokenError};

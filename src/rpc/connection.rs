@@ -1,6 +1,7 @@
 //! Connections: who does not speak HTTP/2 is turned away before it costs anything, and all can be cut.
 
 use crate::auth::{Origin, UnixPeer};
+use crate::rpc::audit::{Refusal, Refusals};
 use crate::rpc::limits::{Gate, Place, RpcLimits};
 use crate::rpc::peers::Peers;
 use std::io;
@@ -117,7 +118,12 @@ pub(crate) struct Connection {
 }
 
 /// Connections that speak HTTP/2. Dropping the stream closes the listener.
-pub(crate) fn accept(port: Port, limits: &RpcLimits, cut: CancellationToken) -> ReceiverStream<io::Result<Connection>> {
+pub(crate) fn accept(
+    port: Port,
+    limits: &RpcLimits,
+    cut: CancellationToken,
+    refusals: Refusals,
+) -> ReceiverStream<io::Result<Connection>> {
     let incoming = TcpIncoming::from(port.listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
     let unix = port.unix;
     let (out, accepted) = mpsc::channel(64);
@@ -128,6 +134,7 @@ pub(crate) fn accept(port: Port, limits: &RpcLimits, cut: CancellationToken) -> 
         timeout: limits.preface_timeout,
         tls: port.tls,
         cut,
+        refusals,
     };
     tokio::spawn(async move {
         tokio::select! {
@@ -146,6 +153,7 @@ struct Door {
     timeout: Duration,
     tls: Option<Arc<ServerTls>>,
     cut: CancellationToken,
+    refusals: Refusals,
 }
 
 impl Door {
@@ -156,8 +164,8 @@ impl Door {
             match self.tls.clone() {
                 None => drop(tokio::spawn(plain(stream, place, self.timeout, cut, out))),
                 Some(tls) => {
-                    let handshakes = self.handshakes.clone();
-                    drop(tokio::spawn(secure(stream, place, self.timeout, cut, out, tls, handshakes)));
+                    let (handshakes, refusals) = (self.handshakes.clone(), self.refusals.clone());
+                    drop(tokio::spawn(secure(stream, place, self.timeout, cut, out, tls, (handshakes, refusals))));
                 }
             }
         }
@@ -237,7 +245,7 @@ async fn secure(
     cut: CancellationToken,
     out: mpsc::Sender<io::Result<Connection>>,
     tls: Arc<ServerTls>,
-    handshakes: Arc<Semaphore>,
+    (handshakes, refusals): (Arc<Semaphore>, Refusals),
 ) {
     let from = stream.peer_addr().ok();
     let shaken = tokio::time::timeout(timeout, async {
@@ -248,7 +256,11 @@ async fn secure(
         Ok(Ok(accepted)) => accepted,
         // A probe of the port, or a client that went away.
         Ok(Err(AcceptError::Io(error))) => return tracing::debug!(?from, %error, "a handshake was cut off"),
-        Ok(Err(error)) => return tracing::warn!(?from, %error, "a connection is refused"),
+        Ok(Err(error)) => {
+            let (detail, origin) = (error.to_string(), Origin::from(from));
+            let reason = error.reason();
+            return refusals.note(&Refusal { reason, detail: &detail, origin: Some(&origin), ..Refusal::default() });
+        }
         Err(_) => return tracing::debug!(?from, "a handshake took too long"),
     };
     let mut stream = Box::new(accepted.stream);

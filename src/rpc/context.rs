@@ -126,6 +126,8 @@ impl Context {
         });
         let seen = seen.await?;
         for event in &mut events {
+            // Operators alone see how and from where others call.
+            event.caller = None;
             conceal(event, &seen);
         }
         Ok(events)

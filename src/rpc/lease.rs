@@ -27,8 +27,7 @@ pub(crate) struct LeaseApi(pub(crate) Context);
 #[async_trait]
 impl pb::lease_service_server::LeaseService for LeaseApi {
     async fn lease(&self, request: Request<pb::LeaseRequest>) -> Result<Response<pb::LeaseResponse>, Status> {
-        let identity = principal::identity(&request)?;
-        let caller = identity.caller();
+        let (identity, caller) = (principal::identity(&request)?, principal::of(&request)?);
         let (input, wait) = convert::lease(request.get_ref(), caller.clone())?;
         // Before the request is submitted: a caller that is refused here has no lease in the queue.
         let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };

@@ -13,10 +13,12 @@
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
 //! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
+//! * `audit`: refusals in the log.
 //! * `server`, `connection`: the port and its end.
 
 mod about;
 mod admin;
+mod audit;
 mod connection;
 mod context;
 mod convert;

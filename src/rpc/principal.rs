@@ -1,7 +1,8 @@
 //! The layer that gives each call its identity, and refuses a method that its roles may not call.
 
-use crate::auth::{Access, Identity, Origin, Passed, Proof, Role, Trust, access};
+use crate::auth::{Access, Identity, Origin, Passed, Proof, Role, Trust, access, allowing, provenance};
 use crate::engine::Leadership;
+use crate::rpc::audit::Refusals;
 use crate::rpc::connection::ConnectInfo;
 use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
 use crate::rpc::forward_auth;
@@ -19,7 +20,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Request as Call, Status};
 use tower::Layer;
-use wharfinger_core::Caller;
+use wharfinger_core::{Caller, Provenance};
 
 /// Puts the identity into each call's extensions, before anything reads its message.
 #[derive(Clone)]
@@ -28,13 +29,19 @@ pub(crate) struct Identify {
     leadership: Leadership,
     /// The servers that may forward calls. `None`: a seal is enough.
     peers: Option<Peers>,
+    refusals: Refusals,
     /// Maximum length of a message in bytes.
     max_request: usize,
 }
 
 impl Identify {
-    pub(crate) fn new(trust: Trust, leadership: Leadership, peers: Option<Peers>, max_request: usize) -> Self {
-        Self { trust, leadership, peers, max_request }
+    pub(crate) fn new(
+        trust: Trust,
+        leadership: Leadership,
+        (peers, refusals): (Option<Peers>, Refusals),
+        max_request: usize,
+    ) -> Self {
+        Self { trust, leadership, peers, refusals, max_request }
     }
 
     /// Whether a server may have forwarded a call that came by this connection.
@@ -88,7 +95,7 @@ impl Identify {
         peer: Option<SocketAddr>,
         request: Request<Body>,
         roles: &[Role],
-    ) -> Result<Request<Body>, RpcError> {
+    ) -> Result<Request<Body>, Refused> {
         let (parts, body) = request.into_parts();
         // Each message has a prefix of five bytes.
         let message = Limited::new(body, self.max_request + 5).collect().await;
@@ -99,20 +106,41 @@ impl Identify {
     }
 }
 
+/// A call that is refused before its method sees it.
+struct Refused {
+    error: RpcError,
+    /// The caller, if it is known.
+    who: Option<Box<Identity>>,
+}
+
+impl From<RpcError> for Refused {
+    fn from(error: RpcError) -> Self {
+        Self { error, who: None }
+    }
+}
+
 /// The call with its identity, if its roles may make it.
 fn admit(
     mut request: Request<Body>,
     identity: Result<Identity, RpcError>,
     roles: &[Role],
-) -> Result<Request<Body>, RpcError> {
+) -> Result<Request<Body>, Refused> {
     let identity = identity?;
+    let method = method_of(request.uri().path());
     if !identity.roles.any(roles) {
-        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
         let Identity { principal, roles, .. } = &identity;
-        return Err(RpcError::NotAllowed(format!("the roles of {principal} ({roles}) may not call {method}")));
+        let error = RpcError::NotAllowed(format!("the roles of {principal} ({roles}) may not call {method}"));
+        return Err(Refused { error, who: Some(Box::new(identity)) });
     }
+    let proved = Arc::new(provenance(&identity, allowing(&identity, roles), method));
+    request.extensions_mut().insert(proved);
     request.extensions_mut().insert(Arc::new(identity));
     Ok(request)
+}
+
+/// The name of the method with this path.
+fn method_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// The value of a header that comes once.
@@ -163,21 +191,27 @@ where
             Some(Access::Undisclosed) | None => return refuse(RpcError::NoMethod),
         };
         let sealed = request.headers().contains_key(FORWARDED) && request.headers().contains_key(IDENTITY);
-        if !(sealed && self.identify.is_peer(&origin)) {
-            let identity = self.identify.of(origin, request.uri().path(), request.headers());
-            return match admit(request, identity, roles) {
-                Ok(request) => Either::Left(self.service.call(request)),
-                Err(error) => refuse(error),
-            };
-        }
-        // The proof covers the message. The clone that reported ready serves the call.
+        // The clone that reported ready serves the call.
         let own = self.service.clone();
         let (mut service, identify) = (std::mem::replace(&mut self.service, own), self.identify.clone());
         Either::Right(Either::Right(Box::pin(async move {
-            match identify.collected(origin.address, request, roles).await {
-                Ok(request) => service.call(request).await,
-                Err(error) => Ok(Status::from(error).into_http()),
-            }
+            let path = request.uri().path().to_owned();
+            let admitted = if sealed && identify.is_peer(&origin) {
+                // The proof covers the message.
+                identify.collected(origin.address, request, roles).await
+            } else {
+                let identity = identify.of(origin.clone(), &path, request.headers());
+                admit(request, identity, roles)
+            };
+            let (response, who) = match admitted {
+                Ok(request) => {
+                    let who = request.extensions().get::<Arc<Identity>>().cloned();
+                    (service.call(request).await?, who)
+                }
+                Err(Refused { error, who }) => (Status::from(error).into_http(), who.map(|who| Arc::new(*who))),
+            };
+            identify.refusals.note_answer(response.headers(), method_of(&path), who.as_deref(), &origin);
+            Ok(response)
         })))
     }
 }
@@ -189,7 +223,8 @@ pub(crate) fn identity<T>(request: &Call<T>) -> Result<Arc<Identity>, RpcError> 
 
 /// The caller of a call, as the core knows it.
 pub(crate) fn of<T>(request: &Call<T>) -> Result<Caller, RpcError> {
-    identity(request).map(|identity| identity.caller())
+    let proved = request.extensions().get::<Arc<Provenance>>().cloned();
+    identity(request).map(|identity| Caller { proved, ..identity.caller() })
 }
 
 #[cfg(test)]
@@ -201,7 +236,7 @@ mod tests {
     fn an_older_server_that_forwards_a_call_is_believed_for_one_caller_and_else_only_makes_less_of_it() {
         let leadership = Leadership::leading();
         leadership.lead("key");
-        let identify = Identify::new(Trust::everyone(), leadership, None, 1000);
+        let identify = Identify::new(Trust::everyone(), leadership, (None, Refusals::default()), 1000);
         let name = |from: &str, headers: &[(&'static str, &str)]| {
             let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
             identify.of(Some(from.parse().unwrap()).into(), "/a/B", &headers.collect()).unwrap().principal.to_string()

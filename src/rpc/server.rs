@@ -5,6 +5,7 @@ use crate::pb;
 use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::rpc::admin::AdminApi;
+use crate::rpc::audit::{Refusals, WINDOW};
 use crate::rpc::connection::{self, Port};
 use crate::rpc::context::{AnswerSources, Context};
 use crate::rpc::forward::ForwardLayer;
@@ -64,13 +65,15 @@ pub async fn serve(
         .max_decoding_message_size(max)
         .max_encoding_message_size(limits.max_response_bytes);
     let port = port.into();
+    let refusals = Refusals::default();
+    context.tasks.spawn(tell(refusals.clone(), stop.clone()));
     let peers = port.peers.clone();
-    let incoming = connection::accept(port, &limits, cut.clone());
+    let incoming = connection::accept(port, &limits, cut.clone(), refusals.clone());
     let serving = Server::builder()
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
-        .layer(Identify::new(context.trust.clone(), leadership.clone(), peers.clone(), max))
+        .layer(Identify::new(context.trust.clone(), leadership.clone(), (peers.clone(), refusals), max))
         .layer(ForwardLayer::new(leadership, &limits, peers))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)
@@ -96,6 +99,13 @@ pub async fn serve(
     context.tasks.close();
     let _ = tokio::time::timeout(AFTER_CUT, context.tasks.wait()).await;
     Ok(())
+}
+
+/// Writes the counters of refusals.
+async fn tell(refusals: Refusals, stop: CancellationToken) {
+    while tokio::time::timeout(WINDOW, stop.cancelled()).await.is_err() {
+        refusals.flush();
+    }
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
