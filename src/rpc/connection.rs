@@ -219,7 +219,7 @@ async fn user(
 }
 
 /// Reads the preface, within this time.
-async fn speaks_preface(stream: &mut (impl AsyncRead + Unpin), timeout: Duration) -> bool {
+pub(crate) async fn speaks_preface(stream: &mut (impl AsyncRead + Unpin), timeout: Duration) -> bool {
     let mut first = [0; PREFACE.len()];
     let read = tokio::time::timeout(timeout, stream.read_exact(&mut first)).await;
     matches!(read, Ok(Ok(_))) && first == *PREFACE
@@ -306,25 +306,56 @@ async fn speaks_http2(stream: &mut TcpStream) -> bool {
     let mut first = [0; PREFACE.len()];
     loop {
         let Ok(length) = stream.peek(&mut first).await else { return false };
-        let seen = &first[..length];
-        if seen == PREFACE {
-            return true;
-        }
         if length == 0 {
             return false;
         }
-        if !PREFACE.starts_with(seen) {
-            if seen[0] == HANDSHAKE {
-                tracing::warn!(peer = ?stream.peer_addr().ok(), "a client spoke TLS to a port without TLS");
+        let peer = || stream.peer_addr().ok();
+        match judge(&first[..length]) {
+            First::Http2 => return true,
+            First::More => tokio::time::sleep(LOOK_AGAIN).await,
+            First::Tls => {
+                tracing::warn!(peer = ?peer(), "a client spoke TLS to a port without TLS");
                 return false;
             }
-            tracing::debug!(peer = ?stream.peer_addr().ok(), "a connection does not speak HTTP/2");
-            if [&b"GET "[..], b"HEAD", b"POST", b"PUT ", b"OPTI"].iter().any(|verb| seen.starts_with(verb)) {
-                let _ = stream.write_all(HTTP1_ANSWER).await;
+            First::Other => {
+                tracing::debug!(peer = ?peer(), "a connection does not speak HTTP/2");
+                return false;
             }
-            return false;
+            First::Http1 => {
+                tracing::debug!(peer = ?peer(), "a connection speaks HTTP/1");
+                let _ = stream.write_all(HTTP1_ANSWER).await;
+                return false;
+            }
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The verdict on the first bytes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    /// There are too few of them.
+    More,
+    Http2,
+    Http1,
+    Tls,
+    Other,
+}
+
+/// Beginnings of HTTP/1 requests.
+const HTTP1: [&[u8]; 5] = [b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI"];
+
+/// Judges the first bytes of a connection, at most those of a preface.
+pub(crate) fn judge(seen: &[u8]) -> First {
+    if seen == PREFACE {
+        First::Http2
+    } else if HTTP1.iter().any(|verb| seen.starts_with(verb)) {
+        First::Http1
+    } else if PREFACE.starts_with(seen) || HTTP1.iter().any(|verb| verb.starts_with(seen)) {
+        First::More
+    } else if seen.first() == Some(&HANDSHAKE) {
+        First::Tls
+    } else {
+        First::Other
     }
 }
 

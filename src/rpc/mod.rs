@@ -25,6 +25,8 @@ mod convert;
 mod credentials;
 mod forward;
 mod forward_auth;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health;
 mod lease;
 mod limits;

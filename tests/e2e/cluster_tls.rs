@@ -205,7 +205,7 @@ fn leases_go_on_when_the_leader_of_servers_with_tls_dies_under_load() {
                             after.fetch_add(1, Ordering::SeqCst);
                         }
                         if stop.load(Ordering::SeqCst) {
-                            return;
+                            break;
                         }
                     }
                 });
