@@ -64,6 +64,13 @@ struct Counted {
     dropped: BTreeMap<String, u64>,
 }
 
+/// The counters of a window.
+#[derive(Debug, Default)]
+struct Totals {
+    again: BTreeMap<Kind, u64>,
+    dropped: BTreeMap<String, u64>,
+}
+
 impl Counted {
     /// Counts one. Whether it is a line.
     fn count(&mut self, kind: Kind, now: Instant) -> bool {
@@ -84,13 +91,14 @@ impl Counted {
     }
 
     /// The counters of a window that is over, and of the refusals without a line.
-    fn take(&mut self, now: Instant) -> (Vec<(Kind, u64)>, Vec<(String, u64)>) {
+    fn take(&mut self, now: Instant) -> Totals {
         if self.window.is_none_or(|start| now.duration_since(start) < WINDOW) {
-            return (Vec::new(), Vec::new());
+            return Totals::default();
         }
         self.window = None;
-        let again = std::mem::take(&mut self.again).into_iter().filter(|(_, count)| *count > 0).collect();
-        (again, std::mem::take(&mut self.dropped).into_iter().collect())
+        let mut again = std::mem::take(&mut self.again);
+        again.retain(|_, count| *count > 0);
+        Totals { again, dropped: std::mem::take(&mut self.dropped) }
     }
 }
 
@@ -132,7 +140,7 @@ impl Refusals {
 
     /// Writes the counters of a window that is over.
     pub(crate) fn flush(&self) {
-        let (again, dropped) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let Totals { again, dropped } = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
         for (Kind { reason, method, from }, count) in again {
             tracing::warn!(target: AUDIT, reason, method, from, count, "refused again");
         }
@@ -199,17 +207,16 @@ mod tests {
             most = most.max(now_lines);
             lines += now_lines;
             tokio::time::advance(Duration::from_secs(1)).await;
-            let (again, dropped) = counted.take(Instant::now());
-            told += again.iter().map(|(_, count)| count).sum::<u64>();
-            told += dropped.iter().map(|(_, count)| count).sum::<u64>();
+            let Totals { again, dropped } = counted.take(Instant::now());
+            told += again.values().chain(dropped.values()).sum::<u64>();
             assert!(again.len() + dropped.len() <= KINDS + 2);
         }
         tokio::time::advance(WINDOW).await;
-        let (again, dropped) = counted.take(Instant::now());
-        told += again.iter().map(|(_, count)| count).sum::<u64>() + dropped.iter().map(|(_, count)| count).sum::<u64>();
+        let Totals { again, dropped } = counted.take(Instant::now());
+        told += again.values().chain(dropped.values()).sum::<u64>();
         assert_eq!(lines + told, 100_000, "none is lost");
         assert!(most <= u64::from(LINES) && lines > 500, "{most} in a second, {lines} in all");
-        assert_eq!(counted.take(Instant::now()).0.len(), 0);
+        assert_eq!(counted.take(Instant::now()).again.len(), 0);
     }
 
     #[test]
