@@ -4,7 +4,7 @@
 #
 #   ./test.sh [PART...]      all parts, or these; about 35 minutes cold on two cores
 #   ./test.sh --fast         the inner loop: no lints, no end-to-end tests, the adapters' unit tests alone
-#   ./test.sh --long         the long loops: 10,000 seeds of the simulator, twenty kills
+#   ./test.sh --long         the long loops: 10,000 seeds of the simulator, twenty kills, a minute of each fuzz target
 #   ./test.sh --without postgresql,moto
 #                            leaves out the tests that need these; otherwise a test that lacks something fails
 #   ./test.sh --list         prints the parts, and what --without takes
@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 # Part, and what is in it.
-parts="lint core local ssh copies ec2 server sim e2e"
+parts="lint core local ssh copies ec2 server sim e2e fuzz"
 describe() {
   case $1 in
   lint) echo "formatting, clippy, builds with fewer features, shell scripts, the API (buf)" ;;
@@ -26,6 +26,7 @@ describe() {
   server) echo "stores, engine, services, client, command line; documentation tests" ;;
   sim) echo "the simulator with its oracle" ;;
   e2e) echo "the program, end to end" ;;
+  fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }
 # What a test may need: crate testkit.
@@ -69,7 +70,7 @@ while [ $# -gt 0 ]; do
 done
 if [ ${#chosen[@]} = 0 ]; then
   for part in $parts; do
-    case "$fast $part" in "1 lint" | "1 e2e") ;; *) chosen+=("$part") ;; esac
+    case "$fast$long $part" in 1?" lint" | 1?" e2e" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
   done
 fi
 
@@ -200,6 +201,9 @@ part_server() {
   check "documentation tests" cargo test --quiet --workspace --doc
 }
 part_sim() { tests --workspace --test sim; }
+part_fuzz() {
+  check "each fuzz target, for a minute" scripts/fuzz.sh 60
+}
 part_e2e() { tests --workspace --test e2e; }
 
 # What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.

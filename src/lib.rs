@@ -13,6 +13,9 @@ pub mod config;
 mod duration;
 #[cfg(feature = "server")]
 pub mod engine;
+#[cfg(all(feature = "server", any(test, fuzzing)))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]

@@ -68,8 +68,10 @@ impl Core {
     /// ```
     pub fn step(&mut self, now: Timestamp, input: Input) -> Result<Reply, Rejection> {
         self.advance(now);
+        self.set_caller(Some(&input));
         let answer = self.command(input);
         self.conclude();
+        self.set_caller(None);
         self.settle();
         answer.map(|reply| self.refresh(reply))
     }

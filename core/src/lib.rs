@@ -115,7 +115,7 @@ mod state;
 pub use self::core::Limits;
 pub use self::state::Core;
 pub use clock::{HybridClock, Reading};
-pub use model::caller::{Caller, Scope, Within};
+pub use model::caller::{Caller, Provenance, Scope, Within};
 pub use model::cause::{CauseChain, Link, Reason, Source};
 pub use model::effect::{Effect, Work};
 pub use model::event::{Event, EventKind};

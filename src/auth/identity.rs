@@ -1,5 +1,6 @@
 //! The identity of a caller.
 
+use super::audit::provenance;
 use super::{Reach, Roles, Verb};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,8 +16,13 @@ pub enum Proof {
     Local,
     /// A static token, by its id.
     Token(Arc<str>),
-    /// A client certificate, by the URI in it.
-    Certificate(Arc<str>),
+    /// A client certificate, by the URI in it and its serial number. The number allows nothing; a server of an older version forwards none.
+    Certificate {
+        /// The URI.
+        uri: Arc<str>,
+        /// Hexadecimal digits.
+        serial: Arc<str>,
+    },
     /// The user and the primary group of a process on the broker's own machine, by the kernel.
     Unix {
         /// The user's number.
@@ -36,13 +42,15 @@ pub enum Proof {
 }
 
 impl Proof {
-    /// The text, such as `token:ci-7`.
+    /// The kind and the public name.
     pub(crate) fn text(&self) -> String {
         match self {
             Proof::None => "none".to_owned(),
             Proof::Local => "local".to_owned(),
             Proof::Token(id) => format!("token:{id}"),
-            Proof::Certificate(uri) => format!("x509:{uri}"),
+            Proof::Certificate { uri, serial } if serial.is_empty() => format!("x509:{uri}"),
+            // No URI has this sign (spiffe.rs).
+            Proof::Certificate { uri, serial } => format!("x509:{uri}#{serial}"),
             Proof::Unix { uid, gid } => format!("unix:{uid}:{gid}"),
             Proof::Jwt { issuer, digest, .. } => format!("jwt:{issuer}#{digest}"),
         }
@@ -52,9 +60,7 @@ impl Proof {
     fn forwarded(&self) -> String {
         match self {
             Proof::Jwt { claims, .. } => format!("{}?{}", self.text(), claims.encode()),
-            Proof::None | Proof::Local | Proof::Token(_) | Proof::Certificate(_) | Proof::Unix { .. } => {
-                self.text()
-            }
+            Proof::None | Proof::Local | Proof::Token(_) | Proof::Certificate(_) | Proof::Unix { .. } => self.text(),
         }
     }
 
@@ -65,6 +71,10 @@ impl Proof {
             "local" => Some(Proof::Local),
             _ => {
                 let rest = |way: &str| text.strip_prefix(way).filter(|name| !name.is_empty()).map(Arc::from);
+                let certificate = |text: Arc<str>| match text.split_once('#') {
+                    Some((uri, serial)) => Proof::Certificate { uri: uri.into(), serial: serial.into() },
+                    None => Proof::Certificate { uri: text, serial: Arc::from("") },
+                };
                 let unix = || {
                     let (uid, gid) = text.strip_prefix("unix:")?.split_once(':')?;
                     Some(Proof::Unix { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
@@ -75,11 +85,7 @@ impl Proof {
                     let claims = Arc::new(Attributes::decode(claims)?);
                     Some(Proof::Jwt { issuer: issuer.into(), digest: digest.into(), claims })
                 };
-                rest("token:")
-                    .map(Proof::Token)
-                    .or_else(|| rest("x509:").map(Proof::Certificate))
-                    .or_else(unix)
-                    .or_else(jwt)
+                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(certificate)).or_else(unix).or_else(jwt)
             }
         }
     }
@@ -119,24 +125,25 @@ impl Identity {
     /// The caller of a read, for the core: it sees the leases for which it has the verb.
     pub(crate) fn reads(&self, verb: Verb) -> Caller {
         let reach = self.roles.reach(verb);
-        self.acts(reach.clone(), reach)
+        self.acts(verb, reach.clone(), reach)
     }
 
     /// The caller of a verb on a lease. It sees what it may read or act on, and acts on what is in `reach`.
     pub(crate) fn holds(&self, verb: Verb, reach: Reach) -> Caller {
-        self.acts(self.roles.reach(Verb::Get).and(&self.roles.reach(verb)), reach)
+        self.acts(verb, self.roles.reach(Verb::Get).and(&self.roles.reach(verb)), reach)
     }
 
     /// The caller of a request for leases. Each pool of its roles exists for it.
     pub(crate) fn leases(&self) -> Caller {
         let own = Reach { own: Pools::All, pools: self.roles.pools(), ..Reach::default() };
-        self.acts(self.roles.reach(Verb::Get).and(&own), own)
+        self.acts(Verb::Lease, self.roles.reach(Verb::Get).and(&own), own)
     }
 
-    fn acts(&self, sees: Reach, ends: Reach) -> Caller {
+    fn acts(&self, verb: Verb, sees: Reach, ends: Reach) -> Caller {
         let Identity { tenant, principal, .. } = self;
         let (sees, ends) = (sees.scope(tenant, principal), ends.scope(tenant, principal));
-        Caller { tenant: tenant.clone(), principal: principal.clone(), sees, ends }
+        let proved = Some(Arc::new(provenance(self, verb)));
+        Caller { tenant: tenant.clone(), principal: principal.clone(), sees, ends, proved }
     }
 }
 
@@ -247,11 +254,12 @@ mod tests {
     #[test]
     fn an_identity_has_one_text_and_no_other_is_taken() {
         let plain = Passed { principal: "local".into(), proof: Proof::Local, expires: None, peer: None };
-        let certificate = Proof::Certificate("spiffe://farm/agent/7".into());
+        let by = |serial: &str| Proof::Certificate { uri: "spiffe://farm/agent/7".into(), serial: serial.into() };
+        let (certificate, older) = (by("0a1b"), Passed { proof: by(""), ..passed() });
         let user = Passed { principal: "unix:1000".into(), proof: Proof::Unix { uid: 1000, gid: 7 }, ..passed() };
         let (none, certificate) =
             (Passed { proof: Proof::None, ..passed() }, Passed { proof: certificate, ..passed() });
-        for passed in [passed(), plain, none, certificate, user] {
+        for passed in [passed(), plain, none, certificate, older, user] {
             let text = passed.encode().unwrap();
             assert_eq!(Passed::decode(&text), Some(passed));
             let upper = text.to_uppercase();

@@ -7,8 +7,10 @@
 //! * `jwt`: tokens of issuers, such as CI products.
 //! * `unix`: users of this machine, by the Unix socket.
 //! * `access`: the verb that each method needs.
+//! * `audit`: what the audit trail keeps of a caller.
 
 mod access;
+mod audit;
 mod built_in;
 mod identity;
 mod jwt;

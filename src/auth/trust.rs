@@ -119,6 +119,19 @@ pub(crate) struct Origin {
     pub(crate) unix: Option<UnixPeer>,
 }
 
+impl Origin {
+    /// The address or the process at the other end.
+    pub(crate) fn shown(&self) -> Option<Arc<str>> {
+        self.unix.map(|user| user.shown()).or_else(|| self.address.map(|address| address.to_string().into()))
+    }
+
+    /// What the connection itself proves.
+    pub(crate) fn proof(&self) -> Option<String> {
+        let certificate = self.leaf.as_ref().map(|leaf| shown_by(leaf.uri.as_str(), &leaf.serial));
+        certificate.or_else(|| self.unix.map(|user| user.proof())).map(|proof| proof.text())
+    }
+}
+
 impl From<Option<SocketAddr>> for Origin {
     fn from(address: Option<SocketAddr>) -> Self {
         Self { address, ..Self::default() }
@@ -241,7 +254,7 @@ impl Trust {
                     .get(id)
                     .filter(|token| token.tenant == identity.tenant)
                     .map(|token| (token.roles.clone(), token.expires.into_iter().chain(identity.expires).min())),
-                (Known::Listed { certificates, .. }, Proof::Certificate(uri)) => grant(certificates, uri)
+                (Known::Listed { certificates, .. }, Proof::Certificate { uri, .. }) => grant(certificates, uri)
                     .filter(|grant| grant.tenant == identity.tenant)
                     .map(|grant| (grant.roles.clone(), identity.expires)),
                 (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) => unix::grant(unix, *uid, *gid)
@@ -251,7 +264,7 @@ impl Trust {
                     jwt::roles_now(issuers, table, identity, issuer, claims).map(|roles| (roles, identity.expires))
                 }
                 // The connection of a certificate that was revoked is cut.
-                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_) | Proof::Unix { .. }) => {
+                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate { .. } | Proof::Unix { .. }) => {
                     Some((Roles::of(&[BuiltIn::Admin]), identity.expires))
                 }
                 (Known::Listed { .. }, Proof::Local | Proof::None)
@@ -283,7 +296,7 @@ impl Trust {
             (Known::Everyone, _) if let Some(user) = &unix => return Ok(user.sole()),
             (Known::Everyone, Some(leaf)) => {
                 let uri = leaf.uri.as_str();
-                let identity = sole(&named(uri), Proof::Certificate(Arc::from(uri)), peer);
+                let identity = sole(&named(uri), shown_by(uri, &leaf.serial), peer);
                 return Ok(Identity { expires: Some(leaf.not_after), ..identity });
             }
             (Known::Everyone, None) if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
@@ -297,7 +310,8 @@ impl Trust {
         let text = match (bearer(headers), &leaf) {
             (Err(AuthError::NoCredentials), Some(leaf)) => {
                 let grant = grant(certificates, leaf.uri.as_str()).ok_or(AuthError::Unknown)?;
-                return Ok(granted(grant, leaf.uri.as_str(), Some(leaf.not_after), shown, None));
+                let proof = shown_by(leaf.uri.as_str(), &leaf.serial);
+                return Ok(granted(grant, leaf.uri.as_str(), proof, Some(leaf.not_after), (shown, None)));
             }
             (Err(AuthError::NoCredentials), None) if let Some(UnixPeer { uid, gid, .. }) = unix => {
                 let grant = unix::grant(users, uid, gid).ok_or(AuthError::NoCredentials)?;
@@ -326,8 +340,8 @@ impl Trust {
             (Known::Everyone, proof) if [Identity::LOCAL, Identity::ANONYMOUS].contains(&&*passed.principal) => {
                 Ok(Identity { peer: passed.peer, via, ..sole(&passed.principal, proof, None) })
             }
-            (Known::Everyone, Proof::Certificate(uri)) if *passed.principal == *named(&uri) => {
-                let identity = sole(&passed.principal, Proof::Certificate(uri), None);
+            (Known::Everyone, proof @ Proof::Certificate { .. }) if is_of(&proof, &passed.principal) => {
+                let identity = sole(&passed.principal, proof, None);
                 Ok(Identity { peer: passed.peer, via, expires: passed.expires, ..identity })
             }
             (Known::Everyone, Proof::Unix { uid, gid }) if *passed.principal == *unix::principal(uid) => {
@@ -341,9 +355,11 @@ impl Trust {
             (Known::Listed { tokens, .. }, Proof::Token(id)) if *passed.principal == *principal_of(&id) => {
                 of(tokens.get(&id).ok_or(AuthError::Unknown)?, passed.peer, via)
             }
-            (Known::Listed { certificates, .. }, Proof::Certificate(uri)) if *passed.principal == *named(&uri) => {
+            (Known::Listed { certificates, .. }, Proof::Certificate { uri, serial })
+                if *passed.principal == *named(&uri) =>
+            {
                 let grant = grant(certificates, &uri).ok_or(AuthError::Unknown)?;
-                Ok(granted(grant, &uri, passed.expires, passed.peer, via))
+                Ok(granted(grant, &uri, shown_by(&uri, &serial), passed.expires, (passed.peer, via)))
             }
             (Known::Listed { issuers, table, .. }, Proof::Jwt { issuer, claims, .. }) => {
                 jwt::vouched((issuers, table), passed, &issuer, &claims, via)
@@ -402,6 +418,16 @@ fn named(uri: &str) -> Arc<str> {
     Arc::from(format!("x509:{uri}"))
 }
 
+/// The proof by a certificate.
+fn shown_by(uri: &str, serial: &str) -> Proof {
+    Proof::Certificate { uri: Arc::from(uri), serial: Arc::from(serial) }
+}
+
+/// Whether a proof by a certificate has the name of this principal.
+fn is_of(proof: &Proof, principal: &str) -> bool {
+    matches!(proof, Proof::Certificate { uri, .. } if *principal == *named(uri))
+}
+
 /// The first grant that has this name.
 fn grant<'g>(grants: &'g [CertificateGrant], uri: &str) -> Option<&'g CertificateGrant> {
     let uri = Uri::parse(uri).ok()?;
@@ -411,15 +437,15 @@ fn grant<'g>(grants: &'g [CertificateGrant], uri: &str) -> Option<&'g Certificat
 fn granted(
     grant: &CertificateGrant,
     uri: &str,
+    proof: Proof,
     expires: Option<SystemTime>,
-    peer: Option<Arc<str>>,
-    via: Option<Arc<str>>,
+    (peer, via): (Option<Arc<str>>, Option<Arc<str>>),
 ) -> Identity {
     Identity {
         tenant: grant.tenant.clone(),
         principal: named(uri),
         roles: grant.roles.clone(),
-        proof: Proof::Certificate(Arc::from(uri)),
+        proof,
         expires,
         peer,
         via,

@@ -28,7 +28,7 @@ impl UnixPeer {
         }
     }
 
-    fn proof(&self) -> Proof {
+    pub(super) fn proof(&self) -> Proof {
         Proof::Unix { uid: self.uid, gid: self.gid }
     }
 

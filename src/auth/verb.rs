@@ -76,6 +76,14 @@ impl Verb {
     }
 }
 
+impl Verb {
+    /// The name of the method that it is for, such as `ForceDestroy`.
+    pub(crate) fn method(self) -> String {
+        let name = self.as_str().rsplit('.').next().unwrap_or_default();
+        name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
+    }
+}
+
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -298,6 +298,19 @@ impl Json for pb::TimelineResponse {
     }
 }
 
+impl Json for pb::EventCaller {
+    fn json(&self) -> Value {
+        json!({
+            "tenant": self.tenant,
+            "proof": self.proof,
+            "peer": self.peer,
+            "via": self.via,
+            "roles": self.roles,
+            "method": self.method,
+        })
+    }
+}
+
 impl Json for pb::Event {
     fn json(&self) -> Value {
         json!({
@@ -310,6 +323,7 @@ impl Json for pb::Event {
             "resource_id": some(&self.resource_id),
             "lease_id": some(&self.lease_id),
             "detail": self.detail,
+            "caller": self.caller.as_ref().map_or(Value::Null, Json::json),
         })
     }
 }
@@ -385,6 +399,7 @@ mod tests {
             ("Item", keys(pb::Item::default().json())),
             ("Order", keys(pb::Order::default().json())),
             ("Event", keys(pb::Event::default().json())),
+            ("EventCaller", keys(pb::EventCaller::default().json())),
             ("Cause", keys(pb::Cause::default().json())),
             ("Selector", keys(pb::Selector::default().json())),
             ("Blocker", keys(pb::Blocker::default().json())),

@@ -1,10 +1,11 @@
-//! `get`, `ls`, `explain`, `pools`, `resources`, `resource`, `events`: looking, and changing nothing.
+//! `get`, `ls`, `explain`, `pools`, `resources`, `resource`: looking, and changing nothing.
 
 use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
 use super::json::{self, Json};
 use super::select::{Placed, placed};
+use super::trail::print_events;
 use super::{machines, text};
 use crate::pb;
 use clap::{Args, ValueEnum};
@@ -113,29 +114,9 @@ pub(crate) struct OneResource {
     place: Placed,
 }
 
-/// `events`.
-#[derive(Args, Debug)]
-pub(crate) struct EventsArgs {
-    /// Only of this pool
-    #[arg(long, short, value_name = "POOL", default_value = "")]
-    pool: String,
-    /// Only of this resource and the leases on it
-    #[arg(long, value_name = "RESOURCE", default_value = "")]
-    resource: String,
-    /// Only of this lease
-    #[arg(long, value_name = "LEASE", default_value = "")]
-    lease: String,
-    /// Only after this revision, oldest first; without it, the newest
-    #[arg(long, value_name = "REVISION")]
-    after: Option<u64>,
-    /// Maximum number of entries
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-}
-
 const PAGE: i32 = 500;
 
-fn page_size(limit: usize, have: usize) -> i32 {
+pub(super) fn page_size(limit: usize, have: usize) -> i32 {
     i32::try_from(limit.saturating_sub(have)).unwrap_or(PAGE).clamp(1, PAGE)
 }
 
@@ -494,55 +475,6 @@ pub(crate) async fn resource(context: &Context, args: OneResource) -> Result<Exi
         print_resource(context, &resource)?;
     }
     Ok(Exit::Ok)
-}
-
-/// The audit trail.
-pub(crate) async fn events(context: &Context, args: EventsArgs) -> Result<Exit, Failure> {
-    let mut admin = context.connect().await?.admin();
-    let mut request = pb::EventsRequest {
-        pool: args.pool,
-        resource_id: args.resource,
-        lease_id: args.lease,
-        after_revision: args.after.unwrap_or_default(),
-        newest_first: args.after.is_none(),
-        ..pb::EventsRequest::default()
-    };
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let mut events = Vec::new();
-    while events.len() < limit {
-        request.page_size = page_size(limit, events.len());
-        let page = context.ask(admin.events(request.clone())).await?;
-        events.extend(page.events);
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
-    if args.after.is_none() {
-        // Asked for as the newest, told as a story.
-        events.reverse();
-    }
-    if context.ui.json {
-        context.ui.document(&json::listed("events", &events, None))?;
-    } else {
-        print_events(context, &events)?;
-    }
-    Ok(Exit::Ok)
-}
-
-fn print_events(context: &Context, events: &[pb::Event]) -> Result<(), Failure> {
-    let mut table = context.ui.table(&["REVISION", "AT", "WHAT", "SUBJECT", "BY", "DETAIL"]);
-    for event in events {
-        table.add_row(vec![
-            event.revision.to_string(),
-            text::clock(event.at.as_ref()),
-            event.kind.clone(),
-            event.subject.clone(),
-            event.actor.clone(),
-            text::one_line(&event.detail),
-        ]);
-    }
-    context.ui.print(table, "no events")
 }
 
 /// A lease, a line a fact.

@@ -41,6 +41,7 @@ mod text;
 #[cfg(feature = "server")]
 mod token;
 mod token_source;
+mod trail;
 mod ui;
 mod watch;
 mod whoami;
@@ -154,7 +155,7 @@ enum Verb {
     /// Print one resource
     Resource(look::OneResource),
     /// Print the history of a pool, a resource, a lease or everything
-    Events(look::EventsArgs),
+    Events(trail::EventsArgs),
     /// Stop new leases on a resource, a machine or in a pool; on a machine it holds over reboots
     Cordon(admin::OnResourceOrPool),
     /// Allow new leases again; ends a drain too
@@ -311,7 +312,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Pools => look::pools(context).await,
         Verb::Resources(args) => look::resources(context, args).await,
         Verb::Resource(args) => look::resource(context, args).await,
-        Verb::Events(args) => look::events(context, args).await,
+        Verb::Events(args) => trail::events(context, args).await,
         Verb::Cordon(args) => admin::cordon(context, args, true).await,
         Verb::Uncordon(args) => admin::cordon(context, args, false).await,
         Verb::Drain(args) => admin::drain(context, args).await,

@@ -3,7 +3,7 @@
 use super::problem::{Problems, Span};
 use super::reader::Reader;
 use super::tls::Tls;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml::Spanned;
 use wharfinger_tls::spiffe::Uri;
 use wharfinger_tls::{ClientAuth, ClientSettings, ClientTls, ServerTls, TlsProblem};
@@ -123,7 +123,7 @@ fn name(text: &Spanned<String>, problems: &mut Problems) -> Option<Uri> {
 }
 
 /// Does what the servers will do with each other's certificates, with those of this one.
-fn try_out(settings: &ClientSettings, own: &PathBuf, peers: &[Uri], port: &Tls) -> Result<(), TlsProblem> {
+fn try_out(settings: &ClientSettings, own: &Path, peers: &[Uri], port: &Tls) -> Result<(), TlsProblem> {
     let now = crate::clock::wall();
     let client = ClientTls::load_for(settings.clone(), peers.to_vec())?;
     // This server, as the others find it when it leads.
@@ -135,7 +135,7 @@ fn try_out(settings: &ClientSettings, own: &PathBuf, peers: &[Uri], port: &Tls) 
     }
     Err(TlsProblem {
         setting: wharfinger_tls::Setting::Certificate,
-        path: Some(own.clone()),
+        path: Some(own.into()),
         message: format!("has the name {}, which is none of `peers`", leaf.uri),
         remedy: "add it to `peers`, or use the certificate of a server".into(),
     })

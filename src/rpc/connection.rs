@@ -1,6 +1,7 @@
 //! Connections: who does not speak HTTP/2 is turned away before it costs anything, and all can be cut.
 
 use crate::auth::{Origin, UnixPeer};
+use crate::rpc::audit::{Refusal, Refusals};
 use crate::rpc::limits::{Gate, Place, RpcLimits};
 use crate::rpc::peers::Peers;
 use std::io;
@@ -117,7 +118,12 @@ pub(crate) struct Connection {
 }
 
 /// Connections that speak HTTP/2. Dropping the stream closes the listener.
-pub(crate) fn accept(port: Port, limits: &RpcLimits, cut: CancellationToken) -> ReceiverStream<io::Result<Connection>> {
+pub(crate) fn accept(
+    port: Port,
+    limits: &RpcLimits,
+    cut: CancellationToken,
+    refusals: Refusals,
+) -> ReceiverStream<io::Result<Connection>> {
     let incoming = TcpIncoming::from(port.listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
     let unix = port.unix;
     let (out, accepted) = mpsc::channel(64);
@@ -128,6 +134,7 @@ pub(crate) fn accept(port: Port, limits: &RpcLimits, cut: CancellationToken) -> 
         timeout: limits.preface_timeout,
         tls: port.tls,
         cut,
+        refusals,
     };
     tokio::spawn(async move {
         tokio::select! {
@@ -146,6 +153,7 @@ struct Door {
     timeout: Duration,
     tls: Option<Arc<ServerTls>>,
     cut: CancellationToken,
+    refusals: Refusals,
 }
 
 impl Door {
@@ -156,8 +164,8 @@ impl Door {
             match self.tls.clone() {
                 None => drop(tokio::spawn(plain(stream, place, self.timeout, cut, out))),
                 Some(tls) => {
-                    let handshakes = self.handshakes.clone();
-                    drop(tokio::spawn(secure(stream, place, self.timeout, cut, out, tls, handshakes)));
+                    let (handshakes, refusals) = (self.handshakes.clone(), self.refusals.clone());
+                    drop(tokio::spawn(secure(stream, place, self.timeout, cut, out, tls, (handshakes, refusals))));
                 }
             }
         }
@@ -211,7 +219,7 @@ async fn user(
 }
 
 /// Reads the preface, within this time.
-async fn speaks_preface(stream: &mut (impl AsyncRead + Unpin), timeout: Duration) -> bool {
+pub(crate) async fn speaks_preface(stream: &mut (impl AsyncRead + Unpin), timeout: Duration) -> bool {
     let mut first = [0; PREFACE.len()];
     let read = tokio::time::timeout(timeout, stream.read_exact(&mut first)).await;
     matches!(read, Ok(Ok(_))) && first == *PREFACE
@@ -237,7 +245,7 @@ async fn secure(
     cut: CancellationToken,
     out: mpsc::Sender<io::Result<Connection>>,
     tls: Arc<ServerTls>,
-    handshakes: Arc<Semaphore>,
+    (handshakes, refusals): (Arc<Semaphore>, Refusals),
 ) {
     let from = stream.peer_addr().ok();
     let shaken = tokio::time::timeout(timeout, async {
@@ -248,7 +256,11 @@ async fn secure(
         Ok(Ok(accepted)) => accepted,
         // A probe of the port, or a client that went away.
         Ok(Err(AcceptError::Io(error))) => return tracing::debug!(?from, %error, "a handshake was cut off"),
-        Ok(Err(error)) => return tracing::warn!(?from, %error, "a connection is refused"),
+        Ok(Err(error)) => {
+            let (detail, origin) = (error.to_string(), Origin::from(from));
+            let reason = error.reason();
+            return refusals.note(&Refusal { reason, detail: &detail, origin: Some(&origin), ..Refusal::default() });
+        }
         Err(_) => return tracing::debug!(?from, "a handshake took too long"),
     };
     let mut stream = Box::new(accepted.stream);
@@ -294,25 +306,56 @@ async fn speaks_http2(stream: &mut TcpStream) -> bool {
     let mut first = [0; PREFACE.len()];
     loop {
         let Ok(length) = stream.peek(&mut first).await else { return false };
-        let seen = &first[..length];
-        if seen == PREFACE {
-            return true;
-        }
         if length == 0 {
             return false;
         }
-        if !PREFACE.starts_with(seen) {
-            if seen[0] == HANDSHAKE {
-                tracing::warn!(peer = ?stream.peer_addr().ok(), "a client spoke TLS to a port without TLS");
+        let peer = || stream.peer_addr().ok();
+        match judge(&first[..length]) {
+            First::Http2 => return true,
+            First::More => tokio::time::sleep(LOOK_AGAIN).await,
+            First::Tls => {
+                tracing::warn!(peer = ?peer(), "a client spoke TLS to a port without TLS");
                 return false;
             }
-            tracing::debug!(peer = ?stream.peer_addr().ok(), "a connection does not speak HTTP/2");
-            if [&b"GET "[..], b"HEAD", b"POST", b"PUT ", b"OPTI"].iter().any(|verb| seen.starts_with(verb)) {
-                let _ = stream.write_all(HTTP1_ANSWER).await;
+            First::Other => {
+                tracing::debug!(peer = ?peer(), "a connection does not speak HTTP/2");
+                return false;
             }
-            return false;
+            First::Http1 => {
+                tracing::debug!(peer = ?peer(), "a connection speaks HTTP/1");
+                let _ = stream.write_all(HTTP1_ANSWER).await;
+                return false;
+            }
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The verdict on the first bytes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    /// There are too few of them.
+    More,
+    Http2,
+    Http1,
+    Tls,
+    Other,
+}
+
+/// Beginnings of HTTP/1 requests.
+const HTTP1: [&[u8]; 5] = [b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI"];
+
+/// Judges the first bytes of a connection, at most those of a preface.
+pub(crate) fn judge(seen: &[u8]) -> First {
+    if seen == PREFACE {
+        First::Http2
+    } else if HTTP1.iter().any(|verb| seen.starts_with(verb)) {
+        First::Http1
+    } else if PREFACE.starts_with(seen) || HTTP1.iter().any(|verb| verb.starts_with(seen)) {
+        First::More
+    } else if seen.first() == Some(&HANDSHAKE) {
+        First::Tls
+    } else {
+        First::Other
     }
 }
 

@@ -134,6 +134,8 @@ impl Context {
         });
         let seen = seen.await?;
         for event in events.iter_mut().filter(|event| !scope.tells_of(event.pool.as_deref())) {
+            // Operators alone see how and from where others call.
+            event.caller = None;
             conceal(event, &seen);
         }
         Ok(events)

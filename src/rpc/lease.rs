@@ -177,7 +177,8 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
     }
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Result<Response<pb::LoginResponse>, Status> {
-        let caller = principal::of(&request)?;
+        let identity = principal::identity(&request)?;
+        let caller = identity.holds(Verb::Login, identity.roles.reach(Verb::Login));
         self.0.answer(login::login(&self.0, &caller, request.get_ref())).await
     }
 }

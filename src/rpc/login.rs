@@ -16,7 +16,7 @@ const SIGN_LIMIT: Duration = Duration::from_secs(5);
 /// Signs a certificate for the holder of a lease.
 ///
 /// # Errors
-/// `UNKNOWN_LEASE`, `NOT_YOURS`, `HELD_BY_BROKER`, `LEASE_NOT_ACTIVE`, `NO_CERTIFICATES`, `KEY_REFUSED`, `CA_UNUSABLE`.
+/// `UNKNOWN_LEASE`, `NOT_YOURS`, `NOT_ALLOWED`, `HELD_BY_BROKER`, `LEASE_NOT_ACTIVE`, `NO_CERTIFICATES`, `KEY_REFUSED`, `CA_UNUSABLE`.
 pub(crate) async fn login(
     context: &Context,
     caller: &Caller,
@@ -69,6 +69,10 @@ fn active(lease: &Lease, caller: &Caller) -> Result<(wharfinger_adapter::Access,
     if !caller.owns(&lease.spec) {
         let message = format!("{} belongs to {:?}, not to {:?}", lease.id, lease.spec.principal, caller.principal);
         return Err(refuse(RejectionKind::Denied, "NOT_YOURS", message));
+    }
+    if !caller.ends.sees(lease) {
+        let pool = lease.pool.as_deref().unwrap_or_default();
+        return Err(RpcError::NotAllowed(format!("no role of {} has the verb login in the pool {pool}", caller.principal)));
     }
     match &lease.state {
         LeaseState::Active { access, assignment, .. } => {

@@ -16,11 +16,13 @@
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
 //! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
+//! * `audit`: refusals in the log.
 //! * `server`, `connection`: the port and its end.
 
 mod about;
 mod admin;
 mod allow;
+mod audit;
 mod connection;
 mod context;
 mod convert;
@@ -28,6 +30,8 @@ mod count;
 mod credentials;
 mod forward;
 mod forward_auth;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health;
 mod judge;
 mod lease;

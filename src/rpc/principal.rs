@@ -2,6 +2,7 @@
 
 use crate::auth::{Access, Identity, Origin, Passed, Proof, Trust, Verb, access};
 use crate::engine::Leadership;
+use crate::rpc::audit::Refusals;
 use crate::rpc::connection::ConnectInfo;
 use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
 use crate::rpc::forward_auth;
@@ -28,13 +29,19 @@ pub(crate) struct Identify {
     leadership: Leadership,
     /// The servers that may forward calls. `None`: a seal is enough.
     peers: Option<Peers>,
+    refusals: Refusals,
     /// Maximum length of a message in bytes.
     max_request: usize,
 }
 
 impl Identify {
-    pub(crate) fn new(trust: Trust, leadership: Leadership, peers: Option<Peers>, max_request: usize) -> Self {
-        Self { trust, leadership, peers, max_request }
+    pub(crate) fn new(
+        trust: Trust,
+        leadership: Leadership,
+        (peers, refusals): (Option<Peers>, Refusals),
+        max_request: usize,
+    ) -> Self {
+        Self { trust, leadership, peers, refusals, max_request }
     }
 
     /// Whether a server may have forwarded a call that came by this connection.
@@ -88,7 +95,7 @@ impl Identify {
         peer: Option<SocketAddr>,
         request: Request<Body>,
         access: Access,
-    ) -> Result<Request<Body>, RpcError> {
+    ) -> Result<Request<Body>, Refused> {
         let (parts, body) = request.into_parts();
         // Each message has a prefix of five bytes.
         let message = Limited::new(body, self.max_request + 5).collect().await;
@@ -99,12 +106,25 @@ impl Identify {
     }
 }
 
+/// A call that is refused before its method sees it.
+struct Refused {
+    error: RpcError,
+    /// The caller, if it is known.
+    who: Option<Box<Identity>>,
+}
+
+impl From<RpcError> for Refused {
+    fn from(error: RpcError) -> Self {
+        Self { error, who: None }
+    }
+}
+
 /// The call with its identity, if its roles may make it.
 fn admit(
     mut request: Request<Body>,
     identity: Result<Identity, RpcError>,
     access: Access,
-) -> Result<Request<Body>, RpcError> {
+) -> Result<Request<Body>, Refused> {
     let identity = identity?;
     let (allowed, wanted) = match access {
         Access::Open | Access::Undisclosed | Access::Known => (true, String::new()),
@@ -115,13 +135,18 @@ fn admit(
         }
     };
     if !allowed {
-        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let method = method_of(request.uri().path());
         let Identity { principal, roles, .. } = &identity;
         let message = format!("the roles of {principal} ({roles}) may not call {method}, which needs {wanted}");
-        return Err(RpcError::NotAllowed(message));
+        return Err(Refused { error: RpcError::NotAllowed(message), who: Some(Box::new(identity)) });
     }
     request.extensions_mut().insert(Arc::new(identity));
     Ok(request)
+}
+
+/// The name of the method with this path.
+fn method_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// The value of a header that comes once.
@@ -172,33 +197,31 @@ where
             Some(Access::Undisclosed) | None => return refuse(RpcError::NoMethod),
         };
         let sealed = request.headers().contains_key(FORWARDED) && request.headers().contains_key(IDENTITY);
-        if !(sealed && self.identify.is_peer(&origin)) {
-            let identity = self.identify.of(origin.clone(), request.uri().path(), request.headers());
-            if matches!(&identity, Err(RpcError::Unauthenticated(error)) if error.wants_keys()) {
-                let own = self.service.clone();
-                let (mut service, identify) = (std::mem::replace(&mut self.service, own), self.identify.clone());
-                return Either::Right(Either::Right(Box::pin(async move {
-                    identify.trust.look_for_keys(request.headers()).await;
-                    let identity = identify.of(origin, request.uri().path(), request.headers());
-                    match admit(request, identity, access) {
-                        Ok(request) => service.call(request).await,
-                        Err(error) => Ok(Status::from(error).into_http()),
-                    }
-                })));
-            }
-            return match admit(request, identity, access) {
-                Ok(request) => Either::Left(self.service.call(request)),
-                Err(error) => refuse(error),
-            };
-        }
-        // The proof covers the message. The clone that reported ready serves the call.
+        // The clone that reported ready serves the call.
         let own = self.service.clone();
         let (mut service, identify) = (std::mem::replace(&mut self.service, own), self.identify.clone());
         Either::Right(Either::Right(Box::pin(async move {
-            match identify.collected(origin.address, request, access).await {
-                Ok(request) => service.call(request).await,
-                Err(error) => Ok(Status::from(error).into_http()),
-            }
+            let path = request.uri().path().to_owned();
+            let admitted = if sealed && identify.is_peer(&origin) {
+                // The proof covers the message.
+                identify.collected(origin.address, request, access).await
+            } else {
+                let mut identity = identify.of(origin.clone(), &path, request.headers());
+                if matches!(&identity, Err(RpcError::Unauthenticated(error)) if error.wants_keys()) {
+                    identify.trust.look_for_keys(request.headers()).await;
+                    identity = identify.of(origin.clone(), &path, request.headers());
+                }
+                admit(request, identity, access)
+            };
+            let (response, who) = match admitted {
+                Ok(request) => {
+                    let who = request.extensions().get::<Arc<Identity>>().cloned();
+                    (service.call(request).await?, who)
+                }
+                Err(Refused { error, who }) => (Status::from(error).into_http(), who.map(|who| Arc::new(*who))),
+            };
+            identify.refusals.note_answer(response.headers(), method_of(&path), who.as_deref(), &origin);
+            Ok(response)
         })))
     }
 }
@@ -222,7 +245,7 @@ mod tests {
     fn an_older_server_that_forwards_a_call_is_believed_for_one_caller_and_else_only_makes_less_of_it() {
         let leadership = Leadership::leading();
         leadership.lead("key");
-        let identify = Identify::new(Trust::everyone(), leadership, None, 1000);
+        let identify = Identify::new(Trust::everyone(), leadership, (None, Refusals::default()), 1000);
         let name = |from: &str, headers: &[(&'static str, &str)]| {
             let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
             identify.of(Some(from.parse().unwrap()).into(), "/a/B", &headers.collect()).unwrap().principal.to_string()

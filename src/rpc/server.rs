@@ -6,6 +6,7 @@ use crate::pb::admin_service_server::AdminServiceServer;
 use crate::pb::lease_service_server::LeaseServiceServer;
 use crate::pb::trust_service_server::TrustServiceServer;
 use crate::rpc::admin::AdminApi;
+use crate::rpc::audit::{Refusals, WINDOW};
 use crate::rpc::connection::{self, Port};
 use crate::rpc::context::{AnswerSources, Context};
 use crate::rpc::count::Count;
@@ -69,14 +70,16 @@ pub async fn serve(
         .max_encoding_message_size(limits.max_response_bytes);
     let trust = TrustServiceServer::new(TrustApi(context.clone())).max_decoding_message_size(max);
     let port = port.into();
+    let refusals = Refusals::default();
+    context.tasks.spawn(tell(refusals.clone(), stop.clone()));
     let peers = port.peers.clone();
-    let incoming = connection::accept(port, &limits, cut.clone());
+    let incoming = connection::accept(port, &limits, cut.clone(), refusals.clone());
     let serving = Server::builder()
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
         .layer(count)
-        .layer(Identify::new(context.trust.clone(), leadership.clone(), peers.clone(), max))
+        .layer(Identify::new(context.trust.clone(), leadership.clone(), (peers.clone(), refusals), max))
         .layer(ForwardLayer::new(leadership, &limits, peers))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)
@@ -103,6 +106,13 @@ pub async fn serve(
     context.tasks.close();
     let _ = tokio::time::timeout(AFTER_CUT, context.tasks.wait()).await;
     Ok(())
+}
+
+/// Writes the counters of refusals.
+async fn tell(refusals: Refusals, stop: CancellationToken) {
+    while tokio::time::timeout(WINDOW, stop.cancelled()).await.is_err() {
+        refusals.flush();
+    }
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {

@@ -231,7 +231,7 @@ fn sorted(mut snapshot: Snapshot) -> Snapshot {
 
 fn hash(event: &StoredEvent, hasher: &mut DefaultHasher) {
     (event.revision, event.ordinal, event.at_unix_ms, &event.kind, &event.actor, &event.subject).hash(hasher);
-    (&event.pool, event.resource, event.lease, &event.detail).hash(hasher);
+    (&event.pool, event.resource, event.lease, &event.detail, &event.caller).hash(hasher);
 }
 
 /// The entry of the core that was stored as this one.
@@ -258,6 +258,7 @@ fn entry(event: &StoredEvent) -> Result<Event, StoreError> {
         resource: event.resource,
         lease: event.lease,
         detail: Arc::from(&*event.detail),
+        caller: event.caller.clone(),
     })
 }
 

@@ -274,6 +274,7 @@ fn stored(event: &Event, ordinal: u64) -> StoredEvent {
         resource: about.resource,
         lease: about.lease,
         detail: event.detail.to_string(),
+        caller: event.caller.clone(),
     }
 }
 

@@ -39,9 +39,10 @@ pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
 
 use async_trait::async_trait;
+use std::sync::Arc;
 use tokio::sync::watch;
 use wharfinger_core::{
-    Batch, Lease, LeaseId, Machine, Millis, PoolRow, Resource, ResourceId, Revision, Snapshot, Timestamp,
+    Batch, Lease, LeaseId, Machine, Millis, PoolRow, Provenance, Resource, ResourceId, Revision, Snapshot, Timestamp,
 };
 
 /// Number of the leader that may write. The store refuses a commit with another epoch, so a deposed leader cannot write.
@@ -177,6 +178,9 @@ pub struct StoredEvent {
     pub lease: Option<LeaseId>,
     /// Free text.
     pub detail: String,
+    /// How the principal proved who it is, and from where it called. `None`: the change is the broker's own, follows from an
+    /// earlier one, or was stored by a version that kept none.
+    pub caller: Option<Arc<Provenance>>,
 }
 
 /// An error of a store, by who must act.

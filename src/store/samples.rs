@@ -4,8 +4,8 @@ use std::sync::Arc;
 use wharfinger_core::{
     Assignment, AtRisk, CauseChain, Cleanup, Cordon, Ended, Event, EventKind, Evidence, FailReason, Fault, Finding,
     GroupId, Hold, Lease, LeaseId, LeaseSpec, LeaseState, Link, Machine, MachineKey, Millis, Op, Order, Outcome,
-    Parent, PoolRow, Pools, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run, Selector, Source,
-    Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
+    Parent, PoolRow, Pools, Provenance, Reason, Record, Resource, ResourceId, ResourceState, Revision, Run, Selector,
+    Source, Subject, Texts, Timestamp, Uses, Weight, WorkFailure,
 };
 
 /// Number of states of [`Samples::lease`].
@@ -346,5 +346,15 @@ pub(super) fn event(revision: u64, subject: Subject) -> Event {
         resource: None,
         lease: None,
         detail: Arc::from(format!("entry of {revision}")),
+        caller: (!revision.is_multiple_of(2)).then(|| {
+            Arc::new(Provenance {
+                tenant: Arc::from("web"),
+                proof: Arc::from("token:ci-7"),
+                peer: Some(Arc::from("10.0.0.9:4711")),
+                via: revision.is_multiple_of(3).then(|| Arc::from("10.0.0.1:5")),
+                roles: Arc::from("agent"),
+                method: Arc::from("Lease"),
+            })
+        }),
     }
 }

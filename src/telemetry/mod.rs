@@ -6,8 +6,16 @@
 pub mod metrics;
 
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry};
+
+/// The target of refusals. Each is a line of JSON, whatever the format and the filter of the other events.
+pub const AUDIT: &str = "wharfinger::audit";
 
 /// The variable with the filter: `info`, `wharfinger=debug,info`.
 pub const VARIABLE: &str = "WHARFINGER_LOG";
@@ -42,16 +50,41 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError::Filter`].
 pub fn init(format: Format, color: bool) -> Result<(), TelemetryError> {
-    let filter = filter(std::env::var(VARIABLE).ok().as_deref())?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match format {
-        Format::Text => builder.with_ansi(color && std::io::stderr().is_terminal()).with_target(false).try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
-    };
+    let text = std::env::var(VARIABLE).ok();
+    let started =
+        subscriber(format, color && std::io::stderr().is_terminal(), text.as_deref(), std::io::stderr)?.try_init();
     if started.is_err() {
         tracing::debug!("another subscriber writes the events already");
     }
     Ok(())
+}
+
+/// The subscriber that writes events there.
+fn subscriber<W>(
+    format: Format,
+    ansi: bool,
+    text: Option<&str>,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync + 'static, TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Clone + Send + Sync + 'static,
+{
+    let json = || tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer.clone());
+    let others =
+        filter(text)?.and(filter_fn(|event: &Metadata<'_>| !is_audit(event)).with_max_level_hint(LevelFilter::TRACE));
+    let others: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        Format::Text => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(writer.clone());
+            layer.with_ansi(ansi).with_target(false).with_filter(others).boxed()
+        }
+        Format::Json => json().with_filter(others).boxed(),
+    };
+    let refusals = json().with_filter(filter_fn(is_audit).with_max_level_hint(LevelFilter::WARN)).boxed();
+    Ok(tracing_subscriber::registry().with(vec![others, refusals]))
+}
+
+fn is_audit(event: &Metadata<'_>) -> bool {
+    event.target() == AUDIT
 }
 
 /// The AWS SDK warns of normal conditions (no file of profiles) and of each failed call, which the adapter reports with its meaning.
@@ -71,17 +104,21 @@ fn filter(text: Option<&str>) -> Result<EnvFilter, TelemetryError> {
 mod tests {
     use super::*;
 
-    /// The text of three events with this filter.
+    /// The text of four events with this filter.
     fn written(text: Option<&str>) -> String {
+        written_as(Format::Text, text)
+    }
+
+    fn written_as(format: Format, text: Option<&str>) -> String {
         let buffer: std::sync::Arc<std::sync::Mutex<Vec<u8>>> = std::sync::Arc::default();
         let sink = buffer.clone();
         let writer = move || Sink(sink.clone());
-        let filter = filter(text).expect("a filter");
-        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).finish();
+        let subscriber = subscriber(format, false, text, writer).expect("a filter");
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "wharfinger::engine", "ours");
             tracing::warn!(target: "aws_runtime::env_config", "no file");
             tracing::error!(target: "aws_config", "broken");
+            tracing::warn!(target: AUDIT, reason = "TOKEN_UNKNOWN", detail = "a\n\u{1b}[31mb", "refused");
         });
         let bytes = buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         String::from_utf8(bytes).expect("text")
@@ -107,6 +144,23 @@ mod tests {
             assert!(log.contains("ours") && log.contains("broken") && !log.contains("no file"), "{text:?}: {log}");
         }
         assert!(written(Some("info,aws_runtime=warn")).contains("no file"));
+    }
+
+    /// Whatever the format and the filter: one line, once, with no character that a terminal obeys.
+    #[test]
+    fn a_refusal_is_one_line_of_json() {
+        for format in [Format::Text, Format::Json] {
+            for text in [None, Some("error"), Some("off"), Some("wharfinger::audit=trace,debug")] {
+                let log = written_as(format, text);
+                let lines: Vec<&str> = log.lines().filter(|line| line.contains("TOKEN_UNKNOWN")).collect();
+                let [line] = lines[..] else { panic!("{format:?} {text:?}: {log}") };
+                let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                assert_eq!(value["target"], AUDIT, "{line}");
+                assert_eq!((&value["reason"], &value["detail"]), (&"TOKEN_UNKNOWN".into(), &"a\n\u{1b}[31mb".into()));
+                assert!(!line.contains('\u{1b}'));
+            }
+            assert!(!written_as(format, Some("off")).contains("ours"));
+        }
     }
 
     #[test]

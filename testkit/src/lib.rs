@@ -3,7 +3,9 @@
 mod cgroup;
 mod lane;
 mod need;
+mod replay;
 
 pub use cgroup::cgroup;
 pub use lane::lane;
 pub use need::{Need, need};
+pub use replay::replay;

@@ -173,6 +173,11 @@ fn leases_go_on_when_the_leader_of_servers_with_tls_dies_under_load() {
     let args = ["lease", "--pool", "hosts", "--ttl", "1h", "--wait", "30s", "--json"];
     let kept = lease(&farm.until(follower, "a lease", &args, |output| output.status.success()));
     assert_eq!(kept["principal"], "x509:spiffe://farm/agents/7", "{kept}");
+    let trail = farm.cli(leader, "ops", &["events", "--json", "--lease", kept["id"].as_str().unwrap()]);
+    let trail: serde_json::Value = serde_json::from_slice(&trail.stdout).unwrap();
+    let caller = &trail["events"][0]["caller"];
+    assert!(caller["proof"].as_str().unwrap().starts_with("x509:spiffe://farm/agents/7#"), "{trail}");
+    assert!(["peer", "via"].iter().all(|part| caller[part].as_str().unwrap().starts_with("127.0.0.1:")), "{trail}");
     let socket = format!("unix://{}", farm.servers[follower].folder.path().join("w.sock").display());
     let mut by_socket = farm.servers[follower].command(&args);
     let by_socket = by_socket.env("WHARFINGER_SERVER", &socket).output().unwrap();
@@ -200,7 +205,7 @@ fn leases_go_on_when_the_leader_of_servers_with_tls_dies_under_load() {
                             after.fetch_add(1, Ordering::SeqCst);
                         }
                         if stop.load(Ordering::SeqCst) {
-                            return;
+                            break;
                         }
                     }
                 });

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests compare with what they see on their own clock")]
 #![allow(clippy::unwrap_used, reason = "a test that can not go on stops")]
 
+mod audit;
 mod bad_input;
 mod brake;
 mod check_connect;

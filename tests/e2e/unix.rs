@@ -28,11 +28,10 @@ tenant = "ops"
 roles = ["admin"]
 "#;
 
-/// Whether this test may become other users.
-fn is_root() -> bool {
-    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0
-        && Command::new("setpriv").arg("--version").output().is_ok();
-    need(Need::Root, root.then_some(())).is_some()
+/// Present if this test may become other users.
+fn other_users() -> Option<()> {
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    (root && Command::new("setpriv").arg("--version").output().is_ok()).then_some(())
 }
 
 fn socket(server: &Server) -> PathBuf {
@@ -72,9 +71,7 @@ fn id_of(output: &Output) -> String {
 
 #[test]
 fn each_user_of_the_socket_is_a_caller_of_its_own() {
-    if !is_root() {
-        return;
-    }
+    let Some(()) = need(Need::Root, other_users()) else { return };
     let mut server = prepared("unix_mode = \"0666\"", AUTH);
     server.spawn();
     until_up(&server);
@@ -110,9 +107,7 @@ fn each_user_of_the_socket_is_a_caller_of_its_own() {
 
 #[test]
 fn without_callers_the_mode_of_the_socket_decides_who_is_an_administrator() {
-    if !is_root() {
-        return;
-    }
+    let Some(()) = need(Need::Root, other_users()) else { return };
     let mut server = prepared("", "");
     server.spawn();
     until_up(&server);

@@ -26,6 +26,40 @@ fn the_unit_is_one() {
     assert!(unit.contains("RestartPreventExitStatus=78") && unit.contains("ExecReload=/bin/kill -HUP"));
 }
 
+/// The exposure of a unit by `systemd-analyze security`, in tenths: 0 is the least, 100 the most.
+fn exposure(unit: &str, drop_in: Option<&str>) -> Option<u32> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wharfinger.service");
+    std::fs::write(&path, unit.replace("/usr/local/bin/wharfinger", "/bin/true")).unwrap();
+    if let Some(drop_in) = drop_in {
+        let beside = folder.path().join("wharfinger.service.d");
+        std::fs::create_dir(&beside).unwrap();
+        std::fs::write(beside.join("wharfinger-local.conf"), drop_in).unwrap();
+    }
+    let output = Command::new("systemd-analyze").args(["security", "--offline=yes", "--no-pager"]).arg(&path).output();
+    let output = output.ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).to_string();
+    let (_, behind) = said.rsplit_once("wharfinger.service: ").unwrap_or_else(|| panic!("{said}"));
+    let number: String = behind.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
+    let (whole, tenths) = number.split_once('.').unwrap_or_else(|| panic!("{said}"));
+    Some(whole.parse::<u32>().unwrap() * 10 + tenths.parse::<u32>().unwrap())
+}
+
+/// A server that is taken over reaches little of its machine. With the drop-in for pools of this machine it reaches more.
+#[test]
+fn the_unit_is_a_sandbox() {
+    let unit = std::fs::read_to_string(root().join("deploy/wharfinger.service")).unwrap();
+    let local = std::fs::read_to_string(root().join("deploy/wharfinger-local.conf")).unwrap();
+    let Some(alone) = need(Need::Systemd, exposure(&unit, None)) else { return };
+    assert!(alone <= 16, "{alone} tenths");
+    let opened = exposure(&unit, Some(&local)).unwrap();
+    assert!(alone < opened && opened <= 40, "{opened} tenths");
+    // Without its sandbox it is exposed, and this test sees it.
+    let (before, _) = unit.split_once("NoNewPrivileges=yes").unwrap();
+    let bare = exposure(before, None).unwrap();
+    assert!(bare > 80, "{bare} tenths");
+}
+
 /// The manifests are what Kubernetes takes, and image, compose file, manifests and configurations agree with each other.
 #[test]
 fn what_is_for_containers_fits_together() {

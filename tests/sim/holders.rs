@@ -36,7 +36,7 @@ impl Holder {
     fn caller(&self) -> Caller {
         let (tenant, principal): (Arc<str>, Arc<str>) = (self.tenant.clone(), self.name.clone());
         let own = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
-        Caller { tenant, principal, sees: own.clone(), ends: own }
+        Caller { tenant, principal, sees: own.clone(), ends: own, proved: None }
     }
 
     pub(crate) fn asks(&self) -> Option<&LeaseRequest> {

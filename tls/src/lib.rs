@@ -18,6 +18,9 @@
 
 mod client;
 mod files;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod leaf;
 #[cfg(feature = "pki")]
 pub mod pki;

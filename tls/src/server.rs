@@ -138,6 +138,19 @@ pub enum AcceptError {
     Io(#[from] io::Error),
 }
 
+impl AcceptError {
+    /// A stable code, in SCREAMING_SNAKE_CASE.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            AcceptError::Plaintext => "PLAINTEXT",
+            AcceptError::Protocol => "NO_HTTP2",
+            AcceptError::Certificate(_) => "CERTIFICATE_REFUSED",
+            AcceptError::Handshake(_) => "HANDSHAKE_FAILED",
+            AcceptError::Io(_) => "CONNECTION_LOST",
+        }
+    }
+}
+
 impl ServerTls {
     /// Reads all files.
     ///

@@ -20,6 +20,9 @@ pub mod containment;
 mod credentials;
 mod failure;
 pub mod fence;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod job;
 mod journal;
 pub mod login;

@@ -40,6 +40,9 @@ mod clone;
 mod config;
 mod credentials;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod git;
 mod inspect;
 mod land;

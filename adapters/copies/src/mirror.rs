@@ -38,7 +38,7 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// Parses the output of `list_refs.sh`.
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut listing = Self {
             refs: BTreeMap::new(),
             default: None,

@@ -25,6 +25,9 @@ pub mod doctor;
 pub mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod launch;
 mod market_stats;
 pub mod notices;

@@ -675,6 +675,32 @@ pub struct Event {
     /// What happened, in words.
     #[prost(string, tag = "9")]
     pub detail: ::prost::alloc::string::String,
+    /// How and from where the principal called. Absent: the change is the server's own, or follows from an earlier one. Operators alone
+    /// get it.
+    #[prost(message, optional, tag = "10")]
+    pub caller: ::core::option::Option<EventCaller>,
+}
+/// How the principal of an event proved who it is, from where it called, and what allowed the call. It has no secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventCaller {
+    /// Tenant of the principal.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Kind of the proof and its public name: token:ID, x509:URI#SERIAL, unix:UID:GID, local, none. Open set.
+    #[prost(string, tag = "2")]
+    pub proof: ::prost::alloc::string::String,
+    /// Address of the caller, or unix:pid=PID.
+    #[prost(string, tag = "3")]
+    pub peer: ::prost::alloc::string::String,
+    /// Address of the server that forwarded the call.
+    #[prost(string, tag = "4")]
+    pub via: ::prost::alloc::string::String,
+    /// Names of the roles that allowed the call, with commas between.
+    #[prost(string, tag = "5")]
+    pub roles: ::prost::alloc::string::String,
+    /// Name of the method.
+    #[prost(string, tag = "6")]
+    pub method: ::prost::alloc::string::String,
 }
 /// State of a lease. Later versions may add states: see Lease for how a client survives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -1,6 +1,6 @@
 //! A lease gets a slot.
 
-use crate::state::outbox::{Call, SELF};
+use crate::state::outbox::Call;
 use crate::{Assignment, Core, EventKind, LeaseId, LeaseState, Resource, ResourceId, Selector, Subject};
 use alloc::format;
 use alloc::sync::Arc;
@@ -53,8 +53,8 @@ impl Core {
             self.touch_resource(resource, used)
         }
         let kind = if prepare { EventKind::LeasePreparing } else { EventKind::LeaseActive };
-        let actor = self.asked_just_now(id).unwrap_or_else(|| Arc::from(SELF));
-        self.event(kind, &actor, Subject::Lease(id), format!("slot {slot}, token {}", assignment.token));
+        let asked = self.asked_just_now(id);
+        self.event_of(asked, kind, Subject::Lease(id), format!("slot {slot}, token {}", assignment.token));
         if prepare {
             self.call(Call::Lease(id, op));
         }

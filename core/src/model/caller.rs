@@ -14,6 +14,25 @@ pub struct Caller {
     pub sees: Scope,
     /// The leases on which this call may act: by verb, pool and limits.
     pub ends: Scope,
+    /// How and from where it called, for the audit trail alone. `None`: no call over the network.
+    pub proved: Option<Arc<Provenance>>,
+}
+
+/// How a caller proved who it is, and from where it called, as the audit trail keeps it. It has no secret. The core decides nothing by it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Provenance {
+    /// The tenant of the caller.
+    pub tenant: Arc<str>,
+    /// The kind of the proof and its public name, such as `token:ci-7`.
+    pub proof: Arc<str>,
+    /// The address or the process of the caller.
+    pub peer: Option<Arc<str>>,
+    /// The address of the server that forwarded the call.
+    pub via: Option<Arc<str>>,
+    /// The names of the roles that allowed the call.
+    pub roles: Arc<str>,
+    /// The name of the method.
+    pub method: Arc<str>,
 }
 
 impl Caller {
@@ -24,7 +43,7 @@ impl Caller {
     pub fn sole_tenant(principal: impl Into<Arc<str>>) -> Self {
         let (tenant, principal): (Arc<str>, Arc<str>) = (Arc::from(Self::DEFAULT_TENANT), principal.into());
         let ends = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
-        Self { tenant, principal, sees: Scope::All, ends }
+        Self { tenant, principal, sees: Scope::All, ends, proved: None }
     }
 
     /// Whether a lease belongs to it.

@@ -1,7 +1,7 @@
 //! The audit trail: what an entry of it holds, and the closed set of its kinds.
 
 use crate::model::stable::stable_texts;
-use crate::{Ended, LeaseId, ResourceId, Revision, Subject, Timestamp};
+use crate::{Ended, LeaseId, Provenance, ResourceId, Revision, Subject, Timestamp};
 use alloc::sync::Arc;
 
 /// One entry: stored in the transaction of the change that it reports, and never changed.
@@ -25,6 +25,9 @@ pub struct Event {
     pub lease: Option<LeaseId>,
     /// The evidence, as text.
     pub detail: Arc<str>,
+    /// How the principal proved who it is, and from where it called. `None`: the change is the broker's own, or follows from an
+    /// earlier one.
+    pub caller: Option<Arc<Provenance>>,
 }
 
 stable_texts! {

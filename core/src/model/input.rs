@@ -133,6 +133,31 @@ pub enum Input {
     Tick,
 }
 
+impl Input {
+    /// The caller of a request. `None`: no caller made this input.
+    pub(crate) fn caller(&self) -> Option<&Caller> {
+        match self {
+            Input::Lease(request) => Some(&request.caller),
+            Input::Release { caller, .. }
+            | Input::Report { caller, .. }
+            | Input::Unreached { caller, .. }
+            | Input::Renew { caller, .. } => Some(caller),
+            Input::Admin(request) => Some(&request.caller),
+            Input::Noted { .. }
+            | Input::Provisioned { .. }
+            | Input::Prepared { .. }
+            | Input::Cleaned { .. }
+            | Input::Checked { .. }
+            | Input::Probed { .. }
+            | Input::Repaired { .. }
+            | Input::Destroyed { .. }
+            | Input::Notice(_)
+            | Input::Configure(_)
+            | Input::Tick => None,
+        }
+    }
+}
+
 /// A request for one or several leases: all or nothing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LeaseRequest {

@@ -4,8 +4,8 @@ use crate::Core;
 use crate::model::resource::Task;
 use crate::state::tables::Login;
 use crate::{
-    Batch, Effect, Event, EventKind, LeaseId, LeaseState, MachineKey, Millis, Op, PoolRow, Resource, ResourceId,
-    Revision, Subject, Work,
+    Batch, Effect, Event, EventKind, Input, LeaseId, LeaseState, MachineKey, Millis, Op, PoolRow, Provenance, Resource,
+    ResourceId, Revision, Subject, Work,
 };
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -23,6 +23,8 @@ pub(super) struct Outbox {
     pub(super) forgotten_leases: Vec<LeaseId>,
     pub(super) forgotten_resources: Vec<ResourceId>,
     pub(super) events: Vec<Event>,
+    /// The principal whose input is being taken, and how it called.
+    pub(super) caller: Option<(Arc<str>, Arc<Provenance>)>,
     pub(super) calls: Vec<Call>,
 }
 
@@ -32,6 +34,12 @@ pub(crate) enum Call {
     Resource(ResourceId, Op),
     Probe(ResourceId, Op),
     Lease(LeaseId, Op),
+}
+
+/// The caller of a request whose entry is not stored yet.
+pub(crate) struct Asked {
+    actor: Arc<str>,
+    caller: Option<Arc<Provenance>>,
 }
 
 /// The pool, resource and lease that an entry names.
@@ -82,6 +90,9 @@ impl Core {
 
     fn write(&mut self, kind: EventKind, actor: &Arc<str>, subject: Subject, about: About, detail: String) {
         let (pool, resource, lease) = about;
+        // An entry by another principal, or by the broker, follows from something else.
+        let caller = self.outbox.caller.as_ref().filter(|(principal, _)| principal == actor);
+        let caller = caller.map(|(_, proved)| proved.clone());
         self.outbox.events.push(Event {
             revision: self.revision,
             at: self.now,
@@ -92,7 +103,23 @@ impl Core {
             resource,
             lease,
             detail: Arc::from(detail),
+            caller,
         });
+    }
+
+    /// Sets the caller of the input that is being taken, whose own entries name it.
+    pub(crate) fn set_caller(&mut self, input: Option<&Input>) {
+        let caller = input.and_then(Input::caller);
+        self.outbox.caller = caller.and_then(|caller| Some((caller.principal.clone(), caller.proved.clone()?)));
+    }
+
+    /// Writes an entry for a request that is granted at once, as its caller's own.
+    pub(crate) fn event_of(&mut self, asked: Option<Asked>, kind: EventKind, subject: Subject, detail: String) {
+        let Some(Asked { actor, caller }) = asked else { return self.own_event(kind, subject, detail) };
+        self.event(kind, &actor, subject, detail);
+        if let Some(event) = self.outbox.events.last_mut() {
+            event.caller = caller;
+        }
     }
 
     /// As [`Core::event`], by the broker itself.
@@ -101,8 +128,8 @@ impl Core {
     }
 
     /// Removes the entry that a lease is queued, if it is not stored yet: one entry then reports that it
-    /// was requested and granted. Returns the principal of the request.
-    pub(crate) fn asked_just_now(&mut self, id: LeaseId) -> Option<Arc<str>> {
+    /// was requested and granted. Returns the caller of the request.
+    pub(crate) fn asked_just_now(&mut self, id: LeaseId) -> Option<Asked> {
         let seq = self.lease(id)?.seq;
         if seq <= self.outbox.base.0 {
             return None;
@@ -113,7 +140,8 @@ impl Core {
         let at = events[from..]
             .iter()
             .position(|event| event.kind == EventKind::LeaseQueued && event.subject == Subject::Lease(id))?;
-        Some(events.remove(from + at).actor)
+        let Event { actor, caller, .. } = events.remove(from + at);
+        Some(Asked { actor, caller })
     }
 
     pub(crate) fn call(&mut self, call: Call) {

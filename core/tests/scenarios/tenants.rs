@@ -4,14 +4,14 @@ use crate::world::{World, inventory, lease_on_copy, made_at_will, mangled, want}
 use std::sync::Arc;
 use wharfinger_core::{
     AdminRequest, AdminVerb, Caller, Event, EventKind, Input, LeaseId, LeaseRequest, MachineName, Millis, Outcome,
-    PoolConfig, Pools, Reason, Rejection, RejectionKind, Reply, Scope, Selector, Within,
+    PoolConfig, Pools, Provenance, Reason, Rejection, RejectionKind, Reply, Scope, Selector, Within,
 };
 
 /// An agent: it sees and ends its own leases.
 fn agent(tenant: &str, principal: &str) -> Caller {
     let (tenant, principal): (Arc<str>, Arc<str>) = (Arc::from(tenant), Arc::from(principal));
     let own = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
-    Caller { tenant, principal, sees: own.clone(), ends: own }
+    Caller { tenant, principal, sees: own.clone(), ends: own, proved: None }
 }
 
 /// One that sees and ends the leases of its tenant.
@@ -22,6 +22,7 @@ fn lead(tenant: &str) -> Caller {
         principal: Arc::from("lead"),
         sees: Scope::Tenant(all.clone()),
         ends: Scope::Tenant(all),
+        proved: None,
     }
 }
 
@@ -338,4 +339,47 @@ fn a_holder_whose_rules_do_not_allow_a_call_is_told_so_and_nothing_changes() {
         w.step(input).unwrap();
     }
     assert_eq!(w.state(lease), "RELEASED");
+}
+
+#[test]
+fn an_entry_has_the_proof_of_the_caller_whose_input_it_is_and_no_other_has() {
+    let by = |name: &str, method: &str| {
+        let proved = Provenance {
+            tenant: Arc::from("a"),
+            proof: Arc::from(format!("token:{name}")),
+            peer: Some(Arc::from("10.0.0.9:1")),
+            via: None,
+            roles: Arc::from("agent"),
+            method: Arc::from(method),
+        };
+        Caller { proved: Some(Arc::new(proved)), ..agent("a", name) }
+    };
+    let mut w = World::new(vec![PoolConfig { slots: 2, ..inventory("hosts", &["h1"]) }]);
+    let mut events = Vec::new();
+    // It waits for the host to be made.
+    let first = ask(&mut w, &by("x", "Lease"), "1").unwrap();
+    events.extend(w.last.events.clone());
+    w.all_works();
+    assert_eq!(w.state(first), "ACTIVE");
+    events.extend(w.last.events.clone());
+    // Two inputs in one commit: one that is granted at once, and an end by another caller.
+    let request = LeaseRequest { request_id: Arc::from("2"), caller: by("y", "Lease"), ..want("hosts") };
+    w.core.step(w.now, Input::Lease(request)).unwrap();
+    let (outcome, note) = (Outcome::Ok, Arc::from(""));
+    let released = Input::Release { lease: first, caller: by("x", "Release"), outcome, note, hold: None };
+    w.core.step(w.now, released).unwrap();
+    events.extend(w.core.take_batch().events);
+    let mut found = Vec::new();
+    for event in &events {
+        match &event.caller {
+            Some(caller) => {
+                assert_eq!(*caller.proof, format!("token:{}", event.actor), "{event:?}");
+                found.push((event.actor.to_string(), caller.method.to_string()));
+            }
+            None => assert_eq!(&*event.actor, "wharfinger", "{event:?}"),
+        }
+    }
+    let pair = |who: &str, method: &str| (who.to_string(), method.to_string());
+    assert_eq!(found, [pair("x", "Lease"), pair("y", "Lease"), pair("x", "Release")], "{events:#?}");
+    assert!(events.iter().any(|event| event.caller.is_none()), "the broker's own");
 }

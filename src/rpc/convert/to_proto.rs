@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, ItemView, Lease, LeaseState,
-    Millis, Order, Outcome, PoolCounters, PoolView, Reading, ResourceState, Revision, Scope, SeenResource, Selector,
-    Subject, Texts, Timestamp, WorkFailure,
+    Millis, Order, Outcome, PoolCounters, PoolView, Provenance, Reading, ResourceState, Revision, Scope, SeenResource,
+    Selector, Subject, Texts, Timestamp, WorkFailure,
 };
 
 /// A lease for a reader of this scope, without its credentials.
@@ -335,6 +335,19 @@ pub(crate) fn event(event: StoredEvent, clock: Reading) -> pb::Event {
         resource_id: event.resource.map(|id| id.to_string()).unwrap_or_default(),
         lease_id: event.lease.map(|id| id.to_string()).unwrap_or_default(),
         detail: event.detail,
+        caller: event.caller.as_deref().map(provenance),
+    }
+}
+
+fn provenance(caller: &Provenance) -> pb::EventCaller {
+    let text = |part: &Option<Arc<str>>| part.as_deref().unwrap_or_default().to_owned();
+    pb::EventCaller {
+        tenant: caller.tenant.to_string(),
+        proof: caller.proof.to_string(),
+        peer: text(&caller.peer),
+        via: text(&caller.via),
+        roles: caller.roles.to_string(),
+        method: caller.method.to_string(),
     }
 }
 

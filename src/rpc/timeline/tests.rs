@@ -167,6 +167,7 @@ fn over(entries: &[Entry]) -> Handle {
         resource: *resource,
         lease: None,
         detail: "".into(),
+        caller: None,
     });
     let revision = Revision(entries.len() as u64);
     let batch = Batch { revision, events: events.collect(), ..Batch::default() };

@@ -81,7 +81,7 @@ pub(super) static COMMIT: LazyLock<Arc<str>> = LazyLock::new(|| {
         text,
         ", put_events AS (INSERT INTO events ({columns}) SELECT new.revision, new.ordinal + CASE WHEN new.revision <= $4 \
          THEN (SELECT coalesce(max(old.ordinal) + 1, 0) FROM events AS old WHERE old.revision = new.revision) ELSE 0 END, \
-         new.at, new.kind, new.actor, new.subject, new.pool, new.resource, new.lease, new.detail FROM {events} \
+         new.at, new.kind, new.actor, new.subject, new.pool, new.resource, new.lease, new.detail, new.caller FROM {events} \
          AS new ({columns}) {passed})",
         columns = event_columns!()
     );
@@ -217,7 +217,7 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script for each version, forward only.
-pub(super) const MIGRATIONS: [&str; 7] = [
+pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
@@ -225,6 +225,7 @@ pub(super) const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/postgres/0005_tenant.sql"),
     include_str!("../migrations/postgres/0006_machines.sql"),
     include_str!("../migrations/postgres/0007_evidence.sql"),
+    include_str!("../migrations/postgres/0008_audit.sql"),
 ];
 
 /// The first schema version without credentials.

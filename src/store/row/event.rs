@@ -1,11 +1,11 @@
 //! The table of the audit trail.
 
-use super::encode::{Id, Int, Text};
+use super::encode::{Id, Int, Json, Text};
 use super::intern::Interner;
 use super::{Columns, Sink};
 use crate::store::{StoreError, StoredEvent};
 use std::sync::Arc;
-use wharfinger_core::{Event, LeaseId, ResourceId, Revision, Subject, Timestamp};
+use wharfinger_core::{Event, LeaseId, Provenance, ResourceId, Revision, Subject, Timestamp};
 
 table! {
     "events" as EVENT;
@@ -22,6 +22,7 @@ table! {
     resource: Id = event.resource;
     lease: Id = event.lease;
     detail: Text = event.detail;
+    caller: Json = event.caller;
 }
 
 /// An entry of the audit trail in columns.
@@ -36,6 +37,7 @@ struct EventColumns<'e> {
     resource: Option<ResourceId>,
     lease: Option<LeaseId>,
     detail: &'e Arc<str>,
+    caller: Option<Arc<Provenance>>,
 }
 
 /// The pool, resource and lease by which an entry of the audit trail is found: those that it names, and its subject.
@@ -71,6 +73,7 @@ pub(in crate::store) fn encode_event(event: &Event, ordinal: i64, sink: &mut imp
         resource: about.resource,
         lease: about.lease,
         detail: &event.detail,
+        caller: event.caller.clone(),
     };
     write(&columns, sink);
 }

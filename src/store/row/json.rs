@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    AtRisk, CauseChain, Hold, Link, Reason, ResourceId, Source, Subject, Timestamp, Weight, WorkFailure,
+    AtRisk, CauseChain, Hold, Link, Provenance, Reason, ResourceId, Source, Subject, Timestamp, Weight, WorkFailure,
 };
 
 /// A value with a mirror in JSON.
@@ -106,6 +106,32 @@ pub(super) struct DetailJson {
     pub(super) held: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) until: Option<i64>,
+}
+
+/// How the caller of a change proved who it is.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CallerJson {
+    pub(super) tenant: Arc<str>,
+    pub(super) proof: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) peer: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) via: Option<Arc<str>>,
+    pub(super) roles: Arc<str>,
+    pub(super) method: Arc<str>,
+}
+
+impl JsonColumn for Option<Arc<Provenance>> {
+    type Json = CallerJson;
+    fn to_json(&self) -> Option<CallerJson> {
+        let Provenance { tenant, proof, peer, via, roles, method } = Provenance::clone(self.as_deref()?);
+        Some(CallerJson { tenant, proof, peer, via, roles, method })
+    }
+    fn from_json(json: Option<CallerJson>) -> Result<Self, String> {
+        Ok(json.map(|CallerJson { tenant, proof, peer, via, roles, method }| {
+            Arc::new(Provenance { tenant, proof, peer, via, roles, method })
+        }))
+    }
 }
 
 impl JsonColumn for Option<EndedJson> {

@@ -46,7 +46,7 @@ pub(super) const PUT_LATE_EVENT: &str = concat!(
     "INSERT INTO events (",
     event_columns!(),
     ") SELECT ?1, (SELECT coalesce(max(ordinal), -1) + 1 FROM events WHERE revision = ?1) + ?2, \
-     ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10"
+     ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11"
 );
 
 pub(super) const PUT_POOL: &str =
@@ -152,7 +152,7 @@ pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 pub(super) const OURS: u32 = 0x5748_4647;
 
 /// One script for each version, forward only. Each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 7] = [
+pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
     include_str!("../migrations/sqlite/0003_feed.sql"),
@@ -160,6 +160,7 @@ pub(super) const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/sqlite/0005_tenant.sql"),
     include_str!("../migrations/sqlite/0006_machines.sql"),
     include_str!("../migrations/sqlite/0007_evidence.sql"),
+    include_str!("../migrations/sqlite/0008_audit.sql"),
 ];
 
 /// All statements but the migrations, so that a test can prepare each of them.

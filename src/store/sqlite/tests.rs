@@ -167,7 +167,7 @@ async fn rows_of_another_leader_do_not_hide_that_it_leads() {
     let mut other = open::writer(&path).connect().await.unwrap();
     for text in [
         "UPDATE meta SET epoch = epoch + 1, revision = 2",
-        "INSERT INTO events SELECT 2, ordinal, at, kind, actor, subject, pool, resource, lease, detail FROM events",
+        "INSERT INTO events SELECT 2, ordinal, at, kind, actor, subject, pool, resource, lease, detail, caller FROM events",
     ] {
         sqlx::query(text).execute(&mut other).await.unwrap();
     }

@@ -1,0 +1,22 @@
+//! What the audit trail keeps of the caller of a change.
+
+use super::{Identity, Verb};
+use wharfinger_core::Provenance;
+
+/// How a caller proved who it is, from where it called, by which verb, and which of its roles have that verb. It has no secret.
+pub(crate) fn provenance(identity: &Identity, verb: Verb) -> Provenance {
+    let names: Vec<&str> = identity
+        .roles
+        .iter()
+        .filter(|role| role.rules.iter().any(|rule| rule.verbs.has(verb)))
+        .map(|role| &*role.name)
+        .collect();
+    Provenance {
+        tenant: identity.tenant.clone(),
+        proof: identity.proof.text().into(),
+        peer: identity.peer.clone(),
+        via: identity.via.clone(),
+        roles: names.join(",").into(),
+        method: verb.method().into(),
+    }
+}

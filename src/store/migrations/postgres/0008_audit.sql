@@ -1,0 +1,3 @@
+-- How the principal of an entry proved who it is, from where it called, and what allowed it. Entries of before have none.
+
+ALTER TABLE events ADD COLUMN caller text; -- {"tenant": …, "proof": …, "peer": …, "via": …, "roles": …, "method": …}
