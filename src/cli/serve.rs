@@ -13,7 +13,7 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
-use crate::rpc::{AnswerSources, CredentialSources, RpcLimits};
+use crate::rpc::{AnswerSources, CredentialSources, Quotas, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::{self, Format};
 use clap::Args;
@@ -53,6 +53,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
             // A server that follows answers holders, too.
             set_credentials(&parts.credentials, &loaded.adapters);
             set_trust(&parts.trust, &loaded)?;
+            parts.quotas.set(loaded.tenants.clone());
             match super::follow::wait(ui, args, loaded, &cluster, listener, parts.sources(), &mut signals).await? {
                 Waited::Stopped => return Ok(Exit::Ok),
                 Waited::Again => return Ok(Exit::Again),
@@ -147,11 +148,17 @@ struct Parts {
     credentials: CredentialSources,
     adapters: Shared,
     trust: Trust,
+    quotas: Quotas,
 }
 
 impl Parts {
     fn new() -> Self {
-        Self { credentials: CredentialSources::default(), adapters: Shared::new(), trust: Trust::everyone() }
+        Self {
+            credentials: CredentialSources::default(),
+            adapters: Shared::new(),
+            trust: Trust::everyone(),
+            quotas: Quotas::default(),
+        }
     }
 
     fn sources(&self) -> AnswerSources {
@@ -160,6 +167,7 @@ impl Parts {
             weather: Arc::new(move || adapters.spot_stats()),
             credentials: self.credentials.clone(),
             trust: self.trust.clone(),
+            quotas: self.quotas.clone(),
         }
     }
 }
@@ -231,6 +239,7 @@ impl Running {
         take_traits(&mut loaded.pools, |pool| made.get(pool));
         set_credentials(&parts.credentials, &loaded.adapters);
         set_trust(&parts.trust, &loaded)?;
+        parts.quotas.set(loaded.tenants.clone());
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -239,7 +248,7 @@ impl Running {
         let engine_stop = CancellationToken::new();
         let config = EngineConfig {
             store: store.clone(),
-            pools: loaded.pools.clone(),
+            configuration: loaded.configuration(),
             limits: loaded.limits.clone(),
             adapters: adapters.clone(),
             effects: EffectLimits::default(),
@@ -352,15 +361,17 @@ impl Running {
             }
         };
         self.handle
-            .configure(loaded.pools.clone(), change)
+            .configure(loaded.configuration(), change)
             .await
             .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
         self.made.extend(made);
         set_trust(&self.parts.trust, &loaded)?;
+        self.parts.quotas.set(loaded.tenants.clone());
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }
         self.loaded.pools = loaded.pools;
+        self.loaded.tenants = loaded.tenants;
         self.loaded.adapters = loaded.adapters;
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::problem::Problems;
 use super::reader::check_label_name;
 use super::store::{self, StoreConfig};
 use super::tables;
+use super::tenant;
 use super::tls::{self, Tls};
 use super::types::{File, PoolSection};
 use crate::adapters::{self, AdapterConfig, Kind};
@@ -17,7 +18,7 @@ use std::path::Path;
 use toml::Spanned;
 use wharfinger_adapter::containment::{Containment, Limits};
 use wharfinger_adapter::settings::{closest, is_name};
-use wharfinger_core::Millis;
+use wharfinger_core::{Millis, Tenants};
 use wharfinger_tls::ClientAuth;
 
 /// The default address of the API.
@@ -33,6 +34,7 @@ pub(crate) struct Checked {
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
     pub(crate) auth: Option<Callers>,
+    pub(crate) tenants: Tenants,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
     pub(crate) pools: Vec<Option<AdapterConfig>>,
 }
@@ -48,6 +50,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), problems),
         tls,
         auth: auth::check(&file.auth, asks, problems),
+        tenants: tenant::check(&file.tenants, &file.auth, problems),
         store,
         pools: Vec::new(),
     };

@@ -17,6 +17,7 @@ mod reader;
 mod size;
 mod store;
 mod tables;
+mod tenant;
 mod tls;
 mod types;
 

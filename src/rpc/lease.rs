@@ -30,13 +30,16 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let identity = principal::identity(&request)?;
         let caller = identity.caller();
         let (input, wait) = convert::lease(request.get_ref(), caller.clone())?;
+        self.0.count_request(&caller)?;
         // Before the request is submitted: a caller that is refused here has no lease in the queue.
+        let stay = if wait.is_zero() { None } else { Some(self.0.sources.quotas.stay(&caller.tenant)?) };
         let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
         let deadline = Instant::now() + wait;
         let mut leases = self.0.within(async { leases_of(self.0.submit(input).await?) }).await?;
         if place.is_some() && !settled(&leases) {
             leases = self.wait(leases, &identity, deadline).await?;
         }
+        drop((stay, place));
         let mut told = Vec::with_capacity(leases.len());
         for lease in &leases {
             told.push(self.0.tell(lease, &caller).await.map_err(RpcError::from)?);
@@ -87,7 +90,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         if self.0.stop.is_cancelled() {
             return Err(RpcError::Stopping.into());
         }
-        let place = self.0.watches.enter_stay("watches")?;
+        let place = (self.0.watches.enter_stay("watches")?, self.0.sources.quotas.stay(&identity.caller().tenant)?);
         let (out, stream) = mpsc::channel(watch::CHANNEL);
         let (source, stop) = (self.0.clone(), self.0.stop.clone());
         self.0.tasks.spawn(async move {

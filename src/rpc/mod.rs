@@ -8,6 +8,7 @@
 //! * `status`: the only map from errors to statuses.
 //! * `principal`: gives each call its identity (`auth`), and refuses methods that its roles may not call.
 //! * `limits`: concurrency limits; excess calls are refused, never queued.
+//! * `quota`: the rate and the watches of each tenant.
 //! * `about`: version, limits and features of the server.
 //! * `lease`, `admin`, `watch`: the services.
 //! * `timeline`: one story from many entries of the audit trail.
@@ -27,6 +28,7 @@ mod health;
 mod lease;
 mod limits;
 mod principal;
+mod quota;
 mod server;
 mod source;
 mod status;
@@ -45,6 +47,7 @@ pub use connection::Port;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
 pub use limits::RpcLimits;
+pub use quota::Quotas;
 pub use server::{ServeError, serve};
 pub use status::{DOMAIN, RpcError};
 #[cfg(test)]

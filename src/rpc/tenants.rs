@@ -119,7 +119,7 @@ async fn world(max: u32, slots: u32, callers: &[Who]) -> (World, Vec<Bearer>) {
     let pools = vec![pool_config(max, slots, TRAITS)];
     let config = EngineConfig {
         store: Arc::new(store.clone()),
-        pools: pools.clone(),
+        configuration: pools.clone().into(),
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
@@ -133,7 +133,7 @@ async fn world(max: u32, slots: u32, callers: &[Who]) -> (World, Vec<Bearer>) {
     let max_age = Duration::from_secs(60);
     let follows = engine::follow(engine::FollowConfig {
         store: Arc::new(store.clone()),
-        pools,
+        configuration: pools.into(),
         limits: Limits::default(),
         max_age,
     });

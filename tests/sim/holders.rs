@@ -167,6 +167,7 @@ impl Holder {
             replace: rng.chance(400),
             work: rng.chance(700).then(|| Arc::from(format!("work {}", rng.below(6)))),
             avoid: Vec::new(),
+            total: None,
         }
     }
 }

@@ -38,7 +38,9 @@ impl Core {
             lease.state = if prepare {
                 LeaseState::Preparing { assignment, op }
             } else {
-                lease.expires_at = child.is_none().then(|| now.after(ttl));
+                if child.is_none() {
+                    lease.begin(now);
+                }
                 LeaseState::Active { assignment, since: now, access }
             };
         });

@@ -28,6 +28,8 @@ pub struct Lease {
     pub seq: u64,
     /// When its TTL runs out; `None` until it is active.
     pub expires_at: Option<Timestamp>,
+    /// No renewal goes beyond this; `None` until it is active, and where its life has no limit.
+    pub expires_at_most: Option<Timestamp>,
     /// How many times it was sent back to the queue.
     pub attempts: u32,
     /// Number of delays because a remote or a provider was down.
@@ -59,6 +61,7 @@ impl Lease {
             created_at: at,
             seq,
             expires_at: None,
+            expires_at_most: None,
             attempts: 0,
             delays: 0,
             not_before: None,
@@ -94,6 +97,14 @@ impl Lease {
     /// Whether a repetition of its request is answered with it, and its group.
     pub(crate) fn is_of_request(&self) -> bool {
         self.spec.child.is_none() && self.spec.replaces.is_none() && self.spec.index == 0
+    }
+
+    /// Its TTL and its life begin.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        let most = self.spec.total.map(|total| now.after(total));
+        let until = now.after(self.spec.ttl);
+        self.expires_at_most = most;
+        self.expires_at = Some(most.map_or(until, |most| until.min(most)));
     }
 
     /// Whether it is over for its holder.
@@ -143,6 +154,8 @@ pub struct LeaseSpec {
     pub replaces: Option<LeaseId>,
     /// The holder's name of the work: failures of the same work are compared.
     pub work: Option<Arc<str>>,
+    /// Maximum life from when it is active.
+    pub total: Option<Millis>,
 }
 
 impl LeaseSpec {

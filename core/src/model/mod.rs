@@ -14,5 +14,6 @@ pub(crate) mod output;
 pub(crate) mod pool;
 pub(crate) mod resource;
 pub(crate) mod stable;
+pub(crate) mod tenant;
 pub(crate) mod time;
 pub(crate) mod view;

@@ -1,6 +1,7 @@
 //! Answers about the state, for people.
 
 mod explain;
+mod line;
 mod places;
 mod view;
 

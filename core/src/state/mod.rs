@@ -14,19 +14,21 @@ mod replica;
 mod resources;
 mod slots;
 pub(crate) mod tables;
+pub(crate) mod tenants;
 mod timers;
 mod works;
 
 use crate::lifecycle::Consequences;
 use crate::policy::brake::Domain;
-use crate::{GroupId, LeaseId, Limits, Machine, MachineKey, Op, ResourceId, Revision, Timestamp};
+use crate::{GroupId, LeaseId, Limits, Machine, MachineKey, Op, ResourceId, Revision, Tenants, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use intern::Intern;
 use outbox::Outbox;
-use queue::Queue;
+use queue::{Party, Queue};
 use tables::{LeaseEntry, Pool, ResourceEntry};
+use tenants::Held;
 use timers::Timer;
 
 /// The tenant and the id of a request: tenants choose their ids on their own.
@@ -49,6 +51,11 @@ pub struct Core {
     pools: BTreeMap<Arc<str>, Pool>,
     /// Names in the order of the configuration, then those removed from it of which something is left.
     order: Vec<Arc<str>>,
+    tenants: Arc<Tenants>,
+    /// The slots of each tenant that holds some.
+    held: BTreeMap<Arc<str>, Held>,
+    /// When the patience of a party began anew, by pool; not stored.
+    patience: BTreeMap<Party, BTreeMap<Arc<str>, Timestamp>>,
     /// Machines on which operators gave orders.
     machines: BTreeMap<MachineKey, Arc<Machine>>,
     leases: BTreeMap<LeaseId, LeaseEntry>,
