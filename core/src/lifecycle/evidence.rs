@@ -2,7 +2,7 @@
 //! failures are improbable. The test itself: `policy/evidence.rs`.
 
 use crate::lifecycle::Consequence;
-use crate::policy::evidence::ONE;
+use crate::policy::evidence::{FEWEST, ONE};
 use crate::state::outbox::SELF;
 use crate::{
     Core, EventKind, Fault, Hold, Lease, LeaseId, Link, Millis, Reason, Record, Resource, ResourceId, Source, Stage,
@@ -172,6 +172,20 @@ impl Core {
         failures.iter().filter(|f| *f.work == *work && f.weight == weight).map(|f| f.lease).collect()
     }
 
+    /// Whether all that counts against a resource comes from one of several tenants, and is too little for that: a tenant
+    /// alone needs twice as many failures.
+    fn is_accused_by_one(&self, id: ResourceId) -> bool {
+        if self.tenants().is_empty() {
+            return false;
+        }
+        let failures = self.resource(id).map(|row| row.failures.as_slice()).unwrap_or_default();
+        let against: Vec<LeaseId> =
+            failures.iter().filter(|failure| counts(failure)).map(|failure| failure.lease).collect();
+        let mut tenants = against.iter().map(|lease| self.lease(*lease).map(|lease| &lease.spec.tenant));
+        let first = tenants.next().flatten();
+        first.is_some() && tenants.all(|tenant| tenant == first) && (against.len() as u64) < 2 * FEWEST
+    }
+
     /// Whether the failures on a resource are improbable beside those of the others, by the rates of this kind.
     fn convicted(&self, id: ResourceId, learned: bool) -> bool {
         let Some(row) = self.resource(id) else { return false };
@@ -194,6 +208,9 @@ impl Core {
     pub(super) fn consider_apart(&mut self, id: ResourceId) -> bool {
         if !self.convicted(id, false) && !self.has_relapsed(id) {
             self.consider_common_cause(id);
+            return false;
+        }
+        if self.is_accused_by_one(id) {
             return false;
         }
         let Some(row) = self.resource(id).cloned() else { return false };

@@ -123,6 +123,16 @@ impl Core {
             Ended::Released { outcome: Outcome::Failed, note, .. } if policy.after_failed => {
                 (Reason::HolderFailed, worded("the work failed", note), Source::Holder)
             }
+            // A tenant alone does not take a machine from others: a check decides.
+            Ended::Released { outcome: Outcome::Tainted, note, .. }
+                if self.is_shared(assignment.resource, &lease.spec.tenant) =>
+            {
+                (
+                    Reason::HolderFailed,
+                    worded("a holder says that it is mangled, and others use it", note),
+                    Source::Holder,
+                )
+            }
             Ended::Released { outcome: Outcome::Tainted, note, .. } => {
                 (Reason::HolderTainted, worded("the holder says that it is mangled", note), Source::Holder)
             }

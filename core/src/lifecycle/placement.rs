@@ -41,6 +41,7 @@ impl Core {
             self.look_at_the_rest(&mut round, line.open());
         }
         self.give_way(&round);
+        self.replace_between_tenants(&round);
         self.demand(round, &keys, pools)
     }
 
@@ -59,6 +60,15 @@ impl Core {
             self.grant(*lease, resource);
             let free = self.entry(&resource).map_or(0, |entry| entry.counted.free);
             round.matching.set_room(Seat::Free(resource), free);
+        }
+    }
+
+    /// Removes unused resources that another tenant used last: others are made in their stead.
+    fn replace_between_tenants(&mut self, round: &Round) {
+        for id in &round.replaced {
+            let link =
+                self.policy_link(*id, "another tenant waits for it, and its pool has reuse_across_tenants = false");
+            self.bring_about(Consequence::remove(*id, alloc::vec![link]));
         }
     }
 

@@ -1,6 +1,6 @@
 //! A lease as it is stored and served.
 
-use crate::{CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Scope, Selector, Timestamp};
+use crate::{Caller, CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Scope, Selector, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -160,8 +160,13 @@ pub struct LeaseSpec {
 
 impl LeaseSpec {
     /// The key of the same work: the holder's name of it; failing that, the parameters for the adapter; failing
-    /// that, the holder.
+    /// that, the holder. Works of different tenants are different.
     pub fn work_key(&self) -> Arc<str> {
+        let own = self.own_work_key();
+        if *self.tenant == *Caller::DEFAULT_TENANT { own } else { Arc::from(alloc::format!("{}/{own}", self.tenant)) }
+    }
+
+    fn own_work_key(&self) -> Arc<str> {
         if let Some(work) = &self.work {
             return work.clone();
         }

@@ -14,7 +14,7 @@ use crate::policy::matching::Matching;
 use crate::state::queue::{ClassKey, Party, Stand, Want};
 use crate::state::tables::{Pool, ResourceEntry};
 use crate::{Lease, LeaseId, Resource, ResourceId, ResourceState, Selector};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -44,6 +44,10 @@ pub(crate) struct Round {
     /// Claims of leases that wait, and what each wants.
     pub(crate) waiting: Vec<(usize, Want)>,
     pub(crate) looked: BTreeMap<ClassKey, Looked>,
+    /// Hosts that are emptied for a tenant: no other one gets a slot of them.
+    pub(crate) emptied: BTreeMap<ResourceId, Arc<str>>,
+    /// Unused resources that are replaced, since another tenant than the one that waits used them.
+    pub(crate) replaced: BTreeSet<ResourceId>,
 }
 
 /// What a round has seen of a class.
@@ -124,7 +128,7 @@ impl Core {
             };
             // A single lease that has no first choice has no other, unless those before it can move.
             let options = if leases.len() > 1 || contended {
-                self.options(lease, want, limit, &mut own_wish)
+                self.options(round, lease, want, limit, &mut own_wish)
             } else {
                 Vec::new()
             };
@@ -150,7 +154,8 @@ impl Core {
             return Look::Served(found);
         }
         let has = |claim: &Option<usize>| claim.is_some_and(|claim| round.matching.missing(claim) == 0);
-        let has = claims.iter().map(has).collect();
+        let has: Vec<bool> = claims.iter().map(has).collect();
+        self.make_way(round, key, &at.party, &has);
         let looked = round.looked.entry(key.clone()).or_default();
         looked.waiters += 1;
         *looked.lanes.entry((at.party.clone(), at.place.0)).or_default() += 1;
@@ -186,7 +191,7 @@ impl Core {
                 let used = round.matching.used(&Seat::Free(entry.row.id));
                 entry.counted.free.saturating_sub(used + taken.get(&entry.row.id).copied().unwrap_or(0))
             };
-            match self.best(lease, want, spare, own_wish) {
+            match self.best(round, lease, want, spare, own_wish) {
                 Some(resource) => {
                     *taken.entry(resource).or_default() += 1;
                     found.push(resource);
@@ -205,19 +210,25 @@ impl Core {
     /// The best resource with a spare slot for a lease. `own_wish`: there are some, but not for it.
     fn best(
         &self,
+        round: &Round,
         lease: &Lease,
         want: &Want,
         spare: impl Fn(&ResourceEntry) -> u32,
         own_wish: &mut bool,
     ) -> Option<ResourceId> {
         let (mut good, mut risky, mut second) = (None, None, None);
+        let mut whole = None;
         let mut unfit = false;
         self.candidates(lease, want, |entry| {
             if spare(entry) == 0 {
                 return true;
             }
             let id = entry.row.id;
-            match self.fit(lease, &entry.row) {
+            match self.fit(round, lease, &entry.row) {
+                Fit::Good if self.is_preferred(lease, &entry.row) == Some(false) => {
+                    whole = whole.or(Some(id));
+                    return true;
+                }
                 Fit::Good => good = Some(id),
                 Fit::Risky(false) => risky = risky.or(Some(id)),
                 Fit::Avoided => second = second.or(Some(id)),
@@ -226,6 +237,7 @@ impl Core {
             unfit |= good.is_none();
             good.is_none()
         });
+        let good = good.or(whole);
         if good.is_some() {
             return good;
         }
@@ -237,11 +249,18 @@ impl Core {
 
     /// Resources with free slots that may serve a lease, best first, with their free slots; not many more than `limit`.
     /// `own_wish`: others would be among them, but not for this lease.
-    fn options(&self, lease: &Lease, want: &Want, limit: usize, own_wish: &mut bool) -> Vec<(ResourceId, u32)> {
+    fn options(
+        &self,
+        round: &Round,
+        lease: &Lease,
+        want: &Want,
+        limit: usize,
+        own_wish: &mut bool,
+    ) -> Vec<(ResourceId, u32)> {
         let (mut good, mut risky, mut second) = (Vec::new(), Vec::new(), Vec::new());
         self.candidates(lease, want, |entry| {
             let option = (entry.row.id, entry.counted.free);
-            let fit = self.fit(lease, &entry.row);
+            let fit = self.fit(round, lease, &entry.row);
             *own_wish |= !matches!(fit, Fit::Good);
             match fit {
                 Fit::Good => good.push(option),
@@ -275,7 +294,10 @@ impl Core {
         }
     }
 
-    fn fit(&self, lease: &Lease, row: &Resource) -> Fit {
+    fn fit(&self, round: &Round, lease: &Lease, row: &Resource) -> Fit {
+        if self.is_anothers(round, lease, row) {
+            return Fit::Never;
+        }
         if self.too_many_siblings(lease.spec.child, row.id) {
             return Fit::Never;
         }
@@ -345,7 +367,7 @@ impl Core {
         }
     }
 
-    fn could_grow(&self, want: &Want) -> bool {
+    pub(crate) fn could_grow(&self, want: &Want) -> bool {
         // One that failed to be made before may fail for ever.
         let hope = |id: &ResourceId| {
             self.resource(*id).is_some_and(|row| matches!(row.state, ResourceState::Provisioning { attempt: 0, .. }))

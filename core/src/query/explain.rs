@@ -2,6 +2,7 @@
 
 use crate::Core;
 use crate::policy::capacity::Extent;
+use crate::policy::scheduler::Round;
 use crate::query::places::more_slots;
 use crate::state::queue::Want;
 use crate::state::tables::Pool;
@@ -273,6 +274,16 @@ impl Core {
             return;
         }
         let states = self.states(pool, want);
+        let anothers = |id: &crate::ResourceId| {
+            self.resource(*id).is_some_and(|row| self.is_anothers(&Round::default(), lease, row))
+        };
+        if states.free > 0 && pool.free.iter().any(|(_, id)| anothers(id)) {
+            add(
+                BlockerCode::Isolated,
+                String::from("what is free is on a host that another tenant uses, or was used by another one"),
+                "wait: a host is emptied, or a resource replaced, when it is the turn of this request",
+            );
+        }
         if states.free > 0 && lease.avoid.iter().any(|id| pool.free.iter().any(|(_, free)| free == id)) {
             add(
                 BlockerCode::Avoided,

@@ -1,6 +1,7 @@
 //! The rows, their indices, and what goes out next. Fields are private to this folder: all others read them by the
 //! methods of `read.rs`, and change them by named transitions, each of which keeps rows, indices and outbox in step.
 
+mod accusers;
 mod counts;
 mod domains;
 pub(crate) mod intern;
@@ -68,6 +69,8 @@ pub struct Core {
     by_work: BTreeMap<Arc<str>, works::Met>,
     /// Resources that were lost or mangled under a work, by work; not stored.
     lost_under: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
+    /// Reports of each machine by tenants that share it; not stored.
+    accusers: BTreeMap<(ResourceId, Arc<str>), accusers::Reports>,
     /// Reports of each lease: when its present period began, and the reports in it. Not stored.
     reports: BTreeMap<LeaseId, (Timestamp, u32)>,
     /// All probed hosts as one failure domain.

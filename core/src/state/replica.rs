@@ -32,6 +32,7 @@ impl Core {
             by_revision: BTreeMap::new(),
             by_work: BTreeMap::new(),
             lost_under: BTreeMap::new(),
+            accusers: BTreeMap::new(),
             reports: BTreeMap::new(),
             network: crate::policy::brake::Domain::default(),
             heard_since: now,

@@ -8,6 +8,7 @@ mod brake;
 mod clock;
 mod drydock;
 mod groups;
+mod isolation;
 mod kept;
 mod life;
 mod line;
