@@ -92,7 +92,7 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         things: Things::default(),
         provider: Provider::default(),
         oracle: Oracle::default(),
-        holders: (0..rng.between(3, 10) as usize).map(Holder::new).collect(),
+        holders: (0..rng.between(3, 10) as usize).map(|n| Holder::new(n, seed)).collect(),
         due: BTreeMap::new(),
         number: 0,
         pools: first_pools.clone(),

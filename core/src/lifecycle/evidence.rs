@@ -2,7 +2,7 @@
 //! failures are improbable. The test itself: `policy/evidence.rs`.
 
 use crate::lifecycle::Consequence;
-use crate::policy::evidence::{FEWEST, ONE};
+use crate::policy::evidence::ONE;
 use crate::state::outbox::SELF;
 use crate::{
     Core, EventKind, Fault, Hold, Lease, LeaseId, Link, Millis, Reason, Record, Resource, ResourceId, Source, Stage,
@@ -172,18 +172,20 @@ impl Core {
         failures.iter().filter(|f| *f.work == *work && f.weight == weight).map(|f| f.lease).collect()
     }
 
-    /// Whether all that counts against a resource comes from one of several tenants, and is too little for that: a tenant
-    /// alone needs twice as many failures.
+    /// Whether all that counts against a resource comes from one of several tenants, and half of it would be too little: a
+    /// tenant alone needs twice as many failures.
     fn is_accused_by_one(&self, id: ResourceId) -> bool {
-        if self.tenants().is_empty() {
+        let Some(row) = self.resource(id).filter(|row| row.evidence.trial.is_none()) else { return false };
+        let Some(pool) = self.pool_entry(&row.pool).filter(|_| !self.tenants().is_empty()) else { return false };
+        let against = row.failures.iter().filter(|failure| counts(failure)).map(|failure| failure.lease);
+        let mut tenants = against.map(|lease| self.lease(lease).map(|lease| &lease.spec.tenant));
+        let first = tenants.next().flatten();
+        if first.is_none() || !tenants.all(|tenant| tenant == first) {
             return false;
         }
-        let failures = self.resource(id).map(|row| row.failures.as_slice()).unwrap_or_default();
-        let against: Vec<LeaseId> =
-            failures.iter().filter(|failure| counts(failure)).map(|failure| failure.lease).collect();
-        let mut tenants = against.iter().map(|lease| self.lease(*lease).map(|lease| &lease.spec.tenant));
-        let first = tenants.next().flatten();
-        first.is_some() && tenants.all(|tenant| tenant == first) && (against.len() as u64) < 2 * FEWEST
+        let mut half = row.evidence;
+        (half.run.bad, half.confirmed.bad) = (half.run.bad / 2, half.confirmed.bad / 2);
+        !half.convicts(&pool.record, pool.config.doubt.false_alarm, |rates| rates.judged)
     }
 
     /// Whether the failures on a resource are improbable beside those of the others, by the rates of this kind.
