@@ -74,7 +74,7 @@ pub(crate) async fn run(hosts: u32, span: Duration) {
         };
         let config = EngineConfig {
             store: Arc::new(MemoryStore::new()),
-            pools: vec![pool],
+            configuration: vec![pool].into(),
             limits: Limits::default(),
             adapters,
             effects: EffectLimits::default(),

@@ -13,7 +13,7 @@ use wharfinger::pb::{LeaseRequest, LeaseState, Outcome, ReleaseRequest, Selector
 use wharfinger::rpc::{self, RpcLimits};
 use wharfinger::store::{SqliteStore, Store};
 use wharfinger_adapter::Traits;
-use wharfinger_core::{DoubtPolicy, Labels, Limits, Millis, PoolConfig, Timeouts};
+use wharfinger_core::{DoubtPolicy, Isolation, Labels, Limits, Millis, PoolConfig, Timeouts};
 use wharfinger_fake::Fake;
 
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
@@ -41,7 +41,7 @@ impl Wharf {
         let stop = CancellationToken::new();
         let config = EngineConfig {
             store,
-            pools: vec![pool(resources)],
+            configuration: vec![pool(resources)].into(),
             limits: Limits::default(),
             adapters,
             effects: EffectLimits::default(),
@@ -127,6 +127,8 @@ pub(crate) fn pool(resources: u32) -> PoolConfig {
         domain: None,
         drain: None,
         max_hold: Millis::ZERO,
+        isolation: Isolation::None,
+        reuse_across_tenants: true,
         timeouts: Timeouts::default(),
     }
 }

@@ -22,6 +22,9 @@ pub struct Limits {
     pub pause: Millis,
     /// When much of all hosts falls silent at once: the broker's own network is the first suspect.
     pub brake: Brake,
+    /// How long a request waits until it counts as one of the next higher priority, and goes before the shares of
+    /// tenants; zero: never.
+    pub patience: Millis,
 }
 
 impl Default for Limits {
@@ -33,6 +36,7 @@ impl Default for Limits {
             grace: Millis::secs(30),
             pause: Millis::secs(5),
             brake: Brake::default(),
+            patience: Millis::secs(900),
         }
     }
 }

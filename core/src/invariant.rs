@@ -1,10 +1,12 @@
 //! What must hold after every step; asked by tests and by the simulator, never in production.
 
 use crate::Core;
+use crate::state::queue::{Party, Place};
 use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, Stage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 impl Core {
     /// Checks the state against the invariants and the indices against the tables.
@@ -24,6 +26,8 @@ impl Core {
         self.check_machines()?;
         self.check_findings()?;
         self.check_queue()?;
+        self.check_parties()?;
+        self.check_held()?;
         self.check_counters()
     }
 
@@ -141,12 +145,18 @@ impl Core {
         let mut seen: BTreeSet<LeaseId> = BTreeSet::new();
         for (key, class) in &self.queue().classes {
             let mut count = 0;
-            for waiter in class.waiters.values() {
+            let places =
+                class.lanes.iter().flat_map(|((_, priority), lane)| lane.iter().map(|(n, w)| ((*priority, *n), w)));
+            for (place, waiter) in places {
                 if waiter.leases.len() != key.len() {
                     return Err(format!("a request of {} leases in a class of {}", waiter.leases.len(), key.len()));
                 }
                 for lease in &waiter.leases {
                     count += 1;
+                    let at = self.queue().place(*lease);
+                    if at.is_none_or(|at| at.place != place || at.key != *key) {
+                        return Err(format!("{lease} stands at {place:?}, and is looked for at {at:?}"));
+                    }
                     if !seen.insert(*lease) {
                         return Err(format!("{lease} stands in line twice"));
                     }
@@ -162,6 +172,48 @@ impl Core {
         for entry in self.lease_entries() {
             if matches!(entry.row.state, LeaseState::Queued) && !seen.contains(&entry.row.id) {
                 return Err(format!("{} is queued and stands in no line", entry.row.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each party's heads are the first of its lanes, and its leases are counted.
+    fn check_parties(&self) -> Result<(), String> {
+        let mut fresh: BTreeMap<&Party, (BTreeSet<Place>, u32)> = BTreeMap::new();
+        for ((party, priority), lane) in self.queue().classes.values().flat_map(|class| &class.lanes) {
+            let (heads, leases) = fresh.entry(party).or_default();
+            heads.extend(lane.first_key_value().map(|(seq, _)| (*priority, *seq)));
+            *leases += lane.values().map(|waiter| waiter.leases.len() as u32).sum::<u32>();
+        }
+        let own = self.queue().parties().map(|(party, own)| (party, (own.heads.keys().copied().collect(), own.leases)));
+        let own: BTreeMap<&Party, (BTreeSet<Place>, u32)> = own.collect();
+        if own != fresh { Err(format!("the parties in line are {own:?}, and should be {fresh:?}")) } else { Ok(()) }
+    }
+
+    /// The slots that a tenant counts are those that its leases hold.
+    fn check_held(&self) -> Result<(), String> {
+        let mut fresh: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
+        for lease in self.lease_entries().map(|entry| &entry.row) {
+            if lease.spec.child.is_none() && lease.assignment().is_some() {
+                *fresh.entry(&lease.spec.tenant).or_default() += 1;
+            }
+        }
+        let own: BTreeMap<&Arc<str>, u32> = self.holding().map(|(name, held)| (name, held.slots)).collect();
+        if own != fresh {
+            return Err(format!("tenants count {own:?} slots, and hold {fresh:?}"));
+        }
+        for (name, held) in self.holding() {
+            let mut by_pool: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+            let leases = self.lease_entries().map(|entry| &entry.row);
+            for lease in leases.filter(|lease| lease.spec.child.is_none() && lease.spec.tenant == *name) {
+                let Some(row) = lease.assignment().and_then(|hold| self.resource(hold.resource)) else { continue };
+                let host = row.parent.and_then(|parent| parent.host).and_then(|host| self.resource(host));
+                for row in [Some(row), host].into_iter().flatten() {
+                    *by_pool.entry(row.pool.clone()).or_default() += 1;
+                }
+            }
+            if held.by_pool != by_pool {
+                return Err(format!("tenant {name} counts {:?} by pool, and holds {by_pool:?}", held.by_pool));
             }
         }
         Ok(())

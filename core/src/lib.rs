@@ -39,6 +39,7 @@
 //!     replace: false,
 //!     work: None,
 //!     avoid: Vec::new(),
+//!     total: None,
 //! };
 //! let Ok(Reply::Leases(leases)) = core.step(now, Input::Lease(request)) else { panic!("the request is valid") };
 //! assert_eq!(leases[0].state, LeaseState::Queued);
@@ -131,9 +132,10 @@ pub use model::lease::{
 };
 pub use model::machine::{Machine, MachineKey, MachineName, MachineVerb, Order};
 pub use model::output::{Batch, Rejection, RejectionKind, Reply, Snapshot};
-pub use model::pool::{Brake, Cordon, DoubtPolicy, Item, PoolConfig, PoolRow, Timeouts, Traits};
+pub use model::pool::{Brake, Cordon, DoubtPolicy, Isolation, Item, PoolConfig, PoolRow, Timeouts, Traits};
 pub use model::pools::{Pools, matches};
 pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, WorkFailure};
+pub use model::tenant::{Configuration, Rate, Tenant, Tenants};
 pub use model::time::{Millis, Timestamp};
 pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};
 pub use query::{Census, PoolCensus, SeenResource, SlotCensus, StateCensus, View};

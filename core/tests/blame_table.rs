@@ -126,6 +126,7 @@ impl Farm {
             replace: false,
             work: Some(Arc::from(format!("job {work}"))),
             avoid: Vec::new(),
+            total: None,
         };
         let Reply::Leases(leases) = self.step(Input::Lease(request)) else { panic!("leases") };
         assert!(matches!(leases[0].state, LeaseState::Active { .. }));

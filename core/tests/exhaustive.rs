@@ -12,9 +12,9 @@ use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, Brake, CallFailure, Caller, Claim, Core, DoubtPolicy, Effect, Input, Item, Labels, LeaseId, LeaseRequest,
-    LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, Prepared, ResourceState,
-    Scope, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    Blame, Brake, CallFailure, Caller, Claim, Core, DoubtPolicy, Effect, Input, Isolation, Item, Labels, LeaseId,
+    LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, Prepared,
+    ResourceState, Scope, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 const CLIENTS: usize = 3;
@@ -94,6 +94,8 @@ fn pools() -> Vec<PoolConfig> {
         domain: None,
         drain: None,
         max_hold: Millis::secs(86_400),
+        isolation: Isolation::None,
+        reuse_across_tenants: true,
     };
     let copies = PoolConfig {
         name: Arc::from("copies"),
@@ -376,6 +378,7 @@ fn request(client: usize, number: u32, wish: Wish) -> LeaseRequest {
         replace: false,
         work: None,
         avoid: Vec::new(),
+        total: None,
     }
 }
 

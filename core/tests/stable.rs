@@ -87,6 +87,9 @@ const BLOCKERS: &[&str] = &[
     "BACKING_OFF",
     "BUSY",
     "AT_MAX",
+    "TENANT_QUOTA",
+    "NEVER_WITHIN_QUOTA",
+    "ISOLATED",
 ];
 
 #[test]

@@ -68,7 +68,7 @@ pub(crate) async fn wait(
     let mut campaign = Campaign::new(&settings)?;
     let config = FollowConfig {
         store: Arc::new(campaign.store.clone()),
-        pools: loaded.pools.clone(),
+        configuration: loaded.configuration(),
         limits: loaded.limits.clone(),
         max_age: cluster.max_age,
     };
@@ -124,7 +124,8 @@ pub(crate) async fn wait(
                     metrics.reloaded(reload(ui, args, &mut loaded));
                     set_credentials(&sources.credentials, &loaded.adapters);
                     set_trust(&sources.trust, &loaded)?;
-                    follower.configure(loaded.pools.clone());
+                    sources.quotas.set(loaded.tenants.clone());
+                    follower.configure(loaded.configuration());
                 }
             },
             () = follower.failed() => {
@@ -170,6 +171,7 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
                 tracing::warn!("{change} has changed and counts from the next start on");
             }
             loaded.pools = again.pools;
+            loaded.tenants = again.tenants;
             loaded.adapters = again.adapters;
             tracing::info!("the configuration was read again; what it says of adapters counts when this server leads");
             true

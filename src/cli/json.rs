@@ -100,6 +100,7 @@ impl Json for pb::Lease {
         put("created_at", time(self.created_at.as_ref()));
         put("active_at", time(self.active_at.as_ref()));
         put("expires_at", time(self.expires_at.as_ref()));
+        put("expires_at_most", time(self.expires_at_most.as_ref()));
         put("ended_at", time(self.ended_at.as_ref()));
         put("wait_until", time(self.wait_until.as_ref()));
         put("resource_id", some(&self.resource_id));

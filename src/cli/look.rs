@@ -504,6 +504,12 @@ pub(crate) fn print_lease(context: &Context, lease: &pb::Lease) -> Result<(), Fa
     } else if lease.expires_at.is_some() {
         let ttl = text::span(lease.ttl.as_ref());
         add("expires in", format!("{} (TTL {ttl})", text::until(lease.expires_at.as_ref())));
+        if lease.expires_at_most.is_some() {
+            add(
+                "at most",
+                format!("{}, by a limit of its tenant or its rule", text::until(lease.expires_at_most.as_ref())),
+            );
+        }
     }
     add("ends at", text::clock(lease.ends_at.as_ref()));
     add("why", if lease.causes.is_empty() { text::why(lease) } else { String::new() });

@@ -13,7 +13,7 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle, Observed};
-use crate::rpc::{AnswerSources, CredentialSources, RpcLimits};
+use crate::rpc::{AnswerSources, CredentialSources, Quotas, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{self, Format};
@@ -53,6 +53,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
             // A server that follows answers holders, too.
             set_credentials(&parts.credentials, &loaded.adapters);
             set_trust(&parts.trust, &loaded)?;
+            parts.quotas.set(loaded.tenants.clone());
             match super::follow::wait(
                 ui,
                 args,
@@ -159,6 +160,7 @@ struct Parts {
     adapters: Shared,
     trust: Trust,
     metrics: Metrics,
+    quotas: Quotas,
 }
 
 impl Parts {
@@ -168,6 +170,7 @@ impl Parts {
             adapters: Shared::new(),
             trust: Trust::everyone(),
             metrics: Metrics::new(),
+            quotas: Quotas::default(),
         }
     }
 
@@ -178,6 +181,7 @@ impl Parts {
             credentials: self.credentials.clone(),
             trust: self.trust.clone(),
             calls: Some(self.metrics.calls()),
+            quotas: self.quotas.clone(),
         }
     }
 }
@@ -260,6 +264,7 @@ impl Running {
         take_traits(&mut loaded.pools, |pool| made.get(pool));
         set_credentials(&parts.credentials, &loaded.adapters);
         set_trust(&parts.trust, &loaded)?;
+        parts.quotas.set(loaded.tenants.clone());
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -268,7 +273,7 @@ impl Running {
         let engine_stop = CancellationToken::new();
         let config = EngineConfig {
             store: store.clone(),
-            pools: loaded.pools.clone(),
+            configuration: loaded.configuration(),
             limits: loaded.limits.clone(),
             adapters: adapters.clone(),
             effects: EffectLimits::default(),
@@ -386,15 +391,17 @@ impl Running {
             }
         };
         self.handle
-            .configure(loaded.pools.clone(), change)
+            .configure(loaded.configuration(), change)
             .await
             .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
         self.made.extend(made);
         set_trust(&self.parts.trust, &loaded)?;
+        self.parts.quotas.set(loaded.tenants.clone());
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }
         self.loaded.pools = loaded.pools;
+        self.loaded.tenants = loaded.tenants;
         self.loaded.adapters = loaded.adapters;
         Ok(())
     }

@@ -57,6 +57,12 @@ impl AuthSection {
     pub(crate) fn is_there(&self) -> bool {
         self.span.is_some()
     }
+
+    /// The tenants of its callers.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &Spanned<String>> {
+        let certificates = self.certificates.iter().filter_map(|one| one.tenant.as_ref());
+        self.tokens.iter().filter_map(|token| token.tenant.as_ref()).chain(certificates)
+    }
 }
 
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> AuthSection {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 use wharfinger_adapter::settings::PoolDefaults;
-use wharfinger_core::{Brake, DoubtPolicy, Labels, Limits, Millis, PoolConfig, Timeouts};
+use wharfinger_core::{Brake, DoubtPolicy, Isolation, Labels, Limits, Millis, PoolConfig, Timeouts};
 
 // Defaults for all kinds of pools; those that differ come from the adapters.
 /// Leases at once on one resource.
@@ -60,6 +60,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         keep_events: or(&file.limits.events, KEEP_EVENTS),
         limits: build_limits(&file.limits, &file.brake),
         pools,
+        tenants: Arc::new(checked.tenants),
         adapters,
     }
 }
@@ -106,6 +107,8 @@ fn build_pool(
             Some(Drain::After(span)) => Some(span),
         },
         max_hold: or(&section.max_hold, MAX_HOLD),
+        isolation: some(&section.isolation).unwrap_or(Isolation::None),
+        reuse_across_tenants: or(&section.reuse_across_tenants, true),
     }
 }
 
@@ -118,6 +121,7 @@ fn build_limits(section: &LimitsSection, brake: &BrakeSection) -> Limits {
         grace: or(&section.grace, usual.grace),
         pause: or(&section.pause, usual.pause),
         brake: build_brake(brake),
+        patience: or(&section.patience, usual.patience),
     }
 }
 

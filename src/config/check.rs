@@ -8,6 +8,7 @@ use super::reader::check_label_name;
 use super::role;
 use super::store::{self, StoreConfig};
 use super::tables;
+use super::tenant;
 use super::tls::{self, Tls};
 use super::types::{File, PoolSection};
 use super::unix;
@@ -20,7 +21,7 @@ use std::path::Path;
 use toml::Spanned;
 use wharfinger_adapter::containment::{Containment, Limits};
 use wharfinger_adapter::settings::{closest, is_name};
-use wharfinger_core::Millis;
+use wharfinger_core::{Millis, Tenants};
 use wharfinger_tls::ClientAuth;
 
 /// The default address of the API.
@@ -41,6 +42,7 @@ pub(crate) struct Checked {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) auth: Option<Callers>,
     pub(crate) roles: RoleTable,
+    pub(crate) tenants: Tenants,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
     pub(crate) pools: Vec<Option<AdapterConfig>>,
 }
@@ -60,6 +62,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         auth: auth::check(&file.auth, (asks, file.unix.is_there()), folder, &roles, problems),
         roles,
         metrics: file.metrics.as_ref().and_then(|listen| address(listen, METRICS, problems)),
+        tenants: tenant::check(&file.tenants, &file.auth, problems),
         store,
         pools: Vec::new(),
     };

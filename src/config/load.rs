@@ -5,13 +5,14 @@ use super::reader::Reader;
 use super::types::{
     BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
 };
-use super::{auth, build, check, cluster, role, store, tls, unix};
+use super::{auth, build, check, cluster, role, store, tenant, tls, unix};
 use crate::adapters::KINDS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use toml::Spanned;
 use toml::de::DeTable;
-use wharfinger_core::Millis;
+use wharfinger_core::{Isolation, Millis};
 
 const DAY: i64 = 86_400;
 /// Bounds of short times.
@@ -93,6 +94,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     metrics.finish(problems);
     file.auth = auth::read(reader, problems);
     file.roles = role::read(reader, problems);
+    file.tenants = tenant::read(reader, problems);
     let mut limits = reader.table("limits", "[limits]", problems);
     file.limits = LimitsSection {
         queue: limits.number("queue", 1..=10_000_000, problems),
@@ -102,6 +104,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
         grace: limits.duration("grace", Millis::ZERO..=Millis::secs(3600), problems),
         pause: limits.duration("pause", Millis::secs(1)..=Millis::secs(600), problems),
         max_ttl: limits.duration("max_ttl", TTL, problems),
+        patience: limits.duration("patience", Millis::ZERO..=Millis::secs(30 * DAY), problems),
     };
     limits.finish(problems);
     file.brake = read_brake(reader, "[brake]", problems);
@@ -135,6 +138,8 @@ fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'
         domain: pool.text("domain", problems),
         drain: pool.drain("drain", Millis::ZERO..=Millis::secs(365 * DAY), problems),
         max_hold: pool.duration("max_hold", Millis::ZERO..=Millis::secs(365 * DAY), problems),
+        isolation: read_isolation(&mut pool, problems),
+        reuse_across_tenants: pool.flag("reuse_across_tenants", problems),
         doubt: read_doubt(&mut pool, problems),
         brake: read_brake(&mut pool, "[pool.brake]", problems),
         timeouts: read_timeouts(&mut pool, problems),
@@ -147,6 +152,20 @@ fn read_pool<'a>(mut pool: Reader<'a>, problems: &mut Problems) -> PoolSection<'
     };
     pool.finish(problems);
     section
+}
+
+fn read_isolation(pool: &mut Reader<'_>, problems: &mut Problems) -> Option<Spanned<Isolation>> {
+    let text = pool.text("isolation", problems)?;
+    let isolation = match text.get_ref().as_str() {
+        "none" => Isolation::None,
+        "host" => Isolation::Host,
+        other => {
+            let remedy = "write \"host\" for one tenant at a time on each host, or \"none\"";
+            problems.add(text.span(), format!("`isolation` is {other:?}"), remedy).label("not known");
+            return None;
+        }
+    };
+    Some(Spanned::new(text.span(), isolation))
 }
 
 fn read_doubt(pool: &mut Reader<'_>, problems: &mut Problems) -> DoubtSection {

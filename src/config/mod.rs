@@ -21,6 +21,7 @@ mod role;
 mod size;
 mod store;
 mod tables;
+mod tenant;
 mod tls;
 mod types;
 mod unix;

@@ -112,6 +112,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((here.idle, here.max_age, here.max_uses), (None, None, None));
     assert_eq!((here.brake, here.domain.as_deref(), here.drain), (Brake::default(), None, None));
     assert_eq!(here.max_hold, Millis::secs(86_400));
+    assert_eq!((here.isolation, here.reuse_across_tenants), (wharfinger_core::Isolation::None, true));
+    assert!(loaded.tenants.is_empty(), "without [[tenant]] there are no limits");
     assert!(here.enabled && here.inventory.is_none() && here.on.is_empty());
     assert_eq!((work.max, work.min_ready), (4, 0));
     assert_eq!(work.on, [std::sync::Arc::from("here")]);
@@ -137,6 +139,7 @@ fn all_that_can_be_said_is_taken() {
         grace = "1m"
         pause = "10s"
         max_ttl = "12h"
+        patience = "5m"
         [brake]
         floor = 10
         share = 60
@@ -159,6 +162,8 @@ fn all_that_can_be_said_is_taken() {
         domain = "example.org/zone"
         drain = "10m"
         max_hold = "2h"
+        isolation = "host"
+        reuse_across_tenants = false
         [pool.brake]
         floor = 0
         share = 100
@@ -208,6 +213,7 @@ fn all_that_can_be_said_is_taken() {
             grace: Millis::secs(60),
             pause: Millis::secs(10),
             brake: Brake { floor: 10, share: 60, hold: Millis::secs(600), window: Millis::secs(30) },
+            patience: Millis::secs(300),
         }
     );
     let here = &loaded.pools[0];
@@ -222,6 +228,7 @@ fn all_that_can_be_said_is_taken() {
     assert_eq!(here.brake, Brake { floor: 0, share: 100, hold: Millis::ZERO, window: Millis::secs(1) });
     assert_eq!((here.domain.as_deref(), here.drain), (Some("example.org/zone"), Some(Millis::secs(600))));
     assert_eq!(here.max_hold, Millis::secs(7200));
+    assert_eq!((here.isolation, here.reuse_across_tenants), (wharfinger_core::Isolation::Host, false));
     assert_eq!((here.timeouts.check, here.timeouts.destroy), (Millis::secs(4), Millis::secs(360)));
     let work = &loaded.pools[1];
     assert_eq!((work.max_per_parent, work.max_ttl), (Some(2), Millis::secs(43_200)));

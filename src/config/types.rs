@@ -5,6 +5,7 @@ use super::cluster::{Cluster, ClusterSection};
 use super::problem::{Report, Span};
 use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
+use super::tenant::TenantSection;
 use super::tls::{Tls, TlsSection};
 use super::unix::SocketSection;
 use crate::adapters::AdapterConfig;
@@ -13,10 +14,11 @@ use crate::socket::UnixSocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
-use wharfinger_core::{Limits, Millis, PoolConfig};
+use wharfinger_core::{Configuration, Isolation, Limits, Millis, PoolConfig, Tenants};
 
 /// A configuration that was checked and can be used.
 #[derive(Clone, Debug)]
@@ -41,8 +43,10 @@ pub struct Loaded {
     pub limits: Limits,
     /// Age at which entries of the audit trail are deleted.
     pub keep_events: Millis,
-    /// Pools in the order of the file, for [`wharfinger_core::Input::Configure`].
+    /// Pools in the order of the file.
     pub pools: Vec<PoolConfig>,
+    /// The shares and the limits of tenants.
+    pub tenants: Arc<Tenants>,
     /// The settings of each pool's adapter, by the name of the pool.
     pub adapters: BTreeMap<String, AdapterConfig>,
 }
@@ -63,6 +67,11 @@ pub struct Server {
 }
 
 impl Loaded {
+    /// Pools and tenants, for [`wharfinger_core::Input::Configure`].
+    pub fn configuration(&self) -> Configuration {
+        Configuration { pools: self.pools.clone(), tenants: self.tenants.clone() }
+    }
+
     /// The tables in which `other` differs and that a running server cannot take over. Empty if there are none.
     pub fn needs_restart(&self, other: &Loaded) -> Vec<String> {
         let mut changes = Vec::new();
@@ -104,6 +113,7 @@ pub(crate) struct File<'a> {
     pub(crate) metrics: Option<Spanned<String>>,
     pub(crate) auth: AuthSection,
     pub(crate) roles: Vec<RoleSection>,
+    pub(crate) tenants: Vec<TenantSection>,
     pub(crate) limits: LimitsSection,
     pub(crate) brake: BrakeSection,
     pub(crate) pools: Vec<PoolSection<'a>>,
@@ -119,6 +129,7 @@ pub(crate) struct LimitsSection {
     pub(crate) grace: Option<Spanned<Millis>>,
     pub(crate) pause: Option<Spanned<Millis>>,
     pub(crate) max_ttl: Option<Spanned<Millis>>,
+    pub(crate) patience: Option<Spanned<Millis>>,
 }
 
 /// `[brake]` or `[pool.brake]` as read.
@@ -166,6 +177,8 @@ pub(crate) struct PoolSection<'a> {
     pub(crate) domain: Option<Spanned<String>>,
     pub(crate) drain: Option<Spanned<Drain>>,
     pub(crate) max_hold: Option<Spanned<Millis>>,
+    pub(crate) isolation: Option<Spanned<Isolation>>,
+    pub(crate) reuse_across_tenants: Option<Spanned<bool>>,
     pub(crate) doubt: DoubtSection,
     pub(crate) brake: BrakeSection,
     pub(crate) timeouts: TimeoutsSection,

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wharfinger_core::{Core, Limits, PoolConfig, Revision};
+use wharfinger_core::{Configuration, Core, Limits, Revision};
 
 /// Maximum number of messages that are answered between two checks of other work.
 const BATCH: usize = 512;
@@ -35,8 +35,8 @@ const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration:
 pub struct FollowConfig {
     /// The store to which the leader commits.
     pub store: Arc<dyn Store>,
-    /// The pools of this server, in the order of the configuration.
-    pub pools: Vec<PoolConfig>,
+    /// Pools and tenants of this server.
+    pub configuration: Configuration,
     /// Limits of the deployment.
     pub limits: Limits,
     /// Maximum staleness of an answer.
@@ -47,7 +47,7 @@ pub struct FollowConfig {
 pub struct Follower {
     /// Submits reads. The same handle stays in use after a take-over.
     pub handle: Handle,
-    pools: watch::Sender<Vec<PoolConfig>>,
+    configured: watch::Sender<Configuration>,
     begin: CancellationToken,
     pub(super) end: CancellationToken,
     task: JoinHandle<Remains>,
@@ -63,13 +63,13 @@ pub(super) struct Remains {
 
 /// Starts a follower. It reads the store after [`Follower::begin`].
 pub fn follow(config: FollowConfig) -> Follower {
-    let FollowConfig { store, pools, limits, max_age } = config;
+    let FollowConfig { store, configuration, limits, max_age } = config;
     let leadership = Leadership::following(max_age);
     let hub = WatchHub::new(Revision(0));
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let handle = Handle::of(mailbox, hub.clone(), store.clone(), leadership.clone());
     let clock = handle.clock().clone();
-    let (pools, configured) = watch::channel(pools);
+    let (configures, configured) = watch::channel(configuration);
     let (begin, end) = (CancellationToken::new(), CancellationToken::new());
     let following = Following {
         store,
@@ -93,7 +93,7 @@ pub fn follow(config: FollowConfig) -> Follower {
     let mut helpers = JoinSet::new();
     helpers.spawn(watch_clock(handle.clone()));
     let task = tokio::spawn(following.run(helpers, begin.clone(), end.clone()));
-    Follower { handle, pools, begin, end, task }
+    Follower { handle, configured: configures, begin, end, task }
 }
 
 impl Follower {
@@ -103,8 +103,8 @@ impl Follower {
     }
 
     /// Applies a new configuration.
-    pub fn configure(&self, pools: Vec<PoolConfig>) {
-        self.pools.send_replace(pools);
+    pub fn configure(&self, configuration: impl Into<Configuration>) {
+        self.configured.send_replace(configuration.into());
     }
 
     /// Waits until the loop ends by itself, because the store has lost commits or is another one.
@@ -135,7 +135,7 @@ struct Following {
     store: Arc<dyn Store>,
     limits: Limits,
     clock: Clock,
-    configured: watch::Receiver<Vec<PoolConfig>>,
+    configured: watch::Receiver<Configuration>,
     hub: WatchHub,
     leadership: Leadership,
     inputs: mpsc::Receiver<Message>,
@@ -230,7 +230,7 @@ impl Following {
                 })
             }
             Some(_) | None => {
-                let (pools, limits) = (self.configured.borrow_and_update().clone(), self.limits.clone());
+                let (configuration, limits) = (self.configured.borrow_and_update().clone(), self.limits.clone());
                 let clock = self.clock.clone();
                 Box::pin(async move {
                     let snapshot = match store.load().await {
@@ -238,7 +238,7 @@ impl Following {
                         Err(error) => return Fetched::Failed(error),
                     };
                     // For a large farm this takes a while, so it runs on a thread of its own.
-                    let made = move || Box::new(Core::follow(snapshot, pools, limits, clock.now()));
+                    let made = move || Box::new(Core::follow(snapshot, configuration, limits, clock.now()));
                     match tokio::task::spawn_blocking(made).await {
                         Ok(core) => Fetched::All(core),
                         Err(error) => Fetched::Failed(StoreError::Corrupt(error.to_string())),

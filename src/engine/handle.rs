@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use wharfinger_core::{Core, Input, PoolConfig, Rejection, Reply, Revision, Timestamp};
+use wharfinger_core::{Configuration, Core, Input, Rejection, Reply, Revision, Timestamp};
 
 /// A message in the engine's mailbox.
 pub enum Message {
@@ -27,8 +27,8 @@ pub enum Message {
 
 /// A new configuration. If its commit fails, the former configuration stays in force.
 pub struct Configure {
-    /// The pools, in the order of the file; already checked.
-    pub pools: Vec<PoolConfig>,
+    /// Pools and tenants; already checked.
+    pub configuration: Configuration,
     /// Runs after the commit, before anything starts under this configuration.
     pub then: Box<dyn FnOnce() + Send>,
     /// Receives `()` afterwards. Dropped if the commit fails.
@@ -39,7 +39,7 @@ impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Message::Input(input, _) => f.debug_tuple("Input").field(input).finish_non_exhaustive(),
-            Message::Configure(new) => f.debug_tuple("Configure").field(&new.pools).finish(),
+            Message::Configure(new) => f.debug_tuple("Configure").field(&new.configuration).finish(),
             Message::Fact(input, call) => f.debug_tuple("Fact").field(input).field(call).finish(),
             Message::Read(_) => f.write_str("Read"),
             Message::Refresh(_) => f.write_str("Refresh"),
@@ -179,11 +179,11 @@ impl Handle {
     /// [`SubmitError::Unavailable`], [`SubmitError::NotLeader`]: nothing changed, and `then` did not run.
     pub async fn configure(
         &self,
-        pools: Vec<PoolConfig>,
+        configuration: impl Into<Configuration>,
         then: impl FnOnce() + Send + 'static,
     ) -> Result<(), SubmitError> {
         let (done, finished) = oneshot::channel();
-        let new = Configure { pools, then: Box::new(then), done };
+        let new = Configure { configuration: configuration.into(), then: Box::new(then), done };
         self.mailbox.send(Message::Configure(new)).await.map_err(|_| stopped())?;
         finished.await.map_err(|_| stopped())?
     }

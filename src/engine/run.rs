@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::{Notice, NoticeSink};
-use wharfinger_core::{Batch, Input, Limits, PoolConfig, Timestamp};
+use wharfinger_core::{Batch, Configuration, Input, Limits, Timestamp};
 
 /// Maximum number of inputs of one turn: many share an fsync, and none waits long.
 const BATCH: usize = 512;
@@ -42,8 +42,8 @@ const WARN_AGAIN: Duration = Duration::from_secs(600);
 pub struct EngineConfig {
     /// The store.
     pub store: Arc<dyn Store>,
-    /// The pools, in the order of the configuration.
-    pub pools: Vec<PoolConfig>,
+    /// Pools and tenants.
+    pub configuration: Configuration,
     /// Limits of the deployment.
     pub limits: Limits,
     /// The adapter of each pool.
@@ -82,9 +82,9 @@ pub enum Ended {
 ///
 /// The store cannot be taken over or read.
 pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engine, StoreError> {
-    let EngineConfig { store, pools, limits, adapters, effects, observed } = config;
+    let EngineConfig { store, configuration, limits, adapters, effects, observed } = config;
     let epoch = store.acquire().await?;
-    let started = Cycle::start_as(store.clone(), epoch, pools, limits, Timestamp(wall_ms())).await?;
+    let started = Cycle::start_as(store.clone(), epoch, configuration, limits, Timestamp(wall_ms())).await?;
     let hub = WatchHub::new(started.0.core().revision());
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let handle = Handle::new(mailbox, hub, store.clone()).observed_by(observed);
@@ -108,14 +108,14 @@ pub async fn take_over(
     lead: Lead,
     stop: CancellationToken,
 ) -> Result<Engine, StoreError> {
-    let EngineConfig { store, pools, limits, adapters, effects, observed: _ } = config;
+    let EngineConfig { store, configuration, limits, adapters, effects, observed: _ } = config;
     let handle = follower.handle.clone();
     // Reads all commits from before the lead was won. The store refuses older leaders from then on, so no commit follows.
     let current = handle.refresh().await;
     let Remains { inputs, core, helpers } = follower.remains().await?;
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
     let forwarding_key = lead.forwarding_key().to_owned();
-    let started = Cycle::take_over(store, lead.epoch(), warm, (pools, limits), || Timestamp(wall_ms())).await?;
+    let started = Cycle::take_over(store, lead.epoch(), warm, (configuration, limits), || Timestamp(wall_ms())).await?;
     handle.clock().start(started.0.core().now());
     // The hub has the recovered revision before this server calls itself the leader: else a revision that the former leader
     // gave out would be refused as one that never was.

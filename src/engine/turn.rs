@@ -8,14 +8,14 @@ use crate::store::{CommitError, Epoch, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use wharfinger_core::{Batch, Core, Input, Limits, PoolConfig, Reply, Snapshot, Timestamp};
+use wharfinger_core::{Batch, Configuration, Core, Input, Limits, Reply, Snapshot, Timestamp};
 
 /// The core, the store, and the epoch with which this server writes.
 pub struct Cycle {
     store: Arc<dyn Store>,
     epoch: Epoch,
     core: Core,
-    pools: Vec<PoolConfig>,
+    configuration: Configuration,
     limits: Limits,
 }
 
@@ -82,12 +82,12 @@ impl Cycle {
     /// The store cannot be read or written, or another server has taken it over.
     pub async fn start(
         store: Arc<dyn Store>,
-        pools: Vec<PoolConfig>,
+        configuration: impl Into<Configuration>,
         limits: Limits,
         now: Timestamp,
     ) -> Result<(Self, Batch), StoreError> {
         let epoch = store.acquire().await?;
-        Self::start_as(store, epoch, pools, limits, now).await
+        Self::start_as(store, epoch, configuration, limits, now).await
     }
 
     /// As [`Cycle::start`], with an epoch that was acquired before.
@@ -98,12 +98,13 @@ impl Cycle {
     pub async fn start_as(
         store: Arc<dyn Store>,
         epoch: Epoch,
-        pools: Vec<PoolConfig>,
+        configuration: impl Into<Configuration>,
         limits: Limits,
         now: Timestamp,
     ) -> Result<(Self, Batch), StoreError> {
+        let configuration = configuration.into();
         let snapshot = store.load().await?;
-        Self::start_from(store, epoch, snapshot, pools, limits, now).await
+        Self::start_from(store, epoch, snapshot, configuration, limits, now).await
     }
 
     /// As [`Cycle::start_as`], from the snapshot of a follower if it equals the store; otherwise from the store. `now` is called
@@ -116,18 +117,18 @@ impl Cycle {
         store: Arc<dyn Store>,
         epoch: Epoch,
         followed: Option<Snapshot>,
-        (pools, limits): (Vec<PoolConfig>, Limits),
+        (configuration, limits): (Configuration, Limits),
         now: impl Fn() -> Timestamp,
     ) -> Result<(Self, Batch), StoreError> {
         if let Some(snapshot) = followed {
-            let (pools, limits) = (pools.clone(), limits.clone());
-            match Self::start_from(store.clone(), epoch, snapshot, pools, limits, now()).await {
+            let (configuration, limits) = (configuration.clone(), limits.clone());
+            match Self::start_from(store.clone(), epoch, snapshot, configuration, limits, now()).await {
                 Ok(started) => return Ok(started),
                 Err(error @ StoreError::Deposed { .. }) => return Err(error),
                 Err(error) => tracing::warn!(%error, "the followed state differs from the store; loading the store"),
             }
         }
-        Self::start_as(store, epoch, pools, limits, now()).await
+        Self::start_as(store, epoch, configuration, limits, now()).await
     }
 
     /// As [`Cycle::start_as`], from a snapshot of the store that was made after the epoch was acquired.
@@ -139,12 +140,13 @@ impl Cycle {
         store: Arc<dyn Store>,
         epoch: Epoch,
         snapshot: Snapshot,
-        pools: Vec<PoolConfig>,
+        configuration: impl Into<Configuration>,
         limits: Limits,
         now: Timestamp,
     ) -> Result<(Self, Batch), StoreError> {
-        let core = Core::recover(snapshot, pools.clone(), limits.clone(), now);
-        let mut cycle = Self { store, epoch, core, pools, limits };
+        let configuration = configuration.into();
+        let core = Core::recover(snapshot, configuration.clone(), limits.clone(), now);
+        let mut cycle = Self { store, epoch, core, configuration, limits };
         let batch = cycle.commit_recovery().await?;
         Ok((cycle, batch))
     }
@@ -156,7 +158,7 @@ impl Cycle {
     /// [`StoreError::Deposed`] if another server leads: stop. Otherwise the store cannot be read or written: try again later.
     pub async fn recover(&mut self, now: Timestamp) -> Result<Batch, StoreError> {
         let snapshot = self.store.load().await?;
-        self.core = Core::recover(snapshot, self.pools.clone(), self.limits.clone(), now);
+        self.core = Core::recover(snapshot, self.configuration.clone(), self.limits.clone(), now);
         self.commit_recovery().await
     }
 
@@ -185,8 +187,8 @@ impl Cycle {
         for message in messages {
             match message {
                 Message::Input(input, to) => {
-                    if let Input::Configure(pools) = &*input {
-                        self.pools.clone_from(pools);
+                    if let Input::Configure(configuration) = &*input {
+                        self.configuration.clone_from(configuration);
                     }
                     if let Input::Configure(_) | Input::Notice(_) = &*input {
                         again.push(Message::Input(input.clone(), None));
@@ -196,9 +198,9 @@ impl Cycle {
                         answers.push(Answer::Input(to, Box::new(answer)));
                     }
                 }
-                Message::Configure(Configure { pools, then, done }) => {
-                    configured = Some(pools.clone());
-                    let _ = self.core.step(now, Input::Configure(pools));
+                Message::Configure(Configure { configuration, then, done }) => {
+                    configured = Some(configuration.clone());
+                    let _ = self.core.step(now, Input::Configure(configuration));
                     answers.push(Answer::Read(Box::new(move || {
                         then();
                         let _ = done.send(Ok(()));
@@ -218,8 +220,8 @@ impl Cycle {
         let commit = began.map(Moment::past);
         match committed {
             Ok(()) => {
-                if let Some(pools) = configured {
-                    self.pools = pools;
+                if let Some(configuration) = configured {
+                    self.configuration = configuration;
                 }
                 Ok(Turn { batch, answers, commit })
             }

@@ -79,7 +79,9 @@ fn among(request: &mut LeaseRequest, pools: &Pools) {
 }
 
 /// The one place at which the total of the rule (`limits.total`) goes into the request.
-fn bound_total(_request: &mut LeaseRequest, _total: Option<Millis>) {}
+fn bound_total(request: &mut LeaseRequest, total: Option<Millis>) {
+    request.total = request.total.into_iter().chain(total).min();
+}
 
 /// Ends a lease.
 pub(crate) async fn release(

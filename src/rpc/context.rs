@@ -5,6 +5,7 @@ use crate::engine::{Handle, Leadership, Role, SubmitError, WatchHub};
 use crate::pb;
 use crate::rpc::credentials::CredentialSources;
 use crate::rpc::limits::{Gate, RpcLimits};
+use crate::rpc::quota::Quotas;
 use crate::rpc::source::REACH;
 use crate::rpc::status::RpcError;
 use crate::store::{EventQuery, StoredEvent};
@@ -35,6 +36,8 @@ pub struct AnswerSources {
     pub trust: Trust,
     /// Counts the calls. `None`: they are not counted.
     pub calls: Option<Calls>,
+    /// The limits of tenants that the port keeps.
+    pub quotas: Quotas,
 }
 
 /// No machine is bought, no pool has credentials, and everyone who reaches the port is trusted.
@@ -45,6 +48,7 @@ impl Default for AnswerSources {
             credentials: CredentialSources::default(),
             trust: Trust::everyone(),
             calls: None,
+            quotas: Quotas::default(),
         }
     }
 }
@@ -83,6 +87,14 @@ impl Context {
             limits: Arc::new(limits.clone()),
             stop,
             tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Counts a request for leases against the rate of its tenant, where this server leads.
+    pub(crate) fn count_request(&self, caller: &Caller) -> Result<(), RpcError> {
+        match self.handle.leadership().role() {
+            Role::Leading => self.sources.quotas.take(&caller.tenant, Instant::now()),
+            Role::Following => Ok(()),
         }
     }
 

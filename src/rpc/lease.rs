@@ -32,7 +32,9 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         let (mut wanted, wait) = convert::lease(request.get_ref(), caller.clone())?;
         allow::lease(&self.0, &identity, &mut wanted).await?;
         let asked = wanted.clone();
+        self.0.count_request(&caller)?;
         // Before the request is submitted: a caller that is refused here has no lease in the queue.
+        let stay = if wait.is_zero() { None } else { Some(self.0.sources.quotas.stay(&caller.tenant)?) };
         let place = if wait.is_zero() { None } else { Some(self.0.waits.enter_stay("waiting Lease calls")?) };
         let deadline = Instant::now() + wait;
         let allowed = |roles: &Roles| allow::still_allows(roles, &asked);
@@ -41,6 +43,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
             let ended = self.0.trust.ended(&identity, allowed);
             leases = self.wait(leases, &caller, deadline, ended).await?;
         }
+        drop((stay, place));
         let mut told = Vec::with_capacity(leases.len());
         for lease in &leases {
             told.push(self.0.tell(lease, &caller).await.map_err(RpcError::from)?);
@@ -94,7 +97,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         if self.0.stop.is_cancelled() {
             return Err(RpcError::Stopping.into());
         }
-        let place = self.0.watches.enter_stay("watches")?;
+        let place = (self.0.watches.enter_stay("watches")?, self.0.sources.quotas.stay(&identity.caller().tenant)?);
         let (out, stream) = mpsc::channel(watch::CHANNEL);
         let (source, stop) = (self.0.clone(), self.0.stop.clone());
         self.0.tasks.spawn(async move {

@@ -72,7 +72,10 @@ fn active(lease: &Lease, caller: &Caller) -> Result<(wharfinger_adapter::Access,
     }
     if !caller.ends.sees(lease) {
         let pool = lease.pool.as_deref().unwrap_or_default();
-        return Err(RpcError::NotAllowed(format!("no role of {} has the verb login in the pool {pool}", caller.principal)));
+        return Err(RpcError::NotAllowed(format!(
+            "no role of {} has the verb login in the pool {pool}",
+            caller.principal
+        )));
     }
     match &lease.state {
         LeaseState::Active { access, assignment, .. } => {

@@ -11,6 +11,7 @@
 //! * `judge`: judges a call without a server.
 //! * `limits`: concurrency limits; excess calls are refused, never queued.
 //! * `count`: counts calls by method and code.
+//! * `quota`: the rate and the watches of each tenant.
 //! * `about`: version, limits and features of the server.
 //! * `lease`, `admin`, `trust`, `watch`: the services. `login`: certificates of holders.
 //! * `timeline`: one story from many entries of the audit trail.
@@ -39,6 +40,7 @@ mod limits;
 mod login;
 mod peers;
 mod principal;
+mod quota;
 mod server;
 mod source;
 mod status;
@@ -60,6 +62,7 @@ pub use credentials::{CredentialSources, PoolCredentials};
 pub use judge::{Call, judge};
 pub use limits::RpcLimits;
 pub use peers::Peers;
+pub use quota::Quotas;
 pub use server::{ServeError, serve};
 pub use status::{DOMAIN, RpcError};
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The only map from errors to gRPC statuses.
 //!
 //! Every status has an `ErrorInfo` with a stable reason and the domain [`DOMAIN`]. `BadRequest` names the fields at fault,
-//! `RetryInfo` the time until another try is worth it. docs/api.md lists all reasons.
+//! `RetryInfo` the time until another try is worth it, `QuotaFailure` the tenant at its limit. docs/api.md lists all reasons.
 
 mod jwt;
 
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::time::Duration;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
 use wharfinger_core::{LeaseId, Millis, Rejection, RejectionKind, ResourceId, Revision};
 
 /// Domain of all reasons. Part of the API: it never changes.
@@ -79,6 +79,20 @@ pub enum RpcError {
         what: &'static str,
         /// The limit.
         max: usize,
+    },
+    /// A tenant requests leases more often than it may; nothing was done.
+    RateLimited {
+        /// The tenant.
+        tenant: String,
+        /// Time until it may.
+        wait: Duration,
+    },
+    /// A tenant has as many watches and waiting calls at this server as it may.
+    TenantWatches {
+        /// The tenant.
+        tenant: String,
+        /// The limit.
+        max: u32,
     },
     /// Too many calls at once; nothing was done.
     Overloaded {
@@ -212,6 +226,26 @@ impl From<RpcError> for Status {
                 "TOO_MANY",
                 format!("there are {max} {what} already, and no more are taken; one watch can have many filters"),
             )
+            .with("limit", max)
+            .retry(SOON * 5)
+            .status(),
+            RpcError::RateLimited { tenant, wait } => Answer::new(
+                Code::ResourceExhausted,
+                "RATE_LIMITED",
+                format!("tenant {tenant} requests leases more often than its rate allows; nothing was done, try again in {wait:?}"),
+            )
+            .quota(&tenant)
+            .retry(wait)
+            .status(),
+            RpcError::TenantWatches { tenant, max } => Answer::new(
+                Code::ResourceExhausted,
+                "TENANT_WATCHES",
+                format!(
+                    "tenant {tenant} has {max} watches and waiting calls at this server, its max_watches; one watch can have \
+                     many filters"
+                ),
+            )
+            .quota(&tenant)
             .with("limit", max)
             .retry(SOON * 5)
             .status(),
@@ -394,16 +428,27 @@ fn rejected(rejection: Rejection) -> Status {
         RejectionKind::NotFound => Code::NotFound,
         RejectionKind::Conflict => Code::AlreadyExists,
         RejectionKind::Denied => Code::PermissionDenied,
-        RejectionKind::Exhausted => Code::ResourceExhausted,
+        RejectionKind::Exhausted | RejectionKind::Quota => Code::ResourceExhausted,
         RejectionKind::Precondition => Code::FailedPrecondition,
     };
     let mut answer = Answer::new(code, reason, message.clone());
-    if !field.is_empty() {
-        answer.details.set_bad_request(vec![FieldViolation::new(field, message)]);
+    match kind {
+        RejectionKind::Quota => {
+            answer.details.set_quota_failure(vec![QuotaViolation::new(field, message)]);
+        }
+        _ if field.is_empty() => {}
+        RejectionKind::Invalid
+        | RejectionKind::NotFound
+        | RejectionKind::Conflict
+        | RejectionKind::Denied
+        | RejectionKind::Exhausted
+        | RejectionKind::Precondition => {
+            answer.details.set_bad_request(vec![FieldViolation::new(field, message)]);
+        }
     }
     let delay = match (retry_after, kind) {
         (Some(Millis(ms)), _) => Some(Duration::from_millis(ms.max(0).unsigned_abs())),
-        (None, RejectionKind::Exhausted) => Some(SOON),
+        (None, RejectionKind::Exhausted | RejectionKind::Quota) => Some(SOON),
         (None, _) => None,
     };
     match delay {
@@ -477,6 +522,11 @@ impl Answer {
 
     fn with(mut self, key: &str, value: impl Display) -> Self {
         self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    fn quota(mut self, tenant: &str) -> Self {
+        self.details.set_quota_failure(vec![QuotaViolation::new(format!("tenant:{tenant}"), self.message.clone())]);
         self
     }
 

@@ -150,7 +150,7 @@ async fn world_of(pools: Vec<PoolConfig>, callers: Vec<(&str, &str, Roles)>) -> 
     }
     let config = EngineConfig {
         store: Arc::new(store.clone()),
-        pools: pools.clone(),
+        configuration: pools.clone().into(),
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
@@ -165,7 +165,7 @@ async fn world_of(pools: Vec<PoolConfig>, callers: Vec<(&str, &str, Roles)>) -> 
     let max_age = Duration::from_secs(60);
     let follows = engine::follow(engine::FollowConfig {
         store: Arc::new(store.clone()),
-        pools,
+        configuration: pools.into(),
         limits: Limits::default(),
         max_age,
     });

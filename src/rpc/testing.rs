@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wharfinger_core::{
-    Assignment, Batch, Brake, DoubtPolicy, Ended, Input, Labels, Lease, LeaseId, LeaseSpec, LeaseState, Limits, Millis,
-    Outcome, PoolConfig, Reply, ResourceId, Revision, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits,
+    Assignment, Batch, Brake, DoubtPolicy, Ended, Input, Isolation, Labels, Lease, LeaseId, LeaseSpec, LeaseState,
+    Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, Revision, Selector, Snapshot, Texts, Timeouts, Timestamp,
+    Traits,
 };
 use wharfinger_fake::Fake;
 
@@ -42,12 +43,14 @@ pub(crate) fn queued(id: u128, revision: u64) -> Lease {
             replace: false,
             replaces: None,
             work: None,
+            total: None,
         }),
         state: LeaseState::Queued,
         pool: None,
         created_at: Timestamp(1_500),
         seq: revision,
         expires_at: None,
+        expires_at_most: None,
         attempts: 0,
         delays: 0,
         not_before: None,
@@ -160,7 +163,7 @@ pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
     let pool = pool_config(max, slots, ALL);
     let config = EngineConfig {
         store: Arc::new(store.clone()),
-        pools: vec![pool],
+        configuration: vec![pool].into(),
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
@@ -198,6 +201,8 @@ pub(crate) fn pool_config(max: u32, slots: u32, traits: Traits) -> PoolConfig {
         domain: None,
         drain: None,
         max_hold: Millis::secs(86_400),
+        isolation: Isolation::None,
+        reuse_across_tenants: true,
         timeouts: Timeouts::default(),
     }
 }
@@ -212,7 +217,8 @@ impl Broker {
 pub(crate) async fn follower(broker: &Broker, limits: RpcLimits) -> (TestServer, engine::Follower) {
     let config = engine::FollowConfig {
         store: Arc::new(broker.store.clone()),
-        pools: vec![pool_config(1, 1, Traits { prepares: true, cleans: false, repairs: false, probes: false })],
+        configuration: vec![pool_config(1, 1, Traits { prepares: true, cleans: false, repairs: false, probes: false })]
+            .into(),
         limits: Limits::default(),
         max_age: std::time::Duration::from_secs(10),
     };

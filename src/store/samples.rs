@@ -197,11 +197,13 @@ impl Samples {
                 replace: self.flag(),
                 replaces: self.maybe(Self::lease_id),
                 work: self.maybe(Self::word),
+                total: self.maybe(|s| Millis(s.time().0)),
             }),
             state,
             created_at: self.time(),
             seq: self.number(),
             expires_at: self.maybe(Self::time),
+            expires_at_most: self.maybe(Self::time),
             attempts: self.small(),
             delays: self.small(),
             not_before: self.maybe(Self::time),
@@ -284,6 +286,8 @@ impl Samples {
                 })
                 .collect(),
             evidence: self.evidence(),
+            last_tenant: self.maybe(Self::word),
+            held_for: self.maybe(Self::word),
         }
     }
 

@@ -57,7 +57,7 @@ fn reasons() -> Statuses {
             "NotFound" => "NOT_FOUND",
             "Conflict" => "ALREADY_EXISTS",
             "Denied" => "PERMISSION_DENIED",
-            "Exhausted" => "RESOURCE_EXHAUSTED",
+            "Exhausted" | "Quota" => "RESOURCE_EXHAUSTED",
             "Precondition" => "FAILED_PRECONDITION",
             _ => continue,
         };

@@ -8,9 +8,9 @@ use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Obs
 use wharfinger::store::{EventQuery, Fault, MemoryStore, Store};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict, WallTime};
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Batch, BlockerCode, Brake, Caller, Claim, DoubtPolicy, EventKind, Input, Labels, Lease,
-    LeaseId, LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig, Reply, ResourceId, ResourceState, Scope,
-    Selector, Texts, Timeouts, Timestamp,
+    AdminRequest, AdminVerb, Batch, BlockerCode, Brake, Caller, Claim, DoubtPolicy, EventKind, Input, Isolation,
+    Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Millis, Outcome, PoolConfig, Reply, ResourceId,
+    ResourceState, Scope, Selector, Texts, Timeouts, Timestamp,
 };
 use wharfinger_fake::{Call, Fake};
 
@@ -40,6 +40,8 @@ pub(crate) fn pool(max: u32, slots: u32) -> PoolConfig {
         domain: None,
         drain: None,
         max_hold: Millis::ZERO,
+        isolation: Isolation::None,
+        reuse_across_tenants: true,
         timeouts: Timeouts::default(),
     }
 }
@@ -69,7 +71,7 @@ async fn world_on(store: MemoryStore, pools: Vec<(PoolConfig, Fake)>, effects: E
     let (pools, fakes): (Vec<PoolConfig>, Vec<Fake>) = pools.into_iter().unzip();
     let config = EngineConfig {
         store: Arc::new(store.clone()),
-        pools,
+        configuration: pools.into(),
         limits: Limits::default(),
         adapters,
         effects,
@@ -98,6 +100,7 @@ pub(crate) fn request(id: &str) -> LeaseRequest {
         replace: false,
         work: None,
         avoid: Vec::new(),
+        total: None,
     }
 }
 
@@ -304,7 +307,7 @@ async fn what_was_under_way_goes_on_after_a_restart() {
     adapters.insert("pool", Arc::new(world.fake.clone()));
     let config = EngineConfig {
         store: Arc::new(world.store.clone()),
-        pools: vec![pool(1, 1)],
+        configuration: vec![pool(1, 1)].into(),
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),

@@ -22,7 +22,7 @@ use wharfinger_adapter::{
     Adapter, CleanJob, CredentialSource, Credentials, Failure, PrepareJob, Prepared, ProvisionJob, Provisioned,
     ResourceJob, Shell, Verdict, access,
 };
-use wharfinger_core::{Brake, DoubtPolicy, Labels, Limits, Millis, PoolConfig, Revision, Timeouts, Traits};
+use wharfinger_core::{Brake, DoubtPolicy, Isolation, Labels, Limits, Millis, PoolConfig, Revision, Timeouts, Traits};
 use wharfinger_fake::Fake;
 
 const MARK: &str = "MARKED-a61f-SECRET";
@@ -105,6 +105,8 @@ fn pool(name: &str, on: &[&str]) -> PoolConfig {
         domain: None,
         drain: None,
         max_hold: Millis::ZERO,
+        isolation: Isolation::None,
+        reuse_across_tenants: true,
         timeouts: Timeouts::default(),
     }
 }
@@ -238,7 +240,7 @@ async fn world() -> World {
     let stop = CancellationToken::new();
     let config = EngineConfig {
         store: Arc::new(store.clone()),
-        pools: pools.clone(),
+        configuration: pools.clone().into(),
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
@@ -249,8 +251,12 @@ async fn world() -> World {
     sources.set("hosts", PoolCredentials::Source(Arc::new(file.clone())));
     sources.set("copies", PoolCredentials::OfHost);
     let max_age = Duration::from_secs(60);
-    let follows =
-        engine::follow(FollowConfig { store: Arc::new(store.clone()), pools, limits: Limits::default(), max_age });
+    let follows = engine::follow(FollowConfig {
+        store: Arc::new(store.clone()),
+        configuration: pools.into(),
+        limits: Limits::default(),
+        max_age,
+    });
     follows.begin();
     follows.handle.refresh().await.unwrap();
     let leader = Server::start(engine.handle.clone(), &sources).await;

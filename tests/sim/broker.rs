@@ -85,7 +85,7 @@ impl Broker {
     }
 
     pub(crate) fn limits() -> Limits {
-        Limits { retention: RETENTION, ..Limits::default() }
+        Limits { retention: RETENTION, patience: Millis::ZERO, ..Limits::default() }
     }
 
     /// Starts a process on what is stored; `None` if the store failed it.

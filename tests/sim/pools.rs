@@ -2,7 +2,7 @@
 
 use crate::rng::Rng;
 use std::sync::Arc;
-use wharfinger_core::{Brake, DoubtPolicy, Item, Labels, Millis, PoolConfig, Selector, Timeouts, Traits};
+use wharfinger_core::{Brake, DoubtPolicy, Isolation, Item, Labels, Millis, PoolConfig, Selector, Timeouts, Traits};
 
 pub(crate) const HOSTS: &str = "hosts";
 pub(crate) const BOATS: &str = "boats";
@@ -53,6 +53,8 @@ pub(crate) fn configured(rng: &mut Rng) -> Vec<PoolConfig> {
         domain: rng.chance(300).then(|| text("zone")),
         drain: [None, Some(Millis::ZERO), Some(Millis::secs(10))][rng.below(3) as usize],
         max_hold: Millis::secs(20),
+        isolation: Isolation::None,
+        reuse_across_tenants: true,
         default_ttl: Millis::secs(30),
         max_ttl: Millis::secs(120),
         attempts: 6,

@@ -252,11 +252,20 @@ impl<'a> Look<'a> {
         self.accepted_can_be_met(&waiters, changes)?;
         self.buys_what_is_missing(&waiters, changes)?;
         let free = self.free();
-        if free.iter().any(|slot| self.is_uncertain(slot)) {
+        // Between tenants shares decide: core/tests/fairness.rs has an oracle for them.
+        if free.iter().any(|slot| self.is_uncertain(slot)) || self.several_tenants(&waiters, changes) {
             return Ok(());
         }
         self.no_one_waits_beside_his_slots(&waiters, &free)?;
         self.kept_for_the_older(&waiters, free, changes)
+    }
+
+    /// Whether requests of several tenants wait or were granted.
+    fn several_tenants(&self, waiters: &[Waiter<'_>], changes: &Changes) -> bool {
+        let waiting = waiters.iter().flat_map(|waiter| waiter.leases.iter().copied());
+        let granted = changes.granted.iter().filter_map(|id| self.leases.get(id)).map(|lease| &**lease);
+        let clients = waiting.chain(granted).filter(|lease| lease.spec.child.is_none());
+        clients.map(|lease| &lease.spec.tenant).collect::<BTreeSet<_>>().len() > 1
     }
 
     /// A lease that is new in this turn and stands before the request has a slot that the request could have used. Only the
@@ -309,7 +318,7 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
-    /// 10: priority, then age, orders all competing requests. A younger request gets no slot that an older one needs.
+    /// 10: priority, then age, orders all competing requests of a tenant. A younger request gets no slot that an older one needs.
     fn kept_for_the_older(&self, waiters: &[Waiter<'_>], mut free: Vec<Slot<'a>>, changes: &Changes) -> Checked {
         let possible = self.possible(true);
         // Idle copies give way after the grants of a turn: until then their slots were kept.

@@ -92,7 +92,7 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         things: Things::default(),
         provider: Provider::default(),
         oracle: Oracle::default(),
-        holders: (0..rng.between(3, 10) as usize).map(Holder::new).collect(),
+        holders: (0..rng.between(3, 10) as usize).map(|n| Holder::new(n, seed)).collect(),
         due: BTreeMap::new(),
         number: 0,
         pools: first_pools.clone(),
@@ -242,7 +242,7 @@ impl World {
             }
             Due::Editor if !self.calm => {
                 self.pools = pools::edited(&mut self.rng, &self.first_pools, &self.pools);
-                inputs.push(Input::Configure(self.pools.clone()));
+                inputs.push(Input::Configure(self.pools.clone().into()));
                 self.oracle.ended_by_silence.clear();
                 self.soon(3000, 30_000, Due::Editor);
             }
@@ -538,7 +538,7 @@ impl World {
         while !self.broker.is_up() {
             self.step()?;
         }
-        self.turn(vec![Input::Configure(self.pools.clone())])?;
+        self.turn(vec![Input::Configure(self.pools.clone().into())])?;
         // What was announced or asked for before is in all heads now, however late it was.
         for _ in 0..60 {
             self.step()?;

@@ -146,6 +146,10 @@ pub struct Lease {
     /// Why credentials are missing although the pool hands them out. Set only where credentials would be.
     #[prost(message, optional, tag = "50")]
     pub missing_credentials: ::core::option::Option<MissingCredentials>,
+    /// Time beyond which no renewal goes, by a limit of the tenant or of the rule that allowed the request. Set from the grant on, where
+    /// there is such a limit.
+    #[prost(message, optional, tag = "53")]
+    pub expires_at_most: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// How a holder reaches what it leased. Holds no secrets.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -2,13 +2,15 @@
 
 use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::{EventKind, PoolConfig, ResourceId, Subject};
+use crate::{Configuration, EventKind, ResourceId, Subject};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 impl Core {
-    pub(crate) fn configure(&mut self, pools: Vec<PoolConfig>) {
+    pub(crate) fn configure(&mut self, configuration: Configuration) {
+        let Configuration { pools, tenants } = configuration;
+        self.configure_tenants(tenants);
         let names: BTreeSet<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
         let order: Vec<Arc<str>> = pools.iter().map(|pool| pool.name.clone()).collect();
         for config in pools {

@@ -1,5 +1,6 @@
 //! A client requests leases.
 
+use super::quota::subject;
 use super::{reject, retry_in};
 use crate::Core;
 use crate::policy::capacity::Extent;
@@ -43,7 +44,18 @@ impl Core {
             self.place(&dirty);
             self.set_dirty(dirty);
             if ids.iter().any(|id| self.lease(*id).is_some_and(|lease| matches!(lease.state, LeaseState::Queued))) {
+                let party = Some(request.caller.tenant.clone());
+                let over = self.quota_left(&party).is_some_and(|left| ids.len() as u64 > left);
                 self.withdraw(&ids);
+                if over {
+                    let message = format!(
+                        "tenant {} holds as many slots as it may: leave out no_queue to wait in line, or try again",
+                        request.caller.tenant
+                    );
+                    let tenant = subject(&request.caller.tenant);
+                    let rejection = reject(RejectionKind::Quota, "TENANT_QUOTA", &tenant, message);
+                    return Err(retry_in(rejection, Millis::secs(5)));
+                }
                 let message = format!(
                     "nothing is free now for {}: leave out no_queue to wait in line, or try again",
                     wanted[0].selector
@@ -57,6 +69,7 @@ impl Core {
 
     /// Checks a request against the pools; returns each wanted lease.
     fn validate(&self, request: &LeaseRequest) -> Result<Vec<Wanted>, Rejection> {
+        let tenant = self.known_tenant(&request.caller.tenant)?;
         let invalid = |reason, field: &str, message| Err(reject(RejectionKind::Invalid, reason, field, message));
         let total: u32 = request.claims.iter().fold(0, |sum, claim| sum.saturating_add(claim.count));
         if total == 0 {
@@ -71,6 +84,7 @@ impl Core {
             let rejection = reject(RejectionKind::Exhausted, "QUEUE_FULL", "", message);
             return Err(retry_in(rejection, Millis::secs(10)));
         }
+        self.within_quota(request, total, tenant)?;
         let mut wanted = Vec::new();
         for (index, claim) in request.claims.iter().enumerate() {
             let field = |name: &str| {
@@ -218,6 +232,7 @@ impl Core {
         let Caller { tenant, principal, .. } = &request.caller;
         let (tenant, principal) = (self.intern().name(tenant), self.intern().name(principal));
         let tags = self.intern().texts(&request.tags);
+        let total = self.tenants().of(&tenant).and_then(|tenant| tenant.total);
         for (index, want) in wanted.iter().enumerate() {
             let spec = LeaseSpec {
                 request_id: request.request_id.clone(),
@@ -239,6 +254,7 @@ impl Core {
                 replace: request.replace,
                 replaces: None,
                 work: request.work.clone(),
+                total: [request.total, total].into_iter().flatten().min(),
             };
             // Members keep their own place if they come back one by one.
             let id = self.add_lease(spec, seq + index as u64, avoid.clone());

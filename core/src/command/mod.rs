@@ -4,6 +4,7 @@ mod admin;
 mod configure;
 mod lease;
 mod notice;
+mod quota;
 mod release;
 mod renew;
 mod report;
@@ -38,8 +39,8 @@ impl Core {
             Input::Repaired { resource, op, result } => self.on_repaired(resource, op, result),
             Input::Destroyed { resource, op, result } => self.on_destroyed(resource, op, result),
             Input::Notice(notice) => self.on_notice(notice),
-            Input::Configure(pools) => {
-                self.configure(pools);
+            Input::Configure(configuration) => {
+                self.configure(configuration);
                 Ok(Reply::Done)
             }
             Input::Tick => Ok(Reply::Done),

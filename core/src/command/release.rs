@@ -1,9 +1,12 @@
 //! A holder is done, or stops waiting.
 
+use super::quota::subject;
 use super::{reject, unknown_lease};
 use crate::Core;
 use crate::lifecycle::Consequence;
-use crate::{Caller, Ended, Hold, Lease, LeaseId, LeaseState, Millis, Outcome, Rejection, RejectionKind, Reply};
+use crate::{
+    Caller, Ended, Hold, Lease, LeaseId, LeaseState, Millis, Outcome, Rejection, RejectionKind, Reply, ResourceId,
+};
 use alloc::format;
 use alloc::sync::Arc;
 
@@ -61,6 +64,7 @@ impl Core {
             );
             return Err(reject(RejectionKind::Invalid, "HOLD_TOO_LONG", "hold", message));
         }
+        self.may_hold(&lease.spec.tenant, assignment.resource)?;
         let reason: Arc<str> = if note.is_empty() {
             Arc::from(format!("held by the holder of {}", lease.id))
         } else {
@@ -69,7 +73,23 @@ impl Core {
         let hold = Hold { by: principal.clone(), reason, until: Some(self.now().after(span)) };
         let (resource, actor) = (assignment.resource, principal.clone());
         self.bring_about(Consequence::Hold { resource, hold, actor });
+        self.set_held_for(resource, Some(lease.spec.tenant.clone()));
         Ok(())
+    }
+
+    /// Refuses a hold beyond those that a tenant may have.
+    fn may_hold(&self, tenant: &Arc<str>, resource: ResourceId) -> Result<(), Rejection> {
+        let Some(most) = self.tenants().of(tenant).and_then(|tenant| tenant.max_held) else { return Ok(()) };
+        let held = self.entries().map(|entry| &entry.row);
+        let held = held.filter(|row| row.held_for.as_ref() == Some(tenant) && row.id != resource).count();
+        if held < most as usize {
+            return Ok(());
+        }
+        let message = format!(
+            "{held} resources are kept for tenant {tenant}, and {most} is its max_held: release without a hold, or have an \
+             operator recover one of them"
+        );
+        Err(reject(RejectionKind::Quota, "TENANT_HELD", &subject(tenant), message))
     }
 
     pub(crate) fn named_first(&self, id: LeaseId) -> alloc::vec::Vec<Arc<Lease>> {

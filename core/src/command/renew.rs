@@ -17,6 +17,13 @@ impl Core {
                 return Err(reject(RejectionKind::Precondition, "LEASE_ENDED", "lease_id", message));
             }
         }
+        if lease.expires_at_most.is_some_and(|most| most <= self.now()) {
+            let message = format!(
+                "{id} has had its longest life ({}, by its tenant or by the rule that allowed it): release it, and ask for a new one",
+                lease.spec.total.unwrap_or(Millis::ZERO)
+            );
+            return Err(reject(RejectionKind::Precondition, "LEASE_AT_ITS_MOST", "lease_id", message));
+        }
         if ttl.is_some_and(|ttl| ttl <= Millis::ZERO) {
             let message = String::from("ttl must be longer than 0");
             return Err(reject(RejectionKind::Invalid, "TTL_NOT_POSITIVE", "ttl", message));

@@ -59,7 +59,8 @@ impl Core {
             .filter(own)
             .any(|link| link.reason == Reason::ResourceMangled || (link.reason == Reason::ResourceGone && stands));
         let policy = self.policy_of(assignment.resource)?;
-        let work = lease.spec.work.clone()?;
+        lease.spec.work.as_ref()?;
+        let work = lease.spec.work_key();
         if lease.spec.child.is_some() || !evident || row.slots > 1 || policy.work_after == 0 {
             return None;
         }
@@ -79,6 +80,7 @@ impl Core {
 
     /// A check found the resource unfit: that is what its latest failures are put down to.
     pub(crate) fn blame_resource(&mut self, id: ResourceId, detail: &str) {
+        self.judged(self.host_or_itself(id), true);
         let Some(row) = self.resource(id) else { return };
         let leases: Vec<LeaseId> = row.failures.iter().filter(|f| !f.cleared).map(|f| f.lease).collect();
         if row.failures.is_empty() {

@@ -292,6 +292,7 @@ impl Core {
         let below = self.live_below(id);
         let now = self.now();
         self.heard_from(id);
+        self.judged(self.host_or_itself(id), false);
         self.edit_resource(id, |row| {
             row.state = ResourceState::Ready;
             row.trouble = None;

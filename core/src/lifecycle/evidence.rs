@@ -172,6 +172,22 @@ impl Core {
         failures.iter().filter(|f| *f.work == *work && f.weight == weight).map(|f| f.lease).collect()
     }
 
+    /// Whether all that counts against a resource comes from one of several tenants, and half of it would be too little: a
+    /// tenant alone needs twice as many failures.
+    fn is_accused_by_one(&self, id: ResourceId) -> bool {
+        let Some(row) = self.resource(id).filter(|row| row.evidence.trial.is_none()) else { return false };
+        let Some(pool) = self.pool_entry(&row.pool).filter(|_| !self.tenants().is_empty()) else { return false };
+        let against = row.failures.iter().filter(|failure| counts(failure)).map(|failure| failure.lease);
+        let mut tenants = against.map(|lease| self.lease(lease).map(|lease| &lease.spec.tenant));
+        let first = tenants.next().flatten();
+        if first.is_none() || !tenants.all(|tenant| tenant == first) {
+            return false;
+        }
+        let mut half = row.evidence;
+        (half.run.bad, half.confirmed.bad) = (half.run.bad / 2, half.confirmed.bad / 2);
+        !half.convicts(&pool.record, pool.config.doubt.false_alarm, |rates| rates.judged)
+    }
+
     /// Whether the failures on a resource are improbable beside those of the others, by the rates of this kind.
     fn convicted(&self, id: ResourceId, learned: bool) -> bool {
         let Some(row) = self.resource(id) else { return false };
@@ -194,6 +210,9 @@ impl Core {
     pub(super) fn consider_apart(&mut self, id: ResourceId) -> bool {
         if !self.convicted(id, false) && !self.has_relapsed(id) {
             self.consider_common_cause(id);
+            return false;
+        }
+        if self.is_accused_by_one(id) {
             return false;
         }
         let Some(row) = self.resource(id).cloned() else { return false };

@@ -2,10 +2,24 @@
 
 use crate::state::outbox::Call;
 use crate::{Assignment, Core, EventKind, LeaseId, LeaseState, Resource, ResourceId, Selector, Subject};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::sync::Arc;
 
 impl Core {
+    /// A tenant uses a resource and its host, where that matters to the next one.
+    fn note_tenant(&mut self, lease: LeaseId, resource: ResourceId) {
+        let Some(tenant) = self.lease(lease).map(|lease| lease.spec.tenant.clone()) else { return };
+        for id in BTreeSet::from([resource, self.host_or_itself(resource)]) {
+            let noted = self
+                .resource(id)
+                .is_none_or(|row| !self.is_replaced_between(row) || row.last_tenant.as_ref() == Some(&tenant));
+            if !noted {
+                self.edit_resource(id, |row| row.last_tenant = Some(tenant.clone()));
+            }
+        }
+    }
+
     /// Gives a lease that left the queue a slot of this resource.
     pub(crate) fn grant(&mut self, id: LeaseId, resource: ResourceId) {
         let Some(slot) = self.take_slot(resource, id) else { return };
@@ -38,10 +52,15 @@ impl Core {
             lease.state = if prepare {
                 LeaseState::Preparing { assignment, op }
             } else {
-                lease.expires_at = child.is_none().then(|| now.after(ttl));
+                if child.is_none() {
+                    lease.begin(now);
+                }
                 LeaseState::Active { assignment, since: now, access }
             };
         });
+        if child.is_none() {
+            self.note_tenant(id, resource);
+        }
         let counts_uses = config.max_uses.is_some();
         let used = |row: &mut Resource| {
             row.uses += 1;

@@ -37,6 +37,13 @@ impl Core {
         self.then(Consequence::SettleHold(id));
     }
 
+    /// Notes the tenant at whose request a resource is kept.
+    pub(crate) fn set_held_for(&mut self, id: ResourceId, tenant: Option<Arc<str>>) {
+        if self.resource(id).is_some_and(|row| row.held_for != tenant) {
+            self.edit_resource(id, |row| row.held_for = tenant);
+        }
+    }
+
     /// Sets a resource apart that is held and has no live lease.
     pub(crate) fn settle_hold(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };
@@ -119,6 +126,7 @@ impl Core {
                 row.state = ResourceState::Ready;
             }
             row.hold = None;
+            row.held_for = None;
             row.evidence.forget();
             if trusted {
                 (row.evidence.apart, row.evidence.trial) = (0, None);

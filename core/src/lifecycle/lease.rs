@@ -3,7 +3,7 @@
 use crate::Core;
 use crate::lifecycle::{Consequence, End};
 use crate::state::outbox::{Call, SELF};
-use crate::state::queue::{ClassKey, Want};
+use crate::state::queue::{ClassKey, Stand, Want};
 use crate::{
     Assignment, CauseChain, Cleanup, Ended, EventKind, FailReason, GroupId, Lease, LeaseId, LeaseSpec, LeaseState,
     Link, Millis, Op, Outcome, Reason, ResourceId, Source, Stage, Subject, Texts, Timestamp,
@@ -67,7 +67,7 @@ impl Core {
 
     /// Takes a lease out of the queue; the others of its request stay in it, and keep their place.
     fn leave_queue(&mut self, id: LeaseId) {
-        let Some((key, place)) = self.queue().place(id).cloned() else { return };
+        let Some(Stand { key, place, .. }) = self.queue().place(id).cloned() else { return };
         let Some(waiter) = self.dequeue(id) else { return };
         for want in key.iter() {
             let pools: Vec<Arc<str>> = self.pools_of(want).map(|pool| pool.config.name.clone()).collect();
@@ -122,6 +122,16 @@ impl Core {
         let (reason, detail, source) = match how {
             Ended::Released { outcome: Outcome::Failed, note, .. } if policy.after_failed => {
                 (Reason::HolderFailed, worded("the work failed", note), Source::Holder)
+            }
+            // A tenant alone does not take a machine from others: a check decides.
+            Ended::Released { outcome: Outcome::Tainted, note, .. }
+                if self.is_shared(assignment.resource, &lease.spec.tenant) =>
+            {
+                (
+                    Reason::HolderFailed,
+                    worded("a holder says that it is mangled, and others use it", note),
+                    Source::Holder,
+                )
             }
             Ended::Released { outcome: Outcome::Tainted, note, .. } => {
                 (Reason::HolderTainted, worded("the holder says that it is mangled", note), Source::Holder)
@@ -355,6 +365,7 @@ impl Core {
                 pool: None,
                 created_at: self.now(),
                 expires_at: None,
+                expires_at_most: None,
                 ends_at: None,
                 doubt: None,
                 trouble: None,
@@ -383,16 +394,18 @@ impl Core {
     pub(crate) fn activate(&mut self, id: LeaseId, assignment: Assignment, access: Texts, ends_at: Option<Timestamp>) {
         let now = self.now();
         self.edit_lease(id, |lease| {
-            lease.expires_at = Some(now.after(lease.spec.ttl));
+            lease.begin(now);
             lease.trouble = None;
             lease.ends_at = ends_at;
             lease.state = LeaseState::Active { assignment, since: now, access: Arc::new(access) };
         });
     }
 
-    /// Moves the end of an active lease's TTL.
+    /// Moves the end of an active lease's TTL, at most to the end of its life.
     pub(crate) fn extend(&mut self, id: LeaseId, until: Timestamp) {
-        self.edit_lease(id, |lease| lease.expires_at = Some(until));
+        self.edit_lease(id, |lease| {
+            lease.expires_at = Some(lease.expires_at_most.map_or(until, |most| until.min(most)))
+        });
     }
 
     /// The slot of an ended lease could not be cleaned: it stays taken until its resource is cleared.
@@ -469,11 +482,12 @@ impl Core {
                     let prepared = |other: &LeaseId| {
                         self.lease(*other).is_some_and(|l| matches!(l.state, LeaseState::Preparing { .. }))
                     };
-                    if companions.iter().any(prepared) {
+                    let lives = lease.expires_at_most.is_none_or(|most| most > self.now());
+                    if lives && companions.iter().any(prepared) {
                         // The holder waits for the adapter, which has a limit of its own. A member that is queued has
                         // none: then the holder has to renew, or to repeat its request.
                         let until = self.now().after(lease.spec.ttl.max(Millis(1)));
-                        self.edit_lease(id, |lease| lease.expires_at = Some(until));
+                        self.extend(id, until);
                         return;
                     }
                     for lease in [id].into_iter().chain(companions) {

@@ -4,12 +4,15 @@ use crate::Core;
 use crate::lifecycle::Consequence;
 use crate::policy::autoscale::Demand;
 use crate::policy::deadlock::Partial;
-use crate::policy::scheduler::{Look, Round, Seat};
+use crate::policy::fair::{Line, Next};
+use crate::policy::scheduler::{Look, Round, Seat, kept};
 use crate::state::outbox::SELF;
-use crate::{GroupId, LeaseId, LeaseState, Link, Reason, Source, Subject};
+use crate::state::queue::{ClassKey, Party, Stand};
+use crate::{GroupId, LeaseId, LeaseState, Link, Reason, ResourceId, Source, Subject, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 impl Core {
     /// Grants what can be granted. Returns what is missing then.
@@ -19,27 +22,88 @@ impl Core {
             pools = self.pool_names().cloned().collect();
         }
         let mut round = Round::default();
-        let mut line = self.line(&keys);
-        while let Some((place, key)) = line.pop_first() {
-            let Some((leases, next)) = self.waiter_at(&key, place) else { continue };
-            let go_on = match self.look(&mut round, &key, &leases) {
+        let mut line = Line::new(self, keys.clone());
+        while let Some((_, next)) = line.pop(self) {
+            match self.look(&mut round, &next.at) {
                 Look::Served(found) => {
-                    self.dequeue(leases[0]);
-                    for (lease, resource) in leases.iter().zip(found) {
-                        self.grant(*lease, resource);
-                        let free = self.entry(&resource).map_or(0, |entry| entry.counted.free);
-                        round.matching.set_room(Seat::Free(resource), free);
+                    self.serve(&mut round, &next, found);
+                    line.served(self, &next, true);
+                    if !line.is_alone() && !self.any_free(&pools) {
+                        break;
                     }
-                    true
                 }
-                Look::Short(_) => round.looks_behind(&key),
-            };
-            if let Some(next) = next.filter(|_| go_on) {
-                line.insert((next, key));
+                Look::Short(has) => line.short(self, &next, kept(&has), round.looks_behind(&next.at.key)),
             }
         }
+        if self.any_free(&pools) {
+            self.look_again_in_time(&line);
+        } else if !line.is_alone() {
+            self.look_at_the_rest(&mut round, line.open());
+        }
         self.give_way(&round);
+        self.replace_between_tenants(&round);
         self.demand(round, &keys, pools)
+    }
+
+    /// Grants a request these resources.
+    fn serve(&mut self, round: &mut Round, next: &Next, found: Vec<ResourceId>) {
+        let leases = self.queue().waiter(&next.at).map(|waiter| waiter.leases.clone()).unwrap_or_default();
+        if next.is_patient() {
+            let pools = next.at.key.iter().flat_map(|want| self.pools_of(want));
+            let pools: Vec<Arc<str>> = pools.map(|pool| pool.config.name.clone()).collect();
+            self.begin_patience(&next.at.party, pools);
+        }
+        if let Some(first) = leases.first() {
+            self.dequeue(*first);
+        }
+        for (lease, resource) in leases.iter().zip(found) {
+            self.grant(*lease, resource);
+            let free = self.entry(&resource).map_or(0, |entry| entry.counted.free);
+            round.matching.set_room(Seat::Free(resource), free);
+        }
+    }
+
+    /// Removes unused resources that another tenant used last: others are made in their stead.
+    fn replace_between_tenants(&mut self, round: &Round) {
+        for id in &round.replaced {
+            let link =
+                self.policy_link(*id, "another tenant waits for it, and its pool has reuse_across_tenants = false");
+            self.bring_about(Consequence::remove(*id, alloc::vec![link]));
+        }
+    }
+
+    /// Whether one of these pools has a free slot.
+    fn any_free(&self, pools: &BTreeSet<Arc<str>>) -> bool {
+        pools.iter().filter_map(|name| self.pool_entry(name)).any(|pool| pool.total.free_slots > 0)
+    }
+
+    /// Nothing is free any more: shares decide nothing, and one request of each class shows what is missing.
+    fn look_at_the_rest(&self, round: &mut Round, open: &BTreeSet<ClassKey>) {
+        for key in open {
+            let Some(class) = self.queue().classes.get(key) else { continue };
+            let within = |party: &Party| self.quota_left(party).is_none_or(|left| key.len() as u64 <= left);
+            let lanes = class.lanes.iter().filter(|((party, _), _)| within(party));
+            let all =
+                lanes.flat_map(|((party, priority), lane)| lane.keys().map(move |seq| (party, (*priority, *seq))));
+            for (party, place) in all {
+                self.look(round, &Stand { key: key.clone(), place, party: party.clone() });
+                if !round.looks_behind(key) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Some slots are kept for requests that wait: time alone may make them those of others.
+    fn look_again_in_time(&mut self, line: &Line) {
+        let Some((at, key)) = line.changes_at() else { return };
+        let Some(pool) = key.iter().flat_map(|want| self.pools_of(want)).next().map(|pool| pool.config.name.clone())
+        else {
+            return;
+        };
+        // A grid, so that a long line has few timers.
+        let grid = (self.limits().patience.0 / 32).max(1);
+        self.wake_pool(&pool, Timestamp((at.0 + grid - 1) / grid * grid));
     }
 
     /// Finds the groups that are partly in the queue, from the rows.
@@ -49,6 +113,18 @@ impl Core {
         let groups: BTreeSet<GroupId> = groups.collect();
         let partial = groups.into_iter().filter(|group| self.partial_group(*group).is_some()).collect();
         self.set_partial_groups(partial);
+    }
+
+    /// A lease of a tenant left its slot: if the tenant has a quota, its requests may go on in all pools.
+    pub(crate) fn quota_is_freed(&mut self, tenant: &Arc<str>) {
+        let party = Some(tenant.clone());
+        if self.quota_left(&party).is_none() {
+            return;
+        }
+        let heads = self.queue().party(&party).into_iter().flat_map(|own| own.heads.values());
+        let pools = heads.flat_map(|head| head.key.iter()).flat_map(|want| self.pools_of(want));
+        let pools: BTreeSet<Arc<str>> = pools.map(|pool| pool.config.name.clone()).collect();
+        self.mark_all_dirty(pools);
     }
 
     /// Breaks the group that gives way, if there is one.

@@ -272,7 +272,9 @@ impl Core {
         let Some(row) = self.resource(id).cloned() else { return };
         let now = self.now();
         self.drop_failures(id, |_| true);
+        self.forget_accusers(id);
         self.edit_resource(id, |row| {
+            row.held_for = None;
             row.state = ResourceState::Gone { at: now, cause };
             row.hold = None;
             row.handle = None;

@@ -68,11 +68,11 @@ impl Core {
         let queue = self.queue();
         let mut first: Option<(Place, LeaseId)> = None;
         for class in queue.classes_for(name).iter().filter_map(|key| queue.classes.get(key)) {
-            let Some((place, waiter)) = class.waiters.iter().next() else { continue };
+            let Some((place, waiter)) = class.first() else { continue };
             if let Some(lease) = waiter.leases.first()
-                && first.is_none_or(|(before, _)| *place < before)
+                && first.is_none_or(|(before, _)| place < before)
             {
-                first = Some((*place, *lease));
+                first = Some((place, *lease));
             }
         }
         first.map(|(_, lease)| lease)

@@ -50,6 +50,8 @@ impl Core {
             hold: None,
             failures: Vec::new(),
             evidence: crate::Evidence::default(),
+            last_tenant: None,
+            held_for: None,
         });
         self.own_event(EventKind::ResourceProvisioning, Subject::Resource(id), "");
         if hosted {
@@ -75,7 +77,7 @@ impl Core {
             .queue()
             .classes_for(&config.name)
             .iter()
-            .filter_map(|key| self.queue().classes.get(key)?.waiters.keys().next().map(|place| place.0.0))
+            .filter_map(|key| self.queue().classes.get(key)?.first().map(|(place, _)| place.0.0))
             .max()
             .unwrap_or(0);
         let seq = self.next_number();
@@ -100,6 +102,7 @@ impl Core {
             replace: false,
             replaces: None,
             work: None,
+            total: None,
         };
         let id = self.add_lease(spec, seq, Vec::new());
         self.edit_resource(child, |row| row.parent = Some(Parent { lease: id, host: None }));
@@ -115,7 +118,7 @@ impl Core {
             |entry: &crate::state::tables::ResourceEntry| entry.row.parent.filter(|parent| parent.host.is_none());
         let leases: Vec<LeaseId> = self.entries().filter_map(waits).map(|parent| parent.lease).collect();
         for id in leases {
-            let Some((_, place)) = self.queue().place(id).cloned() else { continue };
+            let Some(place) = self.queue().place(id).map(|at| at.place) else { continue };
             let Some(want) = self.lease(id).map(|lease| self.want_of(lease)) else { continue };
             self.dequeue(id);
             self.enqueue(alloc::vec![want].into(), place, alloc::vec![id]);

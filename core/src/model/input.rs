@@ -1,7 +1,8 @@
 //! Inputs.
 
 use crate::{
-    Caller, LeaseId, MachineName, MachineVerb, Millis, Op, Outcome, PoolConfig, ResourceId, Selector, Texts, Timestamp,
+    Caller, Configuration, LeaseId, MachineName, MachineVerb, Millis, Op, Outcome, ResourceId, Selector, Texts,
+    Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -127,8 +128,8 @@ pub enum Input {
     },
     /// A notice of the outside world.
     Notice(Notice),
-    /// The configuration, whole, in the order of the file. Already checked.
-    Configure(Vec<PoolConfig>),
+    /// The configuration, whole. Already checked.
+    Configure(Configuration),
     /// Time alone.
     Tick,
 }
@@ -189,6 +190,9 @@ pub struct LeaseRequest {
     pub work: Option<Arc<str>>,
     /// Resources that failed this work before, and with a working copy its host: others go first.
     pub avoid: Vec<ResourceId>,
+    /// Maximum life of each lease from when it is active, by the rule that allows the request; that of its tenant holds
+    /// beside it.
+    pub total: Option<Millis>,
 }
 
 /// One kind of thing wanted by a request.

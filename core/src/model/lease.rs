@@ -1,6 +1,6 @@
 //! A lease as it is stored and served.
 
-use crate::{CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Scope, Selector, Timestamp};
+use crate::{Caller, CauseChain, GroupId, LeaseId, Millis, Op, ResourceId, Revision, Scope, Selector, Timestamp};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -28,6 +28,8 @@ pub struct Lease {
     pub seq: u64,
     /// When its TTL runs out; `None` until it is active.
     pub expires_at: Option<Timestamp>,
+    /// No renewal goes beyond this; `None` until it is active, and where its life has no limit.
+    pub expires_at_most: Option<Timestamp>,
     /// How many times it was sent back to the queue.
     pub attempts: u32,
     /// Number of delays because a remote or a provider was down.
@@ -59,6 +61,7 @@ impl Lease {
             created_at: at,
             seq,
             expires_at: None,
+            expires_at_most: None,
             attempts: 0,
             delays: 0,
             not_before: None,
@@ -94,6 +97,14 @@ impl Lease {
     /// Whether a repetition of its request is answered with it, and its group.
     pub(crate) fn is_of_request(&self) -> bool {
         self.spec.child.is_none() && self.spec.replaces.is_none() && self.spec.index == 0
+    }
+
+    /// Its TTL and its life begin.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        let most = self.spec.total.map(|total| now.after(total));
+        let until = now.after(self.spec.ttl);
+        self.expires_at_most = most;
+        self.expires_at = Some(most.map_or(until, |most| until.min(most)));
     }
 
     /// Whether it is over for its holder.
@@ -143,12 +154,19 @@ pub struct LeaseSpec {
     pub replaces: Option<LeaseId>,
     /// The holder's name of the work: failures of the same work are compared.
     pub work: Option<Arc<str>>,
+    /// Maximum life from when it is active.
+    pub total: Option<Millis>,
 }
 
 impl LeaseSpec {
     /// The key of the same work: the holder's name of it; failing that, the parameters for the adapter; failing
-    /// that, the holder.
+    /// that, the holder. Works of different tenants are different.
     pub fn work_key(&self) -> Arc<str> {
+        let own = self.own_work_key();
+        if *self.tenant == *Caller::DEFAULT_TENANT { own } else { Arc::from(alloc::format!("{}/{own}", self.tenant)) }
+    }
+
+    fn own_work_key(&self) -> Arc<str> {
         if let Some(work) = &self.work {
             return work.clone();
         }

@@ -15,5 +15,6 @@ pub(crate) mod pool;
 pub(crate) mod pools;
 pub(crate) mod resource;
 pub(crate) mod stable;
+pub(crate) mod tenant;
 pub(crate) mod time;
 pub(crate) mod view;

@@ -110,6 +110,8 @@ pub enum RejectionKind {
     Denied,
     /// No capacity now, or a limit reached.
     Exhausted,
+    /// A limit of the caller's tenant is reached. `field` names the tenant, as `tenant:NAME`.
+    Quota,
     /// Not in its present state, or never with the present configuration.
     Precondition,
 }

@@ -55,6 +55,19 @@ pub struct PoolConfig {
     pub attempts: u32,
     /// How long the adapter may take, by kind of work.
     pub timeouts: Timeouts,
+    /// Whether tenants share a host at the same time.
+    pub isolation: Isolation,
+    /// Whether a resource that a tenant has used serves another one after a clean-up. Otherwise it is replaced.
+    pub reuse_across_tenants: bool,
+}
+
+/// Whether tenants share a host at the same time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Isolation {
+    /// They do.
+    None,
+    /// All slots of a host are one tenant's at a time.
+    Host,
 }
 
 impl PoolConfig {
@@ -84,6 +97,8 @@ impl PoolConfig {
             max_ttl: Millis::secs(86_400),
             attempts: 5,
             timeouts: Timeouts::default(),
+            isolation: Isolation::None,
+            reuse_across_tenants: true,
         }
     }
 }

@@ -57,6 +57,10 @@ pub struct Resource {
     pub failures: Vec<WorkFailure>,
     /// What its uses say of it.
     pub evidence: Evidence,
+    /// The tenant of its latest lease, where that may matter to the next one.
+    pub last_tenant: Option<Arc<str>>,
+    /// The tenant at whose request it is kept for triage.
+    pub held_for: Option<Arc<str>>,
 }
 
 impl Resource {

@@ -131,6 +131,12 @@ stable_texts! {
         Busy = "BUSY",
         /// The pool may have no resource.
         AtMax = "AT_MAX",
+        /// The tenant of the lease holds as many slots as it may.
+        TenantQuota = "TENANT_QUOTA",
+        /// The request wants more slots than its tenant may ever hold.
+        NeverWithinQuota = "NEVER_WITHIN_QUOTA",
+        /// The free slots are on hosts or resources that other tenants use or have used.
+        Isolated = "ISOLATED",
     }
 }
 

@@ -87,12 +87,10 @@ impl Core {
 
     /// Adds the requests behind those that were looked at, by what they want.
     fn add_the_rest(&self, round: &mut Round, keys: &BTreeSet<ClassKey>) {
-        for key in keys {
-            let Some(class) = self.queue().classes.get(key) else { continue };
+        for (key, rest) in &self.rest_within_quota(round, keys) {
             let looked = round.looked.get(key);
-            let (seen, unmet) = looked.map_or((0, false), |looked| (looked.waiters, looked.unmet));
-            let rest = u32::try_from(class.waiters.len() - seen.min(class.waiters.len())).unwrap_or(u32::MAX);
-            if rest == 0 || unmet {
+            let rest = u32::try_from(*rest).unwrap_or(u32::MAX);
+            if rest == 0 || looked.is_some_and(|looked| looked.unmet) {
                 continue;
             }
             // The first of a class of single leases found nothing: nor do the others.

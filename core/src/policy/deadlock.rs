@@ -33,13 +33,13 @@ impl Core {
         let rows = || members.iter().filter_map(|id| self.lease(*id)).filter(|row| !row.ended());
         let waiting = rows().find(|row| matches!(row.state, LeaseState::Queued))?;
         let holder = rows().find(|row| row.assignment().is_some())?.id;
-        let (key, place) = self.queue().place(waiting.id)?;
+        let at = self.queue().place(waiting.id)?;
         let mut holds = Slots::new();
         for assignment in rows().filter_map(|row| row.assignment()) {
             *holds.entry(assignment.resource).or_default() += 1;
         }
         let preparing = rows().any(|row| matches!(row.state, LeaseState::Preparing { .. }));
-        Some(Partial { place: *place, wants: key.to_vec(), holder, holds, preparing })
+        Some(Partial { place: at.place, wants: at.key.to_vec(), holder, holds, preparing })
     }
 
     /// The group that gives way: the youngest that holds what an older request cannot do without, if it cannot be
@@ -64,17 +64,15 @@ impl Core {
                 continue;
             }
             let heads = round.looked.iter().filter(|(_, looked)| !looked.unmet).filter_map(|(key, _)| {
-                let (place, _) = self.queue().classes.get(key)?.waiters.first_key_value()?;
-                (*place < young.place).then_some((*place, key))
+                let (place, waiter) = self.queue().classes.get(key)?.first()?;
+                (place < young.place).then_some((place, waiter.leases.first().copied(), key))
             });
-            for (place, key) in heads {
+            for (place, older, key) in heads {
                 // Slots of the groups that are younger than it, and its own.
                 let away = youngest_first.iter().filter(|partial| partial.place >= place);
                 let away = sum(away.map(|partial| &partial.holds));
                 let without = self.lacking(key, &away, &Slots::new());
                 if without > 0 && self.lacking(key, &away, &young.holds) < without {
-                    let older = self.queue().classes.get(key).and_then(|class| class.waiters.get(&place));
-                    let older = older.and_then(|waiter| waiter.leases.first()).copied();
                     return Some((young.holder, older));
                 }
             }

@@ -6,5 +6,8 @@ pub(crate) mod brake;
 pub(crate) mod capacity;
 pub(crate) mod deadlock;
 pub(crate) mod evidence;
+pub(crate) mod fair;
+pub(crate) mod isolation;
 pub(crate) mod matching;
+pub(crate) mod quota;
 pub(crate) mod scheduler;

@@ -1,6 +1,7 @@
 //! Placing: which request in the queue gets which free slots.
 //!
-//! All classes that compete for a pool that changed, directly or over other pools, are looked at by place in the queue.
+//! All classes that compete for a pool that changed, directly or over other pools, are looked at in the order of
+//! `fair.rs`.
 //! A request is granted if a matching of its leases to free slots exists. Slots that a waiting request could already
 //! have are kept for it, so that younger requests do not starve it; which slots those are may still change, so that
 //! nothing is kept in vain. The same matching then tells what has to be made: see [`Core::demand`].
@@ -8,14 +9,15 @@
 use crate::Core;
 use crate::policy::affinity::nearest;
 use crate::policy::capacity::Extent;
+use crate::policy::fair::Line;
 use crate::policy::matching::Matching;
-use crate::state::queue::{ClassKey, Place, Want};
+use crate::state::queue::{ClassKey, Party, Stand, Want};
 use crate::state::tables::{Pool, ResourceEntry};
 use crate::{Lease, LeaseId, Resource, ResourceId, ResourceState, Selector};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Bound;
+use core::cmp::Reverse;
 
 /// At most this many requests of a class are looked at if those before them are blocked by wishes of their own: a
 /// resource that they avoid, or work that takes too long for it.
@@ -42,6 +44,10 @@ pub(crate) struct Round {
     /// Claims of leases that wait, and what each wants.
     pub(crate) waiting: Vec<(usize, Want)>,
     pub(crate) looked: BTreeMap<ClassKey, Looked>,
+    /// Hosts that are emptied for a tenant: no other one gets a slot of them.
+    pub(crate) emptied: BTreeMap<ResourceId, Arc<str>>,
+    /// Unused resources that are replaced, since another tenant than the one that waits used them.
+    pub(crate) replaced: BTreeSet<ResourceId>,
 }
 
 /// What a round has seen of a class.
@@ -49,6 +55,8 @@ pub(crate) struct Round {
 pub(crate) struct Looked {
     /// Requests that were looked at and wait.
     pub(crate) waiters: usize,
+    /// The same, by lane.
+    pub(crate) lanes: BTreeMap<(Party, Reverse<i32>), usize>,
     /// Something is free, but not for one of them.
     pub(crate) own_wish: bool,
     /// The pools, as they are switched, cannot meet such a request.
@@ -74,47 +82,36 @@ enum Fit {
 }
 
 impl Core {
-    /// The first request of each class.
-    pub(crate) fn line(&self, keys: &BTreeSet<ClassKey>) -> BTreeSet<(Place, ClassKey)> {
-        let first = |key: &ClassKey| Some((*self.queue().classes.get(key)?.waiters.keys().next()?, key.clone()));
-        keys.iter().filter_map(first).collect()
-    }
-
-    /// The leases of a request, and the place of the next one of its class.
-    pub(crate) fn waiter_at(&self, key: &ClassKey, place: Place) -> Option<(Vec<LeaseId>, Option<Place>)> {
-        let class = self.queue().classes.get(key)?;
-        let leases = class.waiters.get(&place)?.leases.clone();
-        let next = class.waiters.range((Bound::Excluded(place), Bound::Unbounded)).next();
-        Some((leases, next.map(|(place, _)| *place)))
-    }
-
     /// Looks at all that compete with a lease in the queue and stand before it, and at its own request: which of its
     /// wants have a slot, and which have none.
     pub(crate) fn shortfall(&self, id: LeaseId) -> Vec<(Want, bool)> {
-        let Some((own, place)) = self.queue().place(id) else { return Vec::new() };
-        let pools = own.iter().flat_map(|want| self.pools_of(want)).map(|pool| pool.config.name.clone()).collect();
+        let Some(own) = self.queue().place(id) else { return Vec::new() };
+        let pools = own.key.iter().flat_map(|want| self.pools_of(want)).map(|pool| pool.config.name.clone()).collect();
         let (keys, _, _) = self.queue().competing(&pools);
         let mut round = Round::default();
-        let mut line = self.line(&keys);
-        while let Some((at, key)) = line.pop_first() {
-            let Some((leases, next)) = self.waiter_at(&key, at) else { continue };
-            if at == *place {
-                let has = match self.look(&mut round, &key, &leases) {
-                    Look::Served(_) => own.iter().map(|_| true).collect(),
+        let mut line = Line::new(self, keys);
+        while let Some((_, next)) = line.pop(self) {
+            let looked = self.look(&mut round, &next.at);
+            if next.at == *own {
+                let has = match looked {
+                    Look::Served(_) => own.key.iter().map(|_| true).collect(),
                     Look::Short(has) => has,
                 };
-                return own.iter().cloned().zip(has).collect();
+                return own.key.iter().cloned().zip(has).collect();
             }
-            if matches!(self.look(&mut round, &key, &leases), Look::Served(_)) || round.looks_behind(&key) {
-                line.extend(next.map(|next| (next, key)));
+            match looked {
+                Look::Served(_) => line.served(self, &next, false),
+                Look::Short(has) => line.short(self, &next, kept(&has), round.looks_behind(&next.at.key)),
             }
         }
-        // Others of its class wait before it for the same.
-        own.iter().cloned().map(|want| (want, false)).collect()
+        // Others of its class wait before it for the same, or its tenant may have no more.
+        own.key.iter().cloned().map(|want| (want, false)).collect()
     }
 
     /// Finds a resource for each lease of a request, beside what is kept for those before it.
-    pub(crate) fn look(&self, round: &mut Round, key: &ClassKey, leases: &[LeaseId]) -> Look {
+    pub(crate) fn look(&self, round: &mut Round, at: &Stand) -> Look {
+        let key = &at.key;
+        let leases = self.queue().waiter(at).map(|waiter| waiter.leases.as_slice()).unwrap_or_default();
         let mut own_wish = false;
         if let Some(found) = self.first_choices(round, key, leases, &mut own_wish) {
             return Look::Served(found);
@@ -131,7 +128,7 @@ impl Core {
             };
             // A single lease that has no first choice has no other, unless those before it can move.
             let options = if leases.len() > 1 || contended {
-                self.options(lease, want, limit, &mut own_wish)
+                self.options(round, lease, want, limit, &mut own_wish)
             } else {
                 Vec::new()
             };
@@ -157,9 +154,11 @@ impl Core {
             return Look::Served(found);
         }
         let has = |claim: &Option<usize>| claim.is_some_and(|claim| round.matching.missing(claim) == 0);
-        let has = claims.iter().map(has).collect();
+        let has: Vec<bool> = claims.iter().map(has).collect();
+        self.make_way(round, key, &at.party, &has);
         let looked = round.looked.entry(key.clone()).or_default();
         looked.waiters += 1;
+        *looked.lanes.entry((at.party.clone(), at.place.0)).or_default() += 1;
         looked.own_wish |= own_wish;
         // Nothing is kept or made for a request that cannot be met as the pools are switched now.
         if leases.len() > 1 && !self.unmet(key, Extent::SwitchedOn).is_empty() {
@@ -192,7 +191,7 @@ impl Core {
                 let used = round.matching.used(&Seat::Free(entry.row.id));
                 entry.counted.free.saturating_sub(used + taken.get(&entry.row.id).copied().unwrap_or(0))
             };
-            match self.best(lease, want, spare, own_wish) {
+            match self.best(round, lease, want, spare, own_wish) {
                 Some(resource) => {
                     *taken.entry(resource).or_default() += 1;
                     found.push(resource);
@@ -211,19 +210,25 @@ impl Core {
     /// The best resource with a spare slot for a lease. `own_wish`: there are some, but not for it.
     fn best(
         &self,
+        round: &Round,
         lease: &Lease,
         want: &Want,
         spare: impl Fn(&ResourceEntry) -> u32,
         own_wish: &mut bool,
     ) -> Option<ResourceId> {
         let (mut good, mut risky, mut second) = (None, None, None);
+        let mut whole = None;
         let mut unfit = false;
         self.candidates(lease, want, |entry| {
             if spare(entry) == 0 {
                 return true;
             }
             let id = entry.row.id;
-            match self.fit(lease, &entry.row) {
+            match self.fit(round, lease, &entry.row) {
+                Fit::Good if self.is_preferred(lease, &entry.row) == Some(false) => {
+                    whole = whole.or(Some(id));
+                    return true;
+                }
                 Fit::Good => good = Some(id),
                 Fit::Risky(false) => risky = risky.or(Some(id)),
                 Fit::Avoided => second = second.or(Some(id)),
@@ -232,6 +237,7 @@ impl Core {
             unfit |= good.is_none();
             good.is_none()
         });
+        let good = good.or(whole);
         if good.is_some() {
             return good;
         }
@@ -243,11 +249,18 @@ impl Core {
 
     /// Resources with free slots that may serve a lease, best first, with their free slots; not many more than `limit`.
     /// `own_wish`: others would be among them, but not for this lease.
-    fn options(&self, lease: &Lease, want: &Want, limit: usize, own_wish: &mut bool) -> Vec<(ResourceId, u32)> {
+    fn options(
+        &self,
+        round: &Round,
+        lease: &Lease,
+        want: &Want,
+        limit: usize,
+        own_wish: &mut bool,
+    ) -> Vec<(ResourceId, u32)> {
         let (mut good, mut risky, mut second) = (Vec::new(), Vec::new(), Vec::new());
         self.candidates(lease, want, |entry| {
             let option = (entry.row.id, entry.counted.free);
-            let fit = self.fit(lease, &entry.row);
+            let fit = self.fit(round, lease, &entry.row);
             *own_wish |= !matches!(fit, Fit::Good);
             match fit {
                 Fit::Good => good.push(option),
@@ -281,7 +294,10 @@ impl Core {
         }
     }
 
-    fn fit(&self, lease: &Lease, row: &Resource) -> Fit {
+    fn fit(&self, round: &Round, lease: &Lease, row: &Resource) -> Fit {
+        if self.is_anothers(round, lease, row) {
+            return Fit::Never;
+        }
         if self.too_many_siblings(lease.spec.child, row.id) {
             return Fit::Never;
         }
@@ -352,13 +368,18 @@ impl Core {
         }
     }
 
-    fn could_grow(&self, want: &Want) -> bool {
+    pub(crate) fn could_grow(&self, want: &Want) -> bool {
         // One that failed to be made before may fail for ever.
         let hope = |id: &ResourceId| {
             self.resource(*id).is_some_and(|row| matches!(row.state, ResourceState::Provisioning { attempt: 0, .. }))
         };
         self.pools_of(want).any(|pool| pool.open() && pool.members.iter().any(hope) || self.room(pool) > 0)
     }
+}
+
+/// The slots that are kept for a request that waits.
+pub(crate) fn kept(has: &[bool]) -> usize {
+    has.iter().filter(|has| **has).count()
 }
 
 impl Round {

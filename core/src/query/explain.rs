@@ -2,6 +2,7 @@
 
 use crate::Core;
 use crate::policy::capacity::Extent;
+use crate::policy::scheduler::Round;
 use crate::query::places::more_slots;
 use crate::state::queue::Want;
 use crate::state::tables::Pool;
@@ -150,13 +151,13 @@ impl Core {
     fn explain_waiting(&self, lease: &Lease, now: Timestamp, scope: &Scope) -> Explanation {
         let selector = self.want_of(lease);
         let group = self.queue().together(lease.id).len() > 1;
-        let position = self.queue().place(lease.id).map_or(0, |(key, place)| {
-            self.queue().classes.get(key).map_or(0, |class| class.waiters.range(..=*place).count() as u32)
-        });
-        let wants = self.queue().place(lease.id).map(|(key, _)| key.clone()).unwrap_or_default();
+        let at = self.queue().place(lease.id);
+        let position = at.map_or(0, |at| self.position(at));
+        let wants = at.map(|at| at.key.clone()).unwrap_or_default();
         let unmet = self.unmet(&wants, Extent::Configured);
-        let satisfiable = unmet.is_empty();
-        let mut blockers = Vec::new();
+        let mut blockers: Vec<Blocker> = at.and_then(|at| self.quota_blocker(at)).into_iter().collect();
+        let never = blockers.iter().any(|blocker| blocker.code == BlockerCode::NeverWithinQuota);
+        let satisfiable = unmet.is_empty() && !never;
         if let Some(at) = lease.not_before
             && at > now
         {
@@ -178,7 +179,11 @@ impl Core {
             }
         }
         let waited = now.since(lease.created_at);
-        let summary = if !satisfiable && group {
+        let why_there = at.map(|at| self.why_there(at)).unwrap_or_default();
+        let summary = if never {
+            let first = blockers.first().map(|b| format!(": {}", b.detail)).unwrap_or_default();
+            format!("waits for {selector}, which the quota of its tenant never allows{first}")
+        } else if !satisfiable && group {
             let count = unmet.len();
             let want = &wants[unmet[0]];
             format!(
@@ -190,7 +195,7 @@ impl Core {
             format!("waits for {selector}, which the present configuration can never meet: it waits for a new one")
         } else {
             let first = blockers.first().map(|b| format!(": {}", b.detail)).unwrap_or_default();
-            format!("number {position} in line for {selector}, for {waited}{first}")
+            format!("number {position} in line for {selector}, for {waited}{first}{why_there}")
         };
         Explanation { summary, position, satisfiable, blockers }
     }
@@ -269,6 +274,16 @@ impl Core {
             return;
         }
         let states = self.states(pool, want);
+        let anothers = |id: &crate::ResourceId| {
+            self.resource(*id).is_some_and(|row| self.is_anothers(&Round::default(), lease, row))
+        };
+        if states.free > 0 && pool.free.iter().any(|(_, id)| anothers(id)) {
+            add(
+                BlockerCode::Isolated,
+                String::from("what is free is on a host that another tenant uses, or was used by another one"),
+                "wait: a host is emptied, or a resource replaced, when it is the turn of this request",
+            );
+        }
         if states.free > 0 && lease.avoid.iter().any(|id| pool.free.iter().any(|(_, free)| free == id)) {
             add(
                 BlockerCode::Avoided,

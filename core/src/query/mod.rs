@@ -2,6 +2,7 @@
 
 mod census;
 mod explain;
+mod line;
 mod places;
 mod view;
 

@@ -5,7 +5,7 @@
 //! is stored nowhere (how probes went, back-off, counters, brakes).
 
 use crate::{
-    Batch, Lease, LeaseId, LeaseState, Machine, PoolConfig, PoolRow, Resource, ResourceId, Revision, Snapshot,
+    Batch, Configuration, Lease, LeaseId, LeaseState, Machine, PoolRow, Resource, ResourceId, Revision, Snapshot,
     Timestamp,
 };
 use crate::{Core, Limits};
@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 
 impl Core {
     /// From what is stored, to follow. Only [`Core::take_in`] changes it; a step would decide.
-    pub fn follow(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
-        let mut core = Self::load(snapshot, pools, limits, now);
+    pub fn follow(snapshot: Snapshot, configuration: impl Into<Configuration>, limits: Limits, now: Timestamp) -> Self {
+        let mut core = Self::load(snapshot, configuration.into(), limits, now);
         core.come_to_rest();
         core
     }
@@ -121,10 +121,8 @@ impl Core {
 
     fn come(&mut self, row: &Arc<Lease>, waiting: &mut BTreeSet<LeaseId>, touched: &mut BTreeSet<ResourceId>) {
         let id = row.id;
-        if let Some(assignment) = row.assignment() {
-            self.restore_slot(assignment.resource, assignment.slot, id);
-            touched.insert(assignment.resource);
-        }
+        self.restore_slot(row);
+        touched.extend(row.assignment().map(|assignment| assignment.resource));
         if matches!(row.state, LeaseState::Queued) {
             waiting.insert(id);
         }

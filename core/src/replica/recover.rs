@@ -5,11 +5,11 @@ use crate::lifecycle::Consequence;
 use crate::state::outbox::Call;
 use crate::state::queue::{ClassKey, Want};
 use crate::state::tables::LeaseEntry;
-use crate::{Core, Limits};
 use crate::{
-    GroupId, Lease, LeaseId, LeaseState, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot, Stage,
-    Timestamp,
+    Configuration, GroupId, Lease, LeaseId, LeaseState, Op, PoolConfig, Resource, ResourceId, ResourceState, Snapshot,
+    Stage, Timestamp,
 };
+use crate::{Core, Limits};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,8 +18,13 @@ use core::cmp::Reverse;
 impl Core {
     /// From what is stored. The first batch holds what the restart itself changes, and the effects that were under
     /// way, each to be started again with its old number.
-    pub fn recover(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
-        let mut core = Self::load(snapshot, pools, limits, now);
+    pub fn recover(
+        snapshot: Snapshot,
+        configuration: impl Into<Configuration>,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Self {
+        let mut core = Self::load(snapshot, configuration.into(), limits, now);
         core.adopt_orders();
         core.restart_work();
         core.settle();
@@ -27,8 +32,10 @@ impl Core {
     }
 
     /// The tables with their indices; nothing is decided yet.
-    pub(crate) fn load(snapshot: Snapshot, pools: Vec<PoolConfig>, limits: Limits, now: Timestamp) -> Self {
+    pub(crate) fn load(snapshot: Snapshot, configuration: Configuration, limits: Limits, now: Timestamp) -> Self {
         let mut core = Core::empty(&snapshot, limits, now);
+        let Configuration { pools, tenants } = configuration;
+        core.configure_tenants(tenants);
         let order = pools.iter().map(|pool| pool.name.clone()).collect();
         for config in pools {
             core.configure_pool(config);
@@ -52,9 +59,7 @@ impl Core {
             core.remember_works(id);
         }
         for lease in &snapshot.leases {
-            if let Some(assignment) = lease.assignment() {
-                core.restore_slot(assignment.resource, assignment.slot, lease.id);
-            }
+            core.restore_slot(lease);
         }
         core.index_leases(snapshot.leases);
         let queued = |entry: &LeaseEntry| matches!(entry.row.state, LeaseState::Queued).then(|| entry.row.clone());

@@ -98,9 +98,12 @@ impl Core {
         self.floor = self.floor.max(entry.row.revision);
     }
 
-    /// Adds a request to the queue.
+    /// Adds a request to the queue. Its leases are in the table already.
     pub(crate) fn enqueue(&mut self, key: ClassKey, place: Place, leases: Vec<LeaseId>) {
-        self.queue.push(key, place, leases);
+        let Some(first) = leases.first().and_then(|id| self.lease(*id)) else { return };
+        let party = first.spec.child.is_none().then(|| first.spec.tenant.clone());
+        let since = first.created_at;
+        self.queue.push(key, place, party, Waiter { leases, since });
     }
 
     /// Takes the whole request of which this lease is a part out of the queue.

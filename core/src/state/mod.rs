@@ -1,6 +1,7 @@
 //! The rows, their indices, and what goes out next. Fields are private to this folder: all others read them by the
 //! methods of `read.rs`, and change them by named transitions, each of which keeps rows, indices and outbox in step.
 
+mod accusers;
 mod counts;
 mod domains;
 pub(crate) mod intern;
@@ -14,19 +15,21 @@ mod replica;
 mod resources;
 mod slots;
 pub(crate) mod tables;
+pub(crate) mod tenants;
 mod timers;
 mod works;
 
 use crate::lifecycle::Consequences;
 use crate::policy::brake::Domain;
-use crate::{GroupId, LeaseId, Limits, Machine, MachineKey, Op, ResourceId, Revision, Timestamp};
+use crate::{GroupId, LeaseId, Limits, Machine, MachineKey, Op, ResourceId, Revision, Tenants, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use intern::Intern;
 use outbox::Outbox;
-use queue::Queue;
+use queue::{Party, Queue};
 use tables::{LeaseEntry, Pool, ResourceEntry};
+use tenants::Held;
 use timers::Timer;
 
 /// The tenant and the id of a request: tenants choose their ids on their own.
@@ -49,6 +52,11 @@ pub struct Core {
     pools: BTreeMap<Arc<str>, Pool>,
     /// Names in the order of the configuration, then those removed from it of which something is left.
     order: Vec<Arc<str>>,
+    tenants: Arc<Tenants>,
+    /// The slots of each tenant that holds some.
+    held: BTreeMap<Arc<str>, Held>,
+    /// When the patience of a party began anew, by pool; not stored.
+    patience: BTreeMap<Party, BTreeMap<Arc<str>, Timestamp>>,
     /// Machines on which operators gave orders.
     machines: BTreeMap<MachineKey, Arc<Machine>>,
     leases: BTreeMap<LeaseId, LeaseEntry>,
@@ -61,6 +69,8 @@ pub struct Core {
     by_work: BTreeMap<Arc<str>, works::Met>,
     /// Resources that were lost or mangled under a work, by work; not stored.
     lost_under: BTreeMap<Arc<str>, BTreeSet<ResourceId>>,
+    /// Reports of each machine by tenants that share it; not stored.
+    accusers: BTreeMap<(ResourceId, Arc<str>), accusers::Reports>,
     /// Reports of each lease: when its present period began, and the reports in it. Not stored.
     reports: BTreeMap<LeaseId, (Timestamp, u32)>,
     /// All probed hosts as one failure domain.

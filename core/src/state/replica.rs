@@ -21,6 +21,9 @@ impl Core {
             floor: snapshot.floor,
             pools: BTreeMap::new(),
             order: Vec::new(),
+            tenants: Arc::default(),
+            held: BTreeMap::new(),
+            patience: BTreeMap::new(),
             machines: BTreeMap::new(),
             leases: BTreeMap::new(),
             resources: BTreeMap::new(),
@@ -29,6 +32,7 @@ impl Core {
             by_revision: BTreeMap::new(),
             by_work: BTreeMap::new(),
             lost_under: BTreeMap::new(),
+            accusers: BTreeMap::new(),
             reports: BTreeMap::new(),
             network: crate::policy::brake::Domain::default(),
             heard_since: now,
@@ -92,7 +96,9 @@ impl Core {
     pub(crate) fn unindex_lease(&mut self, row: &Lease) -> Vec<LeaseId> {
         self.by_revision.remove(&row.revision);
         if let Some(assignment) = row.assignment() {
-            self.give_slot_back(assignment.resource, assignment.slot, row.id);
+            if self.give_slot_back(assignment.resource, assignment.slot, row.id) {
+                self.count_held(row, assignment.resource, false);
+            }
         }
         self.queue.remove(row.id).map(|waiter| waiter.leases).unwrap_or_default()
     }

@@ -6,7 +6,7 @@ use crate::state::slots::Slots;
 use crate::state::tables::Liveness;
 use crate::state::tables::{Count, ResourceEntry};
 use crate::state::timers::{NEVER, Timer};
-use crate::{Core, LeaseId, ResourceId, Texts, Timestamp};
+use crate::{Core, Lease, LeaseId, ResourceId, Texts, Timestamp};
 use crate::{Resource, Revision, Stage};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -127,13 +127,19 @@ impl Core {
 
     /// Gives a lease a free slot of a resource; the row of the lease is the caller's to change.
     pub(crate) fn take_slot(&mut self, id: ResourceId, lease: LeaseId) -> Option<u32> {
-        self.resources.get_mut(&id).map(|entry| entry.slots.take(lease))
+        let slot = self.resources.get_mut(&id).map(|entry| entry.slots.take(lease))?;
+        if let Some(row) = self.lease(lease).cloned() {
+            self.count_held(&row, id, true);
+        }
+        Some(slot)
     }
 
-    /// Gives a lease this very slot, as it is stored.
-    pub(crate) fn restore_slot(&mut self, id: ResourceId, slot: u32, lease: LeaseId) {
-        if let Some(entry) = self.resources.get_mut(&id) {
-            entry.slots.restore(slot, lease);
+    /// Gives a lease the slot that its row names.
+    pub(crate) fn restore_slot(&mut self, lease: &Lease) {
+        let Some(assignment) = lease.assignment() else { return };
+        if let Some(entry) = self.resources.get_mut(&assignment.resource) {
+            entry.slots.restore(assignment.slot, lease.id);
+            self.count_held(lease, assignment.resource, true);
         }
     }
 
@@ -146,6 +152,10 @@ impl Core {
     pub(crate) fn leave_slot(&mut self, id: ResourceId, slot: u32, lease: LeaseId) -> bool {
         if !self.give_slot_back(id, slot, lease) {
             return false;
+        }
+        if let Some(row) = self.lease(lease).cloned() {
+            self.count_held(&row, id, false);
+            self.quota_is_freed(&row.spec.tenant);
         }
         let now = self.now;
         let empty = self.resources.get(&id).is_some_and(|entry| entry.slots.len() == 0);

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wharfinger_core::{
-    AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, Caller, CauseChain, Claim, Core, DoubtPolicy, Effect,
-    Ended, Input, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits, Machine, MachineKey, MachineName,
-    MachineVerb, Made, Millis, Notice, NoticeKind, NoticeTarget, Op, Outcome, PoolConfig, PoolRow, Prepared, Rejection,
-    Reply, Resource, ResourceId, ResourceState, Scope, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict,
-    Work,
+    AdminRequest, AdminVerb, Batch, Blame, Brake, CallFailure, Caller, CauseChain, Claim, Configuration, Core,
+    DoubtPolicy, Effect, Ended, Input, Isolation, Item, Labels, Lease, LeaseId, LeaseRequest, LeaseState, Limits,
+    Machine, MachineKey, MachineName, MachineVerb, Made, Millis, Notice, NoticeKind, NoticeTarget, Op, Outcome,
+    PoolConfig, PoolRow, Prepared, Rejection, Reply, Resource, ResourceId, ResourceState, Scope, Selector, Snapshot,
+    Tenant, Tenants, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
 };
 
 pub(crate) const START: Timestamp = Timestamp(1_000_000);
@@ -46,6 +46,8 @@ pub(crate) fn made_at_will(name: &str, max: u32) -> PoolConfig {
         domain: None,
         drain: None,
         max_hold: Millis::secs(86_400),
+        isolation: Isolation::None,
+        reuse_across_tenants: true,
     }
 }
 
@@ -87,6 +89,7 @@ pub(crate) fn want_by(selector: Selector, count: u32) -> LeaseRequest {
         replace: false,
         work: None,
         avoid: Vec::new(),
+        total: None,
     }
 }
 
@@ -123,6 +126,7 @@ pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) now: Timestamp,
     pub(crate) pools: Vec<PoolConfig>,
+    tenants: Arc<Tenants>,
     /// Calls that left and were not answered.
     pub(crate) calls: Vec<Effect>,
     /// The batch of the last step.
@@ -149,6 +153,7 @@ impl World {
             core,
             now: START,
             pools,
+            tenants: Arc::default(),
             calls: Vec::new(),
             last: Batch::default(),
             store: Stored::default(),
@@ -220,14 +225,27 @@ impl World {
             pools: store.pools.values().map(|row| PoolRow::clone(row)).collect(),
             machines: store.machines.values().map(|row| Machine::clone(row)).collect(),
         };
-        self.core = Core::recover(snapshot, self.pools.clone(), Limits::default(), self.now);
+        self.core = Core::recover(snapshot, self.configuration(), Limits::default(), self.now);
         self.calls.clear();
         self.commit();
     }
 
     pub(crate) fn configure(&mut self, pools: Vec<PoolConfig>) {
         self.pools.clone_from(&pools);
-        self.step(Input::Configure(pools)).unwrap();
+        self.step(Input::Configure(self.configuration())).unwrap();
+    }
+
+    /// Each tenant by its name, `*` for all others.
+    pub(crate) fn set_tenants(&mut self, tenants: &[(&str, Tenant)]) {
+        let mut named: BTreeMap<Arc<str>, Tenant> =
+            tenants.iter().map(|(name, tenant)| (Arc::from(*name), tenant.clone())).collect();
+        let others = named.remove("*");
+        self.tenants = Arc::new(Tenants { named, others });
+        self.step(Input::Configure(self.configuration())).unwrap();
+    }
+
+    fn configuration(&self) -> Configuration {
+        Configuration { pools: self.pools.clone(), tenants: self.tenants.clone() }
     }
 
     /// Time goes by; whatever becomes due meanwhile happens at its own time. The broker looks at the clock every

@@ -1,7 +1,9 @@
 use super::*;
 use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Observed, Role, WatchEvent};
 use crate::store::MemoryStore;
-use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, Reply, Scope, Selector};
+use wharfinger_core::{
+    Caller, Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, PoolConfig, Reply, Scope, Selector,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -27,7 +29,7 @@ fn pools() -> Vec<PoolConfig> {
 fn config(store: &MemoryStore) -> EngineConfig {
     EngineConfig {
         store: Arc::new(store.clone()),
-        pools: pools(),
+        configuration: pools().into(),
         limits: limits(),
         adapters: Adapters::default(),
         effects: EffectLimits::default(),
@@ -36,7 +38,8 @@ fn config(store: &MemoryStore) -> EngineConfig {
 }
 
 fn following(store: &MemoryStore, max_age: Duration) -> Follower {
-    let config = FollowConfig { store: Arc::new(store.clone()), pools: pools(), limits: limits(), max_age };
+    let config =
+        FollowConfig { store: Arc::new(store.clone()), configuration: pools().into(), limits: limits(), max_age };
     let follower = follow(config);
     follower.begin();
     follower
@@ -70,6 +73,7 @@ async fn lease(leader: &Engine, number: u32) -> Arc<Lease> {
         replace: false,
         work: None,
         avoid: Vec::new(),
+        total: None,
     };
     match leader.handle.submit(Input::Lease(request)).await.unwrap() {
         Reply::Leases(mut leases) => leases.remove(0),
@@ -191,8 +195,12 @@ async fn one_that_is_cut_off_says_nothing_that_is_too_old_and_recovers() {
 #[tokio::test]
 async fn one_that_knows_nothing_yet_says_so() {
     let store = MemoryStore::new();
-    let config =
-        FollowConfig { store: Arc::new(store), pools: pools(), limits: limits(), max_age: Duration::from_secs(10) };
+    let config = FollowConfig {
+        store: Arc::new(store),
+        configuration: pools().into(),
+        limits: limits(),
+        max_age: Duration::from_secs(10),
+    };
     let follower = follow(config);
     let asked = read(&follower.handle, LeaseId::new(1)).await;
     assert!(matches!(asked, Err(SubmitError::Stale { age: None, .. })), "{asked:?}");
@@ -312,7 +320,8 @@ async fn a_revision_of_the_former_leader_is_known_as_soon_as_the_next_one_leads(
     let config = || EngineConfig { store: store.clone(), ..config(&store.inner) };
     let leader = engine::start(config(), stop.clone()).await.unwrap();
     let max_age = Duration::from_secs(10);
-    let follower = follow(FollowConfig { store: store.clone(), pools: pools(), limits: limits(), max_age });
+    let follower =
+        follow(FollowConfig { store: store.clone(), configuration: pools().into(), limits: limits(), max_age });
     follower.begin();
     follower.handle.refresh().await.unwrap();
     store.blind.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -55,6 +55,7 @@ pub(crate) fn lease(request: &pb::LeaseRequest, caller: Caller) -> Result<(Lease
         replace: request.replace,
         work: optional(p.text("work", &request.work, MAX_VALUE, Lines::One)),
         avoid: avoided(&mut p, &request.avoid),
+        total: None,
     };
     let wait = p.span("wait", request.wait.as_ref(), &Span::WAIT).unwrap_or(Millis::ZERO);
     p.finish((wanted, duration(wait)))

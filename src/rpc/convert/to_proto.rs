@@ -28,6 +28,7 @@ pub(crate) fn lease(lease: &Lease, scope: &Scope, clock: Reading) -> pb::Lease {
         ttl: Some(span(spec.ttl)),
         created_at: Some(time(lease.created_at)),
         expires_at: lease.expires_at.map(time),
+        expires_at_most: lease.expires_at_most.map(time),
         wait_until: spec.wait_until.map(time),
         pool: lease.pool.as_deref().unwrap_or_default().to_owned(),
         ends_at: lease.ends_at.map(time),

@@ -217,7 +217,7 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script for each version, forward only.
-pub(super) const MIGRATIONS: [&str; 8] = [
+pub(super) const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
@@ -225,7 +225,8 @@ pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/postgres/0005_tenant.sql"),
     include_str!("../migrations/postgres/0006_machines.sql"),
     include_str!("../migrations/postgres/0007_evidence.sql"),
-    include_str!("../migrations/postgres/0008_audit.sql"),
+    include_str!("../migrations/postgres/0008_shares.sql"),
+    include_str!("../migrations/postgres/0009_audit.sql"),
 ];
 
 /// The first schema version without credentials.

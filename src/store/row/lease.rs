@@ -60,6 +60,8 @@ table! {
     ended: Json = state.ended;
     work: Interned = spec.work;
     tenant: Tenant = spec.tenant;
+    total_ms: Int = spec.total;
+    expires_at_most: Int = lease.expires_at_most;
 }
 
 /// The selector of a lease, as it is read.
@@ -205,12 +207,14 @@ static BLANK: LazyLock<Lease> = LazyLock::new(|| Lease {
         replace: false,
         replaces: None,
         work: None,
+        total: None,
     }),
     state: LeaseState::Queued,
     pool: None,
     created_at: Timestamp(0),
     seq: 0,
     expires_at: None,
+    expires_at_most: None,
     attempts: 0,
     delays: 0,
     not_before: None,

@@ -49,6 +49,8 @@ table! {
     failures: Json = resource.failures;
     announced: Json = resource.announced;
     evidence: Json = resource.evidence;
+    last_tenant: Interned = resource.last_tenant;
+    held_for: Interned = resource.held_for;
 }
 
 /// The parent of a resource in columns.
@@ -246,6 +248,8 @@ static BLANK: LazyLock<Resource> = LazyLock::new(|| Resource {
     hold: None,
     failures: Vec::new(),
     evidence: Evidence::default(),
+    last_tenant: None,
+    held_for: None,
 });
 
 /// Reads a resource whose columns are those of [`RESOURCE`].

@@ -152,7 +152,7 @@ pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 pub(super) const OURS: u32 = 0x5748_4647;
 
 /// One script for each version, forward only. Each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 8] = [
+pub(super) const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
     include_str!("../migrations/sqlite/0003_feed.sql"),
@@ -160,7 +160,8 @@ pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/sqlite/0005_tenant.sql"),
     include_str!("../migrations/sqlite/0006_machines.sql"),
     include_str!("../migrations/sqlite/0007_evidence.sql"),
-    include_str!("../migrations/sqlite/0008_audit.sql"),
+    include_str!("../migrations/sqlite/0008_shares.sql"),
+    include_str!("../migrations/sqlite/0009_audit.sql"),
 ];
 
 /// All statements but the migrations, so that a test can prepare each of them.

@@ -222,7 +222,7 @@ pub(crate) fn run(seed: u64, kept: Kept, broken: Option<Break>) -> Report {
         provider: Provider::default(),
         oracle: Oracle::default(),
         deadlines: Deadlines::default(),
-        holders: (0..holders).map(Holder::new).collect(),
+        holders: (0..holders).map(|n| Holder::new(n, seed)).collect(),
         asks: vec![(0, 0); holders],
         watchers: (0..4).map(Watcher::new).collect(),
         due: BTreeMap::new(),
@@ -322,7 +322,7 @@ impl World {
     }
 
     fn limits(&self) -> Limits {
-        let limits = Limits { retention: RETENTION, ..Limits::default() };
+        let limits = Limits { retention: RETENTION, patience: Millis::ZERO, ..Limits::default() };
         if self.broken == Some(Break::NoGrace) { Limits { grace: Millis::ZERO, ..limits } } else { limits }
     }
 

@@ -253,7 +253,7 @@ impl Server {
                 take_in(&mut core, &batch, &hub);
                 warm = Some(core.snapshot());
             }
-            let taken = Cycle::take_over(link, epoch, warm, (pools, limits), || clock.wall()).await;
+            let taken = Cycle::take_over(link, epoch, warm, (pools.into(), limits), || clock.wall()).await;
             Done::Started(taken.map(|(cycle, batch)| (Box::new(cycle), batch)))
         })
     }

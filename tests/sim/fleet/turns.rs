@@ -396,7 +396,7 @@ impl World {
             Mail::Configure(pools) => {
                 let server = &mut self.servers[n];
                 (server.pools, server.first) = (pools.clone(), true);
-                put(Input::Configure(pools.to_vec()), None);
+                put(Input::Configure(pools.to_vec().into()), None);
             }
             Mail::Fact(input, life) if self.servers[n].caller.life == life => {
                 answered.extend(op_of(&input));

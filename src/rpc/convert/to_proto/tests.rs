@@ -95,6 +95,8 @@ fn a_resource_is_told_with_who_holds_it_and_without_secrets() {
             weight: Weight::Counted,
         }],
         evidence: Evidence::default(),
+        last_tenant: None,
+        held_for: None,
     };
     let told = resource(&seen(core.clone(), vec![Arc::new(testing::active(7, 1))]), &Scope::All, Reading::default());
     assert_eq!(told.state(), pb::ResourceState::Suspect);
