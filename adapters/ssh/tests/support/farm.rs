@@ -41,7 +41,9 @@ impl Plan {
     pub fn new(lines: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = tempfile::Builder::new().prefix("wharfinger-farm-").tempdir().unwrap();
+        // Not below /tmp, which is swept of what the users of slots own: the homes are in it.
+        let folder =
+            tempfile::Builder::new().prefix("wharfinger-farm-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         make_key(&folder.path().join("ca"), "ed25519");
         // The login of a user is ended by its name.
         let number = std::process::id() * 50 + count % 50;
