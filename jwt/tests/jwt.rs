@@ -142,6 +142,11 @@ fn no_token_chooses_a_weaker_algorithm() {
     assert_eq!(all.verify_with(&pss, &set(&[&RSA]), SystemTime::now()), Err(signature()), "the key is for RS256");
     let open = jwks(&[with(&RSA.jwk(), &json!({ "alg": null }))]).unwrap();
     assert!(all.verify_with(&pss, &open, SystemTime::now()).is_ok(), "a key for all algorithms of its kind");
+    assert_eq!(
+        settings().verify_with(&pss, &open, SystemTime::now()),
+        Err(signature()),
+        "the issuer lists RS256 alone"
+    );
 }
 
 #[test]
@@ -687,7 +692,8 @@ async fn keys_come_by_discovery_from_a_url_and_from_a_file() {
 async fn a_server_that_fails_gives_no_keys_and_takes_none_away() {
     let folder = tempfile::tempdir().unwrap();
     let issuer = Issuer::start(folder.path(), &[&RSA]);
-    let elsewhere = Issuer::start(&folder.path().join("b"), &[&OTHER]);
+    // By the same authority, so that nothing but the rule keeps the client from it.
+    let elsewhere = Issuer::start(folder.path(), &[&OTHER]);
     let mut url = elsewhere.url.clone();
     url.push_str("/keys");
     let token = RSA.token(&github(&issuer.url, AUDIENCE));

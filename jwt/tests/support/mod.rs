@@ -200,13 +200,17 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
-    /// Starts a server with these keys. Its files are in this folder.
+    /// Starts a server with these keys. Its files are in this folder; all servers of one folder have one authority.
     pub(crate) fn start(folder: &Path, keys: &[&Signer]) -> Self {
         let clock = SystemTime::now();
-        let authority = wharfinger_tls::pki::Authority::init(&folder.join("issuer-ca"), "issuer", clock).unwrap();
-        let pair = authority
-            .server(&folder.join("issuer"), &["127.0.0.1".into()], None, Duration::from_secs(3600), clock)
-            .unwrap();
+        let home = folder.join("issuer-ca");
+        let authority = if home.exists() {
+            wharfinger_tls::pki::Authority::open(&home, clock).unwrap()
+        } else {
+            wharfinger_tls::pki::Authority::init(&home, "issuer", clock).unwrap()
+        };
+        let into = (0..).map(|number| folder.join(format!("issuer-{number}"))).find(|path| !path.exists()).unwrap();
+        let pair = authority.server(&into, &["127.0.0.1".into()], None, Duration::from_secs(3600), clock).unwrap();
         let chain = CertificateDer::pem_file_iter(&pair.certificate).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
