@@ -29,7 +29,7 @@ describe() {
   esac
 }
 # What a test may need: crate testkit.
-needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto "
+needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus "
 
 usage() {
   echo "test.sh: $1 (try --help)" >&2
@@ -195,15 +195,15 @@ part_ssh() { of_adapters ssh:wharfinger-ssh; }
 part_copies() { of_adapters copies:wharfinger-copies; }
 part_ec2() { of_adapters ec2:wharfinger-ec2; }
 part_server() {
-  tests --workspace --lib --bins --test it --test generated --test handshakes \
-    -E 'package(=wharfinger) | package(=wharfinger-client) | package(=wharfinger-client-generate) | package(=wharfinger-tls)'
+  tests --workspace --lib --bins --test it --test generated --test handshakes --test jwt \
+    -E 'package(=wharfinger) | package(=wharfinger-client) | package(=wharfinger-client-generate) | package(=wharfinger-tls) | package(=wharfinger-jwt)'
   check "documentation tests" cargo test --quiet --workspace --doc
 }
 part_sim() { tests --workspace --test sim; }
 part_e2e() { tests --workspace --test e2e; }
 
 # What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
-# gpg-agent: a process that its user cannot read. busybox: another /bin/sh. faketime: a host whose clock is wild. openssl: certificates of a database and of a remote.
+# gpg-agent: a process that its user cannot read. busybox: another /bin/sh. faketime: a host whose clock is wild. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
 install_for() {
   [ "$1" = lint ] || need_packages gcc:gcc || return 1
   [ "$1" = lint ] || need_nextest || return 1
@@ -215,7 +215,8 @@ install_for() {
   case $1 in copies | e2e) need_packages git-lfs:git-lfs openssl:openssl || return 1 ;; esac
   case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
   [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1
-  [ "$1" != e2e ] || need_packages faketime:faketime || return 1
+  [ "$1" != e2e ] || need_prometheus || return 1
+  [ "$1" != e2e ] || need_packages faketime:faketime systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 
 total_passed=0 total_failed=0 total_skipped=0

@@ -6,7 +6,7 @@ need_packages() {
   local missing=() pair package program
   for pair in "$@"; do
     package=${pair%%:*} program=${pair#*:}
-    command -v "$program" >/dev/null 2>&1 || [ -x "$program" ] || missing+=("$package")
+    command -v "$program" >/dev/null 2>&1 || [ -e "$program" ] || missing+=("$package")
   done
   [ ${#missing[@]} = 0 ] && return 0
   if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
@@ -96,4 +96,21 @@ need_buf() {
     echo "needs: pip could not install buf-bin $version: check the network" >&2
     return 1
   }
+}
+
+# need_prometheus: Prometheus with promtool, unpacked in cargo's folder. Debian's package would start a server on all addresses, so
+# that it is not installed. Sets PROMETHEUS, the folder of the programs.
+need_prometheus() {
+  local folder
+  folder=$(target_folder)/prometheus || return 1
+  PROMETHEUS=$folder/usr/bin
+  export PROMETHEUS WHARFINGER_PROMETHEUS=$PROMETHEUS
+  if "$PROMETHEUS/promtool" --version >/dev/null 2>&1; then return 0; fi
+  echo "unpacking Debian's prometheus in $folder (apt-get download; 20 MB)"
+  rm -rf "$folder" && mkdir -p "$folder" || return 1
+  if ! (cd "$folder" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } &&
+    dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb) >/dev/null 2>&1 || ! "$PROMETHEUS/promtool" --version >/dev/null 2>&1; then
+    echo "needs: prometheus could not be unpacked: check the network and /etc/apt/sources.list" >&2
+    return 1
+  fi
 }

@@ -14,7 +14,11 @@ mod duration;
 #[cfg(feature = "server")]
 pub mod engine;
 #[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
 pub mod rpc;
+#[cfg(feature = "server")]
+mod socket;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig};
+use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig, Observed};
 use wharfinger::store::MemoryStore;
 use wharfinger_adapter::{
     Adapter, CleanJob, Failure, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob, Shell, Traits, Verdict,
@@ -78,6 +78,7 @@ pub(crate) async fn run(hosts: u32, span: Duration) {
             limits: Limits::default(),
             adapters,
             effects: EffectLimits::default(),
+            observed: Observed::default(),
         };
         let stop = CancellationToken::new();
         let engine = engine::start(config, stop.clone()).await.expect("it starts");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig};
+use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig, Observed};
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::{LeaseRequest, LeaseState, Outcome, ReleaseRequest, Selector};
 use wharfinger::rpc::{self, RpcLimits};
@@ -45,6 +45,7 @@ impl Wharf {
             limits: Limits::default(),
             adapters,
             effects: EffectLimits::default(),
+            observed: Observed::default(),
         };
         let engine = engine::start(config, stop.clone()).await.expect("the engine starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

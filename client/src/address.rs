@@ -3,10 +3,12 @@
 use crate::{ClientError, ClientOptions};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint, Error};
@@ -19,11 +21,20 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct ServerAddress {
     endpoint: Endpoint,
-    /// `None`: the server has no TLS.
-    tls: Option<ClientTls>,
+    way: Way,
 }
 
-/// Reads addresses: `HOST:PORT`, `http://HOST:PORT` or `https://HOST:PORT`, several with commas between.
+/// The way to a server.
+#[derive(Clone, Debug)]
+enum Way {
+    /// TCP, without TLS.
+    Plain,
+    Tls(ClientTls),
+    /// The Unix socket of a server on this machine, by its absolute path.
+    Unix(PathBuf),
+}
+
+/// Reads addresses: `HOST:PORT`, `http://HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`, several with commas between.
 ///
 /// # Errors
 /// [`ClientError::Address`]; [`ClientError::Tls`] if a server has TLS and a file of it cannot be used.
@@ -42,23 +53,30 @@ impl ServerAddress {
         tls: &mut Option<ClientTls>,
     ) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(format!("{text:?}"));
-        let (secure, authority) = match text.split_once("://") {
-            Some(("https", authority)) => (true, authority),
-            Some(("http", authority)) => (false, authority),
+        let (secure, authority, socket) = match text.split_once("://") {
+            Some(("https", authority)) => (true, authority, None),
+            Some(("http", authority)) => (false, authority, None),
+            // The host's name is for the request alone.
+            Some(("unix", path)) if path.starts_with('/') && !path.ends_with('/') => {
+                (false, "localhost:0", Some(PathBuf::from(path)))
+            }
             Some(_) => return Err(wrong()),
-            None => (false, text),
+            None => (false, text, None),
         };
         // The connector does the handshake, so the transport has nothing to know of it.
         let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| wrong())?;
         if endpoint.uri().port().is_none() || !matches!(endpoint.uri().path(), "" | "/") {
             return Err(wrong());
         }
-        let tls = match (secure, &*tls) {
-            (false, _) => None,
-            (true, Some(tls)) => Some(tls.clone()),
-            (true, None) => {
-                *tls = Some(ClientTls::load(options.tls.clone()).map_err(ClientError::Tls)?);
-                tls.clone()
+        let way = match (socket, secure) {
+            (Some(path), _) => Way::Unix(path),
+            (None, false) => Way::Plain,
+            (None, true) => {
+                let loaded = match tls.take() {
+                    Some(loaded) => loaded,
+                    None => ClientTls::load(options.tls.clone()).map_err(ClientError::Tls)?,
+                };
+                Way::Tls(tls.insert(loaded).clone())
             }
         };
         // With several servers a silent one is given up sooner.
@@ -74,29 +92,41 @@ impl ServerAddress {
             let origin = Uri::try_from(format!("https://{authority}")).map_err(|_| wrong())?;
             endpoint = endpoint.origin(origin);
         }
-        Ok(ServerAddress { endpoint, tls })
+        Ok(ServerAddress { endpoint, way })
     }
 
-    /// The canonical form: `HOST:PORT`.
+    /// The canonical form: `HOST:PORT`, or `unix:///PATH`.
     pub fn authority(&self) -> String {
+        if let Way::Unix(path) = &self.way {
+            return format!("unix://{}", path.display());
+        }
         self.endpoint.uri().authority().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// The host.
+    /// The host. `None`: the address is a Unix socket.
     pub fn host(&self) -> Option<&str> {
-        self.endpoint.uri().host()
+        match self.way {
+            Way::Plain | Way::Tls(_) => self.endpoint.uri().host(),
+            Way::Unix(_) => None,
+        }
     }
 
-    /// Whether the server proves itself, and nothing between reads along.
-    pub fn has_tls(&self) -> bool {
-        self.tls.is_some()
+    /// Whether the address is a Unix socket of this machine.
+    pub fn is_socket(&self) -> bool {
+        matches!(self.way, Way::Unix(_))
+    }
+
+    /// Whether nothing between reads along: there is TLS, or nothing between.
+    pub fn is_private(&self) -> bool {
+        !matches!(self.way, Way::Plain)
     }
 
     /// A channel that connects at the first call. Must be called within a Tokio runtime.
     pub fn connect_lazy(&self) -> Channel {
-        match &self.tls {
-            None => self.endpoint.connect_lazy(),
-            Some(tls) => self.endpoint.connect_with_connector_lazy(Connector { tls: tls.clone() }),
+        match &self.way {
+            Way::Plain => self.endpoint.connect_lazy(),
+            Way::Tls(tls) => self.endpoint.connect_with_connector_lazy(Connector { tls: tls.clone() }),
+            Way::Unix(path) => self.endpoint.connect_with_connector_lazy(Socket { path: path.clone() }),
         }
     }
 
@@ -105,17 +135,19 @@ impl ServerAddress {
     /// # Errors
     /// The server does not answer, or is none that the client trusts.
     pub async fn connect(&self) -> Result<Channel, Error> {
-        match &self.tls {
-            None => self.endpoint.connect().await,
-            Some(tls) => self.endpoint.connect_with_connector(Connector { tls: tls.clone() }).await,
+        match &self.way {
+            Way::Plain => self.endpoint.connect().await,
+            Way::Tls(tls) => self.endpoint.connect_with_connector(Connector { tls: tls.clone() }).await,
+            Way::Unix(path) => self.endpoint.connect_with_connector(Socket { path: path.clone() }).await,
         }
     }
 }
 
 /// Connects by TCP, and shakes hands.
-#[derive(Clone)]
-struct Connector {
-    tls: ClientTls,
+#[derive(Clone, Debug)]
+pub struct Connector {
+    /// The certificates.
+    pub tls: ClientTls,
 }
 
 impl Service<Uri> for Connector {
@@ -136,5 +168,26 @@ impl Service<Uri> for Connector {
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(tls.connect(bare, stream).await?))
         })
+    }
+}
+
+/// Connects to a Unix socket.
+#[derive(Clone)]
+struct Socket {
+    path: PathBuf,
+}
+
+impl Service<Uri> for Socket {
+    type Response = TokioIo<UnixStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let path = self.path.clone();
+        Box::pin(async move { UnixStream::connect(path).await.map(TokioIo::new) })
     }
 }

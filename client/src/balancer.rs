@@ -28,7 +28,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// Connections to one server.
 struct End {
     address: String,
-    /// Whether the server has TLS.
+    /// Whether nothing between reads along: TLS, or a Unix socket.
     secure: bool,
     calls: Channel,
     watches: Channel,
@@ -75,7 +75,7 @@ impl Endpoints {
         let mut first = first;
         let ends = parsed.iter().map(|server| End {
             address: server.authority(),
-            secure: server.has_tls(),
+            secure: server.is_private(),
             calls: first.take().unwrap_or_else(|| server.connect_lazy()),
             watches: server.connect_lazy(),
         });
@@ -120,10 +120,14 @@ impl Shared {
     }
 
     /// Adds the caller's token to a request for this server. Without TLS others could read it on its way to another machine.
-    fn sign(&self, request: &mut Request<Body>, at: usize) -> Result<(), BoxError> {
-        let Some(AuthToken(token)) = &self.options.token else { return Ok(()) };
+    async fn sign(&self, request: &mut Request<Body>, at: usize) -> Result<Option<AuthToken>, BoxError> {
+        let token = match (&self.options.credentials, &self.options.token) {
+            (Some(credentials), _) => credentials.token().await?,
+            (None, Some(token)) => token.clone(),
+            (None, None) => return Ok(None),
+        };
         let ends = self.ends.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(end) = ends.get(at) else { return Ok(()) };
+        let Some(end) = ends.get(at) else { return Ok(None) };
         if !(end.secure || is_here(&end.address)) {
             let message = format!(
                 "the token is not sent to {0}: there is no TLS, and others could read it; write https://{0}",
@@ -131,8 +135,16 @@ impl Shared {
             );
             return Err(Status::unauthenticated(message).into());
         }
-        request.headers_mut().insert("authorization", token.clone());
-        Ok(())
+        request.headers_mut().insert("authorization", token.0.clone());
+        Ok(Some(token))
+    }
+
+    /// Whether there is another token than the one that was refused.
+    async fn has_other_than(&self, refused: Option<&AuthToken>) -> bool {
+        match (&self.options.credentials, refused) {
+            (Some(credentials), Some(refused)) => credentials.other_than(refused).await.is_some(),
+            (Some(_) | None, _) => false,
+        }
     }
 
     /// Whether a refusal may lead to this server, which is not in the list.
@@ -155,8 +167,12 @@ impl Shared {
                 return Err(ClientError::Address(format!("{leader:?}, which is silent,")));
             }
             Some(at) => at,
+            // A server names no file of this machine.
+            None if told.is_socket() => {
+                return Err(ClientError::Address(format!("{leader:?}, which is a socket of this machine,")));
+            }
             // An answer must not lead from a server that proves itself to one that does not.
-            None if !told.has_tls() && ends.iter().any(|end| end.secure) => {
+            None if !told.is_private() && ends.iter().any(|end| end.secure) => {
                 return Err(ClientError::Address(format!("{leader:?}, which has no TLS as the listed servers have,")));
             }
             None if !self.may_follow(&told) => {
@@ -164,7 +180,7 @@ impl Shared {
             }
             None if ends.len() < MOST => {
                 let (calls, watches) = (told.connect_lazy(), told.connect_lazy());
-                ends.push(End { address: wanted, secure: told.has_tls(), calls, watches });
+                ends.push(End { address: wanted, secure: told.is_private(), calls, watches });
                 ends.len() - 1
             }
             None => return Err(ClientError::Address(format!("{leader:?}, one of too many,"))),
@@ -172,6 +188,10 @@ impl Shared {
         self.current[usize::from(watches)].store(at, Ordering::Release);
         Ok(())
     }
+}
+
+fn is_unauthenticated(response: &Response<Body>) -> bool {
+    Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::Unauthenticated)
 }
 
 /// Consequence of an answer.
@@ -203,12 +223,13 @@ impl Endpoints {
         let message: Bytes = body.collect().await?.to_bytes();
         let mut left = None;
         let mut dead = Vec::new();
+        let mut renewed = false;
         loop {
             let (at, mut channel, count) = self.shared.current(self.watches);
             let left = left.get_or_insert(2 * count);
             *left = left.saturating_sub(1);
             let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
-            self.shared.sign(&mut request, at)?;
+            let token = self.shared.sign(&mut request, at).await?;
             // A call that is dropped without an answer may have met a server that hangs.
             let hanging = Hanging { shared: &self.shared, at, count, over: !self.watches };
             let answer = async {
@@ -217,6 +238,12 @@ impl Endpoints {
             };
             let answer = answer.await;
             hanging.end();
+            // A token that has just expired, or was replaced. The call did nothing.
+            let refused = answer.as_ref().is_ok_and(is_unauthenticated);
+            if refused && !renewed && self.shared.has_other_than(token.as_ref()).await {
+                renewed = true;
+                continue;
+            }
             match answer {
                 Ok(response) => match self.judge(&response, at, count, &dead) {
                     Next::Again if *left > 0 => {}

@@ -1,5 +1,6 @@
 //! Why a call failed, by who must act.
 
+use crate::CredentialsError;
 use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -15,6 +16,9 @@ pub enum ClientError {
     /// A certificate, key or list of the client cannot be used. The caller must act.
     #[error("{0}")]
     Tls(TlsProblem),
+    /// There is no token to send. The caller must act.
+    #[error("{0}")]
+    Credentials(CredentialsError),
     /// The request is wrong, now and always. The caller must act; [`ClientError::violations`] says where.
     #[error("{}", .0.message())]
     Request(Status),
@@ -50,6 +54,9 @@ pub struct Violation {
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
+        if let Some(error) = without_token(&status) {
+            return ClientError::Credentials(error);
+        }
         if lost_contact(&status) {
             return ClientError::Unavailable(status);
         }
@@ -76,6 +83,18 @@ pub(super) fn leader(status: &Status) -> Option<String> {
     status.get_details_error_info()?.metadata.get("leader").cloned()
 }
 
+/// A call that was not sent, because there was no token.
+fn without_token(status: &Status) -> Option<CredentialsError> {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref::<CredentialsError>() {
+            return Some(found.clone());
+        }
+        source = error.source();
+    }
+    None
+}
+
 /// A status that no server sent: the connection broke. What broke it is kept as the source.
 fn lost_contact(status: &Status) -> bool {
     matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled)
@@ -86,7 +105,7 @@ impl ClientError {
     /// The status of the broker or of the transport.
     pub fn status(&self) -> Option<&Status> {
         match self {
-            ClientError::Address(_) | ClientError::Tls(_) => None,
+            ClientError::Address(_) | ClientError::Tls(_) | ClientError::Credentials(_) => None,
             ClientError::Request(status)
             | ClientError::NotFound(status)
             | ClientError::State(status)
@@ -115,6 +134,11 @@ impl ClientError {
     /// When another try is worth it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.status()?.get_details_retry_info()?.retry_delay
+    }
+
+    /// Whether the server refused the caller's token, or had none: a fresh one may do.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.status().is_some_and(|status| status.code() == Code::Unauthenticated)
     }
 
     /// Whether the same call may work a little later.

@@ -45,6 +45,7 @@ mod address;
 mod backoff;
 mod balancer;
 mod clock;
+mod credentials;
 mod error;
 mod guard;
 pub mod pb;
@@ -59,6 +60,7 @@ mod watch;
 struct Readme;
 
 pub use balancer::Endpoints;
+pub use credentials::{Credentials, CredentialsError};
 pub use error::{ClientError, Violation, reason, violations};
 pub use guard::{LeaseGuard, LeaseStatus, Lost};
 pub use watch::{WatchStream, Watched};
@@ -68,7 +70,7 @@ pub use wharfinger_tls::{ClientSettings, TlsProblem};
 /// Parts that the other crates of this repository share. They may change in any version.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::address::{ServerAddress, parse_addresses};
+    pub use crate::address::{Connector, ServerAddress, parse_addresses};
     pub use crate::balancer::never_stood;
 
     /// Waits between attempts.
@@ -120,6 +122,9 @@ pub struct ClientOptions {
     pub follow: Follow,
     /// The token of the caller. It is sent to servers with TLS, and to servers on this machine.
     pub token: Option<AuthToken>,
+    /// The source of the caller's token, in place of [`ClientOptions::token`]. A token that a server refuses is asked for anew, and
+    /// the call is repeated once if there is another.
+    pub credentials: Option<Credentials>,
     /// The certificates of connections to `https://` addresses: whose servers are trusted, and that of the caller.
     pub tls: ClientSettings,
 }
@@ -167,6 +172,7 @@ impl Default for ClientOptions {
             retry_for: Duration::from_secs(30),
             follow: Follow::Listed,
             token: None,
+            credentials: None,
             tls: ClientSettings::default(),
         }
     }
@@ -208,7 +214,7 @@ impl Seen {
 }
 
 impl Client {
-    /// Connects to a broker: `HOST:PORT` or `http://HOST:PORT`, several servers with commas between. The client finds the server
+    /// Connects to a broker: `HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`, several servers with commas between. The client finds the server
     /// that leads by the address in the refusal of a server that follows, if [`ClientOptions::follow`] allows that address.
     ///
     /// # Errors
@@ -374,6 +380,20 @@ impl Client {
         let lease = answer.await?.lease;
         self.seen.lease(lease.as_ref());
         Ok(lease.unwrap_or_default())
+    }
+
+    /// Asks for a certificate over a public key (one line in OpenSSH format), which logs in to the host of the lease.
+    ///
+    /// # Errors
+    /// Any [`ClientError`] but `Resync`; [`ClientError::State`] if the lease is not active, or if its holder logs in without
+    /// certificates.
+    pub async fn login(&self, lease_id: &str, public_key: &str) -> Result<pb::LoginResponse, ClientError> {
+        let request = pb::LoginRequest { lease_id: lease_id.into(), public_key: public_key.into() };
+        let answer = self.repeat(Duration::ZERO, |timeout| {
+            let (mut client, request) = (self.lease.clone(), limited(request.clone(), timeout));
+            async move { client.login(request).await }
+        });
+        answer.await
     }
 
     /// Reports failures during the work. The resource is checked at once, and the lease goes on. Its `doubt` is set until the

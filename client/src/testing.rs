@@ -88,6 +88,10 @@ impl LeaseService for Service {
         next(&self.script.lease)
     }
 
+    async fn login(&self, _: Request<pb::LoginRequest>) -> Result<Response<pb::LoginResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     async fn release(&self, request: Request<pb::ReleaseRequest>) -> Result<Response<pb::ReleaseResponse>, Status> {
         let request = request.into_inner();
         let lease = lease(1, pb::LeaseState::Released);

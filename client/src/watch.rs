@@ -59,6 +59,8 @@ pub struct WatchStream {
     revision: u64,
     /// An event was delivered.
     began: bool,
+    /// The stream was opened again after the end of the caller's token, and nothing was heard since.
+    renewed: bool,
     heard: Instant,
     silence: Duration,
     backoff: Backoff,
@@ -74,6 +76,7 @@ impl WatchStream {
             state: State::Closed { again: now },
             revision: request.from_revision,
             began: false,
+            renewed: false,
             heard: now,
             silence: interval.unwrap_or(DEFAULT_BOOKMARKS) * SILENT_BOOKMARKS,
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
@@ -91,7 +94,7 @@ impl WatchStream {
     ///
     /// # Errors
     /// Errors that a repetition does not mend: [`ClientError::Request`], [`ClientError::NotFound`] (a lease that the
-    /// request names is not known, or no longer), [`ClientError::State`], [`ClientError::Bug`].
+    /// request names is not known, or no longer), [`ClientError::State`], [`ClientError::Credentials`], [`ClientError::Bug`].
     pub async fn next(&mut self) -> Result<Watched, ClientError> {
         loop {
             let next = match &mut self.state {
@@ -131,6 +134,7 @@ impl WatchStream {
         self.heard = Instant::now();
         self.backoff.reset();
         self.began = true;
+        self.renewed = false;
         self.revision = self.revision.max(response.revision);
         let revision = self.revision;
         match response.event? {
@@ -150,6 +154,11 @@ impl WatchStream {
                 self.seen.forget();
                 Ok(Some(self.resync()))
             }
+            // The token has ended, or was replaced: one try with the present one.
+            Some(error) if error.is_unauthenticated() && self.began && !self.renewed => {
+                self.renewed = true;
+                Ok((self.revision == 0).then(|| self.resync()))
+            }
             // Cut off within the current state: a delivered lease may have ended since, and only the ended leases show it.
             None | Some(ClientError::Unavailable(_) | ClientError::Capacity(_)) if self.began && self.revision == 0 => {
                 Ok(Some(self.resync()))
@@ -158,6 +167,7 @@ impl WatchStream {
             Some(
                 error @ (ClientError::Address(_)
                 | ClientError::Tls(_)
+                | ClientError::Credentials(_)
                 | ClientError::Request(_)
                 | ClientError::NotFound(_)
                 | ClientError::State(_)

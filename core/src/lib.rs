@@ -136,4 +136,4 @@ pub use model::pools::{Pools, matches};
 pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, WorkFailure};
 pub use model::time::{Millis, Timestamp};
 pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};
-pub use query::{SeenResource, View};
+pub use query::{Census, PoolCensus, SeenResource, SlotCensus, StateCensus, View};

@@ -26,7 +26,11 @@ impl Kind for Ec2 {
     }
 
     fn tables(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        vec![("[pool.ec2]", fields::<Config>()), ("[pool.ec2.ssh]", fields::<wharfinger_ssh::Config>())]
+        vec![
+            ("[pool.ec2]", fields::<Config>()),
+            ("[pool.ec2.ssh]", fields::<wharfinger_ssh::Config>()),
+            ("[pool.ec2.ssh.ca]", fields::<wharfinger_ssh::Authority>()),
+        ]
     }
 
     fn read(&self, table: Option<&Value>, scope: &Scope, folder: &Path) -> Result<AdapterConfig, Vec<ConfigProblem>> {
@@ -40,7 +44,7 @@ impl Settings for Config {
     }
 
     fn credentials(&self) -> PoolCredentials {
-        ssh::holder_key(&self.ssh)
+        ssh::holders(&self.ssh)
     }
 
     fn contained(&self, containment: Containment) -> Option<AdapterConfig> {
@@ -56,6 +60,14 @@ impl Settings for Config {
 
     fn examine<'a>(&'a self, pool: &'a str, shared: &'a Shared) -> Option<BoxFuture<'a, Vec<Finding>>> {
         Some(shared.accounts.examine(pool, self).map(|found| found.into_iter().map(finding).collect()).boxed())
+    }
+
+    fn host_setup(&self, pool: &str, slots: u32, undo: bool) -> Option<Result<String, String>> {
+        ssh::host_setup(&self.ssh, pool, slots, undo)
+    }
+
+    fn has_slot_users(&self) -> bool {
+        self.ssh.ca.as_ref().is_some_and(wharfinger_ssh::Authority::has_slot_users)
     }
 
     fn equals(&self, other: &dyn Settings) -> bool {

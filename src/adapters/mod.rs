@@ -110,6 +110,17 @@ pub(crate) trait Settings: fmt::Debug + Any + Send + Sync {
         None
     }
 
+    /// The script that prepares a host of the pool for logins by certificate, or undoes that. `None`: the pool needs none.
+    fn host_setup(&self, pool: &str, slots: u32, undo: bool) -> Option<Result<String, String>> {
+        let _ = (pool, slots, undo);
+        None
+    }
+
+    /// Whether holders log in to each slot as a user of its own.
+    fn has_slot_users(&self) -> bool {
+        false
+    }
+
     /// Asks the remotes of the pool from a host. `None`: the kind has none.
     fn ask_remotes<'a>(&'a self, shell: &'a Arc<dyn Shell>) -> Option<BoxFuture<'a, Vec<Finding>>> {
         let _ = shell;

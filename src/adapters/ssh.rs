@@ -10,7 +10,7 @@ use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
 use wharfinger_adapter::{Adapter, Failure};
 use wharfinger_core::{Item, Traits};
-use wharfinger_ssh::{Config, HolderKey, SshAdapter};
+use wharfinger_ssh::{Authority, Certifier, Config, HolderKey, HostSetup, SshAdapter};
 
 pub(crate) struct Ssh;
 
@@ -24,7 +24,11 @@ impl Kind for Ssh {
     }
 
     fn tables(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        vec![("[pool.ssh]", fields::<Config>()), ("[[pool.ssh.host]]", Config::host_keys())]
+        vec![
+            ("[pool.ssh]", fields::<Config>()),
+            ("[pool.ssh.ca]", fields::<Authority>()),
+            ("[[pool.ssh.host]]", Config::host_keys()),
+        ]
     }
 
     fn read(&self, table: Option<&Value>, scope: &Scope, folder: &Path) -> Result<AdapterConfig, Vec<ConfigProblem>> {
@@ -48,7 +52,7 @@ impl Settings for Config {
     }
 
     fn credentials(&self) -> PoolCredentials {
-        holder_key(self)
+        holders(self)
     }
 
     fn contained(&self, containment: Containment) -> Option<AdapterConfig> {
@@ -79,16 +83,31 @@ impl Settings for Config {
         Some(reached.boxed())
     }
 
+    fn host_setup(&self, pool: &str, slots: u32, undo: bool) -> Option<Result<String, String>> {
+        host_setup(self, pool, slots, undo)
+    }
+
+    fn has_slot_users(&self) -> bool {
+        self.ca.as_ref().is_some_and(Authority::has_slot_users)
+    }
+
     fn equals(&self, other: &dyn Settings) -> bool {
         same(self, other)
     }
 }
 
-/// The key that a pool of hosts hands to holders, if it has one.
-pub(super) fn holder_key(config: &Config) -> PoolCredentials {
-    match HolderKey::of(config) {
-        Some(key) => PoolCredentials::Source(Arc::new(key)),
-        None => PoolCredentials::None,
+/// The script that prepares a host of the pool, or undoes that. `None`: the pool signs no certificates.
+pub(super) fn host_setup(config: &Config, pool: &str, slots: u32, undo: bool) -> Option<Result<String, String>> {
+    let setup = HostSetup::of(pool, config, slots)?;
+    Some(if undo { Ok(setup.undo()) } else { setup.script() })
+}
+
+/// The way in that a pool of hosts gives to holders, if it gives one: certificates, or a key.
+pub(super) fn holders(config: &Config) -> PoolCredentials {
+    match (Certifier::of(config), HolderKey::of(config)) {
+        (Some(certifier), _) => PoolCredentials::Certificates(Arc::new(certifier)),
+        (None, Some(key)) => PoolCredentials::Source(Arc::new(key)),
+        (None, None) => PoolCredentials::None,
     }
 }
 

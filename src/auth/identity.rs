@@ -4,6 +4,7 @@ use super::{Reach, Roles, Verb};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wharfinger_core::{Caller, Pools};
+use wharfinger_jwt::Attributes;
 
 /// How a caller proved who it is. A token is named by its id; its text is nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,22 @@ pub enum Proof {
     Token(Arc<str>),
     /// A client certificate, by the URI in it.
     Certificate(Arc<str>),
+    /// The user and the primary group of a process on the broker's own machine, by the kernel.
+    Unix {
+        /// The user's number.
+        uid: u32,
+        /// The group's number.
+        gid: u32,
+    },
+    /// A token of an issuer.
+    Jwt {
+        /// The name of the issuer.
+        issuer: Arc<str>,
+        /// The beginning of the token's SHA-256: 16 digits.
+        digest: Arc<str>,
+        /// The claims that the issuer's settings name.
+        claims: Arc<Attributes>,
+    },
 }
 
 impl Proof {
@@ -26,6 +43,8 @@ impl Proof {
             Proof::Local => "local".to_owned(),
             Proof::Token(id) => format!("token:{id}"),
             Proof::Certificate(uri) => format!("x509:{uri}"),
+            Proof::Unix { uid, gid } => format!("unix:{uid}:{gid}"),
+            Proof::Jwt { issuer, digest, claims } => format!("jwt:{issuer}#{digest}?{}", claims.encode()),
         }
     }
 
@@ -35,7 +54,21 @@ impl Proof {
             "local" => Some(Proof::Local),
             _ => {
                 let rest = |way: &str| text.strip_prefix(way).filter(|name| !name.is_empty()).map(Arc::from);
-                rest("token:").map(Proof::Token).or_else(|| rest("x509:").map(Proof::Certificate))
+                let unix = || {
+                    let (uid, gid) = text.strip_prefix("unix:")?.split_once(':')?;
+                    Some(Proof::Unix { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+                };
+                let jwt = || {
+                    let (issuer, rest) = text.strip_prefix("jwt:")?.split_once('#')?;
+                    let (digest, claims) = rest.split_once('?')?;
+                    let claims = Arc::new(Attributes::decode(claims)?);
+                    Some(Proof::Jwt { issuer: issuer.into(), digest: digest.into(), claims })
+                };
+                rest("token:")
+                    .map(Proof::Token)
+                    .or_else(|| rest("x509:").map(Proof::Certificate))
+                    .or_else(unix)
+                    .or_else(jwt)
             }
         }
     }
@@ -204,9 +237,10 @@ mod tests {
     fn an_identity_has_one_text_and_no_other_is_taken() {
         let plain = Passed { principal: "local".into(), proof: Proof::Local, expires: None, peer: None };
         let certificate = Proof::Certificate("spiffe://farm/agent/7".into());
-        for passed in
-            [passed(), plain, Passed { proof: Proof::None, ..passed() }, Passed { proof: certificate, ..passed() }]
-        {
+        let user = Passed { principal: "unix:1000".into(), proof: Proof::Unix { uid: 1000, gid: 7 }, ..passed() };
+        let (none, certificate) =
+            (Passed { proof: Proof::None, ..passed() }, Passed { proof: certificate, ..passed() });
+        for passed in [passed(), plain, none, certificate, user] {
             let text = passed.encode().unwrap();
             assert_eq!(Passed::decode(&text), Some(passed));
             let upper = text.to_uppercase();
@@ -227,6 +261,12 @@ mod tests {
             made("lo cal", "local", "", ""),
             made("local", "root", "", ""),
             made("local", "token:", "", ""),
+            made("unix:0", "unix:", "", ""),
+            made("unix:0", "unix:0", "", ""),
+            made("unix:0", "unix:00:0", "", ""),
+            made("unix:0", "unix:+0:0", "", ""),
+            made("unix:0", "unix:0:-1", "", ""),
+            made("unix:0", "unix:0:4294967296", "", ""),
             made("local", "local", "017", ""),
             made("local", "local", "-1", ""),
             made("local", "local", "99999999999999999999999", ""),

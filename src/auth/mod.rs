@@ -4,15 +4,19 @@
 //! * `verb`, `limits`, `role`: what a caller may call, by roles of rules (ADR 43); `built_in`: the roles of each configuration.
 //! * `trust`: the callers that this server knows, and how a call proves that it is one of them.
 //! * `token`: static tokens.
+//! * `jwt`: tokens of issuers, such as CI products.
+//! * `unix`: users of this machine, by the Unix socket.
 //! * `access`: the verb that each method needs.
 
 mod access;
 mod built_in;
 mod identity;
+mod jwt;
 mod limits;
 mod role;
 mod token;
 mod trust;
+mod unix;
 mod verb;
 
 pub(crate) use access::{Access, access};
@@ -26,4 +30,6 @@ pub use role::{Refusal, Role, Roles, Rule, RuleScope, Whose};
 pub use token::{NewToken, StaticToken, TokenError};
 pub(crate) use trust::Origin;
 pub use trust::{AuthError, Callers, CertificateGrant, Grant, Trust};
+pub(crate) use unix::UnixPeer;
+pub use unix::{OVERFLOW, UnixGrant, UnixName};
 pub use verb::{Verb, Verbs};

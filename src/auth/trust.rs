@@ -1,7 +1,9 @@
 //! The callers that this server knows.
 
+use super::jwt;
 use super::token::{StaticToken, TokenError, id_of};
-use super::{BuiltIn, Identity, Passed, Proof, Roles};
+use super::unix::{self, UnixGrant, UnixPeer};
+use super::{BuiltIn, Identity, Passed, Proof, RoleTable, Roles};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tonic::codegen::http::HeaderMap;
 use wharfinger_core::Caller;
+use wharfinger_jwt::{IssuerSettings, JwtError, MAX_TOKEN, Verifier};
 use wharfinger_tls::Leaf;
 use wharfinger_tls::spiffe::{Pattern, Uri};
 
@@ -17,7 +20,7 @@ const AUTHORIZATION: &str = "authorization";
 /// The same for bytes, in which no token may come.
 const AUTHORIZATION_BIN: &str = "authorization-bin";
 /// Maximum length of the header in bytes.
-const MAX_HEADER: usize = 512;
+const MAX_HEADER: usize = MAX_TOKEN + "Bearer ".len();
 
 /// The callers that a server knows. Cheap to clone; the clones share what they know.
 #[derive(Clone, Debug)]
@@ -36,6 +39,12 @@ pub struct Callers {
     pub tokens: Vec<StaticToken>,
     /// Callers with a certificate. The first that has the name counts.
     pub certificates: Vec<CertificateGrant>,
+    /// Callers by the Unix socket. The first that has the user or its group counts.
+    pub unix: Vec<UnixGrant>,
+    /// Callers with a token of one of these issuers.
+    pub issuers: Vec<IssuerSettings>,
+    /// The roles that the grants of issuers name.
+    pub roles: RoleTable,
 }
 
 /// The tenant and the roles of callers whose certificates have certain names.
@@ -57,27 +66,43 @@ pub struct Grant<'c> {
     /// The tenant.
     pub tenant: &'c str,
     /// The roles.
-    pub roles: &'c Roles,
+    pub roles: Roles,
 }
 
 impl Callers {
     /// All callers, with their roles.
     pub fn each(&self) -> Vec<Grant<'_>> {
-        let token = |token: &'_ StaticToken| principal_of(&token.id).to_string();
-        let tokens = self.tokens.iter().map(|one| Grant { caller: token(one), tenant: &one.tenant, roles: &one.roles });
-        let uri = |one: &'_ CertificateGrant| match &one.uri {
-            Pattern::Exact(uri) => named(uri.as_str()).to_string(),
-            Pattern::Prefix(start) => format!("{}*", named(start)),
-        };
-        let certificates =
-            self.certificates.iter().map(|one| Grant { caller: uri(one), tenant: &one.tenant, roles: &one.roles });
-        tokens.chain(certificates).collect()
+        let mut all = Vec::new();
+        for StaticToken { id, tenant, roles, .. } in &self.tokens {
+            all.push(Grant { caller: principal_of(id).to_string(), tenant, roles: roles.clone() });
+        }
+        for CertificateGrant { uri, tenant, roles } in &self.certificates {
+            let caller = match uri {
+                Pattern::Exact(uri) => named(uri.as_str()).to_string(),
+                Pattern::Prefix(start) => format!("{}*", named(start)),
+            };
+            all.push(Grant { caller, tenant, roles: roles.clone() });
+        }
+        for UnixGrant { name, tenant, roles } in &self.unix {
+            let caller = match name {
+                unix::UnixName::User(uid) => unix::principal(*uid).to_string(),
+                unix::UnixName::Group(gid) => format!("unix:* (group {gid})"),
+            };
+            all.push(Grant { caller, tenant, roles: roles.clone() });
+        }
+        for issuer in &self.issuers {
+            for grant in &issuer.grants {
+                let roles = grant.roles.iter().filter_map(|name| self.roles.get(name)).cloned().collect();
+                all.push(Grant { caller: format!("jwt:{}/*", issuer.name), tenant: &grant.tenant, roles });
+            }
+        }
+        all
     }
 }
 
 impl From<Vec<StaticToken>> for Callers {
     fn from(tokens: Vec<StaticToken>) -> Self {
-        Self { tokens, certificates: Vec::new() }
+        Self { tokens, ..Self::default() }
     }
 }
 
@@ -90,6 +115,8 @@ pub(crate) struct Origin {
     pub(crate) tls: bool,
     /// The client's certificate.
     pub(crate) leaf: Option<Arc<Leaf>>,
+    /// The process at the other end of the Unix socket.
+    pub(crate) unix: Option<UnixPeer>,
 }
 
 impl From<Option<SocketAddr>> for Origin {
@@ -103,13 +130,19 @@ enum Known {
     /// No callers are configured: there is one tenant, and everyone who reaches the port is an administrator of it.
     #[default]
     Everyone,
-    /// Callers with a token of their own, by its id, and callers with a certificate. All others are unknown, those on this machine
-    /// too.
-    Listed { tokens: BTreeMap<Arc<str>, StaticToken>, certificates: Vec<CertificateGrant> },
+    /// Callers with a token of their own, by its id, callers with a certificate, users of this machine, and callers with a token of an
+    /// issuer. All others are unknown, those on this machine too.
+    Listed {
+        tokens: BTreeMap<Arc<str>, StaticToken>,
+        certificates: Vec<CertificateGrant>,
+        unix: Vec<UnixGrant>,
+        issuers: Verifier,
+        roles: RoleTable,
+    },
 }
 
 /// Why a call has no identity. None says which ids exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthError {
     /// The call brings no proof, and needs one.
     NoCredentials,
@@ -125,6 +158,23 @@ pub enum AuthError {
     NoLongerAllowed,
     /// A token came over a connection that others can read.
     Exposed,
+    /// A token of an issuer gives no identity.
+    Jwt(JwtError),
+    /// The token of an issuer has ended, by which a call that goes on was made.
+    Ended,
+}
+
+impl From<JwtError> for AuthError {
+    fn from(error: JwtError) -> Self {
+        AuthError::Jwt(error)
+    }
+}
+
+impl AuthError {
+    /// Whether another look at the keys of an issuer may help.
+    pub(crate) fn wants_keys(&self) -> bool {
+        matches!(self, AuthError::Jwt(error) if error.wants_keys())
+    }
 }
 
 impl Trust {
@@ -151,7 +201,7 @@ impl Trust {
     pub fn set(&self, callers: Option<Callers>) -> Result<(), TokenError> {
         let known = match callers {
             None => Known::Everyone,
-            Some(Callers { tokens, certificates }) => {
+            Some(Callers { tokens, certificates, unix, issuers, roles }) => {
                 let mut known = BTreeMap::new();
                 for token in tokens {
                     token.check()?;
@@ -159,7 +209,13 @@ impl Trust {
                         return Err(TokenError::Twice(twice.id.to_string()));
                     }
                 }
-                Known::Listed { tokens: known, certificates }
+                // Keys that are known stay.
+                let before = self.known();
+                let before = match &*before {
+                    Known::Listed { issuers, .. } => Some(issuers),
+                    Known::Everyone => None,
+                };
+                Known::Listed { tokens: known, certificates, unix, issuers: Verifier::new(issuers, before), roles }
             }
         };
         self.0.send_replace(Arc::new(known));
@@ -188,11 +244,18 @@ impl Trust {
                 (Known::Listed { certificates, .. }, Proof::Certificate(uri)) => grant(certificates, uri)
                     .filter(|grant| grant.tenant == identity.tenant)
                     .map(|grant| (grant.roles.clone(), identity.expires)),
+                (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) => unix::grant(unix, *uid, *gid)
+                    .filter(|grant| grant.tenant == identity.tenant)
+                    .map(|grant| (grant.roles.clone(), identity.expires)),
+                (Known::Listed { issuers, roles, .. }, Proof::Jwt { issuer, claims, .. }) => {
+                    jwt::roles_now((issuers, roles), identity, issuer, claims).map(|roles| (roles, identity.expires))
+                }
                 // The connection of a certificate that was revoked is cut.
-                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_)) => {
+                (Known::Everyone, Proof::Local | Proof::None | Proof::Certificate(_) | Proof::Unix { .. }) => {
                     Some((Roles::of(&[BuiltIn::Admin]), identity.expires))
                 }
-                (Known::Listed { .. }, Proof::Local | Proof::None) | (Known::Everyone, Proof::Token(_)) => None,
+                (Known::Listed { .. }, Proof::Local | Proof::None)
+                | (Known::Everyone, Proof::Token(_) | Proof::Jwt { .. }) => None,
             };
             let Some((roles, expires)) = known else { return AuthError::Revoked };
             if roles != identity.roles && !allowed(&roles) {
@@ -206,7 +269,7 @@ impl Trust {
                 }
             };
             tokio::select! {
-                () = expiry => return AuthError::Expired,
+                () = expiry => return if matches!(identity.proof, Proof::Jwt { .. }) { AuthError::Ended } else { AuthError::Expired },
                 changed = news.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }
         }
@@ -214,9 +277,10 @@ impl Trust {
 
     /// The caller of a call that came by this connection with these headers.
     pub(crate) fn identify(&self, origin: impl Into<Origin>, headers: &HeaderMap) -> Result<Identity, AuthError> {
-        let Origin { address: peer, tls, leaf } = origin.into();
+        let Origin { address: peer, tls, leaf, unix } = origin.into();
         let known = self.known();
-        let (tokens, certificates) = match (&*known, &leaf) {
+        let (tokens, certificates, users, issuers) = match (&*known, &leaf) {
+            (Known::Everyone, _) if let Some(user) = &unix => return Ok(user.sole()),
             (Known::Everyone, Some(leaf)) => {
                 let uri = leaf.uri.as_str();
                 let identity = sole(&named(uri), Proof::Certificate(Arc::from(uri)), peer);
@@ -224,19 +288,28 @@ impl Trust {
             }
             (Known::Everyone, None) if is_local(peer) => return Ok(sole(Identity::LOCAL, Proof::Local, peer)),
             (Known::Everyone, None) => return Ok(sole(Identity::ANONYMOUS, Proof::None, peer)),
-            (Known::Listed { tokens, certificates }, _) => (tokens, certificates),
+            (Known::Listed { tokens, certificates, unix, issuers, roles }, _) => {
+                (tokens, certificates, unix, (issuers, roles))
+            }
         };
-        let shown: Option<Arc<str>> = peer.map(|peer| peer.to_string().into());
+        let shown = unix.map(|user| user.shown()).or_else(|| peer.map(|peer| peer.to_string().into()));
         // A token names its caller, whatever certificate the connection has. A bad token is not made good by one.
         let text = match (bearer(headers), &leaf) {
             (Err(AuthError::NoCredentials), Some(leaf)) => {
                 let grant = grant(certificates, leaf.uri.as_str()).ok_or(AuthError::Unknown)?;
                 return Ok(granted(grant, leaf.uri.as_str(), Some(leaf.not_after), shown, None));
             }
+            (Err(AuthError::NoCredentials), None) if let Some(UnixPeer { uid, gid, .. }) = unix => {
+                let grant = unix::grant(users, uid, gid).ok_or(AuthError::NoCredentials)?;
+                return Ok(grant.identity(uid, gid, shown, None));
+            }
             (text, _) => text?,
         };
-        if !(tls || is_local(peer)) {
+        if !(tls || unix.is_some() || is_local(peer)) {
             return Err(AuthError::Exposed);
+        }
+        if wharfinger_jwt::is_compact(text) {
+            return jwt::bearer(issuers, text, leaf.as_deref(), shown);
         }
         let token = tokens.get(id_of(text).map_err(|_| AuthError::Malformed)?);
         let token = token.filter(|token| token.is(text)).ok_or(AuthError::Unknown)?;
@@ -249,7 +322,7 @@ impl Trust {
         if passed.expires.is_some_and(|expires| expires <= crate::clock::wall()) {
             return Err(AuthError::Expired);
         }
-        match (&*self.known(), passed.proof) {
+        match (&*self.known(), passed.proof.clone()) {
             (Known::Everyone, proof) if [Identity::LOCAL, Identity::ANONYMOUS].contains(&&*passed.principal) => {
                 Ok(Identity { peer: passed.peer, via, ..sole(&passed.principal, proof, None) })
             }
@@ -257,12 +330,23 @@ impl Trust {
                 let identity = sole(&passed.principal, Proof::Certificate(uri), None);
                 Ok(Identity { peer: passed.peer, via, expires: passed.expires, ..identity })
             }
+            (Known::Everyone, Proof::Unix { uid, gid }) if *passed.principal == *unix::principal(uid) => {
+                let user = UnixPeer { uid, gid, pid: None };
+                Ok(Identity { peer: passed.peer, via, ..user.sole() })
+            }
+            (Known::Listed { unix, .. }, Proof::Unix { uid, gid }) if *passed.principal == *unix::principal(uid) => {
+                let grant = unix::grant(unix, uid, gid).ok_or(AuthError::NoCredentials)?;
+                Ok(grant.identity(uid, gid, passed.peer, via))
+            }
             (Known::Listed { tokens, .. }, Proof::Token(id)) if *passed.principal == *principal_of(&id) => {
                 of(tokens.get(&id).ok_or(AuthError::Unknown)?, passed.peer, via)
             }
             (Known::Listed { certificates, .. }, Proof::Certificate(uri)) if *passed.principal == *named(&uri) => {
                 let grant = grant(certificates, &uri).ok_or(AuthError::Unknown)?;
                 Ok(granted(grant, &uri, passed.expires, passed.peer, via))
+            }
+            (Known::Listed { issuers, roles, .. }, Proof::Jwt { issuer, claims, .. }) => {
+                jwt::vouched((issuers, roles), passed, &issuer, &claims, via)
             }
             (Known::Everyone | Known::Listed { .. }, _) => Err(AuthError::NoCredentials),
         }
@@ -275,6 +359,13 @@ impl Trust {
             _ => Proof::parse(principal).ok_or(AuthError::Malformed)?,
         };
         self.vouched(Passed { principal: Arc::from(principal), proof, expires: None, peer: None }, None)
+    }
+
+    /// Waits for keys that the token of a call wants, at most two seconds.
+    pub(crate) async fn look_for_keys(&self, headers: &HeaderMap) {
+        if let (Known::Listed { issuers, .. }, Ok(text)) = (&*self.known(), bearer(headers)) {
+            issuers.look_for_keys(text).await;
+        }
     }
 
     /// The caller of a call that is marked as forwarded without a proof: never more than the connection itself shows.

@@ -4,12 +4,13 @@ use super::error::Failure;
 use super::exit::Exit;
 use super::findings;
 use super::ui::Ui;
-use crate::adapters::{Finding, Health};
+use crate::adapters::{AdapterConfig, Finding, Health};
 use crate::config::{ConfigError, Loaded, duration};
+use crate::rpc::PoolCredentials;
 use clap::Args;
 use futures::future::join_all;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use wharfinger_core::{Brake, Millis, PoolConfig};
 
@@ -19,8 +20,8 @@ pub(crate) struct CheckConfigArgs {
     /// Which
     #[arg(value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     config: PathBuf,
-    /// Log in to each host and ask each remote; change nothing there
-    #[arg(long)]
+    /// Log in to each host and ask each remote; change nothing there. Where holders log in by certificate, wrong ones are tried too
+    #[arg(long, alias = "hosts")]
     connect: bool,
 }
 
@@ -38,6 +39,12 @@ pub(crate) fn load(ui: &Ui, path: &Path) -> Result<Loaded, Failure> {
 /// Checks and prints a summary. With `--connect` the exit code is 78 if a host or a remote cannot be used.
 pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failure> {
     let loaded = load(ui, &args.config)?;
+    for pool in shared_keys(&loaded) {
+        ui.warn(&format!(
+            "pool {pool} gives one key to the holders of several tenants, and it opens all its hosts after a lease too: sign certificates \
+             ([pool.ssh.ca], docs/login.md)"
+        ));
+    }
     let found = if args.connect { connect(&loaded).await } else { Vec::new() };
     let exit = if found.iter().any(|(_, one)| one.health == Health::Bad) { Exit::Config } else { Exit::Ok };
     let warned = !loaded.warnings.problems().is_empty();
@@ -53,6 +60,9 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
         return Ok(exit);
     }
     ui.out(&format!("listen  {}", loaded.server.listen))?;
+    if let Some(unix) = &loaded.server.unix {
+        ui.out(&format!("listen  unix://{}", unix.path.display()))?;
+    }
     ui.out(&format!("store   {}", loaded.store))?;
     if let Some(cluster) = &loaded.cluster {
         ui.out(&format!("cluster {}, a lead of {:?}", cluster.advertise, cluster.lead))?;
@@ -94,6 +104,18 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
         ui.out(&format!("\n{} is fine{but}", args.config.display()))?;
     }
     Ok(exit)
+}
+
+/// The pools that hand one key to all holders, where holders are of several tenants.
+fn shared_keys(loaded: &Loaded) -> Vec<&str> {
+    let Some(callers) = &loaded.auth else { return Vec::new() };
+    let tokens = callers.tokens.iter().map(|token| &token.tenant);
+    let tenants: BTreeSet<_> = tokens.chain(callers.certificates.iter().map(|grant| &grant.tenant)).collect();
+    if tenants.len() < 2 {
+        return Vec::new();
+    }
+    let hands_out = |settings: &AdapterConfig| matches!(settings.settings().credentials(), PoolCredentials::Source(_));
+    loaded.adapters.iter().filter(|(_, settings)| hands_out(settings)).map(|(pool, _)| pool.as_str()).collect()
 }
 
 /// Logs in to the hosts of each pool, all at the same time, and asks the remotes from one host of each pool of hosts.
@@ -195,6 +217,7 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
         .collect();
     json!({
         "listen": loaded.server.listen.to_string(),
+        "listen_unix": loaded.server.unix.as_ref().map(|unix| unix.path.display().to_string()),
         "store": loaded.store.to_string(),
         "cluster": loaded.cluster.as_ref().map(|cluster| {
             json!({ "advertise": cluster.advertise, "lead_ms": cluster.lead.as_millis() as u64 })

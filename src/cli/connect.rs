@@ -1,9 +1,9 @@
 //! The way to the server.
 
 use super::error::Failure;
-use super::exit::Exit;
+use super::token_source::Token;
 use super::ui::Ui;
-use crate::client::{AuthToken, Client, ClientError, ClientOptions, ClientSettings, Follow, ServerUri};
+use crate::client::{Client, ClientError, ClientOptions, ClientSettings, Follow, ServerUri};
 use clap::Args;
 use std::future::Future;
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ pub(crate) struct Context {
     /// The servers to which a refusal may lead.
     pub(crate) follow: Follow,
     /// The token of the caller.
-    pub(crate) token: Option<AuthToken>,
+    pub(crate) token: Token,
     /// The certificates of connections with TLS.
     pub(crate) tls: ClientSettings,
     pub(crate) ui: Ui,
@@ -89,8 +89,8 @@ impl Context {
 
     /// The options of a client.
     pub(crate) fn options(&self, retry_for: Duration) -> ClientOptions {
-        let (token, tls) = (self.token.clone(), self.tls.clone());
-        ClientOptions { retry_for, follow: self.follow, token, tls, ..ClientOptions::default() }
+        let (Token { text: token, credentials }, tls) = (self.token.clone(), self.tls.clone());
+        ClientOptions { retry_for, follow: self.follow, token, credentials, tls, ..ClientOptions::default() }
     }
 
     /// Whether each server of the list is on this machine or proves itself by TLS: another one could be anyone.
@@ -109,42 +109,10 @@ impl Context {
     }
 }
 
-/// Variables with the token of the caller: the file that holds it, or the token itself.
-pub(crate) const TOKEN_VARIABLES: [&str; 2] = ["WHARFINGER_AUTH_TOKEN_FILE", "WHARFINGER_AUTH_TOKEN"];
-/// Maximum length of a token's file in bytes.
-const TOKEN_BYTES: u64 = 4096;
-
-/// The token of the caller, by the environment.
-pub(crate) fn token(ui: &Ui) -> Result<Option<AuthToken>, Failure> {
-    let [file, text] = TOKEN_VARIABLES;
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let (text, from) = match (set(file), set(text)) {
-        (Some(path), _) => (read_token(ui, std::path::Path::new(&path))?, file),
-        (None, Some(value)) => (value.into_string().unwrap_or_default(), text),
-        (None, None) => return Ok(None),
-    };
-    let wrong = || Failure::new(Exit::BadData, format!("{from} holds no token")).remedy("set it to one, or unset it");
-    AuthToken::new(&text).map(Some).ok_or_else(wrong)
-}
-
-fn read_token(ui: &Ui, path: &std::path::Path) -> Result<String, Failure> {
-    use std::os::unix::fs::PermissionsExt;
-    let shown = path.display();
-    let wrong = |why: String| Failure::new(Exit::BadData, format!("the token file {shown} {why}"));
-    let about = std::fs::metadata(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    if !about.is_file() || about.len() > TOKEN_BYTES {
-        return Err(wrong(format!("is no regular file of at most {TOKEN_BYTES} bytes")));
-    }
-    if about.permissions().mode() & 0o007 != 0 {
-        ui.warn(&format!("others on this machine may read or write the token file {shown}: chmod o= it"));
-    }
-    std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))
-}
-
 fn all_here(servers: &str) -> bool {
     servers.split(',').all(|address| {
         let address = address.trim();
-        if address.starts_with("https://") {
+        if address.starts_with("https://") || address.starts_with("unix:///") {
             return true;
         }
         let authority = address.rsplit_once("://").map_or(address, |(_, authority)| authority);
@@ -167,6 +135,7 @@ mod tests {
             "http://localhost:1",
             "[::ffff:127.0.0.1]:1",
             "https://broker:1",
+            "unix:///run/w.sock",
         ] {
             assert!(all_here(server), "{server}");
         }

@@ -81,6 +81,7 @@ fn exit_of(error: &ClientError) -> Exit {
         | ClientError::Request(_)
         | ClientError::NotFound(_)
         | ClientError::Resync(_) => Exit::BadData,
+        ClientError::Credentials(_) => Exit::Credentials,
         ClientError::State(status) => match status.code() {
             Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
             _ => Exit::BadData,

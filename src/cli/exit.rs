@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     /// The server begins anew; EX_TEMPFAIL if it can't.
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the verbs of the server end so"))]
     Again,
+    /// The caller's own token cannot be had: its file, its command, its CI product. (EX_PROTOCOL is for nothing else here.)
+    Credentials,
     /// EX_NOPERM: not theirs.
     Denied,
     /// EX_CONFIG: the configuration.
@@ -39,6 +41,7 @@ impl Exit {
             Exit::BadData => 65,
             Exit::Unavailable => 69,
             Exit::Lost | Exit::Again => 75,
+            Exit::Credentials => 76,
             Exit::Denied => 77,
             Exit::Config => 78,
             Exit::NotFound => 127,

@@ -2,16 +2,16 @@
 
 use super::error::Failure;
 use super::exit::Exit;
-use super::port::Serving;
+use super::port::{Bound, Serving};
 use super::serve::{ProcessSignal, ServeArgs, Signals, set_credentials, set_trust, store_failure};
 use super::ui::Ui;
-use crate::config::{Cluster, Loaded, StoreConfig};
+use crate::config::{Cluster, ClusterTls, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership};
 use crate::random::random;
-use crate::rpc::{AnswerSources, RpcLimits};
+use crate::rpc::{AnswerSources, Peers, RpcLimits};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
+use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 
 /// A server that leads, as one of several.
 pub(crate) struct Member {
@@ -56,8 +56,9 @@ pub(crate) async fn wait(
     args: &ServeArgs,
     mut loaded: Loaded,
     cluster: &Cluster,
-    listener: TcpListener,
+    listener: Bound,
     sources: AnswerSources,
+    metrics: &Metrics,
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {
     let StoreConfig::Postgres(settings) = loaded.store.clone() else {
@@ -74,7 +75,10 @@ pub(crate) async fn wait(
     let mut follower = crate::engine::follow(config);
     let leadership = follower.handle.leadership().clone();
     let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
-    let mut serving = Serving::start(listener, &loaded.server, follower.handle.clone(), limits, sources.clone())?;
+    let peers = cluster.tls.as_ref().map(peers).transpose()?;
+    follower.handle.observed().set(metrics.observer());
+    let handle = follower.handle.clone();
+    let mut serving = Serving::start(listener, &loaded.server, handle, limits, sources.clone(), peers, metrics)?;
     let mut said = String::new();
     loop {
         reap();
@@ -117,7 +121,7 @@ pub(crate) async fn wait(
                     return Ok(Waited::Stopped);
                 }
                 ProcessSignal::Reload => {
-                    reload(ui, args, &mut loaded);
+                    metrics.reloaded(reload(ui, args, &mut loaded));
                     set_credentials(&sources.credentials, &loaded.adapters);
                     set_trust(&sources.trust, &loaded)?;
                     follower.configure(loaded.pools.clone());
@@ -130,6 +134,12 @@ pub(crate) async fn wait(
             failure = serving.failed() => return Err(failure),
         }
     }
+}
+
+/// The other servers of the cluster.
+fn peers(tls: &ClusterTls) -> Result<Peers, Failure> {
+    let loaded = Peers::load(tls.settings.clone(), tls.peers.clone());
+    loaded.map_err(|problem| Failure::new(Exit::Config, format!("[cluster.tls] {problem}")))
 }
 
 fn candidate(cluster: &Cluster) -> Candidate {
@@ -152,8 +162,8 @@ fn follow(leadership: &Leadership, leader: Option<Leader>) {
     }
 }
 
-/// For when it leads.
-fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) {
+/// For when it leads. Returns whether the configuration has no mistakes.
+fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
     match crate::config::load(&args.config) {
         Ok(again) => {
             for change in loaded.needs_restart(&again) {
@@ -162,10 +172,12 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) {
             loaded.pools = again.pools;
             loaded.adapters = again.adapters;
             tracing::info!("the configuration was read again; what it says of adapters counts when this server leads");
+            true
         }
         Err(error) => {
             ui.err(&error.to_string());
             tracing::error!("the configuration is not read again: it has mistakes; the one before stays");
+            false
         }
     }
 }

@@ -19,6 +19,8 @@ mod findings;
 #[cfg(feature = "postgres")]
 mod follow;
 mod health;
+#[cfg(feature = "server")]
+mod host_setup;
 mod json;
 mod lease;
 mod look;
@@ -34,9 +36,11 @@ mod select;
 #[cfg(feature = "server")]
 mod serve;
 mod ssh;
+mod ssh_config;
 mod text;
 #[cfg(feature = "server")]
 mod token;
+mod token_source;
 mod ui;
 mod watch;
 mod whoami;
@@ -53,7 +57,7 @@ use ui::{ColorChoice, Ui};
 #[derive(Parser, Debug)]
 #[command(name = "wharfinger", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
-    /// Address of the broker: HOST:PORT or https://HOST:PORT; several servers with commas between
+    /// Address of the broker: HOST:PORT, https://HOST:PORT or unix:///PATH; several servers with commas between
     #[arg(
         long,
         global = true,
@@ -76,6 +80,8 @@ struct Cli {
     follow_leader: FollowLeader,
     #[command(flatten)]
     tls: connect::TlsArgs,
+    #[command(flatten)]
+    token: token_source::TokenArgs,
     /// Print JSON, for programs
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -119,6 +125,8 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Open a shell on a leased or kept resource, in its tree, with its pinned host key
     Ssh(ssh::SshArgs),
+    /// Print an OpenSSH configuration for the host of a lease, with a certificate that renews itself
+    SshConfig(ssh_config::SshConfigArgs),
     /// Lease, run a command on this machine with WHARFINGER_* in its environment, and release
     Exec(run::ExecArgs),
     /// Lease, and print the lease
@@ -197,6 +205,9 @@ enum Verb {
     /// Check a configuration, and print the settings that a server would use
     #[cfg(feature = "server")]
     CheckConfig(check_config::CheckConfigArgs),
+    /// Print the script that prepares a host for logins by certificates of leases, or run it
+    #[cfg(feature = "server")]
+    HostSetup(host_setup::HostSetupArgs),
     /// Upgrade, dump, restore or move the database
     #[cfg(feature = "server")]
     Db(db::DbArgs),
@@ -212,9 +223,13 @@ impl Verb {
     fn calls(&self) -> bool {
         match self {
             #[cfg(feature = "server")]
-            Verb::Serve(_) | Verb::Pki(_) | Verb::Token(_) | Verb::Policy(_) | Verb::CheckConfig(_) | Verb::Db(_) => {
-                false
-            }
+            Verb::Serve(_)
+            | Verb::Pki(_)
+            | Verb::Token(_)
+            | Verb::Policy(_)
+            | Verb::CheckConfig(_)
+            | Verb::Db(_)
+            | Verb::HostSetup(_) => false,
             Verb::Health(_) | Verb::Completions { .. } => false,
             _ => true,
         }
@@ -272,9 +287,9 @@ fn begin_anew(ui: Ui) -> ExitCode {
 
 async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
     let (follow, tls) = (cli.follow_leader.into(), cli.tls.settings());
-    let mut context = Context { server: cli.server, follow, token: None, tls, ui };
+    let mut context = Context { server: cli.server, follow, token: token_source::Token::default(), tls, ui };
     if cli.verb.calls() {
-        context.token = connect::token(&ui)?;
+        context.token = token_source::token(&ui, &cli.token, &context.server)?;
     }
     let context = &context;
     match cli.verb {
@@ -282,6 +297,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Serve(args) => serve::serve(&ui, &args).await,
         Verb::Run(args) => run::run(context, *args).await,
         Verb::Ssh(args) => ssh::ssh(context, args).await,
+        Verb::SshConfig(args) => ssh_config::print(context, args).await,
         Verb::Exec(args) => run::exec(context, args).await,
         Verb::Lease(args) => lease::lease(context, args).await,
         Verb::Renew(args) => lease::renew(context, args).await,
@@ -322,6 +338,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Policy(args) => policy::policy(&ui, &args),
         #[cfg(feature = "server")]
         Verb::CheckConfig(args) => check_config::check(&ui, &args).await,
+        #[cfg(feature = "server")]
+        Verb::HostSetup(args) => host_setup::setup(&ui, &args),
         #[cfg(feature = "server")]
         Verb::Db(args) => db::db(&ui, args).await,
         Verb::Completions { shell } => completions(&ui, shell),

@@ -2,13 +2,15 @@
 
 use super::error::Failure;
 use super::exit::Exit;
-use crate::config::{Server, Tls};
+use crate::config::{Loaded, Server, Tls, UnixSocket};
 use crate::engine::Handle;
-use crate::rpc::{AnswerSources, Port, RpcLimits, ServeError};
+use crate::rpc::{AnswerSources, Peers, Port, RpcLimits, ServeError};
+use crate::socket::SocketFile;
+use crate::telemetry::metrics::Metrics;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharfinger_tls::{ClientAuth, ServerTls, TlsProblem};
@@ -22,8 +24,42 @@ const AFTER_LEAD: Duration = Duration::from_millis(500);
 /// After a server was killed, a program that it was just starting may have its port for a moment.
 const PORT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Binds it.
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+/// The sockets of a server, bound before it touches its store.
+pub(super) struct Bound {
+    tcp: TcpListener,
+    unix: Option<(UnixListener, SocketFile)>,
+    /// For meters and probes.
+    http: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Bound {
+    fn from(tcp: TcpListener) -> Self {
+        Bound { tcp, unix: None, http: None }
+    }
+}
+
+/// Binds all of them.
+pub(super) async fn bind(loaded: &Loaded) -> Result<Bound, Failure> {
+    // The port first: a second server with the same configuration takes nothing away.
+    let tcp = bind_port(loaded.server.listen).await?;
+    let unix = match &loaded.server.unix {
+        Some(socket) => Some(bind_socket(socket).await?),
+        None => None,
+    };
+    let http = match loaded.metrics {
+        Some(address) => Some(bind_port(address).await?),
+        None => None,
+    };
+    Ok(Bound { tcp, unix, http })
+}
+
+async fn bind_socket(socket: &UnixSocket) -> Result<(UnixListener, SocketFile), Failure> {
+    socket.bind().await.map_err(|fault| {
+        Failure::new(Exit::Unavailable, format!("{} {fault}", socket.path.display())).remedy(fault.remedy())
+    })
+}
+
+async fn bind_port(address: SocketAddr) -> Result<TcpListener, Failure> {
     let mut waited = Duration::ZERO;
     let bound = loop {
         match TcpListener::bind(address).await {
@@ -50,17 +86,21 @@ pub(super) struct Serving {
     task: JoinHandle<Result<(), ServeError>>,
     stop: CancellationToken,
     tls: Option<Arc<ServerTls>>,
+    /// Removed with the services.
+    _socket: Option<SocketFile>,
 }
 
 impl Serving {
     pub(super) fn start(
-        listener: TcpListener,
+        bound: Bound,
         server: &Server,
         handle: Handle,
         limits: RpcLimits,
         sources: AnswerSources,
+        peers: Option<Peers>,
+        metrics: &Metrics,
     ) -> Result<Self, Failure> {
-        let stop = CancellationToken::new();
+        let (stop, listener) = (CancellationToken::new(), bound.tcp);
         let tls = server.tls.as_ref().map(|tls| secure(tls, &stop)).transpose()?;
         if let Ok(address) = listener.local_addr()
             && !address.ip().is_loopback()
@@ -87,8 +127,19 @@ impl Serving {
             Some(tls) => Port::with_tls(listener, tls.clone()),
             None => Port::from(listener),
         };
+        let (unix, socket) = bound.unix.unzip();
+        let port = port.with_unix(unix).with_peers(peers);
+        if let Some(http) = bound.http {
+            // A failure of this port ends no lease.
+            let (handle, metrics, stop) = (handle.clone(), metrics.clone(), stop.clone());
+            tokio::spawn(async move {
+                if let Err(error) = crate::http::serve(http, handle, metrics, stop).await {
+                    tracing::error!(%error, "the port for meters is not served any more");
+                }
+            });
+        }
         let task = tokio::spawn(crate::rpc::serve(port, handle, limits, sources, stop.clone()));
-        Ok(Serving { task, stop, tls })
+        Ok(Serving { task, stop, tls, _socket: socket })
     }
 
     /// Takes over other certificates. Those that cannot be used leave the ones before.

@@ -5,22 +5,22 @@ use super::error::Failure;
 use super::exit::Exit;
 #[cfg(feature = "postgres")]
 use super::follow::{Led, Member, Waited};
-use super::port::{Serving, bind};
+use super::port::{Bound, Serving, bind};
 use super::ui::Ui;
 use crate::adapters::{Change, LiveAdapter, Shared};
 use crate::auth::Trust;
 use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
-use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle};
+use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle, Observed};
 use crate::rpc::{AnswerSources, CredentialSources, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{self, Format};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,16 +44,27 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     telemetry::init(args.log_format, ui.color_err).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let mut signals = Signals::listen()?;
     // The port comes before the store: a second server on it fails before it touches anything.
-    let listener = bind(loaded.server.listen).await?;
+    let sockets = bind(&loaded).await?;
     let parts = Parts::new();
     let mut running = match loaded.cluster.clone() {
-        None => Running::start(loaded, parts, Start::Alone(listener)).await?,
+        None => Running::start(loaded, parts, Start::Alone(sockets)).await?,
         #[cfg(feature = "postgres")]
         Some(cluster) => {
             // A server that follows answers holders, too.
             set_credentials(&parts.credentials, &loaded.adapters);
             set_trust(&parts.trust, &loaded)?;
-            match super::follow::wait(ui, args, loaded, &cluster, listener, parts.sources(), &mut signals).await? {
+            match super::follow::wait(
+                ui,
+                args,
+                loaded,
+                &cluster,
+                sockets,
+                parts.sources(),
+                &parts.metrics,
+                &mut signals,
+            )
+            .await?
+            {
                 Waited::Stopped => return Ok(Exit::Ok),
                 Waited::Again => return Ok(Exit::Again),
                 Waited::Leads(led) => {
@@ -147,11 +158,17 @@ struct Parts {
     credentials: CredentialSources,
     adapters: Shared,
     trust: Trust,
+    metrics: Metrics,
 }
 
 impl Parts {
     fn new() -> Self {
-        Self { credentials: CredentialSources::default(), adapters: Shared::new(), trust: Trust::everyone() }
+        Self {
+            credentials: CredentialSources::default(),
+            adapters: Shared::new(),
+            trust: Trust::everyone(),
+            metrics: Metrics::new(),
+        }
     }
 
     fn sources(&self) -> AnswerSources {
@@ -160,8 +177,16 @@ impl Parts {
             weather: Arc::new(move || adapters.spot_stats()),
             credentials: self.credentials.clone(),
             trust: self.trust.clone(),
+            calls: Some(self.metrics.calls()),
         }
     }
+}
+
+/// The place of an observer, with these metrics in it.
+fn observed(metrics: &Metrics) -> Observed {
+    let observed = Observed::default();
+    observed.set(metrics.observer());
+    observed
 }
 
 /// Makes the adapter of a pool.
@@ -217,7 +242,7 @@ struct Started {
 /// The way in which a broker came to lead.
 enum Start {
     /// It is the only server.
-    Alone(TcpListener),
+    Alone(Bound),
     /// It followed another server, and was elected.
     #[cfg(feature = "postgres")]
     Led(Member, Follower, Serving),
@@ -247,13 +272,15 @@ impl Running {
             limits: loaded.limits.clone(),
             adapters: adapters.clone(),
             effects: EffectLimits::default(),
+            observed: observed(&parts.metrics),
         };
         let started = match start {
-            Start::Alone(listener) => {
+            Start::Alone(sockets) => {
                 let started = crate::engine::start(config, engine_stop.clone()).await;
                 let engine = started.map_err(|error| store_failure(&error))?;
                 let limits = RpcLimits { stop_grace: loaded.server.stop_grace, ..RpcLimits::default() };
-                let serving = Serving::start(listener, &loaded.server, engine.handle.clone(), limits, parts.sources())?;
+                let (handle, sources) = (engine.handle.clone(), parts.sources());
+                let serving = Serving::start(sockets, &loaded.server, handle, limits, sources, None, &parts.metrics)?;
                 Started {
                     engine,
                     serving,
@@ -305,10 +332,13 @@ impl Running {
             Err(error) => {
                 ui.err(&error.to_string());
                 tracing::error!("the configuration is not read again: it has mistakes; the one before stays");
+                self.parts.metrics.reloaded(false);
                 return;
             }
         };
-        match self.take(loaded).await {
+        let taken = self.take(loaded).await;
+        self.parts.metrics.reloaded(taken.is_ok());
+        match taken {
             Ok(()) => tracing::info!(pools = self.loaded.pools.len(), "the configuration was read again"),
             Err(failure) => {
                 tracing::error!("the configuration is not taken over: {}; the one before stays", failure.message);
@@ -458,6 +488,7 @@ pub(crate) fn store_failure(error: &StoreError) -> Failure {
 mod tests {
     use super::*;
     use std::path::Path;
+    use tokio::net::TcpListener;
 
     /// Two pools of ssh machines, each with this one host.
     fn two_pools(folder: &Path, host: &str) -> Loaded {
@@ -492,7 +523,7 @@ mod tests {
 
     async fn running(loaded: Loaded) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        match Running::start(loaded, Parts::new(), Start::Alone(listener)).await {
+        match Running::start(loaded, Parts::new(), Start::Alone(listener.into())).await {
             Ok(running) => running,
             Err(failure) => panic!("{}", failure.message),
         }

@@ -3,14 +3,13 @@
 use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
-use super::run::env::KeyFile;
-use super::run::place::{own_key, same_machine};
+use super::run::login::{Login, SshFiles, Way, key_without_login};
+use super::run::place::same_machine;
 use super::select::{Named, Placed, named, placed};
 use super::text;
 use crate::pb;
 use clap::Args;
-use std::io::{IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::Command;
 use wharfinger_adapter::{access, quote};
@@ -75,32 +74,39 @@ pub(crate) async fn ssh(context: &Context, args: SshArgs) -> Result<Exit, Failur
                 .remedy("it must be made ready first; wharfinger resources shows its state"));
         }
     };
-    let needed = |key: &str| {
-        known(key).ok_or_else(|| Failure::new(Exit::Internal, format!("the access of {id} has no {key}: report it")))
+    let proxy = known(access::PROXY_COMMAND);
+    let files = SshFiles::for_a_while(&id)?;
+    let (way, key, terminal) = match &lease {
+        Some(lease) if lease.has_login() => {
+            let login = Login::make(context, &client, lease, args.identity.as_deref()).await?;
+            files.write_login(&login)?;
+            let terminal = login.credential.permits("permit-pty");
+            (login.way, None, terminal)
+        }
+        Some(_) | None => {
+            let of_lease =
+                lease.clone().unwrap_or_else(|| pb::Lease { access: access.clone(), ..pb::Lease::default() });
+            let internal =
+                |why| Failure::new(Exit::Internal, format!("the access of {id} is no way in: {why}; report it"));
+            let way = Way::of_lease(&of_lease).map_err(internal)?;
+            files.write_host_keys(&id, &way)?;
+            (way, args.identity.clone().map_or_else(|| key_without_login(&files, &of_lease), Ok).ok(), true)
+        }
     };
-    // The alias, and not the address, is looked up: any address and port has the one key that the server knows.
-    let hosts = KnownHosts::write(&id, &needed(access::HOST_KEY)?)
-        .map_err(|error| Failure::new(Exit::Internal, format!("the host key cannot be kept: {error}")))?;
-    let from_lease = match &lease {
-        Some(lease) => KeyFile::write(lease)
-            .map_err(|error| Failure::new(Exit::Internal, format!("the lease's key cannot be kept: {error}")))?,
-        None => None,
-    };
-    let key = args.identity.clone().or_else(|| from_lease.as_ref().map(|file| file.path().into())).or_else(own_key);
     if std::io::stdin().is_terminal() {
-        command.arg("-t");
+        if terminal {
+            command.arg("-t");
+        } else {
+            context
+                .ui
+                .event("the pool grants no terminal: its operator adds permit = [\"pty\"] to the pool's authority");
+        }
     }
-    command.arg("-o").arg(format!("UserKnownHostsFile={}", hosts.0.display()));
-    command.args(["-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"]);
-    command.arg("-o").arg(format!("HostKeyAlias={id}"));
-    if let Some(proxy) = known(access::PROXY_COMMAND) {
-        command.arg("-o").arg(format!("ProxyCommand={proxy}"));
+    // The alias, and not the address, is looked up: any address and port has the one key that the server knows.
+    for (keyword, value) in files.settings(&id, &way, key.as_deref(), proxy.as_deref()) {
+        command.arg("-o").arg(format!("{keyword}={value}"));
     }
-    if let Some(key) = key {
-        command.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(key);
-    }
-    command.arg("-p").arg(known(access::PORT).unwrap_or_else(|| "22".into()));
-    command.arg("-l").arg(needed(access::USER)?).arg("--").arg(needed(access::ADDRESS)?);
+    command.arg("--").arg(&way.address);
     // The remote side joins its arguments to one text for the login shell: each is quoted for it.
     let words = ["exec", "sh", "-c", IN_TREE, "sh", path.as_deref().unwrap_or(".")].map(quote);
     command.args(words).args(args.command.iter().map(|word| quote(word)));
@@ -115,24 +121,4 @@ fn run(command: &mut Command) -> Result<Exit, Failure> {
             .remedy("install an OpenSSH client")
     })?;
     Ok(Exit::Command(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(255)))
-}
-
-/// A file with the one key that the host may show; removed when dropped.
-struct KnownHosts(PathBuf);
-
-impl KnownHosts {
-    fn write(alias: &str, key: &str) -> std::io::Result<Self> {
-        let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let path = folder.join(format!("wharfinger-{alias}-{}.hosts", std::process::id()));
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let written = Self(path);
-        writeln!(file, "{alias} {key}")?;
-        Ok(written)
-    }
-}
-
-impl Drop for KnownHosts {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

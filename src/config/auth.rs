@@ -1,10 +1,14 @@
-//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows.
+//! `[[auth.token]]` and `[[auth.certificate]]`: the callers that the server knows. `unix.rs` has `[[auth.unix]]`, `issuer.rs` `[[auth.issuer]]`.
 
+use super::issuer::{self, IssuersSection};
+use super::issuer_check;
 use super::problem::{Problems, Span};
 use super::reader::Reader;
 use super::role;
+use super::unix::{self, UnixSection};
 use crate::auth::{Callers, CertificateGrant, RoleTable, StaticToken};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use toml::Spanned;
 use wharfinger_adapter::settings::is_name;
@@ -17,6 +21,8 @@ pub(crate) struct AuthSection {
     span: Option<Span>,
     tokens: Vec<TokenSection>,
     certificates: Vec<CertificateSection>,
+    unix: Vec<UnixSection>,
+    issuers: IssuersSection,
 }
 
 /// One `[[auth.certificate]]` as read.
@@ -77,23 +83,37 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> AuthSect
         });
         certificate.finish(problems);
     }
+    for unix in auth.tables("unix", "[[auth.unix]]", problems) {
+        section.unix.push(unix::read_grant(unix, problems));
+    }
+    section.issuers = issuer::read(&mut auth, problems);
     auth.finish(problems);
     section
 }
 
-/// Checks the table. `None`: there is none, or it has mistakes, which are noted. `asks`: clients are asked for certificates.
-pub(crate) fn check(section: &AuthSection, asks: bool, table: &RoleTable, problems: &mut Problems) -> Option<Callers> {
+/// Checks the table. `None`: there is none, or it has mistakes, which are noted. `asks`: clients are asked for certificates. `listens`: the
+/// server has a Unix socket.
+pub(crate) fn check(
+    section: &AuthSection,
+    (asks, listens): (bool, bool),
+    table: &RoleTable,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<Callers> {
     let span = section.span.clone()?;
     let before = problems.len();
-    if section.tokens.is_empty() && section.certificates.is_empty() {
+    let others = section.unix.is_empty() && section.issuers.issuers.is_empty();
+    if section.tokens.is_empty() && section.certificates.is_empty() && others {
         problems.add(
             span,
-            "[auth] has no token and no certificate, so that no caller could call this server",
+            "[auth] has no token, no certificate, no user and no issuer, so that no caller could call this server",
             "make a token with `wharfinger token new ID`, or take [auth] out",
         );
     }
     let certificates =
         section.certificates.iter().filter_map(|one| check_certificate(one, asks, table, problems)).collect();
+    let unix = section.unix.iter().filter_map(|one| unix::check_grant(one, listens, table, problems)).collect();
+    let issuers = issuer_check::check(&section.issuers, table, folder, problems);
     let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
     let mut tokens = Vec::new();
     for token in &section.tokens {
@@ -107,7 +127,7 @@ pub(crate) fn check(section: &AuthSection, asks: bool, table: &RoleTable, proble
         }
         tokens.extend(check_token(token, table, problems));
     }
-    (problems.len() == before).then_some(Callers { tokens, certificates })
+    (problems.len() == before).then(|| Callers { tokens, certificates, unix, issuers, roles: table.clone() })
 }
 
 fn check_certificate(
@@ -204,7 +224,7 @@ fn check_token(token: &TokenSection, table: &RoleTable, problems: &mut Problems)
     Some(StaticToken { id, sha256, tenant, roles, expires })
 }
 
-fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
+pub(super) fn check_tenant(tenant: &Spanned<String>, problems: &mut Problems) {
     if !is_name(tenant.get_ref()) {
         problems.add(
             tenant.span(),

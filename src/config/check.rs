@@ -10,8 +10,10 @@ use super::store::{self, StoreConfig};
 use super::tables;
 use super::tls::{self, Tls};
 use super::types::{File, PoolSection};
+use super::unix;
 use crate::adapters::{self, AdapterConfig, Kind};
 use crate::auth::{Callers, RoleTable};
+use crate::socket::UnixSocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,6 +25,8 @@ use wharfinger_tls::ClientAuth;
 
 /// The default address of the API.
 pub(crate) const LISTEN: &str = "127.0.0.1:7411";
+/// An example of an address for meters. The port is the one that Prometheus' users expect of an exporter.
+const METRICS: &str = "127.0.0.1:9464";
 /// The default of the longest TTL.
 pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 
@@ -30,9 +34,11 @@ pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) unix: Option<UnixSocket>,
     pub(crate) tls: Option<Tls>,
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) auth: Option<Callers>,
     pub(crate) roles: RoleTable,
     /// One entry for each pool, in the order of the file; `None` for a pool with mistakes.
@@ -48,9 +54,11 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     let roles = role::check(&file.roles, &file.pools, problems);
     let mut checked = Checked {
         listen: check_listen(file, tls.as_ref(), problems),
-        cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), problems),
+        cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), tls.as_ref(), folder, problems),
         tls,
-        auth: auth::check(&file.auth, asks, &roles, problems),
+        unix: unix::check_socket(&file.unix, file.auth.is_there(), folder, problems),
+        auth: auth::check(&file.auth, (asks, file.unix.is_there()), &roles, folder, problems),
+        metrics: file.metrics.as_ref().and_then(|listen| address(listen, METRICS, problems)),
         roles,
         store,
         pools: Vec::new(),
@@ -71,23 +79,50 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         check_blame(pool, *kind, problems);
         checked.pools.push(config);
     }
+    check_slot_users(&file.pools, &checked.pools, problems);
     checked
+}
+
+/// Working copies are their host's user's, so holders have to log in as that user.
+fn check_slot_users(pools: &[PoolSection<'_>], configs: &[Option<AdapterConfig>], problems: &mut Problems) {
+    for pool in pools {
+        for target in &pool.on {
+            let name =
+                |pool: &PoolSection<'_>| pool.name.as_ref().is_some_and(|name| name.get_ref() == target.get_ref());
+            let config = pools.iter().zip(configs).find(|(pool, _)| name(pool)).and_then(|(_, config)| config.as_ref());
+            if config.is_some_and(|config| config.settings().has_slot_users()) {
+                let target_name = target.get_ref();
+                problems.add(
+                    target.span(),
+                    format!("holders of {target_name:?} log in as users of slots, who may not write in working copies"),
+                    "set `user` in the pool's table `ca` to the user of the pool, or use another pool of hosts",
+                );
+            }
+        }
+    }
+}
+
+/// Reads an address with a port. `usual`: an example.
+fn address(listen: &Spanned<String>, usual: &str, problems: &mut Problems) -> Option<SocketAddr> {
+    let text = listen.get_ref();
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(address);
+    }
+    let port = usual.rsplit(':').next().unwrap_or_default();
+    let remedy = if text.starts_with("localhost") {
+        format!("write {:?}", text.replacen("localhost", "127.0.0.1", 1))
+    } else if text.parse::<std::net::IpAddr>().is_ok() {
+        format!("add the port: \"{text}:{port}\"")
+    } else {
+        format!("write an IP address and a port, as in {usual:?}")
+    };
+    problems.add(listen.span(), format!("`listen` is not an address with a port: {text:?}"), remedy);
+    None
 }
 
 fn check_listen(file: &File<'_>, tls: Option<&Tls>, problems: &mut Problems) -> Option<SocketAddr> {
     let Some(listen) = &file.listen else { return LISTEN.parse().ok() };
-    let text = listen.get_ref();
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        let remedy = if text.starts_with("localhost") {
-            format!("write {:?}", text.replacen("localhost", "127.0.0.1", 1))
-        } else if text.parse::<std::net::IpAddr>().is_ok() {
-            format!("add the port: \"{text}:7411\"")
-        } else {
-            format!("write an IP address and a port, as in {LISTEN:?}")
-        };
-        problems.add(listen.span(), format!("`listen` is not an address with a port: {text:?}"), remedy);
-        return None;
-    };
+    let address = address(listen, LISTEN, problems)?;
     // A table with mistakes is a mistake of its own.
     let known = file.tls.is_there()
         && (file.auth.is_there() || tls.is_none_or(|tls| tls.files.client_auth == ClientAuth::Required));

@@ -1,8 +1,11 @@
 //! `[cluster]`: several servers on one database.
 
+use super::cluster_tls::{self, ClusterTls, ClusterTlsSection};
 use super::problem::{Problems, Span};
 use super::reader::Reader;
 use super::store::StoreConfig;
+use super::tls::Tls;
+use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
 use wharfinger_core::Millis;
@@ -23,7 +26,7 @@ fn hostname() -> String {
 /// The settings of one of several servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Where clients find this server: `http://HOST:PORT`.
+    /// Where clients and the other servers find this one: `http://HOST:PORT`, with TLS `https://HOST:PORT`.
     pub advertise: String,
     /// Time after which a lead ends that is not renewed. It is about the time without a leader when one dies.
     pub lead: Duration,
@@ -31,6 +34,8 @@ pub struct Cluster {
     pub max_age: Duration,
     /// Whether a follower forwards changes to the leader. Otherwise it refuses them.
     pub forward: bool,
+    /// TLS between the servers. `None`: they speak none.
+    pub tls: Option<ClusterTls>,
 }
 
 /// `[cluster]` as read.
@@ -41,6 +46,7 @@ pub(crate) struct ClusterSection {
     lead: Option<Spanned<Millis>>,
     max_age: Option<Spanned<Millis>>,
     forward: Option<Spanned<bool>>,
+    tls: ClusterTlsSection,
 }
 
 pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterSection {
@@ -51,26 +57,25 @@ pub(crate) fn read(reader: &mut Reader<'_>, problems: &mut Problems) -> ClusterS
         lead: cluster.duration("lead", Millis::secs(1)..=Millis::secs(300), problems),
         forward: cluster.flag("forward", problems),
         max_age: cluster.duration("max_age", Millis::secs(1)..=Millis::secs(3600), problems),
+        tls: cluster_tls::read(&mut cluster, problems),
     };
     cluster.finish(problems);
     section
 }
 
-/// Checks the table. `None`: there is no table, or it has mistakes, which are noted.
+/// Checks the table. `None`: there is no table, or it has mistakes, which are noted. `has_tls`: the file has [server.tls], and `tls` is
+/// its settings if it has no mistakes.
 pub(crate) fn check(
     section: &ClusterSection,
     store: Option<&StoreConfig>,
-    tls: bool,
+    has_tls: bool,
+    tls: Option<&Tls>,
+    folder: &Path,
     problems: &mut Problems,
 ) -> Option<Cluster> {
     let span = section.span.clone()?;
-    if tls {
-        problems.add(
-            span.clone(),
-            "servers of a [cluster] do not speak TLS with each other yet",
-            "take [server.tls] out and let a proxy in front of the servers speak TLS, or let one server have the database",
-        );
-    }
+    let between = cluster_tls::check(&section.tls, &span, has_tls, tls, folder, problems);
+    let scheme = if has_tls { "https" } else { "http" };
     if let Some(StoreConfig::Sqlite(_)) = store {
         problems.add(
             span.clone(),
@@ -82,7 +87,7 @@ pub(crate) fn check(
         problems.add(
             span,
             "this server has no address for clients",
-            "add advertise = \"http://HOST:7411\", as the other machines reach it",
+            format!("add advertise = \"{scheme}://HOST:7411\", as the other machines reach it"),
         );
         return None;
     };
@@ -95,13 +100,13 @@ pub(crate) fn check(
         );
         return None;
     }
-    let place = text.strip_prefix("http://").filter(|place| !place.contains('/'));
+    let place = text.strip_prefix(&format!("{scheme}://")).filter(|place| !place.contains('/'));
     let port = place.and_then(|place| place.rsplit_once(':')).filter(|(host, _)| !host.is_empty());
     if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
         problems.add(
             advertise.span(),
             format!("`advertise` is not the address of a server: {:?}", advertise.get_ref()),
-            "write it as clients do, as in \"http://broker-1.example.org:7411\"",
+            format!("write it as clients do, as in \"{scheme}://broker-1.example.org:7411\""),
         );
         return None;
     }
@@ -114,5 +119,6 @@ pub(crate) fn check(
         lead: time(section.lead.as_ref(), LEAD),
         max_age: time(section.max_age.as_ref(), MAX_AGE),
         forward: section.forward.as_ref().is_none_or(|forward| *forward.get_ref()),
+        tls: between,
     })
 }

@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::types::{
     BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
 };
-use super::{auth, build, check, cluster, role, store, tls};
+use super::{auth, build, check, cluster, role, store, tls, unix};
 use crate::adapters::KINDS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -83,10 +83,14 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     file.listen = server.text("listen", problems);
     file.allow_remote = server.flag("allow_remote", problems);
     file.stop_grace = server.duration("stop_grace", Millis::ZERO..=Millis::secs(600), problems);
+    file.unix = unix::read_socket(&mut server, problems);
     file.tls = tls::read(&mut server, problems);
     server.finish(problems);
     file.store = store::read(reader, problems);
     file.cluster = cluster::read(reader, problems);
+    let mut metrics = reader.table("metrics", "[metrics]", problems);
+    file.metrics = metrics.text("listen", problems);
+    metrics.finish(problems);
     file.auth = auth::read(reader, problems);
     file.roles = role::read(reader, problems);
     let mut limits = reader.table("limits", "[limits]", problems);

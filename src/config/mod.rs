@@ -10,7 +10,10 @@ mod auth;
 mod build;
 mod check;
 mod cluster;
+mod cluster_tls;
 pub mod duration;
+mod issuer;
+mod issuer_check;
 mod load;
 mod problem;
 mod reader;
@@ -20,12 +23,15 @@ mod store;
 mod tables;
 mod tls;
 mod types;
+mod unix;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::adapters::AdapterConfig;
+pub use crate::socket::{SocketAccess, UnixSocket};
 pub use cluster::Cluster;
+pub use cluster_tls::ClusterTls;
 pub use load::{load, parse};
 pub(crate) use problem::Problems;
 pub use problem::{ConfigError, Problem, Report};

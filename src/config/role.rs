@@ -465,10 +465,10 @@ pub(crate) fn names(table: &RoleTable) -> String {
 }
 
 /// Warns of roles that no caller has. `given`: the roles of all grants.
-pub(crate) fn warn_of_unused(sections: &[RoleSection], given: &[&Roles], with_auth: bool, problems: &mut Problems) {
+pub(crate) fn warn_of_unused(sections: &[RoleSection], given: &[Roles], with_auth: bool, problems: &mut Problems) {
     for name in sections.iter().filter_map(|section| section.name.as_ref()) {
-        let has = |roles: &&&Roles| roles.iter().any(|role| *role.name == *name.get_ref().as_str());
-        if given.iter().any(|roles| has(&roles)) {
+        let has = |roles: &Roles| roles.iter().any(|role| *role.name == *name.get_ref().as_str());
+        if given.iter().any(has) {
             continue;
         }
         let remedy = match with_auth {

@@ -6,8 +6,10 @@ use super::problem::{Report, Span};
 use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
 use super::tls::{Tls, TlsSection};
+use super::unix::SocketSection;
 use crate::adapters::AdapterConfig;
 use crate::auth::{Callers, RoleTable};
+use crate::socket::UnixSocket;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +29,8 @@ pub struct Loaded {
     pub store: StoreConfig,
     /// The settings of a server that shares its database. `None`: it is the only server.
     pub cluster: Option<Cluster>,
+    /// The address of the port for meters and probes. `None`: there is none.
+    pub metrics: Option<SocketAddr>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
     pub auth: Option<Callers>,
     /// The roles: the built-in ones, and those of the file.
@@ -48,6 +52,8 @@ pub struct Loaded {
 pub struct Server {
     /// Address and port of the API.
     pub listen: SocketAddr,
+    /// The Unix socket beside the port. `None`: there is none.
+    pub unix: Option<UnixSocket>,
     /// TLS on the port. `None`: it has none.
     pub tls: Option<Tls>,
     /// Whether an address is allowed that other machines reach, without TLS that asks each client for a certificate.
@@ -71,6 +77,9 @@ impl Loaded {
         if self.cluster != other.cluster {
             changes.push("[cluster]".to_string());
         }
+        if self.metrics != other.metrics {
+            changes.push("[metrics]".to_string());
+        }
         let limits = Limits { brake: self.limits.brake, ..other.limits.clone() };
         if self.limits != limits || self.keep_events != other.keep_events {
             changes.push("[limits]".to_string());
@@ -88,9 +97,11 @@ pub(crate) struct File<'a> {
     pub(crate) listen: Option<Spanned<String>>,
     pub(crate) allow_remote: Option<Spanned<bool>>,
     pub(crate) stop_grace: Option<Spanned<Millis>>,
+    pub(crate) unix: SocketSection,
     pub(crate) tls: TlsSection,
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,
+    pub(crate) metrics: Option<Spanned<String>>,
     pub(crate) auth: AuthSection,
     pub(crate) roles: Vec<RoleSection>,
     pub(crate) limits: LimitsSection,

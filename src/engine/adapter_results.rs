@@ -117,6 +117,20 @@ pub(crate) fn panicked(effect: &Effect, why: &str) -> Input {
     not_called(effect, Failure::bug("ADAPTER_PANICKED", format!("the adapter panicked: {why}; please report it")))
 }
 
+/// The result in a word: `ok`, or who must act on the failure.
+pub(crate) fn word(input: &Input) -> &'static str {
+    let failed = match input {
+        Input::Provisioned { result, .. } => result.as_ref().err(),
+        Input::Prepared { result, .. } => result.as_ref().err(),
+        Input::Cleaned { result, .. } | Input::Repaired { result, .. } | Input::Destroyed { result, .. } => {
+            result.as_ref().err()
+        }
+        Input::Checked { result, .. } | Input::Probed { result, .. } => result.as_ref().err(),
+        _ => None,
+    };
+    failed.map_or("ok", |failure| failure.blame.as_str())
+}
+
 /// A notice as an input; `None` if its resource id is not valid. Announced ends are wall times: `reading` translates them
 /// into the core's time.
 pub(crate) fn notice(notice: adapter::Notice, reading: Reading) -> Option<Input> {

@@ -1,8 +1,10 @@
 //! Runs effects: it calls adapters within limits and timeouts, and returns exactly one answer of each call to the engine.
 
 use crate::backoff::Backoff;
+use crate::clock::Moment;
 use crate::engine::adapter_results;
 use crate::engine::handle::{CallId, Handle, SubmitError};
+use crate::engine::observe::{CallReport, Observed};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -10,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::task::TaskTracker;
+use wharfinger_adapter::login::ChildLogins;
 use wharfinger_adapter::{
     Adapter, CleanJob, EndedHow, Failure, HolderWork, Journal, ParentHost, PrepareJob, Prepared, ProvisionJob,
     ResourceJob, Verdict,
@@ -61,6 +64,19 @@ enum Class {
     Boot,
     Check,
     Probe,
+}
+
+impl Class {
+    /// Its permits, in a word.
+    fn permit(self) -> &'static str {
+        match self {
+            Class::Work => "work",
+            Class::Provision => "provisions",
+            Class::Boot => "boots",
+            Class::Check => "checks",
+            Class::Probe => "probes",
+        }
+    }
 }
 
 /// A semaphore for each pool and class.
@@ -181,6 +197,56 @@ impl Running {
     }
 }
 
+/// A call that waits for a permit.
+struct Waits<'a>(&'a Observed, Class);
+
+impl<'a> Waits<'a> {
+    fn new(observed: &'a Observed, class: Class) -> Self {
+        observed.report(|observer| observer.call_waits(class.permit(), true));
+        Self(observed, class)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.report(|observer| observer.call_waits(self.1.permit(), false));
+    }
+}
+
+/// A call under way. It is reported when it ends, also by an abort.
+struct Reported<'a> {
+    observed: &'a Observed,
+    effect: &'a Effect,
+    class: Class,
+    began: Moment,
+    result: &'static str,
+}
+
+impl<'a> Reported<'a> {
+    fn new(observed: &'a Observed, effect: &'a Effect, class: Class) -> Self {
+        observed.report(|observer| observer.call_begins(class.permit()));
+        Self { observed, effect, class, began: Moment::now(), result: "ended" }
+    }
+}
+
+impl Drop for Reported<'_> {
+    fn drop(&mut self) {
+        let work = match self.effect.work {
+            Work::Provision(_) => "provision",
+            Work::Prepare(_) => "prepare",
+            Work::Clean(_) => "clean",
+            Work::Check => "check",
+            Work::Probe => "probe",
+            Work::Repair => "repair",
+            Work::Destroy => "destroy",
+        };
+        let pool = &*self.effect.resource.pool;
+        let report =
+            CallReport { pool, permit: self.class.permit(), work, result: self.result, took: self.began.past() };
+        self.observed.report(|observer| observer.call_ends(&report));
+    }
+}
+
 impl Executor {
     pub(crate) fn new(adapters: Adapters, handle: Handle, limits: EffectLimits) -> Self {
         let permits = Permits { limits, given: Arc::default() };
@@ -260,11 +326,20 @@ impl Executor {
                 task.abort.abort();
                 task.ended().await;
             }
+            let waits = Waits::new(this.handle.observed(), class);
             let _permit = permits.acquire_owned().await;
+            drop(waits);
+            let mut report = Reported::new(this.handle.observed(), &effect, class);
             let limit = Duration::from_millis(u64::try_from(effect.timeout.0).unwrap_or(0).max(1));
             match tokio::time::timeout(limit, this.run(&effect)).await {
-                Ok(input) => input,
-                Err(_) => adapter_results::timed_out(&effect),
+                Ok(input) => {
+                    report.result = adapter_results::word(&input);
+                    input
+                }
+                Err(_) => {
+                    report.result = "timeout";
+                    adapter_results::timed_out(&effect)
+                }
             }
         });
         if let Some(call) = self.running().calls.get_mut(&call) {
@@ -311,7 +386,7 @@ impl Executor {
             }
             Work::Clean(lease) => {
                 let job = CleanJob { resource, work: holder_work(lease), ended: ended_how(lease) };
-                adapter_results::cleaned(effect, lease, adapter.clean(&job).await)
+                adapter_results::cleaned(effect, lease, self.clean(effect, adapter, &job).await)
             }
             Work::Check => adapter_results::checked(effect, adapter.check(&resource).await),
             Work::Probe if effect.by_new_login => adapter_results::probed(effect, adapter.probe_login(&resource).await),
@@ -342,7 +417,23 @@ impl Executor {
         for (key, value) in on_host.access {
             prepared.access.entry(key).or_insert(value);
         }
+        if let Some(host) = &effect.host {
+            let mut access = adapter_results::texts(&effect.resource.access);
+            access.extend(prepared.access.clone());
+            let host_job = resource_job(host, effect.op.0);
+            self.adapter(host)?.open_logins(&ChildLogins { host: host_job, work: holder_work(lease), access }).await?;
+        }
         Ok(prepared)
+    }
+
+    /// Cleans a slot. For a child the host first closes the logins of the lease.
+    async fn clean(&self, effect: &Effect, adapter: Arc<dyn Adapter>, job: &CleanJob) -> Result<(), Failure> {
+        if let Some(host) = &effect.host {
+            let access = adapter_results::texts(&effect.resource.access);
+            let logins = ChildLogins { host: resource_job(host, effect.op.0), work: job.work.clone(), access };
+            self.adapter(host)?.close_logins(&logins).await?;
+        }
+        adapter.clean(job).await
     }
 
     /// Finds the adapter and, for a child, a way to run commands on its host.

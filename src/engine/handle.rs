@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::engine::leadership::{Leadership, Role};
+use crate::engine::observe::Observed;
 use crate::engine::{WatchHub, adapter_results};
 use crate::store::{EventQuery, Store, StoreError, StoredEvent};
 use std::fmt;
@@ -103,6 +104,7 @@ pub struct Handle {
     store: Arc<dyn Store>,
     leadership: Leadership,
     clock: Clock,
+    observed: Observed,
 }
 
 impl Handle {
@@ -118,12 +120,27 @@ impl Handle {
         store: Arc<dyn Store>,
         leadership: Leadership,
     ) -> Self {
-        Self { mailbox, hub, store, leadership, clock: Clock::default() }
+        Self { mailbox, hub, store, leadership, clock: Clock::default(), observed: Observed::default() }
+    }
+
+    /// With this place of an observer.
+    pub(crate) fn observed_by(self, observed: Observed) -> Self {
+        Self { observed, ..self }
     }
 
     /// The time in which the core decides.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The place of the observer of this engine.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Number of messages that wait for the engine.
+    pub fn backlog(&self) -> usize {
+        self.mailbox.max_capacity() - self.mailbox.capacity()
     }
 
     /// Warnings about the clock of this server.

@@ -6,9 +6,10 @@ use crate::engine::effects::{Adapters, EffectLimits, Executor};
 use crate::engine::follow::{Follower, Remains};
 use crate::engine::handle::{Handle, Message, SubmitError};
 use crate::engine::log_changes::log_changes;
+use crate::engine::observe::{CommitResult, Observed};
 use crate::engine::turn::{Cycle, Turn, TurnError};
 use crate::engine::{WatchHub, adapter_results};
-use crate::store::{Epoch, Lead, Store, StoreError};
+use crate::store::{CommitError, Epoch, Lead, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -49,6 +50,8 @@ pub struct EngineConfig {
     pub adapters: Adapters,
     /// Limits of concurrent calls.
     pub effects: EffectLimits,
+    /// The place of the observer. A server that followed keeps its own.
+    pub observed: Observed,
 }
 
 /// A running engine.
@@ -79,12 +82,12 @@ pub enum Ended {
 ///
 /// The store cannot be taken over or read.
 pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engine, StoreError> {
-    let EngineConfig { store, pools, limits, adapters, effects } = config;
+    let EngineConfig { store, pools, limits, adapters, effects, observed } = config;
     let epoch = store.acquire().await?;
     let started = Cycle::start_as(store.clone(), epoch, pools, limits, Timestamp(wall_ms())).await?;
     let hub = WatchHub::new(started.0.core().revision());
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
-    let handle = Handle::new(mailbox, hub, store.clone());
+    let handle = Handle::new(mailbox, hub, store.clone()).observed_by(observed);
     handle.clock().start(started.0.core().now());
     let alone = CancellationToken::new();
     let mut helpers = JoinSet::new();
@@ -105,7 +108,7 @@ pub async fn take_over(
     lead: Lead,
     stop: CancellationToken,
 ) -> Result<Engine, StoreError> {
-    let EngineConfig { store, pools, limits, adapters, effects } = config;
+    let EngineConfig { store, pools, limits, adapters, effects, observed: _ } = config;
     let handle = follower.handle.clone();
     // Reads all commits from before the lead was won. The store refuses older leaders from then on, so no commit follows.
     let current = handle.refresh().await;
@@ -168,10 +171,11 @@ fn run(
     let executor = Executor::new(adapters, handle.clone(), effects);
     let (notices, notice_inputs) = mpsc::channel(1024);
     helpers.spawn(carry_notices(notice_inputs, handle.clone()));
-    let (hub, clock) = (handle.hub().clone(), handle.clock().clone());
+    let (hub, clock, observed) = (handle.hub().clone(), handle.clock().clone(), handle.observed().clone());
     // Before the first read: a leader knows all commits.
     hub.publish(&batch);
-    let engine = Loop { cycle, hub, clock, executor: executor.clone(), inputs, stop, authority, kept: Vec::new() };
+    let (executor_of_loop, taken, kept) = (executor.clone(), Moment::now(), Vec::new());
+    let engine = Loop { cycle, hub, clock, executor: executor_of_loop, inputs, stop, authority, kept, observed, taken };
     let task = tokio::spawn(async move {
         let ended = engine.run(batch).await;
         // Another server, or the next start of this one, repeats the calls under way.
@@ -228,6 +232,9 @@ struct Loop {
     authority: Authority,
     /// Notices and adapters' answers that came while the store was unavailable.
     kept: Vec<Message>,
+    observed: Observed,
+    /// When messages were last taken from the mailbox. What is there before the next look came in after it.
+    taken: Moment,
 }
 
 impl Loop {
@@ -262,12 +269,14 @@ impl Loop {
 
     async fn run_on(mut self, first: Batch) -> Ended {
         log_changes(&first);
+        self.observed.report(|observer| observer.committed(&first, None));
         for effect in first.effects {
             self.executor.start(effect);
         }
         loop {
             let mut messages = Vec::new();
             let wait = self.until_deadline();
+            let before = (!self.inputs.is_empty()).then_some(self.taken);
             tokio::select! {
                 biased;
                 count = self.inputs.recv_many(&mut messages, BATCH) => {
@@ -277,11 +286,13 @@ impl Loop {
                 () = self.stop.cancelled() => {
                     self.inputs.close();
                     while self.inputs.recv_many(&mut messages, BATCH).await > 0 {}
-                    return self.turn(messages).await.err().unwrap_or(Ended::Stopped);
+                    return self.turn(messages, Moment::now()).await.err().unwrap_or(Ended::Stopped);
                 }
             }
+            let heard = before.unwrap_or_else(Moment::now);
             self.gather(&mut messages).await;
-            if let Err(ended) = self.turn(messages).await {
+            self.taken = Moment::now();
+            if let Err(ended) = self.turn(messages, heard).await {
                 return ended;
             }
         }
@@ -312,8 +323,9 @@ impl Loop {
         self.clock.read().until(at).min(MAX_SLEEP)
     }
 
-    /// Takes a turn. After an error the engine stops.
-    async fn turn(&mut self, mut messages: Vec<Message>) -> Result<(), Ended> {
+    /// Takes a turn. `heard`: none of the messages came in before. After an error the engine stops.
+    async fn turn(&mut self, mut messages: Vec<Message>, heard: Moment) -> Result<(), Ended> {
+        let (began, inputs) = (Moment::now(), messages.len());
         let mut answered = Vec::new();
         messages.retain(|message| match message {
             Message::Fact(_, call) => {
@@ -328,11 +340,13 @@ impl Loop {
             }
             Message::Input(..) | Message::Configure(_) | Message::Read(_) | Message::Refresh(_) => true,
         });
-        match self.cycle.turn(self.clock.now(), messages).await {
+        let turned = self.cycle.turn(self.clock.now(), messages).await;
+        self.observe(inputs, began.past(), &turned);
+        match turned {
             Ok(turn) if !turn.may_leave(self.leads()) => Err(Ended::LeadLost),
             Ok(turn) => {
                 self.executor.settle(&answered);
-                self.release(turn);
+                self.release(turn, Some(heard));
                 Ok(())
             }
             Err(TurnError::Deposed) => {
@@ -345,6 +359,25 @@ impl Loop {
                 self.take_again(again).await
             }
         }
+    }
+
+    fn observe(&self, inputs: usize, took: Duration, turned: &Result<Turn, TurnError>) {
+        let commit = match turned {
+            Ok(turn) => turn.commit.map(|took| (CommitResult::Ok, took)),
+            Err(TurnError::Deposed | TurnError::Lost { error: CommitError::Deposed { .. }, .. }) => {
+                Some((CommitResult::Deposed, took))
+            }
+            Err(TurnError::Lost { error: CommitError::NotCommitted(_), .. }) => {
+                Some((CommitResult::NotCommitted, took))
+            }
+            Err(TurnError::Lost { error: CommitError::InDoubt(_), .. }) => Some((CommitResult::InDoubt, took)),
+        };
+        self.observed.report(|observer| {
+            observer.turn(inputs, took);
+            if let Some((result, took)) = commit {
+                observer.commit(result, took);
+            }
+        });
     }
 
     /// Whether this server still leads. A process that was stopped for a while checks before it answers.
@@ -361,7 +394,7 @@ impl Loop {
             return Ok(());
         }
         // If the store fails again, the same inputs come back here.
-        Box::pin(self.turn(again)).await
+        Box::pin(self.turn(again, Moment::now())).await
     }
 
     async fn recover(&mut self) -> Result<(), Ended> {
@@ -372,7 +405,8 @@ impl Loop {
                     tracing::info!(revision = %batch.revision, "recovered from the store");
                     // Calls under way that the core still names go on: a short failure of the store ends no clone.
                     self.executor.keep_only(&batch.effects).await;
-                    self.release(Turn { batch, answers: Vec::new() });
+                    self.observed.report(|observer| observer.recovered());
+                    self.release(Turn { batch, answers: Vec::new(), commit: None }, None);
                     return Ok(());
                 }
                 Err(error @ StoreError::Deposed { .. }) => {
@@ -412,9 +446,10 @@ impl Loop {
     }
 
     /// After the commit: publishes and logs the changes, sends the answers and starts the effects.
-    fn release(&self, turn: Turn) {
+    fn release(&self, turn: Turn, heard: Option<Moment>) {
         self.hub.publish(&turn.batch);
         log_changes(&turn.batch);
+        self.observed.report(|observer| observer.committed(&turn.batch, heard.map(Moment::past)));
         for answer in turn.answers {
             answer.send();
         }

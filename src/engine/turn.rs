@@ -1,10 +1,12 @@
 //! One turn of the engine: it steps the core through a batch of inputs, commits the changes, and returns the answers and effects.
 //!
-//! A turn has no clock, no timer and no task, so the simulator runs the same code as the server.
+//! A turn decides by no clock, and has no timer and no task, so the simulator runs the same code as the server.
 
+use crate::clock::Moment;
 use crate::engine::handle::{Configure, Message, SubmitError};
 use crate::store::{CommitError, Epoch, Store, StoreError};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use wharfinger_core::{Batch, Core, Input, Limits, PoolConfig, Reply, Snapshot, Timestamp};
 
@@ -23,6 +25,8 @@ pub struct Turn {
     pub batch: Batch,
     /// The answers to send.
     pub answers: Vec<Answer>,
+    /// How long the commit took; `None`: there was nothing to commit. For meters: nothing is decided by it.
+    pub commit: Option<Duration>,
 }
 
 impl Turn {
@@ -209,13 +213,15 @@ impl Cycle {
             }
         }
         let batch = self.core.take_batch();
+        let began = (!batch.is_empty()).then(Moment::now);
         let committed = if batch.is_empty() { Ok(()) } else { self.store.commit(&batch, self.epoch).await };
+        let commit = began.map(Moment::past);
         match committed {
             Ok(()) => {
                 if let Some(pools) = configured {
                     self.pools = pools;
                 }
-                Ok(Turn { batch, answers })
+                Ok(Turn { batch, answers, commit })
             }
             Err(error) => {
                 for answer in answers {

@@ -1,19 +1,21 @@
 //! Connections: who does not speak HTTP/2 is turned away before it costs anything, and all can be cut.
 
-use crate::auth::Origin;
+use crate::auth::{Origin, UnixPeer};
 use crate::rpc::limits::{Gate, Place, RpcLimits};
+use crate::rpc::peers::Peers;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
+use tonic::transport::server::{Connected, TcpIncoming};
 use wharfinger_tls::{AcceptError, Leaf, Peer, ServerStream, ServerTls};
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
@@ -24,6 +26,8 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// After an accept that failed (no file descriptor is left): nothing gets better by trying at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Maximum number of connections by the Unix socket. They have places of their own, so that a full port does not lock operators out.
+const UNIX_CONNECTIONS: usize = 1_024;
 /// Maximum number of handshakes at once. One costs about a millisecond of a core.
 const HANDSHAKES: usize = 256;
 /// After the end of a client's certificate: the time until its connections are cut.
@@ -41,27 +45,44 @@ const HTTP1_ANSWER: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\nConnection: close
 pub struct Port {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    unix: Option<UnixListener>,
+    pub(crate) peers: Option<Peers>,
 }
 
 impl Port {
     /// A port whose clients speak TLS.
     pub fn with_tls(listener: TcpListener, tls: Arc<ServerTls>) -> Self {
-        Port { listener, tls: Some(tls) }
+        Port { listener, tls: Some(tls), unix: None, peers: None }
+    }
+
+    /// The port with a Unix socket beside it, whose clients speak no TLS: the kernel says who they are.
+    #[must_use]
+    pub fn with_unix(self, listener: Option<UnixListener>) -> Self {
+        Port { unix: listener, ..self }
+    }
+
+    /// The port of a server whose peers are known by their certificates: calls are forwarded to them and taken from them
+    /// alone.
+    #[must_use]
+    pub fn with_peers(self, peers: Option<Peers>) -> Self {
+        Port { peers, ..self }
     }
 }
 
 impl From<TcpListener> for Port {
     /// A port without TLS.
     fn from(listener: TcpListener) -> Self {
-        Port { listener, tls: None }
+        Port { listener, tls: None, unix: None, peers: None }
     }
 }
 
 /// What a connection proves of its client.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectInfo {
-    /// The address that it comes from.
-    tcp: TcpConnectInfo,
+    /// The address that it comes from. `None`: it comes by the Unix socket.
+    address: Option<SocketAddr>,
+    /// The process that it comes from. `None`: it comes by the port.
+    unix: Option<UnixPeer>,
     /// Whether it has TLS.
     tls: bool,
     /// The identity in its certificate. `None`: it has none.
@@ -71,23 +92,22 @@ pub(crate) struct ConnectInfo {
 impl ConnectInfo {
     /// The connection of a call, for its identity.
     pub(crate) fn origin(&self) -> Origin {
-        Origin { address: self.tcp.remote_addr(), tls: self.tls, leaf: self.leaf.clone() }
+        Origin { address: self.address, tls: self.tls, leaf: self.leaf.clone(), unix: self.unix }
     }
 }
 
 /// The bytes of a connection.
 enum Wire {
     Plain(TcpStream),
-    /// The preface is read already; what of it is not passed on yet is `ahead`.
-    Tls {
-        stream: Box<ServerStream<TcpStream>>,
-        ahead: &'static [u8],
-    },
+    Tls(Box<ServerStream<TcpStream>>),
+    Unix(UnixStream),
 }
 
 /// A client's connection. It counts against the limit until it is dropped, and fails once it is cut.
 pub(crate) struct Connection {
     wire: Wire,
+    /// The part of the preface that was read and is not passed on yet.
+    ahead: &'static [u8],
     info: ConnectInfo,
     cut: CancellationToken,
     cutting: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -99,9 +119,11 @@ pub(crate) struct Connection {
 /// Connections that speak HTTP/2. Dropping the stream closes the listener.
 pub(crate) fn accept(port: Port, limits: &RpcLimits, cut: CancellationToken) -> ReceiverStream<io::Result<Connection>> {
     let incoming = TcpIncoming::from(port.listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+    let unix = port.unix;
     let (out, accepted) = mpsc::channel(64);
     let door = Door {
         connections: Gate::new(limits.max_connections),
+        unix_connections: Gate::new(UNIX_CONNECTIONS),
         handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
         timeout: limits.preface_timeout,
         tls: port.tls,
@@ -110,7 +132,7 @@ pub(crate) fn accept(port: Port, limits: &RpcLimits, cut: CancellationToken) -> 
     tokio::spawn(async move {
         tokio::select! {
             () = out.closed() => {}
-            () = door.accept_all(incoming, &out) => {}
+            ((), ()) = async { tokio::join!(door.accept_all(incoming, &out), door.accept_users(unix, &out)) } => {}
         }
     });
     ReceiverStream::new(accepted)
@@ -119,6 +141,7 @@ pub(crate) fn accept(port: Port, limits: &RpcLimits, cut: CancellationToken) -> 
 /// What each new connection passes.
 struct Door {
     connections: Gate,
+    unix_connections: Gate,
     handshakes: Arc<Semaphore>,
     timeout: Duration,
     tls: Option<Arc<ServerTls>>,
@@ -128,18 +151,7 @@ struct Door {
 impl Door {
     async fn accept_all(&self, mut incoming: TcpIncoming, out: &mpsc::Sender<io::Result<Connection>>) {
         while let Some(stream) = incoming.next().await {
-            let stream = match stream {
-                Ok(stream) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted; is the limit of open files reached?");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                    continue;
-                }
-            };
-            let Some(place) = self.connections.enter() else {
-                tracing::warn!("a connection was closed at once: the limit of connections is reached");
-                continue;
-            };
+            let Some((stream, place)) = admitted(stream, &self.connections).await else { continue };
             let (out, cut) = (out.clone(), self.cut.clone());
             match self.tls.clone() {
                 None => drop(tokio::spawn(plain(stream, place, self.timeout, cut, out))),
@@ -150,6 +162,59 @@ impl Door {
             }
         }
     }
+
+    /// Accepts the connections of the Unix socket. Its processes are known when they connect.
+    async fn accept_users(&self, listener: Option<UnixListener>, out: &mpsc::Sender<io::Result<Connection>>) {
+        let Some(listener) = listener else { return };
+        loop {
+            let stream = listener.accept().await.map(|(stream, _)| stream);
+            let Some((stream, place)) = admitted(stream, &self.unix_connections).await else { continue };
+            drop(tokio::spawn(user(stream, place, self.timeout, self.cut.clone(), out.clone())));
+        }
+    }
+}
+
+/// A new connection with its place. `None`: it is closed, or there is none.
+async fn admitted<S>(stream: io::Result<S>, gate: &Gate) -> Option<(S, Place)> {
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted; is the limit of open files reached?");
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            return None;
+        }
+    };
+    let Some(place) = gate.enter() else {
+        tracing::warn!("a connection was closed at once: the limit of connections is reached");
+        return None;
+    };
+    Some((stream, place))
+}
+
+async fn user(
+    mut stream: UnixStream,
+    place: Place,
+    timeout: Duration,
+    cut: CancellationToken,
+    out: mpsc::Sender<io::Result<Connection>>,
+) {
+    let unix = match stream.peer_cred() {
+        Ok(peer) => UnixPeer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() },
+        Err(error) => return tracing::warn!(%error, "the user of a connection by the Unix socket is not known"),
+    };
+    if speaks_preface(&mut stream, timeout).await {
+        let info = ConnectInfo { address: None, unix: Some(unix), tls: false, leaf: None };
+        let _ = out.send(Ok(Connection::new(Wire::Unix(stream), PREFACE, info, cut, None, place))).await;
+    } else {
+        tracing::debug!(uid = unix.uid, "a connection by the Unix socket does not speak HTTP/2");
+    }
+}
+
+/// Reads the preface, within this time.
+async fn speaks_preface(stream: &mut (impl AsyncRead + Unpin), timeout: Duration) -> bool {
+    let mut first = [0; PREFACE.len()];
+    let read = tokio::time::timeout(timeout, stream.read_exact(&mut first)).await;
+    matches!(read, Ok(Ok(_))) && first == *PREFACE
 }
 
 async fn plain(
@@ -160,8 +225,8 @@ async fn plain(
     out: mpsc::Sender<io::Result<Connection>>,
 ) {
     if let Ok(true) = tokio::time::timeout(timeout, speaks_http2(&mut stream)).await {
-        let info = ConnectInfo { tcp: stream.connect_info(), tls: false, leaf: None };
-        let _ = out.send(Ok(Connection::new(Wire::Plain(stream), info, cut, None, place))).await;
+        let info = ConnectInfo { address: stream.peer_addr().ok(), unix: None, tls: false, leaf: None };
+        let _ = out.send(Ok(Connection::new(Wire::Plain(stream), &[], info, cut, None, place))).await;
     }
 }
 
@@ -174,8 +239,7 @@ async fn secure(
     tls: Arc<ServerTls>,
     handshakes: Arc<Semaphore>,
 ) {
-    let tcp = stream.connect_info();
-    let from = tcp.remote_addr();
+    let from = stream.peer_addr().ok();
     let shaken = tokio::time::timeout(timeout, async {
         let _permit = handshakes.acquire_owned().await;
         tls.accept(stream).await
@@ -188,10 +252,8 @@ async fn secure(
         Err(_) => return tracing::debug!(?from, "a handshake took too long"),
     };
     let mut stream = Box::new(accepted.stream);
-    let mut first = [0; PREFACE.len()];
-    match tokio::time::timeout(timeout, stream.read_exact(&mut first)).await {
-        Ok(Ok(_)) if first == *PREFACE => {}
-        Ok(_) | Err(_) => return tracing::debug!(?from, "a connection does not speak HTTP/2"),
+    if !speaks_preface(&mut stream, timeout).await {
+        return tracing::debug!(?from, "a connection does not speak HTTP/2");
     }
     let leaf = accepted.peer.as_ref().map(|peer| Arc::new(peer.leaf.clone()));
     let own = cut.child_token();
@@ -200,8 +262,8 @@ async fn secure(
         tokio::spawn(watch(peer, tls, own.clone(), over.clone()));
         over.drop_guard()
     });
-    let wire = Wire::Tls { stream, ahead: PREFACE };
-    let _ = out.send(Ok(Connection::new(wire, ConnectInfo { tcp, tls: true, leaf }, own, watched, place))).await;
+    let info = ConnectInfo { address: from, unix: None, tls: true, leaf };
+    let _ = out.send(Ok(Connection::new(Wire::Tls(stream), PREFACE, info, own, watched, place))).await;
 }
 
 /// Cuts a connection once its client's certificate ends or is not welcome any more. Clients go on by a new connection.
@@ -255,9 +317,16 @@ async fn speaks_http2(stream: &mut TcpStream) -> bool {
 }
 
 impl Connection {
-    fn new(wire: Wire, info: ConnectInfo, cut: CancellationToken, watched: Option<DropGuard>, place: Place) -> Self {
+    fn new(
+        wire: Wire,
+        ahead: &'static [u8],
+        info: ConnectInfo,
+        cut: CancellationToken,
+        watched: Option<DropGuard>,
+        place: Place,
+    ) -> Self {
         let cutting = Box::pin(cut.clone().cancelled_owned());
-        Connection { wire, info, cut, cutting, _watched: watched, _place: place }
+        Connection { wire, ahead, info, cut, cutting, _watched: watched, _place: place }
     }
 
     /// Also wakes the connection's task when it is cut, whatever it waits for.
@@ -272,15 +341,16 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.poll_cut(cx)?;
+        if !self.ahead.is_empty() {
+            let (now, later) = self.ahead.split_at(self.ahead.len().min(buf.remaining()));
+            buf.put_slice(now);
+            self.ahead = later;
+            return Poll::Ready(Ok(()));
+        }
         match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Tls { ahead, .. } if !ahead.is_empty() => {
-                let (now, later) = ahead.split_at(ahead.len().min(buf.remaining()));
-                buf.put_slice(now);
-                *ahead = later;
-                Poll::Ready(Ok(()))
-            }
-            Wire::Tls { stream, .. } => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -290,7 +360,8 @@ impl AsyncWrite for Connection {
         self.poll_cut(cx)?;
         match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Tls { stream, .. } => Pin::new(stream).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Wire::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -302,14 +373,16 @@ impl AsyncWrite for Connection {
         self.poll_cut(cx)?;
         match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Wire::Tls { stream, .. } => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Wire::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.wire {
             Wire::Plain(stream) => stream.is_write_vectored(),
-            Wire::Tls { stream, .. } => stream.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
+            Wire::Unix(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -317,14 +390,16 @@ impl AsyncWrite for Connection {
         self.poll_cut(cx)?;
         match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls { stream, .. } => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

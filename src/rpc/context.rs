@@ -8,6 +8,7 @@ use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::source::REACH;
 use crate::rpc::status::RpcError;
 use crate::store::{EventQuery, StoredEvent};
+use crate::telemetry::metrics::Calls;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -32,12 +33,19 @@ pub struct AnswerSources {
     pub credentials: CredentialSources,
     /// The callers that the server knows.
     pub trust: Trust,
+    /// Counts the calls. `None`: they are not counted.
+    pub calls: Option<Calls>,
 }
 
 /// No machine is bought, no pool has credentials, and everyone who reaches the port is trusted.
 impl Default for AnswerSources {
     fn default() -> Self {
-        Self { weather: Arc::new(Vec::new), credentials: CredentialSources::default(), trust: Trust::everyone() }
+        Self {
+            weather: Arc::new(Vec::new),
+            credentials: CredentialSources::default(),
+            trust: Trust::everyone(),
+            calls: None,
+        }
     }
 }
 

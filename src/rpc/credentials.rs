@@ -9,6 +9,7 @@ use crate::rpc::convert::{self, tell_lease};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+use wharfinger_adapter::login::CertificateSource;
 use wharfinger_adapter::{CredentialSource, Credentials, Failure};
 use wharfinger_core::{Caller, Lease, LeaseState};
 
@@ -22,6 +23,8 @@ pub enum PoolCredentials {
     None,
     /// The pool has a source of its own.
     Source(Arc<dyn CredentialSource>),
+    /// The pool signs a certificate for each holder that asks: no answer carries a credential.
+    Certificates(Arc<dyn CertificateSource>),
     /// The pool's resources lie on hosts; the pool of the host hands them out.
     OfHost,
 }
@@ -59,25 +62,51 @@ impl CredentialSources {
         let (LeaseState::Active { .. }, Some(pool)) = (&lease.state, &lease.pool) else {
             return Ok(told);
         };
-        let mut pool = pool.clone();
-        let mut found = self.get(&pool);
-        if matches!(found, Some(PoolCredentials::OfHost)) {
-            // The lease has ended since if its resource or the host is gone.
-            let id = lease.id;
-            let host = context.read(&caller.sees, move |view, _| view.pool_of_host(id)).await?;
-            let Some(host) = host else { return Ok(told) };
-            found = self.get(&host);
-            pool = host;
-        }
+        let Some((pool, found)) = self.of_lease(context, lease, pool, caller).await? else { return Ok(told) };
         match found {
             Some(PoolCredentials::Source(source)) => match self.read(&pool, &*source).await {
                 Ok(credentials) => told.credentials = Some(convert::credentials(credentials)),
                 Err(failure) => told.missing_credentials = Some(missing(&pool, failure.reason)),
             },
-            Some(PoolCredentials::None | PoolCredentials::OfHost) => {}
+            Some(PoolCredentials::None | PoolCredentials::Certificates(_) | PoolCredentials::OfHost) => {}
             None => told.missing_credentials = Some(missing(&pool, "POOL_REMOVED")),
         }
         Ok(told)
+    }
+
+    /// The source of the certificates of a lease, with the pool that it belongs to. `None`: holders log in without.
+    pub(crate) async fn certificates(
+        &self,
+        context: &Context,
+        lease: &Lease,
+        caller: &Caller,
+    ) -> Result<Option<(String, Arc<dyn CertificateSource>)>, SubmitError> {
+        let Some(pool) = &lease.pool else { return Ok(None) };
+        Ok(match self.of_lease(context, lease, pool, caller).await? {
+            Some((pool, Some(PoolCredentials::Certificates(source)))) => Some((pool, source)),
+            Some(_) | None => None,
+        })
+    }
+
+    /// The pool whose credentials the lease has, and these; for a lease on a copy those of the host's pool. `None`: the lease has
+    /// ended since, since its resource or the host is gone.
+    async fn of_lease(
+        &self,
+        context: &Context,
+        lease: &Lease,
+        pool: &str,
+        caller: &Caller,
+    ) -> Result<Option<(String, Option<PoolCredentials>)>, SubmitError> {
+        let found = self.get(pool);
+        if !matches!(found, Some(PoolCredentials::OfHost)) {
+            return Ok(Some((pool.to_owned(), found)));
+        }
+        let id = lease.id;
+        let host = context.read(&caller.sees, move |view, _| view.pool_of_host(id)).await?;
+        Ok(host.map(|host| {
+            let found = self.get(&host);
+            (host.to_string(), found)
+        }))
     }
 
     async fn read(&self, pool: &str, source: &dyn CredentialSource) -> Result<Credentials, Failure> {

@@ -14,6 +14,7 @@ use crate::rpc::admin::AdminApi;
 use crate::rpc::forward_auth;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::{Gate, RpcLimits};
+use crate::rpc::peers::{self, Peers};
 use crate::rpc::status::{RpcError, refused_by_follower};
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
@@ -30,7 +31,7 @@ use tonic::codegen::http::request::Parts;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::codegen::{Bytes, Service};
 use tonic::server::NamedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tower::Layer;
 
 /// Marks a forwarded call, which is not forwarded again.
@@ -86,6 +87,8 @@ pub(crate) struct ForwardLayer {
 
 struct Inner {
     leadership: Leadership,
+    /// `None`: servers speak no TLS with each other.
+    peers: Option<Peers>,
     /// False: such calls are refused with the leader's address.
     forward: bool,
     gate: Gate,
@@ -95,9 +98,10 @@ struct Inner {
 }
 
 impl ForwardLayer {
-    pub(crate) fn new(leadership: Leadership, limits: &RpcLimits) -> Self {
+    pub(crate) fn new(leadership: Leadership, limits: &RpcLimits, peers: Option<Peers>) -> Self {
         let inner = Inner {
             leadership,
+            peers,
             forward: limits.forward,
             gate: Gate::new(limits.max_calls + limits.max_waits),
             max_request: limits.max_request_bytes,
@@ -229,7 +233,11 @@ impl Inner {
         };
         let response = match answer.await {
             Ok(response) => response,
-            Err(error) if never_stood(&error) => return Ok(Tried::Nothing),
+            Err(error) if never_stood(&error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::debug!(cause, leader = &*leader.address, "no connection to the leader");
+                return Ok(Tried::Nothing);
+            }
             Err(error) => {
                 tracing::debug!(%error, leader = &*leader.address, "a forwarded call has no answer");
                 return Ok(Tried::Lost);
@@ -255,18 +263,19 @@ impl Inner {
         {
             return Ok(channel.clone());
         }
-        let endpoint = Endpoint::from_shared(address.to_string()).map_err(|error| {
-            tracing::error!(%error, %address, "the address of the leader is not valid: see its `advertise`");
+        let channel = peers::channel(self.peers.as_ref(), address, |endpoint| {
+            endpoint
+                .connect_timeout(Duration::from_secs(2))
+                .tcp_nodelay(true)
+                .tcp_keepalive(Some(Duration::from_secs(60)))
+                .http2_keep_alive_interval(Duration::from_secs(2))
+                .keep_alive_timeout(Duration::from_secs(2))
+                .keep_alive_while_idle(true)
+        });
+        let channel = channel.map_err(|error| {
+            tracing::error!(%error, %address, "the address of the leader is not called: see its `advertise`");
             RpcError::NotLeader { leader: Some(address.to_string()) }
         })?;
-        let channel = endpoint
-            .connect_timeout(Duration::from_secs(2))
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(Duration::from_secs(60)))
-            .http2_keep_alive_interval(Duration::from_secs(2))
-            .keep_alive_timeout(Duration::from_secs(2))
-            .keep_alive_while_idle(true)
-            .connect_lazy();
         *kept = Some((address.clone(), channel.clone()));
         Ok(channel)
     }

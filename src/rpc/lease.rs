@@ -8,7 +8,7 @@ use crate::rpc::convert::{self, Listing, tell_lease};
 use crate::rpc::principal;
 use crate::rpc::source::scan;
 use crate::rpc::status::RpcError;
-use crate::rpc::{about, allow, timeline, watch};
+use crate::rpc::{about, allow, login, timeline, watch};
 use crate::store::EventQuery;
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,6 +174,12 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         _request: Request<pb::GetServerRequest>,
     ) -> Result<Response<pb::GetServerResponse>, Status> {
         Ok(Response::new(about::server(&self.0.limits)))
+    }
+
+    async fn login(&self, request: Request<pb::LoginRequest>) -> Result<Response<pb::LoginResponse>, Status> {
+        let identity = principal::identity(&request)?;
+        let caller = identity.holds(Verb::Login, identity.roles.reach(Verb::Login));
+        self.0.answer(login::login(&self.0, &caller, request.get_ref())).await
     }
 }
 

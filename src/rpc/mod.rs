@@ -10,11 +10,12 @@
 //! * `allow`: asks the rules of a caller for pools, limits and leases.
 //! * `judge`: judges a call without a server.
 //! * `limits`: concurrency limits; excess calls are refused, never queued.
+//! * `count`: counts calls by method and code.
 //! * `about`: version, limits and features of the server.
-//! * `lease`, `admin`, `trust`, `watch`: the services.
+//! * `lease`, `admin`, `trust`, `watch`: the services. `login`: certificates of holders.
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
-//! * `forward`, `forward_auth`: calls that change something go to the server that leads.
+//! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
 //! * `server`, `connection`: the port and its end.
 
 mod about;
@@ -23,6 +24,7 @@ mod allow;
 mod connection;
 mod context;
 mod convert;
+mod count;
 mod credentials;
 mod forward;
 mod forward_auth;
@@ -30,6 +32,8 @@ mod health;
 mod judge;
 mod lease;
 mod limits;
+mod login;
+mod peers;
 mod principal;
 mod server;
 mod source;
@@ -51,10 +55,11 @@ pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
 pub use judge::{Call, judge};
 pub use limits::RpcLimits;
+pub use peers::Peers;
 pub use server::{ServeError, serve};
 pub use status::{DOMAIN, RpcError};
 #[cfg(test)]
-pub(crate) use testing::pool_config as pool_for_tests;
+pub(crate) use testing::{broker as broker_for_tests, follower as follower_for_tests, pool_config as pool_for_tests};
 #[cfg(test)]
 pub(crate) fn lease_for_tests() -> wharfinger_core::Lease {
     testing::queued(1, 1)

@@ -5,6 +5,7 @@ use crate::engine::Leadership;
 use crate::rpc::connection::ConnectInfo;
 use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
 use crate::rpc::forward_auth;
+use crate::rpc::peers::Peers;
 use crate::rpc::status::RpcError;
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
@@ -25,24 +26,32 @@ use wharfinger_core::Caller;
 pub(crate) struct Identify {
     trust: Trust,
     leadership: Leadership,
+    /// The servers that may forward calls. `None`: a seal is enough.
+    peers: Option<Peers>,
     /// Maximum length of a message in bytes.
     max_request: usize,
 }
 
 impl Identify {
-    pub(crate) fn new(trust: Trust, leadership: Leadership, max_request: usize) -> Self {
-        Self { trust, leadership, max_request }
+    pub(crate) fn new(trust: Trust, leadership: Leadership, peers: Option<Peers>, max_request: usize) -> Self {
+        Self { trust, leadership, peers, max_request }
+    }
+
+    /// Whether a server may have forwarded a call that came by this connection.
+    fn is_peer(&self, origin: &Origin) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.has(origin.leaf.as_deref()))
     }
 
     /// The identity of a call whose message is not part of the proof.
     fn of(&self, origin: Origin, path: &str, headers: &HeaderMap) -> Result<Identity, RpcError> {
-        let peer = origin.address;
+        let (peer, from_server) = (origin.address, self.is_peer(&origin));
         if !headers.contains_key(FORWARDED) {
             return Ok(self.trust.identify(origin, headers)?);
         }
         let said = one(headers, CALLER).unwrap_or_default();
         // Until the next release: the proof of a server of an older version, which knows one caller.
-        let old = !headers.contains_key(IDENTITY) && !headers.contains_key(SEAL) && said == Identity::LOCAL;
+        let old =
+            from_server && !headers.contains_key(IDENTITY) && !headers.contains_key(SEAL) && said == Identity::LOCAL;
         if old
             && forward_auth::holds(
                 &self.leadership.forwarding_key(),
@@ -162,8 +171,21 @@ where
             }
             Some(Access::Undisclosed) | None => return refuse(RpcError::NoMethod),
         };
-        if !(request.headers().contains_key(FORWARDED) && request.headers().contains_key(IDENTITY)) {
-            let identity = self.identify.of(origin, request.uri().path(), request.headers());
+        let sealed = request.headers().contains_key(FORWARDED) && request.headers().contains_key(IDENTITY);
+        if !(sealed && self.identify.is_peer(&origin)) {
+            let identity = self.identify.of(origin.clone(), request.uri().path(), request.headers());
+            if matches!(&identity, Err(RpcError::Unauthenticated(error)) if error.wants_keys()) {
+                let own = self.service.clone();
+                let (mut service, identify) = (std::mem::replace(&mut self.service, own), self.identify.clone());
+                return Either::Right(Either::Right(Box::pin(async move {
+                    identify.trust.look_for_keys(request.headers()).await;
+                    let identity = identify.of(origin, request.uri().path(), request.headers());
+                    match admit(request, identity, access) {
+                        Ok(request) => service.call(request).await,
+                        Err(error) => Ok(Status::from(error).into_http()),
+                    }
+                })));
+            }
             return match admit(request, identity, access) {
                 Ok(request) => Either::Left(self.service.call(request)),
                 Err(error) => refuse(error),
@@ -200,7 +222,7 @@ mod tests {
     fn an_older_server_that_forwards_a_call_is_believed_for_one_caller_and_else_only_makes_less_of_it() {
         let leadership = Leadership::leading();
         leadership.lead("key");
-        let identify = Identify::new(Trust::everyone(), leadership, 1000);
+        let identify = Identify::new(Trust::everyone(), leadership, None, 1000);
         let name = |from: &str, headers: &[(&'static str, &str)]| {
             let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
             identify.of(Some(from.parse().unwrap()).into(), "/a/B", &headers.collect()).unwrap().principal.to_string()

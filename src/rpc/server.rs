@@ -8,6 +8,7 @@ use crate::pb::trust_service_server::TrustServiceServer;
 use crate::rpc::admin::AdminApi;
 use crate::rpc::connection::{self, Port};
 use crate::rpc::context::{AnswerSources, Context};
+use crate::rpc::count::Count;
 use crate::rpc::forward::ForwardLayer;
 use crate::rpc::health::Health;
 use crate::rpc::lease::LeaseApi;
@@ -54,6 +55,7 @@ pub async fn serve(
     // Whatever way this ends, nothing of it lives on.
     let _guards = (stop.clone().drop_guard(), cut.clone().drop_guard());
     let leadership = handle.leadership().clone();
+    let count = Count::new(sources.calls.clone());
     let context = Context::new(handle.clone(), &limits, sources, stop.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     let well = Health::new(reporter, handle).await;
@@ -66,13 +68,16 @@ pub async fn serve(
         .max_decoding_message_size(max)
         .max_encoding_message_size(limits.max_response_bytes);
     let trust = TrustServiceServer::new(TrustApi(context.clone())).max_decoding_message_size(max);
-    let incoming = connection::accept(port.into(), &limits, cut.clone());
+    let port = port.into();
+    let peers = port.peers.clone();
+    let incoming = connection::accept(port, &limits, cut.clone());
     let serving = Server::builder()
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_concurrent_streams(limits.max_streams)
-        .layer(Identify::new(context.trust.clone(), leadership.clone(), max))
-        .layer(ForwardLayer::new(leadership, &limits))
+        .layer(count)
+        .layer(Identify::new(context.trust.clone(), leadership.clone(), peers.clone(), max))
+        .layer(ForwardLayer::new(leadership, &limits, peers))
         .layer(MapResponseLayer::new(move |response| explain(response, max)))
         .add_service(lease)
         .add_service(admin)

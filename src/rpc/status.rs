@@ -3,6 +3,8 @@
 //! Every status has an `ErrorInfo` with a stable reason and the domain [`DOMAIN`]. `BadRequest` names the fields at fault,
 //! `RetryInfo` the time until another try is worth it. docs/api.md lists all reasons.
 
+mod jwt;
+
 use crate::auth::{AuthError, Refusal};
 use crate::engine::SubmitError;
 use crate::rpc::validate::{Problem, quoted};
@@ -100,6 +102,12 @@ pub enum RpcError {
     NotAllowed(String),
     /// No rule of the caller allows all of the request.
     Refused(Refusal),
+    /// Holders of the pool log in without certificates.
+    NoCertificates(String),
+    /// The holder's public key gets no certificate.
+    KeyRefused(String),
+    /// The pool's authority does not sign. The log has the cause.
+    AuthorityUnusable(String),
     /// There is no such method.
     NoMethod,
     /// A mistake of this program.
@@ -270,6 +278,24 @@ impl From<RpcError> for Status {
             RpcError::Unauthenticated(error) => unauthenticated(error),
             RpcError::NotAllowed(message) => Answer::new(Code::PermissionDenied, "NOT_ALLOWED", message).status(),
             RpcError::Refused(refusal) => refused(refusal),
+            RpcError::NoCertificates(pool) => Answer::new(
+                Code::FailedPrecondition,
+                "NO_CERTIFICATES",
+                format!("holders of the pool {pool} log in without certificates: use the credentials of the lease, or a key of your own"),
+            )
+            .status(),
+            RpcError::KeyRefused(message) => {
+                let mut answer = Answer::new(Code::InvalidArgument, "KEY_REFUSED", message.clone());
+                answer.details.set_bad_request(vec![FieldViolation::new("public_key", message)]);
+                answer.status()
+            }
+            RpcError::AuthorityUnusable(pool) => Answer::new(
+                Code::Unavailable,
+                "CA_UNUSABLE",
+                format!("this server cannot sign certificates for the pool {pool} now, and its log says why: ask its operator, then again"),
+            )
+            .retry(SOON * 5)
+            .status(),
             RpcError::NoMethod => Status::unimplemented(""),
             RpcError::Bug(what) => {
                 tracing::error!(what, "a call came to a place that should not be reached");
@@ -285,7 +311,9 @@ fn unauthenticated(error: AuthError) -> Status {
         AuthError::NoCredentials => Answer::new(
             Code::Unauthenticated,
             "NO_CREDENTIALS",
-            "this server asks for a token: send it as metadata `authorization: Bearer TOKEN`".into(),
+            "this server asks for a token: send it as metadata `authorization: Bearer TOKEN`; or for a certificate or a user that \
+             it knows"
+                .into(),
         ),
         AuthError::Malformed => Answer::new(
             Code::Unauthenticated,
@@ -319,6 +347,12 @@ fn unauthenticated(error: AuthError) -> Status {
              call from the server's own machine"
                 .into(),
         ),
+        AuthError::Ended => Answer::new(
+            Code::Unauthenticated,
+            "CREDENTIAL_EXPIRED",
+            "the token by which this call was made has ended: call again with a fresh one".into(),
+        ),
+        AuthError::Jwt(error) => return jwt::refused(error),
     };
     answer.status()
 }

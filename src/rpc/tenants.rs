@@ -11,7 +11,7 @@ mod golden;
 mod rules;
 
 use crate::auth::{self, BuiltIn, NewToken, Role, Roles, Rule, RuleScope, StaticToken, Trust, Verbs};
-use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Follower, Handle};
+use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Follower, Handle, Observed};
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::lease_service_client::LeaseServiceClient;
 use crate::pb::trust_service_client::TrustServiceClient;
@@ -154,6 +154,7 @@ async fn world_of(pools: Vec<PoolConfig>, callers: Vec<(&str, &str, Roles)>) -> 
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
+        observed: Observed::default(),
     };
     let engine = engine::start(config, stop.clone()).await.unwrap();
     engine.handle.leadership().lead(KEY);

@@ -1,7 +1,7 @@
 //! For the tests of this layer: leases to tell of, and an engine that answers as it is told.
 
 use crate::client::{Client, ClientOptions};
-use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Handle, Message, SubmitError, WatchHub};
+use crate::engine::{self, Adapters, EffectLimits, EngineConfig, Handle, Message, Observed, SubmitError, WatchHub};
 use crate::rpc::{AnswerSources, CredentialSources, PoolCredentials, RpcLimits, ServeError, serve};
 use crate::store::{Changes, CommitError, Epoch, EventQuery, MemoryStore, Store, StoreError, StoredEvent};
 use async_trait::async_trait;
@@ -164,6 +164,7 @@ pub(crate) async fn broker(max: u32, slots: u32) -> Broker {
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
+        observed: Observed::default(),
     };
     let engine = engine::start(config, stop.clone()).await.unwrap();
     let credentials = CredentialSources::default();

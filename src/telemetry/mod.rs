@@ -3,6 +3,8 @@
 //! Levels are a contract. ERROR: a person must act. WARN: a problem that the server deals with. INFO: a change of state. DEBUG:
 //! details for a reader of the code. No event has secrets.
 
+pub mod metrics;
+
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;

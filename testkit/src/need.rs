@@ -29,11 +29,13 @@ pub enum Need {
     Venv,
     /// The simulated AWS, in the same environment.
     Moto,
+    /// Prometheus and promtool, by `WHARFINGER_PROMETHEUS`.
+    Prometheus,
 }
 
 impl Need {
     /// Every need, in the order in which `./test.sh --list` prints them.
-    pub const ALL: [Need; 11] = [
+    pub const ALL: [Need; 12] = [
         Need::Root,
         Need::Sshd,
         Need::Nft,
@@ -45,6 +47,7 @@ impl Need {
         Need::Cgroup,
         Need::Venv,
         Need::Moto,
+        Need::Prometheus,
     ];
 
     /// Its name on the command line of `./test.sh`.
@@ -61,6 +64,7 @@ impl Need {
             Need::Cgroup => "cgroup",
             Need::Venv => "venv",
             Need::Moto => "moto",
+            Need::Prometheus => "prometheus",
         }
     }
 
@@ -78,6 +82,7 @@ impl Need {
                 "run the tests as root, with cgroup v2 and the memory controller writable (kernel 5.14 or later)"
             }
             Need::Venv | Need::Moto => "run ./test.sh, which makes the Python environment",
+            Need::Prometheus => "run ./test.sh, which unpacks Debian's prometheus",
         }
     }
 }

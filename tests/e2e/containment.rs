@@ -216,11 +216,75 @@ fn an_ordinary_user_contains_in_a_delegated_group() {
         server.wait("what was left has ended", || (!pids.iter().any(|pid| lives(*pid))).then_some(()));
         ended(&pids);
     }
-    // Deepest first; those of processes that are still ending may stay.
-    let _ = std::process::Command::new("find")
-        .arg(&group)
-        .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"])
-        .output();
+    remove_groups(group.file_name().unwrap().to_str().unwrap());
+}
+
+/// An sshd for an ordinary user whose sessions lie in a group of root's, beside the user's service manager. On a host that systemd
+/// has booted its system manager moves a process from one to the other. Here the user may: it has the `cgroup.procs` above both.
+fn sshd_beside_a_service_manager(name: &str) -> Sshd {
+    let script = r#"
+        mount -t tmpfs tmpfs /run/systemd && mkdir /run/systemd/system
+        mkdir -p /run/user && mount -t tmpfs tmpfs /run/user
+        runtime=/run/user/$(id -u build)
+        mkdir -m 700 "$runtime" && chown build "$runtime"
+        trees=$(awk '$3 == "cgroup2" || ($3 == "cgroup" && $4 ~ /name=systemd/) { print $2 }' /proc/self/mounts | sort -u)
+        for tree in $trees; do
+          slice=$tree/NAME
+          mkdir -p "$slice/manager" "$slice/session"
+          chown build "$slice/cgroup.procs" "$slice/manager" "$slice/manager/cgroup.procs" "$slice/manager/cgroup.subtree_control"
+          echo $$ >"$slice/manager/cgroup.procs"
+        done 2>/dev/null
+        setpriv --reuid build --regid build --clear-groups env -i HOME="$runtime" XDG_RUNTIME_DIR="$runtime" PATH=/usr/bin:/bin \
+          systemd --user </dev/null >/dev/null 2>&1 &
+        for tree in $trees; do echo $$ >"$tree/NAME/session/cgroup.procs"; done
+        for _ in $(seq 300); do [ -S "$runtime/systemd/private" ] && [ -S "$runtime/bus" ] && break; sleep 0.1; done
+    "#;
+    Sshd::start_for_user(&script.replace("NAME", name))
+}
+
+/// Removes a group and those below it, deepest first. Those of processes that are still ending may stay.
+fn remove_groups(name: &str) {
+    let all = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    for mount in all.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with("/sys/fs/cgroup")) {
+        let group = Path::new(mount).join(name);
+        if group.exists() {
+            let _ = std::process::Command::new("find")
+                .arg(&group)
+                .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"])
+                .output();
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_user_contains_in_a_group_of_its_service_manager() {
+    if skip("containment") || cgroup().is_none() {
+        return;
+    }
+    let name = format!("wharfinger-test-scope-{}", std::process::id());
+    {
+        let sshd = sshd_beside_a_service_manager(&name);
+        let work = sshd.home().join("work");
+        let server = Server::start(&pool(Some(&sshd), &work, "require_containment = true"));
+        server.wait_for_state("hosts", "READY", 1);
+        let notes = Notes::new();
+        let mut neighbour = Neighbour::start(&server, &notes, &["--pool", "hosts"]);
+        let line = notes.leave().replace("setpriv --reuid=65534 --regid=65534 --clear-groups ", "");
+        let run = |line: &str| {
+            server.cli(&["run", "-q", "--pool", "hosts", "--label", "containment=scope", "--", "sh", "-c", line])
+        };
+        let first = run(&format!("{line}; cat /proc/self/cgroup"));
+        let pids = notes.pids(&LEFT);
+        assert!(first.status.success(), "{}", text(&first));
+        let groups = String::from_utf8_lossy(&first.stdout).into_owned();
+        assert!(groups.contains("/manager/app.slice/wharfinger-slots.service/wharfinger/res_"), "{groups}");
+        // The other slot is the neighbour's, so that this is the same one.
+        let second = run("cat /proc/self/cgroup");
+        ended(&pids);
+        assert!(second.status.success(), "{}", text(&second));
+        neighbour.works(&server);
+    }
+    remove_groups(&name);
 }
 
 #[test]

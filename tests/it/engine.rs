@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, SubmitError};
+use wharfinger::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Observed, SubmitError};
 use wharfinger::store::{EventQuery, Fault, MemoryStore, Store};
 use wharfinger_adapter::{Failure, NoticeKind, NoticeTarget, Traits, Verdict, WallTime};
 use wharfinger_core::{
@@ -67,7 +67,14 @@ async fn world_on(store: MemoryStore, pools: Vec<(PoolConfig, Fake)>, effects: E
     }
     let stop = CancellationToken::new();
     let (pools, fakes): (Vec<PoolConfig>, Vec<Fake>) = pools.into_iter().unzip();
-    let config = EngineConfig { store: Arc::new(store.clone()), pools, limits: Limits::default(), adapters, effects };
+    let config = EngineConfig {
+        store: Arc::new(store.clone()),
+        pools,
+        limits: Limits::default(),
+        adapters,
+        effects,
+        observed: Observed::default(),
+    };
     let engine = engine::start(config, stop.clone()).await.unwrap();
     for fake in &fakes {
         wharfinger_adapter::Adapter::subscribe(fake, engine.notices.clone());
@@ -301,6 +308,7 @@ async fn what_was_under_way_goes_on_after_a_restart() {
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
+        observed: Observed::default(),
     };
     let engine = engine::start(config, CancellationToken::new()).await.unwrap();
     let again = World { engine, fake: world.fake, store: world.store, stop: CancellationToken::new() };

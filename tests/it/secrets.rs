@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 use tracing_subscriber::fmt::MakeWriter;
-use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig, FollowConfig, Handle};
+use wharfinger::engine::{self, Adapters, EffectLimits, EngineConfig, FollowConfig, Handle, Observed};
 use wharfinger::pb::admin_service_client::AdminServiceClient;
 use wharfinger::pb::lease_service_client::LeaseServiceClient;
 use wharfinger::pb::{self, watch_response};
@@ -242,6 +242,7 @@ async fn world() -> World {
         limits: Limits::default(),
         adapters,
         effects: EffectLimits::default(),
+        observed: Observed::default(),
     };
     let engine = engine::start(config, stop.clone()).await.unwrap();
     let (sources, file) = (CredentialSources::default(), KeyFile::default());

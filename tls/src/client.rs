@@ -14,6 +14,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -45,12 +46,16 @@ impl ClientSettings {
 #[derive(Clone, Debug)]
 pub struct ClientTls {
     settings: Arc<ClientSettings>,
+    /// The names of which a server must have one. Empty: its host name is checked.
+    names: Arc<[Uri]>,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
 struct State {
     config: Arc<ClientConfig>,
+    /// The authorities.
+    roots: Arc<RootCertStore>,
     digest: [u8; 32],
 }
 
@@ -83,9 +88,38 @@ impl ClientTls {
     /// # Errors
     /// [`TlsProblem`]: a file cannot be used.
     pub fn load(settings: ClientSettings) -> Result<Self, TlsProblem> {
-        let files = Files::read(settings.files())?;
-        let state = State { config: Arc::new(make(&settings, &files)?), digest: files.digest() };
-        Ok(ClientTls { settings: Arc::new(settings), state: Arc::new(Mutex::new(state)) })
+        let names = settings.server_uri.iter().cloned().collect();
+        Self::load_for(settings, names)
+    }
+
+    /// Reads all files, for connections to servers that have one of these names. `server_uri` of the settings is not used.
+    ///
+    /// # Errors
+    /// [`TlsProblem`]: a file cannot be used.
+    pub fn load_for(settings: ClientSettings, names: Vec<Uri>) -> Result<Self, TlsProblem> {
+        let state = make(&settings, &names, &Files::read(settings.files())?)?;
+        Ok(ClientTls { settings: Arc::new(settings), names: names.into(), state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// Checks that a server with this chain would be trusted.
+    ///
+    /// # Errors
+    /// [`TlsProblem`]: the file cannot be used, or its first certificate would be refused.
+    pub fn trusts(&self, chain: &Path, now: SystemTime) -> Result<(), TlsProblem> {
+        let files = Files::read([(Setting::Certificate, chain)])?;
+        let certificates = files.certificates(Setting::Certificate, chain)?;
+        let roots = self.state.lock().unwrap_or_else(PoisonError::into_inner).roots.clone();
+        let verifier = ByUri { roots, names: self.names.clone() };
+        let (first, rest) = certificates.split_first().map_or((&[][..], &[][..]), |(first, rest)| (&first[..], rest));
+        let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        verifier.check(&CertificateDer::from(first), rest, now).map_err(|error| {
+            let why = match &error {
+                rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
+                _ => error.to_string(),
+            };
+            let remedy = "name the authority that signed it, and give it one of the names";
+            TlsProblem::file(Setting::Certificate, chain, format!("would be refused by a client: {why}"), remedy)
+        })
     }
 
     /// The present configuration. Files that cannot be used leave the one before.
@@ -96,7 +130,7 @@ impl ClientTls {
             if digest == state.digest {
                 return Ok(None);
             }
-            Ok(Some(State { config: Arc::new(make(&self.settings, &files)?), digest }))
+            make(&self.settings, &self.names, &files).map(Some)
         });
         match renewed {
             Ok(Some(new)) => *state = new,
@@ -125,7 +159,7 @@ impl ClientTls {
     }
 }
 
-fn classified(error: io::Error) -> ConnectError {
+pub(crate) fn classified(error: io::Error) -> ConnectError {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return ConnectError::Io(error);
     };
@@ -140,9 +174,10 @@ fn classified(error: io::Error) -> ConnectError {
     }
 }
 
-fn make(settings: &ClientSettings, files: &Files) -> Result<ClientConfig, TlsProblem> {
+/// The authorities of a file, or those that the machine trusts.
+pub(crate) fn roots(ca: Option<&Path>, files: &Files) -> Result<RootCertStore, TlsProblem> {
     let mut roots = RootCertStore::empty();
-    match &settings.ca {
+    match ca {
         Some(path) => {
             for certificate in files.certificates(Setting::Ca, path)? {
                 roots.add(certificate).map_err(|error| {
@@ -155,14 +190,19 @@ fn make(settings: &ClientSettings, files: &Files) -> Result<ClientConfig, TlsPro
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
+    Ok(roots)
+}
+
+fn make(settings: &ClientSettings, names: &[Uri], files: &Files) -> Result<State, TlsProblem> {
+    let roots = Arc::new(roots(settings.ca.as_deref(), files)?);
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| TlsProblem::value(Setting::Certificate, error.to_string(), "report this as a bug"))?;
-    let builder = match &settings.server_uri {
-        None => builder.with_root_certificates(roots),
-        Some(uri) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(ByUri { roots: Arc::new(roots), uri: uri.clone() })),
+    let builder = if names.is_empty() {
+        builder.with_root_certificates(roots.clone())
+    } else {
+        let verifier = ByUri { roots: roots.clone(), names: names.into() };
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     };
     let mut config = match &settings.identity {
         None => builder.with_no_client_auth(),
@@ -181,14 +221,14 @@ fn make(settings: &ClientSettings, files: &Files) -> Result<ClientConfig, TlsPro
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    Ok(config)
+    Ok(State { config: Arc::new(config), roots, digest: files.digest() })
 }
 
 /// Takes a server by its SPIFFE name, whatever address led to it.
 #[derive(Debug)]
 struct ByUri {
     roots: Arc<RootCertStore>,
-    uri: Uri,
+    names: Arc<[Uri]>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -196,18 +236,16 @@ enum ServerFault {
     #[error("{0}")]
     Leaf(LeafError),
     #[error("its name is {found}, and that of a server is {wanted}")]
-    Name { found: Uri, wanted: Uri },
+    Name { found: Uri, wanted: String },
 }
 
-impl ServerCertVerifier for ByUri {
-    fn verify_server_cert(
+impl ByUri {
+    fn check(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<(), rustls::Error> {
         let other = |fault| rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(fault))));
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = provider().signature_verification_algorithms.all;
@@ -219,11 +257,24 @@ impl ServerCertVerifier for ByUri {
             algorithms,
         )?;
         let leaf = Leaf::parse(end_entity).map_err(|error| other(ServerFault::Leaf(error)))?;
-        if leaf.uri == self.uri {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(other(ServerFault::Name { found: leaf.uri, wanted: self.uri.clone() }))
+        if self.names.contains(&leaf.uri) {
+            return Ok(());
         }
+        let wanted = self.names.iter().map(Uri::as_str).collect::<Vec<_>>().join(" or ");
+        Err(other(ServerFault::Name { found: leaf.uri, wanted }))
+    }
+}
+
+impl ServerCertVerifier for ByUri {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.check(end_entity, intermediates, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

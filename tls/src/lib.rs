@@ -25,6 +25,7 @@ mod problem;
 mod server;
 pub mod spiffe;
 mod verify;
+mod web;
 
 pub use client::{ClientSettings, ClientTls, ConnectError, ServerName};
 pub use leaf::{Leaf, LeafError};
@@ -32,6 +33,7 @@ pub use problem::{Setting, TlsProblem};
 pub use server::{AcceptError, Accepted, ClientAuth, Peer, Revoked, ServerSettings, ServerTls, TrustSettings};
 pub use tokio_rustls::client::TlsStream as ClientStream;
 pub use tokio_rustls::server::TlsStream as ServerStream;
+pub use web::WebTls;
 
 /// The protocol of all connections (RFC 9113, section 3.2).
 const ALPN: &[u8] = b"h2";

@@ -204,6 +204,26 @@ impl ServerTls {
         verifier.check(leaf, intermediates, now).is_ok()
     }
 
+    /// The identity of the first certificate in a file, if a client with this chain would be let in now.
+    ///
+    /// # Errors
+    /// [`TlsProblem`]: the file cannot be used, or such a client would be refused.
+    pub fn would_admit(&self, chain: &Path, now: SystemTime) -> Result<Leaf, TlsProblem> {
+        let files = Files::read([(Setting::Certificate, chain)])?;
+        let certificates = files.certificates(Setting::Certificate, chain)?;
+        let state = self.state();
+        let Some(verifier) = &state.verifier else {
+            let message = "no client is asked for a certificate";
+            return Err(TlsProblem::value(Setting::ClientCa, message, "name the authority of clients in client_ca"));
+        };
+        let (first, rest) = certificates.split_first().map_or((&[][..], &[][..]), |(first, rest)| (&first[..], rest));
+        let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        verifier.check(&CertificateDer::from(first), rest, now).map_err(|fault| {
+            let remedy = "let an authority of client_ca sign it, for clients too (extended key usage clientAuth)";
+            TlsProblem::file(Setting::Certificate, chain, format!("would be refused by a server: {fault}"), remedy)
+        })
+    }
+
     /// The server's handshake. The caller limits its time.
     ///
     /// # Errors

@@ -4,7 +4,8 @@
 //! puts each command into it, and the clean-up ends all that is in it, whatever environment, session or user it has now. Its
 //! limits bound what one lease takes from its neighbours. Elsewhere the marks of [`crate::reaper`] have to do.
 //!
-//! The groups are made by `sh/cgroup.sh`; docs/adr/0035-containment.md has the reasons.
+//! The groups lie where the user may make some: below a group of its own, or below one that the user's service manager delegates
+//! to it. The groups are made by `sh/cgroup.sh`; docs/adr/0035-containment.md has the reasons.
 
 use crate::reaper::failure;
 use crate::{Access, Command, Failure, Shell, access};
@@ -14,7 +15,10 @@ use std::time::Duration;
 /// The name of the label that shows what a host offers.
 pub const LABEL: &str = "containment";
 
-/// What a host offers, in a word.
+/// The label of a host whose user has control groups from its service manager.
+pub(crate) const SCOPE: &str = "scope";
+
+/// Whether each slot has a control group, in a word.
 pub fn word(contained: bool) -> &'static str {
     if contained { "cgroup" } else { "marks" }
 }

@@ -54,6 +54,8 @@ pub mod access {
     pub const CONTAINMENT: &str = "containment";
     /// The limits of a slot of the host, as [`crate::containment::Limits::text`] writes them; absent without any.
     pub const LIMITS: &str = "limits";
+    /// How the holder logs in, where it is by a certificate of the broker: `certificate`; see [`crate::login`].
+    pub const LOGIN: &str = "login";
     /// Boot id of the host (Linux: /proc/sys/kernel/random/boot_id).
     pub const BOOT_ID: &str = "boot_id";
     /// The keys of credentials. What an adapter answers with, and what the broker stores, has none of them.

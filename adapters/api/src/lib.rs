@@ -22,6 +22,7 @@ mod failure;
 pub mod fence;
 mod job;
 mod journal;
+pub mod login;
 mod notice;
 pub mod proof;
 pub mod reaper;
@@ -99,6 +100,19 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// Removes the resource and all that it left. Already gone is `Ok`.
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure>;
+
+    /// Opens the logins of a lease on a child of this host. The child is prepared, and its lease becomes ACTIVE after this. For
+    /// hosts whose holders log in by certificate; others have nothing to open.
+    async fn open_logins(&self, logins: &login::ChildLogins) -> Result<(), Failure> {
+        let _ = logins;
+        Ok(())
+    }
+
+    /// Closes the logins of a lease on a child of this host, before the child is cleaned. Already closed is `Ok`.
+    async fn close_logins(&self, logins: &login::ChildLogins) -> Result<(), Failure> {
+        let _ = logins;
+        Ok(())
+    }
 
     /// A way to run commands on this resource. Hosts have one; working copies use their host's.
     async fn shell(&self, job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure>;

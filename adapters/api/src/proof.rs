@@ -160,7 +160,7 @@ pub fn read_facts(output: &Output) -> Result<Facts, Failure> {
         user: value("user").to_string(),
         labels,
         shows_processes: lines.get("proc").map(|proc| *proc == "yes"),
-        contained: value("containment") == containment::word(true),
+        contained: [containment::word(true), containment::SCOPE].contains(&value("containment")),
         containment_fault: value("containment_fault").to_string(),
         limits_fault: lines.get("limits_fault").map(|fault| fault.trim().to_string()),
         git: value("git").to_string(),
@@ -219,7 +219,7 @@ pub fn judge(host: &str, facts: &Facts, needs: &Needs) -> Result<(), Failure> {
             "NOT_CONTAINED",
             format!(
                 "host {host} cannot keep a lease in a control group, and the pool has require_containment: {}; log in as root, \
-                 or give {} a delegated group of cgroup v2",
+                 give {} a delegated group of cgroup v2, or have systemd keep its service manager (loginctl enable-linger)",
                 facts.containment_fault, facts.user
             ),
         ));

@@ -1,26 +1,29 @@
 //! The adapter's calls.
 
+use crate::authority::Authority;
+use crate::canary::{self, Trials};
 use crate::config::{Config, Host};
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::Kind;
 use crate::holder_key::HolderKey;
 use crate::key::{self, fingerprint};
+use crate::logins::{Grant, Logins};
 use crate::notices::{NotHeard, Reporter};
-use crate::probe::{self, Known};
+use crate::probe::{self, HolderLogin, Known};
 use crate::shell::SshShell;
 use crate::watch_host;
 use async_trait::async_trait;
-use russh::keys::PrivateKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use wharfinger_adapter::login::{BY_CERTIFICATE, ChildLogins};
 use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{
-    Access, Adapter, CleanJob, CredentialSource, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned,
-    ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
+    Access, Adapter, CleanJob, CredentialSource, Failure, HolderWork, NoticeSink, PrepareJob, Prepared, ProvisionJob,
+    Provisioned, ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
 };
 
 /// Leases the machines of an inventory. See the crate's documentation.
@@ -78,6 +81,9 @@ struct Handle {
     /// Whether its slots had control groups.
     #[serde(default)]
     contained: bool,
+    /// The user that holders log in as with certificates, by the setting of that time.
+    #[serde(default)]
+    login_user: Option<String>,
 }
 
 impl Handle {
@@ -247,6 +253,7 @@ impl SshAdapter {
             port: handle.port,
             user: handle.user,
             key: Arc::new(key::read_private(&handle.key).map_err(&unusable)?),
+            certified: None,
             key_path: Some(handle.key),
             host_key: key::parse_host_key(&handle.pinned).map_err(&unusable)?,
             proxy_command: handle.proxy_command,
@@ -300,10 +307,55 @@ impl SshAdapter {
         }
     }
 
-    /// The key that holders log in with, if the pool hands one out.
-    pub(crate) async fn holder_key(&self) -> Result<Option<Arc<PrivateKey>>, Failure> {
-        let Some(source) = HolderKey::of(&self.inventory_lock().config) else { return Ok(None) };
-        Ok(Some(Arc::new(source.key().await?)))
+    /// How holders log in.
+    pub(crate) async fn holder_login(&self) -> Result<HolderLogin, Failure> {
+        let (source, authority) = {
+            let inventory = self.inventory_lock();
+            (HolderKey::of(&inventory.config), inventory.config.ca.clone())
+        };
+        match (authority, source) {
+            (Some(authority), _) => Ok(HolderLogin::Certificate(Box::new(authority))),
+            (None, Some(source)) => Ok(HolderLogin::Key(Arc::new(source.key().await?))),
+            (None, None) => Ok(HolderLogin::Own),
+        }
+    }
+
+    /// The authority whose certificates let holders in: that of the pool now, or the one of the time when the host was made ready.
+    fn authority(&self, job: &ResourceJob) -> Result<Option<Authority>, Failure> {
+        let now = self.inventory_lock().config.ca.clone();
+        Ok(match now {
+            Some(authority) => Some(authority),
+            None => read_handle(job)?.and_then(|handle| handle.login_user).map(Authority::known_by),
+        })
+    }
+
+    /// Proves that certificates of the pool let holders in, and wrong ones do not; and that no lease is let in yet.
+    async fn prove_logins(&self, shell: &SshShell) -> Result<(), Failure> {
+        let Some(authority) = self.inventory_lock().config.ca.clone() else { return Ok(()) };
+        let logins = Logins { shell, authority: &authority };
+        let users = logins.examine().await?;
+        if !users.is_empty() {
+            logins.sweep(&users).await?;
+        }
+        canary::prove(&logins, Trials::All).await
+    }
+
+    /// Lets a lease in. Returns what its access gains.
+    async fn let_in(&self, shell: &SshShell, work: &HolderWork, fence: &str, dir: &str) -> Result<Access, Failure> {
+        let Some(authority) = self.inventory_lock().config.ca.clone() else { return Ok(Access::new()) };
+        let user = authority.user_of(work.slot);
+        let seconds = authority.lease_max_ms / 1000;
+        let grant = Grant { user: &user, lease: &work.lease, token: work.token, seconds, fence, dir };
+        let dir = Logins { shell, authority: &authority }.grant(&grant).await?;
+        let pairs = [(access::LOGIN, BY_CERTIFICATE.to_string()), (access::USER, user), (access::PATH, dir)];
+        Ok(pairs.map(|(key, value)| (key.to_string(), value)).into())
+    }
+
+    /// Lets a lease in no longer, and ends its sessions. Returns the number of processes that it ended.
+    async fn shut_out(&self, shell: &SshShell, job: &ResourceJob, work: &HolderWork) -> Result<u32, Failure> {
+        let Some(authority) = self.authority(job)? else { return Ok(0) };
+        let logins = Logins { shell, authority: &authority };
+        logins.revoke(&authority.user_of(work.slot), &work.lease, work.token).await
     }
 
     fn needs(&self, job: &ResourceJob) -> Needs {
@@ -361,6 +413,7 @@ impl Adapter for SshAdapter {
             );
             return Err(Failure::resource("OWNER_NOT_WRITTEN", text));
         }
+        self.prove_logins(&shell).await?;
         tracing::debug!(pool = self.pool, host = endpoint.name, resource = job.resource, "host is proved");
 
         let pinned = endpoint.host_key.to_openssh().map_err(|e| Failure::bug("HOST_KEY", e.to_string()))?;
@@ -376,6 +429,7 @@ impl Adapter for SshAdapter {
             key: endpoint.key_path.clone().unwrap_or_default(),
             proxy_command: endpoint.proxy_command.clone(),
             contained: facts.contained,
+            login_user: self.inventory_lock().config.ca.as_ref().map(|authority| authority.user.clone()),
         };
         let handle = serde_json::to_string(&handle).map_err(|e| Failure::bug("HANDLE_UNWRITABLE", e.to_string()))?;
         let mut access = Access::from(
@@ -411,10 +465,15 @@ impl Adapter for SshAdapter {
             let needs = self.needs(&job.resource);
             let fence = fence::path(&needs.scratch, job.work.slot);
             let command = fence::set_command(&fence, job.work.token, &job.work.lease, &needs.slot());
-            let output = probe::run_while_it_answers(&SshShell { connection }, &command).await?;
+            let shell = SshShell { connection };
+            let output = probe::run_while_it_answers(&shell, &command).await?;
             fence::was_set(&fence, job.work.token, &output)?;
+            access.extend(self.let_in(&shell, &job.work, &fence, &needs.scratch).await?);
             access.insert(access::FENCE.to_string(), fence);
             access.extend(proof::contained_access(needs.contained, &needs.containment.limits));
+        } else if let Some(authority) = self.inventory_lock().config.ca.as_ref() {
+            access.insert(access::LOGIN.to_string(), BY_CERTIFICATE.to_string());
+            access.insert(access::USER.to_string(), authority.user.clone());
         }
         Ok(Prepared { access, ..Prepared::default() })
     }
@@ -424,9 +483,11 @@ impl Adapter for SshAdapter {
         // Asked first for its typed answer; what the shell says later is coarser.
         connection.kept().await?;
         let shell = SshShell { connection };
+        // First the way in, and what came that way.
+        let sessions = self.shut_out(&shell, &job.resource, &job.work).await?;
         let fence = fence::path(&self.needs(&job.resource).scratch, job.work.slot);
         let reaped = reaper::end_lease(&shell, &job.work.lease, &fence, job.work.token).await?;
-        let (host, lease, killed) = (&shell.connection.endpoint.name, &job.work.lease, reaped.killed);
+        let (host, lease, killed) = (&shell.connection.endpoint.name, &job.work.lease, sessions + reaped.killed);
         if killed > 0 {
             tracing::info!(pool = self.pool, host, lease, killed, "ended what a lease left running");
         }
@@ -439,8 +500,8 @@ impl Adapter for SshAdapter {
     async fn check(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         let handle = needed_handle(job)?;
         let shell = SshShell { connection: self.connection(job)? };
-        let key = self.holder_key().await?;
-        probe::check(&shell, &self.needs(job), &handle.known(), key).await
+        let login = self.holder_login().await?;
+        probe::check(&shell, &self.needs(job), &handle.known(), login).await
     }
 
     async fn probe(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
@@ -451,7 +512,7 @@ impl Adapter for SshAdapter {
     async fn probe_login(&self, job: &ResourceJob) -> Result<Verdict, Failure> {
         let (handle, connection) = (needed_handle(job)?, self.connection(job)?);
         match probe::probe(&connection, &handle.known()).await? {
-            Verdict::Healthy => probe::log_in_anew(&connection, self.holder_key().await?).await,
+            Verdict::Healthy => probe::log_in_anew(&connection, self.holder_login().await?).await,
             other => Ok(other),
         }
     }
@@ -483,6 +544,27 @@ impl Adapter for SshAdapter {
             self.leave(job, &connection).await;
         }
         removed
+    }
+
+    async fn open_logins(&self, logins: &ChildLogins) -> Result<(), Failure> {
+        let Some(authority) = self.inventory_lock().config.ca.clone() else { return Ok(()) };
+        if authority.has_slot_users() {
+            let text = "working copies are their host user's, and holders log in as users of slots: set user in [pool.ssh.ca] \
+                        to the user of the pool";
+            return Err(Failure::configuration("SLOT_USERS", text));
+        }
+        let path = |key: &str| logins.access.get(key).cloned().unwrap_or_default();
+        let shell = SshShell { connection: self.connection(&logins.host)? };
+        self.let_in(&shell, &logins.work, &path(access::FENCE), &path(access::PATH)).await.map(drop)
+    }
+
+    async fn close_logins(&self, logins: &ChildLogins) -> Result<(), Failure> {
+        let Some(authority) = self.authority(&logins.host)? else { return Ok(()) };
+        if authority.has_slot_users() {
+            return Ok(());
+        }
+        let shell = SshShell { connection: self.connection(&logins.host)? };
+        self.shut_out(&shell, &logins.host, &logins.work).await.map(drop)
     }
 
     async fn shell(&self, job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {

@@ -1,5 +1,6 @@
 //! What a pool of kind `ssh` says in the configuration: the inventory.
 
+use crate::authority::Authority;
 use crate::endpoint::{Limits, Watch};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub struct Config {
     /// File of a private key that is handed to holders; without it they use what they have. Read at each lease.
     #[serde(default)]
     pub holder_key: Option<PathBuf>,
+    /// Holders log in with certificates that this authority signs.
+    #[serde(default)]
+    pub ca: Option<Authority>,
     /// Absolute directory on the hosts for scratch directories.
     #[serde(default = "default_work_dir")]
     pub work_dir: String,
@@ -179,6 +183,7 @@ impl Default for Config {
             key: None,
             port: default_port(),
             holder_key: None,
+            ca: None,
             work_dir: default_work_dir(),
             connect_timeout_ms: default_connect_timeout_ms(),
             answer_timeout_ms: default_answer_timeout_ms(),

@@ -370,7 +370,7 @@ impl Connection {
     pub(crate) async fn try_login(self: &Arc<Self>, key: Option<Arc<PrivateKey>>) -> Result<(), SshError> {
         let as_holder = match key {
             Some(key) => {
-                let endpoint = Endpoint { key, key_path: None, ..self.endpoint.clone() };
+                let endpoint = Endpoint { key, key_path: None, certified: None, ..self.endpoint.clone() };
                 Arc::new(Self { shown: self.shown.clone(), ..Self::unreported(endpoint) })
             }
             None => Arc::clone(self),

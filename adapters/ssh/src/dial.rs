@@ -97,6 +97,16 @@ impl Connection {
     }
 
     async fn dial_without_limit(&self, window: u32, queue: usize, shown: &Shown) -> Result<Live, SshError> {
+        self.log_in(self.shake_hands(window, queue, shown).await?).await
+    }
+
+    /// A connection to a host that has shown its key, without a login.
+    pub(crate) async fn greeted(&self) -> Result<Live, SshError> {
+        let shown = Shown::default();
+        self.within_limits(self.shake_hands(64 << 10, 8, &shown), &shown).await
+    }
+
+    async fn shake_hands(&self, window: u32, queue: usize, shown: &Shown) -> Result<Live, SshError> {
         let endpoint = &self.endpoint;
         let state = Arc::new(State::default());
         let shown = vec![shown.clone(), self.shown.clone()];
@@ -132,7 +142,7 @@ impl Connection {
                     .map_err(|error| self.handshake_error(error, banner))?
             }
         };
-        self.log_in(Live::new(handle, state)).await
+        Ok(Live::new(handle, state))
     }
 
     async fn connect_tcp(&self) -> Result<TcpStream, SshError> {
@@ -217,14 +227,24 @@ impl Connection {
 
     async fn log_in(&self, mut live: Live) -> Result<Live, SshError> {
         let endpoint = &self.endpoint;
-        let key = PrivateKeyWithHashAlg::new(Arc::clone(&endpoint.key), None);
         let lost = |live: &Live| {
             SshError::new(
                 Kind::Lost,
                 format!("{}: the connection broke during login: {}", endpoint.place(), live.reason()),
             )
         };
-        match live.handle().authenticate_publickey(endpoint.user.clone(), key).await {
+        let user = endpoint.user.clone();
+        let answer = match &endpoint.certified {
+            Some(certified) => {
+                let (key, certificate) = certified.present()?;
+                live.handle().authenticate_openssh_cert(user, key, certificate).await
+            }
+            None => {
+                let key = PrivateKeyWithHashAlg::new(Arc::clone(&endpoint.key), None);
+                live.handle().authenticate_publickey(user, key).await
+            }
+        };
+        match answer {
             Ok(AuthResult::Success) => Ok(live),
             // The library answers so, too, when the connection ended before the server's word.
             Ok(AuthResult::Failure { remaining_methods, .. }) if remaining_methods.is_empty() && !live.is_open() => {
@@ -235,6 +255,9 @@ impl Connection {
                 let fingerprint = fingerprint(endpoint.key.public_key());
                 let hint = if partial_success {
                     "the key is good, but the server wants a second factor, which a broker cannot give"
+                } else if endpoint.certified.is_some() {
+                    "the certificate of the lease is over, or the host does not trust its authority: wharfinger check-config \
+                     --connect shows the latter"
                 } else {
                     "put the public key into that user's authorized_keys, or mend user and key in the configuration"
                 };

@@ -1,5 +1,6 @@
 //! A host as a connection needs it: address, keys, times and limits.
 
+use crate::credential::HolderCredential;
 use russh::keys::{PrivateKey, PublicKey};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     pub(crate) user: String,
     pub(crate) key: Arc<PrivateKey>,
+    /// A key pair with a certificate, which is used in place of `key`.
+    pub(crate) certified: Option<Arc<HolderCredential>>,
     /// Where the key came from, for messages and handles.
     pub(crate) key_path: Option<PathBuf>,
     pub(crate) host_key: PublicKey,

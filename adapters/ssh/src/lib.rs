@@ -9,13 +9,21 @@
 
 mod adapter;
 mod address;
+mod authority;
+mod authority_problems;
+mod canary;
+mod certifier;
 mod config;
 mod connection;
+mod credential;
 mod dial;
 mod endpoint;
 mod error;
 mod holder_key;
+mod host_setup;
 mod key;
+mod key_file;
+mod logins;
 mod notices;
 mod probe;
 mod proxy;
@@ -27,9 +35,14 @@ mod timeout;
 mod watch_host;
 
 pub use adapter::{Settings, SshAdapter};
+pub use authority::{Authority, KeyType, Permit};
+pub use certifier::Certifier;
 pub use config::{Config, Host};
+pub use credential::HolderCredential;
 pub use holder_key::HolderKey;
+pub use host_setup::HostSetup;
 pub use key::{HostKey, HostKeyType, host_key, host_key_from, public_of};
+pub use key_file::key_file_problem;
 pub use reach::Reached;
-pub use settings::{defaults, key_file_problem};
+pub use settings::defaults;
 pub use shell::{KeySource, Target, connect_shell};

@@ -15,9 +15,12 @@
 //! A host that answers a ping or shows its pinned key within the time is alive: a command or a login that takes longer is
 //! no miss, and no verdict either.
 
+use crate::authority::Authority;
+use crate::canary::{self, Trials};
 use crate::connection::{Connection, Live};
 use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
+use crate::logins::Logins;
 use crate::shell::{SshShell, quick};
 use crate::timeout::patiently;
 use russh::keys::PrivateKey;
@@ -52,12 +55,12 @@ pub(crate) async fn probe(connection: &Arc<Connection>, known: &Known<'_>) -> Re
 
 /// The thorough question.
 ///
-/// `key`: what the holders log in with, if the pool hands a key out.
+/// `login`: how holders log in.
 pub(crate) async fn check(
     shell: &SshShell,
     needs: &Needs,
     known: &Known<'_>,
-    key: Option<Arc<PrivateKey>>,
+    login: HolderLogin,
 ) -> Result<Verdict, Failure> {
     let connection = &shell.connection;
     let host = &connection.endpoint.name;
@@ -83,7 +86,7 @@ pub(crate) async fn check(
             detail: format!("host {host} answers, but looking at its disk and tools takes more than {limit:?}"),
         }),
         Ok(output) => match proof::examine(host, &proof::read_facts(&output)?, &known.boot, needs) {
-            Verdict::Healthy => log_in_anew(connection, key).await,
+            Verdict::Healthy => log_in_anew(connection, login).await,
             other => Ok(other),
         },
         // It has just answered. Whether it still does, is asked before this is called silence.
@@ -98,11 +101,33 @@ pub(crate) async fn check(
     }
 }
 
+/// How holders log in.
+pub(crate) enum HolderLogin {
+    /// With keys of their own: the broker's stands for them.
+    Own,
+    /// With the key of the pool.
+    Key(Arc<PrivateKey>),
+    /// With certificates of this authority.
+    Certificate(Box<Authority>),
+}
+
 /// Logs in as holders do. The host has just answered, so that a login that fails is no evidence of its death.
-pub(crate) async fn log_in_anew(
-    connection: &Arc<Connection>,
-    key: Option<Arc<PrivateKey>>,
-) -> Result<Verdict, Failure> {
+pub(crate) async fn log_in_anew(connection: &Arc<Connection>, login: HolderLogin) -> Result<Verdict, Failure> {
+    let key = match login {
+        HolderLogin::Own => None,
+        HolderLogin::Key(key) => Some(key),
+        HolderLogin::Certificate(authority) => {
+            let shell = SshShell { connection: Arc::clone(connection) };
+            let logins = Logins { shell: &shell, authority: &authority };
+            return match canary::prove(&logins, Trials::Right).await {
+                Ok(()) => Ok(Verdict::Healthy),
+                Err(failure) if failure.reason == "UNREACHABLE" => {
+                    Err(Failure::resource("NO_NEW_LOGIN", format!("a new login failed: {}", failure.message)))
+                }
+                Err(failure) => Err(failure),
+            };
+        }
+    };
     match connection.try_login(key).await {
         Ok(()) => Ok(Verdict::Healthy),
         Err(error) if error.unreachable_reason().is_some() => {

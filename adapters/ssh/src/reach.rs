@@ -1,8 +1,10 @@
-//! Attempts to log in to each host of a pool, for `check-config --connect`. They change nothing on the hosts.
+//! Attempts to log in to each host of a pool, for `check-config --connect`. They change nothing that stays on the hosts.
 
 use crate::adapter::SshAdapter;
+use crate::canary::{self, Trials};
 use crate::connection::Connection;
-use crate::probe;
+use crate::logins::Logins;
+use crate::probe::{self, HolderLogin};
 use crate::shell::SshShell;
 use futures::future::join_all;
 use std::sync::Arc;
@@ -20,7 +22,8 @@ pub struct Reached {
 }
 
 impl SshAdapter {
-    /// Logs in to each enabled host: as the broker, and with the key of the holders, if the pool hands one out. All hosts are
+    /// Logs in to each enabled host: as the broker, and as holders do, if the pool hands out a key or
+    /// signs certificates; wrong certificates must be refused. All hosts are
     /// tried at the same time.
     pub async fn reach(&self) -> Vec<Reached> {
         let hosts = self.enabled();
@@ -37,14 +40,20 @@ impl SshAdapter {
         work_dir: &str,
     ) -> Result<(Arc<dyn Shell>, String), Failure> {
         connection.try_login(None).await?;
-        if let Some(key) = self.holder_key().await? {
-            connection.try_login(Some(key)).await.map_err(|error| {
+        let shell = SshShell { connection: Arc::clone(&connection) };
+        match self.holder_login().await? {
+            HolderLogin::Own => {}
+            HolderLogin::Key(key) => connection.try_login(Some(key)).await.map_err(|error| {
                 let failure = Failure::from(error);
                 Failure { message: format!("holders cannot log in: {}", failure.message), ..failure }
-            })?;
+            })?,
+            HolderLogin::Certificate(authority) => {
+                let logins = Logins { shell: &shell, authority: &authority };
+                logins.examine().await?;
+                canary::prove(&logins, Trials::All).await?;
+            }
         }
         let endpoint = &connection.endpoint;
-        let shell = SshShell { connection: Arc::clone(&connection) };
         let argv = ["/bin/sh", "-c", REACH, "sh", work_dir].map(String::from).to_vec();
         let output = shell.run_kept(&Command::new(argv).timeout(probe::proof_limit(&connection))).await?;
         if output.exit != Exit::Code(0) {

@@ -4,10 +4,8 @@ use crate::address::bare_address;
 use crate::config::{Config, Host};
 use crate::endpoint::Endpoint;
 use crate::key;
+use crate::key_file::key_file_problem;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wharfinger_adapter::Failure;
@@ -48,7 +46,8 @@ impl Config {
 
     /// With all paths of key files absolute; `~` is the home of the broker's user.
     pub fn resolved(mut self, folder: &Path) -> Self {
-        let own = self.key.iter_mut().chain(&mut self.holder_key);
+        let signing = self.ca.iter_mut().flat_map(|authority| authority.key.iter_mut().chain(&mut authority.agent));
+        let own = self.key.iter_mut().chain(&mut self.holder_key).chain(signing);
         for path in own.chain(self.hosts.iter_mut().filter_map(|host| host.key.as_mut())) {
             *path = match (path.strip_prefix("~"), std::env::home_dir()) {
                 (Ok(rest), Some(home)) => home.join(rest),
@@ -64,6 +63,7 @@ impl Config {
         for (key, path) in [("key", &self.key), ("holder_key", &self.holder_key)] {
             problems.extend(path.as_deref().and_then(key_file_problem).map(|problem| problem.at([key])));
         }
+        problems.extend(self.authority_problems());
         let bad_key = |host: &Host| {
             let path = host.key.as_ref().or(self.key.as_ref());
             path.is_some_and(|path| key_file_problem(path).is_some())
@@ -184,6 +184,7 @@ impl Config {
             port: host.port.unwrap_or(self.port),
             user: user.clone(),
             key,
+            certified: None,
             key_path: Some(path.clone()),
             host_key,
             proxy_command: host.proxy_command.clone().or_else(|| self.proxy_command.clone()),
@@ -220,70 +221,4 @@ fn twice(message: String, remedy: &str, first: usize, again: usize, key: &str) -
     let path = |at: usize| vec!["host".into(), at.into(), key.into()];
     ConfigProblem { path: path(again), label: "again here", ..ConfigProblem::new(message, remedy) }
         .also(path(first), "first here")
-}
-
-/// The fault of a file that should hold a private key, and its remedy.
-pub fn key_file_problem(path: &Path) -> Option<ConfigProblem> {
-    let name = path.display();
-    let unreadable = |error: std::io::Error| {
-        ConfigProblem::new(format!("the key file {name} cannot be read: {error}"), "let the broker's user read it")
-    };
-    let meta = match std::fs::metadata(path) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let remedy = format!("make one with: ssh-keygen -t ed25519 -f {name}");
-            return Some(ConfigProblem::new(format!("the key file {name} does not exist"), remedy));
-        }
-        Err(error) => return Some(unreadable(error)),
-    };
-    if !meta.is_file() {
-        let remedy = "name the file with the private key";
-        return Some(ConfigProblem::new(format!("the key file {name} is not a file"), remedy));
-    }
-    let mut head = Vec::new();
-    if let Err(error) = File::open(path).and_then(|file| file.take(32).read_to_end(&mut head)) {
-        return Some(unreadable(error));
-    }
-    if ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|kind| head.starts_with(kind.as_bytes())) {
-        let private = path.with_extension("");
-        let remedy = format!("name the file with the private key: {}", private.display());
-        return Some(ConfigProblem::new(format!("the key file {name} holds a public key"), remedy));
-    }
-    let mode = meta.permissions().mode() & 0o777;
-    // The group may read the file: so are secrets mounted into containers.
-    if mode & 0o027 != 0 {
-        let message = format!("the key file {name} has mode {mode:04o}, so others may use it");
-        return Some(ConfigProblem::new(message, format!("run: chmod 600 {name}")));
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_file_is_looked_at() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
-        let fault = |path: &Path| {
-            let shown = |text: &str| text.replace(&folder.path().display().to_string(), "F");
-            key_file_problem(path).map(|problem| (shown(&problem.message), shown(&problem.remedy)))
-        };
-        let some = |message: &str, remedy: &str| Some((message.to_string(), remedy.to_string()));
-        let wanted = some("the key file F/key does not exist", "make one with: ssh-keygen -t ed25519 -f F/key");
-        assert_eq!(fault(&path), wanted);
-        std::fs::write(&path, "x").unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-        let wanted = some("the key file F/key has mode 0644, so others may use it", "run: chmod 600 F/key");
-        assert_eq!(fault(&path), wanted);
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-        assert_eq!(fault(&path), None);
-        let wanted = some("the key file F is not a file", "name the file with the private key");
-        assert_eq!(fault(folder.path()), wanted);
-        let public = folder.path().join("key.pub");
-        std::fs::write(&public, "ssh-ed25519 AAAA me@here\n").unwrap();
-        let wanted = some("the key file F/key.pub holds a public key", "name the file with the private key: F/key");
-        assert_eq!(fault(&public), wanted);
-    }
 }

@@ -1,6 +1,7 @@
 //! Commands and files on an SSH host.
 
 use crate::connection::{Connection, Live};
+use crate::credential::HolderCredential;
 use crate::endpoint::{Endpoint, Limits};
 use crate::error::{Kind, SshError};
 use crate::key;
@@ -41,6 +42,8 @@ pub enum KeySource {
     File(PathBuf),
     /// The key itself, as it stands in such a file.
     Text(String),
+    /// A key pair with a certificate. Each login uses the certificate of its time.
+    Certified(Arc<HolderCredential>),
 }
 
 impl std::fmt::Debug for KeySource {
@@ -48,6 +51,7 @@ impl std::fmt::Debug for KeySource {
         match self {
             KeySource::File(path) => f.debug_tuple("File").field(path).finish(),
             KeySource::Text(_) => f.write_str("Text(…)"),
+            KeySource::Certified(credential) => credential.fmt(f),
         }
     }
 }
@@ -80,6 +84,11 @@ pub fn connect_shell(target: &Target) -> Result<Arc<dyn Shell>, ShellError> {
     let (key, key_path) = match &target.key {
         KeySource::File(path) => (key::read_private(path), Some(path.clone())),
         KeySource::Text(text) => (key::parse_private(text), None),
+        KeySource::Certified(credential) => (Ok((*credential.key()).clone()), None),
+    };
+    let certified = match &target.key {
+        KeySource::Certified(credential) => Some(Arc::clone(credential)),
+        KeySource::File(_) | KeySource::Text(_) => None,
     };
     let endpoint = Endpoint {
         name: target.name.clone(),
@@ -87,6 +96,7 @@ pub fn connect_shell(target: &Target) -> Result<Arc<dyn Shell>, ShellError> {
         port: target.port,
         user: target.user.clone(),
         key: Arc::new(key.map_err(refuse)?),
+        certified,
         key_path,
         host_key: key::parse_host_key(&target.host_key).map_err(refuse)?,
         proxy_command: target.proxy_command.clone(),

@@ -97,6 +97,39 @@ async fn a_token_is_sent_to_this_machine_and_to_no_other() {
     assert!(refused.to_string().contains("is not sent to 192.0.2.1:1"), "{refused}");
 }
 
+/// Sockets are files of this machine: a list names them, and no answer does.
+#[tokio::test]
+async fn a_unix_socket_is_used_if_it_is_listed_and_no_answer_leads_to_one() {
+    let folder = std::env::temp_dir().join(format!("w-client-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("w.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let options = ClientOptions {
+        retry_for: Duration::ZERO,
+        call_timeout: Duration::from_secs(2),
+        follow: Follow::Anywhere,
+        ..ClientOptions::default()
+    };
+    let socket = format!("unix://{}", path.display());
+    for leads in [false, true] {
+        let broker = Broker::start().await;
+        for _ in 0..4 {
+            broker.script.get.lock().unwrap().push_back(Err(stands_by(Some(socket.clone()))));
+        }
+        let list = if leads { format!("{},{socket}", broker.address) } else { broker.address.to_string() };
+        let client = Client::connect_lazy(&list, options.clone()).unwrap();
+        let (_, called) = tokio::join!(
+            tokio::time::timeout(Duration::from_millis(500), client.get("l")),
+            tokio::time::timeout(Duration::from_millis(500), listener.accept())
+        );
+        assert_eq!(called.is_ok(), leads, "listed: {leads}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    for wrong in ["unix://", "unix://relative", "unix:/path", "unix:///", "unix:///dir/", "tcp://a:1"] {
+        assert!(Client::connect_lazy(wrong, options.clone()).is_err(), "{wrong}");
+    }
+}
+
 /// As behind published ports: what servers call each other by leads nowhere from here.
 #[tokio::test]
 async fn a_leader_whose_own_address_leads_nowhere_is_found_in_the_list() {

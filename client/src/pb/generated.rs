@@ -1278,6 +1278,42 @@ pub struct GetServerResponse {
     #[prost(string, repeated, tag = "9")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Request of LeaseService.Login.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoginRequest {
+    /// Lease. The caller's own, and ACTIVE.
+    #[prost(string, tag = "1")]
+    pub lease_id: ::prost::alloc::string::String,
+    /// Public key of the holder: one line in OpenSSH format, at most 1,024 bytes. The private half stays with the holder.
+    #[prost(string, tag = "2")]
+    pub public_key: ::prost::alloc::string::String,
+}
+/// Answer of LeaseService.Login.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoginResponse {
+    /// OpenSSH user certificate, one line: the content of KEY-cert.pub. Its one principal is the lease, its serial number the
+    /// fencing token.
+    #[prost(string, tag = "1")]
+    pub certificate: ::prost::alloc::string::String,
+    /// End of the certificate. Sessions outlast it, and end with the lease.
+    #[prost(message, optional, tag = "2")]
+    pub valid_before: ::core::option::Option<::prost_types::Timestamp>,
+    /// Time at which to ask for the next certificate.
+    #[prost(message, optional, tag = "3")]
+    pub renew_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Host name or address.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+    /// TCP port.
+    #[prost(int32, tag = "5")]
+    pub port: i32,
+    /// User to log in as.
+    #[prost(string, tag = "6")]
+    pub user: ::prost::alloc::string::String,
+    /// Public keys of the host in OpenSSH format, without names. A client accepts no other.
+    #[prost(string, repeated, tag = "7")]
+    pub host_keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Subject of an entry, seen from what was asked for. Later versions may add roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1660,6 +1696,29 @@ pub mod lease_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "GetServer"));
             self.inner.unary(req, path, codec).await
         }
+        /// Signs a certificate over the holder's public key, with which it logs in to the host of its ACTIVE lease while the lease lasts.
+        /// Nothing is stored: each call signs anew. For pools whose access has login = "certificate".
+        pub async fn login(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LoginRequest>,
+        ) -> std::result::Result<tonic::Response<super::LoginResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.LeaseService/Login",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.LeaseService", "Login"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1741,6 +1800,12 @@ pub mod lease_service_server {
             tonic::Response<super::GetServerResponse>,
             tonic::Status,
         >;
+        /// Signs a certificate over the holder's public key, with which it logs in to the host of its ACTIVE lease while the lease lasts.
+        /// Nothing is stored: each call signs anew. For pools whose access has login = "certificate".
+        async fn login(
+            &self,
+            request: tonic::Request<super::LoginRequest>,
+        ) -> std::result::Result<tonic::Response<super::LoginResponse>, tonic::Status>;
     }
     /// Service of build agents.
     ///
@@ -2256,6 +2321,50 @@ pub mod lease_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetServerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.LeaseService/Login" => {
+                    #[allow(non_camel_case_types)]
+                    struct LoginSvc<T: LeaseService>(pub Arc<T>);
+                    impl<
+                        T: LeaseService,
+                    > tonic::server::UnaryService<super::LoginRequest> for LoginSvc<T> {
+                        type Response = super::LoginResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LoginRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LeaseService>::login(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LoginSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -24,6 +24,11 @@ impl Lease {
         self.access.as_ref().map(Access::pairs).unwrap_or_default()
     }
 
+    /// Whether the holder logs in by a certificate of the broker, which `Client::login` asks for.
+    pub fn has_login(&self) -> bool {
+        self.access.as_ref().is_some_and(|access| access.more.get("login").is_some_and(|way| way == "certificate"))
+    }
+
     /// Returns the private key for the holder, if the answer carries one.
     pub fn private_key(&self) -> Option<&str> {
         self.credentials.as_ref().map(|credentials| credentials.private_key.as_str()).filter(|key| !key.is_empty())

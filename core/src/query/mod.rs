@@ -1,7 +1,9 @@
 //! Answers about the state, for people.
 
+mod census;
 mod explain;
 mod places;
 mod view;
 
+pub use census::{Census, PoolCensus, SlotCensus, StateCensus};
 pub use view::{SeenResource, View};

@@ -5,6 +5,7 @@
 
 mod blame;
 mod brake;
+mod census;
 mod clock;
 mod drydock;
 mod groups;

@@ -114,6 +114,11 @@ fn kind(effect: &Effect) -> Kind {
     }
 }
 
+/// The slots of a resource that exists.
+fn slots_of(row: &Arc<Resource>) -> u32 {
+    if matches!(row.state, ResourceState::Gone { .. }) { 0 } else { row.slots }
+}
+
 pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) now: Timestamp,
@@ -180,6 +185,26 @@ impl World {
         assert!(self.core.machines().eq(self.store.machines.values()));
         let states = |row: &Arc<Resource>| (row.id, row.revision, row.state.clone());
         assert!(self.core.resources(None).map(states).eq(self.store.resources.values().map(states)));
+        self.census_is_what_pools_show();
+    }
+
+    fn census_is_what_pools_show(&self) {
+        let (census, pools) = (self.core.census(self.now), self.core.pools());
+        assert_eq!(census.pools.len(), pools.len());
+        for (counted, shown) in census.pools.iter().zip(&pools) {
+            let states: BTreeMap<_, _> = counted.states.iter().map(|(state, found)| (*state, found.count)).collect();
+            assert_eq!((&counted.config, states), (&shown.config, shown.by_state.clone()));
+            let live = counted.preparing + counted.active;
+            assert_eq!((live + counted.slots.cleaning, counted.slots.cleaning), (shown.leases, shown.cleaning));
+            assert_eq!((counted.slots.leased, counted.slots.free), (live, shown.free_slots));
+            let all: u32 = self.core.resources(None).filter(|row| row.pool == counted.config.name).map(slots_of).sum();
+            let slots = counted.slots;
+            // With fewer slots than before a resource may have more leases than slots for a while.
+            let used = slots.free + slots.leased + slots.cleaning;
+            assert_eq!(used + slots.unusable, all.max(used), "{slots:?}");
+        }
+        let queued = self.core.leases(None).filter(|lease| lease.state == LeaseState::Queued).count();
+        assert_eq!(census.queued as usize, queued);
     }
 
     /// The broker dies and comes back: all that it knew is what it stored.

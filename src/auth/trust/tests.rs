@@ -1,5 +1,5 @@
 use super::*;
-use crate::auth::{NewToken, Verb};
+use crate::auth::{NewToken, OVERFLOW, UnixName, Verb};
 use std::time::{Duration, UNIX_EPOCH};
 use tonic::codegen::http::HeaderName;
 
@@ -151,7 +151,7 @@ fn certified(uri: &str) -> Origin {
         fingerprint: String::new(),
         not_after: crate::clock::wall() + Duration::from_secs(3600),
     };
-    Origin { address: at(FAR), tls: true, leaf: Some(Arc::new(leaf)) }
+    Origin { address: at(FAR), tls: true, leaf: Some(Arc::new(leaf)), ..Origin::default() }
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_certificate_names_its_caller_by_the_first_grant_that_has_it() {
         grant("spiffe://farm/agents/", "web", BuiltIn::Agent),
     ];
     let trust = Trust::everyone();
-    trust.set(Some(Callers { tokens: vec![known], certificates })).unwrap();
+    trust.set(Some(Callers { tokens: vec![known], certificates, ..Callers::default() })).unwrap();
     let who = |uri: &str, list: &[(&'static str, &str)]| trust.identify(certified(uri), &headers(list));
     let agent = who("spiffe://farm/agents/7", &[]).unwrap();
     assert_eq!((&*agent.tenant, &*agent.principal), ("web", "x509:spiffe://farm/agents/7"));
@@ -188,4 +188,78 @@ fn a_certificate_names_its_caller_by_the_first_grant_that_has_it() {
     trust.set(None).unwrap();
     let sole = who("spiffe://farm/stranger", &[]).unwrap();
     assert_eq!((&*sole.principal, sole.roles.clone()), ("x509:spiffe://farm/stranger", Roles::of(&[BuiltIn::Admin])));
+}
+
+fn user(uid: u32, gid: u32) -> Origin {
+    Origin { unix: Some(UnixPeer { uid, gid, pid: Some(7) }), ..Origin::default() }
+}
+
+fn unix_grant(name: UnixName, tenant: &str, roles: &[BuiltIn]) -> UnixGrant {
+    UnixGrant { name, tenant: tenant.into(), roles: Roles::of(roles) }
+}
+
+#[test]
+fn a_user_of_this_machine_is_known_by_the_kernel_and_others_are_not() {
+    let none = HeaderMap::new();
+    let everyone = Trust::everyone();
+    let who = everyone.identify(user(1000, 100), &none).unwrap();
+    assert_eq!(
+        (&*who.tenant, &*who.principal, who.roles.clone()),
+        ("default", "unix:1000", Roles::of(&[BuiltIn::Admin]))
+    );
+    assert_eq!((who.peer.as_deref(), &who.proof), (Some("unix:pid=7"), &Proof::Unix { uid: 1000, gid: 100 }));
+    // A user of another namespace has no name of its own.
+    assert_eq!(&*everyone.identify(user(OVERFLOW, 100), &none).unwrap().principal, "anonymous");
+
+    let (new, known) = token("ci-7", &[BuiltIn::Agent]);
+    let unix = vec![
+        unix_grant(UnixName::User(1000), "web", &[BuiltIn::Agent]),
+        unix_grant(UnixName::Group(100), "ops", &[BuiltIn::Reader]),
+        unix_grant(UnixName::User(OVERFLOW), "web", &[BuiltIn::Admin]),
+        unix_grant(UnixName::Group(OVERFLOW), "web", &[BuiltIn::Admin]),
+    ];
+    let trust = Trust::everyone();
+    trust.set(Some(Callers { unix, ..Callers::from(vec![known]) })).unwrap();
+    for (uid, gid, found) in [
+        (1000, 7, Some(("web", "unix:1000"))),
+        (1000, 100, Some(("web", "unix:1000"))),
+        (1001, 100, Some(("ops", "unix:1001"))),
+        (1001, 101, None),
+        (0, 0, None),
+        (OVERFLOW, 100, None),
+        (1001, OVERFLOW, None),
+    ] {
+        let who = trust.identify(user(uid, gid), &none);
+        let said = who.as_ref().ok().map(|who| (&*who.tenant, &*who.principal));
+        assert_eq!(said, found, "{uid}:{gid}");
+        assert!(who.is_ok() || who == Err(AuthError::NoCredentials));
+        // A follower says the same of it, and the server that leads decides.
+        let passed = passed(&format!("unix:{uid}"), Proof::Unix { uid, gid });
+        let vouched = trust.vouched(passed, at(FAR));
+        assert_eq!(vouched.as_ref().ok().map(|who| (&*who.tenant, &*who.principal)), found, "{uid}:{gid}");
+    }
+    // A name that the proof does not have.
+    let other = passed("unix:1000", Proof::Unix { uid: 1001, gid: 100 });
+    assert_eq!(trust.vouched(other, at(FAR)), Err(AuthError::NoCredentials));
+    // A token is taken by the socket, and a bad one is not made good by the user.
+    let good = format!("Bearer {}", new.text);
+    let who = trust.identify(user(1001, 101), &headers(&[("authorization", &good)])).unwrap();
+    assert_eq!((&*who.principal, who.peer.as_deref()), ("token:ci-7", Some("unix:pid=7")));
+    let bad = format!("Bearer {}", NewToken::make("ci-7").unwrap().text);
+    assert_eq!(trust.identify(user(1000, 100), &headers(&[("authorization", &bad)])), Err(AuthError::Unknown));
+}
+
+#[tokio::test]
+async fn a_call_that_goes_on_ends_with_the_line_of_its_user() {
+    let line = |name| Callers { unix: vec![unix_grant(name, "web", &[BuiltIn::Agent])], ..Callers::default() };
+    for (name, ends) in [(UnixName::User(1001), true), (UnixName::Group(100), false)] {
+        let trust = Trust::everyone();
+        trust.set(Some(line(UnixName::User(1000)))).unwrap();
+        let who = trust.identify(user(1000, 100), &HeaderMap::new()).unwrap();
+        let mut ended = Box::pin(trust.ended(&who, |roles: &Roles| roles.has(Verb::Lease)));
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "it stands");
+        trust.set(Some(line(name))).unwrap();
+        let after = tokio::time::timeout(Duration::from_millis(50), &mut ended).await;
+        assert_eq!(after.ok(), ends.then_some(AuthError::Revoked), "{name:?}");
+    }
 }

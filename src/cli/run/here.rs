@@ -1,7 +1,7 @@
 //! `exec --local`: the command runs on this machine, with our input and output, in a process group that can be killed.
 
 use super::place::{Printer, Work};
-use crate::cli::connect::TOKEN_VARIABLES;
+use crate::cli::token_source::is_secret;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
@@ -44,7 +44,7 @@ pub(crate) async fn execute(work: Work, printer: &Printer) -> Result<Exit, Shell
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).envs(&work.env).process_group(0);
     // The command works on the lease, and does not speak for who leased it.
-    for name in TOKEN_VARIABLES {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_secret(name)) {
         command.env_remove(name);
     }
     // A group of its own may not read the terminal: the kernel would stop it (SIGTTIN) for ever.

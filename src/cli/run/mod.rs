@@ -9,6 +9,7 @@ pub(crate) mod env;
 mod here;
 mod input;
 mod land;
+pub(crate) mod login;
 pub(crate) mod place;
 pub(crate) mod signals;
 mod unsettled;
@@ -24,8 +25,10 @@ use crate::client::{Client, ClientError, LeaseGuard, LeaseStatus, Lost, Watched}
 use crate::pb;
 use clap::Args;
 use input::Input;
+use login::{Login, Renewal, SshFiles};
 use place::{Place, Printer, ProxyCommand, Work};
 use signals::{Signal, Signals};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -64,6 +67,9 @@ pub(crate) struct Common {
     /// Take it for the command's own if that check takes longer
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "2m", conflicts_with = "no_check")]
     check_for: Duration,
+    /// Give the command none of the variables with which GitHub Actions issues tokens; it never gets WHARFINGER_AUTH_*
+    #[arg(long)]
+    scrub_oidc: bool,
     /// Say nothing of the lease's life; errors only
     #[arg(long, short)]
     quiet: bool,
@@ -243,16 +249,13 @@ impl One<'_> {
         };
         let on = self.on.get_or_init(|| on_machine(&lease));
         ui.event(&format!("lease {} ACTIVE on {on}{}", lease.id, at_path(&lease)));
-        let place = match self.place {
-            Where::Here => Place::Here,
-            Where::There { identity, proxy, .. } => match Place::there(&lease, identity.as_deref(), *proxy) {
-                Ok(place) => place,
-                Err(failure) => {
-                    // Nothing was done there.
-                    self.release(guard, pb::Outcome::Ok, "the host was not used").await;
-                    return Err(failure);
-                }
-            },
+        let (place, _renewal) = match self.place_of(&lease).await {
+            Ok(place) => place,
+            Err(failure) => {
+                // Nothing was done there.
+                self.release(guard, pb::Outcome::Ok, "the host was not used").await;
+                return Err(failure);
+            }
         };
         let ended = self.execute(&place, &guard, &lease, heard).await;
         match ended {
@@ -296,6 +299,42 @@ impl One<'_> {
         }
     }
 
+    /// The place of the command, and what keeps its login valid.
+    async fn place_of(&self, lease: &pb::Lease) -> Result<(Place, Option<Renewal>), Failure> {
+        let Where::There { identity, proxy, .. } = self.place else { return Ok((Place::Here, None)) };
+        let identity = identity.as_deref();
+        let login = match lease.has_login() {
+            true => Some(Login::make(self.context, self.client, lease, identity).await?),
+            false => None,
+        };
+        let place = Place::there(lease, identity, *proxy, login.as_ref())?;
+        Ok((place, login.map(|login| login.keep(self.client, |_| ()))))
+    }
+
+    /// The files of a login for a command that runs here, named by its variables.
+    async fn files_of(
+        &self,
+        lease: &pb::Lease,
+        env: &mut BTreeMap<String, String>,
+    ) -> Result<Option<(SshFiles, Renewal)>, Failure> {
+        if !lease.has_login() {
+            return Ok(None);
+        }
+        let login = Login::make(self.context, self.client, lease, None).await?;
+        let files = SshFiles::for_a_while(&lease.id)?;
+        files.write_login(&login)?;
+        files.write("config", &files.host_block(&lease.id, &login.way, None, None))?;
+        for (variable, name) in [
+            (env::KeyFile::VARIABLE, "key"),
+            ("WHARFINGER_CERTIFICATE_FILE", "key-cert.pub"),
+            ("WHARFINGER_SSH_CONFIG", "config"),
+        ] {
+            env.insert(variable.into(), files.path(name).display().to_string());
+        }
+        let renewal = login.keep(self.client, files.certificate_writer());
+        Ok(Some((files, renewal)))
+    }
+
     /// Runs the command until it ends, or until it must end. What it left running is dead when this returns.
     async fn execute(&self, place: &Place, guard: &LeaseGuard, lease: &Arc<pb::Lease>, signals: &mut Signals) -> Ended {
         let server = &self.context.server;
@@ -314,6 +353,16 @@ impl One<'_> {
         };
         if let Some(file) = &key_file {
             env.insert(env::KeyFile::VARIABLE.into(), file.path());
+        }
+        let _files = match place {
+            Place::There { .. } => None,
+            Place::Here => match self.files_of(lease, &mut env).await {
+                Ok(files) => files,
+                Err(failure) => return Ended::Shell(ShellError::File(failure.message)),
+            },
+        };
+        if self.args.scrub_oidc {
+            env.extend(crate::cli::token_source::oidc_variables().map(|name| (name, String::new())));
         }
         env.extend(self.args.env.iter().cloned());
         let input = match self.place {
@@ -565,7 +614,7 @@ impl One<'_> {
     /// Whether the key that was refused is the one that came with the lease: then its pool is to be mended, not the caller.
     fn has_the_leases_key(&self, lease: &pb::Lease) -> bool {
         let named = matches!(self.place, Where::There { identity: Some(_), .. });
-        !named && lease.private_key().is_some()
+        lease.has_login() || !named && lease.private_key().is_some()
     }
 
     /// The host was lost under the command. The lease is kept until the server has decided, and the command runs elsewhere.

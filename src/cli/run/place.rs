@@ -1,6 +1,7 @@
 //! Where a command runs: on the leased host through a shell, or here.
 
 use super::here;
+use super::login::Login;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::text;
@@ -30,6 +31,8 @@ pub(crate) enum Place {
         shell: Arc<dyn Shell>,
         dir: Option<String>,
         fence: Option<Fence>,
+        /// Whether the host itself compares fence and token at each login, so that commands need not.
+        enters: bool,
         /// Whether the slot has limits of its own.
         limited: bool,
     },
@@ -75,7 +78,14 @@ impl std::fmt::Debug for Work {
 
 impl Place {
     /// The leased host, by what the lease says of it.
-    pub(crate) fn there(lease: &pb::Lease, identity: Option<&Path>, proxy: ProxyCommand) -> Result<Self, Failure> {
+    ///
+    /// `login`: how the holder logs in, for a lease that [`pb::Lease::has_login`].
+    pub(crate) fn there(
+        lease: &pb::Lease,
+        identity: Option<&Path>,
+        proxy: ProxyCommand,
+        login: Option<&Login>,
+    ) -> Result<Self, Failure> {
         let pairs = lease.access_pairs();
         let known = |key: &str| pairs.get(key).cloned().filter(|value| !value.is_empty());
         let dir = known(access::PATH);
@@ -84,7 +94,7 @@ impl Place {
                 same_machine(known(access::BOOT_ID).as_deref())?;
                 Arc::new(LocalShell)
             }
-            Some("ssh") => ssh(lease, &known, identity, proxy)?,
+            Some("ssh") => ssh(lease, &known, identity, proxy, login)?,
             Some(other) => {
                 return Err(Failure::new(Exit::Internal, format!("this version cannot run commands over {other:?}"))
                     .remedy(
@@ -101,7 +111,7 @@ impl Place {
         };
         let fence = known(access::FENCE).map(|path| Fence { path, token: lease.fencing_token });
         let limited = known(access::LIMITS).is_some();
-        Ok(Place::There { shell, dir, fence, limited })
+        Ok(Place::There { shell, dir, fence, enters: login.is_some(), limited })
     }
 
     /// Whether this end may be the fence's word that the slot is no longer ours. A command may use the same code.
@@ -120,12 +130,12 @@ impl Place {
     /// Runs it to its end. Dropping the future kills it, and [`Place::settle`] waits until it is dead.
     pub(crate) async fn execute(&self, work: Work, printer: &Printer) -> Result<wharfinger_adapter::Exit, ShellError> {
         match self {
-            Place::There { shell, dir, fence, .. } => {
+            Place::There { shell, dir, fence, enters, .. } => {
                 let Work { argv, env, input } = work;
                 let command = Command { argv, cwd: dir.clone(), env, input, ..Command::default() };
                 let command = match fence {
-                    Some(fence) => fence::guarded(command, &fence.path, fence.token),
-                    None => command,
+                    Some(fence) if !enters => fence::guarded(command, &fence.path, fence.token),
+                    Some(_) | None => command,
                 };
                 shell.stream(command, printer.sink()).await
             }
@@ -152,6 +162,7 @@ fn ssh(
     known: &dyn Fn(&str) -> Option<String>,
     identity: Option<&Path>,
     proxy: ProxyCommand,
+    login: Option<&Login>,
 ) -> Result<Arc<dyn Shell>, Failure> {
     let needed = |key: &str| {
         known(key).ok_or_else(|| {
@@ -167,15 +178,20 @@ fn ssh(
             .detail(format!("proxy_command: {command:?}"))
             .remedy("pass --allow-proxy-command if the network up to the server is trusted"));
     }
-    let key = match (identity, lease.private_key().map(String::from)) {
-        (Some(path), _) => KeySource::File(path.to_path_buf()),
-        (None, Some(text)) => KeySource::Text(text),
-        (None, None) => KeySource::File(own_key().ok_or_else(|| no_key(lease, &address))?),
+    let key = match (login, identity, lease.private_key().map(String::from)) {
+        (Some(login), _, _) => KeySource::Certified(Arc::clone(&login.credential)),
+        (None, Some(path), _) => KeySource::File(path.to_path_buf()),
+        (None, None, Some(text)) => KeySource::Text(text),
+        (None, None, None) => KeySource::File(own_key().ok_or_else(|| no_key(lease, &address))?),
+    };
+    let user = match login {
+        Some(login) => login.way.user.clone(),
+        None => needed(access::USER)?,
     };
     let target = Target {
         name: address.clone(),
         port: known(access::PORT).and_then(|port| port.parse().ok()).unwrap_or(22),
-        user: needed(access::USER)?,
+        user,
         key,
         host_key: needed(access::HOST_KEY)?,
         proxy_command,
@@ -190,7 +206,7 @@ pub(crate) fn refused(error: &ShellError) -> Failure {
 }
 
 /// The lease came without a key, and the user has none.
-fn no_key(lease: &pb::Lease, address: &str) -> Failure {
+pub(crate) fn no_key(lease: &pb::Lease, address: &str) -> Failure {
     let failure = Failure::new(Exit::Denied, format!("there is no key to log in to {address} with")).remedy(
         "name one with --identity KEYFILE, or keep one in ~/.ssh/id_ed25519; a pool of hosts with holder_key hands one to each holder",
     );
@@ -273,11 +289,11 @@ mod tests {
                 "not a usable private key",
             ),
         ] {
-            let failure = Place::there(&lease(access), None, ProxyCommand::Refuse).err().expect(says);
+            let failure = Place::there(&lease(access), None, ProxyCommand::Refuse, None).err().expect(says);
             assert_eq!(failure.exit, exit, "{}", failure.message);
             assert!(failure.message.contains(says), "{}", failure.message);
         }
-        assert!(Place::there(&lease(&[("transport", "local")]), None, ProxyCommand::Refuse).is_ok());
+        assert!(Place::there(&lease(&[("transport", "local")]), None, ProxyCommand::Refuse, None).is_ok());
     }
 
     #[test]
@@ -285,7 +301,7 @@ mod tests {
         let access = [("transport", "ssh"), ("address", "h"), ("user", "u"), ("host_key", "ssh-ed25519 A")];
         let with: Vec<_> =
             access.into_iter().chain([("proxy_command", "touch /tmp/x"), ("private_key", "x")]).collect();
-        let failure = |proxy| Place::there(&lease(&with), None, proxy).err().unwrap();
+        let failure = |proxy| Place::there(&lease(&with), None, proxy, None).err().unwrap();
         let refused = failure(ProxyCommand::Refuse);
         assert_eq!(refused.exit, Exit::Denied);
         assert!(refused.message.contains("by a command"), "{}", refused.message);
@@ -308,7 +324,7 @@ mod tests {
         let path = folder.path().join("fence.0");
         let text = path.to_str().unwrap();
         let ours = pb::Lease { fencing_token: 7, ..lease(&[("transport", "local"), ("fence", text)]) };
-        let place = Place::there(&ours, None, ProxyCommand::Refuse).ok().unwrap();
+        let place = Place::there(&ours, None, ProxyCommand::Refuse, None).ok().unwrap();
         let printer = Printer::start();
         let run = async |code: &str| {
             let argv = ["/bin/sh", "-c", code].map(String::from).into();
@@ -322,7 +338,7 @@ mod tests {
         }
         std::fs::write(&path, "7\n").unwrap();
         assert!(place.may_be_refused(&run("exit 113").await), "a command's own 113 is for the broker to tell");
-        let unfenced = Place::there(&lease(&[("transport", "local")]), None, ProxyCommand::Refuse).ok().unwrap();
+        let unfenced = Place::there(&lease(&[("transport", "local")]), None, ProxyCommand::Refuse, None).ok().unwrap();
         assert!(!unfenced.may_be_refused(&wharfinger_adapter::Exit::Code(113)));
     }
 }

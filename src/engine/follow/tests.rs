@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Role, WatchEvent};
+use crate::engine::{self, Adapters, EffectLimits, Engine, EngineConfig, Filter, Observed, Role, WatchEvent};
 use crate::store::MemoryStore;
 use wharfinger_core::{Caller, Input, Lease, LeaseId, LeaseRequest, LeaseState, Outcome, Reply, Scope, Selector};
 
@@ -31,6 +31,7 @@ fn config(store: &MemoryStore) -> EngineConfig {
         limits: limits(),
         adapters: Adapters::default(),
         effects: EffectLimits::default(),
+        observed: Observed::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::rpc::testing::{Broker, TestServer, broker, follower, leading};
 use crate::rpc::tests::wanted;
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -152,94 +153,47 @@ async fn a_leader_that_is_lost_with_a_call_is_told_and_the_call_can_be_repeated(
     assert_eq!(pair.leader.store.load_now().leases.len(), 2, "it was asked for once");
 }
 
-/// While nobody leads a call waits for a while, since nothing was done.
+/// A way to a port. Returns its address and the number of connections that it took.
+async fn way(to: std::net::SocketAddr) -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = taken.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (address, taken)
+}
+
+/// While no server leads a call waits for a while, since nothing was done.
 #[tokio::test]
-async fn a_call_waits_for_somebody_to_lead() {
+async fn a_call_waits_for_a_server_that_leads() {
     let mut pair = pair(RpcLimits::default()).await;
     let leadership = pair.follower.handle.leadership().clone();
-    leadership.follow(None);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refusing = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    // It waits until its deadline and no longer: without a leader, and with one that refuses connections.
+    for nobody in [None, Some(LeaderInfo { address: refusing.into(), forwarding_key: "".into() })] {
+        leadership.follow(nobody);
+        let mut short = tonic::Request::new(wanted("b"));
+        short.set_timeout(Duration::from_millis(200));
+        let status = pair.api.lease(short).await.unwrap_err();
+        assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+    }
+    // A server that follows itself.
+    let (itself, seen) = way(pair.server.address).await;
+    leadership.follow(Some(LeaderInfo { address: itself.into(), ..leading(&pair.server).unwrap() }));
     let mut api = pair.api.clone();
     let waits = tokio::spawn(async move { api.lease(wanted("a")).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    // One that is not there, and one that follows itself: nothing is done by either.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    leadership.follow(Some(LeaderInfo { address: nobody.into(), forwarding_key: "".into() }));
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    leadership.follow(leading(&pair.server));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    while seen.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert!(!waits.is_finished());
     leadership.follow(leading(&pair.leader.server));
     waits.await.unwrap().unwrap();
-    // With a deadline it is not kept longer than that.
-    leadership.follow(None);
-    let mut short = tonic::Request::new(wanted("b"));
-    short.set_timeout(Duration::from_millis(200));
-    assert!(pair.api.lease(short).await.is_err());
-}
-
-#[tokio::test]
-async fn what_is_left_of_a_deadline_is_read_as_grpc_writes_it() {
-    let read = |text: &str| left(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]));
-    assert_eq!(read("2S"), Some(Duration::from_secs(2)));
-    assert_eq!(read("1500m"), Some(Duration::from_millis(1500)));
-    assert_eq!(read("3H"), Some(Duration::from_secs(10_800)));
-    for wrong in ["", "S", "1", "123456789S", "-1S", "1x", "ä"] {
-        assert_eq!(HeaderValue::from_str(wrong).ok().and_then(|_| read(wrong)), None, "{wrong:?}");
-    }
-}
-
-/// The leader gets a fixed list of headers, whatever the client sent.
-#[test]
-fn no_header_of_the_client_goes_on_but_those_of_a_fixed_list() {
-    let identity = Identity {
-        tenant: "web".into(),
-        principal: "token:ci".into(),
-        roles: crate::auth::Roles::default(),
-        proof: crate::auth::Proof::Token("ci".into()),
-        expires: None,
-        peer: Some("10.0.0.9:1".into()),
-        via: None,
-    };
-    let kept = ["content-type", "te", "grpc-encoding", "grpc-accept-encoding", "user-agent", "traceparent"];
-    let left = [
-        "authorization",
-        "Authorization",
-        "authorization-bin",
-        "cookie",
-        "x-forwarded-for",
-        "x-forwarded-client-cert",
-        "wharfinger-tenant",
-        "wharfinger-caller",
-        "wharfinger-proof",
-        "wharfinger-identity",
-        "wharfinger-seal",
-        "wharfinger-passed",
-        "grpc-timeout",
-        "grpc-metadata-bin",
-        "host",
-    ];
-    let mut request = Request::post("/wharfinger.v1.LeaseService/Lease");
-    for name in kept.iter().chain(&left) {
-        request = request.header(*name, "of-the-client");
-    }
-    let (mut parts, ()) = request.body(()).unwrap().into_parts();
-    parts.extensions.insert(Arc::new(identity.clone()));
-    let leader = LeaderInfo { address: "http://a:1".into(), forwarding_key: "key".into() };
-    let message = Bytes::from_static(b"message");
-    let deadline = Some(Instant::now() + Duration::from_secs(5));
-    let call = dressed(&parts, &message, &leader, deadline).unwrap();
-    let headers = call.headers();
-    let mut names: Vec<&str> = headers.keys().map(|name| name.as_str()).collect();
-    names.sort_unstable();
-    let mut expected = [&kept[..], &[FORWARDED, IDENTITY, SEAL, TIMEOUT]].concat();
-    expected.sort_unstable();
-    assert_eq!(names, expected, "an old leader gets a proof for the local caller alone");
-    let ours = |name: &str| headers[name] != "of-the-client";
-    assert!([FORWARDED, IDENTITY, SEAL, TIMEOUT].into_iter().all(ours), "{headers:?}");
-    let told = Passed::decode(headers[IDENTITY].to_str().unwrap()).unwrap();
-    assert_eq!(told, Passed::from(&identity));
-    let seal = headers[SEAL].to_str().unwrap();
-    assert!(forward_auth::is_sealed("key", parts.uri.path(), headers[IDENTITY].to_str().unwrap(), b"message", seal));
 }

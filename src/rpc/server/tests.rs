@@ -1,8 +1,8 @@
 use super::*;
 use crate::auth::Identity;
 use crate::pb::lease_service_client::LeaseServiceClient;
-use crate::rpc::RpcLimits;
 use crate::rpc::testing::{TestServer, grant, start};
+use crate::rpc::{AnswerSources, RpcLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -194,4 +194,72 @@ async fn reflection_names_the_services() {
         let response = answer.into_inner().message().await.unwrap().unwrap().message_response.unwrap();
         assert!(matches!(response, MessageResponse::FileDescriptorResponse(_)), "{symbol}: {response:?}");
     }
+}
+
+/// The way in when all else is broken.
+#[cfg(feature = "cli")]
+#[tokio::test]
+async fn the_unix_socket_answers_while_the_certificate_of_the_port_has_expired() {
+    use crate::client::{Client, ClientOptions, ClientSettings};
+    use wharfinger_tls::{ServerSettings, ServerTls, pki::Authority};
+
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca");
+    let past = crate::clock::wall() - Duration::from_secs(7200);
+    let authority = Authority::init(&ca, "farm", past).unwrap();
+    let names = ["127.0.0.1".to_owned()];
+    for (valid, fits) in [(3600, false), (36_000, true)] {
+        let into = folder.path().join(valid.to_string());
+        std::fs::create_dir(&into).unwrap();
+        let pair = authority.server(&into, &names, None, Duration::from_secs(valid), past).unwrap();
+        let settings = ServerSettings { certificate: pair.certificate, key: pair.key, ..ServerSettings::default() };
+        let tls = ServerTls::load(settings, past + Duration::from_secs(60)).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("https://{}", listener.local_addr().unwrap());
+        let path = into.join("w.sock");
+        let unix = tokio::net::UnixListener::bind(&path).unwrap();
+        let port = Port::with_tls(listener, std::sync::Arc::new(tls)).with_unix(Some(unix));
+        let broker = crate::rpc::testing::broker(1, 1).await;
+        let stop = CancellationToken::new();
+        let sources = AnswerSources::default();
+        tokio::spawn(serve(port, broker.handle.clone(), RpcLimits::default(), sources, stop.clone()));
+        let tls = ClientSettings { ca: Some(ca.join("ca.pem")), ..ClientSettings::default() };
+        let options = ClientOptions { retry_for: Duration::ZERO, tls, ..ClientOptions::default() };
+        let by_port = Client::connect_lazy(&address, options.clone()).unwrap().server().await;
+        assert_eq!(by_port.is_ok(), fits, "{by_port:?}");
+        let socket = format!("unix://{}", path.display());
+        let by_socket = Client::connect_with(&socket, options).await.unwrap();
+        let lease = by_socket.lease(wanted()).await.unwrap().lease.unwrap();
+        assert_eq!(lease.principal, format!("unix:{}", rustix::process::geteuid().as_raw()));
+        stop.cancel();
+    }
+}
+
+/// A full port locks no operator out.
+#[tokio::test]
+async fn the_unix_socket_has_places_of_its_own_and_takes_nothing_but_http2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.sock");
+    let unix = tokio::net::UnixListener::bind(&path).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let port = Port::from(listener).with_unix(Some(unix));
+    let broker = crate::rpc::testing::broker(1, 1).await;
+    let limits = RpcLimits { max_connections: 1, preface_timeout: Duration::from_secs(1), ..RpcLimits::default() };
+    let stop = CancellationToken::new();
+    let sources = AnswerSources::default();
+    tokio::spawn(serve(port, broker.handle.clone(), limits, sources, stop.clone()));
+    let _only = TcpStream::connect(address).await.unwrap();
+    let mut refused = TcpStream::connect(address).await.unwrap();
+    let _ = refused.read_to_end(&mut Vec::new()).await;
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\nxxxxxxxxx"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", b"PRI", &[0x16; 24]] {
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        let mut told = Vec::new();
+        let _ = stream.read_to_end(&mut told).await;
+        assert!(told.is_empty(), "{told:?}");
+    }
+    let client = crate::client::Client::connect(&format!("unix://{}", path.display())).await.unwrap();
+    assert!(client.lease(wanted()).await.is_ok());
+    stop.cancel();
 }

@@ -30,7 +30,11 @@ fn framed(message: &impl Message) -> Vec<u8> {
 
 /// Sends a `List` with these headers, as a client that knows how servers forward calls.
 async fn send(to: &str, headers: &[(&str, &str)], body: Vec<u8>) -> String {
-    let mut channel = Endpoint::from_shared(to.to_owned()).unwrap().connect().await.unwrap();
+    send_by(Endpoint::from_shared(to.to_owned()).unwrap().connect().await.unwrap(), headers, body).await
+}
+
+/// The same by this connection.
+async fn send_by(mut channel: Channel, headers: &[(&str, &str)], body: Vec<u8>) -> String {
     let mut request = http::Request::post(PATH).header("content-type", "application/grpc").header("te", "trailers");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -95,4 +99,66 @@ async fn a_forwarded_call_is_believed_for_its_key_path_identity_time_and_message
     let unknown = ask(&[(FORWARDED, "2"), (IDENTITY, &other), (SEAL, &unknown)]).await;
     assert_eq!(unknown, "Unauthenticated TOKEN_UNKNOWN", "the leader looks the caller up itself");
     assert_eq!(ask(&[("authorization", token)]).await, "OK");
+}
+
+/// A seal alone makes no server: a key that leaked is worth nothing without the certificate of one.
+#[cfg(feature = "cli")]
+#[tokio::test]
+async fn between_servers_with_certificates_a_seal_counts_on_the_connection_of_a_server_alone() {
+    use crate::rpc::peers::{Peers, channel};
+    use crate::rpc::{Port, serve};
+    use wharfinger_tls::pki::Authority;
+    use wharfinger_tls::spiffe::Uri;
+    use wharfinger_tls::{ClientAuth, ClientSettings, ServerSettings, ServerTls};
+
+    let (world, bearers) = world(1, 4, &[AGENT]).await;
+    let (dir, now, hour) = (tempfile::tempdir().unwrap(), crate::clock::wall(), Duration::from_secs(3600));
+    let authority = Authority::init(&dir.path().join("ca"), "farm", now).unwrap();
+    let ca = dir.path().join("ca/ca.pem");
+    let name = |text: &str| Uri::parse(text).unwrap();
+    let own = authority.server(dir.path(), &["127.0.0.1".into()], Some(&name("spiffe://farm/server")), hour, now);
+    let own = own.unwrap();
+    let agent = authority.client(dir.path(), &name("spiffe://farm/agent"), hour, now).unwrap();
+    let settings = ServerSettings {
+        certificate: own.certificate.clone(),
+        key: own.key.clone(),
+        client_auth: ClientAuth::Optional,
+        client_ca: vec![ca.clone()],
+        ..ServerSettings::default()
+    };
+    let peers = |identity| {
+        let settings = ClientSettings { ca: Some(ca.clone()), identity, server_uri: None };
+        Peers::load(settings, vec![name("spiffe://farm/server")]).unwrap()
+    };
+    let pair = |written: &wharfinger_tls::pki::Written| Some((written.certificate.clone(), written.key.clone()));
+    let body = framed(&pb::ListRequest::default());
+    let identity = passed("agent").encode().unwrap();
+    let seal = forward_auth::seal(KEY, PATH, &identity, &body).unwrap();
+    let stop = CancellationToken::new();
+    // Without names of servers a seal is enough, as before.
+    for (known, agents, nobodys) in
+        [(true, "Unauthenticated NO_CREDENTIALS", "Unauthenticated NO_CREDENTIALS"), (false, "OK", "OK")]
+    {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = format!("https://{}", listener.local_addr().unwrap());
+        let tls = Arc::new(ServerTls::load(settings.clone(), now).unwrap());
+        let port = Port::with_tls(listener, tls).with_peers(known.then(|| peers(pair(&own))));
+        let sources = AnswerSources { trust: world.trust.clone(), ..AnswerSources::default() };
+        tokio::spawn(serve(port, world.handle.clone(), RpcLimits::default(), sources, stop.clone()));
+        for (shown, wanted) in [(pair(&own), "OK"), (pair(&agent), agents), (None, nobodys)] {
+            let by = peers(shown);
+            let channel = || channel(Some(&by), &there, |endpoint| endpoint).unwrap();
+            let sealed = [(FORWARDED, "2"), (IDENTITY, &*identity), (SEAL, &*seal)];
+            assert_eq!(send_by(channel(), &sealed, body.clone()).await, wanted, "{known} {by:?}");
+            // A server is believed no more than its seal says.
+            let unsealed = [(FORWARDED, "2"), (IDENTITY, &*identity)];
+            assert_eq!(send_by(channel(), &unsealed, body.clone()).await, "Unauthenticated NO_CREDENTIALS");
+            let token = bearers[0].0.clone().unwrap();
+            let own_call = [("authorization", token.to_str().unwrap())];
+            assert_eq!(send_by(channel(), &own_call, body.clone()).await, "OK", "a caller of its own");
+        }
+    }
+    let plain = channel(Some(&peers(None)), "http://127.0.0.1:1", |endpoint| endpoint);
+    assert!(plain.is_err(), "no call goes out in the clear");
+    stop.cancel();
 }

@@ -20,6 +20,9 @@ const MAY: &str = "PermissionDenied NOT_ALLOWED";
 /// The lease is in view, and another principal's.
 const NOT: &str = "PermissionDenied NOT_YOURS";
 
+/// Holders of the pool log in without certificates.
+const PLAIN: &str = "FailedPrecondition NO_CERTIFICATES";
+
 const AGENT: &[BuiltIn] = &[BuiltIn::Agent];
 
 /// Callers of a lease of `web`/`token:owner`. The first has no token.
@@ -67,11 +70,13 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-const TABLE: [Row; 32] = [
+const TABLE: [Row; 33] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
     ("LeaseService/Report", KEEPS),
+    // The pool of this world has a key for its holders: the caller's lease comes before that.
+    ("LeaseService/Login", [WHO, NO, NO, NO, PLAIN, MAY, MAY, NOT, MAY, MAY, MAY]),
     ("LeaseService/Watch", READS),
     ("LeaseService/Get", READS),
     ("LeaseService/List", SHARED),
@@ -138,6 +143,7 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
         })),
         "LeaseService/Renew" => done!(leases.renew(pb::RenewRequest { lease_id, ttl: None })),
         "LeaseService/Report" => done!(leases.report(pb::ReportRequest { lease_id, ..Default::default() })),
+        "LeaseService/Login" => done!(leases.login(pb::LoginRequest { lease_id, public_key: String::new() })),
         "LeaseService/Watch" => {
             let request = pb::WatchRequest { lease_ids: vec![lease_id], ..Default::default() };
             let mut stream = leases.watch(by.call(request)).await?.into_inner();

@@ -2,7 +2,6 @@
 
 use super::account::{Account, Cloud, Pools, skip};
 use serde_json::json;
-use std::time::Duration;
 use wharfinger::pb::LeaseState;
 
 const ONE_PLACE: Pools = Pools {
@@ -38,8 +37,8 @@ fn an_instance_that_ends_at_once_is_reported_with_its_reason_and_not_bought_agai
         let cloud = Cloud::start_in(account, pools);
         let lease = cloud.farm.ask("spot", "builder", false).id;
         explained(&cloud, &lease, &["LAUNCH_FAILED", &message, "kms:CreateGrant"]);
-        // The next attempt comes ten seconds later.
-        cloud.farm.throughout(Duration::from_secs(4), |farm| {
+        // The next attempt comes ten seconds later; EC2 is listed each half second.
+        cloud.throughout_lists(4, |farm| {
             assert_eq!(farm.get(&lease).state(), LeaseState::Queued);
             assert_eq!(cloud.account.machines().len(), 1);
         });

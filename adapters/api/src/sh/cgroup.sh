@@ -5,12 +5,16 @@
 # A controller that has a tree of its own (v1, hybrid hosts) has a group of the same name there. NAME is made of the fence's
 # path, so that two directories on one machine never share a group.
 #
+# Where this user may write none, the user's service manager (systemd) has a unit whose group is delegated to the user. The groups
+# of slots lie below it. A process of a login session may not move there by itself: the manager moves it.
+#
 # Expects: a fence: DIR/RESOURCE/.wharfinger/fence.SLOT of a host, DIR/RESOURCE/meta/fence of a working copy.
 # Sets:    variables that begin with cg_. $cg_count: how many processes `cg_end` signalled.
 # Exits:   3, by `cg_end`: processes outlive SIGKILL; 7, by `cg_end`: a group that was noted cannot be looked at.
-# Needs:   awk, cksum, find, grep, sleep; Linux for its /proc. Works under dash, bash and busybox.
+# Needs:   awk, cksum, find, grep, sleep; Linux for its /proc; for the groups of a service manager its systemctl, systemd-run and
+#          busctl. Works under dash, bash and busybox.
 # shellcheck shell=sh disable=SC2034
-cg_lines='' cg_newline='
+cg_lines='' cg_unit=wharfinger-slots.service cg_newline='
 '
 
 # Sets $cg_name for a fence, and $cg_note, the note beside it; fails where a path is none that a broker makes.
@@ -53,9 +57,50 @@ END
   case $cg_own/ in */../*) cg_own='' ;; esac
 }
 
-# Sets $cg_top: the group below which this user may make others, or fails with $cg_fault.
+# Asks the user's service manager: runs a program of systemd with its address.
+cg_manager() {
+  XDG_RUNTIME_DIR=$cg_runtime "$@" </dev/null 2>/dev/null
+}
+
+# Sets $cg_top to the delegated group of the service manager's unit, or fails with $cg_fault. "make": starts the unit if it is not
+# there. Its process is a sleep in a group below, since a group with processes hands no controllers down.
+cg_delegated() {
+  cg_runtime=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
+  if [ ! -S "$cg_runtime/systemd/private" ] || ! command -v busctl >/dev/null; then
+    cg_fault="$cg_fault, and has no service manager (loginctl enable-linger starts it; busctl asks it)"
+    return 1
+  fi
+  cg_waits=0
+  while :; do
+    cg_at=$(cg_manager systemctl --user show -p ControlGroup --value "$cg_unit")
+    # The number of a process, and not its group alone.
+    if [ -n "$cg_at" ] && grep -q '^[0-9]' "$cg_mount$cg_at/keep/cgroup.procs" 2>/dev/null; then
+      cg_top=$cg_mount$cg_at cg_scope=yes
+      return 0
+    fi
+    [ "${1-}" = make ] && [ $cg_waits -lt 30 ] || break
+    # shellcheck disable=SC2016 # For the shell of the unit. systemd would expand ${NAME} inside of a word.
+    [ $cg_waits -gt 0 ] || cg_manager systemd-run --user --quiet --collect --unit="$cg_unit" -p Delegate=yes -p OOMPolicy=continue \
+      -p TasksMax=infinity --description='Groups of the slots of leases' /bin/sh -c \
+      'at=$0$(sed -n s/^0:://p /proc/self/cgroup)/keep && mkdir "$at" && echo 0 >"$at/cgroup.procs" && exec sleep 2147483647' \
+      "$cg_mount" || :
+    cg_waits=$((cg_waits + 1))
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+  cg_fault="$cg_fault, and its service manager does not keep the unit $cg_unit"
+  return 1
+}
+
+# Has the service manager move a process into a group below that of its unit.
+cg_attach() {
+  cg_manager busctl --user call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager \
+    AttachProcessesToUnit ssau "$cg_unit" "${1#*/"$cg_unit"}" 1 "$2" >/dev/null
+}
+
+# Sets $cg_top: the group below which this user may make others, and $cg_scope: "yes" if it is the service manager's; or fails with
+# $cg_fault. "make", after the tree: has the manager start its unit.
 cg_topmost() {
-  cg_top=''
+  cg_top='' cg_scope=''
   cg_mounted "$1" || {
     cg_fault="no tree of control groups is mounted for ${1#tree}"
     [ "$1" != tree ] || cg_fault='cgroup v2 is not mounted'
@@ -74,24 +119,29 @@ cg_topmost() {
     case $cg_rest in */*) cg_rest=${cg_rest#*/} ;; *) cg_rest='' ;; esac
   done
   cg_fault="this user may make no control groups below $cg_mount"
-  return 1
+  [ "$1" = tree ] && cg_delegated "${2-}"
 }
 
 # Sets $cg_place, the directory of the groups of slots in the tree of cgroup v2, or fails with $cg_fault: a process is put there
 # for a try.
 cg_usable() {
   cg_place=''
-  cg_topmost tree || return 1
+  cg_topmost tree make || return 1
   cg_try=$cg_top/wharfinger/try.$$
   mkdir -p "$cg_try" 2>/dev/null || {
     cg_fault="no control group can be made below $cg_top"
     return 1
   }
-  if (echo 0 >"$cg_try/cgroup.procs" && exec grep -q '^populated 1$' "$cg_try/cgroup.events") 2>/dev/null; then
+  if [ -n "$cg_scope" ]; then
+    sleep 60 &
+    cg_pid=$!
+    if cg_attach "$cg_try" "$cg_pid" && grep -q '^populated 1$' "$cg_try/cgroup.events" 2>/dev/null; then cg_place=$cg_top/wharfinger; fi
+    kill -s KILL "$cg_pid" 2>/dev/null
+    wait "$cg_pid" 2>/dev/null
+  elif (echo 0 >"$cg_try/cgroup.procs" && exec grep -q '^populated 1$' "$cg_try/cgroup.events") 2>/dev/null; then
     cg_place=$cg_top/wharfinger
-  else
-    cg_fault="no process can be put into a control group below $cg_top"
   fi
+  [ -n "$cg_place" ] || cg_fault="no process can be put into a control group below $cg_top"
   rmdir "$cg_try" 2>/dev/null
   [ -n "$cg_place" ]
 }
@@ -100,7 +150,7 @@ cg_usable() {
 # of cgroup v2 each group on the way hands the controller down.
 cg_limitable() {
   cg_place=''
-  if cg_topmost tree && grep -qw "$1" "$cg_top/cgroup.controllers" 2>/dev/null && mkdir -p "$cg_top/wharfinger" 2>/dev/null; then
+  if cg_topmost tree make && grep -qw "$1" "$cg_top/cgroup.controllers" 2>/dev/null && mkdir -p "$cg_top/wharfinger" 2>/dev/null; then
     for cg_at in "$cg_top" "$cg_top/wharfinger"; do
       grep -qw "$1" "$cg_at/cgroup.subtree_control" 2>/dev/null || (echo "+$1" >"$cg_at/cgroup.subtree_control") 2>/dev/null
     done
@@ -159,16 +209,17 @@ cg_set() {
 # Arguments: the fence; the token; "yes" if there must be a group in the tree of cgroup v2, or "no"; the limits of memory, cpu and
 #            pids as in `cg_set`, each empty for none.
 # The note:  "token TOKEN", "must yes|no", "limit KIND VALUE BASE" (BASE: `cg_hits` at this time), and "KIND GROUP" for each group
-#            that a command has to enter: tree, memory, cpu, pids.
+#            that a command has to enter: tree (scope, where the service manager moves it there), memory, cpu, pids.
 cg_make() {
   cg_named "$1" || {
     cg_fault="$1 is no fence of a slot"
     return 1
   }
   cg_text="token $2${cg_newline}must $3$cg_newline" cg_tree=''
-  if cg_topmost tree && mkdir -p "$cg_top/wharfinger/$cg_name" 2>/dev/null; then
+  if cg_topmost tree make && mkdir -p "$cg_top/wharfinger/$cg_name" 2>/dev/null; then
     cg_tree=$cg_top/wharfinger/$cg_name
-    cg_text="${cg_text}tree $cg_tree$cg_newline"
+    if [ -n "$cg_scope" ]; then cg_kind=scope; else cg_kind=tree; fi
+    cg_text="$cg_text$cg_kind $cg_tree$cg_newline"
   elif [ "$3" = yes ]; then
     : "${cg_fault:="no control group can be made below $cg_top"}"
     return 1
@@ -203,7 +254,7 @@ cg_report() {
     case $cg_word:$cg_kind in limit:memory | limit:cpu | limit:pids) ;; *) continue ;; esac
     case $cg_value:$cg_base in *[!0-9:]* | :* | *: | ????????????????????????*) continue ;; esac
     cg_group=$(while read -r cg_word cg_at; do
-      case $cg_word in tree | "$cg_kind") printf '%s\n' "$cg_at" ;; esac
+      case $cg_word in tree | scope | "$cg_kind") printf '%s\n' "$cg_at" ;; esac
     done <"$1" | tail -n 1)
     printf '%s=%s %s\n' "$cg_kind" "$cg_value" "$(($(cg_hits "$cg_kind" "$cg_group") - cg_base))"
   done 2>/dev/null <"$1"
@@ -237,7 +288,7 @@ cg_groups() {
     while read -r cg_kind cg_at; do
       case $cg_kind:$cg_at in
       *:*/../*) continue ;;
-      tree:/*/wharfinger/"$cg_name" | memory:/*/wharfinger/"$cg_name" | cpu:/*/wharfinger/"$cg_name" | pids:/*/wharfinger/"$cg_name") ;;
+      tree:/*/wharfinger/"$cg_name" | scope:/*/wharfinger/"$cg_name" | memory:/*/wharfinger/"$cg_name" | cpu:/*/wharfinger/"$cg_name" | pids:/*/wharfinger/"$cg_name") ;;
       *) continue ;;
       esac
       cg_seen=''

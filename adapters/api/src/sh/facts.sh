@@ -3,7 +3,7 @@
 # Follows:   boot.sh, cgroup.sh
 # Arguments: the scratch directory, absolute; "yes" to make it, or "no"; the controllers that limits need (memory, cpu, pids),
 #            with blanks between.
-# Prints:    containment (cgroup or marks), containment_fault (why not cgroup), limits_fault (why a limit cannot be set), os, arch, cpus, user, git, proc (yes, hidden or no), free_kb, free_inodes, scratch (yes or no), fault (why the
+# Prints:    containment (cgroup, scope or marks), containment_fault (why marks), limits_fault (why a limit cannot be set), os, arch, cpus, user, git, proc (yes, hidden or no), free_kb, free_inodes, scratch (yes or no), fault (why the
 #            scratch directory cannot be used), exec_fault (why a program in it cannot be run), end. A value may have any text
 #            but a newline.
 # Exits:     0.
@@ -11,7 +11,8 @@
 scratch=$1 make=$2
 one_line() { tr '\n' ' '; }
 if cg_usable; then
-  echo 'containment=cgroup'
+  # shellcheck disable=SC2154
+  if [ -n "$cg_scope" ]; then echo 'containment=scope'; else echo 'containment=cgroup'; fi
 else
   # shellcheck disable=SC2154
   printf 'containment=marks\ncontainment_fault=%s\n' "$cg_fault"

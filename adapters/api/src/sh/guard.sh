@@ -10,8 +10,16 @@ shift 3
 note=${fence%/*}/cgroup${fence##*/fence} shut=
 if [ -f "$note" ] && [ ! -L "$note" ]; then
   while read -r kind group; do
-    case $kind in tree | memory | cpu | pids) ;; *) continue ;; esac
-    { echo 0 >"$group/cgroup.procs"; } 2>/dev/null || shut=$group
+    case $kind in
+    tree | memory | cpu | pids) { echo 0 >"$group/cgroup.procs"; } 2>/dev/null || shut=$group ;;
+    scope)
+      # The user's service manager moves us there; a command of a command is there already.
+      grep -q "^0::.*/wharfinger/${group##*/}\$" /proc/self/cgroup ||
+        XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$(id -u)} busctl --user call org.freedesktop.systemd1 /org/freedesktop/systemd1 \
+          org.freedesktop.systemd1.Manager AttachProcessesToUnit ssau wharfinger-slots.service "/wharfinger/${group##*/}" 1 $$ \
+          </dev/null >/dev/null 2>&1 || shut=$group
+      ;;
+    esac
   done 2>/dev/null <"$note"
 fi
 now=

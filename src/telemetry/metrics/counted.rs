@@ -1,0 +1,364 @@
+//! What is counted: committed batches, turns, commits and calls of adapters.
+
+use super::book::Book;
+use super::{Labels, long, short};
+use crate::clock::wall;
+use crate::engine::{CallReport, CommitResult, Observer};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+use wharfinger_core::{
+    Batch, Ended, Event, EventKind, Lease, LeaseState, Millis, Reason, Resource, ResourceState, Timestamp,
+};
+
+/// The pool of a request that goes by labels alone.
+const ANY: &str = "any";
+
+/// All counters and histograms of the engine.
+pub(super) struct Counted {
+    events: Family<Labels<2>, Counter>,
+    asked: Family<Labels<1>, Counter>,
+    granted: Family<Labels<1>, Counter>,
+    ended: Family<Labels<3>, Counter>,
+    broken: Family<Labels<2>, Counter>,
+    requeued: Family<Labels<1>, Counter>,
+    doubts: Family<Labels<2>, Counter>,
+    cleared: Family<Labels<1>, Counter>,
+    lost: Family<Labels<2>, Counter>,
+    findings: Family<Labels<2>, Counter>,
+    wait: Family<Labels<2>, Histogram>,
+    detection: Family<Labels<2>, Histogram>,
+    told: Family<Labels<1>, Histogram>,
+    warning: Family<Labels<1>, Histogram>,
+    turn: Histogram,
+    turn_inputs: Histogram,
+    commit: Histogram,
+    commits: Family<Labels<1>, Counter>,
+    recoveries: Counter,
+    calls: Family<Labels<3>, Counter>,
+    call_seconds: Family<Labels<2>, Histogram>,
+    calls_running: Family<Labels<1>, Gauge>,
+    calls_waiting: Family<Labels<1>, Gauge>,
+    reload_successful: Gauge,
+    reload_time: Gauge<f64, AtomicU64>,
+}
+
+impl Counted {
+    pub(super) fn registered(book: &mut Book) -> Self {
+        let told = || Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0]);
+        let wait = || Histogram::new([0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0]);
+        let detection = || Histogram::new([0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0]);
+        let warning = || Histogram::new([1.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0, 3600.0]);
+        let counted = Self {
+            events: Family::default(),
+            asked: Family::default(),
+            granted: Family::default(),
+            ended: Family::default(),
+            broken: Family::default(),
+            requeued: Family::default(),
+            doubts: Family::default(),
+            cleared: Family::default(),
+            lost: Family::default(),
+            findings: Family::default(),
+            wait: Family::new_with_constructor(wait),
+            detection: Family::new_with_constructor(detection),
+            told: Family::new_with_constructor(told),
+            warning: Family::new_with_constructor(warning),
+            turn: short(),
+            turn_inputs: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
+            commit: short(),
+            commits: Family::default(),
+            recoveries: Counter::default(),
+            calls: Family::default(),
+            call_seconds: Family::new_with_constructor(long),
+            calls_running: Family::default(),
+            calls_waiting: Family::default(),
+            reload_successful: Gauge::default(),
+            reload_time: Gauge::default(),
+        };
+        counted.reloaded(true);
+        book.add("events", "Entries of the audit trail, by kind", counted.events.clone());
+        book.add("leases_asked", "Leases that were asked for; pool \"any\": by labels alone", counted.asked.clone());
+        book.add("leases_granted", "Leases that became active", counted.granted.clone());
+        book.add(
+            "leases_ended",
+            "Leases that ended, by how, and by the outcome of those that were released",
+            counted.ended.clone(),
+        );
+        book.add(
+            "leases_broken",
+            "Leases that ended against the will of their holder, by the root of the causes",
+            counted.broken.clone(),
+        );
+        book.add(
+            "leases_requeued",
+            "Leases that went back to the queue: their resource could not serve them",
+            counted.requeued.clone(),
+        );
+        book.add("doubts", "Times that a resource fell into doubt, by the root of the causes", counted.doubts.clone());
+        book.add("doubts_cleared", "Doubts that a check cleared", counted.cleared.clone());
+        book.add("resources_lost", "Resources that ended by themselves, by the kind of evidence", counted.lost.clone());
+        book.add("findings", "Findings after a failure of work, by fault", counted.findings.clone());
+        book.add(
+            "lease_wait_seconds",
+            "From the request to its lease being active, or to its end while it waited",
+            counted.wait.clone(),
+        );
+        book.add(
+            "detection_seconds",
+            "From the first evidence against a resource that is lost to the decision",
+            counted.detection.clone(),
+        );
+        book.add("told_seconds", "From the arrival of evidence to its publication to the watches of holders, by what they hear; an upper bound", counted.told.clone());
+        book.add(
+            "warning_seconds",
+            "Time that an announced end leaves to the holder of a lease when it hears of it",
+            counted.warning.clone(),
+        );
+        book.add("turn_seconds", "Turns of the engine, with their commits", counted.turn.clone());
+        book.add("turn_inputs", "Inputs of one turn", counted.turn_inputs.clone());
+        book.add("commit_seconds", "Commits to the store", counted.commit.clone());
+        book.add("commits", "Commits to the store, by result", counted.commits.clone());
+        book.add(
+            "recoveries",
+            "Times that the engine threw its memory away and recovered from its store",
+            counted.recoveries.clone(),
+        );
+        book.add("adapter_calls", "Calls of adapters that ended, by result", counted.calls.clone());
+        book.add(
+            "adapter_call_seconds",
+            "Calls of adapters, from their begin to their end",
+            counted.call_seconds.clone(),
+        );
+        book.add("adapter_calls_running", "Calls of adapters under way", counted.calls_running.clone());
+        book.add(
+            "adapter_calls_waiting",
+            "Calls of adapters that wait for a permit of their pool",
+            counted.calls_waiting.clone(),
+        );
+        book.add(
+            "config_last_reload_successful",
+            "1 if the last reading of the configuration was taken over",
+            counted.reload_successful.clone(),
+        );
+        book.add(
+            "config_last_reload_success_timestamp_seconds",
+            "When a configuration was last taken over, in seconds since 1970",
+            counted.reload_time.clone(),
+        );
+        counted
+    }
+
+    pub(super) fn reloaded(&self, taken: bool) {
+        self.reload_successful.set(i64::from(taken));
+        if taken {
+            let now = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.reload_time.set(now.as_secs_f64());
+        }
+    }
+
+    /// Counts what an entry of the trail says, with the row that it is about.
+    fn event(&self, batch: &Batch, event: &Event) {
+        let pool = || event.pool.as_deref().unwrap_or("").to_string();
+        self.events.get_or_create_owned(&[("kind", event.kind.as_str().to_string()), ("pool", pool())]).inc();
+        let lease = || event.lease.and_then(|id| batch.leases.iter().find(|lease| lease.id == id));
+        let resource = || event.resource.and_then(|id| batch.resources.iter().find(|row| row.id == id));
+        match event.kind {
+            EventKind::LeaseActive => {
+                self.granted.get_or_create_owned(&[("pool", pool())]).inc();
+                if let Some(lease) = lease()
+                    && let LeaseState::Active { since, .. } = lease.state
+                {
+                    self.waited(&pool(), "active", since.since(lease.created_at));
+                }
+            }
+            EventKind::LeaseRequeued => {
+                self.requeued.get_or_create_owned(&[("pool", pool())]).inc();
+            }
+            EventKind::LeaseReleased
+            | EventKind::LeaseExpired
+            | EventKind::LeaseBroken
+            | EventKind::LeaseCancelled
+            | EventKind::LeaseFailed => {
+                if let Some(lease) = lease() {
+                    self.lease_ended(lease);
+                }
+            }
+            EventKind::LeaseFinding => {
+                if let Some(fault) = lease().and_then(|lease| fault_of(lease)) {
+                    self.findings.get_or_create_owned(&[("pool", pool()), ("fault", fault.to_string())]).inc();
+                }
+            }
+            EventKind::ResourceSuspect => {
+                let root = resource().and_then(|row| root_of(row)).map_or("unknown", |(reason, _)| reason.as_str());
+                self.doubts.get_or_create_owned(&[("pool", pool()), ("reason", root.to_string())]).inc();
+            }
+            EventKind::ResourceCleared => {
+                self.cleared.get_or_create_owned(&[("pool", pool())]).inc();
+            }
+            EventKind::ResourceDestroying => {
+                if let Some(row) = resource()
+                    && let Some((evidence, first)) = lost(row)
+                {
+                    let labels = || [("pool", pool()), ("evidence", evidence.to_string())];
+                    self.lost.get_or_create_owned(&labels()).inc();
+                    self.detection.get_or_create_owned(&labels()).observe(seconds(event.at.since(first)));
+                }
+            }
+            // Counted by kind alone.
+            _ => {}
+        }
+    }
+
+    fn waited(&self, pool: &str, result: &str, time: Millis) {
+        let labels = [("pool", pool.to_string()), ("result", result.to_string())];
+        self.wait.get_or_create_owned(&labels).observe(seconds(time));
+    }
+
+    fn lease_ended(&self, lease: &Lease) {
+        let LeaseState::Ended { how, at, .. } = &lease.state else { return };
+        let pool = lease.pool.as_deref().or(lease.spec.selector.pool.as_deref()).unwrap_or(ANY).to_string();
+        let outcome = match how {
+            Ended::Released { outcome, .. } => outcome.as_str().to_lowercase(),
+            Ended::Expired | Ended::Broken { .. } | Ended::Cancelled | Ended::Failed { .. } => String::new(),
+        };
+        let labels = [("pool", pool.clone()), ("how", how.as_str().to_lowercase()), ("outcome", outcome)];
+        self.ended.get_or_create_owned(&labels).inc();
+        match how {
+            Ended::Broken { cause, .. } => {
+                let root = cause.last().map_or("unknown", |link| link.reason.as_str());
+                self.broken.get_or_create_owned(&[("pool", pool), ("root", root.to_string())]).inc();
+            }
+            Ended::Cancelled | Ended::Failed { .. } => {
+                self.waited(&pool, &how.as_str().to_lowercase(), at.since(lease.created_at));
+            }
+            Ended::Released { .. } | Ended::Expired => {}
+        }
+    }
+
+    /// What holders hear by this batch, once for each lease.
+    fn holders_hear(&self, batch: &Batch, heard: Duration) {
+        for lease in &batch.leases {
+            let what = match &lease.state {
+                LeaseState::Ended { how: Ended::Broken { .. }, at, .. } if *at == batch.now => "broken",
+                LeaseState::Active { .. } if lease.doubt.is_some() => "doubt",
+                LeaseState::Active { .. } if lease.ends_at.is_some() => "end announced",
+                LeaseState::Queued
+                | LeaseState::Preparing { .. }
+                | LeaseState::Active { .. }
+                | LeaseState::Ended { .. } => continue,
+            };
+            self.told.get_or_create_owned(&[("what", what.replace(' ', "_"))]).observe(heard.as_secs_f64());
+            if what == "end announced"
+                && let Some(ends) = lease.ends_at
+            {
+                let pool = lease.pool.as_deref().unwrap_or_default().to_string();
+                self.warning.get_or_create_owned(&[("pool", pool)]).observe(seconds(ends.since(batch.now)));
+            }
+        }
+    }
+}
+
+impl Observer for Counted {
+    fn committed(&self, batch: &Batch, heard: Option<Duration>) {
+        // A row that is new in this batch has the revision of its request after the batch's base.
+        let new = batch.leases.iter().filter(|lease| lease.seq > batch.base.0 && lease.spec.child.is_none());
+        for lease in new {
+            let wanted = lease.spec.selector.pool.as_deref().unwrap_or(ANY);
+            self.asked.get_or_create_owned(&[("pool", wanted.to_string())]).inc();
+        }
+        for event in &batch.events {
+            self.event(batch, event);
+        }
+        if let Some(heard) = heard {
+            self.holders_hear(batch, heard);
+        }
+    }
+
+    fn turn(&self, inputs: usize, took: Duration) {
+        self.turn.observe(took.as_secs_f64());
+        self.turn_inputs.observe(inputs as f64);
+    }
+
+    fn commit(&self, result: CommitResult, took: Duration) {
+        let word = match result {
+            CommitResult::Ok => "ok",
+            CommitResult::NotCommitted => "not_committed",
+            CommitResult::InDoubt => "in_doubt",
+            CommitResult::Deposed => "deposed",
+        };
+        self.commits.get_or_create_owned(&[("result", word.to_string())]).inc();
+        self.commit.observe(took.as_secs_f64());
+    }
+
+    fn recovered(&self) {
+        self.recoveries.inc();
+    }
+
+    fn call_waits(&self, permit: &'static str, waits: bool) {
+        let count = self.calls_waiting.get_or_create_owned(&[("permit", permit.to_string())]);
+        let _ = if waits { count.inc() } else { count.dec() };
+    }
+
+    fn call_begins(&self, permit: &'static str) {
+        self.calls_running.get_or_create_owned(&[("permit", permit.to_string())]).inc();
+    }
+
+    fn call_ends(&self, call: &CallReport<'_>) {
+        self.calls_running.get_or_create_owned(&[("permit", call.permit.to_string())]).dec();
+        let (pool, work, result) = (call.pool.to_string(), call.work.to_string(), call.result.to_string());
+        self.call_seconds
+            .get_or_create_owned(&[("work", work.clone()), ("result", result.clone())])
+            .observe(call.took.as_secs_f64());
+        self.calls.get_or_create_owned(&[("pool", pool), ("work", work), ("result", result)]).inc();
+    }
+}
+
+/// Milliseconds in seconds; a time before its begin counts as zero.
+pub(super) fn seconds(time: Millis) -> f64 {
+    Duration::from_millis(u64::try_from(time.0).unwrap_or(0)).as_secs_f64()
+}
+
+fn fault_of(lease: &Lease) -> Option<&'static str> {
+    match &lease.state {
+        LeaseState::Ended { how: Ended::Released { finding, .. }, .. } => {
+            finding.as_ref().map(|finding| finding.fault.as_str())
+        }
+        LeaseState::Ended { .. } | LeaseState::Queued | LeaseState::Preparing { .. } | LeaseState::Active { .. } => {
+            None
+        }
+    }
+}
+
+/// The root of the causes of a resource's state, and when it was known.
+fn root_of(row: &Resource) -> Option<(Reason, Timestamp)> {
+    let cause = match &row.state {
+        ResourceState::Suspect { cause, .. }
+        | ResourceState::Repairing { cause, .. }
+        | ResourceState::Draining { cause, .. }
+        | ResourceState::Destroying { cause, .. }
+        | ResourceState::Orphaned { cause, .. }
+        | ResourceState::Gone { cause, .. } => cause,
+        ResourceState::Provisioning { .. } | ResourceState::Ready | ResourceState::Quarantined { .. } => return None,
+    };
+    cause.last().map(|link| (link.reason, link.at))
+}
+
+/// The kind of evidence by which a resource is lost, and when the first of it was known. `None`: the broker or an operator
+/// ended it. At the end of its batch a resource that has nothing to remove is gone already.
+fn lost(row: &Resource) -> Option<(&'static str, Timestamp)> {
+    let (ResourceState::Destroying { dead: true, cause, .. } | ResourceState::Gone { cause, .. }) = &row.state else {
+        return None;
+    };
+    let evidence = match cause.first()?.reason {
+        Reason::ResourceUnreachable => "silence",
+        Reason::ResourceGone => "proved",
+        Reason::ParentGone => "host",
+        Reason::ResourceMangled => "check",
+        _ => return None,
+    };
+    cause.last().map(|link| (evidence, link.at))
+}
