@@ -2,7 +2,7 @@
 mod support;
 
 use crate::auth::trust::{AuthError, Callers, CertificateGrant, Origin, Trust};
-use crate::auth::{BuiltIn, Identity, Passed, Proof, Roles};
+use crate::auth::{BuiltIn, Identity, Passed, Proof, Roles, Verb};
 use crate::clock::wall;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -120,7 +120,7 @@ async fn a_job_is_known_by_its_token_and_by_nothing_beside_it() {
     let token = world.token(&json!({}));
     let who = world.ask(at(NEAR), &token).unwrap();
     assert_eq!((&*who.tenant, &*who.principal), ("web", "jwt:ci/repository/1296269/run/777/1"));
-    assert_eq!((who.roles, who.peer.as_deref()), (Roles::of(&[BuiltIn::Agent]), Some(NEAR)));
+    assert_eq!((who.roles.clone(), who.peer.as_deref()), (Roles::of(&[BuiltIn::Agent]), Some(NEAR)));
     let left = who.expires.unwrap().duration_since(wall()).unwrap();
     assert!((Duration::from_secs(320)..=Duration::from_secs(331)).contains(&left), "{left:?}");
     // Another token of the same run is the same caller, whose leases it goes on with.
@@ -164,21 +164,25 @@ async fn a_call_that_goes_on_ends_with_its_token_and_with_its_grant() {
     let world = World::new().await;
     let who = world.ask(at(NEAR), &world.token(&json!({}))).unwrap();
     let soon = Identity { expires: Some(wall() + Duration::from_millis(30)), ..who.clone() };
-    assert_eq!(world.trust.ended(&soon).await, AuthError::Ended);
-    for issuers in [
-        vec![world.settings("web", &["reader"])],
-        vec![world.settings("other", &["agent"])],
-        vec![IssuerSettings { name: "else".into(), ..world.settings("web", &["agent"]) }],
-        vec![IssuerSettings { principal: Template::parse("{sub}").unwrap(), ..world.settings("web", &["agent"]) }],
-        Vec::new(),
+    assert_eq!(world.trust.ended(&soon, |roles: &Roles| roles.has(Verb::Lease)).await, AuthError::Ended);
+    let gone = AuthError::Revoked;
+    for (issuers, error) in [
+        (vec![world.settings("web", &["reader"])], AuthError::NoLongerAllowed),
+        (vec![world.settings("other", &["agent"])], gone.clone()),
+        (vec![IssuerSettings { name: "else".into(), ..world.settings("web", &["agent"]) }], gone.clone()),
+        (
+            vec![IssuerSettings { principal: Template::parse("{sub}").unwrap(), ..world.settings("web", &["agent"]) }],
+            gone.clone(),
+        ),
+        (Vec::new(), gone),
     ] {
         world.set(vec![world.settings("web", &["agent"])]);
-        let mut ended = Box::pin(world.trust.ended(&who));
+        let mut ended = Box::pin(world.trust.ended(&who, |roles: &Roles| roles.has(Verb::Lease)));
         // A change that does not concern it.
         world.set(vec![IssuerSettings { max_lifetime: Duration::from_secs(600), ..world.settings("web", &["agent"]) }]);
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "it stands");
         world.set(issuers);
-        assert_eq!(ended.await, AuthError::Revoked);
+        assert_eq!(ended.await, error);
     }
 }
 
@@ -195,7 +199,7 @@ async fn a_server_that_leads_grants_by_its_own_configuration() {
     assert_eq!(vouched(&passed), Err(AuthError::NoCredentials), "it knows no callers");
     leader.set(callers(vec![world.settings("deploy", &["lead", "agent"])])).unwrap();
     let there = vouched(&passed).unwrap();
-    assert_eq!((&*there.tenant, there.roles), ("deploy", Roles::of(&[BuiltIn::Lead, BuiltIn::Agent])));
+    assert_eq!((&*there.tenant, there.roles.clone()), ("deploy", Roles::of(&[BuiltIn::Lead, BuiltIn::Agent])));
     assert_eq!((&there.principal, &there.proof, there.via.as_deref()), (&who.principal, &who.proof, Some(FAR)));
     // Another principal than the claims make, and a call that took too long.
     let other = Passed { principal: "jwt:ci/repository/1/run/1/1".into(), ..passed.clone() };

@@ -203,7 +203,10 @@ fn a_user_of_this_machine_is_known_by_the_kernel_and_others_are_not() {
     let none = HeaderMap::new();
     let everyone = Trust::everyone();
     let who = everyone.identify(user(1000, 100), &none).unwrap();
-    assert_eq!((&*who.tenant, &*who.principal, who.roles), ("default", "unix:1000", Roles::of(&[BuiltIn::Admin])));
+    assert_eq!(
+        (&*who.tenant, &*who.principal, who.roles.clone()),
+        ("default", "unix:1000", Roles::of(&[BuiltIn::Admin]))
+    );
     assert_eq!((who.peer.as_deref(), &who.proof), (Some("unix:pid=7"), &Proof::Unix { uid: 1000, gid: 100 }));
     // A user of another namespace has no name of its own.
     assert_eq!(&*everyone.identify(user(OVERFLOW, 100), &none).unwrap().principal, "anonymous");
