@@ -237,8 +237,12 @@ impl World {
             avoid: Vec::new(),
             total: None,
         };
-        // A request that its tenant may never have is refused, and nothing is looked at.
-        let Some(leases) = self.step(Input::Lease(request)) else { return Ok(()) };
+        let Some(leases) = self.step(Input::Lease(request)) else {
+            // A request that its tenant may never have is refused. Then nothing is looked at, unless a time has come.
+            let active =
+                |id: &LeaseId| matches!(self.core.lease(*id).map(|row| &row.state), Some(LeaseState::Active { .. }));
+            return if self.waiting.iter().any(|asked| active(&asked.leases[0])) { self.compare() } else { Ok(()) };
+        };
         let (size, since) = (u64::from(size), self.now.0);
         self.waiting.push(Asked { tenant, priority, size, since, leases });
         self.compare()
@@ -350,8 +354,8 @@ fn busy(world: &mut World, chance: &mut Chance, sizes: &[u32], turns: usize) -> 
         let before = world.grants.len();
         let n = chance.below(world.held.len() as u64) as usize;
         world.end(n).unwrap();
-        for id in world.grants[before..].to_vec() {
-            let asked = world.held.iter().find(|asked| asked.leases[0] == id).unwrap();
+        for id in &world.grants[before..] {
+            let asked = world.held.iter().find(|asked| asked.leases[0] == *id).unwrap();
             grants[asked.tenant] += asked.size;
         }
     }

@@ -406,6 +406,8 @@ impl Oracle {
                 && single(other)
                 && stood(other)
                 && other.spec.selector == row.spec.selector
+                // Between tenants shares decide.
+                && other.spec.tenant == row.spec.tenant
                 && place(other) < place(row)
                 // Those have wishes of their own, which others need not wait for.
                 && !other.avoid.iter().any(avoids)

@@ -183,9 +183,7 @@ impl Core {
         if first.is_none() || !tenants.all(|tenant| tenant == first) {
             return false;
         }
-        let mut half = row.evidence;
-        (half.run.bad, half.confirmed.bad) = (half.run.bad / 2, half.confirmed.bad / 2);
-        !half.convicts(&pool.record, pool.config.doubt.false_alarm, |rates| rates.judged)
+        !row.evidence.convicts_by_part(2, &pool.record, pool.config.doubt.false_alarm, |rates| rates.judged)
     }
 
     /// Whether the failures on a resource are improbable beside those of the others, by the rates of this kind.

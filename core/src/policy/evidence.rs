@@ -174,10 +174,24 @@ impl Evidence {
     /// Whether the failures are improbable, by the rates that `choose` picks: at most one false alarm in this many uses of
     /// a healthy resource.
     pub(crate) fn convicts(&self, record: &Record, false_alarm: u32, choose: impl Fn(Rates) -> u64) -> bool {
+        self.convicts_by_part(1, record, false_alarm, choose)
+    }
+
+    /// The same, if only one in `divisor` of the failures counts.
+    pub(crate) fn convicts_by_part(
+        &self,
+        divisor: u64,
+        record: &Record,
+        false_alarm: u32,
+        choose: impl Fn(Rates) -> u64,
+    ) -> bool {
         // Two tests run side by side, so each may err half as often.
         let limit = log2(u64::from(false_alarm) * 2 * ONE);
         let (all, confirmed) = self.rates(record);
-        let strong = |run: &Run, rates| run.bad >= FEWEST && run.score(choose(rates)) >= limit;
+        let strong = |run: &Run, rates| {
+            let part = Run { bad: run.bad / divisor, ..*run };
+            part.bad >= FEWEST && part.score(choose(rates)) >= limit
+        };
         false_alarm > 0 && (strong(&self.run, all) || strong(&self.confirmed, confirmed))
     }
 }

@@ -95,10 +95,10 @@ impl Core {
     /// queue. Returns the leases that waited with it.
     pub(crate) fn unindex_lease(&mut self, row: &Lease) -> Vec<LeaseId> {
         self.by_revision.remove(&row.revision);
-        if let Some(assignment) = row.assignment() {
-            if self.give_slot_back(assignment.resource, assignment.slot, row.id) {
-                self.count_held(row, assignment.resource, false);
-            }
+        if let Some(assignment) = row.assignment()
+            && self.give_slot_back(assignment.resource, assignment.slot, row.id)
+        {
+            self.count_held(row, assignment.resource, false);
         }
         self.queue.remove(row.id).map(|waiter| waiter.leases).unwrap_or_default()
     }
