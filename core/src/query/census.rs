@@ -125,16 +125,11 @@ impl Core {
         found
     }
 
-    /// The longest wait in a class. Within a priority the first has waited longest.
+    /// The longest wait in a class. In a lane the first has waited longest.
     fn oldest(&self, class: &Class, now: Timestamp) -> Millis {
-        let mut oldest = Millis(0);
-        let mut from = class.waiters.iter().next();
-        while let Some((place, waiter)) = from {
-            let since = waiter.leases.first().and_then(|id| self.lease(*id)).map(|lease| lease.created_at);
-            oldest = oldest.max(since.map_or(Millis(0), |since| now.since(since)));
-            from = class.waiters.range((place.0, u64::MAX)..).find(|(next, _)| next.0 != place.0);
-        }
-        oldest
+        let firsts = class.lanes.values().filter_map(|lane| lane.first_key_value()).map(|(_, waiter)| waiter);
+        let leases = firsts.filter_map(|waiter| waiter.leases.first()).filter_map(|id| self.lease(*id));
+        leases.map(|lease| now.since(lease.created_at)).max().unwrap_or(Millis(0))
     }
 }
 
