@@ -405,7 +405,7 @@ fn keys_that_are_not_safe_are_left_out() {
         let found = jwks(&[bad.clone(), good.clone()]).unwrap();
         assert_eq!((found.len(), found.left_out().len()), (1, 1), "{bad}");
         assert!(found.left_out()[0].contains(says), "{bad}: {:?}", found.left_out());
-        let KeySetError::Empty(why) = jwks(&[bad.clone()]).unwrap_err() else { panic!("{bad}") };
+        let KeySetError::Empty(why) = jwks(std::slice::from_ref(&bad)).unwrap_err() else { panic!("{bad}") };
         assert!(why[0].contains(says));
         // What was left out verifies nothing, and the other key does.
         let unknown = settings().verify_with(&RSA.token(&claims()), &found, SystemTime::now());
