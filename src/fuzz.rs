@@ -1,7 +1,7 @@
 //! Parsers that strangers feed, each as a function of bytes that panics on a fault. `fuzz/` runs them with inputs of its own
 //! making, and the tests here with the inputs that it kept.
 
-use crate::auth::{AuthError, NewToken, Passed, Role, Roles, Trust, UnixPeer};
+use crate::auth::{AuthError, BuiltIn, NewToken, Passed, Roles, Trust, UnixPeer};
 use crate::config::ConfigError;
 use crate::pb;
 use crate::rpc::fuzz::{first_bytes, take_call};
@@ -16,7 +16,7 @@ pub fn bearer(data: &[u8]) {
     static KNOWN: OnceLock<(Trust, String)> = OnceLock::new();
     let (trust, text) = KNOWN.get_or_init(|| {
         let new = NewToken::make("fuzz").unwrap_or_else(|error| panic!("{error}"));
-        let roles = Roles::of(&[Role::Agent]);
+        let roles = Roles::of(&[BuiltIn::Agent]);
         let known = crate::auth::StaticToken {
             id: "fuzz".into(),
             sha256: vec![new.sha256],

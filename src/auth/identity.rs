@@ -60,7 +60,9 @@ impl Proof {
     fn forwarded(&self) -> String {
         match self {
             Proof::Jwt { claims, .. } => format!("{}?{}", self.text(), claims.encode()),
-            Proof::None | Proof::Local | Proof::Token(_) | Proof::Certificate(_) | Proof::Unix { .. } => self.text(),
+            Proof::None | Proof::Local | Proof::Token(_) | Proof::Certificate { .. } | Proof::Unix { .. } => {
+                self.text()
+            }
         }
     }
 

@@ -97,7 +97,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         if self.0.stop.is_cancelled() {
             return Err(RpcError::Stopping.into());
         }
-        let place = (self.0.watches.enter_stay("watches")?, self.0.sources.quotas.stay(&identity.caller().tenant)?);
+        let place = (self.0.watches.enter_stay("watches")?, self.0.sources.quotas.stay(&identity.tenant)?);
         let (out, stream) = mpsc::channel(watch::CHANNEL);
         let (source, stop) = (self.0.clone(), self.0.stop.clone());
         self.0.tasks.spawn(async move {
