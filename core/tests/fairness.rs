@@ -63,7 +63,7 @@ struct World {
 fn caller(tenant: usize) -> Caller {
     let (tenant, principal): (Arc<str>, Arc<str>) = (Arc::from(NAMES[tenant]), Arc::from("ci"));
     let own = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
-    Caller { tenant, principal, sees: own.clone(), ends: own }
+    Caller { tenant, principal, sees: own.clone(), ends: own, proved: None }
 }
 
 impl World {
@@ -477,6 +477,7 @@ fn a_thousand_tenants_with_a_hundred_classes() {
             holder: Arc::from("ci"),
             claims: vec![Claim {
                 selector: Arc::new(Selector {
+                    among: wharfinger_core::Pools::All,
                     pool: Some(Arc::from("hosts")),
                     labels: [(Arc::from(format!("k{class}")), Arc::from("v"))].into(),
                 }),

@@ -26,7 +26,11 @@ fn requests_by_labels_count_where_the_labels_are_and_what_can_never_be_met_is_co
     let mut big = made_at_will("big", 1);
     big.labels = Labels::from([(Arc::from("size"), Arc::from("big"))]);
     let mut world = World::new(vec![big.clone(), made_at_will("small", 1)]);
-    let by = |size: &str| Selector { pool: None, labels: Labels::from([(Arc::from("size"), Arc::from(size))]) };
+    let by = |size: &str| Selector {
+        pool: None,
+        among: wharfinger_core::Pools::All,
+        labels: Labels::from([(Arc::from("size"), Arc::from(size))]),
+    };
     world.ask(crate::world::want_by(by("big"), 1));
     let counts = |world: &World| {
         let census = world.core.census(world.now);

@@ -7,7 +7,7 @@ use wharfinger_core::{Caller, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig
 pub(crate) fn of(tenant: &str) -> Caller {
     let (tenant, principal): (Arc<str>, Arc<str>) = (Arc::from(tenant), Arc::from("ci"));
     let own = Scope::Own { tenant: tenant.clone(), principal: principal.clone() };
-    Caller { tenant, principal, sees: own.clone(), ends: own }
+    Caller { tenant, principal, sees: own.clone(), ends: own, proved: None }
 }
 
 pub(crate) fn by(tenant: &str, request: LeaseRequest) -> LeaseRequest {
