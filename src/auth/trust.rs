@@ -139,6 +139,7 @@ impl From<Option<SocketAddr>> for Origin {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 enum Known {
     /// No callers are configured: there is one tenant, and everyone who reaches the port is an administrator of it.
     #[default]

@@ -57,8 +57,7 @@ pub(crate) async fn wait(
     mut loaded: Loaded,
     cluster: &Cluster,
     listener: Bound,
-    sources: AnswerSources,
-    metrics: &Metrics,
+    (sources, metrics): (AnswerSources, &Metrics),
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {
     let StoreConfig::Postgres(settings) = loaded.store.clone() else {

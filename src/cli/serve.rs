@@ -60,8 +60,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
                 loaded,
                 &cluster,
                 sockets,
-                parts.sources(),
-                &parts.metrics,
+                (parts.sources(), &parts.metrics),
                 &mut signals,
             )
             .await?

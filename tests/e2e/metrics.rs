@@ -10,10 +10,10 @@ use wharfinger_testkit::{Need, need};
 
 const POOL: &str = "[[pool]]\nname = \"hosts\"\nadapter = \"local\"\nslots = 2\nmin_ready = 1\n[pool.local]\nroot = \"{folder}/hosts\"\n";
 
-/// Where `./test.sh` has unpacked Prometheus, or `None` if the test is to be skipped.
+/// Where `./test.sh` has unpacked Prometheus.
 fn programs() -> Option<PathBuf> {
     let folder = std::env::var_os("WHARFINGER_PROMETHEUS").map(PathBuf::from);
-    need(Need::Prometheus, folder.filter(|folder| folder.join("promtool").exists()))
+    folder.filter(|folder| folder.join("promtool").exists())
 }
 
 /// The status and the body of an answer.
@@ -113,7 +113,7 @@ fn a_refused_configuration_is_seen_until_it_is_mended() {
 
 #[test]
 fn promtool_finds_no_fault_in_the_exposition_and_the_rules() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = need(Need::Prometheus, programs()) else { return };
     let (server, port) = server();
     server.wait_for_state("hosts", "READY", 1);
     let _ = server.cli(&["run", "-q", "--pool", "hosts", "--", "true"]);
@@ -206,7 +206,7 @@ impl Drop for Prometheus {
 
 #[test]
 fn a_prometheus_sees_leases_and_that_no_server_leads_any_more() {
-    let Some(programs) = programs() else { return };
+    let Some(programs) = need(Need::Prometheus, programs()) else { return };
     let (mut server, port) = server();
     let folder = tempfile::tempdir().unwrap();
     let prometheus = Prometheus::start(&programs, folder.path(), &[port]);

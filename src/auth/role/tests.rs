@@ -175,7 +175,7 @@ fn a_selector_without_a_pool_gets_the_pools_of_the_rules_that_allow_all_of_it() 
     assert_eq!((&*refusal.field, refusal.limit), ("selector.pool", false));
     assert!(refusal.message.contains("windows; rule 1 of role \"ci\" allows linux-*"), "{}", refusal.message);
     assert!(ask("nowhere").of(&roles).is_ok());
-    let none = roles.iter().cloned().filter(|role| &*role.name == "none").collect::<Roles>();
+    let none = roles.iter().filter(|role| &*role.name == "none").cloned().collect::<Roles>();
     assert_eq!(ask("linux-1").of(&none).unwrap_err().message, "no role of the caller has the verb lease");
 }
 

@@ -197,3 +197,68 @@ async fn a_call_waits_for_a_server_that_leads() {
     leadership.follow(leading(&pair.leader.server));
     waits.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn what_is_left_of_a_deadline_is_read_as_grpc_writes_it() {
+    let read = |text: &str| left(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]));
+    assert_eq!(read("2S"), Some(Duration::from_secs(2)));
+    assert_eq!(read("1500m"), Some(Duration::from_millis(1500)));
+    assert_eq!(read("3H"), Some(Duration::from_secs(10_800)));
+    for wrong in ["", "S", "1", "123456789S", "-1S", "1x", "ä"] {
+        assert_eq!(HeaderValue::from_str(wrong).ok().and_then(|_| read(wrong)), None, "{wrong:?}");
+    }
+}
+
+/// The leader gets a fixed list of headers, whatever the client sent.
+#[test]
+fn no_header_of_the_client_goes_on_but_those_of_a_fixed_list() {
+    let identity = Identity {
+        tenant: "web".into(),
+        principal: "token:ci".into(),
+        roles: crate::auth::Roles::default(),
+        proof: crate::auth::Proof::Token("ci".into()),
+        expires: None,
+        peer: Some("10.0.0.9:1".into()),
+        via: None,
+    };
+    let kept = ["content-type", "te", "grpc-encoding", "grpc-accept-encoding", "user-agent", "traceparent"];
+    let left = [
+        "authorization",
+        "Authorization",
+        "authorization-bin",
+        "cookie",
+        "x-forwarded-for",
+        "x-forwarded-client-cert",
+        "wharfinger-tenant",
+        "wharfinger-caller",
+        "wharfinger-proof",
+        "wharfinger-identity",
+        "wharfinger-seal",
+        "wharfinger-passed",
+        "grpc-timeout",
+        "grpc-metadata-bin",
+        "host",
+    ];
+    let mut request = Request::post("/wharfinger.v1.LeaseService/Lease");
+    for name in kept.iter().chain(&left) {
+        request = request.header(*name, "of-the-client");
+    }
+    let (mut parts, ()) = request.body(()).unwrap().into_parts();
+    parts.extensions.insert(Arc::new(identity.clone()));
+    let leader = LeaderInfo { address: "http://a:1".into(), forwarding_key: "key".into() };
+    let message = Bytes::from_static(b"message");
+    let deadline = Some(Instant::now() + Duration::from_secs(5));
+    let call = dressed(&parts, &message, &leader, deadline).unwrap();
+    let headers = call.headers();
+    let mut names: Vec<&str> = headers.keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    let mut expected = [&kept[..], &[FORWARDED, IDENTITY, SEAL, TIMEOUT]].concat();
+    expected.sort_unstable();
+    assert_eq!(names, expected, "an old leader gets a proof for the local caller alone");
+    let ours = |name: &str| headers[name] != "of-the-client";
+    assert!([FORWARDED, IDENTITY, SEAL, TIMEOUT].into_iter().all(ours), "{headers:?}");
+    let told = Passed::decode(headers[IDENTITY].to_str().unwrap()).unwrap();
+    assert_eq!(told, Passed::from(&identity));
+    let seal = headers[SEAL].to_str().unwrap();
+    assert!(forward_auth::is_sealed("key", parts.uri.path(), headers[IDENTITY].to_str().unwrap(), b"message", seal));
+}

@@ -2,4 +2,4 @@
 
 ALTER TABLE events ADD COLUMN caller TEXT; -- {"tenant": …, "proof": …, "peer": …, "via": …, "roles": …, "method": …}
 
-PRAGMA user_version = 8;
+PRAGMA user_version = 9;
