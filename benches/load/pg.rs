@@ -51,7 +51,7 @@ pub(crate) async fn scale(shape: Shape, plan: Plan) {
     let missed = changes_after(&*store, core.revision()).await.expect("nothing is missed");
     assert_eq!(missed.revision, core.revision(), "nobody else writes");
     let followed = Some(core.snapshot());
-    let taken = Cycle::take_over(store.clone(), epoch, followed, (pools, Limits::default()), now).await;
+    let taken = Cycle::take_over(store.clone(), epoch, followed, (pools.into(), Limits::default()), now).await;
     println!(
         "PostgreSQL, {shape}: take-over by a server that followed, to its first commit: {:.1} s",
         begun.elapsed().as_secs_f64()
