@@ -207,7 +207,7 @@ part_fuzz() {
 part_e2e() { tests --workspace --test e2e; }
 
 # What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
-# gpg-agent: a process that its user cannot read. busybox: another /bin/sh. faketime: a host whose clock is wild. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
+# gpg-agent: a process that its user cannot read. rsync, sudo: logins of holders. busybox: another /bin/sh. faketime: a host whose clock is wild. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
 install_for() {
   [ "$1" = lint ] || need_packages gcc:gcc || return 1
   [ "$1" = lint ] || need_nextest || return 1
@@ -215,7 +215,7 @@ install_for() {
   ssh | copies | ec2 | e2e) need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft iproute2:ip || return 1 ;;
   esac
   case $1 in local | copies) need_packages busybox:busybox || return 1 ;; esac
-  [ "$1" != ssh ] || need_packages gpg-agent:gpg-agent || return 1
+  [ "$1" != ssh ] || need_packages gpg-agent:gpg-agent rsync:rsync sudo:sudo || return 1
   case $1 in copies | e2e) need_packages git-lfs:git-lfs openssl:openssl || return 1 ;; esac
   case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
   [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1
