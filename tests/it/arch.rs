@@ -47,6 +47,9 @@ fn each_layer_names_only_what_it_may() {
     never_names("src/rpc", "sqlx");
     never_names("src/engine", "tonic");
     never_names("src/engine", "sqlx");
+    never_names("src/engine", "prometheus_client");
+    never_names("src/http", "sqlx");
+    never_names("src/http", "tonic");
     never_names("client/src", "wharfinger_core");
     // Random numbers come from `client/src/random.rs`.
     never_names("src", "RandomState");
