@@ -30,6 +30,8 @@ pub(crate) struct Facts<'a> {
 
 #[derive(Default)]
 pub(crate) struct Oracle {
+    /// Whether the holders are of several tenants.
+    pub(crate) several_tenants: bool,
     pub(crate) leases: BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: BTreeMap<ResourceId, Arc<Resource>>,
     revision: Revision,
@@ -169,7 +171,8 @@ impl Oracle {
         if !one_by_one {
             return Ok(());
         }
-        let look = Look { leases: &self.leases, resources: &self.resources, pools };
+        let several_tenants = self.several_tenants;
+        let look = Look { leases: &self.leases, resources: &self.resources, pools, several_tenants };
         look.check(&changes)
     }
 

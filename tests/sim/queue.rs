@@ -31,6 +31,8 @@ pub(crate) struct Look<'a> {
     pub(crate) leases: &'a BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: &'a BTreeMap<ResourceId, Arc<Resource>>,
     pub(crate) pools: &'a [PoolView],
+    /// Whether the holders are of several tenants: a request that is refused at once counts for the order, too.
+    pub(crate) several_tenants: bool,
 }
 
 /// One slot that a claim may be matched to.
@@ -253,19 +255,11 @@ impl<'a> Look<'a> {
         self.buys_what_is_missing(&waiters, changes)?;
         let free = self.free();
         // Between tenants shares decide: core/tests/fairness.rs has an oracle for them.
-        if free.iter().any(|slot| self.is_uncertain(slot)) || self.several_tenants(&waiters, changes) {
+        if self.several_tenants || free.iter().any(|slot| self.is_uncertain(slot)) {
             return Ok(());
         }
         self.no_one_waits_beside_his_slots(&waiters, &free)?;
         self.kept_for_the_older(&waiters, free, changes)
-    }
-
-    /// Whether requests of several tenants wait or were granted.
-    fn several_tenants(&self, waiters: &[Waiter<'_>], changes: &Changes) -> bool {
-        let waiting = waiters.iter().flat_map(|waiter| waiter.leases.iter().copied());
-        let granted = changes.granted.iter().filter_map(|id| self.leases.get(id)).map(|lease| &**lease);
-        let clients = waiting.chain(granted).filter(|lease| lease.spec.child.is_none());
-        clients.map(|lease| &lease.spec.tenant).collect::<BTreeSet<_>>().len() > 1
     }
 
     /// A lease that is new in this turn and stands before the request has a slot that the request could have used. Only the

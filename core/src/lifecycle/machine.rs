@@ -3,8 +3,8 @@
 use crate::lifecycle::Consequence;
 use crate::state::outbox::SELF;
 use crate::{
-    Core, EventKind, Hold, Machine, MachineKey, Order, Reason, Resource, ResourceId, ResourceState, Source, Stage,
-    Subject,
+    Core, EventKind, Hold, Link, Machine, MachineKey, Order, Reason, Resource, ResourceId, ResourceState, Source,
+    Stage, Subject,
 };
 use alloc::format;
 use alloc::string::String;
@@ -65,10 +65,14 @@ impl Core {
 
     /// A resource that is in service again drains if its machine does.
     pub(crate) fn follow_drain(&mut self, id: ResourceId) {
-        let Some(key) = self.machine_of(id) else { return };
-        let Some(order) = self.machine(&key).and_then(|machine| machine.drained.clone()) else { return };
-        let link = self.link(id, Reason::Operator, &order.reason, Source::Operator(order.by.clone()));
+        let Some(link) = self.drain_of_machine(id) else { return };
         self.then(Consequence::Drain { resource: id, cause: alloc::vec![link], deadline: None });
+    }
+
+    /// The order by which the machine of a resource is drained, as a cause.
+    pub(crate) fn drain_of_machine(&self, id: ResourceId) -> Option<Link> {
+        let order = self.machine(&self.machine_of(id)?)?.drained.as_ref()?;
+        Some(self.link(id, Reason::Operator, &order.reason, Source::Operator(order.by.clone())))
     }
 
     /// A resource was made of a machine on which an operator has given an order meanwhile.

@@ -164,8 +164,12 @@ impl Core {
         if !cause.iter().any(taken_back) {
             return;
         }
-        let rest: CauseChain = cause.iter().filter(|link| !taken_back(link)).cloned().collect();
+        let mut rest: CauseChain = cause.iter().filter(|link| !taken_back(link)).cloned().collect();
         let deadline = *deadline;
+        // An operator's drain of its machine holds, though a hold in between took it out of the causes.
+        if rest.is_empty() {
+            rest.extend(self.drain_of_machine(id));
+        }
         if !rest.is_empty() {
             self.edit_resource(id, |row| row.state = ResourceState::Draining { cause: rest, deadline });
             return;

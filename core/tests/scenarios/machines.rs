@@ -190,6 +190,30 @@ fn a_machine_that_is_drained_and_held_comes_back_from_the_hold_draining() {
 }
 
 #[test]
+fn a_drained_machine_stays_drained_when_an_end_that_was_announced_during_a_hold_is_called_off() {
+    let hosts = PoolConfig { min_ready: 1, ..inventory("hosts", &["h1"]) };
+    let mut w = World::new(vec![hosts, copies("copies", "hosts", 1)]);
+    w.all_works();
+    let lease = w.lease("copies");
+    w.all_works();
+    let copy = w.on(lease);
+    w.release(lease, Outcome::Ok);
+    w.all_works();
+    let host = w.resource(copy).parent.and_then(|parent| parent.host).unwrap();
+    w.on_machine("hosts/h1", MachineVerb::Drain(None)).unwrap();
+    // The copy on it is being removed while the host is set apart.
+    assert_eq!((w.stands(host), w.stands(copy)), ("DRAINING", "DESTROYING"));
+    w.on_machine("hosts/h1", MachineVerb::Hold(Millis::secs(60))).unwrap();
+    assert_eq!(w.stands(host), "QUARANTINED");
+    w.notice(host, NoticeKind::Maintenance(w.now.after(Millis::secs(120))));
+    assert_eq!(w.stands(host), "DRAINING");
+    w.notice(host, NoticeKind::Cancelled);
+    assert_eq!(w.stands(host), "DRAINING");
+    w.all_works();
+    assert_eq!(w.stands(host), "GONE");
+}
+
+#[test]
 fn a_hold_of_a_machine_that_is_being_made_holds_what_is_made() {
     let mut w = World::new(vec![PoolConfig { min_ready: 1, ..inventory("hosts", &["h1"]) }]);
     w.on_machine("h1", MachineVerb::Hold(Millis::secs(600))).unwrap();
