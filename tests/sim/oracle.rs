@@ -31,7 +31,7 @@ pub(crate) struct Facts<'a> {
 #[derive(Default)]
 pub(crate) struct Oracle {
     /// Whether the holders are of several tenants.
-    pub(crate) several_tenants: bool,
+    several_tenants: bool,
     pub(crate) leases: BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: BTreeMap<ResourceId, Arc<Resource>>,
     revision: Revision,
@@ -76,6 +76,11 @@ pub(crate) struct Watcher {
 type Checked = Result<(), String>;
 
 impl Oracle {
+    /// For a world of one tenant, or of several.
+    pub(crate) fn of(several_tenants: bool) -> Self {
+        Self { several_tenants, ..Self::default() }
+    }
+
     /// A batch was stored.
     pub(crate) fn stored(&mut self, batch: &Batch, facts: &Facts<'_>) -> Checked {
         if batch.base != self.revision || batch.now < self.now {

@@ -91,7 +91,7 @@ pub(crate) fn run(seed: u64, kept: Kept) -> Report {
         broker: Broker::new(),
         things: Things::default(),
         provider: Provider::default(),
-        oracle: Oracle { several_tenants: !seed.is_multiple_of(2), ..Oracle::default() },
+        oracle: Oracle::of(!seed.is_multiple_of(2)),
         holders: (0..rng.between(3, 10) as usize).map(|n| Holder::new(n, seed)).collect(),
         due: BTreeMap::new(),
         number: 0,
