@@ -1,4 +1,6 @@
-
+# Prepares this machine, as root; each step may be repeated.
+# Follows: the variables of the pool ($lib, $conf, $sudoers and others), which host_setup.rs writes.
+# shellcheck shell=sh disable=SC2154
 [ "$(id -u)" = 0 ] || {
   echo 'host-setup: run this as root' >&2
   exit 1
