@@ -511,8 +511,7 @@ fn a_thousand_tenants_with_a_hundred_classes() {
         for _ in 0..turns {
             let held =
                 core.leases(None).find(|lease| matches!(lease.state, LeaseState::Active { .. })).cloned().unwrap();
-            let sees = Scope::All;
-            let caller = Caller { tenant: held.spec.tenant.clone(), sees, ..caller(0) };
+            let caller = Caller { tenant: held.spec.tenant.clone(), sees: Scope::All, ends: Scope::All, ..caller(0) };
             now = now.after(Millis(1));
             let (outcome, note) = (Outcome::Ok, Arc::from(""));
             let before = std::time::Instant::now();
