@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs each fuzz target for so many seconds, from the corpus that is kept. A fault is an input in fuzz/artifacts: mend it, and keep the
+# Runs each fuzz target for a number of seconds, from the corpus that is kept. A fault is an input in fuzz/artifacts: mend it, and keep the
 # input in fuzz/corpus.
 #
 #   scripts/fuzz.sh [SECONDS [TARGET...]]

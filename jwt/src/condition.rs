@@ -32,7 +32,7 @@ impl Condition {
     }
 
     /// Whether a caller is refused whose claim must not have these values. A claim that is absent refuses none. A claim of
-    /// another type refuses, and so does one that nobody looked for: a refusal must not fail to refuse.
+    /// another type refuses, and so does one that was not looked for: a refusal must not fail to refuse.
     pub fn refuses(&self, attributes: &Attributes) -> bool {
         let (Test::Is(unwanted) | Test::Contains(unwanted)) = &self.test;
         let hits = |value: &Scalar| unwanted.contains(value) || !unwanted.iter().all(|other| other.is_like(value));

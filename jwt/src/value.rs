@@ -111,7 +111,7 @@ impl Value {
 }
 
 /// The claims of one caller that its issuer's settings name, with their values. A claim that the token does not have is
-/// [`Value::Absent`]: a server that is asked about another claim finds none, and knows that nobody looked.
+/// [`Value::Absent`]: a server that is asked about another claim finds none, and knows that it was not looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(BTreeMap<Arc<str>, Value>);
 
@@ -120,7 +120,7 @@ impl Attributes {
         Self(values)
     }
 
-    /// The value of a claim. `None`: nobody looked for the claim in the token.
+    /// The value of a claim. `None`: the claim was not looked for in the token.
     pub fn get(&self, claim: &str) -> Option<&Value> {
         self.0.get(claim)
     }

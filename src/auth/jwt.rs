@@ -63,7 +63,7 @@ pub(super) fn roles_now(
 
 fn judge(issuers: &Verifier, issuer: &str, claims: &Attributes) -> Result<Granted, AuthError> {
     let judged = issuers.judge(issuer, claims).unwrap_or(Err(JwtError::UnknownIssuer));
-    // The caller is not told which claims would do.
+    // The refusal does not name the claims that would do.
     judged.map_err(|error| {
         tracing::debug!(%error, "a token that is verified gives no identity");
         error.into()

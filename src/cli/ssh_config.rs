@@ -28,7 +28,7 @@ pub(crate) struct SshConfigArgs {
 /// The file with the time of the next certificate.
 const RENEW_AT: &str = "renew_at";
 
-/// Time after which the files of a lease that nobody uses go, in seconds.
+/// Time after which unused files of a lease are removed, in seconds.
 const FORGOTTEN_AFTER: u64 = 24 * 3600;
 
 /// Writes key, certificate and host keys into a directory of the user, and prints a configuration that names them.

@@ -94,7 +94,7 @@ pub(crate) async fn events(context: &Context, args: EventsArgs) -> Result<Exit, 
     }
     events.truncate(limit);
     if args.after.is_none() {
-        // Asked for as the newest, told as a story.
+        // The server returns the newest first; the oldest are printed first.
         events.reverse();
     }
     if context.ui.json {

@@ -10,7 +10,7 @@ pub trait Observer: Send + Sync {
     /// from a caller, a notice or an adapter.
     fn committed(&self, batch: &Batch, heard: Option<Duration>);
 
-    /// A turn of so many inputs has ended, with its commit.
+    /// A turn of this number of inputs has ended, with its commit.
     fn turn(&self, inputs: usize, took: Duration);
 
     /// A commit has ended.

@@ -129,7 +129,7 @@ fn each_change_says_who_made_it_by_what_proof_from_where_and_by_which_role() {
     assert!(!own.is_empty() && own.iter().all(|event| event["caller"].is_null()), "{own:#?}");
     let by_token = site.events(&["--by", "token:web-ci", "--after", "0"]);
     assert!(has(&by_token, &released, "lease.released") && !has(&by_token, &broken, "lease.broken"), "{by_token:#?}");
-    // The tenant is told what it was told before: nothing of that.
+    // The tenant reads what it read before: none of that.
     let why = site.by(&site.agent, &["why", &released, "--json"]).output().unwrap();
     assert!(why.status.success(), "{}", text(&why));
     assert!(!text(&why).contains("127.0.0.1") && !text(&why).contains("\"proof\""), "{}", text(&why));

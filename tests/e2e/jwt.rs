@@ -157,7 +157,7 @@ fn keys_may_be_out_of_reach_at_the_start_and_later_and_may_change() {
     world.issuer.set(Mode::Down);
     world.server.spawn();
     let token = world.token(&json!({}));
-    // Nobody is told that the token is bad: an agent comes back.
+    // No answer says that the token is bad: an agent tries again.
     world.server.wait("the server to refuse", || {
         let refused = world.cli(&token, &["ls"]);
         assert_eq!(refused.status.code(), Some(69), "{}", text(&refused));

@@ -83,7 +83,7 @@ fn each_user_of_the_socket_is_a_caller_of_its_own() {
     let seen = by_socket(&path, READER, GROUP, &["get", &id]);
     assert!(seen.status.success(), "{}", text(&seen));
     assert_eq!(by_socket(&path, READER, GROUP, &["release", &id]).status.code(), Some(77));
-    // A stranger is told nothing but the server's health.
+    // A stranger reads the server's health and nothing else.
     for args in [&["get", &*id][..], &["ls"], &["pools"]] {
         let refused = by_socket(&path, STRANGER, STRANGER, args);
         assert_eq!(refused.status.code(), Some(77), "{}", text(&refused));

@@ -4,7 +4,7 @@ fn shown(token: &AuthToken) -> String {
     token.0.to_str().unwrap().to_owned()
 }
 
-/// A token that expires in so many seconds, without a signature.
+/// A token without a signature that expires after this number of seconds.
 fn token(seconds: u64) -> String {
     let at = wall().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds;
     format!("eyJh.{}.x", URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{at}}}")))

@@ -46,7 +46,7 @@ impl Core {
     pub(crate) fn is_anothers(&self, round: &Round, lease: &Lease, row: &Resource) -> bool {
         let own = |tenant: &Arc<str>| match lease.spec.child.and_then(|copy| self.resource(copy)) {
             None => *tenant == lease.spec.tenant,
-            // A copy is made for whoever waits for it.
+            // A copy is made for the leases that wait for it.
             Some(copy) => self.waits_for(&copy.pool, tenant),
         };
         self.with_host(row).any(|row| {

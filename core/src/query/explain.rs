@@ -310,7 +310,7 @@ impl Core {
         }
         if let Some(waiting) = states.for_host {
             let mut parts = self.explain_waiting(&waiting, now, scope);
-            // Of a pool that does not exist for the reader nothing is told.
+            // A pool that does not exist for the reader gives no blocker.
             if parts.blockers.iter().any(|blocker| !scope.shows_pool(&blocker.pool)) {
                 parts = Explanation { summary: String::from("none is free"), blockers: Vec::new(), ..parts };
             }

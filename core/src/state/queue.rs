@@ -80,7 +80,7 @@ pub(crate) struct Class {
 }
 
 impl Class {
-    /// The oldest request of the highest priority, whoever made it.
+    /// The oldest request of the highest priority, of any tenant.
     pub(crate) fn first(&self) -> Option<(Place, &Waiter)> {
         let first = |((_, priority), lane): (&(Party, Reverse<i32>), &'_ Lane)| {
             lane.first_key_value().map(|(seq, _)| (*priority, *seq))

@@ -168,7 +168,7 @@ pub(crate) enum Mode {
     Hang,
     /// Answers for the keys with this text.
     Keys(String),
-    /// Answers with so many bytes.
+    /// Answers with this number of bytes.
     Large(usize),
     /// Redirects to this place.
     Redirect(String),

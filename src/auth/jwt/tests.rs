@@ -144,7 +144,7 @@ async fn a_job_is_known_by_its_token_and_by_nothing_beside_it() {
     let other = Signer::p256("k2").token(&github(ISSUER, AUDIENCE));
     let error = world.ask(at(NEAR), &other).unwrap_err();
     assert!(error.wants_keys(), "{error:?}");
-    // Without callers of a configuration nobody is asked for a token.
+    // Without configured callers the server asks for no token.
     world.trust.set(None).unwrap();
     assert_eq!(&*world.ask(at(NEAR), &stranger).unwrap().principal, "local");
 }

@@ -62,7 +62,7 @@ async fn a_holder_gets_a_certificate_for_its_own_lease_while_it_is_active() {
     assert_eq!(seconds(answer.valid_before), job.now + 100);
     assert_eq!(seconds(answer.renew_at), job.now + 50, "half of its life");
 
-    // Another lease waits, and is told so.
+    // Another lease waits, and the refusal says so.
     let waits = client.lease(wanted("b")).await.unwrap().lease.unwrap();
     assert_eq!(reason(&client.login(&waits.id, "key").await.unwrap_err()), "LEASE_NOT_ACTIVE");
     client.release(&lease.id, pb::Outcome::Ok, "").await.unwrap();

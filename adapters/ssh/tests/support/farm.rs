@@ -117,7 +117,7 @@ impl Farm {
         Self { sshd, adapter, config, resource, folder, first_id }
     }
 
-    /// Gives a slot to a lease. Returns what the holder is told.
+    /// Gives a slot to a lease. Returns the access of the holder.
     pub async fn lease(&self, slot: u32, token: u64) -> Holder<'_> {
         let work = HolderWork { lease: format!("lse_{token}"), slot, token, ..HolderWork::default() };
         let prepare = PrepareJob { resource: self.resource.clone(), work: work.clone(), child: None };
