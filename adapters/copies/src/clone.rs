@@ -9,7 +9,10 @@ use wharfinger_adapter::{Exit, Failure};
 /// Makes the directory of the copy, and checks the host's git and its free space.
 pub(crate) async fn begin(copy: &WorkingCopy) -> Result<(), StepError> {
     let min = copy.config.min_free_disk_mb.to_string();
-    copy.run(MAKE_DIRECTORY, &[&min, &copy.locator], copy.config.command_timeout()).await.map(drop)
+    // A copy in its host's directory does not make that directory: the host's own check has to find it missing.
+    let inside = copy.dir.starts_with(&format!("{}/", copy.host_dir.trim_end_matches('/')));
+    let host_dir = if inside { copy.host_dir.as_str() } else { "" };
+    copy.run(MAKE_DIRECTORY, &[&min, &copy.locator, host_dir], copy.config.command_timeout()).await.map(drop)
 }
 
 /// Clones the repository, replaces the tree by the clone, and inspects it. Returns the object format (`sha1` or `sha256`).

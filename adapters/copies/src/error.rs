@@ -39,6 +39,7 @@ const STATES: &[&str] = &[
     "GIT_DIR_REPLACED",
     "GIT_TOO_OLD",
     "HEAD_BROKEN",
+    "HOST_DIRECTORY_MISSING",
     "LANDING_FAILED",
     "LFS_MISSING",
     "MERGE_FAILED",

@@ -153,6 +153,18 @@ async fn the_hosts_own_troubles_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_missing_directory_of_the_host_is_not_made_again() {
+    let mut world = World::bare(|_| {});
+    let host = world.root.parent().unwrap().to_path_buf();
+    std::fs::remove_dir(&host).unwrap();
+    let failure = world.provision().await.unwrap_err();
+    assert_eq!((failure.blame, failure.reason), (Blame::Resource, "HOST_DIRECTORY_MISSING"), "{failure}");
+    assert!(!host.exists());
+    std::fs::create_dir(&host).unwrap();
+    world.provision().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_full_disk_is_said_before_anything_is_written() {
     let mut world = World::bare(|config| config.min_free_disk_mb = u64::from(u32::MAX));
     let failure = world.provision().await.unwrap_err();

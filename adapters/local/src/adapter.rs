@@ -38,9 +38,13 @@ impl LocalAdapter {
         Self { pool, config, announcements }
     }
 
+    /// Returns the needs of the resource. Its scratch directory stays where it was made, whatever `root` is now.
     fn needs(&self, job: &ResourceJob) -> Needs {
-        let contained = handle(job).is_ok_and(|handle| handle.contained);
-        Needs { contained, ..probe::scratch(&self.config, &job.resource) }
+        let needs = probe::scratch(&self.config, &job.resource);
+        match handle(job) {
+            Ok(handle) => Needs { contained: handle.contained, scratch: handle.path, ..needs },
+            Err(_) => needs,
+        }
     }
 
     /// The name of the machine in messages.

@@ -42,6 +42,20 @@ async fn scratch_directory_that_vanishes_is_mangled_and_mended() {
 }
 
 #[tokio::test]
+async fn a_host_stays_in_its_directory_after_a_change_of_root() {
+    let root = tempfile::tempdir().unwrap();
+    let before = adapter(&root);
+    let (job, made) = conformance::adapter::made(&before, &job("res_moved")).await;
+    let after = root.path().join("after");
+    let now = LocalAdapter::new("local".into(), Config { min_free_disk_mb: 1, ..Config::new(after.clone()) });
+    assert_eq!([now.check(&job).await, now.probe(&job).await], [Ok(Verdict::Healthy), Ok(Verdict::Healthy)]);
+    let (_, other) = conformance::adapter::made(&now, &self::job("res_after")).await;
+    assert!(other.access[access::PATH].starts_with(after.to_str().unwrap()), "{other:?}");
+    now.destroy(&job).await.unwrap();
+    assert!(!std::path::Path::new(&made.access[access::PATH]).exists());
+}
+
+#[tokio::test]
 async fn another_boot_is_gone_and_a_full_disk_is_mangled() {
     let root = tempfile::tempdir().unwrap();
     let adapter = adapter(&root);

@@ -83,6 +83,9 @@ struct Handle {
     /// The user that holders log in as with certificates, by the setting of that time.
     #[serde(default)]
     login_user: Option<String>,
+    /// Its scratch directory. It stays there, whatever `work_dir` is later. Older handles have none.
+    #[serde(default)]
+    scratch: Option<String>,
 }
 
 impl Handle {
@@ -323,11 +326,14 @@ impl SshAdapter {
     fn needs(&self, job: &ResourceJob) -> Needs {
         let inventory = self.inventory_lock();
         let work_dir = inventory.config.work_dir.trim_end_matches('/');
+        let handle = read_handle(job).ok().flatten();
+        let contained = handle.as_ref().is_some_and(|handle| handle.contained);
+        let scratch = handle.and_then(|handle| handle.scratch);
         Needs {
-            scratch: format!("{work_dir}/hosts/{}", job.resource),
+            scratch: scratch.unwrap_or_else(|| format!("{work_dir}/hosts/{}", job.resource)),
             free_disk_mb: inventory.config.min_free_disk_mb,
             containment: inventory.config.containment,
-            contained: read_handle(job).ok().flatten().is_some_and(|handle| handle.contained),
+            contained,
         }
     }
 
@@ -392,6 +398,7 @@ impl Adapter for SshAdapter {
             proxy_command: endpoint.proxy_command.clone(),
             contained: facts.contained,
             login_user: self.inventory_lock().config.ca.as_ref().map(|authority| authority.user.clone()),
+            scratch: Some(needs.scratch.clone()),
         };
         let handle = serde_json::to_string(&handle).map_err(|e| Failure::bug("HANDLE_UNWRITABLE", e.to_string()))?;
         let mut access = Access::from(

@@ -14,7 +14,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use support::nft::Fault;
 use support::{Sshd, skip};
-use wharfinger_adapter::{Access, Adapter, Command, ParentHost, ResourceJob, reaper::LEASE_VARIABLE};
+use wharfinger_adapter::{Access, Adapter, Command, ParentHost, ResourceJob, Verdict, access, reaper::LEASE_VARIABLE};
 use wharfinger_ssh::{Config, SshAdapter};
 
 // Of one deployment, by age; the last is another deployment's, and older than all.
@@ -214,6 +214,25 @@ async fn a_big_tree_is_out_of_the_way_at_once_and_a_removal_that_was_cut_off_goe
     until("the trash is empty", || trash(&hosts).is_empty());
     assert!(precious.is_dir() && stands.lives());
     assert!(!scratch(&sshd, COPY_IN).is_symlink());
+}
+
+#[tokio::test]
+async fn a_host_stays_in_its_directory_after_a_change_of_work_dir() {
+    if skip("a_host_stays_in_its_directory_after_a_change_of_work_dir") {
+        return;
+    }
+    let sshd = Sshd::start();
+    let (job, before) = made(&adapter(&sshd, "farm"), job("farm", "alpha", OLD)).await;
+    let work_dir = sshd.folder().join("after").to_string_lossy().into_owned();
+    let config = Config { work_dir: work_dir.clone(), ..config(&sshd, vec![host(&sshd, "alpha")]) };
+    let now = SshAdapter::new("farm".into(), config).unwrap();
+    assert_eq!([now.check(&job).await, now.probe(&job).await], [Ok(Verdict::Healthy), Ok(Verdict::Healthy)]);
+    let granted = lease(&now, &job, "lse_after").await;
+    assert!(granted[access::FENCE].starts_with(&before[access::PATH]), "{granted:?}");
+    now.destroy(&job).await.unwrap();
+    assert!(!scratch(&sshd, OLD).exists());
+    let (_, after) = made(&now, self::job("farm", "alpha", NEW)).await;
+    assert!(after[access::PATH].starts_with(&work_dir), "{after:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 # Makes the copy's directory with its marker, and removes incomplete clones.
 #
-# Arguments: MB that must be free; the file beside the host's directory that records the place of the copy, or empty.
+# Arguments: MB that must be free; the file beside the host's directory that records the place of the copy, or empty; the
+#            host's directory if the copy lies in it, or empty.
 # Exits:     0; 1, git was killed; 93, 127 (prelude.sh).
 have_git
 v=$(git version) || {
@@ -24,6 +25,7 @@ if [ -d "$D" ]; then
   m=$(cat "$O/marker" 2>/dev/null)
   if [ "$m" != "$R" ] || [ -L "$O" ]; then remove "$D"; fi
 fi
+[ -z "$3" ] || [ -d "$3" ] || say HOST_DIRECTORY_MISSING "$3, the directory of the host, is not there"
 e=$(mkdir -p -- "$O" 2>&1) || say CANNOT_CREATE "$e"
 make_notes
 chmod 700 "$M"
