@@ -196,7 +196,7 @@ part_ssh() { of_adapters ssh:wharfinger-ssh; }
 part_copies() { of_adapters copies:wharfinger-copies; }
 part_ec2() { of_adapters ec2:wharfinger-ec2; }
 part_server() {
-  tests --workspace --lib --bins --test it --test generated --test handshakes --test jwt \
+  tests --workspace --lib --bins --test it --test generated --test handshakes --test jwt --test keys \
     -E 'package(=wharfinger) | package(=wharfinger-client) | package(=wharfinger-client-generate) | package(=wharfinger-tls) | package(=wharfinger-jwt)'
   check "documentation tests" cargo test --quiet --workspace --doc
 }
