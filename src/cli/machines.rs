@@ -8,6 +8,11 @@ fn name(machine: &pb::Item) -> String {
     format!("{}/{}", machine.pool, machine.name)
 }
 
+/// The machines of this name: `POOL/ITEM`, or `ITEM` alone.
+pub(crate) fn named<'a>(all: &[&'a pb::Item], wanted: &str) -> Vec<&'a pb::Item> {
+    all.iter().copied().filter(|machine| machine.name == wanted || name(machine) == wanted).collect()
+}
+
 /// Whether an order or the configuration keeps leases away from it.
 pub(crate) fn is_out(machine: &pb::Item) -> bool {
     !machine.enabled || [&machine.cordoned, &machine.drained, &machine.held].iter().any(|order| order.is_some())
@@ -45,6 +50,16 @@ pub(crate) fn line(machine: &pb::Item) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_has_a_short_and_a_whole_name() {
+        let machine = |pool: &str, name: &str| pb::Item { pool: pool.into(), name: name.into(), ..pb::Item::default() };
+        let (one, two, other) = (machine("linux", "b1"), machine("mac", "b1"), machine("mac", "b2"));
+        let all = [&one, &two, &other];
+        assert_eq!(named(&all, "b1"), [&one, &two]);
+        assert_eq!((named(&all, "mac/b1"), named(&all, "b2")), (vec![&two], vec![&other]));
+        assert!(named(&all, "linux/b2").is_empty());
+    }
 
     #[test]
     fn a_machine_says_who_keeps_leases_away_and_why() {

@@ -5,8 +5,8 @@ use super::error::Failure;
 use super::exit::Exit;
 use super::json::Json;
 use super::look::print_blockers;
-use super::select::{Named, named};
-use super::text;
+use super::select::{Named, Placed, named, placed};
+use super::{machines, text};
 use crate::client::Client;
 use crate::pb;
 use clap::Args;
@@ -15,9 +15,9 @@ use std::time::Duration;
 /// `why`.
 #[derive(Args, Debug)]
 pub(crate) struct WhyArgs {
-    /// Which
-    #[arg(value_name = "LEASE|RESOURCE", value_parser = named, required_unless_present = "work", conflicts_with = "work")]
-    id: Option<Named>,
+    /// Which: an id, or a machine as POOL/ITEM, or as ITEM where only one pool has it
+    #[arg(value_name = "LEASE|RESOURCE|MACHINE", required_unless_present = "work", conflicts_with = "work")]
+    id: Option<String>,
     /// List the attempts of this work in its stead, the first one first
     #[arg(long, value_name = "KEY")]
     work: Option<String>,
@@ -28,14 +28,19 @@ pub(crate) struct WhyArgs {
 
 /// Tells it.
 pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failure> {
-    let (lease_id, resource_id) = match args.id {
-        Some(Named::Lease(id)) => (id, String::new()),
-        Some(Named::Resource(id)) => (String::new(), id),
-        None => return attempts(context, &args.work.unwrap_or_default()).await,
+    let Some(id) = args.id else { return attempts(context, &args.work.unwrap_or_default()).await };
+    let client = context.connect().await?;
+    let (lease_id, resource_id) = match (named(&id), placed(&id)) {
+        (Ok(Named::Lease(id)), _) => (id, String::new()),
+        (Ok(Named::Resource(id)), _) | (Err(_), Ok(Placed::Resource(id))) => (String::new(), id),
+        (Err(_), Ok(Placed::Machine(name))) => match stands_for(context, &client, &name).await? {
+            Some(id) => (String::new(), id),
+            None => return Ok(Exit::Ok),
+        },
+        (Err(_), Err(why)) => return Err(Failure::new(Exit::BadData, why)),
     };
     let waiting = lease_id.clone();
     let request = pb::TimelineRequest { lease_id, resource_id, limit: args.limit, ..pb::TimelineRequest::default() };
-    let client = context.connect().await?;
     let told = client.timeline(request).await.map_err(|error| context.failure(error))?;
     let ui = context.ui;
     if ui.json {
@@ -64,6 +69,30 @@ pub(crate) async fn why(context: &Context, args: WhyArgs) -> Result<Exit, Failur
         waits(context, &client, &waiting).await?;
     }
     Ok(Exit::Ok)
+}
+
+/// Prints the orders of a machine, and returns the resource that stands for it. In JSON the machine is printed if none does.
+async fn stands_for(context: &Context, client: &Client, name: &str) -> Result<Option<String>, Failure> {
+    let pools = context.ask(client.admin().list_pools(pb::ListPoolsRequest::default())).await?.pools;
+    let all: Vec<&pb::Item> = pools.iter().flat_map(|pool| &pool.items).collect();
+    let machine = match machines::named(&all, name)[..] {
+        [machine] => machine,
+        [] => {
+            let failure = Failure::new(Exit::BadData, format!("no pool has a machine {}", text::one_line(name)));
+            return Err(failure.remedy("wharfinger pools --json lists the machines; the id of a lease starts with lse_, that of a resource with res_"));
+        }
+        [..] => {
+            let failure = Failure::new(Exit::BadData, format!("several pools have a machine {}", text::one_line(name)));
+            return Err(failure.remedy("write it as POOL/ITEM"));
+        }
+    };
+    let resource = (!machine.resource_id.is_empty()).then(|| machine.resource_id.clone());
+    match (&resource, context.ui.json) {
+        (None, true) => context.ui.document(&machine.json())?,
+        (Some(_), true) => {}
+        (_, false) => context.ui.out(&machines::line(machine))?,
+    }
+    Ok(resource)
 }
 
 /// The leases of a work, with what became of each.

@@ -108,6 +108,8 @@ fn which_order_survives_what_is_what_the_documentation_says() {
                 "{told}"
             );
         }
+        let story = done(&farm, &["why", "hosts/a"]);
+        assert!(story.contains("machine hosts/a: ") && story.contains(": disk"), "{story}");
         let (one, two) = (farm.ask("hosts", "one", false), farm.ask("hosts", "two", false));
         farm.active(&one.id);
         let why = done(&farm, &["explain", &two.id]);
