@@ -20,6 +20,8 @@ pub mod fuzz;
 pub mod http;
 #[cfg(feature = "server")]
 pub mod rpc;
+#[cfg(any(feature = "server", feature = "agent"))]
+mod size;
 #[cfg(feature = "server")]
 mod socket;
 #[cfg(feature = "server")]

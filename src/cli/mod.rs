@@ -237,6 +237,17 @@ impl Verb {
     }
 }
 
+impl Verb {
+    /// The failure of a verb that cannot begin, for which those with a result file have written it.
+    fn refused(&self, ui: Ui, failure: Failure) -> Failure {
+        match self {
+            Verb::Run(args) => args.refused(ui, failure),
+            Verb::Exec(args) => args.refused(ui, failure),
+            _ => failure,
+        }
+    }
+}
+
 /// Parses the command line and runs its command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -290,7 +301,8 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
     let (follow, tls) = (cli.follow_leader.into(), cli.tls.settings());
     let mut context = Context { server: cli.server, follow, token: token_source::Token::default(), tls, ui };
     if cli.verb.calls() {
-        context.token = token_source::token(&ui, &cli.token, &context.server)?;
+        let token = token_source::token(&ui, &cli.token, &context.server);
+        context.token = token.map_err(|failure| cli.verb.refused(ui, failure))?;
     }
     let context = &context;
     match cli.verb {

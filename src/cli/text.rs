@@ -8,7 +8,12 @@ use std::time::Duration;
 
 /// `ACTIVE`, without the prefix that protobuf wants.
 pub(crate) fn lease_state(lease: &pb::Lease) -> &'static str {
-    bare(lease.state().as_str_name(), "LEASE_STATE_")
+    state_of_lease(lease.state())
+}
+
+/// `ACTIVE`.
+pub(crate) fn state_of_lease(state: pb::LeaseState) -> &'static str {
+    bare(state.as_str_name(), "LEASE_STATE_")
 }
 
 /// `READY`.

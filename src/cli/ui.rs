@@ -82,6 +82,11 @@ impl Ui {
         }
     }
 
+    /// The same, also for those who asked for silence.
+    pub(crate) fn always(&self, text: &str) {
+        self.err(&format!("{} {text}", self.dim("wharfinger:")));
+    }
+
     /// Something that is not as it should be, on standard error.
     pub(crate) fn warn(&self, text: &str) {
         let mark = if self.color_err { "\u{1b}[33mwarning:\u{1b}[0m" } else { "warning:" };

@@ -18,7 +18,6 @@ mod load;
 mod problem;
 mod reader;
 mod role;
-mod size;
 mod store;
 mod tables;
 mod tenant;

@@ -2,8 +2,8 @@
 
 use super::duration;
 use super::problem::{Problems, Span};
-use super::size;
 use super::types::Drain;
+use crate::size;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;

@@ -8,6 +8,7 @@ mod audit;
 mod bad_input;
 mod brake;
 mod check_connect;
+mod ci;
 mod clock;
 mod cluster_tls;
 mod command;

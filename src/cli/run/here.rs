@@ -1,5 +1,6 @@
 //! `exec --local`: the command runs on this machine, with our input and output, in a process group that can be killed.
 
+use super::contract;
 use super::place::{Printer, Work};
 use crate::cli::token_source::is_secret;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -45,6 +46,9 @@ pub(crate) async fn execute(work: Work, printer: &Printer) -> Result<Exit, Shell
     command.args(arguments).envs(&work.env).process_group(0);
     // The command works on the lease, and does not speak for who leased it.
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_secret(name)) {
+        command.env_remove(name);
+    }
+    for name in contract::VARIABLES {
         command.env_remove(name);
     }
     // A group of its own may not read the terminal: the kernel would stop it (SIGTTIN) for ever.

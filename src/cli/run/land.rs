@@ -11,6 +11,7 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
 use wharfinger_adapter::{Blame, access};
+pub(super) use wharfinger_copies::LandRequest as Request;
 use wharfinger_copies::{Author, Credentials, LandRequest, LandedFrom, Landing, NotLanded, Push, land};
 
 /// What lands, and how.

@@ -130,6 +130,18 @@ impl Place {
     /// Runs it to its end. Dropping the future kills it, and [`Place::settle`] waits until it is dead.
     pub(crate) async fn execute(&self, work: Work, printer: &Printer) -> Result<wharfinger_adapter::Exit, ShellError> {
         match self {
+            Place::There { .. } => self.execute_to(work, printer.sink()).await,
+            Place::Here => here::execute(work, printer).await,
+        }
+    }
+
+    /// Runs it on the leased host with its output to this sink. Dropping the future kills it.
+    pub(crate) async fn execute_to(
+        &self,
+        work: Work,
+        output: OutputSink,
+    ) -> Result<wharfinger_adapter::Exit, ShellError> {
+        match self {
             Place::There { shell, dir, fence, enters, .. } => {
                 let Work { argv, env, input } = work;
                 let command = Command { argv, cwd: dir.clone(), env, input, ..Command::default() };
@@ -137,9 +149,9 @@ impl Place {
                     Some(fence) if !enters => fence::guarded(command, &fence.path, fence.token),
                     Some(_) | None => command,
                 };
-                shell.stream(command, printer.sink()).await
+                shell.stream(command, output).await
             }
-            Place::Here => here::execute(work, printer).await,
+            Place::Here => Err(ShellError::NotStarted("there is no leased host".into())),
         }
     }
 }
@@ -249,8 +261,13 @@ impl Printer {
 
     /// Waits until all has been printed, which is when the command and what it started are dead.
     pub(crate) async fn settle(self) {
+        self.settle_within(AFTER_KILL).await;
+    }
+
+    /// The same, for this time at most.
+    pub(crate) async fn settle_within(self, limit: Duration) {
         drop(self.sink);
-        let _ = tokio::time::timeout(AFTER_KILL, self.thread).await;
+        let _ = tokio::time::timeout(limit.min(AFTER_KILL), self.thread).await;
     }
 }
 

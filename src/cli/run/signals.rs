@@ -1,8 +1,11 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks us to end what we hold; the second ends us at once.
+//! SIGINT, SIGTERM and SIGHUP: the first asks us to end what we hold, within a time; after that time, or at the second, the
+//! process ends.
 
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use std::time::Duration;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+use tokio::sync::watch;
 
 /// A signal that asks us to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +41,68 @@ impl Signal {
     }
 }
 
-/// Hears them from now on, instead of being ended by them.
+/// Hears them from the first call of [`Signals::listen`] on, instead of being ended by them. Clones hear the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals(watch::Receiver<Option<Signal>>);
+
+impl Signals {
+    /// Hears them. The second one ends the process at once.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        Self::listen_with(None, |_| {})
+    }
+
+    /// Hears them. The second one ends the process at once, and so does the end of `grace` after the first. `last` runs
+    /// before, with the first signal.
+    pub(crate) fn listen_with(
+        grace: Option<Duration>,
+        last: impl FnOnce(Signal) + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let mut heard = Heard::listen()?;
+        let (sender, receiver) = watch::channel(None);
+        tokio::spawn(async move {
+            let first = heard.next().await;
+            sender.send_replace(Some(first));
+            let over = async {
+                match grace {
+                    Some(grace) => tokio::time::sleep(grace).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let second = tokio::select! {
+                signal = heard.next() => signal,
+                () = over => first,
+            };
+            last(first);
+            std::process::exit(i32::from(128 + second.number()));
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Waits for the first signal. Returns it again at each further call.
+    pub(crate) async fn recv(&mut self) -> Signal {
+        if let Ok(heard) = self.0.wait_for(Option::is_some).await
+            && let Some(signal) = *heard
+        {
+            return signal;
+        }
+        std::future::pending().await
+    }
+
+    /// Whether one was heard.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
 #[derive(Debug)]
-pub(crate) struct Signals {
+struct Heard {
     int: Listener,
     term: Listener,
     hup: Listener,
 }
 
-impl Signals {
-    pub(crate) fn listen() -> Result<Self, Failure> {
+impl Heard {
+    fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("signals cannot be heard: {error}")))
         };
@@ -58,20 +113,11 @@ impl Signals {
         })
     }
 
-    /// The next one. Nothing is lost if the future is dropped.
-    pub(crate) async fn recv(&mut self) -> Signal {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.int.recv() => Signal::Int,
             _ = self.term.recv() => Signal::Term,
             _ = self.hup.recv() => Signal::Hup,
         }
-    }
-
-    /// From now on the next one ends the process at once: someone has no patience for an orderly end.
-    pub(crate) fn end_on_next(mut self) {
-        tokio::spawn(async move {
-            let signal = self.recv().await;
-            std::process::exit(i32::from(128 + signal.number()));
-        });
     }
 }

@@ -1,6 +1,7 @@
 //! Leases whose host was lost to this holder under its command. The server decides what became of the host, and ends the lease as
 //! broken; meanwhile the command runs elsewhere.
 
+use super::record::Record;
 use crate::cli::text;
 use crate::cli::ui::Ui;
 use crate::client::{ClientError, LeaseGuard, LeaseStatus, Lost};
@@ -23,9 +24,9 @@ pub(super) struct Unsettled {
 
 impl Unsettled {
     /// Keeps a lease until the server has decided. `on`: its machine and resource. `why`: what was seen from here.
-    pub(super) fn keep(ui: Ui, guard: LeaseGuard, on: String, why: String) -> Self {
+    pub(super) fn keep(ui: Ui, record: Record, guard: LeaseGuard, on: String, why: String) -> Self {
         let (finish, finished) = oneshot::channel();
-        Self { finish, task: tokio::spawn(settle(ui, guard, on, why, finished)) }
+        Self { finish, task: tokio::spawn(settle(ui, record, guard, on, why, finished)) }
     }
 
     /// Ends the lease, if the server has not done so.
@@ -35,7 +36,7 @@ impl Unsettled {
     }
 }
 
-async fn settle(ui: Ui, guard: LeaseGuard, on: String, why: String, finished: oneshot::Receiver<bool>) {
+async fn settle(ui: Ui, record: Record, guard: LeaseGuard, on: String, why: String, finished: oneshot::Receiver<bool>) {
     let lost = tokio::select! {
         lost = guard.broken() => Some(lost),
         () = tokio::time::sleep(UNDECIDED) => None,
@@ -45,11 +46,15 @@ async fn settle(ui: Ui, guard: LeaseGuard, on: String, why: String, finished: on
     };
     let id = guard.id().to_string();
     if let Some(lost) = lost {
+        record.lost(&lost);
         tell(ui, &on, &lost);
         return;
     }
     match guard.release(pb::Outcome::Abandoned, &why).await {
-        Ok(lease) => ui.event(&format!("lease {id} {}: {}", text::lease_state(&lease), text::outcome(lease.outcome()))),
+        Ok(lease) => {
+            record.released(&lease);
+            ui.event(&format!("lease {id} {}: {}", text::lease_state(&lease), text::outcome(lease.outcome())));
+        }
         // It ended in the same moment in another way.
         Err(ClientError::State(_) | ClientError::NotFound(_)) => {}
         Err(error) => ui.warn(&format!("lease {id} was not released and ends by its TTL: {error}")),
