@@ -219,7 +219,7 @@ integrations() {
   local tally counts
   tally=$(mktemp -d "$work/tally.XXXXXX")
   WHARFINGER_TALLY=$tally WHARFINGER_PROGRAM=$target/debug/wharfinger PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work/tmp \
-    "${CI_VENV:-/nonexistent}/bin/python" -m pytest -q -n 4 --reruns 1 integrations/tests || true
+    "${CI_VENV:-/nonexistent}/bin/python" -m pytest -q -n 6 --reruns 1 integrations/tests || true
   if [ ! -e "$tally/counts" ]; then
     bad "$part: its tests in Python do not start"
     return

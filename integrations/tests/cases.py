@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from farm import PATIENCE, TTL, Farm, until
 
@@ -28,6 +28,14 @@ class Job(Protocol):
 
     def log(self) -> str:
         """All that it has printed."""
+
+
+@runtime_checkable
+class HasResult(Protocol):
+    """A job whose result file can be read after its end."""
+
+    def result(self) -> dict[str, Any] | None:
+        """The document; None if the program was killed."""
 
 
 class Driver(Protocol):
@@ -134,6 +142,16 @@ def _end(lease: dict[str, Any]) -> str:
     return f"{lease['state']} {lease['outcome']}" if lease["outcome"] else lease["state"]
 
 
+def compare(result: dict[str, Any], leases: list[dict[str, Any]], attempts: int) -> None:
+    """The result file says of the leases what the broker says of them."""
+    told = [(one["lease"], one["state"], one["outcome"]) for one in result["attempts"]]
+    assert told == [(lease["id"], lease["state"], lease["outcome"]) for lease in leases], result
+    assert len(told) == attempts, result
+    finding = leases[-1]["finding"]
+    if finding is not None:
+        assert result["fault"] == finding["fault"], result
+
+
 def play(driver: Driver, case: Case, farm: Farm) -> tuple[Seen, str]:
     """Plays a case. Returns what was seen, and the log of the job."""
     farm.plan(case.mode)
@@ -148,6 +166,9 @@ def play(driver: Driver, case: Case, farm: Farm) -> tuple[Seen, str]:
         job.kill()
         raise
     attempts = farm.attempts()
+    result = job.result() if isinstance(job, HasResult) else None
+    if result is not None:
+        compare(result, leases, len(attempts))
     restart = attempts[1]["at"] - damage if damage is not None and len(attempts) > 1 else None
     finding = (leases[-1]["finding"] or {}).get("fault") or "-"
     ends = ", ".join(_end(lease) for lease in leases)

@@ -38,3 +38,33 @@ def test_a_branch_that_is_not_there_is_the_requests_fault(farm: Farm) -> None:
     assert job.wait() == "failure"
     assert "REF_NOT_FOUND" in job.log()
     assert farm.attempts() == []
+
+
+def test_a_failure_says_whose_fault_it_was_and_other_steps_know_it(farm: Farm) -> None:
+    """The annotation, the summary and the outputs come from the result file."""
+    farm.plan("fail")
+    job = run_workflow(farm, workflow(farm, "outputs"))
+    assert job.wait() == "success", job.log()
+    assert "fault UNDECIDED, exit code 3" in job.log()
+    [annotation] = [text for text in job.annotations() if "fault" in text]
+    assert "nothing speaks against its machine" in annotation
+    assert "| 1 |" in job.summary()
+
+
+def test_a_retried_step_shows_both_attempts_in_its_summary(farm: Farm) -> None:
+    """The job is green, and the summary says that its machine was lost."""
+    farm.plan("wait")
+    job = run_workflow(farm, workflow(farm, "workflow"))
+    farm.host_of(farm.first_attempt()).kill()
+    assert job.wait() == "success", job.log()
+    rows = [line for line in job.summary().splitlines() if line.startswith("| ") and "lse" in line]
+    assert len(rows) == 2, job.summary()
+    assert "BROKEN" in rows[0], rows
+
+
+def test_files_of_the_work_are_there_for_the_next_step(farm: Farm) -> None:
+    """`fetch` brings them into the workspace."""
+    farm.plan("succeed")
+    job = run_workflow(farm, workflow(farm, "files"))
+    assert job.wait() == "success", job.log()
+    assert "made on lse_" in job.log()

@@ -3,6 +3,7 @@
 from drivers.buildkite import Buildkite
 from drivers.cli import Cli
 from drivers.github import GitHub
+from drivers.gitlab_shell import GitLabShell
 
-DRIVERS = {"cli": Cli(), "github": GitHub(), "buildkite": Buildkite()}
+DRIVERS = {"cli": Cli(), "github": GitHub(), "buildkite": Buildkite(), "gitlab-shell": GitLabShell()}
 """By the name that selects them on the command line of pytest."""

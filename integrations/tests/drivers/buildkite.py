@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from drivers.process import ProcessJob, plain_status
-from farm import ROOT, Farm
+from drivers.process import LastLineJob, plain_status
+from farm import ROOT, Farm, children, send
 from snippets import snippet
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -25,13 +25,14 @@ def plugin_environment(options: dict[str, Any]) -> dict[str, str]:
     return env
 
 
-class AgentJob(ProcessJob):
+class AgentJob(LastLineJob):
     """A job in the double of the agent."""
 
-    def wait(self) -> str:
-        """The status that Buildkite shows, or that of a dead agent."""
-        ended = super().wait()
-        return self.log().splitlines()[-1] if ended == "exit 0" else ended
+    def kill_program(self) -> None:
+        """Kills `wharfinger run`, and no other process of the agent."""
+        for pid in children(self.process.pid):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"wharfinger\0run\0"):
+                send(pid, signal.SIGKILL)
 
 
 class Buildkite:

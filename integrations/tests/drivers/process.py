@@ -39,6 +39,15 @@ class ProcessJob:
         return self._log.read_text(errors="replace")
 
 
+class LastLineJob(ProcessJob):
+    """A double, whose last line is the status that the product would show."""
+
+    def wait(self) -> str:
+        """That status, or the end of a double that was killed."""
+        ended = super().wait()
+        return self.log().splitlines()[-1] if ended == "exit 0" else ended
+
+
 def plain_status(code: int) -> str:
     """An exit code, or the signal that ended the process."""
     return f"exit {code}" if code >= 0 else f"killed ({signal.Signals(-code).name})"
