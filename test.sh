@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 # Part, and what is in it.
-parts="lint core local ssh copies ec2 server sim e2e fuzz"
+parts="lint core local ssh copies ec2 server sim e2e ci fuzz"
 describe() {
   case $1 in
   lint) echo "formatting, clippy, builds with fewer features, shell scripts, the API (buf)" ;;
@@ -26,6 +26,7 @@ describe() {
   server) echo "stores, engine, services, client, command line; documentation tests" ;;
   sim) echo "the simulator with its oracle" ;;
   e2e) echo "the program, end to end" ;;
+  ci) echo "CI products: seven cases in each, the action, the plugin" ;;
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }
@@ -70,7 +71,7 @@ while [ $# -gt 0 ]; do
 done
 if [ ${#chosen[@]} = 0 ]; then
   for part in $parts; do
-    case "$fast$long $part" in 1?" lint" | 1?" e2e" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
+    case "$fast$long $part" in 1?" lint" | 1?" e2e" | 1?" ci" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
   done
 fi
 
@@ -205,9 +206,33 @@ part_fuzz() {
   check "each fuzz target, for a minute" scripts/fuzz.sh 60
 }
 part_e2e() { tests --workspace --test e2e; }
+part_ci() {
+  # The program is built as the part e2e builds it.
+  check "the program builds" cargo test --quiet --workspace --test e2e --no-run
+  check "the action's functions" node --test integrations/github/test/
+  check "the plugin's hooks" bats integrations/buildkite/tests
+  integrations
+}
+
+# integrations: the tests in Python, with the program of cargo's folder.
+integrations() {
+  local tally counts
+  tally=$(mktemp -d "$work/tally.XXXXXX")
+  WHARFINGER_TALLY=$tally WHARFINGER_PROGRAM=$target/debug/wharfinger PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work/tmp \
+    "${CI_VENV:-/nonexistent}/bin/python" -m pytest -q -n 6 --reruns 1 integrations/tests || true
+  if [ ! -e "$tally/counts" ]; then
+    bad "$part: its tests in Python do not start"
+    return
+  fi
+  read -ra counts <"$tally/counts"
+  passed=$((passed + counts[0])) failed=$((failed + counts[1])) skipped=$((skipped + counts[2]))
+  cat "$tally/failed" >>"$work/failed"
+  cat "$tally/flaky" >>"$work/flaky"
+  cat "$tally/skipped" >>"$work/skipped"
+}
 
 # What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
-# gpg-agent: a process that its user cannot read. rsync, sudo: logins of holders. busybox: another /bin/sh. faketime: a host whose clock is wild. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
+# gpg-agent: a process that its user cannot read. rsync, sudo: logins of holders. busybox: another /bin/sh. nodejs, bats, jq: the action and the plugin of CI products. faketime: a host whose clock is wild. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
 install_for() {
   [ "$1" = lint ] || need_packages gcc:gcc || return 1
   [ "$1" = lint ] || need_nextest || return 1
@@ -220,6 +245,8 @@ install_for() {
   case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
   [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1
   [ "$1" != e2e ] || need_prometheus || return 1
+  [ "$1" != ci ] || need_packages openssh-server:/usr/sbin/sshd nodejs:node bats:bats jq:jq || return 1
+  [ "$1" != ci ] || need_ci_venv || return 1
   [ "$1" != e2e ] || need_packages faketime:faketime systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 

@@ -16,7 +16,7 @@ if [ ${#missing[@]} != 0 ]; then
   exit 2
 fi
 
-mapfile -t files < <(git ls-files '*.sh' .ci/run)
+mapfile -t files < <(git ls-files '*.sh' .ci/run '*.bash' 'integrations/buildkite/hooks/*')
 [ ${#files[@]} != 0 ] || {
   echo "lint-shell: git lists no shell script" >&2
   exit 1

@@ -81,6 +81,23 @@ need_venv() {
   }
 }
 
+# need_ci_venv: a Python environment with act and pytest for the tests of integrations/, in cargo's folder. Sets CI_VENV.
+need_ci_venv() {
+  local wanted=integrations/tests/requirements.txt
+  CI_VENV=$(target_folder)/ci-venv || return 1
+  export CI_VENV
+  if cmp -s "$wanted" "$CI_VENV/requirements.txt"; then return 0; fi
+  command -v python3 >/dev/null || need_packages python3:python3 || return 1
+  python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
+  echo "making a Python environment in $CI_VENV (pip: $wanted)"
+  rm -rf "$CI_VENV" && mkdir -p "${CI_VENV%/ci-venv}"
+  python3 -m venv "$CI_VENV" && "$CI_VENV/bin/pip" install -q --disable-pip-version-check -r "$wanted" &&
+    cp "$wanted" "$CI_VENV/requirements.txt" || {
+    echo "needs: pip could not install what $wanted lists: check the network" >&2
+    return 1
+  }
+}
+
 # need_buf: buf, which checks the API's files, in a Python environment of its own in cargo's folder. Sets BUF.
 need_buf() {
   local version=1.75.0 folder

@@ -39,6 +39,27 @@ fn quoted(cell: &str) -> Vec<&str> {
 
 /// Every function of a file: whether it is a test, and whether that is ignored.
 fn functions(text: &str) -> BTreeMap<&str, (bool, bool)> {
+    let mut found = python_functions(text);
+    found.extend(rust_functions(text));
+    found
+}
+
+/// Those of a file in Python. Tests are named `test_…`.
+fn python_functions(text: &str) -> BTreeMap<&str, (bool, bool)> {
+    let mut found = BTreeMap::new();
+    let mut ignored = false;
+    for line in text.lines().map(str::trim_start) {
+        ignored |= line.starts_with("@pytest.mark.skip") || line.starts_with("@pytest.mark.xfail");
+        if let Some(rest) = line.strip_prefix("async ").unwrap_or(line).strip_prefix("def ") {
+            let name = rest.split('(').next().unwrap_or_default();
+            found.insert(name, (name.starts_with("test_"), ignored));
+            ignored = false;
+        }
+    }
+    found
+}
+
+fn rust_functions(text: &str) -> BTreeMap<&str, (bool, bool)> {
     let mut found = BTreeMap::new();
     let (mut test, mut ignored) = (false, false);
     for line in text.lines().map(str::trim_start) {

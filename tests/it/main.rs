@@ -6,6 +6,7 @@
 mod api;
 mod arch;
 mod calls;
+mod ci_cases;
 mod circles;
 mod crates;
 mod deploy;

@@ -1,0 +1,1 @@
+"""Doubles of what cannot be installed: each is one process, made from the product's documentation."""
