@@ -218,7 +218,7 @@ part_ci() {
 integrations() {
   local tally counts
   tally=$(mktemp -d "$work/tally.XXXXXX")
-  WHARFINGER_TALLY=$tally WHARFINGER_PROGRAM=$target/debug/wharfinger PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work/tmp \
+  PYTEST_DEBUG_TEMPROOT=$tally WHARFINGER_TALLY=$tally WHARFINGER_PROGRAM=$target/debug/wharfinger PYTHONDONTWRITEBYTECODE=1 TMPDIR=$work/tmp \
     "${CI_VENV:-/nonexistent}/bin/python" -m pytest -q -n 6 --reruns 1 integrations/tests || true
   if [ ! -e "$tally/counts" ]; then
     bad "$part: its tests in Python do not start"

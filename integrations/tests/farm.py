@@ -166,9 +166,10 @@ class Farm:
         self.program = program()
         self.control = folder / "control"
         self.work = folder / "work"
+        self.config = folder / "wharfinger.toml"
         self.broker: subprocess.Popen[bytes] | None = None
         self.hosts: dict[str, Host] = {}
-        for made in (self.control, self.work, folder / "home", folder / "bin"):
+        for made in (self.control, self.work, folder / "home", folder / "bin", folder / "tmp"):
             made.mkdir(parents=True)
         (folder / "bin/wharfinger").symlink_to(self.program)
         self._repository()
@@ -210,7 +211,7 @@ class Farm:
 
     def _configure(self, key: Path) -> None:
         inventory = "".join(host.toml() for host in self.hosts.values())
-        (self.folder / "wharfinger.toml").write_text(
+        self.config.write_text(
             f'[server]\nlisten = "{self.server}"\nstop_grace = "2s"\n[store]\npath = "w.db"\n[limits]\ngrace = "5s"\n'
             f'[[pool]]\nname = "hosts"\nadapter = "ssh"\n[pool.ssh]\nuser = "root"\nkey = "{key}"\nholder_key = "{key}"\n'
             f'work_dir = "{self.work}"\n{inventory}'
@@ -220,7 +221,7 @@ class Farm:
 
     def env(self, **more: str) -> dict[str, str]:
         """Environment of a process of the farm: nothing of the caller's settings, CI products or proxies."""
-        own = {"HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8", "TMPDIR": os.environ.get("TMPDIR", "/tmp")}
+        own = {"HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.folder / "tmp")}
         own["PATH"] = f"{self.folder}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return own | more
 
@@ -228,13 +229,13 @@ class Farm:
         """Starts the broker on its database, and waits until it answers."""
         with (self.folder / "broker.log").open("ab") as log:
             self.broker = subprocess.Popen(
-                [self.program, "serve", "--config", self.folder / "wharfinger.toml"],
+                [self.program, "serve", "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env(), start_new_session=True,
             )  # fmt: skip
         until("the broker", lambda: self.cli("pools").returncode == 0)
 
     def restart_broker(self) -> None:
-        """Kills the broker, and starts it again."""
+        """Kills the broker, and starts it again, with the configuration that is in `config` by now."""
         assert self.broker is not None
         self.broker.kill()
         self.broker.wait()

@@ -13,7 +13,7 @@ from farm import ROOT
 def snippet(page: str, name: str, put: dict[str, str]) -> str:
     """The snippet of docs/adopt/PAGE with each text of `put` replaced by another. Each must be there exactly once or more."""
     text = (ROOT / "docs/adopt" / page).read_text()
-    found = re.search(rf"^<!-- snippet: {re.escape(name)} -->\n+```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^<!-- snippet: {re.escape(name)} -->\n+```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     if found is None:
         raise KeyError(f"docs/adopt/{page} has no snippet {name}")
     block = found[1]

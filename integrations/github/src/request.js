@@ -1,7 +1,7 @@
 // The request: from the inputs and the environment of the step to the command line of `wharfinger run`.
 'use strict';
 
-const { createHash } = require('node:crypto');
+const { createHash, randomBytes } = require('node:crypto');
 
 /** A mistake in the inputs. Its message names the input and how to mend it. */
 class InputError extends Error {}
@@ -44,18 +44,19 @@ function matrixKey(text) {
   return Object.keys(matrix).sort().map((key) => `${key}=${word(matrix[key])}`).join(',');
 }
 
-/** At most 128 characters that an id may have; a longer text keeps its beginning, and a hash of all of it. */
+/** At most 110 characters that an id may have; a longer text keeps its beginning, and a hash of all of it. */
 function id(text) {
   const clean = text.replace(/[^A-Za-z0-9._=,@/-]/g, '_');
-  if (clean === text && text.length <= 128) {
+  if (clean === text && text.length <= 110) {
     return text;
   }
   const hash = createHash('sha256').update(text).digest('hex').slice(0, 16);
-  return `${clean.slice(0, 111)}-${hash}`;
+  return `${clean.slice(0, 93)}-${hash}`;
 }
 
 /**
- * Names of the request: the same for a step that the runner resumes, others for a job that is run again.
+ * Names of the request. The work is the same each time it is tried. The request id is of this one run of the step: steps inside of composite
+ * actions may share a name.
  * @returns {{requestId: string, holder: string, work: string}}
  */
 function names(env) {
@@ -65,7 +66,7 @@ function names(env) {
   const run = `${get('GITHUB_RUN_ID')}-${get('GITHUB_RUN_ATTEMPT') || '1'}`;
   const parts = [get('GITHUB_REPOSITORY'), get('GITHUB_WORKFLOW'), get('GITHUB_JOB'), key, step].filter((part) => part !== '');
   return {
-    requestId: id(['gh', run, get('GITHUB_JOB'), key, step].filter((part) => part !== '').join('-')),
+    requestId: `${id(['gh', run, get('GITHUB_JOB'), key, step].filter((part) => part !== '').join('-'))}-${randomBytes(4).toString('hex')}`,
     holder: `${get('GITHUB_SERVER_URL') || 'https://github.com'}/${get('GITHUB_REPOSITORY')}/actions/runs/${get('GITHUB_RUN_ID')}`,
     work: input(env, 'work') || `${parts.join('/')}@${get('GITHUB_SHA')}`,
   };

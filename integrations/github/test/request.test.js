@@ -9,12 +9,13 @@ const STEP = {
   GITHUB_ACTION: '__run', GITHUB_SERVER_URL: 'https://github.com', INPUT_SHELL: 'sh -e -c', INPUT_COMMAND: 'make\nmake test\n', INPUT_POOL: 'copies',
 };
 
-test('a step that the runner resumes has the same names, and one that is run again has others', () => {
-  assert.deepEqual(names(STEP), {
-    requestId: 'gh-17-2-test-__run', holder: 'https://github.com/acme/web/actions/runs/17', work: 'acme/web/ci/test/__run@c0ffee',
-  });
-  assert.notEqual(names({ ...STEP, GITHUB_RUN_ATTEMPT: '3' }).requestId, names(STEP).requestId);
-  assert.equal(names({ ...STEP, GITHUB_RUN_ATTEMPT: '3' }).work, names(STEP).work);
+test('the work has the same name each time, and each run of a step has a request of its own', () => {
+  const first = names(STEP);
+  assert.match(first.requestId, /^gh-17-2-test-__run-[0-9a-f]{8}$/);
+  assert.deepEqual([first.holder, first.work], ['https://github.com/acme/web/actions/runs/17', 'acme/web/ci/test/__run@c0ffee']);
+  const again = names({ ...STEP, GITHUB_RUN_ATTEMPT: '3' });
+  assert.equal(again.work, first.work);
+  assert.notEqual(names(STEP).requestId, first.requestId);
 });
 
 test('the jobs of a matrix and the steps of a job have names of their own', () => {
@@ -32,14 +33,14 @@ test('an id is short and plain, and two long texts that differ at their ends kee
   assert.notEqual(id(`${long}a`), id(`${long}b`));
   assert.notEqual(id('a b'), id('a_b'));
   for (const text of [long, 'a b\n"c', 'é']) {
-    assert.match(id(text), /^[A-Za-z0-9._=,@/-]{1,128}$/);
+    assert.match(id(text), /^[A-Za-z0-9._=,@/-]{1,110}$/);
   }
 });
 
 test('the command is one argument as it is, and an input never becomes an option', () => {
-  const args = argumentsOf({ ...STEP, INPUT_COMMAND: 'echo "$(id)"; x', INPUT_POOL: '--land main', INPUT_COMMIT: 'c0ffee', INPUT_RETRIES: '2' }, names(STEP));
+  const args = argumentsOf({ ...STEP, INPUT_COMMAND: 'echo "$(id)"; x', INPUT_POOL: '--land main', INPUT_COMMIT: 'c0ffee', INPUT_RETRIES: '2' }, { ...names(STEP), requestId: 'r-1' });
   assert.deepEqual(args, [
-    'run', '--request-id=gh-17-2-test-__run', '--holder=https://github.com/acme/web/actions/runs/17', '--work=acme/web/ci/test/__run@c0ffee',
+    'run', '--request-id=r-1', '--holder=https://github.com/acme/web/actions/runs/17', '--work=acme/web/ci/test/__run@c0ffee',
     '--pool=--land main', '--commit=c0ffee', '--retries=2', '--', 'sh', '-e', '-c', 'echo "$(id)"; x',
   ]);
 });

@@ -4,6 +4,7 @@ from drivers.buildkite import Buildkite
 from drivers.cli import Cli
 from drivers.github import GitHub
 from drivers.gitlab_shell import GitLabShell
+from drivers.jenkins import Jenkins
 
-DRIVERS = {"cli": Cli(), "github": GitHub(), "buildkite": Buildkite(), "gitlab-shell": GitLabShell()}
+DRIVERS = {"cli": Cli(), "github": GitHub(), "buildkite": Buildkite(), "gitlab-shell": GitLabShell(), "jenkins": Jenkins()}
 """By the name that selects them on the command line of pytest."""
