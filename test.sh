@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 # Part, and what is in it.
-parts="lint core local ssh copies ec2 server sim e2e ci fuzz"
+parts="lint core local ssh copies ec2 server sim e2e ci clients fuzz"
 describe() {
   case $1 in
   lint) echo "formatting, clippy, builds with fewer features, shell scripts, the API (buf)" ;;
@@ -27,6 +27,7 @@ describe() {
   sim) echo "the simulator with its oracle" ;;
   e2e) echo "the program, end to end" ;;
   ci) echo "CI products: seven cases in each, the action, the plugin" ;;
+  clients) echo "the Python package and its pytest plugin, against the program" ;;
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }
@@ -71,7 +72,7 @@ while [ $# -gt 0 ]; do
 done
 if [ ${#chosen[@]} = 0 ]; then
   for part in $parts; do
-    case "$fast$long $part" in 1?" lint" | 1?" e2e" | 1?" ci" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
+    case "$fast$long $part" in 1?" lint" | 1?" e2e" | 1?" ci" | 1?" clients" | ?0" fuzz" | 1?" fuzz") ;; *) chosen+=("$part") ;; esac
   done
 fi
 
@@ -231,13 +232,63 @@ integrations() {
   cat "$tally/skipped" >>"$work/skipped"
 }
 
+part_clients() {
+  # As for the end-to-end tests, so that the program is built once.
+  check "the program is built" cargo test --quiet --workspace --test e2e --no-run
+  check "the wheel is made, and installed in empty environments" install_wheel
+  pytests tests/clients
+}
+install_wheel() {
+  local name
+  rm -rf "$work/dist"
+  "$CLIENTS/build/bin/python" -m build --no-isolation --wheel --outdir "$work/dist" clients/python >"$work/wheel.log" 2>&1 || {
+    cat "$work/wheel.log"
+    return 1
+  }
+  for name in main old new; do
+    "$CLIENTS/$name/bin/pip" install -q --disable-pip-version-check --no-index --no-deps --force-reinstall "$work"/dist/*.whl || return 1
+  done
+}
+
+# pytests FOLDER: runs tests by pytest, and counts them. Those that fail run once more, one after the other.
+pytests() {
+  local list=$work/pytest passed_now again=()
+  step "pytest $1"
+  rm -f "$list"
+  WHARFINGER_COUNTS=$list run_pytest -n 3 "$1" || true
+  if [ ! -s "$list" ]; then
+    bad "$part: its tests do not start (pytest $1)"
+    return
+  fi
+  passed_now=$(head -n 1 "$list")
+  passed=$((passed + passed_now))
+  mapfile -t again < <(tail -n +2 "$list")
+  [ ${#again[@]} != 0 ] || return 0
+  rm -f "$list"
+  WHARFINGER_COUNTS=$list run_pytest "${again[@]}" || true
+  [ -s "$list" ] || printf '0\n%s\n' "${again[@]}" >"$list"
+  local name
+  for name in "${again[@]}"; do
+    if tail -n +2 "$list" | grep -qxF -- "$name"; then
+      bad "$name"
+    else
+      passed=$((passed + 1))
+      printf '%s\n' "$name" >>"$work/flaky"
+    fi
+  done
+}
+run_pytest() {
+  TMPDIR=$work/tmp WHARFINGER_PROGRAM=$target/debug/wharfinger WHARFINGER_VENVS=$CLIENTS "$CLIENTS/main/bin/python" -m pytest \
+    -c clients/python/pyproject.toml --rootdir . -q "$@"
+}
+
 # What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.
 # gpg-agent: a process that its user cannot read. rsync, sudo: logins of holders. busybox: another /bin/sh. nodejs, bats, jq: the action and the plugin of CI products. faketime: a host whose clock is wild. systemd, dbus-user-session: a user's service manager. openssl: certificates of a database and of a remote.
 install_for() {
   [ "$1" = lint ] || need_packages gcc:gcc || return 1
   [ "$1" = lint ] || need_nextest || return 1
   case $1 in
-  ssh | copies | ec2 | e2e) need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft iproute2:ip || return 1 ;;
+  ssh | copies | ec2 | e2e | clients) need_packages openssh-server:/usr/sbin/sshd nftables:/usr/sbin/nft iproute2:ip || return 1 ;;
   esac
   case $1 in local | copies) need_packages busybox:busybox || return 1 ;; esac
   [ "$1" != ssh ] || need_packages gpg-agent:gpg-agent rsync:rsync sudo:sudo || return 1
@@ -247,6 +298,7 @@ install_for() {
   [ "$1" != e2e ] || need_prometheus || return 1
   [ "$1" != ci ] || need_packages openssh-server:/usr/sbin/sshd nodejs:node bats:bats jq:jq || return 1
   [ "$1" != ci ] || need_ci_venv || return 1
+  [ "$1" != clients ] || need_clients || return 1
   [ "$1" != e2e ] || need_packages faketime:faketime systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 

@@ -98,6 +98,34 @@ need_ci_venv() {
   }
 }
 
+# need_clients: the Python environments of the tests of the clients, in cargo's folder. Sets CLIENTS. `build` makes the wheel, `main`
+# has the tests and what they try it with, `old` and `new` have the oldest and the newest gRPC and protobuf that the wheel takes.
+need_clients() {
+  local wanted
+  CLIENTS=$(target_folder)/clients || return 1
+  export CLIENTS
+  wanted=$(sed -n '/^need_clients()/,/^}/p' scripts/needs.sh | cksum)
+  if [ "$(cat "$CLIENTS/made" 2>/dev/null)" = "$wanted" ]; then return 0; fi
+  command -v python3 >/dev/null || need_packages python3:python3 || return 1
+  python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv:/nonexistent || return 1
+  echo "making Python environments in $CLIENTS (pip: grpcio, protobuf, pytest, mypy, buildbot, ansible-core; 250 MB)"
+  rm -rf "$CLIENTS" && mkdir -p "$CLIENTS"
+  clients_venv build build==1.6.1 hatchling==1.33.0 grpcio-tools==1.80.1 &&
+    clients_venv old grpcio==1.76.0 protobuf==6.31.1 googleapis-common-protos==1.70.0 &&
+    clients_venv new grpcio 'protobuf>=7,<8' googleapis-common-protos &&
+    clients_venv main grpcio==1.85.3 protobuf==6.33.6 googleapis-common-protos==1.76.0 pytest==9.2.0 pytest-xdist==3.8.0 mypy==2.4.1 \
+      types-protobuf==7.35.1.20260906 types-grpcio==1.85.0.20261028 buildbot==4.3.0 buildbot-worker==4.3.0 ansible-core==2.19.14 || {
+    echo "needs: pip could not install the environments of the clients: check the network" >&2
+    return 1
+  }
+  printf '%s\n' "$wanted" >"$CLIENTS/made"
+}
+clients_venv() {
+  local name=$1
+  shift
+  python3 -m venv "$CLIENTS/$name" && "$CLIENTS/$name/bin/pip" install -q --disable-pip-version-check "$@"
+}
+
 # need_buf: buf, which checks the API's files, in a Python environment of its own in cargo's folder. Sets BUF.
 need_buf() {
   local version=1.75.0 folder

@@ -51,6 +51,8 @@ mod guard;
 pub mod pb;
 mod random;
 #[cfg(test)]
+mod tables;
+#[cfg(test)]
 mod testing;
 mod watch;
 

@@ -71,6 +71,10 @@ fn rust_functions(text: &str) -> BTreeMap<&str, (bool, bool)> {
             let name = rest.split(['(', '<']).next().unwrap_or_default();
             found.insert(name, (test, ignored));
             (test, ignored) = (false, false);
+        } else if let Some(rest) = words.strip_prefix("def ") {
+            // A test of the clients, in Python.
+            let name = rest.split('(').next().unwrap_or_default();
+            found.insert(name, (name.starts_with("test_"), false));
         }
     }
     found

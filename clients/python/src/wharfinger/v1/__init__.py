@@ -1,0 +1,1 @@
+"""The messages of the API, made from its proto files at build."""
