@@ -17,6 +17,8 @@ pub mod engine;
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(feature = "server")]
+pub mod hooks;
+#[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
 pub mod rpc;

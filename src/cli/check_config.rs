@@ -6,6 +6,7 @@ use super::findings;
 use super::ui::Ui;
 use crate::adapters::{AdapterConfig, Finding, Health};
 use crate::config::{ConfigError, Loaded, duration};
+use crate::hooks::{HookSettings, Source, Way};
 use crate::rpc::PoolCredentials;
 use clap::Args;
 use futures::future::join_all;
@@ -20,7 +21,7 @@ pub(crate) struct CheckConfigArgs {
     /// Which
     #[arg(value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     config: PathBuf,
-    /// Log in to each host, ask each remote, and fetch the keys of each issuer; change nothing there. Where holders log in by certificate, wrong ones are tried too
+    /// Log in to each host, ask each remote, fetch the keys of each issuer, and connect to the receiver of each hook; change nothing there. Where holders log in by certificate, wrong ones are tried too
     #[arg(long, alias = "hosts")]
     connect: bool,
 }
@@ -80,6 +81,9 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
             issuer.grants.len()
         ))?;
     }
+    for hook in &loaded.hooks {
+        ui.out(&format!("hook    {} {}: {}", hook.name, hook.way.as_str(), receiver(hook)))?;
+    }
     let mut table = ui.table(&[
         "POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "DRAIN", "BRAKE",
         "LABELS",
@@ -137,6 +141,7 @@ async fn connect(loaded: &Loaded) -> Vec<(String, Finding)> {
         Some(async move { (pool.name.clone(), reached.await) })
     });
     let mut found = ask_issuers(loaded).await;
+    found.extend(ask_receivers(loaded).await);
     let mut shells = BTreeMap::new();
     for (pool, hosts) in join_all(reached).await {
         for host in hosts {
@@ -174,6 +179,29 @@ async fn ask_issuers(loaded: &Loaded) -> Vec<(String, Finding)> {
             Err(error) => (Health::Bad, error),
         };
         ("[auth]".to_owned(), Finding { what: format!("issuer {}", issuer.name), health, text })
+    });
+    join_all(asked).await
+}
+
+/// The receiver of a hook, without what is secret of its URL.
+fn receiver(hook: &HookSettings) -> String {
+    match &hook.way {
+        Way::Command { argv, .. } => argv.first().cloned().unwrap_or_default(),
+        Way::CloudEvents { to, .. } | Way::Slack { to } | Way::Alertmanager { to } => match &to.url {
+            Source::Here(url) => url.to_string(),
+            Source::File(path) => format!("the URL in {}", path.display()),
+        },
+    }
+}
+
+/// Connects to the receivers of hooks, and sends nothing.
+async fn ask_receivers(loaded: &Loaded) -> Vec<(String, Finding)> {
+    let asked = loaded.hooks.iter().map(async |hook| {
+        let (health, text) = match crate::hooks::reach(hook).await {
+            Ok(text) => (Health::Good, text),
+            Err(error) => (Health::Bad, error),
+        };
+        ("[[hook]]".to_owned(), Finding { what: format!("hook {}", hook.name), health, text })
     });
     join_all(asked).await
 }
@@ -247,6 +275,9 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
         }),
         "brake": brake_json(&loaded.limits.brake),
         "roles": loaded.roles.own().iter().map(|role| role.name.to_string()).collect::<Vec<_>>(),
+        "hooks": loaded.hooks.iter().map(|hook| {
+            json!({ "name": hook.name, "format": hook.way.as_str(), "receiver": receiver(hook) })
+        }).collect::<Vec<_>>(),
         "warnings": loaded.warnings.problems().iter().map(|one| json!({
             "line": loaded.warnings.line(one), "message": one.message, "remedy": one.remedy,
         })).collect::<Vec<_>>(),

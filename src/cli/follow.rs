@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::exit::Exit;
 use super::port::{Bound, Serving};
-use super::serve::{ProcessSignal, ServeArgs, Signals, set_credentials, set_trust, store_failure};
+use super::serve::{ProcessSignal, ServeArgs, Signals, change_log, set_credentials, set_trust, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, ClusterTls, Loaded, StoreConfig};
 use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership};
@@ -169,6 +169,8 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
             for change in loaded.needs_restart(&again) {
                 tracing::warn!("{change} has changed and counts from the next start on");
             }
+            change_log(&mut loaded.log, again.log);
+            loaded.hooks = again.hooks;
             loaded.pools = again.pools;
             loaded.tenants = again.tenants;
             loaded.adapters = again.adapters;

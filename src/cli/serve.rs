@@ -13,10 +13,11 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle, Observed};
+use crate::hooks::{Hooks, Surroundings};
 use crate::rpc::{AnswerSources, CredentialSources, Quotas, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{self, Format};
+use crate::telemetry::{self, Changed, Format, LogSettings};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,15 +34,16 @@ pub(crate) struct ServeArgs {
     /// Configuration file
     #[arg(long, short, value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     pub(crate) config: PathBuf,
-    /// Format of log events on standard error; WHARFINGER_LOG selects them
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
-    log_format: Format,
+    /// Format of log events on standard error, in place of [log] format; WHARFINGER_LOG selects them, in place of [log] level
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<Format>,
 }
 
 /// Serves until a signal stops it.
 pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
     let loaded = load(ui, &args.config)?;
-    telemetry::init(args.log_format, ui.color_err).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    telemetry::init(args.log_format, &loaded.log, ui.color_err)
+        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let mut signals = Signals::listen()?;
     // The port comes before the store: a second server on it fails before it touches anything.
     let sockets = bind(&loaded).await?;
@@ -192,6 +194,16 @@ fn observed(metrics: &Metrics) -> Observed {
     observed
 }
 
+/// The parts of the server that hooks use.
+fn surroundings(handle: &Handle, store: &Arc<dyn Store>, parts: &Parts, loaded: &Loaded) -> Surroundings {
+    Surroundings {
+        handle: handle.clone(),
+        store: store.clone(),
+        told: parts.metrics.told(),
+        keep_events: loaded.keep_events,
+    }
+}
+
 /// Makes the adapter of a pool.
 fn make(pool: &str, config: &AdapterConfig, shared: &Shared) -> Result<Arc<dyn LiveAdapter>, Failure> {
     config.settings().make(pool, shared).map_err(|failure| refused(pool, &failure))
@@ -209,6 +221,26 @@ pub(super) fn set_trust(trust: &Trust, loaded: &Loaded) -> Result<(), Failure> {
         tracing::warn!(line, remedy = %warning.remedy, "the configuration: {}", warning.message);
     }
     trust.set(loaded.auth.clone()).map_err(|error| Failure::new(Exit::Config, error.to_string()))
+}
+
+/// Takes another filter of the log over.
+pub(super) fn change_log(now: &mut LogSettings, next: LogSettings) {
+    if now.level == next.level {
+        return;
+    }
+    let level = next.level.as_deref().unwrap_or("info").to_owned();
+    now.level = next.level;
+    match telemetry::change(now) {
+        Changed::Yes => tracing::info!(level, "the filter of the log has changed"),
+        Changed::VariableHolds => {
+            tracing::warn!(
+                level,
+                "the filter of the log stays: {} has precedence over [log] level",
+                telemetry::VARIABLE
+            );
+        }
+        Changed::No => tracing::warn!(level, "the filter of the log could not be changed, and stays"),
+    }
 }
 
 /// Sets the credential sources of all configured pools. Those of other pools stay as they are.
@@ -229,6 +261,7 @@ struct Running {
     store: Arc<dyn Store>,
     engine: JoinHandle<Ended>,
     engine_stop: CancellationToken,
+    hooks: Hooks,
     serving: Serving,
     #[cfg(feature = "postgres")]
     member: Option<Member>,
@@ -312,6 +345,8 @@ impl Running {
             attend(&*made.adapter, &notices, &handle);
         }
         tokio::spawn(trim_trail(store.clone(), handle.clock().clone(), loaded.keep_events, engine_stop.clone()));
+        let mut hooks = Hooks::default();
+        hooks.change(&loaded.hooks, &surroundings(&handle, &store, &parts, &loaded)).await;
         tracing::info!(address = %loaded.server.listen, store = %loaded.store, pools = loaded.pools.len(), "serving");
         Ok(Self {
             loaded,
@@ -323,6 +358,7 @@ impl Running {
             store,
             engine,
             engine_stop,
+            hooks,
             serving: started.serving,
             #[cfg(feature = "postgres")]
             member: started.member,
@@ -399,6 +435,9 @@ impl Running {
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }
+        self.hooks.change(&loaded.hooks, &surroundings(&self.handle, &self.store, &self.parts, &self.loaded)).await;
+        self.loaded.hooks = loaded.hooks;
+        change_log(&mut self.loaded.log, loaded.log);
         self.loaded.pools = loaded.pools;
         self.loaded.tenants = loaded.tenants;
         self.loaded.adapters = loaded.adapters;
@@ -425,6 +464,7 @@ impl Running {
     /// Answers the calls under way, ends the watches, empties the mailbox and closes the store.
     async fn stop(&mut self) {
         self.serving.stop().await;
+        self.hooks.stop().await;
         self.engine_stop.cancel();
         if let Err(error) = (&mut self.engine).await {
             tracing::error!(%error, "the engine's task ended badly");

@@ -1,6 +1,6 @@
 //! Turns a checked file into the settings of the broker.
 
-use super::check::{Checked, MAX_TTL};
+use super::check::{Checked, KEEP_EVENTS, MAX_TTL};
 use super::problem::Report;
 use super::store::StoreConfig;
 use super::types::{
@@ -25,8 +25,6 @@ const DEFAULT_TTL: Millis = Millis::secs(60);
 const ATTEMPTS: u32 = 5;
 /// Maximum time for which a holder may hold its resource after a failure.
 const MAX_HOLD: Millis = Millis::secs(86_400);
-/// Age at which entries of the audit trail are deleted.
-const KEEP_EVENTS: Millis = Millis::secs(90 * 86_400);
 /// Maximum time that a stop waits for calls under way.
 const STOP_GRACE: Millis = Millis::secs(10);
 
@@ -54,6 +52,8 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         store: checked.store.unwrap_or_else(|| StoreConfig::Sqlite(folder.join("wharfinger.db"))),
         cluster: checked.cluster,
         metrics: checked.metrics,
+        log: checked.log,
+        hooks: checked.hooks,
         auth: checked.auth,
         roles: checked.roles,
         warnings,

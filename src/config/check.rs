@@ -3,6 +3,8 @@
 use super::auth;
 use super::cluster::{self, Cluster};
 use super::duration;
+use super::hook;
+use super::log;
 use super::problem::Problems;
 use super::reader::check_label_name;
 use super::role;
@@ -14,7 +16,9 @@ use super::types::{File, PoolSection};
 use super::unix;
 use crate::adapters::{self, AdapterConfig, Kind};
 use crate::auth::{Callers, RoleTable};
+use crate::hooks::HookSettings;
 use crate::socket::UnixSocket;
+use crate::telemetry::LogSettings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,6 +32,8 @@ use wharfinger_tls::ClientAuth;
 pub(crate) const LISTEN: &str = "127.0.0.1:7411";
 /// An example of an address for meters. The port is the one that Prometheus' users expect of an exporter.
 const METRICS: &str = "127.0.0.1:9464";
+/// Age at which entries of the audit trail are deleted.
+pub(crate) const KEEP_EVENTS: Millis = Millis::secs(90 * 86_400);
 /// The default of the longest TTL.
 pub(crate) const MAX_TTL: Millis = Millis::secs(86_400);
 
@@ -40,6 +46,8 @@ pub(crate) struct Checked {
     pub(crate) store: Option<StoreConfig>,
     pub(crate) cluster: Option<Cluster>,
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) log: LogSettings,
+    pub(crate) hooks: Vec<HookSettings>,
     pub(crate) auth: Option<Callers>,
     pub(crate) roles: RoleTable,
     pub(crate) tenants: Tenants,
@@ -54,6 +62,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
     // A table with mistakes is a mistake of its own.
     let asks = file.tls.is_there() && tls.as_ref().is_none_or(|tls| tls.files.client_auth != ClientAuth::None);
     let roles = role::check(&file.roles, &file.pools, problems);
+    let keep_events = file.limits.events.as_ref().map_or(KEEP_EVENTS, |time| *time.get_ref());
     let mut checked = Checked {
         listen: check_listen(file, tls.as_ref(), problems),
         cluster: cluster::check(&file.cluster, store.as_ref(), file.tls.is_there(), tls.as_ref(), folder, problems),
@@ -62,6 +71,8 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         auth: auth::check(&file.auth, (asks, file.unix.is_there()), folder, &roles, problems),
         roles,
         metrics: file.metrics.as_ref().and_then(|listen| address(listen, METRICS, problems)),
+        log: log::check(&file.log, problems),
+        hooks: hook::check(&file.hooks, &file.pools, keep_events, folder, problems),
         tenants: tenant::check(&file.tenants, &file.auth, problems),
         store,
         pools: Vec::new(),

@@ -2,9 +2,9 @@
 
 use super::problem::{Problems, Span};
 use super::reader::Reader;
+use super::secret_file;
 use crate::store::PostgresSettings;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
@@ -166,7 +166,7 @@ fn check_postgres(section: &StoreSection, folder: &Path, problems: &mut Problems
     let _ = before;
     if let Some(file) = &section.password_file {
         let path = folder.join(file.get_ref());
-        if let Some((what, remedy)) = password_file_fault(&path) {
+        if let Some((what, remedy)) = secret_file::fault("password", &path) {
             problems.add(file.span(), what, remedy);
         }
         settings.password_file = Some(path);
@@ -268,37 +268,4 @@ fn is_this_machine(host: &str) -> bool {
     name.is_empty()
         || name == "localhost"
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// The fault of a file that should hold a password, and its remedy.
-fn password_file_fault(path: &Path) -> Option<(String, String)> {
-    let name = path.display();
-    let unreadable = |error: &std::io::Error| {
-        (format!("the password file {name} cannot be read: {error}"), "let the broker's user read it".to_string())
-    };
-    let meta = match std::fs::metadata(path) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Some((
-                format!("the password file {name} does not exist"),
-                "write the password into it, in one line, and run chmod 600".into(),
-            ));
-        }
-        Err(error) => return Some(unreadable(&error)),
-    };
-    let mode = meta.permissions().mode() & 0o777;
-    // The group may read the file: so are secrets mounted into containers.
-    if mode & 0o027 != 0 {
-        return Some((
-            format!("the password file {name} has mode {mode:04o}, so others may read it"),
-            format!("run: chmod 600 {name}"),
-        ));
-    }
-    match std::fs::read_to_string(path) {
-        Ok(text) if text.lines().next().is_none_or(str::is_empty) => {
-            Some((format!("the password file {name} is empty"), "write the password into it, in one line".into()))
-        }
-        Ok(_) => None,
-        Err(error) => Some(unreadable(&error)),
-    }
 }

@@ -2,6 +2,8 @@
 
 use super::auth::AuthSection;
 use super::cluster::{Cluster, ClusterSection};
+use super::hook::HookSection;
+use super::log::LogSection;
 use super::problem::{Report, Span};
 use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
@@ -10,7 +12,9 @@ use super::tls::{Tls, TlsSection};
 use super::unix::SocketSection;
 use crate::adapters::AdapterConfig;
 use crate::auth::{Callers, RoleTable};
+use crate::hooks::HookSettings;
 use crate::socket::UnixSocket;
+use crate::telemetry::LogSettings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +37,10 @@ pub struct Loaded {
     pub cluster: Option<Cluster>,
     /// The address of the port for meters and probes. `None`: there is none.
     pub metrics: Option<SocketAddr>,
+    /// The format and the filter of the log.
+    pub log: LogSettings,
+    /// The hooks.
+    pub hooks: Vec<HookSettings>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
     pub auth: Option<Callers>,
     /// The roles: the built-in ones, and those of the file.
@@ -89,6 +97,9 @@ impl Loaded {
         if self.metrics != other.metrics {
             changes.push("[metrics]".to_string());
         }
+        if self.log.format != other.log.format {
+            changes.push("`format` in [log]".to_string());
+        }
         let limits = Limits { brake: self.limits.brake, ..other.limits.clone() };
         if self.limits != limits || self.keep_events != other.keep_events {
             changes.push("[limits]".to_string());
@@ -111,6 +122,8 @@ pub(crate) struct File<'a> {
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,
     pub(crate) metrics: Option<Spanned<String>>,
+    pub(crate) log: LogSection,
+    pub(crate) hooks: Vec<HookSection>,
     pub(crate) auth: AuthSection,
     pub(crate) roles: Vec<RoleSection>,
     pub(crate) tenants: Vec<TenantSection>,

@@ -20,6 +20,7 @@ pub use effects::{Adapters, EffectLimits};
 pub use follow::{FollowConfig, Follower, follow};
 pub use handle::{CallId, Configure, Handle, Message, Read, Refreshed, SubmitError};
 pub use leadership::{LeaderInfo, Leadership, LeadershipState, Role};
+pub(crate) use log_changes::words;
 pub use observe::{CallReport, CommitResult, Observed, Observer};
 pub use run::{Ended, Engine, EngineConfig, start, take_over};
 pub use turn::{Answer, Cycle, Turn, TurnError};

@@ -268,7 +268,7 @@ impl Loop {
     }
 
     async fn run_on(mut self, first: Batch) -> Ended {
-        log_changes(&first);
+        log_changes(&first, self.cycle.core());
         self.observed.report(|observer| observer.committed(&first, None));
         for effect in first.effects {
             self.executor.start(effect);
@@ -448,7 +448,7 @@ impl Loop {
     /// After the commit: publishes and logs the changes, sends the answers and starts the effects.
     fn release(&self, turn: Turn, heard: Option<Moment>) {
         self.hub.publish(&turn.batch);
-        log_changes(&turn.batch);
+        log_changes(&turn.batch, self.cycle.core());
         self.observed.report(|observer| observer.committed(&turn.batch, heard.map(Moment::past)));
         for answer in turn.answers {
             answer.send();

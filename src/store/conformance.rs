@@ -1,7 +1,7 @@
 //! The contract of a store as tests, which run on each store.
 
 use super::samples::{LEASE_STATES, RESOURCE_STATES, Samples, event};
-use super::{CommitError, Epoch, EventQuery, Forgotten, MemoryStore, SqliteStore, Store, StoreError};
+use super::{CommitError, Epoch, EventQuery, Forgotten, MemoryStore, SqliteStore, Store, StoreError, TrailPlace};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -98,9 +98,43 @@ on_every_store!(
     events_of_a_batch_that_only_forgets_are_kept,
     events_are_limited,
     old_events_are_removed_oldest_first,
+    places_of_readers_never_go_back,
     many_rows_in_one_batch,
     a_dropped_commit_leaves_nothing_open,
 );
+
+async fn places_of_readers_never_go_back<B: Bench>() {
+    let Some(bench) = B::new().await else { return };
+    let store = bench.open().await;
+    let place = |name: &str, revision, ordinal, notes: &str| TrailPlace {
+        name: name.into(),
+        revision,
+        ordinal,
+        at_unix_ms: 5,
+        notes: notes.into(),
+    };
+    assert_eq!(store.trail_places().await.unwrap(), []);
+    for next in [
+        place("b", 7, 1, "{}"),
+        place("a", 3, 0, "{\"open\":1}"),
+        // The same place with other notes counts; an older one does not.
+        place("b", 7, 1, "[1]"),
+        place("b", 6, 9, "older"),
+        place("b", 7, 0, "older"),
+        place("a", 4, 0, "\u{202e} \u{1f980}"),
+    ] {
+        store.set_trail_place(&next).await.unwrap();
+    }
+    bench.close(store).await;
+    let store = bench.open().await;
+    let kept = [place("a", 4, 0, "\u{202e} \u{1f980}"), place("b", 7, 1, "[1]")];
+    assert_eq!(store.trail_places().await.unwrap(), kept);
+    store.forget_trail_place("a").await.unwrap();
+    store.forget_trail_place("nobody").await.unwrap();
+    store.set_trail_place(&place("b", 8, 0, "{}")).await.unwrap();
+    assert_eq!(store.trail_places().await.unwrap(), [place("b", 8, 0, "{}")]);
+    bench.close(store).await;
+}
 
 fn snapshot(store: &Snapshot) -> Snapshot {
     let mut sorted = store.clone();

@@ -8,7 +8,7 @@ use super::row::{
     Array, Cells, Column, EVENT, Interner, LEASE, MACHINE, POOL, RESOURCE, decode_event, decode_lease, decode_machine,
     decode_pool, decode_resource, encode_event, encode_lease, encode_machine, encode_pool, encode_resource, rows,
 };
-use super::{CommitError, EventQuery, Store, StoreError, StoredEvent};
+use super::{CommitError, EventQuery, Store, StoreError, StoredEvent, TrailPlace};
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Write};
@@ -138,12 +138,17 @@ pub async fn copy(from: &dyn Store, to: &dyn Store) -> Result<Copied, CopyError>
     let snapshot = from.load().await?;
     let revision = snapshot.revision;
     let trail = Trail::Store { store: from, after: Revision(0), to: revision };
-    let copied = fill(to, snapshot, trail).await?;
+    let copied = fill(to, snapshot, trail, from.trail_places().await?).await?;
     let now = from.changes_since(revision, 1).await?.revision;
     if now == revision { Ok(copied) } else { Err(CopyError::Changed { from: revision, to: now }) }
 }
 
-async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Result<Copied, CopyError> {
+async fn fill(
+    to: &dyn Store,
+    snapshot: Snapshot,
+    mut trail: Trail<'_>,
+    places: Vec<TrailPlace>,
+) -> Result<Copied, CopyError> {
     let target = to.load().await?;
     if target.revision != Revision(0) || !target.leases.is_empty() || !target.resources.is_empty() {
         let what = "the store to copy into is not empty: name another, or take it away first".to_owned();
@@ -210,6 +215,9 @@ async fn fill(to: &dyn Store, snapshot: Snapshot, mut trail: Trail<'_>) -> Resul
     }
     if read.finish() != written.finish() {
         return Err(CopyError::Differs("the audit trail"));
+    }
+    for place in places {
+        to.set_trail_place(&place).await?;
     }
     Ok(copied)
 }
@@ -319,6 +327,9 @@ pub async fn dump(from: &dyn Store, out: &mut (dyn Write + Send)) -> Result<Copi
         line(out, &("lease", array.0))?;
         copied.leases += 1;
     }
+    for place in from.trail_places().await? {
+        line(out, &("reader", place))?;
+    }
     line(out, &("end", copied))?;
     out.flush()?;
     Ok(copied)
@@ -348,15 +359,15 @@ const AHEAD: u64 = 1 << 32;
 /// # Errors
 /// Any [`CopyError`].
 pub async fn read_dump(input: &mut (dyn BufRead + Send), to: &dyn Store, age: Age) -> Result<Copied, CopyError> {
-    let (mut snapshot, events) = parse(input)?;
+    let (mut snapshot, events, places) = parse(input)?;
     if age == Age::Stale {
         snapshot.revision = Revision(snapshot.revision.0 + AHEAD);
         snapshot.floor = snapshot.revision;
     }
-    fill(to, snapshot, Trail::Read(events.into_iter())).await
+    fill(to, snapshot, Trail::Read(events.into_iter()), places).await
 }
 
-fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyError> {
+fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>, Vec<TrailPlace>), CopyError> {
     let mut text = String::new();
     input.read_line(&mut text)?;
     let wrong = |line: usize, what: String| CopyError::Dump { line, what };
@@ -386,7 +397,7 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
         salt: header.salt,
         ..Snapshot::default()
     };
-    let mut events = Vec::new();
+    let (mut events, mut places) = (Vec::new(), Vec::new());
     let mut interner = Interner::new();
     let mut number = 1;
     loop {
@@ -409,7 +420,11 @@ fn parse(input: &mut dyn BufRead) -> Result<(Snapshot, Vec<StoredEvent>), CopyEr
             if counted != found {
                 return Err(wrong(number, format!("it should have {counted:?}, and has {found:?}")));
             }
-            return Ok((snapshot, events));
+            return Ok((snapshot, events, places));
+        }
+        if kind == "reader" {
+            places.push(serde_json::from_str(row).map_err(|error| unreadable(error.to_string()))?);
+            continue;
         }
         let cells = rows(row).next().ok_or_else(|| unreadable("an empty row".into()))?;
         let cells: Cells<'_> = cells.map_err(|error| unreadable(error.to_string()))?;

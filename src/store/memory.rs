@@ -3,7 +3,8 @@
 use super::page::{Trimmed, trim};
 use super::row::About;
 use super::{
-    Changes, CommitError, Epoch, EventQuery, FORGOTTEN_FOR_MS, Forgotten, Store, StoreError, StoredEvent, numbered,
+    Changes, CommitError, Epoch, EventQuery, FORGOTTEN_FOR_MS, Forgotten, Store, StoreError, StoredEvent, TrailPlace,
+    numbered,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
@@ -53,6 +54,7 @@ struct Data {
     pools: BTreeMap<Arc<str>, Arc<PoolRow>>,
     machines: BTreeMap<MachineKey, Arc<Machine>>,
     events: Vec<StoredEvent>,
+    places: BTreeMap<String, TrailPlace>,
     faults: VecDeque<Fault>,
     forgotten: BTreeMap<Revision, (Timestamp, Forgotten)>,
     feed_floor: Revision,
@@ -313,6 +315,24 @@ impl Store for MemoryStore {
         let mut data = self.data();
         let old = data.events.iter().take(most).take_while(|event| event.at_unix_ms < before.0).count();
         Ok(data.events.drain(..old).count())
+    }
+
+    async fn trail_places(&self) -> Result<Vec<TrailPlace>, StoreError> {
+        Ok(self.answering()?.places.values().cloned().collect())
+    }
+
+    async fn set_trail_place(&self, place: &TrailPlace) -> Result<(), StoreError> {
+        let mut data = self.answering()?;
+        let kept = data.places.entry(place.name.clone()).or_insert_with(|| place.clone());
+        if (place.revision, place.ordinal) >= (kept.revision, kept.ordinal) {
+            kept.clone_from(place);
+        }
+        Ok(())
+    }
+
+    async fn forget_trail_place(&self, name: &str) -> Result<(), StoreError> {
+        self.answering()?.places.remove(name);
+        Ok(())
     }
 
     async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ mod page;
 mod postgres;
 mod settings;
 mod sqlite;
+mod trail_reader;
 
 #[cfg(test)]
 mod conformance;
@@ -37,6 +38,7 @@ pub use memory::{Fault, MemoryStore};
 pub use postgres::PostgresStore;
 pub use settings::PostgresSettings;
 pub use sqlite::SqliteStore;
+pub use trail_reader::{TrailPlace, TrailReader};
 
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -86,6 +88,21 @@ pub trait Store: Send + Sync + 'static {
     /// removed entries. A number below `most` means that no older entries are left.
     async fn trim_events(&self, _before: Timestamp, _most: usize) -> Result<usize, StoreError> {
         Ok(0)
+    }
+
+    /// The places of the readers of the audit trail, by name.
+    async fn trail_places(&self) -> Result<Vec<TrailPlace>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Stores the place of a reader. An older place than the stored one changes nothing.
+    async fn set_trail_place(&self, _place: &TrailPlace) -> Result<(), StoreError> {
+        Err(StoreError::Configuration("this kind of store keeps no places in the audit trail".into()))
+    }
+
+    /// Forgets the place of a reader, if there is one.
+    async fn forget_trail_place(&self, _name: &str) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Sets the salt of new ids to that of the deployment whose rows are restored into this store.

@@ -1,24 +1,37 @@
-//! The log of the server: events on standard error, filtered by `WHARFINGER_LOG`.
+//! The log of the server: events on standard error, filtered by `[log] level` or `WHARFINGER_LOG`.
 //!
-//! Levels are a contract. ERROR: a person must act. WARN: a problem that the server deals with. INFO: a change of state. DEBUG:
+//! The filter may change while the server runs; the format may not. Levels are a contract. ERROR: a person must act. WARN: a problem that the server deals with. INFO: a change of state. DEBUG:
 //! details for a reader of the code. No event has secrets.
 
 pub mod metrics;
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// The target of refusals. Each is a line of JSON, whatever the format and the filter of the other events.
 pub const AUDIT: &str = "wharfinger::audit";
 
-/// The variable with the filter: `info`, `wharfinger=debug,info`.
+/// The variable with the filter: `info`, `wharfinger=debug,info`. It has precedence over `[log] level`.
 pub const VARIABLE: &str = "WHARFINGER_LOG";
+
+/// The filter of the process, to change it. Empty until the log starts.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// `[log]`: the filter and the format of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The format. `None`: the default.
+    pub format: Option<Format>,
+    /// The filter, which was checked. `None`: `info`.
+    pub level: Option<String>,
+}
 
 /// The format of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,33 +58,79 @@ pub enum TelemetryError {
     },
 }
 
-/// Starts to write events to standard error. Only the first call in a process has an effect.
+/// The result of a change of the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The filter counts from now on.
+    Yes,
+    /// The variable has precedence, and nothing changed.
+    VariableHolds,
+    /// Another subscriber writes the events of this process, or the filter is not valid; nothing changed.
+    No,
+}
+
+/// Starts to write events to standard error. Only the first call in a process has an effect. `format` has precedence over that of the
+/// settings.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`].
-pub fn init(format: Format, color: bool) -> Result<(), TelemetryError> {
-    let text = std::env::var(VARIABLE).ok();
-    let started =
-        subscriber(format, color && std::io::stderr().is_terminal(), text.as_deref(), std::io::stderr)?.try_init();
-    if started.is_err() {
-        tracing::debug!("another subscriber writes the events already");
+pub fn init(format: Option<Format>, settings: &LogSettings, color: bool) -> Result<(), TelemetryError> {
+    let format = format.or(settings.format).unwrap_or_default();
+    let variable = variable();
+    let text = variable.as_deref().or(settings.level.as_deref());
+    let (subscriber, handle) = subscriber(format, color && std::io::stderr().is_terminal(), text, std::io::stderr)?;
+    match subscriber.try_init() {
+        Ok(()) => {
+            let _ = FILTER.set(handle);
+        }
+        Err(_) => tracing::debug!("another subscriber writes the events already"),
     }
     Ok(())
 }
 
-/// The subscriber that writes events there.
+/// Changes the filter of the running process to that of the settings.
+pub fn change(settings: &LogSettings) -> Changed {
+    if variable().is_some() {
+        return Changed::VariableHolds;
+    }
+    let (Some(handle), Ok(filter)) = (FILTER.get(), filter(settings.level.as_deref())) else { return Changed::No };
+    match handle.reload(filter) {
+        Ok(()) => Changed::Yes,
+        Err(_) => Changed::No,
+    }
+}
+
+/// The levels of a filter.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The fault of a filter, if it has one. A word alone must be a level: a misspelt one would be read as a target, with all its events.
+pub fn filter_fault(text: &str) -> Option<String> {
+    let word = |part: &&str| !part.contains(['=', '[', ':']) && !LEVELS.contains(&&*part.trim().to_lowercase());
+    if let Some(part) = text.split(',').find(word) {
+        return Some(format!("{:?} is no level", part.trim()));
+    }
+    filter(Some(text)).err().map(|TelemetryError::Filter { error, .. }| error.to_string())
+}
+
+fn variable() -> Option<String> {
+    std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())
+}
+
+/// The subscriber that writes events there, and the handle on its filter.
 fn subscriber<W>(
     format: Format,
     ansi: bool,
     text: Option<&str>,
     writer: W,
-) -> Result<impl Subscriber + Send + Sync + 'static, TelemetryError>
+) -> Result<(impl Subscriber + Send + Sync + 'static, reload::Handle<EnvFilter, Registry>), TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Clone + Send + Sync + 'static,
 {
     let json = || tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer.clone());
+    // The filter is changed, never the filtered layer: that panics (tokio-rs/tracing#1629).
+    let (changeable, handle) = reload::Layer::new(filter(text)?);
     let others =
-        filter(text)?.and(filter_fn(|event: &Metadata<'_>| !is_audit(event)).with_max_level_hint(LevelFilter::TRACE));
+        changeable.and(filter_fn(|event: &Metadata<'_>| !is_audit(event)).with_max_level_hint(LevelFilter::TRACE));
     let others: Box<dyn Layer<Registry> + Send + Sync> = match format {
         Format::Text => {
             let layer = tracing_subscriber::fmt::layer().with_writer(writer.clone());
@@ -80,7 +139,7 @@ where
         Format::Json => json().with_filter(others).boxed(),
     };
     let refusals = json().with_filter(filter_fn(is_audit).with_max_level_hint(LevelFilter::WARN)).boxed();
-    Ok(tracing_subscriber::registry().with(vec![others, refusals]))
+    Ok((tracing_subscriber::registry().with(vec![others, refusals]), handle))
 }
 
 fn is_audit(event: &Metadata<'_>) -> bool {
@@ -113,7 +172,7 @@ mod tests {
         let buffer: std::sync::Arc<std::sync::Mutex<Vec<u8>>> = std::sync::Arc::default();
         let sink = buffer.clone();
         let writer = move || Sink(sink.clone());
-        let subscriber = subscriber(format, false, text, writer).expect("a filter");
+        let (subscriber, _) = subscriber(format, false, text, writer).expect("a filter");
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "wharfinger::engine", "ours");
             tracing::warn!(target: "aws_runtime::env_config", "no file");
@@ -164,10 +223,40 @@ mod tests {
     }
 
     #[test]
+    fn the_filter_changes_while_events_are_written() {
+        let buffer: std::sync::Arc<std::sync::Mutex<Vec<u8>>> = std::sync::Arc::default();
+        let sink = buffer.clone();
+        let writer = move || Sink(sink.clone());
+        let (subscriber, handle) = subscriber(Format::Json, false, Some("warn"), writer).expect("a filter");
+        tracing::subscriber::with_default(subscriber, || {
+            for (level, number) in [("warn", 1), ("debug", 2), ("info", 3)] {
+                handle.reload(filter(Some(level)).expect("a filter")).expect("it is there");
+                tracing::debug!(number, "detail");
+                tracing::info!(number, "change");
+            }
+        });
+        let bytes = buffer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let lines: Vec<(String, u64)> = String::from_utf8(bytes)
+            .expect("text")
+            .lines()
+            .map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                (line["message"].as_str().unwrap_or_default().to_string(), line["number"].as_u64().unwrap_or(0))
+            })
+            .collect();
+        assert_eq!(lines, [("detail".to_string(), 2), ("change".to_string(), 2), ("change".to_string(), 3)]);
+    }
+
+    #[test]
     fn an_invalid_filter_is_refused() {
         assert!(filter(None).is_ok());
         assert!(filter(Some("wharfinger=debug,info")).is_ok());
         let error = filter(Some("wharfinger=loud")).expect_err("loud is no level");
+        for (text, faulty) in
+            [("info", false), ("a::b=warn,Info", false), ("loud", true), ("info,", true), ("a=loud", true)]
+        {
+            assert_eq!(filter_fault(text).is_some(), faulty, "{text}");
+        }
         assert!(error.to_string().starts_with("WHARFINGER_LOG=\"wharfinger=loud\" is not a valid filter: "), "{error}");
     }
 }

@@ -26,12 +26,14 @@ mod faults;
 mod followers;
 mod grpcurl;
 mod history;
+mod hooks;
 mod hosts;
 #[path = "../../jwt/tests/support/mod.rs"]
 mod issuer;
 mod jwt;
 mod kill;
 mod landing;
+mod log_lines;
 mod login;
 mod machines;
 mod many_watches;

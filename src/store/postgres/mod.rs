@@ -21,7 +21,9 @@ pub(super) mod testing;
 mod tests;
 mod write;
 
-use super::{Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, StoreError, StoredEvent, numbered};
+use super::{
+    Changes, CommitError, Epoch, EventQuery, PostgresSettings, Store, StoreError, StoredEvent, TrailPlace, numbered,
+};
 use crate::random::random;
 use async_trait::async_trait;
 use connect::{Database, Purpose, Readers};
@@ -160,6 +162,18 @@ impl Store for PostgresStore {
 
     async fn trim_events(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.inner.writer.lock().await.trim(before, most).await.map_err(|failure| self.sorted(&failure))
+    }
+
+    async fn trail_places(&self) -> Result<Vec<TrailPlace>, StoreError> {
+        reading!(self, conn => read::readers(conn))
+    }
+
+    async fn set_trail_place(&self, place: &TrailPlace) -> Result<(), StoreError> {
+        self.inner.writer.lock().await.put_reader(place).await.map_err(|failure| self.sorted(&failure))
+    }
+
+    async fn forget_trail_place(&self, name: &str) -> Result<(), StoreError> {
+        self.inner.writer.lock().await.forget_reader(name).await.map_err(|failure| self.sorted(&failure))
     }
 
     async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use super::sql;
 use super::write::as_stored;
 use crate::store::page::{Trimmed, trim};
 use crate::store::row::{Interner, corrupt, decode_event, decode_lease, decode_machine, decode_pool, decode_resource};
-use crate::store::{Changes, Epoch, EventQuery, Forgotten, StoreError, StoredEvent};
+use crate::store::{Changes, Epoch, EventQuery, Forgotten, StoreError, StoredEvent, TrailPlace};
 use futures::TryStreamExt;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -150,6 +150,20 @@ pub(super) async fn events(conn: &mut PgConnection, query: &EventQuery) -> Resul
         .await?;
     let mut interner = Interner::new();
     Ok(taken(&found, |row| decode_event(row, &mut interner))?)
+}
+
+pub(super) async fn readers(conn: &mut PgConnection) -> Result<Vec<TrailPlace>, PgError> {
+    let found = sqlx::query(sql::READERS).fetch_all(conn).await?;
+    let place = |row: &PgRow| {
+        Ok(TrailPlace {
+            name: row.try_get(0)?,
+            revision: number(row, 1)?.cast_unsigned(),
+            ordinal: number(row, 2)?.cast_unsigned(),
+            at_unix_ms: number(row, 3)?,
+            notes: row.try_get(4)?,
+        })
+    };
+    found.iter().map(place).collect()
 }
 
 fn taken<T>(rows: &[PgRow], mut take: impl FnMut(&Cells<'_>) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {

@@ -155,6 +155,13 @@ pub(super) const TRIM_EVENTS: &str = "WITH removed AS (DELETE FROM events WHERE 
      (SELECT revision, at FROM events ORDER BY revision, ordinal LIMIT $1) AS oldest WHERE at < $2) RETURNING 1) \
      SELECT count(*) FROM removed";
 
+pub(super) const READERS: &str = "SELECT name, revision, ordinal, at, notes FROM readers ORDER BY name";
+/// A place never goes back: that of a deposed leader may be older.
+pub(super) const PUT_READER: &str = "INSERT INTO readers (name, revision, ordinal, at, notes) VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, ordinal = excluded.ordinal, at = excluded.at, \
+     notes = excluded.notes WHERE (excluded.revision, excluded.ordinal) >= (readers.revision, readers.ordinal)";
+pub(super) const FORGET_READER: &str = "DELETE FROM readers WHERE name = $1";
+
 pub(super) const SET_SALT: &str = "UPDATE meta SET salt = $1 RETURNING salt";
 
 /// Begins a transaction whose reads are of one moment.
@@ -217,7 +224,7 @@ pub(super) const CREATE: &str = "INSERT INTO meta (one, revision, floor, now_ms,
      VALUES (1, 0, 0, 0, $1, 0, 0, 0)";
 
 /// One script for each version, forward only.
-pub(super) const MIGRATIONS: [&str; 9] = [
+pub(super) const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/postgres/0001_init.sql"),
     include_str!("../migrations/postgres/0002_leader.sql"),
     include_str!("../migrations/postgres/0003_feed.sql"),
@@ -227,6 +234,7 @@ pub(super) const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/postgres/0007_evidence.sql"),
     include_str!("../migrations/postgres/0008_shares.sql"),
     include_str!("../migrations/postgres/0009_audit.sql"),
+    include_str!("../migrations/postgres/0010_readers.sql"),
 ];
 
 /// The first schema version without credentials.
@@ -249,6 +257,9 @@ pub(super) fn all() -> Vec<String> {
         SETTLE,
         SET_SALT,
         TRIM_EVENTS,
+        READERS,
+        PUT_READER,
+        FORGET_READER,
         META,
         FEED,
         CHANGED_FORGOTTEN,

@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::store::row::{
     EVENT, LEASE, MACHINE, POOL, RESOURCE, encode_event, encode_lease, encode_machine, encode_pool, encode_resource,
 };
-use crate::store::{CommitError, Epoch, StoreError};
+use crate::store::{CommitError, Epoch, StoreError, TrailPlace};
 use sqlx::Arguments;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use std::sync::Arc;
@@ -178,6 +178,35 @@ impl Writer {
         let row = self.database.within(Purpose::Write, query.fetch_one(&mut conn)).await?;
         self.conn = Some(conn);
         Ok(usize::try_from(number(&row, 0)?).unwrap_or(0))
+    }
+
+    /// Stores the place of a reader of the trail.
+    pub(super) async fn put_reader(&mut self, place: &TrailPlace) -> Result<(), PgError> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.database.connect(Purpose::Write).await?,
+        };
+        let query = sqlx::query(sql::PUT_READER)
+            .bind(&place.name)
+            .bind(place.revision.cast_signed())
+            .bind(place.ordinal.cast_signed())
+            .bind(place.at_unix_ms)
+            .bind(escaped(&place.notes).into_owned());
+        self.database.within(Purpose::Write, query.execute(&mut conn)).await?;
+        self.conn = Some(conn);
+        Ok(())
+    }
+
+    /// Removes the place of a reader of the trail.
+    pub(super) async fn forget_reader(&mut self, name: &str) -> Result<(), PgError> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.database.connect(Purpose::Write).await?,
+        };
+        let query = sqlx::query(sql::FORGET_READER).bind(name);
+        self.database.within(Purpose::Write, query.execute(&mut conn)).await?;
+        self.conn = Some(conn);
+        Ok(())
     }
 
     /// Records that this server won an election.

@@ -26,7 +26,7 @@ mod sql;
 mod tests;
 mod write;
 
-use super::{Changes, CommitError, Epoch, EventQuery, Store, StoreError, StoredEvent};
+use super::{Changes, CommitError, Epoch, EventQuery, Store, StoreError, StoredEvent, TrailPlace};
 use async_trait::async_trait;
 use error::sorted;
 use plan::Plan;
@@ -186,6 +186,20 @@ impl Store for SqliteStore {
             self.checkpoint();
         }
         removed
+    }
+
+    async fn trail_places(&self) -> Result<Vec<TrailPlace>, StoreError> {
+        reading!(self, reading => reading.readers().await)
+    }
+
+    async fn set_trail_place(&self, place: &TrailPlace) -> Result<(), StoreError> {
+        let place = place.clone();
+        self.write(move |mut writer| async move { writer.put_reader(&place).await }).await?
+    }
+
+    async fn forget_trail_place(&self, name: &str) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.write(move |mut writer| async move { writer.forget_reader(&name).await }).await?
     }
 
     async fn set_deployment_salt(&self, salt: u16) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use crate::store::page::{Trimmed, trim};
 use crate::store::row::{
     Cells, Interner, decode_event, decode_lease, decode_machine, decode_pool, decode_resource, rows,
 };
-use crate::store::{Changes, EventQuery, Forgotten, StoreError, StoredEvent};
+use crate::store::{Changes, EventQuery, Forgotten, StoreError, StoredEvent, TrailPlace};
 use futures::future::join;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -162,6 +162,21 @@ impl Reading<'_> {
             .map_err(|e| self.error(&e))?;
         let mut interner = Interner::new();
         self.read_all(&found, |row| decode_event(row, &mut interner))
+    }
+
+    pub(super) async fn readers(&mut self) -> Result<Vec<TrailPlace>, StoreError> {
+        let found = sqlx::query(sql::READERS).fetch_all(&mut *self.conn).await.map_err(|e| self.error(&e))?;
+        let text = |row: &SqliteRow, column| row.try_get::<String, _>(column).map_err(|e| self.error(&e));
+        let place = |row: &SqliteRow| {
+            Ok(TrailPlace {
+                name: text(row, 0)?,
+                revision: self.number(row, 1)?.cast_unsigned(),
+                ordinal: self.number(row, 2)?.cast_unsigned(),
+                at_unix_ms: self.number(row, 3)?,
+                notes: text(row, 4)?,
+            })
+        };
+        found.iter().map(place).collect()
     }
 
     /// Decodes rows whose only column is the JSON array.

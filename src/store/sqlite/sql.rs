@@ -78,6 +78,13 @@ pub(super) const ADVANCE: &str = "BEGIN IMMEDIATE; \
 
 pub(super) const STANDING: &str = "SELECT revision, epoch FROM meta";
 pub(super) const ACQUIRE: &str = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
+pub(super) const READERS: &str = "SELECT name, revision, ordinal, at, notes FROM readers ORDER BY name";
+/// A place never goes back: that of a deposed leader may be older.
+pub(super) const PUT_READER: &str = "INSERT INTO readers (name, revision, ordinal, at, notes) VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, ordinal = excluded.ordinal, at = excluded.at, \
+     notes = excluded.notes WHERE (excluded.revision, excluded.ordinal) >= (readers.revision, readers.ordinal)";
+pub(super) const FORGET_READER: &str = "DELETE FROM readers WHERE name = $1";
+
 pub(super) const SET_SALT: &str = "UPDATE meta SET salt = ?";
 pub(super) const SETTLE: &str = "UPDATE meta SET settled = settled + 1";
 /// Removes whole revisions, so that each remaining revision is complete. Times grow with revisions.
@@ -152,7 +159,7 @@ pub(super) const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 pub(super) const OURS: u32 = 0x5748_4647;
 
 /// One script for each version, forward only. Each sets user_version to its number.
-pub(super) const MIGRATIONS: [&str; 9] = [
+pub(super) const MIGRATIONS: [&str; 10] = [
     include_str!("../migrations/sqlite/0001_init.sql"),
     include_str!("../migrations/sqlite/0002_blame.sql"),
     include_str!("../migrations/sqlite/0003_feed.sql"),
@@ -162,6 +169,7 @@ pub(super) const MIGRATIONS: [&str; 9] = [
     include_str!("../migrations/sqlite/0007_evidence.sql"),
     include_str!("../migrations/sqlite/0008_shares.sql"),
     include_str!("../migrations/sqlite/0009_audit.sql"),
+    include_str!("../migrations/sqlite/0010_readers.sql"),
 ];
 
 /// All statements but the migrations, so that a test can prepare each of them.
@@ -188,6 +196,9 @@ pub(super) fn all() -> Vec<&'static str> {
             SETTLE,
             SET_SALT,
             TRIM_EVENTS,
+            READERS,
+            PUT_READER,
+            FORGET_READER,
             CREATE,
             META,
             COUNT,

@@ -3,7 +3,7 @@
 use super::error::sorted;
 use super::plan::Plan;
 use super::{open, sql};
-use crate::store::{CommitError, Epoch, StoreError};
+use crate::store::{CommitError, Epoch, StoreError, TrailPlace};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use std::path::PathBuf;
@@ -78,6 +78,26 @@ impl Writer {
     pub(super) async fn set_deployment_salt(&mut self, salt: u16) -> Result<(), StoreError> {
         let conn = self.ready().await?;
         let done = sqlx::query(sql::SET_SALT).bind(i64::from(salt)).execute(conn).await;
+        self.outcome(done).await.map(drop)
+    }
+
+    /// Stores the place of a reader of the trail.
+    pub(super) async fn put_reader(&mut self, place: &TrailPlace) -> Result<(), StoreError> {
+        let conn = self.ready().await?;
+        let query = sqlx::query(sql::PUT_READER)
+            .bind(&place.name)
+            .bind(place.revision.cast_signed())
+            .bind(place.ordinal.cast_signed())
+            .bind(place.at_unix_ms)
+            .bind(&place.notes);
+        let done = query.execute(conn).await;
+        self.outcome(done).await.map(drop)
+    }
+
+    /// Removes the place of a reader of the trail.
+    pub(super) async fn forget_reader(&mut self, name: &str) -> Result<(), StoreError> {
+        let conn = self.ready().await?;
+        let done = sqlx::query(sql::FORGET_READER).bind(name).execute(conn).await;
         self.outcome(done).await.map(drop)
     }
 

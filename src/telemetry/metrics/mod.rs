@@ -9,10 +9,12 @@ mod calls;
 mod counted;
 mod gauges;
 mod process;
+mod told;
 
 pub use book::Entry;
 pub use calls::Calls;
 pub use gauges::ServerFacts;
+pub use told::Told;
 
 use book::Book;
 use counted::Counted;
@@ -55,6 +57,7 @@ struct Parts {
     entries: Vec<Entry>,
     counted: Arc<Counted>,
     calls: Calls,
+    told: Told,
 }
 
 impl Metrics {
@@ -63,8 +66,9 @@ impl Metrics {
         let mut book = Book::default();
         let counted = Arc::new(Counted::registered(&mut book));
         let calls = Calls::registered(&mut book);
+        let told = Told::registered(&mut book);
         let Book { registry, entries } = book;
-        Self(Arc::new(Parts { registry, entries, counted, calls }))
+        Self(Arc::new(Parts { registry, entries, counted, calls, told }))
     }
 
     /// All metrics that a server exposes, by name.
@@ -90,6 +94,11 @@ impl Metrics {
     /// Counts calls of the gRPC port.
     pub fn calls(&self) -> Calls {
         self.0.calls.clone()
+    }
+
+    /// Counts deliveries of hooks, and spans.
+    pub fn told(&self) -> Told {
+        self.0.told.clone()
     }
 
     /// A configuration was read again, or refused.
