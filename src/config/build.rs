@@ -54,6 +54,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         store: checked.store.unwrap_or_else(|| StoreConfig::Sqlite(folder.join("wharfinger.db"))),
         cluster: checked.cluster,
         metrics: checked.metrics,
+        page: checked.page,
         auth: checked.auth,
         roles: checked.roles,
         warnings,

@@ -2,6 +2,7 @@
 
 use super::auth::AuthSection;
 use super::cluster::{Cluster, ClusterSection};
+use super::page::{Page, PageSection};
 use super::problem::{Report, Span};
 use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
@@ -33,6 +34,8 @@ pub struct Loaded {
     pub cluster: Option<Cluster>,
     /// The address of the port for meters and probes. `None`: there is none.
     pub metrics: Option<SocketAddr>,
+    /// The operator's page. `None`: there is none.
+    pub page: Option<Page>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
     pub auth: Option<Callers>,
     /// The roles: the built-in ones, and those of the file.
@@ -89,6 +92,9 @@ impl Loaded {
         if self.metrics != other.metrics {
             changes.push("[metrics]".to_string());
         }
+        if self.page != other.page {
+            changes.push("[page]".to_string());
+        }
         let limits = Limits { brake: self.limits.brake, ..other.limits.clone() };
         if self.limits != limits || self.keep_events != other.keep_events {
             changes.push("[limits]".to_string());
@@ -111,6 +117,7 @@ pub(crate) struct File<'a> {
     pub(crate) store: StoreSection,
     pub(crate) cluster: ClusterSection,
     pub(crate) metrics: Option<Spanned<String>>,
+    pub(crate) page: PageSection,
     pub(crate) auth: AuthSection,
     pub(crate) roles: Vec<RoleSection>,
     pub(crate) tenants: Vec<TenantSection>,
