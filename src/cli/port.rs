@@ -2,9 +2,10 @@
 
 use super::error::Failure;
 use super::exit::Exit;
-use crate::config::{Loaded, Server, Tls, UnixSocket};
+use crate::config::{Loaded, Page, Server, Tls, UnixSocket};
 use crate::engine::Handle;
-use crate::rpc::{AnswerSources, Peers, Port, RpcLimits, ServeError};
+use crate::http::page::PageSettings;
+use crate::rpc::{AnswerSources, Inside, Peers, Port, RpcLimits, ServeError};
 use crate::socket::SocketFile;
 use crate::telemetry::metrics::Metrics;
 use std::net::SocketAddr;
@@ -30,11 +31,12 @@ pub(super) struct Bound {
     unix: Option<(UnixListener, SocketFile)>,
     /// For meters and probes.
     http: Option<TcpListener>,
+    page: Option<(TcpListener, PageSettings)>,
 }
 
 impl From<TcpListener> for Bound {
     fn from(tcp: TcpListener) -> Self {
-        Bound { tcp, unix: None, http: None }
+        Bound { tcp, unix: None, http: None, page: None }
     }
 }
 
@@ -50,7 +52,16 @@ pub(super) async fn bind(loaded: &Loaded) -> Result<Bound, Failure> {
         Some(address) => Some(bind_port(address).await?),
         None => None,
     };
-    Ok(Bound { tcp, unix, http })
+    let page = match &loaded.page {
+        Some(page) => Some((bind_port(page.listen).await?, settings(page))),
+        None => None,
+    };
+    Ok(Bound { tcp, unix, http, page })
+}
+
+/// The settings of the page.
+fn settings(page: &Page) -> PageSettings {
+    PageSettings { names: page.names.clone(), secure: page.is_secure() }
 }
 
 async fn bind_socket(socket: &UnixSocket) -> Result<(UnixListener, SocketFile), Failure> {
@@ -128,13 +139,22 @@ impl Serving {
             None => Port::from(listener),
         };
         let (unix, socket) = bound.unix.unzip();
-        let port = port.with_unix(unix).with_peers(peers);
+        let port = port.with_unix(unix).with_peers(peers.clone());
         if let Some(http) = bound.http {
             // A failure of this port ends no lease.
             let (handle, metrics, stop) = (handle.clone(), metrics.clone(), stop.clone());
             tokio::spawn(async move {
                 if let Err(error) = crate::http::serve(http, handle, metrics, stop).await {
                     tracing::error!(%error, "the port for meters is not served any more");
+                }
+            });
+        }
+        if let Some((page, settings)) = bound.page {
+            let inside = Inside::new(handle.clone(), &limits, sources.clone(), peers, stop.clone());
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                if let Err(error) = crate::http::page::serve(page, inside, settings, stop).await {
+                    tracing::error!(%error, "the operator's page is not served any more");
                 }
             });
         }

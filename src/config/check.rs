@@ -5,6 +5,7 @@ use super::cluster::{self, Cluster};
 use super::duration;
 use super::hook;
 use super::log;
+use super::page::{self, Page};
 use super::problem::Problems;
 use super::reader::check_label_name;
 use super::role;
@@ -48,6 +49,7 @@ pub(crate) struct Checked {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) log: LogSettings,
     pub(crate) hooks: Vec<HookSettings>,
+    pub(crate) page: Option<Page>,
     pub(crate) auth: Option<Callers>,
     pub(crate) roles: RoleTable,
     pub(crate) tenants: Tenants,
@@ -75,8 +77,15 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         hooks: hook::check(&file.hooks, &file.pools, keep_events, folder, problems),
         tenants: tenant::check(&file.tenants, &file.auth, problems),
         store,
+        page: None,
         pools: Vec::new(),
     };
+    let around = page::Around {
+        auth: file.auth.is_there(),
+        allow_remote: file.allow_remote.as_ref().is_some_and(|allow| *allow.get_ref()),
+        taken: &[("[server]", checked.listen), ("[metrics]", checked.metrics)],
+    };
+    checked.page = page::check(&file.page, &around, problems);
     let given: Vec<_> = checked.auth.iter().flat_map(Callers::each).map(|caller| caller.roles).collect();
     // Callers with mistakes are mistakes of their own.
     if checked.auth.is_some() || !file.auth.is_there() {
@@ -117,7 +126,7 @@ fn check_holders_apart(pools: &[PoolSection<'_>], configs: &[Option<AdapterConfi
 }
 
 /// Reads an address with a port. `usual`: an example.
-fn address(listen: &Spanned<String>, usual: &str, problems: &mut Problems) -> Option<SocketAddr> {
+pub(super) fn address(listen: &Spanned<String>, usual: &str, problems: &mut Problems) -> Option<SocketAddr> {
     let text = listen.get_ref();
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some(address);

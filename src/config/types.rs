@@ -4,6 +4,7 @@ use super::auth::AuthSection;
 use super::cluster::{Cluster, ClusterSection};
 use super::hook::HookSection;
 use super::log::LogSection;
+use super::page::{Page, PageSection};
 use super::problem::{Report, Span};
 use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
@@ -41,6 +42,8 @@ pub struct Loaded {
     pub log: LogSettings,
     /// The hooks.
     pub hooks: Vec<HookSettings>,
+    /// The operator's page. `None`: there is none.
+    pub page: Option<Page>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
     pub auth: Option<Callers>,
     /// The roles: the built-in ones, and those of the file.
@@ -99,6 +102,8 @@ impl Loaded {
         }
         if self.log.format != other.log.format {
             changes.push("`format` in [log]".to_string());
+        if self.page != other.page {
+            changes.push("[page]".to_string());
         }
         let limits = Limits { brake: self.limits.brake, ..other.limits.clone() };
         if self.limits != limits || self.keep_events != other.keep_events {
@@ -124,6 +129,7 @@ pub(crate) struct File<'a> {
     pub(crate) metrics: Option<Spanned<String>>,
     pub(crate) log: LogSection,
     pub(crate) hooks: Vec<HookSection>,
+    pub(crate) page: PageSection,
     pub(crate) auth: AuthSection,
     pub(crate) roles: Vec<RoleSection>,
     pub(crate) tenants: Vec<TenantSection>,

@@ -1,5 +1,7 @@
 //! The port for meters and probes over HTTP: `/metrics`, `/livez`, `/readyz`, `/leader`. It serves no names of leases, holders or
-//! hosts and no secrets, and takes no orders.
+//! hosts and no secrets, and takes no orders. The operator's page (`page`) has a port of its own.
+
+pub mod page;
 
 use crate::engine::{Handle, Role};
 use crate::telemetry::metrics::{Exposition, Metrics, ServerFacts};

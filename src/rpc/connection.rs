@@ -91,6 +91,11 @@ pub(crate) struct ConnectInfo {
 }
 
 impl ConnectInfo {
+    /// A connection from this address without TLS.
+    pub(crate) fn plain(address: SocketAddr) -> Self {
+        Self { address: Some(address), unix: None, tls: false, leaf: None }
+    }
+
     /// The connection of a call, for its identity.
     pub(crate) fn origin(&self) -> Origin {
         Origin { address: self.address, tls: self.tls, leaf: self.leaf.clone(), unix: self.unix }

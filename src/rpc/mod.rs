@@ -17,6 +17,7 @@
 //! * `timeline`: one story from many entries of the audit trail.
 //! * `health`: the health service: this server serves, and leads.
 //! * `forward`, `forward_auth`, `peers`: calls that change something go to the server that leads.
+//! * `inside`: the services for callers in this process, without a socket.
 //! * `audit`: refusals in the log.
 //! * `server`, `connection`: the port and its end.
 
@@ -34,6 +35,7 @@ mod forward_auth;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod health;
+mod inside;
 mod judge;
 mod lease;
 mod limits;
@@ -59,6 +61,7 @@ pub use about::API_MINOR;
 pub use connection::Port;
 pub use context::{AnswerSources, WeatherSource};
 pub use credentials::{CredentialSources, PoolCredentials};
+pub use inside::{Inside, InsideCaller, InsideError, RefusalKind, Standing};
 pub use judge::{Call, judge};
 pub use limits::RpcLimits;
 pub use peers::Peers;

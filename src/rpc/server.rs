@@ -109,7 +109,7 @@ pub async fn serve(
 }
 
 /// Writes the counters of refusals.
-async fn tell(refusals: Refusals, stop: CancellationToken) {
+pub(crate) async fn tell(refusals: Refusals, stop: CancellationToken) {
     while tokio::time::timeout(WINDOW, stop.cancelled()).await.is_err() {
         refusals.flush();
     }

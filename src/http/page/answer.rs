@@ -1,0 +1,251 @@
+//! The answer to each request.
+
+use super::ask::{Ask, Shown};
+use super::asset::{FOLDER, asset};
+use super::guard::{self, MAX_FORM, Names, Refusal};
+use super::screen::Screen;
+use super::view::{self, Frame, Redirect, Theme};
+use super::who::{Sessions, cookie, token_of};
+use crate::pb;
+use crate::rpc::{Inside, InsideCaller, InsideError, RefusalKind};
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::response::{Html, IntoResponse, Response};
+use form_urlencoded::parse;
+use maud::Markup;
+use std::net::SocketAddr;
+
+/// The cookie of the colours.
+const THEME: &str = "theme";
+
+/// The parts of the page. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Page {
+    pub(super) inside: Inside,
+    pub(super) names: Names,
+    pub(super) sessions: Sessions,
+}
+
+/// A request that was let in.
+pub(super) struct Asked<'r> {
+    pub(super) headers: &'r HeaderMap,
+    pub(super) path: &'r str,
+    pub(super) query: &'r str,
+    pub(super) caller: InsideCaller,
+}
+
+impl Asked<'_> {
+    fn theme(&self) -> Theme {
+        cookie(self.headers, THEME).map(Theme::parse).unwrap_or_default()
+    }
+
+    /// The address of the request.
+    fn url(&self) -> String {
+        if self.query.is_empty() { self.path.to_owned() } else { format!("{}?{}", self.path, self.query) }
+    }
+}
+
+/// The fields of a form.
+pub(super) struct Form(Vec<(String, String)>);
+
+impl Form {
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        Self(parse(bytes).map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
+    }
+
+    /// The value of a field; empty without one.
+    pub(super) fn value(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+}
+
+impl Page {
+    /// Answers a request. Whatever it is, the answer has the headers of the guard.
+    pub(crate) async fn answer(&self, from: SocketAddr, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let mut response = match guard::judge(&parts.method, &parts.headers, &self.names) {
+            Err(refusal) => refused(refusal),
+            Ok(()) => {
+                let asked = Asked {
+                    headers: &parts.headers,
+                    path: parts.uri.path(),
+                    query: parts.uri.query().unwrap_or_default(),
+                    caller: self.sessions.caller(from, &parts.headers),
+                };
+                match parts.method {
+                    Method::POST => self.post(&asked, body).await,
+                    _ => self.get(&asked).await,
+                }
+            }
+        };
+        guard::dress(response.headers_mut());
+        response
+    }
+
+    async fn get(&self, asked: &Asked<'_>) -> Response {
+        if let Some((headers, text)) = asset(asked.path) {
+            return (headers, text).into_response();
+        }
+        let form = || Form::read(asked.query.as_bytes());
+        match asked.path {
+            "/sign-in" => return self.sign_in(asked, &back(form().value("to")), ""),
+            "/go" => return see_other(&Screen::of_text(form().value("q")).url()),
+            _ => {}
+        }
+        match Screen::parse(asked.path, asked.query) {
+            Some(screen) => self.screen(asked, &screen).await,
+            None => self.missing(asked).await,
+        }
+    }
+
+    async fn screen(&self, asked: &Asked<'_>, screen: &Screen) -> Response {
+        match self.principal(&asked.caller).await {
+            Err(error) => self.failed(asked, &error, None),
+            Ok(who) => match self.ask(asked).screen(screen).await {
+                Ok(Shown { title, main }) => {
+                    self.framed(asked, Some(&who), StatusCode::OK, (&title, Some(screen)), &main)
+                }
+                Err(error) => self.failed(asked, &error, Some(&who)),
+            },
+        }
+    }
+
+    fn ask<'a>(&'a self, asked: &'a Asked<'_>) -> Ask<'a> {
+        let since = Form::read(asked.query.as_bytes()).value("since").parse().unwrap_or(0);
+        Ask { inside: &self.inside, caller: &asked.caller, since }
+    }
+
+    /// The principal of a caller.
+    async fn principal(&self, caller: &InsideCaller) -> Result<String, InsideError> {
+        Ok(self.inside.who_am_i(caller, pb::WhoAmIRequest {}).await?.principal)
+    }
+
+    async fn missing(&self, asked: &Asked<'_>) -> Response {
+        match self.principal(&asked.caller).await {
+            Err(error) => self.failed(asked, &error, None),
+            Ok(who) => {
+                let main = view::problem("No such page", "The page has no screen at this address.", "");
+                self.page(asked, Some(&who), StatusCode::NOT_FOUND, "No such page", &main)
+            }
+        }
+    }
+
+    /// The answer to a refused call.
+    pub(super) fn failed(&self, asked: &Asked<'_>, error: &InsideError, who: Option<&str>) -> Response {
+        if error.kind == RefusalKind::Unknown && self.inside.asks() {
+            // A link on another site brings no session. The page itself does.
+            if guard::is_from_elsewhere(asked.headers)
+                && let Some(screen) = Screen::parse(asked.path, asked.query)
+            {
+                return Html(view::redirect(&Redirect { to: &screen.url() }).into_string()).into_response();
+            }
+            let why = if asked.caller.token.is_some() { &*error.message } else { "" };
+            return self.sign_in(asked, &asked.url(), why);
+        }
+        let (status, title) = match error.kind {
+            RefusalKind::Unknown => (StatusCode::UNAUTHORIZED, "The server does not know you"),
+            RefusalKind::NotAllowed => (StatusCode::FORBIDDEN, "Your roles do not allow that"),
+            RefusalKind::NotFound => (StatusCode::NOT_FOUND, "There is no such thing"),
+            RefusalKind::Request => (StatusCode::BAD_REQUEST, "That cannot be done"),
+            RefusalKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "The server cannot answer now"),
+            RefusalKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "The server failed"),
+        };
+        let main = view::problem(title, &super::part::clipped(&error.message), &error.reason);
+        self.page(asked, who, status, title, &main)
+    }
+
+    fn sign_in(&self, asked: &Asked<'_>, to: &str, refused: &str) -> Response {
+        if !self.inside.asks() {
+            return see_other(to);
+        }
+        let main = view::sign_in(to, refused);
+        self.page(asked, None, StatusCode::UNAUTHORIZED, "Sign in", &main)
+    }
+
+    /// A page that is no screen.
+    fn page(&self, asked: &Asked<'_>, who: Option<&str>, status: StatusCode, title: &str, main: &Markup) -> Response {
+        self.framed(asked, who, status, (title, None), main)
+    }
+
+    fn framed(
+        &self,
+        asked: &Asked<'_>,
+        who: Option<&str>,
+        status: StatusCode,
+        (title, at): (&str, Option<&Screen>),
+        main: &Markup,
+    ) -> Response {
+        let standing = self.inside.standing();
+        let url = at.map_or_else(|| "/".to_owned(), Screen::url);
+        let frame = Frame {
+            title,
+            theme: asked.theme(),
+            url: &url,
+            at,
+            standing: &standing,
+            who,
+            signed_in: asked.caller.token.is_some() && self.inside.asks(),
+            assets: &FOLDER,
+            live: at.is_some(),
+            done: "",
+        };
+        (status, Html(view::frame(&frame, main).into_string())).into_response()
+    }
+
+    async fn post(&self, asked: &Asked<'_>, body: Body) -> Response {
+        let Ok(bytes) = to_bytes(body, MAX_FORM).await else {
+            return (StatusCode::PAYLOAD_TOO_LARGE, format!("A form has at most {MAX_FORM} bytes.\n")).into_response();
+        };
+        let form = Form::read(&bytes);
+        match asked.path {
+            "/theme" => {
+                let theme = Theme::parse(form.value("theme"));
+                let set = format!("{THEME}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age=31536000", theme.word());
+                with_cookie(see_other(&back(form.value("to"))), &set)
+            }
+            "/sign-out" => with_cookie(see_other("/"), &self.sessions.end(asked.headers)),
+            "/sign-in" => self.signed_in(asked, &form).await,
+            _ => self.missing(asked).await,
+        }
+    }
+
+    /// Begins a session, if the token is one.
+    async fn signed_in(&self, asked: &Asked<'_>, form: &Form) -> Response {
+        let to = back(form.value("to"));
+        let Some(token) = token_of(form.value("token")) else {
+            return self.sign_in(asked, &to, "The token is empty, or has characters that no token has.");
+        };
+        let caller = InsideCaller { address: asked.caller.address, token: Some(token.into()) };
+        match self.principal(&caller).await {
+            Ok(_) => with_cookie(see_other(&to), &self.sessions.begin(token)),
+            Err(error) => self.sign_in(asked, &to, &error.message),
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Response {
+    (refusal.status, format!("{}\n", refusal.message)).into_response()
+}
+
+/// A redirect to an address of the page, after which a reload repeats nothing.
+pub(super) fn see_other(to: &str) -> Response {
+    match HeaderValue::from_str(to) {
+        Ok(to) => (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response(),
+        Err(_) => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
+fn with_cookie(mut response: Response, set: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(set) {
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
+    response
+}
+
+/// The address of the screen that a text is. Another one is *Now*: no text leads to another site.
+pub(super) fn back(to: &str) -> String {
+    let (path, query) = to.split_once('?').unwrap_or((to, ""));
+    Screen::parse(path, query).unwrap_or(Screen::Now).url()
+}

@@ -1,0 +1,18 @@
+//! The cells of the screens: states, ids, times, texts of others, bars and lanes. Each returns markup, and asks nobody.
+//!
+//! A text of others is written as text alone: with its control and direction characters shown, and clipped. It is in no class, no style and
+//! no address but percent-encoded.
+
+mod bar;
+mod lanes;
+mod link;
+mod state;
+mod text;
+mod time;
+
+pub(crate) use bar::bar;
+pub(crate) use lanes::{Lane, Mark, lanes};
+pub(crate) use link::{lease, machine, pool, resource, subject, to};
+pub(crate) use state::{lease_state, lease_word, resource_state, resource_word, word_of};
+pub(crate) use text::{causes, clipped, others, selector, visible};
+pub(crate) use time::{instant, seconds, span, time};

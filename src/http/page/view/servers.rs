@@ -1,0 +1,32 @@
+//! The servers.
+
+use super::fact;
+use super::frame::role;
+use crate::http::page::part::{clipped, others};
+use crate::pb;
+use crate::rpc::Standing;
+use maud::{Markup, html};
+
+/// The server that answers.
+pub(crate) struct Servers {
+    pub(crate) standing: Standing,
+    pub(crate) server: pb::GetServerResponse,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The screen.
+pub(crate) fn servers(shown: &Servers) -> Markup {
+    html! {
+        h1 { "Servers" }
+        section aria-labelledby="this" {
+            h2 #this { "The server that answers" }
+            dl.facts {
+                (fact("Role", &html! { (role(&shown.standing)) }))
+                (fact("Version", &html! { (clipped(&shown.server.version)) ", API minor version " (shown.server.api_minor) }))
+                (fact("Parts", &html! { (clipped(&shown.server.features.join(", "))) }))
+                (fact("Data", &html! { @if shown.standing.fresh { "recent" } @else { "too old for an answer" } }))
+                @for warning in &shown.warnings { (fact("Clock", &others(warning))) }
+            }
+        }
+    }
+}
