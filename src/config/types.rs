@@ -102,6 +102,7 @@ impl Loaded {
         }
         if self.log.format != other.log.format {
             changes.push("`format` in [log]".to_string());
+        }
         if self.page != other.page {
             changes.push("[page]".to_string());
         }
