@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cases import ENDED
-from drivers.github import run_workflow, workflow
+from products.github import run_workflow, workflow
 from farm import Farm, children, is_alive, until
 
 
