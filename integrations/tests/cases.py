@@ -38,7 +38,7 @@ class HasResult(Protocol):
         """The document; None if the program was killed."""
 
 
-class Driver(Protocol):
+class Product(Protocol):
     """A CI product."""
 
     name: str
@@ -152,10 +152,10 @@ def compare(result: dict[str, Any], leases: list[dict[str, Any]], attempts: int)
         assert result["fault"] == finding["fault"], result
 
 
-def play(driver: Driver, case: Case, farm: Farm) -> tuple[Seen, str]:
+def play(product: Product, case: Case, farm: Farm) -> tuple[Seen, str]:
     """Plays a case. Returns what was seen, and the log of the job."""
     farm.plan(case.mode)
-    job = driver.start(farm)
+    job = product.start(farm)
     try:
         damage = case.happens(farm, job)
         status = job.wait()

@@ -181,7 +181,7 @@ class Farm:
                 self.hosts[name] = Host(name, f"127.90.{net}.{end}", folder / f"host-{name}", key)
             self.port = free_port("127.0.0.1")
             self.server = f"127.0.0.1:{self.port}"
-            self._configure(key)
+            self._configure(key, self._token("ci", "agent") + self._token("test", "admin"))
             self.start_broker()
         except BaseException:
             self.close()
@@ -209,10 +209,20 @@ class Farm:
         self.git("commit", "-q", "--allow-empty", "-m", "work")
         return self.git("rev-parse", "HEAD")
 
-    def _configure(self, key: Path) -> None:
+    def _token(self, name: str, role: str) -> str:
+        """Makes a token in a file of the farm, and returns the lines of the configuration that know it."""
+        command = [self.program, "token", "new", "--expires", "never", "--tenant", "web", "--role", role, name]
+        made = subprocess.run(command, check=True, capture_output=True, text=True, env=self.env())
+        path = self.folder / f"token-{name}"
+        path.touch(0o600)
+        path.write_text(made.stdout)
+        _, head, rest = made.stderr.partition("[[auth.token]]\n")
+        return head + rest.partition("\n\n")[0] + "\n"
+
+    def _configure(self, key: Path, callers: str) -> None:
         inventory = "".join(host.toml() for host in self.hosts.values())
         self.config.write_text(
-            f'[server]\nlisten = "{self.server}"\nstop_grace = "2s"\n[store]\npath = "w.db"\n[limits]\ngrace = "5s"\n'
+            f'[server]\nlisten = "{self.server}"\nstop_grace = "2s"\n[store]\npath = "w.db"\n[limits]\ngrace = "5s"\n{callers}'
             f'[[pool]]\nname = "hosts"\nadapter = "ssh"\n[pool.ssh]\nuser = "root"\nkey = "{key}"\nholder_key = "{key}"\n'
             f'work_dir = "{self.work}"\n{inventory}'
             f'[[pool]]\nname = "copies"\nadapter = "copies"\non = "hosts"\nmax = 2\ndefault_ttl = "{TTL}s"\n'
@@ -220,8 +230,9 @@ class Farm:
         )
 
     def env(self, **more: str) -> dict[str, str]:
-        """Environment of a process of the farm: nothing of the caller's settings, CI products or proxies."""
-        own = {"HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.folder / "tmp")}
+        """Environment of a process of the farm: the token of an agent, and nothing of the caller's settings, CI products or proxies."""
+        own = {"WHARFINGER_AUTH_TOKEN_FILE": str(self.folder / "token-ci")}
+        own |= {"HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.folder / "tmp")}
         own["PATH"] = f"{self.folder}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return own | more
 
@@ -251,9 +262,10 @@ class Farm:
         until("the end of what ran on the hosts", lambda: not [send(pid, signal.SIGKILL) for pid in self._of_hosts()])
 
     def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
-        """Runs the program against the broker."""
+        """Runs the program against the broker, as an administrator."""
         command = [str(self.program), "--server", self.server, *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=self.env(), check=False)
+        env = self.env(WHARFINGER_AUTH_TOKEN_FILE=str(self.folder / "token-test"))
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=env, check=False)
 
     def json(self, *args: str) -> Any:
         """The document that a verb prints."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.buildkite import Buildkite
+from products.buildkite import Buildkite
 from farm import Farm, until
 
 

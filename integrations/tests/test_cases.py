@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import table
 from cases import CASES, play
-from drivers import DRIVERS
+from products import PRODUCTS
 from farm import Farm
 
 RESTART = 20.0
@@ -17,16 +17,16 @@ RESTART = 20.0
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-@pytest.mark.parametrize("driver", DRIVERS.values(), ids=DRIVERS.keys())
-def test_case(driver, case, farm: Farm) -> None:
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS.keys())
+def test_case(product, case, farm: Farm) -> None:
     """Plays one case with one product."""
-    seen, log = play(driver, case, farm)
+    seen, log = play(product, case, farm)
     if folder := os.environ.get("WHARFINGER_ROWS"):
         name = next(name for name, one in CASES.items() if one is case)
-        path = Path(folder) / f"{driver.name} {name}.json"
-        path.write_text(json.dumps({"product": driver.name, "case": name, "seen": seen.document()}))
+        path = Path(folder) / f"{product.name} {name}.json"
+        path.write_text(json.dumps({"product": product.name, "case": name, "seen": seen.document()}))
     else:
-        assert seen.row() == table.expected(driver.name, case.title), log
+        assert seen.row() == table.expected(product.name, case.title), log
     assert seen.left == 0, log
     if seen.restart is not None:
         assert seen.restart < RESTART, log

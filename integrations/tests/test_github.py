@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cases import ENDED
-from drivers.github import run_workflow, workflow
+from products.github import run_workflow, workflow
 from farm import Farm, children, is_alive, until
 
 
@@ -68,3 +68,14 @@ def test_files_of_the_work_are_there_for_the_next_step(farm: Farm) -> None:
     job = run_workflow(farm, workflow(farm, "files"))
     assert job.wait() == "success", job.log()
     assert "made on lse_" in job.log()
+
+
+def test_no_capacity_is_nobodys_fault_and_may_be_tried_again(farm: Farm) -> None:
+    """No host lives: the step gives up after `queue-for`, and says so in its outputs."""
+    for host in farm.hosts.values():
+        host.kill()
+    farm.plan("succeed")
+    job = run_workflow(farm, workflow(farm, "outputs", **{"pool: copies": "pool: copies\n          queue-for: 2s"}))
+    assert job.wait() == "success", job.log()
+    assert "fault SERVICE, exit code " in job.log()
+    assert farm.attempts() == []

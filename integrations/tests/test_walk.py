@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from drivers import DRIVERS
+from products import PRODUCTS
 from farm import Farm, until
 from snippets import snippet
 
@@ -55,7 +55,7 @@ def test_a_newcomer_kills_a_host_and_watches(farm: Farm, product: str) -> None:
     """The page of the server, then that of the product: the job begins again by itself, and passes."""
     walk_to_a_server(farm)
     farm.plan("wait")
-    job = DRIVERS[product].start(farm)
+    job = PRODUCTS[product].start(farm)
     first = farm.first_attempt()
     farm.host_of(first).kill()
     assert job.wait() == "success", job.log()

@@ -121,7 +121,8 @@ class Runner:
             if script is None or (early and failure is not None):
                 continue
             path = Path(tempfile.mkdtemp(prefix="script", dir=self.folder)) / "script."
-            path.write_text(f"#!/usr/bin/env bash\n{script}")
+            # As the runner writes it: what the script calls has an empty standard input.
+            path.write_text(f"#!/usr/bin/env bash\n\nset -eo pipefail\n: | eval {shlex.quote(script)}\nexit 0\n")
             path.chmod(0o700)
             begun = time.monotonic()
             code = self._call("run", str(path), stage)

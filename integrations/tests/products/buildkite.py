@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from drivers.process import LastLineJob, plain_status
+from products.process import LastLineJob, plain_status
 from farm import ROOT, Farm, children, send
 from snippets import snippet
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from drivers.process import LastLineJob, plain_status
+from products.process import LastLineJob, plain_status
 from farm import Farm
 from snippets import snippet
 

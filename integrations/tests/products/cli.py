@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from drivers.process import ProcessJob, plain_status
+from products.process import ProcessJob, plain_status
 from farm import Farm
 
 

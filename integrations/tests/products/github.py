@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from drivers.process import ProcessJob, plain_status
+from products.process import ProcessJob, plain_status
 from farm import ROOT, Farm
 from snippets import snippet
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from drivers.process import LastLineJob, plain_status
+from products.process import LastLineJob, plain_status
 from farm import Farm
 from snippets import snippet
 

@@ -1,0 +1,10 @@
+"""One module for each CI product: how its job is started, cancelled and killed, and what it shows at the end."""
+
+from products.buildkite import Buildkite
+from products.cli import Cli
+from products.github import GitHub
+from products.gitlab_shell import GitLabShell
+from products.jenkins import Jenkins
+
+PRODUCTS = {"cli": Cli(), "github": GitHub(), "buildkite": Buildkite(), "gitlab-shell": GitLabShell(), "jenkins": Jenkins()}
+"""By the name that selects them on the command line of pytest."""
