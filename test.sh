@@ -27,7 +27,7 @@ describe() {
   sim) echo "the simulator with its oracle" ;;
   e2e) echo "the program, end to end" ;;
   ci) echo "CI products: seven cases in each, the action, the plugin" ;;
-  clients) echo "the Python package and its pytest plugin, against the program" ;;
+  clients) echo "the Python package, its pytest plugin and Buildbot, against the program" ;;
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }

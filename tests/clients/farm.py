@@ -72,14 +72,25 @@ class Process:
         self.popen.wait(PATIENCE)
 
 
-def descendants(pid: int) -> list[int]:
-    """A process and all that it started."""
-    found = [pid]
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            for child in task.read_text().split():
-                found += descendants(int(child))
+            found += map(int, task.read_text().split())
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started."""
+    return [pid, *(each for child in children(pid) for each in descendants(child))]
+
+
+def has_mark(pid: int) -> bool:
+    """Whether the Python client started it under a lease."""
+    with contextlib.suppress(OSError):
+        return b"WHARFINGER_RUN=" in Path(f"/proc/{pid}/environ").read_bytes()
+    return False
 
 
 def members(group: int) -> list[int]:
@@ -110,6 +121,7 @@ class Host:
             "MaxStartups 100\nMaxSessions 100\nLogLevel ERROR\n"
         )
         self._sshd: Optional[Process] = None
+        self._frozen: list[int] = []
         self.up()
 
     def up(self) -> None:
@@ -121,11 +133,26 @@ class Host:
     def kill(self) -> None:
         """The host dies: sshd, all sessions, and all that they run."""
         if self._sshd is not None:
-            for pid in descendants(self._sshd.pid):
+            for pid in [*descendants(self._sshd.pid), *self._frozen]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._sshd.popen.wait(PATIENCE)
             self._sshd = None
+
+    def freeze(self) -> None:
+        """The host dies, and its holders do not hear of it: their connections stay open, and nothing answers on them."""
+        if self._sshd is not None:
+            sessions = [descendants(pid) for pid in children(self._sshd.pid)]
+            held = [pid for session in sessions for pid in session if any(has_mark(each) for each in session)]
+            self._frozen = [pid for pid in held if pid != self._sshd.pid]
+            for pid in self._frozen:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            for pid in descendants(self._sshd.pid):
+                if pid not in self._frozen:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            self._sshd.popen.wait(PATIENCE)
 
     def toml(self) -> str:
         return (
