@@ -2,6 +2,7 @@
 
 use crate::Core;
 use crate::state::queue::{Party, Place};
+use crate::state::ranks::Ranks;
 use crate::{Ended, Fault, LeaseId, LeaseState, ResourceId, Stage};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -27,6 +28,7 @@ impl Core {
         self.check_findings()?;
         self.check_queue()?;
         self.check_parties()?;
+        self.check_ranks()?;
         self.check_held()?;
         self.check_counters()
     }
@@ -143,7 +145,8 @@ impl Core {
     /// 10: who is queued stands in the line, once, and nobody else does.
     fn check_queue(&self) -> Result<(), String> {
         let mut seen: BTreeSet<LeaseId> = BTreeSet::new();
-        for (key, class) in &self.queue().classes {
+        for class in self.queue().classes() {
+            let key = &class.key;
             let mut count = 0;
             let places =
                 class.lanes.iter().flat_map(|((_, priority), lane)| lane.iter().map(|(n, w)| ((*priority, *n), w)));
@@ -180,14 +183,29 @@ impl Core {
     /// Each party's heads are the first of its lanes, and its leases are counted.
     fn check_parties(&self) -> Result<(), String> {
         let mut fresh: BTreeMap<&Party, (BTreeSet<Place>, u32)> = BTreeMap::new();
-        for ((party, priority), lane) in self.queue().classes.values().flat_map(|class| &class.lanes) {
+        for ((party, priority), lane) in self.queue().classes().flat_map(|class| &class.lanes) {
             let (heads, leases) = fresh.entry(party).or_default();
             heads.extend(lane.first_key_value().map(|(seq, _)| (*priority, *seq)));
             *leases += lane.values().map(|waiter| waiter.leases.len() as u32).sum::<u32>();
         }
-        let own = self.queue().parties().map(|(party, own)| (party, (own.heads.keys().copied().collect(), own.leases)));
+        let own = self
+            .queue()
+            .parties()
+            .map(|(party, own)| (party, (own.heads.values().flat_map(BTreeMap::keys).copied().collect(), own.leases)));
         let own: BTreeMap<&Party, (BTreeSet<Place>, u32)> = own.collect();
         if own != fresh { Err(format!("the parties in line are {own:?}, and should be {fresh:?}")) } else { Ok(()) }
+    }
+
+    /// The orders that are kept are those that ranking all parties anew gives.
+    fn check_ranks(&self) -> Result<(), String> {
+        for kept in self.kept_ranks() {
+            let own = self.up_to_date(kept.clone());
+            let fresh = self.up_to_date(Ranks::of(kept.reaches.clone()));
+            if !own.is_like(&fresh) {
+                return Err(format!("the kept order is {own:?}, and should be {fresh:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// The slots that a tenant counts are those that its leases hold.
@@ -243,6 +261,9 @@ impl Core {
             }
             if pool.total != fresh.total || pool.free != fresh.free {
                 return Err(format!("pool {name} counts {:?}, and has {:?}", pool.total, fresh.total));
+            }
+            if pool.no_room && self.room(pool) > 0 {
+                return Err(format!("pool {name} is known to have no room, and has {}", self.room(pool)));
             }
             if pool.near != fresh.near {
                 return Err(format!("pool {name} finds {:?} near, and has {:?}", pool.near, fresh.near));

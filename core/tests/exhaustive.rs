@@ -1,8 +1,9 @@
 //! Exhaustive search of two small worlds: all events in any order, to a depth that a minute allows. The invariants hold in each
 //! reachable state.
 //!
-//! One world has two hosts, working copies on them, and three clients. The other has two pools of one machine each, and
-//! clients of which two want a group: a slot of the first pool, and a slot of either.
+//! One world has two hosts, working copies on them, and three clients. Another one has two pools of one machine each, and
+//! clients of which two want a group: a slot of the first pool, and a slot of either. In two worlds the clients are of two
+//! tenants: one has a quota, which a reload lifts and sets again; in the other one a host is of one tenant at a time.
 //!
 //! States that differ only in names (ids, revisions, operations' numbers) and in their time are one state.
 
@@ -12,9 +13,10 @@ use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use wharfinger_core::{
-    Blame, Brake, CallFailure, Caller, Claim, Core, DoubtPolicy, Effect, Input, Isolation, Item, Labels, LeaseId,
-    LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, Prepared,
-    ResourceState, Scope, Selector, Snapshot, Texts, Timeouts, Timestamp, Traits, Verdict, Work,
+    Blame, Brake, CallFailure, Caller, Claim, Configuration, Core, DoubtPolicy, Effect, Input, Isolation, Item, Labels,
+    LeaseId, LeaseRequest, LeaseState, Limits, Made, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig,
+    Prepared, ResourceState, Scope, Selector, Snapshot, Tenant, Tenants, Texts, Timeouts, Timestamp, Traits, Verdict,
+    Work,
 };
 
 const CLIENTS: usize = 3;
@@ -37,10 +39,25 @@ type Wishes = [Wish; CLIENTS];
 const COPIES: Wishes = [Wish::Of("copies"), Wish::Of("copies"), Wish::Of("hosts")];
 const GROUPS: Wishes = [Wish::Group("a"), Wish::Group("a"), Wish::Linux];
 
+const HOSTS: Wishes = [Wish::Of("hosts"), Wish::Of("hosts"), Wish::Of("hosts")];
+
+/// The tenant of each client.
+type Tenancy = [&'static str; CLIENTS];
+
+const ALONE: Tenancy = [Caller::DEFAULT_TENANT; CLIENTS];
+const TWO: Tenancy = ["web", "web", "ops"];
+
+/// The quota of `web`, while it is set.
+const QUOTA: u32 = 1;
+
 /// An event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Action {
     Ask(usize),
+    /// The same, for now or never.
+    AskNow(usize),
+    /// The quota is lifted, or set again.
+    Reload,
     Release(usize, Outcome),
     /// The n-th call that is under way works, fails by the resource, or meets silence.
     Answer(usize, Answer),
@@ -60,6 +77,9 @@ enum Answer {
 #[derive(Clone)]
 struct State {
     wishes: Wishes,
+    tenancy: Tenancy,
+    /// Whether the quota is set; `None`: there are no tenants in the configuration.
+    quota: Option<bool>,
     core: Core,
     now: Timestamp,
     calls: Vec<Effect>,
@@ -121,20 +141,58 @@ fn two_pools() -> Vec<PoolConfig> {
     vec![one("a"), one("b")]
 }
 
+/// Two hosts for two tenants. `slots`: of each host.
+fn shared_hosts(slots: u32, isolation: Isolation) -> Vec<PoolConfig> {
+    let hosts = pools().remove(0);
+    vec![PoolConfig { slots, isolation, traits: Traits { cleans: true, ..hosts.traits }, ..hosts }]
+}
+
+/// Two tenants, of which one has a quota or had one.
+fn configured(pools: Vec<PoolConfig>, quota: Option<bool>) -> Configuration {
+    let Some(set) = quota else { return Configuration::from(pools) };
+    let web = Tenant { weight: 2, max_slots: set.then_some(QUOTA), ..Tenant::default() };
+    let named = [(Arc::from("web"), web)].into();
+    Configuration { pools, tenants: Arc::new(Tenants { named, others: Some(Tenant::default()) }) }
+}
+
 impl State {
     fn first(pools: Vec<PoolConfig>, wishes: Wishes) -> Self {
-        let limits = Limits { retention: Millis::secs(30), pause: Millis::secs(1_000_000), ..Limits::default() };
+        Self::of_tenants(pools, wishes, ALONE, None)
+    }
+
+    fn of_tenants(pools: Vec<PoolConfig>, wishes: Wishes, tenancy: Tenancy, quota: Option<bool>) -> Self {
+        let limits = Limits {
+            retention: Millis::secs(30),
+            pause: Millis::secs(1_000_000),
+            patience: if quota.is_some() { Millis::ZERO } else { Limits::default().patience },
+            ..Limits::default()
+        };
         let now = Timestamp(1_000_000);
-        let core = Core::recover(Snapshot::default(), pools, limits, now);
-        Self { wishes, core, now, calls: Vec::new(), has: [None; CLIENTS], asked: 0, path: Vec::new() }
+        let core = Core::recover(Snapshot::default(), configured(pools, quota), limits, now);
+        let (calls, has) = (Vec::new(), [None; CLIENTS]);
+        Self { wishes, tenancy, quota, core, now, calls, has, asked: 0, path: Vec::new() }
+    }
+
+    fn caller(&self, client: usize) -> Caller {
+        let sole = Caller::sole_tenant("ann");
+        let ends = Scope::Own { tenant: Arc::from(self.tenancy[client]), principal: sole.principal.clone() };
+        Caller { tenant: Arc::from(self.tenancy[client]), ends, ..sole }
     }
 
     fn actions(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         for client in 0..CLIENTS {
             match self.has[client].and_then(|id| self.core.lease(id)).filter(|row| !row.ended()) {
-                // Clients are alike: the first free one asks.
-                None if client == 0 || self.has[client - 1].is_some() => actions.push(Action::Ask(client)),
+                // Clients of a tenant are alike: the first free one asks.
+                None if client == 0
+                    || self.has[client - 1].is_some()
+                    || self.tenancy[client - 1] != self.tenancy[client] =>
+                {
+                    actions.push(Action::Ask(client));
+                    if self.quota.is_some() {
+                        actions.push(Action::AskNow(client));
+                    }
+                }
                 None => {}
                 Some(row) => {
                     actions.push(Action::Release(client, Outcome::Ok));
@@ -144,6 +202,9 @@ impl State {
                     }
                 }
             }
+        }
+        if self.quota.is_some() {
+            actions.push(Action::Reload);
         }
         for (n, call) in self.calls.iter().enumerate() {
             actions.extend([Answer::Works, Answer::Fails].map(|answer| Action::Answer(n, answer)));
@@ -166,14 +227,21 @@ impl State {
         let mut next = self.clone();
         next.path.push(action);
         let input = match action {
-            Action::Ask(client) => {
+            Action::Ask(client) | Action::AskNow(client) => {
                 next.asked += 1;
                 next.has[client] = None;
-                Input::Lease(request(client, next.asked, next.wishes[client]))
+                let no_queue = matches!(action, Action::AskNow(_));
+                let caller = next.caller(client);
+                Input::Lease(LeaseRequest { no_queue, caller, ..request(client, next.asked, next.wishes[client]) })
+            }
+            Action::Reload => {
+                next.quota = next.quota.map(|set| !set);
+                let pools = next.core.pools().iter().map(|pool| PoolConfig::clone(&pool.config)).collect();
+                Input::Configure(configured(pools, next.quota))
             }
             Action::Release(client, outcome) => Input::Release {
                 lease: next.has[client].expect("it has one"),
-                caller: Caller::sole_tenant("ann"),
+                caller: next.caller(client),
                 outcome,
                 note: Arc::from(""),
                 hold: None,
@@ -195,7 +263,9 @@ impl State {
             }
         };
         let reply = next.core.step(next.now, input);
-        if let (Action::Ask(client), Ok(wharfinger_core::Reply::Leases(leases))) = (action, &reply) {
+        if let (Action::Ask(client) | Action::AskNow(client), Ok(wharfinger_core::Reply::Leases(leases))) =
+            (action, &reply)
+        {
             next.has[client] = Some(leases[0].id);
         }
         // Timers that the input itself made due fire at the next turn, at the same time.
@@ -228,7 +298,12 @@ impl State {
             }
         }
         self.no_group_is_torn()?;
-        self.no_request_waits_beside_its_slots()?;
+        if self.quota.is_some() {
+            self.no_tenant_waits_beside_free_slots()?;
+            self.no_host_has_two_tenants()?;
+        } else {
+            self.no_request_waits_beside_its_slots()?;
+        }
         self.no_request_waits_for_nothing()?;
         let deadline = self.core.next_deadline();
         if deadline.is_some_and(|at| at <= self.now) {
@@ -274,6 +349,84 @@ impl State {
         Ok(())
     }
 
+    /// The slots that a tenant holds, from the grant to the end of the clean-up.
+    fn holds(&self, tenant: &str) -> u32 {
+        let held = self.core.leases(None).filter(|row| *row.spec.tenant == *tenant && row.assignment().is_some());
+        held.count() as u32
+    }
+
+    /// Whether a tenant has as many slots as it may.
+    fn is_full(&self, tenant: &str) -> bool {
+        self.quota == Some(true) && tenant == "web" && self.holds(tenant) >= QUOTA
+    }
+
+    /// Requests that wait without a wish of their own, by tenant.
+    fn waiting(&self) -> impl Iterator<Item = &Arc<wharfinger_core::Lease>> {
+        let waits = |row: &&Arc<wharfinger_core::Lease>| {
+            matches!(row.state, LeaseState::Queued) && row.avoid.is_empty() && row.not_before.is_none()
+        };
+        self.core.leases(None).filter(waits)
+    }
+
+    /// What is free goes to those that wait, within their quotas.
+    fn no_tenant_waits_beside_free_slots(&self) -> Result<(), String> {
+        let pools = self.core.pools();
+        let waits = self.waiting().find(|row| !self.is_full(&row.spec.tenant));
+        match waits {
+            Some(row) if pools.iter().any(|p| p.config.isolation == Isolation::None && p.free_slots > 0) => {
+                Err(format!("{} of {} waits beside free slots", row.id, row.spec.tenant))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn no_host_has_two_tenants(&self) -> Result<(), String> {
+        let apart = |name: &str| self.core.pool(name).is_some_and(|pool| pool.config.isolation == Isolation::Host);
+        for row in self.core.resources(None).filter(|row| apart(&row.pool)) {
+            let tenants: BTreeSet<_> = self.core.leases_on(row.id).iter().map(|row| row.spec.tenant.clone()).collect();
+            if tenants.len() > 1 {
+                return Err(format!("{} has {tenants:?} at a time", row.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The grants of one step keep to quotas and shares; a request that is refused leaves no trace.
+    fn check_step(&self, before: &Self) -> Result<(), String> {
+        if self.quota.is_none() {
+            return Ok(());
+        }
+        let held = |state: &Self, id: LeaseId| state.core.lease(id).is_some_and(|row| row.assignment().is_some());
+        let granted = self.core.leases(None).filter(|row| held(self, row.id) && !held(before, row.id));
+        for row in granted {
+            let tenant = &row.spec.tenant;
+            if self.quota == Some(true) && **tenant == *"web" && self.holds(tenant) > QUOTA {
+                return Err(format!("{} is granted beyond the quota of {tenant}", row.id));
+            }
+            let weight = |tenant: &str| if tenant == "web" { 2 } else { 1 };
+            let isolated = self.core.pools().iter().any(|pool| pool.config.isolation == Isolation::Host);
+            let smaller = |other: &&Arc<wharfinger_core::Lease>| {
+                let other = &other.spec.tenant;
+                let share = (self.holds(other) + 1) * weight(tenant);
+                other != tenant && share < self.holds(tenant) * weight(other) && !self.is_full(other)
+            };
+            if let Some(other) = self.waiting().find(smaller).filter(|_| !isolated) {
+                return Err(format!("{} of {tenant} is granted before {}, of a smaller share", row.id, other.id));
+            }
+        }
+        let refused = matches!(self.path.last(), Some(Action::AskNow(client)) if self.has[*client].is_none());
+        let due = before.core.next_deadline().is_some_and(|at| at <= self.now);
+        if refused && !due && self.canonical() != before.without_ended(self).canonical() {
+            return Err(String::from("a request that was refused leaves a trace"));
+        }
+        Ok(())
+    }
+
+    /// The same, with the clients that asked again.
+    fn without_ended(&self, after: &Self) -> Self {
+        Self { has: after.has, ..self.clone() }
+    }
+
     /// A queued request waits for a holder, a call or a timer, because the pools can meet each request of these worlds.
     fn no_request_waits_for_nothing(&self) -> Result<(), String> {
         let waiting = self.core.leases(None).find(|row| matches!(row.state, LeaseState::Queued));
@@ -312,6 +465,7 @@ impl State {
         }
         self.calls.iter().for_each(|call| say(&(call.resource.id, call.op)));
         say(&self.has);
+        say(&self.quota);
         say(&self.core.next_deadline());
         let mut hasher = DefaultHasher::new();
         renamed(&text, self.now).hash(&mut hasher);
@@ -420,6 +574,10 @@ fn roots() -> Vec<(&'static str, usize, State)> {
     let working = all_works(told(copies.clone(), &[Action::Ask(0), Action::Ask(1)]));
     let idle = told(working.clone(), &[Action::Release(0, Outcome::Ok), Action::Release(1, Outcome::Ok)]);
     let fresh = |state: State| State { path: Vec::new(), ..state };
+    let quotas = State::of_tenants(shared_hosts(1, Isolation::None), HOSTS, TWO, Some(true));
+    let apart = State::of_tenants(shared_hosts(2, Isolation::Host), HOSTS, TWO, Some(true));
+    let asked = [Action::Ask(0), Action::Ask(2), Action::Ask(1)];
+    let (full, crowded) = (all_works(told(quotas.clone(), &asked)), all_works(told(apart.clone(), &asked)));
     let grouped = all_works(told(groups.clone(), &[Action::Ask(0), Action::Ask(1), Action::Ask(2)]));
     vec![
         ("nothing yet", 0, copies),
@@ -427,6 +585,10 @@ fn roots() -> Vec<(&'static str, usize, State)> {
         ("two idle copies", 2, fresh(all_works(idle))),
         ("no group yet", 0, groups),
         ("a group at work and others behind it", 2, fresh(grouped)),
+        ("two tenants", 1, quotas),
+        ("two tenants at work, and a request beyond the quota", 3, fresh(full)),
+        ("two tenants of whom each wants a host", 1, apart),
+        ("two tenants on a host each", 3, fresh(crowded)),
     ]
 }
 
@@ -448,7 +610,7 @@ fn no_state_that_can_be_reached_breaks_an_invariant() {
                 for action in state.actions() {
                     let reached = state.after(action);
                     steps += 1;
-                    if let Err(why) = reached.check() {
+                    if let Err(why) = reached.check().and_then(|()| reached.check_step(&state)) {
                         panic!("{why}\nfrom {name} after {:?}", reached.path);
                     }
                     if seen.insert(reached.canonical()) {

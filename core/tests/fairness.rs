@@ -9,8 +9,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on stops; figures are printed")]
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use wharfinger_core::{
     Caller, Claim, Configuration, Core, Input, Item, Labels, LeaseId, LeaseRequest, LeaseState, Limits, Millis,
     Outcome, PoolConfig, Reply, Scope, Selector, Snapshot, Tenant, Tenants, Texts, Timestamp,
@@ -214,9 +215,9 @@ impl World {
         Ok(())
     }
 
-    fn ask(&mut self, tenant: usize, size: u32, priority: i32) -> Result<(), String> {
+    fn request(&mut self, tenant: usize, size: u32, priority: i32) -> LeaseRequest {
         self.number += 1;
-        let request = LeaseRequest {
+        LeaseRequest {
             request_id: Arc::from(format!("r{}", self.number)),
             caller: caller(tenant),
             holder: Arc::from("ci"),
@@ -236,7 +237,28 @@ impl World {
             work: None,
             avoid: Vec::new(),
             total: None,
-        };
+        }
+    }
+
+    /// A request for now or never. One that is refused changes nothing for others.
+    fn ask_now(&mut self, tenant: usize, size: u32, priority: i32) -> Result<(), String> {
+        let request = LeaseRequest { no_queue: true, ..self.request(tenant, size, priority) };
+        let asked = Asked { tenant, priority, size: u64::from(size), since: self.now.0, leases: Vec::new() };
+        let mut beside = self.clone();
+        beside.waiting.push(asked.clone());
+        let expected = beside.due().iter().any(|asked| asked.leases.is_empty());
+        match self.step(Input::Lease(request)) {
+            Some(leases) if expected => self.waiting.push(Asked { leases, ..asked }),
+            None if !expected => {}
+            found => return Err(format!("is granted: {}, by the rules: {expected}", found.is_some())),
+        }
+        let is_active =
+            |id: &LeaseId| matches!(self.core.lease(*id).map(|row| &row.state), Some(LeaseState::Active { .. }));
+        if expected || self.waiting.iter().any(|asked| is_active(&asked.leases[0])) { self.compare() } else { Ok(()) }
+    }
+
+    fn ask(&mut self, tenant: usize, size: u32, priority: i32) -> Result<(), String> {
+        let request = self.request(tenant, size, priority);
         let Some(leases) = self.step(Input::Lease(request)) else {
             // A request that its tenant may never have is refused. Then nothing is looked at, unless a time has come.
             let active =
@@ -314,10 +336,11 @@ fn run(seed: u64) -> Result<Vec<LeaseId>, String> {
                 let n = chance.below(world.held.len() as u64) as usize;
                 world.end(n)
             }
-            _ => {
+            kind => {
                 let size = 1 + chance.below(3) as u32;
                 let priority = chance.below(priorities) as i32;
-                world.ask(chance.below(count as u64) as usize, size, priority)
+                let tenant = chance.below(count as u64) as usize;
+                if kind == 8 { world.ask_now(tenant, size, priority) } else { world.ask(tenant, size, priority) }
             }
         };
         done.map_err(|error| format!("seed {seed}, turn {turn}: {error}"))?;
@@ -453,77 +476,99 @@ fn no_one_waits_without_end() {
     println!("after {minutes} min");
 }
 
-/// Many tenants and classes in line. `--nocapture` prints the time of one decision.
-#[test]
-fn each_release_is_followed_by_one_grant_with_many_tenants_and_classes_in_line() {
-    for (tenants, classes) in [(1, 100), (10, 100)] {
-        let pool = PoolConfig {
-            inventory: Some(vec![Item { name: Arc::from("h"), labels: Labels::new(), slots: Some(10), enabled: true }]),
-            labels: (0..classes).map(|n| (Arc::from(format!("k{n}")), Arc::from("v"))).collect(),
-            min_ready: 1,
-            ..PoolConfig::named("hosts")
-        };
-        let limits = Limits { queue: 1_000_000, ..Limits::default() };
-        let mut now = Timestamp(1_000_000);
-        let others = Some(Tenant { max_slots: Some(8), ..Tenant::default() });
-        let configuration =
-            Configuration { pools: vec![pool], tenants: Arc::new(Tenants { named: BTreeMap::new(), others }) };
-        let mut core = Core::recover(Snapshot::default(), configuration, limits, now);
-        let request = |tenant: usize, class: usize| LeaseRequest {
-            request_id: Arc::from(format!("{tenant}-{class}")),
-            caller: Caller { tenant: Arc::from(format!("tenant-{tenant}")), ..caller(0) },
-            holder: Arc::from("ci"),
-            claims: vec![Claim {
-                selector: Arc::new(Selector {
-                    among: wharfinger_core::Pools::All,
-                    pool: Some(Arc::from("hosts")),
-                    labels: [(Arc::from(format!("k{class}")), Arc::from("v"))].into(),
-                }),
-                count: 1,
-                params: Arc::new(Texts::new()),
-            }],
-            priority: 0,
-            ttl: Some(Millis::secs(86_400)),
-            queue_for: None,
-            no_queue: false,
-            expected: None,
-            tags: Arc::new(Texts::new()),
-            independent: false,
-            replace: false,
-            work: None,
-            avoid: Vec::new(),
-            total: None,
-        };
-        // The pool is not there yet, so that entering is cheap: its machine is made at the end.
-        let call = core.take_batch().effects.remove(0);
-        let before = std::time::Instant::now();
-        for class in 0..classes {
-            for tenant in 0..tenants {
-                core.step(now, Input::Lease(request(tenant, class))).unwrap();
-            }
+/// One machine with ten slots, and in line a request of each tenant in each class.
+fn crowd(tenants: usize, classes: usize, quota: Option<u32>) -> (Core, Timestamp, Duration) {
+    let pool = PoolConfig {
+        inventory: Some(vec![Item { name: Arc::from("h"), labels: Labels::new(), slots: Some(10), enabled: true }]),
+        labels: (0..classes).map(|n| (Arc::from(format!("k{n}")), Arc::from("v"))).collect(),
+        min_ready: 1,
+        ..PoolConfig::named("hosts")
+    };
+    let limits = Limits { queue: 1_000_000, ..Limits::default() };
+    let now = Timestamp(1_000_000);
+    let others = Some(Tenant { max_slots: quota, ..Tenant::default() });
+    let configuration =
+        Configuration { pools: vec![pool], tenants: Arc::new(Tenants { named: BTreeMap::new(), others }) };
+    let mut core = Core::recover(Snapshot::default(), configuration, limits, now);
+    // The machine is made at the end, so that each request waits first.
+    let call = core.take_batch().effects.remove(0);
+    let before = Instant::now();
+    for class in 0..classes {
+        for tenant in 0..tenants {
+            let request = LeaseRequest {
+                request_id: Arc::from(format!("{tenant}-{class}")),
+                caller: Caller { tenant: Arc::from(format!("tenant-{tenant}")), ..caller(0) },
+                holder: Arc::from("ci"),
+                claims: vec![Claim {
+                    selector: Arc::new(Selector {
+                        among: wharfinger_core::Pools::All,
+                        pool: Some(Arc::from("hosts")),
+                        labels: [(Arc::from(format!("k{class}")), Arc::from("v"))].into(),
+                    }),
+                    count: 1,
+                    params: Arc::new(Texts::new()),
+                }],
+                priority: 0,
+                ttl: Some(Millis::secs(86_400)),
+                queue_for: None,
+                no_queue: false,
+                expected: None,
+                tags: Arc::new(Texts::new()),
+                independent: false,
+                replace: false,
+                work: None,
+                avoid: Vec::new(),
+                total: None,
+            };
+            core.step(now, Input::Lease(request)).unwrap();
         }
-        let entered = before.elapsed();
-        let made = wharfinger_core::Made::default();
-        core.step(now, Input::Provisioned { resource: call.resource.id, op: call.op, result: Ok(made) }).unwrap();
         core.take_batch();
-        let (mut spent, turns) = (std::time::Duration::ZERO, 50);
-        for _ in 0..turns {
-            let held =
-                core.leases(None).find(|lease| matches!(lease.state, LeaseState::Active { .. })).cloned().unwrap();
-            let caller = Caller { tenant: held.spec.tenant.clone(), sees: Scope::All, ends: Scope::All, ..caller(0) };
-            now = now.after(Millis(1));
-            let (outcome, note) = (Outcome::Ok, Arc::from(""));
-            let before = std::time::Instant::now();
-            core.step(now, Input::Release { lease: held.id, caller, outcome, note, hold: None }).unwrap();
-            spent += before.elapsed();
-            let granted =
-                core.take_batch().leases.iter().filter(|row| row.assignment().is_some() && !row.ended()).count();
-            assert_eq!(granted, 1, "{tenants} tenants");
+    }
+    let entered = before.elapsed() / u32::try_from(tenants * classes).unwrap();
+    let made = wharfinger_core::Made::default();
+    core.step(now, Input::Provisioned { resource: call.resource.id, op: call.op, result: Ok(made) }).unwrap();
+    core.take_batch();
+    (core, now, entered)
+}
+
+/// The median time of a release with the grant that follows it.
+fn turn_over(core: &mut Core, mut now: Timestamp, turns: usize) -> Duration {
+    let is_active = |lease: &&Arc<wharfinger_core::Lease>| matches!(lease.state, LeaseState::Active { .. });
+    let mut held: VecDeque<(LeaseId, Arc<str>)> =
+        core.leases(None).filter(is_active).map(|lease| (lease.id, lease.spec.tenant.clone())).collect();
+    let mut spent = Vec::new();
+    for _ in 0..turns {
+        let (lease, tenant) = held.pop_front().unwrap();
+        let caller = Caller { tenant, sees: Scope::All, ends: Scope::All, ..caller(0) };
+        now = now.after(Millis(1));
+        let (outcome, note) = (Outcome::Ok, Arc::from(""));
+        let before = Instant::now();
+        core.step(now, Input::Release { lease, caller, outcome, note, hold: None }).unwrap();
+        spent.push(before.elapsed());
+        let batch = core.take_batch();
+        let granted: Vec<_> = batch.leases.iter().filter(|row| row.assignment().is_some() && !row.ended()).collect();
+        assert_eq!(granted.len(), 1, "each release is followed by one grant");
+        held.push_back((granted[0].id, granted[0].spec.tenant.clone()));
+    }
+    spent.sort_unstable();
+    spent[spent.len() / 2]
+}
+
+/// A release with its grant takes about as long with many tenants in line as with one. `--nocapture` prints the times;
+/// `FAIR_TENANTS=1000` asks for more tenants.
+#[test]
+fn a_grant_takes_no_longer_for_the_tenants_and_classes_in_line() {
+    let most = std::env::var("FAIR_TENANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    for quota in [None, Some(8)] {
+        let mut alone = Duration::ZERO;
+        for tenants in [1, 10, 100, 1000].into_iter().filter(|tenants| *tenants <= most) {
+            let (mut core, now, entered) = crowd(tenants, 100, quota);
+            let spent = turn_over(&mut core, now, 50);
+            println!("{tenants} tenants with 100 classes, quota {quota:?}: {entered:?} to enter, {spent:?} for a turn");
+            if tenants == 1 {
+                alone = spent;
+            }
+            assert!(spent < alone * 10, "{spent:?} with {tenants} tenants, {alone:?} with one");
         }
-        println!(
-            "{tenants} tenants, {classes} classes: {:?} to enter one, {:?} for a release and a grant",
-            entered / u32::try_from(tenants * classes).unwrap(),
-            spent / turns
-        );
     }
 }

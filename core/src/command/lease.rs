@@ -40,10 +40,16 @@ impl Core {
         let wanted = self.validate(&request)?;
         let ids = self.enter(&request, fingerprint, &wanted);
         if request.no_queue {
-            let dirty = self.take_dirty();
-            self.place(&dirty);
-            self.set_dirty(dirty);
-            if ids.iter().any(|id| self.lease(*id).is_some_and(|lease| matches!(lease.state, LeaseState::Queued))) {
+            // A request that is refused leaves no trace: whether it is granted is found before anything is.
+            let mut granted = self.would_be_granted(ids[0]);
+            if granted {
+                let dirty = self.take_dirty();
+                self.place(&dirty);
+                self.set_dirty(dirty);
+                let waits = |id: &LeaseId| self.lease(*id).is_some_and(|row| matches!(row.state, LeaseState::Queued));
+                granted = !ids.iter().any(waits);
+            }
+            if !granted {
                 let party = Some(request.caller.tenant.clone());
                 let over = self.quota_left(&party).is_some_and(|left| ids.len() as u64 > left);
                 self.withdraw(&ids);

@@ -7,7 +7,9 @@ use crate::policy::deadlock::Partial;
 use crate::policy::fair::{Line, Next};
 use crate::policy::scheduler::{Look, Round, Seat, kept};
 use crate::state::outbox::SELF;
-use crate::state::queue::{ClassKey, Party, Stand};
+use crate::state::queue::{ClassId, Party, Stand};
+use crate::state::reach::{Competing, ReachId};
+use crate::state::tables::Pool;
 use crate::{GroupId, LeaseId, LeaseState, Link, Reason, ResourceId, Source, Subject, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -17,32 +19,70 @@ use alloc::vec::Vec;
 impl Core {
     /// Grants what can be granted. Returns what is missing then.
     pub(crate) fn place(&mut self, dirty: &BTreeSet<Arc<str>>) -> Demand {
-        let (keys, mut pools, every) = self.queue().competing(dirty);
-        if every {
-            pools = self.pool_names().cloned().collect();
-        }
+        let (reaches, pools) = self.competing(dirty);
         let mut round = Round::default();
-        let mut line = Line::new(self, keys.clone());
+        if reaches.is_empty() || self.can_have_nothing(&pools) {
+            self.give_way(&round);
+            return Demand { pools, ..Demand::default() };
+        }
+        let ranks = self.take_ranks(&reaches);
+        let mut line = Line::new(self, ranks);
+        let mut all_given = false;
         while let Some((_, next)) = line.pop(self) {
             match self.look(&mut round, &next.at) {
                 Look::Served(found) => {
                     self.serve(&mut round, &next, found);
                     line.served(self, &next, true);
-                    if !line.is_alone() && !self.any_free(&pools) {
+                    all_given = self.can_have_nothing(&pools);
+                    if all_given || !line.is_alone() && !self.any_free(&pools) {
                         break;
                     }
                 }
-                Look::Short(has) => line.short(self, &next, kept(&has), round.looks_behind(&next.at.key)),
+                Look::Short(has) => line.short(self, &next, kept(&has), round.looks_behind(next.at.class)),
             }
         }
         if self.any_free(&pools) {
             self.look_again_in_time(&line);
-        } else if !line.is_alone() {
-            self.look_at_the_rest(&mut round, line.open());
+        } else if !all_given && !line.is_alone() {
+            self.look_at_the_rest(&mut round, &line.open(self));
         }
+        self.keep_ranks(line.into_ranks());
         self.give_way(&round);
         self.replace_between_tenants(&round);
-        self.demand(round, &keys, pools)
+        if all_given {
+            return Demand { pools, ..Demand::default() };
+        }
+        self.demand(round, &reaches, pools)
+    }
+
+    /// The reaches that compete for these pools, and all pools for which they compete.
+    fn competing(&self, dirty: &BTreeSet<Arc<str>>) -> (BTreeSet<ReachId>, BTreeSet<Arc<str>>) {
+        let Competing { reaches, pools, every } = self.queue().reaches().competing(dirty);
+        (reaches, if every { self.pool_names().cloned().collect() } else { pools })
+    }
+
+    /// Whether a request would be granted, if all in line were looked at now; changes nothing.
+    pub(crate) fn would_be_granted(&mut self, id: LeaseId) -> bool {
+        let Some(own) = self.queue().place(id).cloned() else { return false };
+        let (reaches, pools) = self.competing(self.dirty());
+        if self.can_have_nothing(&pools) {
+            return false;
+        }
+        let ranks = self.take_ranks(&reaches);
+        let mut line = Line::new(self, ranks);
+        let has = self.look_up_to(&own, &mut line);
+        self.keep_ranks(line.into_ranks());
+        has.is_some_and(|has| has.into_iter().all(|has| has))
+    }
+
+    /// Whether looking at requests for these pools changes nothing: nothing is free, nothing can be made, no idle copy can
+    /// give its slot back, and no group can give way.
+    fn can_have_nothing(&mut self, pools: &BTreeSet<Arc<str>>) -> bool {
+        let may_get_room = |pool: &Pool| !pool.config.on.is_empty() && pool.total.idle > pool.config.min_ready;
+        !self.any_free(pools)
+            && self.partial_groups().is_empty()
+            && !self.pool_entries().any(may_get_room)
+            && pools.iter().all(|name| self.has_no_room(name))
     }
 
     /// Grants a request these resources.
@@ -78,16 +118,17 @@ impl Core {
     }
 
     /// Nothing is free any more: shares decide nothing, and one request of each class shows what is missing.
-    fn look_at_the_rest(&self, round: &mut Round, open: &BTreeSet<ClassKey>) {
-        for key in open {
-            let Some(class) = self.queue().classes.get(key) else { continue };
-            let within = |party: &Party| self.quota_left(party).is_none_or(|left| key.len() as u64 <= left);
+    fn look_at_the_rest(&self, round: &mut Round, open: &[ClassId]) {
+        for id in open {
+            let Some(class) = self.queue().class(*id) else { continue };
+            let within = |party: &Party| self.quota_left(party).is_none_or(|left| class.key.len() as u64 <= left);
             let lanes = class.lanes.iter().filter(|((party, _), _)| within(party));
             let all =
                 lanes.flat_map(|((party, priority), lane)| lane.keys().map(move |seq| (party, (*priority, *seq))));
             for (party, place) in all {
-                self.look(round, &Stand { key: key.clone(), place, party: party.clone() });
-                if !round.looks_behind(key) {
+                let at = Stand { class: *id, key: class.key.clone(), place, party: party.clone() };
+                self.look(round, &at);
+                if !round.looks_behind(*id) {
                     break;
                 }
             }
@@ -96,7 +137,8 @@ impl Core {
 
     /// Some slots are kept for requests that wait: time alone may make them those of others.
     fn look_again_in_time(&mut self, line: &Line) {
-        let Some((at, key)) = line.changes_at() else { return };
+        let Some((at, class)) = line.changes_at() else { return };
+        let Some(key) = self.queue().class(class).map(|class| &class.key) else { return };
         let Some(pool) = key.iter().flat_map(|want| self.pools_of(want)).next().map(|pool| pool.config.name.clone())
         else {
             return;
@@ -121,9 +163,15 @@ impl Core {
         if self.quota_left(&party).is_none() {
             return;
         }
-        let heads = self.queue().party(&party).into_iter().flat_map(|own| own.heads.values());
-        let pools = heads.flat_map(|head| head.key.iter()).flat_map(|want| self.pools_of(want));
-        let pools: BTreeSet<Arc<str>> = pools.map(|pool| pool.config.name.clone()).collect();
+        let reaches = self.queue().party(&party).into_iter().flat_map(|own| own.heads.keys());
+        let names = reaches.filter_map(|id| self.queue().reaches().get(*id)).flat_map(|reach| &reach.names);
+        let mut pools: BTreeSet<Arc<str>> = BTreeSet::new();
+        for name in names {
+            match name {
+                Some(name) => pools.extend(self.pool_entry(name).map(|pool| pool.config.name.clone())),
+                None => pools.extend(self.pool_order().iter().cloned()),
+            }
+        }
         self.mark_all_dirty(pools);
     }
 

@@ -65,9 +65,8 @@ impl Core {
     }
 
     fn first_in_queue(&self, name: &Arc<str>) -> Option<LeaseId> {
-        let queue = self.queue();
         let mut first: Option<(Place, LeaseId)> = None;
-        for class in queue.classes_for(name).iter().filter_map(|key| queue.classes.get(key)) {
+        for class in self.queue().classes_for(name) {
             let Some((place, waiter)) = class.first() else { continue };
             if let Some(lease) = waiter.leases.first()
                 && first.is_none_or(|(before, _)| place < before)

@@ -76,8 +76,7 @@ impl Core {
         let priority = self
             .queue()
             .classes_for(&config.name)
-            .iter()
-            .filter_map(|key| self.queue().classes.get(key)?.first().map(|(place, _)| place.0.0))
+            .filter_map(|class| class.first().map(|(place, _)| place.0.0))
             .max()
             .unwrap_or(0);
         let seq = self.next_number();

@@ -73,6 +73,11 @@ impl Tenants {
         self.named.is_empty() && self.others.is_none()
     }
 
+    /// Whether a tenant has a greatest number of slots; one that is not configured may have none.
+    pub(crate) fn is_bounded(&self, name: &str) -> bool {
+        self.of(name).is_none_or(|tenant| tenant.max_slots.is_some())
+    }
+
     /// The share and the limits of a tenant. `None`: the configuration has neither it nor `*`.
     pub fn of(&self, name: &str) -> Option<&Tenant> {
         match self.named.get(name).or(self.others.as_ref()) {

@@ -3,7 +3,8 @@
 use crate::Core;
 use crate::policy::matching::Matching;
 use crate::policy::scheduler::{Round, Seat};
-use crate::state::queue::{ClassKey, Want};
+use crate::state::queue::Want;
+use crate::state::reach::ReachId;
 use crate::state::tables::Pool;
 use crate::{MachineKey, Millis, ResourceId, ResourceState, Stage, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -35,8 +36,8 @@ pub(crate) enum Retirement {
 impl Core {
     /// Matches all leases that wait after a round to what is free, being made, could be made or could be given back, in
     /// that order: no pool makes what another one has or makes, and none more than is missing.
-    pub(crate) fn demand(&self, mut round: Round, keys: &BTreeSet<ClassKey>, pools: BTreeSet<Arc<str>>) -> Demand {
-        self.add_the_rest(&mut round, keys);
+    pub(crate) fn demand(&self, mut round: Round, reaches: &BTreeSet<ReachId>, pools: BTreeSet<Arc<str>>) -> Demand {
+        self.add_the_rest(&mut round, reaches);
         let Round { mut matching, waiting, .. } = round;
         let short =
             |matching: &mut Matching<Seat>| waiting.iter().filter(|(claim, _)| !matching.fill(*claim)).count() > 0;
@@ -86,10 +87,11 @@ impl Core {
     }
 
     /// Adds the requests behind those that were looked at, by what they want.
-    fn add_the_rest(&self, round: &mut Round, keys: &BTreeSet<ClassKey>) {
-        for (key, rest) in &self.rest_within_quota(round, keys) {
-            let looked = round.looked.get(key);
-            let rest = u32::try_from(*rest).unwrap_or(u32::MAX);
+    fn add_the_rest(&self, round: &mut Round, reaches: &BTreeSet<ReachId>) {
+        for (id, rest) in self.rest_within_quota(round, reaches) {
+            let looked = round.looked.get(&id);
+            let Some(key) = self.queue().class(id).map(|class| &class.key) else { continue };
+            let rest = u32::try_from(rest).unwrap_or(u32::MAX);
             if rest == 0 || looked.is_some_and(|looked| looked.unmet) {
                 continue;
             }

@@ -7,7 +7,7 @@
 use crate::Core;
 use crate::policy::matching::Matching;
 use crate::policy::scheduler::{Round, Seat};
-use crate::state::queue::{Place, Want};
+use crate::state::queue::{Class, Place, Want};
 use crate::{GroupId, LeaseId, LeaseState, Resource, ResourceId, Stage};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -59,13 +59,16 @@ impl Core {
         });
         let mut kept_or_held = held.clone();
         kept.for_each(|resource| *kept_or_held.entry(resource).or_default() += 1);
+        let looked = round.looked.iter().filter(|(_, looked)| !looked.unmet);
+        let mut classes: Vec<&Class> = looked.filter_map(|(class, _)| self.queue().class(*class)).collect();
+        classes.sort_by(|one, other| one.key.cmp(&other.key));
         for young in youngest_first.iter().filter(|partial| !partial.preparing) {
             if self.lacking(&young.wants, &kept_or_held, &Slots::new()) == 0 {
                 continue;
             }
-            let heads = round.looked.iter().filter(|(_, looked)| !looked.unmet).filter_map(|(key, _)| {
-                let (place, waiter) = self.queue().classes.get(key)?.first()?;
-                (place < young.place).then_some((place, waiter.leases.first().copied(), key))
+            let heads = classes.iter().filter_map(|class| {
+                let (place, waiter) = class.first()?;
+                (place < young.place).then_some((place, waiter.leases.first().copied(), &class.key))
             });
             for (place, older, key) in heads {
                 // Slots of the groups that are younger than it, and its own.

@@ -9,67 +9,19 @@
 //! higher priority, or by tenants with small shares, for a bounded time. After such a grant the patience of the tenant begins
 //! anew in these pools, so that a long line of old requests owns nothing.
 
-use crate::state::queue::{ClassKey, Party, Place, Stand};
-use crate::{Core, Millis, Timestamp};
+use crate::policy::ranking::turn;
+use crate::policy::turn::{Share, Turn};
+use crate::state::queue::{ClassId, Party, Place, Stand};
+use crate::state::ranks::{Ranks, RowKey};
+use crate::{Core, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::{Ordering, Reverse};
+use core::cmp::Reverse;
 use core::ops::Bound;
 
-/// A share: slots by weight.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Share {
-    slots: u64,
-    weight: u32,
-}
-
-impl Share {
-    pub(crate) fn new(slots: u64, weight: u32) -> Self {
-        Self { slots, weight: weight.max(1) }
-    }
-}
-
-impl Ord for Share {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by = |share: &Self, weight: u32| u128::from(share.slots) * u128::from(weight);
-        by(self, other.weight).cmp(&by(other, self.weight))
-    }
-}
-
-impl PartialOrd for Share {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Share {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Share {}
-
-/// The turn of a request: the least is next.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Turn {
-    level: Reverse<i64>,
-    by: By,
-    seq: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum By {
-    /// It has been patient.
-    Age,
-    Share(Share),
-}
-
-/// A row of the line: requests of one tenant and of one priority. Where there is one tenant, the broker's stand with its
-/// own.
-type RowKey = (Party, Reverse<i32>);
-
+/// A row of the line that was looked at: requests of one tenant and of one priority. Where there is one tenant, the
+/// broker's stand with its own.
 struct Row {
     parties: Vec<Party>,
     /// Heads before this place were looked at, or are of classes in which nothing more can be served.
@@ -77,7 +29,13 @@ struct Row {
     /// Requests behind a head that waits for a wish of its own.
     behind: BTreeMap<Place, Stand>,
     /// Where it stands in the order, and the class of its next request.
-    stands: Option<(Turn, ClassKey)>,
+    stands: Option<(Turn, ClassId)>,
+}
+
+impl Row {
+    fn new(priority: Reverse<i32>) -> Self {
+        Self { parties: Vec::new(), from: (priority, 0), behind: BTreeMap::new(), stands: None }
+    }
 }
 
 /// The request whose turn it is.
@@ -93,78 +51,75 @@ pub(crate) struct Next {
 
 /// All requests that compete, in the order in which they are looked at.
 pub(crate) struct Line {
-    /// Classes of which requests are still looked at.
-    open: BTreeSet<ClassKey>,
+    /// The order before anything was looked at. It counts for rows that are not in `rows`, where several tenants are in
+    /// line.
+    ranks: Ranks,
+    contested: bool,
+    /// All of `ranks` up to here was looked at.
+    before: Option<(Turn, RowKey)>,
+    /// Classes of which no more requests are looked at.
+    closed: BTreeSet<ClassId>,
     rows: BTreeMap<RowKey, Row>,
     order: BTreeSet<(Turn, RowKey)>,
     /// Rows by the class of their next request.
-    by_class: BTreeMap<ClassKey, BTreeSet<RowKey>>,
+    by_class: BTreeMap<ClassId, BTreeSet<RowKey>>,
     /// At most one tenant is in line: shares decide nothing.
     alone: bool,
     /// Slots that are kept for requests that wait, by party; they count as held.
     kept: BTreeMap<Party, u64>,
+    /// Pools in which the patience of a party would begin anew by a grant that is not carried out.
+    begun: BTreeMap<Party, BTreeSet<Arc<str>>>,
     /// Tenants whose next request exceeds their quota.
     full: BTreeSet<Party>,
     /// Tenants for which copies of a pool are made, by the pool.
     wanted_by: BTreeMap<Arc<str>, Vec<Party>>,
     /// When time alone changes the order.
-    changes_at: Option<(Timestamp, ClassKey)>,
+    changes_at: Option<(Timestamp, ClassId)>,
 }
 
 impl Line {
-    /// All requests of these classes.
-    pub(crate) fn new(core: &Core, keys: BTreeSet<ClassKey>) -> Self {
+    /// All requests of an order.
+    pub(crate) fn new(core: &Core, ranks: Ranks) -> Self {
+        let ranks = core.up_to_date(ranks);
+        let contested = ranks.is_contested();
+        // The broker asks for tenants that wait for copies.
+        let broker = ranks.rows().next().is_some_and(|(party, _)| party.is_none());
         let mut line = Self {
-            open: keys,
+            contested,
+            alone: if broker { core.is_one_tenant_in_line() } else { !contested },
+            changes_at: ranks.rises_at().filter(|_| contested),
+            ranks,
+            before: None,
+            closed: BTreeSet::new(),
             rows: BTreeMap::new(),
             order: BTreeSet::new(),
             by_class: BTreeMap::new(),
-            alone: true,
             kept: BTreeMap::new(),
+            begun: BTreeMap::new(),
             full: BTreeSet::new(),
             wanted_by: BTreeMap::new(),
-            changes_at: None,
         };
-        let mut found: Vec<(Party, Place)> = Vec::new();
-        for (party, own) in core.queue().parties() {
-            let mut next = own.heads.iter().find(|(_, head)| line.open.contains(&head.key));
-            while let Some((place, _)) = next {
-                found.push((party.clone(), *place));
-                let lower = (Bound::Excluded((place.0, u64::MAX)), Bound::Unbounded);
-                next = own.heads.range(lower).find(|(_, head)| line.open.contains(&head.key));
-            }
-        }
-        // The broker asks for tenants that wait for copies.
-        let broker = found.iter().any(|(party, _)| party.is_none());
-        let one = |mut tenants: &mut dyn Iterator<Item = &Arc<str>>| {
-            let first = tenants.next();
-            (&mut tenants).all(|tenant| Some(tenant) == first)
-        };
-        line.alone = if broker {
-            one(&mut core.queue().parties().filter_map(|(party, _)| party.as_ref()))
-        } else {
-            one(&mut found.iter().filter_map(|(party, _)| party.as_ref()))
-        };
-        for (party, place) in found {
+        let first = line.ranks.rows().take_while(|(party, _)| !contested || party.is_none());
+        for (party, priority) in first.cloned().collect::<Vec<_>>() {
             let of = if line.alone { None } else { party.clone() };
-            let row = line.rows.entry((of, place.0)).or_insert_with(|| Row {
-                parties: Vec::new(),
-                from: (place.0, 0),
-                behind: BTreeMap::new(),
-                stands: None,
-            });
-            row.parties.push(party);
+            line.rows.entry((of, priority)).or_insert_with(|| Row::new(priority)).parties.push(party);
         }
-        let keys: Vec<RowKey> = line.rows.keys().cloned().collect();
-        for key in keys {
+        for key in line.rows.keys().cloned().collect::<Vec<_>>() {
             line.stand(core, &key);
         }
         line
     }
 
-    /// Classes of which requests are still looked at.
-    pub(crate) fn open(&self) -> &BTreeSet<ClassKey> {
-        &self.open
+    /// The order, to be kept.
+    pub(crate) fn into_ranks(self) -> Ranks {
+        self.ranks
+    }
+
+    /// Classes of which requests are still looked at, in the order of their keys.
+    pub(crate) fn open(&self, core: &Core) -> Vec<ClassId> {
+        let mut classes = core.queue().classes_in(&self.ranks.reaches);
+        classes.retain(|class| !self.closed.contains(class));
+        classes
     }
 
     /// Whether at most one tenant is in line.
@@ -173,20 +128,18 @@ impl Line {
     }
 
     /// When time alone changes the order, and a class in it.
-    pub(crate) fn changes_at(&self) -> Option<(Timestamp, &ClassKey)> {
-        self.changes_at.as_ref().map(|(at, key)| (*at, key))
+    pub(crate) fn changes_at(&self) -> Option<(Timestamp, ClassId)> {
+        self.changes_at
     }
 
     /// The next request, and its turn. It is looked at, and then [`Line::served`] or [`Line::short`] is called.
     pub(crate) fn pop(&mut self, core: &Core) -> Option<(Turn, Next)> {
-        while let Some((before, row)) = self.order.first().cloned() {
+        while let Some((before, row)) = self.first_row() {
+            self.touch(&row);
             self.leave(&row);
-            if self.open.is_empty() {
-                return None;
-            }
             let Some((turn, next)) = self.turn(core, &row) else { continue };
             // Grants since it was put here made its share larger.
-            if turn > before && self.order.first().is_some_and(|(first, _)| *first < turn) {
+            if turn > before && self.first_row().is_some_and(|(first, _)| first < turn) {
                 self.put(turn, &next);
                 continue;
             }
@@ -204,6 +157,10 @@ impl Line {
     /// The request was granted. `counted`: its tenant holds the slots already.
     pub(crate) fn served(&mut self, core: &Core, next: &Next, counted: bool) {
         let party = if next.at.party.is_some() { &next.at.party } else { &next.on_behalf };
+        if next.patient && !counted {
+            let pools = next.at.key.iter().flat_map(|want| core.pools_of(want)).map(|pool| pool.config.name.clone());
+            self.begun.entry(next.at.party.clone()).or_default().extend(pools);
+        }
         if !counted || next.at.party.is_none() {
             *self.kept.entry(party.clone()).or_default() += next.at.key.len() as u64;
         }
@@ -215,8 +172,14 @@ impl Line {
         let party = if next.at.party.is_some() { &next.at.party } else { &next.on_behalf };
         *self.kept.entry(party.clone()).or_default() += kept as u64;
         if !behind {
-            self.open.remove(&next.at.key);
-            for row in self.by_class.remove(&next.at.key).unwrap_or_default() {
+            self.closed.insert(next.at.class);
+            let mut rows = self.by_class.remove(&next.at.class).unwrap_or_default();
+            if self.contested {
+                let untouched = self.ranks.of_class(next.at.class).filter(|row| !self.rows.contains_key(*row));
+                rows.extend(untouched.cloned());
+            }
+            for row in rows {
+                self.touch(&row);
                 self.leave(&row);
                 self.stand(core, &row);
             }
@@ -228,13 +191,38 @@ impl Line {
         self.kept.get(party).copied().unwrap_or(0)
     }
 
+    /// The first row in the order.
+    fn first_row(&mut self) -> Option<(Turn, RowKey)> {
+        let own = self.order.first();
+        if !self.contested {
+            return own.cloned();
+        }
+        while let Some(first) = self.ranks.after(self.before.as_ref()) {
+            if own.is_some_and(|own| own < first) {
+                break;
+            }
+            if !self.rows.contains_key(&first.1) {
+                return Some(first.clone());
+            }
+            self.before = Some(first.clone());
+        }
+        own.cloned()
+    }
+
+    /// From now on a row of the kept order has a state of its own.
+    fn touch(&mut self, key: &RowKey) {
+        if !self.rows.contains_key(key) {
+            self.rows.insert(key.clone(), Row { parties: alloc::vec![key.0.clone()], ..Row::new(key.1) });
+        }
+    }
+
     /// Goes on behind a request. One that was granted has left the queue, and the next of its lane is a head.
     fn go_on(&mut self, core: &Core, next: &Next, is_in_line: bool) {
         let Some(row) = self.rows.get_mut(&next.row) else { return };
-        let Stand { key, place: (priority, seq), party } = &next.at;
+        let Stand { class, place: (priority, seq), party, .. } = &next.at;
         row.behind.remove(&next.at.place);
         row.from = row.from.max((*priority, seq + 1));
-        if is_in_line && let Some(lane) = core.queue().lane(key, party, *priority) {
+        if is_in_line && let Some(lane) = core.queue().lane(*class, party, *priority) {
             let after = lane.range((Bound::Excluded(seq), Bound::Unbounded)).next();
             row.behind.extend(after.map(|(seq, _)| {
                 let place = (*priority, *seq);
@@ -253,16 +241,16 @@ impl Line {
 
     fn put(&mut self, turn: Turn, next: &Next) {
         if let Some(row) = self.rows.get_mut(&next.row) {
-            row.stands = Some((turn, next.at.key.clone()));
+            row.stands = Some((turn, next.at.class));
             self.order.insert((turn, next.row.clone()));
-            self.by_class.entry(next.at.key.clone()).or_default().insert(next.row.clone());
+            self.by_class.entry(next.at.class).or_default().insert(next.row.clone());
         }
     }
 
     fn leave(&mut self, row: &RowKey) {
-        if let Some((turn, key)) = self.rows.get_mut(row).and_then(|row| row.stands.take()) {
+        if let Some((turn, class)) = self.rows.get_mut(row).and_then(|row| row.stands.take()) {
             self.order.remove(&(turn, row.clone()));
-            if let Some(rows) = self.by_class.get_mut(&key) {
+            if let Some(rows) = self.by_class.get_mut(&class) {
                 rows.remove(row);
             }
         }
@@ -272,19 +260,23 @@ impl Line {
     fn turn(&mut self, core: &Core, row: &RowKey) -> Option<(Turn, Next)> {
         let (at, since) = self.first(core, row)?;
         // Several tenants, or several priorities.
-        let (bonus, changes_at) = if self.rows.len() > 1 { bonus(core, &at, since) } else { (0, None) };
+        let several = self.contested || self.rows.len() > 1;
+        let since = if self.began_anew(core, &at) { core.now() } else { since };
+        let (bonus, changes_at) = if several { core.bonus(&at.party, &at.key, since) } else { (0, None) };
         if let Some(time) = changes_at
             && self.changes_at.as_ref().is_none_or(|(before, _)| time < *before)
         {
-            self.changes_at = Some((time, at.key.clone()));
+            self.changes_at = Some((time, at.class));
         }
         let (share, on_behalf) = if self.alone { (Share::new(0, 1), None) } else { self.share(core, &at) };
-        let turn = Turn {
-            level: Reverse(i64::from(at.place.0.0).saturating_add(bonus)),
-            by: if bonus > 0 { By::Age } else { By::Share(share) },
-            seq: at.place.1,
-        };
+        let turn = turn(at.place, bonus, share);
         Some((turn, Next { at, row: row.clone(), patient: bonus > 0, on_behalf }))
+    }
+
+    /// Whether the patience of a party would begin anew in the pools of a request by a grant before it.
+    fn began_anew(&self, core: &Core, at: &Stand) -> bool {
+        let Some(pools) = self.begun.get(&at.party) else { return false };
+        at.key.iter().flat_map(|want| core.pools_of(want)).any(|pool| pools.contains(&pool.config.name))
     }
 
     /// The first request of a row that is still to be looked at, and since when it waits.
@@ -296,13 +288,15 @@ impl Line {
             found.as_ref().is_none_or(|(before, _)| *place < before.place)
         };
         if row.from <= end {
+            let range = (Bound::Included(row.from), Bound::Included(end));
             for party in row.parties.iter().filter(|party| !self.full.contains(*party)) {
-                let heads = core.queue().party(party).map(|own| own.heads.range(row.from..=end));
-                let head = heads.into_iter().flatten().find(|(_, head)| self.open.contains(&head.key));
+                let Some(own) = core.queue().party(party) else { continue };
+                let head = own.first(&self.ranks.reaches, range, |class| !self.closed.contains(&class));
                 if let Some((place, head)) = head
-                    && sooner(place, &found)
+                    && sooner(&place, &found)
+                    && let Some(class) = core.queue().class(head.class)
                 {
-                    let at = Stand { key: head.key.clone(), place: *place, party: party.clone() };
+                    let at = Stand { class: head.class, key: class.key.clone(), place, party: party.clone() };
                     found = Some((at, head.since));
                 }
             }
@@ -310,7 +304,7 @@ impl Line {
                 row.from = at.place;
             }
         }
-        let behind = row.behind.values().find(|at| self.open.contains(&at.key) && !self.full.contains(&at.party));
+        let behind = row.behind.values().find(|at| !self.closed.contains(&at.class) && !self.full.contains(&at.party));
         if let Some(at) = behind
             && sooner(&at.place, &found)
         {
@@ -322,12 +316,8 @@ impl Line {
     /// The share that the party of a request would have with it. For the broker it is that of the tenant for which it
     /// asks.
     fn share(&mut self, core: &Core, at: &Stand) -> (Share, Party) {
-        let of = |line: &Self, party: &Party| {
-            let weight = core.tenant(party).map_or(1, |tenant| tenant.weight);
-            Share::new(core.held_for(party, &at.key) + line.kept(party) + at.key.len() as u64, weight)
-        };
         if at.party.is_some() {
-            return (of(self, &at.party), None);
+            return (core.share(&at.party, &at.key, self.kept(&at.party)), None);
         }
         // Some copies are made for no tenant, but to have them ready.
         let for_none = (Share::new(u64::MAX, 1), None);
@@ -335,61 +325,26 @@ impl Line {
         let Some(copy) = lease.and_then(|lease| core.resource(lease.spec.child?)) else { return for_none };
         let pool = copy.pool.clone();
         if !self.wanted_by.contains_key(&pool) {
-            let classes = core.queue().classes_for(&pool);
-            let lanes = classes.iter().filter_map(|key| core.queue().classes.get(key)).flat_map(|c| c.lanes.keys());
-            let parties: BTreeSet<&Party> = lanes.map(|(party, _)| party).filter(|party| party.is_some()).collect();
-            self.wanted_by.insert(pool.clone(), parties.into_iter().cloned().collect());
+            let parties = core.queue().parties_for(&pool).into_iter().filter(Option::is_some);
+            self.wanted_by.insert(pool.clone(), parties.collect());
         }
         let parties = self.wanted_by.get(&pool).map(Vec::as_slice).unwrap_or_default();
-        parties.iter().map(|party| (of(self, party), party.clone())).min().unwrap_or(for_none)
+        let of = |party: &Party| (core.share(party, &at.key, self.kept(party)), party.clone());
+        parties.iter().map(of).min().unwrap_or(for_none)
     }
 }
 
-/// The levels by which a request has risen, and when it rises again.
-fn bonus(core: &Core, at: &Stand, since: Timestamp) -> (i64, Option<Timestamp>) {
-    let patience = core.limits().patience;
-    if patience <= Millis::ZERO {
-        return (0, None);
+impl Core {
+    /// Whether at most one tenant has requests in the queue.
+    fn is_one_tenant_in_line(&self) -> bool {
+        let first = self.queue().parties().map(|(party, _)| party).find(|party| party.is_some());
+        first == self.queue().parties().map(|(party, _)| party).rfind(|party| party.is_some())
     }
-    let since = since.max(core.patience_since(&at.party, &at.key));
-    let bonus = core.now().since(since).0 / patience.0;
-    (bonus, Some(since.after(Millis(patience.0.saturating_mul(bonus + 1)))))
 }
 
 impl Next {
     /// Whether it goes before its turn.
     pub(crate) fn is_patient(&self) -> bool {
         self.patient
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_compared_without_loss() {
-        let share = Share::new;
-        assert!(share(1, 2) == share(2, 4) && share(1, 3) < share(1, 2) && share(7, 3) > share(2, 1));
-        let most = u64::MAX;
-        assert!(share(most, u32::MAX) < share(most, u32::MAX - 1));
-        assert!(share(most - 1, 1) < share(most, 1));
-        assert_eq!(share(5, 0), share(5, 1), "no weight is a weight of one");
-    }
-
-    #[test]
-    fn the_order_is_level_then_patience_then_share_then_age() {
-        let turn = |level, by, seq| Turn { level: Reverse(level), by, seq };
-        let share = |slots| By::Share(Share::new(slots, 1));
-        let order = [
-            turn(7, share(9), 9),
-            turn(1, By::Age, 4),
-            turn(1, By::Age, 5),
-            turn(1, share(2), 8),
-            turn(1, share(3), 1),
-            turn(1, share(3), 2),
-            turn(0, By::Age, 0),
-        ];
-        assert!(order.is_sorted());
     }
 }

@@ -62,10 +62,7 @@ impl Core {
 
     /// Whether a tenant waits for a pool.
     fn waits_for(&self, pool: &Arc<str>, tenant: &Arc<str>) -> bool {
-        let queue = self.queue();
-        let classes = queue.classes_for(pool);
-        let lanes = classes.iter().filter_map(|key| queue.classes.get(key)).flat_map(|class| class.lanes.keys());
-        lanes.map(|(party, _)| party).any(|party| party.as_ref() == Some(tenant))
+        self.queue().waits_for(&Some(tenant.clone()), pool)
     }
 
     /// Whether a tenant should rather take this resource than one like it, so that the others stay whole for other tenants.
@@ -73,6 +70,14 @@ impl Core {
     pub(crate) fn is_preferred(&self, lease: &Lease, row: &Resource) -> Option<bool> {
         let isolating = self.with_host(row).find(|row| self.isolates(row))?;
         Some(self.users_of(isolating.id).contains(&lease.spec.tenant))
+    }
+
+    /// Notes that a tenant would get a slot of a resource: a host that only one tenant has at a time is its own then.
+    pub(crate) fn note_use(&self, round: &mut Round, id: ResourceId, tenant: &Arc<str>) {
+        let Some(row) = self.resource(id) else { return };
+        if let Some(row) = self.with_host(row).find(|row| self.isolates(row)) {
+            round.emptied.insert(row.id, tenant.clone());
+        }
     }
 
     /// Whether a request finds nothing but what other tenants use or used. Notes a host that is emptied for it, or a resource

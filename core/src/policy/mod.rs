@@ -10,4 +10,6 @@ pub(crate) mod fair;
 pub(crate) mod isolation;
 pub(crate) mod matching;
 pub(crate) mod quota;
+pub(crate) mod ranking;
 pub(crate) mod scheduler;
+pub(crate) mod turn;

@@ -2,8 +2,11 @@
 
 use crate::Core;
 use crate::policy::scheduler::Round;
-use crate::state::queue::{ClassKey, Party, Place};
+use crate::state::queue::{ClassId, Head, InLine, Party, Place};
+use crate::state::reach::ReachId;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::iter::Peekable;
 use core::ops::Bound;
 
 impl Core {
@@ -18,69 +21,91 @@ impl Core {
         Some(u64::from(most.saturating_sub(held)))
     }
 
-    /// Whether a party has a limit.
-    fn is_limited(&self, party: &Party) -> bool {
-        self.tenant(party).is_none_or(|tenant| tenant.max_slots.is_some())
+    /// Requests of each class beyond those that a round has looked at, as far as the quotas of their tenants allow them;
+    /// in the order of the keys.
+    pub(crate) fn rest_within_quota(&self, round: &Round, reaches: &BTreeSet<ReachId>) -> Vec<(ClassId, usize)> {
+        let within = self.rest_of_bounded(round, reaches);
+        let rest = |id: ClassId| {
+            let looked = round.looked.get(&id).into_iter().flat_map(|looked| &looked.lanes);
+            let seen: usize = looked.filter(|((party, _), _)| !self.is_bounded(party)).map(|(_, count)| count).sum();
+            let unbounded = self.queue().class(id).map_or(0, |class| class.requests - class.bounded);
+            unbounded.saturating_sub(seen) + within.get(&id).copied().unwrap_or(0)
+        };
+        self.queue().classes_in(reaches).into_iter().map(|id| (id, rest(id))).collect()
     }
 
-    /// Requests of each class beyond those that a round has looked at, as far as the quotas of their tenants allow them.
-    pub(crate) fn rest_within_quota(&self, round: &Round, keys: &BTreeSet<ClassKey>) -> BTreeMap<ClassKey, usize> {
-        let mut rest: BTreeMap<ClassKey, usize> = BTreeMap::new();
-        let tenants = self.tenants();
-        let limited = tenants.others.as_ref().is_some_and(|others| others.max_slots.is_some());
-        if tenants.is_empty()
-            || !limited && tenants.others.is_some() && tenants.named.values().all(|t| t.max_slots.is_none())
-        {
-            for key in keys {
-                let Some(class) = self.queue().classes.get(key) else { continue };
-                let seen = round.looked.get(key).map_or(0, |looked| looked.waiters);
-                rest.insert(key.clone(), class.requests.saturating_sub(seen));
+    /// The same, of the parties that have a quota.
+    fn rest_of_bounded(&self, round: &Round, reaches: &BTreeSet<ReachId>) -> BTreeMap<ClassId, usize> {
+        let mut rest: BTreeMap<ClassId, usize> = BTreeMap::new();
+        let mut promised: BTreeMap<&Party, u64> = BTreeMap::new();
+        for (id, looked) in &round.looked {
+            let wants = self.queue().class(*id).map_or(0, |class| class.key.len());
+            for ((party, _), count) in &looked.lanes {
+                *promised.entry(party).or_default() += (count * wants) as u64;
             }
-            return rest;
         }
-        for (party, own) in self.queue().parties() {
-            let seen = |key: &ClassKey, priority| {
-                round
-                    .looked
-                    .get(key)
-                    .and_then(|looked| looked.lanes.get(&(party.clone(), priority)))
-                    .copied()
-                    .unwrap_or(0)
-            };
-            let mut left = if self.is_limited(party) { self.quota_left(party) } else { None };
-            if let Some(left) = &mut left {
-                let promised = |key: &ClassKey, priority| (seen(key, priority) * key.len()) as u64;
-                let heads = own.heads.iter().filter(|(_, head)| keys.contains(&head.key));
-                let promised: u64 = heads.map(|(place, head)| promised(&head.key, place.0)).sum();
-                *left = left.saturating_sub(promised);
-            }
-            // In the order of their places, lane by lane.
-            let mut line: BTreeSet<(Place, ClassKey)> = BTreeSet::new();
-            for (place, head) in own.heads.iter().filter(|(_, head)| keys.contains(&head.key)) {
-                let Some(lane) = self.queue().lane(&head.key, party, place.0) else { continue };
-                let skip = seen(&head.key, place.0);
-                let Some(left) = left else {
-                    *rest.entry(head.key.clone()).or_default() += lane.len().saturating_sub(skip);
+        for (party, own) in self.queue().parties().filter(|(_, own)| own.bounded) {
+            let left = self.quota_left(party).unwrap_or(0);
+            let mut left = left.saturating_sub(promised.get(party).copied().unwrap_or(0));
+            let mut line = InOrder::new(own, reaches);
+            while left > 0
+                && let Some(((priority, seq), class)) = line.pop()
+            {
+                let Some(lane) = self.queue().lane(class, party, priority) else { continue };
+                let looked = round.looked.get(&class).and_then(|looked| looked.lanes.get(&(party.clone(), priority)));
+                let seen = looked.copied().unwrap_or(0);
+                if seen > 0 && lane.first_key_value().is_some_and(|(first, _)| *first == seq) {
+                    line.put(lane.keys().nth(seen).map(|seq| ((priority, *seq), class)));
                     continue;
-                };
-                if left > 0
-                    && let Some((seq, _)) = lane.iter().nth(skip)
-                {
-                    line.insert(((place.0, *seq), head.key.clone()));
                 }
-            }
-            let Some(left) = &mut left else { continue };
-            while let Some(((priority, seq), key)) = line.pop_first() {
-                if key.len() as u64 > *left {
+                let wants = self.queue().class(class).map_or(0, |class| class.key.len() as u64);
+                if wants > left {
                     break;
                 }
-                *left -= key.len() as u64;
-                *rest.entry(key.clone()).or_default() += 1;
-                let lane = self.queue().lane(&key, party, priority);
-                let next = lane.and_then(|lane| lane.range((Bound::Excluded(seq), Bound::Unbounded)).next());
-                line.extend(next.map(|(seq, _)| ((priority, *seq), key)));
+                left -= wants;
+                *rest.entry(class).or_default() += 1;
+                let next = lane.range((Bound::Excluded(seq), Bound::Unbounded)).next();
+                line.put(next.map(|(seq, _)| ((priority, *seq), class)));
             }
         }
         rest
+    }
+}
+
+/// The requests of a party in the order of their places, lane by lane: its heads, and what is put beside them.
+struct InOrder<I: Iterator<Item = (Place, ClassId)>> {
+    heads: Vec<Peekable<I>>,
+    others: BTreeSet<(Place, ClassId)>,
+}
+
+impl<'a> InOrder<Heads<'a>> {
+    fn new(own: &'a InLine, reaches: &BTreeSet<ReachId>) -> Self {
+        let within = own.heads.iter().filter(|(reach, _)| reaches.contains(reach));
+        Self { heads: within.map(|(_, heads)| Heads(heads.iter()).peekable()).collect(), others: BTreeSet::new() }
+    }
+}
+
+impl<I: Iterator<Item = (Place, ClassId)>> InOrder<I> {
+    fn put(&mut self, request: Option<(Place, ClassId)>) {
+        self.others.extend(request);
+    }
+
+    fn pop(&mut self) -> Option<(Place, ClassId)> {
+        let heads = self.heads.iter_mut().enumerate().filter_map(|(n, heads)| heads.peek().map(|first| (*first, n)));
+        match (heads.min(), self.others.first()) {
+            (Some((head, n)), other) if other.is_none_or(|other| head < *other) => self.heads[n].next(),
+            _ => self.others.pop_first(),
+        }
+    }
+}
+
+/// The heads of one reach.
+struct Heads<'a>(alloc::collections::btree_map::Iter<'a, Place, Head>);
+
+impl Iterator for Heads<'_> {
+    type Item = (Place, ClassId);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(place, head)| (*place, head.class))
     }
 }

@@ -11,7 +11,8 @@ use crate::policy::affinity::nearest;
 use crate::policy::capacity::Extent;
 use crate::policy::fair::Line;
 use crate::policy::matching::Matching;
-use crate::state::queue::{ClassKey, Party, Stand, Want};
+use crate::state::queue::{ClassId, ClassKey, Party, Stand, Want};
+use crate::state::ranks::Ranks;
 use crate::state::tables::{Pool, ResourceEntry};
 use crate::{Lease, LeaseId, Resource, ResourceId, ResourceState, Selector};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -43,7 +44,7 @@ pub(crate) struct Round {
     pub(crate) matching: Matching<Seat>,
     /// Claims of leases that wait, and what each wants.
     pub(crate) waiting: Vec<(usize, Want)>,
-    pub(crate) looked: BTreeMap<ClassKey, Looked>,
+    pub(crate) looked: BTreeMap<ClassId, Looked>,
     /// Hosts that are emptied for a tenant: no other one gets a slot of them.
     pub(crate) emptied: BTreeMap<ResourceId, Arc<str>>,
     /// Unused resources that are replaced, since another tenant than the one that waits used them.
@@ -87,25 +88,48 @@ impl Core {
     pub(crate) fn shortfall(&self, id: LeaseId) -> Vec<(Want, bool)> {
         let Some(own) = self.queue().place(id) else { return Vec::new() };
         let pools = own.key.iter().flat_map(|want| self.pools_of(want)).map(|pool| pool.config.name.clone()).collect();
-        let (keys, _, _) = self.queue().competing(&pools);
+        let reaches = self.queue().reaches().competing(&pools).reaches;
+        let mut line = Line::new(self, Ranks::of(reaches));
+        let has = self.look_up_to(own, &mut line);
+        // Others of its class wait before it for the same, or its tenant may have no more.
+        let has = has.unwrap_or_else(|| own.key.iter().map(|_| false).collect());
+        own.key.iter().cloned().zip(has).collect()
+    }
+
+    /// Looks at the line up to a request, and grants nothing: which leases of the request have a slot. `None`: it is not
+    /// looked at.
+    pub(crate) fn look_up_to(&self, own: &Stand, line: &mut Line) -> Option<Vec<bool>> {
         let mut round = Round::default();
-        let mut line = Line::new(self, keys);
         while let Some((_, next)) = line.pop(self) {
             let looked = self.look(&mut round, &next.at);
-            if next.at == *own {
-                let has = match looked {
+            if next.at.place == own.place {
+                return Some(match looked {
                     Look::Served(_) => own.key.iter().map(|_| true).collect(),
                     Look::Short(has) => has,
-                };
-                return own.key.iter().cloned().zip(has).collect();
+                });
             }
             match looked {
-                Look::Served(_) => line.served(self, &next, false),
-                Look::Short(has) => line.short(self, &next, kept(&has), round.looks_behind(&next.at.key)),
+                Look::Served(found) => {
+                    self.set_aside(&mut round, &next.at, found);
+                    line.served(self, &next, false);
+                }
+                Look::Short(has) => line.short(self, &next, kept(&has), round.looks_behind(next.at.class)),
             }
         }
-        // Others of its class wait before it for the same, or its tenant may have no more.
-        own.key.iter().cloned().map(|want| (want, false)).collect()
+        None
+    }
+
+    /// Keeps the slots that a request would be granted from those behind it.
+    fn set_aside(&self, round: &mut Round, at: &Stand, found: Vec<ResourceId>) {
+        for id in found {
+            let free = self.entry(&id).map_or(0, |entry| entry.counted.free);
+            round.matching.set_room(Seat::Free(id), free);
+            let claim = round.matching.add(alloc::vec![Seat::Free(id)], 1);
+            round.matching.fill(claim);
+            if let Some(tenant) = &at.party {
+                self.note_use(round, id, tenant);
+            }
+        }
     }
 
     /// Finds a resource for each lease of a request, beside what is kept for those before it.
@@ -156,7 +180,7 @@ impl Core {
         let has = |claim: &Option<usize>| claim.is_some_and(|claim| round.matching.missing(claim) == 0);
         let has: Vec<bool> = claims.iter().map(has).collect();
         self.make_way(round, key, &at.party, &has);
-        let looked = round.looked.entry(key.clone()).or_default();
+        let looked = round.looked.entry(at.class).or_default();
         looked.waiters += 1;
         *looked.lanes.entry((at.party.clone(), at.place.0)).or_default() += 1;
         looked.own_wish |= own_wish;
@@ -384,7 +408,7 @@ pub(crate) fn kept(has: &[bool]) -> usize {
 
 impl Round {
     /// Whether the next request of a class is looked at though the one before it waits.
-    pub(crate) fn looks_behind(&self, key: &ClassKey) -> bool {
-        self.looked.get(key).is_some_and(|looked| looked.own_wish && looked.waiters < LOOK_BEHIND)
+    pub(crate) fn looks_behind(&self, class: ClassId) -> bool {
+        self.looked.get(&class).is_some_and(|looked| looked.own_wish && looked.waiters < LOOK_BEHIND)
     }
 }

@@ -74,11 +74,11 @@ impl Core {
     pub fn census(&self, now: Timestamp) -> Census {
         let pools =
             self.pool_order().iter().filter_map(|name| self.pool_entry(name)).map(|pool| self.counted(pool, now));
-        let unmet = self.queue().classes.iter().filter(|(key, _)| !self.unmet(key, Extent::Configured).is_empty());
+        let unmet = self.queue().classes().filter(|class| !self.unmet(&class.key, Extent::Configured).is_empty());
         Census {
             pools: pools.collect(),
             queued: u32::try_from(self.queue().len()).unwrap_or(u32::MAX),
-            unsatisfiable: unmet.map(|(_, class)| class.leases).sum(),
+            unsatisfiable: unmet.map(|class| class.leases).sum(),
         }
     }
 
@@ -117,8 +117,7 @@ impl Core {
             }
         }
         found.slots.unusable = all.saturating_sub(found.slots.free + found.slots.leased + found.slots.cleaning);
-        for key in self.queue().classes_for(&pool.config.name).iter().filter(|key| named(pool, key)) {
-            let Some(class) = self.queue().classes.get(key) else { continue };
+        for class in self.queue().classes_for(&pool.config.name).filter(|class| named(pool, &class.key)) {
             found.waiting += class.leases;
             found.oldest_wait = found.oldest_wait.max(self.oldest(class, now));
         }

@@ -42,9 +42,7 @@ impl Core {
         let waiting = self
             .queue()
             .classes_for(&pool.config.name)
-            .iter()
-            .filter(|key| key.iter().any(|want| self.could_serve(pool, want)))
-            .filter_map(|key| self.queue().classes.get(key))
+            .filter(|class| class.key.iter().any(|want| self.could_serve(pool, want)))
             .map(|class| class.leases)
             .sum();
         Some(PoolView {

@@ -1,7 +1,7 @@
 //! Where a request stands in line, and what its tenant may still have, in words.
 
 use crate::Core;
-use crate::policy::fair::Share;
+use crate::policy::turn::Share;
 use crate::state::queue::{ClassKey, Lane, Stand};
 use crate::{Blocker, BlockerCode};
 use alloc::format;
@@ -28,9 +28,9 @@ impl Core {
 
     fn before(&self, at: &Stand) -> Before {
         let mut before = Before::default();
-        let Some(class) = self.queue().classes.get(&at.key) else { return before };
+        let Some(class) = self.queue().class(at.class) else { return before };
         let older = |lane: &Lane| lane.range(..at.place.1).count() as u32;
-        let own = self.queue().lane(&at.key, &at.party, at.place.0).map_or(0, older);
+        let own = self.queue().lane(at.class, &at.party, at.place.0).map_or(0, older);
         for ((party, priority), lane) in &class.lanes {
             if *priority < at.place.0 {
                 before.priority += lane.len() as u32;
@@ -63,7 +63,7 @@ impl Core {
     /// What decides the place of a request where tenants compete, as the end of a sentence; empty where they do not.
     pub(crate) fn why_there(&self, at: &Stand) -> String {
         let Some(name) = &at.party else { return String::new() };
-        let class = self.queue().classes.get(&at.key);
+        let class = self.queue().class(at.class);
         let others =
             class.is_some_and(|class| class.lanes.keys().any(|(party, _)| party.is_some() && *party != at.party));
         if self.tenants().is_empty() && !others {

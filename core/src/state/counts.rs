@@ -74,7 +74,9 @@ impl Core {
         // One that is being taken away does not keep its successor from being made: they overlap for minutes. Planned
         // work may be days off, and waits its turn.
         let makes_room = foreseen > 0 && row.item.is_none() && is_interrupted(&row.state);
+        let takes_item = row.item.is_some() && !gone && !matches!(row.state, ResourceState::Orphaned { .. });
         let counted = Count {
+            takes_item,
             capacity: !given_up && !makes_room && row.state.takes_capacity(),
             free,
             coming,
@@ -109,6 +111,9 @@ impl Core {
             total.coming = total.coming - u32::from(before.coming > 0) + u32::from(counted.coming > 0);
             total.foreseen = total.foreseen - before.foreseen + counted.foreseen;
             total.idle = total.idle - u32::from(before.idle) + u32::from(counted.idle);
+            if (counted.capacity, counted.takes_item) != (before.capacity, before.takes_item) {
+                pool.no_room = false;
+            }
             if gone {
                 pool.members.remove(&id);
             }
@@ -150,6 +155,7 @@ impl Core {
         for pool in self.pools.values_mut() {
             pool.free.clear();
             pool.near.clear();
+            pool.no_room = false;
             pool.total = Totals::default();
             pool.domains.values_mut().for_each(Domain::clear_counts);
         }

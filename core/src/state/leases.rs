@@ -103,12 +103,16 @@ impl Core {
         let Some(first) = leases.first().and_then(|id| self.lease(*id)) else { return };
         let party = first.spec.child.is_none().then(|| first.spec.tenant.clone());
         let since = first.created_at;
-        self.queue.push(key, place, party, Waiter { leases, since });
+        let bounded = self.is_bounded(&party);
+        self.rank_anew(&party);
+        self.queue.push(key, place, party, Waiter { leases, since }, bounded);
     }
 
     /// Takes the whole request of which this lease is a part out of the queue.
     pub(crate) fn dequeue(&mut self, lease: LeaseId) -> Option<Waiter> {
-        self.queue.remove(lease)
+        let (party, waiter) = self.queue.remove(lease)?;
+        self.rank_anew(&party);
+        Some(waiter)
     }
 
     /// Some members of a group have slots, and others wait.
@@ -130,7 +134,7 @@ impl Core {
     /// Removes the leases of a request as if it had never been made.
     pub(crate) fn withdraw(&mut self, ids: &[LeaseId]) {
         if let Some(first) = ids.first() {
-            self.queue.remove(*first);
+            let _ = self.dequeue(*first);
         }
         for id in ids {
             if let Some(entry) = self.leases.remove(id) {

@@ -42,12 +42,18 @@ impl Core {
         change(row);
         row.revision = revision;
         self.outbox.machines.insert(key.clone());
+        if let Some(pool) = self.pools.get_mut(&key.pool) {
+            pool.no_room = false;
+        }
         self.mark_dirty(key.pool.clone());
         self.arm_machine(key);
     }
 
     /// Takes over what is stored of a machine.
     pub(crate) fn load_machine(&mut self, row: Machine) {
+        if let Some(pool) = self.pools.get_mut(&row.key.pool) {
+            pool.no_room = false;
+        }
         self.machines.insert(row.key.clone(), Arc::new(row));
     }
 

@@ -7,9 +7,12 @@ mod domains;
 pub(crate) mod intern;
 mod leases;
 mod machines;
+mod numbered;
 pub(crate) mod outbox;
 mod pools;
 pub(crate) mod queue;
+pub(crate) mod ranks;
+pub(crate) mod reach;
 mod read;
 mod replica;
 mod resources;
@@ -28,6 +31,7 @@ use alloc::vec::Vec;
 use intern::Intern;
 use outbox::Outbox;
 use queue::{Party, Queue};
+use ranks::{Changes, Ranks};
 use tables::{LeaseEntry, Pool, ResourceEntry};
 use tenants::Held;
 use timers::Timer;
@@ -76,6 +80,9 @@ pub struct Core {
     /// All probed hosts as one failure domain.
     network: Domain,
     queue: Queue,
+    /// The order of the next requests, by the pools that compete; not stored.
+    ranks: Vec<Ranks>,
+    changes: Changes,
     /// Groups of which some members have slots and others went back to the queue; not stored.
     partial: BTreeSet<GroupId>,
     /// A step ended before nothing changed any more.

@@ -27,6 +27,7 @@ impl Core {
     pub(crate) fn provisioning_worked(&mut self, pool: &str) {
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.backoff = Backoff::default();
+            pool.no_room = false;
         }
     }
 
@@ -35,6 +36,7 @@ impl Core {
         let now = self.now;
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.backoff.failures += 1;
+            pool.no_room = false;
             pool.backoff.until = Some(now.after(wait(pool.backoff.failures)));
             pool.backoff.why = Some(Arc::from(why));
         }
@@ -47,6 +49,7 @@ impl Core {
                 let changed = *pool.config != config;
                 pool.config = Arc::new(config);
                 pool.configured = true;
+                pool.no_room = false;
                 if changed {
                     pool.backoff = Backoff::default();
                 }
@@ -70,6 +73,7 @@ impl Core {
     pub(crate) fn remove_pool(&mut self, name: &str) {
         if let Some(pool) = self.pools.get_mut(name) {
             pool.configured = false;
+            pool.no_room = false;
         }
     }
 
@@ -88,7 +92,7 @@ impl Core {
         }
         let revision = self.next_revision();
         if let Some(pool) = self.pools.get_mut(name) {
-            (pool.cordoned, pool.revision) = (cordon, revision);
+            (pool.cordoned, pool.revision, pool.no_room) = (cordon, revision, false);
         }
         self.outbox.pools.insert(name.clone());
         true
@@ -99,6 +103,7 @@ impl Core {
         let Some(pool) = self.pools.get_mut(&row.name) else { return false };
         let changed = pool.cordoned != row.cordoned;
         pool.cordoned = row.cordoned.clone();
+        pool.no_room = false;
         pool.record = row.record;
         pool.revision = row.revision;
         changed
@@ -127,6 +132,21 @@ impl Core {
             }
         }
         self.mark_dirty(name.clone());
+    }
+
+    /// Whether a pool has no room for more. That it has none is remembered until something may give it some.
+    pub(crate) fn has_no_room(&mut self, name: &Arc<str>) -> bool {
+        let Some(pool) = self.pools.get(name) else { return true };
+        if pool.no_room {
+            return true;
+        }
+        let none = self.room(pool) == 0;
+        // What a back-off keeps from it, time gives back.
+        let lasts = none && pool.backoff.until.is_none();
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.no_room = lasts;
+        }
+        none
     }
 
     /// Has a pool looked at again at this time.

@@ -1,12 +1,15 @@
 //! The queue: classes of requests that want the same, each with a lane for each tenant and priority. Within a lane age
 //! decides; between lanes see `policy/fair.rs`. A request that goes back to the queue keeps its place.
 
+use crate::state::numbered::Numbered;
+use crate::state::reach::{ReachId, Reaches};
 use crate::{Labels, LeaseId, Selector, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
+use core::ops::Bound;
 
 /// The place of a request: its priority, and its age. Unique.
 pub(crate) type Place = (Reverse<i32>, u64);
@@ -70,11 +73,18 @@ pub(crate) struct Waiter {
 /// The requests of one party and one priority in a class, by age.
 pub(crate) type Lane = BTreeMap<u64, Waiter>;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The number of a class. Numbers of classes that are gone are given again; no decision depends on them.
+pub(crate) type ClassId = u32;
+
+#[derive(Clone, Debug)]
 pub(crate) struct Class {
+    pub(crate) key: ClassKey,
+    pub(crate) reach: ReachId,
     pub(crate) lanes: BTreeMap<(Party, Reverse<i32>), Lane>,
     /// Requests in it.
     pub(crate) requests: usize,
+    /// Those of parties that have a quota.
+    pub(crate) bounded: usize,
     /// Leases in it.
     pub(crate) leases: u32,
 }
@@ -92,9 +102,9 @@ impl Class {
 }
 
 /// The first request of a lane.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    pub(crate) key: ClassKey,
+    pub(crate) class: ClassId,
     /// Since when it waits.
     pub(crate) since: Timestamp,
 }
@@ -102,41 +112,46 @@ pub(crate) struct Head {
 /// What a party has in the queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InLine {
-    /// The first request of each of its lanes.
-    pub(crate) heads: BTreeMap<Place, Head>,
+    /// The first request of each of its lanes, by the pools that they name.
+    pub(crate) heads: BTreeMap<ReachId, BTreeMap<Place, Head>>,
     /// Its leases.
     pub(crate) leases: u32,
+    /// It has a quota.
+    pub(crate) bounded: bool,
+}
+
+impl InLine {
+    /// The first of its heads with these reaches, from a place to another one, in an open class.
+    pub(crate) fn first(
+        &self,
+        reaches: &BTreeSet<ReachId>,
+        range: (Bound<Place>, Bound<Place>),
+        open: impl Fn(ClassId) -> bool,
+    ) -> Option<(Place, Head)> {
+        let heads = self.heads.iter().filter(|(reach, _)| reaches.contains(reach));
+        let firsts = heads.filter_map(|(_, heads)| heads.range(range).find(|(_, head)| open(head.class)));
+        firsts.min_by_key(|(place, _)| **place).map(|(place, head)| (*place, *head))
+    }
 }
 
 /// Where a lease stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stand {
+    pub(crate) class: ClassId,
     pub(crate) key: ClassKey,
     pub(crate) place: Place,
     pub(crate) party: Party,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
-    pub(crate) classes: BTreeMap<ClassKey, Class>,
+    known: BTreeMap<ClassKey, ClassId>,
+    classes: Numbered<Class>,
+    reaches: Reaches,
     /// The place of each lease.
     places: BTreeMap<LeaseId, Stand>,
     /// What each party has in it.
     parties: BTreeMap<Party, InLine>,
-    /// Classes that name a pool, by pool, and under `None` those that go by labels alone.
-    by_pool: BTreeMap<Option<Arc<str>>, BTreeSet<ClassKey>>,
-}
-
-/// The keys of `by_pool` under which a class stands.
-fn names(key: &ClassKey) -> BTreeSet<Option<Arc<str>>> {
-    let mut names = BTreeSet::new();
-    for want in key.iter() {
-        match want.pools() {
-            Some(pools) => names.extend(pools.iter().cloned().map(Some)),
-            None => drop(names.insert(None)),
-        }
-    }
-    names
 }
 
 impl Queue {
@@ -145,45 +160,55 @@ impl Queue {
         self.places.len()
     }
 
-    /// Adds a request of a party. Its place must be free: a request that took another's place would lose the other.
-    pub(crate) fn push(&mut self, key: ClassKey, place: Place, party: Party, waiter: Waiter) {
-        // One key for all requests of a class.
-        let known = self.classes.get_key_value(&key).map(|(known, _)| known.clone());
-        let fresh = known.is_none();
-        let key = known.unwrap_or(key);
-        if fresh {
-            for name in names(&key) {
-                self.by_pool.entry(name).or_default().insert(key.clone());
-            }
+    /// The class of a key, which is made if there is none.
+    fn class_of(&mut self, key: ClassKey) -> (ClassId, ClassKey, ReachId) {
+        if let Some((known, id)) = self.known.get_key_value(&key)
+            && let Some(class) = self.classes.get(*id)
+        {
+            return (*id, known.clone(), class.reach);
         }
+        let reach = self.reaches.add(&key);
+        let fresh = Class { key: key.clone(), reach, lanes: BTreeMap::new(), requests: 0, bounded: 0, leases: 0 };
+        let id = self.classes.add(fresh);
+        self.reaches.join(reach, id);
+        self.known.insert(key.clone(), id);
+        (id, key, reach)
+    }
+
+    /// Adds a request of a party. Its place must be free: a request that took another's place would lose the other.
+    /// `bounded`: the party has a quota.
+    pub(crate) fn push(&mut self, key: ClassKey, place: Place, party: Party, waiter: Waiter, bounded: bool) {
+        let (id, key, reach) = self.class_of(key);
         for lease in &waiter.leases {
-            let stand = Stand { key: key.clone(), place, party: party.clone() };
+            let stand = Stand { class: id, key: key.clone(), place, party: party.clone() };
             self.places.insert(*lease, stand);
         }
-        let class = self.classes.entry(key.clone()).or_default();
+        let own = self.parties.entry(party.clone()).or_insert_with(|| InLine { bounded, ..InLine::default() });
+        let Some(class) = self.classes.get_mut(id) else { return };
         let leases = waiter.leases.len() as u32;
         class.leases += leases;
         class.requests += 1;
+        class.bounded += usize::from(own.bounded);
         let (priority, seq) = place;
-        let lane = class.lanes.entry((party.clone(), priority)).or_default();
+        let lane = class.lanes.entry((party, priority)).or_default();
         let first = lane.first_key_value().map(|(first, _)| *first);
-        let head = Head { key, since: waiter.since };
+        let head = Head { class: id, since: waiter.since };
         let before = lane.insert(seq, waiter);
         debug_assert!(before.is_none(), "two requests at the place {place:?}: {before:?} is lost");
-        let own = self.parties.entry(party).or_default();
         own.leases += leases;
         if first.is_none_or(|first| seq < first) {
+            let heads = own.heads.entry(reach).or_default();
             if let Some(first) = first {
-                own.heads.remove(&(priority, first));
+                heads.remove(&(priority, first));
             }
-            own.heads.insert(place, head);
+            heads.insert(place, head);
         }
     }
 
     /// Takes the whole request of which this lease is a part out of the queue.
-    pub(crate) fn remove(&mut self, lease: LeaseId) -> Option<Waiter> {
-        let Stand { key, place, party } = self.places.get(&lease)?.clone();
-        let class = self.classes.get_mut(&key)?;
+    pub(crate) fn remove(&mut self, lease: LeaseId) -> Option<(Party, Waiter)> {
+        let Stand { class: id, key, place, party } = self.places.get(&lease)?.clone();
+        let class = self.classes.get_mut(id)?;
         let name = (party.clone(), place.0);
         let lane = class.lanes.get_mut(&name)?;
         let waiter = lane.remove(&place.1)?;
@@ -195,10 +220,16 @@ impl Queue {
         }
         if let Some(own) = self.parties.get_mut(&party) {
             own.leases -= leases;
-            if own.heads.remove(&place).is_some()
-                && let Some((next, waiter)) = lane.first_key_value()
-            {
-                own.heads.insert((place.0, *next), Head { key: key.clone(), since: waiter.since });
+            class.bounded -= usize::from(own.bounded);
+            if let Some(heads) = own.heads.get_mut(&class.reach) {
+                if heads.remove(&place).is_some()
+                    && let Some((next, waiter)) = lane.first_key_value()
+                {
+                    heads.insert((place.0, *next), Head { class: id, since: waiter.since });
+                }
+                if heads.is_empty() {
+                    own.heads.remove(&class.reach);
+                }
             }
             if own.heads.is_empty() {
                 self.parties.remove(&party);
@@ -208,17 +239,25 @@ impl Queue {
             class.lanes.remove(&name);
         }
         if class.lanes.is_empty() {
-            self.classes.remove(&key);
-            for name in names(&key) {
-                if let Some(keys) = self.by_pool.get_mut(&name) {
-                    keys.remove(&key);
-                    if keys.is_empty() {
-                        self.by_pool.remove(&name);
-                    }
-                }
+            let reach = class.reach;
+            self.known.remove(&key);
+            self.classes.remove(id);
+            self.reaches.leave(reach, id);
+        }
+        Some((party, waiter))
+    }
+
+    /// Notes which parties have a quota.
+    pub(crate) fn set_bounded(&mut self, is_bounded: impl Fn(&Party) -> bool) {
+        for (party, own) in &mut self.parties {
+            own.bounded = is_bounded(party);
+        }
+        for id in self.known.values() {
+            if let Some(class) = self.classes.get_mut(*id) {
+                let lanes = class.lanes.iter().filter(|((party, _), _)| is_bounded(party));
+                class.bounded = lanes.map(|(_, lane)| lane.len()).sum();
             }
         }
-        Some(waiter)
     }
 
     /// Where a lease stands.
@@ -226,18 +265,34 @@ impl Queue {
         self.places.get(&lease)
     }
 
+    /// A class by its number.
+    pub(crate) fn class(&self, id: ClassId) -> Option<&Class> {
+        self.classes.get(id)
+    }
+
+    /// All classes, in the order of their keys.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.known.values().filter_map(|id| self.classes.get(*id))
+    }
+
+    /// Classes with these reaches, in the order of their keys.
+    pub(crate) fn classes_in(&self, reaches: &BTreeSet<ReachId>) -> Vec<ClassId> {
+        let within = |id: &ClassId| self.classes.get(*id).is_some_and(|class| reaches.contains(&class.reach));
+        self.known.values().copied().filter(within).collect()
+    }
+
     /// The requests of a party and a priority in a class.
-    pub(crate) fn lane(&self, key: &ClassKey, party: &Party, priority: Reverse<i32>) -> Option<&Lane> {
-        self.classes.get(key)?.lanes.get(&(party.clone(), priority))
+    pub(crate) fn lane(&self, class: ClassId, party: &Party, priority: Reverse<i32>) -> Option<&Lane> {
+        self.classes.get(class)?.lanes.get(&(party.clone(), priority))
     }
 
     /// The request at a place.
     pub(crate) fn waiter(&self, at: &Stand) -> Option<&Waiter> {
-        self.lane(&at.key, &at.party, at.place.0)?.get(&at.place.1)
+        self.lane(at.class, &at.party, at.place.0)?.get(&at.place.1)
     }
 
     /// All parties with what they have in the queue.
-    pub(crate) fn parties(&self) -> impl Iterator<Item = (&Party, &InLine)> {
+    pub(crate) fn parties(&self) -> alloc::collections::btree_map::Iter<'_, Party, InLine> {
         self.parties.iter()
     }
 
@@ -252,33 +307,27 @@ impl Queue {
         waiter.map_or(&[], |waiter| &waiter.leases)
     }
 
-    /// Classes that name this pool or go by labels alone.
-    pub(crate) fn classes_for(&self, pool: &Arc<str>) -> BTreeSet<ClassKey> {
-        let mut keys = self.by_pool.get(&Some(pool.clone())).cloned().unwrap_or_default();
-        if let Some(any) = self.by_pool.get(&None) {
-            keys.extend(any.iter().cloned());
-        }
-        keys
+    /// What the classes name.
+    pub(crate) fn reaches(&self) -> &Reaches {
+        &self.reaches
     }
 
-    /// All classes that compete with those for these pools, over one pool or a chain of pools, and all the pools that
-    /// they name. What one of them is given may be kept for another. `true`: some go by labels alone, and compete for
-    /// every pool.
-    pub(crate) fn competing(&self, pools: &BTreeSet<Arc<str>>) -> (BTreeSet<ClassKey>, BTreeSet<Arc<str>>, bool) {
-        if self.by_pool.contains_key(&None) && !pools.is_empty() {
-            return (self.classes.keys().cloned().collect(), pools.clone(), true);
-        }
-        let (mut keys, mut all) = (BTreeSet::new(), pools.clone());
-        let mut next: Vec<Arc<str>> = pools.iter().cloned().collect();
-        while let Some(pool) = next.pop() {
-            for key in self.by_pool.get(&Some(pool)).into_iter().flatten() {
-                if keys.insert(key.clone()) {
-                    let named = key.iter().filter_map(Want::pools).flatten();
-                    next.extend(named.filter(|pool| all.insert((*pool).clone())).cloned());
-                }
-            }
-        }
-        (keys, all, false)
+    /// Classes that name this pool or go by labels alone.
+    pub(crate) fn classes_for(&self, pool: &Arc<str>) -> impl Iterator<Item = &Class> {
+        let reaches = self.reaches.of(pool).into_iter().filter_map(|id| self.reaches.get(id));
+        reaches.flat_map(|reach| &reach.classes).filter_map(|id| self.classes.get(*id))
+    }
+
+    /// Whether a party has requests in classes that name this pool or go by labels alone.
+    pub(crate) fn waits_for(&self, party: &Party, pool: &Arc<str>) -> bool {
+        self.parties.get(party).is_some_and(|own| self.reaches.of(pool).iter().any(|id| own.heads.contains_key(id)))
+    }
+
+    /// The parties that have requests in classes that name this pool or go by labels alone.
+    pub(crate) fn parties_for(&self, pool: &Arc<str>) -> Vec<Party> {
+        let reaches = self.reaches.of(pool);
+        let waits = |own: &InLine| own.heads.keys().any(|reach| reaches.contains(reach));
+        self.parties.iter().filter(|(_, own)| waits(own)).map(|(party, _)| party.clone()).collect()
     }
 }
 
@@ -305,23 +354,39 @@ mod tests {
         let party = |name: &str| -> Party { Some(Arc::from(name)) };
         let heads = |queue: &Queue, name: &str| -> Vec<u64> {
             let own = queue.party(&party(name));
-            own.into_iter().flat_map(|own| own.heads.keys().map(|place| place.1)).collect()
+            let mut heads: Vec<Place> =
+                own.into_iter().flat_map(|own| own.heads.values()).flat_map(BTreeMap::keys).copied().collect();
+            heads.sort_unstable();
+            heads.into_iter().map(|place| place.1).collect()
         };
         for (n, name, pool, priority) in
             [(1, "ann", "a", 0), (2, "ann", "a", 0), (3, "bob", "a", 0), (4, "ann", "b", 0), (5, "ann", "a", 7)]
         {
-            queue.push(key(&[pool]), (Reverse(priority), n), party(name), waiter(vec![lease(u128::from(n))]));
+            queue.push(
+                key(&[pool]),
+                (Reverse(priority), n),
+                party(name),
+                waiter(vec![lease(u128::from(n))]),
+                name == "ann",
+            );
         }
         assert_eq!(heads(&queue, "ann"), [5, 1, 4], "one for each class and priority");
         assert_eq!(heads(&queue, "bob"), [3]);
         assert_eq!(queue.party(&party("ann")).map(|own| own.leases), Some(4));
-        assert_eq!(queue.classes[&key(&["a"])].first().map(|(place, _)| place.1), Some(5));
+        let class = |queue: &Queue, pools: &[&str]| queue.class(queue.known[&key(pools)]).unwrap().clone();
+        assert_eq!(class(&queue, &["a"]).first().map(|(place, _)| place.1), Some(5));
+        assert_eq!((class(&queue, &["a"]).requests, class(&queue, &["a"]).bounded), (4, 3));
         queue.remove(lease(5));
         assert_eq!(heads(&queue, "ann"), [1, 4]);
         queue.remove(lease(2));
         assert_eq!(heads(&queue, "ann"), [1, 4], "a request behind the head is no head");
         queue.remove(lease(3));
-        assert_eq!((queue.party(&party("bob")), queue.classes[&key(&["a"])].requests), (None, 1));
+        assert_eq!((queue.party(&party("bob")), class(&queue, &["a"]).requests), (None, 1));
+        assert_eq!(class(&queue, &["a"]).bounded, 1);
+        queue.set_bounded(|_| false);
+        assert_eq!(class(&queue, &["a"]).bounded, 0);
+        queue.remove(lease(1));
+        assert_eq!(queue.classes().count(), 1, "a class is gone with its last request");
     }
 
     #[test]
@@ -329,26 +394,35 @@ mod tests {
         let mut queue = Queue::default();
         for (n, pools) in [&["a", "b"][..], &["b", "c"], &["d"]].iter().enumerate() {
             let leases = (0..pools.len()).map(|m| lease((n * 10 + m) as u128)).collect();
-            queue.push(key(pools), (Reverse(0), n as u64), None, waiter(leases));
+            queue.push(key(pools), (Reverse(0), n as u64), None, waiter(leases), false);
         }
-        let (keys, pools, every) = queue.competing(&[Arc::from("c")].into());
-        assert_eq!(keys, [key(&["a", "b"]), key(&["b", "c"])].into());
-        assert_eq!(pools, ["a", "b", "c"].map(Arc::from).into());
-        assert!(!every);
+        let competing = |queue: &Queue| {
+            let found = queue.reaches().competing(&[Arc::from("c")].into());
+            let keys: Vec<ClassKey> =
+                queue.classes_in(&found.reaches).into_iter().map(|id| queue.class(id).unwrap().key.clone()).collect();
+            (keys, found)
+        };
+        let (keys, found) = competing(&queue);
+        assert_eq!(keys, [key(&["a", "b"]), key(&["b", "c"])]);
+        assert_eq!(found.pools, ["a", "b", "c"].map(Arc::from).into());
+        assert!(!found.every);
         assert_eq!(queue.together(lease(1)), [lease(0), lease(1)]);
+        assert!(queue.waits_for(&None, &Arc::from("a")) && !queue.waits_for(&None, &Arc::from("e")));
         queue.remove(lease(10));
-        assert_eq!(queue.competing(&[Arc::from("c")].into()).0, BTreeSet::new());
+        assert_eq!(competing(&queue).1.reaches, BTreeSet::new());
         let any: ClassKey = vec![Want::Selector(Arc::new(Selector::default()))].into();
-        queue.push(any, (Reverse(0), 9), None, waiter(vec![lease(90)]));
-        let (keys, _, every) = queue.competing(&[Arc::from("c")].into());
-        assert!(every && keys.len() == 3, "one that goes by labels competes with all");
+        queue.push(any, (Reverse(0), 9), None, waiter(vec![lease(90)]), false);
+        let (keys, found) = competing(&queue);
+        assert!(found.every && keys.len() == 3, "one that goes by labels competes with all");
+        assert!(queue.waits_for(&None, &Arc::from("e")));
+        assert_eq!(queue.parties_for(&Arc::from("e")), [None]);
     }
 
     #[test]
     #[should_panic(expected = "two requests at the place")]
     fn no_request_takes_the_place_of_another() {
         let mut queue = Queue::default();
-        queue.push(key(&["a"]), (Reverse(0), 1), None, waiter(vec![lease(1)]));
-        queue.push(key(&["a"]), (Reverse(0), 1), None, waiter(vec![lease(2)]));
+        queue.push(key(&["a"]), (Reverse(0), 1), None, waiter(vec![lease(1)]), false);
+        queue.push(key(&["a"]), (Reverse(0), 1), None, waiter(vec![lease(2)]), false);
     }
 }

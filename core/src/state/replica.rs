@@ -37,6 +37,8 @@ impl Core {
             network: crate::policy::brake::Domain::default(),
             heard_since: now,
             queue: crate::state::queue::Queue::default(),
+            ranks: Vec::new(),
+            changes: crate::state::ranks::Changes::default(),
             partial: BTreeSet::new(),
             unsettled: false,
             timers: BTreeSet::new(),
@@ -100,7 +102,7 @@ impl Core {
         {
             self.count_held(row, assignment.resource, false);
         }
-        self.queue.remove(row.id).map(|waiter| waiter.leases).unwrap_or_default()
+        self.dequeue(row.id).map(|waiter| waiter.leases).unwrap_or_default()
     }
 
     /// A resource that is to be forgotten counts no more, in whatever state it was last known.

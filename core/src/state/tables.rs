@@ -65,6 +65,8 @@ pub(crate) enum Login {
 pub(crate) struct Count {
     /// Counts against the pool's maximum.
     pub(crate) capacity: bool,
+    /// Stands for a machine of the inventory, so that no other one does.
+    pub(crate) takes_item: bool,
     /// Slots that could be leased now.
     pub(crate) free: u32,
     /// Slots that will be leasable when it is made.
@@ -94,6 +96,8 @@ pub(crate) struct Pool {
     /// The same, by what they are near to.
     pub(crate) near: NearIndex,
     pub(crate) total: Totals,
+    /// It is known to have no room for more; forgotten with each change that may give it some.
+    pub(crate) no_room: bool,
     pub(crate) backoff: Backoff,
     /// Failure domains by the value of the pool's domain label; `""`: the pool itself.
     pub(crate) domains: BTreeMap<Arc<str>, Domain>,
@@ -130,6 +134,7 @@ impl Pool {
             free: BTreeSet::new(),
             near: NearIndex::new(),
             total: Totals::default(),
+            no_room: false,
             backoff: Backoff::default(),
             domains: BTreeMap::new(),
             counters: PoolCounters::default(),

@@ -23,6 +23,9 @@ impl Core {
     /// Sets the configured tenants.
     pub(crate) fn configure_tenants(&mut self, tenants: Arc<Tenants>) {
         self.tenants = tenants;
+        let tenants = &self.tenants;
+        self.queue.set_bounded(|party| party.as_ref().is_some_and(|name| tenants.is_bounded(name)));
+        self.rank_all_anew();
     }
 
     /// The share and the limits of a party. `None`: the configuration does not have the tenant.
@@ -31,6 +34,11 @@ impl Core {
             Some(name) => self.tenants.of(name),
             None => Some(&Tenant::UNLIMITED),
         }
+    }
+
+    /// Whether a party has a quota. A tenant that the configuration does not have may have nothing.
+    pub(crate) fn is_bounded(&self, party: &Party) -> bool {
+        party.as_ref().is_some_and(|name| self.tenants.is_bounded(name))
     }
 
     /// The slots that a tenant holds.
@@ -65,6 +73,7 @@ impl Core {
         let row = self.resource(resource);
         let host = row.and_then(|row| row.parent?.host).and_then(|host| self.resource(host));
         let pools = [row, host].map(|row| row.map(|row| row.pool.clone()));
+        self.rank_anew(&Some(lease.spec.tenant.clone()));
         let held = self.held.entry(lease.spec.tenant.clone()).or_default();
         let step = |count: u32| if takes { count + 1 } else { count.saturating_sub(1) };
         held.slots = step(held.slots);
@@ -90,7 +99,11 @@ impl Core {
     pub(crate) fn begin_patience(&mut self, party: &Party, pools: impl IntoIterator<Item = Arc<str>>) {
         let now = self.now;
         let queue = &self.queue;
-        self.patience.retain(|party, _| queue.party(party).is_some());
+        // Now and then those are forgotten that wait no more.
+        if self.patience.len() > 2 * queue.parties().len() {
+            self.patience.retain(|party, _| queue.party(party).is_some());
+        }
+        self.rank_anew(party);
         let own = self.patience.entry(party.clone()).or_default();
         own.extend(pools.into_iter().map(|pool| (pool, now)));
     }
