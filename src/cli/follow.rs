@@ -124,6 +124,7 @@ pub(crate) async fn wait(
                     set_credentials(&sources.credentials, &loaded.adapters);
                     set_trust(&sources.trust, &loaded)?;
                     sources.quotas.set(loaded.tenants.clone());
+                    sources.configuration.set(&loaded.digest);
                     follower.configure(loaded.configuration());
                 }
             },
@@ -169,6 +170,7 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
             for change in loaded.needs_restart(&again) {
                 tracing::warn!("{change} has changed and counts from the next start on");
             }
+            loaded.digest = again.digest;
             loaded.pools = again.pools;
             loaded.tenants = again.tenants;
             loaded.adapters = again.adapters;

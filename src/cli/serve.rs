@@ -13,7 +13,7 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle, Observed};
-use crate::rpc::{AnswerSources, CredentialSources, Quotas, RpcLimits};
+use crate::rpc::{AnswerSources, ConfigurationDigest, CredentialSources, Quotas, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{self, Format};
@@ -54,6 +54,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
             set_credentials(&parts.credentials, &loaded.adapters);
             set_trust(&parts.trust, &loaded)?;
             parts.quotas.set(loaded.tenants.clone());
+            parts.configuration.set(&loaded.digest);
             match super::follow::wait(
                 ui,
                 args,
@@ -160,6 +161,7 @@ struct Parts {
     trust: Trust,
     metrics: Metrics,
     quotas: Quotas,
+    configuration: ConfigurationDigest,
 }
 
 impl Parts {
@@ -170,6 +172,7 @@ impl Parts {
             trust: Trust::everyone(),
             metrics: Metrics::new(),
             quotas: Quotas::default(),
+            configuration: ConfigurationDigest::default(),
         }
     }
 
@@ -181,6 +184,7 @@ impl Parts {
             trust: self.trust.clone(),
             calls: Some(self.metrics.calls()),
             quotas: self.quotas.clone(),
+            configuration: self.configuration.clone(),
         }
     }
 }
@@ -264,6 +268,7 @@ impl Running {
         set_credentials(&parts.credentials, &loaded.adapters);
         set_trust(&parts.trust, &loaded)?;
         parts.quotas.set(loaded.tenants.clone());
+        parts.configuration.set(&loaded.digest);
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -396,6 +401,7 @@ impl Running {
         self.made.extend(made);
         set_trust(&self.parts.trust, &loaded)?;
         self.parts.quotas.set(loaded.tenants.clone());
+        self.parts.configuration.set(&loaded.digest);
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }

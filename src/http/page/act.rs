@@ -1,6 +1,6 @@
 //! Carries out the verbs of operators: a page with a preview, a form, a call, and back to what it is about.
 //!
-//! The call is that of the API, by the caller's own identity. What breaks leases is refused if there are other leases than the preview
+//! The call is that of the API, by the caller's own identity. A verb that breaks leases is refused if there are other leases than the preview
 //! has shown. A form counts once.
 
 use super::answer::{Asked, Form, Page, see_other};
@@ -49,7 +49,7 @@ impl Done {
     }
 }
 
-/// What a person has filled in.
+/// The fields that a person has filled in.
 #[derive(Default)]
 struct Filled<'f> {
     reason: &'f str,
@@ -159,7 +159,7 @@ fn digest(preview: &Preview) -> String {
 }
 
 impl Ask<'_> {
-    /// What a verb would end, and the name of its target.
+    /// The leases that a verb would end, and the name of its target.
     async fn preview(self, act: &Act) -> Result<(Preview, String), InsideError> {
         let mut preview = Preview::default();
         let (mut ids, name) = match &act.target {

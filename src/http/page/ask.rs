@@ -41,7 +41,7 @@ pub(crate) struct Shown {
     pub(crate) main: Markup,
 }
 
-/// Who asks, and whom.
+/// The caller, and the services that it asks.
 #[derive(Clone, Copy)]
 pub(crate) struct Ask<'a> {
     pub(crate) inside: &'a Inside,
@@ -205,7 +205,7 @@ impl Ask<'_> {
         for id in ids.iter().take(LOOKED_UP) {
             leases.extend(self.lease(id).await?);
         }
-        // What holds a copy on its host breaks with it, and is nobody's work.
+        // The lease that holds a copy on its host breaks with it, and is no one's work.
         leases.retain(|lease| lease.child_resource_id.is_empty());
         Ok(Some((leases, ids.len())))
     }

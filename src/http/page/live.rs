@@ -45,7 +45,7 @@ pub(crate) struct Live {
     stop: CancellationToken,
 }
 
-/// Who sees which screen.
+/// A screen and its viewer.
 type Key = (Seen, Option<Arc<str>>, IpAddr);
 
 /// A screen with the verbs on it.

@@ -3,7 +3,7 @@
 use super::screen::{Screen, encoded};
 use crate::auth::Verb;
 
-/// What a verb is for.
+/// The target of a verb.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A resource, by its id.
@@ -140,7 +140,7 @@ impl Act {
                 "It is destroyed now, and its leases are broken. Another one is made if the pool needs it."
             }
             (Verb::ForceDestroy, _) => {
-                "It is forgotten at once, whatever its state, and its leases are broken. What is left of it outside is a debt that the janitor pays later."
+                "It is forgotten at once, whatever its state, and its leases are broken. The rest of it outside is a debt that the janitor pays later."
             }
             (Verb::Release, _) => {
                 "The lease ends as if its holder had given it back, and so do the others of its group. Nothing counts as a failure."

@@ -7,7 +7,7 @@ use crate::http::page::verb::{Act, Target, word};
 use crate::pb;
 use maud::{Markup, html};
 
-/// What a verb would end.
+/// The leases and copies that a verb would end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Preview {
     /// The leases of people, also those on copies.

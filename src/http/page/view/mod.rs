@@ -33,7 +33,7 @@ use maud::{Markup, html};
 
 /// A cell of a table, which on a narrow screen has its column's name beside it.
 fn cell(column: &str, content: &Markup) -> Markup {
-    html! { td data-label=(column) { (content) } }
+    html! { td data-label=(column) { div { (content) } } }
 }
 
 /// The head of a table.

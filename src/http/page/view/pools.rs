@@ -76,7 +76,7 @@ pub(super) fn capacity(list: &[pb::Pool]) -> Markup {
     }
 }
 
-/// What keeps a pool from serving, or that nothing does.
+/// The reasons for which a pool does not serve; `open` if there are none.
 fn standing(pool: &pb::Pool) -> Markup {
     html! {
         @if pool.brakes.iter().any(|brake| brake.held_since.is_some()) { span.state.bad { "▲ brake on" } " " }
