@@ -30,7 +30,7 @@ describe() {
   esac
 }
 # What a test may need: crate testkit.
-needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus "
+needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium "
 
 usage() {
   echo "test.sh: $1 (try --help)" >&2
@@ -220,6 +220,7 @@ install_for() {
   case $1 in server | e2e) need_postgresql && need_packages openssl:openssl && need_venv || return 1 ;; esac
   [ "$1" != server ] || need_packages systemd:systemd-analyze || return 1
   [ "$1" != e2e ] || need_prometheus || return 1
+  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver && need_axe; } || return 1
   [ "$1" != e2e ] || need_packages faketime:faketime systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 
