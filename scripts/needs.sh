@@ -159,3 +159,18 @@ need_prometheus() {
     return 1
   fi
 }
+
+# need_axe: axe-core, which finds what a screen reader or a keyboard cannot use, from npm in cargo's folder. Sets WHARFINGER_AXE.
+need_axe() {
+  local version=4.14.1 folder
+  folder=$(target_folder)/axe-$version || return 1
+  export WHARFINGER_AXE=$folder/package/axe.min.js
+  if [ -s "$WHARFINGER_AXE" ]; then return 0; fi
+  command -v npm >/dev/null || need_packages npm:npm || return 1
+  echo "fetching axe-core $version into $folder (npm pack; 700 KB)"
+  rm -rf "$folder" && mkdir -p "$folder" || return 1
+  if ! (cd "$folder" && npm pack --silent "axe-core@$version" && tar -xzf "axe-core-$version.tgz" && rm -f axe-core-*.tgz) >/dev/null 2>&1; then
+    echo "needs: npm could not fetch axe-core $version: check the network" >&2
+    return 1
+  fi
+}

@@ -91,7 +91,7 @@ impl fmt::Display for Verb {
 }
 
 /// A set of verbs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Verbs(u32);
 
 impl Verbs {

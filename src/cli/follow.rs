@@ -124,6 +124,7 @@ pub(crate) async fn wait(
                     set_credentials(&sources.credentials, &loaded.adapters);
                     set_trust(&sources.trust, &loaded)?;
                     sources.quotas.set(loaded.tenants.clone());
+                    sources.configuration.set(&loaded.digest);
                     follower.configure(loaded.configuration());
                 }
             },
@@ -171,6 +172,7 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
             }
             change_log(&mut loaded.log, again.log);
             loaded.hooks = again.hooks;
+            loaded.digest = again.digest;
             loaded.pools = again.pools;
             loaded.tenants = again.tenants;
             loaded.adapters = again.adapters;

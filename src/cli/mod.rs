@@ -40,6 +40,7 @@ mod run;
 mod select;
 #[cfg(feature = "server")]
 mod serve;
+mod servers;
 mod ssh;
 mod ssh_config;
 mod text;
@@ -200,6 +201,8 @@ enum Verb {
     CanI(whoami::CanIArgs),
     /// Check that each server serves; exits with 69 if one does not
     Health(health::HealthArgs),
+    /// Print who leads, since when, and how far each server follows
+    Servers(servers::ServersArgs),
     /// Print launches, interruptions and lack of capacity by instance type and zone
     #[command(alias = "weather")]
     SpotStats,
@@ -357,6 +360,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Whoami => whoami::whoami(context).await,
         Verb::CanI(args) => whoami::can_i(context, args).await,
         Verb::Health(args) => health::health(context, args).await,
+        Verb::Servers(args) => servers::servers(context, args).await,
         Verb::SpotStats => look::weather(context).await,
         #[cfg(feature = "ec2")]
         Verb::Doctor(patient) => doctor::examine(&ui, &patient).await,

@@ -14,7 +14,7 @@ use crate::config::{AdapterConfig, Loaded, StoreConfig};
 use crate::engine::Follower;
 use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle, Observed};
 use crate::hooks::{Hooks, Surroundings};
-use crate::rpc::{AnswerSources, CredentialSources, Quotas, RpcLimits};
+use crate::rpc::{AnswerSources, ConfigurationDigest, CredentialSources, Quotas, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{self, Changed, Format, LogSettings};
@@ -56,6 +56,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
             set_credentials(&parts.credentials, &loaded.adapters);
             set_trust(&parts.trust, &loaded)?;
             parts.quotas.set(loaded.tenants.clone());
+            parts.configuration.set(&loaded.digest);
             match super::follow::wait(
                 ui,
                 args,
@@ -162,6 +163,7 @@ struct Parts {
     trust: Trust,
     metrics: Metrics,
     quotas: Quotas,
+    configuration: ConfigurationDigest,
 }
 
 impl Parts {
@@ -172,6 +174,7 @@ impl Parts {
             trust: Trust::everyone(),
             metrics: Metrics::new(),
             quotas: Quotas::default(),
+            configuration: ConfigurationDigest::default(),
         }
     }
 
@@ -183,6 +186,7 @@ impl Parts {
             trust: self.trust.clone(),
             calls: Some(self.metrics.calls()),
             quotas: self.quotas.clone(),
+            configuration: self.configuration.clone(),
         }
     }
 }
@@ -297,6 +301,7 @@ impl Running {
         set_credentials(&parts.credentials, &loaded.adapters);
         set_trust(&parts.trust, &loaded)?;
         parts.quotas.set(loaded.tenants.clone());
+        parts.configuration.set(&loaded.digest);
         let store = match &start {
             Start::Alone(_) => open(&loaded.store).await?,
             #[cfg(feature = "postgres")]
@@ -432,6 +437,7 @@ impl Running {
         self.made.extend(made);
         set_trust(&self.parts.trust, &loaded)?;
         self.parts.quotas.set(loaded.tenants.clone());
+        self.parts.configuration.set(&loaded.digest);
         for change in self.loaded.needs_restart(&loaded) {
             tracing::warn!("{change} has changed and counts from the next start on");
         }

@@ -42,6 +42,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
     }
     Loaded {
         path: path.to_path_buf(),
+        digest: String::new(),
         server: Server {
             listen,
             unix: checked.unix,

@@ -7,6 +7,7 @@ use super::types::{
 };
 use super::{auth, build, check, cluster, hook, log, page, role, store, tenant, tls, unix};
 use crate::adapters::KINDS;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,8 @@ pub fn parse(path: &Path, source: &str) -> Result<Loaded, ConfigError> {
     if !problems.is_empty() {
         return Err(ConfigError::Invalid(Report::new(path, source, problems)));
     }
-    Ok(build::build(path, &folder, &file, checked, Report::warnings(path, source, problems)))
+    let loaded = build::build(path, &folder, &file, checked, Report::warnings(path, source, problems));
+    Ok(Loaded { digest: crate::auth::hex(&Sha256::digest(source)[..8]), ..loaded })
 }
 
 /// The folder at which relative paths in the file start. It is absolute, since a server may change its own folder.

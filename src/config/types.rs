@@ -30,6 +30,8 @@ use wharfinger_core::{Configuration, Isolation, Limits, Millis, PoolConfig, Tena
 pub struct Loaded {
     /// The path of the file.
     pub path: PathBuf,
+    /// Digest of the text of the file: 16 hexadecimal digits.
+    pub digest: String,
     /// The address of the API and the rules of a stop.
     pub server: Server,
     /// The store.

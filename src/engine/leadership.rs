@@ -3,7 +3,7 @@
 use crate::clock::Moment;
 use crate::engine::handle::SubmitError;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// The role of a server.
@@ -48,12 +48,23 @@ pub struct Leadership {
     news: Arc<Mutex<News>>,
 }
 
+/// The lead of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeadFacts {
+    /// The epoch with which it writes.
+    pub epoch: u64,
+    /// Time since which it leads.
+    pub since: SystemTime,
+}
+
 #[derive(Debug)]
 struct News {
     /// Time of the latest successful read from the store; `None` before the first.
     heard: Option<Moment>,
     /// Maximum staleness of an answer.
     max_age: Duration,
+    /// The lead. `None`: the server follows, or has not begun to lead yet.
+    lead: Option<LeadFacts>,
 }
 
 impl Leadership {
@@ -70,7 +81,7 @@ impl Leadership {
     fn new(role: Role, max_age: Duration) -> Self {
         Self {
             state: Arc::new(watch::Sender::new(LeadershipState { role, leader: None, forwarding_key: Arc::from("") })),
-            news: Arc::new(Mutex::new(News { heard: None, max_age })),
+            news: Arc::new(Mutex::new(News { heard: None, max_age, lead: None })),
         }
     }
 
@@ -110,6 +121,16 @@ impl Leadership {
             leader: None,
             forwarding_key: Arc::from(forwarding_key),
         });
+    }
+
+    /// Records the lead that this server begins.
+    pub(crate) fn begins(&self, epoch: u64) {
+        self.news().lead = Some(LeadFacts { epoch, since: crate::clock::wall() });
+    }
+
+    /// The lead of this server. `None`: it follows.
+    pub fn lead_facts(&self) -> Option<LeadFacts> {
+        self.news().lead.filter(|_| self.role() == Role::Leading)
     }
 
     /// Records the time of a successful read from the store.

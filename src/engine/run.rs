@@ -93,6 +93,7 @@ pub async fn start(config: EngineConfig, stop: CancellationToken) -> Result<Engi
     let mut helpers = JoinSet::new();
     helpers.spawn(watch_clock(handle.clone()));
     helpers.spawn(look_around(store, handle.clone(), epoch, alone.clone()));
+    handle.leadership().begins(epoch.0);
     Ok(run(started, handle, inputs, helpers, (adapters, effects), Authority::Alone(alone), stop))
 }
 
@@ -114,12 +115,13 @@ pub async fn take_over(
     let current = handle.refresh().await;
     let Remains { inputs, core, helpers } = follower.remains().await?;
     let warm = core.filter(|_| current.is_ok()).map(|core| core.snapshot());
-    let forwarding_key = lead.forwarding_key().to_owned();
-    let started = Cycle::take_over(store, lead.epoch(), warm, (configuration, limits), || Timestamp(wall_ms())).await?;
+    let (forwarding_key, epoch) = (lead.forwarding_key().to_owned(), lead.epoch());
+    let started = Cycle::take_over(store, epoch, warm, (configuration, limits), || Timestamp(wall_ms())).await?;
     handle.clock().start(started.0.core().now());
     // The hub has the recovered revision before this server calls itself the leader: else a revision that the former leader
     // gave out would be refused as one that never was.
     let engine = run(started, handle.clone(), inputs, helpers, (adapters, effects), Authority::Led(lead), stop);
+    handle.leadership().begins(epoch.0);
     handle.leadership().lead(&forwarding_key);
     Ok(engine)
 }

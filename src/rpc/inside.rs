@@ -212,6 +212,7 @@ macro_rules! calls {
 
 calls! {
     LeaseServiceClient {
+        release: ReleaseRequest => ReleaseResponse,
         list: ListRequest => ListResponse,
         explain: ExplainRequest => ExplainResponse,
         timeline: TimelineRequest => TimelineResponse,

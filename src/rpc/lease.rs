@@ -176,7 +176,7 @@ impl pb::lease_service_server::LeaseService for LeaseApi {
         &self,
         _request: Request<pb::GetServerRequest>,
     ) -> Result<Response<pb::GetServerResponse>, Status> {
-        Ok(Response::new(about::server(&self.0.limits)))
+        Ok(Response::new(about::server(&self.0)))
     }
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Result<Response<pb::LoginResponse>, Status> {

@@ -31,11 +31,13 @@ pub enum Need {
     Moto,
     /// Prometheus and promtool, by `WHARFINGER_PROMETHEUS`.
     Prometheus,
+    /// Chromium with its driver, and axe-core by `WHARFINGER_AXE`.
+    Chromium,
 }
 
 impl Need {
     /// Every need, in the order in which `./test.sh --list` prints them.
-    pub const ALL: [Need; 12] = [
+    pub const ALL: [Need; 13] = [
         Need::Root,
         Need::Sshd,
         Need::Nft,
@@ -48,6 +50,7 @@ impl Need {
         Need::Venv,
         Need::Moto,
         Need::Prometheus,
+        Need::Chromium,
     ];
 
     /// Its name on the command line of `./test.sh`.
@@ -65,6 +68,7 @@ impl Need {
             Need::Venv => "venv",
             Need::Moto => "moto",
             Need::Prometheus => "prometheus",
+            Need::Chromium => "chromium",
         }
     }
 
@@ -83,6 +87,7 @@ impl Need {
             }
             Need::Venv | Need::Moto => "run ./test.sh, which makes the Python environment",
             Need::Prometheus => "run ./test.sh, which unpacks Debian's prometheus",
+            Need::Chromium => "run ./test.sh, which installs chromium and chromium-driver and fetches axe-core",
         }
     }
 }

@@ -211,7 +211,7 @@ impl Farm {
     }
 }
 
-fn pools(hosts: &[Sshd], settings: &Settings, work: &std::path::Path, disabled: &[&str]) -> String {
+pub(crate) fn pools(hosts: &[Sshd], settings: &Settings, work: &std::path::Path, disabled: &[&str]) -> String {
     let mut inventory = String::new();
     for (name, sshd) in NAMES.iter().zip(hosts) {
         inventory.push_str(&format!(

@@ -67,6 +67,28 @@ fn every_verb_works_through_a_server_that_follows() {
     };
     let said = health(&["health"]);
     assert!(said.contains("exit Some(0)"), "{said}");
+    // Who leads, since when, and how far the others follow.
+    let said = health(&["--json", "servers"]);
+    let (start, end) = (said.find('{').unwrap(), said.rfind('}').unwrap());
+    let told: serde_json::Value = serde_json::from_str(&said[start..=end]).unwrap();
+    let servers = told["servers"].as_array().unwrap();
+    assert_eq!(servers.len(), 3, "{told}");
+    for (n, server) in servers.iter().enumerate() {
+        assert_eq!(server["state"] == "LEADS", n == leader, "{told}");
+        assert_eq!(server["leads_since"].is_string(), n == leader, "{told}");
+        assert_eq!(server["epoch"].as_u64().unwrap() > 0, n == leader, "{told}");
+        assert!(server["revision"].as_u64().unwrap() > 0 && server["age_ms"].as_u64().unwrap() < 10_000, "{told}");
+        assert_eq!(server["configuration"].as_str().unwrap().len(), 16, "{told}");
+        assert!(
+            n == leader
+                || farm.servers[leader]
+                    .address
+                    .ends_with(server["leader"].as_str().unwrap().rsplit(':').next().unwrap()),
+            "{told}"
+        );
+    }
+    let said = health(&["servers"]);
+    assert!(said.contains("exit Some(0)") || said.contains("different configuration files"), "{said}");
     let said = health(&["--json", "health", "--service", "wharfinger.leader"]);
     assert_eq!(said.matches("\"SERVING\"").count(), 1, "{said}");
     assert_eq!(said.matches("\"NOT_SERVING\"").count(), 2, "{said}");

@@ -7,6 +7,7 @@
 mod audit;
 mod bad_input;
 mod brake;
+mod browser;
 mod check_connect;
 mod ci;
 mod clock;
@@ -41,6 +42,7 @@ mod messages;
 mod metrics;
 mod notices;
 mod old_client;
+mod page;
 mod postgres;
 #[path = "../support/postgres.rs"]
 mod postgresql;

@@ -1307,6 +1307,27 @@ pub struct GetServerResponse {
     /// Optional parts that this server has: EC2, POSTGRESQL, FORWARDING. Open set: ignore unknown names.
     #[prost(string, repeated, tag = "9")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The server leads: it decides. Else it follows, and forwards what decides.
+    #[prost(bool, tag = "10")]
+    pub leads: bool,
+    /// Address of the server that leads, as one that follows knows it. Empty: this one leads, or no leader is known.
+    #[prost(string, tag = "11")]
+    pub leader: ::prost::alloc::string::String,
+    /// Time since which it leads. Not set: it follows.
+    #[prost(message, optional, tag = "12")]
+    pub leads_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Epoch of its lead, which grows with each lead of any server on the database. 0: it follows. Compare as unsigned.
+    #[prost(uint64, tag = "13")]
+    pub epoch: u64,
+    /// Revision of its data. Compare as unsigned.
+    #[prost(uint64, tag = "14")]
+    pub revision: u64,
+    /// Age of its data; zero if it leads. Not set: it has read nothing yet.
+    #[prost(message, optional, tag = "15")]
+    pub age: ::core::option::Option<::prost_types::Duration>,
+    /// Digest of the text of its configuration file: 16 hexadecimal digits. Empty: it is not known. Servers that differ in it have different files.
+    #[prost(string, tag = "16")]
+    pub configuration: ::prost::alloc::string::String,
 }
 /// Request of LeaseService.Login.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

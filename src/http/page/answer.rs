@@ -1,11 +1,15 @@
 //! The answer to each request.
 
+use super::act::Done;
 use super::ask::{Ask, Shown};
 use super::asset::{FOLDER, asset};
 use super::guard::{self, MAX_FORM, Names, Refusal};
+use super::live::Live;
 use super::screen::Screen;
+use super::verb::{Act, word};
 use super::view::{self, Frame, Redirect, Theme};
 use super::who::{Sessions, cookie, token_of};
+use crate::auth::{Verb, Verbs};
 use crate::pb;
 use crate::rpc::{Inside, InsideCaller, InsideError, RefusalKind};
 use axum::body::{Body, to_bytes};
@@ -26,6 +30,8 @@ pub(crate) struct Page {
     pub(super) inside: Inside,
     pub(super) names: Names,
     pub(super) sessions: Sessions,
+    pub(super) live: Live,
+    pub(super) done: Done,
 }
 
 /// A request that was let in.
@@ -92,7 +98,12 @@ impl Page {
         match asked.path {
             "/sign-in" => return self.sign_in(asked, &back(form().value("to")), ""),
             "/go" => return see_other(&Screen::of_text(form().value("q")).url()),
+            "/live" => return self.live_stream(asked, &form()).await,
+            "/view" => return self.live_view(asked, &form()).await,
             _ => {}
+        }
+        if let Some(act) = Act::parse(asked.path) {
+            return self.act_form(asked, &act).await;
         }
         match Screen::parse(asked.path, asked.query) {
             Some(screen) => self.screen(asked, &screen).await,
@@ -101,25 +112,55 @@ impl Page {
     }
 
     async fn screen(&self, asked: &Asked<'_>, screen: &Screen) -> Response {
-        match self.principal(&asked.caller).await {
-            Err(error) => self.failed(asked, &error, None),
-            Ok(who) => match self.ask(asked).screen(screen).await {
-                Ok(Shown { title, main }) => {
-                    self.framed(asked, Some(&who), StatusCode::OK, (&title, Some(screen)), &main)
-                }
-                Err(error) => self.failed(asked, &error, Some(&who)),
-            },
+        let told = match self.who(&asked.caller).await {
+            Ok(told) => told,
+            Err(error) => return self.failed(asked, &error, None),
+        };
+        let since = Form::read(asked.query.as_bytes()).value("since").parse().unwrap_or(0);
+        let ask = Ask { inside: &self.inside, caller: &asked.caller, since, verbs: verbs(&told) };
+        match ask.screen(screen).await {
+            Ok(Shown { title, main }) => {
+                self.framed(asked, Some(&told.principal), StatusCode::OK, (&title, Some(screen)), &main)
+            }
+            Err(error) => self.failed(asked, &error, Some(&told.principal)),
         }
     }
 
-    fn ask<'a>(&'a self, asked: &'a Asked<'_>) -> Ask<'a> {
-        let since = Form::read(asked.query.as_bytes()).value("since").parse().unwrap_or(0);
-        Ask { inside: &self.inside, caller: &asked.caller, since }
+    /// The caller, as the server knows it.
+    pub(super) async fn who(&self, caller: &InsideCaller) -> Result<pb::WhoAmIResponse, InsideError> {
+        self.inside.who_am_i(caller, pb::WhoAmIRequest {}).await
     }
 
     /// The principal of a caller.
     async fn principal(&self, caller: &InsideCaller) -> Result<String, InsideError> {
-        Ok(self.inside.who_am_i(caller, pb::WhoAmIRequest {}).await?.principal)
+        Ok(self.who(caller).await?.principal)
+    }
+
+    /// The stream of the screen at an address.
+    async fn live_stream(&self, asked: &Asked<'_>, form: &Form) -> Response {
+        let Some(screen) = screen_of(form.value("at")) else { return StatusCode::NOT_FOUND.into_response() };
+        let told = match self.who(&asked.caller).await {
+            Ok(told) => told,
+            Err(error) => return (StatusCode::UNAUTHORIZED, error.message).into_response(),
+        };
+        let since = form.value("since").parse().unwrap_or(0);
+        match self.live.place() {
+            Some(place) => self.stream(place, asked.caller.clone(), (screen, verbs(&told)), since),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "too many streams\n").into_response(),
+        }
+    }
+
+    /// The screen at an address once, for the script.
+    async fn live_view(&self, asked: &Asked<'_>, form: &Form) -> Response {
+        let Some(screen) = screen_of(form.value("at")) else { return StatusCode::NOT_FOUND.into_response() };
+        let view = async {
+            let told = self.who(&asked.caller).await?;
+            self.once(&asked.caller, (screen, verbs(&told))).await
+        };
+        match view.await {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.message).into_response(),
+        }
     }
 
     async fn missing(&self, asked: &Asked<'_>) -> Response {
@@ -165,7 +206,14 @@ impl Page {
     }
 
     /// A page that is no screen.
-    fn page(&self, asked: &Asked<'_>, who: Option<&str>, status: StatusCode, title: &str, main: &Markup) -> Response {
+    pub(super) fn page(
+        &self,
+        asked: &Asked<'_>,
+        who: Option<&str>,
+        status: StatusCode,
+        title: &str,
+        main: &Markup,
+    ) -> Response {
         self.framed(asked, who, status, (title, None), main)
     }
 
@@ -179,6 +227,7 @@ impl Page {
     ) -> Response {
         let standing = self.inside.standing();
         let url = at.map_or_else(|| "/".to_owned(), Screen::url);
+        let done = at.map_or_else(String::new, |_| done(asked.query));
         let frame = Frame {
             title,
             theme: asked.theme(),
@@ -189,7 +238,7 @@ impl Page {
             signed_in: asked.caller.token.is_some() && self.inside.asks(),
             assets: &FOLDER,
             live: at.is_some(),
-            done: "",
+            done: &done,
         };
         (status, Html(view::frame(&frame, main).into_string())).into_response()
     }
@@ -207,7 +256,10 @@ impl Page {
             }
             "/sign-out" => with_cookie(see_other("/"), &self.sessions.end(asked.headers)),
             "/sign-in" => self.signed_in(asked, &form).await,
-            _ => self.missing(asked).await,
+            _ => match Act::parse(asked.path) {
+                Some(act) => self.act(asked, &act, &form).await,
+                None => self.missing(asked).await,
+            },
         }
     }
 
@@ -223,6 +275,24 @@ impl Page {
             Err(error) => self.sign_in(asked, &to, &error.message),
         }
     }
+}
+
+/// The verbs that a caller has somewhere.
+fn verbs(told: &pb::WhoAmIResponse) -> Verbs {
+    told.rules.iter().flat_map(|rule| &rule.verbs).filter_map(|name| Verb::parse(name)).collect()
+}
+
+/// The verb that was just carried out, in words. Empty: none was.
+fn done(query: &str) -> String {
+    let form = Form::read(query.as_bytes());
+    let known = Verb::ALL.iter().map(|verb| word(*verb)).find(|word| *word == form.value("done"));
+    known.map(|word| format!("Done: {word}.")).unwrap_or_default()
+}
+
+/// The screen at an address.
+fn screen_of(url: &str) -> Option<Screen> {
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    Screen::parse(path, query)
 }
 
 fn refused(refusal: Refusal) -> Response {
@@ -246,6 +316,5 @@ fn with_cookie(mut response: Response, set: &str) -> Response {
 
 /// The address of the screen that a text is. Another one is *Now*: no text leads to another site.
 pub(super) fn back(to: &str) -> String {
-    let (path, query) = to.split_once('?').unwrap_or((to, ""));
-    Screen::parse(path, query).unwrap_or(Screen::Now).url()
+    screen_of(to).unwrap_or(Screen::Now).url()
 }

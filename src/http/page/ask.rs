@@ -2,8 +2,10 @@
 //!
 //! It calls `List`, `Explain`, `Timeline` and the reads of operators alone: no answer of these has credentials.
 
+use crate::auth::{Verb, Verbs};
 use crate::http::page::part::{instant, seconds};
 use crate::http::page::screen::{EventFilter, LeaseFilter, ResourceFilter, Screen};
+use crate::http::page::verb::Target;
 use crate::http::page::view;
 use crate::pb;
 use crate::rpc::{Inside, InsideCaller, InsideError, RefusalKind};
@@ -39,13 +41,15 @@ pub(crate) struct Shown {
     pub(crate) main: Markup,
 }
 
-/// Who asks, and whom.
+/// The caller, and the services that it asks.
 #[derive(Clone, Copy)]
 pub(crate) struct Ask<'a> {
     pub(crate) inside: &'a Inside,
     pub(crate) caller: &'a InsideCaller,
     /// The answers are not older than this revision.
     pub(crate) since: u64,
+    /// The verbs that the caller has somewhere.
+    pub(crate) verbs: Verbs,
 }
 
 /// The answer, or `None` where the roles of the caller do not allow the question.
@@ -89,7 +93,10 @@ impl Ask<'_> {
                 for id in resource.lease_ids.iter().take(LOOKED_UP) {
                     leases.extend(self.lease(id).await?);
                 }
-                let actions = html! {};
+                let actions = match resource.state() {
+                    State::Gone => html! {},
+                    _ => self.actions(&Target::Resource(resource.id.clone())),
+                };
                 let one = view::OneResource { resource, story, leases, span: *span, now: seconds(), actions };
                 shown(&name, view::resource(&one))
             }
@@ -99,6 +106,11 @@ impl Ask<'_> {
             Screen::Events(filter) => shown("Events", view::events(&self.events(filter).await?)),
             Screen::Servers => shown("Servers", view::servers(&self.servers().await?)),
         })
+    }
+
+    /// The verbs for a target that the caller may use.
+    fn actions(self, target: &Target) -> Markup {
+        view::verbs(target, &|verb: Verb| self.verbs.has(verb))
     }
 
     async fn pools(self) -> Answer<pb::ListPoolsResponse> {
@@ -161,7 +173,7 @@ impl Ask<'_> {
     }
 
     /// One lease, without credentials. `None`: there is none in the caller's view.
-    async fn lease(self, id: &str) -> Answer<Option<pb::Lease>> {
+    pub(crate) async fn lease(self, id: &str) -> Answer<Option<pb::Lease>> {
         let request = pb::ExplainRequest { lease_id: id.to_owned(), min_revision: self.since };
         Ok(found(self.inside.explain(self.caller, request).await)?.and_then(|said| said.lease))
     }
@@ -193,7 +205,7 @@ impl Ask<'_> {
         for id in ids.iter().take(LOOKED_UP) {
             leases.extend(self.lease(id).await?);
         }
-        // What holds a copy on its host breaks with it, and is nobody's work.
+        // The lease that holds a copy on its host breaks with it, and is no one's work.
         leases.retain(|lease| lease.child_resource_id.is_empty());
         Ok(Some((leases, ids.len())))
     }
@@ -222,7 +234,8 @@ impl Ask<'_> {
             ..pb::EventsRequest::default()
         };
         let events = allowed(self.inside.events(self.caller, request).await)?.map(|told| told.events);
-        Ok(view::OnePool { pool, trouble, waiting, events, actions: html! {} })
+        let actions = self.actions(&Target::Pool(name.to_owned()));
+        Ok(view::OnePool { pool, trouble, waiting, events, actions, may: self.verbs })
     }
 
     async fn resources(self, filter: &ResourceFilter) -> Answer<view::Resources> {
@@ -306,7 +319,13 @@ impl Ask<'_> {
         let mut before = self.chain(own.replaces_id, |lease| lease.replaces_id.clone()).await?;
         before.reverse();
         let after = self.chain(own.replacement_id, |lease| lease.replacement_id.clone()).await?;
-        Ok(view::OneLease { said, story, before, after, actions: html! {} })
+        let ended = said.lease.as_ref().is_none_or(|lease| lease.ended_at.is_some());
+        let actions = if ended {
+            html! {}
+        } else {
+            self.actions(&Target::Lease(id.to_owned()))
+        };
+        Ok(view::OneLease { said, story, before, after, actions })
     }
 
     /// The leases that follow each other from this one on.

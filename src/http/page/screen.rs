@@ -239,7 +239,7 @@ pub(crate) fn encoded(text: &str) -> String {
 }
 
 /// The text of a part of a path. `None`: it is none, or too long.
-fn decoded(part: &str) -> Option<String> {
+pub(crate) fn decoded(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
     while let Some(b) = rest.next() {

@@ -1,3 +1,7 @@
+//! The page of a broker over a store in memory, without a browser.
+
+mod verbs;
+
 use super::*;
 use crate::auth::{BuiltIn, NewToken, Roles, StaticToken, Trust};
 use crate::pb;
@@ -27,7 +31,7 @@ fn page_of(handle: &crate::engine::Handle, sources: AnswerSources) -> World {
     let stop = CancellationToken::new();
     let inside = Inside::new(handle.clone(), &RpcLimits::default(), sources, None, stop.clone());
     let settings = PageSettings { names: vec!["wharf.example.org".into()], secure: false };
-    World { routes: routes(inside, settings), _stop: stop.drop_guard() }
+    World { routes: routes(inside, settings, stop.clone()), _stop: stop.drop_guard() }
 }
 
 /// An answer, read to its end.

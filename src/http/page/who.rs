@@ -1,4 +1,4 @@
-//! Who looks at the page: the caller of each request, for the services.
+//! The caller of each request, for the services.
 //!
 //! Without `[auth]` it is everyone who reaches the port, as at the gRPC port. With it a person signs in with a token. The token stays in
 //! this process: the browser gets a random number in its place. Each call is judged by the token anew, so that a token that is revoked

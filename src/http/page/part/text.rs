@@ -54,7 +54,7 @@ pub(crate) fn others(text: &str) -> Markup {
     }
 }
 
-/// What a lease asks for.
+/// The request of a lease, in words: `pool farm, os=linux`.
 pub(crate) fn selector(selector: Option<&pb::Selector>) -> String {
     let Some(selector) = selector else { return "anything".into() };
     let pool = (!selector.pool.is_empty()).then(|| format!("pool {}", selector.pool));

@@ -56,7 +56,7 @@ pub(crate) struct Frame<'f> {
     pub(crate) assets: &'f str,
     /// Whether the screen changes by itself.
     pub(crate) live: bool,
-    /// What has just been done. Empty: nothing.
+    /// Report of the verb that was just carried out. Empty: none was.
     pub(crate) done: &'f str,
 }
 

@@ -1,5 +1,6 @@
 //! The screens: what was asked for in, markup out. A view asks nobody, decides nothing, and reads no request.
 
+mod act;
 mod events;
 mod frame;
 mod lease;
@@ -13,8 +14,9 @@ mod resources;
 mod servers;
 mod sign_in;
 
+pub(crate) use act::{ActForm, Preview, act, title, verbs};
 pub(crate) use events::{Events, events};
-pub(crate) use frame::{Frame, Theme, frame};
+pub(crate) use frame::{Frame, Theme, frame, role};
 pub(crate) use lease::{OneLease, lease};
 pub(crate) use leases::{Leases, leases, state_words as lease_states};
 pub(crate) use now::{Hit, Now, now};
@@ -31,7 +33,7 @@ use maud::{Markup, html};
 
 /// A cell of a table, which on a narrow screen has its column's name beside it.
 fn cell(column: &str, content: &Markup) -> Markup {
-    html! { td data-label=(column) { (content) } }
+    html! { td data-label=(column) { div { (content) } } }
 }
 
 /// The head of a table.

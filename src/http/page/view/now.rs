@@ -18,7 +18,7 @@ pub(crate) struct Hit {
     pub(crate) holder: String,
 }
 
-/// What the screen shows. A part that the caller's roles do not let it read is `None`.
+/// The contents of the screen. A part that the caller's roles do not let it read is `None`.
 pub(crate) struct Now {
     pub(crate) standing: Standing,
     pub(crate) pools: Option<Vec<pb::Pool>>,
@@ -60,7 +60,7 @@ pub(crate) fn now(shown: &Now) -> Markup {
                     tbody {
                         @for row in &rows {
                             tr id=(row.id) {
-                                (cell("What", &html! { span.sign aria-hidden="true" { (row.sign) } " " (row.what) }))
+                                (cell("What", &html! { @if !row.sign.is_empty() { span.sign aria-hidden="true" { (row.sign) } " " } (row.what) }))
                                 (cell("Since", &time(row.since.as_ref())))
                                 (cell("Who is hit", &row.hit))
                                 (cell("Next step", &row.step))
@@ -121,7 +121,7 @@ fn broken(leases: &[pb::Lease], count: usize) -> Markup {
     }
 }
 
-/// What needs a person, the most urgent first.
+/// The rows of *Attention*, the most urgent first.
 fn attention(shown: &Now) -> Vec<Attention> {
     let none = || html! { span.none { "–" } };
     let mut rows = Vec::new();
@@ -223,12 +223,6 @@ fn trouble_in(pool: &str) -> Screen {
 fn in_trouble(resource: &pb::Resource, hits: &[Hit]) -> Attention {
     let hit: Vec<&Hit> = hits.iter().filter(|hit| hit.resource == resource.id).collect();
     let unknown = resource.lease_ids.len().saturating_sub(hit.len());
-    let sign = match resource.state() {
-        State::Suspect => "▲",
-        State::Orphaned => "⚑",
-        State::Quarantined => "⏸",
-        _ => "↘",
-    };
     let next = match resource.state() {
         State::Suspect => "checks are under way: look",
         State::Quarantined => "recover it",
@@ -237,7 +231,8 @@ fn in_trouble(resource: &pb::Resource, hits: &[Hit]) -> Attention {
     };
     Attention {
         id: format!("trouble-{}", resource.id),
-        sign,
+        // The state has a sign of its own.
+        sign: "",
         what: html! {
             (resource_state(resource.state())) " " (part::machine(&resource.item, &resource.id)) " in pool " (part::pool(&resource.pool))
             @if resource.misses > 0 { ", no answer to " (resource.misses) " checks" }

@@ -1,9 +1,12 @@
 //! All pools, and one pool.
 
+use super::act::title;
 use super::now::why;
 use super::{cell, fact, head, pairs};
+use crate::auth::{Verb, Verbs};
 use crate::http::page::part::{self, bar, clipped, others, resource_state, resource_word, time, to};
 use crate::http::page::screen::{EventFilter, ResourceFilter, Screen};
+use crate::http::page::verb::{Act, Target};
 use crate::pb;
 use maud::{Markup, html};
 use pb::ResourceState as State;
@@ -21,6 +24,7 @@ pub(crate) struct OnePool {
     pub(crate) events: Option<Vec<pb::Event>>,
     /// The verbs that the caller may use.
     pub(crate) actions: Markup,
+    pub(crate) may: Verbs,
 }
 
 /// The screen of all pools.
@@ -72,7 +76,7 @@ pub(super) fn capacity(list: &[pb::Pool]) -> Markup {
     }
 }
 
-/// What keeps a pool from serving, or that nothing does.
+/// The reasons for which a pool does not serve; `open` if there are none.
 fn standing(pool: &pb::Pool) -> Markup {
     html! {
         @if pool.brakes.iter().any(|brake| brake.held_since.is_some()) { span.state.bad { "▲ brake on" } " " }
@@ -156,7 +160,7 @@ pub(crate) fn pool(shown: &OnePool) -> Markup {
                 }
             }
         }
-        @if !pool.items.is_empty() { (inventory(pool)) }
+        @if !pool.items.is_empty() { (inventory(pool, shown.may)) }
         section aria-labelledby="waiting" {
             h2 #waiting { "Waiting, the oldest first" }
             (super::leases::table(&shown.waiting))
@@ -175,7 +179,7 @@ pub(crate) fn pool(shown: &OnePool) -> Markup {
     }
 }
 
-fn inventory(pool: &pb::Pool) -> Markup {
+fn inventory(pool: &pb::Pool, may: Verbs) -> Markup {
     // Those that nothing stands for, or that a person has set apart, first.
     let mut items: Vec<&pb::Item> = pool.items.iter().collect();
     items.sort_by_key(|item| {
@@ -194,10 +198,14 @@ fn inventory(pool: &pb::Pool) -> Markup {
                             (cell("Machine", &html! { bdi { (clipped(&item.name)) } @if !item.enabled { " (disabled)" } }))
                             (cell("Resource", &part::resource(&item.resource_id)))
                             (cell("Orders", &html! {
-                                @for (word, order) in [("cordoned", &item.cordoned), ("drained", &item.drained), ("held", &item.held)] {
+                                @for (word, order, verb) in [("cordoned", &item.cordoned, Verb::Uncordon), ("drained", &item.drained, Verb::Undrain), ("held", &item.held, Verb::Recover)] {
                                     @if let Some(order) = order {
                                         span.item { (word) " by " bdi { (clipped(&order.by)) } " at " (time(order.at.as_ref())) ": " (others(&order.reason))
-                                            @if order.until.is_some() { ", until " (time(order.until.as_ref())) } }
+                                            @if order.until.is_some() { ", until " (time(order.until.as_ref())) }
+                                            @if may.has(verb) {
+                                                @let act = Act { verb, target: Target::Machine(format!("{}/{}", pool.name, item.name)) };
+                                                ", " a href=(act.url()) { (title(verb)) }
+                                            } }
                                     }
                                 }
                             }))

@@ -1,4 +1,4 @@
-//! What cannot be shown, and what to do.
+//! The page of a refusal.
 
 use maud::{Markup, html};
 

@@ -13,7 +13,7 @@ pub(crate) struct Queue {
     pub(crate) list: Vec<pb::Lease>,
     /// There are younger ones.
     pub(crate) more: bool,
-    /// What was said of the first of them.
+    /// Explanations of the first of them.
     pub(crate) said: Vec<pb::ExplainResponse>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::fact;
 use super::frame::role;
-use crate::http::page::part::{clipped, others};
+use crate::http::page::part::{clipped, others, time, visible};
 use crate::pb;
 use crate::rpc::Standing;
 use maud::{Markup, html};
@@ -24,9 +24,12 @@ pub(crate) fn servers(shown: &Servers) -> Markup {
                 (fact("Role", &html! { (role(&shown.standing)) }))
                 (fact("Version", &html! { (clipped(&shown.server.version)) ", API minor version " (shown.server.api_minor) }))
                 (fact("Parts", &html! { (clipped(&shown.server.features.join(", "))) }))
+                @if shown.server.leads_since.is_some() { (fact("Leads since", &html! { (time(shown.server.leads_since.as_ref())) ", epoch " (shown.server.epoch) })) }
+                @if !shown.server.configuration.is_empty() { (fact("Configuration", &html! { code { (visible(&shown.server.configuration)) } ": servers that differ here have different files" })) }
                 (fact("Data", &html! { @if shown.standing.fresh { "recent" } @else { "too old for an answer" } }))
                 @for warning in &shown.warnings { (fact("Clock", &others(warning))) }
             }
+            p { "All servers of a cluster: " code { "wharfinger servers --server A:7411,B:7411,C:7411" } }
         }
     }
 }

@@ -1,0 +1,174 @@
+//! `servers`: asks each server of the list by itself who leads, since when, and how far it follows.
+
+use super::connect::Context;
+use super::error::Failure;
+use super::exit::Exit;
+use super::text;
+use crate::client::{Client, Follow};
+use crate::pb;
+use clap::Args;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Maximum time for the answer of one server.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// `servers`.
+#[derive(Args, Debug)]
+pub(crate) struct ServersArgs {}
+
+/// The answer of one server.
+struct Said {
+    server: String,
+    answer: Result<pb::GetServerResponse, String>,
+}
+
+/// Asks, prints a line for each server, and ends with 0 if all answer and one leads.
+pub(crate) async fn servers(context: &Context, _args: ServersArgs) -> Result<Exit, Failure> {
+    let addresses = context.server.split(',').map(str::trim).filter(|address| !address.is_empty());
+    let said: Vec<Said> = join_all(addresses.map(|address| ask(context, address))).await;
+    if context.ui.json {
+        context.ui.document(&json!({ "servers": said.iter().map(told).collect::<Vec<_>>() }))?;
+    } else {
+        print(context, &said)?;
+    }
+    for fault in faults(&said) {
+        context.ui.warn(&fault);
+    }
+    let leaders = said.iter().filter(|one| one.answer.as_ref().is_ok_and(|server| server.leads)).count();
+    let well = leaders == 1 && said.iter().all(|one| one.answer.is_ok());
+    Ok(if well { Exit::Ok } else { Exit::Unavailable })
+}
+
+async fn ask(context: &Context, address: &str) -> Said {
+    // No refusal leads to another server: each answers for itself.
+    let options = crate::client::ClientOptions { follow: Follow::Listed, ..context.options(Duration::ZERO) };
+    let answer = tokio::time::timeout(PATIENCE, async {
+        let client = Client::connect_with(address, options).await?;
+        client.server().await
+    });
+    let answer = match answer.await {
+        Ok(Ok(server)) => Ok(server),
+        Ok(Err(error)) => Err(context.failure(error).message),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    };
+    Said { server: address.to_owned(), answer }
+}
+
+fn print(context: &Context, said: &[Said]) -> Result<(), Failure> {
+    let columns = ["SERVER", "ROLE", "SINCE", "EPOCH", "REVISION", "BEHIND", "VERSION", "CONFIGURATION"];
+    let mut table = context.ui.table(&columns);
+    for one in said {
+        let row = match &one.answer {
+            Ok(server) => vec![
+                one.server.clone(),
+                role(server),
+                text::clock(server.leads_since.as_ref()),
+                if server.epoch == 0 { "-".into() } else { server.epoch.to_string() },
+                server.revision.to_string(),
+                if server.leads { "-".into() } else { text::span(server.age.as_ref()) },
+                server.version.clone(),
+                if server.configuration.is_empty() { "-".into() } else { server.configuration.clone() },
+            ],
+            Err(why) => {
+                let none = || "-".to_owned();
+                vec![
+                    one.server.clone(),
+                    format!("SILENT: {}", text::one_line(why)),
+                    none(),
+                    none(),
+                    none(),
+                    none(),
+                    none(),
+                    none(),
+                ]
+            }
+        };
+        table.add_row(row);
+    }
+    context.ui.print(table, "no server is named")
+}
+
+/// `LEADS`, or whom it follows.
+fn role(server: &pb::GetServerResponse) -> String {
+    match (server.leads, &*server.leader) {
+        (true, _) => "LEADS".into(),
+        (false, "") => "FOLLOWS no one".into(),
+        (false, leader) => format!("FOLLOWS {}", text::one_line(leader)),
+    }
+}
+
+fn told(one: &Said) -> Value {
+    match &one.answer {
+        Err(why) => json!({ "server": one.server, "state": "SILENT", "detail": why }),
+        Ok(server) => json!({
+            "server": one.server,
+            "state": if server.leads { "LEADS" } else { "FOLLOWS" },
+            "leader": server.leader,
+            "leads_since": server.leads_since.as_ref().and_then(text::rfc3339),
+            "epoch": server.epoch,
+            "revision": server.revision,
+            "age_ms": server.age.and_then(|age| Duration::try_from(age).ok()).map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            "version": server.version,
+            "configuration": server.configuration,
+        }),
+    }
+}
+
+/// Faults between the servers, as sentences.
+fn faults(said: &[Said]) -> Vec<String> {
+    let up: Vec<&pb::GetServerResponse> = said.iter().filter_map(|one| one.answer.as_ref().ok()).collect();
+    let leaders = up.iter().filter(|server| server.leads).count();
+    let mut faults = Vec::new();
+    if leaders == 0 && !up.is_empty() {
+        faults.push("no server of the list leads: name all of them in --server, or wait for the election".to_owned());
+    }
+    if leaders > 1 {
+        faults.push(format!(
+            "{leaders} servers of the list lead: they are of several deployments, or one of them has just lost its lead"
+        ));
+    }
+    let different = |values: BTreeSet<&str>| values.len() > 1;
+    if different(up.iter().map(|server| &*server.configuration).filter(|text| !text.is_empty()).collect()) {
+        faults.push("the servers have different configuration files: compare them, and reload".to_owned());
+    }
+    if different(up.iter().map(|server| &*server.version).collect()) {
+        faults.push("the servers have different versions: end the upgrade".to_owned());
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(leads: bool, configuration: &str, version: &str) -> Said {
+        let answer = pb::GetServerResponse {
+            leads,
+            configuration: configuration.into(),
+            version: version.into(),
+            ..pb::GetServerResponse::default()
+        };
+        Said { server: "a:1".into(), answer: Ok(answer) }
+    }
+
+    #[test]
+    fn what_differs_between_servers_is_said() {
+        let well = || vec![said(true, "a", "1"), said(false, "a", "1"), said(false, "", "1")];
+        assert_eq!(faults(&well()), Vec::<String>::new());
+        assert_eq!(faults(&[Said { server: "a:1".into(), answer: Err("away".into()) }]), Vec::<String>::new());
+        for (other, fault) in [
+            (said(true, "a", "1"), "2 servers of the list lead"),
+            (said(false, "b", "1"), "different configuration files"),
+            (said(false, "a", "2"), "different versions"),
+        ] {
+            let mut all = well();
+            all.push(other);
+            let found = faults(&all);
+            assert!(found.len() == 1 && found[0].contains(fault), "{found:?}");
+        }
+        assert!(faults(&[said(false, "a", "1")])[0].contains("no server of the list leads"));
+    }
+}

@@ -1,0 +1,246 @@
+//! Carries out the verbs of operators: a page with a preview, a form, a call, and back to what it is about.
+//!
+//! The call is that of the API, by the caller's own identity. A verb that breaks leases is refused if there are other leases than the preview
+//! has shown. A form counts once.
+
+use super::answer::{Asked, Form, Page, see_other};
+use super::ask::Ask;
+use super::verb::{Act, Target, word};
+use super::view::{self, ActForm, Preview};
+use crate::auth::{Verb, Verbs, hex};
+use crate::duration;
+use crate::pb;
+use crate::random::random;
+use crate::rpc::{InsideError, RefusalKind};
+use axum::http::StatusCode;
+use axum::response::Response;
+use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Maximum number of forms that are remembered as done.
+const DONE: usize = 1_024;
+/// Maximum number of leases that a preview looks up.
+const LOOKED_UP: usize = 64;
+/// Maximum length of a reason in bytes, as in the API.
+const MAX_REASON: usize = 4_096;
+
+/// The forms that were carried out. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Done(Arc<Mutex<VecDeque<String>>>);
+
+impl Done {
+    /// Notes a form. False: it was carried out before.
+    fn note(&self, once: &str) -> bool {
+        let mut done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if done.iter().any(|known| known == once) {
+            return false;
+        }
+        if done.len() >= DONE {
+            done.pop_front();
+        }
+        done.push_back(once.to_owned());
+        true
+    }
+
+    /// Forgets a form that did nothing.
+    fn forget(&self, once: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != once);
+    }
+}
+
+/// The fields that a person has filled in.
+#[derive(Default)]
+struct Filled<'f> {
+    reason: &'f str,
+    time: &'f str,
+    refused: &'f str,
+}
+
+impl Page {
+    /// The page of a verb.
+    pub(super) async fn act_form(&self, asked: &Asked<'_>, act: &Act) -> Response {
+        match self.looked_at(asked, act).await {
+            Ok((who, preview, name)) => self.form(asked, &who, act, (&preview, &name), &Filled::default()),
+            Err(error) => self.failed(asked, &error, None),
+        }
+    }
+
+    /// The caller, what the verb would end, and the name of its target.
+    async fn looked_at(&self, asked: &Asked<'_>, act: &Act) -> Result<(String, Preview, String), InsideError> {
+        let who = self.who(&asked.caller).await?.principal;
+        let ask = Ask { inside: &self.inside, caller: &asked.caller, since: 0, verbs: Verbs::default() };
+        let (preview, name) = ask.preview(act).await?;
+        Ok((who, preview, name))
+    }
+
+    fn form(
+        &self,
+        asked: &Asked<'_>,
+        who: &str,
+        act: &Act,
+        (preview, name): (&Preview, &str),
+        filled: &Filled<'_>,
+    ) -> Response {
+        let status = if filled.refused.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
+        let form = ActForm {
+            act,
+            preview,
+            confirm: if act.is_final() { name } else { "" },
+            seen: &digest(preview),
+            once: &format!("{:016x}{:016x}", random(), random()),
+            refused: filled.refused,
+            reason: filled.reason,
+            time: filled.time,
+        };
+        self.page(asked, Some(who), status, &view::title(act.verb), &view::act(&form))
+    }
+
+    /// Carries a form out.
+    pub(super) async fn act(&self, asked: &Asked<'_>, act: &Act, form: &Form) -> Response {
+        let (who, preview, name) = match self.looked_at(asked, act).await {
+            Ok(found) => found,
+            Err(error) => return self.failed(asked, &error, None),
+        };
+        let (reason, time) = (form.value("reason").trim(), form.value("time").trim());
+        let again = |refused: &str| self.form(asked, &who, act, (&preview, &name), &Filled { reason, time, refused });
+        if act.needs_reason() && reason.is_empty() {
+            return again("It needs a reason: who reads the audit trail has to know why.");
+        }
+        if reason.len() > MAX_REASON {
+            return again("The reason has more than 4,096 bytes: shorten it.");
+        }
+        let breaks = act.breaks() && (act.verb != Verb::Drain || !time.is_empty());
+        if breaks && form.value("seen") != digest(&preview) {
+            return again("Other leases are on it than you were shown. This is how it is now: look again.");
+        }
+        if act.is_final() && form.value("confirm").trim() != name {
+            return again(&format!("To confirm, write {name} into the last field."));
+        }
+        let span = match (act.verb, time) {
+            (Verb::Drain, "") => None,
+            (Verb::Drain | Verb::Hold, text) => match duration::parse(text) {
+                Ok(millis) => Some(prost_types::Duration {
+                    seconds: millis / 1000,
+                    nanos: i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0),
+                }),
+                Err(fault) => return again(&format!("The time {fault}.")),
+            },
+            _ => None,
+        };
+        let once = form.value("once");
+        let back = |revision: u64| {
+            let url = act.target.screen().url();
+            let mark = if url.contains('?') { '&' } else { '?' };
+            see_other(&format!("{url}{mark}done={}&since={revision}", word(act.verb)))
+        };
+        if once.len() > 64 || !self.done.note(once) {
+            return back(0);
+        }
+        let ask = Ask { inside: &self.inside, caller: &asked.caller, since: 0, verbs: Verbs::default() };
+        match ask.carry_out(act, reason, span).await {
+            Ok(revision) => back(revision),
+            Err(error) => {
+                self.done.forget(once);
+                match error.kind {
+                    RefusalKind::Request => again(&super::part::clipped(&error.message)),
+                    _ => self.failed(asked, &error, Some(&who)),
+                }
+            }
+        }
+    }
+}
+
+/// A digest of the leases that a preview shows.
+fn digest(preview: &Preview) -> String {
+    let mut ids: Vec<&str> = preview.leases.iter().map(|lease| &*lease.id).collect();
+    ids.sort_unstable();
+    hex(&Sha256::digest(format!("{} {}", ids.join(" "), preview.unseen))[..8])
+}
+
+impl Ask<'_> {
+    /// The leases that a verb would end, and the name of its target.
+    async fn preview(self, act: &Act) -> Result<(Preview, String), InsideError> {
+        let mut preview = Preview::default();
+        let (mut ids, name) = match &act.target {
+            Target::Pool(_) | Target::Machine(_) => return Ok((preview, act.target.name().to_owned())),
+            Target::Lease(id) => (vec![id.clone()], id.clone()),
+            Target::Resource(id) => {
+                let resource = self.resource(id).await?;
+                let name = if resource.item.is_empty() { resource.id.clone() } else { resource.item.clone() };
+                (resource.lease_ids, name)
+            }
+        };
+        while let Some(id) = ids.pop() {
+            if preview.leases.len() >= LOOKED_UP {
+                preview.unseen += 1;
+                continue;
+            }
+            match self.lease(&id).await? {
+                None if matches!(act.target, Target::Lease(_)) => {
+                    let message = format!("there is no lease {id}");
+                    return Err(InsideError { kind: RefusalKind::NotFound, reason: "UNKNOWN_LEASE".into(), message });
+                }
+                // Out of the caller's view, and ended all the same.
+                None => preview.unseen += 1,
+                Some(lease) if lease.ended_at.is_some() => {}
+                Some(lease) if lease.child_resource_id.is_empty() => preview.leases.push(lease),
+                Some(lease) => {
+                    ids.extend(self.resource(&lease.child_resource_id).await?.lease_ids);
+                    preview.copies.push(lease.child_resource_id);
+                }
+            }
+        }
+        Ok((preview, name))
+    }
+
+    /// Calls the method of a verb. Returns the revision from which on reads show it; 0: it is not known.
+    async fn carry_out(self, act: &Act, reason: &str, span: Option<prost_types::Duration>) -> Result<u64, InsideError> {
+        let (inside, caller, reason) = (self.inside, self.caller, reason.to_owned());
+        let (resource_id, machine, pool) = match &act.target {
+            Target::Resource(id) => (id.clone(), String::new(), String::new()),
+            Target::Machine(name) => (String::new(), name.clone(), String::new()),
+            Target::Pool(name) => (String::new(), String::new(), name.clone()),
+            Target::Lease(id) => return self.end(act.verb, id, reason).await,
+        };
+        let of = |resource: Option<pb::Resource>| resource.map_or(0, |resource| resource.revision);
+        macro_rules! call {
+            ($method:ident, $request:ident $(, $field:ident: $value:expr)*) => {
+                of(inside.$method(caller, pb::$request { resource_id, machine, reason, $($field: $value),* }).await?.resource)
+            };
+        }
+        Ok(match act.verb {
+            Verb::Check => call!(check, CheckRequest),
+            Verb::Cordon => call!(cordon, CordonRequest, pool: pool),
+            Verb::Uncordon => call!(uncordon, UncordonRequest, pool: pool),
+            Verb::Hold => call!(hold, HoldRequest, hold: span, lease_id: String::new()),
+            Verb::Recover => call!(recover, RecoverRequest),
+            Verb::Drain => call!(drain, DrainRequest, deadline: span),
+            Verb::Undrain => call!(undrain, UndrainRequest),
+            Verb::Taint => call!(taint, TaintRequest),
+            Verb::Quarantine => call!(quarantine, QuarantineRequest),
+            Verb::Recycle => call!(recycle, RecycleRequest),
+            Verb::ForceDestroy => call!(force_destroy, ForceDestroyRequest),
+            _ => return Err(no_verb()),
+        })
+    }
+
+    async fn end(self, verb: Verb, id: &str, reason: String) -> Result<u64, InsideError> {
+        let lease_id = id.to_owned();
+        let lease = match verb {
+            Verb::Break => self.inside.r#break(self.caller, pb::BreakRequest { lease_id, reason }).await?.lease,
+            Verb::Release => {
+                let outcome = pb::Outcome::Abandoned.into();
+                let request = pb::ReleaseRequest { lease_id, outcome, note: reason, ..pb::ReleaseRequest::default() };
+                self.inside.release(self.caller, request).await?.lease
+            }
+            _ => return Err(no_verb()),
+        };
+        Ok(lease.map_or(0, |lease| lease.revision))
+    }
+}
+
+fn no_verb() -> InsideError {
+    let message = "the page has no such verb".to_owned();
+    InsideError { kind: RefusalKind::Internal, reason: String::new(), message }
+}

@@ -1,0 +1,136 @@
+//! A verb before it is carried out: what it would break, and the form for it. And the list of verbs for a target.
+
+use super::{cell, head};
+use crate::auth::Verb;
+use crate::http::page::part::{self, clipped, lease_state, time, to, visible};
+use crate::http::page::verb::{Act, Target, word};
+use crate::pb;
+use maud::{Markup, html};
+
+/// The leases and copies that a verb would end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Preview {
+    /// The leases of people, also those on copies.
+    pub(crate) leases: Vec<pb::Lease>,
+    /// The copies that lie on it.
+    pub(crate) copies: Vec<String>,
+    /// Number of leases that were not looked up.
+    pub(crate) unseen: usize,
+}
+
+impl Preview {
+    /// Number of leases that would end.
+    pub(crate) fn count(&self) -> usize {
+        self.leases.len() + self.unseen
+    }
+}
+
+/// The form of a verb.
+pub(crate) struct ActForm<'f> {
+    pub(crate) act: &'f Act,
+    pub(crate) preview: &'f Preview,
+    /// The text that has to be written before something is destroyed. Empty: none.
+    pub(crate) confirm: &'f str,
+    /// The digest of what the preview shows.
+    pub(crate) seen: &'f str,
+    /// A number of the form, so that it counts once.
+    pub(crate) once: &'f str,
+    /// Why the form was refused. Empty: it was not.
+    pub(crate) refused: &'f str,
+    pub(crate) reason: &'f str,
+    pub(crate) time: &'f str,
+}
+
+/// The page of a verb.
+pub(crate) fn act(form: &ActForm<'_>) -> Markup {
+    let (act, preview) = (form.act, form.preview);
+    let word = word(act.verb);
+    html! {
+        h1 { (title(act.verb)) " " @match &act.target { Target::Pool(name) => { "pool " bdi { (clipped(name)) } }, other => { bdi { (clipped(other.name())) } } } "?" }
+        p.lead { (act.meaning()) }
+        @if !form.refused.is_empty() { p.strip role="alert" { (form.refused) } }
+        @if act.breaks() { (broken(act, preview)) }
+        form.act action=(act.url()) method="post" {
+            input type="hidden" name="seen" value=(form.seen);
+            input type="hidden" name="once" value=(form.once);
+            @match act.verb {
+                Verb::Hold => {
+                    label for="time" { "For how long" }
+                    input #time name="time" type="text" required value=(if form.time.is_empty() { "2h" } else { form.time }) aria-describedby="time-help";
+                    span.none #time-help { "As in 30m, 2h, 1d or 7d. It ends by itself." }
+                }
+                Verb::Drain => {
+                    label for="time" { "Deadline, from now on" }
+                    input #time name="time" type="text" value=(form.time) aria-describedby="time-help";
+                    span.none #time-help { "As in 30m or 2h. Empty: the leases run to their end." }
+                }
+                _ => {}
+            }
+            label for="reason" { "Reason, for the audit trail and for readers" @if !act.needs_reason() { " (may be empty)" } }
+            textarea #reason name="reason" rows="3" maxlength="4096" required[act.needs_reason()] { (form.reason) }
+            @if !form.confirm.is_empty() {
+                label for="confirm" { "Write " code { (visible(form.confirm)) } " to confirm" }
+                input #confirm name="confirm" type="text" required autocomplete="off";
+            }
+            p {
+                button.breaks[act.breaks()] { (title(act.verb)) " now" } " "
+                (to(&act.target.screen(), "Go back; do nothing"))
+            }
+        }
+        @if !matches!(act.target, Target::Pool(_)) { p.none { "In a shell: " code { "wharfinger " (word) " " (visible(act.target.name())) } } }
+    }
+}
+
+fn broken(act: &Act, preview: &Preview) -> Markup {
+    let holders: std::collections::BTreeSet<&str> = preview.leases.iter().map(|lease| &*lease.holder).collect();
+    html! {
+        section aria-labelledby="breaks" {
+            h2 #breaks {
+                @if act.verb == Verb::Drain { "With a deadline it would break " } @else if act.verb == Verb::Release { "It would end " } @else { "It would break " }
+                (preview.count()) " leases of " (holders.len()) " holders"
+                @if !preview.copies.is_empty() { "; " (preview.copies.len()) " copies go with it" }
+            }
+            @if !preview.leases.is_empty() {
+                table {
+                    caption.unseen { "Leases that would end" }
+                    (head(&["Lease", "State", "Holder", "Work", "Since", "Gets another one"]))
+                    tbody {
+                        @for lease in &preview.leases {
+                            tr {
+                                (cell("Lease", &part::lease(&lease.id)))
+                                (cell("State", &lease_state(lease.state())))
+                                (cell("Holder", &html! { bdi { (clipped(&lease.holder)) } }))
+                                (cell("Work", &html! { bdi { (clipped(&lease.work)) } }))
+                                (cell("Since", &time(lease.active_at.as_ref().or(lease.created_at.as_ref()))))
+                                (cell("Gets another one", &html! { @if lease.replaces_id.is_empty() { "if it asked for one" } @else { "it came in the stead of " (part::lease(&lease.replaces_id)) } }))
+                            }
+                        }
+                    }
+                }
+            }
+            @if preview.unseen > 0 { p { "And " (preview.unseen) " more that are not listed." } }
+        }
+    }
+}
+
+/// The verb as the beginning of a sentence.
+pub(crate) fn title(verb: Verb) -> String {
+    let text = word(verb).replace('-', " ");
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// The verbs for a target that the caller may use.
+pub(crate) fn verbs(target: &Target, allowed: &dyn Fn(Verb) -> bool) -> Markup {
+    let list: Vec<Verb> = target.verbs().iter().copied().filter(|verb| allowed(*verb)).collect();
+    html! {
+        @if !list.is_empty() {
+            ul.verbs aria-label="Verbs" {
+                @for verb in list {
+                    @let act = Act { verb, target: target.clone() };
+                    li { a href=(act.url()) { (title(verb)) @if act.breaks() { "…" } } }
+                }
+            }
+        }
+    }
+}
