@@ -84,7 +84,9 @@ def _host(farm: Farm, _job: Job) -> float | None:
 
 
 def _copy(farm: Farm, _job: Job) -> float | None:
-    shutil.rmtree(Path(farm.first_attempt()["path"]) / ".git")
+    path = Path(farm.first_attempt()["path"])
+    # A lease of a host has a directory, and no repository of its own.
+    shutil.rmtree(path / ".git" if (path / ".git").exists() else path)
     return time.time()
 
 

@@ -274,8 +274,8 @@ class Farm:
         return json.loads(done.stdout)
 
     def leases(self) -> list[dict[str, Any]]:
-        """All leases of copies that the work asked for, the first one first."""
-        found = [lease for lease in self.json("ls", "--all")["leases"] if lease["selector"]["pool"] == "copies"]
+        """All leases that the jobs asked for, the first one first. A copy's own lease of its host has a child."""
+        found = [lease for lease in self.json("ls", "--all")["leases"] if lease["child_resource_id"] is None]
         return sorted(found, key=lambda lease: (lease["created_at"], lease["id"]))
 
     def on_hosts(self) -> list[int]:
@@ -298,7 +298,7 @@ class Farm:
         (self.control / "go").touch()
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Attempts that began to work: `at` in seconds, `lease`, `address` of the host, `path` of the copy."""
+        """Attempts that began to work: `at` in seconds, `lease`, `address` of the host, `path` of the lease."""
         try:
             lines = (self.control / "attempts").read_text().splitlines()
         except FileNotFoundError:
