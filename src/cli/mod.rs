@@ -7,6 +7,7 @@
 mod admin;
 #[cfg(feature = "server")]
 mod check_config;
+mod ci;
 mod connect;
 #[cfg(feature = "server")]
 mod db;
@@ -18,13 +19,17 @@ mod exit;
 mod findings;
 #[cfg(feature = "postgres")]
 mod follow;
+mod gitlab;
 mod health;
+mod held;
 #[cfg(feature = "server")]
 mod host_setup;
 mod json;
+mod keep;
 mod lease;
 mod look;
 mod machines;
+mod on;
 #[cfg(feature = "server")]
 mod pki;
 #[cfg(feature = "server")]
@@ -128,6 +133,15 @@ enum Verb {
     Ssh(ssh::SshArgs),
     /// Print an OpenSSH configuration for the host of a lease, with a certificate that renews itself
     SshConfig(ssh_config::SshConfigArgs),
+    /// Run a command in a lease that is held: behind the fence, without a retry or a release
+    ///
+    /// Exits with the command's code (128 and the signal's number if a signal ended it), or with 75 when the lease is lost.
+    On(on::OnArgs),
+    /// Renew a lease while a process or a file is there; it then ends by its TTL
+    Keep(keep::KeepArgs),
+    /// Be the driver of GitLab Runner's custom executor
+    #[command(subcommand)]
+    Gitlab(gitlab::Stage),
     /// Lease, run a command on this machine with WHARFINGER_* in its environment, and release
     Exec(run::ExecArgs),
     /// Lease, and print the lease
@@ -312,6 +326,9 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Ssh(args) => ssh::ssh(context, args).await,
         Verb::SshConfig(args) => ssh_config::print(context, args).await,
         Verb::Exec(args) => run::exec(context, args).await,
+        Verb::On(args) => on::on(context, args).await,
+        Verb::Keep(args) => keep::keep(context, args).await,
+        Verb::Gitlab(stage) => gitlab::gitlab(context, stage).await,
         Verb::Lease(args) => lease::lease(context, args).await,
         Verb::Renew(args) => lease::renew(context, args).await,
         Verb::Release(args) => lease::release(context, args).await,

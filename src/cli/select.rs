@@ -1,5 +1,6 @@
 //! What to lease, as it is said on the command line: shared by `lease`, `run` and `exec`.
 
+use super::ci::{Claim, Job};
 use crate::duration;
 use crate::pb;
 use clap::Args;
@@ -89,6 +90,29 @@ impl Wanted {
             work: self.work.clone().unwrap_or_default(),
             ..pb::LeaseRequest::default()
         }
+    }
+}
+
+impl Wanted {
+    /// Fills in what the job of a CI product says, where the command line says nothing. Returns the claim on the request id.
+    pub(crate) fn fill(&self, request: &mut pb::LeaseRequest, job: &Job, command: &[String]) -> Option<Claim> {
+        job.fill(request);
+        if self.holder.is_none() && !job.holder.is_empty() {
+            request.holder.clone_from(&job.holder);
+        }
+        if self.request_id.is_some() {
+            return None;
+        }
+        let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
+        let mut parts = command.to_vec();
+        parts.extend(self.pool.clone());
+        parts.extend(pairs(&self.labels));
+        let mut params: Vec<_> = request.params.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        params.sort_unstable();
+        parts.extend(params);
+        let claim = Claim::take(job.request_id_for(&parts));
+        request.request_id = claim.id();
+        Some(claim)
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Ui {
     pub(crate) json: bool,
     /// Nothing of a lease's life, only errors and warnings.
     pub(crate) quiet: bool,
+    /// The reader takes some lines for commands (see `ci::Log`).
+    pub(crate) reader_obeys: bool,
     pub(crate) color_out: bool,
     pub(crate) color_err: bool,
     out_is_terminal: bool,
@@ -48,6 +50,7 @@ impl Ui {
         Self {
             json,
             quiet: false,
+            reader_obeys: false,
             color_out: color(out_is_terminal) && !json,
             color_err: color(err_is_terminal),
             out_is_terminal,
@@ -95,6 +98,15 @@ impl Ui {
 
     /// A line on standard error; if nobody reads it, that is their business.
     pub(crate) fn err(&self, text: &str) {
+        if self.reader_obeys {
+            self.raw(&super::ci::without_commands(text));
+        } else {
+            self.raw(text);
+        }
+    }
+
+    /// A line on standard error, as it is.
+    pub(crate) fn raw(&self, text: &str) {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 

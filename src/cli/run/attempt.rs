@@ -11,10 +11,12 @@ use super::signals::{Signal, Signals};
 use super::unsettled;
 use super::wait::{self, Waited};
 use super::{Attempt, Common, NEWS, WORK_BLAMED, Where};
+use crate::cli::ci::{Level, Log};
 use crate::cli::connect::Context;
 use crate::cli::error::Failure;
 use crate::cli::lease::lost_failure;
 use crate::cli::text;
+use crate::cli::ui::Ui;
 use crate::client::{Client, ClientError, LeaseGuard, LeaseStatus, Lost};
 use crate::pb;
 use std::collections::BTreeMap;
@@ -32,6 +34,9 @@ pub(super) struct One<'a> {
     pub(super) files: Option<&'a FileArgs>,
     pub(super) record: &'a Record,
     pub(super) signals: Signals,
+    pub(super) log: Log,
+    /// Of how many.
+    pub(super) number: (u32, u64),
     /// The machine and the resource of the lease, once it is active: an ended lease does not name them.
     pub(super) on: OnceLock<String>,
 }
@@ -42,6 +47,7 @@ impl One<'_> {
         let mut heard = self.signals.clone();
         let asked = guard.lease();
         self.record.asked(&asked);
+        let waiting = self.section("wait", "waiting for a host", true);
         ui.event(&format!("lease {} asked for: {}", asked.id, text::selector(asked.selector.as_ref())));
         let lease = match wait::active(self.context, self.client, &guard, &mut heard).await {
             Waited::Active(lease) => lease,
@@ -50,6 +56,7 @@ impl One<'_> {
         };
         let on = self.on.get_or_init(|| on_machine(&lease));
         self.record.active(&lease);
+        drop(waiting);
         ui.event(&format!("lease {} ACTIVE on {on}{}", lease.id, at_path(&lease)));
         let (place, _renewal) = match self.place_of(&lease).await {
             Ok(place) => place,
@@ -64,7 +71,9 @@ impl One<'_> {
         {
             return self.not_put(guard, &lease, cut).await;
         }
+        let running = self.section("run", &format!("on {on}"), false);
         let ended = self.execute(&place, &guard, &lease, &mut heard).await;
+        drop(running);
         match ended {
             Ended::Lost(lost) => self.lost(&lost),
             Ended::Interrupted(signal) => Ok(self.interrupted(guard, signal).await),
@@ -135,6 +144,16 @@ impl One<'_> {
             }
             Ended::Shell(error) => self.shell_failed(guard, &lease, error).await,
         }
+    }
+
+    /// A section of the log of a CI product, until it is dropped.
+    fn section(&self, part: &str, title: &str, folded: bool) -> Section {
+        let (number, all) = self.number;
+        let section =
+            Section { ui: self.context.ui, log: self.log, name: format!("wharfinger_{number}_{part}"), folded };
+        let title = format!("wharfinger: attempt {number} of {all}: {title}");
+        section.print(self.log.open(&section.name, &title, folded, now_s()));
+        section
     }
 
     /// The place of the command, and what keeps its login valid.
@@ -236,7 +255,7 @@ impl One<'_> {
                             (_, LeaseStatus::Lost(lost)) => break Ended::Lost(lost),
                             (Err(_), _) => break Ended::Lost(Lost::NoContact(guard.lease())),
                             (Ok(()), LeaseStatus::Active(lease) | LeaseStatus::Doubt(lease) | LeaseStatus::EndsAt(lease, _)) => {
-                                told.tell(self.context, &lease);
+                                told.tell(self.context, self.log, &lease);
                             }
                             (Ok(()), _) => {}
                         }
@@ -350,6 +369,33 @@ impl One<'_> {
     }
 }
 
+/// Closes its section when it is dropped.
+struct Section {
+    ui: Ui,
+    log: Log,
+    name: String,
+    folded: bool,
+}
+
+impl Section {
+    fn print(&self, line: Option<String>) {
+        if let Some(line) = line {
+            self.ui.raw(&line);
+        }
+    }
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        self.print(self.log.close(&self.name, self.folded, now_s()));
+    }
+}
+
+/// Seconds since the Unix epoch.
+fn now_s() -> u64 {
+    crate::clock::wall().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// How the command ended.
 enum Ended {
     Exit(wharfinger_adapter::Exit),
@@ -366,7 +412,7 @@ struct Told {
 }
 
 impl Told {
-    fn tell(&mut self, context: &Context, lease: &pb::Lease) {
+    fn tell(&mut self, context: &Context, log: Log, lease: &pb::Lease) {
         if lease.doubt_detail() != self.doubt {
             if lease.doubt.is_none() {
                 context.ui.event(&format!("lease {}: {} is out of doubt", lease.id, lease.resource_id));
@@ -382,12 +428,13 @@ impl Told {
         }
         if lease.ends_at != self.ends_at {
             match &lease.ends_at {
-                Some(at) => context.ui.event(&format!(
-                    "lease {}: {} ends in {}",
-                    lease.id,
-                    lease.resource_id,
-                    text::until(Some(at))
-                )),
+                Some(at) => {
+                    let said = format!("lease {}: {} ends in {}", lease.id, lease.resource_id, text::until(Some(at)));
+                    context.ui.event(&said);
+                    if let Some(line) = log.annotation(Level::Warning, "the host will be gone", &said) {
+                        context.ui.raw(&line);
+                    }
+                }
                 None => context.ui.event(&format!("lease {}: {} does not end after all", lease.id, lease.resource_id)),
             }
             self.ends_at = lease.ends_at;
@@ -396,7 +443,7 @@ impl Told {
 }
 
 /// Whether a lease broke for its work, which was there when several resources were lost or mangled.
-pub(super) fn is_the_works_fault(lease: &pb::Lease) -> bool {
+pub(crate) fn is_the_works_fault(lease: &pb::Lease) -> bool {
     lease.causes.last().is_some_and(|cause| cause.reason == WORK_BLAMED)
 }
 

@@ -1,6 +1,7 @@
 //! The options with which `run` and `exec` answer to the CI product that started them (docs/ci.md).
 
 use super::record::End;
+use crate::cli::ci::{self, Job, Wish};
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::select::time;
@@ -11,8 +12,14 @@ use std::time::Duration;
 const HEADING: &str = "For CI products";
 
 /// The variables that stand for these options. A command that runs here gets none of them: it may start this program too.
-pub(crate) const VARIABLES: [&str; 5] =
-    ["WHARFINGER_RESULT", "WHARFINGER_EXIT_LOST", "WHARFINGER_EXIT_FAILED", "WHARFINGER_CANCEL_GRACE", "WHARFINGER_CI"];
+pub(crate) const VARIABLES: [&str; 6] = [
+    "WHARFINGER_RESULT",
+    "WHARFINGER_EXIT_LOST",
+    "WHARFINGER_EXIT_FAILED",
+    "WHARFINGER_CANCEL_GRACE",
+    "WHARFINGER_CI",
+    "WHARFINGER_CI_KEY",
+];
 
 /// How the end is reported, and how soon it comes.
 #[derive(Args, Clone, Debug)]
@@ -32,9 +39,22 @@ pub(crate) struct Contract {
     /// End the command when one attempt has run for this time, and exit with 124
     #[arg(long, value_name = "TIME", value_parser = time, help_heading = HEADING)]
     pub(super) timeout: Option<Duration>,
+    /// Take work, holder, request id and notes from the environment of this CI product, fold the log as it does, and annotate; auto: of
+    /// the one that is there, if any
+    #[arg(long, value_name = "PRODUCT", value_parser = Wish::parse, env = "WHARFINGER_CI", help_heading = HEADING)]
+    ci: Option<Wish>,
+    /// With --ci: tells jobs of the same name apart, as the values of a matrix do
+    #[arg(long, value_name = "TEXT", env = "WHARFINGER_CI_KEY", help_heading = HEADING)]
+    ci_key: Option<String>,
 }
 
 impl Contract {
+    /// The job of the CI product that runs this program.
+    pub(super) fn job(&self) -> Result<Option<Job>, Failure> {
+        let Some(wish) = self.ci else { return Ok(None) };
+        ci::job(wish, self.ci_key.as_deref(), &ci::environment)
+    }
+
     /// The exit code for this end.
     pub(super) fn exit(&self, ended: &Result<End, Failure>) -> Exit {
         let failed = |own: Exit| self.exit_failed.map_or(own, Exit::Command);

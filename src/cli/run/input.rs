@@ -44,6 +44,11 @@ impl Input {
         (!std::io::stdin().is_terminal()).then(|| Self::read_from(std::io::stdin(), KEPT_BYTES_MAX))
     }
 
+    /// A file as the input of one command.
+    pub(crate) fn of(file: std::fs::File) -> Self {
+        Self::read_from(file, KEPT_BYTES_MAX)
+    }
+
     /// Reads nothing before an attempt wants it. The thread is not waited for: a read may never return.
     fn read_from(mut source: impl Read + Send + 'static, kept_max: usize) -> Self {
         let shared =

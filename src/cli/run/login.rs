@@ -198,7 +198,7 @@ impl SshFiles {
 
     /// The directory of a lease, which stays.
     pub(crate) fn kept(lease: &str) -> Result<Self, Failure> {
-        let above = runtime_folder().join(format!("wharfinger-{}", own_id()));
+        let above = folder_of_user();
         let files = Self { folder: above.join(lease), kept: true };
         let made = private_folder(&above, true).and_then(|()| private_folder(&files.folder, true));
         made.map_err(|why| files.failure(&why))?;
@@ -313,6 +313,19 @@ impl Drop for SshFiles {
 
 fn runtime_folder() -> PathBuf {
     std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()).map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+fn folder_of_user() -> PathBuf {
+    runtime_folder().join(format!("wharfinger-{}", own_id()))
+}
+
+/// A directory of this user alone, for small files that several processes share.
+///
+/// # Errors
+/// It cannot be made, or another user could write there.
+pub(crate) fn private_folder_of_user() -> Result<PathBuf, String> {
+    let folder = folder_of_user();
+    private_folder(&folder, true).map(|()| folder)
 }
 
 fn own_id() -> u32 {

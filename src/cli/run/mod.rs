@@ -11,7 +11,7 @@ mod contract;
 pub(crate) mod env;
 mod files;
 mod here;
-mod input;
+pub(crate) mod input;
 mod land;
 pub(crate) mod login;
 pub(crate) mod place;
@@ -19,8 +19,9 @@ mod record;
 pub(crate) mod signals;
 mod transfer;
 mod unsettled;
-mod wait;
+pub(crate) mod wait;
 
+use super::ci::{Claim, Level, Log, Product};
 use super::connect::Context;
 use super::error::Failure;
 use super::exit::Exit;
@@ -30,6 +31,7 @@ use super::ui::Ui;
 use crate::client::Client;
 use crate::pb;
 use attempt::One;
+pub(crate) use attempt::is_the_works_fault;
 use clap::Args;
 use contract::Contract;
 use files::FileArgs;
@@ -192,17 +194,30 @@ async fn recorded(
 ) -> Result<Exit, Failure> {
     let mut context = context.clone();
     context.ui.quiet = args.quiet;
-    let request = args.wanted.request();
-    let record = Record::begin(context.ui, &args.contract, &request, None)?;
+    let mut request = args.wanted.request();
+    let job = args.contract.job();
+    let product = job.as_ref().ok().and_then(Option::as_ref).map(|job| job.product);
+    let log = Log::new(product);
+    context.ui.reader_obeys = log.has_commands();
+    let claim = match &job {
+        Ok(Some(job)) => args.wanted.fill(&mut request, job, &args.command),
+        Ok(None) | Err(_) => None,
+    };
+    let record = Record::begin(context.ui, &args.contract, &request, product.map(Product::name))?;
     let at_last = record.clone();
-    let ended = match Signals::listen_with(Some(args.contract.cancel_grace), move |signal| at_last.cut_short(signal)) {
+    let signals = Signals::listen_with(Some(args.contract.cancel_grace), move |signal| at_last.cut_short(signal));
+    let ended = match job.and(signals) {
         Ok(signals) => {
-            let run =
-                Run { context: &context, args: &args, place: &place, files: files.as_ref(), record: &record, signals };
-            run.to_its_end(request, land).await
+            let (context, args, place, files, record) = (&context, &args, &place, files.as_ref(), &record);
+            Run { context, args, place, files, record, log, signals }.to_its_end(request, claim, land).await
         }
         Err(failure) => Err(failure),
     };
+    if let Some((title, text)) = record.annotation(&ended)
+        && let Some(line) = log.annotation(Level::Error, &title, &text)
+    {
+        context.ui.raw(&line);
+    }
     record.finish(ended)
 }
 
@@ -213,6 +228,7 @@ struct Run<'a> {
     place: &'a Where,
     files: Option<&'a FileArgs>,
     record: &'a Record,
+    log: Log,
     signals: Signals,
 }
 
@@ -223,7 +239,12 @@ enum Step<T> {
 }
 
 impl Run<'_> {
-    async fn to_its_end(&self, request: pb::LeaseRequest, land: Option<land::LandArgs>) -> Result<End, Failure> {
+    async fn to_its_end(
+        &self,
+        request: pb::LeaseRequest,
+        claim: Option<Claim>,
+        land: Option<land::LandArgs>,
+    ) -> Result<End, Failure> {
         check_command(self.args)?;
         self.files.map_or(Ok(()), FileArgs::check)?;
         // Work that cannot land is refused before anything runs.
@@ -235,7 +256,7 @@ impl Run<'_> {
             client = self.context.connect_patient() => client?,
         };
         let mut unsettled = Vec::new();
-        let ended = self.try_all(&client, request, land.as_ref(), &mut unsettled).await;
+        let ended = self.try_all(&client, request, claim, land.as_ref(), &mut unsettled).await;
         // One who wants us to stop does not wait for a verdict.
         let patient = !self.signals.is_heard();
         for lease in unsettled {
@@ -248,11 +269,12 @@ impl Run<'_> {
         &self,
         client: &Client,
         mut request: pb::LeaseRequest,
+        mut claim: Option<Claim>,
         land: Option<&land::Request>,
         unsettled: &mut Vec<Unsettled>,
     ) -> Result<End, Failure> {
         let (context, args) = (self.context, self.args);
-        let first_id = request.request_id.clone();
+        let mut first_id = request.request_id.clone();
         let mut unreached = None;
         let all = u64::from(args.retries) + 1;
         let mut first_lease: Option<String> = None;
@@ -275,9 +297,21 @@ impl Run<'_> {
                 request.tags.insert("attempt".into(), format!("{} of {all}", attempt + 1));
                 request.tags.insert("first_attempt".into(), first.into());
             }
-            let guard = match self.ask(client, &request).await? {
-                Step::Went(guard) => guard,
-                Step::Cancelled(signal) => return Ok(End::Cancelled(signal)),
+            let guard = loop {
+                let guard = match self.ask(client, &request).await? {
+                    Step::Went(guard) => guard,
+                    Step::Cancelled(signal) => return Ok(End::Cancelled(signal)),
+                };
+                // An earlier command of the same job had this id, and its lease is over.
+                let Some(claim) = claim.as_mut().filter(|_| attempt == 0 && guard.lease().is_over()) else {
+                    break guard;
+                };
+                if !claim.advance() {
+                    break guard;
+                }
+                first_id = claim.id();
+                request.request_id.clone_from(&first_id);
+                self.record.asks_by(&first_id);
             };
             first_lease.get_or_insert_with(|| guard.id().to_string());
             let one = One {
@@ -289,6 +323,8 @@ impl Run<'_> {
                 files: self.files,
                 record: self.record,
                 signals: self.signals.clone(),
+                log: self.log,
+                number: (attempt + 1, all),
                 on: OnceLock::new(),
             };
             match one.run(guard).await? {

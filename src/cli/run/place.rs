@@ -114,6 +114,16 @@ impl Place {
         Ok(Place::There { shell, dir, fence, enters: login.is_some(), limited })
     }
 
+    /// Runs commands in this directory; one that is not absolute is below the leased tree.
+    pub(crate) fn go_to(&mut self, folder: &str) {
+        if let Place::There { dir, .. } = self {
+            let tree = dir.take().filter(|_| !folder.starts_with('/'));
+            *dir = Some(
+                tree.map_or_else(|| folder.to_string(), |tree| format!("{}/{folder}", tree.trim_end_matches('/'))),
+            );
+        }
+    }
+
     /// Whether this end may be the fence's word that the slot is no longer ours. A command may use the same code.
     pub(crate) fn may_be_refused(&self, exit: &wharfinger_adapter::Exit) -> bool {
         let fenced = matches!(self, Place::There { fence: Some(_), .. });

@@ -274,6 +274,24 @@ impl Record {
         self.lock().attempts.last().map(|attempt| attempt.why.clone()).unwrap_or_default()
     }
 
+    /// The request goes by another id.
+    pub(super) fn asks_by(&self, request_id: &str) {
+        self.lock().request_id = request_id.to_string();
+    }
+
+    /// Whose fault an end is, as the title and the text of an annotation. `None`: nothing failed.
+    pub(super) fn annotation(&self, ended: &Result<End, Failure>) -> Option<(String, String)> {
+        let state = self.lock();
+        let (fault, detail) = state.fault(ended);
+        if fault == Fault::None {
+            return None;
+        }
+        let why = state.attempts.last();
+        let story = why.map(|attempt| format!("{}; wharfinger why {}", attempt.why, attempt.lease)).unwrap_or_default();
+        let parts = [detail, story].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        Some((format!("whose fault: {}", fault.name()), parts.join("; ")))
+    }
+
     /// Writes the result file, and returns the exit code or the failure with it.
     pub(super) fn finish(&self, ended: Result<End, Failure>) -> Result<Exit, Failure> {
         let mut state = self.lock();

@@ -126,7 +126,7 @@ fn nothing_comes_of_a_lost_attempt_or_of_nothing() {
     let only = [&fetch[..], &["--fetch-on", "failure", "--", "sh", "-c", "echo > f"]].concat();
     let (_, result) = run(&server, "only", &only);
     assert_eq!((&result["exits_with"], &result["fetched"]), (&json!(0), &json!([])), "{result:#}");
-    let much = [&fetch[..], &["--fetch-max", "1KiB", "--", "sh", "-c", "head -c 2000 /dev/zero > f"]].concat();
+    let much = [&fetch[..], &["--fetch-max", "1KiB", "--", "sh", "-c", "truncate -s 2T f"]].concat();
     let (_, result) = run(&server, "much", &much);
     assert!(result["fetch_error"].as_str().unwrap().contains("more than 1KiB"), "{result:#}");
     assert!(names(&out).is_empty(), "{:?}", names(&out));

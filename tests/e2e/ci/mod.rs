@@ -1,6 +1,9 @@
 //! What CI products and their users rely on: docs/ci.md against the real program, server and hosts.
 
 mod files;
+mod gitlab;
+mod held;
+mod names;
 mod result;
 mod schema;
 mod signals;

@@ -77,7 +77,7 @@ fn a_server_that_hangs_does_not_keep_a_cancelled_run() {
         let _ = std::fs::remove_file(&started);
         let grace = if second { "60s" } else { "2s" };
         let args =
-            line(&path, &["--pool", "copies", "--ttl", "10s", "--cancel-grace", grace, "--", "sh", "-c", &script]);
+            line(&path, &["--pool", "copies", "--ttl", "3s", "--cancel-grace", grace, "--", "sh", "-c", &script]);
         let mut child = server.command(&args).stderr(Stdio::null()).spawn().unwrap();
         server.wait("the command to run", || started.exists().then_some(()));
         signal(server.pid(), "STOP");

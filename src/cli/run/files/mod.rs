@@ -172,6 +172,7 @@ impl FileArgs {
         let (exit, said) = ran?;
         match (exit, staged) {
             (CommandExit::Code(0), Ok(staged)) => Ok(Some((staged, None))),
+            (CommandExit::Code(0), Err(why)) => Err(Cut::Here(why)),
             (CommandExit::Code(NOTHING), _) => {
                 Err(Cut::Here(format!("nothing in the tree matches {}", self.fetch.join(" "))))
             }
@@ -184,6 +185,9 @@ impl FileArgs {
         }
     }
 }
+
+/// The reader of a stream wants no more of it.
+struct Enough;
 
 /// Maximum length of what a host's `tar` says, in bytes.
 const SAID_BYTES_MAX: usize = 2048;
@@ -199,9 +203,8 @@ impl Transfer<'_> {
             while let Some((stream, bytes)) = chunks.recv().await {
                 match (stream, &output) {
                     (Stream::Stdout, Some(output)) => {
-                        // The reader has enough: the command is ended by a pipe that nobody reads.
                         if output.send(bytes).await.is_err() {
-                            break;
+                            return Err(Enough);
                         }
                     }
                     (Stream::Stdout, None) => {}
@@ -213,13 +216,25 @@ impl Transfer<'_> {
             }
             drop(chunks);
             drop(output);
-            crate::cli::text::one_line(&String::from_utf8_lossy(&said))
+            Ok(crate::cli::text::one_line(&String::from_utf8_lossy(&said)))
+        };
+        let both = async {
+            tokio::pin!(running, reading);
+            // A reader that has enough ends the command: it might send for ever.
+            tokio::select! {
+                biased;
+                exit = &mut running => (exit, reading.await.unwrap_or_default()),
+                said = &mut reading => match said {
+                    Ok(said) => (running.await, said),
+                    Err(Enough) => (Ok(CommandExit::Code(0)), String::new()),
+                },
+            }
         };
         tokio::select! {
             biased;
             signal = signals.recv() => Err(Cut::Interrupted(signal)),
             lost = self.guard.broken() => Err(Cut::Lost(lost)),
-            (exit, said) = async { tokio::join!(running, reading) } => exit.map(|exit| (exit, said)).map_err(Cut::Shell),
+            (exit, said) = both => exit.map(|exit| (exit, said)).map_err(Cut::Shell),
         }
     }
 
