@@ -34,8 +34,8 @@ def program() -> Path:
     return path
 
 
-def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -> T:
-    """Polls `look` until it returns something true, and returns that. Raises TimeoutError after `patience` seconds."""
+def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE, pause: float = 0.05) -> T:
+    """Polls `look` every `pause` seconds until it returns something true, and returns that. Raises TimeoutError after `patience` seconds."""
     end = time.monotonic() + patience
     while True:
         found = look()
@@ -43,7 +43,7 @@ def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -
             return found
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {patience} s")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def children(pid: int) -> Iterator[int]:
@@ -243,7 +243,7 @@ class Farm:
                 [self.program, "serve", "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env(), start_new_session=True,
             )  # fmt: skip
-        until("the broker", lambda: self.cli("pools").returncode == 0)
+        until("the broker", lambda: listens("127.0.0.1", self.port) and self.cli("pools").returncode == 0)
 
     def restart_broker(self) -> None:
         """Kills the broker, and starts it again, with the configuration that is in `config` by now."""
