@@ -84,7 +84,9 @@ def _host(farm: Farm, _job: Job) -> float | None:
 
 
 def _copy(farm: Farm, _job: Job) -> float | None:
-    shutil.rmtree(Path(farm.first_attempt()["path"]) / ".git")
+    path = Path(farm.first_attempt()["path"])
+    # A lease of a host has a directory, and no repository of its own.
+    shutil.rmtree(path / ".git" if (path / ".git").exists() else path)
     return time.time()
 
 
@@ -159,7 +161,7 @@ def play(product: Product, case: Case, farm: Farm) -> tuple[Seen, str]:
     try:
         damage = case.happens(farm, job)
         status = job.wait()
-        leases = until("the end of all leases", lambda: _ended(farm), PATIENCE + TTL)
+        leases = until("the end of all leases", lambda: _ended(farm), PATIENCE + TTL, pause=0.4)
         until("the end of all processes on the hosts", lambda: not farm.on_hosts(), 20)
     except BaseException as problem:
         problem.add_note(f"log of the job:\n{job.log()}\nlog of the broker:\n{(farm.folder / 'broker.log').read_text()}")

@@ -34,8 +34,8 @@ def program() -> Path:
     return path
 
 
-def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -> T:
-    """Polls `look` until it returns something true, and returns that. Raises TimeoutError after `patience` seconds."""
+def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE, pause: float = 0.05) -> T:
+    """Polls `look` every `pause` seconds until it returns something true, and returns that. Raises TimeoutError after `patience` seconds."""
     end = time.monotonic() + patience
     while True:
         found = look()
@@ -43,7 +43,7 @@ def until(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -
             return found
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {patience} s")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def children(pid: int) -> Iterator[int]:
@@ -243,7 +243,7 @@ class Farm:
                 [self.program, "serve", "--config", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env(), start_new_session=True,
             )  # fmt: skip
-        until("the broker", lambda: self.cli("pools").returncode == 0)
+        until("the broker", lambda: listens("127.0.0.1", self.port) and self.cli("pools").returncode == 0)
 
     def restart_broker(self) -> None:
         """Kills the broker, and starts it again, with the configuration that is in `config` by now."""
@@ -274,8 +274,8 @@ class Farm:
         return json.loads(done.stdout)
 
     def leases(self) -> list[dict[str, Any]]:
-        """All leases of copies that the work asked for, the first one first."""
-        found = [lease for lease in self.json("ls", "--all")["leases"] if lease["selector"]["pool"] == "copies"]
+        """All leases that the jobs asked for, the first one first. A copy's own lease of its host has a child."""
+        found = [lease for lease in self.json("ls", "--all")["leases"] if lease["child_resource_id"] is None]
         return sorted(found, key=lambda lease: (lease["created_at"], lease["id"]))
 
     def on_hosts(self) -> list[int]:
@@ -298,7 +298,7 @@ class Farm:
         (self.control / "go").touch()
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Attempts that began to work: `at` in seconds, `lease`, `address` of the host, `path` of the copy."""
+        """Attempts that began to work: `at` in seconds, `lease`, `address` of the host, `path` of the lease."""
         try:
             lines = (self.control / "attempts").read_text().splitlines()
         except FileNotFoundError:

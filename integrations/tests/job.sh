@@ -1,11 +1,11 @@
 #!/bin/sh
 # The work of the seven cases, in a working copy. Argument: the folder in which the test and the work meet.
-# Notes each attempt in `attempts`, a line each: time, lease, address of the host, path. The first attempt does what `mode` says.
+# Notes each attempt in `attempts`, a line each: time, lease, address of the host, path of the lease. The first attempt does what `mode` says.
 set -u
 control=$1
 address=${SSH_CONNECTION:-none none none}
 address=${address#* * }
-printf '%s %s %s %s\n' "$(date +%s.%N)" "$WHARFINGER_LEASE" "${address%% *}" "$PWD" >>"$control/attempts"
+printf '%s %s %s %s\n' "$(date +%s.%N)" "$WHARFINGER_LEASE" "${address%% *}" "$WHARFINGER_PATH" >>"$control/attempts"
 if [ "$(wc -l <"$control/attempts")" = 1 ]; then
   case $(cat "$control/mode") in
   fail)

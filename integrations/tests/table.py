@@ -36,7 +36,7 @@ def _row(title: str, seen: Seen) -> str:
 
 
 def write(rows: Path) -> None:
-    """Writes the tables of the products of which the folder has rows."""
+    """Writes the rows that the folder has. The other rows stay."""
     page = PAGE.read_text()
     documents = [json.loads(path.read_text()) for path in sorted(rows.glob("*.json"))]
     for product in sorted({document["product"] for document in documents}):
@@ -45,7 +45,8 @@ def write(rows: Path) -> None:
         before, found, rest = page.partition(start)
         if not found:
             raise KeyError(f"{PAGE} has no table of {product}: write a line {start.strip()} and a line {end}")
-        body = "".join(_row(case.title, seen[name]) for name, case in CASES.items() if name in seen)
+        old = {line.split(" | ")[0].strip("| "): f"{line}\n" for line in _lines(product, page) if line.startswith("| ")}
+        body = "".join(_row(case.title, seen[name]) if name in seen else old.get(case.title, "") for name, case in CASES.items())
         page = before + start + "\n" + HEAD + body + "\n" + end + rest.partition(end)[2]
     PAGE.write_text(page)
 

@@ -24,7 +24,7 @@ function readResult(file) {
   }
 }
 
-/** Sets the outputs and writes annotation and summary. */
+/** Sets the outputs and writes the summary. The program itself has annotated its end. */
 function tell(result, file) {
   for (const [name, value] of [
     ['exit-code', result.exit_code],
@@ -37,11 +37,6 @@ function tell(result, file) {
     ['result', file],
   ]) {
     runner.output(name, value);
-  }
-  // A program that knows this product has annotated its end itself.
-  if (result.exits_with !== 0 && !result.ci) {
-    const { level, title, text } = report.annotation(result);
-    runner.annotate(level, title, text);
   }
   runner.summary(report.summary(result));
 }

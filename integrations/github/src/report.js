@@ -1,4 +1,4 @@
-// What people read: the annotation and the summary, made from the result file. All texts in it are data of others.
+// What people read in the summary of the job, made from the result file. All texts in it are data of others.
 'use strict';
 
 /** Text in a cell of a Markdown table, without any meaning for Markdown or HTML. */
@@ -48,17 +48,6 @@ function end(result) {
   }
 }
 
-/** Annotation of an end that is no success: level, title, text. */
-function annotation(result) {
-  const remedy = result.error?.remedy ? ` (${result.error.remedy})` : '';
-  const why = result.why ? `; ${result.why}` : '';
-  return {
-    level: result.fault === 'NONE' ? 'notice' : 'error',
-    title: `whose fault: ${result.fault}`,
-    text: `${headline(result)}. ${end(result)}${remedy}${why}`,
-  };
-}
-
 /** Markdown for the summary of the job. */
 function summary(result) {
   const attempts = result.attempts ?? [];
@@ -74,4 +63,4 @@ function summary(result) {
   return `### Wharfinger: ${cell(headline(result))}\n\n${cell(end(result))}\n\n${rows.length > 0 ? `${table}\n\n` : ''}`;
 }
 
-module.exports = { annotation, cell, end, headline, summary };
+module.exports = { cell, end, headline, summary };

@@ -3,8 +3,9 @@
 from products.buildkite import Buildkite
 from products.cli import Cli
 from products.github import GitHub
+from products.gitlab import GitLab
 from products.gitlab_shell import GitLabShell
 from products.jenkins import Jenkins
 
-PRODUCTS = {"cli": Cli(), "github": GitHub(), "buildkite": Buildkite(), "gitlab-shell": GitLabShell(), "jenkins": Jenkins()}
+PRODUCTS = {"cli": Cli(), "github": GitHub(), "buildkite": Buildkite(), "gitlab-shell": GitLabShell(), "gitlab": GitLab(), "jenkins": Jenkins()}
 """By the name that selects them on the command line of pytest."""
