@@ -17,7 +17,7 @@ use clap::Subcommand;
 #[derive(Subcommand, Debug)]
 pub(crate) enum Stage {
     /// Lease for the job, keep the lease, and print the configuration of the job
-    Config(config::ConfigArgs),
+    Config(Box<config::ConfigArgs>),
     /// See that the host has what the job needs
     Prepare(stage::PrepareArgs),
     /// Run one script of the job on the leased host
@@ -32,7 +32,7 @@ const LEASE: &str = "WHARFINGER_LEASE";
 /// Runs a stage. Whatever fails is a failure of the system, unless it is known to be the build's.
 pub(crate) async fn gitlab(context: &Context, stage: Stage) -> Result<Exit, Failure> {
     let ended = match stage {
-        Stage::Config(args) => config::config(context, args).await,
+        Stage::Config(args) => config::config(context, *args).await,
         Stage::Prepare(args) => stage::prepare(context, args).await,
         Stage::Run(args) => stage::run(context, args).await,
         // Its result never changes that of the job; the runner only prints it.

@@ -1,7 +1,7 @@
 //! GitLab Runner's custom executor: the driver under a double of the runner (`gitlab_runner.py`).
 
 use crate::sshd::{Sshd, skip};
-use crate::support::{PATIENCE, Server, local, signal};
+use crate::support::{LOCAL, PATIENCE, Server, local, repository, signal};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -24,6 +24,10 @@ struct Over {
 
 impl Job {
     fn start(server: &Server, pool: &str, id: u32, scripts: Value, job: Value) -> Self {
+        Self::of_commit(server, pool, id, id, scripts, job)
+    }
+
+    fn of_commit(server: &Server, pool: &str, id: u32, commit: u32, scripts: Value, job: Value) -> Self {
         let line = |verb: &str| vec!["gitlab".to_string(), verb.to_string()];
         let config = [line("config"), ["--pool", pool, "--ttl", "6s"].map(String::from).to_vec()].concat();
         let given = json!({
@@ -31,7 +35,7 @@ impl Job {
             "arguments": { "config": config, "prepare": line("prepare"), "run": line("run"), "cleanup": line("cleanup") },
             "variables": {
                 "GITLAB_CI": "true", "CI_JOB_ID": id.to_string(), "CI_PROJECT_PATH": "group/app", "CI_JOB_NAME": "test",
-                "CI_COMMIT_SHA": format!("{id:040}"), "CI_JOB_URL": format!("https://gitlab.example/group/app/-/jobs/{id}"),
+                "CI_COMMIT_SHA": format!("{commit:040}"), "CI_JOB_URL": format!("https://gitlab.example/group/app/-/jobs/{id}"),
             },
             "scripts": scripts,
             "job": job,
@@ -214,4 +218,21 @@ fn a_host_that_dies_under_a_job_is_the_systems_failure() {
         assert_eq!(*code, if stage == "cleanup" { 0 } else { 2 }, "{stage}: {}", over.said);
         assert!(*seconds < 10.0, "{stage} took {seconds} s");
     }
+}
+
+#[test]
+fn a_job_that_breaks_several_trees_has_failed_and_is_not_run_again() {
+    let pools = LOCAL.replace("[pool.copies]", "[pool.doubt]\nrepairs = 0\n[pool.copies]");
+    let server = Server::start(&pools);
+    repository(&server.folder.path().join("origin"));
+    let script = json!({ "step_script": "rm -rf \"$WHARFINGER_PATH/.git\"; exit 3" });
+    let mut ends = Vec::new();
+    // As GitLab runs it again: other jobs of the same commit.
+    for id in 1..=3 {
+        let over = Job::of_commit(&server, "copies", id, 1, script.clone(), json!({})).end();
+        let blamed = over.said.contains("WORK_BLAMED");
+        assert_eq!(blamed, over.status == "script_failure", "{}", over.said);
+        ends.push(over.status);
+    }
+    assert_eq!(ends, ["runner_system_failure", "runner_system_failure", "script_failure"]);
 }

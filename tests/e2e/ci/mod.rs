@@ -5,6 +5,7 @@ mod gitlab;
 mod held;
 mod names;
 mod result;
+mod rights;
 mod schema;
 mod signals;
 
