@@ -54,6 +54,7 @@ pub(crate) fn build(path: &Path, folder: &Path, file: &File<'_>, checked: Checke
         metrics: checked.metrics,
         log: checked.log,
         hooks: checked.hooks,
+        traces: checked.traces,
         auth: checked.auth,
         roles: checked.roles,
         warnings,

@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::types::{
     BrakeSection, DoubtSection, File, LimitsSection, Loaded, PoolSection, SlotLimitsSection, TimeoutsSection,
 };
-use super::{auth, build, check, cluster, hook, log, role, store, tenant, tls, unix};
+use super::{auth, build, check, cluster, hook, log, role, store, tenant, tls, traces, unix};
 use crate::adapters::KINDS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -94,6 +94,7 @@ fn read_file<'a>(reader: &mut Reader<'a>, problems: &mut Problems) -> File<'a> {
     metrics.finish(problems);
     file.log = log::read(reader, problems);
     file.hooks = hook::read(reader, problems);
+    file.traces = traces::read(reader, problems);
     file.auth = auth::read(reader, problems);
     file.roles = role::read(reader, problems);
     file.tenants = tenant::read(reader, problems);

@@ -55,6 +55,7 @@ mod support;
 mod table;
 mod tls;
 mod tokens;
+mod traces;
 mod unix;
 mod upgrade;
 mod verbs;

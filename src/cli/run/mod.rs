@@ -12,6 +12,7 @@ mod land;
 pub(crate) mod login;
 pub(crate) mod place;
 pub(crate) mod signals;
+pub(crate) mod trace;
 mod unsettled;
 mod wait;
 
@@ -364,6 +365,7 @@ impl One<'_> {
         if self.args.scrub_oidc {
             env.extend(crate::cli::token_source::oidc_variables().map(|name| (name, String::new())));
         }
+        env.extend(trace::variables(&lease.id));
         env.extend(self.args.env.iter().cloned());
         let input = match self.place {
             Where::There { input, .. } => input.as_ref().map(Input::reader_at_start),
