@@ -31,6 +31,9 @@ pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
 
+#[cfg(any(feature = "server", feature = "agent"))]
+pub mod traces;
+
 pub use wharfinger_client as client;
 #[cfg(feature = "server")]
 use wharfinger_client::internal::backoff;

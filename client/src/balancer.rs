@@ -218,7 +218,11 @@ impl Endpoints {
     }
 
     async fn carry(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let trace = self.shared.options.traceparent.as_deref();
+        if let Some(Ok(trace)) = trace.map(tonic::codegen::http::HeaderValue::from_str) {
+            parts.headers.insert("traceparent", trace);
+        }
         // Each call has one message, which may be sent again.
         let message: Bytes = body.collect().await?.to_bytes();
         let mut left = None;

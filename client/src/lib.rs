@@ -129,6 +129,9 @@ pub struct ClientOptions {
     pub credentials: Option<Credentials>,
     /// The certificates of connections to `https://` addresses: whose servers are trusted, and that of the caller.
     pub tls: ClientSettings,
+    /// The place of the caller in its trace, a `traceparent` of W3C Trace Context. It is sent with each call. A text that no header may
+    /// have is not sent.
+    pub traceparent: Option<String>,
 }
 
 /// The token of a caller. `Debug` prints no value.
@@ -176,6 +179,7 @@ impl Default for ClientOptions {
             token: None,
             credentials: None,
             tls: ClientSettings::default(),
+            traceparent: None,
         }
     }
 }

@@ -18,5 +18,6 @@ pub(crate) fn provenance(identity: &Identity, verb: Verb) -> Provenance {
         via: identity.via.clone(),
         roles: names.join(",").into(),
         method: verb.method().into(),
+        trace: identity.trace.clone(),
     }
 }

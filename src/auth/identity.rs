@@ -110,6 +110,8 @@ pub struct Identity {
     pub peer: Option<Arc<str>>,
     /// The address of the server that forwarded the call.
     pub via: Option<Arc<str>>,
+    /// The place of the call in its caller's trace, as W3C Trace Context writes it. It allows nothing.
+    pub trace: Option<Arc<str>>,
 }
 
 impl Identity {
@@ -121,7 +123,7 @@ impl Identity {
     /// A caller with these roles, who proved nothing.
     pub(crate) fn with_roles(tenant: &str, principal: &str, roles: Roles) -> Self {
         let (tenant, principal) = (Arc::from(tenant), Arc::from(principal));
-        Self { tenant, principal, roles, proof: Proof::None, expires: None, peer: None, via: None }
+        Self { tenant, principal, roles, proof: Proof::None, expires: None, peer: None, via: None, trace: None }
     }
 
     /// The caller of a read, for the core: it sees the leases for which it has the verb.
@@ -319,6 +321,7 @@ mod tests {
                 expires: None,
                 peer: None,
                 via: None,
+                trace: None,
             };
             let caller = identity.holds(Verb::Release, identity.roles.reach(Verb::Release));
             assert_eq!((&caller.sees, &caller.ends), (sees, ends), "{roles:?}");

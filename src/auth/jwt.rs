@@ -79,6 +79,7 @@ fn of(table: &RoleTable, granted: Granted, proof: Proof) -> Identity {
         expires: None,
         peer: None,
         via: None,
+        trace: None,
     }
 }
 

@@ -411,6 +411,7 @@ fn sole(principal: &str, proof: Proof, peer: Option<SocketAddr>) -> Identity {
         expires: None,
         peer: peer.map(|peer| peer.to_string().into()),
         via: None,
+        trace: None,
     }
 }
 
@@ -450,6 +451,7 @@ fn granted(
         expires,
         peer,
         via,
+        trace: None,
     }
 }
 
@@ -470,6 +472,7 @@ fn of(token: &StaticToken, peer: Option<Arc<str>>, via: Option<Arc<str>>) -> Res
         expires: token.expires,
         peer,
         via,
+        trace: None,
     })
 }
 

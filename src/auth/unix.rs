@@ -43,6 +43,7 @@ impl UnixPeer {
             expires: None,
             peer: Some(self.shown()),
             via: None,
+            trace: None,
         }
     }
 }
@@ -100,6 +101,7 @@ impl UnixGrant {
             expires: None,
             peer,
             via,
+            trace: None,
         }
     }
 }

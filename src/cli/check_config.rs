@@ -21,7 +21,7 @@ pub(crate) struct CheckConfigArgs {
     /// Which
     #[arg(value_name = "FILE", env = "WHARFINGER_CONFIG", default_value = "wharfinger.toml")]
     config: PathBuf,
-    /// Log in to each host, ask each remote, fetch the keys of each issuer, and connect to the receiver of each hook; change nothing there. Where holders log in by certificate, wrong ones are tried too
+    /// Log in to each host, ask each remote, fetch the keys of each issuer, and connect to the receiver of each hook and to the collector; change nothing there. Where holders log in by certificate, wrong ones are tried too
     #[arg(long, alias = "hosts")]
     connect: bool,
 }
@@ -83,6 +83,9 @@ pub(crate) async fn check(ui: &Ui, args: &CheckConfigArgs) -> Result<Exit, Failu
     }
     for hook in &loaded.hooks {
         ui.out(&format!("hook    {} {}: {}", hook.name, hook.way.as_str(), receiver(hook)))?;
+    }
+    if let Some(traces) = &loaded.traces {
+        ui.out(&format!("traces  {}", traces.endpoint))?;
     }
     let mut table = ui.table(&[
         "POOL", "ADAPTER", "ON", "ENABLED", "MACHINES", "READY", "MAX", "SLOTS", "TTL", "IDLE", "DRAIN", "BRAKE",
@@ -194,7 +197,7 @@ fn receiver(hook: &HookSettings) -> String {
     }
 }
 
-/// Connects to the receivers of hooks, and sends nothing.
+/// Connects to the receivers of hooks and to the collector, and sends nothing.
 async fn ask_receivers(loaded: &Loaded) -> Vec<(String, Finding)> {
     let asked = loaded.hooks.iter().map(async |hook| {
         let (health, text) = match crate::hooks::reach(hook).await {
@@ -203,7 +206,15 @@ async fn ask_receivers(loaded: &Loaded) -> Vec<(String, Finding)> {
         };
         ("[[hook]]".to_owned(), Finding { what: format!("hook {}", hook.name), health, text })
     });
-    join_all(asked).await
+    let mut found = join_all(asked).await;
+    if let Some(traces) = &loaded.traces {
+        let (health, text) = match crate::traces::reach(traces).await {
+            Ok(text) => (Health::Good, text),
+            Err(error) => (Health::Bad, error),
+        };
+        found.push(("[traces]".to_owned(), Finding { what: "collector".to_owned(), health, text }));
+    }
+    found
 }
 
 /// What becomes of live leases when the configuration takes their resource away.
@@ -275,6 +286,7 @@ fn summary(loaded: &Loaded) -> serde_json::Value {
         }),
         "brake": brake_json(&loaded.limits.brake),
         "roles": loaded.roles.own().iter().map(|role| role.name.to_string()).collect::<Vec<_>>(),
+        "traces": loaded.traces.as_ref().map(|traces| traces.endpoint.to_string()),
         "hooks": loaded.hooks.iter().map(|hook| {
             json!({ "name": hook.name, "format": hook.way.as_str(), "receiver": receiver(hook) })
         }).collect::<Vec<_>>(),

@@ -90,7 +90,16 @@ impl Context {
     /// The options of a client.
     pub(crate) fn options(&self, retry_for: Duration) -> ClientOptions {
         let (Token { text: token, credentials }, tls) = (self.token.clone(), self.tls.clone());
-        ClientOptions { retry_for, follow: self.follow, token, credentials, tls, ..ClientOptions::default() }
+        let traceparent = super::run::trace::caller().map(|trace| trace.to_string());
+        ClientOptions {
+            retry_for,
+            follow: self.follow,
+            token,
+            credentials,
+            tls,
+            traceparent,
+            ..ClientOptions::default()
+        }
     }
 
     /// Whether each server of the list is on this machine or proves itself by TLS: another one could be anyone.

@@ -6,7 +6,7 @@ use super::port::{Bound, Serving};
 use super::serve::{ProcessSignal, ServeArgs, Signals, change_log, set_credentials, set_trust, store_failure};
 use super::ui::Ui;
 use crate::config::{Cluster, ClusterTls, Loaded, StoreConfig};
-use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership};
+use crate::engine::{FollowConfig, Follower, LeaderInfo, Leadership, Observer};
 use crate::random::random;
 use crate::rpc::{AnswerSources, Peers, RpcLimits};
 use crate::store::{Candidate, Election, Lead, Leader, PostgresSettings, PostgresStore, Store, StoreError, Term};
@@ -57,7 +57,7 @@ pub(crate) async fn wait(
     mut loaded: Loaded,
     cluster: &Cluster,
     listener: Bound,
-    (sources, metrics): (AnswerSources, &Metrics),
+    (sources, metrics, observer): (AnswerSources, &Metrics, Arc<dyn Observer>),
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {
     let StoreConfig::Postgres(settings) = loaded.store.clone() else {
@@ -75,7 +75,7 @@ pub(crate) async fn wait(
     let leadership = follower.handle.leadership().clone();
     let limits = RpcLimits { stop_grace: loaded.server.stop_grace, forward: cluster.forward, ..RpcLimits::default() };
     let peers = cluster.tls.as_ref().map(peers).transpose()?;
-    follower.handle.observed().set(metrics.observer());
+    follower.handle.observed().set(observer);
     let handle = follower.handle.clone();
     let mut serving = Serving::start(listener, &loaded.server, handle, limits, sources.clone(), peers, metrics)?;
     let mut said = String::new();
@@ -173,6 +173,7 @@ fn reload(ui: &Ui, args: &ServeArgs, loaded: &mut Loaded) -> bool {
             change_log(&mut loaded.log, again.log);
             loaded.hooks = again.hooks;
             loaded.digest = again.digest;
+            loaded.traces = again.traces;
             loaded.pools = again.pools;
             loaded.tenants = again.tenants;
             loaded.adapters = again.adapters;

@@ -12,12 +12,13 @@ use crate::auth::Trust;
 use crate::config::{AdapterConfig, Loaded, StoreConfig};
 #[cfg(feature = "postgres")]
 use crate::engine::Follower;
-use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle, Observed};
+use crate::engine::{Adapters, EffectLimits, Ended, Engine, EngineConfig, Handle, Observed, Observer};
 use crate::hooks::{Hooks, Surroundings};
 use crate::rpc::{AnswerSources, ConfigurationDigest, CredentialSources, Quotas, RpcLimits};
 use crate::store::{SqliteStore, Store, StoreError, trim_trail};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{self, Changed, Format, LogSettings};
+use crate::traces::{self, Both, Cleaned, Traces};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -63,7 +64,7 @@ pub(crate) async fn serve(ui: &Ui, args: &ServeArgs) -> Result<Exit, Failure> {
                 loaded,
                 &cluster,
                 sockets,
-                (parts.sources(), &parts.metrics),
+                (parts.sources(), &parts.metrics, parts.observer()),
                 &mut signals,
             )
             .await?
@@ -164,6 +165,7 @@ struct Parts {
     metrics: Metrics,
     quotas: Quotas,
     configuration: ConfigurationDigest,
+    cleaned: Cleaned,
 }
 
 impl Parts {
@@ -175,7 +177,13 @@ impl Parts {
             metrics: Metrics::new(),
             quotas: Quotas::default(),
             configuration: ConfigurationDigest::default(),
+            cleaned: Cleaned::default(),
         }
+    }
+
+    /// The observer of the engine: meters, and the times that traces need.
+    fn observer(&self) -> Arc<dyn Observer> {
+        Arc::new(Both { other: self.metrics.observer(), cleaned: self.cleaned.clone() })
     }
 
     fn sources(&self) -> AnswerSources {
@@ -191,10 +199,10 @@ impl Parts {
     }
 }
 
-/// The place of an observer, with these metrics in it.
-fn observed(metrics: &Metrics) -> Observed {
+/// The place of an observer, with this one in it.
+fn observed(observer: Arc<dyn Observer>) -> Observed {
     let observed = Observed::default();
-    observed.set(metrics.observer());
+    observed.set(observer);
     observed
 }
 
@@ -205,6 +213,16 @@ fn surroundings(handle: &Handle, store: &Arc<dyn Store>, parts: &Parts, loaded: 
         store: store.clone(),
         told: parts.metrics.told(),
         keep_events: loaded.keep_events,
+    }
+}
+
+/// The parts of the server that traces use.
+fn around_traces(handle: &Handle, store: &Arc<dyn Store>, parts: &Parts) -> traces::Surroundings {
+    traces::Surroundings {
+        handle: handle.clone(),
+        store: store.clone(),
+        told: parts.metrics.told(),
+        cleaned: parts.cleaned.clone(),
     }
 }
 
@@ -266,6 +284,7 @@ struct Running {
     engine: JoinHandle<Ended>,
     engine_stop: CancellationToken,
     hooks: Hooks,
+    traces: Traces,
     serving: Serving,
     #[cfg(feature = "postgres")]
     member: Option<Member>,
@@ -314,7 +333,7 @@ impl Running {
             limits: loaded.limits.clone(),
             adapters: adapters.clone(),
             effects: EffectLimits::default(),
-            observed: observed(&parts.metrics),
+            observed: observed(parts.observer()),
         };
         let started = match start {
             Start::Alone(sockets) => {
@@ -352,6 +371,8 @@ impl Running {
         tokio::spawn(trim_trail(store.clone(), handle.clock().clone(), loaded.keep_events, engine_stop.clone()));
         let mut hooks = Hooks::default();
         hooks.change(&loaded.hooks, &surroundings(&handle, &store, &parts, &loaded)).await;
+        let mut traces = Traces::default();
+        traces.change(loaded.traces.as_ref(), &around_traces(&handle, &store, &parts)).await;
         tracing::info!(address = %loaded.server.listen, store = %loaded.store, pools = loaded.pools.len(), "serving");
         Ok(Self {
             loaded,
@@ -364,6 +385,7 @@ impl Running {
             engine,
             engine_stop,
             hooks,
+            traces,
             serving: started.serving,
             #[cfg(feature = "postgres")]
             member: started.member,
@@ -443,6 +465,9 @@ impl Running {
         }
         self.hooks.change(&loaded.hooks, &surroundings(&self.handle, &self.store, &self.parts, &self.loaded)).await;
         self.loaded.hooks = loaded.hooks;
+        let around = around_traces(&self.handle, &self.store, &self.parts);
+        self.traces.change(loaded.traces.as_ref(), &around).await;
+        self.loaded.traces = loaded.traces;
         change_log(&mut self.loaded.log, loaded.log);
         self.loaded.pools = loaded.pools;
         self.loaded.tenants = loaded.tenants;
@@ -471,6 +496,7 @@ impl Running {
     async fn stop(&mut self) {
         self.serving.stop().await;
         self.hooks.stop().await;
+        self.traces.stop().await;
         self.engine_stop.cancel();
         if let Err(error) = (&mut self.engine).await {
             tracing::error!(%error, "the engine's task ended badly");

@@ -13,6 +13,7 @@ use super::store::{self, StoreConfig};
 use super::tables;
 use super::tenant;
 use super::tls::{self, Tls};
+use super::traces;
 use super::types::{File, PoolSection};
 use super::unix;
 use crate::adapters::{self, AdapterConfig, Kind};
@@ -20,6 +21,7 @@ use crate::auth::{Callers, RoleTable};
 use crate::hooks::HookSettings;
 use crate::socket::UnixSocket;
 use crate::telemetry::LogSettings;
+use crate::traces::TraceSettings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,6 +52,7 @@ pub(crate) struct Checked {
     pub(crate) log: LogSettings,
     pub(crate) hooks: Vec<HookSettings>,
     pub(crate) page: Option<Page>,
+    pub(crate) traces: Option<TraceSettings>,
     pub(crate) auth: Option<Callers>,
     pub(crate) roles: RoleTable,
     pub(crate) tenants: Tenants,
@@ -75,6 +78,7 @@ pub(crate) fn check(file: &File<'_>, folder: &Path, problems: &mut Problems) -> 
         metrics: file.metrics.as_ref().and_then(|listen| address(listen, METRICS, problems)),
         log: log::check(&file.log, problems),
         hooks: hook::check(&file.hooks, &file.pools, keep_events, folder, problems),
+        traces: traces::check(&file.traces, folder, problems),
         tenants: tenant::check(&file.tenants, &file.auth, problems),
         store,
         page: None,

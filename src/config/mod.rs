@@ -26,6 +26,7 @@ mod store;
 mod tables;
 mod tenant;
 mod tls;
+mod traces;
 mod types;
 mod unix;
 

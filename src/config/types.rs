@@ -10,12 +10,14 @@ use super::role::RoleSection;
 use super::store::{StoreConfig, StoreSection};
 use super::tenant::TenantSection;
 use super::tls::{Tls, TlsSection};
+use super::traces::TracesSection;
 use super::unix::SocketSection;
 use crate::adapters::AdapterConfig;
 use crate::auth::{Callers, RoleTable};
 use crate::hooks::HookSettings;
 use crate::socket::UnixSocket;
 use crate::telemetry::LogSettings;
+use crate::traces::TraceSettings;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,6 +48,8 @@ pub struct Loaded {
     pub hooks: Vec<HookSettings>,
     /// The operator's page. `None`: there is none.
     pub page: Option<Page>,
+    /// The collector of spans. `None`: there are no traces.
+    pub traces: Option<TraceSettings>,
     /// The callers that the server knows. `None`: it trusts everyone who reaches its port.
     pub auth: Option<Callers>,
     /// The roles: the built-in ones, and those of the file.
@@ -133,6 +137,7 @@ pub(crate) struct File<'a> {
     pub(crate) log: LogSection,
     pub(crate) hooks: Vec<HookSection>,
     pub(crate) page: PageSection,
+    pub(crate) traces: TracesSection,
     pub(crate) auth: AuthSection,
     pub(crate) roles: Vec<RoleSection>,
     pub(crate) tenants: Vec<TenantSection>,

@@ -8,6 +8,7 @@ use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
 use crate::rpc::forward_auth;
 use crate::rpc::peers::Peers;
 use crate::rpc::status::RpcError;
+use crate::traces::TraceParent;
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
 use std::convert::Infallible;
@@ -125,7 +126,9 @@ fn admit(
     identity: Result<Identity, RpcError>,
     access: Access,
 ) -> Result<Request<Body>, Refused> {
-    let identity = identity?;
+    let mut identity = identity?;
+    let trace = one(request.headers(), "traceparent").and_then(TraceParent::parse);
+    identity.trace = trace.map(|trace| trace.to_string().into());
     let (allowed, wanted) = match access {
         Access::Open | Access::Undisclosed | Access::Known => (true, String::new()),
         Access::AnyRole => (!identity.roles.is_empty(), "a role".to_owned()),

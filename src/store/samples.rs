@@ -358,6 +358,9 @@ pub(super) fn event(revision: u64, subject: Subject) -> Event {
                 via: revision.is_multiple_of(3).then(|| Arc::from("10.0.0.1:5")),
                 roles: Arc::from("agent"),
                 method: Arc::from("Lease"),
+                trace: revision
+                    .is_multiple_of(5)
+                    .then(|| Arc::from("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")),
             })
         }),
     }

@@ -119,6 +119,11 @@ impl TrailReader {
         self.place.at_unix_ms = event.at_unix_ms;
     }
 
+    /// Everything up to this place is carried.
+    pub fn pass_to(&mut self, revision: u64, ordinal: u64, at_unix_ms: i64) {
+        (self.place.revision, self.place.ordinal, self.place.at_unix_ms) = (revision, ordinal, at_unix_ms);
+    }
+
     /// Changes the notes.
     pub fn note(&mut self, notes: String) {
         self.place.notes = notes;

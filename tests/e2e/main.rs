@@ -58,6 +58,7 @@ mod support;
 mod table;
 mod tls;
 mod tokens;
+mod traces;
 mod unix;
 mod upgrade;
 mod verbs;

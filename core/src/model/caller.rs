@@ -33,6 +33,8 @@ pub struct Provenance {
     pub roles: Arc<str>,
     /// The name of the method.
     pub method: Arc<str>,
+    /// The place of the call in its caller's trace, as W3C Trace Context writes it.
+    pub trace: Option<Arc<str>>,
 }
 
 impl Caller {

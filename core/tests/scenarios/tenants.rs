@@ -351,6 +351,7 @@ fn an_entry_has_the_proof_of_the_caller_whose_input_it_is_and_no_other_has() {
             via: None,
             roles: Arc::from("agent"),
             method: Arc::from(method),
+            trace: None,
         };
         Caller { proved: Some(Arc::new(proved)), ..agent("a", name) }
     };

@@ -8,6 +8,7 @@ use super::login::{Login, Renewal, SshFiles};
 use super::place::{Place, Printer, Work};
 use super::record::{End, Record};
 use super::signals::{Signal, Signals};
+use super::trace;
 use super::unsettled;
 use super::wait::{self, Waited};
 use super::{Attempt, Common, NEWS, WORK_BLAMED, Where};
@@ -221,6 +222,7 @@ impl One<'_> {
         if self.args.scrub_oidc {
             env.extend(crate::cli::token_source::oidc_variables().map(|name| (name, String::new())));
         }
+        env.extend(trace::variables(&lease.id));
         env.extend(self.args.env.iter().cloned());
         let input = match self.place {
             Where::There { input, .. } => input.as_ref().map(Input::reader_at_start),

@@ -17,6 +17,7 @@ pub(crate) mod login;
 pub(crate) mod place;
 mod record;
 pub(crate) mod signals;
+pub(crate) mod trace;
 mod transfer;
 mod unsettled;
 pub(crate) mod wait;

@@ -220,6 +220,7 @@ fn no_header_of_the_client_goes_on_but_those_of_a_fixed_list() {
         expires: None,
         peer: Some("10.0.0.9:1".into()),
         via: None,
+        trace: None,
     };
     let kept = ["content-type", "te", "grpc-encoding", "grpc-accept-encoding", "user-agent", "traceparent"];
     let left = [

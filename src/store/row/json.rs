@@ -119,17 +119,19 @@ pub(super) struct CallerJson {
     pub(super) via: Option<Arc<str>>,
     pub(super) roles: Arc<str>,
     pub(super) method: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) trace: Option<Arc<str>>,
 }
 
 impl JsonColumn for Option<Arc<Provenance>> {
     type Json = CallerJson;
     fn to_json(&self) -> Option<CallerJson> {
-        let Provenance { tenant, proof, peer, via, roles, method } = Provenance::clone(self.as_deref()?);
-        Some(CallerJson { tenant, proof, peer, via, roles, method })
+        let Provenance { tenant, proof, peer, via, roles, method, trace } = Provenance::clone(self.as_deref()?);
+        Some(CallerJson { tenant, proof, peer, via, roles, method, trace })
     }
     fn from_json(json: Option<CallerJson>) -> Result<Self, String> {
-        Ok(json.map(|CallerJson { tenant, proof, peer, via, roles, method }| {
-            Arc::new(Provenance { tenant, proof, peer, via, roles, method })
+        Ok(json.map(|CallerJson { tenant, proof, peer, via, roles, method, trace }| {
+            Arc::new(Provenance { tenant, proof, peer, via, roles, method, trace })
         }))
     }
 }
