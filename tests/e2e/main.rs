@@ -32,12 +32,14 @@ mod jwt;
 mod kill;
 mod landing;
 mod login;
+mod lossy;
 mod machines;
 mod many_watches;
 mod messages;
 mod metrics;
 mod notices;
 mod old_client;
+mod pace;
 mod postgres;
 #[path = "../support/postgres.rs"]
 mod postgresql;
