@@ -389,8 +389,13 @@ impl Executor {
                 adapter_results::cleaned(effect, lease, self.clean(effect, adapter, &job).await)
             }
             Work::Check => adapter_results::checked(effect, adapter.check(&resource).await),
-            Work::Probe if effect.by_new_login => adapter_results::probed(effect, adapter.probe_login(&resource).await),
-            Work::Probe => adapter_results::probed(effect, adapter.probe(&resource).await),
+            Work::Probe => {
+                adapter.attend(&resource, effect.held);
+                let by_new_login = effect.by_new_login;
+                let verdict =
+                    if by_new_login { adapter.probe_login(&resource).await } else { adapter.probe(&resource).await };
+                adapter_results::probed(effect, verdict)
+            }
             Work::Repair => adapter_results::repaired(effect, adapter.repair(&resource).await),
             Work::Destroy => adapter_results::destroyed(effect, adapter.destroy(&resource).await),
         }
@@ -407,11 +412,16 @@ impl Executor {
         let mut on_host = Prepared::default();
         if let Some(host) = &effect.host {
             let host_adapter = self.adapter(host)?;
+            // Before the first probe under the lease says so.
+            host_adapter.attend(&resource_job(host, effect.op.0), true);
             if host_adapter.traits().prepares {
                 let child = Some(effect.resource.id.to_string());
                 let job = PrepareJob { resource: resource_job(host, effect.op.0), work: holder_work(lease), child };
                 on_host = host_adapter.prepare(&job).await?;
             }
+        }
+        if effect.host.is_none() {
+            adapter.attend(&resource, true);
         }
         let mut prepared = adapter.prepare(&PrepareJob { resource, work: holder_work(lease), child: None }).await?;
         for (key, value) in on_host.access {

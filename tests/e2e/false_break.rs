@@ -5,6 +5,7 @@
 
 use crate::farm::send;
 use crate::faults::{Loss, skip};
+use crate::lossy::LossyProxy;
 use crate::sshd::Sshd;
 use crate::support::{Server, free_port, quiet};
 use rustix::process::Signal;
@@ -24,16 +25,44 @@ struct Size {
     pause: Duration,
     /// In the short form each host is asked about as often as in the long one.
     probe_interval: &'static str,
+    loss: Faulty,
 }
 
-const SHORT: Size =
-    Size { hosts: 10, leases: 200, span: Duration::from_secs(36), pause: Duration::from_secs(8), probe_interval: "1s" };
+/// What loses packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Faulty {
+    /// nftables: one in five.
+    Network,
+    /// A proxy in front of each host: two in five, and each comes up to 200 ms late.
+    Proxies,
+}
+
+const SHORT: Size = Size {
+    hosts: 10,
+    leases: 200,
+    span: Duration::from_secs(36),
+    pause: Duration::from_secs(8),
+    probe_interval: "1s",
+    loss: Faulty::Network,
+};
+/// As short, over proxies.
+const BAD: Size = Size {
+    hosts: 10,
+    leases: 100,
+    span: Duration::from_secs(30),
+    pause: Duration::from_secs(6),
+    probe_interval: "4s",
+    loss: Faulty::Proxies,
+};
+const BAD_LONG: Size =
+    Size { hosts: 30, leases: 300, span: Duration::from_secs(300), pause: Duration::from_secs(30), ..BAD };
 const LONG: Size = Size {
     hosts: 50,
     leases: 1000,
     span: Duration::from_secs(300),
     pause: Duration::from_secs(30),
     probe_interval: "10s",
+    loss: Faulty::Network,
 };
 
 /// One lease in so many is kept by a guard that renews it; the others have a TTL longer than the test.
@@ -72,7 +101,22 @@ fn nobody_is_broken_by_loss_load_or_a_pause() {
     if skip("nobody_is_broken_by_loss_load_or_a_pause") {
         return;
     }
-    let size = if std::env::var("WHARFINGER_LONG").is_ok_and(|v| v == "1") { LONG } else { SHORT };
+    nobody_is_broken(if long() { LONG } else { SHORT });
+}
+
+#[test]
+fn nobody_is_broken_where_two_in_five_are_lost_and_all_are_late() {
+    if crate::sshd::skip("nobody_is_broken_where_two_in_five_are_lost_and_all_are_late") {
+        return;
+    }
+    nobody_is_broken(if long() { BAD_LONG } else { BAD });
+}
+
+fn long() -> bool {
+    std::env::var("WHARFINGER_LONG").is_ok_and(|v| v == "1")
+}
+
+fn nobody_is_broken(size: Size) {
     let _alone = quiet();
     // Each sshd listens at the addresses of ten hosts: it can't do so at more than sixteen.
     let port = free_port();
@@ -85,6 +129,10 @@ fn nobody_is_broken_by_loss_load_or_a_pause() {
             Sshd::start_with(&format!("{listen}MaxStartups 1000\n"))
         })
         .collect();
+    let proxies: Vec<LossyProxy> = match size.loss {
+        Faulty::Network => Vec::new(),
+        Faulty::Proxies => addresses.iter().map(|address| LossyProxy::start((*address, port).into())).collect(),
+    };
     let work = tempfile::tempdir().unwrap();
     let slots = size.leases / usize::from(size.hosts);
     let inventory: String = addresses
@@ -92,8 +140,12 @@ fn nobody_is_broken_by_loss_load_or_a_pause() {
         .enumerate()
         .map(|(n, address)| {
             let sshd = &sshds[n / 10];
+            let (address, port) = match proxies.get(n) {
+                Some(proxy) => (proxy.address.ip(), proxy.address.port()),
+                None => ((*address).into(), port),
+            };
             format!(
-                "[[pool.ssh.host]]\nname = \"h{n}\"\naddress = \"{address}\"\nkey = \"{}\"\nhost_key = \"{}\"\n",
+                "[[pool.ssh.host]]\nname = \"h{n}\"\naddress = \"{address}\"\nport = {port}\nkey = \"{}\"\nhost_key = \"{}\"\n",
                 sshd.key().display(),
                 sshd.host_key()
             )
@@ -102,7 +154,7 @@ fn nobody_is_broken_by_loss_load_or_a_pause() {
     let server = Server::start(&format!(
         "[[pool]]\nname = \"hosts\"\nadapter = \"ssh\"\nslots = {slots}\n\
          [pool.doubt]\nprobe_interval = \"{}\"\n[pool.ssh]\nuser = \"root\"\n\
-         port = {port}\nwork_dir = \"{}\"\n{inventory}",
+         work_dir = \"{}\"\n{inventory}",
         size.probe_interval,
         work.path().display()
     ));
@@ -148,7 +200,8 @@ fn nobody_is_broken_by_loss_load_or_a_pause() {
     });
 
     let begun = Instant::now();
-    let loss = Loss::of_one_in(5, &addresses);
+    let loss = (size.loss == Faulty::Network).then(|| Loss::of_one_in(5, &addresses));
+    proxies.iter().for_each(|proxy| proxy.become_lossy());
     let busy = Busy::start();
     let mut paused = None;
     while begun.elapsed() < size.span {
@@ -161,8 +214,9 @@ fn nobody_is_broken_by_loss_load_or_a_pause() {
         std::thread::sleep(Duration::from_millis(100));
     }
     drop(busy);
-    let packets = loss.lost();
+    let packets = loss.as_ref().map_or(0, Loss::lost) + proxies.iter().map(LossyProxy::lost).sum::<u64>();
     drop(loss);
+    proxies.iter().for_each(|proxy| proxy.become_well());
     let went_on = paused.unwrap();
     assert!(packets > 100, "there was loss: {packets}");
 

@@ -36,12 +36,14 @@ mod kill;
 mod landing;
 mod log_lines;
 mod login;
+mod lossy;
 mod machines;
 mod many_watches;
 mod messages;
 mod metrics;
 mod notices;
 mod old_client;
+mod pace;
 mod page;
 mod postgres;
 #[path = "../support/postgres.rs"]

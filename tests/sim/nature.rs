@@ -27,7 +27,8 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
         }
         2 | 3 => {
             things.become_so(now, id, Condition::Silent);
-            said.push((soon, say(about, NoticeKind::ConnectionLost)));
+            let kind = if rng.chance(500) { NoticeKind::ConnectionLost } else { NoticeKind::Silent };
+            said.push((soon, say(about, kind)));
         }
         4 => {
             things.become_so(now, id, Condition::Dead);
@@ -51,7 +52,8 @@ pub(crate) fn strike(now: Timestamp, core: &Core, things: &mut Things, rng: &mut
                 things.switch(now, item, rng.chance(500));
             }
         }
-        // It was only a hiccup.
+        // It was only a hiccup, or it took too long to answer.
+        8 if rng.chance(500) => said.push((soon, say(about, NoticeKind::Silent))),
         7 | 8 => said.push((soon, say(about, NoticeKind::ConnectionLost))),
         9 => {
             if things.condition(id) == Some(Condition::Silent) {

@@ -18,6 +18,8 @@ pub enum NoticeKind<T> {
     Cancelled,
     /// The kept connection broke. It is no verdict: the broker checks at once.
     ConnectionLost,
+    /// It has shown no sign of life for longer than its answers ever take. It is one miss: the broker checks at once.
+    Silent,
     /// The provider reports that the resource exists no more.
     Gone,
 }
@@ -31,6 +33,7 @@ impl<T> NoticeKind<T> {
             NoticeKind::Maintenance(at) => NoticeKind::Maintenance(translate(at)),
             NoticeKind::Cancelled => NoticeKind::Cancelled,
             NoticeKind::ConnectionLost => NoticeKind::ConnectionLost,
+            NoticeKind::Silent => NoticeKind::Silent,
             NoticeKind::Gone => NoticeKind::Gone,
         }
     }

@@ -171,7 +171,7 @@ impl Board {
             (NoticeKind::Interruption(_) | NoticeKind::Maintenance(_) | NoticeKind::Gone, text) => {
                 Some((*source, text.as_str()))
             }
-            (NoticeKind::AtRisk | NoticeKind::Cancelled | NoticeKind::ConnectionLost, _) => None,
+            (NoticeKind::AtRisk | NoticeKind::Cancelled | NoticeKind::ConnectionLost | NoticeKind::Silent, _) => None,
         })
     }
 }

@@ -98,6 +98,12 @@ pub trait Adapter: Send + Sync + 'static {
         self.probe(job).await
     }
 
+    /// Tells whether work is on the resource, or on what lies on it: with each preparation and each probe. One that has
+    /// work may be looked at more often, and reported by [`NoticeKind::Silent`]. It must not wait, and may forget.
+    fn attend(&self, resource: &ResourceJob, held: bool) {
+        let _ = (resource, held);
+    }
+
     /// Mends a mangled resource in the smallest step that helps. A check follows, so `Ok` is no proof.
     async fn repair(&self, job: &ResourceJob) -> Result<(), Failure>;
 

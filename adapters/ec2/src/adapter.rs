@@ -115,6 +115,12 @@ impl Adapter for Ec2Adapter {
         self.pool.ssh.prepare(&PrepareJob { resource, ..job.clone() }).await
     }
 
+    fn attend(&self, job: &ResourceJob, held: bool) {
+        if let Ok((_, inner)) = self.inner(job) {
+            self.pool.ssh.attend(&inner, held);
+        }
+    }
+
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {
         let (_, resource) = self.inner(&job.resource)?;
         self.pool.ssh.clean(&CleanJob { resource, ..job.clone() }).await

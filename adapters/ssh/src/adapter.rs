@@ -10,6 +10,7 @@ use crate::key::{self, fingerprint};
 use crate::logins::Logins;
 use crate::notices::{NotHeard, Reporter};
 use crate::probe::{self, Known};
+use crate::pulse;
 use crate::shell::SshShell;
 use crate::watch_host;
 use async_trait::async_trait;
@@ -447,6 +448,12 @@ impl Adapter for SshAdapter {
             access.insert(access::USER.to_string(), authority.user);
         }
         Ok(Prepared { access, ..Prepared::default() })
+    }
+
+    fn attend(&self, job: &ResourceJob, held: bool) {
+        if let Ok(connection) = self.find_connection(job, false) {
+            pulse::attend(&connection, held);
+        }
     }
 
     async fn clean(&self, job: &CleanJob) -> Result<(), Failure> {

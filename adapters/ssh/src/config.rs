@@ -37,9 +37,15 @@ pub struct Config {
     pub connect_timeout_ms: u64,
     /// How long a probe, or the first question of a check, may take before it is a miss, in milliseconds. After a third
     /// of it without an answer over the kept connection a new connection is tried beside it, and the first answer of
-    /// either counts.
+    /// either counts. A host whose answers are known has limits of its own: half of this if it always answers at once,
+    /// at most three times this if its answers are often late.
     #[serde(default = "default_answer_timeout_ms")]
     pub answer_timeout_ms: u64,
+    /// From one ping to the next on a host with leases, in milliseconds; 0: such a host is asked no more often than others,
+    /// and each question waits for `answer_timeout_ms`.
+    /// A host that answers in a millisecond and misses one is in doubt after a sixth of `answer_timeout_ms`.
+    #[serde(default = "default_pulse_interval_ms")]
+    pub pulse_interval_ms: u64,
     /// After this long without a word from the host we ask whether it is there, in milliseconds. Probes notice a dead
     /// host long before; this ends connections that nobody probes.
     #[serde(default = "default_keepalive_interval_ms")]
@@ -136,6 +142,10 @@ fn default_answer_timeout_ms() -> u64 {
     3000
 }
 
+fn default_pulse_interval_ms() -> u64 {
+    500
+}
+
 fn default_keepalive_interval_ms() -> u64 {
     15_000
 }
@@ -187,6 +197,7 @@ impl Default for Config {
             work_dir: default_work_dir(),
             connect_timeout_ms: default_connect_timeout_ms(),
             answer_timeout_ms: default_answer_timeout_ms(),
+            pulse_interval_ms: default_pulse_interval_ms(),
             keepalive_interval_ms: default_keepalive_interval_ms(),
             keepalive_max: default_keepalive_max(),
             min_free_disk_mb: default_min_free_disk_mb(),
@@ -225,6 +236,7 @@ impl Config {
         Limits {
             connect: Duration::from_millis(self.connect_timeout_ms),
             answer: Duration::from_millis(self.answer_timeout_ms),
+            pulse: (self.pulse_interval_ms > 0).then(|| Duration::from_millis(self.pulse_interval_ms)),
             keepalive_interval: Duration::from_millis(self.keepalive_interval_ms),
             keepalive_max: self.keepalive_max,
             sessions: self.max_sessions,

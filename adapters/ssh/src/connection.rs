@@ -6,7 +6,8 @@
 //! would look dead because somebody paused `less`. Hence: over the kept connection goes only what we always read at
 //! full speed; output for a caller's own reader comes over a connection of its own, where waiting is just what we want.
 
-use crate::endpoint::Endpoint;
+use crate::answers::{Answers, Silence, Surroundings};
+use crate::endpoint::{Attempts, Endpoint};
 use crate::error::{Kind, SshError};
 use crate::notices::Reporter;
 use russh::client::{self, DisconnectReason, Msg};
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use wharfinger_adapter::proof::Boot;
@@ -47,12 +49,27 @@ pub(crate) struct Connection {
     questions: AtomicU64,
     /// By any connection, or by a ping.
     pub(crate) shown: Shown,
+    /// What the answers of the host took.
+    pub(crate) answers: Answers,
+    /// What is common to the hosts of the pool.
+    pub(crate) surroundings: Arc<Surroundings>,
+    /// Runs while the host has leases.
+    pulse: Mutex<Option<Running>>,
     /// For commands; for probes; for kills. Apart, so that eight long commands do not make the host look dead.
     pub(crate) sessions: Semaphore,
     pub(crate) probes: Semaphore,
     pub(crate) kills: Semaphore,
     /// For commands with a connection of their own.
     pub(crate) streams: Semaphore,
+}
+
+/// A task that ends with this value.
+pub(crate) struct Running(pub(crate) AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The kept connection, and the attempt at a new one.
@@ -251,6 +268,7 @@ impl Connection {
 
     pub(crate) fn new(endpoint: Endpoint, reporter: Option<Arc<Reporter>>, on_kept: OnKept) -> Self {
         let sessions = endpoint.limits.sessions;
+        let surroundings = reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(&reporter.surroundings));
         let mut spread = DefaultHasher::new();
         endpoint.name.hash(&mut spread);
         Self {
@@ -259,6 +277,9 @@ impl Connection {
             kept: Mutex::default(),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
             shown: Shown::default(),
+            answers: Answers::default(),
+            surroundings,
+            pulse: Mutex::default(),
             questions: AtomicU64::new(spread.finish() % THOROUGH_EVERY),
             sessions: Semaphore::new(sessions),
             probes: Semaphore::new(1),
@@ -270,6 +291,33 @@ impl Connection {
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pulse of the host, while it has leases. Locked for moments only.
+    pub(crate) fn pulse(&self) -> MutexGuard<'_, Option<Running>> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the pulse of the host has found it alive just now.
+    pub(crate) fn has_pulse(&self) -> bool {
+        let Some(interval) = self.endpoint.limits.pulse else { return false };
+        let runs = self.pulse().is_some();
+        runs && Instant::now().checked_sub(interval * 2).is_some_and(|since| self.shown.since(since))
+    }
+
+    /// The limits of a question asked now.
+    pub(crate) fn silence(&self) -> Silence {
+        let answer = self.endpoint.limits.answer;
+        match self.endpoint.limits.pulse {
+            Some(_) => self.answers.silence(answer, &self.surroundings),
+            None => Silence::fixed(answer),
+        }
+    }
+
+    /// The host has answered a ping that was sent then.
+    pub(crate) fn answered(&self, begun: Instant) {
+        self.answers.note(begun.elapsed(), &self.surroundings);
+        self.shown.now();
     }
 
     /// Whether it is time that a probe runs a command; spread by the host's name, so that a farm's turns do not coincide.
@@ -294,14 +342,14 @@ impl Connection {
             if let Some(live) = kept.live.as_ref().filter(|live| live.is_open()) {
                 return Ok(Arc::clone(live));
             }
-            self.dialling(&mut kept)
+            self.dialling(&mut kept, Attempts::of(&self.endpoint))
         };
         self.outcome(result).await
     }
 
     /// A new connection beside a kept one that owes an answer. It takes the other's place if that still owes it then.
     pub(crate) async fn fresh(self: &Arc<Self>) -> Result<Arc<Live>, SshError> {
-        let result = self.dialling(&mut self.lock());
+        let result = self.dialling(&mut self.lock(), Attempts::eager(&self.endpoint));
         self.outcome(result).await
     }
 
@@ -316,7 +364,7 @@ impl Connection {
     }
 
     /// The attempt under way, or a new one.
-    fn dialling(self: &Arc<Self>, kept: &mut Kept) -> watch::Receiver<Option<Dialled>> {
+    fn dialling(self: &Arc<Self>, kept: &mut Kept, attempts: Attempts) -> watch::Receiver<Option<Dialled>> {
         if let Some(dial) = &kept.dial
             // An error: its task ended without a word.
             && dial.result.has_changed().is_ok()
@@ -330,7 +378,7 @@ impl Connection {
         kept.dial = Some(Dial { number, shown: shown.clone(), result: result.clone() });
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            let dialled = this.dial_for_keeps(&shown).await.map(Arc::new);
+            let dialled = this.dial_for_keeps(&shown, attempts).await.map(Arc::new);
             this.dialled(number, &dialled);
             let _ = tell.send(Some(dialled));
         });
@@ -382,6 +430,7 @@ impl Connection {
 
     /// Closes the kept connection, without a notice.
     pub(crate) async fn close(&self) {
+        *self.pulse() = None;
         let live = {
             let mut kept = self.lock();
             kept.dial = None;

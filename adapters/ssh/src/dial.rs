@@ -1,7 +1,7 @@
 //! Making a connection: TCP or a proxy command, the host key, the login.
 
 use crate::connection::{Client, ClientError, Connection, Live, Shown, State};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Attempts, Endpoint};
 use crate::error::{Kind, SshError};
 use crate::key::fingerprint;
 use crate::proxy::ProxyStream;
@@ -20,9 +20,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// Attempts under way at once for one kept connection.
-const ATTEMPTS_MAX: usize = 3;
-
 /// Maximum time of a login on a host that has shown its key, after the connect time-out. UseDNS with a mute name server takes
 /// half a minute, and sshd's own limit (LoginGraceTime) is two.
 const LOGIN_MAX: Duration = Duration::from_secs(60);
@@ -31,16 +28,14 @@ const LOGIN_MAX: Duration = Duration::from_secs(60);
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 impl Connection {
-    /// As [`Self::dial`], with a second and a third attempt beside the first one while there is no answer.
+    /// As [`Self::dial`], with further attempts beside the first one while there is no answer.
     ///
     /// A login takes about ten flights of packets, each of which may be lost, and TCP doubles its patience at each loss.
     /// Measured over loopback with one packet in five lost both ways (96 logins): half were done after 2.3 s, 58 % after
     /// 3 s, 80 % after 6 s, 88 % after 9 s. Starting anew every 3 s gives 93 % within 9 s, one long attempt 88 %; keeping
     /// what stands and adding to it gives 99 %.
-    pub(crate) async fn dial_for_keeps(&self, shown: &Shown) -> Result<Live, SshError> {
-        let next = self.endpoint.limits.answer;
-        // A proxy is a process here, and perhaps a login elsewhere: one is enough.
-        let most = if self.endpoint.proxy_command.is_some() { 1 } else { ATTEMPTS_MAX };
+    pub(crate) async fn dial_for_keeps(&self, shown: &Shown, attempts: Attempts) -> Result<Live, SshError> {
+        let Attempts { most, next } = attempts;
         let attempts = async {
             let mut under_way = FuturesUnordered::new();
             under_way.push(self.dial_without_limit(2 << 20, 128, shown));

@@ -9,6 +9,7 @@
 
 mod adapter;
 mod address;
+mod answers;
 mod authority;
 mod authority_problems;
 mod canary;
@@ -28,6 +29,7 @@ mod logins;
 mod notices;
 mod probe;
 mod proxy;
+mod pulse;
 mod reach;
 mod remote;
 mod settings;

@@ -1,7 +1,8 @@
 //! What a host says unasked: the end of its kept connection, told at once, and what its owner announces there.
 
+use crate::answers::Surroundings;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use wharfinger_adapter::announce::{Board, News};
 use wharfinger_adapter::clock::wall_ms;
 use wharfinger_adapter::{Notice, NoticeKind, NoticeSink, NoticeTarget};
@@ -20,11 +21,13 @@ pub(crate) struct Reporter {
     sink: OnceLock<NoticeSink>,
     /// What each host has announced so far. Here, so that a new connection says nothing twice.
     boards: Mutex<BTreeMap<String, Board>>,
+    /// What the hosts of the pool have in common.
+    pub(crate) surroundings: Arc<Surroundings>,
 }
 
 impl Reporter {
     pub(crate) fn new(pool: String) -> Self {
-        Self { pool, sink: OnceLock::new(), boards: Mutex::default() }
+        Self { pool, sink: OnceLock::new(), boards: Mutex::default(), surroundings: Arc::default() }
     }
 
     pub(crate) fn subscribe(&self, sink: NoticeSink) {
@@ -34,6 +37,11 @@ impl Reporter {
     /// The kept connection to this host broke, and not by our doing.
     pub(crate) async fn connection_lost(&self, host: &str, detail: String) {
         self.tell(host, NoticeKind::ConnectionLost, "ssh connection", detail).await;
+    }
+
+    /// This host has leases and shows no sign of life.
+    pub(crate) async fn silent(&self, host: &str, detail: String) {
+        self.tell(host, NoticeKind::Silent, "ssh pulse", detail).await;
     }
 
     /// A source on the host says this now, at this second of the host's clock.

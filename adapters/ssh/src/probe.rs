@@ -8,8 +8,8 @@
 //! connection outlives every change of authorized_keys, /run/nologin and accounts.
 //!
 //! A packet that is lost makes TCP wait 0.2 s, then 0.4, 0.8 and so on: a connection that has bad luck is silent for seconds
-//! on a host that is well. Another connection has luck of its own. So when the kept one has not answered after a third of
-//! the time, a new one is made beside it, and whichever answers first proves life. The attempt at the new one goes on
+//! on a host that is well. Another connection has luck of its own. So when the kept one's answer is late by what is known of
+//! this host (`answers.rs`), a new one is made beside it, and whichever answers first proves life. The attempt at the new one goes on
 //! when the time is over (`connection.rs`), so that the next question finds it further on its way.
 //!
 //! A host that answers a ping or shows its pinned key within the time is alive: a command or a login that takes longer is
@@ -47,7 +47,15 @@ pub(crate) fn proof_limit(connection: &Connection) -> Duration {
 
 /// Does it answer, and is it still the same boot?
 pub(crate) async fn probe(connection: &Arc<Connection>, known: &Known<'_>) -> Result<Verdict, Failure> {
-    match ask(connection, connection.thorough_is_due()).await {
+    let thorough = connection.thorough_is_due();
+    // It has answered over this connection within the last second: the same question again would say the same.
+    if !thorough
+        && connection.has_pulse()
+        && let Some(boot) = connection.open_kept().and_then(|live| live.boot().cloned())
+    {
+        return Ok(compare(connection, &boot, known));
+    }
+    match ask(connection, thorough).await {
         Ok(boot) => Ok(compare(connection, &boot, known)),
         Err(error) => verdict(connection, error, known),
     }
@@ -160,19 +168,27 @@ async fn until_silent(connection: &Arc<Connection>) -> SshError {
 
 /// Which boot answers? Over the kept connection, and over a new one if that has nothing to say for a third of the time.
 async fn ask(connection: &Arc<Connection>, thorough: bool) -> Result<Boot, SshError> {
-    let limit = connection.endpoint.limits.answer;
     // Not on the clock: a question that waits for another one's answer has not been asked yet.
     let _turn = connection.probes.acquire().await;
-    let begun = Instant::now();
+    let (silence, begun) = (connection.silence().missed, Instant::now());
     let mut said = None;
-    if let Some(answer) = patiently(limit, first_answer(connection, thorough, &mut said)).await {
-        return answer;
-    }
-    if connection.is_alive_since(begun) {
-        return Err(connection.slow(limit));
+    {
+        let answer = first_answer(connection, thorough, &mut said);
+        tokio::pin!(answer);
+        if let Some(answer) = patiently(silence, &mut answer).await {
+            return answer;
+        }
+        if connection.is_alive_since(begun) {
+            // It is there. A login or a command has the time of the configuration.
+            let limit = connection.endpoint.limits.answer;
+            return match patiently(limit.saturating_sub(silence), &mut answer).await {
+                Some(answer) => answer,
+                None => Err(connection.slow(limit.max(silence))),
+            };
+        }
     }
     Err(said.unwrap_or_else(|| {
-        let text = format!("{} does not answer within {} ms", connection.endpoint.place(), limit.as_millis());
+        let text = format!("{} does not answer within {} ms", connection.endpoint.place(), silence.as_millis());
         SshError::new(Kind::Timeout, text)
     }))
 }
@@ -188,7 +204,7 @@ async fn first_answer(
     tokio::pin!(kept);
     // One that still owes the last answer is not waited for alone again.
     if !live.owes() {
-        match patiently(connection.endpoint.limits.answer / 3, &mut kept).await {
+        match patiently(connection.silence().late, &mut kept).await {
             // It broke before we came, and nobody had noticed yet. What a new one says is worth more.
             Some(Err(error)) if error.unreachable_reason().is_some() => {
                 live.set_owes(true);
@@ -232,11 +248,12 @@ async fn ask_new(connection: &Arc<Connection>, beside: bool) -> Result<Boot, Ssh
 
 /// Asks over this connection: a command, or a ping where the boot behind it is known.
 async fn question(connection: &Arc<Connection>, live: &Arc<Live>, thorough: bool) -> Result<Boot, SshError> {
+    let begun = Instant::now();
     if !live.ping().await {
         let text = format!("the connection to {} was lost: {}", connection.endpoint.place(), live.reason());
         return Err(SshError::new(Kind::Lost, text));
     }
-    connection.shown.now();
+    connection.answered(begun);
     if !thorough && let Some(boot) = live.boot() {
         live.set_owes(false);
         return Ok(boot.clone());

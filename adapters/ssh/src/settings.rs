@@ -121,6 +121,10 @@ impl Config {
                 bad(key, format!("`{key}` is {value}"), format!("use {least} to 3600000"));
             }
         }
+        if !matches!(self.pulse_interval_ms, 0 | 100..=3_600_000) {
+            let message = format!("`pulse_interval_ms` is {}", self.pulse_interval_ms);
+            bad("pulse_interval_ms", message, "use 100 to 3600000, or 0 for none".into());
+        }
         for (key, path) in [("notice_file", &self.notice_file), ("shutdown_file", &self.shutdown_file)] {
             if !path.is_empty() && !path.starts_with('/') {
                 bad(key, format!("`{key}` is {path:?}"), format!("{absolute}, or \"\" for none"));

@@ -18,6 +18,10 @@ impl Core {
         let now = self.now();
         match notice.kind {
             NoticeKind::ConnectionLost => self.then(Consequence::doubt(id, link(Reason::ConnectionLost, now))),
+            NoticeKind::Silent => {
+                let cause = alloc::vec![link(Reason::ProbeMissed, now)];
+                self.then(Consequence::Doubt { resource: id, cause, missed: true });
+            }
             NoticeKind::Gone => {
                 self.then(Consequence::lose(id, alloc::vec![link(Reason::ResourceGone, now)]));
             }

@@ -101,6 +101,14 @@ impl Core {
         found
     }
 
+    /// Whether a lease of a client is live on it, or on what lies on it.
+    pub(crate) fn has_work(&self, id: ResourceId) -> bool {
+        let works = |lease: &LeaseId| {
+            self.lease(*lease).is_some_and(|row| row.spec.child.is_none_or(|child| self.has_work(child)))
+        };
+        self.live_on(id).iter().any(works)
+    }
+
     /// Starts the check of a suspect resource; that of a working copy waits until its slot has been cleaned.
     pub(crate) fn start_check(&mut self, id: ResourceId) {
         let Some(row) = self.resource(id).cloned() else { return };

@@ -20,6 +20,8 @@ pub struct Effect {
     pub timeout: Millis,
     /// With [`Work::Probe`]: asked by a new login, as holders make it.
     pub by_new_login: bool,
+    /// With [`Work::Probe`]: holders work on it, or on what lies on it.
+    pub held: bool,
 }
 
 /// Kinds of calls.

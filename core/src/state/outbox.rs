@@ -191,7 +191,8 @@ impl Core {
                 let resource = self.resource(id)?.clone();
                 let timeout = self.pools.get(&resource.pool)?.config.timeouts.check;
                 let by_new_login = self.resources.get(&id)?.liveness.login == Login::UnderWay;
-                Some(Effect { by_new_login, ..self.effect(Work::Probe, op, resource, timeout)? })
+                let held = self.has_work(id);
+                Some(Effect { by_new_login, held, ..self.effect(Work::Probe, op, resource, timeout)? })
             }
             Call::Resource(id, op) => {
                 let resource = self.resource(id)?.clone();
@@ -230,6 +231,6 @@ impl Core {
             Some(parent) => Some(self.resource(parent.host?)?.clone()),
             None => None,
         };
-        Some(Effect { work, op, resource, host, timeout, by_new_login: false })
+        Some(Effect { work, op, resource, host, timeout, by_new_login: false, held: false })
     }
 }

@@ -1,9 +1,10 @@
 //! What the world says unasked: ends that are announced, called off, told late, twice or for strangers.
 
-use crate::world::{Kind, World, copies, inventory, lease_on_copy, made_at_will, want};
+use crate::world::{Kind, World, copies, inventory, lease_on_copy, made_at_will, silent, want};
 use std::sync::Arc;
 use wharfinger_core::{
     Input, LeaseRequest, Millis, Notice, NoticeKind, NoticeTarget, Outcome, PoolConfig, Reason, ResourceId, Timestamp,
+    Verdict,
 };
 
 #[test]
@@ -243,4 +244,31 @@ fn nothing_is_begun_for_who_wants_no_other_or_has_one_waiting() {
     let before = w.resources_of("hosts").len();
     w.notice(w.on(lease), NoticeKind::Interruption(w.now.after(Millis::secs(120))));
     assert_eq!(w.resources_of("hosts").len(), before, "one stands by");
+}
+
+/// An adapter that watches a host under a lease has no answer for longer than its answers ever take. That is one miss: told at
+/// once, checked at once, and no evidence alone.
+#[test]
+fn silence_that_is_reported_is_one_miss() {
+    let mut w = World::new(vec![inventory("hosts", &["a"])]);
+    let lease = w.lease("hosts");
+    w.all_works();
+    let host = w.on(lease);
+    w.notice(host, NoticeKind::Silent);
+    assert_eq!((w.stands(host), w.state(lease)), ("SUSPECT", "ACTIVE"));
+    assert!(w.row(lease).doubt.is_some(), "the holder is told");
+    // Said again: no second check, and no second miss.
+    w.notice(host, NoticeKind::Silent);
+    assert_eq!(w.waits_for(Kind::Check), 1);
+    w.verdict(silent());
+    w.pass(Millis(500));
+    assert_eq!(w.stands(host), "SUSPECT", "two misses are no evidence");
+    w.verdict(Verdict::Healthy);
+    assert_eq!((w.stands(host), w.state(lease)), ("READY", "ACTIVE"));
+    w.notice(host, NoticeKind::Silent);
+    w.pass(Millis(1700));
+    w.verdict(silent());
+    w.pass(Millis(1700));
+    w.verdict(silent());
+    assert_eq!(w.state(lease), "BROKEN");
 }
