@@ -43,6 +43,8 @@ impl Job {
         let mut runner = Command::new("python3")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/ci/gitlab_runner.py"))
             .env("WHARFINGER_SERVER", &server.address)
+            // A double that is killed leaves its folder.
+            .env("TMPDIR", server.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -12,6 +12,7 @@ SIGUSR1 cancels the job: SIGTERM to the group of the stage, SIGKILL after 10 s, 
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,4 @@ call("cleanup")
 os.remove(response)
 written = open(code_file).read().strip() if os.path.exists(code_file) else None
 say(status=status(code), exit_code=written)
-for name in os.listdir(folder):
-    os.remove(os.path.join(folder, name))
-os.rmdir(folder)
+shutil.rmtree(folder)

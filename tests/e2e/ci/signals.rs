@@ -23,6 +23,7 @@ fn a_signal_at_any_instant_leaves_a_whole_result() {
     for round in 0..rounds() {
         let name = ["TERM", "INT", "HUP"][round as usize % 3];
         let args = line(&path, &["--pool", "copies", "--ttl", "20s", "--", "sh", "-c", "sleep 0.4; exit 3"]);
+        let _ = std::fs::remove_file(&path);
         let begun = Instant::now();
         let child = server.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         // From the first instructions of the program to its last: the instants are spread over what a run takes.
