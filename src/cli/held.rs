@@ -8,6 +8,7 @@ use super::run::env;
 use super::run::login::Login;
 use super::run::place::{Place, Printer, ProxyCommand, Work};
 use super::run::signals::{Signal, Signals};
+use super::run::trace;
 use super::text;
 use crate::client::{Client, ClientError, Lost, Watched};
 use crate::pb;
@@ -109,6 +110,7 @@ impl Held {
         }
         let _renewal = login.map(|login| login.keep(&self.client, |_| ()));
         let mut env = env::variables(&self.lease, &context.server);
+        env.extend(trace::variables(&self.lease.id));
         env.extend(job.env);
         let printer = Printer::start();
         let ended = {

@@ -12,7 +12,7 @@ pub(crate) fn caller() -> Option<TraceParent> {
 }
 
 /// The variables of a command that works under this lease: its spans are children of the time in which the lease is held.
-pub(super) fn variables(lease: &str) -> Vec<(String, String)> {
+pub(crate) fn variables(lease: &str) -> Vec<(String, String)> {
     of(lease, caller(), std::env::var(STATE).ok())
 }
 
