@@ -26,7 +26,7 @@ describe() {
   server) echo "stores, engine, services, client, command line; documentation tests" ;;
   sim) echo "the simulator with its oracle" ;;
   e2e) echo "the program, end to end" ;;
-  clients) echo "the Python package, its pytest plugin and Buildbot, against the program" ;;
+  clients) echo "the Python package, its pytest plugin, Buildbot and Ansible, against the program" ;;
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }

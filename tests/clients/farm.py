@@ -118,7 +118,8 @@ class Host:
         (self.folder / "conf").write_text(
             f"ListenAddress {address}\nPort {self.port}\nHostKey {key}\nPidFile none\nStrictModes no\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nPermitRootLogin yes\nPasswordAuthentication no\n"
-            "MaxStartups 100\nMaxSessions 100\nLogLevel ERROR\n"
+            # The user's own start-up files are no part of a test: bash reads them at each login.
+            f"MaxStartups 100\nMaxSessions 100\nLogLevel ERROR\nSetEnv HOME={self.folder}\n"
         )
         self._sshd: Optional[Process] = None
         self._frozen: list[int] = []

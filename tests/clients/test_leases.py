@@ -187,7 +187,8 @@ def test_a_cancel_from_outside_is_not_eaten_and_releases_as_abandoned(broker: Br
             # A time limit around the lease is one, too.
             limited = client.lease("here")
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5), limited:
+                async with asyncio.timeout(None) as limit, limited:
+                    limit.reschedule(asyncio.get_running_loop().time() + 0.1)
                     await asyncio.sleep(1000)
             assert limited.released is not None and limited.released.outcome == wharfinger.OUTCOME_ABANDONED
 
