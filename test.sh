@@ -253,7 +253,7 @@ pytests() {
 }
 run_pytest() {
   TMPDIR=$work/tmp WHARFINGER_PROGRAM=$target/debug/wharfinger WHARFINGER_VENVS=$CLIENTS "$CLIENTS/main/bin/python" -m pytest \
-    -c clients/python/pyproject.toml --rootdir . -q "$@"
+    -c clients/python/pyproject.toml --rootdir . --basetemp "$work/pytest-tmp" -q "$@"
 }
 
 # What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.

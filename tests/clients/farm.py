@@ -273,4 +273,9 @@ def farm(*, hosts: int = 0, slots: int = 4, more: str = "") -> Iterator[tuple[Br
             broker.kill()
         for host in made:
             host.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+        # A process that ends now may still write.
+        for _ in range(50):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.1)
