@@ -27,7 +27,7 @@ describe() {
   sim) echo "the simulator with its oracle" ;;
   e2e) echo "the program, end to end" ;;
   ci) echo "CI products: seven cases in each, the action, the plugin" ;;
-  clients) echo "the Python package, its pytest plugin and Buildbot, against the program" ;;
+  clients) echo "the Python package, its pytest plugin, Buildbot and Ansible, against the program" ;;
   fuzz) echo "parsers that strangers feed, with inputs of a fuzzer (--long; needs a nightly compiler)" ;;
   esac
 }
@@ -279,7 +279,7 @@ pytests() {
 }
 run_pytest() {
   TMPDIR=$work/tmp WHARFINGER_PROGRAM=$target/debug/wharfinger WHARFINGER_VENVS=$CLIENTS "$CLIENTS/main/bin/python" -m pytest \
-    -c clients/python/pyproject.toml --rootdir . -q "$@"
+    -c clients/python/pyproject.toml --rootdir . --basetemp "$work/pytest-tmp" -q "$@"
 }
 
 # What a part needs beside Rust. openssh-server: the hosts. nftables and iproute2: lost packets, a link that is down.

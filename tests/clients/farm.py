@@ -118,7 +118,8 @@ class Host:
         (self.folder / "conf").write_text(
             f"ListenAddress {address}\nPort {self.port}\nHostKey {key}\nPidFile none\nStrictModes no\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nPermitRootLogin yes\nPasswordAuthentication no\n"
-            "MaxStartups 100\nMaxSessions 100\nLogLevel ERROR\n"
+            # The user's own start-up files are no part of a test: bash reads them at each login.
+            f"MaxStartups 100\nMaxSessions 100\nLogLevel ERROR\nSetEnv HOME={self.folder}\n"
         )
         self._sshd: Optional[Process] = None
         self._frozen: list[int] = []
@@ -172,7 +173,7 @@ def listens(address: str, port: int) -> bool:
 class Broker:
     """A running `wharfinger serve`, with pool `here` of this machine and, with hosts, pool `hosts`."""
 
-    def __init__(self, folder: Path, *, slots: int = 4, hosts: list[Host] = [], client: Optional[Path] = None, more: str = "") -> None:
+    def __init__(self, folder: Path, *, slots: int = 4, hosts: list[Host] = [], client: Optional[Path] = None, more: str = "", pools: str = "") -> None:
         self.folder = folder
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
@@ -185,6 +186,7 @@ class Broker:
             text += f'[[pool]]\nname = "hosts"\nadapter = "ssh"\nslots = {slots}\n{doubt}'
             text += f'[pool.ssh]\nuser = "root"\nkey = "{client}"\nholder_key = "{client}"\nwork_dir = "{folder}/work"\n'
             text += "".join(host.toml() for host in hosts)
+        text += pools
         self.config = folder / "w.toml"
         self.config.write_text(text)
         self._process: Optional[Process] = None
@@ -248,7 +250,7 @@ class Broker:
 
 
 @contextlib.contextmanager
-def farm(*, hosts: int = 0, slots: int = 4, more: str = "") -> Iterator[tuple[Broker, list[Host]]]:
+def farm(*, hosts: int = 0, slots: int = 4, more: str = "", pools: str = "") -> Iterator[tuple[Broker, list[Host]]]:
     """A broker with so many hosts."""
     folder = Path(tempfile.mkdtemp(prefix="wharfinger-clients."))
     made: list[Host] = []
@@ -259,7 +261,7 @@ def farm(*, hosts: int = 0, slots: int = 4, more: str = "") -> Iterator[tuple[Br
         lane = random.SystemRandom().randrange(1, 250)
         for n in range(hosts):
             made.append(Host(folder, "ab"[n], f"127.90.{lane}.{n + 1}", client))
-        broker = Broker(folder, slots=slots, hosts=made, client=client, more=more)
+        broker = Broker(folder, slots=slots, hosts=made, client=client, more=more, pools=pools)
         if hosts:
             broker.ready("hosts", hosts)
         yield broker, made
@@ -272,4 +274,9 @@ def farm(*, hosts: int = 0, slots: int = 4, more: str = "") -> Iterator[tuple[Br
             broker.kill()
         for host in made:
             host.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+        # A process that ends now may still write.
+        for _ in range(50):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.1)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -187,7 +188,8 @@ def test_a_cancel_from_outside_is_not_eaten_and_releases_as_abandoned(broker: Br
             # A time limit around the lease is one, too.
             limited = client.lease("here")
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5), limited:
+                async with asyncio.timeout(None) as limit, limited:
+                    limit.reschedule(asyncio.get_running_loop().time() + 0.1)
                     await asyncio.sleep(1000)
             assert limited.released is not None and limited.released.outcome == wharfinger.OUTCOME_ABANDONED
 
@@ -381,7 +383,7 @@ def test_signals_and_interrupts_abandon(broker: Broker, tmp_path: Path) -> None:
         "asyncio.run(main())\n"
     )
     holder = subprocess.Popen(
-        [os.sys.executable, str(script), broker.address], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True  # type: ignore[attr-defined]
+        [sys.executable, str(script), broker.address], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert holder.stdout is not None
     with holder.stdout:
@@ -390,3 +392,47 @@ def test_signals_and_interrupts_abandon(broker: Broker, tmp_path: Path) -> None:
     assert holder.wait(PATIENCE) != 0
     found = broker.get(lease)
     assert (found["state"], found["outcome"]) == ("RELEASED", "ABANDONED"), found
+
+
+def test_a_holder_that_is_killed_ends_with_the_ttl(broker: Broker) -> None:
+    script = (
+        "import sys, time, wharfinger.sync\n"
+        "with wharfinger.sync.Client(sys.argv[1]) as client, client.lease('here', ttl=3) as lease:\n"
+        "    print(lease.id, flush=True)\n"
+        "    lease.run('sleep', '1000')\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, broker.address], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    with holder.stdout:
+        lease = holder.stdout.readline().strip()
+    first = broker.get(lease)["expires_at"]
+    until(lambda: broker.get(lease)["expires_at"] != first, "a renewal")
+    holder.kill()
+    holder.wait(PATIENCE)
+    until(lambda: broker.get(lease)["state"] == "EXPIRED", "the end of the TTL")
+
+
+def test_a_copy_that_is_mangled_midway_is_not_the_works_fault(tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    git = ["git", "-C", str(origin), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    origin.mkdir()
+    for argv in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run([*git, *argv], check=True)
+    pools = f'[[pool]]\nname = "copies"\nadapter = "copies"\non = "here"\n[pool.copies]\nrepository = "{origin}"\n'
+    tried: list[str] = []
+
+    async def work(broker: Broker) -> None:
+        async with wharfinger.Client(broker.address) as client:
+            async for attempt in client.attempts("copies", branch="main", work="unit@1"):
+                async with attempt as lease:
+                    tried.append(lease.id)
+                    assert lease.access.commit
+                    await lease.run("git", "status", "--short")
+                    if len(tried) == 1:
+                        await lease.run("sh", "-c", "rm -rf .git; exit 1")
+
+    with farm(pools=pools) as (broker, _):
+        run(work(broker))
+        first, second = (broker.get(lease) for lease in tried)
+    assert first["state"] == "BROKEN" and second["outcome"] == "OK", (first, second)
+    assert first["causes"][0]["reason"] == "RESOURCE_MANGLED", first["causes"]

@@ -26,6 +26,7 @@ from .credentials import is_secret
 from .errors import HostError, NotFound, StateError
 
 if TYPE_CHECKING:
+    from .client import Client
     from .lease import Lease
 
 REFUSED = 113
@@ -125,44 +126,76 @@ async def way(lease: "Lease", *, identity: Optional[str], allow_proxy_command: b
         raise
 
 
-async def _ssh(lease: "Lease", folder: Path, identity: Optional[str], allow_proxy_command: bool) -> Ssh:
-    message = lease.message
+@dataclass
+class Login:
+    """A way to log in to a host. Its files are in a directory that its user alone can read."""
+
+    address: str
+    port: int
+    user: str
+    known_hosts: Path
+    """The host's keys, under the id of the lease."""
+    key: Optional[Path]
+    certificate: Optional[Path]
+    again_in: Optional[float] = None
+    """Seconds until the certificate is to be renewed."""
+
+
+async def login(client: "Client", message: types_pb2.Lease, folder: Path, identity: Optional[str] = None) -> Login:
+    """Writes what ssh needs for the host of an active lease. Again for the same directory, it renews the certificate."""
     ssh = message.access.ssh
     certified = message.access.more.get("login") == "certificate"
     address, port, user, keys = ssh.address, ssh.port, ssh.user, [ssh.host_key]
     key: Optional[Path] = None
+    again_in: Optional[float] = None
     if certified:
         key = folder / "key"
-        if identity is None:
+        if identity is not None:
+            shutil.copyfile(identity, key)
+            key.chmod(0o600)
+            shutil.copyfile(f"{identity}.pub", f"{key}.pub")
+        elif not key.exists():
             made = await asyncio.create_subprocess_exec(
                 "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key), stdin=subprocess.DEVNULL
             )
             if await made.wait() != 0:
                 raise HostError("ssh-keygen made no key")
-            public = (folder / "key.pub").read_text()
-        else:
-            shutil.copyfile(identity, key)
-            key.chmod(0o600)
-            public = Path(f"{identity}.pub").read_text()
-        login = await lease.client.login(message.id, public.strip())
-        (folder / "key-cert.pub").write_text(f"{login.certificate.strip()}\n")
-        address, port, user, keys = login.address, login.port, login.user, list(login.host_keys)
+        answer = await client.login(message.id, (folder / "key.pub").read_text().strip())
+        _write(folder / "key-cert.pub", f"{answer.certificate.strip()}\n")
+        address, port, user, keys = answer.address, answer.port, answer.user, list(answer.host_keys)
+        # Half of its life, by the server's clock alone.
+        again_in = float(max(answer.valid_before.seconds - answer.renew_at.seconds, 5))
     elif identity is not None:
         key = Path(identity)
     elif message.credentials.private_key:
         key = folder / "key"
-        with open(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            # ssh does not take a key without its last line break.
-            file.write(message.credentials.private_key.rstrip("\n") + "\n")
+        # ssh does not take a key without its last line break.
+        _write(key, message.credentials.private_key.rstrip("\n") + "\n")
     elif message.HasField("missing_credentials"):
         raise HostError(f"there is no key to log in to {address} with: {message.missing_credentials.detail}")
     _check(address, port, user, keys)
-    (folder / "known_hosts").write_text("".join(f"{message.id} {line}\n" for line in keys))
+    _write(folder / "known_hosts", "".join(f"{message.id} {line}\n" for line in keys))
+    certificate = folder / "key-cert.pub" if certified else None
+    return Login(address, port, user, folder / "known_hosts", key, certificate, again_in)
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file that its user alone can read, aside and by rename."""
+    aside = path.with_name(f"{path.name}.new")
+    aside.unlink(missing_ok=True)
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    aside.rename(path)
+
+
+async def _ssh(lease: "Lease", folder: Path, identity: Optional[str], allow_proxy_command: bool) -> Ssh:
+    message = lease.message
+    files = await login(lease.client, message, folder, identity)
     settings = {
-        "Port": str(port),
-        "User": user,
-        "HostName": address,
-        "UserKnownHostsFile": f'"{folder}/known_hosts"',
+        "Port": str(files.port),
+        "User": files.user,
+        "HostName": files.address,
+        "UserKnownHostsFile": f'"{files.known_hosts}"',
         "GlobalKnownHostsFile": "/dev/null",
         "HostKeyAlias": message.id,
         "StrictHostKeyChecking": "yes",
@@ -178,21 +211,22 @@ async def _ssh(lease: "Lease", folder: Path, identity: Optional[str], allow_prox
         "PermitLocalCommand": "yes",
         "LocalCommand": f": >{shlex.quote(str(folder / 'stood'))}",
     }
-    if key is not None:
-        settings.update(IdentityFile=f'"{key}"', IdentitiesOnly="yes")
-    if certified:
-        settings["CertificateFile"] = f'"{folder}/key-cert.pub"'
+    if files.key is not None:
+        settings.update(IdentityFile=f'"{files.key}"', IdentitiesOnly="yes")
+    if files.certificate is not None:
+        settings["CertificateFile"] = f'"{files.certificate}"'
+    ssh = message.access.ssh
     if ssh.proxy_command:
         if not (allow_proxy_command or _proven(lease.client.settings.server)):
             raise HostError(
-                f"the server says to reach {address} by a command ({ssh.proxy_command!r}), and nothing proves who that server is: "
+                f"the server says to reach {files.address} by a command ({ssh.proxy_command!r}), and nothing proves who that server is: "
                 "allow_proxy_command=True if the network up to the server is trusted"
             )
         settings["ProxyCommand"] = ssh.proxy_command
     command = ["ssh", "-F", "none", "-T"]
     for name, value in settings.items():
         command += ["-o", f"{name}={value}"]
-    return Ssh([*command, message.id], folder, guarded=not certified)
+    return Ssh([*command, message.id], folder, guarded=files.certificate is None)
 
 
 def _check(address: str, port: int, user: str, keys: Sequence[str]) -> None:
