@@ -343,7 +343,7 @@ impl Runner {
     }
 
     fn skip(&mut self, first_at: i64, last_at: i64) {
-        let skipped = self.notes.skipped.get_or_insert_with(|| Skipped { messages: 0, first_at, last_at });
+        let skipped = self.notes.skipped.get_or_insert(Skipped { messages: 0, first_at, last_at });
         skipped.messages += 1;
         skipped.last_at = last_at;
     }

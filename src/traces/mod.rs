@@ -18,7 +18,8 @@ mod settings;
 #[cfg(feature = "server")]
 mod story;
 
-#[cfg(all(test, feature = "server"))]
+#[cfg(feature = "server")]
+#[cfg(test)]
 mod tests;
 
 #[cfg(feature = "server")]

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn entry(revision: u64, at: i64, kind: &str) -> StoredEvent {
-    let lease = kind.starts_with("lease.").then(|| LeaseId::parse_or_zero());
+    let lease = kind.starts_with("lease.").then(LeaseId::parse_or_zero);
     let resource = (kind.starts_with("resource.")
         || matches!(kind, "lease.preparing" | "lease.active" | "lease.broken"))
     .then(ResourceId::parse_or_zero);
@@ -145,7 +145,7 @@ impl TraceService for Collector {
 }
 
 impl Collector {
-    async fn serve(&self, listener: TcpListener) {
+    fn serve(&self, listener: TcpListener) {
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let service = TraceServiceServer::new(self.clone());
         tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
@@ -270,7 +270,7 @@ async fn a_collector_that_is_down_gets_the_spans_when_it_is_there() {
     let collector = Collector::default();
     *collector.answers.lock().unwrap() = vec![Status::unavailable("later"), Status::resource_exhausted("later")];
     let port = address.rsplit(':').next().unwrap();
-    collector.serve(TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap()).await;
+    collector.serve(TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap());
     trail.export_to(&mut traces, &address, Unparented::None).await;
     let spans = collector.wait(3).await;
     let parent = TraceParent::parse(PARENT).unwrap();
@@ -289,7 +289,7 @@ async fn refused_spans_are_given_up_and_failed_leases_have_traces_of_their_own()
     let address = format!("http://{}", listener.local_addr().unwrap());
     let collector = Collector::default();
     *collector.answers.lock().unwrap() = vec![Status::invalid_argument("no"); 3];
-    collector.serve(listener).await;
+    collector.serve(listener);
     let mut traces = Traces::default();
     trail.export_to(&mut traces, &address, Unparented::Failed).await;
     trail.lease(1, Some(PARENT), EventKind::LeaseReleased).await;
