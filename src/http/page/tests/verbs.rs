@@ -88,7 +88,7 @@ async fn each_verb_is_carried_out_once_and_by_its_method() {
         let fields = [&[("seen", &*seen), ("once", &*once), ("reason", "maintenance")], more].concat();
         let answer = world.post(url, "", &form(&fields)).await;
         assert_eq!(answer.status.as_u16(), 303, "{url}: {}", answer.text);
-        let screen = world.get(&answer.header("location").to_owned()).await;
+        let screen = world.get(answer.header("location")).await;
         assert!(screen.text.contains("Done: "), "{url}: {}", screen.text);
         fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
     };
