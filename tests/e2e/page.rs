@@ -27,7 +27,7 @@ fn farm() -> (Farm, String) {
     let server = Server::prepared("w.db");
     repository(&server.folder.path().join("origin"));
     let work = tempfile::tempdir().unwrap();
-    let settings = Settings { copies: "max = 2", ..Settings::default() };
+    let settings = Settings { copies: "max = 2", hosts: "[pool.doubt]\nover = \"6s\"", ..Settings::default() };
     let pools = crate::farm::pools(&hosts, &settings, work.path(), &[]);
     server.configure(&format!("[page]\nlisten = \"127.0.0.1:{port}\""), &pools);
     let farm = Farm::over(server, hosts, settings, work);
@@ -185,7 +185,7 @@ fn with_a_preview(farm: &Farm, browser: &Browser, page: &str, host: &pb::Resourc
     browser.look(1280, "light");
     browser.go(&format!("{page}/resources/{}", host.id));
     browser.click(&format!("ul.verbs a[href$='/{}/act/drain']", host.id));
-    browser.reads("With a deadline it would break 1 leases of 1 holders; 1 copies go with it");
+    browser.reads("With a deadline it would break 1 lease of 1 holder; 1 copy goes with it");
     let text = browser.text();
     assert!(text.contains(&lease.id) && text.contains("<script>"), "{text}");
     picture(browser, "drain", 1280, "light");

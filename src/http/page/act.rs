@@ -85,6 +85,7 @@ impl Page {
         let status = if filled.refused.is_empty() { StatusCode::OK } else { StatusCode::CONFLICT };
         let form = ActForm {
             act,
+            name,
             preview,
             confirm: if act.is_final() { name } else { "" },
             seen: &digest(preview),

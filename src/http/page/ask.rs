@@ -206,8 +206,10 @@ impl Ask<'_> {
             leases.extend(self.lease(id).await?);
         }
         // The lease that holds a copy on its host breaks with it, and is no one's work.
-        leases.retain(|lease| lease.child_resource_id.is_empty());
-        Ok(Some((leases, ids.len())))
+        let all = leases.len();
+        leases.retain(|lease: &pb::Lease| lease.child_resource_id.is_empty());
+        let count = ids.len() - (all - leases.len());
+        Ok(Some((leases, count)))
     }
 
     /// The oldest requests that wait. Empty where the caller may not list leases.

@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 const STREAMS: usize = 256;
 /// Minimum time between two renderings of one screen.
 const PAUSE: Duration = Duration::from_millis(250);
-/// A screen takes at most this part of the time: it rests so many times as long as it took.
-const REST: u32 = 20;
+/// Rest after a rendering, in times of its length: a screen takes at most a fifth of the time.
+const REST: u32 = 4;
 /// Maximum rest after a rendering.
-const MAX_REST: Duration = Duration::from_secs(10);
+const MAX_REST: Duration = Duration::from_millis(750);
 /// Time between two signs of life.
 const TICK: Duration = Duration::from_secs(5);
 /// Maximum time without a new rendering: a screen has things that no revision changes, as the age of the data.
@@ -41,9 +41,12 @@ const AGAIN: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct Live {
     room: Arc<Semaphore>,
-    shared: Arc<Mutex<BTreeMap<Key, Weak<tokio::sync::Mutex<Option<Rendering>>>>>>,
+    shared: Arc<Mutex<BTreeMap<Key, Weak<Shared>>>>,
     stop: CancellationToken,
 }
+
+/// The latest rendering of a screen, for all tabs of one caller that show it.
+type Shared = tokio::sync::Mutex<Option<Rendering>>;
 
 /// A screen and its viewer.
 type Key = (Seen, Option<Arc<str>>, IpAddr);
@@ -71,7 +74,7 @@ impl Live {
     }
 
     /// The place of a rendering that all tabs of one caller share.
-    fn shared(&self, key: &Key) -> Arc<tokio::sync::Mutex<Option<Rendering>>> {
+    fn shared(&self, key: &Key) -> Arc<Shared> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|_, one| one.strong_count() > 0);
         if let Some(one) = shared.get(key).and_then(Weak::upgrade) {
@@ -160,7 +163,7 @@ impl Page {
     /// The screen as it is now, at least at this revision. One of those that wait for it renders it for all.
     async fn render(
         &self,
-        shared: &tokio::sync::Mutex<Option<Rendering>>,
+        shared: &Shared,
         caller: &InsideCaller,
         (screen, verbs): &Seen,
         since: u64,

@@ -54,6 +54,11 @@ pub(crate) fn others(text: &str) -> Markup {
     }
 }
 
+/// A number of things: `1 lease`, `2 leases`.
+pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// The request of a lease, in words: `pool farm, os=linux`.
 pub(crate) fn selector(selector: Option<&pb::Selector>) -> String {
     let Some(selector) = selector else { return "anything".into() };

@@ -30,11 +30,7 @@ async fn what_breaks_leases_shows_them_first_and_is_refused_when_others_have_com
     let url = format!("/resources/{}/act/recycle", lease.resource_id);
     let page = world.get(&url).await;
     assert_clean(&url, &page.text);
-    assert!(
-        page.text.contains("It would break 1 leases of 1 holders") && page.text.contains(&lease.id),
-        "{}",
-        page.text
-    );
+    assert!(page.text.contains("It would break 1 lease of 1 holder") && page.text.contains(&lease.id), "{}", page.text);
     let (seen, once) = (hidden(&page.text, "seen"), hidden(&page.text, "once"));
     let name = lease.resource_id.clone();
     let full = |reason: &str, confirm: &str| {
@@ -92,7 +88,7 @@ async fn each_verb_is_carried_out_once_and_by_its_method() {
         let fields = [&[("seen", &*seen), ("once", &*once), ("reason", "maintenance")], more].concat();
         let answer = world.post(url, "", &form(&fields)).await;
         assert_eq!(answer.status.as_u16(), 303, "{url}: {}", answer.text);
-        let screen = world.get(&answer.header("location").to_owned()).await;
+        let screen = world.get(answer.header("location")).await;
         assert!(screen.text.contains("Done: "), "{url}: {}", screen.text);
         fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
     };

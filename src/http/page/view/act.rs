@@ -2,7 +2,7 @@
 
 use super::{cell, head};
 use crate::auth::Verb;
-use crate::http::page::part::{self, clipped, lease_state, time, to, visible};
+use crate::http::page::part::{self, clipped, counted, lease_state, time, to, visible};
 use crate::http::page::verb::{Act, Target, word};
 use crate::pb;
 use maud::{Markup, html};
@@ -28,6 +28,8 @@ impl Preview {
 /// The form of a verb.
 pub(crate) struct ActForm<'f> {
     pub(crate) act: &'f Act,
+    /// The machine of the target, or its own name.
+    pub(crate) name: &'f str,
     pub(crate) preview: &'f Preview,
     /// The text that has to be written before something is destroyed. Empty: none.
     pub(crate) confirm: &'f str,
@@ -46,7 +48,7 @@ pub(crate) fn act(form: &ActForm<'_>) -> Markup {
     let (act, preview) = (form.act, form.preview);
     let word = word(act.verb);
     html! {
-        h1 { (title(act.verb)) " " @match &act.target { Target::Pool(name) => { "pool " bdi { (clipped(name)) } }, other => { bdi { (clipped(other.name())) } } } "?" }
+        h1 { (title(act.verb)) " " @match &act.target { Target::Pool(name) => { "pool " bdi { (clipped(name)) } }, _ => { bdi { (clipped(form.name)) } } } "?" }
         p.lead { (act.meaning()) }
         @if !form.refused.is_empty() { p.strip role="alert" { (form.refused) } }
         @if act.breaks() { (broken(act, preview)) }
@@ -87,8 +89,8 @@ fn broken(act: &Act, preview: &Preview) -> Markup {
         section aria-labelledby="breaks" {
             h2 #breaks {
                 @if act.verb == Verb::Drain { "With a deadline it would break " } @else if act.verb == Verb::Release { "It would end " } @else { "It would break " }
-                (preview.count()) " leases of " (holders.len()) " holders"
-                @if !preview.copies.is_empty() { "; " (preview.copies.len()) " copies go with it" }
+                (counted(preview.count(), "lease", "leases")) " of " (counted(holders.len(), "holder", "holders"))
+                @if !preview.copies.is_empty() { "; " (counted(preview.copies.len(), "copy goes", "copies go")) " with it" }
             }
             @if !preview.leases.is_empty() {
                 table {

@@ -116,13 +116,13 @@ fn times(lease: &pb::Lease) -> Markup {
         let (from, to) = (instant(from)?, instant(to)?);
         Some(span(to.as_second() - from.as_second()))
     };
-    let waited = between(lease.created_at.as_ref(), lease.active_at.as_ref().or(lease.ended_at.as_ref()));
-    let held = between(lease.active_at.as_ref(), lease.ended_at.as_ref());
+    let waited = between(lease.created_at.as_ref(), lease.active_at.as_ref());
+    let lived = between(lease.created_at.as_ref(), lease.ended_at.as_ref());
     html! {
         dl.facts {
             (fact("Asked", &time(lease.created_at.as_ref())))
-            (fact("Active", &html! { (time(lease.active_at.as_ref())) @if let Some(waited) = waited { " after " (waited) } }))
-            @if lease.ended_at.is_some() { (fact("Ended", &html! { (time(lease.ended_at.as_ref())) @if let Some(held) = held { " after " (held) } })) }
+            @if lease.active_at.is_some() { (fact("Active", &html! { (time(lease.active_at.as_ref())) @if let Some(waited) = waited { " after " (waited) } })) }
+            @if lease.ended_at.is_some() { (fact("Ended", &html! { (time(lease.ended_at.as_ref())) @if let Some(lived) = lived { ", " (lived) " after it was asked for" } })) }
             @else { (fact("Expires without a renewal", &time(lease.expires_at.as_ref()))) }
             @if lease.ends_at.is_some() { (fact("Announced end", &time(lease.ends_at.as_ref()))) }
             @if lease.expires_at_most.is_some() { (fact("No renewal goes beyond", &time(lease.expires_at_most.as_ref()))) }

@@ -2,7 +2,7 @@
 
 use super::pools::capacity;
 use super::{cell, head};
-use crate::http::page::part::{self, causes, clipped, others, resource_state, time, to, visible};
+use crate::http::page::part::{self, causes, clipped, counted, others, resource_state, time, to, visible};
 use crate::http::page::screen::{LeaseFilter, ResourceFilter, Screen};
 use crate::pb;
 use crate::rpc::Standing;
@@ -235,7 +235,7 @@ fn in_trouble(resource: &pb::Resource, hits: &[Hit]) -> Attention {
         sign: "",
         what: html! {
             (resource_state(resource.state())) " " (part::machine(&resource.item, &resource.id)) " in pool " (part::pool(&resource.pool))
-            @if resource.misses > 0 { ", no answer to " (resource.misses) " checks" }
+            @if resource.misses > 0 { ", no answer to " (counted(usize::try_from(resource.misses).unwrap_or(0), "check", "checks")) }
             ". " (why(resource))
         },
         since: resource.causes.first().and_then(|cause| cause.at),
