@@ -137,5 +137,5 @@ pub use model::pools::{Pools, matches};
 pub use model::resource::{AtRisk, Hold, Parent, Resource, ResourceState, Stage, WorkFailure};
 pub use model::tenant::{Configuration, Rate, Tenant, Tenants};
 pub use model::time::{Millis, Timestamp};
-pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView};
+pub use model::view::{Blocker, BlockerCode, BrakeView, Explanation, ItemView, PoolCounters, PoolView, TenantView};
 pub use query::{Census, PoolCensus, SeenResource, SlotCensus, StateCensus, View};

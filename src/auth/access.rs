@@ -31,7 +31,9 @@ pub(crate) fn access(path: &str) -> Option<Access> {
         "/wharfinger.v1.LeaseService/Explain" => &[Verb::Explain],
         // Of a lease and of a resource.
         "/wharfinger.v1.LeaseService/Timeline" => &[Verb::Timeline, Verb::ResourceTimeline],
-        "/wharfinger.v1.AdminService/ListPools" | "/wharfinger.v1.AdminService/GetPool" => &[Verb::GetPool],
+        "/wharfinger.v1.AdminService/ListPools"
+        | "/wharfinger.v1.AdminService/GetPool"
+        | "/wharfinger.v1.AdminService/ListTenants" => &[Verb::GetPool],
         "/wharfinger.v1.AdminService/Break" => &[Verb::Break],
         "/wharfinger.v1.AdminService/ListResources" | "/wharfinger.v1.AdminService/GetResource" => &[Verb::GetResource],
         "/wharfinger.v1.AdminService/Cordon" => &[Verb::Cordon],

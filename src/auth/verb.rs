@@ -36,7 +36,7 @@ verbs! {
     Watch "watch" "Watches leases.",
     Explain "explain" "Reads why a lease waits, or how it ended.",
     Timeline "timeline" "Reads the story of a lease.",
-    GetPool "pool.get" "Reads and lists pools.",
+    GetPool "pool.get" "Reads and lists pools; lists tenants.",
     Break "lease.break" "Ends a lease against its holder's will.",
     GetResource "resource.get" "Reads and lists resources.",
     ResourceTimeline "resource.timeline" "Reads the story of a resource.",

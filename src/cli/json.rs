@@ -62,6 +62,23 @@ impl Json for pb::WeatherLine {
     }
 }
 
+impl Json for pb::Tenant {
+    fn json(&self) -> Value {
+        let by_pool: BTreeMap<&String, &i32> = self.slots_by_pool.iter().collect();
+        json!({
+            "name": self.name,
+            "named": self.named,
+            "weight": self.weight,
+            "slots": self.slots,
+            "max_slots": self.max_slots,
+            "slots_by_pool": by_pool,
+            "waiting": self.waiting,
+            "max_queue": self.max_queue,
+            "oldest_wait": span(self.oldest_wait.as_ref()),
+        })
+    }
+}
+
 impl Json for pb::Selector {
     fn json(&self) -> Value {
         json!({ "pool": some(&self.pool), "labels": texts(&self.labels) })

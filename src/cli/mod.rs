@@ -43,6 +43,7 @@ mod serve;
 mod servers;
 mod ssh;
 mod ssh_config;
+mod tenants;
 mod text;
 #[cfg(feature = "server")]
 mod token;
@@ -165,6 +166,8 @@ enum Verb {
     Why(why::WhyArgs),
     /// List pools
     Pools,
+    /// List tenants with what each holds, waits for and may have; without the scope of all leases, the caller's own
+    Tenants,
     /// List resources
     Resources(look::ResourcesArgs),
     /// Print one resource
@@ -342,6 +345,7 @@ async fn dispatch(cli: Cli, ui: Ui) -> Result<Exit, Failure> {
         Verb::Explain(args) => look::explain(context, args).await,
         Verb::Why(args) => why::why(context, args).await,
         Verb::Pools => look::pools(context).await,
+        Verb::Tenants => tenants::tenants(context).await,
         Verb::Resources(args) => look::resources(context, args).await,
         Verb::Resource(args) => look::resource(context, args).await,
         Verb::Events(args) => trail::events(context, args).await,

@@ -62,6 +62,7 @@ fn what_is_said_of_failures_is_taken() {
         "wharfinger hold res_1 --for 2h",
         "wharfinger why lse_1 --json",
         "wharfinger spot-stats",
+        "wharfinger tenants --json",
         "wharfinger weather",
     ] {
         assert!(parse(line).is_ok(), "{line}");

@@ -63,6 +63,18 @@ impl pb::admin_service_server::AdminService for AdminApi {
         self.0.since(request.get_ref().min_revision, work).await
     }
 
+    async fn list_tenants(&self, request: Request<pb::ListTenantsRequest>) -> Answer<pb::ListTenantsResponse> {
+        let scope = principal::of(&request, Verb::GetPool)?.sees;
+        let work = async {
+            let (tenants, revision) = self.0.read(&scope, |view, _| (view.tenants(), view.revision())).await?;
+            Ok(pb::ListTenantsResponse {
+                tenants: tenants.iter().map(convert::tell_tenant).collect(),
+                revision: revision.0,
+            })
+        };
+        self.0.since(request.get_ref().min_revision, work).await
+    }
+
     async fn get_pool(&self, request: Request<pb::GetPoolRequest>) -> Answer<pb::GetPoolResponse> {
         let scope = principal::of(&request, Verb::GetPool)?.sees;
         let pb::GetPoolRequest { name, min_revision } = request.into_inner();

@@ -49,7 +49,7 @@ const KEPT: [&str; 6] = ["content-type", "te", "grpc-encoding", "grpc-accept-enc
 const TIMEOUT: &str = "grpc-timeout";
 
 /// Methods that each server answers itself. All others go to the server that leads.
-const READS: [&str; 13] = [
+const READS: [&str; 14] = [
     "Watch",
     "Get",
     "List",
@@ -58,6 +58,7 @@ const READS: [&str; 13] = [
     "GetServer",
     "ListPools",
     "GetPool",
+    "ListTenants",
     "ListResources",
     "GetResource",
     "Events",

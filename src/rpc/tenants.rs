@@ -8,6 +8,7 @@
 mod canary;
 mod forwarded;
 mod golden;
+mod listing;
 mod rules;
 
 use crate::auth::{self, BuiltIn, NewToken, Role, Roles, Rule, RuleScope, StaticToken, Trust, Verbs};

@@ -15,6 +15,7 @@ mod provider;
 mod queue;
 mod rng;
 mod trace;
+mod turns;
 mod world;
 
 use crate::fleet::Break;

@@ -2532,6 +2532,54 @@ pub struct ListPoolsResponse {
     #[prost(string, repeated, tag = "3")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Request of AdminService.ListTenants.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTenantsRequest {
+    /// The answer is not older than this revision: see LeaseService.
+    #[prost(uint64, tag = "1")]
+    pub min_revision: u64,
+}
+/// Answer of AdminService.ListTenants.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTenantsResponse {
+    /// The tenants that are configured, hold slots or wait, by name.
+    #[prost(message, repeated, tag = "1")]
+    pub tenants: ::prost::alloc::vec::Vec<Tenant>,
+    /// Revision of the state that the answer shows.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+/// A tenant with what it holds, waits for and may have.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Tenant {
+    /// Name of the tenant.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Whether it has an entry of its own in the configuration. Otherwise it has the share and the limits of "\*".
+    #[prost(bool, tag = "2")]
+    pub named: bool,
+    /// Its part of what several tenants compete for, beside theirs.
+    #[prost(int64, tag = "3")]
+    pub weight: i64,
+    /// Number of slots that its leases hold, from the grant to the end of the clean-up.
+    #[prost(int32, tag = "4")]
+    pub slots: i32,
+    /// Maximum number of slots. Not set: there is none.
+    #[prost(int64, optional, tag = "5")]
+    pub max_slots: ::core::option::Option<i64>,
+    /// Slots by pool. A slot of a working copy counts in the pool of its host too.
+    #[prost(map = "string, int32", tag = "6")]
+    pub slots_by_pool: ::std::collections::HashMap<::prost::alloc::string::String, i32>,
+    /// Number of its leases in the queue.
+    #[prost(int32, tag = "7")]
+    pub waiting: i32,
+    /// Maximum number of its leases in the queue. Not set: there is none.
+    #[prost(int64, optional, tag = "8")]
+    pub max_queue: ::core::option::Option<i64>,
+    /// Time that the longest of them waits. Not set: none waits.
+    #[prost(message, optional, tag = "9")]
+    pub oldest_wait: ::core::option::Option<::prost_types::Duration>,
+}
 /// Request of AdminService.GetPool.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetPoolRequest {
@@ -3126,6 +3174,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wharfinger.v1.AdminService", "GetPool"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists tenants with what each holds, waits for and may have. A caller without the scope of all leases is told of its own tenant.
+        pub async fn list_tenants(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTenantsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTenantsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wharfinger.v1.AdminService/ListTenants",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wharfinger.v1.AdminService", "ListTenants"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Lists resources, a page at a time.
         pub async fn list_resources(
             &mut self,
@@ -3535,6 +3608,14 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::GetPoolRequest>,
         ) -> std::result::Result<tonic::Response<super::GetPoolResponse>, tonic::Status>;
+        /// Lists tenants with what each holds, waits for and may have. A caller without the scope of all leases is told of its own tenant.
+        async fn list_tenants(
+            &self,
+            request: tonic::Request<super::ListTenantsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTenantsResponse>,
+            tonic::Status,
+        >;
         /// Lists resources, a page at a time.
         async fn list_resources(
             &self,
@@ -3790,6 +3871,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPoolSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wharfinger.v1.AdminService/ListTenants" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListTenantsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListTenantsRequest>
+                    for ListTenantsSvc<T> {
+                        type Response = super::ListTenantsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListTenantsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_tenants(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListTenantsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -136,6 +136,15 @@ impl Scope {
         }
     }
 
+    /// Whether what a tenant holds and waits for is for this reader.
+    pub fn shows_tenant(&self, name: &str) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Own { tenant, .. } | Scope::Tenant(tenant) => **tenant == *name,
+            Scope::Within(within) => within.of_all.is_all() || *within.tenant == *name,
+        }
+    }
+
     /// Whether a pool exists for this reader.
     pub fn shows_pool(&self, pool: &str) -> bool {
         match self {

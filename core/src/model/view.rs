@@ -1,7 +1,7 @@
 //! Views for readers; none of them is stored.
 
 use crate::model::stable::stable_texts;
-use crate::{Cordon, Machine, PoolConfig, ResourceId};
+use crate::{Cordon, Machine, Millis, PoolConfig, ResourceId, Tenant};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -34,6 +34,25 @@ pub struct PoolView {
     pub brakes: Vec<BrakeView>,
     /// Counters since the broker started.
     pub counters: PoolCounters,
+}
+
+/// A tenant as it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TenantView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// It has an entry of its own in the configuration.
+    pub named: bool,
+    /// Its share and its limits.
+    pub limits: Tenant,
+    /// Slots that its leases hold, from the grant to the end of the clean-up.
+    pub slots: u32,
+    /// The same by pool. A slot of a working copy counts in the pool of its host too.
+    pub by_pool: BTreeMap<Arc<str>, u32>,
+    /// Its leases in the queue.
+    pub waiting: u32,
+    /// How long the longest of them waits; `None`: none waits.
+    pub oldest_wait: Option<Millis>,
 }
 
 /// A failure domain, and whether what rests on silence and checks is held there.

@@ -4,6 +4,7 @@ mod census;
 mod explain;
 mod line;
 mod places;
+mod tenants;
 mod view;
 
 pub use census::{Census, PoolCensus, SlotCensus, StateCensus};

@@ -2,7 +2,7 @@
 
 use crate::{
     Core, Explanation, ItemView, Lease, LeaseId, LeaseState, MachineKey, MachineName, Millis, PoolView, Rejection,
-    Resource, ResourceId, ResourceState, Revision, Scope, Selector, Timestamp,
+    Resource, ResourceId, ResourceState, Revision, Scope, Selector, TenantView, Timestamp,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -77,6 +77,11 @@ impl<'c> View<'c> {
         let mut pools = self.core.pools();
         pools.retain(|pool| self.scope.shows_pool(&pool.config.name));
         pools
+    }
+
+    /// The tenants in view, by name: all of them, or the reader's own.
+    pub fn tenants(&self) -> Vec<TenantView> {
+        self.core.tenant_views(self.scope)
     }
 
     /// One pool.

@@ -3,7 +3,9 @@
 use crate::shares::{by, end, farm, of, weight};
 use crate::world::{World, inventory, made_at_will, want, want_by};
 use std::sync::Arc;
-use wharfinger_core::{Input, LeaseId, LeaseRequest, Millis, PoolConfig, RejectionKind, Reply, Selector, Tenant};
+use wharfinger_core::{
+    Input, LeaseId, LeaseRequest, Millis, PoolConfig, RejectionKind, Reply, Scope, Selector, Tenant,
+};
 
 fn most(max_slots: u32) -> Tenant {
     Tenant { max_slots: Some(max_slots), ..Tenant::default() }
@@ -123,7 +125,7 @@ fn more_than_the_quota_at_once_is_refused_for_ever() {
     assert_eq!(w.state(waits[0]), "QUEUED", "a quota that is lowered fails nothing, and grants nothing beyond it");
     let text = w.explain(waits[0]);
     assert!(text.contains("NEVER_WITHIN_QUOTA: it wants 5 slots at once"), "{text}");
-    let explained = w.core.explain(waits[0], w.now, &wharfinger_core::Scope::All).unwrap();
+    let explained = w.core.explain(waits[0], w.now, &Scope::All).unwrap();
     assert!(!explained.satisfiable);
 }
 
@@ -153,6 +155,29 @@ fn a_tenant_has_its_own_end_of_the_queue() {
     let wait = rejection.retry_after.expect("it says when to try again").0;
     assert!((8000..12_000).contains(&wait), "{wait}");
     w.ask(by("mobile", want("hosts")));
+}
+
+#[test]
+fn the_listing_says_what_each_tenant_holds_waits_for_and_may_have() {
+    let mut w = farm(4);
+    w.set_tenants(&[("web", Tenant { max_queue: Some(5), ..most(2) }), ("data", weight(3)), ("*", weight(1))]);
+    for _ in 0..3 {
+        w.ask(by("web", want("hosts")));
+    }
+    w.ask(by("mobile", want("hosts")));
+    w.pass(Millis::secs(20));
+    let all = w.core.view(&Scope::All).tenants();
+    let rows: Vec<_> = all.iter().map(|row| (&*row.name, row.named, row.slots, row.waiting)).collect();
+    assert_eq!(rows, [("data", true, 0, 0), ("mobile", false, 1, 0), ("web", true, 2, 1)]);
+    let web = &all[2];
+    assert_eq!((web.limits.max_slots, web.limits.max_queue, web.limits.weight), (Some(2), Some(5), 1));
+    assert_eq!((web.by_pool.get("hosts"), web.oldest_wait), (Some(&2), Some(Millis::secs(20))));
+    assert_eq!((all[0].limits.weight, all[0].oldest_wait), (3, None));
+    let own = w.core.view(&Scope::Tenant(Arc::from("mobile"))).tenants();
+    assert_eq!(own, all[1..2], "others see their own");
+    w.set_tenants(&[("web", most(2))]);
+    let all = w.core.view(&Scope::All).tenants();
+    assert_eq!((&*all[0].name, all[0].limits.max_slots), ("mobile", Some(0)), "one that left the configuration");
 }
 
 #[test]

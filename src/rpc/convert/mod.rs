@@ -10,5 +10,5 @@ pub(crate) use from_proto::{
 };
 pub(crate) use to_proto::{
     bookmark, credentials, entry, event, explanation, item as tell_item, lease as tell_lease, lease_state,
-    pool as tell_pool, resource as tell_resource, resource_state,
+    pool as tell_pool, resource as tell_resource, resource_state, tenant as tell_tenant,
 };

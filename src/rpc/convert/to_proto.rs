@@ -7,8 +7,24 @@ use std::sync::Arc;
 use wharfinger_core::{
     BrakeView, CauseChain, Cordon, Ended, Explanation, FailReason, Fault, Finding, Hold, ItemView, Lease, LeaseState,
     Millis, Order, Outcome, PoolCounters, PoolView, Provenance, Reading, ResourceState, Revision, Scope, SeenResource,
-    Selector, Subject, Texts, Timestamp, WorkFailure,
+    Selector, Subject, TenantView, Texts, Timestamp, WorkFailure,
 };
+
+/// A tenant.
+pub(crate) fn tenant(tenant: &TenantView) -> pb::Tenant {
+    let by_pool = tenant.by_pool.iter().map(|(pool, slots)| (pool.to_string(), int(*slots)));
+    pb::Tenant {
+        name: tenant.name.to_string(),
+        named: tenant.named,
+        weight: tenant.limits.weight.into(),
+        slots: int(tenant.slots),
+        max_slots: tenant.limits.max_slots.map(i64::from),
+        slots_by_pool: by_pool.collect(),
+        waiting: int(tenant.waiting),
+        max_queue: tenant.limits.max_queue.map(i64::from),
+        oldest_wait: tenant.oldest_wait.map(span),
+    }
+}
 
 /// A lease for a reader of this scope, without its credentials.
 pub(crate) fn lease(lease: &Lease, scope: &Scope, clock: Reading) -> pb::Lease {

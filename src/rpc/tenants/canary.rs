@@ -135,6 +135,7 @@ async fn ask(world: &World, by: &Bearer, mark: &str, leases: &[String], resource
         ask!(api.list(pb::ListRequest::default()));
         ask!(api.get_server(pb::GetServerRequest {}));
         ask!(admin.list_pools(pb::ListPoolsRequest::default()));
+        ask!(admin.list_tenants(pb::ListTenantsRequest::default()));
         ask!(admin.get_pool(pb::GetPoolRequest { name: "p".into(), ..Default::default() }));
         ask!(admin.list_resources(pb::ListResourcesRequest::default()));
         ask!(admin.weather(pb::WeatherRequest {}));

@@ -70,7 +70,7 @@ const KEEPS: [&str; 11] = [WHO, NO, NO, NO, OK, MAY, MAY, NOT, MAY, MAY, MAY];
 /// Methods of the caller to itself.
 const ITSELF: [&str; 11] = [WHO, OK, OK, OK, OK, OK, OK, OK, OK, OK, OK];
 
-const TABLE: [Row; 33] = [
+const TABLE: [Row; 34] = [
     ("LeaseService/Lease", [WHO, OK, OK, OK, OK, MAY, MAY, OK, MAY, MAY, MAY]),
     ("LeaseService/Release", [WHO, NO, NO, NO, OK, MAY, OK, NOT, MAY, MAY, MAY]),
     ("LeaseService/Renew", KEEPS),
@@ -84,6 +84,7 @@ const TABLE: [Row; 33] = [
     ("LeaseService/Timeline", READS),
     ("LeaseService/GetServer", SHARED),
     ("AdminService/ListPools", SHARED),
+    ("AdminService/ListTenants", SHARED),
     ("AdminService/GetPool", [WHO, OK, OK, OK, OK, OK, OK, OK, OK, "NotFound UNKNOWN_POOL", MAY]),
     ("AdminService/ListResources", LISTS),
     ("AdminService/GetResource", OPERATORS),
@@ -158,6 +159,7 @@ async fn call(server: &Server, by: &Bearer, method: &str, lease: &pb::Lease, req
         }
         "LeaseService/GetServer" => done!(leases.get_server(pb::GetServerRequest {})),
         "AdminService/ListPools" => done!(admin.list_pools(pb::ListPoolsRequest::default())),
+        "AdminService/ListTenants" => done!(admin.list_tenants(pb::ListTenantsRequest::default())),
         "AdminService/GetPool" => done!(admin.get_pool(pb::GetPoolRequest { name: "p".into(), ..Default::default() })),
         "AdminService/ListResources" => done!(admin.list_resources(pb::ListResourcesRequest::default())),
         "AdminService/GetResource" => {
