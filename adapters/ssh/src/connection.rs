@@ -298,13 +298,6 @@ impl Connection {
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the pulse of the host has found it alive just now.
-    pub(crate) fn has_pulse(&self) -> bool {
-        let Some(interval) = self.endpoint.limits.pulse else { return false };
-        let runs = self.pulse().is_some();
-        runs && Instant::now().checked_sub(interval * 2).is_some_and(|since| self.shown.since(since))
-    }
-
     /// The limits of a question asked now.
     pub(crate) fn silence(&self) -> Silence {
         let answer = self.endpoint.limits.answer;

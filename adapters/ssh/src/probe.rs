@@ -47,15 +47,7 @@ pub(crate) fn proof_limit(connection: &Connection) -> Duration {
 
 /// Does it answer, and is it still the same boot?
 pub(crate) async fn probe(connection: &Arc<Connection>, known: &Known<'_>) -> Result<Verdict, Failure> {
-    let thorough = connection.thorough_is_due();
-    // It has answered over this connection within the last second: the same question again would say the same.
-    if !thorough
-        && connection.has_pulse()
-        && let Some(boot) = connection.open_kept().and_then(|live| live.boot().cloned())
-    {
-        return Ok(compare(connection, &boot, known));
-    }
-    match ask(connection, thorough).await {
+    match ask(connection, connection.thorough_is_due()).await {
         Ok(boot) => Ok(compare(connection, &boot, known)),
         Err(error) => verdict(connection, error, known),
     }
@@ -88,6 +80,13 @@ pub(crate) async fn check(
         error = until_silent(connection) => Err(error),
     };
     match proved {
+        // Its packets come late, so that the time says nothing of its disk.
+        Ok(output)
+            if output.exit == Exit::TimedOut && connection.silence().missed > connection.endpoint.limits.answer =>
+        {
+            let text = format!("the answers of host {host} are often late, and the check takes more than {limit:?}");
+            Err(Failure::resource("CHECK_SLOW", text))
+        }
         Ok(output) if output.exit == Exit::TimedOut => Ok(Verdict::Mangled {
             repairable: false,
             reason: "CHECK_HANGS",

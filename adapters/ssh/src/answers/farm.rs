@@ -1,5 +1,5 @@
 //! The rule of doubt and evidence over simulated days: pings, new connections and checks over a model of TCP, on a network
-//! that loses packets in bursts, of one host and of all.
+//! that loses packets in bursts, short and frequent ones on one link, longer and rare ones on another.
 //!
 //! Six days of a host in each run; with WHARFINGER_LONG=1 24 days of a farm of twenty.
 
