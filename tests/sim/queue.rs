@@ -368,8 +368,12 @@ impl<'a> Look<'a> {
         };
         let before = |waiter: &&Waiter<'_>| {
             let row = row(waiter);
-            let kept = |n: usize| row[..n].iter().map(|other| other.leases.len()).sum();
-            let all = row.iter().enumerate().all(|(n, one)| shares.stood_before(&one.leases, kept(n), with_it));
+            // What is kept for requests of higher priority counts, too.
+            let kept = |one: &Waiter<'_>| {
+                let earlier = waiters.iter().filter(|other| other.place < one.place && party(other) == party(one));
+                earlier.map(|other| other.leases.len()).sum()
+            };
+            let all = row.iter().all(|one| shares.stood_before(&one.leases, kept(one), with_it));
             all && !granted_too(waiter)
         };
         let parties: BTreeSet<Option<Arc<str>>> = waiters.iter().map(party).collect();
