@@ -15,7 +15,6 @@ mod provider;
 mod queue;
 mod rng;
 mod trace;
-mod turns;
 mod world;
 
 use crate::fleet::Break;

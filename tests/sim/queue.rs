@@ -3,7 +3,6 @@
 //!
 //! The matching here works slot by slot and shares no code with the core, so that it shares no mistake.
 
-use crate::turns::Shares;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,7 +31,7 @@ pub(crate) struct Look<'a> {
     pub(crate) leases: &'a BTreeMap<LeaseId, Arc<Lease>>,
     pub(crate) resources: &'a BTreeMap<ResourceId, Arc<Resource>>,
     pub(crate) pools: &'a [PoolView],
-    /// Whether the holders are of several tenants.
+    /// Whether the holders are of several tenants: a request that is refused at once counts for the order, too.
     pub(crate) several_tenants: bool,
 }
 
@@ -228,20 +227,13 @@ impl<'a> Look<'a> {
     /// Requests for which slots are kept: the first of each class. A request with constraints of its own does not hide the
     /// next one of its class.
     fn first_of_their_class<'b>(&self, waiters: &'b [Waiter<'a>]) -> Vec<&'b Waiter<'a>> {
-        self.first_of_each_class(waiters.iter())
-    }
-
-    fn first_of_each_class<'b>(&self, waiters: impl Iterator<Item = &'b Waiter<'a>>) -> Vec<&'b Waiter<'a>>
-    where
-        'a: 'b,
-    {
         let mut classes = BTreeSet::new();
         let wants = |lease: &&Lease| (lease.spec.selector.clone(), self.hosts_of(lease));
         let first = |waiter: &&Waiter<'_>| {
             let class: Vec<_> = waiter.leases.iter().map(wants).collect();
             !classes.contains(&class) && (self.is_choosy(waiter) || classes.insert(class))
         };
-        waiters.filter(first).collect()
+        waiters.iter().filter(first).collect()
     }
 
     fn all_fit(&self, leases: &[&Lease], slots: &[Slot<'_>]) -> bool {
@@ -262,14 +254,11 @@ impl<'a> Look<'a> {
         self.accepted_can_be_met(&waiters, changes)?;
         self.buys_what_is_missing(&waiters, changes)?;
         let free = self.free();
-        if free.iter().any(|slot| self.is_uncertain(slot)) {
+        // Between tenants shares decide: core/tests/fairness.rs has an oracle for them.
+        if self.several_tenants || free.iter().any(|slot| self.is_uncertain(slot)) {
             return Ok(());
         }
-        if self.several_tenants {
-            self.no_one_waits_beside_slots_for_all(&waiters, &free)?;
-        } else {
-            self.no_one_waits_beside_his_slots(&waiters, &free)?;
-        }
+        self.no_one_waits_beside_his_slots(&waiters, &free)?;
         self.kept_for_the_older(&waiters, free, changes)
     }
 
@@ -277,8 +266,7 @@ impl<'a> Look<'a> {
     /// lease of a working copy on its host comes so late: it has the priority of the requests for the copy.
     fn overtaken(&self, waiter: &Waiter<'_>, changes: &Changes) -> bool {
         let new = changes.asked.iter().filter(|id| changes.granted.contains(id)).filter_map(|id| self.leases.get(id));
-        let stands_before = |lease: &Lease| (Reverse(lease.spec.priority), lease.seq) < waiter.place;
-        let mut before = new.filter(|lease| self.several_tenants || stands_before(lease));
+        let mut before = new.filter(|lease| (Reverse(lease.spec.priority), lease.seq) < waiter.place);
         before.any(|lease| {
             let row = lease.assignment().and_then(|hold| self.resources.get(&hold.resource));
             let slot = row.and_then(|row| Some(Slot { pool: self.pool(&row.pool)?, row: Some(row), item: None }));
@@ -324,62 +312,6 @@ impl<'a> Look<'a> {
         Ok(())
     }
 
-    /// 10: the same where the order is not known: a request is granted once it finds slots beside all others, whichever stands
-    /// before it.
-    fn no_one_waits_beside_slots_for_all(&self, waiters: &[Waiter<'_>], free: &[Slot<'_>]) -> Checked {
-        let firsts = self.first_of_their_class(waiters);
-        if firsts.iter().any(|waiter| self.is_choosy(waiter) && waiter.leases.len() > 1) {
-            return Ok(());
-        }
-        for (n, waiter) in firsts.iter().enumerate().filter(|(_, waiter)| !self.is_choosy(waiter)) {
-            let mut matching = Matching::new();
-            let others = firsts.iter().enumerate().filter(|(m, _)| *m != n).flat_map(|(_, other)| &other.leases);
-            for lease in others {
-                matching.add(self.options(lease, free));
-            }
-            if waiter.leases.iter().all(|lease| matching.add(self.options(lease, free))) {
-                return Err(format!("(10) a request waits beside free slots: {}", named(waiter)));
-            }
-        }
-        Ok(())
-    }
-
-    /// The requests that certainly stood before one that was granted, at most one of each class and tenant. `with_it`: the leases of
-    /// the granted request.
-    fn certainly_before<'b>(
-        &self,
-        waiters: &'b [Waiter<'a>],
-        with_it: &[&Lease],
-        changes: &Changes,
-    ) -> Vec<&'b Waiter<'a>> {
-        let shares = Shares::new(self.leases, self.resources, &changes.granted);
-        let of = |lease: &Lease| lease.spec.child.is_none().then(|| lease.spec.tenant.clone());
-        let party = |waiter: &Waiter<'_>| of(waiter.leases[0]);
-        // The next request of a tenant stands for those behind it: one stood before another if all before it did.
-        let row = |waiter: &Waiter<'_>| -> Vec<&'b Waiter<'a>> {
-            let upto = waiters.iter().filter(|other| other.place.0 == waiter.place.0 && other.place <= waiter.place);
-            upto.filter(|other| party(other) == party(waiter)).collect()
-        };
-        let granted_too = |waiter: &Waiter<'_>| {
-            let granted = changes.granted.iter().filter_map(|id| self.leases.get(id));
-            let mut own =
-                granted.filter(|lease| of(lease) == party(waiter) && with_it.iter().all(|g| g.id != lease.id));
-            own.any(|lease| Reverse(lease.spec.priority) == waiter.place.0)
-        };
-        let before = |waiter: &&Waiter<'_>| {
-            let row = row(waiter);
-            let kept = |n: usize| row[..n].iter().map(|other| other.leases.len()).sum();
-            let all = row.iter().enumerate().all(|(n, one)| shares.stood_before(&one.leases, kept(n), with_it));
-            all && !granted_too(waiter)
-        };
-        let parties: BTreeSet<Option<Arc<str>>> = waiters.iter().map(party).collect();
-        let firsts = parties.iter().flat_map(|own| {
-            let of_party = waiters.iter().filter(|waiter| party(waiter) == *own);
-            self.first_of_each_class(of_party).into_iter().filter(before)
-        });
-        firsts.collect()
-    }
-
     /// 10: priority, then age, orders all competing requests of a tenant. A younger request gets no slot that an older one needs.
     fn kept_for_the_older(&self, waiters: &[Waiter<'_>], mut free: Vec<Slot<'a>>, changes: &Changes) -> Checked {
         let possible = self.possible(true);
@@ -394,23 +326,17 @@ impl<'a> Look<'a> {
             let with_it = changes.granted.iter().filter_map(|id| self.leases.get(id)).filter(|other| {
                 other.id == granted.id || granted.spec.group.is_some() && other.spec.group == granted.spec.group
             });
-            let with_it: Vec<&Lease> = with_it.map(|lease| &**lease).collect();
-            let Some(seq) = with_it.iter().map(|lease| lease.seq).min() else { continue };
+            let Some(seq) = with_it.map(|lease| lease.seq).min() else { continue };
             let place = (Reverse(granted.spec.priority), seq);
             let stood = |waiter: &&Waiter<'_>| {
                 let changed = |lease: &Lease| changes.asked.contains(&lease.id) || changes.requeued.contains(&lease.id);
-                (self.several_tenants || waiter.place < place)
+                waiter.place < place
                     && !waiter.leases.iter().any(|lease| changed(lease))
                     && !self.is_choosy(waiter)
                     && !self.overtaken(waiter, changes)
                     && self.all_fit(&waiter.leases, &possible)
             };
-            let older: Vec<&Waiter<'_>> = if self.several_tenants {
-                let before = self.certainly_before(waiters, &with_it, changes).into_iter().filter(stood);
-                self.first_of_each_class(before)
-            } else {
-                self.first_of_their_class(waiters).into_iter().filter(stood).collect()
-            };
+            let older: Vec<&Waiter<'_>> = self.first_of_their_class(waiters).into_iter().filter(stood).collect();
             let matched = |slots: &[Slot<'_>]| {
                 let mut matching = Matching::new();
                 let leases = older.iter().flat_map(|waiter| &waiter.leases);

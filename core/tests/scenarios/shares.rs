@@ -2,7 +2,9 @@
 
 use crate::world::{World, copies, inventory, made_at_will, want, want_by};
 use std::sync::Arc;
-use wharfinger_core::{Caller, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Scope, Selector, Tenant};
+use wharfinger_core::{
+    Caller, DoubtPolicy, LeaseId, LeaseRequest, Millis, Outcome, PoolConfig, Scope, Selector, Tenant, Traits,
+};
 
 pub(crate) fn of(tenant: &str) -> Caller {
     let (tenant, principal): (Arc<str>, Arc<str>) = (Arc::from(tenant), Arc::from("ci"));
@@ -285,4 +287,27 @@ fn with_one_tenant_explain_says_nothing_of_shares() {
     w.lease("hosts");
     let waits = w.lease("hosts");
     assert!(!w.explain(waits).contains("tenant"), "{}", w.explain(waits));
+}
+
+#[test]
+fn a_request_that_is_refused_at_once_takes_nobodys_patience() {
+    let hosts = inventory("hosts", &["h0", "h1"]);
+    let traits = Traits { prepares: false, cleans: false, ..hosts.traits };
+    let doubt = DoubtPolicy { after_lost: false, ..hosts.doubt };
+    let mut w = World::new(vec![PoolConfig { min_ready: 2, traits, doubt, ..hosts }]);
+    w.all_works();
+    w.ask(by("web", want("hosts")));
+    let held = LeaseRequest { ttl: Some(Millis::secs(1000)), ..by("ops", want("hosts")) };
+    w.ask(held);
+    let waits: Vec<LeaseId> = (0..2).map(|_| w.ask(by("web", want("hosts")))).collect();
+    w.pass(Millis::secs(999));
+    // The slot falls free in the very step in which another tenant asks for now or never.
+    w.now = w.now.after(Millis::secs(2));
+    let refused = w.try_ask(LeaseRequest { no_queue: true, ..by("mobile", want("hosts")) });
+    assert_eq!(refused.map_err(|refused| refused.reason), Err("NO_CAPACITY"), "the patient one goes first");
+    assert_eq!(w.states(&waits), ["ACTIVE", "QUEUED"]);
+    let other = w.ask(by("mobile", want("hosts")));
+    end(&mut w, waits[0]);
+    assert_eq!(w.state(waits[1]), "ACTIVE", "no one was before the first by patience: that of its tenant goes on");
+    assert_eq!(w.state(other), "QUEUED");
 }
