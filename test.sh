@@ -2,7 +2,7 @@
 # Runs every check and test, goes on after a failure, and prints a table at the end. Installs what is missing and prints what
 # it installs.
 #
-#   ./test.sh [PART...]      all parts, or these; about 35 minutes cold on two cores
+#   ./test.sh [PART...]      all parts, or these; about 55 minutes cold on two cores
 #   ./test.sh --fast         the inner loop: no lints, no end-to-end tests, the adapters' unit tests alone
 #   ./test.sh --long         the long loops: 10,000 seeds of the simulator, twenty kills, a minute of each fuzz target
 #   ./test.sh --without postgresql,moto

@@ -41,7 +41,7 @@ fn a_command_comes_after_two_dashes() {
         ("wharfinger get", "required"),
         ("wharfinger hold res_1", "--for <TIME>"),
         ("wharfinger cordon lse_1", "that is a lease"),
-        ("wharfinger why hosts", "that of a resource with res_"),
+        ("wharfinger why", "required"),
         ("wharfinger why lse_1 --limit 1001", "1001 is not in 1..=1000"),
         ("wharfinger release lse_1 --hold 2", "write \"2s\" for seconds"),
         ("wharfinger nonsense", "unrecognized subcommand"),
