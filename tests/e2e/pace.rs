@@ -119,9 +119,9 @@ fn measure(size: &Size, ssh: &str, mut hurt: impl FnMut(&Sshd) -> Option<Loss>) 
     std::thread::sleep(Duration::from_secs(6));
 
     let (mut faults, mut losses) = (BTreeMap::new(), Vec::new());
-    for n in 0..size.silent {
+    for (n, sshd) in sshds.iter().enumerate().take(size.silent) {
         faults.insert(n, SystemTime::now());
-        losses.push(hurt(&sshds[n]));
+        losses.push(hurt(sshd));
         std::thread::sleep(APART);
     }
     let (mut pace, mut false_breaks) = (Paces { told: Vec::new(), broken: Vec::new() }, 0);

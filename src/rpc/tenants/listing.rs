@@ -28,8 +28,8 @@ async fn a_tenant_sees_its_own_row_and_who_sees_all_sees_every_row() {
             answer.tenants.into_iter().map(row).collect::<Vec<_>>()
         };
         let (web, mobile) = (("web".to_owned(), 1, 0, None), ("mobile".to_owned(), 0, 1, None));
-        assert_eq!(rows(&bearers[0]).await, [web.clone()]);
-        assert_eq!(rows(&bearers[1]).await, [mobile.clone()]);
+        assert_eq!(rows(&bearers[0]).await, std::slice::from_ref(&web));
+        assert_eq!(rows(&bearers[1]).await, std::slice::from_ref(&mobile));
         assert_eq!(rows(&bearers[2]).await, [mobile, web]);
     }
 }
