@@ -24,7 +24,6 @@ pub(crate) enum Exit {
     /// EX_NOPERM: not theirs.
     Denied,
     /// EX_CONFIG: the configuration.
-    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the verbs of the server end so"))]
     Config,
     /// As the shell says it: no such program.
     NotFound,

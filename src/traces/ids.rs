@@ -6,6 +6,7 @@ use std::fmt;
 /// The name of the span in which a holder works.
 pub const HOLD: &str = "lease.hold";
 /// The name of the span of the whole lease.
+#[cfg(feature = "server")]
 pub(super) const LEASE: &str = "lease";
 
 /// A place in a trace.
