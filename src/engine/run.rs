@@ -447,14 +447,15 @@ impl Loop {
         }
     }
 
-    /// After the commit: publishes and logs the changes, sends the answers and starts the effects.
+    /// After the commit: publishes the changes, sends the answers, logs, and starts the effects.
     fn release(&self, turn: Turn, heard: Option<Moment>) {
         self.hub.publish(&turn.batch);
-        log_changes(&turn.batch, self.cycle.core());
         self.observed.report(|observer| observer.committed(&turn.batch, heard.map(Moment::past)));
         for answer in turn.answers {
             answer.send();
         }
+        // No caller waits for the log.
+        log_changes(&turn.batch, self.cycle.core());
         for effect in turn.batch.effects {
             self.executor.start(effect);
         }
