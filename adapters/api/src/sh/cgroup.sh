@@ -72,7 +72,8 @@ cg_delegated() {
   fi
   cg_waits=0
   while :; do
-    cg_at=$(cg_manager systemctl --user show -p ControlGroup --value "$cg_unit")
+    # A manager that does not answer, as behind a socket that a dead one left, is not waited for.
+    cg_at=$(cg_manager systemctl --user show -p ControlGroup --value "$cg_unit") || break
     # The number of a process, and not its group alone.
     if [ -n "$cg_at" ] && grep -q '^[0-9]' "$cg_mount$cg_at/keep/cgroup.procs" 2>/dev/null; then
       cg_top=$cg_mount$cg_at cg_scope=yes
