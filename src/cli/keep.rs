@@ -104,7 +104,7 @@ pub(crate) async fn keep(context: &Context, args: KeepArgs) -> Result<Exit, Fail
         return Err(held::lost(&Lost::Ended(Arc::new(lease)), args.exit_lost));
     }
     if lease.may_work() {
-        // A lease that cannot be renewed is told at once.
+        // A lease that cannot be renewed is reported at once.
         match client.renew(id, None).await {
             Ok(_) | Err(ClientError::Unavailable(_)) => {}
             Err(error) => {

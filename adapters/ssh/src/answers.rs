@@ -179,7 +179,7 @@ const OWN_HALF_LIFE: Duration = Duration::from_secs(2);
 /// Less is the usual work of a scheduler.
 const OWN_MIN: Duration = Duration::from_millis(20);
 
-/// The lateness of the broker counts so many times.
+/// Factor by which the lateness of the broker counts.
 const OWN_TIMES: u32 = 4;
 
 impl Surroundings {

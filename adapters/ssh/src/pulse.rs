@@ -1,4 +1,4 @@
-//! The pulse of a host with leases: a ping over the kept connection every half second, which wakes nobody but itself.
+//! The pulse of a host with leases: a ping over the kept connection every half second, which wakes no other task.
 //!
 //! The probes of the broker go on as before, and hosts without leases have no pulse. A ping that is late has a further
 //! connection tried beside it, at once. A host that shows no sign of life over either within the limit of its answers

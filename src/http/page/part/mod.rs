@@ -1,4 +1,4 @@
-//! The cells of the screens: states, ids, times, texts of others, bars and lanes. Each returns markup, and asks nobody.
+//! The cells of the screens: states, ids, times, texts of others, bars and lanes. Each returns markup, and calls no service.
 //!
 //! A text of others is written as text alone: with its control and direction characters shown, and clipped. It is in no class, no style and
 //! no address but percent-encoded.

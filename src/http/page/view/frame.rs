@@ -48,7 +48,7 @@ pub(crate) struct Frame<'f> {
     /// The entry of the navigation.
     pub(crate) at: Option<&'f Screen>,
     pub(crate) standing: &'f Standing,
-    /// The principal. `None`: nobody is signed in.
+    /// The principal. `None`: no caller is signed in.
     pub(crate) who: Option<&'f str>,
     /// Whether a session can be ended.
     pub(crate) signed_in: bool,

@@ -1,4 +1,4 @@
-//! The screens: what was asked for in, markup out. A view asks nobody, decides nothing, and reads no request.
+//! The screens: what was asked for in, markup out. A view calls no service, decides nothing, and reads no request.
 
 mod act;
 mod events;
