@@ -105,7 +105,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-touch "$work/failed" "$work/flaky" "$work/skipped" "$work/rows"
+touch "$work/failed" "$work/flaky" "$work/why" "$work/skipped" "$work/rows"
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 export SIM_SEEDS=${SIM_SEEDS:-$([ $long = 1 ] && echo 10000 || echo 2000)}
@@ -132,16 +132,22 @@ tests() {
   local junit=$target/nextest/ci/junit.xml counts
   rm -f "$junit" "$work/skips"
   local ended=0
-  TMPDIR=$work/tmp cargo nextest run --profile ci "$@" || ended=$?
+  TMPDIR=$work/tmp RUST_BACKTRACE=0 cargo nextest run --profile ci "$@" || ended=$?
   if [ ! -e "$junit" ]; then
     bad "$part: its tests do not build or do not start (cargo nextest run $*)"
     return
   fi
-  counts=$(awk -v failed="$work/failed" -v flaky="$work/flaky" '
+  counts=$(awk -v failed="$work/failed" -v flaky="$work/flaky" -v why="$work/why" '
     /^<testsuites / { match($0, / tests="[0-9]+"/); all = substr($0, RSTART + 8, RLENGTH - 9) }
     /^ *<testcase / {
       match($0, / name="[^"]*"/); name = substr($0, RSTART + 7, RLENGTH - 8)
       match($0, / classname="[^"]*"/); name = substr($0, RSTART + 12, RLENGTH - 13) " " name
+    }
+    /^            <(flakyFailure|failure|rerunFailure) / { lines = 12; print name >>why }
+    lines > 0 {
+      lines--; line = $0
+      sub(/^ *<[a-zA-Z]+ /, "", line); gsub(/&quot;/, "\"", line); gsub(/&apos;/, "\47", line); gsub(/&lt;/, "<", line); gsub(/&gt;/, ">", line); gsub(/&amp;/, "\\&", line)
+      if (line !~ /^ *$/) print "    " substr(line, 1, 600) >>why
     }
     /^            <failure / { bad++; print name (/type="test timeout"/ ? " (time limit)" : "") >>failed }
     /^            <flakyFailure / && name != last { print name >>flaky; last = name }
@@ -327,6 +333,7 @@ list "flaky: failed once, then passed:" "$work/flaky"
 list "skipped, by --without $without:" "$work/skipped"
 list "failed:" "$work/failed"
 find "$work/tmp" -mindepth 1 -maxdepth 1 ! -name 'wharfinger-pg.*' -printf '%f\n' >"$work/left"
+list "how the tests failed, each time:" "$work/why"
 list "left in the folder for temporary files, and removed now:" "$work/left"
 printf '\n%d passed, %d failed' $total_passed $total_failed
 [ $total_skipped = 0 ] || printf ', %d skipped' $total_skipped

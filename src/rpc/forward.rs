@@ -15,7 +15,7 @@ use crate::rpc::forward_auth;
 use crate::rpc::lease::LeaseApi;
 use crate::rpc::limits::{Gate, RpcLimits};
 use crate::rpc::peers::{self, Peers};
-use crate::rpc::status::{RpcError, refused_by_follower};
+use crate::rpc::status::{RpcError, refused_by_follower, refused_without_proof};
 use futures::future::{BoxFuture, Either};
 use http_body_util::{BodyExt, Full, Limited};
 use std::convert::Infallible;
@@ -69,6 +69,8 @@ const READS: [&str; 14] = [
 /// Maximum time that a call waits for a leader, while nothing was done.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(1);
+/// Maximum time in which the key of a new lead reaches a follower.
+const NEW_KEY: Duration = Duration::from_secs(2);
 /// Minimum time between two tries.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -174,6 +176,8 @@ impl From<RpcError> for Kept {
 /// Outcome of one try.
 enum Tried {
     Answered(Response<Body>),
+    /// The leader did not accept the seal. Nothing was done.
+    Unproved(Response<Body>),
     /// Nothing was done.
     Nothing,
     /// Something may have been done.
@@ -196,6 +200,7 @@ impl Inner {
         let message = message.map_err(|_| RpcError::MessageTooLarge { max: self.max_request })?.to_bytes();
         let now = Instant::now();
         let (patience, deadline) = (now + PATIENCE, left(&parts.headers).map(|left| now + left));
+        let mut unproved_since: Option<Instant> = None;
         loop {
             let current = stand.borrow_and_update().clone();
             if current.role == Role::Leading {
@@ -210,12 +215,17 @@ impl Inner {
                 };
                 match tried {
                     Tried::Answered(response) => return Ok(response),
+                    Tried::Unproved(response)
+                        if unproved_since.get_or_insert_with(Instant::now).elapsed() >= NEW_KEY =>
+                    {
+                        return Ok(response);
+                    }
                     // Deadlines travel in whole milliseconds.
                     Tried::Lost if deadline.is_some_and(|deadline| deadline <= Instant::now() + 2 * TICK) => {
                         return Err(RpcError::OverDeadline.into());
                     }
                     Tried::Lost => return Err(RpcError::LeaderLost.into()),
-                    Tried::Nothing => {}
+                    Tried::Unproved(_) | Tried::Nothing => {}
                 }
             }
             if Instant::now() >= patience {
@@ -253,7 +263,12 @@ impl Inner {
             return Ok(Tried::Nothing);
         }
         let body = Full::new(body.to_bytes()).with_trailers(std::future::ready(trailers.map(Ok)));
-        Ok(Tried::Answered(Response::from_parts(parts, Body::new(body))))
+        let response = Response::from_parts(parts, Body::new(body));
+        // This server knows the caller. The leader may have begun a lead whose key this server has not read yet.
+        if status.as_ref().is_some_and(refused_without_proof) {
+            return Ok(Tried::Unproved(response));
+        }
+        Ok(Tried::Answered(response))
     }
 
     /// The connection to the server that leads. At most one is kept.

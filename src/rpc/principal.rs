@@ -1,7 +1,7 @@
 //! The layer that gives each call its identity, and refuses a method whose verb its roles do not have.
 
 use crate::auth::{Access, Identity, Origin, Passed, Proof, Trust, Verb, access};
-use crate::engine::Leadership;
+use crate::engine::{Leadership, Role};
 use crate::rpc::audit::Refusals;
 use crate::rpc::connection::ConnectInfo;
 use crate::rpc::forward::{CALLER, FORWARDED, IDENTITY, PROOF, SEAL};
@@ -86,6 +86,10 @@ impl Identify {
         };
         match proved() {
             Some(passed) => Ok(self.trust.vouched(passed, peer)?),
+            // The database names this server as the leader, and it has no key yet. Nothing is done, so that the call is tried again.
+            None if self.leadership.role() != Role::Leading => {
+                Err(RpcError::NotLeader { leader: self.leadership.leader().map(|leader| leader.to_string()) })
+            }
             None => Ok(self.trust.unvouched(peer, one(headers, CALLER).unwrap_or_default())?),
         }
     }
@@ -277,5 +281,28 @@ mod tests {
         assert_eq!(name(far, &old), "anonymous");
         // What is not marked says nothing at all.
         assert_eq!(name(far, &[(CALLER, "local"), (PROOF, &proof("local"))]), "anonymous");
+    }
+
+    #[tokio::test]
+    async fn a_sealed_call_is_refused_as_by_a_follower_until_this_server_leads() {
+        let (leadership, passed) = (
+            Leadership::following(std::time::Duration::MAX),
+            Passed { principal: Arc::from(Identity::LOCAL), proof: Proof::Local, expires: None, peer: None },
+        );
+        let identity = passed.encode().unwrap();
+        let identify = Identify::new(Trust::everyone(), leadership.clone(), (None, Refusals::default()), 1000);
+        let asked = async |key: &str| {
+            let seal = forward_auth::seal(key, "/a/B", &identity, b"message").unwrap();
+            let request = Request::builder().uri("/a/B").header(FORWARDED, "2").header(IDENTITY, &identity);
+            let request = request.header(SEAL, seal).body(Body::new(Full::from("message"))).unwrap();
+            let admitted = identify.collected(None, request, Access::Known).await;
+            admitted.map(|request| request.extensions().get::<Arc<Identity>>().unwrap().principal.to_string())
+        };
+        // This server has won the election, and does not lead yet: the database names it, and it has no key.
+        let early = asked("next").await;
+        assert!(matches!(early, Err(Refused { error: RpcError::NotLeader { leader: None }, .. })));
+        leadership.lead("next");
+        assert_eq!(asked("next").await.ok().as_deref(), Some(Identity::LOCAL));
+        assert_eq!(asked("former").await.ok().as_deref(), Some(Identity::ANONYMOUS), "it proves nothing");
     }
 }

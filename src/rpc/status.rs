@@ -408,6 +408,12 @@ pub(crate) fn refused_by_follower(status: &Status) -> bool {
         && status.get_details_error_info().is_some_and(|info| info.reason == "NOT_LEADER" && info.domain == DOMAIN)
 }
 
+/// Whether a leader refused a forwarded call because it proves no caller.
+pub(crate) fn refused_without_proof(status: &Status) -> bool {
+    status.code() == Code::Unauthenticated
+        && status.get_details_error_info().is_some_and(|info| info.reason == "NO_CREDENTIALS" && info.domain == DOMAIN)
+}
+
 fn stale(age: Option<Duration>, max_age: Duration) -> Status {
     let message = match age {
         Some(age) => format!(
