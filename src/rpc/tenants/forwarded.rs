@@ -106,12 +106,12 @@ async fn a_forwarded_call_is_believed_for_its_key_path_identity_time_and_message
 async fn a_call_that_is_sealed_with_the_key_of_the_lead_before_is_tried_again_with_the_next_key() {
     let (world, bearers) = world(1, 4, &[AGENT]).await;
     let leader = world.leader._server.address;
-    let info = |key: &str| {
+    let leads = |key: &str| {
         let address = format!("http://{leader}").into();
-        Some(crate::engine::LeaderInfo { address, forwarding_key: key.into() })
+        Some(engine::LeaderInfo { address, forwarding_key: key.into() })
     };
     let leadership = world.follows.handle.leadership().clone();
-    leadership.follow(info("the lead before"));
+    leadership.follow(leads("the lead before"));
     let ask = || {
         let request = crate::rpc::tests::wanted("r");
         let (mut api, request) = (world.follower.lease.clone(), bearers[0].call(request));
@@ -119,11 +119,11 @@ async fn a_call_that_is_sealed_with_the_key_of_the_lead_before_is_tried_again_wi
     };
     let (asked, ()) = tokio::join!(ask(), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        leadership.follow(info(KEY));
+        leadership.follow(leads(KEY));
     });
     assert_eq!(asked, "OK");
     // A key that stays wrong is told in time.
-    leadership.follow(info("another"));
+    leadership.follow(leads("another"));
     assert_eq!(ask().await, "Unauthenticated NO_CREDENTIALS");
 }
 
