@@ -32,7 +32,7 @@ describe() {
   esac
 }
 # What a test may need: crate testkit.
-needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium "
+needs=" root sshd nft postgresql pgbouncer git-lfs faketime systemd cgroup venv moto prometheus chromium tmux "
 
 usage() {
   echo "test.sh: $1 (try --help)" >&2
@@ -305,7 +305,7 @@ install_for() {
   [ "$1" != ci ] || need_packages openssh-server:/usr/sbin/sshd nodejs:node bats:bats jq:jq make:make procps:ps || return 1
   [ "$1" != ci ] || need_ci_venv || return 1
   [ "$1" != clients ] || need_clients || return 1
-  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver && need_axe; } || return 1
+  [ "$1" != e2e ] || { need_packages chromium:chromium chromium-driver:chromedriver tmux:tmux && need_axe; } || return 1
   [ "$1" != e2e ] || need_packages faketime:faketime systemd:/usr/bin/busctl dbus-user-session:/usr/lib/systemd/user/dbus.socket || return 1
 }
 
