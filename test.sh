@@ -19,7 +19,7 @@ describe() {
   case $1 in
   lint) echo "formatting, clippy, builds with fewer features, shell scripts, the API (buf)" ;;
   core) echo "the lease core and its types: scenarios and the exhaustive search; the testkit" ;;
-  local) echo "adapters: this machine, the contract, the fake" ;;
+  local) echo "adapters: this machine, the contract, the scripts of hosts, the fake" ;;
   ssh) echo "adapters: SSH hosts, on a real sshd" ;;
   copies) echo "adapters: git working copies, on real git" ;;
   ec2) echo "adapters: EC2, on a simulated account" ;;
@@ -199,7 +199,7 @@ dependencies() { need_deny && cargo deny --locked check bans licenses sources; }
 # The core, its types and the testkit have no other dependencies: alone they are built with the features that they have in
 # the workspace.
 part_core() { tests -p wharfinger-types -p wharfinger-core -p wharfinger-testkit; }
-part_local() { of_adapters local:wharfinger-local api:wharfinger-adapter fake:wharfinger-fake; }
+part_local() { of_adapters local:wharfinger-local api:wharfinger-adapter host:wharfinger-host fake:wharfinger-fake; }
 part_ssh() { of_adapters ssh:wharfinger-ssh; }
 part_copies() { of_adapters copies:wharfinger-copies; }
 part_ec2() { of_adapters ec2:wharfinger-ec2; }

@@ -21,7 +21,7 @@ mapfile -t files < <(git ls-files '*.sh' .ci/run '*.bash' 'integrations/buildkit
   echo "lint-shell: git lists no shell script" >&2
   exit 1
 }
-parts=adapters/copies/src/sh libraries=(adapters/api/src/sh/cgroup.sh adapters/api/src/sh/processes.sh)
+parts=adapters/copies/src/sh libraries=(adapters/host/src/sh/cgroup.sh adapters/host/src/sh/processes.sh)
 work=$(mktemp -d)
 cp .shellcheckrc "$work"
 trap 'rm -rf -- "$work"' EXIT

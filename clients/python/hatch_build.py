@@ -22,7 +22,7 @@ class Stubs(BuildHookInterface[Any]):
             return
         root = Path(self.root)
         protos = self._first(root / "proto", root / ".." / ".." / "proto")
-        guard = self._first(root / "guard.sh", root / ".." / ".." / "adapters" / "api" / "src" / "sh" / "guard.sh")
+        guard = self._first(root / "guard.sh", root / ".." / ".." / "adapters" / "host" / "src" / "sh" / "guard.sh")
         self._made = Path(tempfile.mkdtemp(prefix="wharfinger-stubs."))
         command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}"]
         command += [f"--python_out={self._made}", f"--pyi_out={self._made}"]

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wharfinger_adapter::fuzz::announcement(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wharfinger_host::fuzz::announcement(data));

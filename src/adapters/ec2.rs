@@ -8,11 +8,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
-use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
 use wharfinger_adapter::{Adapter, Failure};
 use wharfinger_core::Traits;
 use wharfinger_ec2::{Config, Ec2Adapter, doctor};
+use wharfinger_host::containment::Containment;
 
 pub(crate) struct Ec2;
 

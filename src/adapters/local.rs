@@ -5,10 +5,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
-use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
 use wharfinger_adapter::{Failure, Shell};
 use wharfinger_core::Traits;
+use wharfinger_host::containment::Containment;
 use wharfinger_local::{Config, LocalAdapter, LocalShell};
 
 pub(crate) struct Local;

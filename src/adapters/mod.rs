@@ -25,10 +25,10 @@ use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value};
 use wharfinger_adapter::{Adapter, Failure, Shell};
 use wharfinger_core::{Item, Traits};
+use wharfinger_host::containment::Containment;
 
 /// All kinds of this program, in the order in which messages list them.
 pub(crate) static KINDS: &[&dyn Kind] = &[

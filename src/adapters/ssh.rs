@@ -6,10 +6,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
-use wharfinger_adapter::containment::Containment;
 use wharfinger_adapter::settings::{ConfigProblem, PoolDefaults, Scope, Value, fields};
 use wharfinger_adapter::{Adapter, Failure};
 use wharfinger_core::{Item, Traits};
+use wharfinger_host::containment::Containment;
 use wharfinger_ssh::{Authority, Certifier, Config, HolderKey, HostSetup, SshAdapter};
 
 pub(crate) struct Ssh;

@@ -26,9 +26,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use toml::Spanned;
-use wharfinger_adapter::containment::{Containment, Limits};
 use wharfinger_adapter::settings::{closest, is_name};
 use wharfinger_core::{Millis, Tenants};
+use wharfinger_host::containment::{Containment, Limits};
 use wharfinger_tls::ClientAuth;
 
 /// The default address of the API.

@@ -59,6 +59,7 @@ fn each_layer_names_only_what_it_may() {
     never_names("client/src", "RandomState");
     for adapter in [
         "adapters/api/src",
+        "adapters/host/src",
         "adapters/local/src",
         "adapters/ssh/src",
         "adapters/copies/src",
@@ -120,7 +121,7 @@ fn shared_types_are_defined_once() {
         })
         .collect::<Vec<_>>();
     assert!(names.iter().any(|name| name == "Blame"), "{names:?}");
-    for folder in ["core/src", "adapters/api/src"] {
+    for folder in ["core/src", "adapters/api/src", "adapters/host/src"] {
         for (path, text) in sources(folder) {
             for name in &names {
                 for kind in ["struct", "enum"] {

@@ -48,11 +48,11 @@ pub mod access {
     pub const SPARSE: &str = "sparse";
     /// How many commits of history a working copy has from each tip, as a decimal number; absent if it has all.
     pub const DEPTH: &str = "depth";
-    /// Absolute path on the host of the file that holds the slot's fencing token; see [`crate::fence`].
+    /// Absolute path on the host of the file that holds the slot's fencing token; see the module `fence` of `wharfinger-host`.
     pub const FENCE: &str = "fence";
-    /// What keeps and ends all that a lease starts on the host: `cgroup` or `marks`; see [`crate::containment`].
+    /// What keeps and ends all that a lease starts on the host: `cgroup` or `marks`; see the module `containment` of `wharfinger-host`.
     pub const CONTAINMENT: &str = "containment";
-    /// The limits of a slot of the host, as [`crate::containment::Limits::text`] writes them; absent without any.
+    /// The limits of a slot of the host, as the module `containment` of `wharfinger-host` writes them; absent without any.
     pub const LIMITS: &str = "limits";
     /// How the holder logs in, where it is by a certificate of the broker: `certificate`; see [`crate::login`].
     pub const LOGIN: &str = "login";

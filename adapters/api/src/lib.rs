@@ -13,28 +13,18 @@
 //!    [`Verdict::Gone`].
 //!
 //! Dropping the future of a call cancels it; what it started on a host is then killed.
+//!
+//! The crate `wharfinger-host` does the work on a host: its fence, its checks, the end of processes; and has this contract as tests.
 
-pub mod announce;
 pub mod clock;
-pub mod containment;
 mod credentials;
 mod failure;
-pub mod fence;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzz;
 mod job;
 mod journal;
 pub mod login;
 mod notice;
-pub mod proof;
-pub mod reaper;
 pub mod settings;
 mod shell;
-pub mod sweep;
-
-#[cfg(feature = "conformance")]
-pub mod conformance;
 
 pub use credentials::{CredentialSource, Credentials};
 pub use failure::{Blame, Failure};

@@ -8,7 +8,8 @@ use crate::git::{CLEAN, NORMALISE, REBUILD_AND_PROVE, WorkingCopy};
 use crate::parts::{Parts, all};
 use crate::{mirror, submodules};
 use futures::future::{BoxFuture, FutureExt};
-use wharfinger_adapter::{CleanJob, ShellError, reaper};
+use wharfinger_adapter::{CleanJob, ShellError};
+use wharfinger_host::reaper;
 
 /// Ends the former holder's processes, cleans the copies by the policy of the pool, and hashes the files that stay. The next
 /// prepare hashes only files that changed since.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access, containment, reaper, sweep};
+use wharfinger_adapter::{Command, Exit, Failure, Output, ResourceJob, Shell, access};
+use wharfinger_host::{containment, reaper, sweep};
 
 /// Exit code of a script whose output is a [`State`].
 pub(crate) const STATE_FOUND: i32 = 93;

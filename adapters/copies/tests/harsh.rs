@@ -205,7 +205,7 @@ async fn what_is_mounted_inside_is_not_emptied() {
 /// The parts of the hosts' contract that hold for their children too.
 #[tokio::test]
 async fn the_contract_holds() {
-    use wharfinger_adapter::conformance::adapter as contract;
+    use wharfinger_host::conformance::adapter as contract;
     let world = World::bare(|_| {});
     contract::check_and_probe_are_healthy(&world.adapter, &world.job).await;
     contract::destroy_twice_is_fine(&world.adapter, &world.job).await;

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use support::{TestShell, World, sh};
-use wharfinger_adapter::{Adapter, Shell, access, sweep};
+use wharfinger_adapter::{Adapter, Shell, access};
 use wharfinger_copies::{Clean, Config, CopiesAdapter};
+use wharfinger_host::sweep;
 
 /// A process of no lease with this working directory. It ends with the test.
 struct Stray(Child);

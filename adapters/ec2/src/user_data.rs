@@ -79,7 +79,7 @@ fn user_data(config: &Config, host_key: &HostKey, authorized: &str) -> Result<St
 }
 
 /// Returns the command that runs on the host every few seconds over the kept connection. It touches the heartbeat file, asks the metadata
-/// service, and prints its announcement as a line of [`wharfinger_adapter::announce`]. It fails without a clear answer, and the
+/// service, and prints its announcement as a line of [`wharfinger_host::announce`]. It fails without a clear answer, and the
 /// previous announcement stays.
 ///
 /// `WHARFINGER_IMDS` and `WHARFINGER_SEEN` are for hosts outside of EC2.

@@ -7,11 +7,12 @@ use crate::shell::LocalShell;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use wharfinger_adapter::proof::{self, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned, ResourceJob,
-    Shell, Traits, Verdict, access, fence, reaper,
+    Shell, Traits, Verdict, access,
 };
+use wharfinger_host::check::{self, Needs};
+use wharfinger_host::{fence, reaper};
 
 /// Leases the broker's machine. See the crate's documentation.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl Adapter for LocalAdapter {
         let needs = self.needs(&job.resource);
         let host = Self::host();
         self.announcements.no_end(&host).await?;
-        let facts = proof::prove(&LocalShell, &host, &needs, LIMIT).await?;
+        let facts = check::prove(&LocalShell, &host, &needs, LIMIT).await?;
         tracing::debug!(pool = self.pool, resource = job.resource.resource, "local host is ready");
         let handle = Handle { boot_id: facts.boot.id.clone(), path: needs.scratch.clone(), contained: facts.contained };
         let handle = serde_json::to_string(&handle).map_err(|e| Failure::bug("HANDLE_UNWRITABLE", e.to_string()))?;
@@ -84,7 +85,7 @@ impl Adapter for LocalAdapter {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
-        access.extend(proof::contained_access(facts.contained, &needs.containment.limits));
+        access.extend(check::contained_access(facts.contained, &needs.containment.limits));
         self.announcements.made(&job.resource.resource);
         Ok(Provisioned { handle, access, labels: facts.labels })
     }
@@ -97,7 +98,7 @@ impl Adapter for LocalAdapter {
         let fence = fence::path(&needs.scratch, job.work.slot);
         fence::set(&LocalShell, &fence, job.work.token, &job.work.lease, &needs.slot()).await?;
         let mut access = Access::from([(access::FENCE.to_string(), fence)]);
-        access.extend(proof::contained_access(needs.contained, &needs.containment.limits));
+        access.extend(check::contained_access(needs.contained, &needs.containment.limits));
         Ok(Prepared { access, ..Prepared::default() })
     }
 
@@ -126,13 +127,13 @@ impl Adapter for LocalAdapter {
     }
 
     async fn repair(&self, job: &ResourceJob) -> Result<(), Failure> {
-        proof::prove(&LocalShell, &Self::host(), &self.needs(job), LIMIT).await.map(|_| ())
+        check::prove(&LocalShell, &Self::host(), &self.needs(job), LIMIT).await.map(|_| ())
     }
 
     async fn destroy(&self, job: &ResourceJob) -> Result<(), Failure> {
         self.announcements.gone(&job.resource);
         // No time limit: a large tree may take minutes. Dropping the call ends the removal.
-        proof::remove_tree(&LocalShell, &self.needs(job).scratch, None).await
+        check::remove_tree(&LocalShell, &self.needs(job).scratch, None).await
     }
 
     async fn shell(&self, _job: &ResourceJob) -> Result<Arc<dyn Shell>, Failure> {

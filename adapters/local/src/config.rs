@@ -2,14 +2,14 @@
 
 use serde::Deserialize;
 use std::path::PathBuf;
-use wharfinger_adapter::containment::Containment;
+use wharfinger_host::containment::Containment;
 
 /// Settings of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Absolute directory of the scratch directories (`<root>/hosts/<resource>`). It is created if it is missing. The first line of
-    /// the file `<root>/notice` announces an end of the machine (see [`wharfinger_adapter::announce`]).
+    /// the file `<root>/notice` announces an end of the machine (see [`wharfinger_host::announce`]).
     pub root: PathBuf,
     /// Minimum free space on the file system of `root`, in MiB.
     #[serde(default = "min_free_disk_mb")]

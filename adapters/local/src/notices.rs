@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
-use wharfinger_adapter::announce::{Board, News, dated, not_made};
 use wharfinger_adapter::clock::wall_ms;
 use wharfinger_adapter::{Failure, Notice, NoticeSink, NoticeTarget};
+use wharfinger_host::announce::{Board, News, dated, not_made};
 
 /// Time between two reads of the file.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -3,17 +3,17 @@
 use crate::config::Config;
 use std::path::Path;
 use std::time::Duration;
-use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{Failure, Shell, Verdict};
+use wharfinger_host::check::{self, Boot, Needs};
 
 /// Maximum time of a check or probe. No network is in between, so a longer one hangs (on a dead NFS mount below `root`).
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Checks the boot id, the scratch directory (present and writable) and the free space, by commands.
 pub(crate) async fn check(shell: &dyn Shell, host: &str, boot_id: &str, needs: &Needs) -> Result<Verdict, Failure> {
-    let facts = proof::facts(shell, needs, false, LIMIT).await?;
+    let facts = check::facts(shell, needs, false, LIMIT).await?;
     let before = Boot { id: boot_id.to_string(), ..Boot::default() };
-    Ok(proof::examine(host, &facts, &before, needs))
+    Ok(check::examine(host, &facts, &before, needs))
 }
 
 /// Checks the boot id, the scratch directory and the free space, without a process.

@@ -1,7 +1,8 @@
 //! The local adapter keeps the contract, on this very machine.
 
 use std::sync::Arc;
-use wharfinger_adapter::{Adapter, Command, ResourceJob, Shell, Verdict, access, conformance};
+use wharfinger_adapter::{Adapter, Command, ResourceJob, Shell, Verdict, access};
+use wharfinger_host::conformance;
 use wharfinger_local::{Config, LocalAdapter, LocalShell};
 
 fn job(resource: &str) -> ResourceJob {

@@ -20,11 +20,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wharfinger_adapter::login::{BY_CERTIFICATE, ChildLogins};
-use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{
     Access, Adapter, CleanJob, CredentialSource, Failure, NoticeSink, PrepareJob, Prepared, ProvisionJob, Provisioned,
-    ResourceJob, Shell, Traits, Verdict, access, announce, fence, reaper, sweep,
+    ResourceJob, Shell, Traits, Verdict, access,
 };
+use wharfinger_host::check::{self, Boot, Needs};
+use wharfinger_host::{announce, fence, reaper, sweep};
 
 /// Leases the machines of an inventory. See the crate's documentation.
 pub struct SshAdapter {
@@ -371,9 +372,9 @@ impl Adapter for SshAdapter {
         // Before the proof, which finds the disk full as long as leftovers are not on their way out.
         let marked = self.sweep(&shell, job, &needs.scratch).await?;
         let limit = probe::proof_limit(&connection);
-        let output = shell.run_kept(&proof::facts_command(&needs, true, limit)).await?;
-        let facts = proof::read_facts(&output)?;
-        proof::judge(&endpoint.name, &facts, &needs)?;
+        let output = shell.run_kept(&check::facts_command(&needs, true, limit)).await?;
+        let facts = check::read_facts(&output)?;
+        check::judge(&endpoint.name, &facts, &needs)?;
         if !marked {
             let text = format!(
                 "host {}: {} cannot be written; look at the disk and its permissions",
@@ -414,7 +415,7 @@ impl Adapter for SshAdapter {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
-        access.extend(proof::contained_access(facts.contained, &needs.containment.limits));
+        access.extend(check::contained_access(facts.contained, &needs.containment.limits));
         if let Some(command) = &endpoint.proxy_command {
             access.insert(access::PROXY_COMMAND.to_string(), command.clone());
         }
@@ -442,7 +443,7 @@ impl Adapter for SshAdapter {
                 access.extend(Logins { shell: &shell, authority }.let_in(&job.work, &fence, &needs.scratch).await?);
             }
             access.insert(access::FENCE.to_string(), fence);
-            access.extend(proof::contained_access(needs.contained, &needs.containment.limits));
+            access.extend(check::contained_access(needs.contained, &needs.containment.limits));
         } else if let Some(authority) = authority {
             access.insert(access::LOGIN.to_string(), BY_CERTIFICATE.to_string());
             access.insert(access::USER.to_string(), authority.user);
@@ -560,8 +561,8 @@ impl Adapter for SshAdapter {
 
 /// The directory first: as long as something is there, the mark says whose it is.
 async fn remove(shell: &SshShell, scratch: &str) -> Result<(), Failure> {
-    proof::remove_tree(shell, scratch, Some(REMOVE_LIMIT)).await?;
-    proof::remove_tree(shell, &sweep::beside(scratch), Some(REMOVE_LIMIT)).await
+    check::remove_tree(shell, scratch, Some(REMOVE_LIMIT)).await?;
+    check::remove_tree(shell, &sweep::beside(scratch), Some(REMOVE_LIMIT)).await
 }
 
 /// From a new connection to the first word of the watch on its host: two looks, and a start.

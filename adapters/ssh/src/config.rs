@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use wharfinger_adapter::Traits;
-use wharfinger_adapter::containment::Containment;
+use wharfinger_host::containment::Containment;
 
 /// Settings of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -69,7 +69,7 @@ pub struct Config {
     #[serde(default = "default_watch")]
     pub watch: bool,
     /// File on the hosts whose one line announces what will become of the host (see
-    /// [`wharfinger_adapter::announce`]); empty: none.
+    /// [`wharfinger_host::announce`]); empty: none.
     #[serde(default = "default_notice_file")]
     pub notice_file: String,
     /// Where systemd notes a shutdown that was asked for with a time; empty: not looked at.

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use wharfinger_adapter::proof::Boot;
+use wharfinger_host::check::Boot;
 
 /// Logins under way at once to one host, besides that of the kept connection: sshd begins to drop them at ten by
 /// default (MaxStartups 10:30:100).

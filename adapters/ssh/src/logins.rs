@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wharfinger_adapter::login::BY_CERTIFICATE;
-use wharfinger_adapter::{Access, Command, Exit, Failure, HolderWork, Output, access, clock, fence, reaper};
+use wharfinger_adapter::{Access, Command, Exit, Failure, HolderWork, Output, access, clock};
+use wharfinger_host::{fence, reaper};
 
 /// The directory of the scripts.
 pub(crate) const LIB: &str = "/usr/local/lib/wharfinger";

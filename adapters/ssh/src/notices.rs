@@ -3,9 +3,9 @@
 use crate::answers::Surroundings;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use wharfinger_adapter::announce::{Board, News};
 use wharfinger_adapter::clock::wall_ms;
 use wharfinger_adapter::{Notice, NoticeKind, NoticeSink, NoticeTarget};
+use wharfinger_host::announce::{Board, News};
 
 /// How the source is called that reads what systemd has scheduled.
 pub(crate) const SYSTEMD: &str = "systemd";

@@ -27,8 +27,8 @@ use russh::keys::PrivateKey;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
-use wharfinger_adapter::proof::{self, Boot, Needs};
 use wharfinger_adapter::{Command, Exit, Failure, Output, Verdict};
+use wharfinger_host::check::{self, Boot, Needs};
 
 /// How much longer than a connection the proving script may take: it starts a dozen processes.
 const PROOF_TIMES: u32 = 2;
@@ -74,7 +74,7 @@ pub(crate) async fn check(
         Err(error) => return verdict(connection, error, known),
     }
     let limit = proof_limit(connection);
-    let command = proof::facts_command(needs, false, limit);
+    let command = check::facts_command(needs, false, limit);
     let proved = tokio::select! {
         proved = shell.run_kept(&command) => proved,
         error = until_silent(connection) => Err(error),
@@ -92,7 +92,7 @@ pub(crate) async fn check(
             reason: "CHECK_HANGS",
             detail: format!("host {host} answers, but looking at its disk and tools takes more than {limit:?}"),
         }),
-        Ok(output) => match proof::examine(host, &proof::read_facts(&output)?, &known.boot, needs) {
+        Ok(output) => match check::examine(host, &check::read_facts(&output)?, &known.boot, needs) {
             Verdict::Healthy => log_in_anew(connection, login).await,
             other => Ok(other),
         },
@@ -257,9 +257,9 @@ async fn question(connection: &Arc<Connection>, live: &Arc<Live>, thorough: bool
         live.set_owes(false);
         return Ok(boot.clone());
     }
-    let output = quick(connection, Arc::clone(live), proof::boot_command()).await?;
+    let output = quick(connection, Arc::clone(live), check::boot_command()).await?;
     live.set_owes(false);
-    let boot = proof::read_boot(&output);
+    let boot = check::read_boot(&output);
     // A kernel without boot ids answers all the same. It proves nothing, so that it is asked each time.
     if !boot.id.is_empty() {
         live.proved(boot.clone());
@@ -280,7 +280,7 @@ fn compare(connection: &Connection, boot: &Boot, known: &Known<'_>) -> Verdict {
             detail: format!("host {host} had key {} when it was made ready, and has {pinned} now", known.host_key),
         };
     }
-    proof::compare_boots(host, boot, &known.boot).unwrap_or(Verdict::Healthy)
+    check::compare_boots(host, boot, &known.boot).unwrap_or(Verdict::Healthy)
 }
 
 /// The verdict that follows from a failed question; `Err` if none does.

@@ -17,7 +17,7 @@
 //! shell's start-up files, on either stream, comes before the mark and is dropped.
 //!
 //! A group that loses its leader before the connection breaks is not watched; what it leaves is found by
-//! [`wharfinger_adapter::reaper`].
+//! [`wharfinger_host::reaper`].
 
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -14,7 +14,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use support::nft::Fault;
 use support::{Sshd, skip};
-use wharfinger_adapter::{Access, Adapter, Command, ParentHost, ResourceJob, Verdict, access, reaper::LEASE_VARIABLE};
+use wharfinger_adapter::{Access, Adapter, Command, ParentHost, ResourceJob, Verdict, access};
+use wharfinger_host::reaper::LEASE_VARIABLE;
 use wharfinger_ssh::{Config, SshAdapter};
 
 // Of one deployment, by age; the last is another deployment's, and older than all.

@@ -16,8 +16,8 @@ use support::Sshd;
 use support::nft::{self, Fault};
 use wharfinger_adapter::{
     Access, Adapter, Blame, CleanJob, Command, EndedHow, Exit, HolderWork, ParentHost, PrepareJob, ResourceJob, access,
-    fence, reaper::LEASE_VARIABLE,
 };
+use wharfinger_host::{fence, reaper::LEASE_VARIABLE};
 use wharfinger_ssh::SshAdapter;
 
 fn work(token: u64) -> HolderWork {

@@ -14,7 +14,8 @@ use pool::eventually;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use support::make_key;
-use wharfinger_adapter::{Adapter, CleanJob, EndedHow, Exit, PrepareJob, access, fence};
+use wharfinger_adapter::{Adapter, CleanJob, EndedHow, Exit, PrepareJob, access};
+use wharfinger_host::fence;
 use wharfinger_ssh::{KeySource, Target, connect_shell};
 
 macro_rules! farm_or_skip {

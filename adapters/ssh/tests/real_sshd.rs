@@ -13,8 +13,9 @@ use support::{Sshd, skip};
 use tokio::sync::mpsc;
 use wharfinger_adapter::{
     Adapter, Blame, Command, CredentialSource, Exit, NoticeKind, NoticeTarget, ProvisionJob, ResourceJob, ShellError,
-    Stream, Verdict, access, conformance, quote,
+    Stream, Verdict, access, quote,
 };
+use wharfinger_host::conformance;
 use wharfinger_ssh::{Config, HolderKey, Host, KeySource, SshAdapter, Target, connect_shell};
 
 async fn made(adapter: &SshAdapter) -> ResourceJob {

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use support::{Sshd, skip};
 use wharfinger_adapter::{
     Access, Adapter, Blame, CleanJob, Command, EndedHow, Failure, HolderWork, ParentHost, PrepareJob, ProvisionJob,
-    ResourceJob, Shell, access, fence, reaper::LEASE_VARIABLE,
+    ResourceJob, Shell, access,
 };
+use wharfinger_host::{fence, reaper::LEASE_VARIABLE};
 use wharfinger_ssh::{Config, Host, SshAdapter};
 
 macro_rules! host_or_skip {

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wharfinger_adapter::containment::{Hit, hits};
-use wharfinger_adapter::{Command, InputSource, OutputSink, Shell, ShellError, Stream, access, fence};
+use wharfinger_adapter::{Command, InputSource, OutputSink, Shell, ShellError, Stream, access};
+use wharfinger_host::containment::{Hit, hits};
+use wharfinger_host::fence;
 use wharfinger_local::LocalShell;
 use wharfinger_ssh::{KeySource, Target, connect_shell};
 

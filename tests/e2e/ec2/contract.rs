@@ -6,8 +6,9 @@ use super::account::{Account, skip};
 use crate::sshd;
 use async_trait::async_trait;
 use std::sync::Arc;
-use wharfinger_adapter::{Adapter, Failure, Notice, ResourceJob, conformance};
+use wharfinger_adapter::{Adapter, Failure, Notice, ResourceJob};
 use wharfinger_ec2::{Accounts, Broker, Config, Ec2Adapter, Row};
+use wharfinger_host::conformance;
 
 /// Environment variable with the pool's configuration, for the inner test.
 const CONFIG: &str = "WHARFINGER_TEST_EC2_CONTRACT";

@@ -2,9 +2,9 @@
 # id, or whose directory, program or open file is below the directory of the copy. Then removes files beside the tree and the
 # metadata. Other scripts may follow.
 #
-# Follows:   cgroup.sh, processes.sh (adapters/api)
+# Follows:   cgroup.sh, processes.sh (adapters/host)
 # Arguments: the lease's id, or empty; "set" to give the copy to the token first, "clear" to take it away, or empty; the token; the
-#            lease's number (guard.sh of adapters/api), or empty; the lease on the host, or empty; the host's directory, or empty;
+#            lease's number (guard.sh of adapters/host), or empty; the lease on the host, or empty; the host's directory, or empty;
 #            for "set": "yes" if there must be a control group or "no", and the limits of cgroup.sh, with colons between.
 #            It shifts them away.
 # Exits:     0, if no script follows; 93 (CONTAINMENT_LOST, FENCED, NOT_CONTAINED, NO_PROC, PROCESS_SURVIVES, PROCESSES_UNREADABLE

@@ -2,7 +2,7 @@
 #
 # Follows:   seen.sh, imds.sh
 # Arguments: those of seen.sh and imds.sh.
-# Prints:    a line of wharfinger_adapter::announce, or nothing.
+# Prints:    a line of wharfinger_host::announce, or nothing.
 # Exits:     0; otherwise as imds.sh, so that the previous announcement stays.
 # shellcheck shell=sh disable=SC2154
 # Prints the text of this key in $body. The keys are those below.

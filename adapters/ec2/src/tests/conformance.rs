@@ -15,7 +15,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex};
 use support::{Sshd, skip};
-use wharfinger_adapter::{Adapter, ResourceJob, conformance};
+use wharfinger_adapter::{Adapter, ResourceJob};
+use wharfinger_host::conformance;
 
 /// Starts a metadata service for the newest instance, and returns its URL.
 fn imds(cloud: Arc<FakeCloud>) -> String {

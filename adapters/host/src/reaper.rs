@@ -16,8 +16,9 @@
 //! containers or users of their own.
 
 use crate::containment::{Hit, read_hits};
-use crate::{Command, Exit, Failure, Output, Shell, ShellError, fence};
+use crate::fence;
 use std::time::Duration;
+use wharfinger_adapter::{Command, Exit, Failure, Output, Shell, ShellError};
 
 /// The variable that marks the processes of a lease.
 pub const LEASE_VARIABLE: &str = "WHARFINGER_LEASE";

@@ -1,5 +1,5 @@
-//! The contract as a library of tests: what every [`Shell`](crate::Shell) and every host
-//! [`Adapter`](crate::Adapter) must do, for any implementation, on a real host.
+//! The contract as a library of tests: what every [`Shell`] and every host
+//! [`Adapter`](wharfinger_adapter::Adapter) must do, for any implementation, on a real host.
 //!
 //! Each function panics with a message that says which promise was broken. They wait on conditions with generous
 //! bounds, so a slow machine makes them slow and not wrong. Commands need a POSIX sh, coreutils and `/proc`.
@@ -7,8 +7,8 @@
 pub mod adapter;
 pub mod shell;
 
-use crate::{Command, Shell};
 use std::time::{Duration, Instant};
+use wharfinger_adapter::{Command, Shell};
 
 /// How long a condition may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);

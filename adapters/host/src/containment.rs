@@ -8,9 +8,9 @@
 //! to it. The groups are made by `sh/cgroup.sh`; docs/adr/0035-containment.md has the reasons.
 
 use crate::reaper::failure;
-use crate::{Access, Command, Failure, Shell, access};
 use std::fmt;
 use std::time::Duration;
+use wharfinger_adapter::{Access, Command, Failure, Shell, access};
 
 /// The name of the label that shows what a host offers.
 pub const LABEL: &str = "containment";
@@ -172,7 +172,7 @@ pub async fn hits(shell: &dyn Shell, fence: &str) -> Result<Vec<Hit>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::{Hit, Limits, read_hits, words};
-    use crate::{Access, access};
+    use wharfinger_adapter::{Access, access};
 
     #[test]
     fn what_the_kernel_acted_for_is_read_and_said() {

@@ -21,9 +21,9 @@
 //! resource at a time, so that what is older is over. Pools without an inventory have several on one machine; they are not swept.
 
 use crate::reaper::{failure, left};
-use crate::{Command, Exit, Failure, ResourceId, ResourceJob, Shell};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use wharfinger_adapter::{Command, Exit, Failure, ResourceId, ResourceJob, Shell};
 
 const SCRIPT: &str =
     concat!(include_str!("sh/cgroup.sh"), include_str!("sh/processes.sh"), include_str!("sh/sweep.sh"));

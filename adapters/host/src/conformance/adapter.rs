@@ -1,13 +1,14 @@
 //! What every host [`Adapter`] must do.
 
 use super::{alive, dead, sh, until};
+use crate::fence;
 use crate::reaper::LEASE_VARIABLE;
-use crate::{
-    Access, Adapter, Blame, CleanJob, Command, EndedHow, Exit, Failure, HolderWork, Journal, PrepareJob, ProvisionJob,
-    Provisioned, ResourceJob, Shell, Verdict, access, fence, quote,
-};
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, PoisonError};
+use wharfinger_adapter::{
+    Access, Adapter, Blame, CleanJob, Command, EndedHow, Exit, Failure, HolderWork, Journal, PrepareJob, Prepared,
+    ProvisionJob, Provisioned, ResourceJob, Shell, Verdict, access, quote,
+};
 
 /// All of them, one after the other. `job` says pool, inventory item and a resource id that no one else uses.
 pub async fn all(adapter: Arc<dyn Adapter>, job: ResourceJob) {
@@ -154,7 +155,7 @@ pub async fn the_fence_keeps_out_who_is_late(adapter: &dyn Adapter, job: &Resour
         let failure = result.expect_err("a later lease has the slot");
         assert_eq!((failure.blame, failure.reason), (Blame::Provider, "FENCED"), "{failure}");
     };
-    let fence_of = |prepared: crate::Prepared| prepared.access.get(access::FENCE).cloned().expect("access has a fence");
+    let fence_of = |prepared: Prepared| prepared.access.get(access::FENCE).cloned().expect("access has a fence");
 
     let path = fence_of(prepare(0, 99, None).await.expect("prepare"));
     assert_eq!(fence_of(prepare(0, 99, None).await.expect("prepare again")), path);

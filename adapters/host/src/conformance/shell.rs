@@ -1,12 +1,12 @@
 //! What every [`Shell`] must do.
 
 use super::{alive, dead, sh, until};
-use crate::{Command, Exit, OutputSink, Shell, ShellError, Stream, quote};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use wharfinger_adapter::{Command, Exit, OutputSink, Shell, ShellError, Stream, quote};
 
 /// All of them, one after the other. `dir` is an empty directory on the host that the shell may write to.
 pub async fn all(shell: Arc<dyn Shell>, dir: &str) {

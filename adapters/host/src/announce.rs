@@ -3,8 +3,8 @@
 //! The line is `interruption WHEN [TEXT]`, `maintenance WHEN [TEXT]`, `at-risk [TEXT]` or `gone [TEXT]`; WHEN is seconds since
 //! the Unix epoch by the host's clock, `+SECONDS` from now, or `now`. No line, or an empty one: nothing is announced.
 
-use crate::{Failure, NoticeKind, WallTime};
 use std::collections::BTreeMap;
+use wharfinger_adapter::{Failure, NoticeKind, WallTime};
 
 /// How a line is written, for messages.
 pub const HOW_TO: &str = "write one line like `maintenance +600 kernel update`: interruption or maintenance with a time \

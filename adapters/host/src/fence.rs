@@ -9,8 +9,8 @@
 
 use crate::containment::Containment;
 use crate::reaper::{self, LEASE_VARIABLE, failure, left};
-use crate::{Command, Exit, Failure, Output, Shell};
 use std::time::Duration;
+use wharfinger_adapter::{Command, Exit, Failure, Output, Shell};
 
 /// Exit code of a guarded command that was refused.
 pub const REFUSED: i32 = 113;

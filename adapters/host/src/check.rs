@@ -2,9 +2,9 @@
 
 use crate::containment::{self, Containment, Limits};
 use crate::reaper::failure;
-use crate::{Command, Exit, Failure, Output, Shell, Verdict, access};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use wharfinger_adapter::{Command, Exit, Failure, Output, Shell, Verdict, access};
 
 /// The oldest git that the working copies can live with (`major`, `minor`).
 pub const GIT_VERSION_MIN: (u32, u32) = (2, 36);
@@ -379,7 +379,7 @@ mod tests {
         let marks = Facts { containment_fault: "cgroup v2 is not mounted".into(), ..good() };
         let asked = Needs { containment: Containment { required: true, ..Containment::default() }, ..needs() };
         let refused = judge("h", &marks, &asked).unwrap_err();
-        assert_eq!((refused.reason, refused.blame), ("NOT_CONTAINED", crate::Blame::Configuration));
+        assert_eq!((refused.reason, refused.blame), ("NOT_CONTAINED", wharfinger_adapter::Blame::Configuration));
         assert!(refused.message.contains("cgroup v2 is not mounted"), "{refused}");
         assert_eq!(judge("h", &marks, &needs()), Ok(()));
         assert_eq!(judge("h", &Facts { contained: true, ..good() }, &asked), Ok(()));

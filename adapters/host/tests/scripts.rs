@@ -84,7 +84,7 @@ fn each(check: impl Fn(&World)) {
 
 #[test]
 fn a_hosts_facts_are_asked() {
-    let facts = text("api", &["cgroup.sh", "facts.sh"]);
+    let facts = text("host", &["cgroup.sh", "facts.sh"]);
     each(|world| {
         for (scratch, make) in
             [(world.path("scratch"), "yes"), (world.path("none"), "no"), (world.hostile.into(), "no")]
@@ -100,7 +100,7 @@ fn a_hosts_facts_are_asked() {
 
 #[test]
 fn a_tree_is_removed_and_nothing_else() {
-    let remove = text("api", &["remove.sh"]);
+    let remove = text("host", &["remove.sh"]);
     each(|world| {
         let kept = world.make(&world.path("kept"), "");
         world.make(&world.path("tree/deep/file"), "");
@@ -112,8 +112,8 @@ fn a_tree_is_removed_and_nothing_else() {
 
 #[test]
 fn a_slot_is_given_guarded_and_taken() {
-    let (set, guard) = (text("api", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("api", &["guard.sh"]));
-    let reap = text("api", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
+    let (set, guard) = (text("host", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("host", &["guard.sh"]));
+    let reap = text("host", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
     each(|world| {
         let fence = world.path("res_1/.wharfinger/fence.0");
         std::fs::create_dir_all(world.path("res_1.owner")).unwrap();
@@ -154,9 +154,9 @@ fn a_slots_group_ends_what_took_its_marks_away() {
     if wharfinger_testkit::cgroup().is_none() {
         return;
     }
-    let (set, guard) = (text("api", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("api", &["guard.sh"]));
-    let reap = text("api", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
-    let limits = text("api", &["cgroup.sh", "limits.sh"]);
+    let (set, guard) = (text("host", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("host", &["guard.sh"]));
+    let reap = text("host", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
+    let limits = text("host", &["cgroup.sh", "limits.sh"]);
     for shell in SHELLS {
         let dir = tempfile::tempdir().unwrap();
         let fence = format!("{}/hosts/res_1/.wharfinger/fence.0", dir.path().display());
@@ -218,8 +218,8 @@ fn a_login_enters_the_group_by_the_lines_of_the_document() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/fencing.md")).unwrap();
     let lines: Vec<&str> = page.lines().skip_while(|line| !line.contains("    note=$")).take(2).collect();
     assert!(lines.len() == 2 && lines[1].contains("cgroup.procs"), "{lines:?}");
-    let set = text("api", &["cgroup.sh", "fence.sh", "set_fence.sh"]);
-    let reap = text("api", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
+    let set = text("host", &["cgroup.sh", "fence.sh", "set_fence.sh"]);
+    let reap = text("host", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
     for shell in SHELLS {
         let dir = tempfile::tempdir().unwrap();
         let fence = format!("{}/hosts/res_1/.wharfinger/fence.0", dir.path().display());
@@ -237,10 +237,10 @@ fn what_a_resource_left_in_its_groups_is_swept() {
     if wharfinger_testkit::cgroup().is_none() {
         return;
     }
-    let (set, guard) = (text("api", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("api", &["guard.sh"]));
-    let make = text("api", &["cgroup.sh"]) + "\ncg_make \"$1\" 7 yes '' '' ''";
-    let sweep = text("api", &["cgroup.sh", "processes.sh", "sweep.sh"]);
-    let remover = text("api", &["remover.sh"]);
+    let (set, guard) = (text("host", &["cgroup.sh", "fence.sh", "set_fence.sh"]), text("host", &["guard.sh"]));
+    let make = text("host", &["cgroup.sh"]) + "\ncg_make \"$1\" 7 yes '' '' ''";
+    let sweep = text("host", &["cgroup.sh", "processes.sh", "sweep.sh"]);
+    let remover = text("host", &["remover.sh"]);
     for shell in SHELLS {
         let dir = tempfile::tempdir().unwrap();
         let path = |end: &str| format!("{}/{end}", dir.path().display());
@@ -271,7 +271,7 @@ fn what_a_resource_left_in_its_groups_is_swept() {
         let said = outside(shell, &sweep, &[&path("hosts"), "res_2", "me", &remover], 0);
         assert_eq!(said, "swept=1\nkilled=3\nmarked=yes\nkept=\n", "{shell:?}");
         assert!(!swept.iter().any(|pid| lives(pid)) && lives(&spared), "{shell:?}");
-        let reap = text("api", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
+        let reap = text("host", &["cgroup.sh", "processes.sh", "fence.sh", "reap.sh"]);
         outside(shell, &reap, &[&lease, &kept, "7", ""], 0);
         assert!(!lives(&spared), "{shell:?}");
     }
@@ -279,8 +279,8 @@ fn what_a_resource_left_in_its_groups_is_swept() {
 
 #[test]
 fn what_a_resource_left_is_swept_by_its_mark_alone() {
-    let sweep = text("api", &["cgroup.sh", "processes.sh", "sweep.sh"]);
-    let remover = text("api", &["remover.sh"]);
+    let sweep = text("host", &["cgroup.sh", "processes.sh", "sweep.sh"]);
+    let remover = text("host", &["remover.sh"]);
     each(|world| {
         let hosts = world.path("hosts");
         let owner = world.hostile.replace('\n', " ");
