@@ -50,6 +50,7 @@ mod token;
 mod token_source;
 mod trail;
 mod ui;
+mod verify_trail;
 mod watch;
 mod whoami;
 mod why;
