@@ -52,6 +52,7 @@ mod token_source;
 mod top;
 mod trail;
 mod ui;
+mod verify_trail;
 mod watch;
 mod whoami;
 mod why;

@@ -15,6 +15,7 @@ pub struct Calls {
     started: Family<Names, Counter>,
     handled: Family<Labels<3>, Counter>,
     handling: Family<Names, Histogram>,
+    turned_away: Family<Labels<1>, Counter>,
 }
 
 /// The names of codes, as go-grpc-prometheus writes them, by number.
@@ -44,6 +45,7 @@ impl Calls {
             started: Family::default(),
             handled: Family::default(),
             handling: Family::new_with_constructor(short),
+            turned_away: Family::default(),
         };
         book.add_plain("grpc_server_started", "Calls that began", calls.started.clone());
         book.add_plain("grpc_server_handled", "Calls that ended, by code", calls.handled.clone());
@@ -52,7 +54,17 @@ impl Calls {
             "Time from the begin of a call to its end; of unary calls alone",
             calls.handling.clone(),
         );
+        book.add(
+            "turned_away",
+            "Connections and calls that were refused before it was known who calls, by reason",
+            calls.turned_away.clone(),
+        );
         calls
+    }
+
+    /// A connection or a call was refused before it was known who calls.
+    pub fn turned_away(&self, reason: &'static str) {
+        self.turned_away.get_or_create_owned(&[("reason", reason.to_string())]).inc();
     }
 
     /// A call has begun.
