@@ -1,6 +1,6 @@
 //! Calls of the gRPC port, under the names of go-grpc-prometheus, for which boards exist.
 
-use super::book::Book;
+use super::table::meters;
 use super::{Labels, short};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,12 +9,15 @@ use std::time::Duration;
 
 type Names = Labels<2>;
 
-/// Counts calls by service and method. Cheap to clone.
-#[derive(Clone)]
-pub struct Calls {
-    started: Family<Names, Counter>,
-    handled: Family<Labels<3>, Counter>,
-    handling: Family<Names, Histogram>,
+meters! {
+    by add_plain;
+    /// Counts calls by service and method. Cheap to clone.
+    #[derive(Clone)]
+    pub struct Calls {
+        started: Family<Names, Counter> = Family::default(), "grpc_server_started", "Calls that began";
+        handled: Family<Labels<3>, Counter> = Family::default(), "grpc_server_handled", "Calls that ended, by code";
+        handling: Family<Names, Histogram> = Family::new_with_constructor(short), "grpc_server_handling_seconds", "Time from the begin of a call to its end; of unary calls alone";
+    }
 }
 
 /// The names of codes, as go-grpc-prometheus writes them, by number.
@@ -39,22 +42,6 @@ const CODES: [&str; 17] = [
 ];
 
 impl Calls {
-    pub(super) fn registered(book: &mut Book) -> Self {
-        let calls = Self {
-            started: Family::default(),
-            handled: Family::default(),
-            handling: Family::new_with_constructor(short),
-        };
-        book.add_plain("grpc_server_started", "Calls that began", calls.started.clone());
-        book.add_plain("grpc_server_handled", "Calls that ended, by code", calls.handled.clone());
-        book.add_plain(
-            "grpc_server_handling_seconds",
-            "Time from the begin of a call to its end; of unary calls alone",
-            calls.handling.clone(),
-        );
-        calls
-    }
-
     /// A call has begun.
     pub fn started(&self, service: &str, method: &str) {
         self.started.get_or_create_owned(&names(service, method)).inc();
