@@ -136,6 +136,7 @@ impl Inside {
         let leadership = handle.leadership().clone();
         let (count, refusals) = (Count::new(sources.calls.clone()), Refusals::default());
         let context = Context::new(handle.clone(), limits, sources, stop.clone());
+        // Ends with `stop`.
         tokio::spawn(tell(refusals.clone(), stop));
         let asks = context.trust.clone();
         let routes = Routes::new(LeaseServiceServer::new(LeaseApi(context.clone())).max_decoding_message_size(max))
